@@ -1,0 +1,38 @@
+# `make demo` and `make test` set up all they need: a virtual environment in .venv, reused while pyproject.toml is unchanged.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# what each task needs beyond the core; `make test` runs against every optional part
+EXTRAS := ray,onnx,executorch,quantize,adb,ssh,detect,webdataset,bench,baselines,dashboard,postgres,dev
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: $(VENV)/core
+	$(BIN)/mnas demo
+
+test: $(VENV)/all
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/all
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/all
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+$(VENV)/core: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mnas needs Python 3.11 or newer: make PYTHON=python3.x")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/all: pyproject.toml | $(VENV)/core
+	$(BIN)/pip install --quiet --editable '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,380 @@
+"""What a network *is*: blocks of equal layers between a stem and a head, as plain values.
+
+Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
+and the block strings of its published code (tensorflow/tpu, models/official/mnasnet). Departures (docs/departures.md):
+blocks do not repeat their input's width (it is derived); `_conv` and `_pool` extend the notation.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+Op = Literal["conv", "sepconv", "mbconv"]
+Skip = Literal["identity", "pool", "none"]
+Activation = Literal["relu", "relu6"]
+Padding = Literal["same", "symmetric"]
+
+KERNELS = (3, 5, 7)
+MAX_FILTERS = 16384  # wider or deeper than any published network; a bound keeps a typo from filling the memory
+MAX_LAYERS = 100
+MAX_BLOCKS = 100
+
+
+def _require_int(name: str, value: object, low: int, high: int) -> None:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}, but got {value!r}")
+
+
+def _require_number(name: str, value: object, low: float, high: float) -> None:
+    if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
+        raise ValueError(f"{name} must be a number from {low} to {high}, but got {value!r}")
+
+
+def _require_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if type(value) not in {type(c) for c in choices} or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, but got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One layer, repeated; only the first of them has the block's stride and changes the width.
+
+    Raises ValueError where a field is out of its range, each with its own rule.
+    """
+
+    op: Op
+    """`conv`: k x k convolution; `sepconv`: depthwise-separable; `mbconv`: mobile inverted bottleneck."""
+    kernel: int
+    """Side of the (depthwise) kernel: 3, 5 or 7."""
+    stride: int
+    """Stride of the first layer: 1 or 2."""
+    filters: int
+    """Output channels of every layer."""
+    layers: int = 1
+    """How many layers."""
+    expansion: int = 1
+    """Channels inside an `mbconv` as a multiple of its input's; 1 for the other ops."""
+    se_ratio: float = 0.0
+    """Squeeze-and-excitation width as a share of the layer's *input* channels; 0 for none."""
+    skip: Skip = "identity"
+    """What is added to a layer's output: its input where shapes agree, a 3x3 average pool of it, or nothing."""
+
+    def __post_init__(self) -> None:
+        _require_choice("op", self.op, get_args(Op))
+        _require_choice("kernel", self.kernel, KERNELS)
+        _require_choice("stride", self.stride, (1, 2))
+        _require_int("filters", self.filters, 1, MAX_FILTERS)
+        _require_int("layers", self.layers, 1, MAX_LAYERS)
+        _require_int("expansion", self.expansion, 1, 32)
+        _require_number("se_ratio", self.se_ratio, 0, 1)
+        _require_choice("skip", self.skip, get_args(Skip))
+        if self.op == "mbconv" and self.expansion == 1:
+            raise ValueError("an mbconv must have an expansion of 2 or more (with 1 it is a sepconv), but got 1")
+        if self.op != "mbconv" and self.expansion != 1:
+            raise ValueError(f"only an mbconv expands, but got op={self.op!r} with expansion={self.expansion}")
+        object.__setattr__(self, "se_ratio", float(self.se_ratio))  # 0 and 0.0 are one network: one JSON, one hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer of a network with all its widths derived; what network, cost, LiteRT file and diagram are built from."""
+
+    name: str
+    """`block3.1`: the second layer of the third block (blocks count from 1, layers from 0)."""
+    op: Op
+    kernel: int
+    stride: int
+    in_filters: int
+    mid_filters: int
+    """Channels of the depthwise convolution; equals in_filters without an expansion, and is unused by `conv`."""
+    out_filters: int
+    se_filters: int
+    """Squeezed channels; 0 for no squeeze-and-excitation."""
+    skip: Skip
+    """The skip that takes effect: `identity` only where stride is 1 and widths agree."""
+
+    @property
+    def se_channels(self) -> int:
+        """Channels that squeeze-and-excitation scales: after the depthwise convolution, or after a plain one."""
+        return self.out_filters if self.op == "conv" else self.mid_filters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arch:
+    """A network but for its number of classes: stem convolution, blocks, 1x1 head, average pool, classifier.
+
+    Raises ValueError where a field is out of its range.
+    """
+
+    blocks: tuple[Block, ...]
+    stem_filters: int = 32
+    stem_stride: int = 2
+    head_filters: int = 1280
+    activation: Activation = "relu"
+    dropout: float = 0.2
+    """Probability before the classifier (paper, section 5)."""
+    bn_epsilon: float = 1e-3
+    """Published code."""
+    bn_momentum: float = 0.01
+    """In torch's sense: share of the new batch; the paper's 0.99 is one minus this."""
+    padding: Padding = "same"
+    """`same`: TensorFlow's and LiteRT's; `symmetric`: timm's and torchvision's."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        for block in self.blocks:
+            if not isinstance(block, Block):
+                raise ValueError(f"blocks must be Blocks, but got {block!r}")
+        if not 1 <= len(self.blocks) <= MAX_BLOCKS:
+            raise ValueError(f"an architecture must have 1 to {MAX_BLOCKS} blocks, but got {len(self.blocks)}")
+        _require_int("stem_filters", self.stem_filters, 1, MAX_FILTERS)
+        _require_choice("stem_stride", self.stem_stride, (1, 2))
+        _require_int("head_filters", self.head_filters, 1, MAX_FILTERS)
+        _require_choice("activation", self.activation, get_args(Activation))
+        _require_number("dropout", self.dropout, 0, 0.99)
+        _require_number("bn_epsilon", self.bn_epsilon, 1e-9, 1)
+        _require_number("bn_momentum", self.bn_momentum, 1e-9, 1)
+        _require_choice("padding", self.padding, get_args(Padding))
+        for name in ("dropout", "bn_epsilon", "bn_momentum"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+
+    # What follows from the fields
+
+    @functools.cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The blocks' layers in order, widths derived (stem and head are not among them)."""
+        layers = []
+        in_filters = self.stem_filters
+        for number, block in enumerate(self.blocks, 1):
+            for index in range(block.layers):
+                stride = block.stride if index == 0 else 1
+                skip = block.skip
+                if skip == "identity" and (stride != 1 or in_filters != block.filters):
+                    skip = "none"
+                layers.append(
+                    Layer(
+                        name=f"block{number}.{index}",
+                        op=block.op,
+                        kernel=block.kernel,
+                        stride=stride,
+                        in_filters=in_filters,
+                        mid_filters=in_filters * block.expansion,
+                        out_filters=block.filters,
+                        # published code: the reduced width is of the layer's input, not of the expanded one
+                        se_filters=max(1, int(in_filters * block.se_ratio)) if block.se_ratio > 0 else 0,
+                        skip=skip,
+                    )
+                )
+                in_filters = block.filters
+        return tuple(layers)
+
+    @property
+    def output_stride(self) -> int:
+        """Input pixels per pixel of the last feature map, along one side."""
+        stride = self.stem_stride
+        for block in self.blocks:
+            stride *= block.stride
+        return stride
+
+    def check_input_size(self, input_size: int) -> None:
+        """Raise ValueError if an image of `input_size` x `input_size` pixels is too small for the strides."""
+        _require_int("input size", input_size, 1, 8192)
+        if input_size < self.output_stride:
+            raise ValueError(
+                f"input size must be at least the output stride {self.output_stride}, but got {input_size}; "
+                "use larger images or a smaller output stride (NAME/s8)"
+            )
+
+    def canonical(self) -> "Arch":
+        """The same network with choices that make no difference written one way.
+
+        That is `identity` where no layer of a block can have it (one layer, and a stride or a change of width): `none`.
+        """
+        blocks = []
+        in_filters = self.stem_filters
+        for block in self.blocks:
+            if block.skip == "identity" and block.layers == 1 and (block.stride != 1 or in_filters != block.filters):
+                block = replace(block, skip="none")
+            blocks.append(block)
+            in_filters = block.filters
+        return replace(self, blocks=tuple(blocks))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits, equal exactly where `canonical()` is equal, on every machine and Python."""
+        text = json.dumps(self.canonical().to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    # Variants
+
+    def scale_width(self, width_multiplier: float, *, scale_head: bool = False) -> "Arch":
+        """Stem and blocks `width_multiplier` times as wide, by the published rounding rule; the head where asked."""
+        _require_number("width multiplier", width_multiplier, 0.01, 100)
+
+        def scaled(filters: int) -> int:
+            return round_filters(filters, width_multiplier)
+
+        return replace(
+            self,
+            stem_filters=scaled(self.stem_filters),
+            blocks=tuple(replace(b, filters=scaled(b.filters)) for b in self.blocks),
+            head_filters=scaled(self.head_filters) if scale_head else self.head_filters,
+        )
+
+    def with_output_stride(self, output_stride: int) -> "Arch":
+        """The network with its earliest strides taken out (stem first) until `output_stride` is left.
+
+        Early ones, because small images have no resolution to give away before the first features exist.
+
+        Raises:
+            ValueError: the stride is no power of 2, or larger than the network's own.
+        """
+        if type(output_stride) is not int or output_stride < 1 or self.output_stride % output_stride:
+            raise ValueError(
+                f"output stride must be a power of 2 up to the network's own {self.output_stride}, "
+                f"but got {output_stride!r}"
+            )
+        surplus = self.output_stride // output_stride
+        strides = []
+        for stride in (self.stem_stride, *(b.stride for b in self.blocks)):
+            if stride == 2 and surplus > 1:
+                stride, surplus = 1, surplus // 2
+            strides.append(stride)
+        blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, strides[1:], strict=True))
+        return replace(self, stem_stride=strides[0], blocks=blocks)
+
+    # Text forms
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, JSON-able; `from_dict` reads them back equal."""
+        values = dataclasses.asdict(self)
+        values["blocks"] = list(values["blocks"])
+        return values
+
+    @staticmethod
+    def from_dict(values: object) -> "Arch":
+        """The inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
+        known = _checked_fields(Arch, values, "architecture")
+        if not isinstance(known["blocks"], list | tuple):
+            raise ValueError(f"blocks must be a list, but got {known['blocks']!r}")
+        blocks = tuple(Block(**_checked_fields(Block, b, f"block {i}")) for i, b in enumerate(known["blocks"], 1))
+        return Arch(**{**known, "blocks": blocks})
+
+    def to_json(self) -> str:
+        """Indented JSON, one line a field."""
+        return json.dumps(self.to_dict(), indent=1)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> "Arch":
+        """The inverse of `to_json`. Raises ValueError on text that is no JSON or no architecture."""
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"an architecture file must be JSON: {error}") from None
+        return Arch.from_dict(values)
+
+    @property
+    def block_strings(self) -> tuple[str, ...]:
+        """The blocks in the published code's notation, `r3_k5_s22_e3_i24_o40_se0.25_noskip`, with `_conv` and `_pool`."""
+        strings = []
+        in_filters = self.stem_filters
+        for b in self.blocks:
+            parts = [f"r{b.layers}", f"k{b.kernel}", f"s{b.stride}{b.stride}", f"e{b.expansion}"]
+            parts += [f"i{in_filters}", f"o{b.filters}"]
+            parts += [f"se{b.se_ratio!r}"] if b.se_ratio > 0 else []
+            parts += {"identity": [], "none": ["noskip"], "pool": ["pool"]}[b.skip]
+            parts += ["conv"] if b.op == "conv" else []
+            strings.append("_".join(parts))
+            in_filters = b.filters
+        return tuple(strings)
+
+    @staticmethod
+    def from_block_strings(strings: str | Sequence[str]) -> "Arch":
+        """The architecture of block strings (a sequence, or one text joined by commas); other fields have their defaults.
+
+        The stem is as wide as the first block's `i`, 32 where it has none; every further `i` must be the width before it.
+
+        Raises:
+            ValueError: an unknown, repeated or missing part, or an `i` that does not fit.
+        """
+        texts = strings.split(",") if isinstance(strings, str) else list(strings)
+        parsed = [_parse_block(text.strip()) for text in texts]
+        if not parsed:
+            raise ValueError("block strings must name at least one block, but got none")
+        stem_filters = 32 if parsed[0][1] is None else parsed[0][1]
+        in_filters = stem_filters
+        for text, (block, stated) in zip(texts, parsed, strict=True):
+            if stated is not None and stated != in_filters:
+                raise ValueError(f"block {text!r} says i{stated}, but what comes before it has {in_filters} filters")
+            in_filters = block.filters
+        return Arch(blocks=tuple(block for block, _ in parsed), stem_filters=stem_filters)
+
+
+def round_filters(filters: int, multiplier: float) -> int:
+    """Published rounding: nearest multiple of 8, at least 8, 8 more if over 10 % would be lost; 1.0 changes nothing."""
+    if multiplier == 1.0:
+        return filters
+    scaled = filters * multiplier
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+def _checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
+    """`values` if it is a mapping with known fields of dataclass `cls` only, and all those without a default."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{what} must be a mapping of fields, but got {values!r}")
+    known = {f.name: f for f in fields(cls)}
+    if unknown := [str(name) for name in values if name not in known]:
+        raise ValueError(f"{what} has unknown fields {', '.join(unknown)}; known: {', '.join(known)}")
+    required = (name for name, f in known.items() if f.default is dataclasses.MISSING)
+    if missing := [name for name in required if name not in values]:
+        raise ValueError(f"{what} lacks the fields {', '.join(missing)}")
+    return values
+
+
+_NUMBER_PARTS = ("r", "k", "s", "e", "i", "o")
+_FLAGS = ("noskip", "pool", "conv")
+
+
+def _parse_block(text: str) -> tuple[Block, int | None]:
+    """One block string -> (block, the input width it states or None)."""
+    numbers: dict[str, str] = {}
+    flags: set[str] = set()
+    for part in text.split("_"):
+        match = re.fullmatch(r"(se)(\d{1,3}(?:\.\d{1,17})?)|([rkseio])(\d{1,6})", part, re.ASCII)
+        key = (match[1] or match[3]) if match else part
+        if not match and part not in _FLAGS:
+            raise ValueError(f"block string {text!r} has an unknown part {part!r} (it reads like r3_k5_s22_e3_i24_o40)")
+        if key in numbers or key in flags:
+            raise ValueError(f"block string {text!r} has {key!r} twice")
+        if match:
+            numbers[key] = match[2] or match[4]
+        else:
+            flags.add(part)
+    if missing := [key for key in _NUMBER_PARTS if key != "i" and key not in numbers]:
+        raise ValueError(f"block string {text!r} lacks {', '.join(missing)} (it reads like r3_k5_s22_e3_i24_o40)")
+    if numbers["s"] not in ("11", "22"):
+        raise ValueError(f"block string {text!r} must have stride s11 or s22, but got s{numbers['s']}")
+    if {"noskip", "pool"} <= flags:
+        raise ValueError(f"block string {text!r} has both noskip and pool")
+    expansion = int(numbers["e"])
+    op: Op = "conv" if "conv" in flags else "sepconv" if expansion == 1 else "mbconv"
+    try:
+        block = Block(
+            op=op,
+            kernel=int(numbers["k"]),
+            stride=int(numbers["s"][0]),
+            filters=int(numbers["o"]),
+            layers=int(numbers["r"]),
+            expansion=expansion,
+            se_ratio=float(numbers.get("se", 0)),
+            skip="none" if "noskip" in flags else "pool" if "pool" in flags else "identity",
+        )
+    except ValueError as error:
+        raise ValueError(f"block string {text!r}: {error}") from None
+    return block, int(numbers["i"]) if "i" in numbers else None

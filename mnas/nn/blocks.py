@@ -1,0 +1,114 @@
+"""The layers that a network is built from; one module for each op of `mnas.arch.Layer`.
+
+Layer rules: the published MnasNet code (reference in mnas.arch). Batch norm after every convolution, no activation after
+a projection, squeeze-and-excitation after the activation of the depthwise convolution.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from timm.layers import create_conv2d
+from torch import Tensor, nn
+
+from mnas.arch import Arch, Layer
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, batch norm, and the activation unless `linear`: (N, C, H, W) -> (N, C', H', W')."""
+
+    def __init__(
+        self, arch: Arch, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
+    ) -> None:
+        padding = "same" if arch.padding == "same" else ""  # timm's "": symmetric
+        super().__init__()
+        self.conv = create_conv2d(inputs, outputs, kernel, stride=stride, groups=groups, padding=padding, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, eps=arch.bn_epsilon, momentum=arch.bn_momentum)
+        if not linear:
+            self.activation = activation(arch)
+
+
+def activation(arch: Arch) -> nn.Module:
+    return nn.ReLU(inplace=True) if arch.activation == "relu" else nn.ReLU6(inplace=True)
+
+
+class SqueezeExcite(nn.Module):
+    """Scales `channels` by a gate of their own means: mean, 1x1 to `squeezed`, ReLU, 1x1 back, sigmoid; both with bias."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = x.mean((2, 3), keepdim=True)
+        gate = self.expand(F.relu(self.reduce(gate)))
+        return x * torch.sigmoid(gate)
+
+
+class PooledSkip(nn.Module):
+    """A 3x3 average pool at the layer's stride, over the valid pixels only; channels zero-padded or cut to fit.
+
+    With `same` padding LiteRT divides by the count of valid pixels; symmetric padding would differ at stride 2 on even
+    sizes, and `count_include_pad=False` does not know of padding done before it, hence the explicit count.
+    """
+
+    def __init__(self, layer: Layer, padding: str) -> None:
+        super().__init__()
+        self.stride, self.out_filters, self.same = layer.stride, layer.out_filters, padding == "same"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride == 2 and self.same:
+            # odd sizes pad one pixel on both sides, even sizes only after the image
+            left, top = x.shape[-1] % 2, x.shape[-2] % 2
+            pads = (left, 1, top, 1)
+            total = F.avg_pool2d(F.pad(x, pads), 3, 2)
+            share = F.avg_pool2d(F.pad(x.new_ones(1, 1, *x.shape[-2:]), pads), 3, 2)
+            x = total / share
+        else:
+            x = F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)
+        surplus = self.out_filters - x.shape[1]
+        return F.pad(x, (0, 0, 0, 0, 0, surplus)) if surplus > 0 else x[:, : self.out_filters]
+
+
+class LayerModule(nn.Module):
+    """One `Layer`: (N, in_filters, H, W) -> (N, out_filters, ceil(H / stride), ceil(W / stride)).
+
+    Submodules, absent where the layer has no such part: `expand`, `depthwise`, `project` (sepconv, mbconv) or `conv`;
+    `se`; `pool`.
+    """
+
+    def __init__(self, layer: Layer, arch: Arch) -> None:
+        super().__init__()
+        self.layer = layer
+        inputs, mid, outputs = layer.in_filters, layer.mid_filters, layer.out_filters
+        if layer.op == "conv":
+            self.conv = ConvNorm(arch, inputs, outputs, layer.kernel, layer.stride)
+        else:
+            if layer.op == "mbconv":
+                self.expand = ConvNorm(arch, inputs, mid, 1)
+            self.depthwise = ConvNorm(arch, mid, mid, layer.kernel, layer.stride, groups=mid)
+            self.project = ConvNorm(arch, mid, outputs, 1, linear=True)
+        if layer.se_filters:
+            self.se = SqueezeExcite(layer.se_channels, layer.se_filters)
+        if layer.skip == "pool":
+            self.pool = PooledSkip(layer, arch.padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        if self.layer.op == "conv":
+            y = self.conv(y)
+            if self.layer.se_filters:
+                y = self.se(y)
+        else:
+            if self.layer.op == "mbconv":
+                y = self.expand(y)
+            y = self.depthwise(y)
+            if self.layer.se_filters:
+                y = self.se(y)
+            y = self.project(y)
+        if self.layer.skip == "identity":
+            y = y + x
+        elif self.layer.skip == "pool":
+            y = y + cast(Tensor, self.pool(x))
+        return y

@@ -1,0 +1,54 @@
+"""An `Arch` as a torch network."""
+
+import math
+from typing import cast
+
+from torch import Tensor, nn
+
+from mnas.arch import Arch
+from mnas.nn.blocks import ConvNorm, LayerModule
+
+
+class Network(nn.Module):
+    """(N, 3, H, W) float images -> (N, num_classes) logits.
+
+    `stem`, `layers` (one module for each of `arch.layers`, in order), `head`, `classifier`.
+    """
+
+    def __init__(self, arch: Arch, num_classes: int) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes must be 1 or more, but got {num_classes}")
+        self.arch = arch
+        self.stem = ConvNorm(arch, 3, arch.stem_filters, 3, arch.stem_stride)
+        self.layers = nn.Sequential(*(LayerModule(layer, arch) for layer in arch.layers))
+        self.head = ConvNorm(arch, arch.blocks[-1].filters, arch.head_filters, 1)
+        self.dropout = nn.Dropout(arch.dropout)
+        self.classifier = nn.Linear(arch.head_filters, num_classes)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.head(self.layers(self.stem(x)))
+        return cast(Tensor, self.classifier(self.dropout(x.mean((2, 3)))))
+
+
+def build_network(arch: Arch, num_classes: int) -> Network:
+    """The network of `arch` with fresh weights, drawn from torch's global generator.
+
+    Raises:
+        ValueError: num_classes is below 1.
+    """
+    return Network(arch, num_classes)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Published code: convolutions normal(0, sqrt(2 / fan_out)), classifier uniform(+-1 / sqrt(classes)), biases 0."""
+    if isinstance(module, nn.Conv2d):
+        # TensorFlow's depthwise kernels have shape (k, k, channels, 1), so the published fan-out is k * k there
+        fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
+        nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+    elif isinstance(module, nn.Linear):
+        bound = 1.0 / math.sqrt(module.out_features)
+        nn.init.uniform_(module.weight, -bound, bound)
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

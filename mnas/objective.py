@@ -1,0 +1,88 @@
+"""What a search maximises: reward from accuracy and latency; and the Pareto front and hypervolume of what it found.
+
+Tan et al., MnasNet (CVPR 2019), section 3: ACC(m) * (LAT(m)/T)^w, w = alpha where LAT(m) <= T, else beta. `absolute` is the
+reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta * |LAT(m)/T - 1|.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["soft", "hard", "absolute", "weighted-sum"]
+
+DEFAULT_WEIGHTS: dict[str, tuple[float, float]] = {
+    "soft": (-0.07, -0.07),  # paper, section 3: doubling the latency buys 5 % relative accuracy
+    "hard": (0.0, -1.0),  # paper, section 3
+    "absolute": (-0.10, -0.10),  # TuNAS, section 3
+    "weighted-sum": (-0.10, -0.10),  # ours: twice the target costs ten points, as with `absolute`
+}
+"""form -> (alpha, beta)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Turns accuracy and latency into one reward; raises ValueError where a field is out of its range."""
+
+    form: Form
+    """`soft`, `hard` and `absolute` as in the papers; `weighted-sum`: ACC + w * LAT/T, the paper's footnote on what else
+    could scalarise the two."""
+    target_latency_ms: float
+    """T, in milliseconds."""
+    alpha: float
+    """w up to the target. alpha = beta = 0 makes accuracy the only objective."""
+    beta: float
+    """w beyond the target."""
+
+    def __post_init__(self) -> None:
+        if self.form not in DEFAULT_WEIGHTS:
+            raise ValueError(f"reward must be one of {', '.join(DEFAULT_WEIGHTS)}, but got {self.form!r}")
+        if not (math.isfinite(self.target_latency_ms) and self.target_latency_ms > 0):
+            raise ValueError(f"target latency must be more than 0 ms, but got {self.target_latency_ms!r}")
+        for name, weight in (("alpha", self.alpha), ("beta", self.beta)):
+            if not (math.isfinite(weight) and weight <= 0):
+                raise ValueError(f"{name} must be 0 or less (slower is never better), but got {weight!r}")
+
+    def reward(self, accuracy: float, latency_ms: float) -> float:
+        """The reward of a network with `accuracy` in [0, 1] and `latency_ms` > 0; more is better."""
+        ratio = latency_ms / self.target_latency_ms
+        weight = self.alpha if ratio <= 1 else self.beta
+        if self.form == "absolute":
+            return accuracy + weight * abs(ratio - 1)
+        if self.form == "weighted-sum":
+            return accuracy + weight * ratio
+        return accuracy * math.pow(ratio, weight)
+
+
+def beta_for(relative_accuracy_gain: float) -> float:
+    """The soft reward's exponent for which twice the latency is worth `relative_accuracy_gain` (0.05: five per cent).
+
+    From (1 + gain) * 2^beta = 1; 0.05 gives the paper's -0.07. Raises ValueError unless the gain is above 0.
+    """
+    if not (math.isfinite(relative_accuracy_gain) and relative_accuracy_gain > 0):
+        raise ValueError(f"relative accuracy gain must be above 0, but got {relative_accuracy_gain!r}")
+    return -math.log2(1 + relative_accuracy_gain)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the (accuracy, latency_ms) points that no other dominates, fastest first.
+
+    Of equal points the first is kept, so that a front has no doubles.
+    """
+    order = sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0], i))
+    front: list[int] = []
+    for i in order:
+        if not front or points[i][0] > points[front[-1]][0]:
+            front.append(i)
+    return front
+
+
+def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
+    """Area between the front of (accuracy, latency_ms) `points` and a worse `reference` point; 0 with nothing better."""
+    low_accuracy, slowest_ms = reference
+    inside = [p for p in points if p[0] > low_accuracy and p[1] < slowest_ms]
+    front = [inside[i] for i in pareto_front(inside)]
+    ends = [latency for _, latency in front[1:]] + [slowest_ms]
+    return sum(
+        (accuracy - low_accuracy) * (end - latency) for (accuracy, latency), end in zip(front, ends, strict=True)
+    )
