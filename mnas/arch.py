@@ -9,7 +9,9 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import re
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -27,17 +29,17 @@ MAX_BLOCKS = 100
 
 def _require_int(name: str, value: object, low: int, high: int) -> None:
     if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}, but got {value!r}")
+        raise ValueError(f"{name} must be an integer from {low} to {high}, but got {reprlib.repr(value)}")
 
 
 def _require_number(name: str, value: object, low: float, high: float) -> None:
     if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"{name} must be a number from {low} to {high}, but got {value!r}")
+        raise ValueError(f"{name} must be a number from {low} to {high}, but got {reprlib.repr(value)}")
 
 
 def _require_choice(name: str, value: object, choices: Sequence[object]) -> None:
     if type(value) not in {type(c) for c in choices} or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, but got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, but got {reprlib.repr(value)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer of a network with all its widths derived; what network, cost, LiteRT file and diagram are built from."""
+    """One layer of a network, all widths derived; what network, cost, LiteRT file and diagram are built from."""
 
     name: str
     """`block3.1`: the second layer of the third block (blocks count from 1, layers from 0)."""
@@ -129,7 +131,7 @@ class Arch:
         object.__setattr__(self, "blocks", tuple(self.blocks))
         for block in self.blocks:
             if not isinstance(block, Block):
-                raise ValueError(f"blocks must be Blocks, but got {block!r}")
+                raise ValueError(f"blocks must be Blocks, but got {reprlib.repr(block)}")
         if not 1 <= len(self.blocks) <= MAX_BLOCKS:
             raise ValueError(f"an architecture must have 1 to {MAX_BLOCKS} blocks, but got {len(self.blocks)}")
         _require_int("stem_filters", self.stem_filters, 1, MAX_FILTERS)
@@ -234,17 +236,7 @@ class Arch:
         Raises:
             ValueError: the stride is no power of 2, or larger than the network's own.
         """
-        if type(output_stride) is not int or output_stride < 1 or self.output_stride % output_stride:
-            raise ValueError(
-                f"output stride must be a power of 2 up to the network's own {self.output_stride}, "
-                f"but got {output_stride!r}"
-            )
-        surplus = self.output_stride // output_stride
-        strides = []
-        for stride in (self.stem_stride, *(b.stride for b in self.blocks)):
-            if stride == 2 and surplus > 1:
-                stride, surplus = 1, surplus // 2
-            strides.append(stride)
+        strides = with_product((self.stem_stride, *(b.stride for b in self.blocks)), output_stride)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, strides[1:], strict=True))
         return replace(self, stem_stride=strides[0], blocks=blocks)
 
@@ -261,7 +253,7 @@ class Arch:
         """The inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
         known = _checked_fields(Arch, values, "architecture")
         if not isinstance(known["blocks"], list | tuple):
-            raise ValueError(f"blocks must be a list, but got {known['blocks']!r}")
+            raise ValueError(f"blocks must be a list, but got {reprlib.repr(known['blocks'])}")
         blocks = tuple(Block(**_checked_fields(Block, b, f"block {i}")) for i, b in enumerate(known["blocks"], 1))
         return Arch(**{**known, "blocks": blocks})
 
@@ -280,7 +272,7 @@ class Arch:
 
     @property
     def block_strings(self) -> tuple[str, ...]:
-        """The blocks in the published code's notation, `r3_k5_s22_e3_i24_o40_se0.25_noskip`, with `_conv` and `_pool`."""
+        """The blocks as the published code writes them, `r3_k5_s22_e3_i24_o40_se0.25_noskip`, with `_conv`, `_pool`."""
         strings = []
         in_filters = self.stem_filters
         for b in self.blocks:
@@ -295,9 +287,9 @@ class Arch:
 
     @staticmethod
     def from_block_strings(strings: str | Sequence[str]) -> "Arch":
-        """The architecture of block strings (a sequence, or one text joined by commas); other fields have their defaults.
+        """The architecture of block strings (a sequence, or one text joined by commas), all other fields by default.
 
-        The stem is as wide as the first block's `i`, 32 where it has none; every further `i` must be the width before it.
+        The stem is as wide as the first block's `i`, 32 where it has none; any further `i` must be the width before it.
 
         Raises:
             ValueError: an unknown, repeated or missing part, or an `i` that does not fit.
@@ -315,6 +307,25 @@ class Arch:
         return Arch(blocks=tuple(block for block, _ in parsed), stem_filters=stem_filters)
 
 
+def with_product(strides: Sequence[int], output_stride: int) -> tuple[int, ...]:
+    """`strides` (of 1 or 2) with the earliest 2s made 1 until their product is `output_stride`.
+
+    Raises ValueError where it is no power of 2, or larger than their product.
+    """
+    product = math.prod(strides)
+    if type(output_stride) is not int or output_stride < 1 or product % output_stride:
+        raise ValueError(
+            f"output stride must be a power of 2 up to the network's own {product}, but got {output_stride!r}"
+        )
+    surplus = product // output_stride
+    reduced = []
+    for stride in strides:
+        if stride == 2 and surplus > 1:
+            stride, surplus = 1, surplus // 2
+        reduced.append(stride)
+    return tuple(reduced)
+
+
 def round_filters(filters: int, multiplier: float) -> int:
     """Published rounding: nearest multiple of 8, at least 8, 8 more if over 10 % would be lost; 1.0 changes nothing."""
     if multiplier == 1.0:
@@ -327,9 +338,9 @@ def round_filters(filters: int, multiplier: float) -> int:
 def _checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
     """`values` if it is a mapping with known fields of dataclass `cls` only, and all those without a default."""
     if not isinstance(values, dict):
-        raise ValueError(f"{what} must be a mapping of fields, but got {values!r}")
+        raise ValueError(f"{what} must be a mapping of fields, but got {reprlib.repr(values)}")
     known = {f.name: f for f in fields(cls)}
-    if unknown := [str(name) for name in values if name not in known]:
+    if unknown := [reprlib.repr(name) for name in values if name not in known]:
         raise ValueError(f"{what} has unknown fields {', '.join(unknown)}; known: {', '.join(known)}")
     required = (name for name, f in known.items() if f.default is dataclasses.MISSING)
     if missing := [name for name in required if name not in values]:
@@ -346,7 +357,7 @@ def _parse_block(text: str) -> tuple[Block, int | None]:
     numbers: dict[str, str] = {}
     flags: set[str] = set()
     for part in text.split("_"):
-        match = re.fullmatch(r"(se)(\d{1,3}(?:\.\d{1,17})?)|([rkseio])(\d{1,6})", part, re.ASCII)
+        match = re.fullmatch(r"(se)(\d{1,3}(?:\.\d{1,25})?(?:e-\d{1,3})?)|([rkseio])(\d{1,6})", part, re.ASCII)
         key = (match[1] or match[3]) if match else part
         if not match and part not in _FLAGS:
             raise ValueError(f"block string {text!r} has an unknown part {part!r} (it reads like r3_k5_s22_e3_i24_o40)")

@@ -1,7 +1,7 @@
 """What a search maximises: reward from accuracy and latency; and the Pareto front and hypervolume of what it found.
 
-Tan et al., MnasNet (CVPR 2019), section 3: ACC(m) * (LAT(m)/T)^w, w = alpha where LAT(m) <= T, else beta. `absolute` is the
-reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta * |LAT(m)/T - 1|.
+Tan et al., MnasNet (CVPR 2019), section 3: ACC(m) * (LAT(m)/T)^w, w = alpha where LAT(m) <= T, else beta. `absolute` is
+the reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta * |LAT(m)/T - 1|.
 """
 
 import math
@@ -25,8 +25,8 @@ class Objective:
     """Turns accuracy and latency into one reward; raises ValueError where a field is out of its range."""
 
     form: Form
-    """`soft`, `hard` and `absolute` as in the papers; `weighted-sum`: ACC + w * LAT/T, the paper's footnote on what else
-    could scalarise the two."""
+    """`soft`, `hard` and `absolute` as in the papers; `weighted-sum`: ACC + w * LAT/T, the paper's footnote on what
+    else could scalarise the two."""
     target_latency_ms: float
     """T, in milliseconds."""
     alpha: float
@@ -78,7 +78,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Area between the front of (accuracy, latency_ms) `points` and a worse `reference` point; 0 with nothing better."""
+    """Area between the front of (accuracy, latency_ms) `points` and a worse `reference`; 0 with nothing better."""
     low_accuracy, slowest_ms = reference
     inside = [p for p in points if p[0] > low_accuracy and p[1] < slowest_ms]
     front = [inside[i] for i in pareto_front(inside)]

@@ -1,7 +1,7 @@
 """The layers that a network is built from; one module for each op of `mnas.arch.Layer`.
 
-Layer rules: the published MnasNet code (reference in mnas.arch). Batch norm after every convolution, no activation after
-a projection, squeeze-and-excitation after the activation of the depthwise convolution.
+Layer rules: the published MnasNet code (reference in mnas.arch). Batch norm after every convolution, no activation
+after a projection, squeeze-and-excitation after the activation of the depthwise convolution.
 """
 
 from typing import cast
@@ -33,7 +33,7 @@ def activation(arch: Arch) -> nn.Module:
 
 
 class SqueezeExcite(nn.Module):
-    """Scales `channels` by a gate of their own means: mean, 1x1 to `squeezed`, ReLU, 1x1 back, sigmoid; both with bias."""
+    """Scales `channels` by a gate of their means: 1x1 to `squeezed`, ReLU, 1x1 back, sigmoid; both with bias."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class LayerModule(nn.Module):
             self.pool = PooledSkip(layer, arch.padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y: Tensor = x
         if self.layer.op == "conv":
             y = self.conv(y)
             if self.layer.se_filters:

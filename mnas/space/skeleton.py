@@ -1,0 +1,129 @@
+"""What a space does not search: the frame that every member of it, and the reference model, has in common."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mnas.arch import Activation, Arch, Block, Padding, with_product
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """Widths, depths and strides that a space's choices are relative to, and the fields of `Arch` that it fixes.
+
+    Raises ValueError where a field is out of its range. The defaults are MobileNetV2's (Sandler et al., Table 2), as in
+    the paper, section 4.1, and the published code's activation and normalisation.
+    """
+
+    filters: tuple[int, ...] = (16, 24, 32, 64, 96, 160, 320)
+    """Filters of each block; a choice multiplies them."""
+    layers: tuple[int, ...] = (1, 2, 3, 4, 3, 3, 1)
+    """Layers of each block; a choice is added to them."""
+    strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
+    """Stride of each block's first layer."""
+    stem_filters: int = 32
+    stem_stride: int = 2
+    head_filters: int = 1280
+    activation: Activation = "relu"
+    dropout: float = 0.2
+    bn_epsilon: float = 1e-3
+    bn_momentum: float = 0.01
+    padding: Padding = "same"
+
+    def __post_init__(self) -> None:
+        for name in ("filters", "layers", "strides"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise ValueError(
+                    f"{name} must be a list with one number for each block, but got {getattr(self, name)!r}"
+                )
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        lengths = len(self.filters), len(self.layers), len(self.strides)
+        if len(set(lengths)) != 1:
+            raise ValueError(
+                "filters, layers and strides must have one number for each block, "
+                f"but got {lengths[0]}, {lengths[1]} and {lengths[2]}"
+            )
+        blocks = []
+        for number, (filters, layers, stride) in enumerate(
+            zip(self.filters, self.layers, self.strides, strict=True), 1
+        ):
+            try:
+                blocks.append(Block(op="sepconv", kernel=3, stride=stride, filters=filters, layers=layers))
+            except ValueError as error:
+                raise ValueError(f"block {number} of the skeleton: {error}") from None
+        checked = self.arch(blocks)  # its rules are an architecture's
+        for name in ("dropout", "bn_epsilon", "bn_momentum"):
+            object.__setattr__(self, name, getattr(checked, name))
+
+    def arch(self, blocks: Sequence[Block]) -> Arch:
+        """`blocks` between this skeleton's stem and head."""
+        return Arch(
+            blocks=tuple(blocks),
+            stem_filters=self.stem_filters,
+            stem_stride=self.stem_stride,
+            head_filters=self.head_filters,
+            activation=self.activation,
+            dropout=self.dropout,
+            bn_epsilon=self.bn_epsilon,
+            bn_momentum=self.bn_momentum,
+            padding=self.padding,
+        )
+
+    @property
+    def output_stride(self) -> int:
+        """Input pixels per pixel of the last feature map, along one side."""
+        return self.stem_stride * math.prod(self.strides)
+
+    def with_output_stride(self, output_stride: int) -> "Skeleton":
+        """The skeleton with its earliest strides taken out (stem first), as `Arch.with_output_stride`.
+
+        Raises ValueError where the stride is no power of 2, or larger than the skeleton's own.
+        """
+        strides = with_product((self.stem_stride, *self.strides), output_stride)
+        return replace(self, stem_stride=strides[0], strides=strides[1:])
+
+    def scaled(self, width_multiplier: float, *, scale_head: bool = False) -> "Skeleton":
+        """Stem and blocks `width_multiplier` times as wide, in multiples of 4; the head where asked.
+
+        A block stays at least 12 filters wide (or as it is, if that is less): below that, widths of 0.75, 1 and 1.25
+        times would round to fewer than three different ones.
+
+        Raises ValueError unless the multiplier is a number from 0.01 to 100.
+        """
+        if not 0.01 <= width_multiplier <= 100:
+            raise ValueError(f"width multiplier must be a number from 0.01 to 100, but got {width_multiplier!r}")
+        return replace(
+            self,
+            stem_filters=multiple_of_4(self.stem_filters * width_multiplier),
+            filters=tuple(max(min(12, f), multiple_of_4(f * width_multiplier)) for f in self.filters),
+            head_filters=multiple_of_4(self.head_filters * width_multiplier) if scale_head else self.head_filters,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, JSON-able; `Skeleton(**values)` reads them back equal."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+
+MOBILENETV2 = Skeleton()
+"""The paper's: MobileNetV2's."""
+
+
+def multiple_of_4(filters: float) -> int:
+    """The nearest multiple of 4, ties upwards, at least 4."""
+    return max(4, int(filters + 2) // 4 * 4)
+
+
+def output_stride_for(input_size: int) -> int:
+    """The largest output stride of 32, 16, 8 and 4 that leaves at least 3 pixels a side of `input_size` pixels.
+
+    Why 3: the smallest last map in the paper's table of input sizes (section 5, 96 pixels at stride 32) is 3 x 3, so no
+    network is asked to see with less than the paper tried: 96 gives 32, 64 gives 16, 32 gives 8, 16 gives 4.
+
+    Raises:
+        ValueError: not even stride 4 leaves 3 pixels (input_size below 9).
+    """
+    for stride in (32, 16, 8, 4):
+        if -(-input_size // stride) >= 3:
+            return stride
+    raise ValueError(f"input size must be at least 9 (3 pixels at an output stride of 4), but got {input_size!r}")

@@ -1,0 +1,147 @@
+"""Named architectures, each with its source.
+
+A name may go on with `@` and a width multiplier, and with `/s` and an output stride: `mnasnet-a1@0.5`,
+`mnasnet-small/s8`.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass, replace
+
+from mnas.arch import Arch, Block
+from mnas.space.skeleton import MOBILENETV2, Skeleton
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooEntry:
+    """A named architecture."""
+
+    arch: Arch
+    source: str
+    """Where it is published."""
+    scale_head: bool = False
+    """Whether a width multiplier above 1 widens the head too; below 1 it never does."""
+
+
+def reference_arch(skeleton: Skeleton) -> Arch:
+    """MobileNetV2 on `skeleton`: its blocks at the skeleton's widths, depths, strides and padding.
+
+    On the default skeleton that is MobileNetV2 itself, on another the network that the paper's space starts from there:
+    the latency that a search's target and ratios refer to.
+    """
+    rows = enumerate(zip(skeleton.filters, skeleton.layers, skeleton.strides, strict=True))
+    blocks = [
+        Block(
+            op="mbconv" if index else "sepconv",
+            kernel=3,
+            stride=stride,
+            filters=filters,
+            layers=layers,
+            expansion=6 if index else 1,
+        )
+        for index, (filters, layers, stride) in rows
+    ]
+    return replace(skeleton.arch(blocks), activation="relu6")
+
+
+def _published(*strings: str, dropout: float = 0.2) -> Arch:
+    return replace(Arch.from_block_strings(strings), dropout=dropout)
+
+
+_CODE = "tensorflow/tpu, models/official/mnasnet/mnasnet_models.py"
+
+ZOO: dict[str, ZooEntry] = {
+    "mnasnet-a1": ZooEntry(
+        source=f"paper, Figure 7; {_CODE}, mnasnet_a1",
+        arch=_published(
+            "r1_k3_s11_e1_i32_o16_noskip",
+            "r2_k3_s22_e6_i16_o24",
+            "r3_k5_s22_e3_i24_o40_se0.25",
+            "r4_k3_s22_e6_i40_o80",
+            "r2_k3_s11_e6_i80_o112_se0.25",
+            "r3_k5_s22_e6_i112_o160_se0.25",
+            "r1_k3_s11_e6_i160_o320",
+        ),
+    ),
+    "mnasnet-b1": ZooEntry(
+        source=f"{_CODE}, mnasnet_b1",
+        arch=_published(
+            "r1_k3_s11_e1_i32_o16_noskip",
+            "r3_k3_s22_e3_i16_o24",
+            "r3_k5_s22_e3_i24_o40",
+            "r3_k5_s22_e6_i40_o80",
+            "r2_k3_s11_e6_i80_o96",
+            "r4_k5_s22_e6_i96_o192",
+            "r1_k3_s11_e6_i192_o320_noskip",
+        ),
+    ),
+    "mnasnet-small": ZooEntry(
+        source=f"{_CODE}, mnasnet_small",
+        arch=_published(
+            # published as r1_k3_s11_e1_i16_o8: the code compares that 16 with 8, and adds no residual although the stem
+            # has 8 filters; timm does add it, which is another function of the same parameters
+            "r1_k3_s11_e1_i8_o8_noskip",
+            "r1_k3_s22_e3_i8_o16",
+            "r2_k3_s22_e6_i16_o16",
+            "r4_k5_s22_e6_i16_o32_se0.25",
+            "r3_k3_s11_e6_i32_o32_se0.25",
+            "r3_k5_s22_e6_i32_o88_se0.25",
+            "r1_k3_s11_e6_i88_o144",
+            dropout=0.0,
+        ),
+    ),
+    "mnasnet-d1": ZooEntry(
+        source=f"{_CODE}, mnasnet_d1 (searched for detection, Mnas-FPN)",
+        arch=_published(
+            "r1_k3_s11_e9_i32_o24",
+            "r3_k3_s22_e9_i24_o36",
+            "r5_k3_s22_e9_i36_o48",
+            "r4_k5_s22_e9_i48_o96",
+            "r5_k7_s11_e3_i96_o96",
+            "r3_k3_s22_e9_i96_o80",
+            "r1_k7_s11_e6_i80_o320_noskip",
+        ),
+    ),
+    "mnasnet-d1-320": ZooEntry(
+        source=f"{_CODE}, mnasnet_d1_320 (searched for detection at 320 x 320)",
+        arch=_published(
+            "r3_k5_s11_e6_i32_o24",
+            "r4_k7_s22_e9_i24_o36",
+            "r5_k5_s22_e9_i36_o48",
+            "r5_k7_s22_e6_i48_o96",
+            "r5_k3_s11_e9_i96_o144",
+            "r5_k5_s22_e6_i144_o160",
+            "r1_k7_s11_e9_i160_o320",
+        ),
+    ),
+    "mobilenetv2": ZooEntry(
+        source="Sandler et al., MobileNetV2 (CVPR 2018, arXiv:1801.04381), Table 2",
+        arch=reference_arch(MOBILENETV2),
+        scale_head=True,
+    ),
+}
+"""name -> architecture."""
+
+
+def named_arch(name: str) -> Arch:
+    """The architecture of a zoo name, as `mnasnet-a1`, `mnasnet-a1@0.5`, `mnasnet-small/s8`, `mobilenetv2@1.4/s16`.
+
+    Raises:
+        ValueError: an unknown name, with the close and the known ones; a multiplier or stride that cannot be.
+    """
+    match = re.fullmatch(r"([^@/]+)(?:@(\d{1,3}(?:\.\d{1,9})?))?(?:/s(\d{1,4}))?", name, re.ASCII)
+    if not match or match[1] not in ZOO:
+        base = re.split("[@/]", name)[0]
+        if base in ZOO:
+            raise ValueError(
+                f"after {base} may come @ and a width and /s and a stride ({base}@0.5/s8), but got {name!r}"
+            )
+        close = difflib.get_close_matches(base, ZOO, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(f"architecture must be one of {', '.join(ZOO)}, but got {name!r}{hint}")
+    entry = ZOO[match[1]]
+    arch = entry.arch
+    if match[2]:
+        multiplier = float(match[2])
+        arch = arch.scale_width(multiplier, scale_head=entry.scale_head and multiplier > 1)
+    return arch.with_output_stride(int(match[3])) if match[3] else arch
