@@ -27,17 +27,20 @@ MAX_LAYERS = 100
 MAX_BLOCKS = 100
 
 
-def _require_int(name: str, value: object, low: int, high: int) -> None:
+def require_int(name: str, value: object, low: int, high: int) -> None:
+    """Raise ValueError unless `value` is an int (no bool) from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name} must be an integer from {low} to {high}, but got {reprlib.repr(value)}")
 
 
-def _require_number(name: str, value: object, low: float, high: float) -> None:
+def require_number(name: str, value: object, low: float, high: float) -> None:
+    """Raise ValueError unless `value` is an int or float (no bool, no NaN) from `low` to `high`."""
     if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
         raise ValueError(f"{name} must be a number from {low} to {high}, but got {reprlib.repr(value)}")
 
 
-def _require_choice(name: str, value: object, choices: Sequence[object]) -> None:
+def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise ValueError unless `value` is one of `choices`, and of their type."""
     if type(value) not in {type(c) for c in choices} or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, but got {reprlib.repr(value)}")
 
@@ -67,14 +70,14 @@ class Block:
     """What is added to a layer's output: its input where shapes agree, a 3x3 average pool of it, or nothing."""
 
     def __post_init__(self) -> None:
-        _require_choice("op", self.op, get_args(Op))
-        _require_choice("kernel", self.kernel, KERNELS)
-        _require_choice("stride", self.stride, (1, 2))
-        _require_int("filters", self.filters, 1, MAX_FILTERS)
-        _require_int("layers", self.layers, 1, MAX_LAYERS)
-        _require_int("expansion", self.expansion, 1, 32)
-        _require_number("se_ratio", self.se_ratio, 0, 1)
-        _require_choice("skip", self.skip, get_args(Skip))
+        require_choice("op", self.op, get_args(Op))
+        require_choice("kernel", self.kernel, KERNELS)
+        require_choice("stride", self.stride, (1, 2))
+        require_int("filters", self.filters, 1, MAX_FILTERS)
+        require_int("layers", self.layers, 1, MAX_LAYERS)
+        require_int("expansion", self.expansion, 1, 32)
+        require_number("se_ratio", self.se_ratio, 0, 1)
+        require_choice("skip", self.skip, get_args(Skip))
         if self.op == "mbconv" and self.expansion == 1:
             raise ValueError("an mbconv must have an expansion of 2 or more (with 1 it is a sepconv), but got 1")
         if self.op != "mbconv" and self.expansion != 1:
@@ -134,14 +137,14 @@ class Arch:
                 raise ValueError(f"blocks must be Blocks, but got {reprlib.repr(block)}")
         if not 1 <= len(self.blocks) <= MAX_BLOCKS:
             raise ValueError(f"an architecture must have 1 to {MAX_BLOCKS} blocks, but got {len(self.blocks)}")
-        _require_int("stem_filters", self.stem_filters, 1, MAX_FILTERS)
-        _require_choice("stem_stride", self.stem_stride, (1, 2))
-        _require_int("head_filters", self.head_filters, 1, MAX_FILTERS)
-        _require_choice("activation", self.activation, get_args(Activation))
-        _require_number("dropout", self.dropout, 0, 0.99)
-        _require_number("bn_epsilon", self.bn_epsilon, 1e-9, 1)
-        _require_number("bn_momentum", self.bn_momentum, 1e-9, 1)
-        _require_choice("padding", self.padding, get_args(Padding))
+        require_int("stem_filters", self.stem_filters, 1, MAX_FILTERS)
+        require_choice("stem_stride", self.stem_stride, (1, 2))
+        require_int("head_filters", self.head_filters, 1, MAX_FILTERS)
+        require_choice("activation", self.activation, get_args(Activation))
+        require_number("dropout", self.dropout, 0, 0.99)
+        require_number("bn_epsilon", self.bn_epsilon, 1e-9, 1)
+        require_number("bn_momentum", self.bn_momentum, 1e-9, 1)
+        require_choice("padding", self.padding, get_args(Padding))
         for name in ("dropout", "bn_epsilon", "bn_momentum"):
             object.__setattr__(self, name, float(getattr(self, name)))
 
@@ -185,7 +188,7 @@ class Arch:
 
     def check_input_size(self, input_size: int) -> None:
         """Raise ValueError if an image of `input_size` x `input_size` pixels is too small for the strides."""
-        _require_int("input size", input_size, 1, 8192)
+        require_int("input size", input_size, 1, 8192)
         if input_size < self.output_stride:
             raise ValueError(
                 f"input size must be at least the output stride {self.output_stride}, but got {input_size}; "
@@ -216,7 +219,7 @@ class Arch:
 
     def scale_width(self, width_multiplier: float, *, scale_head: bool = False) -> "Arch":
         """Stem and blocks `width_multiplier` times as wide, by the published rounding rule; the head where asked."""
-        _require_number("width multiplier", width_multiplier, 0.01, 100)
+        require_number("width multiplier", width_multiplier, 0.01, 100)
 
         def scaled(filters: int) -> int:
             return round_filters(filters, width_multiplier)

@@ -1,0 +1,99 @@
+"""Spaces by name, and spaces of one's own in TOML files (docs/space.md)."""
+
+import difflib
+import re
+import reprlib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from mnas.space.factorized import BlockChoices, FactorizedSpace
+from mnas.space.skeleton import MOBILENETV2, Skeleton
+from mnas.space.space import Space
+
+SPACES: dict[str, Space] = {
+    "mnasnet": FactorizedSpace(name="mnasnet", skeleton=MOBILENETV2, block_choices=(BlockChoices(),) * 7),
+    # paper, Table 2: B1 was searched without squeeze-and-excitation
+    "mnasnet-no-se": FactorizedSpace(
+        name="mnasnet-no-se", skeleton=MOBILENETV2, block_choices=(BlockChoices(se_ratio=(0.0,)),) * 7
+    ),
+}
+"""name -> space."""
+
+
+def load_space(name: str) -> Space:
+    """The space of that name, or of the TOML file at that path.
+
+    Raises:
+        ValueError: no such space or file, or a file that says something unknown or impossible; one line that names it.
+    """
+    if name in SPACES:
+        return SPACES[name]
+    path = Path(name)
+    if path.suffix != ".toml" and not path.is_file():
+        close = difflib.get_close_matches(name, SPACES, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ValueError(
+            f"space must be one of {', '.join(SPACES)} or the path of a .toml file, but got {name!r}{hint}"
+        )
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise ValueError(f"space file {name!r} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"space file {name!r} must be UTF-8 text") from None
+    try:
+        return space_from_toml(text)
+    except ValueError as error:
+        raise ValueError(f"space file {name!r}: {error}") from None
+
+
+def space_from_toml(text: str) -> Space:
+    """The space of a TOML text. Raises ValueError where that is not TOML, or no space."""
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not valid TOML: {' '.join(str(error).split())}") from None
+    return space_from_dict(values)
+
+
+def space_from_dict(values: object) -> Space:
+    """The inverse of `Space.to_dict`; TOML files have the same form. What is left out is the `mnasnet` space's.
+
+    Raises:
+        ValueError: an unknown key, a value of the wrong type or out of range.
+    """
+    table = _table(values, "a space", ["name", "skeleton", "choices", "block"])
+    if "name" not in table:
+        raise ValueError("a space must have a name (name = ...)")
+    skeleton = Skeleton(**_table(table.get("skeleton", {}), "[skeleton]", _names(Skeleton)))
+    common = _choices(BlockChoices(), table.get("choices", {}), "[choices]")
+    choices = [common] * len(skeleton.filters)
+    blocks = table.get("block", {})
+    for key, changed in _table(blocks, "[block]", [str(number + 1) for number in range(len(choices))]).items():
+        choices[int(key) - 1] = _choices(common, changed, f"[block.{key}]")
+    return FactorizedSpace(name=table["name"], skeleton=skeleton, block_choices=tuple(choices))
+
+
+def _choices(common: BlockChoices, changed: object, where: str) -> BlockChoices:
+    try:
+        return replace(common, **_table(changed, where, _names(BlockChoices)))
+    except ValueError as error:
+        raise ValueError(str(error) if where in str(error) else f"{where}: {error}") from None
+
+
+def _names(cls: type) -> list[str]:
+    return [field.name for field in fields(cls)]
+
+
+def _table(values: object, where: str, known: Sequence[str]) -> dict[str, Any]:
+    """`values` if it is a table with known keys only; ValueError otherwise."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must be a table, but got {reprlib.repr(values)}")
+    for key in values:
+        if key not in known:
+            shown = key if isinstance(key, str) and re.fullmatch(r"[\w-]{1,40}", key) else reprlib.repr(key)
+            raise ValueError(f"{where} has no key {shown}; it has {', '.join(known)}")
+    return values
