@@ -102,8 +102,8 @@ class FactorizedSpace(Space):
         ways = Counter({self.skeleton.stem_filters: 1})
         for block, choices in enumerate(self.block_choices):
             free = len(choices.op) * len(choices.kernel) * len(choices.se_ratio)
-            widths = {self._filters(block, c) for c in choices.filters}
-            depths = {self._layers(block, c) for c in choices.layers}
+            widths = {self.filters(block, c) for c in choices.filters}
+            depths = {self.layers(block, c) for c in choices.layers}
             next_ways: Counter[int] = Counter()
             for inputs, count in ways.items():
                 for width in widths:
@@ -130,8 +130,8 @@ class FactorizedSpace(Space):
                 "kernel": (choices.kernel, block.kernel),
                 "se_ratio": (choices.se_ratio, block.se_ratio),
                 "skip": (self._skips(number - 1, inputs, block.filters, block.layers), block.skip),
-                "filters": ([self._filters(number - 1, c) for c in choices.filters], block.filters),
-                "layers": ([self._layers(number - 1, c) for c in choices.layers], block.layers),
+                "filters": ([self.filters(number - 1, c) for c in choices.filters], block.filters),
+                "layers": ([self.layers(number - 1, c) for c in choices.layers], block.layers),
             }
             for name, (offered, value) in meanings.items():
                 if value not in offered:
@@ -177,18 +177,18 @@ class FactorizedSpace(Space):
             op=kind,
             kernel=choices.kernel[kernel],
             stride=self.skeleton.strides[block],
-            filters=self._filters(block, choices.filters[filters]),
-            layers=self._layers(block, choices.layers[layers]),
+            filters=self.filters(block, choices.filters[filters]),
+            layers=self.layers(block, choices.layers[layers]),
             expansion=expansion,
             se_ratio=choices.se_ratio[se_ratio],
             skip=choices.skip[skip],
         )
 
-    def _filters(self, block: int, multiplier: float) -> int:
+    def filters(self, block: int, multiplier: float) -> int:
         base = self.skeleton.filters[block]
         return base if multiplier == 1 else multiple_of_4(base * multiplier)
 
-    def _layers(self, block: int, added: int) -> int:
+    def layers(self, block: int, added: int) -> int:
         return max(1, self.skeleton.layers[block] + added)
 
     def _skips(self, block: int, inputs: int, filters: int, layers: int) -> list[Skip]:

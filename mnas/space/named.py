@@ -1,6 +1,7 @@
 """Spaces by name, and spaces of one's own in TOML files (docs/space.md)."""
 
 import difflib
+import os
 import re
 import reprlib
 import tomllib
@@ -11,9 +12,8 @@ from typing import Any
 
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.skeleton import MOBILENETV2, Skeleton
-from mnas.space.space import Space
 
-SPACES: dict[str, Space] = {
+SPACES: dict[str, FactorizedSpace] = {
     "mnasnet": FactorizedSpace(name="mnasnet", skeleton=MOBILENETV2, block_choices=(BlockChoices(),) * 7),
     # paper, Table 2: B1 was searched without squeeze-and-excitation
     "mnasnet-no-se": FactorizedSpace(
@@ -23,7 +23,7 @@ SPACES: dict[str, Space] = {
 """name -> space."""
 
 
-def load_space(name: str) -> Space:
+def load_space(name: str) -> FactorizedSpace:
     """The space of that name, or of the TOML file at that path.
 
     Raises:
@@ -31,15 +31,14 @@ def load_space(name: str) -> Space:
     """
     if name in SPACES:
         return SPACES[name]
-    path = Path(name)
-    if path.suffix != ".toml" and not path.is_file():
+    if not name.endswith(".toml") and not os.path.isfile(name):
         close = difflib.get_close_matches(name, SPACES, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
             f"space must be one of {', '.join(SPACES)} or the path of a .toml file, but got {name!r}{hint}"
         )
     try:
-        text = path.read_bytes().decode()
+        text = Path(name).read_bytes().decode()
     except OSError as error:
         raise ValueError(f"space file {name!r} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -50,7 +49,7 @@ def load_space(name: str) -> Space:
         raise ValueError(f"space file {name!r}: {error}") from None
 
 
-def space_from_toml(text: str) -> Space:
+def space_from_toml(text: str) -> FactorizedSpace:
     """The space of a TOML text. Raises ValueError where that is not TOML, or no space."""
     try:
         values = tomllib.loads(text)
@@ -59,7 +58,7 @@ def space_from_toml(text: str) -> Space:
     return space_from_dict(values)
 
 
-def space_from_dict(values: object) -> Space:
+def space_from_dict(values: object) -> FactorizedSpace:
     """The inverse of `Space.to_dict`; TOML files have the same form. What is left out is the `mnasnet` space's.
 
     Raises:

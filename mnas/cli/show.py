@@ -1,0 +1,58 @@
+"""`mnas show`: what an architecture consists of and costs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mnas.arch import Arch
+from mnas.atomic import write_atomic
+from mnas.names import resolve_arch
+from mnas.nn.cost import Shape, by_layer, cost
+from mnas.report.diagram import arch_svg
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowCommand:
+    """Print an architecture's layers with their shapes, parameters and multiply-accumulates (MACs), or draw it."""
+
+    arch: tyro.conf.Positional[str]
+    """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file, or block strings."""
+    input_size: int = 224
+    """Side of the square image, in pixels."""
+    classes: int = 1000
+    """Outputs of the classifier."""
+    save: Path | None = None
+    """Also draw it as a block diagram (SVG) into this file."""
+
+    def run(self) -> None:
+        """Print the table, and write the drawing where asked."""
+        arch = resolve_arch(self.arch)
+        console = Console()
+        console.print(cost_table(arch, self.input_size, self.classes))
+        console.print("  " + "\n  ".join(arch.block_strings), highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  fingerprint {arch.fingerprint}, output stride {arch.output_stride}", highlight=False)
+        if self.save is not None:
+            write_atomic(self.save, arch_svg(arch, self.input_size))
+            console.print(f"  drawn to {self.save}", highlight=False, markup=False, soft_wrap=True)
+
+
+def cost_table(arch: Arch, input_size: int, num_classes: int) -> Table:
+    """One row for each layer and the sum. Raises ValueError where the image is too small."""
+    whole = cost(arch, input_size, num_classes)
+    table = Table("layer", "op", "output", box=box.SIMPLE, show_footer=True)
+    table.add_column("params", footer=f"{whole.params:,}", justify="right")
+    table.add_column("MACs", footer=f"{whole.macs:,}", justify="right")
+    table.columns[0].footer = "total"
+    table.columns[1].footer = f"input {_text((3, input_size, input_size))}"
+    for row in by_layer(arch, whole):
+        table.add_row(row.name, row.op, _text(row.output_shape), f"{row.params:,}", f"{row.macs:,}")
+    return table
+
+
+def _text(shape: Shape) -> str:
+    channels, height, width = shape
+    return f"{height}x{width}x{channels}"
