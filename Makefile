@@ -8,7 +8,7 @@ EXTRAS := ray,onnx,executorch,quantize,adb,ssh,detect,webdataset,bench,baselines
 .PHONY: demo test test-slow lint bench clean
 
 demo: $(VENV)/core
-	$(BIN)/mnas demo
+	$(BIN)/mnas demo $(DEMO)
 
 test: $(VENV)/all
 	$(BIN)/python -m pytest -m "not slow"

@@ -1,0 +1,101 @@
+"""`mnas COMMAND ...`: one file a command, each a dataclass whose fields are its options."""
+
+import contextlib
+import importlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "search": ("mnas.cli.search:SearchCommand", "search for the best trade-off of accuracy and latency"),
+    "report": ("mnas.cli.report:ReportCommand", "write a run's report as one HTML file"),
+    "runs": ("mnas.cli.runs:RunsCommand", "list runs and how they stand"),
+    "latency": ("mnas.cli.latency:LatencyCommand", "measure the latency of architectures on this machine"),
+    "show": ("mnas.cli.show:ShowCommand", "print or draw an architecture"),
+    "space": ("mnas.cli.space:SpaceCommand", "print a search space and its size"),
+    "demo": ("mnas.cli.demo:DemoCommand", "a whole search on embedded data in a few minutes"),
+}
+"""name -> (where it is, what it is for); imported when it is called, so that help comes at once."""
+
+USAGE = "usage: mnas COMMAND [OPTIONS] [--debug]   (mnas COMMAND --help shows a command's options)"
+
+
+def main() -> None:
+    """The console script: exit code 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line (without the program's name) and return its exit code."""
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, "", *(f"  {name:<10}{purpose}" for name, (_, purpose) in COMMANDS.items()), sep="\n")
+        return 0
+    if arguments[0] == "--version":
+        from mnas import __version__
+
+        print(f"mnas {__version__}")
+        return 0
+    try:
+        if arguments[0] not in COMMANDS:
+            raise ValueError(f"command must be one of {', '.join(COMMANDS)}, but got {arguments[0]!r}")
+        module, _, name = COMMANDS[arguments[0]][0].partition(":")
+        command = _parse(getattr(importlib.import_module(module), name), arguments)
+        command.run()  # type: ignore[attr-defined]
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `mnas runs | head`
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        print(f"mnas: {_one_line(error)}", file=sys.stderr)
+        return 2 if _is_users(error) else 1
+    return 0
+
+
+def _parse(command: type, arguments: Sequence[str]) -> object:
+    """The command's dataclass from its options; what tyro has to say of bad ones becomes a line."""
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(command, args=list(arguments[1:]), prog=f"mnas {arguments[0]}")
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ValueError(f"{_summary(complaint.getvalue())} (mnas {arguments[0]} --help)") from None
+
+
+def _summary(box: str) -> str:
+    """The first section of a tyro error box, and what it suggests, on one line."""
+    lines = [re.sub(r"[│╭╮╰╯]|─{2,}.*", "", line).strip() for line in box.splitlines()[1:]]
+    sections = " ".join(line or "\n" for line in lines).split("\n")
+    parts = [s.strip().split(" Got errors:")[0].rstrip(".") for s in sections]
+    suggestion = [re.sub(r"(meant: \S+).*", r"\1", p) for p in parts[1:] if p.startswith("Perhaps you meant")]
+    return "; ".join([parts[0], *suggestion]).replace("Unrecognized options", "unknown options")
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether it is something that the user can mend: a value, a file, a disk, a missing extra; else it is our bug."""
+    import optuna
+    import sqlalchemy
+
+    users = (ValueError, OSError, ImportError, optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError)
+    return isinstance(error, users)
+
+
+def _one_line(error: Exception) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:  # Optuna and SQLAlchemy wrap the database's own words
+        cause = cause.__cause__
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(cause, OSError) and cause.strerror:
+        text = f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
+    if _is_users(error):
+        return text
+    return f"{type(error).__name__}: {text} (a bug in mnas; --debug shows where)"

@@ -1,0 +1,74 @@
+"""How a search looks: a live line in a terminal, plain lines elsewhere; the report is written after every update."""
+
+import contextlib
+import datetime
+import math
+from collections.abc import Iterator
+
+import rich.progress
+from rich.console import Console
+
+from mnas.report.html import write_report
+from mnas.search import Progress, Watcher
+from mnas.study import Run
+
+
+def _duration(seconds: float) -> str:
+    return "-" if math.isnan(seconds) else str(datetime.timedelta(seconds=max(0, round(seconds))))
+
+
+def _line(p: Progress) -> str:
+    reward = "-" if math.isnan(p.best_reward) else f"{p.best_reward:.4f}"
+    others = "".join(f"  {count} {what}" for count, what in ((p.failed, "failed"), (p.pruned, "skipped")) if count)
+    return f"best reward {reward}  front {p.front_size}{others}  ETA {_duration(p.eta_s)}  {p.activity}"
+
+
+class _Reporting(Watcher):
+    def updated(self, run: Run) -> None:
+        write_report(run.path)
+
+
+class PlainWatcher(_Reporting):
+    """A line for every finished candidate."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._finished = -1
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def progress(self, progress: Progress) -> None:
+        if progress.finished != self._finished:
+            self._finished = progress.finished
+            self.say(f"[{progress.finished}/{progress.total}] {_line(progress)}")
+
+
+class LiveWatcher(_Reporting):
+    """A bar that stays at the bottom of the terminal."""
+
+    def __init__(self, bar: rich.progress.Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("search", total=None, line="")
+
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False, markup=False)
+
+    def progress(self, progress: Progress) -> None:
+        self._bar.update(self._task, completed=progress.finished, total=progress.total, line=_line(progress))
+
+
+@contextlib.contextmanager
+def watching(console: Console) -> Iterator[Watcher]:
+    """The watcher that suits the console."""
+    if not console.is_terminal:
+        yield PlainWatcher(console)
+        return
+    columns = (
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("{task.fields[line]}", markup=False),
+    )
+    with rich.progress.Progress(*columns, console=console) as bar:
+        yield LiveWatcher(bar)

@@ -1,0 +1,53 @@
+"""`mnas runs`: the runs of a directory and how they stand."""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.table import Table
+
+from mnas.study import RunError, Snapshot, read_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsCommand:
+    """List the runs of a directory: state, trials, best reward, size of the front."""
+
+    directory: tyro.conf.Positional[Path] = Path("runs")
+    """Where the runs are."""
+
+    def run(self) -> None:
+        """Print the table."""
+        if not self.directory.is_dir():
+            raise ValueError(f"directory must be a folder with runs, but got {self.directory}, which is none")
+        paths = sorted(p.parent for p in self.directory.glob("*/study.db"))
+        if not paths:
+            print(f"no runs in {self.directory}; `mnas search --run {self.directory}/NAME` begins one")
+            return
+        table = Table("run", "state", "trials", "failed", "skipped", "best reward", "front", "data", "last change")
+        for path in paths:
+            try:
+                table.add_row(str(path), *_row(read_run(path)))
+            except RunError as error:
+                table.add_row(str(path), f"unreadable: {error}")
+        Console().print(table)
+
+
+def _row(run: Snapshot) -> list[str]:
+    states = [t.state for t in run.trials]
+    rewards = [t.user_attrs["reward"] for t in run.trials if t.state == TrialState.COMPLETE]
+    state = run.state
+    changed = datetime.datetime.fromtimestamp((run.path / "log.jsonl").stat().st_mtime)
+    return [
+        f"{state.status} ({state.reason})" if state.reason else state.status,
+        str(sum(s.is_finished() for s in states)),
+        str(states.count(TrialState.FAIL)),
+        str(states.count(TrialState.PRUNED)),
+        f"{max(rewards):.4f}" if rewards else "",
+        str(len(run.front)),
+        str(run.attributes["config"]["data"]),
+        f"{changed:%Y-%m-%d %H:%M}",
+    ]

@@ -1,0 +1,396 @@
+"""`mnas search`: from a data set and this machine to the Pareto front of models, with their weights as LiteRT files."""
+
+import dataclasses
+import itertools
+import math
+import os
+import platform
+import shlex
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from optuna.trial import FrozenTrial
+from rich.console import Console
+from rich.table import Table
+
+from mnas import __version__
+from mnas.arch import Arch
+from mnas.atomic import write_atomic
+from mnas.cli.progress import watching
+from mnas.controller.named import CONTROLLERS
+from mnas.data.dataset import Dataset
+from mnas.data.load import default_input_size, load_dataset
+from mnas.evaluate.evaluation import Evaluation
+from mnas.evaluate.proxy import ProxyConfig, accuracy_noise, evaluate_proxy, load_weights
+from mnas.latency.host import calibrate, device_fingerprint, measure
+from mnas.latency.latency import Calibration, Latency
+from mnas.objective import DEFAULT_WEIGHTS, Form, Objective
+from mnas.search import Plan, Problem, search
+from mnas.space.named import load_space
+from mnas.space.skeleton import output_stride_for
+from mnas.space.space import Space
+from mnas.study import Run, RunError, front_of, open_run
+from mnas.tflite.metadata import Normalisation
+from mnas.tflite.writer import graph_bytes, write_tflite
+from mnas.zoo.architectures import reference_arch
+
+Auto = Literal["auto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchCommand:
+    """Search for the image models with the best trade-off of accuracy and latency; the same command again resumes."""
+
+    data: str
+    """digits, cifar10, fashion-mnist, imagenet, or a folder with one folder of images for each class (or train/,
+    val/)."""
+    run_dir: Annotated[Path, tyro.conf.arg(name="run")] = Path("runs/search")
+    """Where everything of this search is kept; an unfinished one there is resumed."""
+
+    trials: int = 100
+    """How many candidates in all; a larger number later continues a finished run."""
+    hours: float = math.inf
+    """Stop after so many hours of searching; may be changed on resume."""
+    workers: int | Auto = "auto"
+    """Candidates trained side by side; auto: as many as the cores allow. The trials are the same for any number."""
+
+    space: str = "mnasnet"
+    """mnasnet, mnasnet-no-se, or a TOML file with a space of your own."""
+    width: float = 1.0
+    """Width multiplier of the space's skeleton: below 1 for small images and short searches."""
+    input_size: int | Auto = "auto"
+    """Side of the images in pixels; auto: the data set's own, up to 224."""
+    output_stride: int | Auto = "auto"
+    """Input pixels per pixel of the last map; auto: the largest of 32, 16, 8, 4 that leaves a map of 3 x 3 or more."""
+
+    controller: str = "ppo"
+    """ppo (the paper's), evolution, random, nsga2 or tpe."""
+    candidates_per_update: int = 20
+    """Candidates drawn before the controller learns from them (paper: 20)."""
+    seed: int = 0
+    """Of everything random."""
+
+    reward: Form = "soft"
+    """soft and hard are the paper's, absolute TuNAS's, weighted-sum the linear trade-off."""
+    target_latency_ms: float | Auto = "auto"
+    """T, ms on this machine; auto: MobileNetV2's on the same skeleton and input."""
+    alpha: float | Auto = "auto"
+    """The reward's exponent (weight) up to T; 0 with --beta 0: accuracy alone."""
+    beta: float | Auto = "auto"
+    """The reward's exponent (weight) beyond T."""
+    latency_limit: float = math.inf
+    """Candidates slower than this multiple of T are skipped before training."""
+
+    latency_budget_s: float = 3.0
+    """At most so many seconds of measuring for a candidate."""
+    latency_threads: int = 1
+    """Threads of the measured runtime (paper: 1)."""
+
+    proxy: tyro.conf.OmitArgPrefixes[ProxyConfig] = dataclasses.field(default_factory=ProxyConfig)
+    """How a candidate is trained."""
+    val_fraction: float = 0.2
+    """Share of the training images held out to score candidates, where there is no val/."""
+    data_dir: Path = Path("data")
+    """Where cifar10, fashion-mnist and imagenet lie (or are to be downloaded to)."""
+    download: bool = False
+    """Download cifar10 or fashion-mnist if they are missing."""
+
+    keep_models_mb: float = 1000.0
+    """Cap on the weights kept of the front's models."""
+
+    def __post_init__(self) -> None:
+        if self.controller not in CONTROLLERS:
+            raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {self.controller!r}")
+        for name in ("target_latency_ms", "latency_budget_s"):
+            value = getattr(self, name)
+            if value != "auto" and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {value}")
+        if self.latency_threads < 1:
+            raise ValueError(f"latency threads must be 1 or more, but got {self.latency_threads}")
+        self.plan()  # its checks come before any work
+        self.objective(1.0)
+
+    def run(self) -> None:
+        """Search, or go on searching; then export the front and print what to take."""
+        console = Console()
+        self.search(console)
+
+    def plan(self) -> Plan:
+        """The part of the settings that the loop needs."""
+        cores = os.cpu_count() or 1
+        workers = max(1, cores // self.proxy.threads) if self.workers == "auto" else self.workers
+        return Plan(
+            controller=self.controller,
+            seed=self.seed,
+            trials=self.trials,
+            hours=self.hours,
+            workers=workers,
+            candidates_per_update=self.candidates_per_update,
+            latency_limit=self.latency_limit,
+            keep_models_mb=self.keep_models_mb,
+        )
+
+    def objective(self, reference_ms: float) -> Objective:
+        """The reward, where MobileNetV2 takes `reference_ms`."""
+        alpha, beta = DEFAULT_WEIGHTS[self.reward]
+        return Objective(
+            form=self.reward,
+            target_latency_ms=reference_ms if self.target_latency_ms == "auto" else self.target_latency_ms,
+            alpha=alpha if self.alpha == "auto" else self.alpha,
+            beta=beta if self.beta == "auto" else self.beta,
+        )
+
+    def load_data(self) -> Dataset:
+        """The images, decoded once and shared by all processes."""
+        size = default_input_size(self.data, self.data_dir) if self.input_size == "auto" else self.input_size
+        return load_dataset(
+            self.data,
+            input_size=size,
+            seed=self.seed,
+            val_fraction=self.val_fraction,
+            data_dir=self.data_dir,
+            download=self.download,
+        )
+
+    def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
+        """What must not change while a run is resumed."""
+        fields = dataclasses.asdict(self)
+        for may_change in ("run_dir", "trials", "hours", "workers", "keep_models_mb", "data_dir", "download", "width"):
+            del fields[may_change]
+        fields["target_latency_ms"] = self.target_latency_ms
+        changed = {"space": space.to_dict(), "input_size": dataset.input_size, "data_content": dataset.fingerprint}
+        fields.update(changed)
+        return {name: "inf" if value == math.inf else value for name, value in fields.items()}
+
+    def search(self, console: Console) -> Run:
+        """`run`, printing to `console`; returns the run, closed, for who wants to read it."""
+        dataset = self.load_data()
+        if dataset.skipped:
+            console.print(f"skipped {len(dataset.skipped)} unreadable images: {', '.join(dataset.skipped[:5])}")
+        space = load_space(self.space).scaled(self.width)
+        stride = output_stride_for(dataset.input_size) if self.output_stride == "auto" else self.output_stride
+        space = space.with_output_stride(min(stride, space.skeleton.output_stride))
+        reference = reference_arch(space.skeleton)
+        reference.check_input_size(dataset.input_size)
+        with open_run(self.run_dir, self.identity(space, dataset)) as run:
+            _describe(console, self, space, dataset)
+            host = _measuring(run, self, reference, dataset)
+            objective = self.objective(host.calibration.reference_ms)
+            _keep_provenance(run, dataset, objective)
+            problem = Problem(
+                space=space,
+                input_size=dataset.input_size,
+                num_classes=len(dataset.classes),
+                measure=host,
+                evaluate=_Training(self),
+                references={"mobilenetv2": reference},
+                objective=objective,
+            )
+            console.print(f"target {objective.target_latency_ms:.3g} ms, reward {objective.form}", highlight=False)
+            try:
+                with watching(console) as watcher:
+                    reason = search(run, problem, self.plan(), watcher)
+            except KeyboardInterrupt:
+                run.set("state", {"status": "stopped", "reason": "Ctrl-C"})
+                console.print(f"stopped; nothing is lost. To go on: {_command()}", markup=False, highlight=False)
+                raise
+            export_front(run, dataset)
+            _conclude(console, run, reason, objective, dataset)
+        return run
+
+
+@dataclass(frozen=True)
+class _Training:
+    """Trains a candidate in a worker process, which opens the cached data set once."""
+
+    command: SearchCommand
+
+    def __call__(self, arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+        dataset = _dataset_of(self.command)
+        return evaluate_proxy(arch, dataset, self.command.proxy, seed, weights_path)
+
+
+_opened: dict[SearchCommand, Dataset] = {}
+
+
+def _dataset_of(command: SearchCommand) -> Dataset:
+    if command not in _opened:
+        _opened[command] = command.load_data()
+    return _opened[command]
+
+
+@dataclass(frozen=True)
+class _HostLatency:
+    """Measures candidates on this machine against the run's reference."""
+
+    reference: bytes
+    calibration: Calibration
+    num_classes: int
+    budget_s: float
+
+    def __call__(self, arch: Arch) -> tuple[Latency, int]:
+        model = graph_bytes(arch, self.calibration.input_size, self.num_classes)
+        return measure(model, self.reference, self.calibration, budget_s=self.budget_s), len(model)
+
+
+def _measuring(run: Run, command: SearchCommand, reference: Arch, dataset: Dataset) -> _HostLatency:
+    """The run's calibration, frozen by its first start."""
+    model = graph_bytes(reference, dataset.input_size, len(dataset.classes))
+    if "calibration" in run.attributes:
+        calibration = Calibration.from_dict(run.attributes["calibration"])
+        if differences := _differences(calibration.device, device_fingerprint()):
+            raise RunError(
+                f"{run.path} was measured on another device ({differences}); go on there, or choose another --run"
+            )
+    else:
+        calibration = calibrate(
+            model, reference_name="mobilenetv2", input_size=dataset.input_size, threads=command.latency_threads
+        )
+        run.set("calibration", calibration.to_dict())
+    return _HostLatency(model, calibration, len(dataset.classes), command.latency_budget_s)
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
+    return ", ".join(f"{k}: {there.get(k)} there, {here.get(k)} here" for k in here if there.get(k) != here.get(k))
+
+
+def _keep_provenance(run: Run, dataset: Dataset, objective: Objective) -> None:
+    if "provenance" in run.attributes:
+        return
+    import ai_edge_litert
+    import optuna
+    import timm
+    import torch
+    import torchvision
+
+    versions = {m.__name__: m.__version__ for m in (ai_edge_litert, optuna, timm, torch, torchvision)}
+    run.set("objective", dataclasses.asdict(objective))
+    run.set(
+        "provenance",
+        {
+            "mnas": __version__,
+            "versions": {"python": platform.python_version(), **versions},
+            "device": device_fingerprint(),
+            "data": {
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "classes": list(dataset.classes),
+                "train_images": len(dataset.train.labels),
+                "val_images": len(dataset.val.labels),
+                "skipped": len(dataset.skipped),
+            },
+            "command": _command(),
+        },
+    )
+
+
+def _command() -> str:
+    return shlex.join(["mnas", *sys.argv[1:]])
+
+
+# What is printed, and what is left behind
+
+
+def _describe(console: Console, command: SearchCommand, space: Space, dataset: Dataset) -> None:
+    s = space.skeleton
+    lines = [
+        f"data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train.labels)} training and "
+        f"{len(dataset.val.labels)} validation images of {dataset.input_size} px",
+        f"space {space.name}: {space.size:.2e} choices, skeleton filters {s.filters}, layers {s.layers}, "
+        f"strides {s.stem_stride}+{s.strides} (output stride {s.output_stride})",
+        f"controller {command.controller}, {command.proxy.epochs} epochs a candidate, latency of LiteRT on "
+        f"{command.latency_threads} thread(s), at most {command.latency_budget_s:g} s each; run {command.run_dir}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def export_front(run: Run, dataset: Dataset) -> None:
+    """Write front/N/model.tflite and arch.json for every trial N on the front whose weights were kept."""
+    folder = run.path / "front"
+    folder.mkdir(exist_ok=True)
+    front = {str(t.number): t for t in front_of(run.trials)}
+    for stale in folder.iterdir():
+        if stale.name not in front:
+            shutil.rmtree(stale)
+    for name, trial in front.items():
+        weights = run.weights_path(trial.number)
+        if not weights.exists():
+            continue
+        network = load_weights(weights)
+        model = write_tflite(
+            network,
+            dataset.input_size,
+            labels=dataset.classes,
+            normalisation=Normalisation(mean=dataset.mean, std=dataset.std),
+        )
+        (folder / name).mkdir(exist_ok=True)
+        write_atomic(folder / name / "model.tflite", model)
+        write_atomic(folder / name / "arch.json", Arch.from_dict(trial.user_attrs["arch"]).to_json())
+
+
+ENDED = {
+    "trials": "all {trials} candidates are done",
+    "hours": "the hours are over; the same command with more --hours goes on",
+    "converged": "converged: the last updates drew only networks already known",
+}
+
+
+def _conclude(console: Console, run: Run, reason: str, objective: Objective, dataset: Dataset) -> None:
+    console.print(f"\n{ENDED[reason].format(trials=len(run.trials))}", highlight=False)
+    front = front_of(run.trials)
+    if not front:
+        console.print("no candidate was trained to the end; the report tells why")
+        return
+    best = max(front, key=lambda t: float(t.user_attrs["reward"]))
+    table = Table("trial", "accuracy", "latency ms", "95 %", "of target", "params", "MACs", "reward", "file")
+    for trial in front:
+        table.add_row(*_row(run, trial, objective), style="bold" if trial is best else "")
+    console.print(table)
+    for line in _advice(front, best, objective, len(dataset.val.labels)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+def _row(run: Run, trial: FrozenTrial, objective: Objective) -> list[str]:
+    latency = Latency.from_dict(trial.user_attrs["latency"])
+    file = run.path / "front" / str(trial.number) / "model.tflite"
+    return [
+        str(trial.number),
+        f"{trial.values[0]:.4f}",
+        f"{latency.latency_ms:.3f}",
+        f"{latency.low_ms:.3f}-{latency.high_ms:.3f}",
+        f"{latency.latency_ms / objective.target_latency_ms:.2f}",
+        f"{trial.user_attrs['params'] / 1e6:.2f}M",
+        f"{trial.user_attrs['macs'] / 1e6:.1f}M",
+        f"{trial.user_attrs['reward']:.4f}",
+        str(file) if file.exists() else "dropped (--keep-models-mb)",
+    ]
+
+
+def _advice(front: list[FrozenTrial], best: FrozenTrial, objective: Objective, val_images: int) -> list[str]:
+    """Which model to take and why, and where the front cannot be told from chance."""
+    of_target = best.values[1] / objective.target_latency_ms
+    lines = [
+        f"take trial {best.number}: the best {objective.form} reward ({best.user_attrs['reward']:.4f}), "
+        f"accuracy {best.values[0]:.4f} at {of_target:.2f} of the target latency"
+    ]
+    noise = accuracy_noise(best.values[0], val_images)
+    as_good = [t for t in front if t.values[1] < best.values[1] and best.values[0] - t.values[0] < noise]
+    if as_good:
+        fastest = as_good[0]
+        lines.append(
+            f"trial {fastest.number} is {best.values[1] / fastest.values[1]:.2f} times as fast, and its accuracy "
+            f"cannot be told apart with {val_images} validation images"
+        )
+    close = sum(b.values[0] - a.values[0] < noise for a, b in itertools.pairwise(front))
+    if close:
+        lines.append(
+            f"noise: with {val_images} validation images accuracies less than {noise:.3f} apart are the same; "
+            f"{close} of {len(front) - 1} steps of the front are smaller (more images or --repeats tell them apart)"
+        )
+    return lines

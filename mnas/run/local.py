@@ -1,0 +1,122 @@
+"""Candidates are evaluated in child processes of this machine.
+
+One process a slot, also where there is one slot: a candidate that kills its process (out of memory) is then a failed
+trial and not the end of the search. Children die with their parent, whatever kills it, and leave Ctrl-C to it.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnas.arch import Arch
+from mnas.evaluate.evaluation import Evaluation, EvaluationError
+
+Evaluate = Callable[[Arch, int, Path], Evaluation]
+"""(architecture, seed, where to keep the weights) -> Evaluation; picklable; raises EvaluationError for a candidate's
+own failure."""
+
+DEATHS = 2
+"""A candidate whose process dies this often has failed; once may be the machine's fault."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One candidate to evaluate."""
+
+    number: int
+    arch: Arch
+    seed: int
+    weights_path: Path
+
+
+class LocalWorkers:
+    """Evaluates tasks in `count` child processes; a context manager that leaves none behind."""
+
+    def __init__(self, evaluate: Evaluate, count: int) -> None:
+        self._evaluate = evaluate
+        self._slots: list[ProcessPoolExecutor | None] = [None] * count
+
+    def __enter__(self) -> "LocalWorkers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for slot in self._slots:
+            _kill(slot)
+
+    def run(self, next_task: Callable[[], Task | None]) -> Iterator[tuple[Task, Evaluation | str]]:
+        """Evaluate tasks, as many at once as there are slots; yield each as it finishes, with the reason where it
+        failed.
+
+        `next_task` is called whenever a slot is free, and again after every yield; None means that there is nothing
+        now.
+
+        Raises:
+            Exception: whatever `evaluate` raises that is no EvaluationError (a full disk, a bug), as it is.
+        """
+        busy: dict[Future[Evaluation], tuple[int, Task, int]] = {}
+        free = list(range(len(self._slots)))
+        while True:
+            while free and (task := next_task()):
+                slot = free.pop()
+                busy[self._submit(slot, task)] = (slot, task, 0)
+            if not busy:
+                return
+            future = next(iter(wait(busy, return_when=FIRST_COMPLETED).done))
+            slot, task, deaths = busy.pop(future)
+            try:
+                outcome: Evaluation | str = future.result()
+            except EvaluationError as error:
+                outcome = str(error)
+            except BrokenProcessPool:
+                self._slots[slot] = None
+                if deaths + 1 < DEATHS:
+                    busy[self._submit(slot, task)] = (slot, task, deaths + 1)
+                    continue
+                outcome = f"its process died {DEATHS} times (out of memory?)"
+            free.append(slot)
+            yield task, outcome
+
+    def _submit(self, slot: int, task: Task) -> Future[Evaluation]:
+        executor = self._slots[slot]
+        if executor is None:
+            executor = ProcessPoolExecutor(
+                1, mp_context=multiprocessing.get_context("spawn"), initializer=_live_with, initargs=(os.getpid(),)
+            )
+            self._slots[slot] = executor
+        try:
+            return executor.submit(self._evaluate, task.arch, task.seed, task.weights_path)
+        except BrokenProcessPool:  # died between two tasks: no task's fault
+            self._slots[slot] = None
+            return self._submit(slot, task)
+
+
+def _kill(executor: ProcessPoolExecutor | None) -> None:
+    if executor is not None:
+        for process in list((executor._processes or {}).values()):
+            process.kill()
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _live_with(parent: int) -> None:
+    """In a new child: leave signals to the parent, and die when it dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+    def watch() -> None:  # other systems, and a parent that died before the call above
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

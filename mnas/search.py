@@ -1,0 +1,395 @@
+"""The search: sample a batch of architectures, measure their latency, train them, reward, update; and again.
+
+Tan et al., MnasNet (CVPR 2019), section 4.2 and Figure 4. Departures: see docs/departures.md (closed batches, latency
+before training).
+"""
+
+import hashlib
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from mnas.arch import Arch
+from mnas.controller.closed import ClosedBatches
+from mnas.evaluate.evaluation import Evaluation
+from mnas.latency.latency import Latency
+from mnas.nn.cost import cost
+from mnas.objective import Objective, hypervolume
+from mnas.run.local import Evaluate, LocalWorkers, Task
+from mnas.space.space import Space
+from mnas.study import DIRECTIONS, Run, front_of, running_trial
+
+Measure = Callable[[Arch], tuple[Latency, int]]
+"""architecture -> (latency, size of its file in bytes)"""
+
+CONVERGED_AFTER = 2
+"""So many updates in a row that draw nothing new end a search."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is searched, and how a member of it is judged."""
+
+    space: Space
+    input_size: int
+    num_classes: int
+    measure: Measure
+    evaluate: Evaluate
+    references: Mapping[str, Arch]
+    """name -> architecture, measured and trained like the candidates for comparison."""
+    objective: Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How it is searched; raises ValueError where a field is out of its range."""
+
+    controller: str
+    """A name in `mnas.controller.named.CONTROLLERS`."""
+    seed: int
+    trials: int
+    """How many candidates in all, over all starts of the run."""
+    hours: float
+    """Stop after so many hours of searching, over all starts of the run."""
+    workers: int
+    """How many candidates are trained side by side."""
+    candidates_per_update: int
+    latency_limit: float
+    """Candidates slower than this multiple of the target are skipped, not trained."""
+    keep_models_mb: float
+    """Cap on the size of models/."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "workers", "candidates_per_update"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, but got {getattr(self, name)}")
+        for name in ("hours", "latency_limit", "keep_models_mb"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a search is."""
+
+    finished: int
+    total: int
+    failed: int
+    pruned: int
+    best_reward: float
+    """NaN before the first."""
+    front_size: int
+    eta_s: float
+    """Seconds; NaN while nobody can tell."""
+    activity: str
+    """What is running now."""
+
+
+class Watcher(ABC):
+    """Whoever shows a search to its user."""
+
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """A line worth reading."""
+
+    @abstractmethod
+    def progress(self, progress: Progress) -> None:
+        """Something has changed."""
+
+    @abstractmethod
+    def updated(self, run: Run) -> None:
+        """A batch is closed, or the search has ended: the report can be written."""
+
+
+def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
+    """Search until a limit of `plan` is reached, and say why it ended: `trials`, `hours` or `converged`.
+
+    Everything that is known is in `run` at any time: killed anywhere, the next call goes on from there and ends with
+    the same trials, given equal evaluations. Raises what `problem.evaluate` raises but for EvaluationError.
+    """
+    clock = _Clock(run, plan)
+    run.set("state", {"status": "running", "reason": ""})
+    controller = ClosedBatches(
+        plan.controller,
+        problem.space.distributions,
+        directions=DIRECTIONS,
+        seed=plan.seed,
+        batch_size=plan.candidates_per_update,
+        reward=lambda trial: problem.objective.reward(*trial.values),
+    )
+    with LocalWorkers(problem.evaluate, plan.workers) as workers:
+        _evaluate_references(run, problem, plan, workers, watcher, clock)
+        _estimate(run, plan, watcher)
+        batch = 0
+        while not (reason := _end_reason(run, plan, clock, batch)):
+            numbers = range(
+                batch * plan.candidates_per_update, min((batch + 1) * plan.candidates_per_update, plan.trials)
+            )
+            _draw(run, problem, plan, controller, numbers)
+            _measure(run, problem, plan, numbers, watcher, clock)
+            _train(run, problem, plan, workers, numbers, watcher, clock)
+            clock.save()
+            if all(run.trials[n].state.is_finished() for n in numbers):
+                _close(run, problem, plan, controller, batch, watcher)
+                batch += 1
+    status = "stopped" if reason == "hours" else "finished"
+    run.set("state", {"status": status, "reason": reason})
+    run.log("end", reason=reason)
+    watcher.updated(run)
+    return reason
+
+
+def trial_seed(seed: int, number: int) -> int:
+    """The seed of everything random in the evaluation of a trial (-1, -2, ...: the references)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
+
+
+def _end_reason(run: Run, plan: Plan, clock: "_Clock", batch: int) -> str:
+    if batch * plan.candidates_per_update >= plan.trials:
+        return "trials"
+    if clock.over:
+        return "hours"
+    return "converged" if converged(run.trials, batch, plan.candidates_per_update) else ""
+
+
+def converged(trials: list[FrozenTrial], batch: int, candidates_per_update: int) -> bool:
+    """Whether the last closed batches before `batch` drew only networks that had been drawn before."""
+    if batch < CONVERGED_AFTER:
+        return False
+    start = (batch - CONVERGED_AFTER) * candidates_per_update
+    seen = {t.user_attrs["fingerprint"] for t in trials[:start]}
+    return all(t.user_attrs["fingerprint"] in seen for t in trials[start : batch * candidates_per_update])
+
+
+# The steps of one batch. Each leaves alone what an earlier process has done.
+
+
+def _draw(run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, numbers: range) -> None:
+    for number in numbers[max(0, len(run.trials) - numbers.start) :]:
+        draw = controller.draw(run.trials, number)
+        arch = problem.space.decode(problem.space.indices(draw.params))
+        costs = cost(arch, problem.input_size, problem.num_classes)
+        facts = {
+            "arch": arch.to_dict(),
+            "fingerprint": arch.fingerprint,
+            "params": costs.params,
+            "macs": costs.macs,
+            "seed": trial_seed(plan.seed, number),
+        }
+        run.add(running_trial(draw.params, problem.space.distributions, facts, draw.system_attrs))
+
+
+def _measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: "_Clock") -> None:
+    """Before any training, so that nothing else runs meanwhile."""
+    known = {t.user_attrs["fingerprint"]: t for t in reversed(run.trials) if "latency" in t.user_attrs}
+    limit_ms = plan.latency_limit * problem.objective.target_latency_ms
+    for number in numbers:
+        trial = run.trials[number]
+        if trial.state.is_finished():
+            continue
+        if "latency" not in trial.user_attrs:
+            if clock.over:
+                return
+            clock.show(run, problem, watcher, f"measuring {number}")
+            twin = known.get(trial.user_attrs["fingerprint"])
+            if twin is None:
+                latency, size_bytes = problem.measure(Arch.from_dict(trial.user_attrs["arch"]))
+                run.note(number, "size_bytes", size_bytes)
+                run.note(number, "latency", latency.to_dict())
+            else:
+                run.note(number, "size_bytes", twin.user_attrs["size_bytes"])
+                run.note(number, "latency", twin.user_attrs["latency"])
+            trial = run.trials[number]
+            known.setdefault(trial.user_attrs["fingerprint"], trial)
+        if trial.user_attrs["latency"]["latency_ms"] > limit_ms:
+            run.tell(number, TrialState.PRUNED, None)
+            run.log("pruned", trial=number, latency_ms=trial.user_attrs["latency"]["latency_ms"])
+            clock.finished_one()
+
+
+def _train(
+    run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, numbers: range, watcher: Watcher, clock: "_Clock"
+) -> None:
+    """Train what is left of the batch; a network that has been trained already is not trained again."""
+    results = {t.user_attrs["fingerprint"]: t for t in reversed(run.trials) if t.state == TrialState.COMPLETE}
+    waiting = [n for n in numbers if not run.trials[n].state.is_finished() and "latency" in run.trials[n].user_attrs]
+    training: dict[str, int] = {}  # fingerprint -> number
+
+    def next_task() -> Task | None:
+        for number in list(waiting):
+            trial = run.trials[number]
+            fingerprint = trial.user_attrs["fingerprint"]
+            if fingerprint in results:
+                waiting.remove(number)
+                twin = results[fingerprint]
+                run.note(number, "same_as", twin.number)
+                _complete(run, problem, number, Evaluation.from_dict(twin.user_attrs["evaluation"]))
+                clock.finished_one()
+            elif fingerprint not in training:
+                if clock.over:
+                    return None
+                waiting.remove(number)
+                training[fingerprint] = number
+                clock.show(run, problem, watcher, f"training {', '.join(map(str, training.values()))}")
+                arch = Arch.from_dict(trial.user_attrs["arch"])
+                return Task(number, arch, trial.user_attrs["seed"], run.weights_path(number))
+        return None
+
+    for task, outcome in workers.run(next_task):
+        fingerprint = run.trials[task.number].user_attrs["fingerprint"]
+        del training[fingerprint]
+        if isinstance(outcome, Evaluation):
+            _complete(run, problem, task.number, outcome)
+            results[fingerprint] = run.trials[task.number]
+        else:
+            run.note(task.number, "error", outcome)
+            run.tell(task.number, TrialState.FAIL, None)
+            run.log("failed", trial=task.number, reason=outcome)
+            watcher.say(f"trial {task.number} failed: {outcome}")
+        clock.finished_one()
+
+
+def _complete(run: Run, problem: Problem, number: int, evaluation: Evaluation) -> None:
+    latency_ms = run.trials[number].user_attrs["latency"]["latency_ms"]
+    reward = problem.objective.reward(evaluation.accuracy, latency_ms)
+    run.note(number, "evaluation", evaluation.to_dict())
+    run.note(number, "reward", reward)
+    run.tell(number, TrialState.COMPLETE, (evaluation.accuracy, latency_ms))
+    run.log("complete", trial=number, accuracy=evaluation.accuracy, latency_ms=latency_ms, reward=reward)
+
+
+def _close(run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, batch: int, watcher: Watcher) -> None:
+    """What is known when all of a batch is finished: the update's figures, and which weights may go."""
+    if f"update:{batch}" not in run.attributes:
+        finished = run.trials[: (batch + 1) * plan.candidates_per_update]
+        points = [(t.values[0], t.values[1]) for t in finished if t.state == TrialState.COMPLETE]
+        worst = (1 / problem.num_classes, 2 * problem.objective.target_latency_ms)
+        figures = {
+            "trials": len(finished),
+            "hypervolume": hypervolume(points, worst),
+            "best_reward": max((t.user_attrs["reward"] for t in finished if "reward" in t.user_attrs), default=None),
+            "diagnostics": controller.close(finished),
+        }
+        run.set(f"update:{batch}", figures)
+    _drop_weights(run, plan)
+    watcher.updated(run)
+
+
+def _drop_weights(run: Run, plan: Plan) -> None:
+    """Keep the weights of the front: accuracies and latencies are frozen, so what is dominated once stays so."""
+    keep = {run.weights_path(t.number) for t in front_of(run.trials)}
+    for path in (run.path / "models").glob("*.safetensors"):
+        if path not in keep:
+            path.unlink()
+    left_bytes = plan.keep_models_mb * 1e6
+    for trial in sorted(front_of(run.trials), key=lambda t: -t.user_attrs["reward"]):
+        path = run.weights_path(trial.number)
+        if path.exists():
+            left_bytes -= path.stat().st_size
+            if left_bytes < 0:
+                path.unlink()
+                run.log("weights dropped", trial=trial.number, keep_models_mb=plan.keep_models_mb)
+
+
+def _evaluate_references(
+    run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, watcher: Watcher, clock: "_Clock"
+) -> None:
+    """Measure and train the reference models, which also times the whole before the first candidate."""
+    done: list[dict[str, Any]] = run.attributes.get("references", [])
+    for index, (name, arch) in enumerate(problem.references.items()):
+        if index < len(done):
+            continue
+        clock.show(run, problem, watcher, f"reference {name}")
+        start = time.monotonic()
+        latency, _ = problem.measure(arch)
+        measured = time.monotonic()
+        task = Task(-1 - index, arch, trial_seed(plan.seed, -1 - index), run.path / "models" / f".{name}.tmp")
+        pending = [task]
+        [(_, outcome)] = workers.run(lambda pending=pending: pending.pop() if pending else None)  # type: ignore[misc]
+        task.weights_path.unlink(missing_ok=True)
+        costs = cost(arch, problem.input_size, problem.num_classes)
+        scored = None if isinstance(outcome, str) else outcome
+        done = [
+            *done,
+            {
+                "name": name,
+                "latency": latency.to_dict(),
+                "accuracy": scored.accuracy if scored else None,
+                "params": costs.params,
+                "macs": costs.macs,
+                "measure_s": measured - start,
+                "train_s": scored.train_s if scored else None,
+            },
+        ]
+        run.set("references", done)
+        result = f"accuracy {scored.accuracy:.3f}" if scored else f"failed: {outcome}"
+        watcher.say(f"reference {name}: {latency.latency_ms:.3g} ms, {result}")
+
+
+def _estimate(run: Run, plan: Plan, watcher: Watcher) -> None:
+    """Say how long it will take, from the reference models' times."""
+    timed = [r for r in run.attributes.get("references", []) if r["train_s"] is not None]
+    left = plan.trials - sum(t.state.is_finished() for t in run.trials)
+    if not timed or left <= 0:
+        return
+    measure_s = sum(r["measure_s"] for r in timed) / len(timed)
+    train_s = sum(r["train_s"] for r in timed) / len(timed)
+    minutes = left * (measure_s + train_s / plan.workers) / 60
+    watcher.say(
+        f"estimate: {left} candidates in about {max(1, round(minutes))} min "
+        f"({measure_s:.1f} s measuring and {train_s:.1f} s training each, {plan.workers} side by side)"
+    )
+
+
+class _Clock:
+    """Time spent, also by earlier processes; what is left; and the progress line."""
+
+    def __init__(self, run: Run, plan: Plan) -> None:
+        self._run, self._plan = run, plan
+        self._before_s: float = run.attributes.get("elapsed_s", 0.0)
+        self._start = time.monotonic()
+        self._finished_here = 0
+        self._first: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._before_s + time.monotonic() - self._start
+
+    @property
+    def over(self) -> bool:
+        return self.elapsed_s >= self._plan.hours * 3600
+
+    def save(self) -> None:
+        self._run.set("elapsed_s", self.elapsed_s)
+
+    def finished_one(self) -> None:
+        self._finished_here += 1
+
+    def show(self, run: Run, problem: Problem, watcher: Watcher, activity: str) -> None:
+        """Tell the watcher how far the search is."""
+        if self._first is None:
+            self._first = time.monotonic()  # the references and the start of processes say nothing of a candidate
+        states = [t.state for t in run.trials]
+        finished = sum(state.is_finished() for state in states)
+        eta_s = math.nan
+        if self._finished_here:
+            per_trial_s = (time.monotonic() - self._first) / self._finished_here
+            eta_s = min(per_trial_s * (self._plan.trials - finished), self._plan.hours * 3600 - self.elapsed_s)
+        rewards = [t.user_attrs["reward"] for t in run.trials if t.state == TrialState.COMPLETE]
+        watcher.progress(
+            Progress(
+                finished=finished,
+                total=self._plan.trials,
+                failed=states.count(TrialState.FAIL),
+                pruned=states.count(TrialState.PRUNED),
+                best_reward=max(rewards, default=math.nan),
+                front_size=len(front_of(run.trials)),
+                eta_s=eta_s,
+                activity=activity,
+            )
+        )

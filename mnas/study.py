@@ -1,0 +1,283 @@
+"""What of a search is kept, and where: one directory a run, one Optuna study in it, and that study is the only truth.
+
+    runs/NAME/study.db     every trial with all that is known of it (SQLite through Optuna; optuna-dashboard opens it)
+              config.json  the settings, to read
+              log.jsonl    what happened when, to read; nothing is ever parsed out of it
+              models/      weights of the trials on the front
+              front/       the front's models as .tflite + arch.json, written when the search ends
+              report.html
+              lock         held by the process that searches; dies with it
+
+A trial's values are [accuracy, latency_ms]. It is stored at once with all its parameters as RUNNING, gets its latency,
+and is then told as COMPLETE, PRUNED (skipped: too slow) or FAIL (with its reason). A process killed anywhere in between
+leaves RUNNING trials; the resumed one finishes them under their numbers.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mnas.arch import Arch
+from mnas.atomic import write_atomic
+from mnas.objective import pareto_front
+
+STUDY_NAME = "mnas"
+FORMAT = 1
+"""Of the attributes below; a run with another one is refused."""
+
+DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used, and what to do about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """How a run stands, in one word and its reason."""
+
+    status: str
+    """`new`, `running`, `interrupted`, `stopped` (may go on), `finished`."""
+    reason: str
+
+
+class Run:
+    """A run opened by the one process that may write to it; use `open_run`.
+
+    `trials` mirrors the database: the process that holds the lock is its only writer.
+    """
+
+    def __init__(self, path: Path, storage: RDBStorage) -> None:
+        self.path = path
+        self._storage = storage
+        self._study_id = storage.get_study_id_from_name(STUDY_NAME)
+        self.trials: list[FrozenTrial] = storage.get_all_trials(self._study_id)
+        self.attributes: dict[str, Any] = storage.get_study_user_attrs(self._study_id)
+
+    def set(self, name: str, value: Any) -> None:
+        """Keep a JSON-able attribute of the whole run."""
+        self._storage.set_study_user_attr(self._study_id, name, value)
+        self.attributes[name] = value
+
+    def add(self, template: FrozenTrial) -> FrozenTrial:
+        """Store a trial, parameters and all, in one transaction; its number is the count of those before it."""
+        trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
+        trial = self._storage.get_trial(trial_id)
+        assert trial.number == len(self.trials), "another process wrote to this study"
+        self.trials.append(trial)
+        return trial
+
+    def note(self, number: int, name: str, value: Any) -> None:
+        """Keep a JSON-able attribute of trial `number`, which must not be finished."""
+        self._storage.set_trial_user_attr(self.trials[number]._trial_id, name, value)
+        self._reload(number)
+
+    def tell(self, number: int, state: TrialState, values: tuple[float, float] | None) -> None:
+        """Finish trial `number`; values are (accuracy, latency_ms) where it is COMPLETE."""
+        assert (values is not None) == (state == TrialState.COMPLETE)
+        self._storage.set_trial_state_values(self.trials[number]._trial_id, state, values)
+        self._reload(number)
+
+    def _reload(self, number: int) -> None:
+        self.trials[number] = self._storage.get_trial(self.trials[number]._trial_id)
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Append a line to log.jsonl."""
+        now = datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
+        with (self.path / "log.jsonl").open("a") as file:
+            file.write(json.dumps({"time": now, "event": event, **fields}) + "\n")
+
+    def weights_path(self, number: int) -> Path:
+        """Where the trained weights of trial `number` are kept."""
+        return self.path / "models" / f"{number}.safetensors"
+
+
+def running_trial(
+    params: Mapping[str, Any],
+    distributions: Mapping[str, optuna.distributions.BaseDistribution],
+    user_attrs: Mapping[str, Any],
+    system_attrs: Mapping[str, Any],
+) -> FrozenTrial:
+    """What `Run.add` stores of a trial that has been drawn."""
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=dict(params),
+        distributions=dict(distributions),
+        user_attrs=dict(user_attrs),
+        system_attrs=dict(system_attrs),
+    )
+
+
+@contextlib.contextmanager
+def open_run(path: Path, config: Mapping[str, Any]) -> Iterator[Run]:
+    """Open the run at `path` for writing, or begin it; `config` is what must not change between two starts.
+
+    Raises:
+        RunError: another process is using it, it was made with another configuration or another version, or it is no
+        run. OSError: the directory cannot be made or written.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunError(f"a run must be a directory, but {path} is a file; choose another --run")
+    if path.is_dir() and not (path / "study.db").exists() and any(p.name != "lock" for p in path.iterdir()):
+        known = {"lock", "config.json", "log.jsonl"}
+        if foreign := sorted(p.name for p in path.iterdir() if p.name not in known and not p.name.startswith(".")):
+            raise RunError(f"{path} is no run (it holds {foreign[0]}, but no study.db); choose another --run")
+    path.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise RunError(f"{path} is in use by another process; wait for it, stop it, or choose another --run") from None
+    try:
+        _remove_temporaries(path)
+        config = json.loads(json.dumps(config))  # as it reads back
+        if not (path / "study.db").exists():
+            _create_database(path, config)
+        storage = _open_database(path)
+        try:
+            run = Run(path, storage)
+            _check_same(path, run.attributes, config)
+            (path / "models").mkdir(exist_ok=True)
+            write_atomic(path / "config.json", json.dumps(config, indent=1))
+            yield run
+        finally:
+            storage.engine.dispose()
+    finally:
+        lock.release()
+
+
+def _create_database(path: Path, config: Mapping[str, Any]) -> None:
+    """A kill in the middle of this must not leave half a schema: made under another name, then renamed."""
+    with tempfile.TemporaryDirectory(dir=path, prefix=".new-") as folder:
+        storage = RDBStorage(f"sqlite:///{folder}/study.db")
+        study_id = storage.create_new_study(DIRECTIONS, STUDY_NAME)
+        storage.set_study_user_attr(study_id, "format", FORMAT)
+        storage.set_study_user_attr(study_id, "config", dict(config))
+        storage.engine.dispose()
+        os.rename(f"{folder}/study.db", path / "study.db")
+
+
+def _open_database(path: Path) -> RDBStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = RDBStorage(f"sqlite:///{path / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
+        attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(STUDY_NAME))
+    except (sqlalchemy.exc.DatabaseError, RuntimeError, KeyError, optuna.exceptions.StorageInternalError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path / 'study.db'} cannot be read as a study of this version ({reason})") from None
+    if attributes.get("format") != FORMAT:
+        raise RunError(
+            f"{path} was made by another version of mnas (format {attributes.get('format')}, this one writes "
+            f"{FORMAT}); use that version, or choose another --run"
+        )
+    # the write-ahead log costs no fsync a commit, and a kill at any moment loses nothing that was committed
+    sqlalchemy.event.listen(storage.engine, "connect", _use_write_ahead_log)
+    storage.engine.dispose()
+    return storage
+
+
+def _use_write_ahead_log(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    stored = attributes["config"]
+    differing = [name for name in {**stored, **config} if stored.get(name) != config.get(name)]
+    if differing:
+        shown = "; ".join(f"{n}: {_short(stored.get(n))} there, {_short(config.get(n))} now" for n in differing)
+        raise RunError(f"{path} was made with another configuration ({shown}); use the same, or choose another --run")
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _remove_temporaries(path: Path) -> None:
+    """What a killed process left half written, here and in models/."""
+    for leftover in (*path.glob(".*.tmp"), *path.glob("models/.*.tmp"), *path.glob(".new-*")):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+# Reading, also while another process writes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as it stands in the database now."""
+
+    path: Path
+    attributes: dict[str, Any]
+    trials: list[FrozenTrial]
+
+    @property
+    def front(self) -> list[FrozenTrial]:
+        """The COMPLETE trials on the Pareto front, fastest first."""
+        return front_of(self.trials)
+
+    @property
+    def state(self) -> RunState:
+        """`running` only while a process holds the lock."""
+        state = self.attributes.get("state")
+        if _is_locked(self.path):
+            return RunState(status="running", reason="")
+        if state is None:
+            return RunState(status="interrupted", reason="before the first trial")
+        if state["status"] == "running":
+            return RunState(status="interrupted", reason="run the same command again to go on")
+        return RunState(**state)
+
+
+def read_run(path: Path) -> Snapshot:
+    """Read the run at `path` without locking it.
+
+    Raises:
+        RunError: there is no run, or one of another version.
+    """
+    if not (path / "study.db").is_file():
+        raise RunError(f"{path} is no run: it has no study.db (`mnas runs` lists those under runs/)")
+    storage = _open_database(path)
+    try:
+        study_id = storage.get_study_id_from_name(STUDY_NAME)
+        return Snapshot(path, storage.get_study_user_attrs(study_id), storage.get_all_trials(study_id))
+    finally:
+        storage.engine.dispose()
+
+
+def front_of(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """The COMPLETE ones of `trials` that none dominates, fastest first."""
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    return [complete[i] for i in pareto_front([(t.values[0], t.values[1]) for t in complete])]
+
+
+def load_trial_arch(path: Path, number: int) -> Arch:
+    """The architecture of trial `number` of the run at `path`. Raises RunError where there is none."""
+    trials = read_run(path).trials
+    if not 0 <= number < len(trials):
+        raise RunError(f"{path} has the trials 0 to {len(trials) - 1}, but got {number}")
+    return Arch.from_dict(trials[number].user_attrs["arch"])
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with filelock.FileLock(path / "lock", blocking=False):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:  # a read-only run: nobody is writing
+        return False

@@ -1,0 +1,44 @@
+"""kill -9 at random moments: the resumed search ends with exactly the trials of one never killed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def scenario(tmp_path: Path, controller: str, workers: int, kills: int, seed: int) -> dict:
+    program = Path(__file__).with_name("killing.py")
+    arguments = [sys.executable, program, tmp_path, controller, workers, kills, seed]
+    result = subprocess.run(list(map(str, arguments)), capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return json.loads(result.stdout)
+
+
+def check(told: dict, kills: int) -> None:
+    assert told["kills"] >= kills
+    assert [trial[0] for trial in told["trials"]] == list(range(22))
+    states = [trial[1] for trial in told["trials"]]
+    assert "RUNNING" not in states
+    # the scenario has every kind of trial, or it would show little
+    assert {"COMPLETE", "FAIL", "PRUNED"} <= set(states)
+    assert any(trial[4]["same_as"] is not None for trial in told["trials"])
+    assert told["weights"] == sorted(f"{number}.safetensors" for number in told["front"])
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_ppo_killed_20_times(tmp_path, workers):
+    check(scenario(tmp_path, "ppo", workers, 20, seed=workers), 20)
+
+
+@pytest.mark.parametrize("controller", ["evolution", "random", "nsga2", "tpe"])
+def test_other_controllers_killed(tmp_path, controller):
+    check(scenario(tmp_path, controller, 2, 5, seed=3), 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("controller", ["evolution", "random", "nsga2", "tpe"])
+def test_every_controller_killed_20_times(tmp_path, controller, workers):
+    check(scenario(tmp_path, controller, workers, 20, seed=workers), 20)
