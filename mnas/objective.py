@@ -82,6 +82,8 @@ def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, f
     low_accuracy, slowest_ms = reference
     inside = [p for p in points if p[0] > low_accuracy and p[1] < slowest_ms]
     front = [inside[i] for i in pareto_front(inside)]
+    if not front:
+        return 0.0
     ends = [latency for _, latency in front[1:]] + [slowest_ms]
     return sum(
         (accuracy - low_accuracy) * (end - latency) for (accuracy, latency), end in zip(front, ends, strict=True)
