@@ -1,0 +1,231 @@
+"""A LiteRT graph under construction, and its bytes.
+
+Every operator is written in the form that XNNPACK takes whole (tests hold it), in version 1, so that any runtime since
+TensorFlow 1.14 reads the file. Tensors are NHWC float32.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+SCHEMA_VERSION = 3
+IDENTIFIER = b"TFL3"
+MIN_RUNTIME_VERSION = "1.14.0"  # of SLICE and LOGISTIC, the newest of what we write
+ALIGNMENT_BYTES = 16  # schema.fbs: force_align of a buffer's data
+
+Fused = Literal["none", "relu", "relu6"]
+Padding = Literal["same", "valid"]
+
+_FUSED: dict[Fused, int] = {
+    "none": schema.ActivationFunctionType.NONE,
+    "relu": schema.ActivationFunctionType.RELU,
+    "relu6": schema.ActivationFunctionType.RELU6,
+}
+_PADDING: dict[Padding, int] = {"same": schema.Padding.SAME, "valid": schema.Padding.VALID}
+_TYPES = {np.dtype(np.float32): schema.TensorType.FLOAT32, np.dtype(np.int32): schema.TensorType.INT32}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the graph: its number and its shape."""
+
+    index: int
+    shape: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        return self.shape[-1]
+
+
+class _Buffer:
+    """Constant data that packs itself on a 16 byte boundary, as the schema wants; the generated `BufferT` does not."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802 (the generated classes' name)
+        offset = None
+        if self.data:
+            builder.Prep(ALIGNMENT_BYTES, len(self.data))
+            offset = builder.CreateByteVector(self.data)
+        schema.BufferStart(builder)
+        if offset is not None:
+            schema.BufferAddData(builder, offset)
+        return int(schema.BufferEnd(builder))
+
+
+class Graph:
+    """Operators are added in order of execution; each method adds one and returns the value it computes."""
+
+    def __init__(self) -> None:
+        self._tensors: list[Any] = []
+        self._operators: list[Any] = []
+        self._codes: dict[int, int] = {}  # builtin operator -> its index in the file
+        self._buffers = [_Buffer(b"")]  # buffer 0 is the schema's "no data"
+        self._indices: dict[tuple[int, ...], Value] = {}
+
+    # Tensors
+
+    def value(self, name: str, shape: tuple[int, ...]) -> Value:
+        """A tensor without data: the graph's input, or what an operator computes."""
+        return self._tensor(name, shape, np.dtype(np.float32), buffer=0)
+
+    def constant(self, name: str, array: NDArray[np.float32] | NDArray[np.int32]) -> Value:
+        """A tensor with data."""
+        little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        self._buffers.append(_Buffer(little_endian.tobytes()))
+        return self._tensor(name, array.shape, array.dtype, buffer=len(self._buffers) - 1)
+
+    def _tensor(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], buffer: int) -> Value:
+        self._tensors.append(
+            schema.TensorT(shape=list(shape), type=_TYPES[dtype], buffer=buffer, name=name, hasRank=True)
+        )
+        return Value(len(self._tensors) - 1, shape)
+
+    def _index_constant(self, rows: Sequence[Sequence[int]] | Sequence[int]) -> Value:
+        """An int32 constant (axes, pads, sizes); equal ones are one tensor."""
+        array = np.array(rows, np.int32)
+        key = (*array.shape, -1, *array.ravel().tolist())
+        if key not in self._indices:
+            self._indices[key] = self.constant(f"index{len(self._indices)}", array)
+        return self._indices[key]
+
+    # Operators
+
+    def _operator(
+        self, code: str, name: str, inputs: Sequence[Value], shape: tuple[int, ...], options: Any = None
+    ) -> Value:
+        output = self.value(name, shape)
+        builtin = getattr(schema.BuiltinOperator, code)
+        operator = schema.OperatorT(
+            opcodeIndex=self._codes.setdefault(builtin, len(self._codes)),
+            inputs=[value.index for value in inputs],
+            outputs=[output.index],
+        )
+        if options is not None:
+            operator.builtinOptions = options
+            operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
+        self._operators.append(operator)
+        return output
+
+    def conv(
+        self, name: str, x: Value, kernel: Value, bias: Value, *, stride: int, padding: Padding, fused: Fused
+    ) -> Value:
+        """Convolution; `kernel` (outputs, k, k, inputs)."""
+        options = schema.Conv2DOptionsT(
+            padding=_PADDING[padding], strideW=stride, strideH=stride, fusedActivationFunction=_FUSED[fused]
+        )
+        shape = (*_spatial(x, kernel.shape[1], stride, padding), kernel.shape[0])
+        return self._operator("CONV_2D", name, (x, kernel, bias), shape, options)
+
+    def depthwise(
+        self, name: str, x: Value, kernel: Value, bias: Value, *, stride: int, padding: Padding, fused: Fused
+    ) -> Value:
+        """Depthwise convolution; `kernel` (1, k, k, channels)."""
+        options = schema.DepthwiseConv2DOptionsT(
+            padding=_PADDING[padding],
+            strideW=stride,
+            strideH=stride,
+            depthMultiplier=1,
+            fusedActivationFunction=_FUSED[fused],
+        )
+        shape = (*_spatial(x, kernel.shape[1], stride, padding), x.channels)
+        return self._operator("DEPTHWISE_CONV_2D", name, (x, kernel, bias), shape, options)
+
+    def average_pool(self, name: str, x: Value, *, kernel: int, stride: int, padding: Padding) -> Value:
+        """Mean over the valid pixels of each window."""
+        options = schema.Pool2DOptionsT(
+            padding=_PADDING[padding], strideW=stride, strideH=stride, filterWidth=kernel, filterHeight=kernel
+        )
+        shape = (*_spatial(x, kernel, stride, padding), x.channels)
+        return self._operator("AVERAGE_POOL_2D", name, (x,), shape, options)
+
+    def mean(self, name: str, x: Value) -> Value:
+        """Mean over height and width: (1, H, W, C) -> (1, 1, 1, C)."""
+        options = schema.ReducerOptionsT(keepDims=True)
+        return self._operator("MEAN", name, (x, self._index_constant((1, 2))), (1, 1, 1, x.channels), options)
+
+    def fully_connected(self, name: str, x: Value, kernel: Value, bias: Value) -> Value:
+        """(1, 1, 1, inputs) -> (1, outputs); `kernel` (outputs, inputs)."""
+        options = schema.FullyConnectedOptionsT()
+        return self._operator("FULLY_CONNECTED", name, (x, kernel, bias), (1, kernel.shape[0]), options)
+
+    def add(self, name: str, x: Value, y: Value) -> Value:
+        assert x.shape == y.shape
+        return self._operator("ADD", name, (x, y), x.shape, schema.AddOptionsT())
+
+    def multiply(self, name: str, x: Value, factor: Value) -> Value:
+        """`factor` broadcasts to x."""
+        return self._operator("MUL", name, (x, factor), x.shape, schema.MulOptionsT())
+
+    def sigmoid(self, name: str, x: Value) -> Value:
+        return self._operator("LOGISTIC", name, (x,), x.shape)
+
+    def softmax(self, name: str, x: Value) -> Value:
+        return self._operator("SOFTMAX", name, (x,), x.shape, schema.SoftmaxOptionsT(beta=1.0))
+
+    def pad(self, name: str, x: Value, pads: tuple[tuple[int, int], ...]) -> Value:
+        """Zeros before and after, for each axis."""
+        shape = tuple(n + before + after for n, (before, after) in zip(x.shape, pads, strict=True))
+        return self._operator("PAD", name, (x, self._index_constant(pads)), shape, schema.PadOptionsT())
+
+    def first_channels(self, name: str, x: Value, channels: int) -> Value:
+        shape = (*x.shape[:-1], channels)
+        begin, size = self._index_constant((0,) * len(shape)), self._index_constant(shape)
+        return self._operator("SLICE", name, (x, begin, size), shape, schema.SliceOptionsT())
+
+    # Bytes
+
+    def to_bytes(
+        self, *, inputs: Mapping[str, Value], outputs: Mapping[str, Value], metadata: Mapping[str, bytes]
+    ) -> bytes:
+        """The file, with one signature `serving_default` of the named inputs and outputs; same graph, same bytes."""
+        entries = {"min_runtime_version": MIN_RUNTIME_VERSION.encode().ljust(16, b"\0"), **metadata}
+        first = len(self._buffers)
+        buffers = self._buffers + [_Buffer(data) for data in entries.values()]
+        model = schema.ModelT(
+            version=SCHEMA_VERSION,
+            description="mnas",
+            operatorCodes=[
+                # codes up to 127 stand in the old field too, for old runtimes; all of ours do
+                schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1)
+                for code in self._codes
+            ],
+            subgraphs=[
+                schema.SubGraphT(
+                    name="main",
+                    tensors=self._tensors,
+                    operators=self._operators,
+                    inputs=[value.index for value in inputs.values()],
+                    outputs=[value.index for value in outputs.values()],
+                )
+            ],
+            buffers=buffers,
+            metadata=[schema.MetadataT(name=name, buffer=first + i) for i, name in enumerate(entries)],
+            signatureDefs=[
+                schema.SignatureDefT(
+                    signatureKey="serving_default", inputs=_tensor_maps(inputs), outputs=_tensor_maps(outputs)
+                )
+            ],
+        )
+        # room for all of it, so that the builder never has to grow and copy
+        size_bytes = sum(len(b.data) + 64 for b in buffers) + 256 * (len(self._tensors) + len(self._operators)) + 4096
+        builder = flatbuffers.Builder(size_bytes)
+        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+        return bytes(builder.Output())
+
+
+def _tensor_maps(values: Mapping[str, Value]) -> list[Any]:
+    return [schema.TensorMapT(name=name, tensorIndex=value.index) for name, value in values.items()]
+
+
+def _spatial(x: Value, kernel: int, stride: int, padding: Padding) -> tuple[int, int, int]:
+    """(batch, height, width) of a window's results over x."""
+    taken = 0 if padding == "same" else kernel - 1
+    height, width = (-(-(n - taken) // stride) for n in x.shape[1:3])
+    return x.shape[0], height, width

@@ -1,0 +1,84 @@
+"""Where a LiteRT graph's weights come from: a trained network, batch norm folded in, or a random generator.
+
+A source maps (name, shape) to (kernel, bias), both float32: names as `block1.0.expand`, shapes as LiteRT stores them
+(convolution (outputs, k, k, inputs), depthwise (1, k, k, channels), classifier (outputs, inputs)).
+"""
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mnas.nn.blocks import ConvNorm, LayerModule, SqueezeExcite
+from mnas.nn.network import Network
+
+Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
+Source = Callable[[str, tuple[int, ...]], Weights]
+
+
+def network_weights(network: Network) -> Source:
+    """The network's weights as in evaluation mode, on whatever device and in whatever type they are.
+
+    Raises:
+        ValueError: a weight is NaN or infinite, or too large for float32 once batch norm is folded in.
+    """
+    modules: dict[str, nn.Module] = {"stem": network.stem, "head": network.head, "classifier": network.classifier}
+    for module in network.layers:
+        assert isinstance(module, LayerModule)
+        parts = {f"{module.layer.name}.{name}": part for name, part in module.named_children()}
+        for name, part in parts.items():
+            if isinstance(part, SqueezeExcite):
+                modules |= {f"{name}.reduce": part.reduce, f"{name}.expand": part.expand}
+            else:
+                modules[name] = part
+
+    def source(name: str, shape: tuple[int, ...]) -> Weights:
+        kernel, bias = _folded(modules[name])
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise ValueError(f"weights must be finite, but got NaN or infinity in {name}; did the training diverge?")
+        assert kernel.shape == shape, (name, kernel.shape, shape)
+        return kernel, bias
+
+    return source
+
+
+def _folded(module: nn.Module) -> Weights:
+    """Kernel in LiteRT's layout and bias; batch norm folded in float64, rounded once."""
+    if isinstance(module, nn.Linear):
+        return _array(module.weight), _array(module.bias)
+    if isinstance(module, nn.Conv2d):
+        return _array(module.weight.permute(0, 2, 3, 1)), _array(cast(Tensor, module.bias))
+    assert isinstance(module, ConvNorm)
+    norm = module.norm
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = norm.weight.detach().double() / torch.sqrt(variance.double() + norm.eps)
+    bias = norm.bias.detach().double() - mean.double() * scale
+    kernel = module.conv.weight.detach() * scale.view(-1, 1, 1, 1)  # float64, from scale
+    depthwise = module.conv.groups > 1
+    return _array(kernel.permute((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))), _array(bias)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array = tensor.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
+    return cast("NDArray[np.float32]", array)
+
+
+def random_weights(seed: int) -> Source:
+    """Normal weights that keep activations near 1, so that no denormal, zero or infinity changes a latency.
+
+    All are cut from one short random sequence: drawing millions of numbers would cost more than writing the file.
+    """
+    sequence = np.random.default_rng(seed).standard_normal(65521, np.float32)  # a prime, no divisor of any row
+
+    def source(name: str, shape: tuple[int, ...]) -> Weights:
+        fan_in = math.prod(shape[1:3] if name.endswith(".depthwise") else shape[1:])
+        gain = 1.0 if name.endswith((".project", "classifier")) else 2.0  # 2: half of the values pass a ReLU
+        kernel = np.resize(sequence, shape) * np.float32(math.sqrt(gain / fan_in))
+        outputs = shape[-1] if name.endswith(".depthwise") else shape[0]
+        return kernel, np.zeros(outputs, np.float32)
+
+    return source

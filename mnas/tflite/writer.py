@@ -1,0 +1,158 @@
+"""A network as a LiteRT file, written directly: what the search measures is, byte for byte of graph, what is shipped.
+
+Input `image` (1, S, S, 3) float32, output `logits` (1, classes) float32 (`probabilities` with a softmax). The graph
+does not normalise: it takes RGB images of values in [0, 1], mean subtracted and divided by std; the file says which.
+
+Renderings: batch norm is folded into the convolution before it, ReLU and ReLU6 are fused; squeeze-and-excitation is
+MEAN, CONV_2D, CONV_2D, LOGISTIC, MUL; a pooled skip is AVERAGE_POOL_2D, then PAD or SLICE of the channels, then ADD.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnas.arch import Arch, Layer
+from mnas.nn.network import Network
+from mnas.tflite.graph import Fused, Graph, Padding, Value
+from mnas.tflite.metadata import FileMetadata, Normalisation, append_labels, metadata_entries
+from mnas.tflite.weights import Source, network_weights, random_weights
+
+
+def write_tflite(
+    network: Network,
+    input_size: int,
+    *,
+    labels: Sequence[str] = (),
+    normalisation: Normalisation | None = None,
+    softmax: bool = False,
+) -> bytes:
+    """The network as in evaluation mode (dropout off, running statistics), for images of input_size x input_size.
+
+    `labels` (one for each class, or none) and `normalisation` (None: not recorded) are carried in the file; see
+    mnas.tflite.metadata. The same arguments give the same bytes.
+
+    Raises:
+        ValueError: the input is too small for the strides, a label too many, too few or of several lines, or a weight
+            not finite.
+    """
+    metadata = FileMetadata(
+        arch=network.arch,
+        input_size=input_size,
+        num_classes=network.classifier.out_features,
+        labels=tuple(labels),
+        normalisation=normalisation,
+        softmax=softmax,
+    )
+    return _write(metadata, network_weights(network))
+
+
+def graph_bytes(arch: Arch, input_size: int, num_classes: int = 1000, *, seed: int = 0) -> bytes:
+    """The graph that `write_tflite` writes for a network of `arch`, with random weights: what latency is measured on.
+
+    It builds no network, so it costs a fraction of `write_tflite(build_network(...))`, and it leaves torch's generator
+    alone.
+
+    Raises:
+        ValueError: the input is too small for the strides.
+    """
+    return _write(FileMetadata(arch=arch, input_size=input_size, num_classes=num_classes), random_weights(seed))
+
+
+def _write(metadata: FileMetadata, weights: Source) -> bytes:
+    arch, input_size = metadata.arch, metadata.input_size
+    graph = Graph()
+    image = graph.value("image", (1, input_size, input_size, 3))
+    renderer = _Renderer(graph, arch, weights)
+    x = renderer.conv("stem", image, arch.stem_filters, 3, stride=arch.stem_stride)
+    for layer in arch.layers:
+        x = renderer.layer(layer, x)
+    x = renderer.conv("head", x, arch.head_filters, 1)
+    x = graph.mean("head.mean", x)
+    kernel, bias = renderer.constants("classifier", (metadata.num_classes, arch.head_filters))
+    x = graph.fully_connected("logits", x, kernel, bias)
+    if metadata.softmax:
+        x = graph.softmax("probabilities", x)
+    output = "probabilities" if metadata.softmax else "logits"
+    model = graph.to_bytes(inputs={"image": image}, outputs={output: x}, metadata=metadata_entries(metadata))
+    return append_labels(model, metadata.labels)
+
+
+@dataclass(frozen=True)
+class _Renderer:
+    """Adds the parts of a network of `arch` to a graph; each method returns the value that the part computes."""
+
+    graph: Graph
+    arch: Arch
+    weights: Source
+
+    def constants(self, name: str, shape: tuple[int, ...]) -> tuple[Value, Value]:
+        kernel, bias = self.weights(name, shape)
+        return self.graph.constant(f"{name}/kernel", kernel), self.graph.constant(f"{name}/bias", bias)
+
+    def conv(
+        self, name: str, x: Value, outputs: int, kernel: int, *, stride: int = 1, fused: Fused | None = None
+    ) -> Value:
+        """Convolution with the network's activation, or another one if `fused` says so."""
+        constants = self.constants(name, (outputs, kernel, kernel, x.channels))
+        x, padding = self._padded(name, x, kernel, stride)
+        fused = self.arch.activation if fused is None else fused
+        return self.graph.conv(name, x, *constants, stride=stride, padding=padding, fused=fused)
+
+    def depthwise(self, name: str, x: Value, kernel: int, stride: int) -> Value:
+        constants = self.constants(name, (1, kernel, kernel, x.channels))
+        x, padding = self._padded(name, x, kernel, stride)
+        return self.graph.depthwise(name, x, *constants, stride=stride, padding=padding, fused=self.arch.activation)
+
+    def _padded(self, name: str, x: Value, kernel: int, stride: int) -> tuple[Value, Padding]:
+        """x and the padding with which a window over it does what the architecture's padding means.
+
+        SAME is symmetric at stride 1 and on odd sizes; on even sizes at stride 2 it has a pixel less before the image.
+        """
+        if self.arch.padding == "same" or stride == 1 or kernel == 1 or x.shape[1] % 2:
+            return x, "same"
+        side = (kernel // 2, kernel // 2)
+        return self.graph.pad(f"{name}.pad", x, ((0, 0), side, side, (0, 0))), "valid"
+
+    def layer(self, layer: Layer, x: Value) -> Value:
+        graph, name = self.graph, layer.name
+        if layer.op == "conv":
+            y = self.conv(f"{name}.conv", x, layer.out_filters, layer.kernel, stride=layer.stride)
+            y = self.squeeze_excite(layer, y)
+        else:
+            y = self.conv(f"{name}.expand", x, layer.mid_filters, 1) if layer.op == "mbconv" else x
+            y = self.depthwise(f"{name}.depthwise", y, layer.kernel, layer.stride)
+            y = self.squeeze_excite(layer, y)
+            y = self.conv(f"{name}.project", y, layer.out_filters, 1, fused="none")
+        if layer.skip == "identity":
+            y = graph.add(f"{name}.add", y, x)
+        elif layer.skip == "pool":
+            y = graph.add(f"{name}.add", y, self.pooled_skip(layer, x))
+        return y
+
+    def squeeze_excite(self, layer: Layer, x: Value) -> Value:
+        """x scaled by the gate of its own means; x itself in a layer without squeeze-and-excitation."""
+        if not layer.se_filters:
+            return x
+        name = f"{layer.name}.se"
+        gate = self.graph.mean(f"{name}.mean", x)
+        gate = self.conv(f"{name}.reduce", gate, layer.se_filters, 1, fused="relu")
+        gate = self.conv(f"{name}.expand", gate, x.channels, 1, fused="none")
+        gate = self.graph.sigmoid(f"{name}.gate", gate)
+        return self.graph.multiply(name, x, gate)
+
+    def pooled_skip(self, layer: Layer, x: Value) -> Value:
+        """3x3 mean over the valid pixels, channels cut or zero-padded to the layer's output."""
+        graph, name = self.graph, f"{layer.name}.pool"
+        padded, padding = self._padded(name, x, 3, layer.stride)
+        y = graph.average_pool(name, padded, kernel=3, stride=layer.stride, padding=padding)
+        if padding == "valid":
+            # the padded zeros were counted: 3 of the 9 pixels along the top and the left
+            share = np.ones(y.shape[1], np.float32)
+            share[0] = 3 / 2
+            factor = graph.constant(f"{name}/factor", np.outer(share, share).reshape(1, *y.shape[1:3], 1))
+            y = graph.multiply(f"{name}.valid", y, factor)
+        surplus = layer.out_filters - y.channels
+        if surplus > 0:
+            return graph.pad(f"{name}.fit", y, ((0, 0), (0, 0), (0, 0), (0, surplus)))
+        return graph.first_channels(f"{name}.fit", y, layer.out_filters) if surplus < 0 else y

@@ -1,0 +1,339 @@
+import dataclasses
+import math
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from torch import nn
+
+from mnas.arch import Arch, Block
+from mnas.nn.network import Network, build_network
+from mnas.tflite.runtime import run_tflite
+from mnas.tflite.writer import graph_bytes, write_tflite
+
+TOLERANCE = 1e-4  # of the largest output
+A1 = Arch.from_block_strings(
+    "r1_k3_s11_e1_i32_o16_noskip,r2_k3_s22_e6_o24,r3_k5_s22_e3_o40_se0.25,r4_k3_s22_e6_o80,"
+    "r2_k3_s11_e6_o112_se0.25,r3_k5_s22_e6_o160_se0.25,r1_k3_s11_e6_o320"
+)
+
+
+def trained_like(arch: Arch, classes: int, seed: int) -> Network:
+    """A network whose batch norm and biases are as after training: nothing is 0 or 1, and no two channels are alike."""
+    torch.manual_seed(seed)
+    network = build_network(arch, classes)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, 0.0, 0.5)
+            nn.init.uniform_(module.running_var, 0.3, 3.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0.2, 0.5)
+        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.normal_(module.bias, 0.0, 0.5)
+    return network.eval()
+
+
+def images(size: int, seed: int, count: int = 1) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, size, size, 3), np.float32)
+
+
+def outputs(network: Network, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    with torch.no_grad():
+        return network(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+
+
+def assert_same_function(network: Network, size: int, seed: int = 0, count: int = 1) -> bytes:
+    x = images(size, seed, count)
+    expected = outputs(network, x)
+    model = write_tflite(network, size)
+    got = run_tflite(model, x)
+    largest = np.abs(expected).max()
+    assert got.shape == expected.shape
+    assert 1e-2 < largest < 1e6  # or the comparison would say nothing
+    assert expected.std() > 1e-3 * largest
+    assert np.abs(got - expected).max() <= TOLERANCE * largest
+    return model
+
+
+def assert_delegated(model: bytes) -> None:
+    """XNNPACK takes all: one delegated part computes the output from nothing but the image and constants.
+
+    An operator left over stands on a path from image to output: it would cut the part in two, feed it or follow it.
+    """
+    interpreter = Interpreter(model_content=model, num_threads=1)
+    interpreter.allocate_tensors()
+    details = interpreter._get_ops_details()
+    delegates = [op for op in details if op["op_name"] == "DELEGATE"]
+    assert len(delegates) == 1
+    computed = {int(index) for op in details for index in op["outputs"]}
+    assert list(delegates[0]["outputs"]) == [interpreter.get_output_details()[0]["index"]]
+    assert interpreter.get_input_details()[0]["index"] in delegates[0]["inputs"]
+    assert not computed.intersection(map(int, delegates[0]["inputs"]))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors here are tiny: a second thread only waits for the first."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# Random members of the factorized space, narrow so that 200 of them take seconds
+
+_BLOCKS = ((16, 1), (24, 2), (32, 2), (24, 2), (40, 1), (48, 2), (64, 1))  # filters, stride
+
+
+def random_arch(rng: random.Random, output_stride: int) -> Arch:
+    blocks = []
+    for filters, stride in _BLOCKS:
+        op, expansion = rng.choice([("conv", 1), ("sepconv", 1), ("mbconv", 3), ("mbconv", 6)])
+        blocks.append(
+            Block(
+                op=op,
+                expansion=expansion,
+                kernel=rng.choice((3, 5, 7)),
+                stride=stride,
+                filters=int(filters * rng.choice((0.75, 1.0, 1.25)) / 4 * rng.choice((0.5, 1.0))) * 4 or 4,
+                layers=rng.choice((1, 1, 2, 3)),
+                se_ratio=rng.choice((0.0, 0.25)),
+                skip=rng.choice(("pool", "identity", "none")),
+            )
+        )
+    arch = Arch(
+        blocks=tuple(blocks),
+        stem_filters=rng.choice((8, 16)),
+        head_filters=rng.choice((32, 100)),
+        activation=rng.choice(("relu", "relu", "relu6")),
+    )
+    return arch.with_output_stride(output_stride)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_random_members_of_the_space_compute_what_torch_computes(seed: int) -> None:
+    rng = random.Random(seed)
+    output_stride = rng.choice((4, 8, 16, 32))
+    arch = random_arch(rng, output_stride)
+    size = rng.randint(max(16, output_stride), {4: 33, 8: 49, 16: 65, 32: 97}[output_stride])
+    model = assert_same_function(trained_like(arch, rng.randint(2, 12), seed), size, seed)
+    if seed % 10 == 0:
+        assert_delegated(model)
+
+
+# Every kind of layer alone
+
+KINDS = [("conv", 1), ("sepconv", 1), ("mbconv", 3)]
+
+
+def one_layer(**changes: object) -> Arch:
+    values: dict[str, object] = {"op": "sepconv", "kernel": 3, "stride": 1, "filters": 8, **changes}
+    return Arch(blocks=(Block(**values),), stem_filters=8, stem_stride=1, head_filters=24)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("op", KINDS, ids=lambda op: op[0])
+def test_each_op_alone(op: tuple[str, int], kernel: int, stride: int, padding: str) -> None:
+    arch = one_layer(op=op[0], expansion=op[1], kernel=kernel, stride=stride, se_ratio=0.25)
+    arch = dataclasses.replace(arch, padding=padding)
+    for size in (2, 3, 4, 7, 12, 13):  # also smaller than the kernel
+        assert_delegated(assert_same_function(trained_like(arch, 5, size), size, size))
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("filters", [4, 8, 12], ids=["narrower", "equal", "wider"])
+@pytest.mark.parametrize("op", KINDS, ids=lambda op: op[0])
+def test_pooled_skip(op: tuple[str, int], filters: int, stride: int, padding: str) -> None:
+    arch = one_layer(op=op[0], expansion=op[1], stride=stride, filters=filters, skip="pool")
+    arch = dataclasses.replace(arch, padding=padding)
+    for size in (2, 3, 8, 9):
+        assert_delegated(assert_same_function(trained_like(arch, 5, size), size, size))
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+def test_one_pixel_left(padding: str) -> None:
+    arch = Arch(
+        blocks=tuple(Block(op="mbconv", expansion=3, kernel=5, stride=2, filters=8, skip="pool") for _ in range(3)),
+        stem_filters=8,
+        head_filters=16,
+        padding=padding,  # type: ignore[arg-type]
+    )
+    for size in (16, 17):
+        assert_same_function(trained_like(arch, 3, size), size)
+
+
+def test_one_channel_and_one_class() -> None:
+    arch = Arch(
+        blocks=(Block(op="sepconv", kernel=3, stride=1, filters=1, se_ratio=1.0),), stem_filters=1, head_filters=8
+    )
+    network = trained_like(arch, 1, 1)
+    x = images(8, 0, 3)
+    np.testing.assert_allclose(run_tflite(write_tflite(network, 8), x), outputs(network, x), rtol=1e-4, atol=1e-5)
+
+
+def test_relu6_is_clipped_where_relu_is_not() -> None:
+    arch = one_layer(op="mbconv", expansion=3)
+    clipped = dataclasses.replace(arch, activation="relu6")
+    networks = [trained_like(a, 5, 0) for a in (arch, clipped)]
+    for network in networks:
+        with torch.no_grad():
+            network.stem.norm.bias.fill_(8.0)
+        assert_same_function(network, 8)
+    assert not np.allclose(outputs(networks[0], images(8, 0)), outputs(networks[1], images(8, 0)), rtol=1e-2)
+
+
+# Whole networks
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+def test_mnasnet_a1_at_224(padding: str) -> None:
+    arch = dataclasses.replace(A1, padding=padding)
+    assert_delegated(assert_same_function(trained_like(arch, 1000, 1), 224))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_statistics_of_real_training_steps(seed: int) -> None:
+    arch = dataclasses.replace(random_arch(random.Random(1000 + seed), 16), bn_momentum=0.3)
+    torch.manual_seed(seed)
+    network = build_network(arch, 4).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    labels = torch.randint(4, (8,))
+    for step in range(3):
+        x = torch.from_numpy(images(32, step, 8)).permute(0, 3, 1, 2)
+        loss = nn.functional.cross_entropy(network(x), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert network.stem.norm.running_var.std() > 0
+    assert_same_function(network.eval(), 32, count=2)
+
+
+def test_writing_leaves_the_network_as_it_was() -> None:
+    network = trained_like(one_layer(), 3, 0).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    write_tflite(network, 8)
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_softmax() -> None:
+    network = trained_like(one_layer(), 6, 0)
+    model = write_tflite(network, 8, softmax=True)
+    expected = torch.from_numpy(outputs(network, images(8, 0, 2))).softmax(1)
+    np.testing.assert_allclose(run_tflite(model, images(8, 0, 2)), expected, atol=1e-6)
+    assert_delegated(model)
+
+
+# The file
+
+
+def test_same_network_same_bytes() -> None:
+    arch = random_arch(random.Random(5), 8)
+    once, again = (write_tflite(trained_like(arch, 10, 3), 32, labels=[str(i) for i in range(10)]) for _ in range(2))
+    assert once == again
+    assert once != write_tflite(trained_like(arch, 10, 4), 32, labels=[str(i) for i in range(10)])
+
+
+def test_size_is_the_weights_and_little_else() -> None:
+    network = build_network(A1, 1000)
+    params = sum(p.numel() for p in network.parameters())
+    # folding turns gamma and beta into one bias; names, shapes and operators are the overhead
+    assert 0 < len(write_tflite(network, 224)) - 4 * (params - _norm_channels(network)) < 64 * 1024
+
+
+def _norm_channels(network: Network) -> int:
+    return sum(m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+
+
+def test_the_graph_of_the_file() -> None:
+    model = write_tflite(trained_like(A1, 1000, 0), 224)
+    interpreter = Interpreter(model_content=model)
+    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["image"], "outputs": ["logits"]}}
+    image, logits = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    assert (image["name"], list(image["shape"]), image["dtype"]) == ("image", [1, 224, 224, 3], np.float32)
+    assert (logits["name"], list(logits["shape"]), logits["dtype"]) == ("logits", [1, 1000], np.float32)
+    root = schema.ModelT.InitFromPackedBuf(model)
+    assert all(code.version == 1 and code.deprecatedBuiltinCode == code.builtinCode for code in root.operatorCodes)
+    names = [tensor.name for tensor in root.subgraphs[0].tensors]
+    assert len(set(names)) == len(names)
+    assert {b"block1.0.depthwise/kernel", b"block3.0.se.reduce/bias", b"block7.0.project"} <= set(names)
+    # 2 for stem and head, 16 layers of 2 or 3 convolutions, 8 with two more and MEAN, LOGISTIC, MUL, 9 ADD; MEAN, FC
+    operators = root.subgraphs[0].operators
+    assert len(operators) == 2 + (2 + 15 * 3) + 8 * 5 + 9 + 2
+
+
+def test_every_buffer_is_aligned() -> None:
+    model = write_tflite(trained_like(one_layer(op="mbconv", expansion=3, se_ratio=0.5), 3, 0), 8)
+    root = schema.Model.GetRootAs(model)
+    assert root.Buffers(0).DataIsNone()
+    for i in range(1, root.BuffersLength()):
+        data = root.Buffers(i).DataAsNumpy()
+        start = data.__array_interface__["data"][0] - np.frombuffer(model, np.uint8).__array_interface__["data"][0]
+        assert start % 16 == 0
+
+
+# The fast path
+
+
+def test_graph_bytes_is_the_graph_that_is_shipped() -> None:
+    for seed in range(5):
+        arch = random_arch(random.Random(seed), 8)
+        quick = schema.ModelT.InitFromPackedBuf(graph_bytes(arch, 40, 10))
+        whole = schema.ModelT.InitFromPackedBuf(write_tflite(trained_like(arch, 10, 0), 40))
+        assert _skeleton(quick) == _skeleton(whole)
+
+
+def _skeleton(model: schema.ModelT) -> list[object]:
+    graph = model.subgraphs[0]
+    tensors = [(t.name, t.type, tuple(t.shape), len(_data(model, t))) for t in graph.tensors]
+    operators = [
+        (op.opcodeIndex, *map(tuple, (op.inputs, op.outputs)), vars(op.builtinOptions) if op.builtinOptions else None)
+        for op in graph.operators
+    ]
+    return [tensors, operators, [code.builtinCode for code in model.operatorCodes]]
+
+
+def _data(model: schema.ModelT, tensor: schema.TensorT) -> bytes:
+    data = model.buffers[tensor.buffer].data
+    return b"" if data is None else bytes(data)
+
+
+def test_graph_bytes_has_sane_activations_and_leaves_torch_alone() -> None:
+    state = torch.get_rng_state()
+    for arch, size in ((A1, 224), (random_arch(random.Random(7), 4), 32)):
+        model = graph_bytes(arch, size)
+        assert model == graph_bytes(arch, size) != graph_bytes(arch, size, seed=1)
+        logits = run_tflite(model, images(size, 0))
+        assert np.isfinite(logits).all()
+        assert 1e-3 < logits.std() < 1e5
+    assert torch.equal(state, torch.get_rng_state())
+
+
+# Faults
+
+
+def test_too_small_an_input() -> None:
+    with pytest.raises(ValueError, match="input size must be at least the output stride 32, but got 31"):
+        write_tflite(build_network(A1, 10), 31)
+    with pytest.raises(ValueError, match="input size"):
+        graph_bytes(A1, 16)
+    with pytest.raises(ValueError, match="num_classes must be"):
+        graph_bytes(A1, 32, 0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_diverged_weights(value: float) -> None:
+    network = trained_like(one_layer(), 3, 0)
+    with torch.no_grad():
+        module = network.layers[0].depthwise
+        (module.norm.running_var if value < 0 else module.conv.weight).view(-1)[0] = value
+    with pytest.raises(ValueError, match=r"finite.*block1\.0\.depthwise"):
+        write_tflite(network, 8)
