@@ -1,0 +1,44 @@
+"""A data set as the training loops see it: arrays of square images, split once, and how to normalise them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageArrays:
+    """One part of a data set."""
+
+    images: npt.NDArray[np.uint8]
+    """(N, S, S, 3), RGB; memory-mapped, so that all processes of a machine share one copy."""
+    labels: npt.NDArray[np.int64]
+    """(N,) indices into the data set's classes."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Train, validation and (where there is one) test images; a search trains on `train` and scores on `val` only."""
+
+    name: str
+    """As asked for: `digits`, or the folder's name."""
+    classes: tuple[str, ...]
+    train: ImageArrays
+    val: ImageArrays
+    """Held out of the training images, unless the folder brought a part of its own."""
+    test: ImageArrays | None
+    """Never seen by a search; None where the data has no such part."""
+    mean: tuple[float, float, float]
+    """Of the training pixels as 0..1, by channel."""
+    std: tuple[float, float, float]
+    input_size: int
+    """Pixels along one side of every image."""
+    flip: bool
+    """Whether a mirrored image is as good as the original: not so for digits."""
+    fingerprint: str
+    """16 hexadecimal digits of pixels, labels, classes and split: equal for equal data, wherever it lies."""
+    skipped: tuple[str, ...]
+    """Files that could not be read, each with the reason."""

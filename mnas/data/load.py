@@ -1,0 +1,110 @@
+"""`load_dataset`: a name or a folder becomes a `Dataset`, decoded once per machine."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mnas.data.cache import OnProgress, cached, user_cache_dir
+from mnas.data.dataset import Dataset, ImageArrays
+from mnas.data.image import Item
+from mnas.data.source import NAMED, Source, folder_source
+from mnas.data.split import at_most, hold_out
+
+VAL_SHARE = 0.2
+"""Of the training images; a fifth, because with few of them the noise of the score is what limits a search ..."""
+MOST_VAL_IMAGES = 10_000
+"""... and no more than these, where it is 0.5 points (the paper holds out 50,000 of ImageNet)."""
+
+
+def load_dataset(
+    data: str,
+    *,
+    input_size: int,
+    seed: int,
+    cache_dir: Path | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    max_images_per_class: int = 0,
+    max_bytes: int = 8_000_000_000,
+    on_progress: OnProgress | None = None,
+) -> Dataset:
+    """The images of `data` as squares of `input_size` pixels; the second call for equal files only maps them.
+
+    Args:
+        data: `digits`, `cifar10`, `fashion-mnist`, `imagenet`, or the path of a folder (docs/data.md).
+        input_size: pixels along one side, from 8 to 1024.
+        seed: draws which training images are held out for validation where the data does not say.
+        cache_dir: where the decoded images are kept; None for the user's cache folder.
+        data_dir: where torchvision's sets lie; None for `downloads` in the cache folder.
+        download: fetch a set that is not there (cifar10, fashion-mnist).
+        max_images_per_class: of the training and validation images together; 0 for all.
+        max_bytes: of decoded pixels.
+        on_progress: called with (images decoded, images in all) while decoding.
+
+    Raises:
+        ValueError: unknown name; missing or empty folder; fewer than two classes; a class too small to split; more than
+            1 % unreadable images; more pixels than `max_bytes`; a set that is not there; an unwritable cache.
+    """
+    if type(input_size) is not int or not 8 <= input_size <= 1024:
+        raise ValueError(f"input size must be an integer from 8 to 1024, but got {input_size!r}")
+    if type(max_images_per_class) is not int or max_images_per_class < 0:
+        raise ValueError(f"max images per class must be 0 (all) or more, but got {max_images_per_class!r}")
+    cache_dir = user_cache_dir() if cache_dir is None else cache_dir
+    source = _source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
+
+    def parts() -> tuple[Sequence[str], dict[str, Sequence[Item]]]:
+        return _split(source, seed, max_images_per_class, max_bytes, input_size)
+
+    key = [source.identity, seed, max_images_per_class]
+    safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
+    entry, pixels = cached(cache_dir, safe_name, key, input_size, parts, on_progress)
+    labels = np.array(entry.labels, np.int64)
+    arrays = {}
+    start = 0
+    for part, count in entry.counts.items():
+        arrays[part] = ImageArrays(images=pixels[start : start + count], labels=labels[start : start + count])
+        start += count
+    return Dataset(
+        name=source.name,
+        classes=entry.classes,
+        train=arrays["train"],
+        val=arrays["val"],
+        test=arrays.get("test"),
+        mean=entry.mean,
+        std=entry.std,
+        input_size=input_size,
+        flip=source.flip,
+        fingerprint=entry.fingerprint,
+        skipped=entry.skipped,
+    )
+
+
+def _source(data: str, data_dir: Path, download: bool) -> Source:
+    if data in NAMED:
+        return NAMED[data](data_dir, download)
+    path = Path(data).expanduser()
+    if not path.exists():
+        raise ValueError(f"data must be a folder or one of {', '.join(NAMED)}, but got {data!r} (no such folder)")
+    return folder_source(path)
+
+
+def _split(
+    source: Source, seed: int, per_class: int, max_bytes: int, size: int
+) -> tuple[Sequence[str], dict[str, Sequence[Item]]]:
+    """Classes, and train, val and test in the order in which they are to lie in the cache."""
+    given = source.parts()
+    train: Sequence[Item] = at_most(given.train, given.classes, per_class, seed)
+    if given.val is None:
+        train, val = hold_out(train, given.classes, VAL_SHARE, MOST_VAL_IMAGES, seed)
+    else:
+        val = at_most(given.val, given.classes, per_class, seed)
+    parts = {"train": train, "val": val} | ({} if given.test is None else {"test": given.test})
+    size_bytes = sum(map(len, parts.values())) * size * size * 3
+    if size_bytes > max_bytes:
+        raise ValueError(
+            f"decoded images must fit into {max_bytes / 1e9:g} GB, but got {size_bytes / 1e9:.1f} GB at {size} px; "
+            "use a smaller --input-size or --max-images-per-class"
+        )
+    return given.classes, parts

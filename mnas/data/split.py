@@ -1,0 +1,58 @@
+"""Holding images out: by class, and fixed by the seed."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from mnas.data.image import Item
+
+T = TypeVar("T")
+
+
+def by_class(items: Sequence[Item], classes: Sequence[str]) -> list[list[Item]]:
+    """The items of each class, in their order."""
+    groups: list[list[Item]] = [[] for _ in classes]
+    for item in items:
+        groups[item.label].append(item)
+    return groups
+
+
+def shuffled(values: Sequence[T], *seed: int) -> list[T]:
+    """The values in an order drawn from `seed`."""
+    order = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed))).permutation(len(values))
+    return [values[i] for i in order]
+
+
+def hold_out(
+    items: Sequence[Item], classes: Sequence[str], share: float, most: int, seed: int
+) -> tuple[list[Item], list[Item]]:
+    """(kept, held out): `share` of every class, at least one image of each on both sides, about `most` images at most.
+
+    A class's draw depends on the seed and its own items only, so that it does not change when another class grows.
+
+    Raises:
+        ValueError: a class has fewer than two images.
+    """
+    share = min(share, most / max(1, len(items)))
+    kept: list[Item] = []
+    held: list[Item] = []
+    for label, group in enumerate(by_class(items, classes)):
+        if len(group) < 2:
+            raise ValueError(
+                f"a class must have at least 2 images, so that one can be held out for validation, "
+                f"but got {len(group)} in class {classes[label]!r}"
+            )
+        count = min(max(1, round(len(group) * share)), len(group) - 1)
+        order = shuffled(group, seed, label)
+        held += order[:count]
+        kept += order[count:]
+    return kept, held
+
+
+def at_most(items: Sequence[Item], classes: Sequence[str], per_class: int, seed: int) -> list[Item]:
+    """At most `per_class` images of every class, drawn from the seed; all of them where `per_class` is 0."""
+    if per_class == 0:
+        return list(items)
+    groups = by_class(items, classes)
+    return [item for label, group in enumerate(groups) for item in shuffled(group, seed, label)[:per_class]]
