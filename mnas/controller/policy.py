@@ -1,0 +1,71 @@
+"""The RNN that takes the decisions of a space one after the other.
+
+Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition" (NASNet, CVPR 2018, arXiv:1707.07012),
+appendix A: a one-layer LSTM with 100 hidden units, weights uniform in +-0.1, a softmax per decision. As in Zoph and Le
+(ICLR 2017, arXiv:1611.01578), what was chosen is fed to the next step.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+_NEVER = -1e9  # a logit for choices that are not there: exp gives exactly 0, and no infinity to make a NaN of
+
+
+class Policy(nn.Module):
+    """Probabilities over sequences of D decisions, decision d having `choices[d]` choices.
+
+    In float64: rounding then differs so little between processors that draws repeat on another one (nothing promises
+    it), and networks this small are no slower. No global random state is read or changed.
+
+    Args:
+        choices: number of choices of each decision, each 1 or more.
+        hidden_size: units of the LSTM, and size of an embedding.
+        init_range: weights start uniform in plus or minus this, biases too.
+        seed: of those weights.
+    """
+
+    def __init__(self, choices: Sequence[int], *, hidden_size: int, init_range: float, seed: int) -> None:
+        super().__init__()
+        rows, f64 = sum(choices), torch.float64
+        # row 0 is what the first step is fed; then a row for every choice of every decision
+        self.embedding = nn.Parameter(torch.empty(1 + rows, hidden_size, dtype=f64))
+        # by way of `meta`, or torch would first draw the weights from its global generator
+        lstm = nn.LSTM(hidden_size, hidden_size, batch_first=True, dtype=f64, device="meta")
+        self.lstm = lstm.to_empty(device="cpu")
+        self.head_weight = nn.Parameter(torch.empty(rows, hidden_size, dtype=f64))
+        self.head_bias = nn.Parameter(torch.empty(rows, dtype=f64))
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -init_range, init_range, generator=generator)
+        first = torch.tensor(list(itertools.accumulate(choices[:-1], initial=0)))
+        place = torch.arange(max(choices))
+        self.first_row: Tensor
+        self.is_choice: Tensor
+        self.head_rows: Tensor
+        self.register_buffer("first_row", first)  # (D,) of each decision among the rows of the heads
+        self.register_buffer("is_choice", place < torch.tensor(list(choices))[:, None])  # (D, C), C the most choices
+        self.register_buffer("head_rows", torch.where(self.is_choice, first[:, None] + place, 0))  # (D, C)
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """(N, D) choices -> (N, D, C) log-probabilities given the choices before; their exp is 0 past a decision's last."""
+        fed = torch.cat([torch.zeros_like(indices[:, :1]), 1 + self.first_row[:-1] + indices[:, :-1]], 1)
+        hidden, _ = self.lstm(self.embedding[fed])
+        logits = torch.einsum("ndh,dch->ndc", hidden, self.head_weight[self.head_rows]) + self.head_bias[self.head_rows]
+        return logits.masked_fill(~self.is_choice, _NEVER).log_softmax(-1)
+
+    @torch.no_grad()
+    def sample(self, uniforms: Tensor) -> Tensor:
+        """(N, D) numbers from [0, 1) -> (N, D) choices, the one in whose share of [0, 1) each number falls."""
+        chosen = torch.zeros(uniforms.shape, dtype=torch.long)
+        fed, state = torch.zeros(len(uniforms), dtype=torch.long), None
+        for d, first in enumerate(self.first_row.tolist()):
+            hidden, state = self.lstm(self.embedding[fed][:, None], state)
+            rows = self.head_rows[d][self.is_choice[d]]
+            upper = (hidden[:, 0] @ self.head_weight[rows].T + self.head_bias[rows]).softmax(-1).cumsum(-1)
+            # the last bound is 1 but for rounding, so it is left out
+            chosen[:, d] = (uniforms[:, d, None] >= upper[:, :-1]).sum(-1)
+            fed = 1 + first + chosen[:, d]
+        return chosen

@@ -1,0 +1,257 @@
+"""The paper's controller: an RNN that samples architectures, trained by proximal policy optimisation.
+
+Tan et al., MnasNet (CVPR 2019, arXiv:1807.11626), section 4.2: sample a batch, evaluate it, update by PPO (Schulman et
+al., arXiv:1707.06347). Its hyper-parameters are those of NASNet's controller (arXiv:1707.07012, appendix A.1):
+one-layer LSTM, 100 hidden units, weights uniform(-0.1, 0.1), learning rate 0.00035, entropy weight 0.00001,
+moving-average baseline 0.95, updates on 20 finished models. Adam is Zoph and Le's (arXiv:1611.01578). What no source
+gives, and our choice:
+1. Clip 0.2 and 4 epochs, each one step on the whole batch: the common ones of PPO.
+2. A ratio per decision, as decisions are PPO's actions; losses are summed over decisions and averaged over models.
+3. The baseline moves with every finished model, in order of number; a batch is held against that before it. The first
+   batch, with none before it, is held against its own mean.
+4. Advantages are divided by their root mean square over the batch (`normalize_advantages`), so that steps do not shrink
+   with the scale of the reward. Their mean stays: taking it away would undo the baseline.
+5. The entropy bonus is weighed against advantages so normalised, and summed over decisions.
+6. A batch is a range of trial numbers; failed trials teach nothing, so an update may be on fewer than 20 models.
+7. Old probabilities are those of the policy before the update, which drew the batch; so also for enqueued trials.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from optuna.distributions import CategoricalDistribution
+from torch import Tensor
+
+from mnas.controller.policy import Policy
+from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, derived_seed, require_int, require_number
+
+_KEPT_STATES = 4  # with `n_jobs` trials of the last batches finish late: then only these are learned again
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOUpdate:
+    """What one update did."""
+
+    batch: int
+    """Number of the closed batch that was learned from."""
+    trials: int
+    """How many models it had."""
+    mean_reward: float
+    """Of these."""
+    baseline: float
+    """Moving average of rewards after the update."""
+    kl: float
+    """Of the new policy from the old, nats per decision: mean of ratio - 1 - log ratio over the batch, 0 or more."""
+    clip_fraction: float
+    """Share of decisions whose ratio ended outside 1 +- clip."""
+    entropy_per_decision: dict[str, float]
+    """Nats, after the update, averaged over what the batch chose before the decision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    learning_rate: float
+    entropy_weight: float
+    baseline_decay: float
+    clip: float
+    epochs: int
+    normalize_advantages: bool
+
+
+def ppo_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, entropy: Tensor, *, clip: float, entropy_weight: float
+) -> Tensor:
+    """PPO's clipped objective with an entropy bonus, to be minimised.
+
+    Args:
+        log_probs: (N, D) of what was chosen, by the policy that learns.
+        old_log_probs: (N, D), by the one that chose.
+        advantages: (N,).
+        entropy: (N, D), nats.
+        clip: how far from 1 a ratio still counts.
+        entropy_weight: of the bonus.
+
+    Returns: a scalar, summed over decisions, averaged over models.
+    """
+    ratio = (log_probs - old_log_probs).exp()
+    gain = torch.min(ratio * advantages[:, None], ratio.clamp(1 - clip, 1 + clip) * advantages[:, None])
+    return -(gain + entropy_weight * entropy).sum(1).mean()
+
+
+class _Learner:
+    """Policy, optimiser and baseline; everything that an update changes."""
+
+    def __init__(self, policy: Policy, settings: _Settings) -> None:
+        self.policy = policy
+        self.adam = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
+        self.settings = settings
+        self.baseline: float | None = None
+        self.history: tuple[PPOUpdate, ...] = ()
+
+    def _evaluate(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D) choices -> their log-probabilities and the decisions' entropies, both (N, D)."""
+        log_probs: Tensor = self.policy(indices)
+        return log_probs.gather(-1, indices[..., None])[..., 0], -(log_probs.exp() * log_probs).sum(-1)
+
+    def _advantages(self, rewards: list[float]) -> Tensor:
+        """Rewards against the baseline, which then moves on."""
+        if self.baseline is None:
+            self.baseline = math.fsum(rewards) / len(rewards)
+        advantages = torch.tensor(rewards, dtype=torch.float64) - self.baseline
+        decay = self.settings.baseline_decay
+        for reward in rewards:
+            self.baseline = decay * self.baseline + (1 - decay) * reward
+        if self.settings.normalize_advantages:
+            advantages = advantages / (advantages.square().mean().sqrt() + 1e-8)
+        return advantages
+
+    def update(self, batch: Batch, names: Sequence[str]) -> None:
+        s = self.settings
+        indices = torch.tensor([sample.indices for sample in batch.samples])
+        rewards = [sample.reward for sample in batch.samples]
+        advantages = self._advantages(rewards)
+        old_log_probs: Tensor | None = None
+        for _ in range(s.epochs):
+            log_probs, entropy = self._evaluate(indices)
+            if old_log_probs is None:  # nothing has moved yet: this is the policy that drew the batch
+                old_log_probs = log_probs.detach()
+            loss = ppo_loss(log_probs, old_log_probs, advantages, entropy, clip=s.clip, entropy_weight=s.entropy_weight)
+            self.adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.adam.step()
+        with torch.no_grad():
+            log_probs, entropy = self._evaluate(indices)
+        assert old_log_probs is not None
+        assert self.baseline is not None
+        log_ratio = log_probs - old_log_probs
+        update = PPOUpdate(
+            batch=batch.number,
+            trials=len(rewards),
+            mean_reward=math.fsum(rewards) / len(rewards),
+            baseline=self.baseline,
+            kl=(log_ratio.expm1() - log_ratio).mean().item(),
+            clip_fraction=(log_ratio.expm1().abs() > s.clip).double().mean().item(),
+            entropy_per_decision=dict(zip(names, entropy.mean(0).tolist(), strict=True)),
+        )
+        self.history = (*self.history, update)
+
+
+class PPOSampler(ClosedBatchSampler):
+    """RNN controller for any all-categorical Optuna study; see `ClosedBatchSampler` for what it learns from and raises.
+
+    The state is a function of the arguments and of the finished trials of earlier batches: a fresh process replays all
+    updates. It computes on one CPU thread whatever torch is set to, and touches no global random state.
+
+    Args:
+        space, seed, batch_size, reward: as in `ClosedBatchSampler`.
+        hidden_size: units of the LSTM.
+        init_range: its weights start uniform in plus or minus this.
+        learning_rate: Adam's.
+        entropy_weight: of the bonus that keeps the policy from settling early.
+        baseline_decay: of the moving average of rewards.
+        clip: PPO's.
+        epochs: steps on a batch.
+        normalize_advantages: whether they are divided by their root mean square.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, CategoricalDistribution],
+        *,
+        seed: int,
+        batch_size: int = 20,
+        reward: Reward | None = None,
+        hidden_size: int = 100,
+        init_range: float = 0.1,
+        learning_rate: float = 0.00035,
+        entropy_weight: float = 1e-5,
+        baseline_decay: float = 0.95,
+        clip: float = 0.2,
+        epochs: int = 4,
+        normalize_advantages: bool = True,
+    ) -> None:
+        super().__init__(space, seed=seed, batch_size=batch_size, reward=reward)
+        require_int("hidden_size", hidden_size, 1)
+        require_int("epochs", epochs, 1)
+        require_number("init_range", init_range, 0, 10)
+        require_number("learning_rate", learning_rate, 0, 1)
+        require_number("entropy_weight", entropy_weight, 0, 1000)
+        require_number("baseline_decay", baseline_decay, 0, 1)
+        require_number("clip", clip, 0, 1)
+        self._settings = _Settings(
+            learning_rate=learning_rate,
+            entropy_weight=entropy_weight,
+            baseline_decay=baseline_decay,
+            clip=clip,
+            epochs=epochs,
+            normalize_advantages=normalize_advantages,
+        )
+        self._hidden_size = hidden_size
+        self._init_range = init_range
+        self._states: list[tuple[tuple[Batch, ...], _Learner]] = []  # the last few, by the batches they have learned
+        self._drawn: tuple[_Learner, int, list[list[int]]] | None = None
+
+    @property
+    def history(self) -> tuple[PPOUpdate, ...]:
+        """All updates so far, oldest first."""
+        return self._states[-1][1].history if self._states else ()
+
+    def diagnostics(self) -> dict[str, Any]:
+        """The last `PPOUpdate` as a dict; {} before the first."""
+        return asdict(self.history[-1]) if self.history else {}
+
+    def _learn(self, batches: Sequence[Batch]) -> None:
+        wanted = tuple(batches)
+        while self._states and self._states[-1][0] != wanted[: len(self._states[-1][0])]:
+            self._states.pop()
+        with _one_thread():
+            if not self._states:
+                self._states.append(((), self._new_learner()))
+            learned, learner = self._states[-1]
+            for batch in wanted[len(learned) :]:
+                learned = (*learned, batch)
+                if batch.samples:
+                    learner = copy.deepcopy(learner)
+                    learner.update(batch, tuple(self._space))
+                self._states.append((learned, learner))
+        del self._states[:-_KEPT_STATES]
+
+    def _new_learner(self) -> _Learner:
+        policy = Policy(
+            self._choices,
+            hidden_size=self._hidden_size,
+            init_range=self._init_range,
+            seed=derived_seed(self._seed),
+        )
+        return _Learner(policy, self._settings)
+
+    def _choose(self, number: int) -> Sequence[int]:
+        # A batch is drawn at once (each trial from its own random numbers): as many steps of the LSTM as for one trial.
+        learner, batch = self._states[-1][1], number // self._batch_size
+        if self._drawn is None or self._drawn[0] is not learner or self._drawn[1] != batch:
+            numbers = range(batch * self._batch_size, (batch + 1) * self._batch_size)
+            uniforms = [np.random.default_rng([self._seed, n]).random(len(self._choices)) for n in numbers]
+            with _one_thread():
+                drawn = learner.policy.sample(torch.from_numpy(np.stack(uniforms)))
+            self._drawn = learner, batch, drawn.tolist()
+        return self._drawn[2][number % self._batch_size]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """More threads only slow down networks this small, and the order of their sums may not repeat."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,200 @@
+"""What our controllers share: an Optuna sampler that is a function of seed, trial number and closed batches only.
+
+Trial n belongs to batch n // batch_size. It is drawn from the seed, its number, and the finished trials of *earlier*
+batches in order of number. So it does not matter in which order parallel workers finish, nor whether the process that
+draws is the one that drew before: whatever is kept between draws is a cache of what the study says.
+"""
+
+import abc
+import math
+import threading
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+Reward = Callable[[FrozenTrial], float]
+
+_DRAWING = (
+    threading.RLock()
+)  # `study.optimize(n_jobs=...)` draws from threads; of the module, so that samplers can be pickled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A finished trial as a controller sees it."""
+
+    number: int
+    """The trial's number in its study."""
+    indices: tuple[int, ...]
+    """The choice of each decision, by its place among the decision's choices."""
+    reward: float
+    """More is better."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """The finished trials of one closed batch; two are the same only if they are the same object."""
+
+    number: int
+    """0 for trials 0 to batch_size - 1."""
+    trials: tuple[FrozenTrial, ...]
+    """What `samples` were read from, to notice a changed study."""
+    samples: tuple[Sample, ...]
+    """In order of number; empty where all have failed."""
+    lowest_reward: float
+    """Of all completed trials so far, or 0 where none is below 0: what a pruned trial is worth."""
+
+
+def derived_seed(seed: int, *numbers: int) -> int:
+    """32 bits that depend on every bit of all arguments, which must be 0 or more."""
+    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
+
+
+class ClosedBatchSampler(BaseSampler, abc.ABC):
+    """An Optuna sampler over `space` that learns from closed batches.
+
+    COMPLETE trials count with their reward. PRUNED ones count as reward 0, or as the lowest reward until then if that
+    is below 0. FAIL and RUNNING ones, and ones that lack a parameter of `space`, do not count. With `n_jobs` > 1 in
+    Optuna's own `study.optimize`, some of an earlier batch may still be running when a draw is made: it is made from
+    those that have finished, so such a study does not repeat exactly (`ClosedBatches` waits, and does). Parameters that
+    are not in `space` are drawn at random, from (seed, trial number, name).
+
+    Args:
+        space: name -> distribution of every decision, in the order in which they are taken.
+        seed: 0 or more.
+        batch_size: trials that are drawn from the same state.
+        reward: what a COMPLETE trial is worth, more being better. Without it: the study's only value, by its direction.
+
+    Raises:
+        ValueError: an argument is out of its range, or a distribution is not categorical. While drawing: a study of
+            several objectives without `reward`, or a reward that is not a finite number.
+    """
+
+    def __init__(
+        self, space: Mapping[str, CategoricalDistribution], *, seed: int, batch_size: int, reward: Reward | None
+    ) -> None:
+        if not space:
+            raise ValueError("space must have at least one decision, but got none")
+        for name, distribution in space.items():
+            if not isinstance(distribution, CategoricalDistribution):
+                raise ValueError(f"space must be all CategoricalDistribution, but got {name}={distribution!r}")
+        require_int("seed", seed, 0)
+        require_int("batch_size", batch_size, 1)
+        self._space = dict(space)
+        self._choices = tuple(len(d.choices) for d in space.values())
+        self._seed = seed
+        self._batch_size = batch_size
+        self._reward = reward
+        self._batches: list[Batch] = []
+
+    # What a controller is
+
+    @abc.abstractmethod
+    def diagnostics(self) -> dict[str, Any]:
+        """Plain values on the state after the last closed batch that was learned from; {} before the first."""
+
+    @abc.abstractmethod
+    def _learn(self, batches: Sequence[Batch]) -> None:
+        """Take the state to that after `batches`; a batch object seen before in the same place needs no work."""
+
+    @abc.abstractmethod
+    def _choose(self, number: int) -> Sequence[int]:
+        """The choice of each decision for trial `number`, from the state that was last learned."""
+
+    # Optuna's side
+
+    def learn(self, study: Study, number: int) -> None:
+        """Learn all that trial `number` will be drawn from; drawing does this by itself."""
+        with _DRAWING:
+            self._learn(self._closed_batches(study, number))
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict(self._space)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        with _DRAWING:
+            self._learn(self._closed_batches(study, trial.number))
+            indices = self._choose(trial.number)
+        chosen = zip(self._space.items(), indices, strict=True)
+        return {name: distribution.choices[index] for (name, distribution), index in chosen if name in search_space}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        seed = derived_seed(self._seed, trial.number, zlib.crc32(param_name.encode()))
+        return RandomSampler(seed=seed).sample_independent(study, trial, param_name, param_distribution)
+
+    # Reading the study
+
+    def _closed_batches(self, study: Study, number: int) -> Sequence[Batch]:
+        """The batches before that of trial `number`; the same objects as the last time up to the first that differs."""
+        if self._reward is None and len(study.directions) > 1:
+            raise ValueError(
+                f"a study of several objectives needs {type(self).__name__}(..., reward=...), one number for a trial, "
+                f"but got directions={[d.name.lower() for d in study.directions]} without"
+            )
+        trials = study.get_trials(deepcopy=False)
+        for index in range(number // self._batch_size):
+            finished = tuple(
+                trial
+                for trial in trials[index * self._batch_size : (index + 1) * self._batch_size]
+                if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+            )
+            if index < len(self._batches):
+                known = self._batches[index].trials
+                if len(known) == len(finished) and all(map(_same, known, finished)):
+                    continue
+                del self._batches[index:]
+            self._batches.append(self._read_batch(index, finished, study.directions))
+        return self._batches[: number // self._batch_size]
+
+    def _read_batch(self, index: int, trials: tuple[FrozenTrial, ...], directions: list[StudyDirection]) -> Batch:
+        usable = [t for t in trials if self._space.keys() <= t.params.keys()]
+        rewards = {t.number: self._reward_of(t, directions) for t in usable if t.state == TrialState.COMPLETE}
+        lowest = min([self._batches[-1].lowest_reward if self._batches else 0.0, *rewards.values()])
+        samples = tuple(
+            Sample(number=t.number, indices=self._indices(t), reward=rewards.get(t.number, lowest)) for t in usable
+        )
+        return Batch(number=index, trials=trials, samples=samples, lowest_reward=lowest)
+
+    def _reward_of(self, trial: FrozenTrial, directions: list[StudyDirection]) -> float:
+        if self._reward is not None:
+            reward = float(self._reward(trial))
+        else:
+            assert trial.value is not None  # Optuna completes no trial without
+            reward = -trial.value if directions[0] == StudyDirection.MINIMIZE else trial.value
+        if not math.isfinite(reward):
+            raise ValueError(
+                f"a reward must be a finite number, but got {reward!r} for trial {trial.number}; "
+                "raise optuna.TrialPruned in the objective, or let the trial fail"
+            )
+        return reward
+
+    def _indices(self, trial: FrozenTrial) -> tuple[int, ...]:
+        return tuple(int(d.to_internal_repr(trial.params[name])) for name, d in self._space.items())
+
+
+def _same(a: FrozenTrial, b: FrozenTrial) -> bool:
+    """Whether a controller reads the same from both; storages hand out the same object as long as nothing changed."""
+    return a is b or (a.number, a.state, a.values, a.params) == (b.number, b.state, b.values, b.params)
+
+
+def require_int(name: str, value: object, low: int) -> None:
+    """Raise ValueError unless `value` is an integer of at least `low`."""
+    if type(value) is not int or value < low:
+        raise ValueError(f"{name} must be an integer of {low} or more, but got {value!r}")
+
+
+def require_number(name: str, value: object, low: float, high: float) -> None:
+    """Raise ValueError unless `value` is a number from `low` to `high`."""
+    if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
+        raise ValueError(f"{name} must be a number from {low} to {high}, but got {value!r}")
