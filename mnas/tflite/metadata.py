@@ -156,9 +156,11 @@ def _tflite_metadata(metadata: FileMetadata) -> bytes:
     b = flatbuffers.Builder(1024)
     image = {0: b.CreateString("image"), 3: _content(b, _IMAGE_PROPERTIES, _table(b, {}, enums={0: _RGB}))}
     if metadata.normalisation is not None:
-        # the format's pixels are 0 to 255
-        mean, std = (255 * np.array(v, np.float64) for v in (metadata.normalisation.mean, metadata.normalisation.std))
-        options = {0: b.CreateNumpyVector(mean.astype(np.float32)), 1: b.CreateNumpyVector(std.astype(np.float32))}
+        # the format's pixels are 0 to 255; MediaPipe refuses three numbers, and takes one for all channels
+        pairs = list(zip(metadata.normalisation.mean, metadata.normalisation.std, strict=True))
+        numbers = 255 * np.array(pairs if len(set(pairs)) > 1 else pairs[:1])
+        mean, std = numbers.astype(np.float32).T
+        options = {0: b.CreateNumpyVector(mean), 1: b.CreateNumpyVector(std)}
         unit = _table(b, {1: _table(b, options)}, enums={0: _NORMALIZATION_OPTIONS})
         image[4] = _vector(b, [unit])
     name = "probabilities" if metadata.softmax else "logits"
