@@ -1,9 +1,14 @@
-"""One thread for torch in every test and the processes it starts.
+"""What all tests have in common.
 
-Small networks gain nothing from more, and where other work shares the cores the threads of one process wait for each
-other: the tests of nn/ and zoo/ took 12 s with one thread and 200 s with two.
+One thread for torch in every test and the processes it starts: small networks gain nothing from more, and where other
+work shares the cores the threads of one process wait for each other (the tests of nn/ and zoo/ took 12 s with one
+thread and 200 s with two). Hypothesis tries the same examples every time, and no test fails for being slow.
 """
 
 import os
 
+import hypothesis
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
