@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mnas.arch import Arch
 from mnas.controller.closed import ClosedBatches
 from mnas.evaluate.evaluation import Evaluation
-from mnas.latency.latency import Latency
+from mnas.latency.latency import Latency, MeasurementError
 from mnas.nn.cost import cost
 from mnas.objective import Objective, hypervolume
 from mnas.run.local import Evaluate, LocalWorkers, Task
@@ -198,7 +198,12 @@ def _measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Wa
             clock.show(run, problem, watcher, f"measuring {number}")
             twin = known.get(trial.user_attrs["fingerprint"])
             if twin is None:
-                latency, size_bytes = problem.measure(Arch.from_dict(trial.user_attrs["arch"]))
+                try:
+                    latency, size_bytes = problem.measure(Arch.from_dict(trial.user_attrs["arch"]))
+                except MeasurementError as error:
+                    _fail(run, number, str(error), watcher)
+                    clock.finished_one()
+                    continue
                 run.note(number, "size_bytes", size_bytes)
                 run.note(number, "latency", latency.to_dict())
             else:
@@ -247,11 +252,15 @@ def _train(
             _complete(run, problem, task.number, outcome)
             results[fingerprint] = run.trials[task.number]
         else:
-            run.note(task.number, "error", outcome)
-            run.tell(task.number, TrialState.FAIL, None)
-            run.log("failed", trial=task.number, reason=outcome)
-            watcher.say(f"trial {task.number} failed: {outcome}")
+            _fail(run, task.number, outcome, watcher)
         clock.finished_one()
+
+
+def _fail(run: Run, number: int, reason: str, watcher: Watcher) -> None:
+    run.note(number, "error", reason)
+    run.tell(number, TrialState.FAIL, None)
+    run.log("failed", trial=number, reason=reason)
+    watcher.say(f"trial {number} failed: {reason}")
 
 
 def _complete(run: Run, problem: Problem, number: int, evaluation: Evaluation) -> None:
@@ -265,8 +274,8 @@ def _complete(run: Run, problem: Problem, number: int, evaluation: Evaluation) -
 
 def _close(run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, batch: int, watcher: Watcher) -> None:
     """What is known when all of a batch is finished: the update's figures, and which weights may go."""
-    if f"update:{batch}" not in run.attributes:
-        finished = run.trials[: (batch + 1) * plan.candidates_per_update]
+    finished = run.trials[: (batch + 1) * plan.candidates_per_update]
+    if run.attributes.get(f"update:{batch}", {}).get("trials") != len(finished):  # more, where --trials has grown
         points = [(t.values[0], t.values[1]) for t in finished if t.state == TrialState.COMPLETE]
         worst = (1 / problem.num_classes, 2 * problem.objective.target_latency_ms)
         figures = {

@@ -172,8 +172,10 @@ def _create_database(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _open_database(path: Path) -> RDBStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
+        with (path / "study.db").open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":  # Optuna would make an empty file a new study
+                raise RuntimeError("it is no SQLite database")
         storage = RDBStorage(f"sqlite:///{path / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
         attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(STUDY_NAME))
     except (sqlalchemy.exc.DatabaseError, RuntimeError, KeyError, optuna.exceptions.StorageInternalError) as error:

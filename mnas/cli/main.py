@@ -42,6 +42,9 @@ def run(arguments: Sequence[str]) -> int:
         if arguments[0] not in COMMANDS:
             raise ValueError(f"command must be one of {', '.join(COMMANDS)}, but got {arguments[0]!r}")
         module, _, name = COMMANDS[arguments[0]][0].partition(":")
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         command = _parse(getattr(importlib.import_module(module), name), arguments)
         command.run()  # type: ignore[attr-defined]
     except KeyboardInterrupt:

@@ -1,0 +1,237 @@
+"""The loop with a problem that costs nothing: what it stores, when it stops, what it does with faults."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from toy import evaluate_on_full_disk, evaluate_or_die, measure, toy_plan, toy_problem
+
+from mnas.arch import Arch
+from mnas.latency.latency import MeasurementError
+from mnas.objective import hypervolume
+from mnas.search import Plan, Watcher, search, trial_seed
+from mnas.study import RunError, front_of, load_trial_arch, open_run, read_run
+
+
+class Listener(Watcher):
+    def __init__(self):
+        self.said, self.seen, self.updates = [], [], 0
+
+    def say(self, text):
+        self.said.append(text)
+
+    def progress(self, progress):
+        self.seen.append(progress)
+
+    def updated(self, run):
+        self.updates += 1
+
+
+def run_search(path, problem=None, **plan):
+    watcher = Listener()
+    with open_run(path, {"seed": 1}) as run:
+        reason = search(run, problem or toy_problem(), toy_plan(**plan), watcher)
+        return run, reason, watcher
+
+
+def facts(run):
+    return [(t.state, t.params, t.values, t.user_attrs) for t in run.trials]
+
+
+def test_stores_everything_of_a_trial(tmp_path):
+    run, reason, watcher = run_search(tmp_path / "run")
+    assert reason == "trials"
+    stored = read_run(tmp_path / "run")
+    assert facts(stored) == facts(run)
+    assert stored.state.status == "finished"
+    for t in stored.trials:
+        arch = Arch.from_dict(t.user_attrs["arch"])
+        assert t.user_attrs["fingerprint"] == arch.fingerprint
+        assert t.user_attrs["seed"] == trial_seed(1, t.number)
+        assert t.user_attrs["latency"] == measure(arch)[0].to_dict()
+        assert load_trial_arch(tmp_path / "run", t.number) == arch
+        slow = t.user_attrs["latency"]["latency_ms"] > 1.2 * 1.5
+        assert (t.state == TrialState.PRUNED) == slow
+        if t.state == TrialState.COMPLETE:
+            accuracy, latency_ms = t.values
+            assert t.user_attrs["reward"] == accuracy * (latency_ms / 1.5) ** -0.07
+        if t.state == TrialState.FAIL:
+            assert t.user_attrs["error"] == "diverged: on purpose"
+    # a network is trained once, however often it is drawn
+    complete = [t for t in stored.trials if t.state == TrialState.COMPLETE]
+    trained = [t for t in complete if "same_as" not in t.user_attrs]
+    assert len({t.user_attrs["fingerprint"] for t in trained}) == len(trained) < len(complete)
+    for t in complete:
+        if "same_as" in t.user_attrs:
+            assert stored.trials[t.user_attrs["same_as"]].values == t.values
+    # the weights of the front, and no others
+    assert {p.name for p in (tmp_path / "run/models").iterdir()} == {f"{t.number}.safetensors" for t in front_of(trained)}
+    update = stored.attributes["update:3"]
+    assert update["trials"] == 22
+    assert update["hypervolume"] == hypervolume([tuple(t.values) for t in complete], (0.1, 3.0))
+    assert watcher.updates == 5  # four batches and the end
+    assert watcher.seen[-1].total == 22
+    assert any(line.startswith("estimate: 22 candidates") for line in watcher.said)
+
+
+def test_the_same_trials_for_any_number_of_workers(tmp_path):
+    one, _, _ = run_search(tmp_path / "one", workers=1)
+    three, _, _ = run_search(tmp_path / "three", workers=3)
+    assert facts(one) == facts(three)
+
+
+def test_more_trials_continue_a_finished_run(tmp_path):
+    whole, _, _ = run_search(tmp_path / "whole", trials=22)
+    run_search(tmp_path / "parts", trials=8)
+    parts, _, _ = run_search(tmp_path / "parts", trials=22)
+    assert facts(parts) == facts(whole)
+    assert {k: v for k, v in parts.attributes.items() if k.startswith("update:")} == {
+        k: v for k, v in whole.attributes.items() if k.startswith("update:")
+    }
+
+
+def test_no_hours_no_trials_and_then_on(tmp_path):
+    run, reason, _ = run_search(tmp_path / "run", hours=1e-9)
+    assert reason == "hours"
+    assert run.attributes["state"] == {"status": "stopped", "reason": "hours"}
+    whole, _, _ = run_search(tmp_path / "whole")
+    run, reason, _ = run_search(tmp_path / "run", hours=1.0)
+    assert reason == "trials"
+    assert facts(run) == facts(whole)
+
+
+def test_converged_when_updates_draw_nothing_new(tmp_path):
+    # 576 networks; evolution soon repeats them among so few
+    space = toy_problem().space
+    import dataclasses
+
+    from mnas.space.factorized import BlockChoices
+
+    few = BlockChoices(op=("sepconv",), kernel=(3, 5), se_ratio=(0.0,), skip=("none",), filters=(1.0,), layers=(0,))
+    space = dataclasses.replace(space, block_choices=(few, few))
+    assert space.distinct == 4
+    run, reason, _ = run_search(tmp_path / "run", toy_problem(space=space), trials=500, latency_limit=math.inf)
+    assert reason == "converged"
+    assert len(run.trials) < 100
+
+
+def test_a_candidate_that_kills_its_process_fails_alone(tmp_path):
+    run, reason, watcher = run_search(tmp_path / "run", toy_problem(evaluate_or_die), workers=2)
+    whole, _, _ = run_search(tmp_path / "whole")
+    assert reason == "trials"
+    assert [t.state for t in run.trials] == [t.state for t in whole.trials]
+    errors = {t.user_attrs["error"] for t in run.trials if t.state == TrialState.FAIL}
+    assert errors == {"its process died 2 times (out of memory?)"}
+
+
+def test_a_candidate_that_cannot_be_measured_fails_alone(tmp_path):
+    def fussy(arch):
+        if int(arch.fingerprint, 16) % 5 == 0:
+            raise MeasurementError("the runtime cannot load it")
+        return measure(arch)
+
+    run, _, _ = run_search(tmp_path / "run", toy_problem(measure=fussy))
+    errors = [t.user_attrs.get("error") for t in run.trials if int(t.user_attrs["fingerprint"], 16) % 5 == 0]
+    assert errors
+    assert set(errors) == {"the runtime cannot load it"}
+
+
+def test_a_full_disk_stops_the_search_and_loses_nothing(tmp_path):
+    with pytest.raises(OSError, match="No space left"):
+        run_search(tmp_path / "run", toy_problem(evaluate_on_full_disk, references={}))
+    stored = read_run(tmp_path / "run")
+    assert stored.state.status == "interrupted"
+    whole, _, _ = run_search(tmp_path / "whole", toy_problem(references={}))
+    run, _, _ = run_search(tmp_path / "run", toy_problem(references={}))
+    assert facts(run) == facts(whole)
+
+
+def test_weights_stay_under_the_cap(tmp_path):
+    run, _, _ = run_search(tmp_path / "run", keep_models_mb=33e-6)  # two of 16 bytes each
+    kept = list((tmp_path / "run/models").glob("*.safetensors"))
+    assert len(kept) == 2
+    best = sorted(front_of(run.trials), key=lambda t: -t.user_attrs["reward"])[:2]
+    assert {p.stem for p in kept} == {str(t.number) for t in best}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("trials", 0), ("workers", 0), ("candidates_per_update", 0), ("hours", 0), ("hours", math.nan)]
+)
+def test_plan_names_what_is_wrong(field, value):
+    with pytest.raises(ValueError, match=field.replace("_", " ")):
+        toy_plan(**{field: value})
+    assert isinstance(toy_plan(), Plan)
+
+
+# The run directory
+
+
+def test_a_run_in_use_is_refused(tmp_path):
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from mnas.study import open_run
+with open_run(Path({str(tmp_path / "run")!r}), {{"seed": 1}}):
+    print("open", flush=True); sys.stdin.readline()
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "open\n"
+    assert read_run(tmp_path / "run").state.status == "running"
+    with pytest.raises(RunError, match="in use by another process"), open_run(tmp_path / "run", {"seed": 1}):
+        pass
+    os.kill(other.pid, signal.SIGKILL)
+    other.wait()
+    with open_run(tmp_path / "run", {"seed": 1}) as run:  # the lock died with its holder
+        assert run.trials == []
+
+
+def test_another_configuration_is_refused_with_the_fields(tmp_path):
+    with open_run(tmp_path / "run", {"seed": 1, "data": "digits", "same": [1, 2]}):
+        pass
+    with (
+        pytest.raises(RunError, match='seed: 1 there, 2 now; data: "digits" there, "photos" now') as refused,
+        open_run(tmp_path / "run", {"seed": 2, "data": "photos", "same": (1, 2)}),
+    ):
+        pass
+    assert "same" not in str(refused.value).replace("use the same", "")
+    assert json.loads((tmp_path / "run/config.json").read_text())["seed"] == 1
+
+
+def test_another_version_is_refused(tmp_path):
+    with open_run(tmp_path / "run", {}) as run:
+        run.set("format", 99)
+    with pytest.raises(RunError, match="made by another version of mnas"), open_run(tmp_path / "run", {}):
+        pass
+    with pytest.raises(RunError, match="made by another version of mnas"):
+        read_run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+def test_a_file_that_is_no_study_is_refused_and_kept(tmp_path, content):
+    (tmp_path / "study.db").write_bytes(content)
+    with pytest.raises(RunError, match="cannot be read as a study"), open_run(tmp_path, {}):
+        pass
+    assert (tmp_path / "study.db").read_bytes() == content
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(RunError, match=r"is no run \(it holds holiday.jpg"), open_run(tmp_path, {}):
+        pass
+    with pytest.raises(RunError, match="is a file"), open_run(tmp_path / "holiday.jpg", {}):
+        pass
+    with pytest.raises(RunError, match="it has no study.db"):
+        read_run(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_a_missing_trial_is_named(tmp_path):
+    run_search(tmp_path / "run", trials=3)
+    with pytest.raises(RunError, match="the trials 0 to 2, but got 3"):
+        load_trial_arch(tmp_path / "run", 3)

@@ -1,0 +1,113 @@
+"""A search problem that costs nothing: accuracy and latency are functions of the architecture.
+
+Only light imports at the top: worker processes import this file.
+"""
+
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+
+from mnas.arch import Arch
+from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.latency.latency import Latency
+
+
+def number_of(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+    """A function of architecture and seed; every seventh network fails."""
+    time.sleep(0.01)
+    if number_of(arch.fingerprint) % 7 == 0:
+        raise EvaluationError("diverged: on purpose")
+    accuracy = (number_of(f"{arch.fingerprint}/{seed}") % 1000) / 1000
+    weights_path.write_bytes(arch.fingerprint.encode())
+    return Evaluation(
+        accuracy=accuracy, accuracies=(accuracy,), val_images=1000, train_s=0.01, images_per_s=1e5, epochs=1
+    )
+
+
+def measure(arch: Arch) -> tuple[Latency, int]:
+    """A function of the architecture."""
+    latency_ms = 1 + (number_of(arch.fingerprint) % 1000) / 1000
+    return (
+        Latency(
+            latency_ms=latency_ms,
+            low_ms=latency_ms * 0.99,
+            high_ms=latency_ms * 1.01,
+            ratio=latency_ms,
+            ratio_low=latency_ms * 0.99,
+            ratio_high=latency_ms * 1.01,
+            raw_median_ms=latency_ms,
+            runs=10,
+            rounds=5,
+            stopped_by="interval",
+            seconds=0.1,
+        ),
+        1000,
+    )
+
+
+def evaluate_or_die(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+    """As `evaluate`, but where that fails the whole process dies, as by the system's out-of-memory killer."""
+    try:
+        return evaluate(arch, seed, weights_path)
+    except EvaluationError:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise
+
+
+def evaluate_on_full_disk(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+    """Writes to a device that is always full."""
+    with open("/dev/full", "wb", buffering=0) as file:
+        file.write(b"weights")
+    raise AssertionError
+
+
+def toy_space():
+    """A small one, so that networks are drawn twice."""
+    from mnas.space.factorized import BlockChoices, FactorizedSpace
+    from mnas.space.skeleton import Skeleton
+
+    choices = BlockChoices(op=("sepconv", "mbconv3"), se_ratio=(0.0,), filters=(1.0,), skip=("identity", "none"))
+    skeleton = Skeleton(filters=(16, 24), layers=(1, 1), strides=(1, 2), stem_filters=16, head_filters=64)
+    return FactorizedSpace(name="toy", skeleton=skeleton, block_choices=(choices, choices))
+
+
+def toy_problem(evaluate=evaluate, **changes):
+    """The problem; `changes` are fields of `Problem`."""
+    from mnas.objective import Objective
+    from mnas.search import Problem
+    from mnas.zoo.architectures import reference_arch
+
+    space = toy_space()
+    fields = {
+        "space": space,
+        "input_size": 8,
+        "num_classes": 10,
+        "measure": measure,
+        "evaluate": evaluate,
+        "references": {"mobilenetv2": reference_arch(space.skeleton)},
+        "objective": Objective(form="soft", target_latency_ms=1.5, alpha=-0.07, beta=-0.07),
+    }
+    return Problem(**{**fields, **changes})
+
+
+def toy_plan(**changes):
+    """Six candidates an update, one worker, and a limit that skips a few; `changes` are fields of `Plan`."""
+    from mnas.search import Plan
+
+    fields = {
+        "controller": "ppo",
+        "seed": 1,
+        "trials": 22,
+        "hours": 1.0,
+        "workers": 1,
+        "candidates_per_update": 6,
+        "latency_limit": 1.2,
+        "keep_models_mb": 1.0,
+    }
+    return Plan(**{**fields, **changes})
