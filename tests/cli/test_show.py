@@ -1,0 +1,54 @@
+"""`mnas show`."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from mnas.cli.main import run
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def test_layers_shapes_params_and_macs(capsys):
+    assert run(["show", "mnasnet-a1"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["stem", "conv", "112x112x32", "928", "10,838,016"] in lines
+    macs = 3_763_200 + 2_352_000 + 2_400 + 3_763_200  # expand, depthwise, squeeze and excite, project
+    assert ["block3.1", "mbconv3", "k5", "se10", "identity", "28x28x40", "15,690", f"{macs:,}"] in lines
+    assert ["classifier", "linear", "1x1x1000", "1,281,000", "1,280,000"] in lines
+    assert ["total", "input", "224x224x3", "3,887,038", "311,579,072"] in lines
+    assert ["r3_k5_s22_e3_i24_o40_se0.25"] in lines
+
+
+def test_input_size_and_classes(capsys):
+    assert run(["show", "mnasnet-small/s8", "--input-size", "32", "--classes", "10"]) == 0
+    out = capsys.readouterr().out
+    assert "output stride 8" in out
+    assert "12,810" in out  # 1280 * 10 + 10
+
+
+def test_drawing(tmp_path, capsys):
+    file = tmp_path / "a1.svg"
+    assert run(["show", "mnasnet-a1", "--save", str(file)]) == 0
+    assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert str(file) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mnasnet-a9"], "did you mean mnasnet-a1?"),
+        (["mnasnet-a1", "--input-size", "16"], "input size must be at least the output stride 32, but got 16"),
+        (["mnasnet-a1", "--classes", "0"], "num_classes must be 1 or more, but got 0"),
+        (["mnasnet-a1", "--save", "/nowhere/a.svg"], "No such file or directory: /nowhere"),
+        (["r1_k4_s11_e1_o16"], "kernel must be one of 3, 5, 7, but got 4"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(capsys, arguments, message):
+    assert run(["show", *arguments]) == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint
+    assert complaint.count("\n") == 1

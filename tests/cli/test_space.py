@@ -1,0 +1,45 @@
+"""`mnas space`."""
+
+import pytest
+
+from mnas.cli.main import run
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def test_the_papers_space_and_comparison(capsys):
+    assert run(["space"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["op", "all", "conv", "sepconv", "mbconv3", "mbconv6"] in lines
+    assert ["layers", "all", "-1", "+0", "+1"] in lines
+    assert ["4", "2", "64", "4", "48", "64", "80", "3", "4", "5"] in lines
+    assert "2,807,929,681,968,365,568 combinations of 42 decisions" in out
+    assert "770,351,078,729,318,400 different networks" in out
+    assert "432^7 ~ 10^18; flat, for each layer: 432^17 ~ 10^44" in out
+    assert "S^B = 432^5 ~ 10^13, flat S^(B*N) = 432^15 ~ 10^39" in out
+
+
+def test_a_file(tmp_path, capsys):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        'name = "own"\n[skeleton]\nfilters = [16, 24]\nlayers = [1, 2]\nstrides = [1, 2]\n[block.2]\nkernel = [7]'
+    )
+    assert run(["space", str(path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["kernel", "1", "3", "5"] in lines
+    assert ["kernel", "2", "7"] in lines
+    assert any("432 x 216" in " ".join(line) for line in lines)
+
+
+def test_bad_input_gets_one_line_and_exit_code_2(tmp_path, capsys):
+    path = tmp_path / "own.toml"
+    path.write_text('name = "own"\n[choices]\nkernels = [3]')
+    for argument, message in [(str(path), "[choices] has no key kernels"), ("mnas", "space must be one of mnasnet")]:
+        assert run(["space", argument]) == 2
+        complaint = capsys.readouterr().err
+        assert message in complaint
+        assert complaint.count("\n") == 1

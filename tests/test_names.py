@@ -1,0 +1,85 @@
+"""One way to name a network."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from mnas.arch import Arch
+from mnas.names import resolve_arch
+from mnas.space.named import SPACES
+from mnas.study import open_run, running_trial
+from mnas.zoo.architectures import ZOO, named_arch
+
+
+def test_zoo_names():
+    for name in ZOO:
+        assert resolve_arch(name) == named_arch(name)
+    assert resolve_arch("mnasnet-a1@0.5/s8") == named_arch("mnasnet-a1@0.5/s8")
+
+
+def test_block_strings():
+    arch = named_arch("mnasnet-b1")
+    assert resolve_arch(",".join(arch.block_strings)) == arch
+    assert resolve_arch("r1_k3_s11_e1_o16").blocks[0].filters == 16
+    with pytest.raises(ValueError, match="kernel must be one of 3, 5, 7, but got 9"):
+        resolve_arch("r1_k9_s11_e1_o16")
+
+
+@pytest.mark.parametrize("file", ["arch.json", "no-ending"])
+def test_files(tmp_path, file):
+    path = tmp_path / file
+    path.write_text(named_arch("mnasnet-d1").to_json())
+    assert resolve_arch(str(path)) == named_arch("mnasnet-d1")
+    path.write_text('{"blocks": []}')
+    with pytest.raises(ValueError, match=f"architecture file '{path}': an architecture must have 1 to 100 blocks"):
+        resolve_arch(str(path))
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"architecture file '.*/none\.json' cannot be read: No such file or directory"
+    ):
+        resolve_arch(str(tmp_path / "none.json"))
+
+
+def test_trials_of_a_run(tmp_path: Path):
+    space, rng, path = SPACES["mnasnet"], random.Random(0), tmp_path / "run"
+    archs = []
+    with open_run(path, {}) as run:
+        for _ in range(3):
+            indices = [rng.randrange(len(d.choices)) for d in space.decisions]
+            archs.append(space.decode(indices))
+            run.add(running_trial(space.params(indices), space.distributions, {"arch": archs[-1].to_dict()}, {}))
+    assert [resolve_arch(f"{path}#{number}") for number in range(3)] == archs
+    with pytest.raises(ValueError, match=r"has the trials 0 to 2, but got 3"):
+        resolve_arch(f"{path}#3")
+    with pytest.raises(ValueError, match=r"is a run; name one of its trials, as .*#0"):
+        resolve_arch(str(path))
+    with pytest.raises(ValueError, match="is no run"):
+        resolve_arch(f"{tmp_path / 'other'}#0")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnasnet-a11", r"'mnasnet-a11' \(did you mean mnasnet-a1\?\)$"),
+        ("MobileNetV2", r"did you mean mobilenetv2\?"),
+        ("mnasnet-a1@", "after mnasnet-a1 may come @ and a width"),
+        ("resnet", r"a trial \(runs/NAME#17\), a \.json file or block strings .*, but got 'resnet'$"),
+        ("", "architecture must be one of"),
+        ("a\0b", "architecture must be one of"),
+        ("x" * 5000, "architecture must be one of"),
+        ("line\nbreak", r"but got 'line\\nbreak'"),
+    ],
+)
+def test_unknown_names_get_one_line(name, message):
+    with pytest.raises(ValueError, match=message) as error:
+        resolve_arch(name)
+    assert "\n" not in str(error.value)
+
+
+def test_block_strings_as_json_and_back(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(Arch.from_block_strings("r1_k3_s22_e1_o16_pool_conv").to_json())
+    assert resolve_arch(str(path)).block_strings == ("r1_k3_s22_e1_i32_o16_pool_conv",)
