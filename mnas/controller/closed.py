@@ -76,7 +76,7 @@ class ClosedBatches:
         """What trial `number` is, from the study's `trials` in order of number, of which those before it are needed.
 
         Raises:
-            ValueError: a trial before it is missing, or one of an earlier batch has not finished; also what `reward` raises.
+            ValueError: a trial before it is missing, or one of an earlier batch runs; also what `reward` raises.
         """
         closed = number - number % self._batch_size
         if len(trials) < number:

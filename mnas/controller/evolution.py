@@ -20,7 +20,8 @@ from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, Sample, r
 class RegularizedEvolutionSampler(ClosedBatchSampler):
     """Mutations of the best of a random part of the youngest.
 
-    `ClosedBatchSampler` says what it learns from and raises. Random until `population_size` trials of earlier batches have finished.
+    `ClosedBatchSampler` says what it learns from and raises. Random until `population_size` trials of earlier batches
+    have finished.
 
     Args:
         space, seed, batch_size, reward: as in `ClosedBatchSampler`.

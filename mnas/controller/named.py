@@ -35,7 +35,7 @@ def _nsga2(seed: int) -> BaseSampler:
 
 
 def _tpe(seed: int) -> BaseSampler:
-    """Optuna's: all decisions at once (`multivariate`), and away from what runs (`constant_liar`), so that a batch differs."""
+    """Optuna's, with all decisions at once (`multivariate`), and away from what is running (`constant_liar`)."""
     return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
@@ -106,8 +106,8 @@ def make_sampler(
         raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {name!r}")
     make = CONTROLLERS[name]
     if isinstance(make, type):
-        return make(space, seed=seed, batch_size=batch_size, reward=reward)
+        ours: BaseSampler = make(space, seed=seed, batch_size=batch_size, reward=reward)
+        return ours
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of options that are stable from Optuna 5 on
-        sampler: BaseSampler = make(derived_seed(seed, number))
-    return sampler if isinstance(sampler, RandomSampler) else KnownSpace(sampler, space)
+        return KnownSpace(make(derived_seed(seed, number)), space)

@@ -17,8 +17,7 @@ _NEVER = -1e9  # a logit for choices that are not there: exp gives exactly 0, an
 class Policy(nn.Module):
     """Probabilities over sequences of D decisions, decision d having `choices[d]` choices.
 
-    In float64: rounding then differs so little between processors that draws repeat on another one (nothing promises
-    it), and networks this small are no slower. No global random state is read or changed.
+    No global random state is read or changed.
 
     Args:
         choices: number of choices of each decision, each 1 or more.
@@ -29,14 +28,14 @@ class Policy(nn.Module):
 
     def __init__(self, choices: Sequence[int], *, hidden_size: int, init_range: float, seed: int) -> None:
         super().__init__()
-        rows, f64 = sum(choices), torch.float64
+        rows = sum(choices)
         # row 0 is what the first step is fed; then a row for every choice of every decision
-        self.embedding = nn.Parameter(torch.empty(1 + rows, hidden_size, dtype=f64))
+        self.embedding = nn.Parameter(torch.empty(1 + rows, hidden_size))
         # by way of `meta`, or torch would first draw the weights from its global generator
-        lstm = nn.LSTM(hidden_size, hidden_size, batch_first=True, dtype=f64, device="meta")
+        lstm = nn.LSTM(hidden_size, hidden_size, batch_first=True, device="meta")
         self.lstm = lstm.to_empty(device="cpu")
-        self.head_weight = nn.Parameter(torch.empty(rows, hidden_size, dtype=f64))
-        self.head_bias = nn.Parameter(torch.empty(rows, dtype=f64))
+        self.head_weight = nn.Parameter(torch.empty(rows, hidden_size))
+        self.head_bias = nn.Parameter(torch.empty(rows))
         generator = torch.Generator().manual_seed(seed)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -init_range, init_range, generator=generator)
@@ -50,7 +49,7 @@ class Policy(nn.Module):
         self.register_buffer("head_rows", torch.where(self.is_choice, first[:, None] + place, 0))  # (D, C)
 
     def forward(self, indices: Tensor) -> Tensor:
-        """(N, D) choices -> (N, D, C) log-probabilities given the choices before; their exp is 0 past a decision's last."""
+        """(N, D) choices -> (N, D, C) log-probabilities given the choices before; exp is 0 past a decision's last."""
         fed = torch.cat([torch.zeros_like(indices[:, :1]), 1 + self.first_row[:-1] + indices[:, :-1]], 1)
         hidden, _ = self.lstm(self.embedding[fed])
         logits = torch.einsum("ndh,dch->ndc", hidden, self.head_weight[self.head_rows]) + self.head_bias[self.head_rows]

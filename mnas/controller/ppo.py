@@ -109,7 +109,7 @@ class _Learner:
             self.baseline = decay * self.baseline + (1 - decay) * reward
         if self.settings.normalize_advantages:
             advantages = advantages / (advantages.square().mean().sqrt() + 1e-8)
-        return advantages
+        return advantages.float()
 
     def update(self, batch: Batch, names: Sequence[str]) -> None:
         s = self.settings
@@ -129,7 +129,7 @@ class _Learner:
             log_probs, entropy = self._evaluate(indices)
         assert old_log_probs is not None
         assert self.baseline is not None
-        log_ratio = log_probs - old_log_probs
+        log_ratio = (log_probs - old_log_probs).double()
         update = PPOUpdate(
             batch=batch.number,
             trials=len(rewards),
