@@ -1,5 +1,6 @@
 """`mnas search`: from a data set and this machine to the Pareto front of models, with their weights as LiteRT files."""
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -7,6 +8,7 @@ import os
 import platform
 import shlex
 import shutil
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 from optuna.trial import FrozenTrial
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +26,8 @@ from mnas.atomic import write_atomic
 from mnas.cli.progress import watching
 from mnas.controller.named import CONTROLLERS
 from mnas.data.dataset import Dataset
-from mnas.data.load import default_input_size, load_dataset
+from mnas.data.load import load_dataset
+from mnas.data.source import folder_source
 from mnas.evaluate.evaluation import Evaluation
 from mnas.evaluate.proxy import ProxyConfig, accuracy_noise, evaluate_proxy, load_weights
 from mnas.latency.host import calibrate, device_fingerprint, measure
@@ -92,10 +96,10 @@ class SearchCommand:
 
     proxy: tyro.conf.OmitArgPrefixes[ProxyConfig] = dataclasses.field(default_factory=ProxyConfig)
     """How a candidate is trained."""
-    val_fraction: float = 0.2
-    """Share of the training images held out to score candidates, where there is no val/."""
-    data_dir: Path = Path("data")
-    """Where cifar10, fashion-mnist and imagenet lie (or are to be downloaded to)."""
+    max_images_per_class: int = 0
+    """Use only so many training images of each class; 0: all."""
+    data_dir: Path | None = None
+    """Where cifar10, fashion-mnist and imagenet lie, or are downloaded to; not given: in the cache folder."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
 
@@ -146,14 +150,13 @@ class SearchCommand:
 
     def load_data(self) -> Dataset:
         """The images, decoded once and shared by all processes."""
-        size = default_input_size(self.data, self.data_dir) if self.input_size == "auto" else self.input_size
         return load_dataset(
             self.data,
-            input_size=size,
+            input_size=native_size(self.data) if self.input_size == "auto" else self.input_size,
             seed=self.seed,
-            val_fraction=self.val_fraction,
             data_dir=self.data_dir,
             download=self.download,
+            max_images_per_class=self.max_images_per_class,
         )
 
     def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
@@ -171,7 +174,8 @@ class SearchCommand:
         dataset = self.load_data()
         if dataset.skipped:
             console.print(f"skipped {len(dataset.skipped)} unreadable images: {', '.join(dataset.skipped[:5])}")
-        space = load_space(self.space).scaled(self.width)
+        space = load_space(self.space)
+        space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width)) if self.width != 1 else space
         stride = output_stride_for(dataset.input_size) if self.output_stride == "auto" else self.output_stride
         space = space.with_output_stride(min(stride, space.skeleton.output_stride))
         reference = reference_arch(space.skeleton)
@@ -293,6 +297,22 @@ def _command() -> str:
 
 
 # What is printed, and what is left behind
+
+
+NATIVE_SIZES = {"digits": 16, "cifar10": 32, "fashion-mnist": 32, "imagenet": 224}
+"""Pixels; digits are 8 x 8, which no skeleton of the paper's depth can work on."""
+
+
+def native_size(data: str) -> int:
+    """Side in pixels at which a data set is searched unless told: a folder's median image, from 16 up to 224."""
+    if data in NATIVE_SIZES:
+        return NATIVE_SIZES[data]
+    images = folder_source(Path(data).expanduser()).parts().train
+    sides = []
+    for item in images[:: max(1, len(images) // 100)]:
+        with contextlib.suppress(OSError), Image.open(item.content) as image:  # what cannot be read is counted later
+            sides.append(min(image.size))
+    return min(224, max(16, int(statistics.median(sides)))) if sides else 224
 
 
 def _describe(console: Console, command: SearchCommand, space: Space, dataset: Dataset) -> None:

@@ -1,0 +1,194 @@
+"""Mistakes that people make: each gets one line that names the thing and the way out, exit code 2; nothing is lost."""
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mnas.cli.main import run
+from mnas.study import read_run
+
+
+def complaint(capsys, *arguments) -> str:
+    """The one line that a command complains with."""
+    code = run([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    assert code == 2, printed
+    lines = printed.err.strip().splitlines()
+    assert len(lines) == 1, printed.err
+    assert lines[0].startswith("mnas: ")
+    assert "Traceback" not in printed.err
+    return lines[0]
+
+
+def make_images(folder: Path, classes=("cat", "dog"), count=20, size=16) -> Path:
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 100, (size, size, 3)) + 120 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_unknown_command(capsys):
+    assert "command must be one of search, report" in complaint(capsys, "serach")
+
+
+def test_unknown_option_suggests(capsys):
+    line = complaint(capsys, "search", "--data", "digits", "--epoch", "3")
+    assert "unknown options: --epoch" in line
+    assert "--epochs" in line
+
+
+def test_missing_option(capsys):
+    assert "--data" in complaint(capsys, "search")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--target-latency-ms", "0", "target latency ms must be above 0, but got 0"),
+        ("--target-latency-ms", "fast", "--target-latency-ms"),
+        ("--target-latency-ms", "nan", "target latency ms must be above 0, but got nan"),
+        ("--controller", "sarsa", "controller must be one of ppo, evolution, random, nsga2, tpe, but got 'sarsa'"),
+        ("--trials", "0", "trials must be 1 or more, but got 0"),
+        ("--trials", "many", "--trials"),
+        ("--workers", "0", "workers must be 1 or more, but got 0"),
+        ("--hours", "-1", "hours must be above 0, but got -1"),
+        ("--epochs", "0", "epochs must be"),
+        ("--alpha", "0.5", "alpha must be 0 or less"),
+        ("--reward", "greedy", "--reward"),
+        ("--accelerator", "tpu", "accelerator"),
+        ("--space", "mnasnet2", "space must be one of mnasnet, mnasnet-no-se or the path of a .toml file"),
+        ("--input-size", "4", "input size must be"),
+        ("--output-stride", "7", "output stride must be"),
+        ("--width", "0", "width"),
+        ("--data", "nowhere", "data must be a folder or one of digits, cifar10, fashion-mnist, imagenet"),
+        ("--data", "cifar10", "--download"),
+    ],
+)
+def test_bad_option(capsys, tmp_path, option, value, expected):
+    options = {"--data": "digits", "--run": tmp_path / "run", option: value}
+    line = complaint(capsys, "search", *[x for pair in options.items() for x in pair])
+    assert expected in line
+    assert not (tmp_path / "run").exists()  # nothing was begun
+
+
+def test_bad_folders(capsys, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "at least two class folders" in complaint(capsys, "search", "--data", empty)
+    one = make_images(tmp_path / "one", classes=("cat",))
+    assert "only 'cat'" in complaint(capsys, "search", "--data", one)
+    file = tmp_path / "file.jpg"
+    file.touch()
+    assert "a file" in complaint(capsys, "search", "--data", file)
+
+
+def test_corrupt_images(capsys, tmp_path):
+    photos = make_images(tmp_path / "photos")
+    (photos / "cat" / "3.png").write_bytes(b"no image")
+    line = complaint(capsys, "search", "--data", photos, "--input-size", "16")  # 1 of 40 is more than 1 %
+    assert "cat/3.png" in line
+
+
+def test_bad_space_file(capsys, tmp_path):
+    file = tmp_path / "space.toml"
+    file.write_text('name = "mine"\n[choices]\nkernels = [3]\n')
+    line = complaint(capsys, "search", "--data", "digits", "--space", file)
+    assert "has no key kernels" in line
+    assert str(file) in line
+    file.write_text("name = ")
+    assert "not valid TOML" in complaint(capsys, "space", file)
+
+
+def test_bad_architectures(capsys):
+    assert "did you mean mnasnet-a1" in complaint(capsys, "show", "mnasnet_a1")
+    assert "unknown part 'k3x3'" in complaint(capsys, "show", "r1_k3x3_s11_e1_o16")
+    line = complaint(capsys, "show", "mnasnet-a1", "--input-size", "16")
+    assert "must be at least the output stride 32, but got 16" in line
+    assert "must be at least the output stride 32" in complaint(capsys, "latency", "mnasnet-a1", "--input-size", "20")
+    assert "runs/none" in complaint(capsys, "show", "runs/none#3")
+
+
+def test_no_run(capsys, tmp_path):
+    assert "no study.db" in complaint(capsys, "report", tmp_path)
+    assert "must be a folder with runs" in complaint(capsys, "runs", tmp_path / "none")
+
+
+SEARCH = ("search", "--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8", "--epochs", "1")
+QUICK = ("--trials", "2", "--candidates-per-update", "2", "--latency-budget-s", "0.1", "--workers", "1")
+
+
+def test_a_run_with_other_settings_is_refused_and_kept(capsys, tmp_path):
+    assert run([*SEARCH, *QUICK, "--run", "runs/a"]) == 0
+    before = read_run(tmp_path / "runs/a").trials
+    capsys.readouterr()
+    line = complaint(capsys, *SEARCH, *QUICK, "--run", "runs/a", "--seed", "5")
+    assert "seed: 0 there, 5 now" in line
+    assert "choose another --run" in line
+    assert [(t.params, t.values) for t in read_run(tmp_path / "runs/a").trials] == [
+        (t.params, t.values) for t in before
+    ]
+    # what may change: the same command with more trials goes on
+    assert run([*SEARCH, *QUICK, "--run", "runs/a", "--trials", "3"]) == 0
+    assert len(read_run(tmp_path / "runs/a").trials) == 3
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on(tmp_path):
+    """A limit on file size, met in the middle of the search, is what a full disk is to a program."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))
+
+    command = [sys.executable, "-c", "from mnas.cli.main import main; main()", *SEARCH, *QUICK, "--run", "runs/full"]
+    # the data cache first, which is larger than the limit
+    assert run([*SEARCH, *QUICK, "--run", "runs/other"]) == 0
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env={**os.environ})
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    assert run([*SEARCH, *QUICK, "--run", "runs/full"]) == 0
+    assert [t.state.name for t in read_run(tmp_path / "runs/full").trials] == ["COMPLETE", "COMPLETE"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that nobody can write to (/proc)")
+def test_a_read_only_run_directory(capsys):
+    assert "/proc/self/run" in complaint(capsys, *SEARCH, "--run", "/proc/self/run")
+
+
+def test_debug_shows_the_traceback(capsys):
+    with pytest.raises(ValueError, match="mnasnet"):
+        run(["show", "nonsense", "--debug"])
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-c", "from mnas.cli.main import main; main()", *SEARCH, "--run", "runs/stopped"]
+    command += ["--trials", "200", "--candidates-per-update", "4", "--latency-budget-s", "0.1", "--workers", "2"]
+    import signal
+
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = []
+    for line in program.stdout:
+        lines.append(line)
+        if line.startswith("[3/200]"):
+            program.send_signal(signal.SIGINT)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert errors == ""
+    assert "stopped; nothing is lost. To go on: " in lines[-1]
+    stored = read_run(tmp_path / "runs/stopped")
+    assert stored.state.status == "stopped"
+    assert sum(t.state.is_finished() for t in stored.trials) >= 3
