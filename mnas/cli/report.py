@@ -1,0 +1,27 @@
+"""`mnas report`: a run as one HTML file."""
+
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from mnas.report.html import write_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand:
+    """Write a run's report.html anew from its study, also while the search is running."""
+
+    run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """The run's directory, such as runs/search."""
+    open_browser: Annotated[bool, tyro.conf.arg(name="open")] = False
+    """Also open it in the browser."""
+
+    def run(self) -> None:
+        """Write the file and print its path."""
+        path = write_report(self.run_dir)
+        print(path)
+        if self.open_browser:
+            webbrowser.open(path.resolve().as_uri())

@@ -1,0 +1,1 @@
+"""What a run found, for people: block diagrams and one self-contained HTML page."""

@@ -1,0 +1,173 @@
+"""An architecture as a block diagram, in the manner of the MnasNet paper's Figure 7 (arXiv:1807.11626): one SVG.
+
+Read from top to bottom: boxes are the stem, the blocks, the head, pooling and the classifier; between them stand the
+feature map's shape (height x width x channels) and strides other than 1. Colour is the operation, a box's width its
+kernel, a shadow means several layers, and a loop on the right is the skip connection.
+"""
+
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from mnas.arch import Arch, Block
+
+WIDTH = 340
+CENTRE = 152
+BOX_HEIGHT = 34
+GAP = 32
+MARGIN = 26
+
+TEXT = "#1f2933"
+QUIET = "#52606d"
+STRIDE = "#b42318"
+LINE = "#7b8794"
+
+# fill and border, light enough for dark text; an mbconv's colour deepens with its expansion
+PLAIN = ("#eef1f5", "#9aa5b1")
+CONV = ("#fde3c8", "#e8954a")
+SEPCONV = ("#d3f0dc", "#4cae6e")
+MBCONV_NARROW = ("#d6e6fb", "#5a93d8")
+MBCONV_WIDE = ("#ddd3f5", "#8663c7")
+BOX_WIDTHS = {1: 150, 3: 172, 5: 198, 7: 224}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Box:
+    """One box of the chain, and what leaves it."""
+
+    label: str
+    colours: tuple[str, str]
+    width: int
+    shape: str
+    """Of the feature map below the box; empty for the last."""
+    stride: int = 1
+    layers: int = 1
+    skip: str = ""
+    """The loop's label; empty for no loop."""
+
+
+def block_label(block: Block) -> str:
+    """What a block's box says: `MBConv6 (k5x5) SE ×3`; an SE ratio other than the paper's 0.25 is spelled out."""
+    name = {"conv": "Conv", "sepconv": "SepConv", "mbconv": f"MBConv{block.expansion}"}[block.op]
+    parts = [f"{name} (k{block.kernel}x{block.kernel})"]
+    if block.se_ratio:
+        parts.append("SE" if block.se_ratio == 0.25 else f"SE{block.se_ratio:g}")
+    if block.layers > 1:
+        parts.append(f"×{block.layers}")
+    return " ".join(parts)
+
+
+def arch_svg(arch: Arch, input_size: int) -> str:
+    """The block diagram of `arch` on images of `input_size` x `input_size` pixels, as the text of a standalone SVG.
+
+    Raises:
+        ValueError: the images are too small for the strides.
+    """
+    arch.check_input_size(input_size)
+    boxes = _chain(arch, input_size)
+    height = MARGIN + len(boxes) * (BOX_HEIGHT + GAP) + 16
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'role="img" font-family="Helvetica, Arial, sans-serif" font-size="13">',
+        f"<title>{escape(', '.join(arch.block_strings))}</title>",
+        f'<rect width="{WIDTH}" height="{height}" rx="8" fill="#ffffff"/>',
+        _text(CENTRE, MARGIN, "input", colour=TEXT, weight=600),
+    ]
+    top = MARGIN + 6
+    shape = f"{input_size}×{input_size}×3"
+    for box in boxes:
+        parts += _arrow(top, shape, box.stride)
+        parts += _draw(box, top + GAP)
+        top += GAP + BOX_HEIGHT
+        shape = box.shape
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _chain(arch: Arch, input_size: int) -> list[_Box]:
+    """The boxes from stem to classifier. SAME and symmetric padding halve alike: a stride rounds the size up."""
+    size = -(-input_size // arch.stem_stride)
+    boxes = [
+        _Box(
+            label="Conv (k3x3)",
+            colours=CONV,
+            width=BOX_WIDTHS[3],
+            shape=f"{size}×{size}×{arch.stem_filters}",
+            stride=arch.stem_stride,
+        )
+    ]
+    for number, block in enumerate(arch.blocks, 1):
+        size = -(-size // block.stride)
+        skips = {layer.skip for layer in arch.layers if layer.name.startswith(f"block{number}.")}
+        boxes.append(
+            _Box(
+                label=block_label(block),
+                colours=_colours(block),
+                width=BOX_WIDTHS[block.kernel],
+                shape=f"{size}×{size}×{block.filters}",
+                stride=block.stride,
+                layers=block.layers,
+                skip="identity" if "identity" in skips else "pool" if "pool" in skips else "",
+            )
+        )
+    head = arch.head_filters
+    return [
+        *boxes,
+        _Box(label="Conv (k1x1)", colours=CONV, width=BOX_WIDTHS[1], shape=f"{size}×{size}×{head}"),
+        _Box(label="average pool", colours=PLAIN, width=BOX_WIDTHS[1], shape=f"1×1×{head}"),
+        _Box(label="FC", colours=PLAIN, width=BOX_WIDTHS[1], shape=""),
+    ]
+
+
+def _colours(block: Block) -> tuple[str, str]:
+    if block.op == "mbconv":
+        return MBCONV_WIDE if block.expansion > 4 else MBCONV_NARROW
+    return CONV if block.op == "conv" else SEPCONV
+
+
+def _text(
+    x: float, y: float, text: str, *, colour: str, weight: int = 400, anchor: str = "middle", size: int = 13
+) -> str:
+    return (
+        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" '
+        f'fill="{colour}">{escape(text)}</text>'
+    )
+
+
+def _arrow(top: int, shape: str, stride: int) -> list[str]:
+    """From `top` down to the next box; the shape on its right, a stride on its left."""
+    tip = top + GAP
+    parts = [
+        f'<line x1="{CENTRE}" y1="{top + 2}" x2="{CENTRE}" y2="{tip - 6}" stroke="{LINE}" stroke-width="1.5"/>',
+        f'<polygon points="{CENTRE - 4},{tip - 8} {CENTRE + 4},{tip - 8} {CENTRE},{tip - 1}" fill="{LINE}"/>',
+        _text(CENTRE + 12, top + GAP / 2 + 4, shape, colour=QUIET, anchor="start", size=12),
+    ]
+    if stride != 1:
+        label = f"stride {stride}"
+        parts.append(_text(CENTRE - 12, top + GAP / 2 + 4, label, colour=STRIDE, weight=600, anchor="end", size=12))
+    return parts
+
+
+def _draw(box: _Box, top: int) -> list[str]:
+    fill, border = box.colours
+    left = CENTRE - box.width / 2
+
+    def rectangle(shift: int) -> str:
+        return (
+            f'<rect x="{left + shift:g}" y="{top + shift}" width="{box.width}" height="{BOX_HEIGHT - 4}" rx="6" '
+            f'fill="{fill}" stroke="{border}" stroke-width="1.25"/>'
+        )
+
+    parts = [rectangle(shift) for shift in range(2 * min(box.layers - 1, 2), -1, -2)]
+    parts.append(_text(CENTRE, top + BOX_HEIGHT / 2 + 2.5, box.label, colour=TEXT, weight=600))
+    if box.skip:
+        right = left + box.width + 2 * min(box.layers - 1, 2)
+        high, low = top + 5, top + BOX_HEIGHT - 9
+        dashes = ' stroke-dasharray="3 2.5"' if box.skip == "pool" else ""
+        parts.append(
+            f'<path d="M{right + 2:g},{high} h8 q6,0 6,6 V{low - 6} q0,6 -6,6 h-3" '
+            f'fill="none" stroke="{LINE}" stroke-width="1.25"{dashes}/>'
+        )
+        parts.append(
+            f'<polygon points="{right + 8:g},{low - 4} {right + 8:g},{low + 4} {right + 2:g},{low}" fill="{LINE}"/>'
+        )
+        parts.append(_text(right + 21, top + BOX_HEIGHT / 2 + 2, box.skip, colour=QUIET, anchor="start", size=11))
+    return parts

@@ -1,0 +1,232 @@
+"""What the report says of a run, as plain values taken from its study; nothing here knows of HTML."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from mnas.arch import Arch
+from mnas.study import RunState, Snapshot, front_of
+
+Z95 = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A trained and measured network: a COMPLETE trial."""
+
+    number: int
+    accuracy: float
+    accuracy_low: float
+    """95 % Wilson interval for the number of validation images; the accuracy itself where that is unknown."""
+    accuracy_high: float
+    latency_ms: float
+    low_ms: float
+    """95 % interval; the latency itself where it is unknown."""
+    high_ms: float
+    reward: float
+    params: int
+    macs: int
+    size_bytes: int
+    """Of the LiteRT file."""
+    val_images: int
+    """0 where unknown."""
+    accuracies: tuple[float, ...]
+    """One for each repeat."""
+    same_as: int | None
+    """The trial whose result this one shares, being the same network."""
+    arch: Arch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """The controller's state after a batch."""
+
+    trials: int
+    """Finished up to here."""
+    hypervolume: float
+    diagnostics: dict[str, Any]
+
+    @property
+    def block_entropies(self) -> dict[str, float]:
+        """Entropy of `block3.kernel`, ... summed over each block, in nats; empty for a controller that gives none."""
+        sums: dict[str, float] = {}
+        for name, entropy in self.diagnostics.get("entropy_per_decision", {}).items():
+            block = name.split(".")[0]
+            sums[block] = sums.get(block, 0.0) + entropy
+        return sums
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """A run as the report shows it."""
+
+    name: str
+    state: RunState
+    attributes: dict[str, Any]
+    """Of the study."""
+    trials: Sequence[FrozenTrial]
+    candidates: tuple[Candidate, ...]
+    """By number."""
+    front: tuple[Candidate, ...]
+    """Fastest first."""
+    updates: tuple[Update, ...]
+
+    @property
+    def target_ms(self) -> float | None:
+        """T; None before the run has one."""
+        target = self.attributes.get("objective", {}).get("target_latency_ms")
+        return None if target is None else float(target)
+
+    @property
+    def input_size(self) -> int | None:
+        """Pixels along a side; None before the device is calibrated."""
+        size = self.attributes.get("calibration", {}).get("input_size")
+        return None if size is None else int(size)
+
+    @property
+    def references(self) -> list[dict[str, Any]]:
+        """The reference models: name, latency, accuracy (None where training failed), params, macs."""
+        return list(self.attributes.get("references", []))
+
+    @property
+    def best(self) -> Candidate | None:
+        """The highest reward on the front, the fastest of equals."""
+        return max(self.front, key=lambda c: c.reward, default=None)
+
+    @property
+    def measured_ms(self) -> list[float]:
+        """Latencies of all trials that were measured, skipped and failed ones too."""
+        return [t.user_attrs["latency"]["latency_ms"] for t in self.trials if "latency" in t.user_attrs]
+
+    def count(self, state: TrialState) -> int:
+        """How many trials are in `state`."""
+        return sum(t.state == state for t in self.trials)
+
+    @property
+    def reasons(self) -> dict[tuple[str, str], list[int]]:
+        """(`failed` or `skipped`, reason) -> trial numbers, the most frequent first."""
+        groups: dict[tuple[str, str], list[int]] = {}
+        for trial in self.trials:
+            if trial.state == TrialState.FAIL:
+                key = ("failed", str(trial.user_attrs.get("error", "no reason was recorded")))
+            elif trial.state == TrialState.PRUNED:
+                key = ("skipped", str(trial.user_attrs.get("error", "slower than the latency limit")))
+            else:
+                continue
+            groups.setdefault(key, []).append(trial.number)
+        return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+def facts_of(snapshot: Snapshot) -> Facts:
+    """Everything the report shows of `snapshot`."""
+    candidates = {t.number: _candidate(t) for t in snapshot.trials if t.state == TrialState.COMPLETE}
+    updates = sorted((int(k.split(":")[1]), v) for k, v in snapshot.attributes.items() if k.startswith("update:"))
+    ended = snapshot.attributes.get("state", {}).get("status") in ("finished", "stopped")
+    return Facts(
+        name=snapshot.path.resolve().name,
+        # the search writes its last report while it still holds the lock by which a snapshot tells `running`
+        state=RunState(**snapshot.attributes["state"]) if ended else snapshot.state,
+        attributes=snapshot.attributes,
+        trials=snapshot.trials,
+        candidates=tuple(candidates.values()),
+        front=tuple(candidates[t.number] for t in front_of(snapshot.trials)),
+        updates=tuple(
+            Update(trials=u["trials"], hypervolume=u["hypervolume"], diagnostics=u["diagnostics"] or {})
+            for _, u in updates
+        ),
+    )
+
+
+def _candidate(trial: FrozenTrial) -> Candidate:
+    known = trial.user_attrs
+    accuracy, latency_ms = trial.values
+    evaluation = known["evaluation"]
+    val_images = int(evaluation.get("val_images", 0))
+    low, high = wilson_interval(accuracy, val_images)
+    return Candidate(
+        number=trial.number,
+        accuracy=accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        latency_ms=latency_ms,
+        low_ms=known["latency"].get("low_ms", latency_ms),
+        high_ms=known["latency"].get("high_ms", latency_ms),
+        reward=known["reward"],
+        params=known["params"],
+        macs=known["macs"],
+        size_bytes=known["size_bytes"],
+        val_images=val_images,
+        accuracies=tuple(evaluation.get("accuracies", (accuracy,))),
+        same_as=known.get("same_as"),
+        arch=Arch.from_dict(known["arch"]),
+    )
+
+
+def wilson_interval(accuracy: float, images: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of an accuracy in [0, 1] seen on `images` images; the accuracy twice where that is 0."""
+    if images == 0:
+        return accuracy, accuracy
+    share = Z95**2 / images
+    centre = (accuracy + share / 2) / (1 + share)
+    half = Z95 * math.sqrt(accuracy * (1 - accuracy) / images + share / (4 * images)) / (1 + share)
+    return max(0.0, min(accuracy, centre - half)), min(1.0, max(accuracy, centre + half))
+
+
+def indistinguishable(best: Candidate, front: Sequence[Candidate]) -> list[Candidate]:
+    """Faster members of the `front` whose accuracy differs from that of `best` by less than chance may (95 %).
+
+    Two independent proportions: cautious, since all candidates are scored on the same images.
+    """
+
+    def variance(candidate: Candidate) -> float:
+        return candidate.accuracy * (1 - candidate.accuracy) / candidate.val_images
+
+    return [
+        c
+        for c in front
+        if c.latency_ms < best.latency_ms
+        and c.val_images > 0
+        and best.val_images > 0
+        and abs(c.accuracy - best.accuracy) < Z95 * math.sqrt(variance(c) + variance(best))
+    ]
+
+
+DECISIONS = ("operation", "kernel", "squeeze-and-excitation", "skip", "layers")
+
+
+def sampled_shares(trials: Sequence[FrozenTrial]) -> dict[str, dict[str, float]]:
+    """decision -> choice -> its share of all blocks of `trials`, in [0, 1]; empty for no trials."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in DECISIONS}
+    for trial in trials:
+        for block in trial.user_attrs["arch"]["blocks"]:
+            op = f"mbconv{block['expansion']}" if block["op"] == "mbconv" else block["op"]
+            counts["operation"][op] += 1
+            counts["kernel"][f"{block['kernel']}x{block['kernel']}"] += 1
+            counts["squeeze-and-excitation"][f"{block['se_ratio']:g}" if block["se_ratio"] else "none"] += 1
+            counts["skip"][block["skip"]] += 1
+            counts["layers"][str(block["layers"])] += 1
+    return {
+        name: {choice: n / counter.total() for choice, n in sorted(counter.items(), key=_natural)}
+        for name, counter in counts.items()
+        if counter
+    }
+
+
+def _natural(item: tuple[str, int]) -> tuple[int, str]:
+    """`mbconv12` after `mbconv3`."""
+    return len(item[0]) if item[0].startswith("mbconv") or item[0].isdigit() else 0, item[0]
+
+
+def thirds(trials: Sequence[FrozenTrial]) -> dict[str, Sequence[FrozenTrial]]:
+    """The trials in three parts by number, each named by what it holds; one part where there are fewer than three."""
+    if not trials:
+        return {}
+    n = len(trials)
+    cuts = [0, n] if n < 3 else [0, n // 3, 2 * n // 3, n]
+    return {f"{a}–{b - 1}": trials[a:b] for a, b in itertools.pairwise(cuts)}

@@ -1,0 +1,136 @@
+"""The report of a run: one HTML file that needs no server and no network, written anew after every update."""
+
+import base64
+import hashlib
+import json
+import math
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from mnas.atomic import write_atomic
+from mnas.report import sections
+from mnas.report.facts import Facts, facts_of
+from mnas.report.figures import figures
+from mnas.report.sections import chart, escape, section
+from mnas.study import Snapshot, read_run
+
+FILE_NAME = "report.html"
+
+ENDED = {"trials": "all trials are done", "hours": "its time is up", "converged": "the controller has converged"}
+"""What the reasons for which a search ends mean."""
+
+
+def write_report(run: Path) -> Path:
+    """Write `run`/report.html from what `run`/study.db holds now, also while a search is on; returns its path.
+
+    Raises:
+        ValueError: `run` is no run, or one of another version.
+        OSError: the file cannot be written; an older report is left as it was.
+    """
+    return write_snapshot_report(read_run(run))
+
+
+def write_snapshot_report(snapshot: Snapshot) -> Path:
+    """`write_report` for the process that has the run in memory: nothing is read from the database."""
+    path = snapshot.path / FILE_NAME
+    write_atomic(path, report_html(snapshot))
+    return path
+
+
+def report_html(snapshot: Snapshot) -> str:
+    """The page. Its policy lets our own two scripts run and nothing be fetched, whatever names or errors may hold."""
+    facts = facts_of(snapshot)
+    charts = figures(facts)
+    folder = resources.files("mnas.report")
+    scripts = [get_plotlyjs(), (folder / "page.js").read_text("utf-8")]
+    policy = (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"script-src {' '.join(_script_hash(s) for s in scripts)}"
+    )
+    return "\n".join(
+        [
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>mnas: {escape(facts.name)} ({escape(facts.state.status)})</title>",
+            f"<style>{(folder / 'style.css').read_text('utf-8')}</style></head><body><main>",
+            _header(facts),
+            *_sections(facts, charts),
+            f'</main>\n<script type="application/json" id="figures">{_embedded_json(charts)}</script>',
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body></html>\n",
+        ]
+    )
+
+
+def _header(facts: Facts) -> str:
+    reason = ENDED.get(facts.state.reason, facts.state.reason)
+    state = f"{facts.state.status}: {reason}" if reason else facts.state.status
+    calibration, objective = facts.attributes.get("calibration", {}), facts.attributes.get("objective", {})
+    weights = f"α = {objective['alpha']:.4g}, β = {objective['beta']:.4g}" if objective else ""
+    line = sections.subtitle(
+        [
+            f"input {facts.input_size}×{facts.input_size}" if facts.input_size else "",
+            f"latency relative to {calibration['reference']}" if calibration else "",
+            f"{objective['form']} reward, {weights}" if objective else "",
+        ]
+    )
+    return (
+        f'<header><h1>{escape(facts.name)}</h1><span class="state {escape(facts.state.status)}">{escape(state)}</span>'
+        f'</header><p class="quiet">{line}</p>{sections.tiles(facts)}'
+    )
+
+
+def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
+    def drawn(name: str, caption: str, *, tall: bool = False) -> str:
+        return chart(name, caption, tall=tall) if name in charts else ""
+
+    def pair(*cards: str) -> str:
+        shown = [card for card in cards if card]
+        return f'<div class="pair">{"".join(shown)}</div>' if len(shown) == 2 else "".join(shown)
+
+    scatter = drawn(
+        "scatter",
+        "Every trained candidate; hover for its architecture. Bars are 95 % intervals: of the latency as measured "
+        "(calibration included), and of the accuracy given the number of validation images.",
+        tall=True,
+    )
+    histogram = drawn("histogram", "All measured candidates, skipped ones too; compare the paper's Figure 6.")
+    rewards = drawn("reward", "Each trial, and the best so far.")
+    volume = drawn("hypervolume", "Area between the front, the accuracy of guessing, and 2 T.")
+    entropy = drawn("entropy", "The controller's uncertainty: entropy of its decisions, summed over each block.")
+    updates = drawn("updates", "How far each update moved the policy, and how much of it was clipped.")
+    shares = sections.shares(facts)
+    return [
+        section("Recommendation", sections.advice(facts), kind="advice"),
+        section("Accuracy against latency", scatter),
+        section("Pareto front", sections.front_table(facts)),
+        pair(section("Reward", rewards), section("Hypervolume", volume)),
+        section("Latency of what was sampled", histogram),
+        pair(section("Entropy of the controller", entropy), section("Controller updates", updates)),
+        section("What was sampled", shares and "<p class='quiet'>Share of all blocks, by trial number.</p>", shares),
+        section("Architectures on the front", sections.drawings(facts)),
+        section("Failed and skipped trials", sections.reasons(facts)),
+        section("Provenance", sections.provenance(facts)),
+    ]
+
+
+def _script_hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _embedded_json(values: Any) -> str:
+    """JSON that may stand inside a script element: no `<` that could end it, and no NaN, which JSON does not know."""
+    text = json.dumps(_finite(values), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {k: _finite(v) for k, v in values.items()}
+    if isinstance(values, list):
+        return [_finite(v) for v in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

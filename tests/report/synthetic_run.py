@@ -1,0 +1,164 @@
+"""Runs with made-up values, written as a search writes them, so that every part of a report has something to show."""
+
+import dataclasses
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mnas.nn.cost import cost
+from mnas.objective import Objective, hypervolume
+from mnas.space.named import load_space
+from mnas.study import Snapshot, open_run
+
+INPUT_SIZE = 32
+CLASSES = 10
+VAL_IMAGES = 2000
+SPACE = load_space("mnasnet").with_output_stride(8)
+OBJECTIVE = Objective(form="soft", target_latency_ms=2.0, alpha=-0.07, beta=-0.07)
+
+
+def latency_dict(latency_ms: float) -> dict[str, Any]:
+    return {
+        "latency_ms": latency_ms,
+        "low_ms": latency_ms * 0.985,
+        "high_ms": latency_ms * 1.02,
+        "ratio": latency_ms / 2,
+        "ratio_low": latency_ms * 0.985 / 2,
+        "ratio_high": latency_ms * 1.02 / 2,
+        "raw_median_ms": latency_ms * 1.1,
+        "runs": 400,
+        "rounds": 20,
+        "stopped_by": "interval",
+        "seconds": 1.5,
+    }
+
+
+def synthetic_trial(
+    number: int, state: TrialState, rng: random.Random, error: str = "diverged: loss is nan"
+) -> FrozenTrial:
+    """A random member of the space; the later its number, the better a pick of several."""
+    picks = []
+    for _ in range(min(8, 1 + number // 20)):
+        indices = [rng.randrange(len(d.choices)) for d in SPACE.decisions]
+        arch = SPACE.decode(indices)
+        costs = cost(arch, INPUT_SIZE, CLASSES)
+        latency_ms = round((0.25 + costs.macs / 55e6) * rng.uniform(0.9, 1.15), 5)
+        accuracy = 0.93 - 0.5 * math.exp(-costs.macs / 35e6) - 0.05 * rng.random()
+        accuracy = round(accuracy * VAL_IMAGES) / VAL_IMAGES
+        picks.append((OBJECTIVE.reward(accuracy, latency_ms), accuracy, latency_ms, arch, costs, indices))
+    reward, accuracy, latency_ms, arch, costs, indices = max(picks, key=lambda p: p[0])
+    known: dict[str, Any] = {
+        "arch": arch.to_dict(),
+        "fingerprint": arch.fingerprint,
+        "params": costs.params,
+        "macs": costs.macs,
+        "seed": number,
+    }
+    if state != TrialState.RUNNING:
+        known |= {"latency": latency_dict(latency_ms), "size_bytes": 4 * costs.params + 30_000}
+    if state == TrialState.FAIL:
+        known["error"] = error
+    if state == TrialState.COMPLETE:
+        evaluation = {"accuracy": accuracy, "accuracies": [accuracy], "val_images": VAL_IMAGES}
+        known |= {"reward": reward, "evaluation": {**evaluation, "train_s": 9.5, "images_per_s": 5000.0, "epochs": 5}}
+    trial = create_trial(
+        state=state,
+        values=[accuracy, latency_ms] if state == TrialState.COMPLETE else None,
+        params=SPACE.params(indices),
+        distributions=SPACE.distributions,
+        user_attrs=known,
+    )
+    trial.number = number
+    return trial
+
+
+def diagnostics(update: int) -> dict[str, Any]:
+    entropies = {
+        d.name: math.log(len(d.choices)) * math.exp(-update * (0.05 + 0.02 * (i % 5)))
+        for i, d in enumerate(SPACE.decisions)
+    }
+    return {
+        "kl": 0.01 / (1 + update),
+        "clip_fraction": 0.2 - 0.01 * update,
+        "baseline": 0.7,
+        "mean_reward": 0.7,
+        "entropy_per_decision": entropies,
+    }
+
+
+def update_figures(trials: list[FrozenTrial], update: int, with_diagnostics: bool) -> dict[str, Any]:
+    done = [t for t in trials if t.state == TrialState.COMPLETE]
+    return {
+        "trials": len(trials),
+        "hypervolume": hypervolume([(t.values[0], t.values[1]) for t in done], (1 / CLASSES, 4.0)),
+        "best_reward": max((t.user_attrs["reward"] for t in done), default=None),
+        "diagnostics": diagnostics(update) if with_diagnostics else {},
+    }
+
+
+def synthetic_snapshot(
+    path: Path,
+    states: list[TrialState],
+    *,
+    batch: int = 10,
+    with_diagnostics: bool = True,
+    set_up: bool = True,
+    error: str = "diverged: loss is nan",
+    class_names: tuple[str, ...] = ("cat", "dog"),
+    status: str = "running",
+) -> Snapshot:
+    """A run with trials in such states, in memory; the same for the same arguments."""
+    rng = random.Random(0)
+    attributes: dict[str, Any] = {"config": {"data": "digits", "space": SPACE.to_dict(), "seed": 7}}
+    if set_up:
+        attributes |= attributes_before_the_first_trial(class_names, status)
+    trials = [synthetic_trial(number, state, rng, error) for number, state in enumerate(states)]
+    for update in range(len(states) // batch):
+        figures = update_figures(trials[: (update + 1) * batch], update, with_diagnostics)
+        attributes[f"update:{update}"] = figures
+    return Snapshot(path, attributes, trials)
+
+
+def store(snapshot: Snapshot) -> None:
+    """Write the run to disk as a search would."""
+    with open_run(snapshot.path, snapshot.attributes["config"]) as run:
+        for name, value in snapshot.attributes.items():
+            run.set(name, value)
+        for trial in snapshot.trials:
+            run.add(trial)
+
+
+def attributes_before_the_first_trial(class_names: tuple[str, ...], status: str) -> dict[str, Any]:
+    """What a search stores once it has loaded the data and timed the reference models."""
+    device = {"cpu": "Test CPU", "cores": 2, "os": "Linux", "runtime": "ai-edge-litert 2.3"}
+    data = {"name": "digits", "fingerprint": "ab" * 8, "classes": list(class_names), "val_images": VAL_IMAGES}
+    trained = {"name": "mobilenetv2", "latency": latency_dict(2.0), "accuracy": 0.84}
+    failed = {"name": "mnasnet-a1", "latency": latency_dict(2.3), "accuracy": None}
+    return {
+        "state": {"status": status, "reason": "trials" if status == "finished" else ""},
+        "objective": dataclasses.asdict(OBJECTIVE),
+        "calibration": {
+            "reference": "mobilenetv2",
+            "reference_ms": 2.0,
+            "low_ms": 1.98,
+            "high_ms": 2.02,
+            "input_size": INPUT_SIZE,
+            "threads": 1,
+            "device": device,
+            "pinned_core": 1,
+        },
+        "references": [
+            {**trained, "params": 2_236_682, "macs": 88_000_000},
+            {**failed, "params": 2_600_000, "macs": 90_000_000},
+        ],
+        "provenance": {
+            "mnas": "0.1.0",
+            "versions": {"torch": "2.15.0"},
+            "device": device,
+            "data": data,
+            "command": "mnas search --data digits",
+        },
+    }

@@ -1,0 +1,116 @@
+import math
+import random
+
+import pytest
+from optuna.trial import TrialState
+from synthetic_run import VAL_IMAGES, synthetic_trial
+
+from mnas.objective import pareto_front
+from mnas.report.facts import Update, facts_of, indistinguishable, sampled_shares, thirds, wilson_interval
+from mnas.report.figures import figures, rewards, scatter
+from mnas.study import read_run
+
+DONE, FAILED, SKIPPED, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
+
+
+def test_wilson_interval_is_the_published_one():
+    # Newcombe, Statistics in Medicine 17 (1998), Table I, method 3: 81/263, 15/148, 0/20, 1/29
+    for successes, images, low, high in [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ]:
+        assert wilson_interval(successes / images, images) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(1.0, 360)[1] == 1.0
+    assert wilson_interval(0.4, 0) == (0.4, 0.4)
+
+
+def test_the_reports_numbers_are_the_studys(make_run):
+    run = make_run([DONE] * 14 + [FAILED, SKIPPED, FAILED] + [DONE] * 3 + [RUNNING])
+    snapshot = read_run(run)
+    facts = facts_of(snapshot)
+    done = [t for t in snapshot.trials if t.state == DONE]
+    assert [c.number for c in facts.candidates] == [t.number for t in done]
+    assert [[c.accuracy, c.latency_ms] for c in facts.candidates] == [t.values for t in done]
+    front = [done[i].number for i in pareto_front([(t.values[0], t.values[1]) for t in done])]
+    assert [c.number for c in facts.front] == front
+    assert len(front) >= 2
+    assert facts.best.reward == max(t.user_attrs["reward"] for t in done)
+    assert (facts.count(DONE), facts.count(FAILED), facts.count(SKIPPED), facts.count(RUNNING)) == (17, 2, 1, 1)
+    assert facts.reasons == {
+        ("failed", "diverged: loss is nan"): [14, 16],
+        ("skipped", "slower than the latency limit"): [15],
+    }
+    assert len(facts.measured_ms) == 20  # skipped and failed ones were measured, the running one is not yet
+    assert [u.trials for u in facts.updates] == [10, 20]
+
+
+def test_the_charts_hold_every_candidate_once(make_snapshot):
+    facts = facts_of(make_snapshot([DONE] * 12 + [FAILED]))
+    named = {trace["name"]: trace for trace in scatter(facts)["data"]}
+    points = [p for name in ("trials", "Pareto front") for p in zip(named[name]["x"], named[name]["y"], strict=True)]
+    assert sorted(points) == sorted((c.latency_ms, c.accuracy) for c in facts.candidates)
+    assert named["mobilenetv2"]["y"] == [0.84]
+    best = rewards(facts)["data"][1]["y"]
+    assert best == [max(c.reward for c in facts.candidates[: i + 1]) for i in range(12)]
+    hover = named["Pareto front"]["hovertext"][0]
+    first = facts.front[0]
+    for text in (f"trial {first.number}<", f"{first.params:,} params", *first.arch.block_strings):
+        assert text in hover
+
+
+def test_entropies_are_summed_over_a_block():
+    update = Update(
+        trials=1,
+        hypervolume=0.0,
+        diagnostics={"entropy_per_decision": {"block1.op": 1.0, "block1.kernel": 0.5, "block2.op": 0.25}},
+    )
+    assert update.block_entropies == {"block1": 1.5, "block2": 0.25}
+    assert Update(trials=1, hypervolume=0.0, diagnostics={}).block_entropies == {}
+
+
+def test_only_faster_models_within_the_noise_are_indistinguishable(make_snapshot):
+    facts = facts_of(make_snapshot([DONE] * 40))
+    best = facts.best
+    close = indistinguishable(best, facts.front)
+    for candidate in facts.front:
+        p, q = candidate.accuracy, best.accuracy
+        noise = 1.96 * math.sqrt((p * (1 - p) + q * (1 - q)) / VAL_IMAGES)
+        assert (candidate in close) == (candidate.latency_ms < best.latency_ms and abs(p - q) < noise)
+
+
+def test_shares_count_blocks():
+    rng = random.Random(3)
+    trials = [synthetic_trial(n, DONE, rng) for n in range(7)]
+    shares = sampled_shares(trials)
+    blocks = [b for t in trials for b in t.user_attrs["arch"]["blocks"]]
+    assert shares["kernel"]["3x3"] == sum(b["kernel"] == 3 for b in blocks) / len(blocks)
+    assert shares["operation"].get("mbconv6", 0) == sum(b["expansion"] == 6 for b in blocks) / len(blocks)
+    assert all(math.isclose(sum(choice.values()), 1) for choice in shares.values())
+    assert [(name, len(part)) for name, part in thirds(trials).items()] == [("0–1", 2), ("2–3", 2), ("4–6", 3)]
+    assert list(thirds(trials[:2])) == ["0–1"]
+    assert thirds([]) == {}
+    assert sampled_shares([]) == {}
+
+
+def test_a_search_that_ended_says_so_though_its_process_still_holds_the_lock(make_snapshot):
+    import filelock
+
+    snapshot = make_snapshot([DONE], status="finished")
+    with filelock.FileLock(snapshot.path / "lock"):
+        assert facts_of(snapshot).state.status == "finished"
+    assert facts_of(make_snapshot([DONE], name="killed")).state.status == "interrupted"
+
+
+def test_charts_come_only_with_something_to_show(make_snapshot):
+    def drawn(states: list[TrialState], **options: object) -> set[str]:
+        return set(figures(facts_of(make_snapshot(states, **options))))
+
+    assert drawn([], name="nothing", set_up=False) == set()
+    assert drawn([], name="empty") == {"scatter"}  # the references
+    assert drawn([RUNNING] * 3, name="running") == {"scatter"}
+    assert drawn([FAILED] * 10, name="failed") == {"scatter", "histogram", "hypervolume", "entropy", "updates"}
+    plain = {"scatter", "histogram", "reward", "hypervolume"}
+    assert drawn([DONE] * 10, name="random", with_diagnostics=False) == plain
+    assert drawn([DONE] * 10, name="ppo") == plain | {"entropy", "updates"}
