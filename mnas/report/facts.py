@@ -10,6 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from mnas.arch import Arch
+from mnas.evaluate.evaluation import accuracy_noise
 from mnas.study import RunState, Snapshot, front_of
 
 Z95 = 1.959964
@@ -179,22 +180,11 @@ def wilson_interval(accuracy: float, images: int) -> tuple[float, float]:
 
 
 def indistinguishable(best: Candidate, front: Sequence[Candidate]) -> list[Candidate]:
-    """Faster members of the `front` whose accuracy differs from that of `best` by less than chance may (95 %).
-
-    Two independent proportions: cautious, since all candidates are scored on the same images.
-    """
-
-    def variance(candidate: Candidate) -> float:
-        return candidate.accuracy * (1 - candidate.accuracy) / candidate.val_images
-
-    return [
-        c
-        for c in front
-        if c.latency_ms < best.latency_ms
-        and c.val_images > 0
-        and best.val_images > 0
-        and abs(c.accuracy - best.accuracy) < Z95 * math.sqrt(variance(c) + variance(best))
-    ]
+    """Faster members of the `front` whose accuracy differs from that of `best` by less than chance may (95 %)."""
+    if best.val_images == 0:
+        return []
+    noise = accuracy_noise(best.accuracy, best.val_images)
+    return [c for c in front if c.latency_ms < best.latency_ms and best.accuracy - c.accuracy < noise]
 
 
 DECISIONS = ("operation", "kernel", "squeeze-and-excitation", "skip", "layers")
