@@ -236,8 +236,7 @@ def load(model: bytes, threads: int) -> Callable[[], None]:
         ValueError: `model` is no LiteRT file.
         MeasurementError: the runtime has no memory or no kernel for it, or it fails on its first inference.
     """
-    if model[4:8] != b"TFL3":
-        raise ValueError(f"a model must be a LiteRT file (.tflite), but got {len(model)} bytes that are none")
+    require_litert(model)
     try:
         interpreter: Any = Interpreter(model_content=model, num_threads=threads)
     except ValueError as error:
@@ -252,6 +251,12 @@ def load(model: bytes, threads: int) -> Callable[[], None]:
     except (RuntimeError, ValueError, MemoryError) as error:
         raise MeasurementError(f"LiteRT cannot run the model: {_line(error)}") from None
     return interpreter.invoke  # type: ignore[no-any-return]
+
+
+def require_litert(model: bytes) -> None:
+    """Raise ValueError unless `model` begins as a LiteRT file does."""
+    if model[4:8] != b"TFL3":
+        raise ValueError(f"a model must be a LiteRT file (.tflite), but got {len(model)} bytes of something else")
 
 
 def _line(error: BaseException) -> str:

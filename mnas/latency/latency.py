@@ -1,4 +1,4 @@
-"""What is kept of a measurement: `Latency` of a candidate, `Calibration` of a device. Plain values, as JSON has them."""
+"""What is kept of a measurement: `Latency` of a candidate, `Calibration` of a device. Plain values, also as JSON."""
 
 import dataclasses
 import math

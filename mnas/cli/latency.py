@@ -1,0 +1,133 @@
+"""`mnas latency`: how long architectures take on this machine."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mnas.latency.host import calibrate, measure, require_litert
+from mnas.latency.latency import Calibration, Latency, MeasurementError
+from mnas.names import resolve_arch
+from mnas.nn.cost import cost
+from mnas.tflite.writer import graph_bytes
+from mnas.zoo.architectures import named_arch
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    name: str
+    file: bytes
+    params: int | None
+    """None for a LiteRT file of which only the graph is known."""
+    macs: int | None
+    output_stride: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyCommand:
+    """Measure the latency of architectures with LiteRT on this machine, as a ratio to MobileNetV2 at the same input."""
+
+    archs: tyro.conf.Positional[tuple[str, ...]]
+    """Names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json or .tflite files, or block
+    strings."""
+    input_size: int = 224
+    """Side of the square image, in pixels; a .tflite file has its own."""
+    classes: int = 1000
+    """Outputs of the classifier; a .tflite file has its own."""
+    threads: int = 1
+    """Threads of the runtime."""
+    budget_s: float = 3.0
+    """At most this many seconds for each architecture."""
+    interval: float = 0.01
+    """Stop earlier when the ratio is known to plus or minus this share, with 95 % confidence."""
+    json: bool = False
+    """Print one JSON object a line instead of a table."""
+
+    def run(self) -> None:
+        """Measure all and print them. Raises ValueError for a name that is none or a file that cannot be read."""
+        if not self.archs:
+            raise ValueError("name at least one architecture, as in mnas latency mnasnet-a1")
+        models = [self._model(name) for name in self.archs]
+        strides = [m.output_stride for m in models if m.output_stride is not None]
+        # the reference gives up resolution as the first architecture does, so that both are of one kind
+        name = f"mobilenetv2/s{strides[0]}" if strides and strides[0] < 32 else "mobilenetv2"
+        reference = graph_bytes(named_arch(name), self.input_size, self.classes)
+        console = Console()
+        with console.status("calibrating", spinner="line") as status:
+            calibration = calibrate(reference, reference_name=name, input_size=self.input_size, threads=self.threads)
+            measured = []
+            for model in models:
+                status.update(f"measuring {model.name}")
+                try:
+                    latency = measure(
+                        model.file, reference, calibration, budget_s=self.budget_s, interval=self.interval
+                    )
+                except MeasurementError as error:
+                    raise ValueError(f"{model.name!r}: {error}") from None
+                measured.append((model, latency))
+        if self.json:
+            for model, latency in measured:
+                print(json.dumps(_row(model, latency, calibration)))
+        else:
+            _print_table(console, measured, calibration)
+
+    def _model(self, name: str) -> _Model:
+        if name.endswith(".tflite"):
+            try:
+                file = Path(name).read_bytes()
+            except OSError as error:
+                raise ValueError(f"model file {name!r} cannot be read: {error.strerror}") from None
+            require_litert(file)
+            return _Model(name=name, file=file, params=None, macs=None, output_stride=None)
+        arch = resolve_arch(name)
+        whole = cost(arch, self.input_size, self.classes)
+        return _Model(
+            name=name,
+            file=graph_bytes(arch, self.input_size, self.classes),
+            params=whole.params,
+            macs=whole.macs,
+            output_stride=arch.output_stride,
+        )
+
+
+def _row(model: _Model, latency: Latency, calibration: Calibration) -> dict[str, object]:
+    return {
+        "name": model.name,
+        **latency.to_dict(),
+        "params": model.params,
+        "macs": model.macs,
+        "size_bytes": len(model.file),
+        "calibration": calibration.to_dict(),
+    }
+
+
+def _print_table(console: Console, measured: list[tuple[_Model, Latency]], calibration: Calibration) -> None:
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("name", overflow="fold")
+    for column in ("ms", "95 %", "ratio", "raw ms", "params", "MACs", "MB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for model, latency in measured:
+        table.add_row(
+            model.name,
+            f"{latency.latency_ms:.4g}",
+            f"{latency.low_ms:.4g}-{latency.high_ms:.4g}",
+            f"{latency.ratio:.4f}",
+            f"{latency.raw_median_ms:.4g}",
+            "" if model.params is None else f"{model.params / 1e6:.2f}M",
+            "" if model.macs is None else f"{model.macs / 1e6:,.1f}M",
+            f"{len(model.file) / 1e6:.2f}",
+        )
+    console.print(table)
+    core = "not pinned" if calibration.pinned_core is None else f"pinned to core {calibration.pinned_core}"
+    console.print(
+        f"  ratio to {calibration.reference} at {calibration.input_size} px, "
+        f"{calibration.reference_ms:.4g} ms ({calibration.low_ms:.4g}-{calibration.high_ms:.4g})\n"
+        f"  {calibration.device['runtime']}, {calibration.threads} thread(s), {core}"
+        f"{', real-time priority' if calibration.realtime else ''}, {calibration.device['processor']}",
+        highlight=False,
+        soft_wrap=True,
+    )
