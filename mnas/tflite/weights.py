@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -49,22 +48,28 @@ def network_weights(network: Network) -> Source:
 def _folded(module: nn.Module) -> Weights:
     """Kernel in LiteRT's layout and bias; batch norm folded in float64, rounded once."""
     if isinstance(module, nn.Linear):
-        return _array(module.weight), _array(module.bias)
+        return _array(module.weight).astype(np.float32), _array(module.bias).astype(np.float32)
     if isinstance(module, nn.Conv2d):
-        return _array(module.weight.permute(0, 2, 3, 1)), _array(cast(Tensor, module.bias))
+        assert module.bias is not None
+        return _to_litert(_array(module.weight), (0, 2, 3, 1)), _array(module.bias).astype(np.float32)
     assert isinstance(module, ConvNorm)
     norm = module.norm
-    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    scale = norm.weight.detach().double() / torch.sqrt(variance.double() + norm.eps)
-    bias = norm.bias.detach().double() - mean.double() * scale
-    kernel = module.conv.weight.detach() * scale.view(-1, 1, 1, 1)  # float64, from scale
-    depthwise = module.conv.groups > 1
-    return _array(kernel.permute((1, 2, 3, 0) if depthwise else (0, 2, 3, 1))), _array(bias)
+    mean, variance = _array(cast(Tensor, norm.running_mean)), _array(cast(Tensor, norm.running_var))
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses what is not finite, and says where
+        scale = _array(norm.weight) / np.sqrt(variance + norm.eps)
+        bias = (_array(norm.bias) - mean * scale).astype(np.float32)
+        kernel = _array(module.conv.weight) * scale[:, None, None, None]
+        return _to_litert(kernel, (1, 2, 3, 0) if module.conv.groups > 1 else (0, 2, 3, 1)), bias
 
 
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    array = tensor.detach().to(device="cpu", dtype=torch.float32).contiguous().numpy()
-    return cast("NDArray[np.float32]", array)
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    """In numpy, which computes in this thread: torch's others would wait for cores that the rest of a search uses."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype.itemsize < 4 else tensor).numpy().astype(np.float64)
+
+
+def _to_litert(kernel: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(kernel.transpose(axes), np.float32)
 
 
 def random_weights(seed: int) -> Source:

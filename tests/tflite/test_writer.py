@@ -220,6 +220,16 @@ def test_writing_leaves_the_network_as_it_was() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
+def test_layout_and_type_of_the_weights_make_no_difference() -> None:
+    network = trained_like(one_layer(op="mbconv", expansion=3, se_ratio=0.25), 3, 0)
+    model = write_tflite(network, 8)
+    assert write_tflite(network.to(memory_format=torch.channels_last), 8) == model
+    assert write_tflite(network.double(), 8) == model
+    half = network.bfloat16()
+    rounded = write_tflite(half, 8)
+    assert rounded == write_tflite(half.float(), 8) != model
+
+
 def test_softmax() -> None:
     network = trained_like(one_layer(), 6, 0)
     model = write_tflite(network, 8, softmax=True)
