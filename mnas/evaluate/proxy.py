@@ -1,0 +1,286 @@
+"""The proxy task: a candidate trained from scratch for a few epochs and scored on held-out training images.
+
+Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its published code. Departures (docs/departures.md):
+1. Any data set, not ImageNet only, at the batch size that suits it; the learning rate scales with the batch.
+2. The schedule of the full training (warm-up, x0.97 every 2.4 of 350 epochs) is squeezed into the short run, with a
+   longer share of warm-up.
+3. Batch-norm statistics are estimated again on training images before scoring: after some hundred steps the moving
+   averages of the paper's momentum still are what they started from, and the network scores at chance.
+4. No moving average of the weights, for the same reason.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.optim import RMSpropTF
+from torch import Tensor, nn
+
+from mnas.arch import Arch
+from mnas.data.augment import augment, normalised
+from mnas.data.dataset import Dataset, ImageArrays
+from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.evaluate.memory import kept_pages
+from mnas.nn.depthwise import speed_up_depthwise
+from mnas.nn.network import Network, build_network
+from mnas.nn.weights import WeightsInfo, load_weights, save_weights
+
+__all__ = ["ProxyConfig", "evaluate_proxy", "load_weights"]
+
+Accelerator = Literal["auto", "cpu", "cuda"]
+_CHECK_EVERY = 50  # steps between looks at the loss; on a GPU each look waits for it
+_STATISTICS_IMAGES = 2048  # enough for means and variances to a few percent of a deviation
+_SCORE_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyConfig:
+    """How a candidate is trained and scored. Raises ValueError where a field is out of its range."""
+
+    epochs: int = 5
+    """Passes over the training images (paper: 5)."""
+    batch_size: int = 64
+    """Images per step; the paper's 4096 would leave a small data set without steps."""
+    learning_rate: float = 0.064
+    """Peak, for 256 images per step; scaled in proportion to the batch size (paper: 0.016)."""
+    warmup: float = 0.2
+    """Share of the steps in which the learning rate rises from 0."""
+    label_smoothing: float = 0.1
+    """Published code."""
+    weight_decay: float = 1e-5
+    """On all but batch norm and biases (published code)."""
+    repeats: int = 1
+    """Trainings with seeds of their own; the accuracy is their mean."""
+    accelerator: Accelerator = "auto"
+    """Where to train: `cuda` or `cpu`; `auto` takes a GPU where there is one."""
+    threads: int = 1
+    """Of the CPU; results repeat bit for bit at the same number only."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "repeats", "threads"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be an integer of 1 or more, but got {getattr(self, name)!r}")
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be 2 or more, as batch norm needs a batch, but got 1")
+        for name, low, high in (("learning_rate", 1e-9, 1e3), ("warmup", 0, 1), ("label_smoothing", 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be from {low} to {high}, but got {getattr(self, name)!r}")
+        if not 0 <= self.weight_decay <= 1:
+            raise ValueError(f"weight_decay must be from 0 to 1, but got {self.weight_decay!r}")
+        if self.accelerator not in get_args(Accelerator):
+            raise ValueError(f"accelerator must be auto, cpu or cuda, but got {self.accelerator!r}")
+
+    def device(self) -> torch.device:
+        """Raises ValueError where CUDA is asked for and not there."""
+        available = torch.cuda.is_available()
+        if self.accelerator == "cuda" and not available:
+            raise ValueError("accelerator cuda must have a GPU that torch can use, but got none; use cpu or auto")
+        return torch.device("cuda" if available and self.accelerator != "cpu" else "cpu")
+
+
+def evaluate_proxy(
+    arch: Arch, dataset: Dataset, config: ProxyConfig, seed: int, weights_path: Path | None = None
+) -> Evaluation:
+    """Train `arch` on `dataset.train` and score it on `dataset.val`; on a CPU a function of the arguments, to the bit.
+
+    Torch's number of threads and random state are left as they were.
+
+    Args:
+        weights_path: where to write the weights of the first repeat, with all that prediction needs; None for nowhere.
+
+    Raises:
+        EvaluationError: the training diverged or ran out of memory.
+        ValueError: the images are too small for the strides, or there is no such accelerator.
+        OSError: the weights cannot be written.
+    """
+    arch.check_input_size(dataset.input_size)
+    device = config.device()
+    accuracies: list[float] = []
+    training_s = 0.0
+    start = time.perf_counter()
+    with _settings(config.threads, device):
+        for repeat in range(config.repeats):
+            try:
+                torch.manual_seed(_derived_seed(seed, repeat))
+                before = time.perf_counter()
+                network = build_network(arch, len(dataset.classes))
+                network = train(network, dataset, config, device, _derived_seed(seed, repeat, 1))
+                training_s += time.perf_counter() - before
+                estimate_statistics(network, dataset, config.batch_size)
+                accuracy = score(network, dataset, dataset.val)
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                raise EvaluationError(f"out of memory in training at batch size {config.batch_size}") from None
+            accuracies.append(accuracy)
+            if weights_path is not None and repeat == 0:
+                save_weights(weights_path, network, _info(arch, dataset, accuracy))
+    images = config.repeats * config.epochs * len(dataset.train)
+    return Evaluation(
+        accuracy=sum(accuracies) / len(accuracies),
+        accuracies=tuple(accuracies),
+        val_images=len(dataset.val),
+        train_s=time.perf_counter() - start,
+        images_per_s=images / training_s,
+        epochs=config.epochs,
+    )
+
+
+def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch.device, seed: int) -> Network:
+    """Train the network on `dataset.train`; returns it on `device`, its batch-norm statistics not yet of use.
+
+    Raises:
+        EvaluationError: the loss is not finite.
+    """
+    network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if device.type == "cpu":
+        speed_up_depthwise(network)
+    images, labels = _tensors(dataset.train, device)
+    mean, std = _moments(dataset, device)
+    optimizer = _optimizer(network, config)
+    generator = torch.Generator().manual_seed(seed)
+    batch_size = min(config.batch_size, len(dataset.train))
+    steps = len(dataset.train) // batch_size
+    peak = config.learning_rate * batch_size / 256
+    loss_sum = torch.zeros((), device=device)
+    for epoch in range(config.epochs):
+        order = torch.randperm(len(dataset.train), generator=generator)
+        for step in range(steps):
+            now = epoch * steps + step
+            for group in optimizer.param_groups:
+                group["lr"] = peak * schedule((now + 1) / (config.epochs * steps), config.warmup)
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            pixels = augment(images, chosen, generator, padding=dataset.input_size // 8, flip=dataset.flip)
+            with _mixed_precision(device):
+                logits = network(normalised(pixels, mean, std))
+                loss = F.cross_entropy(logits, labels[chosen], label_smoothing=config.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            loss_sum += loss.detach()
+            if (now + 1) % _CHECK_EVERY == 0 or step == steps - 1:
+                _check_finite(loss_sum, now + 1)
+    return network
+
+
+def schedule(progress: float, warmup: float) -> float:
+    """Share of the peak learning rate at `progress` (0 to 1) of the run: a linear rise, then the paper's decay.
+
+    The paper's x0.97 every 2.4 of its 350 epochs, counted from the start, comes to 0.012 at the end of any run.
+    """
+    rise = min(1.0, progress / warmup) if warmup > 0 else 1.0
+    return rise * math.pow(0.97, progress * 350 / 2.4)
+
+
+@torch.no_grad()
+def estimate_statistics(network: Network, dataset: Dataset, batch_size: int) -> None:
+    """Set the batch-norm statistics to the means over batches of training images, seen as in scoring."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for the plain mean of all batches
+        norm.train()
+    count = min(len(dataset.train), _STATISTICS_IMAGES)
+    # spread over all of them, as they lie class by class
+    chosen = torch.from_numpy(np.linspace(0, len(dataset.train) - 1, count).astype(np.int64))
+    chosen = chosen[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
+    device = network.classifier.weight.device
+    images, _ = _tensors(dataset.train, torch.device("cpu"))
+    mean, std = _moments(dataset, device)
+    batch_size = min(batch_size, count)
+    for start in range(0, count - batch_size + 1, batch_size):
+        network(normalised(images[chosen[start : start + batch_size]].to(device), mean, std))
+    network.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+@torch.no_grad()
+def score(network: Network, dataset: Dataset, part: ImageArrays) -> float:
+    """Share of the images of `part` whose class the network puts first, with the network as it is (eval or train mode).
+
+    Raises:
+        EvaluationError: logits are not finite.
+    """
+    device = network.classifier.weight.device
+    mean, std = _moments(dataset, device)
+    right = 0
+    for start in range(0, len(part), _SCORE_BATCH):
+        images, labels = _tensors(part, torch.device("cpu"), slice(start, start + _SCORE_BATCH))
+        logits = network(normalised(images.to(device), mean, std)).cpu()
+        if not bool(logits.isfinite().all()):
+            raise EvaluationError("diverged: the trained network's outputs are not finite")
+        right += int((logits.argmax(1) == labels).sum())
+    return right / len(part)
+
+
+# Parts of the above
+
+
+def _optimizer(network: Network, config: ProxyConfig) -> RMSpropTF:
+    """TensorFlow's RMSProp: epsilon inside the root, mean squares from 1; the paper's constants."""
+    weights = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return RMSpropTF(groups, lr=0.0, alpha=0.9, momentum=0.9, eps=1e-3)
+
+
+def _tensors(part: ImageArrays, device: torch.device, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    """Images and labels; on the CPU without a copy."""
+    return torch.from_numpy(part.images[rows]).to(device), torch.from_numpy(part.labels[rows]).to(device)
+
+
+def _moments(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor(dataset.mean, device=device), torch.tensor(dataset.std, device=device)
+
+
+def _mixed_precision(device: torch.device) -> torch.autocast:
+    """bfloat16 on GPUs that have it; on CPUs it was slower."""
+    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def _settings(threads: int, device: torch.device) -> Iterator[None]:
+    """Torch's threads, random state and cuDNN's choice of algorithms, as before when left."""
+    before = torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False))
+        stack.enter_context(kept_pages())
+        stack.callback(torch.set_num_threads, before)
+        torch.set_num_threads(threads)
+        yield
+
+
+def _derived_seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _check_finite(loss_sum: Tensor, step: int) -> None:
+    if not bool(loss_sum.isfinite()):
+        raise EvaluationError(f"diverged: the loss was no longer finite by step {step}")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _info(arch: Arch, dataset: Dataset, accuracy: float) -> WeightsInfo:
+    return WeightsInfo(
+        arch=arch,
+        classes=dataset.classes,
+        mean=dataset.mean,
+        std=dataset.std,
+        input_size=dataset.input_size,
+        accuracy=accuracy,
+    )
