@@ -50,7 +50,7 @@ class View:
         """The stored trials as they were when shown, None where shown as running."""
 
     def show(self, trials: Sequence[FrozenTrial], *, closed: int) -> Study:
-        """The study of `trials` (by number, no gaps); from number `closed` on they are RUNNING in it, whatever they are."""
+        """The study of `trials` (by number, no gaps); those from `closed` on as RUNNING, whatever they are."""
         if not self._is_extended_by(trials, closed):
             self._restart()
         for number, trial in enumerate(trials):
