@@ -123,7 +123,7 @@ def read_metadata(model: bytes) -> FileMetadata:
             normalisation=None if mean is None else Normalisation(mean=tuple(mean), std=tuple(std)),
             softmax=values["softmax"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas: {error!r}") from None
 
 
@@ -132,7 +132,10 @@ def _entry(model: bytes, name: str) -> bytes | None:
     for i in range(root.MetadataLength()):
         entry = root.Metadata(i)
         if entry.Name() == name.encode():
-            return bytes(root.Buffers(entry.Buffer()).DataAsNumpy())
+            buffer = root.Buffers(entry.Buffer())
+            if buffer.DataIsNone():  # ai-edge-quantizer moves what is large behind the flatbuffer
+                return model[buffer.Offset() : buffer.Offset() + buffer.Size()]
+            return bytes(buffer.DataAsNumpy())
     return None
 
 

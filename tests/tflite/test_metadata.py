@@ -133,15 +133,33 @@ def _floats(table: Table, field: int) -> np.ndarray:
     return np.asarray(table.GetVectorAsNumpy(number.Float32Flags, _field(table, field)))
 
 
-def test_metadata_survive_a_rewritten_graph() -> None:
-    """As a quantizer does it: unpack, pack. The zip is lost, and can be appended again."""
-    file = model(labels=LABELS, normalisation=IMAGENET)
+def _packed(model: schema.ModelT) -> bytes:
     builder = flatbuffers.Builder(1024)
-    builder.Finish(schema.ModelT.InitFromPackedBuf(file).Pack(builder), file_identifier=b"TFL3")
-    rewritten = bytes(builder.Output())
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_metadata_survive_a_rewritten_graph() -> None:
+    """Unpacked and packed by a tool: the zip is lost, and can be appended again."""
+    file = model(labels=LABELS, normalisation=IMAGENET)
+    rewritten = _packed(schema.ModelT.InitFromPackedBuf(file))
     assert read_metadata(rewritten) == read_metadata(file)
     assert not zipfile.is_zipfile(io.BytesIO(rewritten))
     assert zipfile.is_zipfile(io.BytesIO(append_labels(rewritten, read_metadata(rewritten).labels)))
+
+
+def test_metadata_behind_the_flatbuffer() -> None:
+    """Where ai-edge-quantizer puts them: an offset and a size instead of data."""
+    file = model(labels=LABELS, normalisation=IMAGENET)
+    root = schema.ModelT.InitFromPackedBuf(file)
+    buffer = root.buffers[next(m for m in root.metadata if m.name == b"mnas").buffer]
+    text = bytes(buffer.data)
+    buffer.data, buffer.size, buffer.offset = None, len(text), 1
+    buffer.offset = len(_packed(root))
+    assert read_metadata(_packed(root) + text) == read_metadata(file)
+    buffer.offset += 1
+    with pytest.raises(ValueError, match="must be those of mnas"):
+        read_metadata(_packed(root) + text)
 
 
 # Bad inputs
@@ -172,10 +190,8 @@ def test_bad_files() -> None:
             read_metadata(whole[:length])
     strange = schema.ModelT.InitFromPackedBuf(whole)
     strange.metadata = None
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(strange.Pack(builder), file_identifier=b"TFL3")
     with pytest.raises(ValueError, match="must have been written by mnas"):
-        read_metadata(bytes(builder.Output()))
+        read_metadata(_packed(strange))
 
 
 def test_fields_must_fit_together() -> None:
