@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from optuna.trial import FrozenTrial
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mnas.cli.progress import make_console
 from mnas.cli.search import SearchCommand
 from mnas.evaluate.proxy import ProxyConfig
 from mnas.study import RunError, front_of, read_run
@@ -25,7 +28,7 @@ class DemoCommand:
 
     def run(self) -> None:
         """Search, check what was exported, and point to the report."""
-        console = Console()
+        console = make_console()
         if self.run_dir.exists() and not self._unfinished():
             shutil.rmtree(self.run_dir)
         # All choices of all seven blocks. Width, input, epochs and budget are chosen to fit the time, and printed.
@@ -52,15 +55,16 @@ class DemoCommand:
         except RunError:  # of another version
             return False
 
-    def _check(self, console: Console, command: SearchCommand, front: list) -> None:
+    def _check(self, console: Console, command: SearchCommand, front: list[FrozenTrial]) -> None:
         """Run every exported file on the validation images and set its accuracy beside the table's."""
         dataset = command.load_data()
         images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
-        table = Table("file", "accuracy by LiteRT", "accuracy in the table", "difference")
+        table = Table("file", "accuracy by LiteRT", "accuracy in the table", "difference", box=box.SIMPLE)
         for trial in front:
             path = self.run_dir / "front" / str(trial.number) / "model.tflite"
             outputs = run_tflite(path.read_bytes(), images.astype(np.float32))
             accuracy = float((outputs.argmax(1) == dataset.val.labels).mean())
-            table.add_row(str(path), f"{accuracy:.4f}", f"{trial.values[0]:.4f}", f"{accuracy - trial.values[0]:+.4f}")
+            in_table = trial.values[0]
+            table.add_row(str(path), f"{accuracy:.4f}", f"{in_table:.4f}", f"{accuracy - in_table:+.4f}")
         console.print(f"\nthe exported files, run by LiteRT on the {len(images)} held-out digits:")
         console.print(table)

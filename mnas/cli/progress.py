@@ -8,9 +8,15 @@ from collections.abc import Iterator
 import rich.progress
 from rich.console import Console
 
-from mnas.report.html import write_report
+from mnas.report.html import write_snapshot_report
 from mnas.search import Progress, Watcher
-from mnas.study import Run
+from mnas.study import Run, Snapshot
+
+
+def make_console() -> Console:
+    """The terminal; where there is none (a log, a pipe), lines are long enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=140)
 
 
 def _duration(seconds: float) -> str:
@@ -25,7 +31,7 @@ def _line(p: Progress) -> str:
 
 class _Reporting(Watcher):
     def updated(self, run: Run) -> None:
-        write_report(run.path)
+        write_snapshot_report(Snapshot(run.path, run.attributes, run.trials))  # reading it back would take longer
 
 
 class PlainWatcher(_Reporting):

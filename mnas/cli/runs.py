@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tyro
 from optuna.trial import TrialState
-from rich.console import Console
 from rich.table import Table
 
+from mnas.cli.progress import make_console
 from mnas.study import RunError, Snapshot, read_run
 
 
@@ -33,7 +33,7 @@ class RunsCommand:
                 table.add_row(str(path), *_row(read_run(path)))
             except RunError as error:
                 table.add_row(str(path), f"unreadable: {error}")
-        Console().print(table)
+        make_console().print(table)
 
 
 def _row(run: Snapshot) -> list[str]:

@@ -17,19 +17,20 @@ from typing import Annotated, Any, Literal
 import tyro
 from optuna.trial import FrozenTrial
 from PIL import Image
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from mnas import __version__
 from mnas.arch import Arch
 from mnas.atomic import write_atomic
-from mnas.cli.progress import watching
+from mnas.cli.progress import make_console, watching
 from mnas.controller.named import CONTROLLERS
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
 from mnas.data.source import folder_source
-from mnas.evaluate.evaluation import Evaluation
-from mnas.evaluate.proxy import ProxyConfig, accuracy_noise, evaluate_proxy, load_weights
+from mnas.evaluate.evaluation import Evaluation, accuracy_noise
+from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy, load_weights
 from mnas.latency.host import calibrate, device_fingerprint, measure
 from mnas.latency.latency import Calibration, Latency
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective
@@ -120,7 +121,7 @@ class SearchCommand:
 
     def run(self) -> None:
         """Search, or go on searching; then export the front and print what to take."""
-        console = Console()
+        console = make_console()
         self.search(console)
 
     def plan(self) -> Plan:
@@ -310,6 +311,7 @@ def native_size(data: str) -> int:
     images = folder_source(Path(data).expanduser()).parts().train
     sides = []
     for item in images[:: max(1, len(images) // 100)]:
+        assert isinstance(item.content, Path)
         with contextlib.suppress(OSError), Image.open(item.content) as image:  # what cannot be read is counted later
             sides.append(min(image.size))
     return min(224, max(16, int(statistics.median(sides)))) if sides else 224
@@ -367,18 +369,21 @@ def _conclude(console: Console, run: Run, reason: str, objective: Objective, dat
         console.print("no candidate was trained to the end; the report tells why")
         return
     best = max(front, key=lambda t: float(t.user_attrs["reward"]))
-    table = Table("trial", "accuracy", "latency ms", "95 %", "of target", "params", "MACs", "reward", "file")
+    table = Table("trial", "accuracy", "latency ms", "95 %", "of target", "params", "MACs", "reward", box=box.SIMPLE)
     for trial in front:
-        table.add_row(*_row(run, trial, objective), style="bold" if trial is best else "")
+        table.add_row(*_row(trial, objective), style="bold" if trial is best else "")
     console.print(table)
     for line in _advice(front, best, objective, len(dataset.val.labels)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    folder = run.path / "front"
+    console.print(f"models: {folder}/TRIAL/model.tflite and arch.json", highlight=False, soft_wrap=True)
+    if dropped := [str(t.number) for t in front if not (folder / str(t.number)).exists()]:
+        console.print(f"not kept, as --keep-models-mb was reached: trial {', '.join(dropped)}", highlight=False)
     console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _row(run: Run, trial: FrozenTrial, objective: Objective) -> list[str]:
+def _row(trial: FrozenTrial, objective: Objective) -> list[str]:
     latency = Latency.from_dict(trial.user_attrs["latency"])
-    file = run.path / "front" / str(trial.number) / "model.tflite"
     return [
         str(trial.number),
         f"{trial.values[0]:.4f}",
@@ -388,7 +393,6 @@ def _row(run: Run, trial: FrozenTrial, objective: Objective) -> list[str]:
         f"{trial.user_attrs['params'] / 1e6:.2f}M",
         f"{trial.user_attrs['macs'] / 1e6:.1f}M",
         f"{trial.user_attrs['reward']:.4f}",
-        str(file) if file.exists() else "dropped (--keep-models-mb)",
     ]
 
 

@@ -1,4 +1,4 @@
-"""One suite over all controllers: valid draws, closed batches, failures, replay; whatever a controller does with them."""
+"""One suite over all controllers: valid draws, closed batches, failures, replay."""
 
 import multiprocessing
 import random
@@ -100,8 +100,8 @@ def search(
 ) -> list[dict[str, Any]]:
     """Go on until the study has `trials` trials, all told; returns their params.
 
-    With `shuffle`, as parallel workers do it: trials end in any order, also while the batch is still being drawn. `restarts`
-    is the probability that before a draw the process is killed and a new one goes on.
+    With `shuffle`, as parallel workers do it: trials end in any order, also while the batch is still being drawn.
+    `restarts` is the probability that before a draw the process is killed and a new one goes on.
     """
     batches = controller(name, space, seed)
     while True:
@@ -171,7 +171,7 @@ def test_seeds_and_trials_differ(name: str) -> None:
 def test_no_global_random_state_is_read_or_touched(name: str) -> None:
     def states() -> tuple[Any, ...]:
         numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
-        return random.getstate(), numpy_state["state"]["key"].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]
+        return random.getstate(), numpy_state["state"]["key"].tolist(), torch.get_rng_state().tolist()
 
     before = states()
     first = search(new_study(), name, SMALL, 70)
