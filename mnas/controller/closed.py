@@ -81,8 +81,6 @@ class ClosedBatches:
         closed = number - number % self._batch_size
         if len(trials) < number:
             raise ValueError(f"trial {number} is drawn after all before it, but got {len(trials)} trials")
-        if running := [trial.number for trial in trials[:closed] if not trial.state.is_finished()]:
-            raise ValueError(f"trial {number} is drawn once trials 0 to {closed - 1} have finished, but got {running=}")
         self._view.show(trials[:number], closed=closed)
         if not isinstance(self._sampler, ClosedBatchSampler):
             self._sampler = self._make_sampler(number)

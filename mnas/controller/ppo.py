@@ -111,7 +111,15 @@ class _Learner:
             advantages = advantages / (advantages.square().mean().sqrt() + 1e-8)
         return advantages.float()
 
-    def update(self, batch: Batch, names: Sequence[str]) -> None:
+    def after(self, batch: Batch, names: Sequence[str]) -> "_Learner":
+        """What this one is after an update on `batch`; itself unchanged."""
+        learner = copy.copy(self)
+        # in one go, so that the new Adam refers to the new policy's weights
+        learner.policy, learner.adam = copy.deepcopy((self.policy, self.adam))
+        learner._update(batch, names)
+        return learner
+
+    def _update(self, batch: Batch, names: Sequence[str]) -> None:
         s = self.settings
         indices = torch.tensor([sample.indices for sample in batch.samples])
         rewards = [sample.reward for sample in batch.samples]
@@ -217,8 +225,7 @@ class PPOSampler(ClosedBatchSampler):
             for batch in wanted[len(learned) :]:
                 learned = (*learned, batch)
                 if batch.samples:
-                    learner = copy.deepcopy(learner)
-                    learner.update(batch, tuple(self._space))
+                    learner = learner.after(batch, tuple(self._space))
                 self._states.append((learned, learner))
         del self._states[:-_KEPT_STATES]
 

@@ -44,10 +44,10 @@ class Batch:
 
     number: int
     """0 for trials 0 to batch_size - 1."""
-    trials: tuple[FrozenTrial, ...]
-    """What `samples` were read from, to notice a changed study."""
+    trials: list[FrozenTrial]
+    """All trials of the batch, to notice a changed study."""
     samples: tuple[Sample, ...]
-    """In order of number; empty where all have failed."""
+    """The finished ones, in order of number; empty where all have failed."""
     lowest_reward: float
     """Of all completed trials so far, or 0 where none is below 0: what a pruned trial is worth."""
 
@@ -144,21 +144,17 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
             )
         trials = study.get_trials(deepcopy=False)
         for index in range(number // self._batch_size):
-            finished = tuple(
-                trial
-                for trial in trials[index * self._batch_size : (index + 1) * self._batch_size]
-                if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-            )
+            members = trials[index * self._batch_size : (index + 1) * self._batch_size]
             if index < len(self._batches):
-                known = self._batches[index].trials
-                if len(known) == len(finished) and all(map(_same, known, finished)):
+                if self._batches[index].trials == members:  # at once where the storage hands out the same objects
                     continue
                 del self._batches[index:]
-            self._batches.append(self._read_batch(index, finished, study.directions))
+            self._batches.append(self._read_batch(index, members, study.directions))
         return self._batches[: number // self._batch_size]
 
-    def _read_batch(self, index: int, trials: tuple[FrozenTrial, ...], directions: list[StudyDirection]) -> Batch:
-        usable = [t for t in trials if self._space.keys() <= t.params.keys()]
+    def _read_batch(self, index: int, trials: list[FrozenTrial], directions: list[StudyDirection]) -> Batch:
+        finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        usable = [t for t in finished if self._space.keys() <= t.params.keys()]
         rewards = {t.number: self._reward_of(t, directions) for t in usable if t.state == TrialState.COMPLETE}
         lowest = min([self._batches[-1].lowest_reward if self._batches else 0.0, *rewards.values()])
         samples = tuple(
@@ -181,11 +177,6 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
 
     def _indices(self, trial: FrozenTrial) -> tuple[int, ...]:
         return tuple(int(d.to_internal_repr(trial.params[name])) for name, d in self._space.items())
-
-
-def _same(a: FrozenTrial, b: FrozenTrial) -> bool:
-    """Whether a controller reads the same from both; storages hand out the same object as long as nothing changed."""
-    return a is b or (a.number, a.state, a.values, a.params) == (b.number, b.state, b.values, b.params)
 
 
 def require_int(name: str, value: object, low: int) -> None:

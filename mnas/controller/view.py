@@ -47,18 +47,30 @@ class View:
         )
         self._study_id = self._storage.get_study_id_from_name(self.study.study_name)
         self._shown: list[FrozenTrial | None] = []
-        """The stored trials as they were when shown, None where shown as running."""
+        """The stored trials as they were when shown, None where shown as running: from `_closed` on."""
+        self._closed = 0
 
     def show(self, trials: Sequence[FrozenTrial], *, closed: int) -> Study:
-        """The study of `trials` (by number, no gaps); those from `closed` on as RUNNING, whatever they are."""
+        """The study of `trials` (by number, no gaps); those from `closed` on as RUNNING, whatever they are.
+
+        Raises:
+            ValueError: one before `closed` has not finished.
+        """
         if not self._is_extended_by(trials, closed):
             self._restart()
-        for number, trial in enumerate(trials):
+        new = trials[self._closed :]
+        for trial in new[: max(0, closed - self._closed)]:
+            if not trial.state.is_finished():
+                raise ValueError(
+                    f"trials 0 to {closed - 1} must have finished, but got {trial.number} {trial.state.name}"
+                )
+        for number, trial in enumerate(new, self._closed):
             assert trial.number == number
             if number >= len(self._shown):
                 self._add(trial, running=number >= closed)
-            elif self._shown[number] is None and number < closed:
+            elif number < closed:
                 self._finish(trial)
+        self._closed = closed
         return self.study
 
     def ask(self, sampler: BaseSampler, space: Mapping[str, CategoricalDistribution]) -> Draw:
@@ -70,16 +82,16 @@ class View:
         return Draw(params=dict(trial.params), system_attrs=dict(trial.system_attrs))
 
     def _is_extended_by(self, trials: Sequence[FrozenTrial], closed: int) -> bool:
-        if len(self._shown) > len(trials):
-            return False
+        """Whether what is shown of `trials` is still so; what was running there may have finished."""
         mine = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        for number, shown in enumerate(self._shown):
-            trial = trials[number]
-            if shown is trial:  # storages hand out the same object as long as nothing changed
-                continue
+        if len(mine) != len(self._shown) or len(mine) > len(trials) or self._closed > closed:
+            return False  # unequal where a sampler raised in the middle of `ask`
+        same = self._closed if self._shown[: self._closed] == trials[: self._closed] else 0  # fast: the same objects
+        for number in range(same, len(self._shown)):
+            shown, trial = self._shown[number], trials[number]
             if (mine[number].params, mine[number].system_attrs) != (trial.params, trial.system_attrs):
                 return False
-            if shown is not None and (number >= closed or (shown.state, shown.values) != (trial.state, trial.values)):
+            if shown is not None and (shown.state, shown.values) != (trial.state, trial.values):
                 return False
         return True
 
