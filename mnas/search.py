@@ -112,7 +112,7 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
     Everything that is known is in `run` at any time: killed anywhere, the next call goes on from there and ends with
     the same trials, given equal evaluations. Raises what `problem.evaluate` raises but for EvaluationError.
     """
-    clock = _Clock(run, plan)
+    clock = _Clock(run, plan, watcher)
     run.set("state", {"status": "running", "reason": ""})
     controller = ClosedBatches(
         plan.controller,
@@ -190,19 +190,20 @@ def _measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Wa
     limit_ms = plan.latency_limit * problem.objective.target_latency_ms
     for number in numbers:
         trial = run.trials[number]
+        activity = f"measuring {number}"
         if trial.state.is_finished():
             continue
         if "latency" not in trial.user_attrs:
             if clock.over:
                 return
-            clock.show(run, problem, watcher, f"measuring {number}")
+            clock.show(activity)
             twin = known.get(trial.user_attrs["fingerprint"])
             if twin is None:
                 try:
                     latency, size_bytes = problem.measure(Arch.from_dict(trial.user_attrs["arch"]))
                 except MeasurementError as error:
                     _fail(run, number, str(error), watcher)
-                    clock.finished_one()
+                    clock.finished_one(activity)
                     continue
                 run.note(number, "size_bytes", size_bytes)
                 run.note(number, "latency", latency.to_dict())
@@ -214,7 +215,7 @@ def _measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Wa
         if trial.user_attrs["latency"]["latency_ms"] > limit_ms:
             run.tell(number, TrialState.PRUNED, None)
             run.log("pruned", trial=number, latency_ms=trial.user_attrs["latency"]["latency_ms"])
-            clock.finished_one()
+            clock.finished_one(activity)
 
 
 def _train(
@@ -234,13 +235,13 @@ def _train(
                 twin = results[fingerprint]
                 run.note(number, "same_as", twin.number)
                 _complete(run, problem, number, Evaluation.from_dict(twin.user_attrs["evaluation"]))
-                clock.finished_one()
+                clock.finished_one(_training(training))
             elif fingerprint not in training:
                 if clock.over:
                     return None
                 waiting.remove(number)
                 training[fingerprint] = number
-                clock.show(run, problem, watcher, f"training {', '.join(map(str, training.values()))}")
+                clock.show(_training(training))
                 arch = Arch.from_dict(trial.user_attrs["arch"])
                 return Task(number, arch, trial.user_attrs["seed"], run.weights_path(number))
         return None
@@ -253,7 +254,11 @@ def _train(
             results[fingerprint] = run.trials[task.number]
         else:
             _fail(run, task.number, outcome, watcher)
-        clock.finished_one()
+        clock.finished_one(_training(training))
+
+
+def _training(training: Mapping[str, int]) -> str:
+    return f"training {', '.join(map(str, sorted(training.values())))}" if training else ""
 
 
 def _fail(run: Run, number: int, reason: str, watcher: Watcher) -> None:
@@ -313,7 +318,7 @@ def _evaluate_references(
     for index, (name, arch) in enumerate(problem.references.items()):
         if index < len(done):
             continue
-        clock.show(run, problem, watcher, f"reference {name}")
+        clock.show(f"reference {name}")
         start = time.monotonic()
         latency, _ = problem.measure(arch)
         measured = time.monotonic()
@@ -356,14 +361,16 @@ def _estimate(run: Run, plan: Plan, watcher: Watcher) -> None:
 
 
 class _Clock:
-    """Time spent, also by earlier processes; what is left; and the progress line."""
+    """Time spent, also by earlier processes; what is left; and the progress that the watcher shows."""
 
-    def __init__(self, run: Run, plan: Plan) -> None:
-        self._run, self._plan = run, plan
+    def __init__(self, run: Run, plan: Plan, watcher: Watcher) -> None:
+        self._run, self._plan, self._watcher = run, plan, watcher
         self._before_s: float = run.attributes.get("elapsed_s", 0.0)
         self._start = time.monotonic()
+        self._first: float | None = (
+            None  # when the first candidate was begun: references and start-up say nothing of it
+        )
         self._finished_here = 0
-        self._first: float | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -376,28 +383,30 @@ class _Clock:
     def save(self) -> None:
         self._run.set("elapsed_s", self.elapsed_s)
 
-    def finished_one(self) -> None:
+    def finished_one(self, activity: str) -> None:
         self._finished_here += 1
+        self.show(activity)
 
-    def show(self, run: Run, problem: Problem, watcher: Watcher, activity: str) -> None:
-        """Tell the watcher how far the search is."""
-        if self._first is None:
-            self._first = time.monotonic()  # the references and the start of processes say nothing of a candidate
-        states = [t.state for t in run.trials]
+    def show(self, activity: str) -> None:
+        """Tell the watcher what is running, and how far the search is."""
+        if self._first is None and self._run.trials:
+            self._first = time.monotonic()
+        trials = self._run.trials
+        states = [t.state for t in trials]
         finished = sum(state.is_finished() for state in states)
         eta_s = math.nan
-        if self._finished_here:
+        if self._finished_here and self._first is not None:
             per_trial_s = (time.monotonic() - self._first) / self._finished_here
             eta_s = min(per_trial_s * (self._plan.trials - finished), self._plan.hours * 3600 - self.elapsed_s)
-        rewards = [t.user_attrs["reward"] for t in run.trials if t.state == TrialState.COMPLETE]
-        watcher.progress(
+        rewards = [t.user_attrs["reward"] for t in trials if t.state == TrialState.COMPLETE]
+        self._watcher.progress(
             Progress(
                 finished=finished,
                 total=self._plan.trials,
                 failed=states.count(TrialState.FAIL),
                 pruned=states.count(TrialState.PRUNED),
                 best_reward=max(rewards, default=math.nan),
-                front_size=len(front_of(run.trials)),
+                front_size=len(front_of(trials)),
                 eta_s=eta_s,
                 activity=activity,
             )

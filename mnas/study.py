@@ -14,6 +14,7 @@ leaves RUNNING trials; the resumed one finishes them under their numbers.
 """
 
 import contextlib
+import copy
 import datetime
 import json
 import os
@@ -83,17 +84,17 @@ class Run:
 
     def note(self, number: int, name: str, value: Any) -> None:
         """Keep a JSON-able attribute of trial `number`, which must not be finished."""
-        self._storage.set_trial_user_attr(self.trials[number]._trial_id, name, value)
-        self._reload(number)
+        trial = copy.copy(self.trials[number])
+        self._storage.set_trial_user_attr(trial._trial_id, name, value)
+        trial.user_attrs = {**trial.user_attrs, name: json.loads(json.dumps(value))}  # as it reads back
+        self.trials[number] = trial
 
     def tell(self, number: int, state: TrialState, values: tuple[float, float] | None) -> None:
         """Finish trial `number`; values are (accuracy, latency_ms) where it is COMPLETE."""
         assert (values is not None) == (state == TrialState.COMPLETE)
-        self._storage.set_trial_state_values(self.trials[number]._trial_id, state, values)
-        self._reload(number)
-
-    def _reload(self, number: int) -> None:
-        self.trials[number] = self._storage.get_trial(self.trials[number]._trial_id)
+        trial_id = self.trials[number]._trial_id
+        self._storage.set_trial_state_values(trial_id, state, values)
+        self.trials[number] = self._storage.get_trial(trial_id)
 
     def log(self, event: str, **fields: Any) -> None:
         """Append a line to log.jsonl."""

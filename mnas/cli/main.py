@@ -93,9 +93,12 @@ def _is_users(error: Exception) -> bool:
 
 
 def _one_line(error: Exception) -> str:
+    import optuna
+    import sqlalchemy
+
     cause: BaseException = error
-    while cause.__cause__ is not None:  # Optuna and SQLAlchemy wrap the database's own words
-        cause = cause.__cause__
+    while isinstance(cause, optuna.exceptions.OptunaError | sqlalchemy.exc.SQLAlchemyError) and cause.__cause__:
+        cause = cause.__cause__  # they wrap the database's own words
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(cause, OSError) and cause.strerror:
         text = f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror

@@ -308,7 +308,10 @@ def native_size(data: str) -> int:
     """Side in pixels at which a data set is searched unless told: a folder's median image, from 16 up to 224."""
     if data in NATIVE_SIZES:
         return NATIVE_SIZES[data]
-    images = folder_source(Path(data).expanduser()).parts().train
+    path = Path(data).expanduser()
+    if not path.is_dir():
+        return 224  # it makes no difference: loading it will say what is wrong
+    images = folder_source(path).parts().train
     sides = []
     for item in images[:: max(1, len(images) // 100)]:
         assert isinstance(item.content, Path)

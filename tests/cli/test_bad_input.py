@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -158,8 +159,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(tmp_path):
     assert run([*SEARCH, *QUICK, "--run", "runs/other"]) == 0
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env={**os.environ})
     assert result.returncode == 2, result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert "Traceback" not in result.stderr
+    [line] = [x for x in result.stderr.splitlines() if not x.startswith("INFO: ")]  # LiteRT's own
+    assert line.startswith("mnas: File too large")
     assert run([*SEARCH, *QUICK, "--run", "runs/full"]) == 0
     assert [t.state.name for t in read_run(tmp_path / "runs/full").trials] == ["COMPLETE", "COMPLETE"]
 
@@ -177,13 +178,11 @@ def test_debug_shows_the_traceback(capsys):
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     command = [sys.executable, "-c", "from mnas.cli.main import main; main()", *SEARCH, "--run", "runs/stopped"]
     command += ["--trials", "200", "--candidates-per-update", "4", "--latency-budget-s", "0.1", "--workers", "2"]
-    import signal
-
     program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     lines = []
     for line in program.stdout:
         lines.append(line)
-        if line.startswith("[3/200]"):
+        if line.startswith("[") and int(line[1:].split("/")[0]) >= 3:
             program.send_signal(signal.SIGINT)
     _, errors = program.communicate(timeout=60)
     assert program.returncode == 130
