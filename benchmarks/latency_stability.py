@@ -65,7 +65,8 @@ def plain_times_ms(file: bytes, seconds: float) -> list[float]:
     invoke = load(file, 1)
     for _ in range(5):
         invoke()
-    times, end = [], time.perf_counter() + seconds
+    times: list[float] = []
+    end = time.perf_counter() + seconds
     while (start := time.perf_counter()) < end or len(times) < 5:
         invoke()
         times.append((time.perf_counter() - start) * 1e3)

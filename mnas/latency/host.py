@@ -23,7 +23,7 @@ from ai_edge_litert.interpreter import Interpreter
 from mnas.latency.latency import Calibration, Latency, MeasurementError
 from mnas.latency.statistics import MIN_ROUNDS, Round, latency_of, stop_reason, time_of
 
-TURN_S = 0.010
+TURN_S = 0.006
 """Length of a model's turn: long enough to fill the caches, short enough that nothing drifts within a round."""
 MIN_TURN_RUNS, MAX_TURN_RUNS = 2, 64
 

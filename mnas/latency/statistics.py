@@ -3,8 +3,12 @@
 A *round* loads candidate and reference afresh and times them in turns. What is estimated is the time of an undisturbed
 inference: other programs, interrupts and neighbours in the cache only ever add time, and they add it to models in
 unequal parts (one whose weights miss the cache suffers more), so a mean or median says as much about the neighbours
-as about the model. Hence the fastest time of each model in a round, and of the rounds the faster half. What is left to
-chance is where a model's memory came to lie; that differs between rounds and is averaged over them.
+as about the model. Hence the fastest time of each model in a round, and of the rounds only the fastest few. What is
+left to chance is where a model's memory came to lie; that differs between rounds and is averaged over them.
+
+The interval adds up, squared: the standard error over the rounds kept (Student's t); what sessions differ by and no
+round can show; and how far the estimate would move if most rounds were kept. The last is nothing on a quiet machine,
+and where neighbours never let go it says that the floor may not have been reached.
 """
 
 import math
@@ -18,10 +22,15 @@ from mnas.latency.latency import Calibration, Latency, MeasurementError, Stopped
 
 MIN_ROUNDS = 8
 """Fewer give no interval worth the name."""
-KEPT_SHARE = 0.5
-"""Share of the rounds, fastest first, that count (benchmarks/latency_stability.py)."""
+SETTLED_ROUNDS = 16
+"""Fewer cannot show whether rounds were disturbed, so an interval is not believed to be narrow."""
+KEPT_SHARE, KEPT_ROUNDS = 0.15, 8
+"""Of the rounds, fastest first, that share counts, but never fewer than that number."""
+COMPARED_SHARE, COMPARED_WEIGHT = 0.75, 1.5
+"""The share of rounds that the estimate is compared with, and what a difference adds to the interval."""
 SESSION_ERROR = 0.004
-"""Standard deviation, relative, of what all rounds of one session share and none can show; from the same benchmark."""
+"""Standard deviation, relative, of what all rounds of one session share and none can show."""
+# all of these: chosen by coverage and variation over sessions, see docs/latency.md
 
 
 @dataclass(frozen=True)
@@ -58,14 +67,13 @@ def ratio_of(rounds: Sequence[Round]) -> Estimate:
         ValueError: there are fewer than `MIN_ROUNDS` rounds.
     """
     candidate, reference = _floors([r.candidate_ms for r in rounds]), _floors([r.reference_ms for r in rounds])
-    # by both models' times, so that what is kept does not lean towards small or large ratios
-    return _log_mean((candidate - reference)[_fastest(candidate + reference)])
+    # fastest by both models' times, so that what is kept does not lean towards small or large ratios
+    return _floor((candidate - reference)[np.argsort(candidate + reference, kind="stable")])
 
 
 def time_of(rounds: Sequence[Sequence[float]]) -> Estimate:
     """Milliseconds of an inference from the times of one model, by the same rule as `ratio_of`."""
-    floors = _floors(rounds)
-    return _log_mean(floors[_fastest(floors)])
+    return _floor(np.sort(_floors(rounds)))
 
 
 def latency_of(
@@ -103,11 +111,12 @@ def stop_reason(
     """Whether measuring is done, and why.
 
     `interval` when the ratio's error is at most that share; `budget` when another round of `next_round_s` would not fit
-    into `budget_s` after `seconds` spent; None to go on. Never before `MIN_ROUNDS`, whatever they cost.
+    into `budget_s` after `seconds` spent; None to go on. Never before `MIN_ROUNDS`, whatever they cost, and for
+    its interval never before `SETTLED_ROUNDS`.
     """
     if len(rounds) < MIN_ROUNDS:
         return None
-    if ratio_of(rounds).error <= interval:
+    if len(rounds) >= SETTLED_ROUNDS and ratio_of(rounds).error <= interval:
         return "interval"
     return "budget" if seconds + next_round_s > budget_s else None
 
@@ -119,21 +128,18 @@ def _floors(rounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:
     return np.log([min(times) for times in rounds])
 
 
-def _fastest(total: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Indices, in time order, of the `KEPT_SHARE` of rounds with the smallest total."""
-    return np.sort(np.argsort(total, kind="stable")[: max(MIN_ROUNDS // 2, round(len(total) * KEPT_SHARE))])
-
-
-def _log_mean(logs: NDArray[np.float64]) -> Estimate:
-    """Mean of logarithms with a 95 % interval, back in the values' own unit."""
-    n = len(logs)
-    variance = float(np.var(logs, ddof=1)) / n
-    half = math.hypot(_t95(n - 1) * math.sqrt(variance), _t95(10**6) * SESSION_ERROR)
-    mean = float(np.mean(logs))
+def _floor(logs: NDArray[np.float64]) -> Estimate:
+    """Mean of the first of `logs`, which are sorted with the fastest round first, in the values' own unit."""
+    kept = logs[: max(KEPT_ROUNDS, round(len(logs) * KEPT_SHARE))]
+    compared = logs[: max(KEPT_ROUNDS, round(len(logs) * COMPARED_SHARE))]
+    mean = float(np.mean(kept))
+    chance = _t95(len(kept) - 1) * float(np.std(kept, ddof=1)) / math.sqrt(len(kept))
+    disturbance = COMPARED_WEIGHT * (float(np.mean(compared)) - mean)
+    half = math.hypot(chance, disturbance, _t95(10**6) * SESSION_ERROR)
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 
 def _t95(degrees: int) -> float:
-    """97.5 % quantile of Student's t, by its expansion in 1 / degrees (Abramowitz and Stegun 26.7.5): 3 % off at 3."""
+    """97.5 % quantile of Student's t, by its expansion in 1 / degrees (Abramowitz, Stegun 26.7.5): 0.4 % off at 7."""
     z = 1.959964
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
