@@ -45,7 +45,7 @@ def test_a_measurement_is_positive_finite_and_inside_its_interval(small, large, 
     assert state() == before
     assert 0 < latency.low_ms <= latency.latency_ms <= latency.high_ms < math.inf
     assert 0 < latency.ratio_low <= latency.ratio <= latency.ratio_high
-    assert latency.ratio < 1  # 1.6M against 90M MACs: on no machine is that slower
+    assert latency.ratio < 1  # 0.6M against 88M MACs: on no machine is that slower
     assert latency.latency_ms == pytest.approx(latency.ratio * calibration.reference_ms)
     assert latency.rounds >= MIN_ROUNDS
     assert latency.runs >= 6 * latency.rounds  # two turns of at least two, and the first of each
