@@ -81,7 +81,9 @@ class _Depthwise(torch.autograd.Function):
             grad_x = backward(x, weight, left, True)
         elif ctx.needs_input_grad[0]:
             side = left + size + right
-            shape_only = torch.empty((x.shape[0], channels, side, side), memory_format=torch.channels_last)
+            shape_only = torch.empty_like(x).resize_(
+                x.shape[0], channels, side, side, memory_format=torch.channels_last
+            )
             grad_x = backward(shape_only, weight, 0, True)[..., left : left + size, left : left + size]
         if ctx.needs_input_grad[1]:
             parts = []
