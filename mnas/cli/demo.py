@@ -36,7 +36,7 @@ class DemoCommand:
             data="digits",
             run_dir=self.run_dir,
             trials=self.trials,
-            width=0.5,
+            width=0.25,
             input_size=16,
             output_stride=8,
             candidates_per_update=8,
@@ -44,7 +44,7 @@ class DemoCommand:
             proxy=ProxyConfig(epochs=5),
         )
         console.print(
-            "demo: width 0.5, 16 px, output stride 8, 5 epochs, 1 s of measuring a candidate, so that it takes minutes"
+            "demo: width 0.25, 16 px, output stride 8, 5 epochs, 1 s of measuring a candidate, so that it takes minutes"
         )
         run = command.search(console)
         self._check(console, command, front_of(run.trials))

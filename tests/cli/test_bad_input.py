@@ -186,7 +186,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
             program.send_signal(signal.SIGINT)
     _, errors = program.communicate(timeout=60)
     assert program.returncode == 130
-    assert errors == ""
+    assert [x for x in errors.splitlines() if not x.startswith("INFO: ")] == []  # LiteRT's own
     assert "stopped; nothing is lost. To go on: " in lines[-1]
     stored = read_run(tmp_path / "runs/stopped")
     assert stored.state.status == "stopped"
