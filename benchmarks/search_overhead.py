@@ -2,8 +2,9 @@
 
     python benchmarks/search_overhead.py [--trials 1000] [--controllers ppo,evolution,random]
 
-The evaluator and the measurement return at once, so nothing but our own work is left: drawing and learning (controller), writing the
-SQLite study (study), and the rest: decoding, costs, passing tasks to a worker process, the front (loop). The report is left out.
+The evaluator and the measurement return at once, so nothing but our own work is left: drawing and learning
+(controller), writing the SQLite study (study), and the rest: decoding, costs, passing tasks to a worker process, the
+front (loop). The report is left out.
 """
 
 import argparse

@@ -15,11 +15,6 @@ import sys
 import threading
 from pathlib import Path
 
-from mnas.evaluate.evaluation import Evaluation, EvaluationError
-from mnas.latency.latency import Latency
-
-from mnas.arch import Arch
-
 WRITES = {"execute", "commit", "write", "fsync", "replace", "rename", "mkdir", "unlink", "flush"}
 
 
@@ -105,8 +100,8 @@ def outcome(folder: Path) -> dict:
 
 def main() -> None:
     base, controller, workers, kills, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
-    # never killed, and in this process, so that every module is imported when it forks (but not at the top of this file,
-    # which worker processes import too)
+    # never killed, and in this process, so that every module is imported when it forks; not at the top of this file,
+    # which worker processes import too
     start(base / "whole", controller, workers)
     assert threading.active_count() == 1, "fork needs one thread"
     expected = outcome(base / "whole")

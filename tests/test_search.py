@@ -71,7 +71,9 @@ def test_stores_everything_of_a_trial(tmp_path):
         if "same_as" in t.user_attrs:
             assert stored.trials[t.user_attrs["same_as"]].values == t.values
     # the weights of the front, and no others
-    assert {p.name for p in (tmp_path / "run/models").iterdir()} == {f"{t.number}.safetensors" for t in front_of(trained)}
+    assert {p.name for p in (tmp_path / "run/models").iterdir()} == {
+        f"{t.number}.safetensors" for t in front_of(trained)
+    }
     update = stored.attributes["update:3"]
     assert update["trials"] == 22
     assert update["hypervolume"] == hypervolume([tuple(t.values) for t in complete], (0.1, 3.0))
@@ -122,7 +124,7 @@ def test_converged_when_updates_draw_nothing_new(tmp_path):
 
 
 def test_a_candidate_that_kills_its_process_fails_alone(tmp_path):
-    run, reason, watcher = run_search(tmp_path / "run", toy_problem(evaluate_or_die), workers=2)
+    run, reason, _ = run_search(tmp_path / "run", toy_problem(evaluate_or_die), workers=2)
     whole, _, _ = run_search(tmp_path / "whole")
     assert reason == "trials"
     assert [t.state for t in run.trials] == [t.state for t in whole.trials]
@@ -226,7 +228,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         pass
     with pytest.raises(RunError, match="is a file"), open_run(tmp_path / "holiday.jpg", {}):
         pass
-    with pytest.raises(RunError, match="it has no study.db"):
+    with pytest.raises(RunError, match=r"it has no study\.db"):
         read_run(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
 
