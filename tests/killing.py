@@ -15,6 +15,8 @@ import sys
 import threading
 from pathlib import Path
 
+from toy import toy_plan, toy_problem
+
 WRITES = {"execute", "commit", "write", "fsync", "replace", "rename", "mkdir", "unlink", "flush"}
 
 
