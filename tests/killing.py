@@ -1,10 +1,10 @@
 """Kills a search with SIGKILL at random moments, resumes it, and compares what is left with a search that was never
 killed.
 
-Run as a program by test_kill.py: `python killing.py FOLDER CONTROLLER WORKERS KILLS SEED`. It imports everything once
-and then forks one process for every start. A moment is a number of calls (into mnas, and of what writes to files and to
-the database) after which the process kills itself, so moments are spread over ask, tell, measuring, building the data
-cache and writing files, however long each takes.
+Run as a program by test_kill.py: `python killing.py FOLDER CONTROLLER WORKERS KILLS SEED TRIALS`. It imports everything
+once and then forks one process for every start. A moment is a number of calls (into mnas, and of what writes to files
+and to the database) after which the process kills itself, so moments are spread over ask, tell, measuring, building the
+data cache and writing files, however long each takes.
 """
 
 import json
@@ -20,7 +20,7 @@ from toy import toy_plan, toy_problem
 WRITES = {"execute", "commit", "write", "fsync", "replace", "rename", "mkdir", "unlink", "flush"}
 
 
-def start(folder: Path, controller: str, workers: int) -> None:
+def start(folder: Path, controller: str, workers: int, trials: int) -> None:
     """What one start of the program does, from the data to the report."""
     from mnas.data.load import load_dataset
     from mnas.report.html import write_report
@@ -40,11 +40,11 @@ def start(folder: Path, controller: str, workers: int) -> None:
     dataset = load_dataset("digits", input_size=8, seed=0, cache_dir=folder / "cache")
     with open_run(folder / "run", {"controller": controller, "data": "digits", "content": dataset.fingerprint}) as run:
         run.set("objective", {"form": "soft", "target_latency_ms": 1.5, "alpha": -0.07, "beta": -0.07})
-        # 22 trials are no multiple of 6: the last batch is cut short
-        search(run, toy_problem(), toy_plan(controller=controller, workers=workers), Reporting())
+        problem = toy_problem(layers=(0,) if trials < 30 else (0, 1))
+        search(run, problem, toy_plan(controller=controller, workers=workers, trials=trials), Reporting())
 
 
-def attempt(folder: Path, controller: str, workers: int, die_after: int) -> tuple[bool, int]:
+def attempt(folder: Path, controller: str, workers: int, trials: int, die_after: int) -> tuple[bool, int]:
     """Fork, start, kill after so many calls: (whether it came to its end, calls made)."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -64,7 +64,7 @@ def attempt(folder: Path, controller: str, workers: int, die_after: int) -> tupl
         code = 1
         try:
             sys.setprofile(hook)
-            start(folder, controller, workers)
+            start(folder, controller, workers, trials)
             sys.setprofile(None)
             os.write(writer, str(calls).encode())
             code = 0
@@ -101,14 +101,14 @@ def outcome(folder: Path) -> dict:
 
 
 def main() -> None:
-    base, controller, workers, kills, seed = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
+    base, controller, workers, kills, seed, trials = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:7])
     # never killed, and in this process, so that every module is imported when it forks; not at the top of this file,
     # which worker processes import too
-    start(base / "whole", controller, workers)
+    start(base / "whole", controller, workers, trials)
     assert threading.active_count() == 1, "fork needs one thread"
     expected = outcome(base / "whole")
     rng = random.Random(seed)
-    finished, total = attempt(base / "counted", controller, workers, die_after=-1)
+    finished, total = attempt(base / "counted", controller, workers, trials, die_after=-1)
     assert finished
     assert outcome(base / "counted") == expected
     done, round_ = 0, 0
@@ -118,7 +118,7 @@ def main() -> None:
         while not finished:
             # mostly early moments, or one start would finish; when all kills are done, none
             die_after = rng.randint(1, total // 3) if done < kills else -1
-            finished, _ = attempt(folder, controller, workers, die_after)
+            finished, _ = attempt(folder, controller, workers, trials, die_after)
             done += not finished
         got = outcome(folder)
         if got != expected:

@@ -109,7 +109,6 @@ def test_no_hours_no_trials_and_then_on(tmp_path):
 
 
 def test_converged_when_updates_draw_nothing_new(tmp_path):
-    # 576 networks; evolution soon repeats them among so few
     space = toy_problem().space
     import dataclasses
 

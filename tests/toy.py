@@ -67,23 +67,25 @@ def evaluate_on_full_disk(arch: Arch, seed: int, weights_path: Path) -> Evaluati
     raise AssertionError
 
 
-def toy_space():
-    """A small one, so that networks are drawn twice."""
+def toy_space(layers=(0,)):
+    """A small one, of 64 or, with more choices of layers, 256 networks, so that networks are drawn twice."""
     from mnas.space.factorized import BlockChoices, FactorizedSpace
     from mnas.space.skeleton import Skeleton
 
-    choices = BlockChoices(op=("sepconv", "mbconv3"), se_ratio=(0.0,), filters=(1.0,), skip=("identity", "none"))
+    choices = BlockChoices(
+        op=("sepconv", "mbconv3"), se_ratio=(0.0,), filters=(1.0,), skip=("identity", "none"), layers=layers
+    )
     skeleton = Skeleton(filters=(16, 24), layers=(1, 1), strides=(1, 2), stem_filters=16, head_filters=64)
     return FactorizedSpace(name="toy", skeleton=skeleton, block_choices=(choices, choices))
 
 
-def toy_problem(evaluate=evaluate, **changes):
+def toy_problem(evaluate=evaluate, layers=(0,), **changes):
     """The problem; `changes` are fields of `Problem`."""
     from mnas.objective import Objective
     from mnas.search import Problem
     from mnas.zoo.architectures import reference_arch
 
-    space = toy_space()
+    space = toy_space(layers)
     fields = {
         "space": space,
         "input_size": 8,

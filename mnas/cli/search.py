@@ -201,7 +201,9 @@ class SearchCommand:
                     reason = search(run, problem, self.plan(), watcher)
             except KeyboardInterrupt:
                 run.set("state", {"status": "stopped", "reason": "Ctrl-C"})
-                console.print(f"stopped; nothing is lost. To go on: {_command()}", markup=False, highlight=False)
+                console.print(
+                    f"stopped; nothing is lost. To go on: {_command()}", markup=False, highlight=False, soft_wrap=True
+                )
                 raise
             export_front(run, dataset)
             _conclude(console, run, reason, objective, dataset)
@@ -253,7 +255,11 @@ def _measuring(run: Run, command: SearchCommand, reference: Arch, dataset: Datas
             )
     else:
         calibration = calibrate(
-            model, reference_name="mobilenetv2", input_size=dataset.input_size, threads=command.latency_threads
+            model,
+            reference_name="mobilenetv2",
+            input_size=dataset.input_size,
+            threads=command.latency_threads,
+            budget_s=3 * command.latency_budget_s,  # every candidate's milliseconds have its error
         )
         run.set("calibration", calibration.to_dict())
     return _HostLatency(model, calibration, len(dataset.classes), command.latency_budget_s)
