@@ -36,7 +36,6 @@ __all__ = ["ProxyConfig", "evaluate_proxy", "load_weights"]
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 _CHECK_EVERY = 50  # steps between looks at the loss; on a GPU each look waits for it
-_FEWEST_STEPS = 300  # random members of the space, digits at 16 px: .65 with 90 steps, .89 with 360
 _STATISTICS_IMAGES = 2048  # enough for means and variances to a few percent of a deviation
 _STATISTICS_BATCH = 128
 _SCORE_BATCH = 256
@@ -49,8 +48,9 @@ class ProxyConfig:
     epochs: int = 5
     """Passes over the training images (paper: 5)."""
     batch_size: int = 64
-    """Images per step, halved (to 16 at least) while the run has fewer than 300 steps: a small data set learns little
-    in less. The paper's is 4096."""
+    """Images per step, at most (paper: 4096)."""
+    fewest_steps: int = 300
+    """The batch is halved, to 16 at least, while the run has fewer steps: small data sets learn little in less."""
     learning_rate: float = 0.064
     """Peak, for 256 images per step; scaled in proportion to the batch size (paper: 0.016)."""
     warmup: float = 0.2
@@ -67,7 +67,7 @@ class ProxyConfig:
     """Of the CPU; results repeat bit for bit at the same number only."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "repeats", "threads"):
+        for name in ("epochs", "batch_size", "fewest_steps", "repeats", "threads"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be an integer of 1 or more, but got {getattr(self, name)!r}")
         if self.batch_size < 2:
@@ -83,7 +83,7 @@ class ProxyConfig:
     def batch_size_for(self, images: int) -> int:
         """Images per step on so many training images."""
         size = self.batch_size
-        while size >= 32 and self.epochs * (images // size) < _FEWEST_STEPS:
+        while size >= 32 and self.epochs * (images // size) < self.fewest_steps:
             size //= 2
         return min(size, images)
 
@@ -156,7 +156,7 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
         speed_up_depthwise(network)
     images, labels = _tensors(dataset.train, device)
     mean, std = _moments(dataset, device)
-    optimizer = _optimizer(network, config)
+    optimizer = optimizer_for(network, config)
     generator = torch.Generator().manual_seed(seed)
     batch_size = config.batch_size_for(len(dataset.train))
     steps = len(dataset.train) // batch_size
@@ -238,7 +238,7 @@ def score(network: Network, dataset: Dataset, part: ImageArrays) -> float:
 # Parts of the above
 
 
-def _optimizer(network: Network, config: ProxyConfig) -> RMSpropTF:
+def optimizer_for(network: Network, config: ProxyConfig) -> RMSpropTF:
     """TensorFlow's RMSProp: epsilon inside the root, mean squares from 1; the paper's constants."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
