@@ -11,7 +11,7 @@ demo: $(VENV)/core
 	$(BIN)/mnas demo $(DEMO)
 
 test: $(VENV)/all
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4
 
 test-slow: $(VENV)/all
 	$(BIN)/python -m pytest -m slow
