@@ -44,7 +44,7 @@ class DemoCommand:
             proxy=ProxyConfig(epochs=4, batch_size=32, fewest_steps=1),
         )
         console.print(
-            "demo: digits at width 0.25, 12 px, output stride 8, 4 epochs in batches of 32, 0.5 s of measuring a candidate: "
+            "demo: digits at width 0.25, 12 px, output stride 8, 4 epochs in batches of 32, 0.5 s of measuring each: "
             "a few minutes on two cores"
         )
         run = command.search(console)
