@@ -269,6 +269,8 @@ class Arch:
         """The inverse of `to_json`. Raises ValueError on text that is no JSON or no architecture."""
         try:
             values = json.loads(text)
+        except UnicodeDecodeError:
+            raise ValueError("an architecture file must be JSON, but it is no text") from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"an architecture file must be JSON: {error}") from None
         return Arch.from_dict(values)

@@ -1,5 +1,6 @@
 """Files that are whole or absent: what a reader sees is never half written."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +12,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: the disk is full, the folder read-only, ...; the old file is then untouched and no temporary is left.
     """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:

@@ -43,6 +43,10 @@ FORMAT = 1
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
 
+DERIVED = "data_content"
+"""A field of the configuration that follows others (data, seed, input size): named only where nothing else differs."""
+
+
 class RunError(ValueError):
     """A run directory that cannot be used, and what to do about it."""
 
@@ -181,7 +185,9 @@ def _open_database(path: Path) -> RDBStorage:
         attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(STUDY_NAME))
     except (sqlalchemy.exc.DatabaseError, RuntimeError, KeyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error).splitlines()[0]
-        raise RunError(f"{path / 'study.db'} cannot be read as a study of this version ({reason})") from None
+        raise RunError(
+            f"{path / 'study.db'} cannot be read as a study of this version, or is damaged ({reason})"
+        ) from None
     if attributes.get("format") != FORMAT:
         raise RunError(
             f"{path} was made by another version of mnas (format {attributes.get('format')}, this one writes "
@@ -201,6 +207,8 @@ def _use_write_ahead_log(connection: Any, _: Any) -> None:
 def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     stored = attributes["config"]
     differing = [name for name in {**stored, **config} if stored.get(name) != config.get(name)]
+    if len(differing) > 1 and DERIVED in differing:
+        differing.remove(DERIVED)
     if differing:
         shown = "; ".join(f"{n}: {_short(stored.get(n))} there, {_short(config.get(n))} now" for n in differing)
         raise RunError(f"{path} was made with another configuration ({shown}); use the same, or choose another --run")

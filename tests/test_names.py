@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mnas.arch import Arch
-from mnas.names import resolve_arch
+from mnas.names import resolve_arch, searched_as
 from mnas.space.named import SPACES
 from mnas.study import open_run, running_trial
 from mnas.zoo.architectures import ZOO, named_arch
@@ -83,3 +83,10 @@ def test_block_strings_as_json_and_back(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(Arch.from_block_strings("r1_k3_s22_e1_o16_pool_conv").to_json())
     assert resolve_arch(str(path)).block_strings == ("r1_k3_s22_e1_i32_o16_pool_conv",)
+
+
+def test_a_trial_brings_its_own_size_and_classes(tmp_path):
+    with open_run(tmp_path / "run", {"input_size": 12}) as run:
+        run.set("provenance", {"data": {"classes": ["cat", "dog"]}})
+    assert searched_as(f"{tmp_path}/run#3") == (12, 2)
+    assert searched_as("mnasnet-a1") == (224, 1000)

@@ -63,6 +63,8 @@ class DemoCommand:
         table = Table("file", "accuracy by LiteRT", "accuracy in the table", "difference", box=box.SIMPLE)
         for trial in front:
             path = self.run_dir / "front" / str(trial.number) / "model.tflite"
+            if not path.exists():
+                continue
             outputs = run_tflite(path.read_bytes(), images.astype(np.float32))
             accuracy = float((outputs.argmax(1) == dataset.val.labels).mean())
             in_table = trial.values[0]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich import box
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from mnas.latency.host import calibrate, measure, require_litert
 from mnas.latency.latency import Calibration, Latency, MeasurementError
-from mnas.names import resolve_arch
+from mnas.names import resolve_arch, searched_as
 from mnas.nn.cost import cost
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
@@ -34,10 +35,10 @@ class LatencyCommand:
     archs: tyro.conf.Positional[tuple[str, ...]]
     """Names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json or .tflite files, or block
     strings."""
-    input_size: int = 224
-    """Side of the square image, in pixels; a .tflite file has its own."""
-    classes: int = 1000
-    """Outputs of the classifier; a .tflite file has its own."""
+    input_size: int | Literal["auto"] = "auto"
+    """Side of the square image in pixels; auto: a trial's own, 224 for others; a .tflite file has its own."""
+    classes: int | Literal["auto"] = "auto"
+    """Outputs of the classifier; auto: a trial's own, 1000 for others; a .tflite file has its own."""
     threads: int = 1
     """Threads of the runtime."""
     budget_s: float = 3.0
@@ -51,14 +52,17 @@ class LatencyCommand:
         """Measure all and print them. Raises ValueError for a name that is none or a file that cannot be read."""
         if not self.archs:
             raise ValueError("name at least one architecture, as in mnas latency mnasnet-a1")
-        models = [self._model(name) for name in self.archs]
+        tasks = [searched_as(name) for name in self.archs if not name.endswith(".tflite")] or [(224, 1000)]
+        input_size = _the_one("--input-size", self.input_size, [size for size, _ in tasks])
+        classes = _the_one("--classes", self.classes, [count for _, count in tasks])
+        models = [self._model(name, input_size, classes) for name in self.archs]
         strides = [m.output_stride for m in models if m.output_stride is not None]
         # the reference gives up resolution as the first architecture does, so that both are of one kind
         name = f"mobilenetv2/s{strides[0]}" if strides and strides[0] < 32 else "mobilenetv2"
-        reference = graph_bytes(named_arch(name), self.input_size, self.classes)
+        reference = graph_bytes(named_arch(name), input_size, classes)
         console = Console()
         with console.status("calibrating", spinner="line") as status:
-            calibration = calibrate(reference, reference_name=name, input_size=self.input_size, threads=self.threads)
+            calibration = calibrate(reference, reference_name=name, input_size=input_size, threads=self.threads)
             measured = []
             for model in models:
                 status.update(f"measuring {model.name}")
@@ -75,23 +79,35 @@ class LatencyCommand:
         else:
             _print_table(console, measured, calibration)
 
-    def _model(self, name: str) -> _Model:
+    def _model(self, name: str, input_size: int, classes: int) -> _Model:
         if name.endswith(".tflite"):
             try:
                 file = Path(name).read_bytes()
             except OSError as error:
                 raise ValueError(f"model file {name!r} cannot be read: {error.strerror}") from None
-            require_litert(file)
+            try:
+                require_litert(file)
+            except ValueError as error:
+                raise ValueError(f"{name!r}: {error}") from None
             return _Model(name=name, file=file, params=None, macs=None, output_stride=None)
         arch = resolve_arch(name)
-        whole = cost(arch, self.input_size, self.classes)
+        whole = cost(arch, input_size, classes)
         return _Model(
             name=name,
-            file=graph_bytes(arch, self.input_size, self.classes),
+            file=graph_bytes(arch, input_size, classes),
             params=whole.params,
             macs=whole.macs,
             output_stride=arch.output_stride,
         )
+
+
+def _the_one(option: str, given: int | Literal["auto"], found: list[int]) -> int:
+    """What was given, or what all architectures have in common. Raises ValueError where they have nothing in common."""
+    if given != "auto":
+        return given
+    if len(set(found)) > 1:
+        raise ValueError(f"{option} must be given where the architectures' own differ ({', '.join(map(str, found))})")
+    return found[0]
 
 
 def _row(model: _Model, latency: Latency, calibration: Calibration) -> dict[str, object]:

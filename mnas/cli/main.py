@@ -80,7 +80,11 @@ def _summary(box: str) -> str:
     sections = " ".join(line or "\n" for line in lines).split("\n")
     parts = [s.strip().split(" Got errors:")[0].rstrip(".") for s in sections]
     suggestion = [re.sub(r"(meant: \S+).*", r"\1", p) for p in parts[1:] if p.startswith("Perhaps you meant")]
-    return "; ".join([parts[0], *suggestion]).replace("Unrecognized options", "unknown options")
+    text = "; ".join([parts[0], *suggestion]).replace("Unrecognized options", "unknown options")
+    text = re.sub(r"^Error parsing \w+Command: ", "", text)  # of our own checks
+    return re.sub(
+        r"Error parsing (\S+): no type matching (\S+) could be .* from \[(.*)\]", r"\1 must be \2, but got \3", text
+    )
 
 
 def _is_users(error: Exception) -> bool:

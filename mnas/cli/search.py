@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from PIL import Image
 from rich import box
 from rich.console import Console
@@ -332,8 +332,9 @@ def _describe(console: Console, command: SearchCommand, space: Space, dataset: D
         f"data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train.labels)} training and "
         f"{len(dataset.val.labels)} validation images of {dataset.input_size} px",
         f"space {space.name}: {space.size:.2e} choices, skeleton filters {s.filters}, layers {s.layers}, "
-        f"strides {s.stem_stride}+{s.strides} (output stride {s.output_stride})",
-        f"controller {command.controller}, {command.proxy.epochs} epochs a candidate, latency of LiteRT on "
+        f"strides {s.stem_stride}+{s.strides}; output stride {s.output_stride}"
+        + (", the largest that leaves a map of 3 x 3 or more" if command.output_stride == "auto" else ""),
+        f"controller {command.controller}, {command.proxy.epochs} epoch(s) a candidate, latency of LiteRT on "
         f"{command.latency_threads} thread(s), at most {command.latency_budget_s:g} s each; run {command.run_dir}",
     ]
     for line in lines:
@@ -341,7 +342,7 @@ def _describe(console: Console, command: SearchCommand, space: Space, dataset: D
 
 
 def export_front(run: Run, dataset: Dataset) -> None:
-    """Write front/N/model.tflite and arch.json for every trial N on the front whose weights were kept."""
+    """Write front/N/arch.json for every trial N on the front, and model.tflite where its weights were kept."""
     folder = run.path / "front"
     folder.mkdir(exist_ok=True)
     front = {str(t.number): t for t in front_of(run.trials)}
@@ -349,6 +350,8 @@ def export_front(run: Run, dataset: Dataset) -> None:
         if stale.name not in front:
             shutil.rmtree(stale)
     for name, trial in front.items():
+        (folder / name).mkdir(exist_ok=True)
+        write_atomic(folder / name / "arch.json", Arch.from_dict(trial.user_attrs["arch"]).to_json())
         weights = run.weights_path(trial.number)
         if not weights.exists():
             continue
@@ -359,9 +362,7 @@ def export_front(run: Run, dataset: Dataset) -> None:
             labels=dataset.classes,
             normalisation=Normalisation(mean=dataset.mean, std=dataset.std),
         )
-        (folder / name).mkdir(exist_ok=True)
         write_atomic(folder / name / "model.tflite", model)
-        write_atomic(folder / name / "arch.json", Arch.from_dict(trial.user_attrs["arch"]).to_json())
 
 
 ENDED = {
@@ -375,7 +376,13 @@ def _conclude(console: Console, run: Run, reason: str, objective: Objective, dat
     console.print(f"\n{ENDED[reason].format(trials=len(run.trials))}", highlight=False)
     front = front_of(run.trials)
     if not front:
-        console.print("no candidate was trained to the end; the report tells why")
+        pruned, failed = (sum(t.state == s for t in run.trials) for s in (TrialState.PRUNED, TrialState.FAIL))
+        console.print(
+            f"no candidate was trained to the end: {pruned} skipped as slower than --latency-limit, {failed} failed; "
+            f"report: {run.path / 'report.html'}",
+            highlight=False,
+            soft_wrap=True,
+        )
         return
     best = max(front, key=lambda t: float(t.user_attrs["reward"]))
     table = Table("trial", "accuracy", "latency ms", "95 %", "of target", "params", "MACs", "reward", box=box.SIMPLE)
@@ -386,8 +393,11 @@ def _conclude(console: Console, run: Run, reason: str, objective: Objective, dat
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     folder = run.path / "front"
     console.print(f"models: {folder}/TRIAL/model.tflite and arch.json", highlight=False, soft_wrap=True)
-    if dropped := [str(t.number) for t in front if not (folder / str(t.number)).exists()]:
-        console.print(f"not kept, as --keep-models-mb was reached: trial {', '.join(dropped)}", highlight=False)
+    if missing := [str(t.number) for t in front if not (folder / str(t.number) / "model.tflite").exists()]:
+        console.print(
+            f"without model.tflite: trial {', '.join(missing)} (weights in models/ deleted, or over --keep-models-mb)",
+            highlight=False,
+        )
     console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
 
 
