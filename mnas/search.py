@@ -20,9 +20,9 @@ from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.nn.cost import cost
 from mnas.objective import Objective, hypervolume
-from mnas.run.local import Evaluate, LocalWorkers, Task
+from mnas.run.local import PROCESS_DIED, Evaluate, LocalWorkers, Task
 from mnas.space.space import Space
-from mnas.study import DIRECTIONS, Run, front_of, running_trial
+from mnas.study import DIRECTIONS, Run, RunError, front_of, running_trial
 
 Measure = Callable[[Arch], tuple[Latency, int]]
 """architecture -> (latency, size of its file in bytes)"""
@@ -110,7 +110,8 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
     """Search until a limit of `plan` is reached, and say why it ended: `trials`, `hours` or `converged`.
 
     Everything that is known is in `run` at any time: killed anywhere, the next call goes on from there and ends with
-    the same trials, given equal evaluations. Raises what `problem.evaluate` raises but for EvaluationError.
+    the same trials, given equal evaluations. Raises what `problem.evaluate` raises but for EvaluationError, and
+    RunError where the process dies that trains a reference.
     """
     clock = _Clock(run, plan, watcher)
     run.set("state", {"status": "running", "reason": ""})
@@ -130,13 +131,16 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
             numbers = range(
                 batch * plan.candidates_per_update, min((batch + 1) * plan.candidates_per_update, plan.trials)
             )
-            _draw(run, problem, plan, controller, numbers)
-            _measure(run, problem, plan, numbers, watcher, clock)
-            _train(run, problem, plan, workers, numbers, watcher, clock)
-            clock.save()
+            try:
+                _draw(run, problem, plan, controller, numbers)
+                _measure(run, problem, plan, numbers, watcher, clock)
+                _train(run, problem, plan, workers, numbers, watcher, clock)
+            finally:
+                clock.save()
             if all(run.trials[n].state.is_finished() for n in numbers):
-                _close(run, problem, plan, controller, batch, watcher)
+                _close(run, problem, plan, controller, batch, numbers.stop, watcher)
                 batch += 1
+    _drop_weights(run, plan)
     status = "stopped" if reason == "hours" else "finished"
     run.set("state", {"status": status, "reason": reason})
     run.log("end", reason=reason)
@@ -277,19 +281,22 @@ def _complete(run: Run, problem: Problem, number: int, evaluation: Evaluation) -
     run.log("complete", trial=number, accuracy=evaluation.accuracy, latency_ms=latency_ms, reward=reward)
 
 
-def _close(run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, batch: int, watcher: Watcher) -> None:
-    """What is known when all of a batch is finished: the update's figures, and which weights may go."""
-    finished = run.trials[: (batch + 1) * plan.candidates_per_update]
-    if run.attributes.get(f"update:{batch}", {}).get("trials") != len(finished):  # more, where --trials has grown
-        points = [(t.values[0], t.values[1]) for t in finished if t.state == TrialState.COMPLETE]
-        worst = (1 / problem.num_classes, 2 * problem.objective.target_latency_ms)
-        figures = {
-            "trials": len(finished),
-            "hypervolume": hypervolume(points, worst),
-            "best_reward": max((t.user_attrs["reward"] for t in finished if "reward" in t.user_attrs), default=None),
-            "diagnostics": controller.close(finished),
-        }
-        run.set(f"update:{batch}", figures)
+def _close(
+    run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, batch: int, stop: int, watcher: Watcher
+) -> None:
+    """When all trials below `stop` are finished: the update's figures, which weights may go, the report."""
+    finished = run.trials[:stop]
+    if run.attributes.get(f"update:{batch}", {}).get("trials") == stop:  # it may have had fewer, if --trials has grown
+        return
+    points = [(t.values[0], t.values[1]) for t in finished if t.state == TrialState.COMPLETE]
+    worst = (1 / problem.num_classes, 2 * problem.objective.target_latency_ms)
+    figures = {
+        "trials": stop,
+        "hypervolume": hypervolume(points, worst),
+        "best_reward": max((t.user_attrs["reward"] for t in finished if "reward" in t.user_attrs), default=None),
+        "diagnostics": controller.close(finished),
+    }
+    run.set(f"update:{batch}", figures)
     _drop_weights(run, plan)
     watcher.updated(run)
 
@@ -326,6 +333,8 @@ def _evaluate_references(
         pending = [task]
         [(_, outcome)] = workers.run(lambda pending=pending: pending.pop() if pending else None)  # type: ignore[misc]
         task.weights_path.unlink(missing_ok=True)
+        if outcome == PROCESS_DIED:
+            raise RunError(f"training {name} failed: {outcome}; with such a machine no candidate can be trained")
         costs = cost(arch, problem.input_size, problem.num_classes)
         scored = None if isinstance(outcome, str) else outcome
         done = [
@@ -385,6 +394,7 @@ class _Clock:
 
     def finished_one(self, activity: str) -> None:
         self._finished_here += 1
+        self.save()
         self.show(activity)
 
     def show(self, activity: str) -> None:

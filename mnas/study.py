@@ -56,7 +56,7 @@ class RunState:
     """How a run stands, in one word and its reason."""
 
     status: str
-    """`new`, `running`, `interrupted`, `stopped` (may go on), `finished`."""
+    """`running`, `interrupted`, `stopped` (may go on), `finished`."""
     reason: str
 
 
@@ -144,7 +144,7 @@ def open_run(path: Path, config: Mapping[str, Any]) -> Iterator[Run]:
     path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path / "lock")
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=1)  # a second look, as who reads a run takes it for a moment
     except filelock.Timeout:
         raise RunError(f"{path} is in use by another process; wait for it, stop it, or choose another --run") from None
     try:
@@ -205,13 +205,21 @@ def _use_write_ahead_log(connection: Any, _: Any) -> None:
 
 
 def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    stored = attributes["config"]
+    stored, config = _flat(attributes["config"]), _flat(config)
     differing = [name for name in {**stored, **config} if stored.get(name) != config.get(name)]
     if len(differing) > 1 and DERIVED in differing:
         differing.remove(DERIVED)
     if differing:
         shown = "; ".join(f"{n}: {_short(stored.get(n))} there, {_short(config.get(n))} now" for n in differing)
         raise RunError(f"{path} was made with another configuration ({shown}); use the same, or choose another --run")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields under dotted names, so that a difference is named exactly."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _short(value: Any) -> str:
@@ -262,12 +270,17 @@ def read_run(path: Path) -> Snapshot:
     """
     if not (path / "study.db").is_file():
         raise RunError(f"{path} is no run: it has no study.db (`mnas runs` lists those under runs/)")
-    storage = _open_database(path)
-    try:
+    with contextlib.ExitStack() as stack:
+        folder = path
+        if not (os.access(path, os.W_OK) and os.access(path / "study.db", os.W_OK)):  # SQLite reads no log without
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            for file in path.glob("study.db*"):
+                shutil.copy(file, folder)
+                (folder / file.name).chmod(0o600)
+        storage = _open_database(folder)
+        stack.callback(storage.engine.dispose)
         study_id = storage.get_study_id_from_name(STUDY_NAME)
         return Snapshot(path, storage.get_study_user_attrs(study_id), storage.get_all_trials(study_id))
-    finally:
-        storage.engine.dispose()
 
 
 def front_of(trials: list[FrozenTrial]) -> list[FrozenTrial]:

@@ -92,7 +92,16 @@ def _is_users(error: Exception) -> bool:
     import optuna
     import sqlalchemy
 
-    users = (ValueError, OSError, ImportError, optuna.exceptions.OptunaError, sqlalchemy.exc.SQLAlchemyError)
+    from mnas.latency.latency import MeasurementError
+
+    users = (
+        ValueError,
+        OSError,
+        ImportError,
+        MeasurementError,
+        optuna.exceptions.OptunaError,
+        sqlalchemy.exc.SQLAlchemyError,
+    )
     return isinstance(error, users)
 
 

@@ -40,7 +40,9 @@ def _row(run: Snapshot) -> list[str]:
     states = [t.state for t in run.trials]
     rewards = [t.user_attrs["reward"] for t in run.trials if t.state == TrialState.COMPLETE]
     state = run.state
-    changed = datetime.datetime.fromtimestamp((run.path / "log.jsonl").stat().st_mtime)
+    changed = datetime.datetime.fromtimestamp(
+        max(run.path.glob("study.db*"), key=lambda p: p.stat().st_mtime).stat().st_mtime
+    )
     return [
         f"{state.status} ({state.reason})" if state.reason else state.status,
         str(sum(s.is_finished() for s in states)),

@@ -26,6 +26,7 @@ from mnas.arch import Arch
 from mnas.atomic import write_atomic
 from mnas.cli.progress import make_console, watching
 from mnas.controller.named import CONTROLLERS
+from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
 from mnas.data.source import folder_source
@@ -34,11 +35,12 @@ from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy, load_weights
 from mnas.latency.host import calibrate, device_fingerprint, measure
 from mnas.latency.latency import Calibration, Latency
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective
+from mnas.report.html import write_snapshot_report
 from mnas.search import Plan, Problem, search
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space
-from mnas.study import Run, RunError, front_of, open_run
+from mnas.study import Run, RunError, Snapshot, front_of, open_run
 from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import graph_bytes, write_tflite
 from mnas.zoo.architectures import reference_arch
@@ -86,7 +88,7 @@ class SearchCommand:
     alpha: float | Auto = "auto"
     """The reward's exponent (weight) up to T; 0 with --beta 0: accuracy alone."""
     beta: float | Auto = "auto"
-    """The reward's exponent (weight) beyond T."""
+    """The reward's exponent (weight) beyond T (mnas.objective.beta_for(0.05): twice the latency buys 5 % accuracy)."""
     latency_limit: float = math.inf
     """Candidates slower than this multiple of T are skipped before training."""
 
@@ -127,7 +129,10 @@ class SearchCommand:
     def plan(self) -> Plan:
         """The part of the settings that the loop needs."""
         cores = os.cpu_count() or 1
-        workers = max(1, cores // self.proxy.threads) if self.workers == "auto" else self.workers
+        if self.workers != "auto":
+            workers = self.workers
+        else:  # one for a GPU, where several would take each other's memory
+            workers = 1 if self.proxy.device().type == "cuda" else max(1, cores // self.proxy.threads)
         return Plan(
             controller=self.controller,
             seed=self.seed,
@@ -149,7 +154,7 @@ class SearchCommand:
             beta=beta if self.beta == "auto" else self.beta,
         )
 
-    def load_data(self) -> Dataset:
+    def load_data(self, on_progress: OnProgress | None = None) -> Dataset:
         """The images, decoded once and shared by all processes."""
         return load_dataset(
             self.data,
@@ -158,6 +163,7 @@ class SearchCommand:
             data_dir=self.data_dir,
             download=self.download,
             max_images_per_class=self.max_images_per_class,
+            on_progress=on_progress,
         )
 
     def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
@@ -165,14 +171,15 @@ class SearchCommand:
         fields = dataclasses.asdict(self)
         for may_change in ("run_dir", "trials", "hours", "workers", "keep_models_mb", "data_dir", "download", "width"):
             del fields[may_change]
-        fields["target_latency_ms"] = self.target_latency_ms
+        fields["proxy"]["accelerator"] = self.proxy.device().type
         changed = {"space": space.to_dict(), "input_size": dataset.input_size, "data_content": dataset.fingerprint}
         fields.update(changed)
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}
 
     def search(self, console: Console) -> Run:
         """`run`, printing to `console`; returns the run, closed, for who wants to read it."""
-        dataset = self.load_data()
+        with console.status("reading the images") as status:
+            dataset = self.load_data(lambda done, count: status.update(f"decoding images: {done} of {count}"))
         if dataset.skipped:
             console.print(f"skipped {len(dataset.skipped)} unreadable images: {', '.join(dataset.skipped[:5])}")
         space = load_space(self.space)
@@ -191,7 +198,7 @@ class SearchCommand:
                 input_size=dataset.input_size,
                 num_classes=len(dataset.classes),
                 measure=host,
-                evaluate=_Training(self),
+                evaluate=_Training(self, dataset.input_size, dataset.fingerprint),
                 references={"mobilenetv2": reference},
                 objective=objective,
             )
@@ -201,6 +208,7 @@ class SearchCommand:
                     reason = search(run, problem, self.plan(), watcher)
             except KeyboardInterrupt:
                 run.set("state", {"status": "stopped", "reason": "Ctrl-C"})
+                write_snapshot_report(Snapshot(run.path, run.attributes, run.trials))
                 console.print(
                     f"stopped; nothing is lost. To go on: {_command()}", markup=False, highlight=False, soft_wrap=True
                 )
@@ -215,9 +223,13 @@ class _Training:
     """Trains a candidate in a worker process, which opens the cached data set once."""
 
     command: SearchCommand
+    input_size: int
+    data_content: str
 
     def __call__(self, arch: Arch, seed: int, weights_path: Path) -> Evaluation:
         dataset = _dataset_of(self.command)
+        if (dataset.input_size, dataset.fingerprint) != (self.input_size, self.data_content):
+            raise RunError(f"the images of {self.command.data} have changed during the search; begin another --run")
         return evaluate_proxy(arch, dataset, self.command.proxy, seed, weights_path)
 
 
@@ -348,7 +360,7 @@ def export_front(run: Run, dataset: Dataset) -> None:
     front = {str(t.number): t for t in front_of(run.trials)}
     for stale in folder.iterdir():
         if stale.name not in front:
-            shutil.rmtree(stale)
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     for name, trial in front.items():
         (folder / name).mkdir(exist_ok=True)
         write_atomic(folder / name / "arch.json", Arch.from_dict(trial.user_attrs["arch"]).to_json())
@@ -392,6 +404,8 @@ def _conclude(console: Console, run: Run, reason: str, objective: Objective, dat
     for line in _advice(front, best, objective, len(dataset.val.labels)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     folder = run.path / "front"
+    if any(len(t.user_attrs["evaluation"]["accuracies"]) > 1 for t in front):
+        console.print("accuracies are means over --repeats; weights and model.tflite are the first training's")
     console.print(f"models: {folder}/TRIAL/model.tflite and arch.json", highlight=False, soft_wrap=True)
     if missing := [str(t.number) for t in front if not (folder / str(t.number) / "model.tflite").exists()]:
         console.print(
@@ -434,6 +448,6 @@ def _advice(front: list[FrozenTrial], best: FrozenTrial, objective: Objective, v
     if close:
         lines.append(
             f"noise: with {val_images} validation images accuracies less than {noise:.3f} apart are the same; "
-            f"{close} of {len(front) - 1} steps of the front are smaller (more images or --repeats tell them apart)"
+            f"{close} of {len(front) - 1} steps of the front are smaller (more images tell them apart)"
         )
     return lines

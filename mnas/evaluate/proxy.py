@@ -284,7 +284,9 @@ def _check_finite(loss_sum: Tensor, step: int) -> None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # the CPU's allocator, oneDNN, cuDNN and cuBLAS each have words of their own
+    words = ("can't allocate memory", "could not create a memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 def _info(arch: Arch, dataset: Dataset, accuracy: float) -> WeightsInfo:

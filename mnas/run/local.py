@@ -27,6 +27,9 @@ own failure."""
 DEATHS = 2
 """A candidate whose process dies this often has failed; once may be the machine's fault."""
 
+PROCESS_DIED = f"its process died {DEATHS} times (out of memory?)"
+"""The reason of such a failure."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -81,7 +84,7 @@ class LocalWorkers:
                 if deaths + 1 < DEATHS:
                     busy[self._submit(slot, task)] = (slot, task, deaths + 1)
                     continue
-                outcome = f"its process died {DEATHS} times (out of memory?)"
+                outcome = PROCESS_DIED
             free.append(slot)
             yield task, outcome
 

@@ -1,0 +1,141 @@
+"""`mnas search` itself, small: what it leaves behind is what its table says."""
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from mnas.arch import Arch
+from mnas.cli.search import SearchCommand, _Training, native_size
+from mnas.evaluate.proxy import ProxyConfig
+from mnas.study import RunError, front_of, open_run, read_run
+from mnas.tflite.metadata import read_metadata
+from mnas.tflite.runtime import run_tflite
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    previous = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    command = SearchCommand(
+        data="digits",
+        run_dir=folder / "run",
+        trials=4,
+        workers=2,
+        candidates_per_update=2,
+        width=0.25,
+        input_size=8,
+        output_stride=8,
+        latency_budget_s=0.1,
+        proxy=ProxyConfig(epochs=1, fewest_steps=1),
+    )
+    with (folder / "out").open("w") as out:
+        command.search(Console(file=out, width=140))
+    yield command, (folder / "out").read_text()
+    if previous is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = previous
+
+
+def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(searched):
+    command, printed = searched
+    run = read_run(command.run_dir)
+    dataset = command.load_data()
+    assert [t.state for t in run.trials] == [TrialState.COMPLETE] * 4
+    assert sorted(p.name for p in (command.run_dir / "front").iterdir()) == sorted(str(t.number) for t in run.front)
+    images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
+    for trial in run.front:
+        folder = command.run_dir / "front" / str(trial.number)
+        model = (folder / "model.tflite").read_bytes()
+        metadata = read_metadata(model)
+        assert metadata.labels == dataset.classes
+        assert metadata.normalisation.mean == pytest.approx(dataset.mean)
+        assert metadata.normalisation.std == pytest.approx(dataset.std)
+        assert Arch.from_json((folder / "arch.json").read_text()) == Arch.from_dict(trial.user_attrs["arch"])
+        outputs = run_tflite(model, images.astype(np.float32))
+        assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.values[0], abs=0.005)
+        assert f"{trial.values[0]:.4f}" in printed
+    best = max(run.front, key=lambda t: t.user_attrs["reward"])
+    assert f"take trial {best.number}: the best soft reward" in printed
+    assert "output stride 8" in printed
+
+
+def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):
+    command, _ = searched
+    before = [(t.params, t.values, t.user_attrs) for t in read_run(command.run_dir).trials]
+    shutil.rmtree(command.run_dir / "front")
+    with (tmp_path / "out").open("w") as out:
+        command.search(Console(file=out, width=140))
+    assert [(t.params, t.values, t.user_attrs) for t in read_run(command.run_dir).trials] == before
+    assert (command.run_dir / "front").is_dir()
+    assert "all 4 candidates are done" in (tmp_path / "out").read_text()
+
+
+def test_a_nested_difference_is_named(searched):
+    command, _ = searched
+    other = dataclasses.replace(command, proxy=dataclasses.replace(command.proxy, learning_rate=0.5))
+    with pytest.raises(RunError, match=r"proxy\.learning_rate: 0\.064 there, 0\.5 now"):
+        other.search(Console(file=open(os.devnull, "w")))  # noqa: SIM115
+
+
+def test_workers_notice_that_images_have_changed(searched, tmp_path):
+    command, _ = searched
+    arch = Arch.from_dict(front_of(read_run(command.run_dir).trials)[0].user_attrs["arch"])
+    with pytest.raises(RunError, match="have changed during the search"):
+        _Training(command, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
+
+
+def test_a_run_that_cannot_be_written_can_be_read(searched, tmp_path):
+    """As another user, for whom root's files are read-only."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become somebody else")
+    command, _ = searched
+    shared = Path("/tmp") / f"mnas-read-only-{os.getpid()}"
+    shutil.copytree(command.run_dir, shared)
+    try:
+        code = f"""
+import os
+from pathlib import Path
+import mnas.study
+mnas.study.read_run(Path({str(command.run_dir)!r}))  # imports all that is needed, which the other user may not reach
+os.setuid(65534)
+run = mnas.study.read_run(Path({str(shared)!r}))
+print(len(run.trials), run.state.status)
+"""
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/tmp")
+        assert result.stdout == "4 finished\n", result.stderr
+    finally:
+        shutil.rmtree(shared)
+
+
+def test_hours_count_what_an_interrupted_start_has_spent(tmp_path):
+    from test_search import run_search
+    from toy import toy_problem
+
+    def interrupt(arch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_search(tmp_path / "run", toy_problem(measure=interrupt, references={}))
+    with open_run(tmp_path / "run", {"seed": 1}) as run:
+        assert run.attributes["elapsed_s"] > 0
+
+
+def test_native_size_of_a_folder_is_its_median_image(tmp_path):
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i, side in enumerate((40, 48, 300)):
+            Image.new("RGB", (side, side + 10)).save(tmp_path / name / f"{i}.png")
+    assert native_size(str(tmp_path)) == 48
+    assert native_size("digits") == 16
