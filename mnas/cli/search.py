@@ -2,12 +2,10 @@
 
 import contextlib
 import dataclasses
-import itertools
 import math
 import os
 import platform
 import shlex
-import shutil
 import statistics
 import sys
 from dataclasses import dataclass
@@ -15,23 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from optuna.trial import FrozenTrial, TrialState
 from PIL import Image
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from mnas import __version__
 from mnas.arch import Arch
-from mnas.atomic import write_atomic
+from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.progress import make_console, watching
 from mnas.controller.named import CONTROLLERS
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
 from mnas.data.source import folder_source
-from mnas.evaluate.evaluation import Evaluation, accuracy_noise
-from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy, load_weights
+from mnas.evaluate.evaluation import Evaluation
+from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy
 from mnas.latency.host import calibrate, device_fingerprint, measure
 from mnas.latency.latency import Calibration, Latency
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective
@@ -40,9 +35,8 @@ from mnas.search import Plan, Problem, search
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space
-from mnas.study import Run, RunError, Snapshot, front_of, open_run
-from mnas.tflite.metadata import Normalisation
-from mnas.tflite.writer import graph_bytes, write_tflite
+from mnas.study import Run, RunError, Snapshot, open_run
+from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import reference_arch
 
 Auto = Literal["auto"]
@@ -214,7 +208,7 @@ class SearchCommand:
                 )
                 raise
             export_front(run, dataset)
-            _conclude(console, run, reason, objective, dataset)
+            conclude(console, run, reason, objective, dataset)
         return run
 
 
@@ -351,103 +345,3 @@ def _describe(console: Console, command: SearchCommand, space: Space, dataset: D
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def export_front(run: Run, dataset: Dataset) -> None:
-    """Write front/N/arch.json for every trial N on the front, and model.tflite where its weights were kept."""
-    folder = run.path / "front"
-    folder.mkdir(exist_ok=True)
-    front = {str(t.number): t for t in front_of(run.trials)}
-    for stale in folder.iterdir():
-        if stale.name not in front:
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    for name, trial in front.items():
-        (folder / name).mkdir(exist_ok=True)
-        write_atomic(folder / name / "arch.json", Arch.from_dict(trial.user_attrs["arch"]).to_json())
-        weights = run.weights_path(trial.number)
-        if not weights.exists():
-            continue
-        network = load_weights(weights)
-        model = write_tflite(
-            network,
-            dataset.input_size,
-            labels=dataset.classes,
-            normalisation=Normalisation(mean=dataset.mean, std=dataset.std),
-        )
-        write_atomic(folder / name / "model.tflite", model)
-
-
-ENDED = {
-    "trials": "all {trials} candidates are done",
-    "hours": "the hours are over; the same command with more --hours goes on",
-    "converged": "converged: the last updates drew only networks already known",
-}
-
-
-def _conclude(console: Console, run: Run, reason: str, objective: Objective, dataset: Dataset) -> None:
-    console.print(f"\n{ENDED[reason].format(trials=len(run.trials))}", highlight=False)
-    front = front_of(run.trials)
-    if not front:
-        pruned, failed = (sum(t.state == s for t in run.trials) for s in (TrialState.PRUNED, TrialState.FAIL))
-        console.print(
-            f"no candidate was trained to the end: {pruned} skipped as slower than --latency-limit, {failed} failed; "
-            f"report: {run.path / 'report.html'}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return
-    best = max(front, key=lambda t: float(t.user_attrs["reward"]))
-    table = Table("trial", "accuracy", "latency ms", "95 %", "of target", "params", "MACs", "reward", box=box.SIMPLE)
-    for trial in front:
-        table.add_row(*_row(trial, objective), style="bold" if trial is best else "")
-    console.print(table)
-    for line in _advice(front, best, objective, len(dataset.val.labels)):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    folder = run.path / "front"
-    if any(len(t.user_attrs["evaluation"]["accuracies"]) > 1 for t in front):
-        console.print("accuracies are means over --repeats; weights and model.tflite are the first training's")
-    console.print(f"models: {folder}/TRIAL/model.tflite and arch.json", highlight=False, soft_wrap=True)
-    if missing := [str(t.number) for t in front if not (folder / str(t.number) / "model.tflite").exists()]:
-        console.print(
-            f"without model.tflite: trial {', '.join(missing)} (weights in models/ deleted, or over --keep-models-mb)",
-            highlight=False,
-        )
-    console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-def _row(trial: FrozenTrial, objective: Objective) -> list[str]:
-    latency = Latency.from_dict(trial.user_attrs["latency"])
-    return [
-        str(trial.number),
-        f"{trial.values[0]:.4f}",
-        f"{latency.latency_ms:.3f}",
-        f"{latency.low_ms:.3f}-{latency.high_ms:.3f}",
-        f"{latency.latency_ms / objective.target_latency_ms:.2f}",
-        f"{trial.user_attrs['params'] / 1e6:.2f}M",
-        f"{trial.user_attrs['macs'] / 1e6:.1f}M",
-        f"{trial.user_attrs['reward']:.4f}",
-    ]
-
-
-def _advice(front: list[FrozenTrial], best: FrozenTrial, objective: Objective, val_images: int) -> list[str]:
-    """Which model to take and why, and where the front cannot be told from chance."""
-    of_target = best.values[1] / objective.target_latency_ms
-    lines = [
-        f"take trial {best.number}: the best {objective.form} reward ({best.user_attrs['reward']:.4f}), "
-        f"accuracy {best.values[0]:.4f} at {of_target:.2f} of the target latency"
-    ]
-    noise = accuracy_noise(best.values[0], val_images)
-    as_good = [t for t in front if t.values[1] < best.values[1] and best.values[0] - t.values[0] < noise]
-    if as_good:
-        fastest = as_good[0]
-        lines.append(
-            f"trial {fastest.number} is {best.values[1] / fastest.values[1]:.2f} times as fast, and its accuracy "
-            f"cannot be told apart with {val_images} validation images"
-        )
-    close = sum(b.values[0] - a.values[0] < noise for a, b in itertools.pairwise(front))
-    if close:
-        lines.append(
-            f"noise: with {val_images} validation images accuracies less than {noise:.3f} apart are the same; "
-            f"{close} of {len(front) - 1} steps of the front are smaller (more images tell them apart)"
-        )
-    return lines

@@ -5,7 +5,7 @@ al., arXiv:1707.06347). Its hyper-parameters are those of NASNet's controller (a
 one-layer LSTM, 100 hidden units, weights uniform(-0.1, 0.1), learning rate 0.00035, entropy weight 0.00001,
 moving-average baseline 0.95, updates on 20 finished models. Adam is Zoph and Le's (arXiv:1611.01578). What no source
 gives, and our choice:
-1. Clip 0.2 and 4 epochs, each one step on the whole batch: the common ones of PPO.
+1. Clip 0.2 and 4 epochs: the common ones of PPO. A minibatch is the whole batch of 20 unless told.
 2. A ratio per decision, as decisions are PPO's actions; losses are summed over decisions and averaged over models.
 3. The baseline moves with every finished model, in order of number; a batch is held against that before it. The first
    batch, with none before it, is held against its own mean.
@@ -61,6 +61,7 @@ class _Settings:
     baseline_decay: float
     clip: float
     epochs: int
+    minibatch_size: int
     normalize_advantages: bool
 
 
@@ -124,18 +125,18 @@ class _Learner:
         indices = torch.tensor([sample.indices for sample in batch.samples])
         rewards = [sample.reward for sample in batch.samples]
         advantages = self._advantages(rewards)
-        old_log_probs: Tensor | None = None
-        for _ in range(s.epochs):
-            log_probs, entropy = self._evaluate(indices)
-            if old_log_probs is None:  # nothing has moved yet: this is the policy that drew the batch
-                old_log_probs = log_probs.detach()
-            loss = ppo_loss(log_probs, old_log_probs, advantages, entropy, clip=s.clip, entropy_weight=s.entropy_weight)
+        with torch.no_grad():
+            old_log_probs, _ = self._evaluate(indices)
+        rows = torch.arange(len(rewards))
+        for minibatch in rows.chunk(-(-len(rewards) // s.minibatch_size)) * s.epochs:
+            log_probs, entropy = self._evaluate(indices[minibatch])
+            old, gains = old_log_probs[minibatch], advantages[minibatch]
+            loss = ppo_loss(log_probs, old, gains, entropy, clip=s.clip, entropy_weight=s.entropy_weight)
             self.adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.adam.step()
         with torch.no_grad():
             log_probs, entropy = self._evaluate(indices)
-        assert old_log_probs is not None
         assert self.baseline is not None
         log_ratio = (log_probs - old_log_probs).double()
         update = PPOUpdate(
@@ -164,7 +165,8 @@ class PPOSampler(ClosedBatchSampler):
         entropy_weight: of the bonus that keeps the policy from settling early.
         baseline_decay: of the moving average of rewards.
         clip: PPO's.
-        epochs: steps on a batch.
+        epochs: passes over a batch.
+        minibatch_size: at most so many finished models a step, in order of number.
         normalize_advantages: whether they are divided by their root mean square.
     """
 
@@ -182,11 +184,13 @@ class PPOSampler(ClosedBatchSampler):
         baseline_decay: float = 0.95,
         clip: float = 0.2,
         epochs: int = 4,
+        minibatch_size: int = 20,
         normalize_advantages: bool = True,
     ) -> None:
         super().__init__(space, seed=seed, batch_size=batch_size, reward=reward)
         require_int("hidden_size", hidden_size, 1)
         require_int("epochs", epochs, 1)
+        require_int("minibatch_size", minibatch_size, 1)
         require_number("init_range", init_range, 0, 10)
         require_number("learning_rate", learning_rate, 0, 1)
         require_number("entropy_weight", entropy_weight, 0, 1000)
@@ -198,6 +202,7 @@ class PPOSampler(ClosedBatchSampler):
             baseline_decay=baseline_decay,
             clip=clip,
             epochs=epochs,
+            minibatch_size=minibatch_size,
             normalize_advantages=normalize_advantages,
         )
         self._hidden_size = hidden_size

@@ -30,9 +30,7 @@ from mnas.evaluate.evaluation import Evaluation, EvaluationError
 from mnas.evaluate.memory import kept_pages
 from mnas.nn.depthwise import speed_up_depthwise
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights import WeightsInfo, load_weights, save_weights
-
-__all__ = ["ProxyConfig", "evaluate_proxy", "load_weights"]
+from mnas.nn.weights import WeightsInfo, save_weights
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 _CHECK_EVERY = 50  # steps between looks at the loss; on a GPU each look waits for it

@@ -379,3 +379,23 @@ def test_bad_spaces() -> None:
         PPOSampler({}, seed=0)
     with pytest.raises(ValueError, match="all CategoricalDistribution, but got rate=FloatDistribution"):
         PPOSampler({"rate": FloatDistribution(0, 1)}, seed=0)
+
+
+def test_minibatches_are_steps_of_their_own():
+    """Ten models in minibatches of 20 are one step an epoch; in minibatches of 4 they are three, and end elsewhere."""
+    import optuna
+    from optuna.distributions import CategoricalDistribution
+
+    space = {f"d{i}": CategoricalDistribution([0, 1, 2]) for i in range(3)}
+
+    def last_draws(minibatch_size):
+        sampler = PPOSampler(space, seed=0, batch_size=10, minibatch_size=minibatch_size, learning_rate=0.01)
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.optimize(lambda t: sum(t.suggest_categorical(n, d.choices) for n, d in space.items()), n_trials=11)
+        steps = {int(state["step"]) for state in sampler._states[-1][1].adam.state.values()}
+        return steps, sampler.diagnostics()["kl"]
+
+    whole, small = last_draws(20), last_draws(4)
+    assert whole[0] == {4}
+    assert small[0] == {12}
+    assert whole[1] != small[1]
