@@ -19,7 +19,10 @@ import datetime
 import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,13 +78,15 @@ class Run:
 
     def set(self, name: str, value: Any) -> None:
         """Keep a JSON-able attribute of the whole run."""
-        self._storage.set_study_user_attr(self._study_id, name, value)
+        with _uninterrupted():
+            self._storage.set_study_user_attr(self._study_id, name, value)
         self.attributes[name] = value
 
     def add(self, template: FrozenTrial) -> FrozenTrial:
         """Store a trial, parameters and all, in one transaction; its number is the count of those before it."""
-        trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
-        trial = self._storage.get_trial(trial_id)
+        with _uninterrupted():
+            trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
+            trial = self._storage.get_trial(trial_id)
         assert trial.number == len(self.trials), "another process wrote to this study"
         self.trials.append(trial)
         return trial
@@ -89,7 +94,8 @@ class Run:
     def note(self, number: int, name: str, value: Any) -> None:
         """Keep a JSON-able attribute of trial `number`, which must not be finished."""
         trial = copy.copy(self.trials[number])
-        self._storage.set_trial_user_attr(trial._trial_id, name, value)
+        with _uninterrupted():
+            self._storage.set_trial_user_attr(trial._trial_id, name, value)
         trial.user_attrs = {**trial.user_attrs, name: json.loads(json.dumps(value))}  # as it reads back
         self.trials[number] = trial
 
@@ -97,8 +103,9 @@ class Run:
         """Finish trial `number`; values are (accuracy, latency_ms) where it is COMPLETE."""
         assert (values is not None) == (state == TrialState.COMPLETE)
         trial_id = self.trials[number]._trial_id
-        self._storage.set_trial_state_values(trial_id, state, values)
-        self.trials[number] = self._storage.get_trial(trial_id)
+        with _uninterrupted():
+            self._storage.set_trial_state_values(trial_id, state, values)
+            self.trials[number] = self._storage.get_trial(trial_id)
 
     def log(self, event: str, **fields: Any) -> None:
         """Append a line to log.jsonl."""
@@ -109,6 +116,22 @@ class Run:
     def weights_path(self, number: int) -> Path:
         """Where the trained weights of trial `number` are kept."""
         return self.path / "models" / f"{number}.safetensors"
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the database is left: in the middle of a statement it leaves a connection in disorder."""
+    if threading.current_thread() is not threading.main_thread():  # no other thread gets it
+        yield
+        return
+    arrived: list[tuple[int, types.FrameType | None]] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: arrived.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if arrived and callable(previous):
+        previous(*arrived[0])
 
 
 def running_trial(

@@ -236,3 +236,18 @@ def test_a_missing_trial_is_named(tmp_path):
     run_search(tmp_path / "run", trials=3)
     with pytest.raises(RunError, match="the trials 0 to 2, but got 3"):
         load_trial_arch(tmp_path / "run", 3)
+
+
+def test_ctrl_c_waits_until_the_database_is_left(tmp_path):
+    with open_run(tmp_path / "run", {}) as run:
+        original = run._storage.set_study_user_attr
+
+        def interrupted(*args):
+            os.kill(os.getpid(), signal.SIGINT)
+            original(*args)
+
+        run._storage.set_study_user_attr = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            run.set("kept", 1)
+    assert read_run(tmp_path / "run").attributes["kept"] == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
