@@ -6,6 +6,7 @@ before training).
 
 import hashlib
 import math
+import statistics
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -140,6 +141,8 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
             if all(run.trials[n].state.is_finished() for n in numbers):
                 _close(run, problem, plan, controller, batch, numbers.stop, watcher)
                 batch += 1
+                if batch == 1:
+                    _estimate(run, plan, watcher)  # candidates are not as large as the reference
     _drop_weights(run, plan)
     status = "stopped" if reason == "hours" else "finished"
     run.set("state", {"status": status, "reason": reason})
@@ -355,16 +358,21 @@ def _evaluate_references(
 
 
 def _estimate(run: Run, plan: Plan, watcher: Watcher) -> None:
-    """Say how long it will take, from the reference models' times."""
-    timed = [r for r in run.attributes.get("references", []) if r["train_s"] is not None]
+    """Say how long it will take: by the candidates so far, or before any by the reference models."""
+    trained = [t.user_attrs for t in run.trials if "evaluation" in t.user_attrs and "same_as" not in t.user_attrs]
+    times = [(t["latency"]["seconds"], t["evaluation"]["train_s"]) for t in trained]
+    source = f"{len(times)} candidates"
+    if not times:
+        references = run.attributes.get("references", [])
+        times = [(r["measure_s"], r["train_s"]) for r in references if r["train_s"] is not None]
+        source = "the reference model"
     left = plan.trials - sum(t.state.is_finished() for t in run.trials)
-    if not timed or left <= 0:
+    if not times or left <= 0:
         return
-    measure_s = sum(r["measure_s"] for r in timed) / len(timed)
-    train_s = sum(r["train_s"] for r in timed) / len(timed)
+    measure_s, train_s = (statistics.mean(column) for column in zip(*times, strict=True))
     minutes = left * (measure_s + train_s / plan.workers) / 60
     watcher.say(
-        f"estimate: {left} candidates in about {max(1, round(minutes))} min "
+        f"estimate by {source}: {left} candidates in about {max(1, round(minutes))} min "
         f"({measure_s:.1f} s measuring and {train_s:.1f} s training each, {plan.workers} side by side)"
     )
 

@@ -79,7 +79,13 @@ def test_stores_everything_of_a_trial(tmp_path):
     assert update["hypervolume"] == hypervolume([tuple(t.values) for t in complete], (0.1, 3.0))
     assert watcher.updates == 5  # four batches and the end
     assert watcher.seen[-1].total == 22
-    assert any(line.startswith("estimate: 22 candidates") for line in watcher.said)
+    first = [t for t in trained if t.number < stored.attributes["update:0"]["trials"]]
+    estimates = [line.partition(" in about ")[0] for line in watcher.said if line.startswith("estimate")]
+    left = 22 - stored.attributes["update:0"]["trials"]
+    assert estimates == [
+        "estimate by the reference model: 22 candidates",
+        f"estimate by {len(first)} candidates: {left} candidates",
+    ]
 
 
 def test_the_same_trials_for_any_number_of_workers(tmp_path):

@@ -1,8 +1,10 @@
 """A trained network in one file: safetensors, with all that prediction needs in its metadata."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
@@ -24,15 +26,34 @@ class WeightsInfo:
     """Of pixels as 0..1: the network takes (pixel / 255 - mean) / std."""
     std: tuple[float, float, float]
     input_size: int
-    accuracy: float
-    """Of exactly these weights, on the validation images."""
+    accuracy: float | None
+    """Of exactly these weights, on the validation images; None where nobody has scored them."""
+    crop: float = 1.0
+    """Share of the side of an image's centre square that the network is to see (ImageNet's evaluation: 0.875)."""
+
+
+def weights_json(info: WeightsInfo) -> dict[str, Any]:
+    """Plain values, for the metadata of this and other formats; `weights_info` reads them."""
+    return asdict(info) | {"arch": info.arch.to_dict()}
+
+
+def weights_info(values: Mapping[str, Any]) -> WeightsInfo:
+    """The record of values by `weights_json`. Raises KeyError, TypeError or ValueError for others."""
+    return WeightsInfo(
+        arch=Arch.from_dict(values["arch"]),
+        classes=tuple(values["classes"]),
+        mean=tuple(values["mean"]),  # type: ignore[arg-type]
+        std=tuple(values["std"]),  # type: ignore[arg-type]
+        input_size=values["input_size"],
+        accuracy=values["accuracy"],
+        crop=values.get("crop", 1.0),
+    )
 
 
 def save_weights(path: Path, network: Network, info: WeightsInfo) -> None:
     """Write the network's parameters and batch-norm statistics, whole or not at all. Raises OSError."""
-    values = asdict(info) | {"arch": info.arch.to_dict()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(tensors, {_KEY: json.dumps(values)}))
+    write_atomic(path, safetensors.torch.save(tensors, {_KEY: json.dumps(weights_json(info))}))
 
 
 def read_weights_info(path: Path) -> WeightsInfo:
@@ -44,14 +65,7 @@ def read_weights_info(path: Path) -> WeightsInfo:
     try:
         with safe_open(path, "pt") as file:
             values = json.loads((file.metadata() or {})[_KEY])
-        return WeightsInfo(
-            arch=Arch.from_dict(values["arch"]),
-            classes=tuple(values["classes"]),
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
-            input_size=values["input_size"],
-            accuracy=values["accuracy"],
-        )
+        return weights_info(values)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"weights must be a .safetensors file written by mnas, but got {str(path)!r} ({error})"

@@ -67,6 +67,8 @@ class FileMetadata:
     """How images become inputs; None if not recorded."""
     softmax: bool = False
     """Whether the output is probabilities instead of logits."""
+    crop: float = 1.0
+    """Share of the side of an image's centre square that the input shows (ImageNet's evaluation: 0.875)."""
 
     def __post_init__(self) -> None:
         self.arch.check_input_size(self.input_size)
@@ -93,6 +95,7 @@ def metadata_entries(metadata: FileMetadata) -> dict[str, bytes]:
         "mean": None if normalisation is None else list(normalisation.mean),
         "std": None if normalisation is None else list(normalisation.std),
         "softmax": metadata.softmax,
+        "crop": metadata.crop,
     }
     text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
     return {_ENTRY: text.encode(), "TFLITE_METADATA": _tflite_metadata(metadata)}
@@ -122,6 +125,7 @@ def read_metadata(model: bytes) -> FileMetadata:
             labels=tuple(values["labels"]),
             normalisation=None if mean is None else Normalisation(mean=tuple(mean), std=tuple(std)),
             softmax=values["softmax"],
+            crop=values.get("crop", 1.0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas: {error!r}") from None

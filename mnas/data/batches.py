@@ -1,0 +1,52 @@
+"""What a training loop reads: batches of uint8 images, the same for every number of workers and after every resume."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+
+from torch import Tensor
+
+Part = Literal["train", "val", "test"]
+
+
+class Batches(ABC):
+    """A data set for training at any scale.
+
+    Every draw (order, crops, augmentation) is a function of (seed, epoch, step) or (seed, epoch, image), so that a
+    training goes on from any step as if it had never stopped.
+    """
+
+    name: str
+    """As asked for: `cifar10`, or the folder's name."""
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    """Of pixels as 0..1; with `std` what `mnas.data.augment.normalised` takes."""
+    std: tuple[float, float, float]
+    input_size: int
+    crop: float
+    """Share of the side of an image's centre square that `scoring` shows."""
+    counts: dict[Part, int]
+    """Images of each part that there is; `train` and `val` always."""
+    fingerprint: str
+    """Equal for equal images, labels, classes and split."""
+
+    def steps(self, batch_size: int) -> int:
+        """Of an epoch of training; images that fill no batch are left out (others every epoch)."""
+        return self.counts["train"] // batch_size
+
+    @abstractmethod
+    def training(
+        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Augmented images and labels of the epoch's steps from `start` on.
+
+        Each is uint8 (B, S, S, 3) and int64 (B,), on the CPU, with B = batch_size / world: what process `rank` of
+        `world` is to see of the step's batch_size images. All processes together see the batches that one would.
+
+        Raises:
+            ValueError: more than 1 % of the images turn out unreadable.
+        """
+
+    @abstractmethod
+    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images of `part` in a fixed order, as an evaluation is to see them: uint8 (B, S, S, 3), int64 (B,)."""
