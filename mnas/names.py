@@ -1,4 +1,7 @@
-"""One way to name a network in every command: a zoo name, a trial of a run, a file, or block strings."""
+"""One way to name a network in every command: a zoo name, a trial of a run, a file, or block strings.
+
+`resolve_arch` is for commands that need an architecture, `resolve_weights` for those that need a trained model.
+"""
 
 import difflib
 import os
@@ -6,38 +9,76 @@ import re
 from pathlib import Path
 
 from mnas.arch import Arch
-from mnas.study import load_trial_arch, read_run
+from mnas.study import FULL_WEIGHTS, RunError, is_trained, load_trial_arch, read_run, trained_path
 from mnas.zoo.architectures import ZOO, named_arch
+
+_TRIAL = re.compile(r"(.+)#(\d{1,9})", re.ASCII)
+_BLOCK_STRING = re.compile(r"\s*[rkseio]+\d+_")
 
 
 def resolve_arch(name: str) -> Arch:
     """The architecture that `name` names.
 
     `mnasnet-a1`, with a width multiplier `mnasnet-a1@0.5`, at an output stride `mnasnet-small/s8`; `runs/NAME#17`, a
-    trial; the path of a file as `Arch.to_json` writes it; block strings joined by commas.
+    trial; the path of a file as `Arch.to_json` writes it, of a .safetensors or .tflite file of ours, or of the folder
+    of a finished training; block strings joined by commas.
 
     Raises:
         ValueError: it names none; one line with what could have been meant.
     """
-    if re.split("[@/]", name)[0] in ZOO:
+    if re.split("[@/]", name)[0] in ZOO and not os.path.exists(name):
         return named_arch(name)
-    if re.match(r"\s*[rkseio]+\d+_", name):
+    if _BLOCK_STRING.match(name):
         return Arch.from_block_strings(name)
-    if trial := re.fullmatch(r"(.+)#(\d{1,9})", name, re.ASCII):
+    if (trial := _TRIAL.fullmatch(name)) and not os.path.isfile(name):
         return load_trial_arch(Path(trial[1]), int(trial[2]))
-    if name.endswith((".tflite", ".safetensors")):
-        raise ValueError(
-            f"an architecture must be named or a .json file, but got {name!r}; use its arch.json or its trial"
-        )
+    if name.endswith((".safetensors", ".tflite")):
+        return _arch_of_model(name)
+    if os.path.isfile(os.path.join(name, FULL_WEIGHTS)):
+        return _arch_of_model(os.path.join(name, FULL_WEIGHTS))
     if name.endswith(".json") or os.path.isfile(name):
         return _read_arch(name)
     if os.path.isfile(os.path.join(name, "study.db")):
-        raise ValueError(f"{name!r} is a run; name one of its trials, as {name}#0")
+        raise ValueError(f"{name!r} is a run; name one of its trials, as {name}#{_suggested(Path(name))}")
     close = difflib.get_close_matches(name.lower(), ZOO, n=1)
     raise ValueError(
         f"architecture must be one of {', '.join(ZOO)} (as in NAME@0.5, NAME/s8), a trial (runs/NAME#17), a .json file "
         f"or block strings (r1_k3_s11_e1_o16,...), but got {name!r}{f' (did you mean {close[0]}?)' if close else ''}"
     )
+
+
+def resolve_weights(name: str) -> Path:
+    """The file of the trained model that `name` names.
+
+    `runs/NAME#17`: the trial's weights of the full training (`mnas train runs/NAME --top ...`) where that is finished,
+    else those that the search kept; of a network that was drawn several times, those of any of its trials. The folder
+    of a training: its model.safetensors. Any other file stands for itself, whatever its format.
+
+    Raises:
+        ValueError: there are no such weights; one line with the way to get them.
+    """
+    if os.path.isfile(name):
+        return Path(name)
+    if trial := _TRIAL.fullmatch(name):
+        return _trial_weights(Path(trial[1]), int(trial[2]))
+    if not os.path.exists(name):
+        if re.split("[@/]", name)[0] in ZOO or _BLOCK_STRING.match(name):
+            raise ValueError(
+                f"a model must be trained, but got the architecture {name!r}; train it (`mnas train {name} --data DIR`)"
+                " and name the training's folder"
+            )
+        raise ValueError(
+            "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
+            f"{name!r}, and there is no such file"
+        )
+    if os.path.isfile(os.path.join(name, "study.db")):
+        raise ValueError(f"{name!r} is a run; name one of its trials, as {name}#{_suggested(Path(name))}")
+    if not os.path.isfile(os.path.join(name, FULL_WEIGHTS)):
+        raise ValueError(
+            f"the folder of a training must hold {FULL_WEIGHTS}, but got {name!r}, which does not; an interrupted "
+            "training goes on with --resume"
+        )
+    return Path(name) / FULL_WEIGHTS
 
 
 def searched_as(name: str) -> tuple[int, int]:
@@ -46,7 +87,7 @@ def searched_as(name: str) -> tuple[int, int]:
     Raises:
         ValueError: there is no such run.
     """
-    trial = re.fullmatch(r"(.+)#(\d{1,9})", name, re.ASCII)
+    trial = _TRIAL.fullmatch(name)
     if not trial:
         return 224, 1000  # ImageNet's, as the published architectures
     attributes = read_run(Path(trial[1])).attributes
@@ -62,3 +103,42 @@ def _read_arch(path: str) -> Arch:
         return Arch.from_json(text)
     except ValueError as error:
         raise ValueError(f"architecture file {path!r}: {error}") from None
+
+
+def _arch_of_model(path: str) -> Arch:
+    if path.endswith(".safetensors"):
+        from mnas.nn.weights import read_weights_info  # torch takes seconds, and other names need none of it
+
+        return read_weights_info(Path(path)).arch
+    from mnas.tflite.metadata import read_metadata
+
+    try:
+        return read_metadata(Path(path).read_bytes()).arch
+    except OSError as error:
+        raise ValueError(f"model file {path!r} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"model file {path!r}: {error}") from None
+
+
+def _trial_weights(run: Path, number: int) -> Path:
+    trials = read_run(run).trials
+    if not 0 <= number < len(trials):
+        raise RunError(f"{run} has the trials 0 to {len(trials) - 1}, but got {number}")
+    fingerprint = trials[number].user_attrs["fingerprint"]
+    same = [t.number for t in trials if t.user_attrs["fingerprint"] == fingerprint]
+    same.sort(key=lambda n: n != number)  # its own first
+    trained = [trained_path(run, n) / FULL_WEIGHTS for n in same if is_trained(run, n)]
+    searched = [run / "models" / f"{n}.safetensors" for n in same]
+    for path in [*trained, *searched]:
+        if path.is_file():
+            return path
+    raise ValueError(
+        f"the weights of trial {number} must have been kept or trained in full, but got neither in {run} (a search "
+        f"keeps those of its front, up to --keep-models-mb); `mnas train {run} --top 15` trains the best"
+    )
+
+
+def _suggested(run: Path) -> int:
+    """The front's trial of the highest reward, or 0."""
+    front = read_run(run).front
+    return max(front, key=lambda t: float(t.user_attrs["reward"])).number if front else 0

@@ -4,6 +4,7 @@
               config.json  the settings, to read
               log.jsonl    what happened when, to read; nothing is ever parsed out of it
               models/      weights of the trials on the front
+              trained/     a folder for every trial that was trained in full (mnas/shortlist.py)
               front/       the front's models as .tflite + arch.json, written when the search ends
               report.html
               lock         held by the process that searches; dies with it
@@ -48,6 +49,10 @@ DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
 DERIVED = "data_content"
 """A field of the configuration that follows others (data, seed, input size): named only where nothing else differs."""
+
+
+FULL_WEIGHTS = "model.safetensors"
+"""What a training leaves in its folder."""
 
 
 class RunError(ValueError):
@@ -228,13 +233,17 @@ def _use_write_ahead_log(connection: Any, _: Any) -> None:
 
 
 def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    stored, config = _flat(attributes["config"]), _flat(config)
+    if shown := differences(attributes["config"], config):
+        raise RunError(f"{path} was made with another configuration ({shown}); use the same, or choose another --run")
+
+
+def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The fields in which two configurations differ, each with both values, on one line; empty where none does."""
+    stored, config = _flat(stored), _flat(config)
     differing = [name for name in {**stored, **config} if stored.get(name) != config.get(name)]
     if len(differing) > 1 and DERIVED in differing:
         differing.remove(DERIVED)
-    if differing:
-        shown = "; ".join(f"{n}: {_short(stored.get(n))} there, {_short(config.get(n))} now" for n in differing)
-        raise RunError(f"{path} was made with another configuration ({shown}); use the same, or choose another --run")
+    return "; ".join(f"{n}: {_short(stored.get(n))} there, {_short(config.get(n))} now" for n in differing)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -318,6 +327,16 @@ def load_trial_arch(path: Path, number: int) -> Arch:
     if not 0 <= number < len(trials):
         raise RunError(f"{path} has the trials 0 to {len(trials) - 1}, but got {number}")
     return Arch.from_dict(trials[number].user_attrs["arch"])
+
+
+def trained_path(run: Path, number: int) -> Path:
+    """The folder of the full training of trial `number`."""
+    return run / "trained" / str(number)
+
+
+def is_trained(run: Path, number: int) -> bool:
+    """Whether that training is finished: its result is written last."""
+    return (trained_path(run, number) / "result.json").is_file()
 
 
 def _is_locked(path: Path) -> bool:

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from mnas.arch import Arch
-from mnas.names import resolve_arch, searched_as
+from mnas.names import resolve_arch, resolve_weights, searched_as
+from mnas.nn.network import build_network
+from mnas.nn.weights import WeightsInfo, save_weights
 from mnas.space.named import SPACES
 from mnas.study import open_run, running_trial
+from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import ZOO, named_arch
 
 
@@ -90,3 +93,82 @@ def test_a_trial_brings_its_own_size_and_classes(tmp_path):
         run.set("provenance", {"data": {"classes": ["cat", "dog"]}})
     assert searched_as(f"{tmp_path}/run#3") == (12, 2)
     assert searched_as("mnasnet-a1") == (224, 1000)
+
+
+def weights_file(path: Path, arch: Arch) -> Path:
+    """A model of ours with two classes."""
+    info = WeightsInfo(arch=arch, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3, input_size=8, accuracy=None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(path, build_network(arch, 2), info)
+    return path
+
+
+def test_models_name_their_architecture(tmp_path):
+    arch = Arch.from_block_strings("r1_k3_s22_e1_i8_o8,r1_k3_s11_e3_i8_o8")
+    path = weights_file(tmp_path / "training" / "model.safetensors", arch)
+    (tmp_path / "model.tflite").write_bytes(graph_bytes(arch, 8, 2))
+    assert resolve_arch(str(path)) == arch
+    assert resolve_arch(str(path.parent)) == arch
+    assert resolve_arch(f"{tmp_path}/model.tflite") == arch
+    (tmp_path / "other.tflite").write_bytes(b"text, not a model")
+    with pytest.raises(ValueError, match=r"model file '.*/other\.tflite': a LiteRT file must have the identifier TFL3"):
+        resolve_arch(f"{tmp_path}/other.tflite")
+    with pytest.raises(ValueError, match=r"'.*/none\.tflite' cannot be read: No such file"):
+        resolve_arch(f"{tmp_path}/none.tflite")
+
+
+def test_weights_of_files_and_trainings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mnasnet-a1" / "model.safetensors"  # as the zoo's name
+    path.parent.mkdir()
+    with pytest.raises(ValueError, match=r"must hold model\.safetensors, but got 'mnasnet-a1'.* goes on with --resume"):
+        resolve_weights("mnasnet-a1")
+    path.write_bytes(b"")
+    assert resolve_weights("mnasnet-a1") == Path("mnasnet-a1/model.safetensors")
+    assert resolve_weights("mnasnet-a1/model.safetensors") == Path("mnasnet-a1/model.safetensors")
+    (tmp_path / "a#3").touch()
+    assert resolve_weights("a#3") == Path("a#3")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnasnet-b1@0.5", r"must be trained, but got the architecture 'mnasnet-b1@0\.5'; train it \(`mnas train mnas"),
+        ("r1_k3_s11_e1_o16", "must be trained, but got the architecture"),
+        ("none.safetensors", r"a model must be a file, .*but got 'none\.safetensors', and there is no such file"),
+        ("a\0b", "there is no such file"),
+        ("x" * 5000, "there is no such file"),
+        ("none#3", r"none is no run: it has no study\.db"),
+    ],
+)
+def test_weights_that_are_nowhere(name, message):
+    with pytest.raises(ValueError, match=message) as error:
+        resolve_weights(name)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_a_trial_are_the_fully_trained_ones_where_there_are(tmp_path):
+    space, path = SPACES["mnasnet"], tmp_path / "run"
+    with open_run(path, {}) as run:
+        for first in (0, 1, 0):  # the third is the first's network
+            indices = [first] + [0] * (len(space.decisions) - 1)
+            arch = space.decode(indices)
+            attributes = {"arch": arch.to_dict(), "fingerprint": arch.fingerprint}
+            run.add(running_trial(space.params(indices), space.distributions, attributes, {}))
+    with pytest.raises(ValueError, match=rf"of trial 0 .* but got neither in {path} .* `mnas train {path} --top 15`"):
+        resolve_weights(f"{path}#0")
+    searched = path / "models" / "0.safetensors"
+    searched.touch()
+    assert resolve_weights(f"{path}#0") == searched
+    assert resolve_weights(f"{path}#2") == searched
+    trained = path / "trained" / "0" / "model.safetensors"
+    trained.parent.mkdir(parents=True)
+    trained.touch()
+    assert resolve_weights(f"{path}#2") == searched  # not finished
+    trained.with_name("result.json").touch()
+    assert resolve_weights(f"{path}#0") == resolve_weights(f"{path}#2") == trained
+    for number in ("1", "3"):
+        with pytest.raises(ValueError, match=f"trial 1|has the trials 0 to 2, but got {number}"):
+            resolve_weights(f"{path}#{number}")
+    with pytest.raises(ValueError, match=r"is a run; name one of its trials, as .*#0"):
+        resolve_weights(str(path))
