@@ -4,7 +4,7 @@
               config.json  the settings, to read
               log.jsonl    what happened when, to read; nothing is ever parsed out of it
               models/      weights of the trials on the front
-              trained/     a folder for every trial that was trained in full (mnas/shortlist.py)
+              trained/     a folder for every trial that was trained in full (mnas/shortlist)
               front/       the front's models as .tflite + arch.json, written when the search ends
               report.html
               lock         held by the process that searches; dies with it

@@ -1,0 +1,79 @@
+"""Which trials of a run are worth full training: the best by reward, spread along the Pareto front.
+
+Tan et al., MnasNet (CVPR 2019), section 4.2: the 15 best by reward of a search are trained in full, and the final model
+is picked among those. Departure: the reward alone likes one latency best, and fifteen near-twins say little of the
+rest of the front; so the front's latencies are halved, and halved again, and the best by reward of each part is taken.
+"""
+
+import bisect
+import math
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+from mnas.evaluate.evaluation import accuracy_noise
+from mnas.study import front_of
+
+NEAR = 0.01
+"""A point of accuracy: trainings of one network with other seeds differ by as much, however many images they are scored
+on."""
+
+FINEST = 0.01
+"""Latencies closer than this share are the same (they are measured to about 1 %)."""
+
+
+def choose(trials: Sequence[FrozenTrial], top: int) -> list[int]:
+    """Numbers of the `top` trials to train in full, in the order in which to train them; fewer where there are fewer.
+
+    1. A network counts once, by its first COMPLETE trial.
+    2. The best by reward comes first.
+    3. Of those that proxy accuracy cannot tell from the front at their latency: the latencies are cut into 2, 4, 8, ...
+       parts of equal ratio, and every part that has nothing chosen yet gives its best by reward (the better parts
+       first), until the parts are as narrow as latency is known.
+    4. Then what is left, by reward; those near the front before the others.
+
+    So the first 5 of 15 are the 5 that `top` = 5 gives: with a larger `top`, nothing that is trained already is wasted.
+
+    Raises:
+        ValueError: `top` is below 1.
+    """
+    if top < 1:
+        raise ValueError(f"top must be 1 or more, but got {top}")
+    networks = _distinct(trials)
+    if not networks:
+        return []
+    networks.sort(key=lambda t: (-t.user_attrs["reward"], t.values[1], t.number))
+    front = front_of(networks)
+    near = [t for t in networks if t is networks[0] or _is_near(t, front)]
+    logs = [math.log(t.values[1]) for t in near]
+    fastest, span = min(logs), max(logs) - min(logs)
+    places = [(value - fastest) / span if span else 0.0 for value in logs]  # 0..1 along the front
+    order: dict[int, None] = {}  # an ordered set
+    parts = 1
+    while len(order) < min(top, len(near)) and (parts == 1 or span / parts > FINEST):
+        part_of = {t.number: min(int(place * parts), parts - 1) for t, place in zip(near, places, strict=True)}
+        served = {part_of[number] for number in order}
+        for trial in near:
+            if part_of[trial.number] not in served:
+                served.add(part_of[trial.number])
+                order[trial.number] = None
+        parts *= 2
+    order |= dict.fromkeys(t.number for t in [*near, *networks])
+    return list(order)[:top]
+
+
+def _distinct(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The first COMPLETE trial of every network."""
+    first: dict[str, FrozenTrial] = {}
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE:
+            first.setdefault(trial.user_attrs["fingerprint"], trial)
+    return list(first.values())
+
+
+def _is_near(trial: FrozenTrial, front: Sequence[FrozenTrial]) -> bool:
+    """Whether chance may be all that is between the trial's accuracy and the front's at its latency."""
+    faster = bisect.bisect_right(front, trial.values[1], key=lambda t: float(t.values[1]))
+    best = front[faster - 1].values[0]  # every trial has one of the front that is no slower
+    noise = accuracy_noise(best, trial.user_attrs["evaluation"]["val_images"])
+    return bool(best - trial.values[0] < max(noise, NEAR))

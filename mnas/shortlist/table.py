@@ -1,0 +1,139 @@
+"""What full training made of a run's shortlist, beside what the proxy had said of it."""
+
+import csv
+import io
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+from mnas.objective import Objective
+from mnas.study import RunError, Snapshot, trained_path
+
+FILE_NAME = "table.csv"
+"""In the run's trained/."""
+
+FEW = 5
+"""Models; with four, even the very same order has p = 0.08."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A fully trained trial."""
+
+    trial: int
+    proxy_accuracy: float
+    """Of the search, on its validation images."""
+    accuracy: float
+    """After full training, on the validation images."""
+    test_accuracy: float | None
+    """On the test images, which nothing was chosen by; None where the data has none."""
+    latency_ms: float
+    low_ms: float
+    """95 % interval."""
+    high_ms: float
+    params: int
+    macs: int
+    reward: float
+    """Of `accuracy` and `latency_ms`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far proxy and full accuracy put models in the same order; NaN where all of either are equal."""
+
+    models: int
+    kendall: float
+    """tau-b, -1 to 1."""
+    p: float
+    """How probable a tau as far from 0 is between orders that have nothing to do with each other."""
+    spearman: float
+    pairs: int
+    """Of models that differ in both accuracies."""
+    concordant: int
+    """Those of them that both put in the same order."""
+
+
+def finished_rows(run: Snapshot) -> list[Row]:
+    """The run's fully trained trials, fastest first.
+
+    Raises:
+        RunError: a result is damaged.
+    """
+    values = run.attributes.get("objective")
+    objective = Objective(**values) if values else None
+    rows = []
+    for trial in run.trials:
+        path = trained_path(run.path, trial.number) / "result.json"
+        if not path.is_file() or not trial.values or objective is None:
+            continue
+        try:
+            result = json.loads(path.read_text())
+            accuracy, test = float(result["accuracy"]), result["test_accuracy"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
+        rows.append(
+            Row(
+                trial=trial.number,
+                proxy_accuracy=trial.values[0],
+                accuracy=accuracy,
+                test_accuracy=None if test is None else float(test),
+                latency_ms=trial.values[1],
+                low_ms=trial.user_attrs["latency"]["low_ms"],
+                high_ms=trial.user_attrs["latency"]["high_ms"],
+                params=trial.user_attrs["params"],
+                macs=trial.user_attrs["macs"],
+                reward=objective.reward(accuracy, trial.values[1]),
+            )
+        )
+    return sorted(rows, key=lambda row: (row.latency_ms, row.trial))
+
+
+def table_csv(rows: Sequence[Row]) -> str:
+    """The rows as a file for spreadsheets; no test accuracy is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    return text.getvalue()
+
+
+def agreement(rows: Sequence[Row]) -> Agreement:
+    """The rank correlation of proxy and full accuracy."""
+    from scipy.stats import kendalltau, spearmanr  # takes a second
+
+    proxy, full = [row.proxy_accuracy for row in rows], [row.accuracy for row in rows]
+    signs = [(a[0] - b[0]) * (a[1] - b[1]) for a, b in itertools.combinations(zip(proxy, full, strict=True), 2)]
+    constant = len(set(proxy)) < 2 or len(set(full)) < 2
+    kendall = (math.nan, math.nan) if constant else kendalltau(proxy, full)
+    return Agreement(
+        models=len(rows),
+        kendall=float(kendall[0]),
+        p=float(kendall[1]),
+        spearman=math.nan if constant else float(spearmanr(proxy, full)[0]),
+        pairs=sum(sign != 0 for sign in signs),
+        concordant=sum(sign > 0 for sign in signs),
+    )
+
+
+def meaning(found: Agreement) -> str:
+    """What that says for trusting the proxy, in a sentence or two."""
+    if math.isnan(found.kendall):
+        return (
+            f"{found.models} model(s) without differences in accuracy have no order, so nothing is known of the proxy"
+        )
+    fact = (
+        f"of two models the proxy put the one first that is better after full training in {found.concordant} of "
+        f"{found.pairs} pairs (Kendall's tau {found.kendall:.2f}, p = {found.p:.2g}; Spearman {found.spearman:.2f}; "
+        f"{found.models} models)"
+    )
+    if found.models < FEW:
+        return f"{fact}; so few models say little of the proxy: train more of them (--top)"
+    if found.p >= 0.05:
+        return f"{fact}; that may be chance: choose by the full accuracies, not by the proxy's"
+    if found.kendall < 0:
+        return f"{fact}: the proxy's order is the wrong way round; search with a longer proxy (--epochs, --repeats)"
+    if found.concordant < 0.8 * found.pairs:
+        return f"{fact}; more than chance, but models close to each other have to be trained in full to be compared"
+    return f"{fact}: the proxy's order can be trusted, for models like these"
