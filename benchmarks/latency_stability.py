@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass, replace
 
 from mnas.arch import Arch
-from mnas.latency.host import calibrate, load, measure
+from mnas.latency.host import calibrate, load, make_reference, measure
 from mnas.latency.latency import Calibration
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
@@ -79,7 +79,7 @@ def session(models: list[Model], calibrations: dict[str, dict[str, object]], see
     for model in draw.sample(models, len(models)):
         file = graph_bytes(model.arch, model.input_size)
         key = f"{model.reference} {model.input_size}"
-        reference = graph_bytes(named_arch(model.reference), model.input_size)
+        reference = make_reference(named_arch(model.reference), model.reference, model.input_size, 1000)
         plain = plain_times_ms(file, 2.0) if draw.random() < 0.5 else []
         ours = measure(file, reference, Calibration.from_dict(calibrations[key]))
         plain = plain or plain_times_ms(file, 2.0)
@@ -106,8 +106,7 @@ def run_sessions(models: list[Model], sessions: int, seed: int) -> dict[str, lis
     """idle and loaded -> sessions -> rows; idle and loaded take turns, so that a change of the machine hits both."""
     calibrations = {}
     for reference, size in sorted({(m.reference, m.input_size) for m in models}):
-        file = graph_bytes(named_arch(reference), size)
-        calibration = calibrate(file, reference_name=reference, input_size=size)
+        calibration = calibrate(make_reference(named_arch(reference), reference, size, 1000))
         calibrations[f"{reference} {size}"] = calibration.to_dict()
     others = [c for c in range(os.cpu_count() or 1) if c != calibration.pinned_core]
     task = {"models": [vars(m) for m in models], "calibrations": calibrations}

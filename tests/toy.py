@@ -41,6 +41,7 @@ def measure(arch: Arch) -> tuple[Latency, int]:
             ratio=latency_ms,
             ratio_low=latency_ms * 0.99,
             ratio_high=latency_ms * 1.01,
+            against="reference",
             raw_median_ms=latency_ms,
             runs=10,
             rounds=5,

@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mnas.latency.host import calibrate, measure, require_litert
+from mnas.latency.host import calibrate, make_reference, measure, require_litert
 from mnas.latency.latency import Calibration, Latency, MeasurementError
 from mnas.names import resolve_arch, searched_as
 from mnas.nn.cost import cost
@@ -59,10 +59,10 @@ class LatencyCommand:
         strides = [m.output_stride for m in models if m.output_stride is not None]
         # the reference gives up resolution as the first architecture does, so that both are of one kind
         name = f"mobilenetv2/s{strides[0]}" if strides and strides[0] < 32 else "mobilenetv2"
-        reference = graph_bytes(named_arch(name), input_size, classes)
+        reference = make_reference(named_arch(name), name, input_size, classes)
         console = Console()
         with console.status("calibrating", spinner="line") as status:
-            calibration = calibrate(reference, reference_name=name, input_size=input_size, threads=self.threads)
+            calibration = calibrate(reference, threads=self.threads)
             measured = []
             for model in models:
                 status.update(f"measuring {model.name}")

@@ -27,7 +27,7 @@ from mnas.data.load import load_dataset
 from mnas.data.source import folder_source
 from mnas.evaluate.evaluation import Evaluation
 from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy
-from mnas.latency.host import calibrate, device_fingerprint, measure
+from mnas.latency.host import Reference, calibrate, device_fingerprint, make_reference, measure
 from mnas.latency.latency import Calibration, Latency
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective
 from mnas.report.html import write_snapshot_report
@@ -240,7 +240,7 @@ def _dataset_of(command: SearchCommand) -> Dataset:
 class _HostLatency:
     """Measures candidates on this machine against the run's reference."""
 
-    reference: bytes
+    reference: Reference
     calibration: Calibration
     num_classes: int
     budget_s: float
@@ -252,7 +252,7 @@ class _HostLatency:
 
 def _measuring(run: Run, command: SearchCommand, reference: Arch, dataset: Dataset) -> _HostLatency:
     """The run's calibration, frozen by its first start."""
-    model = graph_bytes(reference, dataset.input_size, len(dataset.classes))
+    files = make_reference(reference, "mobilenetv2", dataset.input_size, len(dataset.classes))
     if "calibration" in run.attributes:
         calibration = Calibration.from_dict(run.attributes["calibration"])
         if differences := _differences(calibration.device, device_fingerprint()):
@@ -261,14 +261,12 @@ def _measuring(run: Run, command: SearchCommand, reference: Arch, dataset: Datas
             )
     else:
         calibration = calibrate(
-            model,
-            reference_name="mobilenetv2",
-            input_size=dataset.input_size,
+            files,
             threads=command.latency_threads,
             budget_s=3 * command.latency_budget_s,  # every candidate's milliseconds have its error
         )
         run.set("calibration", calibration.to_dict())
-    return _HostLatency(model, calibration, len(dataset.classes), command.latency_budget_s)
+    return _HostLatency(files, calibration, len(dataset.classes), command.latency_budget_s)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:

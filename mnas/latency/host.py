@@ -1,8 +1,10 @@
 """Latency on this machine: LiteRT with XNNPACK, batch 1, timed in rounds against a reference model.
 
 Each round makes new interpreters, as where weights and activations come to lie in memory alone moves a model's time by
-a per cent or more; then reference and candidate take turns of some milliseconds each (candidate, reference,
-reference, candidate, or mirrored), so that a drift of the machine hits both alike.
+a per cent or more; then candidate and reference run for some milliseconds each, in an order that alternates, so that a
+drift of the machine hits both alike. There are two references, the model that a run is compared with and the same at
+a fraction of its width: what the neighbours of a shared cache do to a model depends on how large it is, so a candidate
+takes turns with the one that is nearer to its own size.
 """
 
 import contextlib
@@ -14,27 +16,58 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from mnas.latency.latency import Calibration, Latency, MeasurementError
-from mnas.latency.statistics import MIN_ROUNDS, Round, latency_of, stop_reason, time_of
+from mnas.arch import Arch
+from mnas.latency.latency import Against, Calibration, Latency, MeasurementError
+from mnas.latency.statistics import MIN_ROUNDS, Round, latency_of, ratio_of, stop_reason, time_of
+from mnas.tflite.writer import graph_bytes
 
-TURN_S = 0.006
-"""Length of a model's turn: long enough to fill the caches, short enough that nothing drifts within a round."""
-MIN_TURN_RUNS, MAX_TURN_RUNS = 2, 64
+TURN_S = 0.015
+"""Length of a model's turn: about twice what it takes to fill the caches after another model's."""
+MIN_TURN_RUNS, MAX_TURN_RUNS = 2, 200
+LIGHT_WIDTH = 0.35
+"""Width multiplier of the light reference."""
 
 
-def calibrate(
-    reference: bytes, *, reference_name: str, input_size: int, threads: int = 1, budget_s: float = 8.0
-) -> Calibration:
-    """Measure the reference (a LiteRT file) on this machine, in rounds against itself, for `budget_s` seconds.
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What candidates are timed against."""
+
+    name: str
+    input_size: int
+    file: bytes
+    """The LiteRT file."""
+    light_file: bytes
+    """Of the same model at `LIGHT_WIDTH`."""
+
+    def nearest(self, model: bytes) -> Against:
+        """Which of the two is nearer to `model` in size."""
+        return "light" if len(model) ** 2 < len(self.file) * len(self.light_file) else "reference"
+
+
+def make_reference(arch: Arch, name: str, input_size: int, num_classes: int) -> Reference:
+    """The reference `arch` with its light companion, as LiteRT files with random weights.
 
     Raises:
-        ValueError: `reference` is no LiteRT file, or a number is out of its range.
+        ValueError: the input is too small for the strides.
+    """
+    file = graph_bytes(arch, input_size, num_classes)
+    light_file = graph_bytes(arch.scale_width(LIGHT_WIDTH), input_size, num_classes)
+    # widths are rounded up to 8: a narrow reference has no lighter companion, and needs none
+    return Reference(name=name, input_size=input_size, file=file, light_file=min(light_file, file, key=len))
+
+
+def calibrate(reference: Reference, *, threads: int = 1, budget_s: float = 8.0) -> Calibration:
+    """Measure both references on this machine, in rounds against each other, for `budget_s` seconds.
+
+    Raises:
+        ValueError: a reference is no LiteRT file, or a number is out of its range.
         MeasurementError: the runtime cannot load or run it.
     """
     if not 1 <= threads <= 1024:
@@ -42,19 +75,23 @@ def calibrate(
     _require_seconds(budget_s)
     core = _measuring_core() if threads == 1 else None
     started = time.perf_counter()
-    rounds: list[list[float]] = []
+    rounds: list[Round] = []
     with steady(core) as realtime:
-        runs = (_turn_runs(reference, threads),) * 2
+        files = (reference.light_file, reference.file)
+        runs = (_turn_runs(files[0], threads), _turn_runs(files[1], threads))
         while len(rounds) < MIN_ROUNDS or time.perf_counter() - started < budget_s:
-            pair = _round((reference, reference), runs, threads, mirrored=len(rounds) % 2 == 1)
-            rounds.append([*pair[0].kept_ms, *pair[1].kept_ms])
-    level = time_of(rounds)
+            light, base = _round(files, runs, threads, mirrored=len(rounds) % 2 == 1)
+            rounds.append(Round(light.kept_ms, base.kept_ms))
+    level, share = time_of([r.reference_ms for r in rounds]), ratio_of(rounds)
     return Calibration(
-        reference=reference_name,
+        reference=reference.name,
         reference_ms=level.value,
         low_ms=level.low,
         high_ms=level.high,
-        input_size=input_size,
+        light_ratio=share.value,
+        light_ratio_low=share.low,
+        light_ratio_high=share.high,
+        input_size=reference.input_size,
         threads=threads,
         device=device_fingerprint(),
         pinned_core=core,
@@ -63,7 +100,7 @@ def calibrate(
 
 
 def measure(
-    model: bytes, reference: bytes, calibration: Calibration, *, budget_s: float = 3.0, interval: float = 0.01
+    model: bytes, reference: Reference, calibration: Calibration, *, budget_s: float = 3.0, interval: float = 0.01
 ) -> Latency:
     """Latency of `model` (a LiteRT file) on the device that `calibration` was made on, with its number of threads.
 
@@ -82,10 +119,12 @@ def measure(
     wall_ms: list[float] = []
     stopped_by = None
     with steady(calibration.pinned_core):
-        runs = (_turn_runs(model, calibration.threads), _turn_runs(reference, calibration.threads))
+        against = reference.nearest(model)
+        files = (model, reference.file if against == "reference" else reference.light_file)
+        runs = (_turn_runs(files[0], calibration.threads), _turn_runs(files[1], calibration.threads))
         last = time.perf_counter()
         while stopped_by is None:
-            candidate, base = _round((model, reference), runs, calibration.threads, mirrored=len(rounds) % 2 == 1)
+            candidate, base = _round(files, runs, calibration.threads, mirrored=len(rounds) % 2 == 1)
             rounds.append(Round(candidate.kept_ms, base.kept_ms))
             wall_ms += candidate.wall_ms
             now = time.perf_counter()
@@ -96,6 +135,7 @@ def measure(
     return latency_of(
         rounds,
         calibration,
+        against=against,
         raw_median_ms=float(np.median(wall_ms)),
         runs=len(wall_ms),
         stopped_by=stopped_by,
@@ -195,10 +235,10 @@ def _turn_runs(model: bytes, threads: int) -> int:
 def _round(
     models: tuple[bytes, bytes], runs: tuple[int, int], threads: int, *, mirrored: bool
 ) -> tuple[_Times, _Times]:
-    """Load both models, and time them in turns of `runs`: first, second, second, first, or mirrored."""
-    order = (1, 0, 0, 1) if mirrored else (0, 1, 1, 0)
+    """Load both models, and time the first and then the second, `runs` inferences each; or mirrored."""
+    order = (1, 0) if mirrored else (0, 1)
     # who is loaded first has its memory elsewhere, so this alternates too
-    loaded = {which: load(models[which], threads) for which in order[:2]}
+    loaded = {which: load(models[which], threads) for which in order}
     times = (_Times(), _Times())
     for which in order:
         wall_ms, own_ms = _run(loaded[which], _clock(threads), runs[which] + 1)

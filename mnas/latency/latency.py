@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 StoppedBy = Literal["interval", "budget"]
+Against = Literal["reference", "light"]
 
 
 class MeasurementError(Exception):
@@ -51,6 +52,8 @@ class Latency(_Record):
     """Lower end of the ratio's own 95 % interval."""
     ratio_high: float
     """Upper end of it."""
+    against: Against
+    """What it took turns with: the reference, or the same at a fraction of its width, whose size is nearer."""
     raw_median_ms: float
     """Plain median of the candidate's wall-clock times, as any other tool would report; nothing is computed from it."""
     runs: int
@@ -68,6 +71,8 @@ class Latency(_Record):
         self._require_order("raw_median_ms", "raw_median_ms", "raw_median_ms")
         if self.stopped_by not in get_args(StoppedBy):
             raise ValueError(f"stopped_by must be one of {', '.join(get_args(StoppedBy))}, but got {self.stopped_by!r}")
+        if self.against not in get_args(Against):
+            raise ValueError(f"against must be one of {', '.join(get_args(Against))}, but got {self.against!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,12 @@ class Calibration(_Record):
     """Lower end of the 95 % interval of it."""
     high_ms: float
     """Upper end of it."""
+    light_ratio: float
+    """Time of the light reference as a multiple of the reference's."""
+    light_ratio_low: float
+    """Lower end of the 95 % interval of it."""
+    light_ratio_high: float
+    """Upper end of it."""
     input_size: int
     """Side of the images, in pixels."""
     threads: int
@@ -95,3 +106,4 @@ class Calibration(_Record):
 
     def __post_init__(self) -> None:
         self._require_order("low_ms", "reference_ms", "high_ms")
+        self._require_order("light_ratio_low", "light_ratio", "light_ratio_high")

@@ -3,8 +3,8 @@
 A *round* loads candidate and reference afresh and times them in turns. What is estimated is the time of an undisturbed
 inference: other programs, interrupts and neighbours in the cache only ever add time, and they add it to models in
 unequal parts (one whose weights miss the cache suffers more), so a mean or median says as much about the neighbours
-as about the model. Hence the fastest time of each model in a round, and of the rounds only the fastest few. What is
-left to chance is where a model's memory came to lie; that differs between rounds and is averaged over them.
+as about the model. Hence the fastest time of each model in a round, and of each model's rounds only the fastest few.
+What is left to chance is where a model's memory came to lie; that differs between rounds and is averaged over them.
 
 The interval adds up, squared: the standard error over the rounds kept (Student's t); what sessions differ by and no
 round can show; and how far the estimate would move if most rounds were kept. The last is nothing on a quiet machine,
@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mnas.latency.latency import Calibration, Latency, MeasurementError, StoppedBy
+from mnas.latency.latency import Against, Calibration, Latency, MeasurementError, StoppedBy
 
 MIN_ROUNDS = 8
 """Fewer give no interval worth the name."""
@@ -66,20 +65,21 @@ def ratio_of(rounds: Sequence[Round]) -> Estimate:
     Raises:
         ValueError: there are fewer than `MIN_ROUNDS` rounds.
     """
-    candidate, reference = _floors([r.candidate_ms for r in rounds]), _floors([r.reference_ms for r in rounds])
-    # fastest by both models' times, so that what is kept does not lean towards small or large ratios
-    return _floor((candidate - reference)[np.argsort(candidate + reference, kind="stable")])
+    candidate, reference = _floor([r.candidate_ms for r in rounds]), _floor([r.reference_ms for r in rounds])
+    return _estimate(candidate.mean - reference.mean, (candidate, reference), lift=abs(candidate.lift - reference.lift))
 
 
 def time_of(rounds: Sequence[Sequence[float]]) -> Estimate:
     """Milliseconds of an inference from the times of one model, by the same rule as `ratio_of`."""
-    return _floor(np.sort(_floors(rounds)))
+    floor = _floor(rounds)
+    return _estimate(floor.mean, (floor,), lift=floor.lift)
 
 
 def latency_of(
     rounds: Sequence[Round],
     calibration: Calibration,
     *,
+    against: Against = "reference",
     raw_median_ms: float,
     runs: int,
     stopped_by: StoppedBy,
@@ -87,9 +87,14 @@ def latency_of(
 ) -> Latency:
     """The record of a finished measurement; the errors of ratio and calibration are independent and add up squared."""
     ratio = ratio_of(rounds)
+    levels = [(calibration.low_ms, calibration.reference_ms, calibration.high_ms)]
+    if against == "light":
+        share = calibration.light_ratio
+        levels.append((calibration.light_ratio_low, share, calibration.light_ratio_high))
+        ratio = Estimate(ratio.value * share, ratio.low * share, ratio.high * share)
     latency_ms = ratio.value * calibration.reference_ms
-    below = math.hypot(math.log(ratio.value / ratio.low), math.log(calibration.reference_ms / calibration.low_ms))
-    above = math.hypot(math.log(ratio.high / ratio.value), math.log(calibration.high_ms / calibration.reference_ms))
+    below = math.hypot(math.log(ratio.value / ratio.low), *(math.log(value / low) for low, value, _ in levels))
+    above = math.hypot(math.log(ratio.high / ratio.value), *(math.log(high / value) for _, value, high in levels))
     return Latency(
         latency_ms=latency_ms,
         low_ms=latency_ms * math.exp(-below),
@@ -97,6 +102,7 @@ def latency_of(
         ratio=ratio.value,
         ratio_low=ratio.low,
         ratio_high=ratio.high,
+        against=against,
         raw_median_ms=raw_median_ms,
         runs=runs,
         rounds=len(rounds),
@@ -121,21 +127,32 @@ def stop_reason(
     return "budget" if seconds + next_round_s > budget_s else None
 
 
-def _floors(rounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """Logarithm of the fastest time of each round."""
+@dataclass(frozen=True)
+class _Floor:
+    """Of one model's rounds, in logarithms."""
+
+    mean: float
+    """Of the rounds kept, the fastest."""
+    error: float
+    """Half the 95 % interval of that mean, as far as the rounds kept show."""
+    lift: float
+    """How far the mean would rise if most rounds were kept."""
+
+
+def _floor(rounds: Sequence[Sequence[float]]) -> _Floor:
     if len(rounds) < MIN_ROUNDS:
         raise ValueError(f"an estimate must have {MIN_ROUNDS} rounds or more, but got {len(rounds)}")
-    return np.log([min(times) for times in rounds])
-
-
-def _floor(logs: NDArray[np.float64]) -> Estimate:
-    """Mean of the first of `logs`, which are sorted with the fastest round first, in the values' own unit."""
+    logs = np.sort(np.log([min(times) for times in rounds]))
     kept = logs[: max(KEPT_ROUNDS, round(len(logs) * KEPT_SHARE))]
     compared = logs[: max(KEPT_ROUNDS, round(len(logs) * COMPARED_SHARE))]
     mean = float(np.mean(kept))
-    chance = _t95(len(kept) - 1) * float(np.std(kept, ddof=1)) / math.sqrt(len(kept))
-    disturbance = COMPARED_WEIGHT * (float(np.mean(compared)) - mean)
-    half = math.hypot(chance, disturbance, _t95(10**6) * SESSION_ERROR)
+    error = _t95(len(kept) - 1) * float(np.std(kept, ddof=1)) / math.sqrt(len(kept))
+    return _Floor(mean, error, float(np.mean(compared)) - mean)
+
+
+def _estimate(mean: float, floors: Sequence[_Floor], *, lift: float) -> Estimate:
+    """A mean of logarithms with its interval, in the values' own unit."""
+    half = math.hypot(*(floor.error for floor in floors), COMPARED_WEIGHT * lift, _t95(10**6) * SESSION_ERROR)
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 

@@ -42,8 +42,8 @@ def weights_info(values: Mapping[str, Any]) -> WeightsInfo:
     return WeightsInfo(
         arch=Arch.from_dict(values["arch"]),
         classes=tuple(values["classes"]),
-        mean=tuple(values["mean"]),  # type: ignore[arg-type]
-        std=tuple(values["std"]),  # type: ignore[arg-type]
+        mean=tuple(values["mean"]),
+        std=tuple(values["std"]),
         input_size=values["input_size"],
         accuracy=values["accuracy"],
         crop=values.get("crop", 1.0),

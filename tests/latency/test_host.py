@@ -8,7 +8,7 @@ import os
 import pytest
 
 from mnas.latency import host
-from mnas.latency.host import calibrate, check_device, device_fingerprint, measure, steady
+from mnas.latency.host import calibrate, check_device, device_fingerprint, make_reference, measure, steady
 from mnas.latency.latency import Calibration, Latency, MeasurementError
 from mnas.latency.statistics import MIN_ROUNDS, SETTLED_ROUNDS
 from mnas.tflite.writer import graph_bytes
@@ -25,12 +25,18 @@ def small():
 
 @pytest.fixture(scope="module")
 def large():
-    return graph_bytes(named_arch("mobilenetv2/s8"), SIZE, 10)
+    """The reference; its light companion is nearer to `small`."""
+    return make_reference(named_arch("mobilenetv2/s8"), "mobilenetv2/s8", SIZE, 10)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return make_reference(named_arch("mnasnet-small@0.5"), "tiny", SIZE, 10)
 
 
 @pytest.fixture(scope="module")
 def calibration(large):
-    return calibrate(large, reference_name="mobilenetv2/s8", input_size=SIZE, budget_s=0.5)
+    return calibrate(large, budget_s=0.5)
 
 
 def state():
@@ -48,7 +54,8 @@ def test_a_measurement_is_positive_finite_and_inside_its_interval(small, large, 
     assert latency.ratio < 1  # 0.6M against 88M MACs: on no machine is that slower
     assert latency.latency_ms == pytest.approx(latency.ratio * calibration.reference_ms)
     assert latency.rounds >= MIN_ROUNDS
-    assert latency.runs >= 6 * latency.rounds  # two turns of at least two, and the first of each
+    assert latency.against == "light"
+    assert latency.runs >= 3 * latency.rounds  # a turn of at least two, and its first
     assert latency.raw_median_ms > 0
     assert latency.seconds > 0
     assert latency.stopped_by in ("interval", "budget")
@@ -63,22 +70,35 @@ def test_a_wide_interval_stops_at_once_and_a_narrow_one_uses_the_budget(small, l
 
 
 def test_a_model_is_about_as_fast_as_itself(large, calibration):
-    assert 0.5 < measure(large, large, calibration, budget_s=0.5).ratio < 2
+    itself = measure(large.file, large, calibration, budget_s=0.5)
+    assert itself.against == "reference"
+    assert 0.5 < itself.ratio < 2
+    light = measure(large.light_file, large, calibration, budget_s=0.5)
+    assert light.against == "light"
+    assert 0.5 < light.ratio / calibration.light_ratio < 2
 
 
-def test_several_threads_are_not_pinned(small):
-    calibration = calibrate(small, reference_name="small", input_size=SIZE, threads=2, budget_s=0.1)
+def test_the_light_reference_is_the_same_model_narrower(large):
+    arch = named_arch("mobilenetv2/s8")
+    assert large.file == graph_bytes(arch, SIZE, 10)
+    assert large.light_file == graph_bytes(arch.scale_width(0.35), SIZE, 10)
+    narrow = make_reference(arch.scale_width(0.01), "narrow", SIZE, 10)  # 8 channels everywhere already
+    assert narrow.light_file == narrow.file
+
+
+def test_several_threads_are_not_pinned(small, tiny):
+    calibration = calibrate(tiny, threads=2, budget_s=0.1)
     assert (calibration.threads, calibration.pinned_core, calibration.realtime) == (2, None, False)
-    assert measure(small, small, calibration, budget_s=0.1).latency_ms > 0
+    assert measure(small, tiny, calibration, budget_s=0.1).latency_ms > 0
 
 
-def test_without_pinning_and_processor_time_measuring_works_as_well(small, monkeypatch):
+def test_without_pinning_and_processor_time_measuring_works_as_well(small, tiny, monkeypatch):
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(host.sys, "platform", "win32")
-    calibration = calibrate(small, reference_name="small", input_size=SIZE, budget_s=0.1)
+    calibration = calibrate(tiny, budget_s=0.1)
     assert (calibration.pinned_core, calibration.realtime) == (None, False)
-    assert measure(small, small, calibration, budget_s=0.1).latency_ms > 0
+    assert measure(small, tiny, calibration, budget_s=0.1).latency_ms > 0
 
 
 def test_calibration_names_device_core_and_interval(calibration):
@@ -172,11 +192,11 @@ def test_impossible_budgets_are_refused(small, large, calibration, budget_s):
     with pytest.raises(ValueError, match="measuring budget must be more than 0 s"):
         measure(small, large, calibration, budget_s=budget_s)
     with pytest.raises(ValueError, match="measuring budget must be more than 0 s"):
-        calibrate(small, reference_name="small", input_size=SIZE, budget_s=budget_s)
+        calibrate(large, budget_s=budget_s)
 
 
 def test_impossible_intervals_and_threads_are_refused(small, large, calibration):
     with pytest.raises(ValueError, match="interval must be a share"):
         measure(small, large, calibration, interval=0)
     with pytest.raises(ValueError, match="threads must be"):
-        calibrate(small, reference_name="small", input_size=SIZE, threads=0)
+        calibrate(large, threads=0)

@@ -45,6 +45,9 @@ def calibration(low_ms=1.98, high_ms=2.02):
         reference_ms=REFERENCE_MS,
         low_ms=low_ms,
         high_ms=high_ms,
+        light_ratio=0.4,
+        light_ratio_low=0.39,
+        light_ratio_high=0.41,
         input_size=32,
         threads=1,
         device={"cores": 2},
@@ -143,6 +146,21 @@ def test_milliseconds_are_ratio_times_calibration_and_errors_add_up_squared():
     assert latency.low_ms == pytest.approx(latency.latency_ms * math.exp(-below), rel=1e-12)
     assert latency.high_ms == pytest.approx(latency.latency_ms * math.exp(above), rel=1e-12)
     assert latency.rounds == 40
+
+
+def test_against_the_light_reference_the_ratio_is_still_to_the_reference():
+    rounds = made_up(2, 40)
+    ratio = ratio_of(rounds)
+    latency = latency_of(
+        rounds, calibration(), against="light", raw_median_ms=1.9, runs=80, stopped_by="budget", seconds=3.0
+    )
+    assert latency.against == "light"
+    assert latency.ratio == pytest.approx(ratio.value * 0.4, rel=1e-12)
+    assert latency.ratio_high == pytest.approx(ratio.high * 0.4, rel=1e-12)
+    assert latency.latency_ms == pytest.approx(ratio.value * 0.4 * REFERENCE_MS, rel=1e-12)
+    parts = (ratio.high / ratio.value, 2.02 / 2.0, 0.41 / 0.4)
+    above = math.sqrt(sum(math.log(part) ** 2 for part in parts))
+    assert latency.high_ms == pytest.approx(latency.latency_ms * math.exp(above), rel=1e-12)
 
 
 def test_a_worse_calibration_widens_the_milliseconds_and_not_the_ratio():
