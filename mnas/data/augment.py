@@ -1,10 +1,60 @@
-"""Augmentation of whole batches of uint8 images: reflected random crops and mirroring, in one gather."""
+"""Augmentation of whole batches of uint8 images: random shifts or random-resized crops, mirroring, random erasing."""
 
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+AugmentationKind = Literal["shift", "inception"]
+_ASPECT = (3 / 4, 4 / 3)  # Szegedy et al., arXiv:1409.4842, and the published MnasNet code
+_TRIES = 10  # as torchvision and timm; then the whole image
+_ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), 0.3  # Zhong et al., arXiv:1708.04896, as timm's defaults
 
-def augment(images: Tensor, chosen: Tensor, generator: torch.Generator, *, padding: int, flip: bool) -> Tensor:
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How training images are varied. Raises ValueError where a field is out of its range.
+
+    Mirroring is not among the fields: the data set knows whether its images stay what they are.
+    """
+
+    kind: AugmentationKind = "shift"
+    """`shift`: by up to a sixteenth of the side, reflected; `inception`: a crop of random area and aspect (3/4 to
+    4/3), resized (paper)."""
+    scale_low: float = 0.08
+    """Smallest share of the area of an `inception` crop; the largest is 1."""
+    auto_augment: str = ""
+    """timm's policy, as `rand-m9-mstd0.5-inc1` (timm.data.auto_augment); empty for none. Files and shards only."""
+    random_erasing: float = 0.0
+    """Probability that a rectangle of 2-33 % of the image becomes noise."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(AugmentationKind):
+            raise ValueError(f"augmentation must be one of {', '.join(get_args(AugmentationKind))}, but got {self.kind!r}")
+        if not 0 < self.scale_low <= 1:
+            raise ValueError(f"scale_low must be above 0 and at most 1, but got {self.scale_low!r}")
+        if not 0 <= self.random_erasing <= 1:
+            raise ValueError(f"random_erasing must be from 0 to 1, but got {self.random_erasing!r}")
+
+
+def generator_of(*seed: int) -> torch.Generator:
+    """A generator of the CPU, seeded with numbers of 0 or more; (1, 2) and (1, 2, 0) are one seed."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+
+
+def augment(
+    images: Tensor,
+    chosen: Tensor,
+    generator: torch.Generator,
+    *,
+    padding: int,
+    flip: bool,
+    rows: slice = slice(None),
+) -> Tensor:
     """A batch of randomly shifted (and mirrored) images: uint8 (len(chosen), S, S, 3) on the images' device.
 
     Each is as a random S x S crop of the image padded by reflection, without the padded copy ever being made.
@@ -15,14 +65,15 @@ def augment(images: Tensor, chosen: Tensor, generator: torch.Generator, *, paddi
         generator: of the CPU, so that every device sees the same draws.
         padding: largest shift in pixels, at most S - 1; 0 for none.
         flip: mirror half of the images, at random.
+        rows: which of the batch to make; draws are for all of it, so that a part is a part of the whole.
     """
     count, size = len(chosen), images.shape[1]
     shifts = torch.randint(-padding, padding + 1, (2, count, 1), generator=generator)
-    rows, columns = _reflect(torch.arange(size) + shifts, size)
+    lines, columns = _reflect(torch.arange(size) + shifts[:, rows], size)
     if flip:
-        mirrored = torch.randint(0, 2, (count, 1), generator=generator, dtype=torch.bool)
+        mirrored = torch.randint(0, 2, (count, 1), generator=generator, dtype=torch.bool)[rows]
         columns = torch.where(mirrored, columns.flip(1), columns)
-    pixels = (chosen[:, None, None] * size + rows[:, :, None]) * size + columns[:, None, :]
+    pixels = (chosen[rows, None, None] * size + lines[:, :, None]) * size + columns[:, None, :]
     return images.view(-1, 3)[pixels.to(images.device)]
 
 
@@ -30,6 +81,66 @@ def _reflect(index: Tensor, size: int) -> Tensor:
     """Indices outside 0..size-1 folded back at the edge pixels, which are not repeated."""
     index = index.abs()
     return (size - 1) - (size - 1 - index).abs()
+
+
+def random_resized_crops(
+    images: Tensor,
+    chosen: Tensor,
+    generator: torch.Generator,
+    *,
+    scale_low: float,
+    flip: bool,
+    rows: slice = slice(None),
+) -> Tensor:
+    """A batch of random-resized crops, as torchvision's but for whole batches; arguments and result as `augment`'s.
+
+    Bilinear; a crop is never larger than the result, so that there is nothing to antialias.
+
+    Args:
+        scale_low: smallest share of the image's area.
+    """
+    count, size = len(chosen), images.shape[1]
+    area = torch.empty(_TRIES, count).uniform_(scale_low, 1, generator=generator) * size * size
+    aspect = torch.empty(_TRIES, count).uniform_(math.log(_ASPECT[0]), math.log(_ASPECT[1]), generator=generator).exp()
+    sides = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()]).round().clamp_(min=1)  # (2, tries, B)
+    fits = (sides <= size).all(0)
+    first = fits.int().argmax(0)  # of equal values the first
+    side = torch.where(fits.any(0), sides[:, first, torch.arange(count)], float(size))
+    start = torch.floor(torch.rand(2, count, generator=generator) * (size - side + 1))
+    side, start = side[:, rows, None], start[:, rows, None]
+    # where in the image the result's pixels have their centres, kept inside the crop as resizing the crop would
+    centres = start + ((torch.arange(size) + 0.5) * side / size - 0.5).clamp(min=0).minimum(side - 1)
+    lines, columns = (2 * centres + 1) / size - 1  # grid_sample's units
+    if flip:
+        mirrored = torch.randint(0, 2, (count, 1), generator=generator, dtype=torch.bool)[rows]
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    shape = (len(columns), size, size)
+    grid = torch.stack([columns[:, None, :].expand(shape), lines[:, :, None].expand(shape)], -1)
+    pixels = images[chosen[rows]].permute(0, 3, 1, 2).float()
+    crops = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return crops.round_().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def erase(images: Tensor, probability: float, generator: torch.Generator, *, rows: slice = slice(None)) -> Tensor:
+    """Rectangles of noise in some of the images, in place: uint8 (B, S, S, 3), which are `rows` of the batch.
+
+    Args:
+        rows: of a larger batch, by start and stop; draws are as for all before `stop`.
+    """
+    size = images.shape[1]
+    first = rows.start or 0
+    for index in range(first + len(images)):
+        draws = torch.rand(5, generator=generator).tolist()
+        noise_seed = int(torch.randint(0, 2**62, (1,), generator=generator))
+        if index < first or draws[0] >= probability:
+            continue
+        area = (_ERASED_AREA[0] + draws[1] * (_ERASED_AREA[1] - _ERASED_AREA[0])) * size * size
+        aspect = math.exp((2 * draws[2] - 1) * math.log(_ERASED_ASPECT))
+        height, width = (min(size - 1, max(1, round(math.sqrt(x)))) for x in (area * aspect, area / aspect))
+        top, left = int(draws[3] * (size - height + 1)), int(draws[4] * (size - width + 1))
+        noise = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(noise_seed))
+        images[index - first, top : top + height, left : left + width] = noise.to(torch.uint8)
+    return images
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
