@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from rich.table import Table
 
 from mnas.cli.progress import make_console
-from mnas.study import RunError, Snapshot, read_run
+from mnas.study import RunError, Snapshot, is_trained, read_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,9 @@ class RunsCommand:
         if not paths:
             print(f"no runs in {self.directory}; `mnas search --run {self.directory}/NAME` begins one")
             return
-        table = Table("run", "state", "trials", "failed", "skipped", "best reward", "front", "data", "last change")
+        table = Table(
+            "run", "state", "trials", "failed", "skipped", "best reward", "front", "trained", "data", "last change"
+        )
         for path in paths:
             try:
                 table.add_row(str(path), *_row(read_run(path)))
@@ -50,6 +52,7 @@ def _row(run: Snapshot) -> list[str]:
         str(states.count(TrialState.PRUNED)),
         f"{max(rewards):.4f}" if rewards else "",
         str(len(run.front)),
+        str(sum(is_trained(run.path, t.number) for t in run.trials) or ""),
         str(run.attributes["config"]["data"]),
         f"{changed:%Y-%m-%d %H:%M}",
     ]

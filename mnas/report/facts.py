@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnas.arch import Arch
 from mnas.evaluate.evaluation import accuracy_noise
+from mnas.shortlist.table import Row, finished_rows
 from mnas.study import RunState, Snapshot, front_of
 
 Z95 = 1.959964
@@ -77,6 +78,8 @@ class Facts:
     front: tuple[Candidate, ...]
     """Fastest first."""
     updates: tuple[Update, ...]
+    trained: tuple[Row, ...]
+    """In full; fastest first."""
 
     @property
     def target_ms(self) -> float | None:
@@ -141,6 +144,7 @@ def facts_of(snapshot: Snapshot) -> Facts:
             Update(trials=u["trials"], hypervolume=u["hypervolume"], diagnostics=u["diagnostics"] or {})
             for _, u in updates
         ),
+        trained=tuple(finished_rows(snapshot)),
     )
 
 

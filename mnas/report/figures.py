@@ -33,6 +33,8 @@ def figures(facts: Facts) -> dict[str, Figure]:
         charts["entropy"] = entropies(facts)
     if any("kl" in u.diagnostics for u in facts.updates):
         charts["updates"] = update_sizes(facts)
+    if len(facts.trained) > 1:
+        charts["full"] = full_against_proxy(facts)
     return charts
 
 
@@ -278,3 +280,26 @@ def update_sizes(facts: Facts) -> Figure:
     first = _axis("KL (nats)", rangemode="tozero")
     layout = _layout(_axis("finished trials"), first, yaxis2=second, legend=LEGEND_BELOW)
     return {"data": data, "layout": layout}
+
+
+def full_against_proxy(facts: Facts) -> Figure:
+    """What full training made of each proxy accuracy, and the line on which both are equal."""
+    proxy, full = [r.proxy_accuracy for r in facts.trained], [r.accuracy for r in facts.trained]
+    ends = [min(proxy + full), max(proxy + full)]
+    equal = {"type": "scatter", "mode": "lines", "name": "equal", "x": ends, "y": ends, "hoverinfo": "skip"}
+    models = {
+        "type": "scatter",
+        "mode": "markers+text",
+        "name": "trials",
+        "x": proxy,
+        "y": full,
+        "text": [str(r.trial) for r in facts.trained],
+        "textposition": "top center",
+        "hovertemplate": "trial %{text}: proxy %{x:.2%}, full %{y:.2%}<extra></extra>",
+        "marker": {"size": 9, "color": RED},
+    }
+    layout = _layout(
+        _axis("proxy accuracy", tickformat=".0%"), _axis("accuracy after full training", tickformat=".0%"),
+        showlegend=False,
+    )  # fmt: skip
+    return {"data": [{**equal, "line": {"color": GREY, "width": 1.5, "dash": "dash"}}, models], "layout": layout}

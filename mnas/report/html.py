@@ -108,6 +108,11 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
         section("Recommendation", sections.advice(facts), kind="advice"),
         section("Accuracy against latency", scatter),
         section("Pareto front", sections.front_table(facts)),
+        section(
+            "Full training",
+            sections.full_table(facts),
+            drawn("full", "Numbers are trials; on the dashed line both are equal."),
+        ),
         pair(section("Reward", rewards), section("Hypervolume", volume)),
         section("Latency of what was sampled", histogram),
         pair(section("Entropy of the controller", entropy), section("Controller updates", updates)),

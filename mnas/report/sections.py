@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from mnas.report.diagram import arch_svg
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
+from mnas.shortlist.table import agreement, meaning
 
 DRAWINGS = 12
 """At most so many architectures are drawn: each is 8 kB, and a reader compares no more."""
@@ -124,6 +125,27 @@ def front_table(facts: Facts) -> str:
         f'<div class="scroll"><table class="numbers" id="front"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div><figcaption>In brackets: 95 % intervals. In italics: reference "
         "models, measured and trained like the candidates.</figcaption>"
+    )
+
+
+def full_table(facts: Facts) -> str:
+    """The trials that were trained in full, fastest first, and what they say of the proxy."""
+    if not facts.trained:
+        return ""
+    best = max(facts.trained, key=lambda r: r.reward)
+    rows = "".join(
+        f'<tr class="{"best" if r is best else ""}"><td>{r.trial}</td><td>{r.proxy_accuracy:.2%}</td>'
+        f"<td>{r.accuracy:.2%}</td><td>{'–' if r.test_accuracy is None else format(r.test_accuracy, '.2%')}</td>"
+        f"<td>{r.latency_ms:#.4g} ms [{r.low_ms:#.4g}, {r.high_ms:#.4g}]</td><td>{r.reward:.4f}</td>"
+        f"<td>{r.params:,}</td><td>{r.macs / 1e6:,.1f}M</td></tr>"
+        for r in facts.trained
+    )
+    names = ("trial", "proxy accuracy", "accuracy", "test accuracy", "latency", "reward", "params", "MACs")
+    return (
+        f'<div class="scroll"><table class="numbers" id="trained"><thead><tr>{"".join(f"<th>{n}</th>" for n in names)}'
+        f"</tr></thead><tbody>{rows}</tbody></table></div><figcaption>Accuracy on the validation images after full "
+        "training, and the reward with it; the test images were used for nothing else.</figcaption>"
+        f"<p>{escape(meaning(agreement(facts.trained)))}.</p>"
     )
 
 

@@ -92,7 +92,7 @@ class LocalWorkers:
         executor = self._slots[slot]
         if executor is None:
             executor = ProcessPoolExecutor(
-                1, mp_context=multiprocessing.get_context("spawn"), initializer=_live_with, initargs=(os.getpid(),)
+                1, mp_context=multiprocessing.get_context("spawn"), initializer=live_with, initargs=(os.getpid(),)
             )
             self._slots[slot] = executor
         try:
@@ -109,7 +109,7 @@ def _kill(executor: ProcessPoolExecutor | None) -> None:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _live_with(parent: int) -> None:
+def live_with(parent: int) -> None:
     """In a new child: leave signals to the parent, and die when it dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 from mnas.objective import Objective
 from mnas.study import RunError, Snapshot, trained_path
@@ -61,33 +62,36 @@ def finished_rows(run: Snapshot) -> list[Row]:
     Raises:
         RunError: a result is damaged.
     """
-    values = run.attributes.get("objective")
-    objective = Objective(**values) if values else None
+    numbers = [int(p.parent.name) for p in run.path.glob("trained/*/result.json") if p.parent.name.isdecimal()]
     rows = []
-    for trial in run.trials:
-        path = trained_path(run.path, trial.number) / "result.json"
-        if not path.is_file() or not trial.values or objective is None:
-            continue
-        try:
-            result = json.loads(path.read_text())
-            accuracy, test = float(result["accuracy"]), result["test_accuracy"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RunError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
-        rows.append(
-            Row(
-                trial=trial.number,
-                proxy_accuracy=trial.values[0],
-                accuracy=accuracy,
-                test_accuracy=None if test is None else float(test),
-                latency_ms=trial.values[1],
-                low_ms=trial.user_attrs["latency"]["low_ms"],
-                high_ms=trial.user_attrs["latency"]["high_ms"],
-                params=trial.user_attrs["params"],
-                macs=trial.user_attrs["macs"],
-                reward=objective.reward(accuracy, trial.values[1]),
+    for trial in (run.trials[number] for number in numbers if number < len(run.trials)):
+        if trial.values:
+            accuracy, test_accuracy = _accuracies(trained_path(run.path, trial.number) / "result.json")
+            latency = trial.user_attrs["latency"]
+            rows.append(
+                Row(
+                    trial=trial.number,
+                    proxy_accuracy=trial.values[0],
+                    accuracy=accuracy,
+                    test_accuracy=test_accuracy,
+                    latency_ms=trial.values[1],
+                    low_ms=latency["low_ms"],
+                    high_ms=latency["high_ms"],
+                    params=trial.user_attrs["params"],
+                    macs=trial.user_attrs["macs"],
+                    reward=Objective(**run.attributes["objective"]).reward(accuracy, trial.values[1]),
+                )
             )
-        )
     return sorted(rows, key=lambda row: (row.latency_ms, row.trial))
+
+
+def _accuracies(path: Path) -> tuple[float, float | None]:
+    try:
+        result = json.loads(path.read_text())
+        test = result["test_accuracy"]
+        return float(result["accuracy"]), None if test is None else float(test)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
 
 
 def table_csv(rows: Sequence[Row]) -> str:

@@ -125,3 +125,25 @@ def test_a_folder_without_a_study_is_refused(tmp_path):
         assert "\n" not in str(caught.value)
         assert not (folder / "study.db").exists()
         assert not (folder / "report.html").exists()
+
+
+def test_full_training_stands_beside_the_proxy(make_snapshot):
+    snapshot = make_snapshot([DONE] * 10)
+    assert "Full training" not in report_html(snapshot)
+    accuracies = {2: 0.97, 5: 0.9, 7: 0.93}
+    for number, accuracy in accuracies.items():
+        path = snapshot.path / "trained" / str(number) / "result.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"accuracy": accuracy, "test_accuracy": 0.5 if number == 5 else None}))
+    text = report_html(snapshot)
+    table = re.search(r'<table class="numbers" id="trained">.*?</table>', text, re.DOTALL)[0]
+    rows = re.findall(r"<td>(\d+)</td><td>([\d.]+)%</td><td>([\d.]+)%</td><td>(–|[\d.]+%)</td>", table)
+    proxy = {n: snapshot.trials[n].values[0] for n in accuracies}
+    by_latency = sorted(accuracies, key=lambda n: snapshot.trials[n].values[1])
+    assert rows == [
+        (str(n), f"{100 * proxy[n]:.2f}", f"{100 * accuracies[n]:.2f}", "50.00%" if n == 5 else "–") for n in by_latency
+    ]
+    figure = json.loads(re.search(r'id="figures">(.*?)</script>', text)[1])["full"]["data"][1]
+    assert figure["x"] == [proxy[n] for n in by_latency]
+    assert figure["y"] == [accuracies[n] for n in by_latency]
+    assert "so few models say little of the proxy" in text

@@ -1,0 +1,142 @@
+"""Trainings in child processes, so many side by side: what fails or dies leaves the others alone."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from mnas.arch import Arch
+from mnas.run.local import live_with
+
+STOP_S = 60.0
+"""After Ctrl-C a training has so long to write its checkpoint; then it is killed, and loses what came after the last."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One architecture to train."""
+
+    number: int
+    arch: Arch
+    folder: Path
+    """Where it is trained, and goes on where it was interrupted."""
+
+
+Say = Callable[[str], None]
+TrainOne = Callable[[Job, Say], None]
+"""Trains a job, or goes on with it, and says how far it is; picklable; ends in a child's SIGTERM, resumable."""
+
+
+def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say) -> dict[int, str]:
+    """Train the jobs, `workers` side by side, each in a process of its own; the reasons of those that failed.
+
+    With several GPUs the processes take turns with them.
+
+    Raises:
+        KeyboardInterrupt: after all processes have been asked to stop, and have.
+    """
+    waiting = list(reversed(jobs))
+    gpus = _gpus()
+    slots = [gpus[i % len(gpus)] for i in reversed(range(workers))]
+    busy: dict[Connection, _Child] = {}
+    failed: dict[int, str] = {}
+    try:
+        while waiting or busy:
+            while waiting and slots:
+                connection, child = _start(waiting.pop(), train_one, slots.pop())
+                busy[connection] = child
+            for ready in wait(list(busy)):
+                assert isinstance(ready, Connection)
+                child = busy[ready]
+                kind, text = _receive(ready, child)
+                if kind == "over":
+                    slots.append(child.slot)
+                    del busy[ready]
+                if kind == "failed" or (kind == "over" and text):
+                    failed[child.number] = text
+                    say(f"trial {child.number} failed: {text}")
+                elif kind == "says":
+                    say(f"trial {child.number}: {text}")
+    finally:
+        _stop([child.process for child in busy.values()])
+    return failed
+
+
+@dataclass
+class _Child:
+    number: int
+    process: BaseProcess
+    slot: str
+    """The GPU that it has to itself; empty where they need not be shared out."""
+    ended: bool = False
+    """Whether it has said how it ended."""
+
+
+def _start(job: Job, train_one: TrainOne, slot: str) -> tuple[Connection, _Child]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(theirs, os.getpid(), slot, job, train_one))
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for the parent from the first moment
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    theirs.close()  # so that the end of the child is the end of the pipe
+    return ours, _Child(job.number, process, slot)
+
+
+def _receive(connection: Connection, child: _Child) -> tuple[str, str]:
+    """What the child says next: `says`, `failed` or `done`; `over` at its end, with the reason if it said none."""
+    try:
+        kind, text = connection.recv()
+    except (EOFError, ConnectionResetError):
+        child.process.join()
+        return "over", "" if child.ended else f"its process died ({_cause(child.process.exitcode)})"
+    child.ended |= kind in ("failed", "done")
+    return kind, text
+
+
+def _child(connection: Connection, parent: int, slot: str, job: Job, train_one: TrainOne) -> None:
+    live_with(parent)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the parent asks for a checkpoint and the end
+    if slot:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot  # read when CUDA is first used, which is later
+    try:
+        train_one(job, lambda text: connection.send(("says", text)))
+    except Exception as error:
+        connection.send(("failed", " ".join(str(error).split()) or type(error).__name__))
+    else:
+        connection.send(("done", ""))
+
+
+def _gpus() -> list[str]:
+    """As CUDA_VISIBLE_DEVICES takes them, where there are several to share out; else one empty name."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    return names if len(names) > 1 else [""]
+
+
+def _cause(code: int | None) -> str:
+    if code == -signal.SIGKILL:
+        return "killed, perhaps out of memory"
+    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def _stop(processes: Sequence[BaseProcess]) -> None:
+    try:
+        for process in processes:
+            process.terminate()
+        deadline = time.monotonic() + STOP_S
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+    finally:  # also at a second Ctrl-C
+        for process in processes:
+            process.kill()
+            process.join()

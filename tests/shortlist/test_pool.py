@@ -1,0 +1,52 @@
+"""Trainings in child processes: failures stay where they are, Ctrl-C reaches all."""
+
+import multiprocessing
+
+import pytest
+from toy_training import train_one
+
+from mnas.arch import Arch
+from mnas.shortlist.pool import Job, train_jobs
+
+ARCH = Arch.from_block_strings("r1_k3_s22_e1_i8_o8")
+
+
+def test_one_failure_is_told_and_the_others_go_on(tmp_path):
+    said = []
+    failed = train_jobs([Job(n, ARCH, tmp_path) for n in range(4)], train_one, 2, said.append)
+    assert failed == {1: "diverged on purpose", 2: "its process died (killed, perhaps out of memory)"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "3"]
+    assert sorted(said) == [
+        "trial 0: half way",
+        "trial 1 failed: diverged on purpose",
+        "trial 2 failed: its process died (killed, perhaps out of memory)",
+        "trial 3: half way",
+    ]
+    assert multiprocessing.active_children() == []
+
+
+def test_they_start_in_order_and_share_the_gpus_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    said = []
+    assert train_jobs([Job(n, ARCH, tmp_path) for n in (7, 3, 5)], train_one, 1, said.append) == {}
+    assert said == ["trial 7: half way", "trial 3: half way", "trial 5: half way"]
+    assert {p.read_text() for p in tmp_path.iterdir()} == {"4"}  # one at a time: the first will do
+    train_jobs([Job(n, ARCH, tmp_path) for n in (8, 9)], train_one, 2, said.append)
+    assert {tmp_path.joinpath(n).read_text() for n in "89"} == {"4", "6"}
+
+
+def test_ctrl_c_stops_all_of_them_and_lets_them_save(tmp_path):
+    folders = [tmp_path / str(n) / "slow" for n in range(2)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    said = []
+
+    def say(text):
+        said.append(text)
+        if len(said) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_jobs([Job(n, ARCH, folder) for n, folder in enumerate(folders)], train_one, 2, say)
+    assert multiprocessing.active_children() == []
+    assert [p.name for folder in folders for p in folder.iterdir()] == ["checkpoint", "checkpoint"]

@@ -1,0 +1,24 @@
+"""Trainings that cost nothing, for the processes that run them: only light imports here."""
+
+import os
+import signal
+import time
+
+
+def train_one(job, say):
+    """Job 1 raises, job 2 is killed, the others leave a file; `slow` folders wait to be stopped."""
+    if job.folder.name == "slow":
+        signal.signal(signal.SIGTERM, lambda *_: _stopped(job))
+        say("waiting")
+        time.sleep(60)
+    if job.number == 1:
+        raise ValueError("diverged\non purpose")
+    if job.number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    say("half way")
+    job.folder.joinpath(str(job.number)).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+
+
+def _stopped(job):
+    job.folder.joinpath("checkpoint").touch()
+    os._exit(1)
