@@ -1,3 +1,18 @@
 """Platform-aware neural architecture search: MnasNet (Tan et al., CVPR 2019), and beyond."""
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mnas.predict.model import load_model as load
+
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "load":
+        from mnas.predict.model import load_model  # imports no runtime before there is a file to open
+
+        return load_model
+    raise AttributeError(f"module 'mnas' has no attribute {name!r}")

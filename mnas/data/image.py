@@ -4,6 +4,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -37,15 +38,17 @@ class Item:
     label: int
     content: Path | Pixels
     """A file, or pixels (H, W) or (H, W, 3)."""
+    crop: float = 1.0
+    """See `read_image`."""
 
     def pixels(self, size: int) -> Pixels:
         """uint8 (size, size, 3). Raises what `read_image` raises."""
         if isinstance(self.content, Path):
-            return read_image(self.content, size)
-        return square(Image.fromarray(self.content), size)
+            return read_image(self.content, size, self.crop)
+        return square(Image.fromarray(self.content), size, self.crop)
 
 
-def read_image(path: Path, size: int, crop: float = 1.0) -> Pixels:
+def read_image(path: Path | BinaryIO, size: int, crop: float = 1.0) -> Pixels:
     """The centre square of an image, resized with antialiasing: uint8 (size, size, 3), RGB.
 
     EXIF rotation is applied; gray, palette, CMYK and 16-bit images become 8-bit RGB; transparency is laid on white.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ def load_dataset(
     download: bool = False,
     max_images_per_class: int = 0,
     max_bytes: int = 8_000_000_000,
+    crop: float = 1.0,
     on_progress: OnProgress | None = None,
 ) -> Dataset:
     """The images of `data` as squares of `input_size` pixels; the second call for equal files only maps them.
@@ -41,6 +43,7 @@ def load_dataset(
         download: fetch a set that is not there (cifar10, fashion-mnist).
         max_images_per_class: of the training and validation images together; 0 for all.
         max_bytes: of decoded pixels.
+        crop: share of the side of every image's centre square that is kept; what a model was evaluated with.
         on_progress: called with (images decoded, images in all) while decoding.
 
     Raises:
@@ -51,13 +54,19 @@ def load_dataset(
         raise ValueError(f"input size must be an integer from 8 to 1024, but got {input_size!r}")
     if type(max_images_per_class) is not int or max_images_per_class < 0:
         raise ValueError(f"max images per class must be 0 (all) or more, but got {max_images_per_class!r}")
+    if not 0 < crop <= 1:
+        raise ValueError(f"crop must be above 0 and at most 1, but got {crop!r}")
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
     source = _source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
 
     def parts() -> tuple[Sequence[str], dict[str, Sequence[Item]]]:
-        return _split(source, seed, max_images_per_class, max_bytes, input_size)
+        classes, items = _split(source, seed, max_images_per_class, max_bytes, input_size)
+        if crop != 1.0:
+            items = {part: [replace(item, crop=crop) for item in chosen] for part, chosen in items.items()}
+        return classes, items
 
-    key = [source.identity, seed, max_images_per_class]
+    # without a crop the key is that of caches that were made before there were crops
+    key = [source.identity, seed, max_images_per_class, *([crop] if crop != 1.0 else [])]
     safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
     entry, pixels = cached(cache_dir, safe_name, key, input_size, parts, on_progress)
     labels = np.array(entry.labels, np.int64)

@@ -110,7 +110,7 @@ def read_metadata(model: bytes) -> FileMetadata:
     if not schema.Model.ModelBufferHasIdentifier(model, 0):
         raise ValueError("a LiteRT file must have the identifier TFL3, but got other bytes")
     try:
-        text = _entry(model, _ENTRY)
+        text = metadata_entry(model, _ENTRY)
     except (IndexError, TypeError, ValueError, struct.error) as error:
         raise ValueError(f"the LiteRT file must be whole, but got a damaged one: {error}") from None
     if text is None:
@@ -131,7 +131,8 @@ def read_metadata(model: bytes) -> FileMetadata:
         raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas: {error!r}") from None
 
 
-def _entry(model: bytes, name: str) -> bytes | None:
+def metadata_entry(model: bytes, name: str) -> bytes | None:
+    """The content of a metadata entry of a LiteRT file, None where there is none; a damaged file raises anything."""
     root = schema.Model.GetRootAs(model)
     for i in range(root.MetadataLength()):
         entry = root.Metadata(i)

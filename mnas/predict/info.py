@@ -1,0 +1,109 @@
+"""What a model file says of itself, what its user says, and what becomes of both; no runtime is imported here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.arch import Arch
+from mnas.data.image import Pixels
+
+Format = Literal["mnas", "litert", "onnx", "executorch"]
+Triple = tuple[float, float, float]
+Run = Callable[[Pixels], NDArray[np.float32]]
+"""uint8 (N, S, S, 3) -> float32 (N, outputs), whatever the file's own types and layout are."""
+
+NORMALISATIONS = (
+    "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 (timm, torchvision), --mean 0.5 --std 0.5 (-1 to 1), "
+    "--mean 0 --std 1 (0 to 1) or --mean 0 --std 0.00392157 (0 to 255)"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """A model as its users see it."""
+
+    format: Format
+    """`mnas`: our .safetensors or weights of others, run by torch; else by the runtime of that name."""
+    classes: tuple[str, ...] | None
+    """One for each output, in their order; None where neither the file nor the user names them."""
+    outputs: int
+    input_size: int
+    """Pixels along one side of the square image."""
+    mean: Triple | None
+    """Of pixels as 0..1: the model is to see (pixel / 255 - mean) / std. None where it takes pixels as they are (a
+    quantised input, whose whole range stands for 0..255)."""
+    std: Triple | None
+    crop: float
+    """Share of the side of an image's centre square that the model is to see."""
+    arch: Arch | None
+    """None for files that are not ours."""
+    probabilities: bool
+    """Whether the outputs are probabilities; else logits."""
+    size_bytes: int
+    """Of the file."""
+    notes: tuple[str, ...] = ()
+    """What had to be assumed, in words."""
+
+    def label(self, index: int) -> str:
+        """The name of an output: its class, or `class 17` where nobody names it."""
+        return f"class {index}" if self.classes is None else self.classes[index]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One of the classes that an image may show."""
+
+    label: str
+    index: int
+    """Of the output."""
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user says about a model; it goes before what the file says. None: what the file says.
+
+    Raises ValueError where a field is out of its range.
+    """
+
+    classes: tuple[str, ...] | None = None
+    input_size: int | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+    crop: float | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std must be given together, but got only one of them")
+        if self.std is not None and not all(0 < value < float("inf") for value in self.std):
+            raise ValueError(f"std must be above 0, but got {self.std}")
+        if self.input_size is not None and not 1 <= self.input_size <= 4096:
+            raise ValueError(f"input size must be from 1 to 4096 pixels, but got {self.input_size}")
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise ValueError(f"crop must be above 0 and at most 1, but got {self.crop}")
+        if self.threads < 1:
+            raise ValueError(f"threads must be 1 or more, but got {self.threads}")
+
+
+def class_names(wanted: Wanted, found: tuple[str, ...] | None, outputs: int, name: str) -> tuple[str, ...] | None:
+    """A name for each of the outputs, or None where there are none.
+
+    ImageNet's lists come with and without `background`, which its older models have as output 0.
+
+    Raises:
+        ValueError: the user's names are too many or too few. A file's own names of another number say nothing.
+    """
+    if wanted.classes is None:
+        return found if found is not None and len(found) == outputs else None
+    names = wanted.classes
+    if len(names) == outputs + 1 and names[0].strip().lower() == "background":
+        return names[1:]
+    if (len(names), outputs) == (1000, 1001):
+        return ("background", *names)
+    if len(names) != outputs:
+        raise ValueError(f"class names must be one for each of the {outputs} outputs of {name!r}, but got {len(names)}")
+    return names

@@ -1,0 +1,189 @@
+"""`load_model`: any of the files that are shipped, ours or a classifier of others, as one thing that predicts."""
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnas.arch import Arch
+from mnas.data.image import Pixels, square
+from mnas.predict.images import read_pixels
+from mnas.predict.info import ModelInfo, Prediction, Run, Triple, Wanted
+from mnas.zoo.architectures import named_arch
+
+OPENERS = {
+    ".safetensors": "mnas.predict.network:open_network",
+    ".tflite": "mnas.predict.litert:open_litert",
+    ".onnx": "mnas.predict.onnx:open_onnx",
+    ".pte": "mnas.predict.executorch:open_executorch",
+}
+"""Suffix -> what opens such a file; imported when there is one, as each brings its own runtime."""
+
+ImageLike = str | PathLike[str] | Image.Image | Pixels
+"""A path or URL, an open picture, or uint8 (H, W, 3) RGB pixels."""
+
+
+@final
+class Model:
+    """What an image shows, by a trained network in whatever format. Not for several threads at once."""
+
+    def __init__(self, info: ModelInfo, run: Run) -> None:
+        self.info = info
+        self._run = run
+
+    def run(self, pixels: Pixels) -> NDArray[np.float32]:
+        """The file's outputs (N, outputs), logits or probabilities (`info.probabilities`), dequantised.
+
+        Args:
+            pixels: uint8 (N, S, S, 3), RGB, with S = `info.input_size`.
+
+        Raises:
+            ValueError: pixels of another shape or type, or outputs that are not finite.
+        """
+        size = self.info.input_size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise ValueError(f"pixels must be uint8 (N, {size}, {size}, 3), but got {pixels.dtype} {pixels.shape}")
+        outputs = self._run(pixels)
+        if not np.isfinite(outputs).all():
+            raise ValueError("a model must give finite numbers, but got others: its weights or normalisation are wrong")
+        return outputs
+
+    def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
+        """As `run`, with a softmax where the file has none; rows sum to 1 but for a quantised output's rounding."""
+        outputs = self.run(pixels)
+        if self.info.probabilities:
+            return outputs
+        powers = np.exp(outputs - outputs.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)
+
+    def predict(self, image: ImageLike, top: int = 5) -> tuple[Prediction, ...]:
+        """The `top` most probable classes, most probable first, of equal ones the first (all where there are fewer).
+
+        Raises:
+            OSError, ValueError: the image cannot be read or is none, or top < 1.
+        """
+        return self.ranked(self.probabilities(self._pixels(image)[None]), top)[0]
+
+    def ranked(self, probabilities: NDArray[np.float32], top: int) -> list[tuple[Prediction, ...]]:
+        """The `top` first of each row (N, outputs), as `predict` gives them."""
+        if top < 1:
+            raise ValueError(f"top must be 1 or more, but got {top}")
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        return [
+            tuple(Prediction(label=self.info.label(int(i)), index=int(i), probability=float(row[i])) for i in first)
+            for row, first in zip(probabilities, order, strict=True)
+        ]
+
+    def _pixels(self, image: ImageLike) -> Pixels:
+        info = self.info
+        if isinstance(image, np.ndarray):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ValueError(f"an array must be uint8 (H, W, 3), but got {image.dtype} {image.shape}")
+            image = Image.fromarray(image)
+        if isinstance(image, Image.Image):
+            return square(image, info.input_size, info.crop)
+        return read_pixels(str(image), info.input_size, info.crop)
+
+
+def load_model(
+    model: str | PathLike[str] | Arch,
+    *,
+    weights: str | None = None,
+    name: str = "",
+    class_file: str | PathLike[str] | None = None,
+    input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    crop: float | None = None,
+    threads: int = 1,
+) -> Model:
+    """A trained model; what is given here goes before what the file says.
+
+    Args:
+        model: a .safetensors, .tflite, .onnx or .pte file, or a folder with model.safetensors in it; with `weights` an
+            architecture or its name (`mnasnet-a1`).
+        weights: `timm`, `torchvision`, or a file of weights for that architecture.
+        name: of an `Arch` that is given as such; what `weights` by timm and torchvision are found by.
+        class_file: names of the classes, see `read_class_names`.
+        input_size: pixels along one side, for files that take any size.
+        mean, std: of pixels as 0..1, one number or three: the input is (pixel / 255 - mean) / std.
+        crop: share of the side of an image's centre square.
+        threads: of the runtime.
+
+    Raises:
+        ImportError: the runtime is not installed.
+        OSError: a file cannot be read.
+        ValueError: the file is damaged or no classifier, or does not say what is needed; one line with the way out.
+    """
+    wanted = Wanted(
+        classes=None if class_file is None else read_class_names(Path(class_file)),
+        input_size=input_size,
+        mean=None if mean is None else _triple("mean", mean),
+        std=None if std is None else _triple("std", std),
+        crop=crop,
+        threads=threads,
+    )
+    if weights is not None:
+        from mnas.predict.network import open_pretrained
+
+        arch = model if isinstance(model, Arch) else named_arch(str(model))
+        return Model(*open_pretrained(weights, arch, name or str(model), wanted))
+    if isinstance(model, Arch):
+        raise ValueError("an architecture needs weights, but got none; give timm, torchvision or a file")
+    path = Path(model) / "model.safetensors" if Path(model).is_dir() else Path(model)
+    return Model(*_opener(path)(path, wanted))
+
+
+def _opener(path: Path) -> Callable[[Path, Wanted], tuple[ModelInfo, Run]]:
+    if path.suffix not in OPENERS:
+        raise ValueError(
+            f"a model must be one of {', '.join(OPENERS)}, but got {str(path)!r}; "
+            "other weights need their architecture: mnas predict ARCH --weights FILE"
+        )
+    if not path.is_file():
+        raise ValueError(f"a model must be a file, but there is no {str(path)!r}")
+    module, _, function = OPENERS[path.suffix].partition(":")
+    opener: Callable[[Path, Wanted], tuple[ModelInfo, Run]] = getattr(importlib.import_module(module), function)
+    return opener
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Names in the order of a model's outputs: one a line, a JSON list, or a JSON object {"0": name, ...}.
+
+    In an object a name may be a list, of which the last counts (Keras' {"0": ["n01440764", "tench"]}).
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it has no names, or an object's numbers are not 0 to N - 1.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"a class file must be text in UTF-8, but got {str(path)!r}") from None
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = text.rstrip().splitlines()
+    if isinstance(values, dict):
+        keys = [str(i) for i in range(len(values))]
+        if set(keys) != set(values):
+            raise ValueError(f"the keys of class file {str(path)!r} must be 0 to {len(values) - 1}, but got others")
+        values = [values[key] for key in keys]
+        values = [value[-1] if isinstance(value, list) and value else value for value in values]
+    if not isinstance(values, list) or not values or not all(isinstance(v, str) and v.strip() for v in values):
+        raise ValueError(f"a class file must have one name a line, or a JSON list of names, but got {str(path)!r}")
+    return tuple(value.strip() for value in values)
+
+
+def _triple(what: str, values: Sequence[float]) -> Triple:
+    numbers = [float(value) for value in values]
+    if len(numbers) not in (1, 3) or not np.isfinite(numbers).all():
+        raise ValueError(f"{what} must be one finite number or three, one a channel, but got {list(values)}")
+    red, green, blue = numbers * (3 // len(numbers))
+    return red, green, blue

@@ -1,0 +1,107 @@
+"""Our networks in torch: a .safetensors file of ours, or an architecture with the weights of others."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mnas.arch import Arch
+from mnas.data.augment import normalised
+from mnas.data.image import Pixels
+from mnas.nn.network import Network
+from mnas.nn.weights import WeightsInfo, load_weights, read_weights_info
+from mnas.predict.info import ModelInfo, Run, Wanted, class_names
+
+_BATCH_PIXELS = 64 * 224 * 224  # what fits into memory with a network's activations, and no slower than more
+
+
+def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
+    """The model in a .safetensors file of ours.
+
+    Raises:
+        ValueError: it is not one, or is damaged, or what `wanted` says does not fit it.
+    """
+    info = read_weights_info(path)
+    if wanted.classes is not None:
+        info = replace(info, classes=class_names(wanted, None, len(info.classes), str(path)) or ())
+    return network_model(load_weights(path), info, wanted, path.stat().st_size)
+
+
+def open_pretrained(source: str, arch: Arch, name: str, wanted: Wanted) -> tuple[ModelInfo, Run]:
+    """`arch` with weights from `source`: `timm`, `torchvision`, or a file of anybody's.
+
+    Raises:
+        ValueError: as `mnas.nn.pretrained.load_pretrained`.
+    """
+    from mnas.nn.pretrained import load_pretrained, pretrained_info
+
+    network = load_pretrained(source, arch, None, name=name)
+    classes = class_names(wanted, None, network.classifier.out_features, source)
+    info = pretrained_info(source, network, name=name, classes=classes)
+    path = Path(source)
+    notes: tuple[str, ...] = ()
+    if path.is_file() and wanted.mean is None and not _is_ours(path):
+        usual = "ImageNet's usual mean, deviation and crop"
+        notes = (f"{source} does not say how images are prepared; taken: {usual} (--mean, --std, --crop)",)
+    size = path.stat().st_size if path.is_file() else sum(4 * p.numel() for p in network.parameters())
+    model, run = network_model(network, info, wanted, size)
+    return replace(model, notes=notes), run
+
+
+def network_model(network: Network, info: WeightsInfo, wanted: Wanted, size_bytes: int) -> tuple[ModelInfo, Run]:
+    """A network in evaluation mode as a model. Raises ValueError where the images are too small for its strides."""
+    size = wanted.input_size or info.input_size
+    network.arch.check_input_size(size)
+    mean, std = (wanted.mean, wanted.std) if wanted.mean and wanted.std else (info.mean, info.std)
+    model = ModelInfo(
+        format="mnas",
+        classes=info.classes,
+        outputs=len(info.classes),
+        input_size=size,
+        mean=mean,
+        std=std,
+        crop=wanted.crop or info.crop,
+        arch=network.arch,
+        probabilities=False,
+        size_bytes=size_bytes,
+    )
+    return model, _runner(network, model, wanted.threads)
+
+
+def _runner(network: Network, model: ModelInfo, threads: int) -> Callable[[Pixels], NDArray[np.float32]]:
+    network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean, std = torch.tensor(model.mean), torch.tensor(model.std)
+    batch = max(1, min(256, _BATCH_PIXELS // model.input_size**2))
+
+    def run(pixels: Pixels) -> NDArray[np.float32]:
+        rows = np.empty((len(pixels), model.outputs), np.float32)
+        with _threads(threads), torch.inference_mode():
+            for start in range(0, len(pixels), batch):
+                chunk = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
+                rows[start : start + len(chunk)] = network(normalised(chunk, mean, std)).numpy()
+        return rows
+
+    return run
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch's threads, as before when left."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        read_weights_info(path)
+    except ValueError:
+        return False
+    return True

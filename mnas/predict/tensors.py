@@ -1,0 +1,161 @@
+"""From uint8 images to the input that a file wants, by its shape, type and quantisation; and what makes a classifier."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.data.image import Pixels
+from mnas.predict.info import NORMALISATIONS, Triple, Wanted
+
+Dim = int | None
+"""None: any."""
+MOST_SUM_ERROR = 1e-2
+"""Of probabilities: as much as half-precision softmaxes are off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
+    """An input that takes RGB images."""
+
+    dtype: np.dtype[Any]
+    channels_first: bool
+    batch: Dim
+    size: Dim
+    scale: float = 0.0
+    """A stored number q means scale * (q - zero_point); 0 where it means itself."""
+    zero_point: int = 0
+
+
+def image_input(
+    shape: Sequence[Dim], dtype: np.dtype[Any], scale: float, zero_point: int, name: str
+) -> ImageInput:
+    """What an input of this shape and type takes.
+
+    Raises:
+        ValueError: it takes no RGB images.
+    """
+    rule = f"an image classifier must take square RGB images, (N, S, S, 3) or (N, 3, S, S), but {name!r} takes"
+    if dtype.kind not in "fiu" or len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        raise ValueError(f"{rule} {_text(shape)} {dtype}")
+    channels_first = shape[3] != 3
+    height, width = shape[2:] if channels_first else shape[1:3]
+    if height != width:
+        raise ValueError(f"{rule} {_text(shape)} {dtype}")
+    return ImageInput(
+        dtype=dtype,
+        channels_first=channels_first,
+        batch=shape[0],
+        size=height,
+        scale=scale,
+        zero_point=zero_point,
+    )
+
+
+def input_size(entry: ImageInput, wanted: Wanted, name: str) -> int:
+    """The side of the images. Raises ValueError where the user's is not the file's, or neither says one."""
+    if entry.size is None and wanted.input_size is None:
+        raise ValueError(f"{name!r} takes images of any size; say which with --input-size")
+    if entry.size is not None and wanted.input_size not in (None, entry.size):
+        raise ValueError(f"input size must be {entry.size}, as {name!r} has it, but got {wanted.input_size}")
+    return entry.size or wanted.input_size or 0
+
+
+def normalisation(
+    entry: ImageInput, wanted: Wanted, found: tuple[Triple, Triple] | None, name: str
+) -> tuple[Triple, Triple] | None:
+    """(mean, std) of pixels as 0..1 by which inputs are made; None: pixels are stored as they are.
+
+    Raises:
+        ValueError: neither the file nor the user says it, or the user does and the input takes pixels.
+    """
+    given = None if wanted.mean is None or wanted.std is None else (wanted.mean, wanted.std)
+    if entry.dtype.kind != "f" and entry.scale == 0:
+        if given is not None:
+            raise ValueError(f"mean and std must be left out, as {name!r} takes pixels as they are ({entry.dtype})")
+        if entry.dtype.itemsize == 1:
+            return None
+        raise ValueError(f"an integer input must have 8 bits or a scale, but {name!r} takes {entry.dtype}")
+    if given is not None or found is not None:
+        return given or found
+    if entry.dtype.itemsize == 1:
+        return None
+    raise ValueError(
+        f"mean and std must be given, as {name!r} does not say how its input is normalised; usual are {NORMALISATIONS}"
+    )
+
+
+def encoder(entry: ImageInput, moments: tuple[Triple, Triple] | None) -> Callable[[Pixels], NDArray[Any]]:
+    """uint8 (N, S, S, 3) -> the array that the input takes, contiguous."""
+    if moments is not None:
+        mean, std = (np.array(values, np.float32) for values in moments)
+        factor = np.float32(1) / (np.float32(255) * std)
+        offset = -mean / std  # in this order of operations as `mnas.data.augment.normalised`: equal inputs to the bit
+
+    def encode(pixels: Pixels) -> NDArray[Any]:
+        if entry.channels_first:
+            pixels = pixels.transpose(0, 3, 1, 2)
+        if moments is None:
+            low = int(np.iinfo(entry.dtype).min)
+            shifted = pixels if low == 0 else pixels.astype(np.int16) + low
+            return np.ascontiguousarray(shifted.astype(entry.dtype))
+        shape = (3, 1, 1) if entry.channels_first else (3,)
+        values = np.ascontiguousarray(pixels, np.float32)
+        values *= factor.reshape(shape)
+        values += offset.reshape(shape)
+        if entry.dtype.kind == "f":
+            return values.astype(entry.dtype, copy=False)
+        limits = np.iinfo(entry.dtype)
+        stored = np.rint(values / np.float32(entry.scale)) + entry.zero_point
+        return stored.clip(limits.min, limits.max).astype(entry.dtype)
+
+    return encode
+
+
+def class_outputs(shapes: Sequence[Sequence[Dim]], name: str) -> int:
+    """How many classes there are, from the shapes of all outputs. Raises ValueError where it is no classifier."""
+    rule = "a classifier must have one output, (N, classes) of 2 classes or more, but"
+    if len(shapes) != 1:
+        raise ValueError(f"{rule} {name!r} has {len(shapes)}")
+    shape = shapes[0]
+    if len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        raise ValueError(f"{rule} {name!r} gives {_text(shape)}")
+    return shape[1]
+
+
+def dequantised(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
+    """What stored numbers mean."""
+    if scale == 0:
+        return values.astype(np.float32)
+    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+
+
+def are_probabilities(outputs: NDArray[np.float32]) -> bool:
+    """Whether these rows are: none below 0, each with the sum 1."""
+    return bool((outputs >= 0).all() and (np.abs(outputs.sum(1, dtype=np.float64) - 1) <= MOST_SUM_ERROR).all())
+
+
+def probe(size: int) -> Pixels:
+    """Two images on which to see what kind of outputs a model gives: a grey one, and noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return np.stack([np.full_like(noise, 128), noise])
+
+
+def in_batches(run: Callable[[NDArray[Any]], NDArray[np.float32]], encode: Callable[[Pixels], NDArray[Any]],
+               outputs: int, batch: int) -> Callable[[Pixels], NDArray[np.float32]]:
+    """`run` over all images, `batch` at a time; only those are ever held as the file's type."""
+
+    def run_all(pixels: Pixels) -> NDArray[np.float32]:
+        rows = np.empty((len(pixels), outputs), np.float32)
+        for start in range(0, len(pixels), batch):
+            chunk = pixels[start : start + batch]
+            rows[start : start + len(chunk)] = run(encode(chunk))
+        return rows
+
+    return run_all
+
+
+def _text(shape: Sequence[Dim]) -> str:
+    return f"({', '.join('?' if dim is None else str(dim) for dim in shape)})"
