@@ -48,6 +48,13 @@ def _published(*strings: str, dropout: float = 0.2) -> Arch:
     return replace(Arch.from_block_strings(strings), dropout=dropout)
 
 
+def _deeper(width_multiplier: float, layers: tuple[int, ...]) -> Arch:
+    """MobileNetV2 scaled in depth too; stem and head keep their width."""
+    arch = reference_arch(MOBILENETV2).scale_width(width_multiplier)
+    blocks = tuple(replace(b, layers=n) for b, n in zip(arch.blocks, layers, strict=True))
+    return replace(arch, blocks=blocks, stem_filters=MOBILENETV2.stem_filters)
+
+
 _CODE = "tensorflow/tpu, models/official/mnasnet/mnasnet_models.py"
 
 ZOO: dict[str, ZooEntry] = {
@@ -118,6 +125,14 @@ ZOO: dict[str, ZooEntry] = {
         source="Sandler et al., MobileNetV2 (CVPR 2018, arXiv:1801.04381), Table 2",
         arch=reference_arch(MOBILENETV2),
         scale_head=True,
+    ),
+    "mobilenetv2-110d": ZooEntry(
+        source="timm, models/efficientnet.py, mobilenetv2_110d (width 1.1, depth 1.2)",
+        arch=_deeper(1.1, (1, 3, 4, 5, 4, 4, 1)),
+    ),
+    "mobilenetv2-120d": ZooEntry(
+        source="timm, models/efficientnet.py, mobilenetv2_120d (width 1.2, depth 1.4)",
+        arch=_deeper(1.2, (1, 3, 5, 6, 5, 5, 1)),
     ),
 }
 """name -> architecture."""

@@ -1,0 +1,151 @@
+"""How others name the tensors of the same networks: timm, torchvision, pytorchcv, and this package.
+
+A layout pairs each of our modules that hold tensors (`layers.3.depthwise.conv`, `layers.3.depthwise.norm`) with the
+name that it has there; the tensors in it (`weight`, `running_mean`, ...) are called alike everywhere.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+from mnas.arch import Arch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The state dict of one implementation."""
+
+    title: str
+    """Whose it is, for messages."""
+    mark: str
+    """A tensor that no other layout has, the stem's."""
+    modules: Callable[[Arch], dict[str, str]]
+    """Architecture -> {our module: its name there}; modules that cannot be there are left out."""
+    bn_momentum: float | None
+    """As that implementation trains; None for ours, where it is the architecture's."""
+
+
+def layout_of(tensors: Collection[str]) -> Layout | None:
+    """The layout of these tensor names, or None for one that is not known."""
+    return next((layout for layout in LAYOUTS if layout.mark in tensors), None)
+
+
+def trained_arch(arch: Arch, layout: Layout, *, small: bool) -> Arch:
+    """`arch` as the layout's implementation computes it: symmetric padding, batch-norm epsilon 1e-5, its momentum.
+
+    Args:
+        small: whether it is MnasNet-small, whose first layer has a residual with timm and pytorchcv but none in the
+            published code (there 16 input filters are named where the stem gives 8).
+    """
+    if layout.bn_momentum is None:
+        return arch
+    if small:
+        arch = replace(arch, blocks=(replace(arch.blocks[0], skip="identity"), *arch.blocks[1:]))
+    return replace(arch, padding="symmetric", bn_epsilon=1e-5, bn_momentum=layout.bn_momentum)
+
+
+def _ours(arch: Arch) -> dict[str, str]:
+    names = ["stem.conv", "stem.norm", "head.conv", "head.norm", "classifier"]
+    for index, layer in enumerate(arch.layers):
+        parts = {"conv": ["conv"], "sepconv": ["depthwise", "project"], "mbconv": ["expand", "depthwise", "project"]}
+        names += [f"layers.{index}.{part}.{kind}" for part in parts[layer.op] for kind in ("conv", "norm")]
+        names += [f"layers.{index}.se.{part}" for part in ("reduce", "expand") if layer.se_filters]
+    return {name: name for name in names}
+
+
+def _timm(arch: Arch) -> dict[str, str]:
+    parts = {
+        "conv": {"conv": ("conv", "bn1")},
+        "sepconv": {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")},
+        "mbconv": {"expand": ("conv_pw", "bn1"), "depthwise": ("conv_dw", "bn2"), "project": ("conv_pwl", "bn3")},
+    }
+    names = {"stem.conv": "conv_stem", "stem.norm": "bn1", "head.conv": "conv_head", "head.norm": "bn2"}
+    for index, (block, layer) in enumerate(_places(arch)):
+        names |= _layer(index, parts[arch.layers[index].op], f"blocks.{block}.{layer}")
+        names |= {
+            f"layers.{index}.se.{part}": f"blocks.{block}.{layer}.se.conv_{part}" for part in ("reduce", "expand")
+        }
+    return names | {"classifier": "classifier"}
+
+
+def _torchvision_mnasnet(arch: Arch) -> dict[str, str]:
+    """One list of layers; the blocks after the first, which is a single sepconv, are lists in it."""
+    parts = {"expand": ("0", "1"), "depthwise": ("3", "4"), "project": ("6", "7")}
+    head = 7 + len(arch.blocks)
+    names = {"stem.conv": "layers.0", "stem.norm": "layers.1"}
+    names |= _layer(0, {"depthwise": ("3", "4"), "project": ("6", "7")}, "layers")
+    for index, (block, layer) in enumerate(_places(arch)):
+        if block > 0:
+            names |= _layer(index, parts, f"layers.{7 + block}.{layer}.layers")
+    return names | {"head.conv": f"layers.{head}", "head.norm": f"layers.{head + 1}", "classifier": "classifier.1"}
+
+
+def _torchvision_mobilenetv2(arch: Arch) -> dict[str, str]:
+    parts = {
+        "conv": {},
+        "sepconv": {"depthwise": ("0.0", "0.1"), "project": ("1", "2")},
+        "mbconv": {"expand": ("0.0", "0.1"), "depthwise": ("1.0", "1.1"), "project": ("2", "3")},
+    }
+    head = f"features.{len(arch.layers) + 1}"
+    names = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
+    for index, layer in enumerate(arch.layers):
+        names |= _layer(index, parts[layer.op], f"features.{index + 1}.conv")
+    return names | {"head.conv": f"{head}.0", "head.norm": f"{head}.1", "classifier": "classifier.1"}
+
+
+def _pytorchcv(arch: Arch) -> dict[str, str]:
+    """Stages begin at each stride; the first and the last layer belong to the stem and to the head."""
+    parts = {
+        part: (f"{name}.conv", f"{name}.bn")
+        for part, name in (("expand", "exp_conv"), ("depthwise", "dw_conv"), ("project", "pw_conv"))
+    }
+    names: dict[str, str] = {}
+    stage = unit = 0
+    for index, layer in enumerate(arch.layers):
+        stage, unit = (stage + 1, 1) if layer.stride == 2 else (stage, unit + 1)
+        place = f"stage{stage}.unit{unit}"
+        if index in (0, len(arch.layers) - 1):
+            place = "final_block.conv1" if index else "init_block.conv2"
+        names |= _layer(index, parts, f"features.{place}")
+        names |= {f"layers.{index}.se.reduce": f"features.{place}.se.conv1"}
+        names |= {f"layers.{index}.se.expand": f"features.{place}.se.conv2"}
+    for part, place in (("stem", "init_block.conv1"), ("head", "final_block.conv2")):
+        names |= {f"{part}.conv": f"features.{place}.conv", f"{part}.norm": f"features.{place}.bn"}
+    return names | {"classifier": "output"}
+
+
+def _places(arch: Arch) -> list[tuple[int, int]]:
+    """(block, layer in it) of each layer, both counted from 0."""
+    return [(b, i) for b, block in enumerate(arch.blocks) for i in range(block.layers)]
+
+
+def _layer(index: int, parts: dict[str, tuple[str, str]], prefix: str) -> dict[str, str]:
+    """{our module: theirs} of a layer, from part -> (convolution, norm); parts that the layer lacks do no harm."""
+    return {
+        f"layers.{index}.{part}.{kind}": f"{prefix}.{name}"
+        for part, names in parts.items()
+        for kind, name in zip(("conv", "norm"), names, strict=True)
+    }
+
+
+LAYOUTS = (
+    Layout(title="mnas", mark="stem.conv.weight", modules=_ours, bn_momentum=None),
+    Layout(title="timm", mark="conv_stem.weight", modules=_timm, bn_momentum=0.1),
+    Layout(
+        title="torchvision's MNASNet",
+        mark="layers.0.weight",
+        modules=_torchvision_mnasnet,
+        bn_momentum=1 - 0.9997,
+    ),
+    Layout(
+        title="torchvision's MobileNetV2",
+        mark="features.0.0.weight",
+        modules=_torchvision_mobilenetv2,
+        bn_momentum=0.1,
+    ),
+    Layout(
+        title="pytorchcv",
+        mark="features.init_block.conv1.conv.weight",
+        modules=_pytorchcv,
+        bn_momentum=0.1,
+    ),
+)

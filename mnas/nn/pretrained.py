@@ -1,0 +1,374 @@
+"""Weights of others for a named architecture: timm's and torchvision's own, and their files on disk.
+
+What they say of a network's function wins over what the name says: symmetric padding and batch norm's epsilon (and
+MnasNet-small's first residual) come from where the weights were trained, so that outputs equal the source model's.
+Nothing in a file is ever run.
+"""
+
+import argparse
+import pickle
+import pickletools
+import re
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mnas.arch import Arch
+from mnas.nn.layouts import LAYOUTS, Layout, layout_of, trained_arch
+from mnas.nn.network import Network, build_network
+from mnas.nn.weights import WeightsInfo, read_weights_info
+
+TIMM = {
+    "mnasnet-a1@0.5": "semnasnet_050",
+    "mnasnet-a1@0.75": "semnasnet_075",
+    "mnasnet-a1": "semnasnet_100",
+    "mnasnet-a1@1.4": "semnasnet_140",
+    "mnasnet-b1@0.5": "mnasnet_050",
+    "mnasnet-b1@0.75": "mnasnet_075",
+    "mnasnet-b1": "mnasnet_100",
+    "mnasnet-b1@1.4": "mnasnet_140",
+    "mnasnet-small": "mnasnet_small",
+    "mobilenetv2@0.35": "mobilenetv2_035",
+    "mobilenetv2@0.5": "mobilenetv2_050",
+    "mobilenetv2@0.75": "mobilenetv2_075",
+    "mobilenetv2": "mobilenetv2_100",
+    "mobilenetv2@1.4": "mobilenetv2_140",
+    "mobilenetv2-110d": "mobilenetv2_110d",
+    "mobilenetv2-120d": "mobilenetv2_120d",
+}
+"""Our name -> timm's; for some of them timm has no trained weights."""
+
+TORCHVISION = {
+    "mnasnet-b1@0.5": "mnasnet0_5",
+    "mnasnet-b1@0.75": "mnasnet0_75",
+    "mnasnet-b1": "mnasnet1_0",
+    "mnasnet-b1@1.3": "mnasnet1_3",
+    "mobilenetv2": "mobilenet_v2",
+}
+"""Our name -> torchvision's."""
+
+_NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")  # the averaged weights first, as timm
+_WRAPPERS = ("module.", "_orig_mod.")  # DDP's and torch.compile's
+_SHOWN = 3
+# what reading a damaged archive or pickle comes upon
+_DAMAGED = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    struct.error,
+)
+
+
+def load_pretrained(
+    source: str, arch: Arch, num_classes: int | None, *, name: str, new_classifier: bool = False
+) -> Network:
+    """The network of `arch` with the weights of `source`, in evaluation mode, on the CPU.
+
+    The network's `arch` is the one that makes its outputs equal the source model's: padding and batch norm as there
+    (`arch_changes` says what differs), strides and dropout of `arch`. Layouts that are read: timm's, torchvision's,
+    pytorchcv's and ours; plain or under "state_dict", "model" (or their averages), with DDP's prefixes or without.
+
+    Args:
+        source: `timm` or `torchvision` (downloaded by them), or the path of a .safetensors, .pth, .pt or .bin file.
+        num_classes: outputs; None for as many as the weights have.
+        name: how the user named `arch`; for `timm` and `torchvision` a zoo name.
+        new_classifier: leave the classifier out: it gets fresh weights, from torch's global generator.
+
+    Raises:
+        ValueError: nothing there, not readable, code in the file, or tensors that do not fit; one line.
+    """
+    tensors = _read(source, name)
+    origin = f"{source}'s {name}" if source in ("timm", "torchvision") else repr(source)
+    layout = layout_of(tensors)
+    if layout is None:
+        known = ", ".join(f"{layout.title}'s" for layout in LAYOUTS)
+        raise ValueError(f"the tensors of {origin} must be named as {known}, but got {_some(list(tensors))}")
+    arch = _with_recorded(source, _as_trained(arch, layout, tensors, name))
+    classes = tensors.get(f"{layout.modules(arch)['classifier']}.bias")
+    there = len(classes) if classes is not None and classes.ndim == 1 else None
+    if num_classes is None:
+        num_classes = there or 1  # where there is none, what is missing is told below
+    network = build_network(arch, num_classes)
+    _fill(network, tensors, layout, new_classifier, f"{origin} for {name}")
+    return network.eval()
+
+
+def pretrained_info(source: str, network: Network, *, name: str, classes: Sequence[str] | None = None) -> WeightsInfo:
+    """What a weights file would say of `network`, which `load_pretrained` made of the same `source` and `name`.
+
+    Mean, standard deviation, size and crop are those of the source model's evaluation; of a file by others ImageNet's
+    usual ones, as it names none. `accuracy` is that in a file of ours, None for others:
+    nobody here has scored them.
+
+    Args:
+        classes: their names; None for the source's own: ImageNet's, or those in a file of ours.
+
+    Raises:
+        ValueError: a number of classes that is not the network's, or unnamed classes that are not ImageNet's 1000.
+    """
+    info = _facts(source, network.arch, name)
+    if classes is not None and tuple(classes) != info.classes:
+        info = replace(info, classes=tuple(classes), accuracy=None)
+    outputs = network.classifier.out_features
+    if len(info.classes) != outputs:
+        raise ValueError(f"class names must be given for each of the {outputs} outputs, but got {len(info.classes)}")
+    return info
+
+
+def arch_changes(named: Arch, loaded: Arch) -> str:
+    """What `load_pretrained` changed, in words: `padding symmetric (not same), ...`; empty where nothing."""
+    changed = []
+    for field in fields(Arch):
+        before, after = getattr(named, field.name), getattr(loaded, field.name)
+        if before == after:
+            continue
+        if field.name == "blocks":
+            strings = zip(named.block_strings, loaded.block_strings, strict=True)
+            changed += [f"block {i} {new} (not {old})" for i, (old, new) in enumerate(strings, 1) if new != old]
+        else:
+            changed.append(f"{field.name} {_number(after)} (not {_number(before)})")
+    return ", ".join(changed)
+
+
+# Where the tensors come from
+
+
+def _read(source: str, name: str) -> dict[str, Tensor]:
+    if source == "timm":
+        return _download_timm(name)
+    if source == "torchvision":
+        return _download_torchvision(name)
+    path = Path(source)
+    if not path.is_file():
+        raise ValueError(
+            f"weights must be timm, torchvision or a .safetensors, .pth, .pt or .bin file, but got {source!r}, "
+            "and there is no such file"
+        )
+    if path.suffix == ".safetensors":
+        try:
+            return _tensors(safetensors.torch.load_file(path), source)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(f"weights file {source!r} is damaged or no safetensors: {error}") from None
+    return _tensors(_read_torch(path), source)
+
+
+def _read_torch(path: Path) -> object:
+    """What torch.load gives with `weights_only`: plain values and tensors. Never runs code from the file."""
+    try:
+        # timm's training checkpoints hold their command line in one, a record without behaviour
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of unusual pickles, before the error that says it all
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        code = found[1] if found else _code_in(path)
+        if code is None:
+            raise ValueError(f"weights file {str(path)!r} is damaged or no file of torch.save") from None
+        raise ValueError(
+            f"a weights file must hold tensors only, but {str(path)!r} would have {code} run, which is refused; "
+            "save the model's state_dict() instead"
+        ) from None
+    except _DAMAGED as error:
+        script = "TorchScript" in str(error)
+        reason = (
+            "is TorchScript, which is code; save its state_dict() instead"
+            if script
+            else "is damaged or no file of torch.save"
+        )
+        raise ValueError(f"weights file {str(path)!r} {reason}") from None
+
+
+def _code_in(path: Path) -> str | None:
+    """The first function that a plain pickle names, found without running it; None in what is no pickle."""
+    strings: list[str] = []
+    try:
+        with path.open("rb") as file:
+            for operation, argument, _ in pickletools.genops(file):
+                if operation.name == "GLOBAL":
+                    return str(argument).replace(" ", ".")
+                if operation.name == "STACK_GLOBAL":
+                    return ".".join(strings[-2:])
+                if isinstance(argument, str):
+                    strings.append(argument)
+    except (ValueError, OSError, struct.error):
+        pass  # damaged
+    return None
+
+
+def _tensors(saved: object, source: str) -> dict[str, Tensor]:
+    """The state dict in what a file holds, without nests and wrappers' prefixes, floating point as float32."""
+    while isinstance(saved, Mapping) and (nest := next((n for n in _NESTS if isinstance(saved.get(n), Mapping)), None)):
+        saved = saved[nest]
+    if not isinstance(saved, Mapping) or not saved:
+        raise ValueError(f"weights file {source!r} must hold a state dict, but got {type(saved).__name__}")
+    named = {str(key): value for key, value in saved.items() if key != "n_averaged"}  # torch's AveragedModel counts
+    while prefix := next((p for p in _WRAPPERS if named and all(key.startswith(p) for key in named)), None):
+        named = {key.removeprefix(prefix): value for key, value in named.items()}
+    if wrong := [key for key, value in named.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"weights file {source!r} must hold a state dict of tensors only, but got {_some(wrong)}")
+    return {key: value.float() if value.is_floating_point() else value for key, value in named.items()}
+
+
+def _download_timm(name: str) -> dict[str, Tensor]:
+    import timm
+
+    model = _known("timm", TIMM, name)
+    if not timm.get_pretrained_cfg(model).has_weights:
+        having = [ours for ours, theirs in TIMM.items() if timm.get_pretrained_cfg(theirs).has_weights]
+        raise ValueError(f"timm has weights for {', '.join(having)}, but got {name!r} ({model}, never trained)")
+    try:
+        return dict(timm.create_model(model, pretrained=True).state_dict())
+    except Exception as error:  # the network stacks below have errors of their own
+        raise _not_downloaded("timm", model, error) from None
+
+
+def _download_torchvision(name: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
+
+    model = _known("torchvision", TORCHVISION, name)
+    try:
+        return dict(get_model_weights(model).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except Exception as error:
+        raise _not_downloaded("torchvision", model, error) from None
+
+
+def _not_downloaded(library: str, model: str, error: Exception) -> ValueError:
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return ValueError(
+        f"{library} could not download the weights of {model}: {text}; name a file of them instead (--weights FILE)"
+    )
+
+
+def _known(library: str, models: Mapping[str, str], name: str) -> str:
+    """The library's model of a zoo name; its output stride (`/s8`) does not matter to weights."""
+    model = models.get(_zoo_name(name))
+    if model is None:
+        raise ValueError(f"{library} has the networks {', '.join(models)}, but got {name!r}")
+    return model
+
+
+def _zoo_name(name: str) -> str:
+    """`mnasnet-a1@0.50/s8` -> `mnasnet-a1@0.5`; a name of another kind unchanged, or as good as."""
+    base, _, width = name.partition("/")[0].partition("@")
+    try:
+        return base if not width or float(width) == 1 else f"{base}@{float(width):g}"
+    except ValueError:
+        return name
+
+
+# How they fit
+
+
+def _as_trained(arch: Arch, layout: Layout, tensors: Mapping[str, Tensor], name: str) -> Arch:
+    arch = trained_arch(arch, layout, small=_zoo_name(name).partition("@")[0] == "mnasnet-small")
+    if layout.mark == "layers.0.weight":
+        # torchvision's first version of MNASNet scaled neither the stem nor the first block
+        widths = [tensors[key].shape[0] for key in ("layers.0.weight", "layers.6.weight") if key in tensors]
+        if widths == [32, 16]:
+            blocks = (replace(arch.blocks[0], filters=16), *arch.blocks[1:])
+            arch = replace(arch, stem_filters=32, blocks=blocks)
+    return arch
+
+
+def _with_recorded(source: str, arch: Arch) -> Arch:
+    """A file of ours records how it computes: that, at the strides and with the dropout of `arch`."""
+    recorded = _recorded(source)
+    if recorded is None or len(recorded.arch.blocks) != len(arch.blocks):
+        return arch
+    pairs = zip(recorded.arch.blocks, arch.blocks, strict=True)
+    blocks = tuple(replace(block, stride=named.stride) for block, named in pairs)
+    return replace(recorded.arch, blocks=blocks, stem_stride=arch.stem_stride, dropout=arch.dropout)
+
+
+def _recorded(source: str) -> WeightsInfo | None:
+    if not source.endswith(".safetensors"):
+        return None
+    try:
+        return read_weights_info(Path(source))
+    except ValueError:
+        return None  # by others
+
+
+def _fill(network: Network, tensors: Mapping[str, Tensor], layout: Layout, new_classifier: bool, what: str) -> None:
+    """Load `tensors` into `network`. Raises ValueError with what is missing, unexpected and of another shape."""
+    modules = layout.modules(network.arch)
+    wanted: dict[str, Tensor] = {}  # by their names, or ours where they have none for it
+    ours: dict[str, str] = {}
+    for key, tensor in network.state_dict().items():
+        module, _, leaf = key.rpartition(".")
+        theirs = f"{modules[module]}.{leaf}" if module in modules else key
+        wanted[theirs], ours[theirs] = tensor, key
+    classifier = {f"{modules['classifier']}.{leaf}" for leaf in ("weight", "bias")}
+    skipped = classifier if new_classifier else set()
+    missing = [
+        key for key in wanted if key not in tensors and key not in skipped and not key.endswith("num_batches_tracked")
+    ]
+    unexpected = [key for key in tensors if key not in wanted]
+    shapes = {key: tensors[key].shape for key in wanted if key in tensors and key not in skipped}
+    wrong = [key for key, shape in shapes.items() if shape != wanted[key].shape]
+    other_classes = [key for key in wrong if key in classifier and shapes[key][1:] == wanted[key].shape[1:]]
+    if wrong and other_classes == wrong and not missing and not unexpected:
+        raise ValueError(
+            f"the weights of {what} have {len(tensors[wrong[0]])} classes, but {len(wanted[wrong[0]])} are asked for; "
+            "a training replaces the classifier (mnas train with the preset finetune)"
+        )
+    if missing or unexpected or wrong:
+        words = [f"{key} {tuple(shapes[key])} instead of {tuple(wanted[key].shape)}" for key in wrong]
+        lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", words))
+        found = "; ".join(f"{len(items)} {title} ({_some(items)})" for title, items in lists if items)
+        raise ValueError(f"the weights of {what} must fit the architecture, but got {found}")
+    network.load_state_dict({ours[key]: tensors[key] for key in shapes}, strict=False)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+# What is known of them
+
+
+def _facts(source: str, arch: Arch, name: str) -> WeightsInfo:
+    recorded = _recorded(source)
+    if recorded is not None:
+        return replace(recorded, arch=arch, accuracy=None if arch != recorded.arch else recorded.accuracy)
+    from torchvision.models import MobileNet_V2_Weights
+
+    known: dict[str, Any] = {
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+        "input_size": 224,
+        "crop": 0.875,
+    }
+    if source == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(_known("timm", TIMM, name))
+        known = {"mean": config.mean, "std": config.std, "input_size": config.input_size[-1], "crop": config.crop_pct}
+    elif source == "torchvision":
+        from torchvision.models import get_model_weights
+
+        view = get_model_weights(_known("torchvision", TORCHVISION, name)).DEFAULT.transforms()
+        known = {"mean": tuple(view.mean), "std": tuple(view.std), "input_size": view.crop_size[0]}
+        known["crop"] = view.crop_size[0] / view.resize_size[0]
+    classes = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # timm's are in the same order
+    return WeightsInfo(arch=arch, classes=classes, accuracy=None, **known)
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
