@@ -1,5 +1,6 @@
 """`mnas show`: what an architecture consists of and costs."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,8 @@ from rich.table import Table
 
 from mnas.arch import Arch
 from mnas.atomic import write_atomic
-from mnas.names import resolve_arch, searched_as
+from mnas.cli.scaling import at_width, input_sizes, width_multipliers
+from mnas.names import searched_as
 from mnas.nn.cost import Shape, by_layer, cost
 from mnas.report.diagram import arch_svg
 
@@ -22,8 +24,11 @@ class ShowCommand:
 
     arch: tyro.conf.Positional[str]
     """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file, or block strings."""
-    input_size: int | Literal["auto"] = "auto"
-    """Side of the square image in pixels; auto: a trial's own, 224 for others."""
+    input_size: str = "auto"
+    """Side of the square image in pixels; auto: a trial's own, 224 for others. Several (96,128,160), or several widths:
+    one row for each instead of the layers."""
+    width_multiplier: str = "1"
+    """This many times as wide, or several: 0.35,0.5,1."""
     classes: int | Literal["auto"] = "auto"
     """Outputs of the classifier; auto: a trial's own, 1000 for others."""
     save: Path | None = None
@@ -33,17 +38,35 @@ class ShowCommand:
         """Print the table, and write the drawing where asked."""
         if self.save is not None and self.save.suffix != ".svg":
             raise ValueError(f"--save must name an .svg file, but got {str(self.save)!r}")
-        arch = resolve_arch(self.arch)
-        input_size, classes = searched_as(self.arch)
-        input_size = input_size if self.input_size == "auto" else self.input_size
-        classes = classes if self.classes == "auto" else self.classes
+        scaled = dict(at_width(self.arch, width) for width in width_multipliers(self.width_multiplier))
+        own_size, own_classes = searched_as(self.arch)
+        sizes = input_sizes(self.input_size) or (own_size,)
+        classes = own_classes if self.classes == "auto" else self.classes
         console = Console()
+        if len(sizes) * len(scaled) > 1:
+            if self.save is not None:
+                raise ValueError(f"--save must go with one width and one input size, but got {str(self.save)!r}")
+            console.print(scaling_table(scaled, sizes, classes))
+            return
+        (arch,), (input_size,) = scaled.values(), sizes
         console.print(cost_table(arch, input_size, classes))
         console.print("  " + "\n  ".join(arch.block_strings), highlight=False, markup=False, soft_wrap=True)
         console.print(f"  fingerprint {arch.fingerprint}, output stride {arch.output_stride}", highlight=False)
         if self.save is not None:
             write_atomic(self.save, arch_svg(arch, input_size))
             console.print(f"  drawn to {self.save}", highlight=False, markup=False, soft_wrap=True)
+
+
+def scaling_table(archs: Mapping[str, Arch], input_sizes: Sequence[int], num_classes: int) -> Table:
+    """One row for each size and architecture. Raises ValueError where an image is too small."""
+    table = Table("name", box=box.SIMPLE)
+    for column in ("px", "params", "MACs"):
+        table.add_column(column, justify="right")
+    for size in input_sizes:
+        for name, arch in archs.items():
+            whole = cost(arch, size, num_classes)
+            table.add_row(name, str(size), f"{whole.params:,}", f"{whole.macs:,}")
+    return table
 
 
 def cost_table(arch: Arch, input_size: int, num_classes: int) -> Table:

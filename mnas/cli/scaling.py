@@ -1,0 +1,63 @@
+"""Width multipliers and input sizes as commands take them: one, or several joined by commas."""
+
+import os
+import re
+from collections.abc import Sequence
+
+from mnas.arch import Arch, require_int, require_number
+from mnas.names import resolve_arch
+from mnas.zoo.architectures import ZOO
+
+
+def input_sizes(text: str) -> tuple[int, ...]:
+    """`96,128,160` -> (96, 128, 160); `auto` -> (). Raises ValueError for what is no list of pixels."""
+    if text.strip() == "auto":
+        return ()
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--input-size must be pixels, several joined by commas (96,128,160) or auto, but got {text!r}"
+        ) from None
+    for size in sizes:
+        require_int("--input-size", size, 1, 8192)
+    _require_unique("--input-size", sizes)
+    return sizes
+
+
+def width_multipliers(text: str) -> tuple[float, ...]:
+    """`0.35,0.5` -> (0.35, 0.5). Raises ValueError for what is no list of numbers from 0.01 to 100."""
+    try:
+        widths = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            f"--width-multiplier must be a number or several joined by commas (0.35,0.5), but got {text!r}"
+        ) from None
+    for width in widths:
+        require_number("--width-multiplier", width, 0.01, 100)
+    _require_unique("--width-multiplier", widths)
+    return widths
+
+
+def at_width(name: str, width_multiplier: float) -> tuple[str, Arch]:
+    """The architecture that `name` names, `width_multiplier` times as wide, and its own name: `mnasnet-a1@0.5/s8`.
+
+    Raises:
+        ValueError: there is no such architecture, or its name has a width already.
+    """
+    arch = resolve_arch(name)
+    if width_multiplier == 1:
+        return name, arch
+    width = f"{width_multiplier:.9f}".rstrip("0").rstrip(".")
+    if re.split("[@/]", name)[0] not in ZOO or os.path.exists(name):
+        return f"{name} x{width}", arch.scale_width(width_multiplier)
+    if "@" in name:
+        raise ValueError(f"with --width-multiplier a name must come without a width of its own, but got {name!r}")
+    base, slash, stride = name.partition("/")
+    scaled = f"{base}@{width}{slash}{stride}"
+    return scaled, resolve_arch(scaled)
+
+
+def _require_unique(option: str, numbers: Sequence[float]) -> None:
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{option} must name each only once, but got {', '.join(map(str, numbers))}")

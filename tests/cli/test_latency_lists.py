@@ -1,0 +1,129 @@
+"""Width multipliers and input sizes as lists: `mnas latency` measures each, `mnas show` counts each."""
+
+import functools
+import json
+
+import pytest
+
+from mnas.cli.main import run
+from mnas.cli.scaling import at_width, input_sizes, width_multipliers
+from mnas.nn.cost import cost
+from mnas.tflite.writer import graph_bytes
+from mnas.zoo.architectures import named_arch
+
+SMALL = ("mnasnet-small", "--classes", "10")
+LISTS = ("--input-size", "32,64", "--width-multiplier", "0.35,1")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    from mnas.cli import latency
+
+    monkeypatch.setattr(latency, "calibrate", functools.partial(latency.calibrate, budget_s=0.1))
+    return ("--budget-s", "0.1")
+
+
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+
+
+def test_one_row_for_each_combination_with_its_own_calibration(capsys, quick):
+    assert run(["latency", *SMALL, *LISTS, *quick, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    names = ["mnasnet-small@0.35", "mnasnet-small"]
+    assert [(row["input_size"], row["name"]) for row in rows] == [(s, n) for s in (32, 64) for n in names]
+    for row in rows:
+        whole = cost(named_arch(row["name"]), row["input_size"], 10)
+        assert (row["params"], row["macs"]) == (whole.params, whole.macs)
+        assert row["calibration"]["input_size"] == row["input_size"]
+        assert row["low_ms"] <= row["latency_ms"] <= row["high_ms"]
+    small, large = rows[0]["calibration"], rows[2]["calibration"]
+    assert rows[1]["calibration"] == small
+    assert small["reference_ms"] < large["reference_ms"]  # 4 times the pixels
+
+
+def test_a_table_with_a_column_of_sizes(capsys, quick):
+    assert run(["latency", *SMALL, *LISTS, *quick]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [line.split()[:2] for line in lines if "mnasnet-small" in line]
+    assert cells == [
+        ["mnasnet-small@0.35", "32"],
+        ["mnasnet-small", "32"],
+        ["mnasnet-small@0.35", "64"],
+        ["mnasnet-small", "64"],
+    ]
+    assert sum("ratio to mobilenetv2 at" in line for line in lines) == 2
+
+
+def test_show_counts_each(capsys):
+    assert run(["show", "mnasnet-a1", "--input-size", "224,96", "--width-multiplier", "0.5,1"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "mnasnet-a1" in line]
+    assert ["mnasnet-a1", "224", "3,887,038", "311,579,072"] in rows
+    assert [row[:3] for row in rows] == [
+        ["mnasnet-a1@0.5", "224", "2,082,006"],
+        ["mnasnet-a1", "224", "3,887,038"],
+        ["mnasnet-a1@0.5", "96", "2,082,006"],
+        ["mnasnet-a1", "96", "3,887,038"],
+    ]
+
+
+def test_show_at_one_width_shows_its_layers(capsys):
+    assert run(["show", "mnasnet-a1", "--width-multiplier", "0.5"]) == 0
+    scaled = capsys.readouterr().out
+    assert run(["show", "mnasnet-a1@0.5"]) == 0
+    assert capsys.readouterr().out == scaled
+    assert "2,082,006" in scaled
+
+
+def test_names_at_a_width(tmp_path):
+    arch = named_arch("mnasnet-a1")
+    assert at_width("mnasnet-a1", 1.0) == ("mnasnet-a1", arch)
+    assert at_width("mnasnet-a1@0.5", 1.0) == ("mnasnet-a1@0.5", arch.scale_width(0.5))
+    assert at_width("mnasnet-a1/s8", 0.35) == ("mnasnet-a1@0.35/s8", named_arch("mnasnet-a1@0.35/s8"))
+    assert at_width("mobilenetv2", 1.4)[1].head_filters == 1792
+    path = tmp_path / "arch.json"
+    path.write_text(arch.to_json())
+    assert at_width(str(path), 0.75) == (f"{path} x0.75", arch.scale_width(0.75))
+    assert at_width("r1_k3_s22_e1_o16", 2)[1].blocks[0].filters == 32
+
+
+def test_lists():
+    assert input_sizes("auto") == ()
+    assert input_sizes("96, 128") == (96, 128)
+    assert width_multipliers("0.35,0.5,1") == (0.35, 0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--input-size", "96,x"], "--input-size must be pixels, several joined by commas (96,128,160) or auto, but"),
+        (["--input-size", "96,"], "--input-size must be pixels"),
+        (["--input-size", "96,0"], "--input-size must be an integer from 1 to 8192, but got 0"),
+        (["--input-size", "96,96"], "--input-size must name each only once, but got 96, 96"),
+        (["--input-size", "96,16"], "input size must be at least the output stride 32, but got 16"),
+        (["--width-multiplier", "wide"], "--width-multiplier must be a number or several joined by commas"),
+        (["--width-multiplier", "0.5,0"], "--width-multiplier must be a number from 0.01 to 100, but got 0.0"),
+        (["--width-multiplier", "nan"], "--width-multiplier must be a number from 0.01 to 100, but got nan"),
+        (["--width-multiplier", "1,1.0"], "--width-multiplier must name each only once, but got 1.0, 1.0"),
+    ],
+)
+@pytest.mark.parametrize("command", ["latency", "show"])
+def test_mistakes_get_one_line_before_anything_is_measured(capsys, command, arguments, words):
+    assert run([command, "mnasnet-a1", *arguments]) == 2
+    complaint = capsys.readouterr().err
+    assert words in complaint
+    assert complaint.count("\n") == 1
+
+
+def test_a_width_twice_a_file_with_lists_and_a_drawing_of_several(capsys, tmp_path):
+    assert run(["latency", "mnasnet-a1@0.5", "--width-multiplier", "0.5"]) == 2
+    assert "a name must come without a width of its own, but got 'mnasnet-a1@0.5'" in capsys.readouterr().err
+    file = tmp_path / "own.tflite"
+    file.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35"), 32, 10))
+    for option in (("--input-size", "32,64"), ("--width-multiplier", "0.5")):
+        assert run(["latency", str(file), *option]) == 2
+        assert "a .tflite file has its one size and width" in capsys.readouterr().err
+    assert run(["show", "mnasnet-a1", "--input-size", "96,128", "--save", str(tmp_path / "a.svg")]) == 2
+    assert "--save must go with one width and one input size" in capsys.readouterr().err
+    assert not (tmp_path / "a.svg").exists()
