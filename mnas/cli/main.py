@@ -9,8 +9,12 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "search": ("mnas.cli.search:SearchCommand", "search for the best trade-off of accuracy and latency"),
+    "train": ("mnas.cli.train:TrainCommand", "train an architecture in full"),
     "report": ("mnas.cli.report:ReportCommand", "write a run's report as one HTML file"),
     "runs": ("mnas.cli.runs:RunsCommand", "list runs and how they stand"),
+    "export": ("mnas.cli.export:ExportCommand", "write a trained model for LiteRT, ONNX or ExecuTorch, and check it"),
+    "predict": ("mnas.cli.predict:PredictCommand", "say what images show, by a model of ours or others"),
+    "eval": ("mnas.cli.eval:EvalCommand", "score a model on labelled images, whatever its format"),
     "latency": ("mnas.cli.latency:LatencyCommand", "measure the latency of architectures on this machine"),
     "show": ("mnas.cli.show:ShowCommand", "print or draw an architecture"),
     "space": ("mnas.cli.space:SpaceCommand", "print a search space and its size"),
@@ -67,7 +71,9 @@ def _parse(command: type, arguments: Sequence[str]) -> object:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(command, args=list(arguments[1:]), prog=f"mnas {arguments[0]}")
+            # a command whose defaults depend on its options (a preset) says what they are, so that --help shows them
+            default = command.defaults(arguments[1:]) if hasattr(command, "defaults") else None
+            return tyro.cli(command, args=list(arguments[1:]), prog=f"mnas {arguments[0]}", default=default)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -118,3 +124,7 @@ def _one_line(error: Exception) -> str:
     if _is_users(error):
         return text
     return f"{type(error).__name__}: {text} (a bug in mnas; --debug shows where)"
+
+
+if __name__ == "__main__":  # torchrun -m mnas.cli.main
+    main()

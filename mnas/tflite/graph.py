@@ -220,6 +220,30 @@ class Graph:
         return bytes(builder.Output())
 
 
+def repacked(model: bytes, *, drop: Sequence[str] = ()) -> bytes:
+    """`model` written anew as this module writes files: all data inside the flatbuffer, without what lies behind it.
+
+    ai-edge-quantizer moves what is large behind the flatbuffer, where older runtimes and the metadata readers of phones
+    do not look for it.
+
+    Args:
+        drop: names of metadata entries to leave out.
+    """
+    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    buffers = [_Buffer(_data(model, buffer)) for buffer in parsed.buffers]
+    parsed.buffers = buffers
+    parsed.metadata = [entry for entry in parsed.metadata or [] if entry.name.decode() not in drop]
+    builder = flatbuffers.Builder(len(model) + 65536)
+    builder.Finish(parsed.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _data(model: bytes, buffer: Any) -> bytes:
+    if buffer.data is not None:
+        return np.asarray(buffer.data, np.uint8).tobytes()
+    return model[buffer.offset : buffer.offset + buffer.size] if buffer.offset > 1 else b""  # schema.fbs: 0 and 1, none
+
+
 def _tensor_maps(values: Mapping[str, Value]) -> list[Any]:
     return [schema.TensorMapT(name=name, tensorIndex=value.index) for name, value in values.items()]
 

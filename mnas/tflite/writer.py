@@ -25,11 +25,12 @@ def write_tflite(
     *,
     labels: Sequence[str] = (),
     normalisation: Normalisation | None = None,
+    crop: float = 1.0,
     softmax: bool = False,
 ) -> bytes:
     """The network as in evaluation mode (dropout off, running statistics), for images of input_size x input_size.
 
-    `labels` (one for each class, or none) and `normalisation` (None: not recorded) are carried in the file; see
+    `labels` (one for each class, or none), `normalisation` (None: not recorded) and `crop` are carried in the file; see
     mnas.tflite.metadata. The same arguments give the same bytes.
 
     Raises:
@@ -42,6 +43,7 @@ def write_tflite(
         num_classes=network.classifier.out_features,
         labels=tuple(labels),
         normalisation=normalisation,
+        crop=crop,
         softmax=softmax,
     )
     return _write(metadata, network_weights(network))

@@ -1,0 +1,204 @@
+"""`mnas export`: a trained model as files for devices, each compared with the network before it gets its name."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import tyro
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
+from mnas.export.images import RealImages, open_samples, photographs
+from mnas.export.ship import REPORT_SUFFIX, Format, Target, exported, make_gate, ship
+from mnas.names import resolve_weights
+from mnas.nn.weights import WeightsInfo, load_weights, read_weights_info
+
+Auto = Literal["auto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommand:
+    """Export a trained model to LiteRT, ONNX or ExecuTorch; a file that differs from the network is put aside."""
+
+    model: tyro.conf.Positional[str]
+    """A .safetensors file of ours, the folder of a training, or a trial with weights (runs/NAME#17)."""
+    to: str
+    """litert, onnx or executorch; several separated by commas."""
+    int8: bool = False
+    """LiteRT in integers, a quarter of the size; calibrated on training images, so it needs --data."""
+    fp16: bool = False
+    """LiteRT with float16 kernels, half of the size."""
+    integer_io: bool = False
+    """With --int8: int8 input and output too, for microcontrollers and accelerators without floats."""
+    softmax: bool = False
+    """LiteRT: probabilities instead of logits, as ML Kit and MediaPipe expect."""
+    out: Path | None = None
+    """The file to write, or a folder; not given: beside the model (a trial's: here), named as it is."""
+    overwrite: bool = False
+    """Replace a file that is there already (a failed export never does)."""
+
+    data: str | None = None
+    """The data set the model was trained on: digits, cifar10, fashion-mnist, imagenet or a folder; without it files are
+    compared on two photographs."""
+    data_dir: Path | None = None
+    """Where cifar10, fashion-mnist and imagenet lie; not given: in the cache folder."""
+    calibration_images: int = 200
+    """How many training images --int8 takes the activations' ranges from."""
+    images: int = 1000
+    """How many validation images network and file are compared on; 0: all."""
+    seed: int = 0
+    """Of the training: which images are held out for validation, and which are drawn."""
+
+    max_difference: float | Auto = "auto"
+    """Largest difference of the outputs that passes, as a share of the largest; auto: 1e-4, fp16 0.01, int8 any."""
+    min_agreement: float | Auto = "auto"
+    """Share of the images with the same first class; auto: 0.995, fp16 0.98, int8 0.85."""
+    max_accuracy_loss: float | Auto = "auto"
+    """Loss of accuracy that passes; auto: 0.0005, fp16 0.005, int8 0.01."""
+    speed_s: float = 3.0
+    """Seconds of measuring for each file; 0: do not measure."""
+
+    def __post_init__(self) -> None:
+        targets = self.targets()  # its checks come before any work
+        if self.int8 and self.data is None:
+            raise ValueError("calibration needs images, but got --int8 without --data; give the training's data set")
+        if len(targets) > 1 and self.out is not None and not self.out.is_dir():
+            raise ValueError(f"--out must be a folder for several files, but got {str(self.out)!r}, which is none")
+        for name, low in (("calibration_images", 1), ("images", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name.replace('_', ' ')} must be {low} or more, but got {getattr(self, name)}")
+        for field in dataclasses.fields(Tolerance):
+            value = getattr(self, field.name)
+            if value != "auto" and not value >= 0:
+                raise ValueError(f"{field.name.replace('_', ' ')} must be 0 or more, but got {value}")
+        if not 0 <= self.speed_s < math.inf:
+            raise ValueError(f"speed s must be 0 (not measured) or more, but got {self.speed_s}")
+
+    def targets(self) -> list[Target]:
+        """The files to make. Raises ValueError for options that do not go together."""
+        names = list(dict.fromkeys(name.strip() for name in self.to.split(",")))
+        for name in names:
+            if name not in get_args(Format):
+                raise ValueError(f"--to must be one or more of {', '.join(get_args(Format))}, but got {name!r}")
+        if self.int8 and self.fp16:
+            raise ValueError("a file must be --int8 or --fp16, but got both; export twice")
+        if self.integer_io and not self.int8:
+            raise ValueError("--integer-io must come with --int8, but got it alone")
+        for option in ("int8", "fp16", "softmax"):
+            if getattr(self, option) and names != ["litert"]:
+                raise ValueError(f"--{option} must be for --to litert alone, but got --to {self.to}; export twice")
+        kind: Kind = "int8" if self.int8 else "fp16" if self.fp16 else "fp32"
+        return [
+            Target(format=name, kind=kind, softmax=self.softmax, integer_io=self.integer_io)  # type: ignore[arg-type]
+            for name in names
+        ]
+
+    def run(self) -> None:
+        """Export all, print what was found, and raise ValueError if a file failed."""
+        path = resolve_weights(self.model)
+        info = read_weights_info(path)
+        network = load_weights(path)
+        targets = self.targets()
+        outs = [self._out(path, target) for target in targets]
+        console = Console()
+        with console.status("reading images", spinner="line") as status:
+            images, calibration = self._images(info)
+            status.update("asking the network")
+            gate = make_gate(network, info, images, softmax=self.softmax, speed_s=self.speed_s)
+            made = []
+            for target, out in zip(targets, outs, strict=True):
+                status.update(f"writing {out.name}")
+                content = exported(network, info, target, calibration)
+                status.update(f"comparing {out.name} with the network")
+                made.append(ship(content, target, out, gate, self._tolerance(target.kind)))
+        _print(console, [result for _, result in made], images, calibration)
+        for file, result in made:
+            if result.passed:
+                console.print(f"  exported to {file}, the table to {file}{REPORT_SUFFIX}", **_PLAIN)  # type: ignore[arg-type]
+        if failed := [(file, result) for file, result in made if not result.passed]:
+            raise ValueError(
+                "; ".join(f"{'; '.join(result.failures)}: kept aside as {str(file)!r}" for file, result in failed)
+            )
+
+    def _out(self, weights: Path, target: Target) -> Path:
+        trial = self.model.rpartition("#")
+        if not Path(self.model).exists() and trial[1]:  # a run's folder is the run's
+            folder, stem = Path(), f"{Path(trial[0]).name}-{trial[2]}"
+        else:
+            folder, stem = weights.parent, weights.stem
+        name = f"{stem}{target.suffix}"
+        if self.out is None:
+            out = folder / name
+        else:
+            out = self.out / name if self.out.is_dir() else self.out
+        if out.suffix != Path(name).suffix:
+            raise ValueError(f"--out must end in {Path(name).suffix} for {target.format}, but got {str(out)!r}")
+        if not out.parent.is_dir():
+            raise ValueError(f"--out must be in a folder that exists, but got {str(out)!r}")
+        if out.exists() and not self.overwrite:
+            raise ValueError(f"--out must be a new file, but {str(out)!r} exists; choose another or give --overwrite")
+        return out
+
+    def _images(self, info: WeightsInfo) -> tuple[RealImages, RealImages | None]:
+        """(to compare on, to calibrate on)."""
+        if self.data is None:
+            return photographs(info.input_size), None
+        samples = open_samples(self.data, info, seed=self.seed, data_dir=self.data_dir)
+        calibration = samples.calibration(info, self.calibration_images, self.seed) if self.int8 else None
+        return samples.validation(info, self.images, self.seed), calibration
+
+    def _tolerance(self, kind: Kind) -> Tolerance:
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Tolerance)}
+        return dataclasses.replace(TOLERANCES[kind], **{name: v for name, v in given.items() if v != "auto"})
+
+
+_PLAIN = {"highlight": False, "markup": False, "soft_wrap": True}
+
+
+def _print(console: Console, results: list[GateResult], images: RealImages, calibration: RealImages | None) -> None:
+    """A column for each file, a row for each thing that was found."""
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for result in results:
+        table.add_column(result.file, overflow="fold", justify="right")
+    columns = [_cells(result) for result in results]
+    for name in columns[0]:
+        table.add_row(name, *(column[name] for column in columns))
+    console.print(table)
+    console.print(f"  compared with the network on {images.source}", **_PLAIN)  # type: ignore[arg-type]
+    if calibration is not None:
+        console.print(f"  calibrated on {calibration.source}", **_PLAIN)  # type: ignore[arg-type]
+    if timed := [r.speed for r in results if r.speed is not None]:
+        console.print(
+            f"  one thread, batch 1; the fp32 LiteRT file takes {timed[0].reference_ms:.4g} ms", **_PLAIN  # type: ignore[arg-type]
+        )
+
+
+def _cells(result: GateResult) -> dict[str, str]:
+    found, allowed, speed = result.comparison, result.tolerance, result.speed
+    cells = {"size": f"{result.size_bytes / 1e6:.2f} MB"}
+    if found is None:
+        cells |= dict.fromkeys(("largest difference", "mean difference", "same first class", "accuracy, torch's"), "")
+    else:
+        cells |= {
+            "largest difference": f"{found.max_difference:.1e}{_limit('<=', allowed.max_difference)}",
+            "mean difference": f"{found.mean_difference:.1e}",
+            "same first class": f"{found.agreement:.2%}{_limit('>=', allowed.min_agreement)}",
+            "accuracy, torch's": ""
+            if found.accuracy is None or found.torch_accuracy is None
+            else f"{found.accuracy:.2%}, {found.torch_accuracy:.2%}",
+        }
+    cells["latency"] = "" if speed is None else f"{speed.latency_ms:.4g} ms ({speed.low_ms:.4g}-{speed.high_ms:.4g})"
+    cells["times fp32 LiteRT"] = (
+        "" if speed is None else f"{speed.ratio:.3f} ({speed.ratio_low:.3f}-{speed.ratio_high:.3f})"
+    )
+    cells["gate"] = "passed" if result.passed else "FAILED"
+    return cells
+
+
+def _limit(sign: str, value: float) -> str:
+    return f" ({sign} {value:g})" if math.isfinite(value) else ""

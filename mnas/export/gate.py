@@ -1,0 +1,161 @@
+"""The gate that every export passes before it is called done: the file itself, run by its own runtime, against torch.
+
+Differences are relative to the largest output of the network over all images, so that one limit suits every network.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mnas.export.images import RealImages
+from mnas.export.timing import Speed
+from mnas.nn.network import Network
+from mnas.nn.weights import WeightsInfo
+
+Kind = Literal["fp32", "fp16", "int8"]
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """What an export may differ from its network by."""
+
+    max_difference: float
+    """Largest difference of an output, as a share of the largest output."""
+    min_agreement: float
+    """Share of the images with the same first class; one image may always differ."""
+    max_accuracy_loss: float
+    """Accuracy of the network less the file's; one image may always be lost."""
+
+
+TOLERANCES: dict[Kind, Tolerance] = {
+    # the same arithmetic in another order, in some 50 layers: 1e-6 to 1e-5 was seen; 0.05 points are the project's own
+    "fp32": Tolerance(max_difference=1e-4, min_agreement=0.995, max_accuracy_loss=0.0005),
+    # kernels are rounded by up to 2^-11 of themselves, in each of some 50 layers: 1e-3 was seen on MnasNet-A1
+    "fp16": Tolerance(max_difference=1e-2, min_agreement=0.98, max_accuracy_loss=0.005),
+    # outputs move by several of their own 256 steps, so what counts is what is recognised; classes that change are
+    # mostly those that were guessed, and as many are gained as lost, hence many may change and few be lost
+    "int8": Tolerance(max_difference=math.inf, min_agreement=0.85, max_accuracy_loss=0.01),
+}
+"""By kind of number, with reasons; `mnas export` has options for other ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A file's outputs beside its network's."""
+
+    images: int
+    source: str
+    """Where the images are from."""
+    max_difference: float
+    mean_difference: float
+    agreement: float
+    """Share of the images whose first class is the same."""
+    accuracy: float | None
+    """Of the file; None where the images have no labels of the network's classes."""
+    torch_accuracy: float | None
+    """Of the network on the same images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """What the gate found out about one file."""
+
+    file: str
+    """Name of the file that was judged."""
+    format: str
+    kind: Kind
+    size_bytes: int
+    comparison: Comparison | None
+    """None where its runtime did not run it."""
+    tolerance: Tolerance
+    failures: tuple[str, ...]
+    """What is beyond the tolerance, each in words; empty: passed."""
+    speed: Speed | None
+    """None where it failed: nobody asks how fast a wrong file is."""
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is no number (NaN, infinity) is None."""
+        values = _finite(dataclasses.asdict(self))
+        assert isinstance(values, dict)
+        return {"passed": self.passed, **values}
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _finite(v) for name, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def torch_outputs(
+    network: Network, info: WeightsInfo, pixels: NDArray[np.uint8], *, softmax: bool = False
+) -> NDArray[np.float32]:
+    """(N, classes): what the network itself says of images (N, S, S, 3)."""
+    network.eval()
+    outputs = []
+    with torch.no_grad():
+        for start in range(0, len(pixels), _BATCH):
+            x = torch.from_numpy(normalised(info, pixels[start : start + _BATCH])).permute(0, 3, 1, 2)
+            y = network(x)
+            outputs.append((y.softmax(1) if softmax else y).numpy())
+    return np.concatenate(outputs)
+
+
+def normalised(info: WeightsInfo, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, S, S, 3) pixels -> the network's input, NHWC."""
+    mean, std = np.array(info.mean, np.float32), np.array(info.std, np.float32)
+    return (pixels.astype(np.float32) / np.float32(255) - mean) / std
+
+
+def compare(expected: NDArray[np.float32], got: NDArray[np.float32], images: RealImages) -> Comparison:
+    """Outputs (N, classes) of the network and of a file for the same images."""
+    if got.shape != expected.shape:
+        raise ValueError(f"an exported file must give outputs of shape {expected.shape}, but got {got.shape}")
+    largest = max(float(np.abs(expected).max()), np.finfo(np.float32).tiny)
+    difference = np.abs(got.astype(np.float64) - expected)  # NaN stays NaN, and fails
+    first, file_first = expected.argmax(1), got.argmax(1)
+    labels = images.labels
+    return Comparison(
+        images=len(images),
+        source=images.source,
+        max_difference=float(difference.max()) / largest,
+        mean_difference=float(difference.mean()) / largest,
+        agreement=float(np.mean(first == file_first)),
+        accuracy=None if labels is None else float(np.mean(file_first == labels)),
+        torch_accuracy=None if labels is None else float(np.mean(first == labels)),
+    )
+
+
+def judge(comparison: Comparison, tolerance: Tolerance) -> tuple[str, ...]:
+    """What is beyond the tolerance, in words; nothing if all is well."""
+    failures = []
+    if not comparison.max_difference <= tolerance.max_difference:  # so that NaN fails
+        failures.append(
+            f"the outputs differ by {comparison.max_difference:.2g} of the largest, "
+            f"where {tolerance.max_difference:g} is allowed"
+        )
+    slack = 1 / comparison.images
+    if 1 - comparison.agreement > max(slack, 1 - tolerance.min_agreement) + 1e-9:
+        failures.append(
+            f"the first class agrees on {comparison.agreement:.2%} of the images, "
+            f"where {tolerance.min_agreement:.2%} are wanted"
+        )
+    if comparison.accuracy is not None and comparison.torch_accuracy is not None:
+        loss = comparison.torch_accuracy - comparison.accuracy
+        if loss > max(slack, tolerance.max_accuracy_loss) + 1e-9:
+            failures.append(
+                f"the accuracy falls by {100 * loss:.2f} points, "
+                f"where {100 * tolerance.max_accuracy_loss:g} are allowed"
+            )
+    return tuple(failures)

@@ -1,0 +1,165 @@
+"""From a trained network to a judged file: written, run by its own runtime, compared, and only then given its name."""
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.atomic import write_atomic
+from mnas.export.executorch import executorch_fp32, sidecar
+from mnas.export.gate import (
+    Comparison,
+    GateResult,
+    Kind,
+    Tolerance,
+    compare,
+    judge,
+    normalised,
+    torch_outputs,
+)
+from mnas.export.images import RealImages
+from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
+from mnas.export.onnx import onnx_fp32
+from mnas.export.timing import Loader, Speed, litert_loader, loader_of, speed
+from mnas.latency.latency import MeasurementError
+from mnas.nn.network import Network
+from mnas.nn.weights import WeightsInfo
+from mnas.predict.model import load_model
+
+Format = Literal["litert", "onnx", "executorch"]
+SUFFIXES: dict[Format, str] = {"litert": ".tflite", "onnx": ".onnx", "executorch": ".pte"}
+REPORT_SUFFIX = ".gate.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One file to make."""
+
+    format: Format
+    kind: Kind = "fp32"
+    softmax: bool = False
+    """LiteRT: probabilities instead of logits."""
+    integer_io: bool = False
+    """LiteRT int8: int8 input and output instead of float32."""
+
+    @property
+    def suffix(self) -> str:
+        """Of a file's name: .tflite, .int8.tflite, .onnx, ..."""
+        return f".{self.kind}{SUFFIXES[self.format]}" if self.kind != "fp32" else SUFFIXES[self.format]
+
+
+def exported(network: Network, info: WeightsInfo, target: Target, calibration: RealImages | None) -> bytes:
+    """The file's content, not yet judged.
+
+    Raises:
+        ValueError: int8 without calibration images; a weight that is not finite.
+        ImportError: the format's package is missing.
+    """
+    if target.format == "onnx":
+        return onnx_fp32(network, info)
+    if target.format == "executorch":
+        return executorch_fp32(network, info)
+    model = litert_fp32(network, info, softmax=target.softmax)
+    if target.kind == "fp16":
+        return litert_fp16(model)
+    if target.kind == "int8":
+        if calibration is None:
+            raise ValueError("int8 needs images to calibrate on; give --data")
+        return litert_int8(model, normalised(info, calibration.pixels), integer_io=target.integer_io)
+    return model
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gate:
+    """What files of one network are judged by."""
+
+    info: WeightsInfo
+    images: RealImages
+    expected: NDArray[np.float32]
+    """(N, classes): what the network says of the images."""
+    reference: Loader
+    """The fp32 LiteRT file, beside which others are timed."""
+    speed_s: float
+    """Seconds of timing for each file; 0: none."""
+
+
+def make_gate(
+    network: Network, info: WeightsInfo, images: RealImages, *, softmax: bool = False, speed_s: float = 3.0
+) -> Gate:
+    """The gate of `network` over `images`."""
+    return Gate(
+        info=info,
+        images=images,
+        expected=torch_outputs(network, info, images.pixels, softmax=softmax),
+        reference=litert_loader(litert_fp32(network, info, softmax=softmax)),
+        speed_s=speed_s,
+    )
+
+
+def ship(content: bytes, target: Target, out: Path, gate: Gate, tolerance: Tolerance) -> tuple[Path, GateResult]:
+    """Judge a file and put it to `out`, or aside to another name if it fails: (where it is, what was found).
+
+    Beside it `NAME.gate.json`, what was found, and for ExecuTorch `NAME.json`, the classes and all that. A file that
+    fails overwrites nothing; one that passes takes the place of what had its name.
+
+    Raises:
+        OSError: the disk is full, the folder is missing or read-only; nothing is left behind.
+    """
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        file = Path(folder) / out.name
+        write_atomic(file, content)
+        parts = [""]
+        if target.format == "executorch":
+            write_atomic(Path(f"{file}.json"), sidecar(gate.info))
+            parts.append(".json")
+        result = _judged(file, target, gate, tolerance)
+        final = out if result.passed else _free(out)
+        result = dataclasses.replace(result, file=final.name)
+        write_atomic(Path(f"{file}{REPORT_SUFFIX}"), json.dumps(result.to_dict(), indent=1) + "\n")
+        parts.append(REPORT_SUFFIX)
+        for part in reversed(parts):  # the file itself last: what belongs to it is there when it appears
+            os.replace(f"{file}{part}", f"{final}{part}")
+    return final, result
+
+
+def _judged(file: Path, target: Target, gate: Gate, tolerance: Tolerance) -> GateResult:
+    comparison: Comparison | None = None
+    timed: Speed | None = None
+    try:
+        got = load_model(file).run(gate.images.pixels)
+        comparison = compare(gate.expected, got, gate.images)
+        failures: Sequence[str] = judge(comparison, tolerance)
+        if not failures and gate.speed_s:
+            itself = (target.format, target.kind) == ("litert", "fp32")
+            candidate = gate.reference if itself else loader_of(file, gate.info.input_size)
+            timed = speed(candidate, gate.reference, budget_s=gate.speed_s)
+    except (ValueError, RuntimeError, MeasurementError) as error:
+        failures = (f"its runtime does not run it as it should: {' '.join(str(error).split())}",)
+    return GateResult(
+        file=file.name,
+        format=target.format,
+        kind=target.kind,
+        size_bytes=file.stat().st_size,
+        comparison=comparison,
+        tolerance=tolerance,
+        failures=tuple(failures),
+        speed=timed,
+    )
+
+
+def _free(out: Path) -> Path:
+    """`model.failed.tflite`, or with a number where that exists already."""
+    stem, suffix = out.name.removesuffix(out.suffix), out.suffix
+    number = 1
+    while True:
+        name = f"{stem}.failed{suffix}" if number == 1 else f"{stem}.failed-{number}{suffix}"
+        if not any((out.parent / f"{name}{part}").exists() for part in ("", ".json", REPORT_SUFFIX)):
+            return out.parent / name
+        number += 1

@@ -1,0 +1,126 @@
+"""`mnas export` as a user types it."""
+
+import json
+import sys
+
+import pytest
+
+from mnas.cli.main import run
+from mnas.nn.weights import save_weights
+from mnas.tflite.metadata import read_metadata
+from tests.cli.test_bad_input import complaint
+from tests.export.networks import as_trained, digits_network, network_of
+
+QUICK = ("--speed-s", "0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A training's folder with a network that has learnt the digits."""
+    folder = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        network, info = digits_network()
+        (folder / "trained").mkdir()
+        save_weights(folder / "trained" / "model.safetensors", network, info)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _here(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def test_int8_of_a_training(capsys, folder):
+    command = ["export", "trained", "--to", "litert", "--int8", "--data", "digits", "--calibration-images", "60"]
+    assert run([*command, "--max-accuracy-loss", "0.03", "--speed-s", "0.01"]) == 0
+    printed = capsys.readouterr().out
+    assert "passed" in printed
+    assert "60 training images of digits" in printed
+    assert "validation images of digits" in printed
+    file = folder / "trained" / "model.int8.tflite"
+    assert read_metadata(file.read_bytes()).labels == tuple("0123456789")
+    report = json.loads((folder / "trained" / "model.int8.tflite.gate.json").read_text())
+    assert report["kind"] == "int8"
+    assert report["comparison"]["agreement"] > 0.9
+    assert report["comparison"]["torch_accuracy"] > 0.85
+    assert report["speed"]["latency_ms"] > 0
+    line = complaint(capsys, *command)
+    assert "model.int8.tflite' exists" in line
+    assert "--overwrite" in line
+
+
+def test_several_targets_into_a_folder(capsys, folder):
+    (folder / "out").mkdir()
+    assert run(["export", "trained/model.safetensors", "--to", "litert,onnx", "--out", "out", *QUICK]) == 0
+    assert "scikit-learn's two sample photographs" in capsys.readouterr().out
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "model.onnx", "model.onnx.gate.json", "model.tflite", "model.tflite.gate.json",
+    ]  # fmt: skip
+
+
+def test_past_the_tolerance_it_fails_and_is_kept_aside(capsys, folder):
+    out = folder / "half.tflite"
+    out.write_bytes(b"in use")
+    code = run(
+        ["export", "trained", "--to", "litert", "--fp16", "--max-difference", "1e-9", "--out", "half.tflite",
+         "--overwrite", *QUICK]
+    )  # fmt: skip
+    printed = capsys.readouterr()
+    assert code == 2
+    [line] = [x for x in printed.err.strip().splitlines() if not x.startswith("INFO: ")]  # LiteRT's own
+    assert "of the largest, where 1e-09 is allowed: kept aside as 'half.failed.tflite'" in line
+    assert "FAILED" in printed.out
+    assert out.read_bytes() == b"in use"
+    assert (folder / "half.failed.tflite").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--to", "litert", "--int8"], "calibration needs images, but got --int8 without --data"),
+        (["--to", "coreml"], "--to must be one or more of litert, onnx, executorch, but got 'coreml'"),
+        (["--to", "onnx", "--int8", "--data", "digits"], "--int8 must be for --to litert alone, but got --to onnx"),
+        (["--to", "litert,executorch", "--fp16"], "--fp16 must be for --to litert alone"),
+        (["--to", "litert", "--fp16", "--int8", "--data", "digits"], "--int8 or --fp16, but got both"),
+        (["--to", "litert", "--integer-io"], "--integer-io must come with --int8"),
+        (["--to", "litert,onnx", "--out", "a.tflite"], "--out must be a folder for several files"),
+        (["--to", "litert", "--out", "a.onnx"], "--out must end in .tflite"),
+        (["--to", "litert", "--out", "nowhere/a.tflite"], "--out must be in a folder that exists"),
+        (["--to", "litert", "--data", "nowhere"], "data must be a folder or one of digits"),
+        (["--to", "litert", "--images", "-1"], "images must be 0 or more, but got -1"),
+        (["--to", "litert", "--min-agreement", "nan"], "min agreement must be 0 or more, but got nan"),
+    ],
+)
+def test_bad_options(capsys, folder, options, expected):
+    before = sorted(folder.rglob("*.tflite"))
+    assert expected in complaint(capsys, "export", "trained", *options)
+    assert sorted(folder.rglob("*.tflite")) == before
+
+
+def test_bad_models(capsys, folder):
+    assert "a model must be trained" in complaint(capsys, "export", "mnasnet-a1", "--to", "litert")
+    assert "no such file" in complaint(capsys, "export", "nowhere", "--to", "litert")
+    (folder / "other.tflite").write_bytes(b"TFL3")
+    assert ".safetensors" in complaint(capsys, "export", "other.tflite", "--to", "litert")
+    network, info = network_of("same")
+    save_weights(folder / "cats.safetensors", network, info)
+    line = complaint(capsys, "export", "cats.safetensors", "--to", "litert", "--data", "digits")
+    assert "data must have the classes that the network was trained on (5: cat, dög, fish, ...)" in line
+    broken = as_trained(info.arch, 5)
+    broken.head.conv.weight.data[0] = float("nan")
+    save_weights(folder / "broken.safetensors", broken, info)
+    assert "weights must be finite" in complaint(capsys, "export", "broken.safetensors", "--to", "litert")
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "extra"),
+    [
+        ("onnxscript", ["--to", "onnx"], "mnas[onnx]"),
+        ("executorch.exir", ["--to", "executorch"], "mnas[executorch]"),
+        ("ai_edge_quantizer", ["--to", "litert", "--fp16", "--out", "x.tflite"], "mnas[quantize]"),
+    ],
+)
+def test_a_missing_extra_is_named(capsys, monkeypatch, package, options, extra):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    assert extra in complaint(capsys, "export", "trained", *options, *QUICK)

@@ -1,0 +1,119 @@
+"""Networks to export: one with every kind of layer, and one that has learnt the digits."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mnas.arch import Arch, Block, Padding
+from mnas.nn.network import Network, build_network
+from mnas.nn.weights import WeightsInfo
+
+SIZES = {"same": 26, "symmetric": 25}  # 26, 13, 7, 4: strides meet even and odd sizes; 25, 13, 7, 4
+CLASSES = ("cat", "dög", "fish", "bird", "cow")
+
+
+def every_block(padding: Padding) -> Arch:
+    """Every op, kernel, stride and skip; pooled skips that cut, pad and keep the channels; SE with and without."""
+    return Arch(
+        blocks=(
+            Block(op="conv", kernel=3, stride=2, filters=12, skip="pool", se_ratio=0.5, layers=2),
+            Block(op="sepconv", kernel=5, stride=1, filters=8, skip="pool"),
+            Block(op="mbconv", kernel=3, stride=2, filters=16, expansion=3, skip="pool", layers=2),
+            Block(op="mbconv", kernel=7, stride=1, filters=16, expansion=2, se_ratio=0.25, layers=2),
+            Block(op="sepconv", kernel=3, stride=1, filters=12, skip="none"),
+        ),
+        stem_filters=8,
+        head_filters=24,
+        padding=padding,
+        activation="relu6" if padding == "symmetric" else "relu",
+    )
+
+
+def as_trained(arch: Arch, classes: int, seed: int = 0) -> Network:
+    """Batch norm and biases as after training: nothing is 0 or 1, no two channels are alike."""
+    torch.manual_seed(seed)
+    network = build_network(arch, classes)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, 0.0, 0.5)
+            nn.init.uniform_(module.running_var, 0.3, 3.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0.2, 0.5)
+        elif isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.normal_(module.bias, 0.0, 0.5)
+    return network.eval()
+
+
+def network_of(padding: Padding) -> tuple[Network, WeightsInfo]:
+    arch = every_block(padding)
+    return as_trained(arch, len(CLASSES)), info_of(arch, CLASSES, SIZES[padding])
+
+
+def info_of(arch: Arch, classes: tuple[str, ...], size: int) -> WeightsInfo:
+    return WeightsInfo(
+        arch=arch,
+        classes=classes,
+        mean=(0.5, 0.4, 0.3),
+        std=(0.2, 0.25, 0.3),
+        input_size=size,
+        accuracy=None,
+        crop=0.875,
+    )
+
+
+def inputs(info: WeightsInfo, count: int = 3) -> np.ndarray:
+    """(N, S, S, 3) float32, as after normalisation."""
+    return np.random.default_rng(0).standard_normal((count, info.input_size, info.input_size, 3), np.float32)
+
+
+def outputs(network: Network, x: np.ndarray) -> np.ndarray:
+    """Of the network, for NHWC input."""
+    with torch.no_grad():
+        return network(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
+
+
+def assert_equal(got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
+    """Within `tolerance` of the largest output, which is such that the comparison says something."""
+    largest = np.abs(expected).max()
+    assert got.shape == expected.shape
+    assert 1e-2 < largest < 1e6
+    assert expected.std() > 1e-3 * largest
+    assert np.abs(got - expected).max() <= tolerance * largest
+
+
+DIGITS = Arch(
+    blocks=(
+        Block(op="sepconv", kernel=3, stride=1, filters=16),
+        Block(op="mbconv", kernel=3, stride=2, filters=24, expansion=3, se_ratio=0.25, skip="pool"),
+        Block(op="mbconv", kernel=3, stride=1, filters=24, expansion=3),
+    ),
+    stem_filters=16,
+    stem_stride=1,
+    head_filters=64,
+    dropout=0.0,
+    bn_momentum=0.1,
+)
+
+
+def digits_network() -> tuple[Network, WeightsInfo]:
+    """Trained for a few seconds on the training images of `load_dataset("digits", seed=0)` at 8 pixels."""
+    from mnas.data.load import load_dataset
+
+    dataset = load_dataset("digits", input_size=8, seed=0)
+    torch.manual_seed(0)
+    network = build_network(DIGITS, 10).to(memory_format=torch.channels_last).train()
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (dataset.mean, dataset.std))
+    x = (torch.from_numpy(np.array(dataset.train.images)).permute(0, 3, 1, 2) / 255 - mean) / std
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = torch.from_numpy(np.array(dataset.train.labels))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    for _ in range(5):
+        for batch in torch.randperm(len(y)).split(64):
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(network(x[batch]), y[batch]).backward()
+            optimizer.step()
+    info = WeightsInfo(
+        arch=DIGITS, classes=dataset.classes, mean=dataset.mean, std=dataset.std, input_size=8, accuracy=None
+    )
+    return network.eval(), info

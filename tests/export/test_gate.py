@@ -1,0 +1,204 @@
+"""The gate: what passes, what does not, and where each kind of file ends up."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnas.export.gate import TOLERANCES, compare, judge
+from mnas.export.images import RealImages, open_samples, photographs
+from mnas.export.litert import litert_fp32
+from mnas.export.ship import Target, exported, make_gate, ship
+from mnas.predict.model import load_model
+from tests.export.networks import as_trained, info_of, network_of
+
+FP32 = TOLERANCES["fp32"]
+
+
+def images_of(labels) -> RealImages:
+    count = len(labels)
+    return RealImages(source="made up", pixels=np.zeros((count, 2, 2, 3), np.uint8), labels=np.array(labels))
+
+
+def test_differences_are_relative_to_the_largest_output():
+    expected = np.array([[1, -4], [2, 3]], np.float32)
+    got = expected + np.array([[0.2, 0], [0, -0.4]], np.float32)
+    found = compare(expected, got, images_of([0, 0]))
+    assert found.max_difference == pytest.approx(0.1)
+    assert found.mean_difference == pytest.approx(0.15 / 4)
+    assert (found.agreement, found.accuracy, found.torch_accuracy) == (1.0, 0.5, 0.5)
+
+
+def test_what_is_beyond_the_tolerance_is_named():
+    labels = np.arange(1000) % 4
+    expected = np.eye(4, dtype=np.float32)[labels]
+    assert judge(compare(expected, expected, images_of(labels)), FP32) == ()
+    [line] = judge(compare(expected, expected + np.float32(2e-4), images_of(labels)), FP32)
+    assert "the outputs differ by 0.0002 of the largest, where 0.0001 is allowed" in line
+    wrong = expected.copy()
+    wrong[:20] = np.roll(wrong[:20], 1, 1)  # 2 % of the images
+    lines = judge(compare(expected, wrong, images_of(labels)), TOLERANCES["int8"])
+    assert lines == ("the accuracy falls by 2.00 points, where 1 are allowed",)
+    wrong[:200] = np.roll(expected[:200], 1, 1)
+    lines = judge(compare(expected, wrong, images_of(labels)), TOLERANCES["int8"])
+    assert lines[0] == "the first class agrees on 80.00% of the images, where 85.00% are wanted"
+    without = dataclasses.replace(images_of(labels), labels=None)
+    assert len(judge(compare(expected, wrong, without), TOLERANCES["int8"])) == 1  # nobody knows what is right
+
+
+def test_one_image_of_few_may_differ():
+    labels = np.zeros(20, int)
+    expected = np.tile(np.array([1, 0], np.float32), (20, 1))
+    got = expected.copy()
+    got[0] = [0.5, 0.6]
+    tolerance = dataclasses.replace(TOLERANCES["int8"], min_agreement=0.99)
+    assert judge(compare(expected, got, images_of(labels)), tolerance) == ()
+    got[1] = [0.5, 0.6]
+    assert len(judge(compare(expected, got, images_of(labels)), tolerance)) == 2
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp16", "int8"])
+def test_nan_never_passes(kind):
+    expected = np.eye(4, dtype=np.float32)
+    got = expected.copy()
+    got[2, 1] = math.nan
+    assert judge(compare(expected, got, images_of([0, 1, 2, 3])), TOLERANCES[kind])
+
+
+def test_photographs_are_real_and_the_same_every_time():
+    images = photographs(32)
+    assert images.pixels.shape == (32, 32, 32, 3)
+    assert images.labels is None
+    assert np.array_equal(images.pixels, photographs(32).pixels)
+    assert images.pixels.std() > 30
+    assert len({image.tobytes() for image in images.pixels}) == 32
+
+
+@pytest.fixture(scope="module")
+def wanted():
+    """A network, its gate over photographs, without timing."""
+    network, info = network_of("same")
+    return network, info, make_gate(network, info, photographs(info.input_size, 8), speed_s=0)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_right_file_gets_its_name(tmp_path, wanted):
+    network, info, gate = wanted
+    target = Target(format="litert")
+    content = exported(network, info, target, None)
+    path, result = ship(content, target, tmp_path / "model.tflite", gate, FP32)
+    assert result.passed
+    assert path == tmp_path / "model.tflite"
+    assert path.read_bytes() == content
+    assert load_model(path).info.classes == info.classes
+    assert names(tmp_path) == ["model.tflite", "model.tflite.gate.json"]
+    report = json.loads((tmp_path / "model.tflite.gate.json").read_text())
+    assert report["passed"] is True
+    assert report["file"] == "model.tflite"
+    assert report["comparison"]["images"] == 8
+    assert report["comparison"]["max_difference"] == result.comparison.max_difference < 1e-4
+    assert report["tolerance"]["max_difference"] == 1e-4
+    assert report["size_bytes"] == len(content)
+
+
+def test_a_wrong_file_is_set_aside_and_overwrites_nothing(tmp_path, wanted):
+    _, info, gate = wanted
+    other = litert_fp32(as_trained(info.arch, 5, seed=1), info)
+    out = tmp_path / "model.tflite"
+    out.write_bytes(b"the one that is in use")
+    for name in ("model.failed.tflite", "model.failed-2.tflite"):
+        path, result = ship(other, Target(format="litert"), out, gate, FP32)
+        assert not result.passed
+        assert path.name == result.file == name
+        assert path.read_bytes() == other
+        assert "the outputs differ by" in result.failures[0]
+        assert json.loads((tmp_path / f"{name}.gate.json").read_text())["passed"] is False
+    assert out.read_bytes() == b"the one that is in use"
+    assert len(names(tmp_path)) == 5
+
+
+def test_a_file_that_its_runtime_cannot_read_is_set_aside(tmp_path, wanted):
+    network, info, gate = wanted
+    content = litert_fp32(network, info)
+    path, result = ship(content[:2000], Target(format="litert"), tmp_path / "model.tflite", gate, FP32)
+    assert path.name == "model.failed.tflite"
+    assert result.comparison is None
+    assert "its runtime does not run it as it should" in result.failures[0]
+
+
+def test_onnx_and_executorch_pass_and_are_timed_beside_litert(tmp_path, wanted):
+    network, info, gate = wanted
+    gate = dataclasses.replace(gate, speed_s=0.01)
+    for name, parts in (("onnx", 2), ("executorch", 3)):
+        target = Target(format=name)
+        folder = tmp_path / name
+        folder.mkdir()
+        path, result = ship(exported(network, info, target, None), target, folder / f"m{target.suffix}", gate, FP32)
+        assert result.failures == ()
+        assert result.comparison.max_difference < 1e-4
+        assert result.speed.ratio_low <= result.speed.ratio <= result.speed.ratio_high
+        assert len(names(folder)) == parts
+        assert load_model(path).info.classes == info.classes
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from tests.export.networks import network_of
+from mnas.export.gate import TOLERANCES
+from mnas.export.images import photographs
+from mnas.export.litert import litert_fp32
+from mnas.export.ship import Target, make_gate, ship
+network, info = network_of("same")
+gate = make_gate(network, info, photographs(info.input_size, 2), speed_s=0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    ship(litert_fp32(network, info), Target(format="litert"), Path(sys.argv[1]), gate, TOLERANCES["fp32"])
+except OSError as error:
+    print("refused:", error.strerror)
+"""
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path):
+    out = tmp_path / "model.tflite"
+    out.write_bytes(b"the one that is in use")
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", FULL, str(out)],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root)},
+    )  # fmt: skip
+    assert result.stdout.splitlines()[-1] == "refused: File too large"
+    assert names(tmp_path) == ["model.tflite"]
+    assert out.read_bytes() == b"the one that is in use"
+
+
+def test_samples_are_split_as_training_splits_them(tmp_path, monkeypatch):
+    from mnas.data.load import load_dataset
+    from tests.export.networks import DIGITS
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    dataset = load_dataset("digits", input_size=8, seed=3)
+    info = dataclasses.replace(info_of(DIGITS, dataset.classes, 8), crop=1.0)
+    samples = open_samples("digits", info, seed=3)
+    images = samples.validation(info, 0, seed=3)
+    assert sorted(i.tobytes() for i in images.pixels) == sorted(i.tobytes() for i in dataset.val.images)
+    seen = {i.tobytes() for i in dataset.train.images}
+    calibration = samples.calibration(info, 50, seed=3)
+    assert len(calibration) == 50
+    assert all(i.tobytes() in seen for i in calibration.pixels)
+    assert np.array_equal(calibration.pixels, open_samples("digits", info, seed=3).calibration(info, 50, 3).pixels)
+
+
+def test_data_of_other_classes_is_refused():
+    _, info = network_of("same")
+    with pytest.raises(ValueError, match=r"trained on \(5: cat, dög, fish, \.\.\.\), but got 10: 0, 1, 2, \.\.\. in"):
+        open_samples("digits", info, seed=0)

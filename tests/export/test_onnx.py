@@ -1,0 +1,34 @@
+"""ONNX files: equal to torch at any batch size, and they say what they are."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from mnas.export.onnx import onnx_fp32
+from mnas.nn.weights import weights_info
+from tests.export.networks import assert_equal, inputs, network_of, outputs
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+def test_every_kind_of_layer(padding):
+    network, info = network_of(padding)
+    content = onnx_fp32(network, info)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    x = inputs(info, 5)
+    expected = outputs(network, x)
+    nchw = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    for batch in (nchw, nchw[:1], nchw[:0]):
+        [got] = session.run(["logits"], {"image": batch})
+        assert got.shape == (len(batch), len(info.classes))
+        if len(batch):
+            assert_equal(got, expected[: len(batch)], 1e-4)
+    model = onnx.load_from_string(content)
+    [entry] = model.metadata_props
+    assert entry.key == "mnas"
+    assert weights_info(json.loads(entry.value)) == info
+    assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
+    assert b"site-packages" not in content  # where the exporter's operators came from is nobody's business
+    assert not network.training
