@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from mnas.data.dataset import Dataset, ImageArrays
-from mnas.evaluate.memory import kept_pages
 from mnas.evaluate.proxy import ProxyConfig, optimizer_for, train
 from mnas.nn.cost import cost
 from mnas.nn.network import Network, build_network
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
+from mnas.train.memory import kept_pages
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 

@@ -1,19 +1,16 @@
 """`mnas search`: from a data set and this machine to the Pareto front of models, with their weights as LiteRT files."""
 
-import contextlib
 import dataclasses
 import math
 import os
 import platform
 import shlex
-import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from PIL import Image
 from rich.console import Console
 
 from mnas import __version__
@@ -24,7 +21,7 @@ from mnas.controller.named import CONTROLLERS
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
-from mnas.data.source import folder_source
+from mnas.data.native import native_size
 from mnas.evaluate.evaluation import Evaluation
 from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy
 from mnas.latency.host import Reference, calibrate, device_fingerprint, make_reference, measure
@@ -308,26 +305,6 @@ def _command() -> str:
 
 
 # What is printed, and what is left behind
-
-
-NATIVE_SIZES = {"digits": 16, "cifar10": 32, "fashion-mnist": 32, "imagenet": 224}
-"""Pixels; digits are 8 x 8, which no skeleton of the paper's depth can work on."""
-
-
-def native_size(data: str) -> int:
-    """Side in pixels at which a data set is searched unless told: a folder's median image, from 16 up to 224."""
-    if data in NATIVE_SIZES:
-        return NATIVE_SIZES[data]
-    path = Path(data).expanduser()
-    if not path.is_dir():
-        return 224  # it makes no difference: loading it will say what is wrong
-    images = folder_source(path).parts().train
-    sides = []
-    for item in images[:: max(1, len(images) // 100)]:
-        assert isinstance(item.content, Path)
-        with contextlib.suppress(OSError), Image.open(item.content) as image:  # what cannot be read is counted later
-            sides.append(min(image.size))
-    return min(224, max(16, int(statistics.median(sides)))) if sides else 224
 
 
 def _describe(console: Console, command: SearchCommand, space: Space, dataset: Dataset) -> None:

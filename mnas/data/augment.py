@@ -33,17 +33,23 @@ class Augmentation:
     """Probability that a rectangle of 2-33 % of the image becomes noise."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(AugmentationKind):
-            raise ValueError(f"augmentation must be one of {', '.join(get_args(AugmentationKind))}, but got {self.kind!r}")
+        kinds = get_args(AugmentationKind)
+        if self.kind not in kinds:
+            raise ValueError(f"augmentation must be one of {', '.join(kinds)}, but got {self.kind!r}")
         if not 0 < self.scale_low <= 1:
             raise ValueError(f"scale_low must be above 0 and at most 1, but got {self.scale_low!r}")
         if not 0 <= self.random_erasing <= 1:
             raise ValueError(f"random_erasing must be from 0 to 1, but got {self.random_erasing!r}")
 
 
+def seed_of(*numbers: int) -> int:
+    """63 bits that depend on all the numbers, each 0 or more; (1, 2) and (1, 2, 0) are one."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
+
+
 def generator_of(*seed: int) -> torch.Generator:
-    """A generator of the CPU, seeded with numbers of 0 or more; (1, 2) and (1, 2, 0) are one seed."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+    """A generator of the CPU, seeded with `seed_of`."""
+    return torch.Generator().manual_seed(seed_of(*seed))
 
 
 def augment(

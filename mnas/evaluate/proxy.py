@@ -11,28 +11,29 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its publishe
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.optim import RMSpropTF
-from torch import Tensor, nn
+from torch import Tensor
 
 from mnas.arch import Arch
 from mnas.data.augment import augment, normalised
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.evaluate.evaluation import Evaluation, EvaluationError
-from mnas.evaluate.memory import kept_pages
 from mnas.nn.depthwise import speed_up_depthwise
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.train import scoring
+from mnas.train.config import Accelerator, device_of, halved_batch
+from mnas.train.recipe import parameter_groups, rmsprop
+from mnas.train.scoring import TrainingError, moments
+from mnas.train.settings import training_settings
 
-Accelerator = Literal["auto", "cpu", "cuda"]
 _CHECK_EVERY = 50  # steps between looks at the loss; on a GPU each look waits for it
 _STATISTICS_IMAGES = 2048  # enough for means and variances to a few percent of a deviation
 _STATISTICS_BATCH = 128
@@ -80,17 +81,11 @@ class ProxyConfig:
 
     def batch_size_for(self, images: int) -> int:
         """Images per step on so many training images."""
-        size = self.batch_size
-        while size >= 32 and self.epochs * (images // size) < self.fewest_steps:
-            size //= 2
-        return min(size, images)
+        return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
 
     def device(self) -> torch.device:
         """Raises ValueError where CUDA is asked for and not there."""
-        available = torch.cuda.is_available()
-        if self.accelerator == "cuda" and not available:
-            raise ValueError("accelerator cuda must have a GPU that torch can use, but got none; use cpu or auto")
-        return torch.device("cuda" if available and self.accelerator != "cpu" else "cpu")
+        return device_of(self.accelerator)
 
 
 def evaluate_proxy(
@@ -113,7 +108,7 @@ def evaluate_proxy(
     accuracies: list[float] = []
     training_s = 0.0
     start = time.perf_counter()
-    with _settings(config.threads, device):
+    with training_settings(config.threads, device, repeatable=True):
         for repeat in range(config.repeats):
             try:
                 torch.manual_seed(_derived_seed(seed, repeat))
@@ -189,48 +184,31 @@ def schedule(progress: float, warmup: float) -> float:
     return rise * math.pow(0.97, progress * 350 / 2.4)
 
 
-@torch.no_grad()
 def estimate_statistics(network: Network, dataset: Dataset) -> None:
     """Set the batch-norm statistics to the means over batches of training images, seen as in scoring."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the plain mean of all batches
-        norm.train()
     count = min(len(dataset.train), _STATISTICS_IMAGES)
     # spread over all of them, as they lie class by class
     chosen = torch.from_numpy(np.linspace(0, len(dataset.train) - 1, count).astype(np.int64))
     chosen = chosen[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
-    device = network.classifier.weight.device
     images, _ = _tensors(dataset.train, torch.device("cpu"))
-    mean, std = _moments(dataset, device)
-    batch_size = min(_STATISTICS_BATCH, count)
-    for start in range(0, count - batch_size + 1, batch_size):
-        network(normalised(images[chosen[start : start + batch_size]].to(device), mean, std))
-    network.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    size = min(_STATISTICS_BATCH, count)
+    batches = (images[chosen[start : start + size]] for start in range(0, count - size + 1, size))
+    scoring.estimate_statistics(network, batches, *_moments(dataset, network.classifier.weight.device))
 
 
-@torch.no_grad()
 def score(network: Network, dataset: Dataset, part: ImageArrays) -> float:
     """Share of the images of `part` whose class the network puts first, with the network as it is (eval or train mode).
 
     Raises:
         EvaluationError: logits are not finite.
     """
-    device = network.classifier.weight.device
-    mean, std = _moments(dataset, device)
-    right = 0
-    for start in range(0, len(part), _SCORE_BATCH):
-        images, labels = _tensors(part, torch.device("cpu"), slice(start, start + _SCORE_BATCH))
-        logits = network(normalised(images.to(device), mean, std)).cpu()
-        if not bool(logits.isfinite().all()):
-            raise EvaluationError("diverged: the trained network's outputs are not finite")
-        right += int((logits.argmax(1) == labels).sum())
-    return right / len(part)
+    cpu = torch.device("cpu")
+    starts = range(0, len(part), _SCORE_BATCH)
+    batches = (_tensors(part, cpu, slice(start, start + _SCORE_BATCH)) for start in starts)
+    try:
+        return scoring.score(network, batches, *_moments(dataset, network.classifier.weight.device)).accuracy
+    except TrainingError as error:
+        raise EvaluationError(str(error)) from None
 
 
 # Parts of the above
@@ -238,10 +216,7 @@ def score(network: Network, dataset: Dataset, part: ImageArrays) -> float:
 
 def optimizer_for(network: Network, config: ProxyConfig) -> RMSpropTF:
     """TensorFlow's RMSProp: epsilon inside the root, mean squares from 1; the paper's constants."""
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return RMSpropTF(groups, lr=0.0, alpha=0.9, momentum=0.9, eps=1e-3)
+    return rmsprop(parameter_groups(network, config.weight_decay, biases=False), 0.0)
 
 
 def _tensors(part: ImageArrays, device: torch.device, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
@@ -250,26 +225,13 @@ def _tensors(part: ImageArrays, device: torch.device, rows: slice = slice(None))
 
 
 def _moments(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.tensor(dataset.mean, device=device), torch.tensor(dataset.std, device=device)
+    return moments(dataset.mean, dataset.std, device)
 
 
 def _mixed_precision(device: torch.device) -> torch.autocast:
     """bfloat16 on GPUs that have it; on CPUs it was slower."""
     enabled = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-@contextmanager
-def _settings(threads: int, device: torch.device) -> Iterator[None]:
-    """Torch's threads, random state and cuDNN's choice of algorithms, as before when left."""
-    before = torch.get_num_threads()
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
-        stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False))
-        stack.enter_context(kept_pages())
-        stack.callback(torch.set_num_threads, before)
-        torch.set_num_threads(threads)
-        yield
 
 
 def _derived_seed(*parts: int) -> int:

@@ -13,11 +13,11 @@ from torch import nn
 from mnas.arch import Arch, Block
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.load import load_dataset
-from mnas.evaluate import proxy
 from mnas.evaluate.evaluation import EvaluationError
 from mnas.evaluate.proxy import ProxyConfig, estimate_statistics, evaluate_proxy, schedule, score, train
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import load_weights, read_weights_info
+from mnas.train.memory import kept_pages
 
 ARCH = Arch(
     blocks=(
@@ -239,6 +239,6 @@ def test_a_gpu_learns_too(digits: Dataset) -> None:
 
 
 def test_large_blocks_are_kept_only_while_training(few: Dataset) -> None:
-    with proxy.kept_pages(), proxy.kept_pages():
+    with kept_pages(), kept_pages():
         assert torch.zeros(20_000_000).sum() == 0
     assert evaluate_proxy(ARCH, few, dataclasses.replace(CONFIG, epochs=1), 0).val_images == 287

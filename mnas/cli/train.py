@@ -1,0 +1,186 @@
+"""`mnas train`: an architecture, or a run's best, trained in full."""
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from mnas.arch import Arch
+from mnas.cli.progress import make_console
+from mnas.cli.scaling import at_width, input_sizes, width_multipliers
+from mnas.cli.train_progress import is_first_process, watching_training
+from mnas.data.batches import Batches
+from mnas.data.native import native_size
+from mnas.data.open_batches import Loader, open_batches
+from mnas.nn.pretrained import load_pretrained
+from mnas.train.config import TrainConfig
+from mnas.train.folder import Trained
+from mnas.train.loop import train
+from mnas.train.presets import PRESETS, named_preset
+from mnas.train.settings import TrainingStopped
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train an architecture in full; with --top, the best of a search. The same command with --resume goes on."""
+
+    arch: tyro.conf.Positional[str]
+    """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or block strings;
+    with --top a run (runs/NAME)."""
+    data: str
+    """digits, cifar10, fashion-mnist, imagenet, a folder with one folder of images for each class (or train/, val/,
+    test/), or tar shards."""
+    preset: str = "auto"
+    """small, imagenet or finetune, whose values are the defaults of the recipe below; auto: finetune with --weights,
+    imagenet for imagenet, else small."""
+    out: Path = Path("trained")
+    """Each training gets a folder of its own in it: OUT/ARCH-SIZEpx."""
+    resume: bool = False
+    """Go on with what is there, and leave alone what is finished."""
+    weights: str = ""
+    """Weights to start from: timm, torchvision, or a file of theirs or ours; a new classifier where classes differ."""
+
+    input_size: str = "auto"
+    """Side of the images in pixels, or several to train one after another (96,128); auto: the data set's own, up to
+    224."""
+    width_multiplier: str = "1"
+    """Of the architecture, or several (0.5,1.0)."""
+    top: int = 0
+    """Of a run: train its so many best by reward, spread along the front."""
+
+    loader: Loader = "auto"
+    """How images are read: array (decoded once, shared by all processes), files (decoded every time) or shards (tar);
+    auto: shards for tar files, an array where that is small and the whole image is used, else files."""
+    workers: int = 2
+    """Processes that read files or shards; with --top, trainings side by side."""
+    data_dir: Path | None = None
+    """Where cifar10, fashion-mnist and imagenet lie, or are downloaded to; not given: in the cache folder."""
+    download: bool = False
+    """Download cifar10 or fashion-mnist if they are missing."""
+    max_images_per_class: int = 0
+    """Use only so many training images of each class; 0: all."""
+
+    config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=lambda: PRESETS["small"])
+    """The recipe."""
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "TrainCommand":
+        """The command before its options are read, with the values of the preset that they choose.
+
+        Raises:
+            ValueError: there is no such preset.
+        """
+        choice, _ = tyro.cli(_Choice, args=list(arguments), return_unknown_args=True, add_help=False)
+        missing: Any = tyro.MISSING
+        return cls(arch=missing, data=missing, config=named_preset(choice.name))
+
+    def run(self) -> None:
+        """Train, and print what came out. Raises ValueError for what the user can mend."""
+        if (Path(self.arch) / "study.db").is_file():
+            self._train_shortlist()
+            return
+        if self.top:
+            raise ValueError(f"--top must come with a run's folder, but got {self.arch!r}; name one (mnas runs)")
+        console = make_console() if is_first_process() else Console(quiet=True)
+        sizes = input_sizes(self.input_size) or (native_size(self.data),)
+        widths = width_multipliers(self.width_multiplier)
+        trainings = [(*at_width(self.arch, width), size) for width in widths for size in sizes]
+        for _, arch, size in trainings:
+            arch.check_input_size(size)  # before the first of them takes its hours
+        for name, arch, size in trainings:
+            self._train(console, name, arch, size)
+
+    def _train(self, console: Console, name: str, arch: Arch, size: int) -> Trained:
+        folder = self.out / f"{_as_file_name(name, arch)}-{size}px"
+        batches = self._open(console, size)
+        initial = None
+        if self.weights:
+            initial = load_pretrained(self.weights, arch, len(batches.classes), name=name)
+            arch = initial.arch
+        _print(console, _described(name, arch, batches, self.config, folder))
+        try:
+            with watching_training(console) as watcher:
+                trained = train(
+                    arch, batches, self.config, folder, initial=initial, resume=self.resume, watcher=watcher
+                )
+        except TrainingStopped as stop:
+            _print(console, f"stopped at {stop.where}; nothing is lost. To go on: {_resuming()}")
+            raise
+        _print(console, _conclusion(trained))
+        return trained
+
+    def _open(self, console: Console, size: int) -> Batches:
+        with console.status("reading the images", spinner="line") as status:
+            return open_batches(
+                self.data,
+                input_size=size,
+                seed=self.config.seed,
+                crop=self.config.crop,
+                augmentation=self.config.variation(),
+                loader=self.loader,
+                workers=self.workers,
+                data_dir=self.data_dir,
+                download=self.download,
+                max_images_per_class=self.max_images_per_class,
+                on_progress=lambda done, count: status.update(f"decoding images: {done} of {count}"),
+            )
+
+    def _train_shortlist(self) -> None:
+        raise ValueError("training a run's best is not built yet; train one of its trials (runs/NAME#17)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """The options that choose a preset."""
+
+    preset: str = "auto"
+    data: str = ""
+    weights: str = ""
+
+    @property
+    def name(self) -> str:
+        if self.preset != "auto":
+            return self.preset
+        return "finetune" if self.weights else "imagenet" if self.data == "imagenet" else "small"
+
+
+def _as_file_name(name: str, arch: Arch) -> str:
+    """`mnasnet-small/s8` -> mnasnet-small-s8, `runs/NAME#17` -> NAME-17; block strings by their fingerprint."""
+    if "," in name or ("_" in name and re.match(r"\s*r\d+_", name)):
+        return f"arch-{arch.fingerprint}"
+    if Path(name).exists() or "#" in name:
+        name = Path(name).with_suffix("").name or name
+    return re.sub(r"[^A-Za-z0-9@.]+", "-", name).strip("-")
+
+
+def _described(name: str, arch: Arch, batches: Batches, config: TrainConfig, folder: Path) -> str:
+    counts = ", ".join(f"{count:,} {part}" for part, count in batches.counts.items())
+    size = config.batch_size_for(batches.counts["train"])
+    return (
+        f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px\n"
+        f"{name}: {config.epochs} epochs of {batches.steps(size):,} steps of {size} images, peak learning rate "
+        f"{config.learning_rate * size / 256:.4g}; into {folder}"
+    )
+
+
+def _conclusion(trained: Trained) -> str:
+    test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
+    return (
+        f"validation accuracy {trained.accuracy:.2%}{test}; {trained.epochs} epochs in {trained.seconds:.0f} s, "
+        f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
+    )
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _resuming() -> str:
+    arguments = sys.argv[1:]
+    return shlex.join(["mnas", *arguments, *([] if "--resume" in arguments else ["--resume"])])

@@ -1,0 +1,100 @@
+"""How a training looks: a live line in a terminal, a line for every epoch elsewhere (and one a minute within them)."""
+
+import contextlib
+import datetime
+import math
+import os
+import time
+from collections.abc import Iterator
+
+import rich.progress
+from rich.console import Console
+
+from mnas.train.metrics import EpochMetrics
+from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
+
+_EVERY_S = 60.0
+_REDRAW_S = 0.1
+
+
+def is_first_process() -> bool:
+    """Of those that torchrun started, or of one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _line(p: TrainProgress) -> str:
+    loss = "" if math.isnan(p.loss) else f"loss {p.loss:.4f}  "
+    eta = "-" if math.isnan(p.eta_s) else str(datetime.timedelta(seconds=round(p.eta_s)))
+    return f"{loss}{p.images_per_s:,.0f} images/s  ETA {eta}"
+
+
+def _epoch_line(row: EpochMetrics, epochs: int) -> str:
+    return (
+        f"[{row.epoch}/{epochs}] loss {row.train_loss:.4f}  val accuracy {row.val_accuracy:.2%}  val loss "
+        f"{row.val_loss:.4f}  {row.images_per_s:,.0f} images/s  waiting {row.waiting:.1%}"
+    )
+
+
+class PlainTraining(TrainWatcher):
+    """A line for every epoch, and one a minute within long ones."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said = time.monotonic()
+        self._last: TrainProgress | None = None
+
+    def step(self, progress: TrainProgress) -> None:
+        self._last = progress
+        if time.monotonic() - self._said > _EVERY_S:
+            self._say(f"[{progress.epoch}/{progress.epochs}] step {progress.step}/{progress.steps}  {_line(progress)}")
+
+    def epoch(self, row: EpochMetrics) -> None:
+        eta = ""
+        if self._last is not None:
+            seconds = (self._last.epochs - row.epoch) * (row.train_s + row.score_s)
+            eta = f"  ETA {datetime.timedelta(seconds=round(seconds))}"
+        self._say(_epoch_line(row, self._last.epochs if self._last else row.epoch) + eta)
+
+    def _say(self, text: str) -> None:
+        self._said = time.monotonic()
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class LiveTraining(TrainWatcher):
+    """A bar that stays at the bottom of the terminal; finished epochs scroll by above it."""
+
+    def __init__(self, bar: rich.progress.Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("train", total=None, epoch="", line="")
+        self._drawn = 0.0
+        self._epochs = 0
+
+    def step(self, progress: TrainProgress) -> None:
+        self._epochs = progress.epochs
+        if time.monotonic() - self._drawn > _REDRAW_S or progress.step == progress.steps:
+            self._drawn = time.monotonic()
+            epoch = f"epoch {progress.epoch}/{progress.epochs}"
+            self._bar.update(
+                self._task, completed=progress.step, total=progress.steps, epoch=epoch, line=_line(progress)
+            )
+
+    def epoch(self, row: EpochMetrics) -> None:
+        self._bar.console.print(_epoch_line(row, self._epochs or row.epoch), highlight=False, markup=False)
+
+
+@contextlib.contextmanager
+def watching_training(console: Console) -> Iterator[TrainWatcher]:
+    """The watcher that suits the console."""
+    if console.quiet:
+        yield Unwatched()
+    elif not console.is_terminal:
+        yield PlainTraining(console)
+    else:
+        columns = (
+            rich.progress.TextColumn("{task.fields[epoch]}"),
+            rich.progress.BarColumn(bar_width=20),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TextColumn("{task.fields[line]}", markup=False),
+        )
+        with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+            yield LiveTraining(bar)

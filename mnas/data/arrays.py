@@ -1,0 +1,70 @@
+"""Batches of a data set that lies decoded in memory-mapped arrays: a gather and an augmentation for each."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from mnas.data.augment import Augmentation, augment, erase, generator_of, random_resized_crops
+from mnas.data.batches import Batches, Part
+from mnas.data.dataset import Dataset, ImageArrays
+
+_ORDER, _VARIATION = 0, 1  # what a generator is for: the first number of its seed
+
+
+class ArrayBatches(Batches):
+    """The images of a `Dataset`, shuffled by (seed, epoch) and augmented by (seed, epoch, step).
+
+    Raises ValueError for what whole arrays cannot give: a timm policy, or a crop of the images' full size.
+    """
+
+    def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, crop: float = 1.0) -> None:
+        if augmentation.auto_augment:
+            raise ValueError(
+                "images decoded to arrays must do without auto augment, but got "
+                f"{augmentation.auto_augment!r}; use --loader files"
+            )
+        if crop != 1:
+            raise ValueError(
+                f"images decoded to arrays are whole centre squares, but got a crop of {crop}; use --crop 1 or "
+                "--loader files"
+            )
+        self._dataset, self._augmentation, self._seed = dataset, augmentation, seed
+        self._parts: dict[Part, ImageArrays] = {"train": dataset.train, "val": dataset.val}
+        if dataset.test is not None:
+            self._parts["test"] = dataset.test
+        self.name, self.classes = dataset.name, dataset.classes
+        self.mean, self.std = dataset.mean, dataset.std
+        self.input_size, self.crop = dataset.input_size, crop
+        self.counts = {part: len(arrays) for part, arrays in self._parts.items()}
+        self.fingerprint = dataset.fingerprint
+
+    def training(
+        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = _tensors(self._dataset.train)
+        order = torch.randperm(len(labels), generator=generator_of(_ORDER, self._seed, epoch))
+        share = batch_size // world
+        rows = slice(rank * share, (rank + 1) * share)
+        for step in range(start, self.steps(batch_size)):
+            chosen = order[step * batch_size : (step + 1) * batch_size]
+            generator = generator_of(_VARIATION, self._seed, epoch, step)
+            yield self._varied(images, chosen, generator, rows), labels[chosen[rows]]
+
+    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = _tensors(self._parts[part])
+        for start in range(0, len(labels), batch_size):
+            yield images[start : start + batch_size], labels[start : start + batch_size]
+
+    def _varied(self, images: Tensor, chosen: Tensor, generator: torch.Generator, rows: slice) -> Tensor:
+        flip, how = self._dataset.flip, self._augmentation
+        if how.kind == "shift":
+            pixels = augment(images, chosen, generator, padding=self.input_size // 16, flip=flip, rows=rows)
+        else:
+            pixels = random_resized_crops(images, chosen, generator, scale_low=how.scale_low, flip=flip, rows=rows)
+        return erase(pixels, how.random_erasing, generator, rows=rows) if how.random_erasing else pixels
+
+
+def _tensors(part: ImageArrays) -> tuple[Tensor, Tensor]:
+    """Without a copy."""
+    return torch.from_numpy(part.images), torch.from_numpy(part.labels)

@@ -1,0 +1,28 @@
+"""The size at which a data set is trained on unless somebody says otherwise."""
+
+import contextlib
+import statistics
+from pathlib import Path
+
+from PIL import Image
+
+from mnas.data.source import folder_source
+
+NATIVE_SIZES = {"digits": 16, "cifar10": 32, "fashion-mnist": 32, "imagenet": 224}
+"""Pixels; digits are 8 x 8, which no skeleton of the paper's depth can work on."""
+
+
+def native_size(data: str) -> int:
+    """Side in pixels at which a data set is searched unless told: a folder's median image, from 16 up to 224."""
+    if data in NATIVE_SIZES:
+        return NATIVE_SIZES[data]
+    path = Path(data).expanduser()
+    if not path.is_dir():
+        return 224  # it makes no difference: loading it will say what is wrong
+    images = folder_source(path).parts().train
+    sides = []
+    for item in images[:: max(1, len(images) // 100)]:
+        assert isinstance(item.content, Path)
+        with contextlib.suppress(OSError), Image.open(item.content) as image:  # what cannot be read is counted later
+            sides.append(min(image.size))
+    return min(224, max(16, int(statistics.median(sides)))) if sides else 224

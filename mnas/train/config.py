@@ -1,0 +1,148 @@
+"""How a network is trained in full. Values come from a preset (mnas/train/presets); every field is an option."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from mnas.arch import require_choice, require_int, require_number
+from mnas.data.augment import Augmentation, AugmentationKind
+
+Accelerator = Literal["auto", "cpu", "cuda"]
+Schedule = Literal["step", "cosine"]
+Precision = Literal["auto", "no", "bf16", "fp16"]
+_SMALLEST_BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A recipe. Raises ValueError where a field is out of its range."""
+
+    epochs: int
+    """Passes over the training images."""
+    batch_size: int
+    """Images per step, of all processes together."""
+    fewest_steps: int = 0
+    """The batch is halved, to 16 at least, while the whole training has fewer steps: small data sets learn little in
+    less."""
+    learning_rate: float
+    """Peak, for 256 images per step; scaled in proportion to the batch."""
+    schedule: Schedule
+    """After the peak: `step` (x decay_rate every decay_epochs) or `cosine` (down to 0), counted from the first step."""
+    warmup_epochs: float
+    """Epochs in which the learning rate rises from 0."""
+    decay_rate: float = 0.97
+    """Of the `step` schedule."""
+    decay_epochs: float = 2.4
+    """Of the `step` schedule."""
+    ema_decay: float
+    """Of the moving average of weights and batch-norm statistics, which is what is kept in the end; it starts lower, as
+    TensorFlow's: min(ema_decay, (1 + steps) / (10 + steps)). 0: the last weights are kept."""
+    label_smoothing: float
+    """Share of the target that is spread over all classes."""
+    weight_decay: float
+    """On all but batch norm."""
+    dropout: float | Literal["arch"] = "arch"
+    """Probability before the classifier; arch: the architecture's own."""
+    bn_momentum: float | Literal["arch"] = "arch"
+    """Share of a new batch in the batch-norm statistics; arch: the architecture's own."""
+    estimate_statistics: int
+    """Batch-norm statistics are estimated on so many training images before every scoring; 0: those of training."""
+    mixup: float = 0.0
+    """Alpha of mixup; 0: off."""
+    cutmix: float = 0.0
+    """Alpha of CutMix; 0: off. With both, each is used for half of the batches."""
+    augmentation: AugmentationKind
+    """`shift`: by up to a sixteenth of the side; `inception`: a crop of random area and aspect, resized. Both mirror
+    where the data allows it."""
+    scale_low: float = 0.08
+    """Smallest share of the area of an `inception` crop."""
+    auto_augment: str = ""
+    """timm's policy, as rand-m9-mstd0.5-inc1; empty for none. Not for images in arrays."""
+    random_erasing: float = 0.0
+    """Probability that a part of an image becomes noise."""
+    crop: float
+    """Share of the centre square's side that is scored."""
+    seed: int = 0
+    """Of everything random."""
+
+    accelerator: Accelerator = "auto"
+    """Where to train: cuda or cpu; auto: a GPU where there is one."""
+    mixed_precision: Precision = "auto"
+    """auto: on a GPU, bf16 where it has that, else fp16; on a CPU, where it is slower, no."""
+    compile: bool = False
+    """Compile the network (torch.compile): a minute or more at the start, then faster on a GPU."""
+    threads: int | Literal["auto"] = "auto"
+    """Of the CPU; results repeat bit for bit at the same number only. auto: torch's choice."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("batch_size", 2), ("fewest_steps", 0), ("estimate_statistics", 0)):
+            require_int(name, getattr(self, name), low, 10**9)
+        for name in ("seed", "checkpoint_every"):
+            require_int(name, getattr(self, name), 1 if name == "checkpoint_every" else 0, 2**63 - 1)
+        for name, least, most in (
+            ("learning_rate", 1e-9, 1e3),
+            ("warmup_epochs", 0, self.epochs),
+            ("decay_rate", 1e-9, 1),
+            ("decay_epochs", 1e-3, 1e9),
+            ("ema_decay", 0, 0.9999999),
+            ("label_smoothing", 0, 0.99),
+            ("weight_decay", 0, 1),
+            ("mixup", 0, 100),
+            ("cutmix", 0, 100),
+            ("crop", 0.1, 1),
+        ):
+            require_number(name, getattr(self, name), least, most)
+        if self.dropout != "arch":
+            require_number("dropout", self.dropout, 0, 0.99)
+        if self.bn_momentum != "arch":
+            require_number("bn_momentum", self.bn_momentum, 1e-9, 1)
+        if self.threads != "auto":
+            require_int("threads", self.threads, 1, 4096)
+        for name, kind in (("schedule", Schedule), ("accelerator", Accelerator), ("mixed_precision", Precision)):
+            require_choice(name, getattr(self, name), get_args(kind))
+        if (self.mixup or self.cutmix) and self.batch_size % 2:
+            raise ValueError(f"batch_size must be even for mixup and CutMix, but got {self.batch_size}")
+        self.variation()  # its checks
+
+    def variation(self) -> Augmentation:
+        """The fields on augmentation as the data sets take them."""
+        return Augmentation(
+            kind=self.augmentation,
+            scale_low=self.scale_low,
+            auto_augment=self.auto_augment,
+            random_erasing=self.random_erasing,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that must not change while a training is resumed."""
+        fields = dataclasses.asdict(self)
+        for may_change in ("accelerator", "mixed_precision", "compile", "threads", "checkpoint_every"):
+            del fields[may_change]
+        return fields
+
+    def batch_size_for(self, images: int) -> int:
+        """Images per step on so many training images."""
+        return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
+
+    def device(self) -> torch.device:
+        """Raises ValueError where CUDA is asked for and not there."""
+        return device_of(self.accelerator)
+
+
+def halved_batch(batch_size: int, images: int, epochs: int, fewest_steps: int) -> int:
+    """`batch_size`, halved, to 16 at least, while the training has fewer steps; at most as many as there are images."""
+    while batch_size >= 2 * _SMALLEST_BATCH and epochs * (images // batch_size) < fewest_steps:
+        batch_size //= 2
+    return min(batch_size, images)
+
+
+def device_of(accelerator: Accelerator) -> torch.device:
+    """Raises ValueError where CUDA is asked for and not there."""
+    available = torch.cuda.is_available()
+    if accelerator == "cuda" and not available:
+        raise ValueError("accelerator cuda must have a GPU that torch can use, but got none; use cpu or auto")
+    return torch.device("cuda" if available and accelerator != "cpu" else "cpu")

@@ -1,0 +1,109 @@
+"""A training's folder: `config.json` when it begins, `result.json` when it is finished, never a second training."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from mnas.atomic import write_atomic
+from mnas.train.checkpoint import differences
+
+CONFIG_NAME = "config.json"
+CHECKPOINT_NAME = "checkpoint.pt"
+WEIGHTS_NAME = "model.safetensors"
+RESULT_NAME = "result.json"
+_OURS = (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, RESULT_NAME)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A finished training."""
+
+    weights: Path
+    accuracy: float
+    """Of these weights, on the validation images."""
+    test_accuracy: float | None
+    """On the test images, which were used for nothing else; None where the data has none."""
+    epochs: int
+    seconds: float
+    """Of training and scoring, without what was lost with a process that was killed."""
+    images_per_s: float
+    """Of training."""
+    waiting: float
+    """Share of the training time in which data was waited for."""
+
+
+@contextmanager
+def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any], resume: bool) -> Iterator[None]:
+    """Make the folder this training's own, and hold it against other processes.
+
+    Args:
+        identity: what must be the same when the training is resumed.
+        facts: what else `config.json` is to say.
+
+    Raises:
+        ValueError: a training is in it, and `resume` is not given; one of another identity; another process is at it.
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock", blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise ValueError(f"a training must have its folder to itself, but got {folder}, where one is running") from None
+    try:
+        there = [name for name in _OURS if (folder / name).exists()]
+        if there and not resume:
+            raise ValueError(
+                f"a training must not overwrite another, but got {folder}, which holds {there[0]}; go on with it "
+                "(--resume), or choose another --out"
+            )
+        if there and CONFIG_NAME not in there:
+            raise ValueError(
+                f"a training to go on with must have its {CONFIG_NAME}, but got {folder}, which holds only "
+                f"{', '.join(there)}; choose another --out"
+            )
+        if there:
+            _check_identity(folder, identity)
+        else:
+            write_atomic(folder / CONFIG_NAME, json.dumps({"identity": identity, **facts}, indent=1) + "\n")
+        yield
+    finally:
+        lock.release()
+
+
+def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+    try:
+        there = json.loads((folder / CONFIG_NAME).read_text())["identity"]
+        different = differences(there, json.loads(json.dumps(identity)))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / CONFIG_NAME} must be a training's, but got {error!r}; choose another --out"
+        ) from None
+    if different:
+        raise ValueError(f"{folder} holds another training ({different}); choose another --out")
+
+
+def write_result(folder: Path, trained: Trained) -> None:
+    """Mark the training as finished. Raises OSError."""
+    write_atomic(folder / RESULT_NAME, json.dumps(asdict(trained) | {"weights": trained.weights.name}, indent=1) + "\n")
+
+
+def read_result(folder: Path) -> Trained | None:
+    """The finished training in `folder`; None where it is not finished.
+
+    Raises:
+        ValueError: the result is damaged.
+    """
+    path = folder / RESULT_NAME
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text())
+        return Trained(**values | {"weights": folder / WEIGHTS_NAME})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None

@@ -1,0 +1,37 @@
+"""What a training is of: what must be the same when it is resumed, and what people want to read about it."""
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import accelerate
+import torch
+
+from mnas import __version__
+from mnas.arch import Arch
+from mnas.data.batches import Batches
+from mnas.nn.network import Network
+from mnas.train.config import TrainConfig
+
+
+def identity_of(arch: Arch, batches: Batches, config: TrainConfig, initial: Network | None) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for name, tensor in initial.state_dict().items() if initial is not None else ():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return {
+        "arch": arch.fingerprint,
+        "initial weights": "fresh" if initial is None else digest.hexdigest()[:16],
+        "data": batches.fingerprint,
+        "input_size": batches.input_size,
+        **config.identity(),
+    }
+
+
+def facts_of(arch: Arch, batches: Batches, config: TrainConfig) -> dict[str, Any]:
+    """For people who read config.json."""
+    return {
+        "arch": arch.to_dict(),
+        "config": asdict(config),
+        "data": {"name": batches.name, "classes": len(batches.classes), "images": dict(batches.counts)},
+        "versions": {"mnas": __version__, "torch": torch.__version__, "accelerate": accelerate.__version__},
+    }

@@ -1,0 +1,387 @@
+"""Full training: from fresh or given weights to `model.safetensors`, resumable at every step.
+
+Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, with the constants of its published code in the preset
+`imagenet`. Departures (docs/departures.md):
+1. An epoch is a whole number of steps; images that fill no batch are left out, others every time.
+2. Batch-norm statistics can be estimated again before scoring, as short trainings need it.
+3. With several processes batch norm sees each one's share of the batch, and the first one's statistics are kept.
+"""
+
+import datetime
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import accelerate
+import torch
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
+from torch import Tensor
+
+from mnas.arch import Arch
+from mnas.data.augment import normalised, seed_of
+from mnas.data.batches import Batches, Part
+from mnas.nn.depthwise import speed_up_depthwise
+from mnas.nn.network import Network, build_network
+from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.train.checkpoint import load_checkpoint, save_checkpoint
+from mnas.train.config import TrainConfig
+from mnas.train.folder import CHECKPOINT_NAME, WEIGHTS_NAME, Trained, claimed, read_result, write_result
+from mnas.train.identity import facts_of, identity_of
+from mnas.train.metrics import EpochMetrics, MetricsFiles
+from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, optimizer_for, schedule_for
+from mnas.train.scoring import Scored, TrainingError, estimate_statistics, moments, score
+from mnas.train.settings import StopRequest, TrainingStopped, stop_requests, training_settings
+from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
+
+_CHECK_EVERY = 50  # steps between looks at the loss on a GPU, which each look waits for
+_AGREE_EVERY = 20  # steps between the moments at which several processes ask each other whether to stop
+_SCORE_BATCH = 256
+_STATISTICS_BATCH = 128
+_START, _STEP = 0, 1  # what a seed is for: its first number
+
+
+def train(
+    arch: Arch,
+    batches: Batches,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    initial: Network | None = None,
+    resume: bool = False,
+    watcher: TrainWatcher | None = None,
+) -> Trained:
+    """Train `arch` on `batches` and leave everything in `folder`; at one process of a CPU a function of the arguments.
+
+    SIGINT and SIGTERM end it after the running step with a checkpoint. In a process that torchrun started it is one of
+    several that share every batch; `folder` is to be one that all of them see.
+
+    Args:
+        initial: where to start from, of this architecture and as many classes; None for fresh weights.
+        resume: go on with the training in `folder`, from its last checkpoint; the end is what it would have been, bit
+            for bit on one process of a CPU with as many threads. A finished one is only read.
+        watcher: None for nobody.
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+        TrainingStopped: a signal came.
+        ValueError: the folder holds a training and `resume` is not given, or another one; a damaged checkpoint; images
+            too small for the strides, or fewer than a step needs; no such accelerator.
+        OSError: the folder cannot be written.
+    """
+    arch.check_input_size(batches.input_size)
+    accelerator = _accelerator(config)
+    identity = identity_of(arch, batches, config, initial)
+    with (
+        training_settings(config.threads, accelerator.device, repeatable=False),
+        stop_requests() as stop,
+        claimed(folder, identity, facts_of(arch, batches, config), resume)
+        if accelerator.is_main_process
+        else nullcontext(),
+    ):
+        accelerator.wait_for_everyone()
+        if finished := read_result(folder):
+            return finished
+        torch.manual_seed(seed_of(_START, config.seed))
+        network = build_network(arch, len(batches.classes)) if initial is None else _copied(initial, arch, batches)
+        training = _Training(network, batches, config, folder, accelerator, watcher or Unwatched(), stop, identity)
+        if (folder / CHECKPOINT_NAME).exists():
+            training.load()
+        return training.run()
+
+
+class _Training:
+    """A training under way; `epoch` and `step` count what is done."""
+
+    def __init__(
+        self,
+        network: Network,
+        batches: Batches,
+        config: TrainConfig,
+        folder: Path,
+        accelerator: accelerate.Accelerator,
+        watcher: TrainWatcher,
+        stop: StopRequest,
+        identity: dict[str, Any],
+    ) -> None:
+        self.batches, self.config, self.folder, self.identity = batches, config, folder, identity
+        self.accelerator, self.watcher, self.stop = accelerator, watcher, stop
+        self.device: torch.device = accelerator.device
+        self.main: bool = accelerator.is_main_process
+        self.rank, self.world = accelerator.process_index, accelerator.num_processes
+        self.batch_size = config.batch_size_for(batches.counts["train"])
+        self.steps = batches.steps(self.batch_size)
+        _check_batch(self.batch_size, self.world, bool(config.mixup or config.cutmix))
+        self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        apply_overrides(self.network, config)
+        if self.device.type == "cpu" and not config.compile:
+            speed_up_depthwise(self.network)
+        self.scored: Network = deepcopy(self.network)  # what is scored and kept; Accelerate changes the original
+        self.average = MovingAverage(self.network, config.ema_decay) if config.ema_decay and self.main else None
+        self.raw_optimizer = optimizer_for(self.network, config, self.batch_size)
+        self.schedule = schedule_for(self.raw_optimizer, config, self.steps)
+        self.model, self.optimizer = accelerator.prepare(self.network, self.raw_optimizer)
+        self.loss, self.mix = loss_of(config), mix_of(config, len(batches.classes))
+        self.mean, self.std = moments(batches.mean, batches.std, self.device)
+        self.epoch = self.step = 0
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.spent = {"training": 0.0, "waiting": 0.0}  # seconds of this epoch
+        self.rows: list[EpochMetrics] = []
+
+    # The loop
+
+    def run(self) -> Trained:
+        files = MetricsFiles(self.folder, self.rows) if self.main else None
+        try:
+            while self.epoch < self.config.epochs:
+                self._train_epoch()
+                self._score_epoch()
+                if files:
+                    files.add(self.rows)
+                    self.watcher.epoch(self.rows[-1])
+                self.accelerator.wait_for_everyone()
+            return self._finish()
+        finally:
+            if files:
+                files.close()
+
+    def _train_epoch(self) -> None:
+        self.model.train()
+        source = self.batches.training(self.epoch, self.batch_size, start=self.step, rank=self.rank, world=self.world)
+        while self.step < self.steps:
+            self._stop_where_asked()
+            start = time.perf_counter()
+            images, labels = next(source)
+            self.spent["waiting"] += time.perf_counter() - start
+            self._update(images, labels)
+            self.step += 1
+            looks = self.device.type == "cpu" or self.step % _CHECK_EVERY == 0 or self.step == self.steps
+            loss = self._checked_loss() if looks else math.nan
+            self.spent["training"] += time.perf_counter() - start
+            if self.main:
+                self.watcher.step(self._progress(loss))
+
+    def _update(self, images: Tensor, labels: Tensor) -> None:
+        done = self.epoch * self.steps + self.step
+        seed = seed_of(_STEP, self.config.seed, done, self.rank)
+        torch.manual_seed(seed)  # for dropout
+        self.schedule.step_update(done)
+        x, targets = normalised(self._moved(images), self.mean, self.std), self._moved(labels)
+        if self.mix is not None:
+            x, targets = self.mix(x, targets, seed)
+        self.optimizer.zero_grad()
+        loss = self.loss(self.model(x), targets)
+        self.accelerator.backward(loss)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.network, done + 1)
+        self.loss_sum += loss.detach()
+
+    def _score_epoch(self) -> None:
+        start = time.perf_counter()
+        loss = float(self.accelerator.reduce(self.loss_sum, "mean")) / self.steps
+        if self.main:
+            self._prepare_scored()
+            scored = self._score("val")
+            self.rows.append(
+                EpochMetrics(
+                    epoch=self.epoch + 1,
+                    steps=(self.epoch + 1) * self.steps,
+                    learning_rate=self.raw_optimizer.param_groups[0]["lr"],
+                    train_loss=loss,
+                    val_loss=scored.loss,
+                    val_accuracy=scored.accuracy,
+                    images_per_s=self.steps * self.batch_size / self.spent["training"],
+                    waiting=self.spent["waiting"] / self.spent["training"],
+                    train_s=self.spent["training"],
+                    score_s=time.perf_counter() - start,
+                )
+            )
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.spent = {"training": 0.0, "waiting": 0.0}
+        if self.epoch % self.config.checkpoint_every == 0 or self.epoch == self.config.epochs:
+            self._save()
+
+    def _finish(self) -> Trained:
+        results: list[Trained | None] = [None]
+        if self.main:
+            self._prepare_scored()
+            accuracy = self.rows[-1].val_accuracy
+            weights = self.folder / WEIGHTS_NAME
+            save_weights(weights, self.scored, self._info(accuracy))
+            train_s = sum(row.train_s for row in self.rows)
+            results = [
+                Trained(
+                    weights=weights,
+                    accuracy=accuracy,
+                    test_accuracy=self._score("test").accuracy if self.batches.counts.get("test") else None,
+                    epochs=self.epoch,
+                    seconds=train_s + sum(row.score_s for row in self.rows),
+                    images_per_s=self.epoch * self.steps * self.batch_size / train_s,
+                    waiting=sum(row.waiting * row.train_s for row in self.rows) / train_s,
+                )
+            ]
+            assert results[0] is not None
+            write_result(self.folder, results[0])
+        broadcast_object_list(results)  # in place
+        assert results[0] is not None
+        return results[0]
+
+    # Scoring
+
+    def _prepare_scored(self) -> None:
+        """Make `scored` what would be kept now: the moving average or the last weights, its statistics estimated."""
+        network = self.network if self.average is None else self.average.network
+        self.scored.load_state_dict(network.state_dict())
+        self.scored.eval()
+        count = min(self.config.estimate_statistics, self.batches.counts["train"])
+        if count:
+            size = min(_STATISTICS_BATCH, count)
+            source = self.batches.training(self.config.epochs, size)  # an epoch that is not trained on
+            images = (images for images, _ in itertools.islice(source, count // size))
+            estimate_statistics(self.scored, images, self.mean, self.std)
+
+    def _score(self, part: Part) -> Scored:
+        batches = self._until_stopped(self.batches.scoring(part, _SCORE_BATCH))
+        return score(self.scored, batches, self.mean, self.std)
+
+    def _until_stopped(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in batches:
+            if self.stop.number:
+                self._save()
+                raise TrainingStopped(self.stop.number, "scoring")
+            yield batch
+
+    # Checkpoints
+
+    def _save(self) -> None:
+        if not self.main:
+            return
+        scaler = self.accelerator.scaler
+        state = {
+            "identity": self.identity,
+            "epoch": self.epoch,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.network.state_dict(),
+            "optimizer": self.raw_optimizer.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "loss_sum": self.loss_sum,
+            "spent": self.spent,
+            "rows": [asdict(row) for row in self.rows],
+        }
+        save_checkpoint(self.folder / CHECKPOINT_NAME, state)
+
+    def load(self) -> None:
+        """Raises ValueError for a checkpoint that is damaged or of another training."""
+        path = self.folder / CHECKPOINT_NAME
+        state = load_checkpoint(path, self.identity)
+        try:
+            self.network.load_state_dict(state["network"])
+            if self.average is not None:
+                self.average.network.load_state_dict(state["average"])
+            self.raw_optimizer.load_state_dict(state["optimizer"])
+            if self.accelerator.scaler is not None and state["scaler"]:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            self.loss_sum = state["loss_sum"].to(self.device)
+            self.epoch, self.step, self.spent = state["epoch"], state["step"], state["spent"]
+            self.rows = [EpochMetrics(**row) for row in state["rows"]]
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path} must fit the training that it is of, but got {line!r}; remove it to start from the beginning"
+            ) from None
+
+    def _stop_where_asked(self) -> None:
+        number = self.stop.number
+        if self.world > 1:  # all of them at the same step
+            if self.step % _AGREE_EVERY:
+                return
+            number = int(self.accelerator.gather(torch.tensor([number], device=self.device)).max())
+        if number:
+            self._save()
+            self.accelerator.wait_for_everyone()
+            where = f"epoch {self.epoch + 1} of {self.config.epochs}, step {self.step} of {self.steps}"
+            raise TrainingStopped(number, where)
+
+    # Parts of the above
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        """On the device; from pinned memory, so that nobody waits for the copy."""
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+    def _checked_loss(self) -> float:
+        loss = float(self.loss_sum) / self.step
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss must stay finite, but it was not by step {self.step} of epoch {self.epoch + 1}; use a lower "
+                "--learning-rate (now "
+                f"{self.config.learning_rate:g}) or a longer --warmup-epochs, in another --out"
+            )
+        return loss
+
+    def _progress(self, loss: float) -> TrainProgress:
+        done = self.epoch * self.steps + self.step
+        rate = self.step * self.batch_size / max(self.spent["training"], 1e-9)
+        score_s = self.rows[-1].score_s if self.rows else 0.0
+        left = self.config.epochs * self.steps - done
+        return TrainProgress(
+            epoch=self.epoch + 1,
+            epochs=self.config.epochs,
+            step=self.step,
+            steps=self.steps,
+            loss=loss,
+            images_per_s=rate,
+            eta_s=left * self.batch_size / rate + (self.config.epochs - self.epoch) * score_s,
+        )
+
+    def _info(self, accuracy: float) -> WeightsInfo:
+        return WeightsInfo(
+            arch=self.network.arch,
+            classes=self.batches.classes,
+            mean=self.batches.mean,
+            std=self.batches.std,
+            input_size=self.batches.input_size,
+            accuracy=accuracy,
+            crop=self.batches.crop,
+        )
+
+
+def _accelerator(config: TrainConfig) -> accelerate.Accelerator:
+    device = config.device()
+    precision: str = config.mixed_precision
+    if precision == "auto":
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "no" if device.type == "cpu" else "bf16" if bf16 else "fp16"
+    return accelerate.Accelerator(
+        mixed_precision=precision,
+        cpu=device.type == "cpu",
+        dynamo_backend="inductor" if config.compile else None,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=datetime.timedelta(days=1)),  # the others wait while one scores
+        ],
+    )
+
+
+def _copied(initial: Network, arch: Arch, batches: Batches) -> Network:
+    if initial.arch != arch or initial.classifier.out_features != len(batches.classes):
+        raise ValueError(
+            f"initial weights must be of the architecture and {len(batches.classes)} classes, but got "
+            f"{initial.classifier.out_features} classes of {initial.arch.fingerprint}"
+        )
+    return deepcopy(initial)
+
+
+def _check_batch(batch_size: int, world: int, mixes: bool) -> None:
+    if batch_size % (world * (2 if mixes else 1)) or batch_size < 2 * world:
+        raise ValueError(
+            f"a step's images must be a multiple of the processes{' times 2 (mixup)' if mixes else ''} and 2 or more "
+            f"for each, but got {batch_size} for {world}; choose another --batch-size"
+        )

@@ -1,0 +1,128 @@
+"""Optimizer, schedule, moving average and loss of a training; timm's, with the published code's constants.
+
+Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its code (tensorflow/tpu, models/official/mnasnet).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.data.mixup import Mixup
+from timm.loss import SoftTargetCrossEntropy
+from timm.optim import RMSpropTF
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from mnas.nn.network import Network
+from mnas.train.config import TrainConfig
+
+Mix = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""Images (B, 3, S, S), labels (B,) and the step's seed -> mixed images, targets (B, classes)."""
+
+
+def parameter_groups(network: nn.Module, weight_decay: float, *, biases: bool) -> list[dict[str, object]]:
+    """What is decayed, and what is not: batch norm, and where `biases` is False those too (they have one dimension)."""
+    norms = {id(p) for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
+    groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    for parameter in network.parameters():
+        groups[parameter.ndim > 1 or (biases and id(parameter) not in norms)].append(parameter)
+    return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
+
+
+def rmsprop(groups: list[dict[str, object]], learning_rate: float) -> RMSpropTF:
+    """TensorFlow's RMSProp: epsilon inside the root, mean squares from 1, the learning rate inside the momentum.
+
+    Decay 0.9, momentum 0.9, epsilon 0.001 (published code).
+    """
+    return RMSpropTF(groups, lr=learning_rate, alpha=0.9, momentum=0.9, eps=1e-3)
+
+
+def optimizer_for(network: Network, config: TrainConfig, batch_size: int) -> RMSpropTF:
+    """The optimizer, at the peak learning rate of `batch_size` images a step; weight decay on all but batch norm."""
+    groups = parameter_groups(network, config.weight_decay, biases=True)
+    return rmsprop(groups, config.learning_rate * batch_size / 256)
+
+
+def schedule_for(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
+) -> StepLRScheduler | CosineLRScheduler:
+    """The schedule; `step_update(n)` before step n (from 0) sets its learning rate.
+
+    Published code: the rise does not delay the decay, both count from step 0.
+
+    Args:
+        steps: of an epoch.
+    """
+    warmup = {"warmup_t": int(config.warmup_epochs * steps), "warmup_lr_init": 0.0, "warmup_prefix": False}
+    if config.schedule == "cosine":
+        return CosineLRScheduler(optimizer, t_initial=config.epochs * steps, t_in_epochs=False, **warmup)
+    return StepLRScheduler(
+        optimizer, decay_t=config.decay_epochs * steps, decay_rate=config.decay_rate, t_in_epochs=False, **warmup
+    )
+
+
+class MovingAverage:
+    """Of weights and batch-norm statistics, as TensorFlow's: decay min(ema_decay, (1 + n) / (10 + n)) after n steps.
+
+    Without that smaller decay at the start a short training's average would mostly be its first weights.
+    """
+
+    def __init__(self, network: Network, decay: float) -> None:
+        # timm: decay 1 - (1 + s / gamma) ** -power at its step s + 1; s = n + 1 makes it (1 + n) / (10 + n)
+        self._average = ModelEmaV3(network, decay=decay, use_warmup=True, warmup_gamma=9.0, warmup_power=1.0)
+
+    @property
+    def network(self) -> Network:
+        """The average, in evaluation mode."""
+        network: Network = self._average.module
+        return network
+
+    def update(self, network: Network, steps: int) -> None:
+        """Take the network in, after so many steps in all."""
+        self._average.update(network, step=steps + 2)
+
+
+def apply_overrides(network: Network, config: TrainConfig) -> None:
+    """Dropout and batch-norm momentum where the config has its own; the network's architecture stays what it says."""
+    if config.dropout != "arch":
+        network.dropout.p = config.dropout
+    if config.bn_momentum != "arch":
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = config.bn_momentum
+
+
+def loss_of(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """Logits (B, classes) and labels (B,), or with mixup targets (B, classes), to the mean loss."""
+    if config.mixup or config.cutmix:
+        soft: Callable[[Tensor, Tensor], Tensor] = SoftTargetCrossEntropy()
+        return soft
+    return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+
+
+def mix_of(config: TrainConfig, num_classes: int) -> Mix | None:
+    """timm's mixup and CutMix, whose draws are a function of the seed alone; None where both are off."""
+    if not (config.mixup or config.cutmix):
+        return None
+    mixup = Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
+
+    def mix(images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        with _numpy_seeded(seed):
+            mixed: tuple[Tensor, Tensor] = mixup(images, labels)
+        return mixed
+
+    return mix
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """timm draws from numpy's global generator; it is put back as it was."""
+    before = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

@@ -1,0 +1,75 @@
+"""What of the process a training changes, put back when it ends."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+
+from mnas.train.memory import kept_pages
+
+
+@contextmanager
+def training_settings(threads: int | Literal["auto"], device: torch.device, *, repeatable: bool) -> Iterator[None]:
+    """Torch's threads, random state and cuDNN's choice of algorithms, and glibc's memory.
+
+    Args:
+        repeatable: on a GPU, algorithms that give the same bits again, instead of the fastest.
+    """
+    before = torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
+        stack.enter_context(
+            torch.backends.cudnn.flags(enabled=True, deterministic=repeatable, benchmark=not repeatable)
+        )
+        stack.enter_context(kept_pages())
+        stack.callback(torch.set_num_threads, before)
+        if threads != "auto":
+            torch.set_num_threads(threads)
+        yield
+
+
+class TrainingStopped(SystemExit):
+    """A signal asked for the end, and everything is saved; ends the process with 128 + the signal's number."""
+
+    def __init__(self, number: int, where: str) -> None:
+        super().__init__(128 + number)
+        self.where = where
+        """As `epoch 3 of 30, step 17 of 312`."""
+
+
+@dataclass
+class StopRequest:
+    """Whether somebody wants the training to end."""
+
+    number: int = 0
+    """The signal's; 0 for none."""
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """While active, the first SIGINT or SIGTERM only asks; the second does what it did before.
+
+    A signal that is ignored stays ignored, and threads other than the main one get none.
+    """
+    request = StopRequest()
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        request.number = number
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.getsignal(number)
+                signal.signal(number, handle)
+    try:
+        yield request
+    finally:
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
