@@ -97,7 +97,7 @@ def load_pretrained(
     if layout is None:
         known = ", ".join(f"{layout.title}'s" for layout in LAYOUTS)
         raise ValueError(f"the tensors of {origin} must be named as {known}, but got {_some(list(tensors))}")
-    arch = _with_recorded(source, _as_trained(arch, layout, tensors, name))
+    arch = _with_recorded(source, _as_trained(arch, layout, tensors, name), name)
     classes = tensors.get(f"{layout.modules(arch)['classifier']}.bias")
     there = len(classes) if classes is not None and classes.ndim == 1 else None
     if num_classes is None:
@@ -136,7 +136,9 @@ def arch_changes(named: Arch, loaded: Arch) -> str:
         before, after = getattr(named, field.name), getattr(loaded, field.name)
         if before == after:
             continue
-        if field.name == "blocks":
+        if field.name == "blocks" and len(after) != len(before):
+            changed.append(f"{len(after)} blocks (not {len(before)})")
+        elif field.name == "blocks":
             strings = zip(named.block_strings, loaded.block_strings, strict=True)
             changed += [f"block {i} {new} (not {old})" for i, (old, new) in enumerate(strings, 1) if new != old]
         else:
@@ -284,14 +286,25 @@ def _as_trained(arch: Arch, layout: Layout, tensors: Mapping[str, Tensor], name:
     return arch
 
 
-def _with_recorded(source: str, arch: Arch) -> Arch:
+def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
     """A file of ours records how it computes: that, at the strides and with the dropout of `arch`."""
-    recorded = _recorded(source)
-    if recorded is None or len(recorded.arch.blocks) != len(arch.blocks):
+    info = _recorded(source)
+    if info is None:
         return arch
-    pairs = zip(recorded.arch.blocks, arch.blocks, strict=True)
+    if _sizes(info.arch) != _sizes(arch):
+        raise ValueError(
+            f"{source!r} must hold weights of {name}, but got those of another architecture: "
+            f"{_some(arch_changes(arch, info.arch).split(', '))}"
+        )
+    pairs = zip(info.arch.blocks, arch.blocks, strict=True)
     blocks = tuple(replace(block, stride=named.stride) for block, named in pairs)
-    return replace(recorded.arch, blocks=blocks, stem_stride=arch.stem_stride, dropout=arch.dropout)
+    return replace(info.arch, blocks=blocks, stem_stride=arch.stem_stride, dropout=arch.dropout)
+
+
+def _sizes(arch: Arch) -> object:
+    """What the names and shapes of an architecture's tensors depend on."""
+    blocks = [(b.op, b.kernel, b.filters, b.layers, b.expansion, b.se_ratio) for b in arch.blocks]
+    return arch.stem_filters, arch.head_filters, blocks
 
 
 def _recorded(source: str) -> WeightsInfo | None:

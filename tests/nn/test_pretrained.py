@@ -198,6 +198,18 @@ def test_a_file_of_ours_says_how_it_computes(tmp_path):
     assert bare.arch == replace(arch, dropout=0.5, stem_stride=1)
 
 
+def test_a_file_of_ours_of_another_architecture(tmp_path):
+    for index, other in enumerate((replace(TINY, head_filters=24), Arch.from_block_strings("r1_k3_s11_e1_i8_o8"))):
+        info = WeightsInfo(
+            arch=other, classes=("a", "b"), mean=(0.1,) * 3, std=(0.2,) * 3, input_size=32, accuracy=None
+        )
+        save_weights(tmp_path / f"{index}.safetensors", build_network(other, 2), info)
+    assert message_of(tmp_path / "0.safetensors").endswith(
+        "0.safetensors' must hold weights of tiny.json, but got those of another architecture: head_filters 24 (not 16)"
+    )
+    assert "of another architecture: 1 blocks (not 2), head_filters 1280" in message_of(tmp_path / "1.safetensors")
+
+
 def test_a_new_classifier(tmp_path):
     network = tiny(3)
     source = saved(network, tmp_path / "w.pth")
@@ -346,7 +358,9 @@ def test_code_in_a_file_is_never_run(tmp_path, recwarn):
     torch.save(tiny(), tmp_path / "module.pth")
     for name, code in (
         ("zip.pth", "mkdir"),
-        ("plain.pkl", "mkdir"),
+        ("plain0.pkl", "mkdir"),
+        ("plain2.pkl", "mkdir"),
+        ("plain5.pkl", "mkdir"),
         ("legacy.pth", "mkdir"),
         ("module.pth", "Network"),
     ):
