@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnas.data.image import DAMAGED, SUFFIXES, Pixels, read_image, to_rgb
 
@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
         return "there is no such file"
     if isinstance(error, OSError) and error.strerror:
         return f"it cannot be read: {error.strerror}"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "it is no image"
     text = " ".join(str(error).split()) or type(error).__name__
     return f"it is no whole image: {text}"

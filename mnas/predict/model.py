@@ -60,7 +60,8 @@ class Model:
         if self.info.probabilities:
             return outputs
         powers = np.exp(outputs - outputs.max(1, keepdims=True))
-        return powers / powers.sum(1, keepdims=True)
+        normed: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
+        return normed
 
     def predict(self, image: ImageLike, top: int = 5) -> tuple[Prediction, ...]:
         """The `top` most probable classes, most probable first, of equal ones the first (all where there are fewer).

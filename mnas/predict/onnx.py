@@ -1,6 +1,7 @@
 """ONNX files (.onnx), run by onnxruntime on the processor: ours by what they say of themselves, those of others too."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,12 @@ from mnas.predict.tensors import (
 
 METADATA_KEY = "mnas"
 """Of `metadata_props`; its value is the JSON of `mnas.nn.weights.weights_json`."""
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8}
+_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+}
 _BATCH = 16
 
 
@@ -95,8 +101,6 @@ def _shape(value: Any) -> list[int | None]:
 
 
 def _with_size(wanted: Wanted, found: int | None) -> Wanted:
-    from dataclasses import replace
-
     return wanted if wanted.input_size is not None or found is None else replace(wanted, input_size=found)
 
 

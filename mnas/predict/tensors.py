@@ -1,4 +1,4 @@
-"""From uint8 images to the input that a file wants, by its shape, type and quantisation; and what makes a classifier."""
+"""From uint8 images to the input that a file wants, by its shape, type and quantisation; what a classifier is."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,9 +29,7 @@ class ImageInput:
     zero_point: int = 0
 
 
-def image_input(
-    shape: Sequence[Dim], dtype: np.dtype[Any], scale: float, zero_point: int, name: str
-) -> ImageInput:
+def image_input(shape: Sequence[Dim], dtype: np.dtype[Any], scale: float, zero_point: int, name: str) -> ImageInput:
     """What an input of this shape and type takes.
 
     Raises:
@@ -109,7 +107,8 @@ def encoder(entry: ImageInput, moments: tuple[Triple, Triple] | None) -> Callabl
             return values.astype(entry.dtype, copy=False)
         limits = np.iinfo(entry.dtype)
         stored = np.rint(values / np.float32(entry.scale)) + entry.zero_point
-        return stored.clip(limits.min, limits.max).astype(entry.dtype)
+        clipped: NDArray[Any] = stored.clip(limits.min, limits.max).astype(entry.dtype)
+        return clipped
 
     return encode
 
@@ -143,8 +142,12 @@ def probe(size: int) -> Pixels:
     return np.stack([np.full_like(noise, 128), noise])
 
 
-def in_batches(run: Callable[[NDArray[Any]], NDArray[np.float32]], encode: Callable[[Pixels], NDArray[Any]],
-               outputs: int, batch: int) -> Callable[[Pixels], NDArray[np.float32]]:
+def in_batches(
+    run: Callable[[NDArray[Any]], NDArray[np.float32]],
+    encode: Callable[[Pixels], NDArray[Any]],
+    outputs: int,
+    batch: int,
+) -> Callable[[Pixels], NDArray[np.float32]]:
     """`run` over all images, `batch` at a time; only those are ever held as the file's type."""
 
     def run_all(pixels: Pixels) -> NDArray[np.float32]:

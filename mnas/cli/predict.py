@@ -1,0 +1,122 @@
+"""`mnas predict`: what images show."""
+
+import io
+import itertools
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from mnas.atomic import write_atomic
+from mnas.cli.model import ModelOptions, open_model
+from mnas.data.image import Pixels
+from mnas.predict.annotate import SIDE, annotated
+from mnas.predict.images import find_images, is_url, read_picture, read_pixels
+from mnas.predict.info import Prediction
+from mnas.predict.model import Model
+
+_BATCH = 32
+"""Images decoded side by side, and held in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictCommand:
+    """Say what images show: class names and probabilities, by a model of ours or any .tflite or .onnx classifier."""
+
+    model: tyro.conf.Positional[str]
+    """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights
+    an architecture."""
+    images: tyro.conf.Positional[tuple[str, ...]]
+    """Files, folders (with all below them), patterns ('photos/*.jpg') and URLs."""
+    top: int = 5
+    """So many classes of each image."""
+    json: bool = False
+    """Print one JSON object a line instead: image, and predictions or error."""
+    save: Path | None = None
+    """Also write a copy of each image with its classes below it into this folder, as .jpg."""
+    options: Annotated[tyro.conf.OmitArgPrefixes[ModelOptions], tyro.conf.arg(name="model-file")] = field(
+        default_factory=ModelOptions
+    )
+
+    def run(self) -> None:
+        """Predict and print, image by image.
+
+        Raises:
+            ValueError: the model cannot be opened; or, when all others are done, images could not be read.
+        """
+        if not self.images:
+            raise ValueError("name at least one image, folder, pattern or URL, as in mnas predict MODEL cat.jpg")
+        if self.top < 1:
+            raise ValueError(f"top must be 1 or more, but got {self.top}")
+        model = open_model(self.model, self.options)
+        if self.save is not None:
+            self.save.mkdir(parents=True, exist_ok=True)
+        done, failed = 0, 0
+        for name, result in self._results(model):
+            if isinstance(result, str):
+                failed += 1
+                self._complain(name, result)
+                continue
+            done += 1
+            self._print(name, result)
+            if self.save is not None:
+                picture = annotated(read_picture(name, SIDE), result)
+                _write_picture(self.save, name, picture)
+        if failed:
+            raise ValueError(f"{failed} of {done + failed} images could not be read")
+
+    def _results(self, model: Model) -> Iterator[tuple[str, tuple[Prediction, ...] | str]]:
+        """Of every image in order, its predictions or why there are none."""
+        size, crop = model.info.input_size, model.info.crop
+        problems: list[tuple[str, str]] = []
+        names = find_images(self.images, lambda argument, reason: problems.append((argument, reason)))
+
+        def read(name: str) -> Pixels | str:
+            try:
+                return read_pixels(name, size, crop)
+            except ValueError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            while batch := list(itertools.islice(names, _BATCH)):
+                read_ones = list(pool.map(read, batch))
+                pixels = [one for one in read_ones if not isinstance(one, str)]
+                ranked = iter(model.ranked(model.probabilities(np.stack(pixels)), self.top) if pixels else [])
+                for name, one in zip(batch, read_ones, strict=True):
+                    yield name, one if isinstance(one, str) else next(ranked)
+        yield from problems
+
+    def _print(self, name: str, predictions: tuple[Prediction, ...]) -> None:
+        if self.json:
+            print(json.dumps({"image": name, "predictions": [asdict(p) for p in predictions]}), flush=True)
+            return
+        print(name)
+        for prediction in predictions:
+            print(f"  {100 * prediction.probability:6.2f} %  {prediction.label}", flush=True)
+
+    def _complain(self, name: str, reason: str) -> None:
+        if self.json:
+            print(json.dumps({"image": name, "error": reason}), flush=True)
+        print(f"mnas: {name!r}: {reason}", file=sys.stderr, flush=True)
+
+
+def _write_picture(folder: Path, name: str, picture: Any) -> None:
+    """As FOLDER/NAME.jpg, or NAME-2.jpg where there is one already."""
+    last = re.split(r"[/\\]", name.split("?")[0].rstrip("/") if is_url(name) else name)[-1]
+    stem = re.sub(r"[^\w. -]", "_", Path(last).stem) or "image"
+    path = folder / f"{stem}.jpg"
+    for number in itertools.count(2):
+        if not path.exists():
+            break
+        path = folder / f"{stem}-{number}.jpg"
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=92)
+    write_atomic(path, file.getvalue())

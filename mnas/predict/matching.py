@@ -1,0 +1,60 @@
+"""Which output of a model stands for which class of a data set: by name, by ImageNet's own names, or by order."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.predict.info import ModelInfo
+
+_WORDNET = re.compile(r"n\d{8}")
+
+
+def match_classes(info: ModelInfo, classes: Sequence[str]) -> tuple[NDArray[np.int64], str]:
+    """The output that stands for each of the data's classes, and in words how that was found (empty: same names).
+
+    By name, whatever the order; the data may have fewer classes than the model. ImageNet's folders (`n01440764`) fit
+    models of 1000 outputs, and of 1001 with a background. A model without names fits data of as many classes, in order.
+
+    Raises:
+        ValueError: the data has more classes than the model, or others.
+    """
+    if info.classes is not None and set(classes) <= set(info.classes):
+        indices = {name: index for index, name in reversed(list(enumerate(info.classes)))}
+        words = "" if tuple(classes) == info.classes else "classes matched by name"
+        if len(classes) < info.outputs:
+            words = f"the data has {len(classes)} of the model's {info.outputs} classes, matched by name"
+        return np.array([indices[name] for name in classes], np.int64), words
+    if info.outputs in (1000, 1001) and all(_WORDNET.fullmatch(name) for name in classes):
+        return _imagenet(classes, info.outputs - 1000), "classes matched by ImageNet's order"
+    if len(classes) > info.outputs:
+        raise ValueError(
+            f"the data must have at most the model's {info.outputs} classes, but got {len(classes)}; "
+            "score a model that was trained on these classes"
+        )
+    if info.classes is not None:
+        unknown = [name for name in classes if name not in info.classes]
+        raise ValueError(
+            f"the data's classes must be the model's ({_some(info.classes)}), but got {_some(unknown)}; "
+            "rename the folders, or name the outputs with --class-file"
+        )
+    if len(classes) != info.outputs:
+        raise ValueError(
+            f"the data must have {info.outputs} classes for a model that does not name its own, but got "
+            f"{len(classes)}; name the outputs with --class-file"
+        )
+    return np.arange(len(classes)), "the model does not name its classes: taken in the data's order"
+
+
+def _imagenet(classes: Sequence[str], first: int) -> NDArray[np.int64]:
+    from timm.data import ImageNetInfo
+
+    order = {name: index for index, name in enumerate(ImageNetInfo().label_names(), first)}
+    if unknown := [name for name in classes if name not in order]:
+        raise ValueError(f"the data's classes must be among ImageNet's 1000, but got {_some(unknown)}")
+    return np.array([order[name] for name in classes], np.int64)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

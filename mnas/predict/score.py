@@ -1,0 +1,180 @@
+"""How good a model is on labelled images: top-1, top-5, by class, and which classes it takes for which."""
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from mnas.data.image import Pixels
+from mnas.predict.annotate import shortened
+from mnas.predict.model import Model
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Score:
+    """Of a model on some images."""
+
+    top1: float
+    """Share of the images whose class comes first; of equal outputs the lower index comes first."""
+    top5: float
+    """Share of the images whose class is among the first five."""
+    per_class: tuple[float | None, ...]
+    """top-1 of the images of each of the model's classes; None for a class without images."""
+    confusion: NDArray[np.int64]
+    """(outputs, outputs): images by true class (rows) and by the class that came first (columns)."""
+    images: int
+
+    def confused(self, count: int) -> list[tuple[int, int, int]]:
+        """The most frequent errors: (true class, class that came first, images), most frequent first."""
+        errors = self.confusion.copy()
+        np.fill_diagonal(errors, 0)
+        order = np.argsort(-errors, axis=None, kind="stable")[:count]
+        truth, first = np.unravel_index(order, errors.shape)
+        found = zip(truth.tolist(), first.tolist(), errors[truth, first].tolist(), strict=True)
+        return [row for row in found if row[2]]
+
+
+def score_model(model: Model, batches: Iterable[tuple[Pixels, NDArray[np.int64]]]) -> Score:
+    """Score `model` on batches of uint8 images (B, S, S, 3), S its input size, and labels (B,): indices of its outputs.
+
+    Raises:
+        ValueError: there are no images, a label is no output's, or outputs are not finite.
+    """
+    outputs = model.info.outputs
+    confusion = np.zeros((outputs, outputs), np.int64)
+    in_five = 0
+    for images, labels in batches:
+        if len(labels) and not 0 <= labels.min() <= labels.max() < outputs:
+            raise ValueError(f"labels must be from 0 to {outputs - 1}, but got {labels.min()} to {labels.max()}")
+        rows = model.run(images)
+        np.add.at(confusion, (labels, rows.argmax(1)), 1)
+        in_five += int((ranks(rows, labels) < 5).sum())
+    counts = confusion.sum(1)
+    total = int(counts.sum())
+    if total == 0:
+        raise ValueError("a score needs images, but got none")
+    right = np.diagonal(confusion)
+    return Score(
+        top1=float(right.sum() / total),
+        top5=in_five / total,
+        per_class=tuple(float(r / n) if n else None for r, n in zip(right, counts, strict=True)),
+        confusion=confusion,
+        images=total,
+    )
+
+
+def ranks(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many outputs come before the true one in each row (0: it comes first); of equal ones the lower index."""
+    own = outputs[np.arange(len(labels)), labels][:, None]
+    before = np.arange(outputs.shape[1]) < labels[:, None]
+    first = (outputs > own) | ((outputs == own) & before)
+    return np.asarray(first.sum(1), np.int64)
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` images (E. B. Wilson, 1927)."""
+    z2 = 1.959964**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count * count))) / (1 + z2 / count)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+# The picture
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_LARGE = 40
+"""Above so many classes cells have no numbers and no names beside them."""
+_LIST = 24
+"""Lines of most frequent errors beside the matrix."""
+_INK, _FAINT = (20, 20, 20), (120, 120, 120)
+_MATRIX_SIDE = 900
+
+
+def confusion_picture(score: Score, classes: Sequence[str], title: str) -> bytes:
+    """The confusion matrix as a PNG: rows are true classes, columns what the model says, darker for more of the row.
+
+    Classes without images are left out as rows and, where the model never says them, as columns of the picture too.
+
+    Args:
+        classes: names of the outputs.
+        title: the first line.
+    """
+    shown = np.flatnonzero(score.confusion.sum(0) + score.confusion.sum(1))
+    matrix = score.confusion[np.ix_(shown, shown)]
+    names = [classes[int(i)] for i in shown]
+    font, small = ImageFont.load_default(22), ImageFont.load_default(14)
+    large = len(names) > _LARGE
+    cell = max(2, _MATRIX_SIDE // len(names)) if large else max(24, min(80, _MATRIX_SIDE // len(names)))
+    margin = 60 if large else round(min(220, max(small.getlength(name) for name in names))) + 24
+    left, top, side = margin, 84 + margin, cell * len(names)
+    errors = score.confused(_LIST)
+    canvas = Image.new("RGB", (left + side + 440, max(top + side, top + 40 + 20 * _LIST) + 24), "white")
+    draw = ImageDraw.Draw(canvas)
+    draw.text((16, 14), title, fill=_INK, font=font)
+    summary = f"top-1 {100 * score.top1:.2f} %, top-5 {100 * score.top5:.2f} %, {score.images:,} images"
+    draw.text((16, 46), f"{summary}; rows: the truth, columns: what the model says", fill=_FAINT, font=small)
+    canvas.paste(_cells(matrix, cell), (left, top))
+    draw.rectangle((left - 1, top - 1, left + side, top + side), outline=_FAINT)
+    if large:
+        _ticks(draw, shown, cell, left, top, small)
+    else:
+        _labels(canvas, draw, names, cell, left, top, small)
+        _numbers(draw, matrix, cell, left, top)
+    draw.text((left + side + 24, top), "most frequent errors" if errors else "no errors", fill=_INK, font=small)
+    for row, (truth, first, count) in enumerate(errors):
+        at, line = left + side + 64, top + 26 + 20 * row
+        draw.text((at - 8, line), str(count), fill=_INK, font=small, anchor="ra")
+        pair = [shortened(classes[i], small, 170) for i in (truth, first)]
+        draw.text((at, line), " -> ".join(pair), fill=_INK, font=small)
+    file = io.BytesIO()
+    canvas.save(file, "PNG")
+    return file.getvalue()
+
+
+def _cells(matrix: NDArray[np.int64], cell: int) -> Image.Image:
+    """White for none, from light (one image) to dark blue (all of the row)."""
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    strength = np.where(matrix > 0, 0.15 + 0.85 * np.sqrt(share), 0)[..., None]
+    colours = 255 - strength * (255 - np.array([18, 60, 130]))
+    return Image.fromarray(colours.round().astype(np.uint8).repeat(cell, 0).repeat(cell, 1))
+
+
+def _ticks(draw: ImageDraw.ImageDraw, shown: NDArray[np.int64], cell: int, left: int, top: int,
+           font: Font) -> None:  # fmt: skip
+    """Numbers of some classes along both sides."""
+    step = 10 if len(shown) <= 200 else 100
+    for i in range(0, len(shown), step):
+        at = i * cell + cell // 2
+        draw.line((left - 6, top + at, left - 2, top + at), fill=_FAINT)
+        draw.text((left - 10, top + at), str(shown[i]), fill=_INK, font=font, anchor="rm")
+        draw.line((left + at, top - 6, left + at, top - 2), fill=_FAINT)
+        draw.text((left + at, top - 10), str(shown[i]), fill=_INK, font=font, anchor="mb")
+
+
+def _labels(canvas: Image.Image, draw: ImageDraw.ImageDraw, names: Sequence[str], cell: int, left: int, top: int,
+            font: Font) -> None:  # fmt: skip
+    """Names along both sides, upright on top."""
+    for i, name in enumerate(names):
+        text = shortened(name, font, left - 24)
+        at = i * cell + cell // 2
+        draw.text((left - 8, top + at), text, fill=_INK, font=font, anchor="rm")
+        upright = Image.new("RGB", (left, 20), "white")
+        ImageDraw.Draw(upright).text((0, 10), text, fill=_INK, font=font, anchor="lm")
+        turned = upright.rotate(90, expand=True)
+        canvas.paste(turned, (left + at - 10, top - 8 - turned.height))
+
+
+def _numbers(draw: ImageDraw.ImageDraw, matrix: NDArray[np.int64], cell: int, left: int, top: int) -> None:
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    longest = len(str(matrix.max()))
+    font = ImageFont.load_default(max(8, min(16, int(cell * 1.5 / max(longest, 2)))))
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            colour = "white" if share[row, column] > 0.3 else _INK
+            at = (left + column * cell + cell // 2, top + row * cell + cell // 2)
+            draw.text(at, str(count), fill=colour, font=font, anchor="mm")
