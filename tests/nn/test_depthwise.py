@@ -13,18 +13,20 @@ from mnas.nn.depthwise import speed_up_depthwise
 from mnas.nn.network import build_network
 
 
+@pytest.mark.parametrize("large", [0, 10**9])
 @pytest.mark.parametrize("padding", ["same", ""])
 @pytest.mark.parametrize("size", [4, 7, 8, 16])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [5, 7])
 def test_outputs_are_equal_and_gradients_agree(
-    kernel: int, stride: int, size: int, padding: str, monkeypatch: pytest.MonkeyPatch
+    kernel: int, stride: int, size: int, padding: str, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(create_conv2d(12, 12, kernel, stride=stride, groups=12, padding=padding, bias=False)).double()
     fast = copy.deepcopy(plain)
     speed_up_depthwise(fast)
     monkeypatch.setattr(depthwise, "_SMALL", 0)
+    monkeypatch.setattr(depthwise, "_LARGE", large)
     assert type(fast[0]) is not type(plain[0])
     gradients = []
     for network in (plain, fast):
