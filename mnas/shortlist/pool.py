@@ -14,7 +14,7 @@ from mnas.arch import Arch
 from mnas.run.local import live_with
 
 STOP_S = 60.0
-"""After Ctrl-C a training has so long to write its checkpoint; then it is killed, and loses what came after the last."""
+"""After Ctrl-C a training has so long to write its checkpoint; killed then, it loses what came after the last one."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,170 @@
+"""Full training of a run's shortlist, in runs/NAME/trained: a folder for each trial, settings.json, table.csv, lock."""
+
+import dataclasses
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from mnas.arch import Arch
+from mnas.atomic import write_atomic
+from mnas.data.batches import Batches
+from mnas.shortlist.choose import choose
+from mnas.shortlist.pool import Job, Say, train_jobs
+from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
+from mnas.study import RunError, Snapshot, differences, is_trained, read_run, trained_path
+from mnas.train.config import TrainConfig
+from mnas.train.loop import train
+from mnas.train.metrics import EpochMetrics
+from mnas.train.watch import TrainProgress, TrainWatcher
+
+EVERY_S = 60.0
+
+OpenBatches = Callable[[], Batches]
+"""Opens the images; picklable, as every training opens them for itself."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is known when all trainings have ended."""
+
+    chosen: tuple[int, ...]
+    rows: list[Row]
+    """Of all trials of the run that are trained, by this call or an earlier one; fastest first."""
+    failed: dict[int, str]
+    """number -> reason; the next call tries again."""
+
+
+def train_shortlist(
+    path: Path, *, top: int, config: TrainConfig, open_batches: OpenBatches, workers: int, say: Say
+) -> Outcome:
+    """Train the run's `top` best in full, `workers` side by side.
+
+    What is finished is left alone, what was interrupted goes on. Of the search nothing is changed.
+
+    Raises:
+        ValueError: no such run, nothing in it to train, other classes or image size than the run's, other settings than
+            those of an earlier call, or another process is at it.
+        KeyboardInterrupt: all trainings have been stopped, resumable.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be 1 or more, but got {workers}")
+    run = read_run(path)
+    chosen = choose(run.trials, top)
+    if not chosen:
+        raise RunError(f"a run must have a finished trial for full training, but got none in {path}; search longer")
+    batches = open_batches()
+    _check_images(run, batches)
+    folder = path / "trained"
+    folder.mkdir(exist_ok=True)
+    try:
+        held = filelock.FileLock(folder / "lock").acquire(blocking=False)
+    except filelock.Timeout:
+        raise RunError(f"{folder} is in use by another process; wait for it or stop it") from None
+    with held:
+        _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity()})
+        jobs = [
+            Job(number, Arch.from_dict(run.trials[number].user_attrs["arch"]), trained_path(path, number))
+            for number in chosen
+            if not is_trained(path, number)
+        ]
+        say(_plan(run, top, chosen, len(jobs)))
+        del batches
+        failed = train_jobs(jobs, _Training(_sharing(config, workers), open_batches), workers, say)
+        rows = finished_rows(run)
+        write_atomic(folder / FILE_NAME, table_csv(rows))
+    return Outcome(tuple(chosen), rows, failed)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One training, in its own process."""
+
+    config: TrainConfig
+    open_batches: OpenBatches
+
+    def __call__(self, job: Job, say: Say) -> None:
+        trained = train(
+            job.arch,
+            self.open_batches(),
+            self.config,
+            job.folder,
+            resume=True,
+            watcher=_Saying(say, self.config.epochs),
+        )
+        test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
+        say(f"finished: accuracy {trained.accuracy:.2%}{test}, {trained.epochs} epochs in {trained.seconds:.0f} s")
+
+
+class _Saying(TrainWatcher):
+    """A line for every epoch, and one a minute within long ones."""
+
+    def __init__(self, say: Say, epochs: int) -> None:
+        self._say, self._epochs = say, epochs
+        self._last = time.monotonic()
+
+    def step(self, progress: TrainProgress) -> None:
+        if time.monotonic() - self._last > EVERY_S and progress.step < progress.steps:
+            self._last = time.monotonic()
+            self._say(
+                f"[{progress.epoch}/{self._epochs}] step {progress.step} of {progress.steps}, "
+                f"{progress.images_per_s:,.0f} images/s"
+            )
+
+    def epoch(self, row: EpochMetrics) -> None:
+        self._last = time.monotonic()
+        left = datetime.timedelta(seconds=round((self._epochs - row.epoch) * (row.train_s + row.score_s)))
+        self._say(
+            f"[{row.epoch}/{self._epochs}] accuracy {row.val_accuracy:.2%}, loss {row.train_loss:.4f}, "
+            f"{row.images_per_s:,.0f} images/s, {left} left"
+        )
+
+
+def _check_images(run: Snapshot, batches: Batches) -> None:
+    classes = run.attributes["provenance"]["data"]["classes"]
+    if list(batches.classes) != classes:
+        raise ValueError(
+            f"the images must have the classes of the search ({_listed(classes)}), but got {_listed(batches.classes)}; "
+            "use its --data"
+        )
+    input_size = run.attributes["config"]["input_size"]
+    if batches.input_size != input_size:
+        raise ValueError(f"the input size must be the search's {input_size} pixels, but got {batches.input_size}")
+
+
+def _listed(classes: Any) -> str:
+    shown = ", ".join(list(classes)[:5])
+    return f"{len(classes)}: {shown}{', ...' if len(classes) > 5 else ''}"
+
+
+def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """All models of a table are trained alike."""
+    path = folder / "settings.json"
+    settings = json.loads(json.dumps(settings))  # as it reads back
+    begun = any(entry.name.isdecimal() for entry in folder.iterdir())
+    if begun and path.exists() and (shown := differences(json.loads(path.read_text()), settings)):
+        raise RunError(
+            f"the models in {folder} must be trained alike, but got other settings ({shown}); use the same, or rename "
+            "that folder"
+        )
+    write_atomic(path, json.dumps(settings, indent=1))
+
+
+def _plan(run: Snapshot, top: int, chosen: list[int], left: int) -> str:
+    fewer = f" (there are no more than these; --top was {top})" if len(chosen) < top else ""
+    done = f"; {len(chosen) - left} of them are trained already" if left < len(chosen) else ""
+    running = "; the search is still running, so others may be the best later" if run.state.status == "running" else ""
+    return f"trials to train in full, the best by reward first: {', '.join(map(str, chosen))}{fewer}{done}{running}"
+
+
+def _sharing(config: TrainConfig, workers: int) -> TrainConfig:
+    """Trainings side by side share the cores: more threads than those wait for each other."""
+    if config.threads != "auto" or workers == 1:
+        return config
+    return dataclasses.replace(config, threads=max(1, (os.cpu_count() or 1) // workers))

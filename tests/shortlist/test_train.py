@@ -1,0 +1,185 @@
+"""Full training of a shortlist on real images: trained, skipped, interrupted, resumed, refused.
+
+In this process, as every child takes seconds to start; test_pool.py has the processes, tests/cli/test_train_top.py both.
+"""
+
+import csv
+import dataclasses
+import functools
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+from toy import measure, toy_space
+
+from mnas.data.arrays import ArrayBatches
+from mnas.data.augment import Augmentation
+from mnas.data.load import load_dataset
+from mnas.names import resolve_weights
+from mnas.nn.cost import cost
+from mnas.nn.weights import load_weights, read_weights_info
+from mnas.objective import Objective
+from mnas.shortlist.train import train_shortlist
+from mnas.study import RunError, open_run, running_trial
+from mnas.train.presets import named_preset
+
+CONFIG = dataclasses.replace(
+    named_preset("small"), epochs=1, batch_size=64, fewest_steps=1, warmup_epochs=0, estimate_statistics=256, threads=1
+)
+ACCURACIES = (0.5, 0.6, 0.7, 0.65)
+
+
+def open_digits(cache: Path, size: int = 8, per_class: int = 40):
+    """Module-level, as every training's process opens them."""
+    dataset = load_dataset("digits", input_size=size, seed=0, cache_dir=cache, max_images_per_class=per_class)
+    return ArrayBatches(dataset, Augmentation(), seed=0)
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch):
+    def train_jobs(jobs, train_one, workers, say):
+        failed = {}
+        for job in jobs:
+            try:
+                train_one(job, lambda text, number=job.number: say(f"trial {number}: {text}"))
+            except ValueError as error:
+                failed[job.number] = str(error)
+        return failed
+
+    monkeypatch.setattr("mnas.shortlist.train.train_jobs", train_jobs)
+
+
+@pytest.fixture
+def digits(tmp_path):
+    return functools.partial(open_digits, tmp_path / "cache")
+
+
+@pytest.fixture
+def path(tmp_path, digits):
+    """A run of four networks, the last of them drawn twice."""
+    space, path = toy_space(), tmp_path / "run"
+    objective = Objective(form="soft", target_latency_ms=1.5, alpha=-0.07, beta=-0.07)
+    with open_run(path, {"input_size": 8}) as run:
+        run.set("objective", dataclasses.asdict(objective))
+        run.set("provenance", {"data": {"classes": list(digits().classes)}})
+        for number, last in enumerate((0, 1, 2, 3, 3)):
+            indices = [0] * len(space.decisions)
+            indices[:2] = [last // 2, last % 2]
+            arch = space.decode(indices)
+            costs = cost(arch, 8, 10)
+            latency, _ = measure(arch)
+            accuracy = ACCURACIES[min(number, 3)]
+            facts = {
+                "arch": arch.to_dict(), "fingerprint": arch.fingerprint, "params": costs.params, "macs": costs.macs,
+                "latency": latency.to_dict(), "evaluation": {"val_images": 360}, "size_bytes": 1,
+                "reward": objective.reward(accuracy, latency.latency_ms),
+            }  # fmt: skip
+            run.add(running_trial(space.params(indices), space.distributions, facts, {}))
+            run.tell(number, TrialState.COMPLETE, (accuracy, latency.latency_ms))
+    return path
+
+
+def best_of(path: Path, digits, said: list, **changes):
+    options = {"top": 2, "config": CONFIG, "open_batches": digits, "workers": 1, "say": said.append, **changes}
+    return train_shortlist(path, **options)
+
+
+def test_trained_skipped_and_added_to(path, digits):
+    said = []
+    outcome = best_of(path, digits, said)
+    assert outcome.failed == {}
+    assert sorted(row.trial for row in outcome.rows) == sorted(outcome.chosen)
+    assert len(outcome.chosen) == 2
+    for row in outcome.rows:
+        weights = resolve_weights(f"{path}#{row.trial}")
+        assert weights == path / "trained" / str(row.trial) / "model.safetensors"
+        assert read_weights_info(weights).accuracy == row.accuracy
+        assert sum(p.numel() for p in load_weights(weights).parameters()) == row.params
+        assert row.test_accuracy is None or 0 <= row.test_accuracy <= 1
+    table = list(csv.DictReader((path / "trained" / "table.csv").open()))
+    assert [int(r["trial"]) for r in table] == [row.trial for row in outcome.rows]
+    assert [float(r["accuracy"]) for r in table] == [row.accuracy for row in outcome.rows]
+
+    before = {p: p.stat().st_mtime_ns for p in path.glob("trained/*/model.safetensors")}
+    said.clear()
+    again = best_of(path, digits, said, top=9)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert again.chosen[:2] == outcome.chosen
+    assert len(again.chosen) == len(again.rows) == 4
+    assert "(there are no more than these; --top was 9); 2 of them are trained already" in said[0]
+    assert not any(line.startswith(f"trial {outcome.chosen[0]}:") for line in said)
+    said.clear()
+    assert best_of(path, digits, said, top=9) == again
+    assert len(said) == 1  # nothing was left to do
+
+
+def test_interrupted_and_resumed_is_as_never_interrupted(path, digits, tmp_path):
+    config = dataclasses.replace(CONFIG, epochs=3)
+    whole = best_of(path, digits, [], top=1, config=config)
+    [number] = whole.chosen
+    folder = path / "trained" / str(number)
+    weights = (folder / "model.safetensors").read_bytes()
+    folder.rename(tmp_path / "whole")
+    said = []
+
+    def interrupting(text):
+        said.append(text)
+        if "[1/3]" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        best_of(path, digits, [], top=1, config=config, say=interrupting)
+    assert (folder / "checkpoint.pt").exists()
+    assert not (folder / "result.json").exists()
+    resumed = best_of(path, digits, said, top=1, config=config)
+    assert not any("[1/3]" in line for line in said[2:])  # it went on from there
+    assert resumed.rows == whole.rows
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_other_settings_are_refused_by_name(path, digits, tmp_path):
+    best_of(path, digits, [], top=1)
+    with pytest.raises(
+        RunError, match=r"must be trained alike, but got other settings \(epochs: 1 there, 2 now\); use"
+    ):
+        best_of(path, digits, [], config=dataclasses.replace(CONFIG, epochs=2))
+    with pytest.raises(RunError, match=r"other settings \(data_content: \"\w+\" there, \"\w+\" now\)"):
+        best_of(path, functools.partial(digits, per_class=30), [])
+    best_of(path, digits, [], config=dataclasses.replace(CONFIG, threads=2))  # results of another speed, no others
+
+
+def test_other_images_and_nothing_to_train_are_refused(path, digits, tmp_path):
+    with pytest.raises(ValueError, match="the input size must be the search's 8 pixels, but got 16"):
+        best_of(path, functools.partial(digits, size=16), [])
+    with open_run(path, {"input_size": 8}) as run:
+        run.set("provenance", {"data": {"classes": ["cat", "dog"]}})
+    with pytest.raises(
+        ValueError, match=r"of the search \(2: cat, dog\), but got 10: 0, 1, 2, 3, 4, \.\.\.; use its --da"
+    ):
+        best_of(path, digits, [])
+    assert not (path / "trained").exists()
+    with open_run(tmp_path / "empty", {}):
+        pass
+    with pytest.raises(RunError, match="must have a finished trial for full training, but got none"):
+        best_of(tmp_path / "empty", digits, [])
+    with pytest.raises(ValueError, match="workers must be 1 or more, but got 0"):
+        best_of(path, digits, [], workers=0)
+
+
+def test_one_failure_leaves_the_others(path, digits):
+    first = best_of(path, digits, [], top=1).chosen[0]
+    (path / "trained" / str(first) / "result.json").unlink()
+    (path / "trained" / str(first) / "checkpoint.pt").write_bytes(b"cut off")
+    said = []
+    outcome = best_of(path, digits, said)
+    assert list(outcome.failed) == [first]
+    assert "checkpoint must be" in outcome.failed[first]
+    assert [row.trial for row in outcome.rows] == [outcome.chosen[1]]
+
+
+def test_a_second_process_is_refused(path, digits):
+    import filelock
+
+    (path / "trained").mkdir()
+    with filelock.FileLock(path / "trained" / "lock"), pytest.raises(RunError, match="in use by another process"):
+        best_of(path, digits, [])
