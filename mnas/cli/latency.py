@@ -155,7 +155,7 @@ def _values(row: _Row) -> dict[str, object]:
 def _print_table(console: Console, measured: list[_Row]) -> None:
     calibrations = {row.calibration.input_size: row.calibration for row in measured}
     several = len(calibrations) > 1
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE, padding=(0, 0 if several else 1, 0, 0))  # a column more in the same 80
     table.add_column("name", overflow="fold")
     for column in (*(["px"] if several else []), "ms", "95 %", "ratio", "raw ms", "params", "MACs", "MB"):
         table.add_column(column, justify="right", no_wrap=True)
