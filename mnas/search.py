@@ -314,8 +314,10 @@ def _drop_weights(run: Run, plan: Plan) -> None:
     for trial in sorted(front_of(run.trials), key=lambda t: -t.user_attrs["reward"]):
         path = run.weights_path(trial.number)
         if path.exists():
-            left_bytes -= path.stat().st_size
-            if left_bytes < 0:
+            size_bytes = path.stat().st_size
+            if size_bytes <= left_bytes:
+                left_bytes -= size_bytes
+            else:
                 path.unlink()
                 run.log("weights dropped", trial=trial.number, keep_models_mb=plan.keep_models_mb)
 

@@ -24,7 +24,7 @@ from mnas.data.load import load_dataset
 from mnas.data.native import native_size
 from mnas.evaluate.evaluation import Evaluation
 from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy
-from mnas.latency.host import Reference, calibrate, device_fingerprint, make_reference, measure
+from mnas.latency.host import Reference, calibrate, check_device, device_fingerprint, make_reference, measure
 from mnas.latency.latency import Calibration, Latency
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective
 from mnas.report.html import write_snapshot_report
@@ -176,14 +176,16 @@ class SearchCommand:
         space = load_space(self.space)
         space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width)) if self.width != 1 else space
         stride = output_stride_for(dataset.input_size) if self.output_stride == "auto" else self.output_stride
-        space = space.with_output_stride(min(stride, space.skeleton.output_stride))
+        if self.output_stride == "auto":
+            stride = min(stride, space.skeleton.output_stride)
+        space = space.with_output_stride(stride)
         reference = reference_arch(space.skeleton)
         reference.check_input_size(dataset.input_size)
         with open_run(self.run_dir, self.identity(space, dataset)) as run:
             _describe(console, self, space, dataset)
             host = _measuring(run, self, reference, dataset)
             objective = self.objective(host.calibration.reference_ms)
-            _keep_provenance(run, dataset, objective)
+            _keep_provenance(console, run, dataset, objective)
             problem = Problem(
                 space=space,
                 input_size=dataset.input_size,
@@ -252,10 +254,10 @@ def _measuring(run: Run, command: SearchCommand, reference: Arch, dataset: Datas
     files = make_reference(reference, "mobilenetv2", dataset.input_size, len(dataset.classes))
     if "calibration" in run.attributes:
         calibration = Calibration.from_dict(run.attributes["calibration"])
-        if differences := _differences(calibration.device, device_fingerprint()):
-            raise RunError(
-                f"{run.path} was measured on another device ({differences}); go on there, or choose another --run"
-            )
+        try:
+            check_device(calibration)
+        except ValueError as error:
+            raise RunError(f"{run.path}: {error}") from None
     else:
         calibration = calibrate(
             files,
@@ -266,13 +268,8 @@ def _measuring(run: Run, command: SearchCommand, reference: Arch, dataset: Datas
     return _HostLatency(files, calibration, len(dataset.classes), command.latency_budget_s)
 
 
-def _differences(there: dict[str, Any], here: dict[str, Any]) -> str:
-    return ", ".join(f"{k}: {there.get(k)} there, {here.get(k)} here" for k in here if there.get(k) != here.get(k))
-
-
-def _keep_provenance(run: Run, dataset: Dataset, objective: Objective) -> None:
-    if "provenance" in run.attributes:
-        return
+def _keep_provenance(console: Console, run: Run, dataset: Dataset, objective: Objective) -> None:
+    """Written by the first start; a later one says with what it differs, as accuracies may then differ too."""
     import ai_edge_litert
     import optuna
     import timm
@@ -280,12 +277,19 @@ def _keep_provenance(run: Run, dataset: Dataset, objective: Objective) -> None:
     import torchvision
 
     versions = {m.__name__: m.__version__ for m in (ai_edge_litert, optuna, timm, torch, torchvision)}
+    versions = {"python": platform.python_version(), **versions}
+    if "provenance" in run.attributes:
+        before = run.attributes["provenance"]["versions"]
+        changed = [f"{k} {before[k]} then, {v} now" for k, v in versions.items() if before.get(k, v) != v]
+        if changed:
+            console.print(f"accuracies may not repeat: {', '.join(changed)}", highlight=False, soft_wrap=True)
+        return
     run.set("objective", dataclasses.asdict(objective))
     run.set(
         "provenance",
         {
             "mnas": __version__,
-            "versions": {"python": platform.python_version(), **versions},
+            "versions": versions,
             "device": device_fingerprint(),
             "data": {
                 "name": dataset.name,

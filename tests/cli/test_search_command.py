@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,28 @@ def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):
     assert [(t.params, t.values, t.user_attrs) for t in read_run(command.run_dir).trials] == before
     assert (command.run_dir / "front").is_dir()
     assert "all 4 candidates are done" in (tmp_path / "out").read_text()
+
+
+def test_a_resumed_search_says_what_has_changed_and_refuses_another_device(searched, tmp_path, monkeypatch):
+    command, _ = searched
+    copy = shutil.copytree(command.run_dir, tmp_path / "copy")
+    again = dataclasses.replace(command, run_dir=copy)
+    monkeypatch.setattr("timm.__version__", "0.0.1")
+    with (tmp_path / "out").open("w") as out:
+        again.search(Console(file=out, width=140))
+    assert re.search(r"accuracies may not repeat: timm \S+ then, 0\.0\.1 now", (tmp_path / "out").read_text())
+    monkeypatch.setattr("mnas.latency.host.device_fingerprint", lambda: {"cores": 4096})
+    with pytest.raises(
+        RunError, match=r"copy: the calibration was made on another device \(cores \d+ there, 4096 here"
+    ):
+        again.search(Console(quiet=True))
+
+
+def test_a_larger_output_stride_than_the_skeletons_is_refused(searched, tmp_path):
+    command, _ = searched
+    command = dataclasses.replace(command, run_dir=tmp_path / "run", output_stride=64, input_size=64)
+    with pytest.raises(ValueError, match=r"output stride must be .*, but got 64"):
+        command.search(Console(quiet=True))
 
 
 def test_a_nested_difference_is_named(searched):
