@@ -3,9 +3,9 @@
     python benchmarks/export_litert.py [--arch mnasnet-a1] [--input-size 224] [--minutes 1] [--theirs FILE]
 
 litert-torch is no dependency of mnas, and pins torch. Its file can be made elsewhere: `python -m venv other`, then
-`other/bin/pip install litert-torch -e .`, and `other/bin/python benchmarks/export_litert.py --write FILE`; this script then
-takes it with `--theirs FILE`. Where litert-torch is installed, all happens in one go. The weights are a function of
-the seed: random kernels, and batch-norm statistics gathered over photographs, as after training.
+`other/bin/pip install litert-torch -e .`, and `other/bin/python benchmarks/export_litert.py --write FILE`; this script
+then takes it with `--theirs FILE`. Where litert-torch is installed, all happens in one go. The weights are a function
+of the seed: random kernels, and batch-norm statistics gathered over photographs, as after training.
 
 Expected: a ratio of latencies <= 1.00 within its interval (`mnas.export.timing`: rounds of turns, both loaded afresh).
 Cost: about 2 minutes with --minutes 1.

@@ -38,8 +38,9 @@ class Tolerance:
 TOLERANCES: dict[Kind, Tolerance] = {
     # the same arithmetic in another order, in some 50 layers: 1e-6 to 1e-5 was seen; 0.05 points are the project's own
     "fp32": Tolerance(max_difference=1e-4, min_agreement=0.995, max_accuracy_loss=0.0005),
-    # kernels are rounded by up to 2^-11 of themselves, in each of some 50 layers: 1e-3 was seen on MnasNet-A1
-    "fp16": Tolerance(max_difference=1e-2, min_agreement=0.98, max_accuracy_loss=0.005),
+    # kernels are rounded by up to 2^-11 of themselves: 2e-3 was seen on a network that had learnt the digits, 1e-2 on a
+    # random MnasNet-A1, which amplifies what is small more than trained ones do
+    "fp16": Tolerance(max_difference=5e-2, min_agreement=0.98, max_accuracy_loss=0.005),
     # outputs move by several of their own 256 steps, so what counts is what is recognised; classes that change are
     # mostly those that were guessed, and as many are gained as lost, hence many may change and few be lost
     "int8": Tolerance(max_difference=math.inf, min_agreement=0.85, max_accuracy_loss=0.01),
@@ -122,7 +123,7 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32], images: Rea
     """Outputs (N, classes) of the network and of a file for the same images."""
     if got.shape != expected.shape:
         raise ValueError(f"an exported file must give outputs of shape {expected.shape}, but got {got.shape}")
-    largest = max(float(np.abs(expected).max()), np.finfo(np.float32).tiny)
+    largest = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
     difference = np.abs(got.astype(np.float64) - expected)  # NaN stays NaN, and fails
     first, file_first = expected.argmax(1), got.argmax(1)
     labels = images.labels

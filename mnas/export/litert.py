@@ -86,14 +86,10 @@ def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool =
     quantizing.add_static_config(".*", everything, activation_num_bits=8, weight_num_bits=8)
     if not integer_io:
         for border in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-            quantizing.update_quantization_recipe(
-                ".*", border, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
-            )
+            quantizing.update_quantization_recipe(".*", border, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
     with _quiet():
         ranges = quantizing.calibrate({SIGNATURE: [{INPUT: image[None]} for image in images]}, num_threads=1)
-        quantized = quantizing.quantize(
-            ranges, enable_progress_bar=False, enable_progress_report=False
-        ).quantized_model
+        quantized = quantizing.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
     return _finished(quantized, model)
 
 

@@ -138,12 +138,18 @@ def _executorch(model: bytes, input_size: int) -> Loader:
     def loading() -> Callable[[], object]:
         portable_lib._unsafe_reset_threadpool(1)
         try:
-            method = Runtime.get().load_program(model).load_method("forward")
+            program = Runtime.get().load_program(model)
+            method = program.load_method("forward")
             assert method is not None
             method.execute(image)
         except RuntimeError as error:
             raise MeasurementError(f"ExecuTorch cannot run the program: {' '.join(str(error).split())}") from None
-        return lambda: method.execute(image)
+
+        def invoke() -> object:
+            assert program is not None  # a method computes in its program's memory, which goes with the program
+            return method.execute(image)
+
+        return invoke
 
     return loading
 

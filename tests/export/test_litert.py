@@ -1,5 +1,6 @@
 """LiteRT files: equal to torch, in three kinds, with all that they say of themselves."""
 
+import dataclasses
 import io
 import zipfile
 
@@ -13,7 +14,17 @@ from mnas.export.gate import normalised, torch_outputs
 from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
 from mnas.tflite.metadata import read_metadata
 from mnas.tflite.runtime import run_tflite
-from tests.export.networks import CLASSES, assert_equal, digits_network, inputs, network_of, outputs
+from tests.export.networks import (
+    CLASSES,
+    as_trained,
+    assert_equal,
+    digits_network,
+    every_block,
+    info_of,
+    inputs,
+    network_of,
+    outputs,
+)
 from tests.tflite.test_writer import assert_delegated
 
 
@@ -61,9 +72,17 @@ def test_every_kind_of_layer_in_every_kind_of_number(padding):
     assert max(len(int8), len(fp16)) < 0.8 * len(fp32)
 
 
-def test_xnnpack_takes_all_of_an_int8_file():
-    network, info = network_of("same")
-    assert_delegated(litert_int8(litert_fp32(network, info), inputs(info)))
+@pytest.mark.parametrize("integer_io", [False, True])
+def test_xnnpack_takes_all_of_an_int8_file(integer_io):
+    """But for pooled skips: XNNPACK has no int8 AVERAGE_POOL_2D, which LiteRT's own kernel computes."""
+    arch = dataclasses.replace(
+        every_block("same"),
+        blocks=tuple(dataclasses.replace(block, skip="identity") for block in every_block("same").blocks),
+    )
+    info = info_of(arch, CLASSES, 26)
+    fp32 = litert_fp32(as_trained(arch, len(CLASSES)), info)
+    assert_delegated(litert_int8(fp32, inputs(info), integer_io=integer_io))
+    assert_delegated(litert_fp16(fp32))
 
 
 def test_all_data_lies_inside_the_flatbuffer(digits):
