@@ -1,6 +1,7 @@
 """ExecuTorch files (.pte) with what they say of themselves beside them, in FILE.pte.json."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mnas.predict.tensors import (
 
 SIDECAR = ".json"
 """Added to the file's name; the JSON of `mnas.nn.weights.weights_json`."""
+_METHOD = "forward"
 _FLOAT, _BYTE, _CHAR = 6, 0, 1  # torch's ScalarType
 
 
@@ -33,7 +35,8 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         ValueError: it is damaged, or no classifier of RGB images, or what it does not say is missing in `wanted`.
     """
     name = str(path)
-    method = _method(path, wanted.threads)
+    program = _program(path, wanted.threads)
+    method = program.load_method(_METHOD)
     own = _sidecar(path)
     meta = method.metadata
     if meta.num_inputs() != 1:
@@ -53,7 +56,8 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     def run_one(image: NDArray[Any]) -> NDArray[np.float32]:
         import torch
 
-        (rows,) = method.execute([torch.from_numpy(image)])
+        # through the program, as a method crashes once its program is gone
+        (rows,) = program.load_method(_METHOD).execute([torch.from_numpy(image)])
         return rows.float().numpy()  # type: ignore[no-any-return]
 
     run = in_batches(run_one, encoder(entry, moments), classes, 1)
@@ -73,23 +77,27 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     return info, run
 
 
-def _method(path: Path, threads: int) -> Any:
+def _program(path: Path, threads: int) -> Any:
     content = path.read_bytes()
     if content[4:6] != b"ET":
         raise ValueError(
             f"a .pte file must be an ExecuTorch program, but {str(path)!r} has {len(content)} bytes of something else"
         )
     try:
-        from executorch.extension.pybindings import portable_lib
-        from executorch.runtime import Runtime
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is experimental
+            from executorch.extension.pybindings import portable_lib
+            from executorch.runtime import Runtime
     except ImportError:
         raise ImportError("running .pte files needs executorch: pip install 'mnas[executorch]'") from None
     if portable_lib._threadpool_get_thread_count() != threads:
         portable_lib._unsafe_reset_threadpool(threads)  # safe while no method runs
     try:
-        return Runtime.get().load_program(content).load_method("forward")
+        program = Runtime.get().load_program(content)
+        program.load_method(_METHOD)  # cached in it
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"ExecuTorch cannot read {str(path)!r}, which may be cut off: {_line(error)}") from None
+    return program
 
 
 def _sidecar(path: Path) -> Any:

@@ -123,7 +123,7 @@ def _download(url: str) -> bytes:
     except urllib.error.URLError as error:
         raise ValueError(f"it cannot be downloaded: {error.reason}") from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # while reading, or a URL of odd characters
-        raise ValueError(f"it cannot be downloaded: {error or type(error).__name__}") from None
+        raise ValueError(f"it cannot be downloaded: {_line(error)}") from None
     return b"".join(parts)
 
 
@@ -135,5 +135,8 @@ def _reason(error: Exception) -> str:
         return f"it cannot be read: {error.strerror}"
     if isinstance(error, UnidentifiedImageError):
         return "it is no image"
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"it is no whole image: {text}"
+    return f"it is no whole image: {_line(error)}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

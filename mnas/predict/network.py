@@ -81,7 +81,7 @@ def _runner(network: Network, model: ModelInfo, threads: int) -> Callable[[Pixel
         rows = np.empty((len(pixels), model.outputs), np.float32)
         with _threads(threads), torch.inference_mode():
             for start in range(0, len(pixels), batch):
-                chunk = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
+                chunk = torch.from_numpy(pixels[start : start + batch].copy())  # torch wants memory to write to
                 rows[start : start + len(chunk)] = network(normalised(chunk, mean, std)).numpy()
         return rows
 

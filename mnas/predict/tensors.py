@@ -71,11 +71,11 @@ def normalisation(
     """
     given = None if wanted.mean is None or wanted.std is None else (wanted.mean, wanted.std)
     if entry.dtype.kind != "f" and entry.scale == 0:
+        if entry.dtype.itemsize > 1:
+            raise ValueError(f"an integer input must have 8 bits or a scale, but {name!r} takes {entry.dtype}")
         if given is not None:
             raise ValueError(f"mean and std must be left out, as {name!r} takes pixels as they are ({entry.dtype})")
-        if entry.dtype.itemsize == 1:
-            return None
-        raise ValueError(f"an integer input must have 8 bits or a scale, but {name!r} takes {entry.dtype}")
+        return None
     if given is not None or found is not None:
         return given or found
     if entry.dtype.itemsize == 1:
@@ -118,10 +118,10 @@ def class_outputs(shapes: Sequence[Sequence[Dim]], name: str) -> int:
     rule = "a classifier must have one output, (N, classes) of 2 classes or more, but"
     if len(shapes) != 1:
         raise ValueError(f"{rule} {name!r} has {len(shapes)}")
-    shape = shapes[0]
-    if len(shape) != 2 or shape[1] is None or shape[1] < 2:
-        raise ValueError(f"{rule} {name!r} gives {_text(shape)}")
-    return shape[1]
+    wide = [dim for dim in shapes[0][1:] if dim != 1]  # some keep height and width of their last map: (N, 1, 1, classes)
+    if len(wide) != 1 or wide[0] is None:
+        raise ValueError(f"{rule} {name!r} gives {_text(shapes[0])}")
+    return wide[0]
 
 
 def dequantised(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
@@ -154,7 +154,7 @@ def in_batches(
         rows = np.empty((len(pixels), outputs), np.float32)
         for start in range(0, len(pixels), batch):
             chunk = pixels[start : start + batch]
-            rows[start : start + len(chunk)] = run(encode(chunk))
+            rows[start : start + len(chunk)] = run(encode(chunk)).reshape(len(chunk), outputs)
         return rows
 
     return run_all
