@@ -84,7 +84,7 @@ def test_what_arrays_cannot_give_is_refused(dataset: Dataset, changes: dict, wor
 
 
 def boxes_of(images: Tensor, crops: Tensor, size: int) -> list[tuple[int, int, int, int] | None]:
-    """The (top, left, height, width) whose resized crop each result is, found by trying all; None where there is none."""
+    """The (top, left, height, width) whose resized crop each result is, found by trying all; None: there is none."""
     found = []
     sides = range(1, size + 1)
     candidates = [
