@@ -54,7 +54,5 @@ def save_own_litert(folder: Path) -> Path:
     """`model.tflite` in `folder`."""
     path = folder / "model.tflite"
     normalisation = Normalisation(mean=INFO.mean, std=INFO.std)
-    path.write_bytes(
-        write_tflite(own_network(), SIZE, labels=CLASSES, normalisation=normalisation, crop=INFO.crop)
-    )
+    path.write_bytes(write_tflite(own_network(), SIZE, labels=CLASSES, normalisation=normalisation, crop=INFO.crop))
     return path

@@ -54,7 +54,9 @@ def test_normalisation_and_labels_in_a_litert_file(tmp_path, mean):
 
 def test_without_normalisation_nothing_is_assumed(tmp_path):
     for path in (saved(tmp_path, litert()), saved(tmp_path, onnx_model(), ".onnx")):
-        with pytest.raises(ValueError, match="does not say how its input is normalised; usual are --mean 0.485") as caught:
+        with pytest.raises(
+            ValueError, match="does not say how its input is normalised; usual are --mean 0.485"
+        ) as caught:
             load_model(path)
         assert "\n" not in str(caught.value)
         model = load_model(path, mean=MEAN, std=STD)
@@ -188,7 +190,10 @@ def test_litert_files_that_are_no_classifiers(tmp_path):
         (a_map(), r"a classifier must have one output, .* gives \(1, 8, 8, 3\)"),
         (litert(shape=(1, 8, 8, 1)), r"must take square RGB images, .* takes \(1, 8, 8, 1\) float32"),
         (litert(shape=(1, 8, 6, 3)), r"must take square RGB images, .* takes \(1, 8, 6, 3\) float32"),
-        (litert(quantised=(schema.TensorType.INT32, (0.0, 0), (0.0, 0))), "must have 8 bits or a scale, .* takes int32"),
+        (
+            litert(quantised=(schema.TensorType.INT32, (0.0, 0), (0.0, 0))),
+            "must have 8 bits or a scale, .* takes int32",
+        ),
     ):
         with pytest.raises(ValueError, match=message) as caught:
             load_model(saved(tmp_path, file), **UNIT)

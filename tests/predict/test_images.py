@@ -17,7 +17,7 @@ from mnas.predict.info import Prediction
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         if self.path == "/moved.png":
             self.send_response(302)
             self.send_header("Location", "/a.png")

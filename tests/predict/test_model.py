@@ -149,7 +149,9 @@ def test_damaged_files(folder, tmp_path, name, damage):
 
 
 def test_what_is_no_model(tmp_path):
-    with pytest.raises(ValueError, match=r"one of .safetensors, .tflite, .onnx, .pte, but got .*model.pth'; .*--weights"):
+    with pytest.raises(
+        ValueError, match=r"one of .safetensors, .tflite, .onnx, .pte, but got .*model.pth'; .*--weights"
+    ):
         load_model(tmp_path / "model.pth")
     with pytest.raises(ValueError, match="there is no .*nothing.tflite"):
         load_model(tmp_path / "nothing.tflite")

@@ -88,7 +88,12 @@ def test_the_same_network_scores_the_same_in_two_formats(tmp_path):
 
 def test_the_interval_of_a_share():
     # Newcombe, 1998, Statistics in Medicine 17: 81 of 263, 15 of 148, 0 of 20, 1 of 29
-    for right, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)):
+    for right, count, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
         assert wilson(right / count, count) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 

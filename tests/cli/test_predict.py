@@ -1,0 +1,167 @@
+"""`mnas predict` as a user types it."""
+
+import functools
+import http.server
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mnas.arch import Arch, Block
+from mnas.cli.main import run
+from mnas.nn.network import build_network
+from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.tflite.metadata import Normalisation
+from mnas.tflite.writer import graph_bytes, write_tflite
+
+ARCH = Arch(blocks=(Block(op="mbconv", expansion=2, kernel=3, stride=2, filters=8),), stem_filters=8, head_filters=8)
+CLASSES = ("cat", "dog", "eel")
+INFO = WeightsInfo(arch=ARCH, classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3, input_size=16, accuracy=None)
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    """model.safetensors, model.tflite, arch.json, photos/1.png and photos/more/2.png; and where we are."""
+    torch.manual_seed(0)
+    network = build_network(ARCH, 3).eval()
+    save_weights(tmp_path / "model.safetensors", network, INFO)
+    normalisation = Normalisation(mean=INFO.mean, std=INFO.std)
+    (tmp_path / "model.tflite").write_bytes(write_tflite(network, 16, labels=CLASSES, normalisation=normalisation))
+    (tmp_path / "arch.json").write_text(ARCH.to_json())
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos" / "more").mkdir(parents=True)
+    for name in ("1.png", "more/2.png"):
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / "photos" / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def complaint(capsys, *arguments: str) -> str:
+    assert run(["predict", *arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def rows(capsys, *arguments: str) -> list[dict]:
+    assert run(["predict", *arguments, "--json"]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_folder_in_words(capsys):
+    assert run(["predict", "model.safetensors", "photos", "--top", "2"]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert (lines[0], lines[3], len(lines)) == ("photos/1.png", "photos/more/2.png", 6)
+    shares = [float(line.split("%")[0]) for line in (*lines[1:3], *lines[4:6])]
+    assert shares[0] >= shares[1] > 0
+    assert {line.split("%")[1].strip() for line in (*lines[1:3], *lines[4:6])} <= set(CLASSES)
+    assert printed.err == ""
+
+
+def test_json_is_the_same_in_two_formats(capsys):
+    ours, litert = (
+        rows(capsys, f"model.{suffix}", "photos/*.png", "photos/more") for suffix in ("safetensors", "tflite")
+    )
+    assert [row["image"] for row in ours] == ["photos/1.png", "photos/more/2.png"]
+    for one, other in zip(ours, litert, strict=True):
+        assert [p["index"] for p in one["predictions"]] == [p["index"] for p in other["predictions"]]
+        assert [p["label"] for p in one["predictions"]] == [CLASSES[p["index"]] for p in one["predictions"]]
+        shares = [p["probability"] for p in one["predictions"]]
+        assert shares == pytest.approx([p["probability"] for p in other["predictions"]], abs=1e-5)
+        assert sum(shares) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_is_no_image_stops_nothing(capsys, files):
+    (files / "bad.jpg").write_text("no image")
+    assert (
+        run(["predict", "model.tflite", "bad.jpg", "photos/1.png", "nothing.png", "photos/more/2.png", "--json"]) == 2
+    )
+    printed = capsys.readouterr()
+    found = [json.loads(line) for line in printed.out.splitlines()]
+    assert {row["image"]: row.get("error") for row in found} == {
+        "bad.jpg": "it is no image",
+        "photos/1.png": None,
+        "photos/more/2.png": None,
+        "nothing.png": "there is no such file",
+    }
+    assert printed.err.splitlines() == [
+        "mnas: 'bad.jpg': it is no image",
+        "mnas: 'nothing.png': there is no such file",
+        "mnas: 2 of 4 images could not be read",
+    ]
+    assert run(["predict", "model.tflite", "bad.jpg"]) == 2
+    assert "1 of 1 images could not be read" in capsys.readouterr().err
+
+
+def test_a_url(capsys, files):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=files)
+    handler.log_message = lambda *arguments: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/photos/1.png"
+        by_url, by_path = rows(capsys, "model.tflite", url, "photos/1.png", "--save", "out")
+        server.shutdown()
+        thread.join()
+    assert by_url == {**by_path, "image": url}
+    assert sorted(path.name for path in (files / "out").iterdir()) == ["1-2.jpg", "1.jpg"]
+
+
+def test_annotated_copies_overwrite_nothing(capsys, files):
+    for _ in range(2):
+        assert run(["predict", "model.tflite", "photos", "--top", "3", "--save", "deep/out"]) == 0
+    names = sorted(path.name for path in (files / "deep" / "out").iterdir())
+    assert names == ["1-2.jpg", "1.jpg", "2-2.jpg", "2.jpg"]
+    with Image.open(files / "deep" / "out" / "1.jpg") as picture:
+        assert (picture.format, picture.size) == ("JPEG", (360, 40 + 24 + 3 * 28))
+    (files / "taken").write_text("")
+    assert "taken" in complaint(capsys, "model.tflite", "photos", "--save", "taken")
+
+
+def test_an_architecture_with_weights(capsys, files):
+    ours = rows(capsys, "model.safetensors", "photos")
+    assert rows(capsys, "arch.json", "photos", "--weights", "model.safetensors") == ours
+    (files / "names.txt").write_text("\n".join(CLASSES))
+    options = ["--weights", "weights.pth", "--class-file", "names.txt", "--input-size", "16", "--crop", "1"]
+    assert rows(capsys, "arch.json", "photos", *options, "--mean", "0.5", "--std", "0.25") == ours
+    assert run(["predict", "arch.json", "photos", *options]) == 0
+    assert "weights.pth does not say how images are prepared; taken: ImageNet's" in capsys.readouterr().err
+
+
+def test_what_the_file_does_not_say(capsys, files):
+    (files / "bare.tflite").write_bytes(graph_bytes(ARCH, 16, 3))
+    line = complaint(capsys, "bare.tflite", "photos")
+    assert "'bare.tflite' does not say how its input is normalised; usual are --mean 0.485 0.456 0.406" in line
+    found = rows(capsys, "bare.tflite", "photos", "--mean", "0", "--std", "1")
+    assert found[0]["predictions"][0]["label"].startswith("class ")
+
+
+def test_bad_input(capsys, files):
+    save_weights(files / "small.safetensors", build_network(ARCH, 3), replace(INFO, input_size=16))
+    whole = (files / "small.safetensors").read_bytes()
+    (files / "small.safetensors").write_bytes(whole[: len(whole) // 2])
+    (files / "text.onnx").write_text("no model")
+    for arguments, message in (
+        (["nothing.tflite", "photos"], "there is no such file"),
+        (["small.safetensors", "photos"], "must be a .safetensors file written by mnas"),
+        (["text.onnx", "photos"], "onnxruntime cannot read 'text.onnx'"),
+        (["weights.pth", "photos"], "but got 'weights.pth'; other weights need their architecture"),
+        (["mnasnet-a1", "photos"], "a model must be trained, but got the architecture 'mnasnet-a1'"),
+        (["model.tflite"], "name at least one image"),
+        (["model.tflite", "photos", "--top", "0"], "top must be 1 or more, but got 0"),
+        (
+            ["model.tflite", "photos", "--input-size", "32"],
+            "input size must be 16, as 'model.tflite' has it, but got 32",
+        ),
+        (["model.tflite", "photos", "--mean", "0.5"], "mean and std must be given together"),
+        (["model.tflite", "photos", "--threads", "0"], "threads must be 1 or more, but got 0"),
+        (["model.tflite", "photos", "--class-file", "nothing.txt"], "nothing.txt"),
+        (["arch.json", "photos", "--weights", "nothing.pth"], "nothing.pth"),
+    ):
+        assert message in complaint(capsys, *arguments)
