@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from mnas.data.image import DAMAGED, Item, Pixels
+from mnas.data.image import DAMAGED, Item, Pixels, reason
 
 MAX_UNREADABLE = 0.01
 _TASK = 32  # images decoded by one thread in one go: small ones take less time than handing them over
@@ -148,9 +148,9 @@ def _build(
                     on_progress(done + start + len(chunk), total)
             counts[part] = len(labels) - before
         _sync(file)
-    _check_unreadable(skipped, total)
+    check_unreadable(skipped, total)
     digest.update(json.dumps([labels, counts]).encode())
-    mean, std = _moments(histogram)
+    mean, std = moments(histogram)
     index: dict[str, Any] = {
         "size": size, "classes": list(classes), "counts": counts, "labels": labels, "mean": mean, "std": std,
         "fingerprint": digest.hexdigest()[:16], "skipped": skipped,
@@ -170,10 +170,11 @@ def _pixels(item: Item, size: int) -> Pixels | str:
     try:
         return item.pixels(size)
     except DAMAGED as error:
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return reason(error)
 
 
-def _check_unreadable(skipped: Sequence[str], total: int) -> None:
+def check_unreadable(skipped: Sequence[str], total: int) -> None:
+    """Raise ValueError where more than 1 % of `total` images are among the unreadable ones, some of which it names."""
     if len(skipped) > MAX_UNREADABLE * total:
         named = "; ".join(skipped[:3]) + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
         raise ValueError(
@@ -182,8 +183,12 @@ def _check_unreadable(skipped: Sequence[str], total: int) -> None:
         )
 
 
-def _moments(histogram: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation by channel of pixels as 0..1, from how often each of the 256 values occurs."""
+def moments(histogram: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation by channel of pixels as 0..1, from how often each of the 256 values occurs.
+
+    Args:
+        histogram: (3, 256).
+    """
     values = np.arange(256) / 255
     share = histogram / histogram.sum(1, keepdims=True)
     mean = share @ values

@@ -29,6 +29,11 @@ DAMAGED = (
 Pixels = npt.NDArray[np.uint8]
 
 
+def reason(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Item:
     """One image, not yet decoded."""
@@ -40,6 +45,8 @@ class Item:
     """A file, or pixels (H, W) or (H, W, 3)."""
     crop: float = 1.0
     """See `read_image`."""
+    size_bytes: int = 0
+    """Of the file; 0 for pixels."""
 
     def pixels(self, size: int) -> Pixels:
         """uint8 (size, size, 3). Raises what `read_image` raises."""

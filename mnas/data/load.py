@@ -1,12 +1,16 @@
 """`load_dataset`: a name or a folder becomes a `Dataset`, decoded once per machine."""
 
+import contextlib
+import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from mnas.atomic import write_atomic
 from mnas.data.cache import OnProgress, cached, user_cache_dir
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.image import Item
@@ -48,7 +52,8 @@ def load_dataset(
 
     Raises:
         ValueError: unknown name; missing or empty folder; fewer than two classes; a class too small to split; more than
-            1 % unreadable images; more pixels than `max_bytes`; a set that is not there; an unwritable cache.
+            1 % unreadable images; more pixels than `max_bytes`; a set that is not there; a folder that cannot be read;
+            an unwritable cache.
     """
     if type(input_size) is not int or not 8 <= input_size <= 1024:
         raise ValueError(f"input size must be an integer from 8 to 1024, but got {input_size!r}")
@@ -57,16 +62,18 @@ def load_dataset(
     if not 0 < crop <= 1:
         raise ValueError(f"crop must be above 0 and at most 1, but got {crop!r}")
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
-    source = _source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
+    source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
 
     def parts() -> tuple[Sequence[str], dict[str, Sequence[Item]]]:
-        classes, items = _split(source, seed, max_images_per_class, max_bytes, input_size)
+        classes, items = split_parts(source, seed, max_images_per_class, cache_dir)
+        _check_bytes(items, input_size, max_bytes)
         if crop != 1.0:
             items = {part: [replace(item, crop=crop) for item in chosen] for part, chosen in items.items()}
         return classes, items
 
     # without a crop the key is that of caches that were made before there were crops
-    key = [source.identity, seed, max_images_per_class, *([crop] if crop != 1.0 else [])]
+    split_seed = 0 if source.fixed_val and not max_images_per_class else seed
+    key = [source.identity, split_seed, max_images_per_class, *([crop] if crop != 1.0 else [])]
     safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
     entry, pixels = cached(cache_dir, safe_name, key, input_size, parts, on_progress)
     labels = np.array(entry.labels, np.int64)
@@ -90,30 +97,75 @@ def load_dataset(
     )
 
 
-def _source(data: str, data_dir: Path, download: bool) -> Source:
+def open_source(data: str, data_dir: Path, download: bool) -> Source:
+    """The data set of a name or a folder. Raises ValueError where there is none, or it cannot be read."""
     if data in NAMED:
-        return NAMED[data](data_dir, download)
+        with _reading(data_dir):
+            return NAMED[data](data_dir, download)
     path = Path(data).expanduser()
-    if not path.exists():
-        raise ValueError(f"data must be a folder or one of {', '.join(NAMED)}, but got {data!r} (no such folder)")
-    return folder_source(path)
+    with _reading(path):
+        if not path.exists():
+            raise ValueError(f"data must be a folder or one of {', '.join(NAMED)}, but got {data!r} (no such folder)")
+        return folder_source(path)
 
 
-def _split(
-    source: Source, seed: int, per_class: int, max_bytes: int, size: int
-) -> tuple[Sequence[str], dict[str, Sequence[Item]]]:
-    """Classes, and train, val and test in the order in which they are to lie in the cache."""
-    given = source.parts()
+def split_parts(
+    source: Source, seed: int, per_class: int, cache_dir: Path
+) -> tuple[tuple[str, ...], dict[str, Sequence[Item]]]:
+    """Classes, and the items of train, val and (where there is one) test, in this order.
+
+    Where the validation images are the same for everyone, their names are written to the cache folder.
+
+    Args:
+        seed: draws what is held out, and what of a class is taken.
+        per_class: images of each class; 0 for all.
+
+    Raises:
+        ValueError: a class too small to split, or a folder that cannot be read.
+    """
+    with _reading(source.name):
+        given = source.parts()
     train: Sequence[Item] = at_most(given.train, given.classes, per_class, seed)
     if given.val is None:
         train, val = hold_out(train, given.classes, VAL_SHARE, MOST_VAL_IMAGES, seed)
     else:
         val = at_most(given.val, given.classes, per_class, seed)
-    parts = {"train": train, "val": val} | ({} if given.test is None else {"test": given.test})
+        if source.fixed_val:
+            with contextlib.suppress(OSError):  # the list can be made again at any time
+                keep_list(cache_dir, source.name, given.val)
+    return given.classes, {"train": train, "val": val} | ({} if given.test is None else {"test": given.test})
+
+
+def keep_list(folder: Path, name: str, items: Sequence[Item]) -> Path:
+    """Write the names of validation images to `folder`, where they are not there yet, and return the file.
+
+    The first line says how many and the SHA-256 of the lines that follow; the file is named after it.
+    """
+    names = "".join(f"{item.name}\n" for item in sorted(items, key=lambda item: item.name))
+    digest = hashlib.sha256(os.fsencode(names)).hexdigest()
+    path = folder / f"{name}-val-{digest[:16]}.txt"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        head = f"# {len(items)} validation images held out of {name}; SHA-256 of the lines below: {digest}\n"
+        write_atomic(path, os.fsencode(head + names))
+    return path
+
+
+@contextlib.contextmanager
+def _reading(what: object) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = str(what if error.filename is None else error.filename)
+        raise ValueError(
+            f"data must be readable, but got {where!r} ({error.strerror or error}); see to its permissions and its disk"
+        ) from None
+
+
+def _check_bytes(parts: dict[str, Sequence[Item]], size: int, max_bytes: int) -> None:
     size_bytes = sum(map(len, parts.values())) * size * size * 3
     if size_bytes > max_bytes:
         raise ValueError(
             f"decoded images must fit into {max_bytes / 1e9:g} GB, but got {size_bytes / 1e9:.1f} GB at {size} px; "
             "use a smaller --input-size or --max-images-per-class"
         )
-    return given.classes, parts

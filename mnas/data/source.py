@@ -8,8 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from mnas.data.image import SUFFIXES, Item, Pixels
-from mnas.data.split import hold_out
+from mnas.data.image import SUFFIXES, Item, Pixels, reason
+from mnas.data.split import hold_out, hold_out_exactly
+
+Triple = tuple[float, float, float]
+IMAGENET_MOMENTS: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""As published weights expect them."""
+IMAGENET_VAL_IMAGES = 50_000
+"""Of the training images (paper, section 5) ..."""
+_MOST_IMAGENET_VAL = 0.2
+"""... but no more than this share, where somebody has only some of the classes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +40,10 @@ class Source:
     """JSON-able; changes when any file does (relative path, size, time of change): what the cache is keyed by."""
     flip: bool
     parts: Callable[[], Parts]
+    moments: tuple[Triple, Triple] | None = None
+    """Mean and deviation of pixels as 0..1, by channel, where everybody uses the same; None where they are computed."""
+    fixed_val: bool = False
+    """Whether the validation images were held out of a published training part: their names are kept as a list."""
 
 
 # Folders
@@ -71,7 +83,10 @@ def folder_source(root: Path, *, val_is_test: bool = False) -> Source:
 
     def items(part: str) -> list[Item]:
         found = files[part]
-        return [Item(name=f"{part}/{name}", label=label, content=parts[part] / name) for name, label, _, _ in found]
+        return [
+            Item(name=f"{part}/{name}", label=label, content=parts[part] / name, size_bytes=size)
+            for name, label, size, _ in found
+        ]
 
     return Source(
         name=root.resolve().name,
@@ -163,10 +178,29 @@ def imagenet_source(data_dir: Path, download: bool) -> Source:
             raise ValueError(
                 f"imagenet must lie in the data folder as train/ and val/ of class folders, or as the three archives "
                 f"ILSVRC2012_*.tar* from image-net.org (it cannot be downloaded for you), but got {str(data_dir)!r} "
-                f"({_first_line(error)})"
+                f"({reason(error)})"
             ) from None
-    source = folder_source(data_dir, val_is_test=True)
-    return Source(name="imagenet", identity=source.identity, flip=True, parts=source.parts)
+    return imagenet_folder(data_dir)
+
+
+def imagenet_folder(root: Path, val_images: int = IMAGENET_VAL_IMAGES) -> Source:
+    """ImageNet in folders: `val_images` of train/ are for validation, the same for everyone; val/ is the test part."""
+    source = folder_source(root, val_is_test=True)
+
+    def parts() -> Parts:
+        given = source.parts()
+        count = min(val_images, round(_MOST_IMAGENET_VAL * len(given.train)))
+        train, val = hold_out_exactly(given.train, given.classes, count)
+        return Parts(classes=given.classes, train=train, val=val, test=given.test)
+
+    return Source(
+        name="imagenet",
+        identity={"val_images": val_images, "files": source.identity},
+        flip=True,
+        parts=parts,
+        moments=IMAGENET_MOMENTS,
+        fixed_val=True,
+    )
 
 
 NAMED: dict[str, Callable[[Path, bool], Source]] = {
@@ -188,7 +222,7 @@ def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, downlo
             hint = "the download failed; try again when online" if download else "download it with --download"
             raise ValueError(
                 f"{name} must lie in {str(files)!r}, but it is not there or not whole: {hint}, "
-                f"or copy it there ({_first_line(error)})"
+                f"or copy it there ({reason(error)})"
             ) from None
 
     if not files.is_dir():
@@ -209,7 +243,3 @@ def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, downlo
 
 def _array_items(pixels: Pixels, labels: Sequence[Any]) -> list[Item]:
     return [Item(name=str(i), label=int(labels[i]), content=pixels[i]) for i in range(len(labels))]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,7 @@
 """Holding images out: by class, and fixed by the seed."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -47,6 +49,28 @@ def hold_out(
         order = shuffled(group, seed, label)
         held += order[:count]
         kept += order[count:]
+    return kept, held
+
+
+def hold_out_exactly(items: Sequence[Item], classes: Sequence[str], count: int) -> tuple[list[Item], list[Item]]:
+    """(kept, held out): `count` images, of every class its share to the nearest image; the same for everyone.
+
+    Of a class those are held out whose names have the smallest SHA-256, so that the choice depends on nothing else: on
+    no seed, no order of files, no library's generator.
+    """
+    groups = by_class(items, classes)
+    exact = [count * len(group) / len(items) for group in groups]
+    counts = [int(share) for share in exact]
+    remainders = sorted(range(len(groups)), key=lambda label: (counts[label] - exact[label], label))
+    for label in remainders[: count - sum(counts)]:
+        counts[label] += 1
+    kept: list[Item] = []
+    held: list[Item] = []
+    for group, number in zip(groups, counts, strict=True):
+        order = sorted(group, key=lambda item: hashlib.sha256(os.fsencode(item.name)).digest())
+        held += order[:number]
+        chosen = {item.name for item in order[:number]}
+        kept += [item for item in group if item.name not in chosen]
     return kept, held
 
 

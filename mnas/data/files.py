@@ -1,0 +1,194 @@
+"""Batches of images that are decoded on the fly, by worker processes: folders too large for an array, ImageNet."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mnas.data.augment import Augmentation, generator_of, seed_of
+from mnas.data.batches import Batches, Part
+from mnas.data.cache import OnProgress
+from mnas.data.image import DAMAGED, Item, reason
+from mnas.data.load import split_parts
+from mnas.data.moments import SAMPLE_IMAGES, sample_moments
+from mnas.data.source import Source
+from mnas.data.view import Content, View
+from mnas.data.workers import Unreadable, loader_options
+
+_ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # what a seed is for: its first number; the order is that of arrays.py
+_SCORING = -1  # stands for the epoch where nothing is augmented
+_SUBSTITUTES = 10  # draws of another image for an unreadable one; where 1 % are unreadable, 1 in 1e20 needs more
+
+Indices = npt.NDArray[np.int64]
+
+
+class FolderBatches(Batches):
+    """The images of a `Source`, shuffled by (seed, epoch), each augmented by (seed, epoch, image).
+
+    An unreadable image is left out where it is scored; in a training another one, drawn for it, takes its place.
+
+    Args:
+        source: what `mnas.data.load.open_source` gives.
+        seed: of the split, the order and the augmentation.
+        crop: see `Batches.crop`.
+        workers: processes that decode, started anew for every pass over the images; 0 for none.
+        cache_dir: where mean and deviation are remembered, and the names of ImageNet's validation images written.
+        max_images_per_class: of the training images, and of validation images that lie in a part of their own; 0: all.
+        on_progress: called with (images done, images in all) while mean and deviation are estimated.
+
+    Raises:
+        ValueError: an argument out of its range, a class too small to split, or more than 1 % unreadable images among
+            those that mean and deviation are estimated from.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        input_size: int,
+        seed: int,
+        crop: float,
+        augmentation: Augmentation,
+        workers: int,
+        cache_dir: Path,
+        max_images_per_class: int = 0,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self._view = View(size=input_size, crop=crop, augmentation=augmentation, flip=source.flip, seed=seed)
+        self._options = loader_options(workers)
+        self.classes, items = split_parts(source, seed, max_images_per_class, cache_dir)
+        self._parts: dict[str, _Images] = {part: _Images(found, self._view) for part, found in items.items()}
+        self.counts = {}
+        for part in ("train", "val", "test"):
+            if part in items:
+                self.counts[part] = len(items[part])
+        self._unreadable = Unreadable(sum(self.counts.values()))
+        self.name, self.input_size, self.crop = source.name, input_size, crop
+        self.fingerprint = _fingerprint(self.classes, items)
+        if source.moments is None:
+            train = self._parts["train"]
+            self.mean, self.std = sample_moments(
+                cache_dir, self.fingerprint, self._view, train.sample, len(train), on_progress
+            )
+        else:
+            self.mean, self.std = source.moments
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Images that turned out unreadable so far, each with the reason."""
+        return self._unreadable.found
+
+    def training(
+        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(self.counts["train"], generator=generator_of(_ORDER, self._view.seed, epoch)).numpy()
+        share = batch_size // world
+        firsts = range(start * batch_size + rank * share, self.steps(batch_size) * batch_size, batch_size)
+        return self._loaded("train", epoch, [order[first : first + share] for first in firsts])
+
+    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        every = np.arange(self.counts[part])
+        return self._loaded(part, _SCORING, [every[i : i + batch_size] for i in range(0, len(every), batch_size)])
+
+    def _loaded(self, part: Part, epoch: int, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of `part` that `chosen` names for each step."""
+        steps = [(epoch, indices) for indices in chosen]
+        loader: DataLoader[Any] = DataLoader(
+            self._parts[part],
+            batch_size=None,  # a worker makes a batch at a time
+            sampler=steps,
+            collate_fn=_as_it_is,
+            **self._options,
+        )
+        for images, labels, unreadable in loader:
+            self._unreadable.add(unreadable)
+            if len(labels):
+                yield images, labels
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
+    """One part, held so that a worker process does not copy it: a million of Python's objects would be, bit by bit."""
+
+    def __init__(self, items: Sequence[Item], view: View) -> None:
+        self._view = view
+        self._labels = np.array([item.label for item in items], np.int64)
+        self._pixels: npt.NDArray[np.uint8] | None = None
+        contents = [item.content for item in items]
+        if all(isinstance(content, Path) for content in contents):
+            paths = [os.fsencode(content) for content in contents if isinstance(content, Path)]
+            self._ends = np.cumsum([len(path) for path in paths])
+            self._paths = b"".join(paths)
+        else:
+            self._pixels = np.stack([content for content in contents if not isinstance(content, Path)])
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def content(self, index: int) -> Content:
+        """What is to be decoded."""
+        if self._pixels is not None:
+            pixels: npt.NDArray[np.uint8] = self._pixels[index]
+            return pixels
+        start = self._ends[index - 1] if index else 0
+        return Path(os.fsdecode(self._paths[start : self._ends[index]]))
+
+    def name(self, index: int) -> str:
+        """For messages."""
+        content = self.content(index)
+        return str(content) if isinstance(content, Path) else f"image {index}"
+
+    def sample(self) -> Iterator[tuple[str, Content]]:
+        """(name, content) of some images, always the same."""
+        order = torch.randperm(len(self), generator=generator_of(_SAMPLE))[:SAMPLE_IMAGES]
+        return ((self.name(index), self.content(index)) for index in order.tolist())
+
+    def __getitem__(self, step: tuple[int, Indices]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+        """Images uint8 (B, S, S, 3), labels (B,), and what of them was unreadable."""
+        epoch, indices = step
+        size = self._view.size
+        images = np.empty((len(indices), size, size, 3), np.uint8)
+        labels: list[int] = []
+        unreadable: list[tuple[str, str]] = []
+        for index in indices.tolist():
+            for candidate in self._candidates(epoch, index):
+                try:
+                    images[len(labels)] = self._seen(epoch, candidate)
+                    labels.append(int(self._labels[candidate]))
+                    break
+                except DAMAGED as error:
+                    unreadable.append((self.name(candidate), reason(error)))
+        return torch.from_numpy(images[: len(labels)]), torch.tensor(labels, dtype=torch.int64), unreadable
+
+    def _seen(self, epoch: int, index: int) -> npt.NDArray[np.uint8]:
+        content = self.content(index)
+        return self._view.scored(content) if epoch == _SCORING else self._view.varied(content, epoch, index)
+
+    def _candidates(self, epoch: int, index: int) -> Iterator[int]:
+        """The image, and in a training those that may stand in for it."""
+        yield index
+        if epoch != _SCORING:
+            for turn in range(_SUBSTITUTES):
+                yield seed_of(_SUBSTITUTE, self._view.seed, epoch, index, turn) % len(self)
+
+
+def _fingerprint(classes: Sequence[str], items: dict[str, Sequence[Item]]) -> str:
+    """Of classes, names, sizes in bytes and labels (pixels where there are no files): decoding all would take hours."""
+    digest = hashlib.sha256(json.dumps(["files", list(classes)]).encode())
+    for part, found in items.items():
+        digest.update(f"\n{part} {len(found)}\n".encode())
+        for item in found:
+            content = b"" if isinstance(item.content, Path) else item.content.tobytes()
+            digest.update(os.fsencode(f"{item.name}\0{item.size_bytes}\0{item.label}\0") + content)
+    return digest.hexdigest()[:16]

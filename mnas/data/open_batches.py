@@ -1,0 +1,94 @@
+"""`open_batches`: what a training reads, by the name of the data and the way it is to be read."""
+
+from pathlib import Path
+from typing import Literal, get_args
+
+from mnas.data.arrays import ArrayBatches
+from mnas.data.augment import Augmentation
+from mnas.data.batches import Batches
+from mnas.data.cache import OnProgress, user_cache_dir
+from mnas.data.files import FolderBatches
+from mnas.data.load import load_dataset, open_source
+from mnas.data.shard_index import is_shards
+from mnas.data.shards import ShardBatches
+from mnas.data.source import Source
+
+Loader = Literal["auto", "array", "files", "shards"]
+
+MOST_ARRAY_BYTES = 2_000_000_000
+"""Of decoded pixels that `auto` takes for small: they stay in the memory of most machines once they were read."""
+MOST_ENLARGED = 64
+"""Input size up to which `auto` cuts `inception` crops out of decoded squares: a small crop of a large photograph has
+details that its square of a few pixels has lost."""
+
+
+def open_batches(
+    data: str,
+    *,
+    input_size: int,
+    seed: int,
+    crop: float,
+    augmentation: Augmentation,
+    loader: Loader,
+    workers: int,
+    data_dir: Path | None,
+    download: bool,
+    max_images_per_class: int,
+    on_progress: OnProgress | None,
+    cache_dir: Path | None = None,
+) -> Batches:
+    """The images of `data` in batches.
+
+    Args:
+        data: a name or folder as `load_dataset` takes it, or tar shards as `ShardBatches` takes them.
+        seed: of the split, the order and the augmentation.
+        crop: see `Batches.crop`.
+        loader: `array`, `files` or `shards`; `auto`: shards where the data is tar files, arrays where the decoded
+            squares take at most 2 GB and lose nothing that the augmentation or the crop would show, else files.
+        workers: processes that decode files and shards.
+        data_dir: see `load_dataset`.
+        download: see `load_dataset`.
+        max_images_per_class: see `load_dataset`; not for shards.
+        on_progress: called with (images done, images in all) while images are decoded before the training.
+        cache_dir: None for the user's cache folder.
+
+    Raises:
+        ValueError: as `load_dataset`, `FolderBatches` and `ShardBatches`; or the loader cannot serve such data.
+        ImportError: shards without webdataset.
+    """
+    if loader not in get_args(Loader):
+        raise ValueError(f"loader must be one of {', '.join(get_args(Loader))}, but got {loader!r}")
+    if is_shards(data) != (loader == "shards") and loader != "auto":
+        given = "tar shards" if is_shards(data) else "no tar shards"
+        raise ValueError(f"loader {loader} must fit the data, but got {given} in {data!r}; use --loader auto")
+    cache_dir = user_cache_dir() if cache_dir is None else cache_dir
+    if is_shards(data):
+        if max_images_per_class:
+            raise ValueError(
+                f"shards must be used whole, but got {max_images_per_class} images per class; write shards of fewer"
+            )
+        return ShardBatches(
+            data, input_size=input_size, seed=seed, crop=crop, augmentation=augmentation, workers=workers,
+            cache_dir=cache_dir, on_progress=on_progress,
+        )  # fmt: skip
+    source = None
+    if loader != "array":
+        source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
+    if source is None or (loader == "auto" and _fits_array(source, input_size, crop, augmentation)):
+        dataset = load_dataset(
+            data, input_size=input_size, seed=seed, cache_dir=cache_dir, data_dir=data_dir, download=download,
+            max_images_per_class=max_images_per_class, on_progress=on_progress,
+        )  # fmt: skip
+        return ArrayBatches(dataset, augmentation, seed, crop)
+    return FolderBatches(
+        source, input_size=input_size, seed=seed, crop=crop, augmentation=augmentation, workers=workers,
+        cache_dir=cache_dir, max_images_per_class=max_images_per_class, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def _fits_array(source: Source, size: int, crop: float, augmentation: Augmentation) -> bool:
+    if crop != 1 or augmentation.auto_augment or (augmentation.kind == "inception" and size > MOST_ENLARGED):
+        return False
+    parts = source.parts()
+    images = sum(len(part) for part in (parts.train, parts.val, parts.test) if part is not None)
+    return images * size * size * 3 <= MOST_ARRAY_BYTES

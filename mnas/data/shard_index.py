@@ -1,0 +1,192 @@
+"""What tar shards there are, of which part, and of how many images each."""
+
+import hashlib
+import json
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from mnas.data.batches import Part
+from mnas.data.image import SUFFIXES, reason
+
+INFO_NAME, CLASSES_NAME = "_info.json", "classes.txt"
+_TAR = re.compile(r"[^/\s\"'?]+\.tar(\.gz)?(?![\w.])")
+_PART = re.compile(r"(?:^|[-_.])(train|val|valid|validation|test)(?=[-_.])")
+_PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar file."""
+
+    url: str
+    """As webdataset opens it: a path, http(s)://, gs://, hf://, or pipe: and a command."""
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardIndex:
+    """All shards of a data set."""
+
+    name: str
+    classes: tuple[str, ...]
+    parts: dict[Part, tuple[Shard, ...]]
+    fingerprint: str
+    """Of classes, and names and numbers of images of the shards."""
+
+
+def is_shards(data: str) -> bool:
+    """Whether `data` is a pattern of tar files, or a folder with training shards in it."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return any(_part_of(found.name) == "train" for found in path.glob("*.tar*"))
+    return _TAR.search(data) is not None
+
+
+def read_index(data: str) -> ShardIndex:
+    """The shards of a folder or a pattern.
+
+    Args:
+        data: a folder of train-*.tar and val-*.tar (and test-*.tar); or paths or URLs with webdataset's braces, several
+            of them joined by `::`. Which part a shard belongs to its name says: `train`, `val`, `validation` or `test`
+            between other words. Beside the first training shard lie `classes.txt`, a line for each class, and
+            `_info.json`, which says how many images each shard has (as timm writes and reads it; shards on disk are
+            counted without). Where they lie elsewhere, they are named among the joined patterns.
+
+    Raises:
+        ValueError: no such shards, no training or no validation shards, or classes or numbers that nothing says.
+        ImportError: webdataset is not installed.
+    """
+    try:
+        from webdataset.shardlists import expand_urls
+    except ImportError:
+        raise ImportError("tar shards need webdataset; pip install 'mnas[webdataset]'") from None
+    path = Path(data).expanduser()
+    found = sorted(map(str, path.glob("*.tar*"))) if path.is_dir() else list(map(str, expand_urls(data)))
+    urls = [url for url in found if _TAR.search(url)]
+    by_part = _by_part(urls, data)
+    first = by_part["train"][0]
+    given = {suffix: url for suffix in (".json", ".txt") for url in found if url.endswith(suffix)}
+    classes = _classes(given.get(".txt") or _beside(first, CLASSES_NAME))
+    lengths = _lengths(given.get(".json") or _beside(first, INFO_NAME))
+    parts: dict[Part, tuple[Shard, ...]] = {
+        part: tuple(Shard(url, _images(url, lengths)) for url in by_part[part]) for part in by_part
+    }
+    listed = [[part, [[_tar_name(shard.url), shard.images] for shard in shards]] for part, shards in parts.items()]
+    return ShardIndex(
+        name=path.resolve().name if path.is_dir() else _tar_name(first),
+        classes=classes,
+        parts=parts,
+        fingerprint=hashlib.sha256(json.dumps(["shards", classes, listed]).encode()).hexdigest()[:16],
+    )
+
+
+def _by_part(urls: Sequence[str], data: str) -> dict[Part, list[str]]:
+    """Train, val, test, in this order."""
+    found: dict[Part, list[str]] = {"train": [], "val": [], "test": []}
+    for url in urls:
+        part = _part_of(_tar_name(url))
+        if part is None:
+            raise ValueError(f"a shard's name must say train, val or test (train-000000.tar), but got {url!r}")
+        found[part].append(url)
+    there: dict[Part, list[str]] = {part: chosen for part, chosen in found.items() if chosen}
+    for needed in ("train", "val"):
+        if needed not in there:
+            raise ValueError(
+                f"shards must have a {needed} part ({needed}-000000.tar), but got {', '.join(there) or 'none'} in "
+                f"{data!r}; join patterns by ::"
+            )
+    return there
+
+
+def _tar_name(url: str) -> str:
+    """The file's name in a path, a URL or a command."""
+    return [found.group() for found in _TAR.finditer(url)][-1]
+
+
+def _part_of(name: str) -> Part | None:
+    found = _PART.search(name)
+    return None if found is None else _PARTS[found.group(1)]
+
+
+def _is_local(url: str) -> bool:
+    return not re.match(r"[a-z0-9]{2,}:", url)
+
+
+def _beside(url: str, name: str) -> str:
+    """That name in the place of the shard's."""
+    return name.join(url.rsplit(_tar_name(url), 1))
+
+
+def _read(url: str) -> bytes | None:
+    """None where there is nothing; of a command that failed nobody says whether it is that or the network."""
+    from webdataset.gopen import gopen
+
+    try:
+        with gopen(url) as file:
+            return cast(bytes, file.read()) or None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if _is_local(url):
+            raise ValueError(f"{url} must be readable, but got {reason(error)!r}; see to its permissions") from None
+        return None
+
+
+def _lengths(url: str) -> dict[str, int]:
+    """Images by the shard's name; empty where there is no such file."""
+    content = _read(url)
+    if content is None:
+        return {}
+    try:
+        splits = json.loads(content)["splits"].values()
+        pairs = [pair for s in splits for pair in zip(s["filenames"], s["shard_lengths"], strict=True)]
+        return {str(name): int(count) for name, count in pairs}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{url} must be JSON of splits with filenames and shard_lengths, but got {reason(error)!r}; write it "
+            "again, or remove it where the shards are on disk"
+        ) from None
+
+
+def _classes(url: str) -> tuple[str, ...]:
+    lines = (_read(url) or b"").decode(errors="replace").splitlines()
+    classes = tuple(line.strip() for line in lines if line.strip())
+    if len(classes) < 2:
+        raise ValueError(
+            f"shards must come with a file of their classes, a line for each, but got {len(classes)} lines in {url!r}; "
+            "write it, or name another one after ::"
+        )
+    return classes
+
+
+def _images(url: str, lengths: dict[str, int]) -> int:
+    """Of a shard, as the index says, or counted by the names in it."""
+    if not _is_local(url):
+        if _tar_name(url) not in lengths:
+            raise ValueError(
+                f"shards of a URL must come with {INFO_NAME}, which says their lengths, but got none for {url!r}"
+            )
+        return lengths[_tar_name(url)]
+    if not Path(url).is_file():
+        raise ValueError(f"a shard must be a tar file, but got {url!r} (no such file)")
+    return lengths.get(_tar_name(url)) or _counted(url)
+
+
+def _counted(url: str) -> int:
+    keys: set[str] = set()
+    try:
+        with tarfile.open(url) as file:
+            for member in file:
+                folder, _, name = member.name.rpartition("/")
+                key, _, suffixes = name.partition(".")  # as webdataset: all after the first dot
+                if member.isreg() and f".{suffixes.lower()}" in SUFFIXES:
+                    keys.add(f"{folder}/{key}")
+    except (OSError, tarfile.TarError) as error:
+        raise ValueError(f"a shard must be a tar file, but got {url!r} ({reason(error)})") from None
+    if not keys:
+        raise ValueError(f"a shard must have images (jpg, png, ...), but got none in {url!r}")
+    return len(keys)

@@ -1,0 +1,368 @@
+"""Batches out of tar shards in WebDataset's format, read front to back: training from object storage.
+
+Tar files cannot be read in any order, so the order of an epoch is one that they can be read in: the shards, shuffled,
+lie end to end, and this line is cut into equal *lanes* that are read at once, each through a buffer. A batch is an
+equal part of every lane. All of it is computed from the number of images in each shard, by seed and epoch, so that
+batches are the same for any number of workers and processes (each has some of the lanes), and a training that is
+resumed opens only what it has yet to read.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from mnas.atomic import write_atomic
+from mnas.data.augment import Augmentation, generator_of, seed_of
+from mnas.data.batches import Batches, Part
+from mnas.data.cache import OnProgress
+from mnas.data.image import DAMAGED, SUFFIXES, Item, reason
+from mnas.data.load import open_source, split_parts
+from mnas.data.moments import sample_moments
+from mnas.data.shard_index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, read_index
+from mnas.data.source import Source
+from mnas.data.split import shuffled
+from mnas.data.view import Content, View
+from mnas.data.workers import Unreadable, loader_options
+
+MOST_LANES = 64
+BUFFERED = 8192
+"""Encoded images that all lanes together keep to shuffle, before as many again are read: twice that in memory."""
+_ORDER, _SUBSTITUTE, _BLOCK = 0, 2, 4  # what a seed is for: its first number
+_SUBSTITUTES = 10
+
+
+class ShardBatches(Batches):
+    """Images in tar files, shuffled by (seed, epoch), each augmented by (seed, epoch, image).
+
+    An unreadable image is left out where it is scored; in a training another one of the buffer takes its place.
+
+    Args:
+        data: see `mnas.data.shard_index.read_index`.
+        seed: of the order and the augmentation.
+        crop: see `Batches.crop`.
+        workers: processes that read and decode; no more of them than lanes are used.
+        cache_dir: where mean and deviation are remembered.
+        on_progress: called with (images done, images in all) while mean and deviation are estimated.
+
+    Raises:
+        ValueError: an argument out of its range, no such shards, or more than 1 % unreadable images among the first.
+        ImportError: webdataset is not installed.
+    """
+
+    def __init__(
+        self,
+        data: str,
+        *,
+        input_size: int,
+        seed: int,
+        crop: float,
+        augmentation: Augmentation,
+        workers: int,
+        cache_dir: Path,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self._view = View(size=input_size, crop=crop, augmentation=augmentation, flip=True, seed=seed)
+        self._workers = workers
+        loader_options(workers)  # its checks come before any reading
+        index = self._index = read_index(data)
+        self.name, self.classes, self.input_size, self.crop = index.name, index.classes, input_size, crop
+        self.counts = {part: sum(shard.images for shard in shards) for part, shards in index.parts.items()}
+        self.fingerprint = index.fingerprint
+        self._unreadable = Unreadable(sum(self.counts.values()))
+        self.mean, self.std = sample_moments(
+            cache_dir, self.fingerprint, self._view, lambda: _contents(index), self.counts["train"], on_progress
+        )
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """Images that turned out unreadable so far, each with the reason."""
+        return self._unreadable.found
+
+    def training(
+        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        shards = self._index.parts["train"]
+        lanes = lane_count(batch_size, len(shards))
+        if lanes % world:
+            raise ValueError(
+                f"the processes must share {lanes} lanes equally (the largest power of two that divides the batch, at "
+                f"most one for a shard), but got {world} processes; write more shards or choose another --batch-size"
+            )
+        own = range(rank * lanes // world, (rank + 1) * lanes // world)
+        plan = _Plan(
+            shards, self._view, len(self.classes), epoch, lanes, batch_size // lanes,
+            steps=range(start, self.steps(batch_size)),
+        )  # fmt: skip
+        return self._loaded(plan, own)
+
+    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        shards = self._index.parts[part]
+        lanes = lane_count(batch_size, len(shards))
+        each = batch_size // lanes
+        longest = -(-self.counts[part] // lanes)
+        steps = range(-(-longest // each))
+        return self._loaded(_Plan(shards, self._view, len(self.classes), None, lanes, each, steps=steps), range(lanes))
+
+    def _loaded(self, plan: "_Plan", own: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        workers = min(self._workers, len(own))
+        loader: DataLoader[Any] = DataLoader(
+            _Lanes(plan, own), batch_size=None, collate_fn=_as_it_is, **loader_options(workers)
+        )
+        parts = iter(loader)
+        for _ in plan.steps:
+            by_lane: dict[int, tuple[Tensor, Tensor]] = {}
+            for found in islice(parts, max(1, workers)):  # the loader takes its workers in turn
+                if isinstance(found, str):
+                    raise ValueError(found)
+                for lane, images, labels, unreadable in found:
+                    self._unreadable.add(unreadable)
+                    by_lane[lane] = images, labels
+            images, labels = (torch.cat([by_lane[lane][i] for lane in own]) for i in range(2))
+            if len(labels):
+                yield images, labels
+
+
+def lane_count(batch_size: int, shards: int) -> int:
+    """The largest power of two that divides the batch, at most as many as shards, and 64."""
+    lanes = 1
+    while batch_size % (2 * lanes) == 0 and 2 * lanes <= min(shards, MOST_LANES):
+        lanes *= 2
+    return lanes
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A pass over the shards."""
+
+    shards: Sequence[Shard]
+    view: View
+    classes: int
+    epoch: int | None
+    """None where nothing is shuffled or augmented."""
+    lanes: int
+    each: int
+    """Images of every lane in a batch."""
+    steps: range
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """An image as it lies in a shard."""
+
+    name: str
+    number: int
+    """Of all images of the part."""
+    content: bytes
+    label: int
+
+
+class _Lanes(IterableDataset[Any]):
+    """Of every step the parts of some lanes, as a list, or one line that says why there are none."""
+
+    def __init__(self, plan: _Plan, own: Sequence[int]) -> None:
+        self._plan, self._own = plan, own
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        own = self._own if worker is None else self._own[worker.id :: worker.num_workers]
+        lanes = {lane: _lane(self._plan, lane) for lane in own}
+        for _ in self._plan.steps:
+            try:
+                # a list of its own for every worker and step: the parent counts on it
+                yield [(lane, *_taken(rest, self._plan)) for lane, rest in lanes.items()]
+            except ValueError as error:  # one that is raised would come to the user with the worker's traceback
+                yield reason(error)
+                return
+
+
+_Seen = tuple[npt.NDArray[np.uint8] | None, int, list[tuple[str, str]]]
+"""Pixels (None: unreadable), label, and what was unreadable."""
+
+
+def _taken(lane: Iterator[_Seen], plan: _Plan) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+    """The lane's part of the next batch."""
+    size = plan.view.size
+    images = np.empty((plan.each, size, size, 3), np.uint8)
+    labels: list[int] = []
+    unreadable: list[tuple[str, str]] = []
+    for pixels, label, failed in islice(lane, plan.each):
+        unreadable += failed
+        if pixels is not None:
+            images[len(labels)] = pixels
+            labels.append(label)
+    return torch.from_numpy(images[: len(labels)]), torch.tensor(labels, dtype=torch.int64), unreadable
+
+
+def _lane(plan: _Plan, lane: int) -> Iterator[_Seen]:
+    """The lane's images from the plan's first step on."""
+    total = sum(shard.images for shard in plan.shards)
+    begin, end = lane * total // plan.lanes, (lane + 1) * total // plan.lanes
+    first = plan.steps.start * plan.each
+    if plan.epoch is None:
+        for image in _encoded(plan, range(len(plan.shards)), begin + first, end):
+            yield _scored(plan.view, image)
+        return
+    order = torch.randperm(len(plan.shards), generator=generator_of(_ORDER, plan.view.seed, plan.epoch)).tolist()
+    block = max(1, BUFFERED // plan.lanes)
+    number = first // block  # what lies in the blocks before has been seen
+    rest = _encoded(plan, order, begin + number * block, end)
+    skip = first - number * block
+    buffer = list(islice(rest, block))
+    while buffer:
+        following: list[_Encoded] = []
+        seed = (_BLOCK, plan.view.seed, plan.epoch, lane, number)
+        for index in torch.randperm(len(buffer), generator=generator_of(*seed)).tolist():
+            following += islice(rest, 1)  # for each image that leaves one is read, so that reading never bursts
+            if skip:
+                skip -= 1
+            else:
+                yield _varied(plan, buffer, index)
+        buffer, number = following, number + 1
+
+
+def _encoded(plan: _Plan, order: Sequence[int], begin: int, end: int) -> Iterator[_Encoded]:
+    """Images `begin` to `end` of the shards laid end to end in `order`."""
+    numbers = np.cumsum([0, *(shard.images for shard in plan.shards)])
+    before = 0
+    for index in order:
+        shard = plan.shards[index]
+        start, stop = max(begin - before, 0), min(end - before, shard.images)
+        if start < stop:
+            for position, (name, content, label) in enumerate(
+                islice(_samples(shard, plan.classes), start, stop), start
+            ):
+                yield _Encoded(f"{shard.url}: {name}", int(numbers[index]) + position, content, label)
+        before += shard.images
+
+
+def _scored(view: View, image: _Encoded) -> _Seen:
+    try:
+        return view.scored(image.content), image.label, []
+    except DAMAGED as error:
+        return None, image.label, [(image.name, reason(error))]
+
+
+def _varied(plan: _Plan, buffer: Sequence[_Encoded], index: int) -> _Seen:
+    """An image of the buffer, or where it is unreadable another one, drawn for it."""
+    assert plan.epoch is not None
+    first = buffer[index]
+    image = first
+    unreadable: list[tuple[str, str]] = []
+    for turn in range(_SUBSTITUTES):
+        try:
+            return plan.view.varied(image.content, plan.epoch, image.number), image.label, unreadable
+        except DAMAGED as error:
+            unreadable.append((image.name, reason(error)))
+        image = buffer[seed_of(_SUBSTITUTE, plan.view.seed, plan.epoch, first.number, turn) % len(buffer)]
+    raise ValueError(f"at most 1 % of the images may be unreadable, but got {unreadable[0][0]} and many more")
+
+
+def _samples(shard: Shard, classes: int) -> Iterator[tuple[str, bytes, int]]:
+    """(name, content, label) of every image of a shard. Raises ValueError for one that is not as its index says."""
+    count = 0
+    for sample in _read(shard.url):
+        image = next((key for key in sample if f".{key}" in SUFFIXES), None)
+        if image is None:
+            continue
+        count += 1
+        name = f"{sample['__key__']}.{image}"
+        try:
+            label = int(sample["cls"] if "cls" in sample else json.loads(sample["json"])["label"])
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(
+                f"every image of a shard must have its label in .cls, or as `label` in .json, but got none for {name} "
+                f"in {shard.url!r}"
+            ) from None
+        if not 0 <= label < classes:
+            raise ValueError(f"labels must be from 0 to {classes - 1}, but got {label} for {name} in {shard.url!r}")
+        yield name, sample[image], label
+    if count < shard.images:
+        raise ValueError(
+            f"a shard must have as many images as its index says ({shard.images}), but got {count} in {shard.url!r}; "
+            "write the index again"
+        )
+
+
+def _read(url: str) -> Iterator[dict[str, Any]]:
+    from webdataset.tariterators import tarfile_samples
+
+    try:
+        yield from tarfile_samples([{"url": url}])
+    except Exception as error:  # by webdataset, tarfile, the network: they have no class in common
+        raise ValueError(
+            f"a shard must be a tar file that can be read to its end, but got {url!r} ({reason(error)[:200]})"
+        ) from None
+
+
+def _contents(index: ShardIndex) -> Iterator[tuple[str, Content]]:
+    """The training images, in the order of the shards."""
+    for shard in index.parts["train"]:
+        yield from ((name, content) for name, content, _ in _samples(shard, len(index.classes)))
+
+
+# Writing
+
+
+def write_shards(
+    data: Path | Source, out: Path, images_per_shard: int = 1000, *, seed: int = 0
+) -> dict[str, tuple[Path, ...]]:
+    """Write a folder of images (or what `open_source` gives) as shards, and return those of each part.
+
+    Files are taken as they are, training images in an order drawn from the seed; what is held out for validation is as
+    in `load_dataset` with this seed. `out` then has train-000000.tar, ..., `_info.json` and `classes.txt`.
+
+    Raises:
+        ValueError: nothing to write, `out` has something in it, or images that do not lie in files.
+    """
+    if images_per_shard < 1:
+        raise ValueError(f"images per shard must be 1 or more, but got {images_per_shard}")
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"the folder for shards must be new or empty, but got {str(out)!r}; choose another")
+    source = data if isinstance(data, Source) else open_source(str(data), data, download=False)
+    classes, items = split_parts(source, seed, 0, out)
+    out.mkdir(parents=True, exist_ok=True)
+    splits: dict[str, Any] = {}
+    written: dict[str, tuple[Path, ...]] = {}
+    for part, found in items.items():
+        ordered = shuffled(found, seed) if part == "train" else found
+        starts = range(0, len(ordered), images_per_shard)
+        chunks = [ordered[start : start + images_per_shard] for start in starts]
+        names = [f"{part}-{number:06d}.tar" for number in range(len(chunks))]
+        for name, chunk, start in zip(names, chunks, starts, strict=True):
+            write_atomic(out / name, _tar(chunk, start))
+        written[part] = tuple(out / name for name in names)
+        lengths = list(map(len, chunks))
+        splits[part] = {"name": part, "filenames": names, "shard_lengths": lengths, "num_samples": len(ordered)}
+    write_atomic(out / CLASSES_NAME, "".join(f"{name}\n" for name in classes))
+    write_atomic(out / INFO_NAME, json.dumps({"name": source.name, "splits": splits}, indent=1))
+    return written
+
+
+def _tar(items: Sequence[Item], first: int) -> bytes:
+    """A shard of NUMBER.jpg and NUMBER.cls; equal images make equal bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as file:
+        for number, item in enumerate(items, first):
+            if not isinstance(item.content, Path):
+                raise ValueError(f"shards must be written from image files, but got the pixels of {item.name}")
+            files = {item.content.suffix.lower(): item.content.read_bytes(), ".cls": b"%d" % item.label}
+            for suffix, content in files.items():
+                info = tarfile.TarInfo(f"{number:08d}{suffix}")
+                info.size = len(content)
+                file.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()

@@ -1,0 +1,133 @@
+"""One image as a training or an evaluation is to see it: for worker processes that decode on the fly.
+
+All draws come from (seed, epoch, image), so that they depend neither on workers nor on what was decoded before.
+"""
+
+import io
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from timm.data import auto_augment
+from timm.data.transforms import RandomResizedCropAndInterpolation
+
+from mnas.data.augment import Augmentation, augment, erase, generator_of, seed_of
+from mnas.data.image import Pixels, read_image, square, to_rgb
+
+Content = Path | bytes | Pixels
+"""A file, its bytes, or pixels (H, W) or (H, W, 3)."""
+
+_ASPECT = (3 / 4, 4 / 3)  # Szegedy et al., arXiv:1409.4842, and the published MnasNet code
+_ORIENTATION, _TRANSPOSED = 0x0112, (5, 6, 7, 8)  # Exif: the tag, and its values that exchange width and height
+_DRAWS, _SHIFT, _ERASED = 16, 17, 18  # what a seed is for: its first number (below 16: `mnas.data.batches`' own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """How images are seen. Raises ValueError where a field is out of its range."""
+
+    size: int
+    """Pixels along one side of what comes out."""
+    crop: float
+    """Share of the side of an image's centre square that an evaluation sees."""
+    augmentation: Augmentation
+    flip: bool
+    """Whether a mirrored image is as good as the original."""
+    seed: int
+
+    def __post_init__(self) -> None:
+        if type(self.size) is not int or not 8 <= self.size <= 1024:
+            raise ValueError(f"input size must be an integer from 8 to 1024, but got {self.size!r}")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop must be above 0 and at most 1, but got {self.crop!r}")
+        if self.augmentation.auto_augment:
+            _policy(self.augmentation.auto_augment, self.size)
+
+    def scored(self, content: Content) -> Pixels:
+        """The centre: uint8 (size, size, 3). Raises one of `mnas.data.image.DAMAGED`."""
+        if isinstance(content, np.ndarray):
+            return square(Image.fromarray(content), self.size, self.crop)
+        return read_image(io.BytesIO(content) if isinstance(content, bytes) else content, self.size, self.crop)
+
+    def varied(self, content: Content, epoch: int, image: int) -> Pixels:
+        """Augmented as (seed, epoch, image) say: uint8 (size, size, 3). Raises one of `mnas.data.image.DAMAGED`."""
+        how, seed = self.augmentation, (self.seed, epoch, image)
+        with _seeded(seed_of(_DRAWS, *seed), arrays=bool(how.auto_augment)):
+            seen = self._cropped(content) if how.kind == "inception" else self._shifted(content, seed)
+            if how.auto_augment:
+                seen = _policy(how.auto_augment, self.size)(seen)
+        pixels = np.array(seen)
+        if how.random_erasing:
+            erase(torch.from_numpy(pixels)[None], how.random_erasing, generator_of(_ERASED, *seed))
+        return pixels
+
+    def _shifted(self, content: Content, seed: tuple[int, ...]) -> Image.Image:
+        whole = torch.from_numpy(np.array(self.scored(content)))[None]  # copied: torch wants what it may write to
+        first = torch.zeros(1, dtype=torch.int64)
+        generator = generator_of(_SHIFT, *seed)
+        return Image.fromarray(augment(whole, first, generator, padding=self.size // 16, flip=self.flip)[0].numpy())
+
+    def _cropped(self, content: Content) -> Image.Image:
+        if isinstance(content, np.ndarray):
+            crop = self._resized_crop(Image.fromarray(content))
+        else:
+            with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+                crop = self._resized_crop(image)
+        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip and random.random() < 0.5 else crop
+
+    def _resized_crop(self, image: Image.Image) -> Image.Image:
+        """timm's random-resized crop, drawn before the image is decoded."""
+        orientation = image.getexif().get(_ORIENTATION, 1)
+        width, height = image.size[::-1] if orientation in _TRANSPOSED else image.size
+        upright = torch.empty((height, width), device="meta")  # timm asks for no more than its shape
+        scale = (self.augmentation.scale_low, 1.0)
+        top, left, rows, columns = RandomResizedCropAndInterpolation.get_params(upright, scale, _ASPECT)
+        factor = min(rows, columns) / self.size
+        if factor >= 2:  # JPEG: decode at a fraction of the size, with as many pixels for the crop as it needs
+            image.draft(None, (math.ceil(image.width / factor), math.ceil(image.height / factor)))
+        rgb = to_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
+        x, y = rgb.width / width, rgb.height / height
+        box = (left * x, top * y, min((left + columns) * x, rgb.width), min((top + rows) * y, rgb.height))
+        return rgb.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+
+
+@cache
+def _policy(config: str, size: int) -> Callable[[Image.Image], Image.Image]:
+    """timm's transform of that name, for images of `size` pixels. Raises ValueError for one that timm does not know."""
+    makers = {"rand": auto_augment.rand_augment_transform, "augmix": auto_augment.augment_and_mix_transform}
+    make = makers.get(config.split("-")[0], auto_augment.auto_augment_transform)
+    try:
+        policy: Callable[[Image.Image], Image.Image] = make(config, {"translate_const": int(size * 0.45)})
+    except (AssertionError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"auto augment must be a policy of timm's, as rand-m9-mstd0.5-inc1 or augmix-m3-w3, but got {config!r} "
+            f"({str(error) or 'unknown'})"
+        ) from None
+    return policy
+
+
+@contextmanager
+def _seeded(seed: int, *, arrays: bool) -> Iterator[None]:
+    """The global generators, which timm's transforms draw from, seeded and then put back.
+
+    Args:
+        arrays: numpy's too, which costs as much as decoding a small image.
+    """
+    before = random.getstate()
+    before_arrays = np.random.get_state() if arrays else None
+    random.seed(seed)
+    if arrays:
+        np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        if before_arrays is not None:
+            np.random.set_state(before_arrays)
