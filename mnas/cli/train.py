@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.console import Console
 from mnas.arch import Arch
 from mnas.cli.progress import make_console
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
+from mnas.cli.shortlist import train_best
 from mnas.cli.train_progress import is_first_process, watching_training
 from mnas.data.batches import Batches
 from mnas.data.native import native_size
@@ -25,6 +26,9 @@ from mnas.train.loop import train
 from mnas.train.presets import PRESETS, named_preset
 from mnas.train.settings import TrainingStopped
 
+READERS = 2
+"""Processes that read files or shards unless told."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
@@ -33,9 +37,9 @@ class TrainCommand:
     arch: tyro.conf.Positional[str]
     """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or block strings;
     with --top a run (runs/NAME)."""
-    data: str
+    data: str = ""
     """digits, cifar10, fashion-mnist, imagenet, a folder with one folder of images for each class (or train/, val/,
-    test/), or tar shards."""
+    test/), or tar shards; with --top the run's own unless it lies elsewhere now."""
     preset: str = "auto"
     """small, imagenet or finetune, whose values are the defaults of the recipe below; auto: finetune with --weights,
     imagenet for imagenet, else small."""
@@ -57,8 +61,8 @@ class TrainCommand:
     loader: Loader = "auto"
     """How images are read: array (decoded once, shared by all processes), files (decoded every time) or shards (tar);
     auto: shards for tar files, an array where that is small and the whole image is used, else files."""
-    workers: int = 2
-    """Processes that read files or shards; with --top, trainings side by side."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that read files or shards (auto: 2); with --top, trainings side by side (auto: 1)."""
     data_dir: Path | None = None
     """Where cifar10, fashion-mnist and imagenet lie, or are downloaded to; not given: in the cache folder."""
     download: bool = False
@@ -78,7 +82,7 @@ class TrainCommand:
         """
         choice, _ = tyro.cli(_Choice, args=list(arguments), return_unknown_args=True, add_help=False)
         missing: Any = tyro.MISSING
-        return cls(arch=missing, data=missing, config=named_preset(choice.name))
+        return cls(arch=missing, config=named_preset(choice.name))
 
     def run(self) -> None:
         """Train, and print what came out. Raises ValueError for what the user can mend."""
@@ -87,6 +91,8 @@ class TrainCommand:
             return
         if self.top:
             raise ValueError(f"--top must come with a run's folder, but got {self.arch!r}; name one (mnas runs)")
+        if not self.data:
+            raise ValueError("data must be given, but got none; use --data with a name (digits) or a folder of images")
         console = make_console() if is_first_process() else Console(quiet=True)
         sizes = input_sizes(self.input_size) or (native_size(self.data),)
         widths = width_multipliers(self.width_multiplier)
@@ -124,7 +130,7 @@ class TrainCommand:
                 crop=self.config.crop,
                 augmentation=self.config.variation(),
                 loader=self.loader,
-                workers=self.workers,
+                workers=READERS if self.workers == "auto" else self.workers,
                 data_dir=self.data_dir,
                 download=self.download,
                 max_images_per_class=self.max_images_per_class,
@@ -132,7 +138,34 @@ class TrainCommand:
             )
 
     def _train_shortlist(self) -> None:
-        raise ValueError("training a run's best is not built yet; train one of its trials (runs/NAME#17)")
+        choices = {
+            "--out": self.out != Path("trained"),
+            "--weights": self.weights,
+            "--input-size": self.input_size != "auto",
+            "--width-multiplier": self.width_multiplier != "1",
+        }
+        if given := [name for name, chosen in choices.items() if chosen]:
+            raise ValueError(
+                f"a run's best must be trained as they were searched, inside the run, but got {', '.join(given)}; "
+                f"leave that out, or train single trials ({self.arch}#NUMBER)"
+            )
+        if not self.top:
+            raise ValueError(
+                f"{self.arch!r} is a run; train its best (--top 15), or one of its trials ({self.arch}#NUMBER)"
+            )
+        train_best(
+            make_console(),
+            Path(self.arch),
+            top=self.top,
+            workers=1 if self.workers == "auto" else self.workers,
+            config=self.config,
+            data=self.data,
+            loader=self.loader,
+            readers=READERS,
+            data_dir=self.data_dir,
+            download=self.download,
+            max_images_per_class=self.max_images_per_class,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

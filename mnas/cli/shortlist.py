@@ -1,0 +1,160 @@
+"""`mnas train RUN --top N`: the best of a search trained in full, and what that says of the search's proxy."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mnas.data.arrays import ArrayBatches
+from mnas.data.batches import Batches
+from mnas.data.cache import OnProgress
+from mnas.data.open_batches import Loader, open_batches
+from mnas.report.html import write_report
+from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
+from mnas.shortlist.train import train_shortlist
+from mnas.study import RunError, Snapshot, read_run
+from mnas.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunImages:
+    """How the images of a run are opened; picklable, as every training does so for itself."""
+
+    data: str
+    input_size: int
+    split_seed: int
+    """The search's: it decides which images are held out."""
+    config: TrainConfig
+    loader: Loader
+    readers: int
+    """Processes that read files or shards."""
+    data_dir: Path | None
+    download: bool
+    max_images_per_class: int
+
+    def __call__(self, on_progress: OnProgress | None = None) -> Batches:
+        """Raises ValueError as `open_batches`."""
+        return open_batches(
+            self.data,
+            input_size=self.input_size,
+            seed=self.split_seed,
+            crop=self.config.crop,
+            augmentation=self.config.variation(),
+            loader=self.loader,
+            workers=self.readers,
+            data_dir=self.data_dir,
+            download=self.download,
+            max_images_per_class=self.max_images_per_class,
+            on_progress=on_progress,
+        )
+
+
+def train_best(
+    console: Console,
+    path: Path,
+    *,
+    top: int,
+    workers: int,
+    config: TrainConfig,
+    data: str,
+    loader: Loader,
+    readers: int,
+    data_dir: Path | None,
+    download: bool,
+    max_images_per_class: int,
+) -> None:
+    """Train the best `top` of the run at `path`, and print its table; `data` empty: the run's own.
+
+    Raises:
+        ValueError: as `train_shortlist`; the run's images have changed; torchrun; some trainings have failed (the
+            others are done then, and in the table).
+        KeyboardInterrupt: Ctrl-C, after everything is saved and the command to go on is printed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("a run's best must be trained without torchrun, which shares out one training; use --workers")
+    run = read_run(path)
+    searched = run.attributes["config"]
+    images = RunImages(
+        data=data or searched["data"],
+        input_size=searched["input_size"],
+        split_seed=searched["seed"],
+        config=config,
+        loader=loader,
+        readers=readers,
+        data_dir=data_dir,
+        download=download,
+        max_images_per_class=max_images_per_class,
+    )
+    with console.status("reading the images") as status:
+        batches = images(lambda done, count: status.update(f"decoding images: {done} of {count}"))
+    _check_unchanged(run, images, batches)
+    del batches
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    try:
+        outcome = train_shortlist(path, top=top, config=config, open_batches=images, workers=workers, say=say)
+    except KeyboardInterrupt:
+        say(f"stopped; nothing is lost. To go on: {shlex.join(['mnas', *sys.argv[1:]])}")
+        raise
+    if outcome.rows:
+        console.print(shortlist_table(outcome.rows))
+        say(f"{meaning(agreement(outcome.rows))}.")
+        say(_advice(path, outcome.rows))
+        say(f"table: {path / 'trained' / FILE_NAME}; report: {write_report(path)}")
+    if outcome.failed:
+        reasons = "; ".join(f"trial {number}: {reason}" for number, reason in outcome.failed.items())
+        raise RunError(
+            f"all trainings must end well, but got {len(outcome.failed)} of {len(outcome.chosen)} failed ({reasons}); "
+            "the same command tries them again"
+        )
+
+
+def _check_unchanged(run: Snapshot, images: RunImages, batches: Batches) -> None:
+    searched = run.attributes["config"]
+    same_images = (searched["data"], searched["max_images_per_class"]) == (images.data, images.max_images_per_class)
+    # other loaders have fingerprints of their own kind
+    if same_images and isinstance(batches, ArrayBatches) and batches.fingerprint != searched["data_content"]:
+        raise RunError(
+            f"the images of {images.data} must be those of the search for the accuracies to be comparable, but they "
+            f"have changed since; search them anew, or train its trials one by one (mnas train {run.path}#NUMBER)"
+        )
+
+
+def shortlist_table(rows: Sequence[Row]) -> Table:
+    """The trained trials, fastest first, the highest reward in bold."""
+    tested = any(row.test_accuracy is not None for row in rows)
+    names = ["trial", "proxy accuracy", "accuracy", *(["test accuracy"] if tested else []), "latency ms", "95 %"]
+    table = Table(*names, "params", "MACs", "reward", box=box.SIMPLE)
+    best = max(rows, key=lambda row: row.reward)
+    for row in rows:
+        test = "-" if row.test_accuracy is None else f"{row.test_accuracy:.4f}"
+        table.add_row(
+            str(row.trial),
+            f"{row.proxy_accuracy:.4f}",
+            f"{row.accuracy:.4f}",
+            *([test] if tested else []),
+            f"{row.latency_ms:.3f}",
+            f"{row.low_ms:.3f}-{row.high_ms:.3f}",
+            f"{row.params / 1e6:.2f}M",
+            f"{row.macs / 1e6:.1f}M",
+            f"{row.reward:.4f}",
+            style="bold" if row is best else "",
+        )
+    return table
+
+
+def _advice(path: Path, rows: Sequence[Row]) -> str:
+    best = max(rows, key=lambda row: row.reward)
+    model = f"{path}#{best.trial}"
+    return (
+        f"take trial {best.trial}: the best reward after full training ({best.reward:.4f}), accuracy "
+        f"{best.accuracy:.4f} at {best.latency_ms:.3f} ms; mnas export {model} --to litert"
+    )

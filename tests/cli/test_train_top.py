@@ -1,0 +1,108 @@
+"""`mnas train RUN --top N` after a real search: trained in processes, skipped, stopped by Ctrl-C and gone on with."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from mnas.cli.main import run
+from mnas.cli.search import SearchCommand
+from mnas.evaluate.proxy import ProxyConfig
+from mnas.names import resolve_weights
+from mnas.report.facts import facts_of
+from mnas.shortlist.table import finished_rows
+from mnas.study import read_run
+
+
+@pytest.fixture(scope="module")
+def run_path(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("top")
+    previous = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    command = SearchCommand(
+        data="digits",
+        run_dir=folder / "run",
+        trials=3,
+        workers=1,
+        candidates_per_update=3,
+        width=0.25,
+        input_size=8,
+        output_stride=8,
+        latency_budget_s=0.1,
+        max_images_per_class=30,
+        proxy=ProxyConfig(epochs=1, fewest_steps=1),
+    )
+    with (folder / "out").open("w") as out:
+        command.search(Console(file=out, width=140))
+    yield folder / "run"
+    if previous is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = previous
+
+
+def arguments(run_path: Path, *options: str) -> list[str]:
+    short = ["--epochs", "1", "--batch-size", "64", "--fewest-steps", "1", "--warmup-epochs", "0"]
+    return ["train", str(run_path), "--threads", "1", *short, *options]
+
+
+def test_the_best_are_trained_once_and_compared(run_path, capsys):
+    assert run(arguments(run_path, "--top", "2", "--workers", "2")) == 0
+    first = capsys.readouterr().out
+    rows = finished_rows(read_run(run_path))
+    assert len(rows) == 2
+    for row in rows:
+        assert resolve_weights(f"{run_path}#{row.trial}") == run_path / "trained" / str(row.trial) / "model.safetensors"
+        assert re.search(rf"^ +{row.trial} +{row.proxy_accuracy:.4f} +{row.accuracy:.4f} ", first, re.MULTILINE)
+    assert "proxy" in first
+    assert [r.trial for r in facts_of(read_run(run_path)).trained] == [r.trial for r in rows]
+    assert 'id="trained"' in (run_path / "report.html").read_text()
+
+    assert run(arguments(run_path, "--top", "2")) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert again[0].endswith("; 2 of them are trained already")
+    assert again[1:] == first.splitlines()[-len(again) + 1 :]  # the table, and nothing else
+
+    assert run(arguments(run_path, "--top", "2", "--dropout", "0.1")) == 2
+    assert 'other settings (dropout: "arch" there, 0.1 now)' in capsys.readouterr().err
+
+
+def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
+    assert run(arguments(run_path)) == 2
+    assert re.search(
+        r"is a run; train its best \(--top 15\), or one of its trials \(.*#NUMBER\)", capsys.readouterr().err
+    )
+    for option in (
+        ["--out", "elsewhere"],
+        ["--weights", "timm"],
+        ["--input-size", "16"],
+        ["--width-multiplier", "0.5"],
+    ):
+        assert run(arguments(run_path, "--top", "2", *option)) == 2
+        assert f"inside the run, but got {option[0]}; leave that out" in capsys.readouterr().err
+    assert run(["train", "mnasnet-a1", "--data", "digits", "--top", "3"]) == 2
+    assert "--top must come with a run's folder, but got 'mnasnet-a1'" in capsys.readouterr().err
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(run_path):
+    """The whole process group gets the signal, as from a terminal."""
+    (run_path / "trained").rename(run_path / "other")
+    command = [sys.executable, "-m", "mnas.cli.main", *arguments(run_path, "--top", "1")]
+    command[command.index("--epochs") + 1] = "100000"
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "[3/100000]" in line:
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    printed, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert f"stopped; nothing is lost. To go on: mnas train {run_path}" in printed
+    [checkpoint] = run_path.glob("trained/*/checkpoint.pt")
+    assert torch.load(checkpoint, weights_only=True)["epoch"] >= 3
