@@ -163,9 +163,10 @@ def _print(console: Console, results: list[GateResult], images: RealImages, cali
     table.add_column("")
     for result in results:
         table.add_column(result.file, overflow="fold", justify="right")
-    columns = [_cells(result) for result in results]
+    table.add_column("allowed")
+    columns, allowed = [_cells(result) for result in results], _allowed(results[0].tolerance)
     for name in dict.fromkeys(name for column in columns for name in column):
-        table.add_row(name, *(column.get(name, "") for column in columns))
+        table.add_row(name, *(column.get(name, "") for column in columns), allowed.get(name, ""))
     table.add_row("gate", *("passed" if result.passed else "FAILED" for result in results))
     console.print(table)
     console.print(f"  compared with the network on {images.source}", **_PLAIN)
@@ -176,19 +177,30 @@ def _print(console: Console, results: list[GateResult], images: RealImages, cali
 
 
 def _cells(result: GateResult) -> dict[str, str]:
-    """Row -> text; what is allowed stands with the row, as all files of a command are of one kind."""
-    found, allowed, speed = result.comparison, result.tolerance, result.speed
+    found, speed = result.comparison, result.speed
     cells = {"size, MB": f"{result.size_bytes / 1e6:.2f}"}
     if found is not None:
-        limit = f", <= {allowed.max_difference:g}" if math.isfinite(allowed.max_difference) else ""
-        cells[f"largest difference{limit}"] = f"{found.max_difference:.1e}"
+        cells["max difference"] = f"{found.max_difference:.1e}"
         cells["mean difference"] = f"{found.mean_difference:.1e}"
-        cells[f"same first class, >= {allowed.min_agreement:.1%}"] = f"{found.agreement:.2%}"
+        cells["same top-1"] = f"{found.agreement:.2%}"
         if found.accuracy is not None and found.torch_accuracy is not None:
             cells["accuracy"] = f"{found.accuracy:.2%}"
-            lost = f"lost to torch's, points, <= {100 * allowed.max_accuracy_loss:g}"
-            cells[lost] = f"{100 * (found.torch_accuracy - found.accuracy):.2f}"
+            cells["torch's"] = f"{found.torch_accuracy:.2%}"
     if speed is not None:
-        cells["latency, ms"] = f"{speed.latency_ms:.4g} ({speed.low_ms:.4g}-{speed.high_ms:.4g})"
-        cells["of fp32 LiteRT's"] = f"{speed.ratio:.3f} ({speed.ratio_low:.3f}-{speed.ratio_high:.3f})"
+        cells["latency, ms"] = f"{speed.latency_ms:.4g} {_interval(speed.low_ms, speed.latency_ms, speed.high_ms)}"
+        cells["/ LiteRT fp32"] = f"{speed.ratio:.3f} {_interval(speed.ratio_low, speed.ratio, speed.ratio_high)}"
     return cells
+
+
+def _allowed(tolerance: Tolerance) -> dict[str, str]:
+    """All files of a command are of one kind, so there is one set of limits."""
+    return {
+        "max difference": f"{tolerance.max_difference:g}" if math.isfinite(tolerance.max_difference) else "any",
+        "same top-1": f"{tolerance.min_agreement:.1%}",
+        "accuracy": f"{-100 * tolerance.max_accuracy_loss:g} points",
+    }
+
+
+def _interval(low: float, value: float, high: float) -> str:
+    """Half of the 95 % interval in per cent of the value; nothing where the value is exact."""
+    return f"±{50 * (high - low) / value:.1f}%" if high > low else ""
