@@ -1,6 +1,7 @@
 """`mnas eval`: how good a model is on labelled images, by whatever file it is shipped as."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +15,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
+from torch import Tensor
 
 from mnas.atomic import write_atomic
 from mnas.cli.model import ModelOptions, open_model
 from mnas.cli.progress import make_console
-from mnas.data.dataset import Dataset, ImageArrays
+from mnas.data.arrays import ArrayBatches
+from mnas.data.augment import Augmentation
+from mnas.data.batches import Batches, Part
+from mnas.data.cache import user_cache_dir
+from mnas.data.files import FolderBatches
 from mnas.data.image import Pixels
-from mnas.data.load import load_dataset
+from mnas.data.load import load_dataset, open_source
+from mnas.data.open_batches import MOST_ARRAY_BYTES
+from mnas.data.shard_index import is_shards
+from mnas.data.shards import ShardBatches
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model
 from mnas.predict.score import Score, confusion_picture, score_model, wilson
 
-Part = Literal["train", "val", "test"]
 _BATCH = 256
 _SHOWN, _ERRORS = 10, 5
 
@@ -38,8 +46,8 @@ class EvalCommand:
     """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights
     an architecture."""
     data: str
-    """digits, cifar10, fashion-mnist, imagenet, or a folder with one folder of images for each class (or train/,
-    val/, test/)."""
+    """digits, cifar10, fashion-mnist, imagenet, a folder with one folder of images for each class (or train/, val/,
+    test/), or tar shards."""
     part: Part | Literal["auto"] = "auto"
     """Which images; auto: test where the data has such a part, else val."""
     seed: int = 0
@@ -69,64 +77,82 @@ class EvalCommand:
         model = open_model(self.model, self.options)
         console = Console(stderr=True)
         with Progress(console=console, transient=True) as bar:
-            dataset = self._dataset(model, bar)
-            outputs, matching = match_classes(model.info, dataset.classes)
-            part, arrays = self._part(dataset)
-            task = bar.add_task("scoring", total=len(arrays))
-            score = score_model(model, _batches(arrays, outputs, lambda count: bar.advance(task, count)))
+            batches = self._open(model, bar)
+            outputs, matching = match_classes(model.info, batches.classes)
+            part = self._part(batches)
+            task = bar.add_task("scoring", total=batches.counts[part])
+            labelled = _labelled(batches.scoring(part, _BATCH), outputs, lambda count: bar.advance(task, count))
+            score = score_model(model, labelled)
         labels = [model.info.label(i) for i in range(model.info.outputs)]
         if model.info.classes is None:
-            for name, output in zip(dataset.classes, outputs, strict=True):
+            for name, output in zip(batches.classes, outputs, strict=True):
                 labels[output] = name
-        where = f"{part} part of {dataset.name}"
+        where = f"{part} part of {batches.name}"
         if self.save is not None:
             write_atomic(self.save, confusion_picture(score, labels, f"{Path(self.model).name} on the {where}"))
         if self.json:
-            print(json.dumps(_values(self.model, model, score, labels, dataset, part, matching)))
+            print(json.dumps(_values(self.model, model, score, labels, batches, part, matching)))
             return
         for line in (where + self._drawn(part), matching, f"confusion matrix: {self.save}" if self.save else ""):
             if line:
                 print(line)
         _print_tables(self.model, model, score, labels)
 
-    def _dataset(self, model: Model, bar: Progress) -> Dataset:
+    def _open(self, model: Model, bar: Progress) -> Batches:
+        """The images as the model is to see them: from the cache where they are few, else decoded on the fly."""
         task = bar.add_task("reading images", total=None)
-        dataset = load_dataset(
-            self.data,
-            input_size=model.info.input_size,
-            seed=self.seed,
-            crop=model.info.crop,
-            data_dir=self.data_dir,
-            download=self.download,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-        bar.remove_task(task)
-        return dataset
 
-    def _part(self, dataset: Dataset) -> tuple[Part, ImageArrays]:
-        parts: dict[Part, ImageArrays | None] = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
-        part: Part = ("val" if dataset.test is None else "test") if self.part == "auto" else self.part
-        arrays = parts[part]
-        if arrays is None:
-            raise ValueError(f"the data must have the part {part!r}, but {dataset.name!r} has train and val only")
-        return part, arrays
+        def on_progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        size, crop, workers = model.info.input_size, model.info.crop, os.cpu_count() or 1
+        cache_dir = user_cache_dir()
+        if is_shards(self.data):
+            batches: Batches = ShardBatches(
+                self.data, input_size=size, seed=self.seed, crop=crop, augmentation=Augmentation(), workers=workers,
+                cache_dir=cache_dir, on_progress=on_progress,
+            )  # fmt: skip
+        else:
+            data_dir = cache_dir / "downloads" if self.data_dir is None else self.data_dir
+            source = open_source(self.data, data_dir, self.download)
+            found = source.parts()
+            count = sum(len(part) for part in (found.train, found.val, found.test) if part is not None)
+            if count * size * size * 3 <= MOST_ARRAY_BYTES:
+                dataset = load_dataset(
+                    self.data, input_size=size, seed=self.seed, crop=crop, data_dir=self.data_dir,
+                    on_progress=on_progress,
+                )  # fmt: skip
+                batches = ArrayBatches(dataset, Augmentation(), self.seed)
+            else:
+                batches = FolderBatches(
+                    source, input_size=size, seed=self.seed, crop=crop, augmentation=Augmentation(), workers=workers,
+                    cache_dir=cache_dir, on_progress=on_progress,
+                )  # fmt: skip
+        bar.remove_task(task)
+        return batches
+
+    def _part(self, batches: Batches) -> Part:
+        part: Part = ("test" if "test" in batches.counts else "val") if self.part == "auto" else self.part
+        if part not in batches.counts:
+            have = " and ".join(batches.counts)
+            raise ValueError(f"the data must have the part {part!r}, but {batches.name!r} has {have} only")
+        return part
 
     def _drawn(self, part: Part) -> str:
         return "" if part == "test" else f" (drawn with seed {self.seed}, unless the data has parts of its own)"
 
 
-def _batches(
-    arrays: ImageArrays, outputs: NDArray[np.int64], advance: Callable[[int], None]
+def _labelled(
+    batches: Iterator[tuple[Tensor, Tensor]], outputs: NDArray[np.int64], advance: Callable[[int], None]
 ) -> Iterator[tuple[Pixels, NDArray[np.int64]]]:
     """The images, with the outputs that stand for their classes."""
-    for start in range(0, len(arrays), _BATCH):
-        rows = slice(start, start + _BATCH)
-        yield arrays.images[rows], outputs[arrays.labels[rows]]
-        advance(len(arrays.labels[rows]))
+    for images, labels in batches:
+        yield images.numpy(), outputs[labels.numpy()]
+        advance(len(labels))
 
 
 def _values(
-    name: str, model: Model, score: Score, labels: list[str], dataset: Dataset, part: Part, matching: str
+    name: str, model: Model, score: Score, labels: list[str], batches: Batches, part: Part, matching: str
 ) -> dict[str, Any]:
     return {
         "model": name,
@@ -134,8 +160,8 @@ def _values(
         "size_bytes": model.info.size_bytes,
         "input_size": model.info.input_size,
         "crop": model.info.crop,
-        "data": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
+        "data": batches.name,
+        "data_fingerprint": batches.fingerprint,
         "part": part,
         "classes_matched": matching or "same names",
         "images": score.images,

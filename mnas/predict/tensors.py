@@ -118,9 +118,7 @@ def class_outputs(shapes: Sequence[Sequence[Dim]], name: str) -> int:
     rule = "a classifier must have one output, (N, classes) of 2 classes or more, but"
     if len(shapes) != 1:
         raise ValueError(f"{rule} {name!r} has {len(shapes)}")
-    wide = [
-        dim for dim in shapes[0][1:] if dim != 1
-    ]  # some keep height and width of their last map: (N, 1, 1, classes)
+    wide = [dim for dim in shapes[0][1:] if dim != 1]  # some keep the last map's height and width of 1
     if len(wide) != 1 or wide[0] is None:
         raise ValueError(f"{rule} {name!r} gives {_text(shapes[0])}")
     return wide[0]

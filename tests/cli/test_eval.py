@@ -128,6 +128,14 @@ def test_parts(capsys):
     assert "the data must have the part 'test', but 'train' has train and val only" in line
 
 
+def test_large_data_is_decoded_on_the_fly(capsys, monkeypatch):
+    cached = values(capsys, "model.tflite", "--data", "data")
+    monkeypatch.setattr("mnas.cli.eval.MOST_ARRAY_BYTES", 0)
+    large = values(capsys, "model.tflite", "--data", "data")
+    for key in ("top1", "top5", "per_class", "confusion", "images", "part", "classes_matched"):
+        assert large[key] == cached[key], key
+
+
 def test_tables_and_picture(capsys, files):
     assert run(["eval", "model.tflite", "--data", "data", "--save", "confusion.png"]) == 0
     printed = capsys.readouterr().out

@@ -55,7 +55,7 @@ def test_normalisation_and_labels_in_a_litert_file(tmp_path, mean):
 def test_without_normalisation_nothing_is_assumed(tmp_path):
     for path in (saved(tmp_path, litert()), saved(tmp_path, onnx_model(), ".onnx")):
         with pytest.raises(
-            ValueError, match="does not say how its input is normalised; usual are --mean 0.485"
+            ValueError, match=r"does not say how its input is normalised; usual are --mean 0.485"
         ) as caught:
             load_model(path)
         assert "\n" not in str(caught.value)
@@ -76,7 +76,7 @@ def test_metadata_with_labels_only(tmp_path):
 def test_damaged_metadata(tmp_path):
     entry = official(Normalisation(mean=MEAN, std=STD), CLASSES)["TFLITE_METADATA"]
     path = saved(tmp_path, litert(metadata={"TFLITE_METADATA": entry}))
-    with pytest.raises(ValueError, match="theirs.tflite'.*TFLITE_METADATA must be whole"):
+    with pytest.raises(ValueError, match=r"theirs.tflite'.*TFLITE_METADATA must be whole"):
         load_model(path)  # names labels.txt, which is not there
     for content in (b"", b"\0" * 3, entry[: len(entry) // 3]):
         with pytest.raises(ValueError, match="TFLITE_METADATA must be whole"):
@@ -111,7 +111,7 @@ def test_onnx_half_precision_and_pixels(tmp_path):
     assert model.info.mean is None
     assert "whole range of the uint8 input" in model.info.notes[0]
     np.testing.assert_allclose(model.run(images()), 255 * channel_means(images()), rtol=1e-5)
-    with pytest.raises(ValueError, match="mean and std must be left out, as .* takes pixels as they are"):
+    with pytest.raises(ValueError, match=r"mean and std must be left out, as .* takes pixels as they are"):
         load_model(tmp_path / "theirs.onnx", **UNIT)
 
 

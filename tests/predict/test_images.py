@@ -131,10 +131,10 @@ def test_urls_that_give_no_image(server, monkeypatch):
         with pytest.raises(ValueError, match=reason) as caught:
             read_pixels(server + path, 8, 1.0)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="^it cannot be downloaded: .*refused"):
+    with pytest.raises(ValueError, match=r"^it cannot be downloaded: .*refused"):
         read_pixels("http://127.0.0.1:1/a.png", 8, 1.0)
     monkeypatch.setattr(module, "MOST_BYTES", 100)
-    with pytest.raises(ValueError, match="^it is larger than 0 MB$"):
+    with pytest.raises(ValueError, match=r"^it is larger than 0 MB$"):
         read_pixels(f"{server}/a.png", 8, 1.0)
 
 
@@ -145,7 +145,7 @@ def test_a_server_that_does_not_answer(monkeypatch):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        with pytest.raises(ValueError, match="^it cannot be downloaded: .*timed out$"):
+        with pytest.raises(ValueError, match=r"^it cannot be downloaded: .*timed out$"):
             read_pixels(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png", 8, 1.0)
 
 

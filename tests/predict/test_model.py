@@ -105,7 +105,7 @@ def test_what_the_user_says_goes_first(folder, tmp_path):
             np.testing.assert_allclose(model.run(pixels), own_network()(inputs).numpy(), atol=5e-3)
     larger = load_model(folder / "model.safetensors", input_size=24)
     assert larger.run(images(2, 24)).shape == (2, 4)
-    with pytest.raises(ValueError, match="input size must be 16, as .*model.tflite' has it, but got 24"):
+    with pytest.raises(ValueError, match=r"input size must be 16, as .*model.tflite' has it, but got 24"):
         load_model(folder / "model.tflite", input_size=24)
 
 
@@ -153,9 +153,9 @@ def test_what_is_no_model(tmp_path):
         ValueError, match=r"one of .safetensors, .tflite, .onnx, .pte, but got .*model.pth'; .*--weights"
     ):
         load_model(tmp_path / "model.pth")
-    with pytest.raises(ValueError, match="there is no .*nothing.tflite"):
+    with pytest.raises(ValueError, match=r"there is no .*nothing.tflite"):
         load_model(tmp_path / "nothing.tflite")
-    with pytest.raises(ValueError, match="there is no .*model.safetensors"):
+    with pytest.raises(ValueError, match=r"there is no .*model.safetensors"):
         load_model(tmp_path)
 
 
@@ -201,7 +201,7 @@ def test_class_files(folder, tmp_path):
     with pytest.raises(ValueError, match="must be text in UTF-8"):
         read_class_names(path)
     path.write_text("a\nb\nc\n")
-    with pytest.raises(ValueError, match="one for each of the 4 outputs of .*model.tflite', but got 3"):
+    with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 3"):
         load_model(folder / "model.tflite", class_file=path)
     path.write_text("background\na\nb\nc\nd\n")
     assert load_model(folder / "model.tflite", class_file=path).info.classes == ("a", "b", "c", "d")
