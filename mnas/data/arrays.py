@@ -39,6 +39,10 @@ class ArrayBatches(Batches):
         self.counts = {part: len(arrays) for part, arrays in self._parts.items()}
         self.fingerprint = dataset.fingerprint
 
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        return self._dataset.skipped
+
     def training(
         self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:

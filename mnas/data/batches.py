@@ -30,6 +30,11 @@ class Batches(ABC):
     fingerprint: str
     """Equal for equal images, labels, classes and split."""
 
+    @property
+    @abstractmethod
+    def skipped(self) -> tuple[str, ...]:
+        """Images that turned out unreadable so far, each with the reason."""
+
     def steps(self, batch_size: int) -> int:
         """Of an epoch of training; images that fill no batch are left out (others every epoch)."""
         return self.counts["train"] // batch_size

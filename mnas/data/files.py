@@ -83,7 +83,6 @@ class FolderBatches(Batches):
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Images that turned out unreadable so far, each with the reason."""
         return self._unreadable.found
 
     def training(

@@ -86,7 +86,6 @@ class ShardBatches(Batches):
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Images that turned out unreadable so far, each with the reason."""
         return self._unreadable.found
 
     def training(
