@@ -1,5 +1,6 @@
 """`mnas train`: an architecture, or a run's best, trained in full."""
 
+import os
 import re
 import shlex
 import sys
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import tyro
 from rich.console import Console
 
@@ -19,15 +21,13 @@ from mnas.cli.train_progress import is_first_process, watching_training
 from mnas.data.batches import Batches
 from mnas.data.native import native_size
 from mnas.data.open_batches import Loader, open_batches
-from mnas.nn.pretrained import load_pretrained
+from mnas.nn.network import Network
+from mnas.nn.pretrained import load_pretrained, pretrained_info
 from mnas.train.config import TrainConfig
 from mnas.train.folder import Trained
 from mnas.train.loop import train
 from mnas.train.presets import PRESETS, named_preset
 from mnas.train.settings import TrainingStopped
-
-READERS = 2
-"""Processes that read files or shards unless told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,8 @@ class TrainCommand:
     """How images are read: array (decoded once, shared by all processes), files (decoded every time) or shards (tar);
     auto: shards for tar files, an array where that is small and the whole image is used, else files."""
     workers: int | Literal["auto"] = "auto"
-    """Processes that read files or shards (auto: 2); with --top, trainings side by side (auto: 1)."""
+    """Processes that read files or shards (auto: one for each core, 16 at most); with --top, trainings side by side
+    (auto: 1)."""
     data_dir: Path | None = None
     """Where cifar10, fashion-mnist and imagenet lie, or are downloaded to; not given: in the cache folder."""
     download: bool = False
@@ -107,7 +108,7 @@ class TrainCommand:
         batches = self._open(console, size)
         initial = None
         if self.weights:
-            initial = load_pretrained(self.weights, arch, len(batches.classes), name=name)
+            initial = _initial(self.weights, name, arch, batches, self.config.seed)
             arch = initial.arch
         _print(console, _described(name, arch, batches, self.config, folder))
         try:
@@ -130,7 +131,7 @@ class TrainCommand:
                 crop=self.config.crop,
                 augmentation=self.config.variation(),
                 loader=self.loader,
-                workers=READERS if self.workers == "auto" else self.workers,
+                workers=_readers() if self.workers == "auto" else self.workers,
                 data_dir=self.data_dir,
                 download=self.download,
                 max_images_per_class=self.max_images_per_class,
@@ -161,7 +162,7 @@ class TrainCommand:
             config=self.config,
             data=self.data,
             loader=self.loader,
-            readers=READERS,
+            readers=_readers(),
             data_dir=self.data_dir,
             download=self.download,
             max_images_per_class=self.max_images_per_class,
@@ -183,12 +184,38 @@ class _Choice:
         return "finetune" if self.weights else "imagenet" if self.data == "imagenet" else "small"
 
 
+def _readers() -> int:
+    """Processes that read files or shards unless told: the machine's cores, shared by those that torchrun started."""
+    return max(1, min(16, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def _initial(source: str, name: str, arch: Arch, batches: Batches, seed: int) -> Network:
+    """The weights to start from, with a new classifier unless they are of the data's classes.
+
+    Images are normalised as these weights have learnt it. Raises ValueError as `load_pretrained`.
+    """
+    network = load_pretrained(source, arch, None, name=name)
+    count = network.classifier.out_features
+    try:
+        info = pretrained_info(source, network, name=name)
+    except ValueError:  # classes that nobody has named
+        info = pretrained_info(source, network, name=name, classes=[f"class {i}" for i in range(count)])
+    batches.mean, batches.std = info.mean, info.std
+    is_imagenet = count == len(batches.classes) == 1000  # folders have its identifiers, weights its words
+    if info.classes != batches.classes and not is_imagenet:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)
+    return network
+
+
 def _as_file_name(name: str, arch: Arch) -> str:
     """`mnasnet-small/s8` -> mnasnet-small-s8, `runs/NAME#17` -> NAME-17; block strings by their fingerprint."""
     if "," in name or ("_" in name and re.match(r"\s*r\d+_", name)):
         return f"arch-{arch.fingerprint}"
-    if Path(name).exists() or "#" in name:
-        name = Path(name).with_suffix("").name or name
+    if "#" in name or name.split(" ")[0].endswith((".json", ".safetensors", ".tflite")):
+        name = Path(name).name  # of a trial, or of a file
+    name = re.sub(r"\.(json|safetensors|tflite)\b", "", name)
     return re.sub(r"[^A-Za-z0-9@.]+", "-", name).strip("-")
 
 
@@ -197,7 +224,7 @@ def _described(name: str, arch: Arch, batches: Batches, config: TrainConfig, fol
     size = config.batch_size_for(batches.counts["train"])
     return (
         f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px\n"
-        f"{name}: {config.epochs} epochs of {batches.steps(size):,} steps of {size} images, peak learning rate "
+        f"{name}: {config.epochs} epoch(s) of {batches.steps(size):,} steps of {size} images, peak learning rate "
         f"{config.learning_rate * size / 256:.4g}; into {folder}"
     )
 
@@ -205,7 +232,7 @@ def _described(name: str, arch: Arch, batches: Batches, config: TrainConfig, fol
 def _conclusion(trained: Trained) -> str:
     test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
     return (
-        f"validation accuracy {trained.accuracy:.2%}{test}; {trained.epochs} epochs in {trained.seconds:.0f} s, "
+        f"validation accuracy {trained.accuracy:.2%}{test}; {trained.epochs} epoch(s) in {trained.seconds:.0f} s, "
         f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
     )
 

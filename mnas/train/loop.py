@@ -75,7 +75,7 @@ def train(
         OSError: the folder cannot be written.
     """
     arch.check_input_size(batches.input_size)
-    accelerator = _accelerator(config)
+    accelerator = make_accelerator(config)
     identity = identity_of(arch, batches, config, initial)
     with (
         training_settings(config.threads, accelerator.device, repeatable=False),
@@ -89,13 +89,13 @@ def train(
             return finished
         torch.manual_seed(seed_of(_START, config.seed))
         network = build_network(arch, len(batches.classes)) if initial is None else _copied(initial, arch, batches)
-        training = _Training(network, batches, config, folder, accelerator, watcher or Unwatched(), stop, identity)
+        training = Training(network, batches, config, folder, accelerator, watcher or Unwatched(), stop, identity)
         if (folder / CHECKPOINT_NAME).exists():
             training.load()
         return training.run()
 
 
-class _Training:
+class Training:
     """A training under way; `epoch` and `step` count what is done."""
 
     def __init__(
@@ -139,7 +139,7 @@ class _Training:
         files = MetricsFiles(self.folder, self.rows) if self.main else None
         try:
             while self.epoch < self.config.epochs:
-                self._train_epoch()
+                self.train_epoch()
                 self._score_epoch()
                 if files:
                     files.add(self.rows)
@@ -150,7 +150,8 @@ class _Training:
             if files:
                 files.close()
 
-    def _train_epoch(self) -> None:
+    def train_epoch(self) -> None:
+        """The rest of the epoch; `spent` adds up its seconds. Raises TrainingError and TrainingStopped."""
         self.model.train()
         source = self.batches.training(self.epoch, self.batch_size, start=self.step, rank=self.rank, world=self.world)
         while self.step < self.steps:
@@ -353,7 +354,8 @@ class _Training:
         )
 
 
-def _accelerator(config: TrainConfig) -> accelerate.Accelerator:
+def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
+    """The process's place among those that train together. Raises ValueError for a device that is not there."""
     device = config.device()
     precision: str = config.mixed_precision
     if precision == "auto":

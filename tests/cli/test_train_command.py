@@ -1,0 +1,178 @@
+"""`mnas train` as people type it: presets and what overrides them, lists, torchrun, Ctrl-C, mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mnas.arch import Arch, Block
+from mnas.cli.main import run
+from mnas.cli.train import TrainCommand
+from mnas.nn.weights import read_weights_info
+from mnas.train.presets import PRESETS
+
+ARCH = Arch(
+    blocks=(
+        Block(op="sepconv", kernel=3, stride=1, filters=8, skip="none"),
+        Block(op="mbconv", kernel=3, stride=2, filters=8, expansion=3),
+    ),
+    stem_filters=8,
+    stem_stride=1,
+    head_filters=32,
+)
+QUICK = ("--data", "digits", "--input-size", "8", "--epochs", "2", "--warmup-epochs", "0.5", "--fewest-steps", "0")
+MAIN = [sys.executable, "-c", "from mnas.cli.main import main; main()"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.json").write_text(ARCH.to_json())
+
+
+def trained(*options) -> list[str]:
+    return ["train", "tiny.json", *QUICK, *map(str, options)]
+
+
+def complaint(capsys, *arguments) -> str:
+    code = run([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    assert code == 2, printed
+    [line] = printed.err.strip().splitlines()
+    assert line.startswith("mnas: ")
+    return line
+
+
+def test_from_a_name_to_weights_and_never_twice(capsys):
+    assert run(trained()) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "data digits: 10 classes, images 1,151 train, 287 val, 359 test, 8 px"
+    assert printed[1].startswith("tiny.json: 2 epoch(s) of 8 steps of 128 images, peak learning rate ")
+    assert [line[:5] for line in printed[2:4]] == ["[1/2]", "[2/2]"]
+    assert "waiting for data; trained/tiny-8px/model.safetensors" in printed[4]
+    folder = Path("trained/tiny-8px")
+    result = json.loads((folder / "result.json").read_text())
+    assert f"validation accuracy {result['accuracy']:.2%}, test accuracy {result['test_accuracy']:.2%}" in printed[4]
+    info = read_weights_info(folder / "model.safetensors")
+    assert (info.arch, info.input_size, len(info.classes)) == (ARCH, 8, 10)
+    before = (folder / "model.safetensors").read_bytes()
+    assert "go on with it (--resume), or choose another --out" in complaint(capsys, *trained())
+    assert "epochs: 2 there, 3 here" in complaint(capsys, *trained("--resume", "--epochs", 3))
+    assert run(trained("--resume")) == 0
+    assert f"test accuracy {result['test_accuracy']:.2%}" in capsys.readouterr().out
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_a_preset_gives_the_defaults_and_options_win():
+    def config(*options):
+        import tyro
+
+        arguments = ["tiny.json", "--data", "imagenet", *options]
+        return tyro.cli(TrainCommand, args=arguments, default=TrainCommand.defaults(arguments)).config
+
+    assert config() == PRESETS["imagenet"]
+    assert config("--preset", "small") == PRESETS["small"]
+    assert config("--preset=finetune") == PRESETS["finetune"]
+    assert config("--weights", "timm") == PRESETS["finetune"]
+    changed = config("--epochs", "7", "--dropout", "0.5", "--compile")
+    assert (changed.epochs, changed.dropout, changed.compile) == (7, 0.5, True)
+    assert (changed.batch_size, changed.ema_decay, changed.crop) == (4096, 0.9999, 0.875)
+
+
+def test_help_shows_the_presets_values(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(["train", "--preset", "imagenet", "--help"])
+    assert not stopped.value.code
+    assert "(default: 350)" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_lists_are_trained_one_after_another(capsys):
+    options = ("--epochs", "1", "--input-size", "8,10", "--width-multiplier", "0.5,1")
+    assert run(trained(*options)) == 0
+    folders = sorted(p.name for p in Path("trained").iterdir())
+    assert folders == ["tiny-10px", "tiny-8px", "tiny-x0.5-10px", "tiny-x0.5-8px"]
+    small = read_weights_info(Path("trained/tiny-x0.5-8px/model.safetensors"))
+    assert small.arch == ARCH.scale_width(0.5)
+    (Path("trained/tiny-10px") / "result.json").unlink()
+    capsys.readouterr()
+    assert run(trained(*options, "--resume")) == 0  # three are only read
+
+
+def test_finetuning_puts_on_a_new_classifier():
+    assert run(trained("--epochs", 1)) == 0
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cat", "dog")):
+        Path("photos", name).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 100, (8, 8, 3)) + 120 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(f"photos/{name}/{i}.png")
+    weights = "trained/tiny-8px/model.safetensors"
+    command = ["train", "tiny.json", "--data", "photos", "--weights", weights, "--epochs", "1", "--input-size", "8"]
+    assert run([*command, "--out", "tuned", "--workers", "0"]) == 0
+    info = read_weights_info(Path("tuned/tiny-8px/model.safetensors"))
+    assert (info.classes, info.crop) == (("cat", "dog"), 0.875)
+
+
+def test_mistakes(capsys, tmp_path):
+    assert "preset must be one of small, imagenet, finetune, but got 'tiny'" in complaint(
+        capsys, "train", "mnasnet-a1", "--data", "digits", "--preset", "tiny"
+    )
+    assert "learning_rate must be a number" in complaint(capsys, *trained("--learning-rate", -1))
+    assert "--top must come with a run's folder" in complaint(capsys, *trained("--top", 3))
+    assert "at least the output stride 32, but got 16" in complaint(capsys, "train", "mnasnet-a1", "--data", "digits")
+    assert "did you mean mnasnet-a1" in complaint(capsys, "train", "mnasnet_a1", "--data", "digits")
+    assert "no such folder" in complaint(capsys, "train", "mnasnet-a1", "--data", "nothing")
+    for name in ("cat", "dog"):
+        Path("photos", name).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save("photos/cat/1.png")
+    line = complaint(capsys, "train", "tiny.json", "--data", "photos", "--input-size", "8")
+    assert "a class folder must have images (jpg, png, ...), but got none in photos/dog" in line
+    assert not Path("trained").exists()
+
+
+def test_damaged_and_foreign_checkpoints(capsys):
+    assert run(trained("--epochs", 1)) == 0
+    folder = Path("trained/tiny-8px")
+    (folder / "result.json").unlink()
+    whole = (folder / "checkpoint.pt").read_bytes()
+    (folder / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
+    capsys.readouterr()
+    line = complaint(capsys, *trained("--epochs", 1, "--resume"))
+    assert "a checkpoint must be whole, but got trained/tiny-8px/checkpoint.pt" in line
+    state = torch.load(__import__("io").BytesIO(whole), weights_only=True)
+    state["identity"]["arch"] = "0" * 16
+    torch.save(state, folder / "checkpoint.pt")
+    line = complaint(capsys, *trained("--epochs", 1, "--resume"))
+    assert f"is of another training (arch: {'0' * 16} there, {ARCH.fingerprint} here); choose another --out" in line
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on():
+    command = [*MAIN, *trained("--epochs", "100")]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    lines = []
+    for line in program.stdout:
+        lines.append(line)
+        if line.startswith("[2/100]"):
+            program.send_signal(signal.SIGINT)
+    _, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors) == (130, "")
+    assert lines[-1].startswith("stopped at ")
+    assert lines[-1].endswith(f"nothing is lost. To go on: mnas {' '.join(trained('--epochs', '100'))} --resume\n")
+    assert Path("trained/tiny-8px/checkpoint.pt").exists()
+
+
+def test_torchrun_starts_it_too_and_one_of_them_talks():
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "mnas.cli.main", *trained("--epochs", 1)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**os.environ})
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("[1/1]") == 1
+    assert json.loads(Path("trained/tiny-8px/result.json").read_text())["epochs"] == 1
