@@ -1,6 +1,6 @@
 """Full training of a shortlist on real images: trained, skipped, interrupted, resumed, refused.
 
-In this process, as every child takes seconds to start; test_pool.py has the processes, tests/cli/test_train_top.py both.
+In this process, as every child takes seconds to start; test_pool.py has the processes, cli/test_train_top.py has both.
 """
 
 import csv
