@@ -1,5 +1,6 @@
 """Real images for an export: some of the training part to calibrate on, some of the validation part to compare on."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from mnas.data.cache import user_cache_dir
-from mnas.data.image import DAMAGED, Item, Pixels, read_image, square
-from mnas.data.load import MOST_VAL_IMAGES, VAL_SHARE
-from mnas.data.source import NAMED, folder_source
-from mnas.data.split import hold_out, shuffled
+from mnas.data.image import DAMAGED, Item, Pixels
+from mnas.data.load import open_source, split_parts
+from mnas.data.split import shuffled
 from mnas.nn.weights import WeightsInfo
+from mnas.predict.info import ModelInfo
+from mnas.predict.matching import match_classes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,30 +74,35 @@ def open_samples(
     """A data set by name or folder, as `load_dataset` takes it, and split by it in the same way for the same seed.
 
     Raises:
-        ValueError: as `load_dataset`, or the data has other classes than the network.
+        ValueError: as `load_dataset`, or the data's classes are not the network's (`match_classes`).
     """
-    if data in NAMED:
-        source = NAMED[data](user_cache_dir() / "downloads" if data_dir is None else data_dir, download)
-    else:
-        path = Path(data).expanduser()
-        if not path.exists():
-            raise ValueError(f"data must be a folder or one of {', '.join(NAMED)}, but got {data!r} (no such folder)")
-        source = folder_source(path)
-    parts = source.parts()
-    if parts.classes != info.classes:
-        raise ValueError(
-            f"data must have the classes that the network was trained on ({_classes(info.classes)}), "
-            f"but got {_classes(parts.classes)} in {data!r}"
-        )
-    train, val = parts.train, parts.val
-    if val is None:
-        train, val = hold_out(train, parts.classes, VAL_SHARE, MOST_VAL_IMAGES, seed)
-    return Samples(name=source.name, train=train, val=val)
+    cache_dir = user_cache_dir()
+    source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
+    classes, parts = split_parts(source, seed, 0, cache_dir)
+    outputs, _ = match_classes(_model_info(info), classes)
+    return Samples(name=source.name, train=_relabelled(parts["train"], outputs), val=_relabelled(parts["val"], outputs))
 
 
-def _classes(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{len(names)}: {shown}{', ...' if len(names) > 3 else ''}"
+def _model_info(info: WeightsInfo) -> ModelInfo:
+    return ModelInfo(
+        format="mnas",
+        classes=info.classes,
+        outputs=len(info.classes),
+        input_size=info.input_size,
+        mean=info.mean,
+        std=info.std,
+        crop=info.crop,
+        arch=info.arch,
+        probabilities=False,
+        size_bytes=0,
+    )
+
+
+def _relabelled(items: Sequence[Item], outputs: npt.NDArray[np.int64]) -> Sequence[Item]:
+    """With the network's numbers instead of the data's."""
+    if np.array_equal(outputs, np.arange(len(outputs))):
+        return items
+    return [dataclasses.replace(item, label=int(outputs[item.label])) for item in items]
 
 
 def _drawn(items: Sequence[Item], info: WeightsInfo, count: int, seed: int, what: str) -> RealImages:
@@ -108,16 +115,10 @@ def _drawn(items: Sequence[Item], info: WeightsInfo, count: int, seed: int, what
         if len(pixels) == count:
             break
         try:
-            pixels.append(_square_of(item, info))
+            pixels.append(dataclasses.replace(item, crop=info.crop).pixels(info.input_size))
         except DAMAGED:
             continue
         labels.append(item.label)
     if not pixels:
         raise ValueError(f"images must be readable, but got none among the {what}")
     return RealImages(source=f"{len(pixels)} {what}", pixels=np.stack(pixels), labels=np.array(labels, np.int64))
-
-
-def _square_of(item: Item, info: WeightsInfo) -> Pixels:
-    if isinstance(item.content, Path):
-        return read_image(item.content, info.input_size, info.crop)
-    return square(Image.fromarray(item.content), info.input_size, info.crop)

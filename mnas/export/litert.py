@@ -21,6 +21,8 @@ from mnas.tflite.metadata import Normalisation, append_labels, read_metadata
 from mnas.tflite.writer import write_tflite
 
 SIGNATURE, INPUT = "serving_default", "image"  # as mnas.tflite.writer names them
+RANGE_QUANTILE = 0.99
+"""Of the images' largest values is an activation's range taken: an image in a hundred may be cut, as it may be odd."""
 
 
 def litert_fp32(network: Network, info: WeightsInfo, *, softmax: bool = False) -> bytes:
@@ -88,9 +90,25 @@ def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool =
         for border in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
             quantizing.update_quantization_recipe(".*", border, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
     with _quiet():
-        ranges = quantizing.calibrate({SIGNATURE: [{INPUT: image[None]} for image in images]}, num_threads=1)
+        ranges = _ranges(quantizing, images)
         quantized = quantizing.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
     return _finished(quantized, model)
+
+
+def _ranges(quantizing: Any, images: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
+    """Tensor -> its range, that of all images but for the outermost.
+
+    The quantizer's own rule, a moving average over the images' ranges, cuts the peaks of every other image off: outputs
+    of a small network that had learnt the digits were off by 2 to 3 % of the largest in the mean, and by 0.5 % so.
+    """
+    found = [quantizing.calibrate({SIGNATURE: [{INPUT: image[None]}]}, num_threads=1) for image in images]
+    return {
+        name: {
+            "min": np.quantile([each[name]["min"] for each in found], 1 - RANGE_QUANTILE, axis=0).astype(np.float32),
+            "max": np.quantile([each[name]["max"] for each in found], RANGE_QUANTILE, axis=0).astype(np.float32),
+        }
+        for name in found[0]
+    }
 
 
 def _finished(quantized: Any, model: bytes) -> bytes:

@@ -33,7 +33,7 @@ def _here(folder, monkeypatch):
 
 def test_int8_of_a_training(capsys, folder):
     command = ["export", "trained", "--to", "litert", "--int8", "--data", "digits", "--calibration-images", "60"]
-    assert run([*command, "--max-accuracy-loss", "0.03", "--speed-s", "0.01"]) == 0
+    assert run([*command, "--speed-s", "0.01"]) == 0
     printed = capsys.readouterr().out
     assert "passed" in printed
     assert "60 training images of digits" in printed
@@ -42,7 +42,7 @@ def test_int8_of_a_training(capsys, folder):
     assert read_metadata(file.read_bytes()).labels == tuple("0123456789")
     report = json.loads((folder / "trained" / "model.int8.tflite.gate.json").read_text())
     assert report["kind"] == "int8"
-    assert report["comparison"]["agreement"] > 0.9
+    assert report["comparison"]["agreement"] > 0.97
     assert report["comparison"]["torch_accuracy"] > 0.85
     assert report["speed"]["latency_ms"] > 0
     line = complaint(capsys, *command)
@@ -106,7 +106,7 @@ def test_bad_models(capsys, folder):
     network, info = network_of("same")
     save_weights(folder / "cats.safetensors", network, info)
     line = complaint(capsys, "export", "cats.safetensors", "--to", "litert", "--data", "digits")
-    assert "data must have the classes that the network was trained on (5: cat, dög, fish, ...)" in line
+    assert "must have at most the model's 5 classes, but got 10" in line
     broken = as_trained(info.arch, 5)
     broken.head.conv.weight.data[0] = float("nan")
     save_weights(folder / "broken.safetensors", broken, info)

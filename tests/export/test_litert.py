@@ -101,10 +101,11 @@ def test_the_kinds_recognise_digits_alike(digits):
     accuracy = np.mean(expected.argmax(1) == data.val.labels)
     assert accuracy > 0.85
     calibration = normalised(info, data.train.images[:100])
-    for model, agreement in ((litert_fp16(fp32), 0.995), (litert_int8(fp32, calibration), 0.96)):
+    for model, agreement in ((litert_fp16(fp32), 0.995), (litert_int8(fp32, calibration), 0.985)):
         got = run_tflite(model, x)
         assert np.mean(got.argmax(1) == expected.argmax(1)) >= agreement
-        assert np.mean(got.argmax(1) == data.val.labels) >= accuracy - 0.02
+        assert np.mean(got.argmax(1) == data.val.labels) >= accuracy - 0.01
+        assert np.abs(got - expected).mean() < 0.015 * np.abs(expected).max()
 
 
 def test_integers_from_end_to_end(digits):
@@ -123,7 +124,7 @@ def test_integers_from_end_to_end(digits):
         interpreter.invoke()
         first.append(interpreter.get_tensor(logits["index"])[0].argmax())
     expected = torch_outputs(network, info, data.val.images[:100]).argmax(1)
-    assert np.mean(np.array(first) == expected) >= 0.94
+    assert np.mean(np.array(first) == expected) >= 0.97
 
 
 def test_probabilities_in_every_kind(digits):
