@@ -7,8 +7,10 @@ import pytest
 
 from mnas.cli.main import run
 from mnas.nn.weights import save_weights
+from mnas.study import read_run
 from mnas.tflite.metadata import read_metadata
-from tests.cli.test_bad_input import complaint
+from tests.cli.test_bad_input import QUICK as BRIEF
+from tests.cli.test_bad_input import SEARCH, complaint
 from tests.export.networks import as_trained, digits_network, network_of
 
 QUICK = ("--speed-s", "0")
@@ -73,6 +75,13 @@ def test_past_the_tolerance_it_fails_and_is_kept_aside(capsys, folder):
     assert "FAILED" in printed.out
     assert out.read_bytes() == b"in use"
     assert (folder / "half.failed.tflite").is_file()
+
+
+def test_a_trial_of_a_search_is_written_here(capsys, folder):
+    assert run([*SEARCH, *BRIEF, "--run", "runs/found"]) == 0
+    best = read_run(folder / "runs" / "found").front[0]
+    assert run(["export", f"runs/found#{best.number}", "--to", "litert", "--data", "digits", *QUICK]) == 0
+    assert read_metadata((folder / f"found-{best.number}.tflite").read_bytes()).input_size == 8
 
 
 @pytest.mark.parametrize(
