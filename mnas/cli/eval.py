@@ -1,5 +1,6 @@
 """`mnas eval`: how good a model is on labelled images, by whatever file it is shipped as."""
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -48,8 +49,9 @@ class EvalCommand:
     data: str
     """digits, cifar10, fashion-mnist, imagenet, a folder with one folder of images for each class (or train/, val/,
     test/), or tar shards."""
-    part: Part | Literal["auto"] = "auto"
-    """Which images; auto: test where the data has such a part, else val."""
+    part: Part | Literal["auto", "all"] = "auto"
+    """Which images; auto: test where the data has such a part, else val; all: every one, for data that the model was
+    not trained on."""
     seed: int = 0
     """Draws the validation images where the data does not say: that of the training or search."""
     json: bool = False
@@ -72,22 +74,24 @@ class EvalCommand:
         """
         if self.save is not None and self.save.suffix != ".png":
             raise ValueError(f"--save must name a .png file, but got {str(self.save)!r}")
-        if self.save is not None and self.save.exists():
-            raise ValueError(f"--save must name a new file, but {str(self.save)!r} is there already")
+        if self.save is not None and (self.save.exists() or not self.save.parent.is_dir()):
+            what = "is there already" if self.save.exists() else "is in no folder that there is"
+            raise ValueError(f"--save must name a new file, but {str(self.save)!r} {what}")
         model = open_model(self.model, self.options)
         console = Console(stderr=True)
         with Progress(console=console, transient=True) as bar:
             batches = self._open(model, bar)
             outputs, matching = match_classes(model.info, batches.classes)
-            part = self._part(batches)
-            task = bar.add_task("scoring", total=batches.counts[part])
-            labelled = _labelled(batches.scoring(part, _BATCH), outputs, lambda count: bar.advance(task, count))
-            score = score_model(model, labelled)
+            parts = self._parts(batches)
+            task = bar.add_task("scoring", total=sum(batches.counts[part] for part in parts))
+            images = itertools.chain.from_iterable(batches.scoring(part, _BATCH) for part in parts)
+            score = score_model(model, _labelled(images, outputs, lambda count: bar.advance(task, count)))
         labels = [model.info.label(i) for i in range(model.info.outputs)]
         if model.info.classes is None:
             for name, output in zip(batches.classes, outputs, strict=True):
                 labels[output] = name
-        where = f"{part} part of {batches.name}"
+        part = parts[0] if len(parts) == 1 else "all"
+        where = f"all images of {batches.name}" if part == "all" else f"{part} part of {batches.name}"
         if self.save is not None:
             write_atomic(self.save, confusion_picture(score, labels, f"{Path(self.model).name} on the {where}"))
         if self.json:
@@ -131,15 +135,19 @@ class EvalCommand:
         bar.remove_task(task)
         return batches
 
-    def _part(self, batches: Batches) -> Part:
+    def _parts(self, batches: Batches) -> list[Part]:
+        if self.part == "all":
+            return list(batches.counts)
         part: Part = ("test" if "test" in batches.counts else "val") if self.part == "auto" else self.part
         if part not in batches.counts:
             have = " and ".join(batches.counts)
             raise ValueError(f"the data must have the part {part!r}, but {batches.name!r} has {have} only")
-        return part
+        return [part]
 
-    def _drawn(self, part: Part) -> str:
-        return "" if part == "test" else f" (drawn with seed {self.seed}, unless the data has parts of its own)"
+    def _drawn(self, part: str) -> str:
+        if part in ("test", "all"):
+            return ""
+        return f" (drawn with seed {self.seed} unless the data has parts of its own; --part all: every image)"
 
 
 def _labelled(
@@ -152,7 +160,7 @@ def _labelled(
 
 
 def _values(
-    name: str, model: Model, score: Score, labels: list[str], batches: Batches, part: Part, matching: str
+    name: str, model: Model, score: Score, labels: list[str], batches: Batches, part: str, matching: str
 ) -> dict[str, Any]:
     return {
         "model": name,

@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
+from PIL.Image import Image
 
 from mnas.atomic import write_atomic
 from mnas.cli.model import ModelOptions, open_model
 from mnas.data.image import Pixels
 from mnas.predict.annotate import SIDE, annotated
-from mnas.predict.images import find_images, is_url, read_picture, read_pixels
+from mnas.predict.images import fetch, find_images, is_url, read_picture, read_pixels
 from mnas.predict.info import Prediction
 from mnas.predict.model import Model
 
@@ -60,39 +61,39 @@ class PredictCommand:
         if self.save is not None:
             self.save.mkdir(parents=True, exist_ok=True)
         done, failed = 0, 0
-        for name, result in self._results(model):
+        for name, result, picture in self._results(model):
             if isinstance(result, str):
                 failed += 1
                 self._complain(name, result)
                 continue
             done += 1
             self._print(name, result)
-            if self.save is not None:
-                picture = annotated(read_picture(name, SIDE), result)
-                _write_picture(self.save, name, picture)
+            if self.save is not None and picture is not None:
+                _write_picture(self.save, name, annotated(picture, result))
         if failed:
             raise ValueError(f"{failed} of {done + failed} images could not be read")
 
-    def _results(self, model: Model) -> Iterator[tuple[str, tuple[Prediction, ...] | str]]:
-        """Of every image in order, its predictions or why there are none."""
+    def _results(self, model: Model) -> Iterator[tuple[str, tuple[Prediction, ...] | str, Image | None]]:
+        """Of every image in order, its predictions or why there are none, and the picture to be annotated."""
         size, crop = model.info.input_size, model.info.crop
         problems: list[tuple[str, str]] = []
         names = find_images(self.images, lambda argument, reason: problems.append((argument, reason)))
 
-        def read(name: str) -> Pixels | str:
+        def read(name: str) -> tuple[Pixels, Image | None] | str:
             try:
-                return read_pixels(name, size, crop)
+                source = fetch(name)  # a URL once, for both
+                return read_pixels(source, size, crop), None if self.save is None else read_picture(source, SIDE)
             except ValueError as error:
                 return str(error)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while batch := list(itertools.islice(names, _BATCH)):
-                read_ones = list(pool.map(read, batch))
-                pixels = [one for one in read_ones if not isinstance(one, str)]
+                found = list(pool.map(read, batch))
+                pixels = [one[0] for one in found if not isinstance(one, str)]
                 ranked = iter(model.ranked(model.probabilities(np.stack(pixels)), self.top) if pixels else [])
-                for name, one in zip(batch, read_ones, strict=True):
-                    yield name, one if isinstance(one, str) else next(ranked)
-        yield from problems
+                for name, one in zip(batch, found, strict=True):
+                    yield (name, one, None) if isinstance(one, str) else (name, next(ranked), one[1])
+        yield from ((name, reason, None) for name, reason in problems)
 
     def _print(self, name: str, predictions: tuple[Prediction, ...]) -> None:
         if self.json:
@@ -108,7 +109,7 @@ class PredictCommand:
         print(f"mnas: {name!r}: {reason}", file=sys.stderr, flush=True)
 
 
-def _write_picture(folder: Path, name: str, picture: Any) -> None:
+def _write_picture(folder: Path, name: str, picture: Image) -> None:
     """As FOLDER/NAME.jpg, or NAME-2.jpg where there is one already."""
     last = re.split(r"[/\\]", name.split("?")[0].rstrip("/") if is_url(name) else name)[-1]
     stem = re.sub(r"[^\w. -]", "_", Path(last).stem) or "image"

@@ -48,22 +48,27 @@ def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) 
                 yield name
 
 
-def read_pixels(name: str, size: int, crop: float) -> Pixels:
-    """The image at a path or URL as a model is to see it: uint8 (size, size, 3).
+def fetch(name: str) -> str | bytes:
+    """A path as it is, the content of a URL. Raises ValueError where it cannot be downloaded."""
+    return _download(name) if is_url(name) else name
+
+
+def read_pixels(source: str | bytes, size: int, crop: float) -> Pixels:
+    """The image at a path or URL, or of `fetch`, as a model is to see it: uint8 (size, size, 3).
 
     Raises:
         ValueError: there is none, or it is no image; one line that does not repeat the name.
     """
-    content = _content(name)
+    content = _content(source)
     try:
         return read_image(content, size, crop)
     except DAMAGED as error:
         raise ValueError(_reason(error)) from None
 
 
-def read_picture(name: str, side: int) -> Image.Image:
-    """The whole image at a path or URL, upright, RGB, no side longer than `side`. Raises as `read_pixels`."""
-    content = _content(name)
+def read_picture(source: str | bytes, side: int) -> Image.Image:
+    """The whole image, upright, RGB, no side longer than `side`; else as `read_pixels`."""
+    content = _content(source)
     try:
         with Image.open(content) as image:
             image.draft("RGB", (side, side))
@@ -99,8 +104,9 @@ def _in_folder(folder: str) -> list[str]:
     return names
 
 
-def _content(name: str) -> Path | io.BytesIO:
-    return io.BytesIO(_download(name)) if is_url(name) else Path(name)
+def _content(source: str | bytes) -> Path | io.BytesIO:
+    fetched = fetch(source) if isinstance(source, str) else source
+    return io.BytesIO(fetched) if isinstance(fetched, bytes) else Path(fetched)
 
 
 def _download(url: str) -> bytes:

@@ -67,7 +67,7 @@ class Model:
         """The `top` most probable classes, most probable first, of equal ones the first (all where there are fewer).
 
         Raises:
-            OSError, ValueError: the image cannot be read or is none, or top < 1.
+            ValueError: the image cannot be read or is none, or top < 1.
         """
         return self.ranked(self.probabilities(self._pixels(image)[None]), top)[0]
 
@@ -89,7 +89,10 @@ class Model:
             image = Image.fromarray(image)
         if isinstance(image, Image.Image):
             return square(image, info.input_size, info.crop)
-        return read_pixels(str(image), info.input_size, info.crop)
+        try:
+            return read_pixels(str(image), info.input_size, info.crop)
+        except ValueError as error:
+            raise ValueError(f"{str(image)!r}: {error}") from None
 
 
 def load_model(

@@ -122,6 +122,10 @@ def test_the_crop_is_what_the_model_was_made_for(files):
 def test_parts(capsys):
     assert values(capsys, "model.tflite", "--data", "data", "--part", "val")["images"] == 6
     assert values(capsys, "model.tflite", "--data", "data", "--part", "train")["images"] == 24
+    everything = values(capsys, "model.tflite", "--data", "data", "--part", "all")
+    assert (everything["part"], everything["images"]) == ("all", 90)
+    parts = [values(capsys, "model.tflite", "--data", "data", "--part", part) for part in ("train", "val", "test")]
+    assert np.array_equal(everything["confusion"], sum(np.array(part["confusion"]) for part in parts))
     only_train = values(capsys, "model.tflite", "--data", "data/train")
     assert (only_train["part"], only_train["images"]) == ("val", 6)
     line = complaint(capsys, "model.tflite", "--data", "data/train", "--part", "test")
@@ -150,6 +154,7 @@ def test_tables_and_picture(capsys, files):
         capsys, "model.tflite", "--data", "data", "--save", "confusion.png"
     )
     assert (files / "confusion.png").read_bytes() == before
+    assert "is in no folder" in complaint(capsys, "model.tflite", "--data", "data", "--save", "no/confusion.png")
     assert "must name a .png file" in complaint(capsys, "model.tflite", "--data", "data", "--save", "confusion.jpg")
     assert run(["eval", "model.tflite", "--data", "data", "--part", "val"]) == 0
     assert "drawn with seed 0" in capsys.readouterr().out.splitlines()[0]

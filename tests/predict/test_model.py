@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 def expected(pixels: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
-        inputs = normalised(torch.from_numpy(pixels), torch.tensor(INFO.mean), torch.tensor(INFO.std))
+        inputs = normalised(torch.tensor(pixels), torch.tensor(INFO.mean), torch.tensor(INFO.std))
         return own_network()(inputs).numpy()
 
 
@@ -88,6 +88,8 @@ def test_a_path_a_picture_and_pixels_are_one(folder, tmp_path):
     assert by_path == model.predict(str(tmp_path / "image.png"), top=9)
     assert by_path == model.predict(Image.fromarray(pixels), top=9) == model.predict(pixels, top=9)
     assert len(by_path) == 4
+    with pytest.raises(ValueError, match=r"nothing.png': there is no such file$"):
+        model.predict(tmp_path / "nothing.png")
     assert sum(p.probability for p in by_path) == pytest.approx(1, abs=1e-6)
     assert [p.probability for p in by_path] == sorted((p.probability for p in by_path), reverse=True)
 
