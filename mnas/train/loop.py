@@ -11,7 +11,7 @@ import datetime
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict
@@ -34,6 +34,7 @@ from mnas.train.config import TrainConfig
 from mnas.train.folder import CHECKPOINT_NAME, WEIGHTS_NAME, Trained, claimed, read_result, write_result
 from mnas.train.identity import facts_of, identity_of
 from mnas.train.metrics import EpochMetrics, MetricsFiles
+from mnas.train.prefetch import prefetched
 from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, optimizer_for, schedule_for
 from mnas.train.scoring import Scored, TrainingError, estimate_statistics, moments, score
 from mnas.train.settings import StopRequest, TrainingStopped, stop_requests, training_settings
@@ -153,26 +154,32 @@ class Training:
     def train_epoch(self) -> None:
         """The rest of the epoch; `spent` adds up its seconds. Raises TrainingError and TrainingStopped."""
         self.model.train()
-        source = self.batches.training(self.epoch, self.batch_size, start=self.step, rank=self.rank, world=self.world)
-        while self.step < self.steps:
-            self._stop_where_asked()
-            start = time.perf_counter()
-            images, labels = next(source)
-            self.spent["waiting"] += time.perf_counter() - start
-            self._update(images, labels)
-            self.step += 1
-            looks = self.device.type == "cpu" or self.step % _CHECK_EVERY == 0 or self.step == self.steps
-            loss = self._checked_loss() if looks else math.nan
-            self.spent["training"] += time.perf_counter() - start
-            if self.main:
-                self.watcher.step(self._progress(loss))
+        batches = self.batches.training(self.epoch, self.batch_size, start=self.step, rank=self.rank, world=self.world)
+        source = self._ahead(batches)
+        try:
+            while self.step < self.steps:
+                self._stop_where_asked()
+                start = time.perf_counter()
+                images, labels = next(source)
+                self.spent["waiting"] += time.perf_counter() - start
+                self._update(images, labels)
+                self.step += 1
+                looks = self.device.type == "cpu" or self.step % _CHECK_EVERY == 0 or self.step == self.steps
+                loss = self._checked_loss() if looks else math.nan
+                self.spent["training"] += time.perf_counter() - start
+                if self.main:
+                    self.watcher.step(self._progress(loss))
+        finally:
+            if isinstance(source, Generator):
+                source.close()
 
     def _update(self, images: Tensor, labels: Tensor) -> None:
         done = self.epoch * self.steps + self.step
         seed = seed_of(_STEP, self.config.seed, done, self.rank)
         torch.manual_seed(seed)  # for dropout
         self.schedule.step_update(done)
-        x, targets = normalised(self._moved(images), self.mean, self.std), self._moved(labels)
+        images, targets = (tensor.to(self.device, non_blocking=True) for tensor in (images, labels))
+        x = normalised(images, self.mean, self.std)
         if self.mix is not None:
             x, targets = self.mix(x, targets, seed)
         self.optimizer.zero_grad()
@@ -313,9 +320,11 @@ class Training:
 
     # Parts of the above
 
-    def _moved(self, tensor: Tensor) -> Tensor:
-        """On the device; from pinned memory, so that nobody waits for the copy."""
-        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+    def _ahead(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For a GPU: made while it works on the one before, in pinned memory, so that nobody waits for the copy."""
+        if self.device.type != "cuda":
+            return batches
+        return prefetched(batches, lambda batch: (batch[0].pin_memory(), batch[1].pin_memory()))
 
     def _checked_loss(self) -> float:
         loss = float(self.loss_sum) / self.step

@@ -2,7 +2,7 @@
 
 Source: Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5; what the paper leaves out (350 epochs, weight
     decay, label smoothing, moving average) is the published code's (tensorflow/tpu, models/official/mnasnet).
-Expected: top-1 of MnasNet-A1 at 224 px 75.2 % (paper), B1 74.5 %, small 64.9 %. Nobody here has run it: there is no
+Expected: the paper's top-1 at 224 px, 75.2 % for MnasNet-A1, 74.5 % for B1. Nobody here has run it: there is no
     ImageNet on our machines. What is tested: every value of the schedule, the optimizer's rule, the average's decay.
 Cost: 350 epochs of 1.28M images; at N images a second 124,000 / N hours.
 Command: torchrun --nproc-per-node 8 -m mnas.cli.main train mnasnet-a1 --data imagenet --data-dir DIR --preset imagenet
