@@ -51,7 +51,7 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         interpreter.invoke()
         return dequantised(interpreter.get_tensor(outputs[0]["index"]), scale, zero_point)
 
-    # one by one, as devices run it; larger batches were no faster (benchmarked: docs/predict.md)
+    # one by one, as devices run it; larger batches were no faster (docs/predict.md)
     run = in_batches(run_one, encoder(entry, moments), classes, 1)
     info = ModelInfo(
         format="litert",
