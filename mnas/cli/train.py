@@ -102,6 +102,8 @@ class TrainCommand:
             arch.check_input_size(size)  # before the first of them takes its hours
         for name, arch, size in trainings:
             self._train(console, name, arch, size)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
     def _train(self, console: Console, name: str, arch: Arch, size: int) -> Trained:
         folder = self.out / f"{_as_file_name(name, arch)}-{size}px"
