@@ -93,9 +93,12 @@ class View:
         if factor >= 2:  # JPEG: decode at a fraction of the size, with as many pixels for the crop as it needs
             image.draft(None, (math.ceil(image.width / factor), math.ceil(image.height / factor)))
         rgb = to_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
-        x, y = rgb.width / width, rgb.height / height
-        box = (left * x, top * y, min((left + columns) * x, rgb.width), min((top + rows) * y, rgb.height))
-        return rgb.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        x0, x1 = left * rgb.width / width, (left + columns) * rgb.width / width
+        y0, y1 = top * rgb.height / height, (top + rows) * rgb.height / height
+        outer = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
+        box = x0 - outer[0], y0 - outer[1], x1 - outer[0], y1 - outer[1]
+        # cut out first, as timm does: resizing by a box mixes in what lies around it
+        return rgb.crop(outer).resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
 
 
 @cache
