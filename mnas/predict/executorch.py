@@ -56,8 +56,10 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     def run_one(image: NDArray[Any]) -> NDArray[np.float32]:
         import torch
 
-        # through the program, as a method crashes once its program is gone
-        (rows,) = program.load_method(_METHOD).execute([torch.from_numpy(image)])
+        try:  # through the program, as a method crashes once its program is gone
+            (rows,) = program.load_method(_METHOD).execute([torch.from_numpy(image)])
+        except RuntimeError as error:
+            raise ValueError(f"ExecuTorch cannot run {name!r}: {_line(error)}") from None
         return rows.float().numpy()  # type: ignore[no-any-return]
 
     run = in_batches(run_one, encoder(entry, moments), classes, 1)

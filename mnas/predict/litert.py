@@ -48,7 +48,10 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
 
     def run_one(image: NDArray[Any]) -> NDArray[np.float32]:
         interpreter.set_tensor(inputs[0]["index"], image)
-        interpreter.invoke()
+        try:
+            interpreter.invoke()
+        except RuntimeError as error:
+            raise ValueError(f"LiteRT cannot run {name!r}: {_line(error)}") from None
         return dequantised(interpreter.get_tensor(outputs[0]["index"]), scale, zero_point)
 
     # one by one, as devices run it; larger batches were no faster (docs/predict.md)

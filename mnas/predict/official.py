@@ -7,6 +7,7 @@ Tables are read by the numbers of their fields in tensorflow/tflite-support's me
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,17 @@ from mnas.predict.info import Triple
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
 _AXIS_LABELS, _VALUE_LABELS = 2, 3  # enum AssociatedFileType
 _MOST_LABEL_BYTES = 4_000_000
+# what reading a damaged table, or a damaged or encrypted archive, comes upon
+_DAMAGED = (
+    struct.error,
+    LookupError,
+    TypeError,
+    UnicodeDecodeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +59,7 @@ def read_official(entry: bytes, model: bytes) -> OfficialMetadata:
             normalisation=None if image is None else _normalisation(image),
             labels=None if output is None else _labels(output, model),
         )
-    except (struct.error, IndexError, TypeError, KeyError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise ValueError(f"the entry TFLITE_METADATA must be whole, but got a damaged one ({error})") from None
 
 
