@@ -42,6 +42,7 @@ def test_other_controllers_killed(tmp_path, controller):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes on a quiet machine
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("controller", PAST_START_UP)
 def test_every_controller_killed_20_times(tmp_path, controller, workers):

@@ -23,6 +23,8 @@ from mnas.tflite.writer import write_tflite
 SIGNATURE, INPUT = "serving_default", "image"  # as mnas.tflite.writer names them
 RANGE_QUANTILE = 0.99
 """Of the images' largest values is an activation's range taken: an image in a hundred may be cut, as it may be odd."""
+NARROWEST_RANGE = 1e-3
+"""Of the median activation's range."""
 
 
 def litert_fp32(network: Network, info: WeightsInfo, *, softmax: bool = False) -> bytes:
@@ -102,13 +104,16 @@ def _ranges(quantizing: Any, images: NDArray[np.float32]) -> dict[str, dict[str,
     of a small network that had learnt the digits were off by 2 to 3 % of the largest in the mean, and by 0.5 % so.
     """
     found = [quantizing.calibrate({SIGNATURE: [{INPUT: image[None]}]}, num_threads=1) for image in images]
-    return {
+    ranges = {
         name: {
             "min": np.quantile([each[name]["min"] for each in found], 1 - RANGE_QUANTILE, axis=0).astype(np.float32),
             "max": np.quantile([each[name]["max"] for each in found], RANGE_QUANTILE, axis=0).astype(np.float32),
         }
         for name in found[0]
     }
+    # a layer that training has left without any output would have a scale of 0, which XNNPACK refuses
+    narrowest = NARROWEST_RANGE * np.float32(np.median([np.max(r["max"] - r["min"]) for r in ranges.values()]))
+    return {name: r | {"max": np.maximum(r["max"], r["min"] + narrowest)} for name, r in ranges.items()}
 
 
 def _finished(quantized: Any, model: bytes) -> bytes:

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
@@ -83,6 +84,19 @@ def test_xnnpack_takes_all_of_an_int8_file(integer_io):
     fp32 = litert_fp32(as_trained(arch, len(CLASSES)), info)
     assert_delegated(litert_int8(fp32, inputs(info), integer_io=integer_io))
     assert_delegated(litert_fp16(fp32))
+
+
+def test_a_layer_that_is_always_zero_is_no_obstacle():
+    """As small networks often have after training; its scale would be 0, which XNNPACK refuses."""
+    network, info = network_of("same")
+    with torch.no_grad():
+        network.layers[-1].depthwise.norm.bias.fill_(-1000.0)
+        network.layers[-1].project.norm.bias.copy_(torch.linspace(-1, 1, 12))
+        network.layers[3].depthwise.norm.bias.fill_(-1000.0)
+    x = inputs(info)
+    int8 = litert_int8(litert_fp32(network, info), x)
+    expected = outputs(network, x)
+    assert np.abs(run_tflite(int8, x) - expected).max() <= 0.2 * np.abs(expected).max()
 
 
 def test_all_data_lies_inside_the_flatbuffer(digits):
