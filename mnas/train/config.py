@@ -10,6 +10,7 @@ from mnas.arch import require_choice, require_int, require_number
 from mnas.data.augment import Augmentation, AugmentationKind
 
 Accelerator = Literal["auto", "cpu", "cuda"]
+Optimizer = Literal["rmsprop", "sgd"]
 Schedule = Literal["step", "cosine"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 _SMALLEST_BATCH = 16
@@ -26,6 +27,8 @@ class TrainConfig:
     fewest_steps: int = 0
     """The batch is halved, to 16 at least, while the whole training has fewer steps: small data sets learn little in
     less."""
+    optimizer: Optimizer
+    """rmsprop: the paper's, with TensorFlow's semantics; sgd: with Nesterov momentum 0.9."""
     learning_rate: float
     """Peak, for 256 images per step; scaled in proportion to the batch."""
     schedule: Schedule
@@ -102,7 +105,12 @@ class TrainConfig:
             require_number("bn_momentum", self.bn_momentum, 1e-9, 1)
         if self.threads != "auto":
             require_int("threads", self.threads, 1, 4096)
-        for name, kind in (("schedule", Schedule), ("accelerator", Accelerator), ("mixed_precision", Precision)):
+        for name, kind in (
+            ("optimizer", Optimizer),
+            ("schedule", Schedule),
+            ("accelerator", Accelerator),
+            ("mixed_precision", Precision),
+        ):
             require_choice(name, getattr(self, name), get_args(kind))
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"batch_size must be even for mixup and CutMix, but got {self.batch_size}")

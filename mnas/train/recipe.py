@@ -40,10 +40,14 @@ def rmsprop(groups: list[dict[str, object]], learning_rate: float) -> RMSpropTF:
     return RMSpropTF(groups, lr=learning_rate, alpha=0.9, momentum=0.9, eps=1e-3)
 
 
-def optimizer_for(network: Network, config: TrainConfig, batch_size: int) -> RMSpropTF:
+def optimizer_for(network: Network, config: TrainConfig, batch_size: int) -> torch.optim.Optimizer:
     """The optimizer, at the peak learning rate of `batch_size` images a step; weight decay on all but batch norm."""
     groups = parameter_groups(network, config.weight_decay, biases=True)
-    return rmsprop(groups, config.learning_rate * batch_size / 256)
+    peak = config.learning_rate * batch_size / 256
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=peak, momentum=0.9, nesterov=True)  # what timm's `sgd` is
+    optimizer: torch.optim.Optimizer = rmsprop(groups, peak)
+    return optimizer
 
 
 def schedule_for(

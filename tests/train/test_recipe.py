@@ -143,6 +143,7 @@ def test_mixing_depends_on_its_seed_and_leaves_numpy_alone() -> None:
     ("field", "value"),
     [
         ("epochs", 0), ("batch_size", 1), ("batch_size", 64.0), ("learning_rate", 0), ("learning_rate", math.nan),
+        ("optimizer", "adam"),
         ("schedule", "linear"), ("warmup_epochs", 1e4), ("decay_rate", 2), ("ema_decay", 1.0), ("dropout", 1.0),
         ("bn_momentum", 0), ("estimate_statistics", -1), ("mixup", -1), ("augmentation", "none"), ("scale_low", 0),
         ("random_erasing", 2), ("crop", 0), ("seed", -1), ("accelerator", "tpu"), ("mixed_precision", "fp8"),

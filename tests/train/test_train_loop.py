@@ -123,7 +123,7 @@ def test_killed_after_the_last_epoch_only_the_end_is_done_again(finished: Path, 
     "changes",
     [
         {"mixup": 0.2, "cutmix": 1.0, "dropout": 0.3, "random_erasing": 0.5, "augmentation": "inception"},
-        {"ema_decay": 0.0, "estimate_statistics": 0, "schedule": "step", "checkpoint_every": 2},
+        {"optimizer": "sgd", "ema_decay": 0.0, "estimate_statistics": 0, "schedule": "step", "checkpoint_every": 2},
     ],
 )
 def test_every_part_of_the_recipe_resumes(tmp_path: Path, changes: dict) -> None:

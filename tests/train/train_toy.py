@@ -32,8 +32,8 @@ ARCH = Arch(
     head_filters=32,
 )
 CONFIG = dataclasses.replace(
-    PRESETS["small"], epochs=3, batch_size=16, fewest_steps=0, warmup_epochs=0.5, estimate_statistics=64,
-    accelerator="cpu", threads=1,
+    PRESETS["small"], epochs=3, batch_size=16, optimizer="rmsprop", learning_rate=0.064, weight_decay=1e-5,
+    fewest_steps=0, warmup_epochs=0.5, estimate_statistics=64, accelerator="cpu", threads=1,
 )  # fmt: skip
 STEPS = 6  # of an epoch
 

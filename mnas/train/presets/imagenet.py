@@ -14,6 +14,7 @@ from mnas.train.config import TrainConfig
 IMAGENET = TrainConfig(
     epochs=350,
     batch_size=4096,
+    optimizer="rmsprop",
     learning_rate=0.016,  # 0.256 at 4096
     schedule="step",
     warmup_epochs=5,
