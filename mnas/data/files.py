@@ -21,7 +21,7 @@ from mnas.data.load import split_parts
 from mnas.data.moments import SAMPLE_IMAGES, sample_moments
 from mnas.data.source import Source
 from mnas.data.view import Content, View
-from mnas.data.workers import Unreadable, loader_options
+from mnas.data.workers import Unreadable, as_it_is, loader_options
 
 _ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # what a seed is for: its first number; the order is that of arrays.py
 _SCORING = -1  # stands for the epoch where nothing is augmented
@@ -104,17 +104,17 @@ class FolderBatches(Batches):
             self._parts[part],
             batch_size=None,  # a worker makes a batch at a time
             sampler=steps,
-            collate_fn=_as_it_is,
+            collate_fn=as_it_is,
             **self._options,
         )
-        for images, labels, unreadable in loader:
-            self._unreadable.add(unreadable)
-            if len(labels):
-                yield images, labels
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+        found = iter(loader)
+        try:
+            for images, labels, unreadable in found:
+                self._unreadable.add(unreadable)
+                if len(labels):
+                    yield images, labels
+        finally:
+            del found  # its workers end now, not when somebody lets go of an exception that names this frame
 
 
 class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):

@@ -33,7 +33,7 @@ from mnas.data.shard_index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, re
 from mnas.data.source import Source
 from mnas.data.split import shuffled
 from mnas.data.view import Content, View
-from mnas.data.workers import Unreadable, loader_options
+from mnas.data.workers import Unreadable, as_it_is, loader_options
 
 MOST_LANES = 64
 BUFFERED = 8192
@@ -116,20 +116,24 @@ class ShardBatches(Batches):
     def _loaded(self, plan: "_Plan", own: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         workers = min(self._workers, len(own))
         loader: DataLoader[Any] = DataLoader(
-            _Lanes(plan, own), batch_size=None, collate_fn=_as_it_is, **loader_options(workers)
+            _Lanes(plan, own), batch_size=None, collate_fn=as_it_is, **loader_options(workers)
         )
         parts = iter(loader)
-        for _ in plan.steps:
-            by_lane: dict[int, tuple[Tensor, Tensor]] = {}
-            for found in islice(parts, max(1, workers)):  # the loader takes its workers in turn
-                if isinstance(found, str):
-                    raise ValueError(found)
-                for lane, images, labels, unreadable in found:
-                    self._unreadable.add(unreadable)
-                    by_lane[lane] = images, labels
-            images, labels = (torch.cat([by_lane[lane][i] for lane in own]) for i in range(2))
-            if len(labels):
-                yield images, labels
+        try:
+            for _ in plan.steps:
+                by_lane: dict[int, tuple[Tensor, Tensor]] = {}
+                for _ in range(max(1, workers)):  # the loader takes its workers in turn
+                    found = next(parts)
+                    if isinstance(found, str):
+                        raise ValueError(found)
+                    for lane, images, labels, unreadable in found:
+                        self._unreadable.add(unreadable)
+                        by_lane[lane] = images, labels
+                images, labels = (torch.cat([by_lane[lane][i] for lane in own]) for i in range(2))
+                if len(labels):
+                    yield images, labels
+        finally:
+            del parts  # its workers end now, not when somebody lets go of an exception that names this frame
 
 
 def lane_count(batch_size: int, shards: int) -> int:
@@ -138,10 +142,6 @@ def lane_count(batch_size: int, shards: int) -> int:
     while batch_size % (2 * lanes) == 0 and 2 * lanes <= min(shards, MOST_LANES):
         lanes *= 2
     return lanes
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """What loading by worker processes shares: how they are started, and what they report of images that cannot be read."""
 
+import os
 import signal
+import threading
 from typing import Any
 
 import torch
@@ -23,10 +25,24 @@ def loader_options(workers: int) -> dict[str, Any]:
     }
 
 
+def as_it_is(batch: Any) -> Any:
+    """What a worker made, not put together any further."""
+    return batch
+
+
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches the whole group of processes, but a training finishes its step, and needs its images for that."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    """Ctrl-C and cluster managers reach all processes, but a training finishes its step, and needs images for that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS; SIGTERM ends workers there, whoever sends it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_the_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey_the_parent(parent: int) -> None:
+    """End when the parent asks for it: multiprocessing does so at its exit, and waits for whoever does not."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 class Unreadable:

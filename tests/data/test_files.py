@@ -6,6 +6,8 @@ import pickle
 import random
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,14 +176,14 @@ def test_the_trainings_own_random_state_is_left_alone(pets: Path, tmp_path: Path
 def test_signals_are_the_parents_business_and_workers_end_with_their_batches(pets: Path, tmp_path: Path) -> None:
     batches = opened(pets, tmp_path, workers=2)
     steps = batches.training(0, 2)
-    next(steps)
+    next(steps), next(steps)  # one from each worker: both have started
     workers = multiprocessing.active_children()
     assert len(workers) == 2
     for worker in workers:
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGINT)
         os.kill(worker.pid, signal.SIGTERM)
-    assert len(list(steps)) == 9
+    assert len(list(steps)) == 8
     unfinished = batches.training(1, 2)
     next(unfinished)
     del unfinished
@@ -230,6 +232,7 @@ def test_more_is_an_error_of_one_line(tmp_path: Path, workers: int) -> None:
     ) as error:
         list(batches.training(0, 8))
     assert "\n" not in str(error.value)
+    assert multiprocessing.active_children() == []  # they ended at once
     shutil.rmtree(folder / "train")
     with pytest.raises(ValueError, match=r"at most 1 %.*No such file"):
         list(batches.training(0, 8))
@@ -275,3 +278,14 @@ def test_imagenet_has_the_published_moments(tmp_path: Path) -> None:
     )
     assert (batches.mean, batches.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert batches.counts == {"train": 8, "val": 2, "test": 6}
+
+
+def test_a_process_that_leaves_its_batches_behind_ends(pets: Path, tmp_path: Path) -> None:
+    """Multiprocessing asks workers to end by SIGTERM, and waits: they must not take it for somebody else's."""
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom tests.data.test_files import opened\n"
+        "steps = opened(Path(sys.argv[1]), Path(sys.argv[2]), workers=2).training(0, 2)\nnext(steps)\n"
+        "import builtins; builtins.kept = steps\n"
+    )
+    command = [sys.executable, "-c", script, str(pets), str(tmp_path)]
+    assert subprocess.run(command, timeout=60, cwd=Path(__file__).parents[2]).returncode == 0

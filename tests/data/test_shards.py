@@ -5,6 +5,7 @@ import http.server
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -254,6 +255,7 @@ def test_unreadable_images_are_replaced_left_out_named_and_limited(tmp_path: Pat
     with pytest.raises(ValueError, match=r"at most 1 % of the images") as error:
         levels(batches, 0, 20)
     assert "\n" not in str(error.value)
+    assert multiprocessing.active_children() == []  # they ended at once
 
 
 # Mistakes
