@@ -78,13 +78,9 @@ def train(
     arch.check_input_size(batches.input_size)
     accelerator = make_accelerator(config)
     identity = identity_of(arch, batches, config, initial)
-    with (
-        training_settings(config.threads, accelerator.device, repeatable=False),
-        stop_requests() as stop,
-        claimed(folder, identity, facts_of(arch, batches, config), resume)
-        if accelerator.is_main_process
-        else nullcontext(),
-    ):
+    claim = claimed(folder, identity, facts_of(arch, batches, config), resume)
+    settings = training_settings(config.threads, accelerator.device, repeatable=False)
+    with settings, stop_requests() as stop, claim if accelerator.is_main_process else nullcontext():
         accelerator.wait_for_everyone()
         if finished := read_result(folder):
             return finished
