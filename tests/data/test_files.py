@@ -1,11 +1,9 @@
 """Files decoded on the fly: the augmentation is timm's, drawn for each image; workers; unreadable images; identity."""
 
 import multiprocessing
-import os
 import pickle
 import random
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -179,10 +177,8 @@ def test_signals_are_the_parents_business_and_workers_end_with_their_batches(pet
     next(steps), next(steps)  # one from each worker: both have started
     workers = multiprocessing.active_children()
     assert len(workers) == 2
-    for worker in workers:
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGINT)
-        os.kill(worker.pid, signal.SIGTERM)
+    for name in ("-INT", "-TERM"):  # by somebody else: from the parent, SIGTERM means the end
+        subprocess.run(["kill", name, *(str(worker.pid) for worker in workers)], check=True)
     assert len(list(steps)) == 8
     unfinished = batches.training(1, 2)
     next(unfinished)
