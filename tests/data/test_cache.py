@@ -113,3 +113,21 @@ def test_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", "/home/user")
     if sys.platform == "linux":
         assert user_cache_dir() == Path("/home/user/.cache/mnas")
+
+
+def test_a_source_that_cannot_be_read_is_no_fault_of_the_cache(tmp_path: Path) -> None:
+    """With no file descriptors left, the folder cannot be listed: an error that root gets too, unlike permissions."""
+    pytest.importorskip("resource")
+    root = make_folder(tmp_path / "pets", {"": 4})
+    script = (
+        "import os, resource, sys\nfrom pathlib import Path\nfrom mnas.data.load import load_dataset\n"
+        "limit = len(os.listdir('/dev/fd')) - 1\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))\n"
+        "try:\n    load_dataset(sys.argv[1], input_size=8, seed=0, cache_dir=Path(sys.argv[2]))\n"
+        "except ValueError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", script, str(root), str(tmp_path / "cache")]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    assert found == (
+        f"data must be readable, but got {str(root)!r} (Too many open files); see to its permissions and its disk\n"
+    )
