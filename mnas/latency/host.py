@@ -170,7 +170,7 @@ def check_device(calibration: Calibration) -> None:
     here = device_fingerprint()
     if differing := [name for name in here if calibration.device.get(name) != here[name]]:
         there = ", ".join(f"{name} {calibration.device.get(name)!r} there, {here[name]!r} here" for name in differing)
-        raise ValueError(f"the calibration was made on another device ({there}); go on there, or begin another --run here")
+        raise ValueError(f"the calibration was made on another device ({there}); go on there, or begin another run")
 
 
 @contextlib.contextmanager
