@@ -1,10 +1,11 @@
 """Data sets of thousands to tens of thousands of small images, from scratch, in minutes to an hour.
 
-Source: our own trials, which are thin: 6,400 images of CIFAR-10, 5 epochs, batch 64, mnasnet-small@0.5/s8, one seed each,
-    scored on 1,600 validation images. In one script (no dropout, weight decay 2e-5) SGD with peaks of 0.1, 0.4 and 1.0 gave
-    .38, .40 and .36, TensorFlow's RMSProp with 0.064 .27, AdamW .31; SGD with a weight decay of 5e-4 .36. With dropout
-    and weight decay 1e-5, RMSProp with 0.016, 0.032, 0.064 and 0.128 gave .35, .22, .33 and .24. The weight decay below is
-    between those tried. The staircase is made for hundreds of epochs, and shifts are what small images and few epochs need.
+Source: our own trials, which are thin: 6,400 images of CIFAR-10, 5 epochs, batch 64, mnasnet-small@0.5/s8, one seed
+    each, scored on 1,600 validation images. In one script (no dropout, weight decay 2e-5) SGD with peaks of 0.1, 0.4
+    and 1.0 gave .38, .40 and .36, TensorFlow's RMSProp with 0.064 .27, AdamW .31; SGD with a weight decay of 5e-4
+    .36. With dropout and weight decay 1e-5, RMSProp with 0.016, 0.032, 0.064 and 0.128 gave .35, .22, .33 and .24.
+    The weight decay below is between those tried. The staircase is made for hundreds of epochs, and shifts are what
+    small images and few epochs need.
 Expected: see benchmarks/cifar10.py and the README.
 Cost: about three times the multiply-adds of all images, times epochs.
 Command: mnas train mnasnet-small/s8 --data cifar10 --preset small
