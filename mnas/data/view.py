@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from timm.data import auto_augment
 from timm.data.transforms import RandomResizedCropAndInterpolation
 
-from mnas.data.augment import Augmentation, augment, erase, generator_of, seed_of
+from mnas.data.augment import Augmentation, erase, generator_of, seed_of
 from mnas.data.image import Pixels, read_image, square, to_rgb
 
 Content = Path | bytes | Pixels
@@ -26,7 +26,7 @@ Content = Path | bytes | Pixels
 
 _ASPECT = (3 / 4, 4 / 3)  # Szegedy et al., arXiv:1409.4842, and the published MnasNet code
 _ORIENTATION, _TRANSPOSED = 0x0112, (5, 6, 7, 8)  # Exif: the tag, and its values that exchange width and height
-_DRAWS, _SHIFT, _ERASED = 16, 17, 18  # what a seed is for: its first number (below 16: `mnas.data.batches`' own)
+_DRAWS, _ERASED = 16, 17  # what a seed is for: its first number (below 16: `mnas.data.batches`' own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class View:
         """Augmented as (seed, epoch, image) say: uint8 (size, size, 3). Raises one of `mnas.data.image.DAMAGED`."""
         how, seed = self.augmentation, (self.seed, epoch, image)
         with _seeded(seed_of(_DRAWS, *seed), arrays=bool(how.auto_augment)):
-            seen = self._cropped(content) if how.kind == "inception" else self._shifted(content, seed)
+            seen = self._cropped(content) if how.kind == "inception" else self._shifted(content)
             if how.auto_augment:
                 seen = _policy(how.auto_augment, self.size)(seen)
         pixels = np.array(seen)
@@ -68,11 +68,12 @@ class View:
             erase(torch.from_numpy(pixels)[None], how.random_erasing, generator_of(_ERASED, *seed))
         return pixels
 
-    def _shifted(self, content: Content, seed: tuple[int, ...]) -> Image.Image:
-        whole = torch.from_numpy(np.array(self.scored(content)))[None]  # copied: torch wants what it may write to
-        first = torch.zeros(1, dtype=torch.int64)
-        generator = generator_of(_SHIFT, *seed)
-        return Image.fromarray(augment(whole, first, generator, padding=self.size // 16, flip=self.flip)[0].numpy())
+    def _shifted(self, content: Content) -> Image.Image:
+        """As `mnas.data.augment.augment` does to whole batches: by up to a sixteenth, the border reflected."""
+        padding = self.size // 16
+        padded = np.pad(self.scored(content), ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+        top, left = random.randint(0, 2 * padding), random.randint(0, 2 * padding)
+        return self._mirrored(Image.fromarray(padded[top : top + self.size, left : left + self.size]))
 
     def _cropped(self, content: Content) -> Image.Image:
         if isinstance(content, np.ndarray):
@@ -80,7 +81,10 @@ class View:
         else:
             with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
                 crop = self._resized_crop(image)
-        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip and random.random() < 0.5 else crop
+        return self._mirrored(crop)
+
+    def _mirrored(self, image: Image.Image) -> Image.Image:
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip and random.random() < 0.5 else image
 
     def _resized_crop(self, image: Image.Image) -> Image.Image:
         """timm's random-resized crop, drawn before the image is decoded."""

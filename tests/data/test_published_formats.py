@@ -2,8 +2,8 @@
 
 Nobody can download them here, so the files hold other images than the published ones. torchvision compares their MD5
 with the published sums before it reads anything: those sums (and the address of Fashion-MNIST's mirror), and nothing
-else of torchvision, are replaced by those of the files made here. What is tested is that files of these formats come through
-`load_dataset` as the images that they were made of.
+else of torchvision, are replaced by those of the files made here. What is tested is that files of these formats come
+through `load_dataset` as the images that they were made of.
 """
 
 import contextlib
