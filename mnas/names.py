@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from mnas.arch import Arch
+from mnas.nn.weights import read_weights_info
 from mnas.study import FULL_WEIGHTS, RunError, is_trained, load_trial_arch, read_run, trained_path
 from mnas.zoo.architectures import ZOO, named_arch
 
@@ -82,11 +83,15 @@ def resolve_weights(name: str) -> Path:
 
 
 def searched_as(name: str) -> tuple[int, int]:
-    """(input size in pixels, classes) of the search that a trial `runs/NAME#17` is of; (224, 1000) for others.
+    """(input size in pixels, classes) of a trained model, or of the search that `runs/NAME#17` is of; else (224, 1000).
 
     Raises:
-        ValueError: there is no such run.
+        ValueError: there is no such run, or the file is none of ours.
     """
+    weights = os.path.join(name, FULL_WEIGHTS) if os.path.isdir(name) else name
+    if weights.endswith(".safetensors") and os.path.isfile(weights):
+        info = read_weights_info(Path(weights))
+        return info.input_size, len(info.classes)
     trial = _TRIAL.fullmatch(name)
     if not trial:
         return 224, 1000  # ImageNet's, as the published architectures

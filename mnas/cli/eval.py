@@ -188,7 +188,7 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
         table.add_column(column, justify="right", no_wrap=True)
     low, high = wilson(score.top1, score.images)
     table.add_row(
-        name,
+        escape(name),
         model.info.format,
         str(model.info.input_size),
         f"{model.info.size_bytes / 1e6:.2f}",

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import tyro
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
@@ -75,6 +76,9 @@ class ExportCommand:
             value = getattr(self, field.name)
             if value != "auto" and not value >= 0:
                 raise ValueError(f"{field.name.replace('_', ' ')} must be 0 or more, but got {value}")
+            if value != "auto" and field.name != "max_difference" and value > 1:
+                name = field.name.replace("_", " ")
+                raise ValueError(f"{name} must be a share from 0 to 1 (0.01 is one point), but got {value}")
         if not 0 <= self.speed_s < math.inf:
             raise ValueError(f"speed s must be 0 (not measured) or more, but got {self.speed_s}")
 
@@ -137,8 +141,9 @@ class ExportCommand:
             raise ValueError(f"--out must end in {Path(name).suffix} for {target.format}, but got {str(out)!r}")
         if not out.parent.is_dir():
             raise ValueError(f"--out must be in a folder that exists, but got {str(out)!r}")
-        if out.exists() and not self.overwrite:
-            raise ValueError(f"--out must be a new file, but {str(out)!r} exists; choose another or give --overwrite")
+        for path in (out, Path(f"{out}{REPORT_SUFFIX}"), Path(f"{out}.json")):
+            if path.exists() and not self.overwrite:
+                raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or give --overwrite")
         return out
 
     def _images(self, info: WeightsInfo) -> tuple[RealImages, RealImages | None]:
@@ -162,7 +167,7 @@ def _print(console: Console, results: list[GateResult], images: RealImages, cali
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("")
     for result in results:
-        table.add_column(result.file, overflow="fold", justify="right")
+        table.add_column(escape(result.file), overflow="fold", justify="right")
     table.add_column("allowed")
     columns, allowed = [_cells(result) for result in results], _allowed(results[0].tolerance)
     for name in dict.fromkeys(name for column in columns for name in column):

@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
@@ -162,7 +163,7 @@ def _print_table(console: Console, measured: list[_Row]) -> None:
     for row in measured:
         model, latency = row.model, row.latency
         table.add_row(
-            model.name,
+            escape(model.name),
             *([str(row.calibration.input_size)] if several else []),
             f"{latency.latency_ms:.4g}",
             f"{latency.low_ms:.4g}-{latency.high_ms:.4g}",

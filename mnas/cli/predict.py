@@ -112,7 +112,7 @@ class PredictCommand:
 def _write_picture(folder: Path, name: str, picture: Image) -> None:
     """As FOLDER/NAME.jpg, or NAME-2.jpg where there is one already."""
     last = re.split(r"[/\\]", name.split("?")[0].rstrip("/") if is_url(name) else name)[-1]
-    stem = re.sub(r"[^\w. -]", "_", Path(last).stem) or "image"
+    stem = re.sub(r"[^\w. -]", "_", Path(last).stem)[:60] or "image"  # file systems end at 255 bytes
     path = folder / f"{stem}.jpg"
     for number in itertools.count(2):
         if not path.exists():

@@ -8,6 +8,7 @@ from typing import Literal
 import tyro
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mnas.arch import Arch
@@ -65,7 +66,7 @@ def scaling_table(archs: Mapping[str, Arch], input_sizes: Sequence[int], num_cla
     for size in input_sizes:
         for name, arch in archs.items():
             whole = cost(arch, size, num_classes)
-            table.add_row(name, str(size), f"{whole.params:,}", f"{whole.macs:,}")
+            table.add_row(escape(name), str(size), f"{whole.params:,}", f"{whole.macs:,}")
     return table
 
 

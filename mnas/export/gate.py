@@ -138,6 +138,10 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32], images: Rea
     )
 
 
+FEWEST_IMAGES = 20
+"""Fewer say little, and one of them may always differ."""
+
+
 def judge(comparison: Comparison, tolerance: Tolerance) -> tuple[str, ...]:
     """What is beyond the tolerance, in words; nothing if all is well."""
     failures = []
@@ -146,6 +150,8 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> tuple[str, ...]:
             f"the outputs differ by {comparison.max_difference:.2g} of the largest, "
             f"where {tolerance.max_difference:g} is allowed"
         )
+    if comparison.images < FEWEST_IMAGES:
+        failures.append(f"a comparison takes {FEWEST_IMAGES} images or more, and there were {comparison.images}")
     slack = 1 / comparison.images
     if 1 - comparison.agreement > max(slack, 1 - tolerance.min_agreement) + 1e-9:
         failures.append(

@@ -25,6 +25,7 @@ from mnas.arch import Arch
 from mnas.nn.layouts import LAYOUTS, Layout, layout_of, trained_arch
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import WeightsInfo, read_weights_info
+from mnas.zoo.architectures import named_arch
 
 TIMM = {
     "mnasnet-a1@0.5": "semnasnet_050",
@@ -97,7 +98,7 @@ def load_pretrained(
     if layout is None:
         known = ", ".join(f"{layout.title}'s" for layout in LAYOUTS)
         raise ValueError(f"the tensors of {origin} must be named as {known}, but got {_some(list(tensors))}")
-    arch = _with_recorded(source, _as_trained(arch, layout, tensors, name), name)
+    arch = _with_recorded(source, _as_trained(arch, layout, tensors), name)
     classes = tensors.get(f"{layout.modules(arch)['classifier']}.bias")
     there = len(classes) if classes is not None and classes.ndim == 1 else None
     if num_classes is None:
@@ -275,8 +276,8 @@ def _zoo_name(name: str) -> str:
 # How they fit
 
 
-def _as_trained(arch: Arch, layout: Layout, tensors: Mapping[str, Tensor], name: str) -> Arch:
-    arch = trained_arch(arch, layout, small=_zoo_name(name).partition("@")[0] == "mnasnet-small")
+def _as_trained(arch: Arch, layout: Layout, tensors: Mapping[str, Tensor]) -> Arch:
+    arch = trained_arch(arch, layout, small=_shape(arch) == _shape(named_arch("mnasnet-small")))
     if layout.mark == "layers.0.weight":
         # torchvision's first version of MNASNet scaled neither the stem nor the first block
         widths = [tensors[key].shape[0] for key in ("layers.0.weight", "layers.6.weight") if key in tensors]
@@ -284,6 +285,11 @@ def _as_trained(arch: Arch, layout: Layout, tensors: Mapping[str, Tensor], name:
             blocks = (replace(arch.blocks[0], filters=16), *arch.blocks[1:])
             arch = replace(arch, stem_filters=32, blocks=blocks)
     return arch
+
+
+def _shape(arch: Arch) -> object:
+    """An architecture but for its widths and strides."""
+    return [(b.op, b.kernel, b.layers, b.expansion, b.se_ratio) for b in arch.blocks]
 
 
 def _with_recorded(source: str, arch: Arch, name: str) -> Arch:

@@ -118,7 +118,7 @@ def _download(url: str) -> bytes:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             if urlsplit(response.url).scheme not in ("http", "https"):  # urllib would follow a redirect to ftp
                 raise ValueError(f"it leads to {response.url}")
-            while part := response.read(_CHUNK):
+            while part := response.read1(_CHUNK):
                 parts.append(part)
                 if sum(map(len, parts)) > MOST_BYTES:
                     raise ValueError(f"it is larger than {MOST_BYTES // 1_000_000} MB")

@@ -26,7 +26,8 @@ def match_classes(info: ModelInfo, classes: Sequence[str]) -> tuple[NDArray[np.i
         if len(classes) < info.outputs:
             words = f"the data has {len(classes)} of the model's {info.outputs} classes, matched by name"
         return np.array([indices[name] for name in classes], np.int64), words
-    if info.outputs in (1000, 1001) and all(_WORDNET.fullmatch(name) for name in classes):
+    has_own = info.classes is not None and any(_WORDNET.fullmatch(name) for name in info.classes)
+    if not has_own and info.outputs in (1000, 1001) and all(_WORDNET.fullmatch(name) for name in classes):
         return _imagenet(classes, info.outputs - 1000), "classes matched by ImageNet's order"
     if len(classes) > info.outputs:
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mnas.arch import Arch
 from mnas.data.image import Pixels, square
@@ -88,7 +88,7 @@ class Model:
                 raise ValueError(f"an array must be uint8 (H, W, 3), but got {image.dtype} {image.shape}")
             image = Image.fromarray(image)
         if isinstance(image, Image.Image):
-            return square(image, info.input_size, info.crop)
+            return square(ImageOps.exif_transpose(image), info.input_size, info.crop)
         try:
             return read_pixels(str(image), info.input_size, info.crop)
         except ValueError as error:

@@ -84,7 +84,7 @@ def test_photographs_are_real_and_the_same_every_time():
 def wanted():
     """A network, its gate over photographs, without timing."""
     network, info = network_of("same")
-    return network, info, make_gate(network, info, photographs(info.input_size, 8), speed_s=0)
+    return network, info, make_gate(network, info, photographs(info.input_size, 24), speed_s=0)
 
 
 def names(folder: Path) -> list[str]:
@@ -104,7 +104,7 @@ def test_a_right_file_gets_its_name(tmp_path, wanted):
     report = json.loads((tmp_path / "model.tflite.gate.json").read_text())
     assert report["passed"] is True
     assert report["file"] == "model.tflite"
-    assert report["comparison"]["images"] == 8
+    assert report["comparison"]["images"] == 24
     assert report["comparison"]["max_difference"] == result.comparison.max_difference < 1e-4
     assert report["tolerance"]["max_difference"] == 1e-4
     assert report["size_bytes"] == len(content)
