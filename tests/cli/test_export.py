@@ -87,6 +87,8 @@ def test_a_trial_of_a_search_is_written_here(capsys, folder):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
+        (["--to", "litert", "--min-agreement", "99"], "min agreement must be a share from 0 to 1"),
+        (["--to", "litert", "--max-accuracy-loss", "2"], "max accuracy loss must be a share from 0 to 1"),
         (["--to", "litert", "--int8"], "calibration needs images, but got --int8 without --data"),
         (["--to", "coreml"], "--to must be one or more of litert, onnx, executorch, but got 'coreml'"),
         (["--to", "onnx", "--int8", "--data", "digits"], "--int8 must be for --to litert alone, but got --to onnx"),

@@ -210,3 +210,9 @@ def test_classes_are_matched_by_name_as_eval_does(tmp_path, monkeypatch):
     expected = open_samples("digits", straight, seed=0).validation(straight, 50, 0)
     assert np.array_equal(found.pixels, expected.pixels)
     assert np.array_equal(found.labels, 9 - expected.labels)
+
+
+def test_a_handful_of_images_is_no_gate():
+    expected = np.eye(4, dtype=np.float32)[np.arange(12) % 4]
+    (line,) = judge(compare(expected, expected, images_of(list(np.arange(12) % 4))), TOLERANCES["int8"])
+    assert line == "a comparison takes 20 images or more, and there were 12"
