@@ -21,7 +21,7 @@ from mnas.data.load import split_parts
 from mnas.data.moments import SAMPLE_IMAGES, sample_moments
 from mnas.data.source import Source
 from mnas.data.view import Content, View
-from mnas.data.workers import Unreadable, as_it_is, loader_options
+from mnas.data.workers import Unreadable, as_it_is, loader_options, started
 
 _ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # what a seed is for: its first number; the order is that of arrays.py
 _SCORING = -1  # stands for the epoch where nothing is augmented
@@ -107,7 +107,7 @@ class FolderBatches(Batches):
             collate_fn=as_it_is,
             **self._options,
         )
-        found = iter(loader)
+        found = started(loader)
         try:
             for images, labels, unreadable in found:
                 self._unreadable.add(unreadable)

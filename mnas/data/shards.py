@@ -33,7 +33,7 @@ from mnas.data.shard_index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, re
 from mnas.data.source import Source
 from mnas.data.split import shuffled
 from mnas.data.view import Content, View
-from mnas.data.workers import Unreadable, as_it_is, loader_options
+from mnas.data.workers import Unreadable, as_it_is, loader_options, started
 
 MOST_LANES = 64
 BUFFERED = 8192
@@ -118,7 +118,7 @@ class ShardBatches(Batches):
         loader: DataLoader[Any] = DataLoader(
             _Lanes(plan, own), batch_size=None, collate_fn=as_it_is, **loader_options(workers)
         )
-        parts = iter(loader)
+        parts = started(loader)
         try:
             for _ in plan.steps:
                 by_lane: dict[int, tuple[Tensor, Tensor]] = {}

@@ -3,9 +3,11 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from mnas.data.cache import check_unreadable
 
@@ -25,6 +27,22 @@ def loader_options(workers: int) -> dict[str, Any]:
     }
 
 
+def started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """`iter(loader)`, whose workers are born with signals blocked.
+
+    A signal before a worker has said what it does with them would end it; so would SIGTERM to one of the threads that
+    some libraries start anew in every forked process, if it were blocked in the main one only.
+    """
+    signals = {signal.SIGINT, signal.SIGTERM}
+    if not hasattr(signal, "pthread_sigmask"):
+        return iter(loader)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def as_it_is(batch: Any) -> Any:
     """What a worker made, not put together any further."""
     return batch
@@ -33,6 +51,8 @@ def as_it_is(batch: Any) -> Any:
 def _leave_signals_to_the_parent(worker: int) -> None:
     """Ctrl-C and cluster managers reach all processes, but a training finishes its step, and needs images for that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask") and not hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # or nobody could end it
     if hasattr(signal, "sigwaitinfo"):  # not on macOS; SIGTERM ends workers there, whoever sends it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_obey_the_parent, args=(os.getppid(),), daemon=True).start()
