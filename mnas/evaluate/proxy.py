@@ -11,6 +11,8 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its publishe
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -30,6 +32,7 @@ from mnas.nn.network import Network, build_network
 from mnas.nn.weights import WeightsInfo, save_weights
 from mnas.train import scoring
 from mnas.train.config import Accelerator, device_of, halved_batch
+from mnas.train.failures import is_out_of_memory
 from mnas.train.recipe import parameter_groups, rmsprop
 from mnas.train.scoring import TrainingError, moments
 from mnas.train.settings import training_settings
@@ -110,23 +113,16 @@ def evaluate_proxy(
     start = time.perf_counter()
     with training_settings(config.threads, device, repeatable=True):
         for repeat in range(config.repeats):
-            try:
+            with _out_of_memory_told(config.batch_size_for(len(dataset.train))):
                 torch.manual_seed(_derived_seed(seed, repeat))
                 before = time.perf_counter()
                 network = build_network(arch, len(dataset.classes))
                 network = train(network, dataset, config, device, _derived_seed(seed, repeat, 1))
                 training_s += time.perf_counter() - before
                 estimate_statistics(network, dataset)
-                accuracy = score(network, dataset, dataset.val)
-            except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                raise EvaluationError(
-                    f"out of memory at {config.batch_size_for(len(dataset.train))} images a step"
-                ) from None
-            accuracies.append(accuracy)
+                accuracies.append(score(network, dataset, dataset.val))
             if weights_path is not None and repeat == 0:
-                save_weights(weights_path, network, _info(arch, dataset, accuracy))
+                save_weights(weights_path, network, _info(arch, dataset, accuracies[0]))
     images = config.repeats * config.epochs * len(dataset.train)
     return Evaluation(
         accuracy=sum(accuracies) / len(accuracies),
@@ -243,10 +239,14 @@ def _check_finite(loss_sum: Tensor, step: int) -> None:
         raise EvaluationError(f"diverged: the loss was no longer finite by step {step}")
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    # the CPU's allocator, oneDNN, cuDNN and cuBLAS each have words of their own
-    words = ("can't allocate memory", "could not create a memory", "out of memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+@contextmanager
+def _out_of_memory_told(batch_size: int) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EvaluationError(f"out of memory at {batch_size} images a step") from None
 
 
 def _info(arch: Arch, dataset: Dataset, accuracy: float) -> WeightsInfo:
