@@ -20,9 +20,11 @@ COMMANDS = {
     "space": ("mnas.cli.space:SpaceCommand", "print a search space and its size"),
     "demo": ("mnas.cli.demo:DemoCommand", "a whole search on embedded data in a few minutes"),
 }
-"""name -> (where it is, what it is for); imported when it is called, so that help comes at once."""
+"""name, of one word or two ("latency fit") -> (where it is, what it is for); imported when it is called, so that help
+comes at once."""
 
 USAGE = "usage: mnas COMMAND [OPTIONS] [--debug]   (mnas COMMAND --help shows a command's options)"
+HELP = ("-h", "--help", "help")
 
 
 def main() -> None:
@@ -34,22 +36,22 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name) and return its exit code."""
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, "", *(f"  {name:<10}{purpose}" for name, (_, purpose) in COMMANDS.items()), sep="\n")
-        return 0
+    if not arguments or arguments[0] in HELP:
+        return _print_help(list(COMMANDS))
+    if arguments[0] not in COMMANDS and _group(arguments[0]) and arguments[1:2] in ([word] for word in HELP):
+        return _print_help(_group(arguments[0]))
     if arguments[0] == "--version":
         from mnas import __version__
 
         print(f"mnas {__version__}")
         return 0
     try:
-        if arguments[0] not in COMMANDS:
-            raise ValueError(f"command must be one of {', '.join(COMMANDS)}, but got {arguments[0]!r}")
-        module, _, name = COMMANDS[arguments[0]][0].partition(":")
+        words, options = _command(arguments)
+        module, _, name = COMMANDS[words][0].partition(":")
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        command = _parse(getattr(importlib.import_module(module), name), arguments)
+        command = _parse(getattr(importlib.import_module(module), name), words, options)
         command.run()  # type: ignore[attr-defined]
     except KeyboardInterrupt:
         return 130
@@ -64,7 +66,28 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parse(command: type, arguments: Sequence[str]) -> object:
+def _print_help(names: Sequence[str]) -> int:
+    width = 2 + max(map(len, names))
+    print(USAGE, "", *(f"  {name:<{width}}{COMMANDS[name][1]}" for name in names), sep="\n")
+    return 0
+
+
+def _group(word: str) -> list[str]:
+    """The commands of two words that begin with `word`."""
+    return [name for name in COMMANDS if name.startswith(f"{word} ")]
+
+
+def _command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The command that the arguments begin with, of two words if they name one, and its options. Raises ValueError."""
+    for count in (2, 1):
+        if (words := " ".join(arguments[:count])) in COMMANDS:
+            return words, arguments[count:]
+    group = _group(arguments[0])
+    got = " ".join(arguments[:2]) if group else arguments[0]
+    raise ValueError(f"command must be one of {', '.join(group or COMMANDS)}, but got {got!r}")
+
+
+def _parse(command: type, words: str, arguments: Sequence[str]) -> object:
     """The command's dataclass from its options; what tyro has to say of bad ones becomes a line."""
     import tyro
 
@@ -72,12 +95,12 @@ def _parse(command: type, arguments: Sequence[str]) -> object:
     try:
         with contextlib.redirect_stderr(complaint):
             # a command whose defaults depend on its options (a preset) says what they are, so that --help shows them
-            default = command.defaults(arguments[1:]) if hasattr(command, "defaults") else None
-            return tyro.cli(command, args=list(arguments[1:]), prog=f"mnas {arguments[0]}", default=default)
+            default = command.defaults(arguments) if hasattr(command, "defaults") else None
+            return tyro.cli(command, args=list(arguments), prog=f"mnas {words}", default=default)
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise ValueError(f"{_summary(complaint.getvalue())} (mnas {arguments[0]} --help)") from None
+        raise ValueError(f"{_summary(complaint.getvalue())} (mnas {words} --help)") from None
 
 
 def _summary(box: str) -> str:

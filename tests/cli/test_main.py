@@ -1,0 +1,52 @@
+"""How the words of a command line find their command."""
+
+import pytest
+
+from mnas.cli.main import COMMANDS, run
+
+TWO_WORDS = ("mnas.cli.space:SpaceCommand", "a command of two words")
+
+
+def test_two_words_come_before_one_and_one_still_works(monkeypatch, capsys):
+    monkeypatch.setitem(COMMANDS, "show space", TWO_WORDS)
+    assert run(["show", "space"]) == 0  # SpaceCommand, which needs no argument
+    assert "choices" in capsys.readouterr().out
+    assert run(["show", "mnasnet-a1"]) == 0
+    assert "params" in capsys.readouterr().out.lower()
+
+
+def test_help_aligns_and_names_both_words(monkeypatch, capsys):
+    monkeypatch.setitem(COMMANDS, "show space", TWO_WORDS)
+    assert run(["--help"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    purposes = [purpose for _, purpose in COMMANDS.values()]
+    assert len({line.index(purpose) for line, purpose in zip(lines, purposes, strict=True)}) == 1
+    assert run(["show", "space", "--nonsense"]) == 2
+    assert "(mnas show space --help)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["maps"], "mnas: command must be one of maps draw, maps read, but got 'maps'"),
+        (["maps", "fold"], "mnas: command must be one of maps draw, maps read, but got 'maps fold'"),
+    ],
+)
+def test_a_group_without_its_second_word_lists_them(monkeypatch, capsys, arguments, line):
+    monkeypatch.setitem(COMMANDS, "maps draw", TWO_WORDS)
+    monkeypatch.setitem(COMMANDS, "maps read", TWO_WORDS)
+    assert run(arguments) == 2
+    assert capsys.readouterr().err.strip() == line
+
+
+def test_help_of_a_group_lists_its_commands_alone(monkeypatch, capsys):
+    monkeypatch.setitem(COMMANDS, "maps draw", TWO_WORDS)
+    assert run(["maps", "--help"]) == 0
+    assert [x for x in capsys.readouterr().out.splitlines() if x[:2] == "  "] == ["  maps draw  a command of two words"]
+    assert run(["show", "--help"]) == 0
+    assert "usage: mnas show" in capsys.readouterr().out
+
+
+def test_an_unknown_command_lists_all(capsys):
+    assert run(["serach"]) == 2
+    assert f"must be one of {', '.join(COMMANDS)}, but got 'serach'" in capsys.readouterr().err
