@@ -5,12 +5,19 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+from mnas.latency.script import RUNTIMES
+
 StoppedBy = Literal["interval", "budget"]
+Source = Literal["measured", "cached", "predicted"]
 Against = Literal["reference", "light"]
 
 
 class MeasurementError(Exception):
-    """The device could not load or run a model, or gave a time that no clock gives; its message is one line."""
+    """A model's own failure: the runtime cannot load or run it; one line. Measuring it again would end the same."""
+
+
+class UnitError(Exception):
+    """A device's failure: gone, hung, full, or it told a time that no clock tells; one line. Trying again may do."""
 
 
 class _Record:
@@ -37,8 +44,27 @@ class _Record:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Setup(_Record):
+    """How a model is run; raises ValueError where a field is out of its range."""
+
+    runtime: str = "litert"
+    """A name in `mnas.latency.script.RUNTIMES`."""
+    threads: int = 1
+    """Threads of the runtime."""
+    batch: int = 1
+    """Images of one inference."""
+
+    def __post_init__(self) -> None:
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, but got {self.runtime!r}")
+        for name in ("threads", "batch"):
+            if not 1 <= getattr(self, name) <= 1024:
+                raise ValueError(f"{name} must be from 1 to 1024, but got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Latency(_Record):
-    """How long one inference takes, batch 1; raises ValueError unless numbers are positive and intervals in order."""
+    """How long one inference takes; raises ValueError unless numbers are positive and intervals in order."""
 
     latency_ms: float
     """ratio x the calibrated latency of the reference, in milliseconds."""
@@ -64,6 +90,14 @@ class Latency(_Record):
     """`interval`: narrow enough; `budget`: no time left."""
     seconds: float
     """What measuring took, loading and warming up included."""
+    drift: float
+    """What the reference took here as a multiple of what it took at the calibration, less 1: how the device changed."""
+    disturbed: float
+    """Share of the rounds in which candidate or reference took over 1.2 times its floor."""
+    unit: str
+    """Which device measured it."""
+    source: Source
+    """`measured` now, `cached` from an earlier run, or `predicted`; the last has 0 runs and rounds."""
 
     def __post_init__(self) -> None:
         self._require_order("low_ms", "latency_ms", "high_ms")
@@ -71,6 +105,8 @@ class Latency(_Record):
         self._require_order("raw_median_ms", "raw_median_ms", "raw_median_ms")
         if self.stopped_by not in get_args(StoppedBy):
             raise ValueError(f"stopped_by must be one of {', '.join(get_args(StoppedBy))}, but got {self.stopped_by!r}")
+        if self.source not in get_args(Source):
+            raise ValueError(f"source must be one of {', '.join(get_args(Source))}, but got {self.source!r}")
         if self.against not in get_args(Against):
             raise ValueError(f"against must be one of {', '.join(get_args(Against))}, but got {self.against!r}")
 
@@ -95,10 +131,18 @@ class Calibration(_Record):
     """Upper end of it."""
     input_size: int
     """Side of the images, in pixels."""
+    runtime: str
+    """As in `Setup`."""
     threads: int
-    """Threads of the runtime."""
+    """As in `Setup`."""
+    batch: int
+    """As in `Setup`."""
+    unit: str
+    """The device's name."""
     device: dict[str, str | int]
     """The device's fingerprint: processor, cores, operating system, runtime and its version."""
+    session_error: float
+    """Relative standard deviation of what all rounds of a session share and none can show; of the device."""
     pinned_core: int | None
     """The core that measures; None where the system does not pin, or with several threads."""
     realtime: bool
@@ -107,3 +151,8 @@ class Calibration(_Record):
     def __post_init__(self) -> None:
         self._require_order("low_ms", "reference_ms", "high_ms")
         self._require_order("light_ratio_low", "light_ratio", "light_ratio_high")
+
+    @property
+    def setup(self) -> Setup:
+        """How candidates are run against it."""
+        return Setup(runtime=self.runtime, threads=self.threads, batch=self.batch)

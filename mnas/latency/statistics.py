@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnas.latency.latency import Against, Calibration, Latency, MeasurementError, StoppedBy
+from mnas.latency.latency import Against, Calibration, Latency, StoppedBy, UnitError
 
 MIN_ROUNDS = 8
 """Fewer give no interval worth the name."""
@@ -28,13 +28,16 @@ KEPT_SHARE, KEPT_ROUNDS = 0.15, 8
 COMPARED_SHARE, COMPARED_WEIGHT = 0.75, 1.5
 """The share of rounds that the estimate is compared with, and what a difference adds to the interval."""
 SESSION_ERROR = 0.004
-"""Standard deviation, relative, of what all rounds of one session share and none can show."""
+"""Standard deviation, relative, of what all rounds of one session share and none can show, on a device whose own is
+not known."""
+DISTURBED = 1.2
+"""A round so many times slower than the fastest had company."""
 # all of these: chosen by coverage and variation over sessions, see docs/latency.md
 
 
 @dataclass(frozen=True)
 class Round:
-    """Times of single inferences of one round, in milliseconds; raises MeasurementError unless positive and finite."""
+    """Times of single inferences of one round, in milliseconds; raises UnitError unless positive and finite."""
 
     candidate_ms: Sequence[float]
     reference_ms: Sequence[float]
@@ -42,7 +45,7 @@ class Round:
     def __post_init__(self) -> None:
         for times in (self.candidate_ms, self.reference_ms):
             if len(times) == 0 or not all(math.isfinite(t) and t > 0 for t in times):
-                raise MeasurementError(f"times must be positive and finite, but the device gave {list(times)}")
+                raise UnitError(f"times must be positive and finite, but the device gave {list(times)}")
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,28 @@ class Estimate:
         return (self.high - self.low) / (2 * self.value)
 
 
-def ratio_of(rounds: Sequence[Round]) -> Estimate:
+def ratio_of(rounds: Sequence[Round], session_error: float = SESSION_ERROR) -> Estimate:
     """Time of the candidate over time of the reference.
 
     Raises:
         ValueError: there are fewer than `MIN_ROUNDS` rounds.
     """
     candidate, reference = _floor([r.candidate_ms for r in rounds]), _floor([r.reference_ms for r in rounds])
-    return _estimate(candidate.mean - reference.mean, (candidate, reference), lift=abs(candidate.lift - reference.lift))
+    lift = abs(candidate.lift - reference.lift)
+    return _estimate(candidate.mean - reference.mean, (candidate, reference), lift, session_error)
 
 
-def time_of(rounds: Sequence[Sequence[float]]) -> Estimate:
+def time_of(rounds: Sequence[Sequence[float]], session_error: float = SESSION_ERROR) -> Estimate:
     """Milliseconds of an inference from the times of one model, by the same rule as `ratio_of`."""
     floor = _floor(rounds)
-    return _estimate(floor.mean, (floor,), lift=floor.lift)
+    return _estimate(floor.mean, (floor,), floor.lift, session_error)
+
+
+def disturbed_share(rounds: Sequence[Round]) -> float:
+    """Share of the rounds in which a model's fastest time was over `DISTURBED` times its fastest of all rounds."""
+    fastest = [(min(r.candidate_ms), min(r.reference_ms)) for r in rounds]
+    floors = [min(times) for times in zip(*fastest, strict=True)]
+    return sum(any(t > DISTURBED * f for t, f in zip(r, floors, strict=True)) for r in fastest) / len(fastest)
 
 
 def latency_of(
@@ -86,7 +97,9 @@ def latency_of(
     seconds: float,
 ) -> Latency:
     """The record of a finished measurement; the errors of ratio and calibration are independent and add up squared."""
-    ratio = ratio_of(rounds)
+    ratio = ratio_of(rounds, calibration.session_error)
+    level_ms = calibration.reference_ms * (calibration.light_ratio if against == "light" else 1)
+    drift = time_of([r.reference_ms for r in rounds]).value / level_ms - 1
     levels = [(calibration.low_ms, calibration.reference_ms, calibration.high_ms)]
     if against == "light":
         share = calibration.light_ratio
@@ -108,11 +121,21 @@ def latency_of(
         rounds=len(rounds),
         stopped_by=stopped_by,
         seconds=seconds,
+        drift=drift,
+        disturbed=disturbed_share(rounds),
+        unit=calibration.unit,
+        source="measured",
     )
 
 
 def stop_reason(
-    rounds: Sequence[Round], *, interval: float, seconds: float, next_round_s: float, budget_s: float
+    rounds: Sequence[Round],
+    *,
+    session_error: float = SESSION_ERROR,
+    interval: float,
+    seconds: float,
+    next_round_s: float,
+    budget_s: float,
 ) -> StoppedBy | None:
     """Whether measuring is done, and why.
 
@@ -122,7 +145,7 @@ def stop_reason(
     """
     if len(rounds) < MIN_ROUNDS:
         return None
-    if len(rounds) >= SETTLED_ROUNDS and ratio_of(rounds).error <= interval:
+    if len(rounds) >= SETTLED_ROUNDS and ratio_of(rounds, session_error).error <= interval:
         return "interval"
     return "budget" if seconds + next_round_s > budget_s else None
 
@@ -150,9 +173,9 @@ def _floor(rounds: Sequence[Sequence[float]]) -> _Floor:
     return _Floor(mean, error, float(np.mean(compared)) - mean)
 
 
-def _estimate(mean: float, floors: Sequence[_Floor], *, lift: float) -> Estimate:
+def _estimate(mean: float, floors: Sequence[_Floor], lift: float, session_error: float) -> Estimate:
     """A mean of logarithms with its interval, in the values' own unit."""
-    half = math.hypot(*(floor.error for floor in floors), COMPARED_WEIGHT * lift, _t95(10**6) * SESSION_ERROR)
+    half = math.hypot(*(floor.error for floor in floors), COMPARED_WEIGHT * lift, _t95(10**6) * session_error)
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 

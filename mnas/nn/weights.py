@@ -50,10 +50,27 @@ def weights_info(values: Mapping[str, Any]) -> WeightsInfo:
     )
 
 
-def save_weights(path: Path, network: Network, info: WeightsInfo) -> None:
-    """Write the network's parameters and batch-norm statistics, whole or not at all. Raises OSError."""
+def weights_bytes(network: Network, info: WeightsInfo) -> bytes:
+    """The network's parameters and batch-norm statistics, as a file's content."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(tensors, {_KEY: json.dumps(weights_json(info))}))
+    return safetensors.torch.save(tensors, {_KEY: json.dumps(weights_json(info))})
+
+
+def save_weights(path: Path, network: Network, info: WeightsInfo) -> None:
+    """Write `weights_bytes`, whole or not at all. Raises OSError."""
+    write_atomic(path, weights_bytes(network, info))
+
+
+def network_of_bytes(file: bytes) -> tuple[Network, WeightsInfo]:
+    """The network of `weights_bytes`, in evaluation mode, on the CPU. Raises ValueError for other bytes."""
+    try:
+        header = json.loads(file[8 : 8 + int.from_bytes(file[:8], "little")])
+        info = weights_info(json.loads(header["__metadata__"][_KEY]))
+        network = build_network(info.arch, len(info.classes))
+        network.load_state_dict(safetensors.torch.load(file))
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"weights must be a .safetensors file written by mnas, but got other bytes ({error})") from None
+    return network.eval(), info
 
 
 def read_weights_info(path: Path) -> WeightsInfo:

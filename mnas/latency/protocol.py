@@ -1,0 +1,175 @@
+"""How a latency is measured, the same on every device: rounds against a reference until the ratio is known.
+
+There are two references, the model that a run is compared with and the same at a fraction of its width: what the
+neighbours of a shared cache do to a model depends on how large it is, so a candidate takes turns with the one that is
+nearer to its own size.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from mnas.arch import Arch
+from mnas.latency.latency import Against, Calibration, Latency, Setup, UnitError
+from mnas.latency.statistics import MIN_ROUNDS, SESSION_ERROR, Round, latency_of, ratio_of, stop_reason, time_of
+from mnas.latency.unit import Unit
+from mnas.tflite.writer import graph_bytes
+
+LIGHT_WIDTH = 0.35
+"""Width multiplier of the light reference."""
+IMPLAUSIBLE_DRIFT = 3.0
+"""A reference that is so many times faster or slower than at the calibration: no device drifts so far."""
+
+Render = Callable[[Arch, int, int], bytes]
+"""(architecture, input size, classes) -> the file that a runtime takes, with random weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What candidates are timed against."""
+
+    name: str
+    input_size: int
+    file: bytes
+    """As the runtime takes it."""
+    light_file: bytes
+    """Of the same model at `LIGHT_WIDTH`."""
+
+    def nearest(self, model: bytes) -> Against:
+        """Which of the two is nearer to `model` in size."""
+        return "light" if len(model) ** 2 < len(self.file) * len(self.light_file) else "reference"
+
+
+def make_reference(arch: Arch, name: str, input_size: int, num_classes: int, render: Render = graph_bytes) -> Reference:
+    """The reference `arch` with its light companion, as files with random weights.
+
+    Raises:
+        ValueError: the input is too small for the strides.
+    """
+    file = render(arch, input_size, num_classes)
+    light_file = render(arch.scale_width(LIGHT_WIDTH), input_size, num_classes)
+    # widths are rounded up to 8: a narrow reference has no lighter companion, and needs none
+    return Reference(name=name, input_size=input_size, file=file, light_file=min(light_file, file, key=len))
+
+
+def calibrate(
+    unit: Unit,
+    reference: Reference,
+    setup: Setup | None = None,
+    *,
+    budget_s: float = 8.0,
+    session_error: float = SESSION_ERROR,
+) -> Calibration:
+    """Measure both references on `unit`, in rounds against each other, for `budget_s` seconds.
+
+    `session_error` is the device's own repeatability, where it is known (`mnas devices calibrate`).
+
+    Raises:
+        ValueError: a number is out of its range, or the runtime is not on the device.
+        MeasurementError: the runtime cannot load or run a reference.
+        UnitError: the device failed.
+    """
+    _require_seconds(budget_s)
+    setup = setup or Setup()
+    device = unit.fingerprint(setup)
+    started = time.perf_counter()
+    rounds: list[Round] = []
+    with unit.session((reference.light_file, reference.file), setup) as session:
+        while len(rounds) < MIN_ROUNDS or time.perf_counter() - started < budget_s:
+            light, base = session.round(len(rounds) % 2 == 1)
+            rounds.append(Round(light.kept_ms, base.kept_ms))
+    level, share = time_of([r.reference_ms for r in rounds], session_error), ratio_of(rounds, session_error)
+    return Calibration(
+        reference=reference.name,
+        reference_ms=level.value,
+        low_ms=level.low,
+        high_ms=level.high,
+        light_ratio=share.value,
+        light_ratio_low=share.low,
+        light_ratio_high=share.high,
+        input_size=reference.input_size,
+        runtime=setup.runtime,
+        threads=setup.threads,
+        batch=setup.batch,
+        unit=unit.name,
+        device=device,
+        session_error=session_error,
+        pinned_core=session.pinned_core,
+        realtime=session.realtime,
+    )
+
+
+def measure(
+    unit: Unit,
+    model: bytes,
+    reference: Reference,
+    calibration: Calibration,
+    *,
+    budget_s: float = 3.0,
+    interval: float = 0.01,
+) -> Latency:
+    """Latency of `model` (a file for the calibration's runtime) on `unit`, which `calibration` was made on.
+
+    Goes on until the ratio's 95 % interval is at most +-`interval` (0.01: 1 %), or `budget_s` seconds are spent.
+
+    Raises:
+        ValueError: the calibration is another device's, or a number is out of its range.
+        MeasurementError: the runtime cannot load or run a model.
+        UnitError: the device failed, or its times cannot be true.
+    """
+    _require_seconds(budget_s)
+    if not 0 < interval < 1:
+        raise ValueError(f"interval must be a share between 0 and 1, but got {interval}")
+    check_device(unit, calibration)
+    started = time.perf_counter()
+    against = reference.nearest(model)
+    other = reference.file if against == "reference" else reference.light_file
+    rounds: list[Round] = []
+    wall_ms: list[float] = []
+    stopped_by = None
+    with unit.session((model, other), calibration.setup) as session:
+        last = time.perf_counter()
+        while stopped_by is None:
+            candidate, base = session.round(len(rounds) % 2 == 1)
+            rounds.append(Round(candidate.kept_ms, base.kept_ms))
+            wall_ms += candidate.wall_ms
+            now = time.perf_counter()
+            spent_s, round_s, last = now - started, now - last, now
+            stopped_by = stop_reason(
+                rounds,
+                session_error=calibration.session_error,
+                interval=interval,
+                seconds=spent_s,
+                next_round_s=round_s,
+                budget_s=budget_s,
+            )
+    latency = latency_of(
+        rounds,
+        calibration,
+        against=against,
+        raw_median_ms=float(np.median(wall_ms)),
+        runs=len(wall_ms),
+        stopped_by=stopped_by,
+        seconds=time.perf_counter() - started,
+    )
+    if not 1 / IMPLAUSIBLE_DRIFT < 1 + latency.drift < IMPLAUSIBLE_DRIFT:
+        raise UnitError(
+            f"{unit.name}: the reference took {1 + latency.drift:.3g} times what it took at the calibration; "
+            "that is no measurement"
+        )
+    return latency
+
+
+def check_device(unit: Unit, calibration: Calibration) -> None:
+    """Raise ValueError, naming what differs, if `calibration` was made on another device or runtime than `unit`."""
+    here = unit.fingerprint(calibration.setup)
+    if differing := [name for name in {**calibration.device, **here} if calibration.device.get(name) != here.get(name)]:
+        there = ", ".join(f"{n} {calibration.device.get(n)!r} there, {here.get(n)!r} here" for n in differing)
+        raise ValueError(f"the calibration was made on another device ({there}); go on there, or begin another run")
+
+
+def _require_seconds(budget_s: float) -> None:
+    if not 0 < budget_s < float("inf"):
+        raise ValueError(f"measuring budget must be more than 0 s, but got {budget_s}")

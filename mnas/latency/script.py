@@ -1,0 +1,439 @@
+"""Times models in rounds, two at a time, on the machine that it runs on.
+
+It imports nothing of mnas (but for runtime `torch`): the same file runs as a child process of this machine and, copied
+over, on a board (Python 3.9+ with numpy and the runtime). `python script.py` reads requests from its standard input, a
+JSON object a line, answers each with a line, and ends with its input. Requests: {"do": "hello" | "condition" | "open" |
+"round" | "close" | "memory", ...}; answers: {"ok": ...}, or {"error": text, "of": "model" | "unit"}: the model's own
+failure, or this machine's.
+
+Each round loads both models anew, as where weights and activations come to lie in memory alone moves a model's time by
+a per cent or more; then they run for some milliseconds each, in an order that alternates, so that a drift of the
+machine hits both alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+TURN_S = 0.015
+"""Length of a model's turn: about twice what it takes to fill the caches after another model's."""
+MIN_TURN_RUNS, MAX_TURN_RUNS = 2, 200
+
+Run = Callable[[], Any]
+"""One inference on fixed input."""
+
+
+class ModelError(Exception):
+    """The runtime cannot load or run the model; one line."""
+
+
+# Runtimes: bytes, threads, batch -> a call that runs one inference
+
+
+def _load_litert(model: bytes, threads: int, batch: int, *, xnnpack: bool = True) -> Run:
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    if model[4:8] != b"TFL3":
+        raise ModelError(f"a model must be a LiteRT file (.tflite), but got {len(model)} bytes of something else")
+    resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter: Any = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=resolver)
+    if batch > 1:
+        for detail in interpreter.get_input_details():
+            interpreter.resize_tensor_input(detail["index"], [batch, *map(int, detail["shape"][1:])])
+    interpreter.allocate_tensors()
+    draw = np.random.default_rng(0)
+    for detail in interpreter.get_input_details():
+        values = draw.uniform(0, 1 if np.issubdtype(detail["dtype"], np.floating) else 100, detail["shape"])
+        interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
+    return interpreter.invoke  # type: ignore[no-any-return]
+
+
+def _load_litert_builtin(model: bytes, threads: int, batch: int) -> Run:
+    return _load_litert(model, threads, batch, xnnpack=False)
+
+
+def _load_onnxruntime(model: bytes, threads: int, batch: int) -> Run:
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    kinds = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8, "tensor(int64)": np.int64}
+    draw, values = np.random.default_rng(0), {}
+    for entry in session.get_inputs():
+        if entry.type not in kinds:
+            raise ModelError(f"input {entry.name} must be one of {', '.join(kinds)}, but got {entry.type}")
+        shape = [batch if i == 0 else size for i, size in enumerate(entry.shape)]
+        if not all(isinstance(size, int) for size in shape):
+            raise ModelError(f"input {entry.name} must have a fixed size but for the batch, but got {entry.shape}")
+        kind = kinds[entry.type]
+        values[entry.name] = draw.uniform(0, 1 if kind is np.float32 else 100, shape).astype(kind)
+    return lambda: session.run(None, values)
+
+
+def _load_executorch(model: bytes, threads: int, batch: int) -> Run:
+    import torch
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+
+    portable_lib._unsafe_reset_threadpool(threads)
+    program = Runtime.get().load_program(model)
+    method = program.load_method("forward")
+    assert method is not None
+    draw, values = torch.Generator().manual_seed(0), []
+    for index in range(method.metadata.num_inputs()):
+        sizes = method.metadata.input_tensor_meta(index).sizes()
+        if sizes[0] != batch:
+            raise ModelError(f"the program is for batches of {sizes[0]}, but got {batch=}")
+        values.append(torch.rand(tuple(sizes), generator=draw))
+
+    def invoke(kept: Any = program) -> Any:  # a method computes in its program's memory, which goes with the program
+        return method.execute(values)
+
+    return invoke
+
+
+def _load_torch(model: bytes, threads: int, batch: int) -> Run:
+    import torch
+
+    try:
+        from mnas.nn.weights import network_of_bytes
+    except ImportError:
+        raise ModelError("runtime torch builds the network itself, so the device needs mnas installed") from None
+    torch.set_num_threads(threads)
+    network, info = network_of_bytes(model)
+    network = network.eval().to(memory_format=torch.channels_last)
+    size = info.input_size
+    images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = images.contiguous(memory_format=torch.channels_last)
+
+    def invoke() -> Any:
+        with torch.inference_mode():
+            return network(images)
+
+    return invoke
+
+
+RUNTIMES: dict[str, tuple[Callable[[bytes, int, int], Run], str, str, str]] = {
+    "litert": (_load_litert, "ai-edge-litert", "LiteRT {} XNNPACK", "ai_edge_litert.interpreter"),
+    "litert-builtin": (
+        _load_litert_builtin,
+        "ai-edge-litert",
+        "LiteRT {} without XNNPACK",
+        "ai_edge_litert.interpreter",
+    ),
+    "onnxruntime": (_load_onnxruntime, "onnxruntime", "ONNX Runtime {}", "onnxruntime"),
+    "executorch": (_load_executorch, "executorch", "ExecuTorch {} XNNPACK", "executorch.runtime"),
+    "torch": (_load_torch, "torch", "torch {} eager", "torch"),
+}
+"""name -> (how it loads a model, its package, what it is called in a fingerprint, its module)."""
+
+
+def load(runtime: str, model: bytes, threads: int, batch: int) -> Run:
+    """A call that runs one inference of `model`, which has run once. Raises ModelError, ImportError."""
+    try:
+        invoke = RUNTIMES[runtime][0](model, threads, batch)
+        invoke()
+    except (ModelError, ImportError):
+        raise
+    except Exception as error:  # the runtimes' own have no common base
+        raise ModelError(f"{runtime} cannot run the model: {_line(error)}") from None
+    return invoke
+
+
+# Rounds
+
+
+class Pair:
+    """Two models that take turns; `open` for as long as a measurement lasts."""
+
+    def __init__(self, models: list[tuple[bytes, str]], threads: int, batch: int) -> None:
+        self._models, self._how = models, (threads, batch)
+        self._clock = clock_of(threads)
+        self.runs = (self._turn_runs(0), self._turn_runs(1))
+
+    def round(self, mirrored: bool) -> dict[str, list[list[float]]]:
+        """Load both afresh, and time the first and then the second, or mirrored: milliseconds of each.
+
+        `wall_ms` of all inferences; `kept_ms`, by the clock that counts, without the first of each turn, which finds
+        the caches full of the other model.
+        """
+        order = (1, 0) if mirrored else (0, 1)
+        # who is loaded first has its memory elsewhere, so this alternates too
+        loaded = {which: self._load(which) for which in order}
+        wall: list[list[float]] = [[], []]
+        kept: list[list[float]] = [[], []]
+        for which in order:
+            wall_ms, own_ms = self._time(loaded[which], self.runs[which] + 1)
+            wall[which] += wall_ms
+            kept[which] += own_ms[1:]
+        return {"wall_ms": wall, "kept_ms": kept}
+
+    def _load(self, which: int) -> Run:
+        model, runtime = self._models[which]
+        return load(runtime, model, *self._how)
+
+    def _turn_runs(self, which: int) -> int:
+        """Inferences that fill a turn; the pilot runs warm the machine up as well."""
+        fastest_ms = max(1e-6, min(self._time(self._load(which), 3)[1]))
+        return min(MAX_TURN_RUNS, max(MIN_TURN_RUNS, round(TURN_S * 1e3 / fastest_ms)))
+
+    def _time(self, invoke: Run, runs: int) -> tuple[list[float], list[float]]:
+        wall_ms, own_ms, clock = [], [], self._clock
+        for _ in range(runs):
+            wall, own = time.perf_counter_ns(), clock()
+            invoke()
+            own = clock() - own
+            wall_ms.append((time.perf_counter_ns() - wall) / 1e6)
+            own_ms.append(own / 1e6)
+        return wall_ms, own_ms
+
+
+def clock_of(threads: int) -> Callable[[], int]:
+    """Nanoseconds of processor time where one thread does all the work, so that being preempted does not count.
+
+    Of the whole process, as a runtime may compute in a thread of its own: nothing else runs in this process. Windows
+    counts processor time in ticks of 16 ms.
+    """
+    return time.process_time_ns if threads == 1 and sys.platform != "win32" else time.perf_counter_ns
+
+
+@contextlib.contextmanager
+def steady(core: int | None) -> Iterator[bool]:
+    """Keep this thread on `core`, above all other programs, without garbage collection; all is restored at the end.
+
+    Yields whether it has real-time priority. What the system does not offer or allow is left out; with None nothing
+    is pinned (a runtime's own threads would all inherit the one core).
+    """
+    collecting, affinity, realtime = gc.isenabled(), None, False
+    gc.disable()
+    policy = None
+    try:
+        if core is not None and hasattr(os, "sched_setaffinity"):
+            previous = os.sched_getaffinity(0)
+            if core in previous:  # a container may have moved since the calibration
+                os.sched_setaffinity(0, {core})
+                affinity = previous
+            policy = os.sched_getscheduler(0), os.sched_getparam(0)
+            with contextlib.suppress(PermissionError):
+                # the lowest real-time priority: above all ordinary programs, below whatever else needs it
+                os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+                realtime = True
+        yield realtime
+    finally:
+        if realtime and policy is not None:
+            os.sched_setscheduler(0, *policy)
+        if affinity is not None:
+            os.sched_setaffinity(0, affinity)
+        if collecting:
+            gc.enable()
+
+
+def measuring_core() -> int | None:
+    """The fastest core allowed (as the paper's one big core), the last of equals: interrupts prefer the first."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    return max(os.sched_getaffinity(0), key=lambda core: (_clock_khz(core, "cpuinfo_max_freq") or 0, core))
+
+
+# What the machine is, and how it is now
+
+
+def fingerprint(runtime: str) -> dict[str, str | int]:
+    """What must be equal for latencies to be comparable: processor, machine, cores, os, runtime with its version."""
+    _, package, title, _ = RUNTIMES[runtime]
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise ImportError(
+            f"runtime {runtime} needs the package {package} on the device: pip install {package}"
+        ) from None
+    return {
+        "processor": _processor(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "os": platform.system(),
+        "runtime": title.format(version),
+    }
+
+
+def condition() -> dict[str, Any]:
+    """How the machine is now; None for what it does not tell. Degrees Celsius, megahertz, shares."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    zones = [_number(f"/sys/class/thermal/thermal_zone{i}/temp") for i in range(32)]
+    degrees = [zone / 1000 for zone in zones if zone is not None and 0 < zone < 200_000]
+    throttled = _number(
+        "/sys/devices/platform/soc/soc:firmware/get_throttled", base=16
+    )  # Raspberry Pi: bits 0-3 are now
+    core = measuring_core()
+    return {
+        "model": _text("/proc/device-tree/model") or _text("/sys/class/dmi/id/product_name"),
+        "temperature_c": max(degrees, default=None),
+        "cores": [
+            {"core": c, "max_mhz": _mhz(c, "cpuinfo_max_freq"), "governor": _text(_frequency(c, "scaling_governor"))}
+            for c in cores
+        ],
+        "clock_mhz": None if core is None else _mhz(core, "scaling_cur_freq"),
+        "max_clock_mhz": None if core is None else _mhz(core, "cpuinfo_max_freq"),
+        "throttled": None if throttled is None else bool(throttled & 0xF),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:  # Linux names the model only here
+        for line in file:
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _frequency(core: int, name: str) -> str:
+    return f"/sys/devices/system/cpu/cpu{core}/cpufreq/{name}"
+
+
+def _clock_khz(core: int, name: str) -> int | None:
+    return _number(_frequency(core, name))
+
+
+def _mhz(core: int, name: str) -> int | None:
+    khz = _clock_khz(core, name)
+    return None if khz is None else khz // 1000
+
+
+def _text(path: str) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError), open(path) as file:
+        return file.read().strip("\0\n ") or None
+    return None
+
+
+def _number(path: str, base: int = 10) -> int | None:
+    with contextlib.suppress(ValueError):
+        return int(_text(path) or "", base)
+    return None
+
+
+def peak_memory_bytes(path: str, runtime: str, threads: int, batch: int) -> int | None:
+    """How much a process grows at most while the runtime loads the model and runs it once; None but on Linux.
+
+    In a process of its own, whose memory nothing has used before.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    alone = ["-P"] if sys.version_info >= (3, 11) else []
+    request = {"do": "grow", "model": path, "runtime": runtime, "threads": threads, "batch": batch}
+    done = subprocess.run([sys.executable, *alone, __file__], input=json.dumps(request).encode(), capture_output=True)
+    if done.returncode != 0:
+        raise ModelError(f"{runtime} ended its process ({done.returncode}) while it ran the model once")
+    told = json.loads(done.stdout)
+    if "ok" in told:
+        return int(told["ok"])
+    raise ModelError(told["error"]) if told["of"] == "model" else RuntimeError(told["error"])
+
+
+def _grown_bytes(path: str, runtime: str, threads: int, batch: int) -> int:
+    """What this process grows by; what the runtime's package and the file take is not counted."""
+    importlib.import_module(RUNTIMES[runtime][3])
+    model = _read(path)
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak is reset to what is in use now
+    before = _status_kb("VmRSS")
+    kept = load(runtime, model, threads, batch)
+    grown = _status_kb("VmHWM") - before
+    del kept
+    return 1024 * max(0, grown)
+
+
+def _status_kb(name: str) -> int:
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
+
+
+# Requests and answers
+
+
+class Server:
+    """Answers requests; keeps one pair of models open at a time."""
+
+    def __init__(self) -> None:
+        self._pair: Pair | None = None
+        self._open = contextlib.ExitStack()
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        """The answer to one request. Raises ModelError for the model's own failure, others for this machine's."""
+        do, how = request["do"], (request.get("runtime", "litert"), request.get("threads", 1), request.get("batch", 1))
+        if do == "hello":
+            return fingerprint(how[0])
+        if do == "condition":
+            return condition()
+        if do == "memory":
+            return peak_memory_bytes(request["model"], *how)
+        if do == "grow":
+            return _grown_bytes(request["model"], *how)
+        if do == "open":
+            models = [(_read(model), runtime) for model, runtime in zip(request["models"], request["runtimes"])]  # noqa: B905 (Python 3.9)
+            return self._begin(models, request["core"], *how[1:])
+        if do == "round" and self._pair is not None:
+            return self._pair.round(request["mirrored"])
+        if do == "close":
+            self.close()
+            return None
+        raise ValueError(f"unknown request, or none open: {do}")
+
+    def close(self) -> None:
+        self._pair = None
+        self._open.close()
+
+    def _begin(
+        self, models: list[tuple[bytes, str]], core: int | str | None, threads: int, batch: int
+    ) -> dict[str, Any]:
+        self.close()
+        chosen = measuring_core() if core == "auto" else core
+        pinned = chosen if threads == 1 and isinstance(chosen, int) else None
+        realtime = self._open.enter_context(steady(pinned))
+        self._pair = Pair(models, threads, batch)
+        return {"core": pinned, "realtime": realtime, "runs": self._pair.runs}
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def main() -> None:
+    """Serve until the input ends. What a runtime prints goes to standard error: standard output is for answers."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    server = Server()
+    for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"):
+        try:
+            reply: dict[str, Any] = {"ok": server.answer(json.loads(line))}
+        except ModelError as error:
+            reply = {"error": _line(error), "of": "model"}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {_line(error)}", "of": "unit"}
+        print(json.dumps(reply), file=answers, flush=True)
+    server.close()
+
+
+if __name__ == "__main__":
+    main()

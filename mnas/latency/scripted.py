@@ -1,0 +1,153 @@
+"""Devices that run Python: `script.py` runs there, as a child process here or over a connection."""
+
+import contextlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mnas.latency.latency import MeasurementError, Setup, UnitError
+from mnas.latency.unit import Condition, Core, Session, Times, Unit
+
+OPEN_TIMEOUT_S = 300.0
+"""To load two models and run them a few times; also to start the runtime."""
+ROUND_TIMEOUT_S = 120.0
+"""Of one round, which takes some 30 ms, or two inferences of each model if they are slow."""
+
+
+class Channel(ABC):
+    """A running `script.py`, wherever it runs, and files beside it. Every method raises UnitError on any failure."""
+
+    @abstractmethod
+    def put(self, name: str, content: bytes) -> str:
+        """Bring a file there; returns the path under which the script finds it."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Remove what `put` brought."""
+
+    @abstractmethod
+    def ask(self, line: str, timeout_s: float) -> str:
+        """Send a line, wait for a line."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the script, remove all that was brought; never raises."""
+
+
+class ScriptUnit(Unit):
+    """A device with Python: this machine, or a board.
+
+    Args:
+        name: as in the registry.
+        connect: starts the script; called on first use, and again after a failure. Raises UnitError.
+        core: on which core to measure, where one thread does.
+    """
+
+    def __init__(self, name: str, connect: Callable[[], Channel], core: Core = "auto") -> None:
+        self.name = name
+        self._connect, self._core = connect, core
+        self._channel: Channel | None = None
+        self._fingerprints: dict[str, dict[str, str | int]] = {}
+
+    def fingerprint(self, setup: Setup) -> dict[str, str | int]:
+        if setup.runtime not in self._fingerprints:
+            told = self._ask({"do": "hello", "runtime": setup.runtime}, OPEN_TIMEOUT_S)
+            if not isinstance(told, dict) or not all(isinstance(v, str | int) for v in told.values()):
+                raise self._failed(f"it says that it is {told!r}")
+            self._fingerprints[setup.runtime] = told
+        return dict(self._fingerprints[setup.runtime])
+
+    def condition(self) -> Condition:
+        told = self._ask({"do": "condition"}, ROUND_TIMEOUT_S)
+        try:
+            return Condition(**{**told, "cores": tuple(told["cores"])})
+        except (TypeError, KeyError):
+            raise self._failed(f"it says of its condition {told!r}") from None
+
+    @contextlib.contextmanager
+    def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
+        with contextlib.ExitStack() as stack:
+            paths = [self._put(stack, f"model-{i}", model) for i, model in enumerate(models)]
+            runtimes = [setup.runtime, (other or setup).runtime]
+            request = {"do": "open", "models": paths, "core": self._core, **setup.to_dict(), "runtimes": runtimes}
+            opened = self._ask(request, OPEN_TIMEOUT_S)
+            stack.callback(self._end)
+            if not isinstance(opened, dict) or {"core", "realtime"} - set(opened):
+                raise self._failed(f"it answered {opened!r}")
+
+            def one_round(mirrored: bool) -> tuple[Times, Times]:
+                told = self._ask({"do": "round", "mirrored": mirrored}, ROUND_TIMEOUT_S)
+                return self._times(told, 0), self._times(told, 1)
+
+            yield Session(one_round, opened["core"], bool(opened["realtime"]))
+
+    def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
+        with contextlib.ExitStack() as stack:
+            path = self._put(stack, "model", model)
+            told = self._ask({"do": "memory", "model": path, **setup.to_dict()}, OPEN_TIMEOUT_S)
+            if told is not None and not (isinstance(told, int) and told >= 0):
+                raise self._failed(f"it says that the model takes {told!r} bytes")
+            return told
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def _put(self, stack: contextlib.ExitStack, name: str, content: bytes) -> str:
+        channel = self._connected()
+        path = self._guarded(lambda: channel.put(name, content))
+
+        def remove() -> None:
+            if self._channel is channel:  # else it went with the connection
+                with contextlib.suppress(UnitError):
+                    channel.remove(path)
+
+        stack.callback(remove)
+        return path
+
+    def _end(self) -> None:
+        if self._channel is not None:
+            with contextlib.suppress(UnitError):
+                self._ask({"do": "close"}, ROUND_TIMEOUT_S)
+
+    def _times(self, told: Any, which: int) -> Times:
+        try:
+            wall, kept = told["wall_ms"][which], told["kept_ms"][which]
+            if not (isinstance(wall, Sequence) and isinstance(kept, Sequence) and wall and kept):
+                raise TypeError
+            return Times(tuple(map(float, wall)), tuple(map(float, kept)))
+        except (TypeError, KeyError, IndexError, ValueError):
+            raise self._failed(f"it gave these times: {told!r}") from None
+
+    def _connected(self) -> Channel:
+        if self._channel is None:
+            self._channel = self._connect()
+        return self._channel
+
+    def _ask(self, request: dict[str, Any], timeout_s: float) -> Any:
+        channel = self._connected()
+        answer = self._guarded(lambda: channel.ask(json.dumps(request), timeout_s))
+        try:
+            told = json.loads(answer)
+            if not isinstance(told, dict) or not ({"ok"} == set(told) or {"error", "of"} == set(told)):
+                raise ValueError
+        except ValueError:
+            raise self._failed(f"it answered {answer[:200]!r}") from None
+        if "ok" in told:
+            return told["ok"]
+        if told["of"] == "model":
+            raise MeasurementError(told["error"])
+        raise self._failed(str(told["error"]))
+
+    def _guarded(self, action: Callable[[], str]) -> str:
+        try:
+            return action()
+        except UnitError as error:
+            raise self._failed(str(error)) from None
+
+    def _failed(self, reason: str) -> UnitError:
+        """After a failure nothing of this connection is trusted: the next use makes a new one."""
+        self.close()
+        return UnitError(f"{self.name}: {' '.join(reason.split())}"[:500])
