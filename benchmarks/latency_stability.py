@@ -4,8 +4,8 @@
     python benchmarks/latency_stability.py --quick      (3 + 3 sessions, 3 models: about 3 minutes)
 
 A session is a fresh process, as memory lies differently in each. In it every model is measured by a plain loop (wall
-clock, one interpreter, warmed up, not pinned: what one writes first) and by `mnas.latency.host.measure`, one after the
-other and for as long, so that all methods see the same machine. `loaded`: every other core multiplies matrices and
+clock, one interpreter, warmed up, not pinned: what one writes first) and by `mnas.latency.protocol.measure`, one after
+the other and for as long, so that all methods see the same machine. `loaded`: every other core multiplies matrices and
 streams through memory meanwhile. Reported over sessions: coefficients of variation; how many intervals hold the mean of
 all sessions (the reference against itself: hold 1); how often the faster of two models some 3 % apart is found.
 """
@@ -23,8 +23,10 @@ import time
 from dataclasses import dataclass, replace
 
 from mnas.arch import Arch
-from mnas.latency.host import calibrate, load, make_reference, measure
+from mnas.latency.host import host_unit
 from mnas.latency.latency import Calibration
+from mnas.latency.protocol import calibrate, make_reference, measure
+from mnas.latency.script import load
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
@@ -62,7 +64,7 @@ TWINS = (
 
 
 def plain_times_ms(file: bytes, seconds: float) -> list[float]:
-    invoke = load(file, 1)
+    invoke = load("litert", file, 1, 1)
     for _ in range(5):
         invoke()
     times: list[float] = []
@@ -73,6 +75,9 @@ def plain_times_ms(file: bytes, seconds: float) -> list[float]:
     return times
 
 
+UNIT = host_unit()  # a child process, started by its first use
+
+
 def session(models: list[Model], calibrations: dict[str, dict[str, object]], seed: int) -> list[dict[str, object]]:
     draw = random.Random(seed)
     rows = []
@@ -81,7 +86,7 @@ def session(models: list[Model], calibrations: dict[str, dict[str, object]], see
         key = f"{model.reference} {model.input_size}"
         reference = make_reference(named_arch(model.reference), model.reference, model.input_size, 1000)
         plain = plain_times_ms(file, 2.0) if draw.random() < 0.5 else []
-        ours = measure(file, reference, Calibration.from_dict(calibrations[key]))
+        ours = measure(UNIT, file, reference, Calibration.from_dict(calibrations[key]))
         plain = plain or plain_times_ms(file, 2.0)
         rows.append(
             {"model": str(model), "mean": statistics.mean(plain), "median": statistics.median(plain), **ours.to_dict()}
@@ -106,7 +111,7 @@ def run_sessions(models: list[Model], sessions: int, seed: int) -> dict[str, lis
     """idle and loaded -> sessions -> rows; idle and loaded take turns, so that a change of the machine hits both."""
     calibrations = {}
     for reference, size in sorted({(m.reference, m.input_size) for m in models}):
-        calibration = calibrate(make_reference(named_arch(reference), reference, size, 1000))
+        calibration = calibrate(UNIT, make_reference(named_arch(reference), reference, size, 1000))
         calibrations[f"{reference} {size}"] = calibration.to_dict()
     others = [c for c in range(os.cpu_count() or 1) if c != calibration.pinned_core]
     task = {"models": [vars(m) for m in models], "calibrations": calibrations}

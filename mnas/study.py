@@ -41,7 +41,7 @@ from mnas.atomic import write_atomic
 from mnas.objective import pareto_front
 
 STUDY_NAME = "mnas"
-FORMAT = 2
+FORMAT = 3
 """Of the attributes below; a run with another one is refused."""
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)

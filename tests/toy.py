@@ -47,6 +47,10 @@ def measure(arch: Arch) -> tuple[Latency, int]:
             rounds=5,
             stopped_by="interval",
             seconds=0.1,
+            drift=0.0,
+            disturbed=0.0,
+            unit="host",
+            source="measured",
         ),
         1000,
     )

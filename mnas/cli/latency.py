@@ -1,5 +1,6 @@
 """`mnas latency`: how long architectures take on this machine."""
 
+import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from rich.table import Table
 
 from mnas.arch import Arch
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
-from mnas.latency.host import calibrate, make_reference, measure, require_litert
-from mnas.latency.latency import Calibration, Latency, MeasurementError
+from mnas.latency.host import host_unit
+from mnas.latency.latency import Calibration, Latency, MeasurementError, Setup
+from mnas.latency.protocol import calibrate, make_reference, measure
+from mnas.latency.unit import Unit
 from mnas.names import searched_as
 from mnas.nn.cost import cost
 from mnas.tflite.writer import graph_bytes
@@ -82,29 +85,33 @@ class LatencyCommand:
                     cost(arch, size, classes)  # what cannot be is said before anything takes its time
         console = Console()
         measured: list[_Row] = []
-        with console.status("calibrating", spinner="line") as status:
+        with console.status("calibrating", spinner="line") as status, contextlib.closing(host_unit()) as unit:
             for size in sizes:
                 status.update(f"calibrating at {size} px")
-                measured += self._measure(scaled, size, classes, status)
+                measured += self._measure(unit, scaled, size, classes, status)
         if self.json:
             for row in measured:
                 print(json.dumps(_values(row)))
         else:
             _print_table(console, measured)
 
-    def _measure(self, scaled: dict[str, Arch | None], input_size: int, classes: int, status: Status) -> list[_Row]:
+    def _measure(
+        self, unit: Unit, scaled: dict[str, Arch | None], input_size: int, classes: int, status: Status
+    ) -> list[_Row]:
         """All architectures at one input size, against a reference calibrated at it."""
         models = [_model(name, arch, input_size, classes) for name, arch in scaled.items()]
         strides = [m.output_stride for m in models if m.output_stride is not None]
         # the reference gives up resolution as the first architecture does, so that both are of one kind
         name = f"mobilenetv2/s{strides[0]}" if strides and strides[0] < 32 else "mobilenetv2"
         reference = make_reference(named_arch(name), name, input_size, classes)
-        calibration = calibrate(reference, threads=self.threads)
+        calibration = calibrate(unit, reference, Setup(threads=self.threads))
         rows = []
         for model in models:
             status.update(f"measuring {model.name} at {input_size} px")
             try:
-                latency = measure(model.file, reference, calibration, budget_s=self.budget_s, interval=self.interval)
+                latency = measure(
+                    unit, model.file, reference, calibration, budget_s=self.budget_s, interval=self.interval
+                )
             except MeasurementError as error:
                 raise ValueError(f"{model.name!r}: {error}") from None
             rows.append(_Row(model=model, latency=latency, calibration=calibration))
@@ -117,10 +124,6 @@ def _model(name: str, arch: Arch | None, input_size: int, classes: int) -> _Mode
             file = Path(name).read_bytes()
         except OSError as error:
             raise ValueError(f"model file {name!r} cannot be read: {error.strerror}") from None
-        try:
-            require_litert(file)
-        except ValueError as error:
-            raise ValueError(f"{name!r}: {error}") from None
         return _Model(name=name, file=file, params=None, macs=None, output_stride=None)
     whole = cost(arch, input_size, classes)
     return _Model(

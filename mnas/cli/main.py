@@ -121,13 +121,14 @@ def _is_users(error: Exception) -> bool:
     import optuna
     import sqlalchemy
 
-    from mnas.latency.latency import MeasurementError
+    from mnas.latency.latency import MeasurementError, UnitError
 
     users = (
         ValueError,
         OSError,
         ImportError,
         MeasurementError,
+        UnitError,
         optuna.exceptions.OptunaError,
         sqlalchemy.exc.SQLAlchemyError,
     )

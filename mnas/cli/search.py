@@ -1,11 +1,13 @@
 """`mnas search`: from a data set and this machine to the Pareto front of models, with their weights as LiteRT files."""
 
+import contextlib
 import dataclasses
 import math
 import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,8 +26,10 @@ from mnas.data.load import load_dataset
 from mnas.data.native import native_size
 from mnas.evaluate.evaluation import Evaluation
 from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy
-from mnas.latency.host import Reference, calibrate, check_device, device_fingerprint, make_reference, measure
-from mnas.latency.latency import Calibration, Latency
+from mnas.latency.host import host_unit
+from mnas.latency.latency import Calibration, Latency, Setup
+from mnas.latency.protocol import Reference, calibrate, check_device, make_reference, measure
+from mnas.latency.unit import Unit
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective
 from mnas.report.html import write_snapshot_report
 from mnas.search import Plan, Problem, search
@@ -181,11 +185,11 @@ class SearchCommand:
         space = space.with_output_stride(stride)
         reference = reference_arch(space.skeleton)
         reference.check_input_size(dataset.input_size)
-        with open_run(self.run_dir, self.identity(space, dataset)) as run:
+        with open_run(self.run_dir, self.identity(space, dataset)) as run, contextlib.closing(host_unit()) as unit:
             _describe(console, self, space, dataset)
-            host = _measuring(run, self, reference, dataset)
+            host = _measuring(run, self, unit, reference, dataset)
             objective = self.objective(host.calibration.reference_ms)
-            _keep_provenance(console, run, dataset, objective)
+            _keep_provenance(console, run, dataset, objective, host.calibration.device)
             problem = Problem(
                 space=space,
                 input_size=dataset.input_size,
@@ -239,6 +243,7 @@ def _dataset_of(command: SearchCommand) -> Dataset:
 class _HostLatency:
     """Measures candidates on this machine against the run's reference."""
 
+    unit: Unit
     reference: Reference
     calibration: Calibration
     num_classes: int
@@ -246,29 +251,32 @@ class _HostLatency:
 
     def __call__(self, arch: Arch) -> tuple[Latency, int]:
         model = graph_bytes(arch, self.calibration.input_size, self.num_classes)
-        return measure(model, self.reference, self.calibration, budget_s=self.budget_s), len(model)
+        return measure(self.unit, model, self.reference, self.calibration, budget_s=self.budget_s), len(model)
 
 
-def _measuring(run: Run, command: SearchCommand, reference: Arch, dataset: Dataset) -> _HostLatency:
+def _measuring(run: Run, command: SearchCommand, unit: Unit, reference: Arch, dataset: Dataset) -> _HostLatency:
     """The run's calibration, frozen by its first start."""
     files = make_reference(reference, "mobilenetv2", dataset.input_size, len(dataset.classes))
     if "calibration" in run.attributes:
         calibration = Calibration.from_dict(run.attributes["calibration"])
         try:
-            check_device(calibration)
+            check_device(unit, calibration)
         except ValueError as error:
             raise RunError(f"{run.path}: {error}") from None
     else:
         calibration = calibrate(
+            unit,
             files,
-            threads=command.latency_threads,
+            Setup(threads=command.latency_threads),
             budget_s=3 * command.latency_budget_s,  # every candidate's milliseconds have its error
         )
         run.set("calibration", calibration.to_dict())
-    return _HostLatency(files, calibration, len(dataset.classes), command.latency_budget_s)
+    return _HostLatency(unit, files, calibration, len(dataset.classes), command.latency_budget_s)
 
 
-def _keep_provenance(console: Console, run: Run, dataset: Dataset, objective: Objective) -> None:
+def _keep_provenance(
+    console: Console, run: Run, dataset: Dataset, objective: Objective, device: Mapping[str, str | int]
+) -> None:
     """Written by the first start; a later one says with what it differs, as accuracies may then differ too."""
     import ai_edge_litert
     import optuna
@@ -290,7 +298,7 @@ def _keep_provenance(console: Console, run: Run, dataset: Dataset, objective: Ob
         {
             "mnas": __version__,
             "versions": versions,
-            "device": device_fingerprint(),
+            "device": dict(device),
             "data": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,

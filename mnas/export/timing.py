@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mnas.latency.host import TURN_S, load, steady
 from mnas.latency.latency import MeasurementError
+from mnas.latency.script import TURN_S, ModelError, load, steady
 from mnas.latency.statistics import MIN_ROUNDS, Estimate, Round, ratio_of, time_of
 
 MIN_RUNS, MAX_RUNS = 2, 200  # of a turn, the first not counted
@@ -102,7 +102,14 @@ def loader_of(path: Path, input_size: int) -> Loader:
 
 def litert_loader(model: bytes) -> Loader:
     """Of a LiteRT file's bytes."""
-    return lambda: load(model, 1)
+
+    def loading() -> Callable[[], object]:
+        try:
+            return load("litert", model, 1, 1)
+        except ModelError as error:
+            raise MeasurementError(str(error)) from None
+
+    return loading
 
 
 def _onnxruntime(model: bytes, input_size: int) -> Loader:

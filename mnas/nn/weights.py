@@ -69,7 +69,9 @@ def network_of_bytes(file: bytes) -> tuple[Network, WeightsInfo]:
         network = build_network(info.arch, len(info.classes))
         network.load_state_dict(safetensors.torch.load(file))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"weights must be a .safetensors file written by mnas, but got other bytes ({error})") from None
+        raise ValueError(
+            f"weights must be a .safetensors file written by mnas, but got other bytes ({error})"
+        ) from None
     return network.eval(), info
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mnas.latency.latency import Calibration, MeasurementError
+from mnas.latency.latency import Calibration, UnitError
 from mnas.latency.statistics import (
     MIN_ROUNDS,
     SETTLED_ROUNDS,
@@ -49,7 +49,11 @@ def calibration(low_ms=1.98, high_ms=2.02):
         light_ratio_low=0.39,
         light_ratio_high=0.41,
         input_size=32,
+        runtime="litert",
         threads=1,
+        batch=1,
+        unit="host",
+        session_error=0.004,
         device={"cores": 2},
         pinned_core=1,
         realtime=False,
@@ -130,9 +134,9 @@ def test_too_few_rounds_are_refused():
 
 @pytest.mark.parametrize("bad", [[], [0.0], [-1.0], [1.0, math.nan], [math.inf]])
 def test_times_that_no_clock_gives_are_refused(bad):
-    with pytest.raises(MeasurementError, match="positive and finite"):
+    with pytest.raises(UnitError, match="positive and finite"):
         Round(bad, [1.0])
-    with pytest.raises(MeasurementError, match="positive and finite"):
+    with pytest.raises(UnitError, match="positive and finite"):
         Round([1.0], bad)
 
 

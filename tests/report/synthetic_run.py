@@ -34,6 +34,10 @@ def latency_dict(latency_ms: float) -> dict[str, Any]:
         "rounds": 20,
         "stopped_by": "interval",
         "seconds": 1.5,
+        "drift": 0.01,
+        "disturbed": 0.05,
+        "unit": "host",
+        "source": "measured",
     }
 
 
