@@ -42,7 +42,14 @@ def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
 def measure(arch: Arch) -> tuple[Latency, int]:
     ms = 1 + int(arch.fingerprint[8:], 16) / 0x1_0000_0000
     values = dict.fromkeys(("latency_ms", "low_ms", "high_ms", "ratio", "ratio_low", "ratio_high", "raw_median_ms"), ms)
-    rest = {"against": "reference", "stopped_by": "interval", "unit": "none", "source": "measured"}
+    rest = {
+        "peak_memory_bytes": None,
+        "energy_mj": None,
+        "against": "reference",
+        "stopped_by": "interval",
+        "unit": "none",
+        "source": "measured",
+    }
     return Latency(**values, runs=1, rounds=1, seconds=0.0, drift=0.0, disturbed=0.0, **rest), 0
 
 

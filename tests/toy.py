@@ -49,6 +49,8 @@ def measure(arch: Arch) -> tuple[Latency, int]:
             seconds=0.1,
             drift=0.0,
             disturbed=0.0,
+            peak_memory_bytes=None,
+            energy_mj=None,
             unit="host",
             source="measured",
         ),

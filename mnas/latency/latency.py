@@ -94,6 +94,10 @@ class Latency(_Record):
     """What the reference took here as a multiple of what it took at the calibration, less 1: how the device changed."""
     disturbed: float
     """Share of the rounds in which candidate or reference took over 1.2 times its floor."""
+    peak_memory_bytes: int | None
+    """What the runtime took at most to load the model and run it once; None where the device does not tell."""
+    energy_mj: float | None
+    """Of one inference, millijoules; None where the device does not tell."""
     unit: str
     """Which device measured it."""
     source: Source

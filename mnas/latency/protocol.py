@@ -112,7 +112,8 @@ def measure(
 ) -> Latency:
     """Latency of `model` (a file for the calibration's runtime) on `unit`, which `calibration` was made on.
 
-    Goes on until the ratio's 95 % interval is at most +-`interval` (0.01: 1 %), or `budget_s` seconds are spent.
+    Goes on until the ratio's 95 % interval is at most +-`interval` (0.01: 1 %), or `budget_s` seconds are spent; then
+    looks at its memory.
 
     Raises:
         ValueError: the calibration is another device's, or a number is out of its range.
@@ -145,6 +146,7 @@ def measure(
                 next_round_s=round_s,
                 budget_s=budget_s,
             )
+    peak_memory_bytes = unit.peak_memory_bytes(model, calibration.setup)
     latency = latency_of(
         rounds,
         calibration,
@@ -153,6 +155,7 @@ def measure(
         runs=len(wall_ms),
         stopped_by=stopped_by,
         seconds=time.perf_counter() - started,
+        peak_memory_bytes=peak_memory_bytes,
     )
     if not 1 / IMPLAUSIBLE_DRIFT < 1 + latency.drift < IMPLAUSIBLE_DRIFT:
         raise UnitError(

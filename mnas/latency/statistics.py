@@ -95,6 +95,8 @@ def latency_of(
     runs: int,
     stopped_by: StoppedBy,
     seconds: float,
+    peak_memory_bytes: int | None = None,
+    energy_mj: float | None = None,
 ) -> Latency:
     """The record of a finished measurement; the errors of ratio and calibration are independent and add up squared."""
     ratio = ratio_of(rounds, calibration.session_error)
@@ -123,6 +125,8 @@ def latency_of(
         seconds=seconds,
         drift=drift,
         disturbed=disturbed_share(rounds),
+        peak_memory_bytes=peak_memory_bytes,
+        energy_mj=energy_mj,
         unit=calibration.unit,
         source="measured",
     )

@@ -23,6 +23,8 @@ LATENCY = Latency(
     seconds=1.5,
     drift=0.01,
     disturbed=0.0,
+    peak_memory_bytes=None,
+    energy_mj=None,
     unit="host",
     source="measured",
 )

@@ -36,6 +36,8 @@ def latency_dict(latency_ms: float) -> dict[str, Any]:
         "seconds": 1.5,
         "drift": 0.01,
         "disturbed": 0.05,
+        "peak_memory_bytes": 3_000_000,
+        "energy_mj": None,
         "unit": "host",
         "source": "measured",
     }
