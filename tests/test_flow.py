@@ -6,7 +6,7 @@ from pathlib import Path
 import mnas
 
 ORDER = [
-    {"atomic"},
+    {"atomic", "folders"},
     {"arch"},
     {"objective"},
     {"space"},

@@ -24,13 +24,13 @@ from mnas.cli.progress import make_console
 from mnas.data.arrays import ArrayBatches
 from mnas.data.augment import Augmentation
 from mnas.data.batches import Batches, Part
-from mnas.data.cache import user_cache_dir
 from mnas.data.files import FolderBatches
 from mnas.data.image import Pixels
 from mnas.data.load import load_dataset, open_source
 from mnas.data.open_batches import MOST_ARRAY_BYTES
 from mnas.data.shard_index import is_shards
 from mnas.data.shards import ShardBatches
+from mnas.folders import user_cache_dir
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model
 from mnas.predict.score import Score, confusion_picture, score_model, wilson

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,17 +25,6 @@ _TASK = 32  # images decoded by one thread in one go: small ones take less time 
 _CHUNK = 32  # tasks under way before their images are written; bounds the memory
 OnProgress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
-
-
-def user_cache_dir() -> Path:
-    """Where this system keeps what can be made again: XDG_CACHE_HOME/mnas, else the platform's own place."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "mnas"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "mnas"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "mnas"
-    return Path.home() / ".cache" / "mnas"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from mnas.atomic import write_atomic
-from mnas.data.cache import OnProgress, cached, user_cache_dir
+from mnas.data.cache import OnProgress, cached
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.image import Item
 from mnas.data.source import NAMED, Source, folder_source
 from mnas.data.split import at_most, hold_out
+from mnas.folders import user_cache_dir
 
 VAL_SHARE = 0.2
 """Of the training images; a fifth, because with few of them the noise of the score is what limits a search ..."""

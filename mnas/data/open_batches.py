@@ -6,12 +6,13 @@ from typing import Literal, get_args
 from mnas.data.arrays import ArrayBatches
 from mnas.data.augment import Augmentation
 from mnas.data.batches import Batches
-from mnas.data.cache import OnProgress, user_cache_dir
+from mnas.data.cache import OnProgress
 from mnas.data.files import FolderBatches
 from mnas.data.load import load_dataset, open_source
 from mnas.data.shard_index import is_shards
 from mnas.data.shards import ShardBatches
 from mnas.data.source import Source
+from mnas.folders import user_cache_dir
 
 Loader = Literal["auto", "array", "files", "shards"]
 

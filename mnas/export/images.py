@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mnas.data.cache import user_cache_dir
 from mnas.data.image import DAMAGED, Item, Pixels
 from mnas.data.load import open_source, split_parts
 from mnas.data.split import shuffled
+from mnas.folders import user_cache_dir
 from mnas.nn.weights import WeightsInfo
 from mnas.predict.info import ModelInfo
 from mnas.predict.matching import match_classes

@@ -105,7 +105,7 @@ def test_a_full_disk_has_its_line_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mnas.data.cache import user_cache_dir
+    from mnas.folders import user_cache_dir
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert user_cache_dir() == tmp_path / "mnas"

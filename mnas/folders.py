@@ -1,0 +1,30 @@
+"""Where this system keeps a user's files: each folder by its XDG variable, else at the platform's own place."""
+
+import os
+import sys
+from pathlib import Path
+
+
+def user_cache_dir() -> Path:
+    """What can be made again: XDG_CACHE_HOME/mnas."""
+    return _folder("XDG_CACHE_HOME", linux=".cache", mac="Caches", windows="LOCALAPPDATA")
+
+
+def user_config_dir() -> Path:
+    """What the user writes, devices.toml among it: XDG_CONFIG_HOME/mnas."""
+    return _folder("XDG_CONFIG_HOME", linux=".config", mac="Application Support", windows="APPDATA")
+
+
+def user_state_dir() -> Path:
+    """What was found out and is to stay, leases and the repeatability of devices among it: XDG_STATE_HOME/mnas."""
+    return _folder("XDG_STATE_HOME", linux=".local/state", mac="Application Support", windows="LOCALAPPDATA")
+
+
+def _folder(variable: str, *, linux: str, mac: str, windows: str) -> Path:
+    if os.environ.get(variable):
+        return Path(os.environ[variable]) / "mnas"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / mac / "mnas"
+    if sys.platform == "win32":
+        return Path(os.environ.get(windows, str(Path.home()))) / "mnas"
+    return Path.home() / linux / "mnas"
