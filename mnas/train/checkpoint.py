@@ -1,5 +1,6 @@
 """The state of a training on disk: whole or absent, read without running anything that the file says."""
 
+import hashlib
 import io
 import pickle
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ import torch
 from mnas.atomic import write_atomic
 
 FORMAT = 1
+_MARK = b"\nmnas checkpoint, SHA-256 of all before this line: "
+_TAIL = len(_MARK) + 64
 _KEYS = {"identity", "epoch", "step", "network", "average", "optimizer", "scaler", "loss_sum", "spent", "rows"}
 
 
@@ -18,7 +21,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a training's state, plain values and tensors only, over the last one. Raises OSError; that one is kept."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
-    write_atomic(path, buffer.getvalue())
+    content = buffer.getvalue()  # a zip file, whose readers look for its index from the end and pass over what follows
+    write_atomic(path, content + _MARK + hashlib.sha256(content).hexdigest().encode())
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,18 +36,53 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """
     way_out = "remove it to start from the beginning"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
+        _check_digest(content)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors and plain values" if "GLOBAL" in str(error) else "its pickle is damaged"
         raise ValueError(f"a checkpoint must be one written by mnas, but got {path} ({reason}); {way_out}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of what torch's readers raise on damaged files there is no end
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"a checkpoint must be whole, but got {path} (cut off? {reason}); {way_out}") from None
     if not isinstance(state, dict) or set(state) != {"format", *_KEYS} or state["format"] != FORMAT:
         raise ValueError(f"a checkpoint must be one written by this mnas, but got {path}; {way_out}")
+    if not isinstance(state["identity"], dict):
+        raise ValueError(f"a checkpoint must be one written by this mnas, but got {path}; {way_out}")
     if different := differences(state["identity"], identity):
-        raise ValueError(f"{path} is of another training ({different}); choose another --out")
+        raise ValueError(f"{path} is of another training ({different}); rename its folder to train anew")
     return state
+
+
+def check_progress(state: Mapping[str, Any], epochs: int, steps: int, optimizer: torch.optim.Optimizer) -> None:
+    """Whether a training of so many epochs and steps can be where a state says, with the optimizer's state loaded.
+
+    Raises:
+        ValueError: it cannot; the line says what does not fit.
+    """
+    epoch, step, rows = state["epoch"], state["step"], state["rows"]
+    if type(epoch) is not int or not 0 <= epoch <= epochs:
+        raise ValueError(f"epoch {epoch!r} of {epochs}")
+    if type(step) is not int or not 0 <= step <= (steps if epoch < epochs else 0):
+        raise ValueError(f"step {step!r} of {steps} in epoch {epoch + 1} of {epochs}")
+    if len(rows) != epoch:
+        raise ValueError(f"metrics of {len(rows)} epochs after {epoch}")
+    for row in rows:
+        if not all(isinstance(value, int | float) for value in row.values()):
+            raise ValueError("metrics that are no numbers")
+    if state["loss_sum"].shape != () or not state["loss_sum"].is_floating_point():
+        raise ValueError("a sum of losses that is no number")
+    if set(state["spent"]) != {"training", "waiting"} or not all(type(s) is float for s in state["spent"].values()):
+        raise ValueError(f"seconds of {state['spent']!r}")
+    for parameter, values in optimizer.state.items():
+        if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != parameter.shape for v in values.values()):
+            raise ValueError("an optimizer of other tensors")
+
+
+def _check_digest(content: bytes) -> None:
+    """Raise ValueError where a bit has changed since; one without a digest is read as it is."""
+    if content[-_TAIL:-64] == _MARK and hashlib.sha256(content[:-_TAIL]).hexdigest().encode() != content[-64:]:
+        raise ValueError("its digest is of other content")
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:

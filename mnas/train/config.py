@@ -14,6 +14,7 @@ Optimizer = Literal["rmsprop", "sgd"]
 Schedule = Literal["step", "cosine"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 _SMALLEST_BATCH = 16
+_FEWEST_FOR_STATISTICS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class TrainConfig:
     schedule: Schedule
     """After the peak: `step` (x decay_rate every decay_epochs) or `cosine` (down to 0), counted from the first step."""
     warmup_epochs: float
-    """Epochs in which the learning rate rises from 0."""
+    """Epochs in which the learning rate rises from 0; at most half of all."""
     decay_rate: float = 0.97
     """Of the `step` schedule."""
     decay_epochs: float = 2.4
@@ -51,7 +52,8 @@ class TrainConfig:
     bn_momentum: float | Literal["arch"] = "arch"
     """Share of a new batch in the batch-norm statistics; arch: the architecture's own."""
     estimate_statistics: int
-    """Batch-norm statistics are estimated on so many training images before every scoring; 0: those of training."""
+    """Batch-norm statistics are estimated on so many training images, 16 or more, before every scoring; 0: those of
+    training."""
     mixup: float = 0.0
     """Alpha of mixup; 0: off."""
     cutmix: float = 0.0
@@ -84,11 +86,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 2), ("fewest_steps", 0), ("estimate_statistics", 0)):
             require_int(name, getattr(self, name), low, 10**9)
+        if 0 < self.estimate_statistics < _FEWEST_FOR_STATISTICS:
+            raise ValueError(
+                f"estimate_statistics must be 0 (off) or {_FEWEST_FOR_STATISTICS} images or more, as fewer say nothing "
+                f"of means and variances, but got {self.estimate_statistics}"
+            )
         for name in ("seed", "checkpoint_every"):
             require_int(name, getattr(self, name), 1 if name == "checkpoint_every" else 0, 2**63 - 1)
         for name, least, most in (
             ("learning_rate", 1e-9, 1e3),
-            ("warmup_epochs", 0, self.epochs),
+            ("warmup_epochs", 0, 1e9),
             ("decay_rate", 1e-9, 1),
             ("decay_epochs", 1e-3, 1e9),
             ("ema_decay", 0, 0.9999999),

@@ -41,6 +41,8 @@ class Trained:
 def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any], resume: bool) -> Iterator[None]:
     """Make the folder this training's own, and hold it against other processes.
 
+    What fails before its first checkpoint leaves the folder to the next training, whatever that is.
+
     Args:
         identity: what must be the same when the training is resumed.
         facts: what else `config.json` is to say.
@@ -65,13 +67,18 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
         if there and CONFIG_NAME not in there:
             raise ValueError(
                 f"a training to go on with must have its {CONFIG_NAME}, but got {folder}, which holds only "
-                f"{', '.join(there)}; choose another --out"
+                f"{', '.join(there)}; rename that folder to train anew"
             )
         if there:
             _check_identity(folder, identity)
         else:
             write_atomic(folder / CONFIG_NAME, json.dumps({"identity": identity, **facts}, indent=1) + "\n")
-        yield
+        try:
+            yield
+        except BaseException:
+            if not any((folder / name).exists() for name in _OURS[1:]):
+                (folder / CONFIG_NAME).unlink(missing_ok=True)  # nothing to go on from: the folder is free again
+            raise
     finally:
         lock.release()
 
@@ -82,10 +89,10 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         different = differences(there, json.loads(json.dumps(identity)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{folder / CONFIG_NAME} must be a training's, but got {error!r}; choose another --out"
+            f"{folder / CONFIG_NAME} must be a training's, but got {error!r}; rename that folder to train anew"
         ) from None
     if different:
-        raise ValueError(f"{folder} holds another training ({different}); choose another --out")
+        raise ValueError(f"{folder} holds another training ({different}); rename that folder to train anew")
 
 
 def write_result(folder: Path, trained: Trained) -> None:

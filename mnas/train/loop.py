@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -29,8 +29,9 @@ from mnas.data.batches import Batches, Part
 from mnas.nn.depthwise import speed_up_depthwise
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import WeightsInfo, save_weights
-from mnas.train.checkpoint import load_checkpoint, save_checkpoint
+from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
+from mnas.train.failures import machine_failure
 from mnas.train.folder import CHECKPOINT_NAME, WEIGHTS_NAME, Trained, claimed, read_result, write_result
 from mnas.train.identity import facts_of, identity_of
 from mnas.train.metrics import EpochMetrics, MetricsFiles
@@ -69,7 +70,8 @@ def train(
         watcher: None for nobody.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss, or an output when scored, is no longer finite; no memory is left, or a process that
+            reads images was killed.
         TrainingStopped: a signal came.
         ValueError: the folder holds a training and `resume` is not given, or another one; a damaged checkpoint; images
             too small for the strides, or fewer than a step needs; no such accelerator.
@@ -84,12 +86,13 @@ def train(
         accelerator.wait_for_everyone()
         if finished := read_result(folder):
             return finished
-        torch.manual_seed(seed_of(_START, config.seed))
-        network = build_network(arch, len(batches.classes)) if initial is None else _copied(initial, arch, batches)
-        training = Training(network, batches, config, folder, accelerator, watcher or Unwatched(), stop, identity)
-        if (folder / CHECKPOINT_NAME).exists():
-            training.load()
-        return training.run()
+        with _failures_told(folder, config.batch_size_for(batches.counts["train"])):
+            torch.manual_seed(seed_of(_START, config.seed))
+            network = build_network(arch, len(batches.classes)) if initial is None else _copied(initial, arch, batches)
+            training = Training(network, batches, config, folder, accelerator, watcher or Unwatched(), stop, identity)
+            if (folder / CHECKPOINT_NAME).exists():
+                training.load()
+            return training.run()
 
 
 class Training:
@@ -217,6 +220,7 @@ class Training:
         if self.main:
             self._prepare_scored()
             accuracy = self.rows[-1].val_accuracy
+            tested = self._score("test").accuracy if self.batches.counts.get("test") else None  # it may have diverged
             weights = self.folder / WEIGHTS_NAME
             save_weights(weights, self.scored, self._info(accuracy))
             train_s = sum(row.train_s for row in self.rows)
@@ -224,7 +228,7 @@ class Training:
                 Trained(
                     weights=weights,
                     accuracy=accuracy,
-                    test_accuracy=self._score("test").accuracy if self.batches.counts.get("test") else None,
+                    test_accuracy=tested,
                     epochs=self.epoch,
                     seconds=train_s + sum(row.score_s for row in self.rows),
                     images_per_s=self.epoch * self.steps * self.batch_size / train_s,
@@ -293,6 +297,7 @@ class Training:
             self.raw_optimizer.load_state_dict(state["optimizer"])
             if self.accelerator.scaler is not None and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
+            check_progress(state, self.config.epochs, self.steps, self.raw_optimizer)
             self.loss_sum = state["loss_sum"].to(self.device)
             self.epoch, self.step, self.spent = state["epoch"], state["step"], state["spent"]
             self.rows = [EpochMetrics(**row) for row in state["rows"]]
@@ -327,8 +332,7 @@ class Training:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss must stay finite, but it was not by step {self.step} of epoch {self.epoch + 1}; use a lower "
-                "--learning-rate (now "
-                f"{self.config.learning_rate:g}) or a longer --warmup-epochs, in another --out"
+                f"--learning-rate (now {self.config.learning_rate:g}) or a longer --warmup-epochs{_anew(self.folder)}"
             )
         return loss
 
@@ -375,6 +379,27 @@ def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
             InitProcessGroupKwargs(timeout=datetime.timedelta(days=1)),  # the others wait while one scores
         ],
     )
+
+
+@contextmanager
+def _failures_told(folder: Path, batch_size: int) -> Iterator[None]:
+    """What the machine does to a training is no bug of ours: one line, with a way out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        failure = machine_failure(error)
+        if failure == "out of memory":
+            raise TrainingError(
+                f"out of memory at {batch_size} images a step; free some, or use a smaller --batch-size{_anew(folder)}"
+            ) from None
+        if failure:
+            raise TrainingError(f"{failure}; free some (fewer --workers take less), then go on with --resume") from None
+        raise
+
+
+def _anew(folder: Path) -> str:
+    """What else a training with another recipe takes."""
+    return f", and rename {folder}, which holds this one" if (folder / CHECKPOINT_NAME).exists() else ""
 
 
 def _copied(initial: Network, arch: Arch, batches: Batches) -> Network:

@@ -60,7 +60,8 @@ def schedule_for(
     Args:
         steps: of an epoch.
     """
-    warmup = {"warmup_t": int(config.warmup_epochs * steps), "warmup_lr_init": 0.0, "warmup_prefix": False}
+    warmup_epochs = min(config.warmup_epochs, config.epochs / 2)  # a preset's, in a training of fewer epochs
+    warmup = {"warmup_t": int(warmup_epochs * steps), "warmup_lr_init": 0.0, "warmup_prefix": False}
     if config.schedule == "cosine":
         return CosineLRScheduler(optimizer, t_initial=config.epochs * steps, t_in_epochs=False, **warmup)
     return StepLRScheduler(

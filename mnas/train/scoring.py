@@ -68,7 +68,7 @@ def score(network: Network, batches: Iterable[tuple[Tensor, Tensor]], mean: Tens
     for images, labels in batches:
         logits = network(normalised(images.to(mean.device), mean, std)).cpu()
         if not bool(logits.isfinite().all()):
-            raise TrainingError("diverged: the trained network's outputs are not finite")
+            raise TrainingError("diverged: the trained network's outputs are not finite; use a lower --learning-rate")
         right += int((logits.argmax(1) == labels).sum())
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         count += len(labels)

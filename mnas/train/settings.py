@@ -1,7 +1,9 @@
 """What of the process a training changes, put back when it ends."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from typing import Any, Literal
 import torch
 
 from mnas.train.memory import kept_pages
+
+_SAME_S = 1.0
 
 
 @contextmanager
@@ -52,16 +56,23 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """While active, the first SIGINT or SIGTERM only asks; the second does what it did before.
+    """While active, the first SIGINT or SIGTERM only asks; a later one does what it did before.
 
-    A signal that is ignored stays ignored, and threads other than the main one get none.
+    One within a second is the first one again: Ctrl-C and cluster managers signal all processes of a group, and
+    launchers (torchrun, `mnas train RUN --top`) pass on what they get. A signal that is ignored stays ignored, and
+    threads other than the main one get none.
     """
     request = StopRequest()
     before: dict[int, Any] = {}
+    first_s = 0.0
 
     def handle(number: int, frame: FrameType | None) -> None:
-        request.number = number
-        signal.signal(number, before[number])
+        nonlocal first_s
+        if not request.number:
+            request.number, first_s = number, time.monotonic()
+        elif time.monotonic() - first_s > _SAME_S:
+            signal.signal(number, before[number])
+            os.kill(os.getpid(), number)
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -151,7 +151,10 @@ def test_damaged_and_foreign_checkpoints(capsys):
     state["identity"]["arch"] = "0" * 16
     torch.save(state, folder / "checkpoint.pt")
     line = complaint(capsys, *trained("--epochs", 1, "--resume"))
-    assert f"is of another training (arch: {'0' * 16} there, {ARCH.fingerprint} here); choose another --out" in line
+    assert (
+        f"is of another training (arch: {'0' * 16} there, {ARCH.fingerprint} here); rename its folder to train anew"
+        in line
+    )
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on():

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_another_training(path: Path) -> None:
     assert "is of another training (arch: a there, b here, mixup: None there, 0.1 here)" in line
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9])
 def test_cut_off(path: Path, share: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -83,13 +84,62 @@ def test_no_archive_at_all(path: Path) -> None:
     complaint(path, STATE["identity"])
 
 
-def test_tensors_that_do_not_fit(tmp_path: Path) -> None:
-    folder = tmp_path / "t"
+@pytest.mark.parametrize("bit", range(8))
+def test_one_bit_that_has_changed(path: Path, bit: int) -> None:
+    """Wherever it is before the digest: torch alone reads most of them as other weights, and some end it elsewhere."""
+    whole = path.read_bytes()
+    for at in range(bit, len(whole) - 200, 29):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        assert "a checkpoint must be whole" in complaint(path, STATE["identity"])
+
+
+def test_one_without_a_digest_is_read(path: Path) -> None:
+    torch.save(torch.load(path, weights_only=True), path)
+    assert load_checkpoint(path, STATE["identity"])["epoch"] == 1
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "t"
     train(ARCH, toy_batches(), CONFIG, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s.update(network={"w": torch.zeros(3)}), "Missing key"),
+        (lambda s: s.update(average=None), "must fit"),
+        (lambda s: s.update(epoch=4), "epoch 4 of 3"),
+        (lambda s: s.update(epoch=-1), "epoch -1 of 3"),
+        (lambda s: s.update(epoch="2"), "epoch '2' of 3"),
+        (lambda s: s.update(step=2), "step 2 of 6 in epoch 4 of 3"),
+        (lambda s: s.update(epoch=2, step=7), "step 7 of 6 in epoch 3 of 3"),
+        (lambda s: s.update(epoch=2, step=True), "step True"),
+        (lambda s: s.update(rows=[]), "metrics of 0 epochs after 3"),
+        (lambda s: s["rows"][1].pop("val_loss"), "val_loss"),
+        (lambda s: s["rows"][1].update(val_loss="low"), "metrics that are no numbers"),
+        (lambda s: s.update(rows=7), "must fit"),
+        (lambda s: s.update(spent={}), "seconds of {}"),
+        (lambda s: s.update(spent={"training": "long", "waiting": 0.0}), "seconds of"),
+        (lambda s: s.update(loss_sum=torch.zeros(3)), "a sum of losses that is no number"),
+        (lambda s: s.update(loss_sum=0), "must fit"),
+        (lambda s: s.update(optimizer={}), "must fit"),
+        (
+            lambda s: s["optimizer"]["state"][0].update({n: torch.zeros(2) for n in s["optimizer"]["state"][0]}),
+            "an optimizer of other tensors",
+        ),
+    ],
+)
+def test_states_that_cannot_be(finished: Path, tmp_path: Path, change, said: str) -> None:
+    folder = tmp_path / "t"
+    shutil.copytree(finished, folder)
     (folder / "result.json").unlink()
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     del state["format"]
-    save_checkpoint(folder / "checkpoint.pt", {**state, "network": {"w": torch.zeros(3)}})
+    change(state)
+    save_checkpoint(folder / "checkpoint.pt", state)
     with pytest.raises(ValueError, match="must fit the training that it is of") as caught:
         train(ARCH, toy_batches(), CONFIG, folder, resume=True)
+    assert said in str(caught.value)
     assert "\n" not in str(caught.value)

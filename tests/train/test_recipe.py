@@ -58,6 +58,14 @@ def test_the_cosine_ends_at_zero() -> None:
     assert found == pytest.approx([0, 0.128, 0.128, 0.256 * (1 - math.sqrt(0.5)) / 2, 0], abs=1e-12)
 
 
+def test_a_short_training_has_a_short_warmup() -> None:
+    """At most half of the steps: a preset's 2 epochs suit `--epochs 1`."""
+    config = dataclasses.replace(CONFIG, epochs=1, warmup_epochs=2, learning_rate=0.256)
+    cosine = [0.256 * (1 + math.cos(math.pi * step / 10)) / 2 for step in (5, 8)]
+    assert learning_rates(config, 256, 10, [0, 1, 4, 5, 8]) == pytest.approx([0, 0.0512, 0.2048, *cosine])
+    assert learning_rates(dataclasses.replace(config, epochs=4), 256, 10, [10, 20]) == pytest.approx([0.128, 0.128])
+
+
 def test_rmsprop_is_tensorflows() -> None:
     """tf.train.RMSPropOptimizer: ms from 1; ms = d ms + (1-d) g^2; mom = m mom + lr g / sqrt(ms + eps); w -= mom."""
     rng = np.random.default_rng(0)
@@ -144,7 +152,9 @@ def test_mixing_depends_on_its_seed_and_leaves_numpy_alone() -> None:
     [
         ("epochs", 0), ("batch_size", 1), ("batch_size", 64.0), ("learning_rate", 0), ("learning_rate", math.nan),
         ("optimizer", "adam"),
-        ("schedule", "linear"), ("warmup_epochs", 1e4), ("decay_rate", 2), ("ema_decay", 1.0), ("dropout", 1.0),
+        ("schedule", "linear"), ("warmup_epochs", -1),
+        ("estimate_statistics", 1), ("estimate_statistics", 15),
+        ("decay_rate", 2), ("ema_decay", 1.0), ("dropout", 1.0),
         ("bn_momentum", 0), ("estimate_statistics", -1), ("mixup", -1), ("augmentation", "none"), ("scale_low", 0),
         ("random_erasing", 2), ("crop", 0), ("seed", -1), ("accelerator", "tpu"), ("mixed_precision", "fp8"),
         ("threads", 0), ("checkpoint_every", 0), ("label_smoothing", 1.0), ("weight_decay", -1),

@@ -3,9 +3,11 @@
 import dataclasses
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from train_toy import ARCH, CONFIG, STEPS, Killing, toy_batches, toy_dataset, values
 
 from mnas.data.arrays import ArrayBatches
+from mnas.data.dataset import ImageArrays
 from mnas.nn.network import build_network
 from mnas.nn.weights import load_weights, read_weights_info
 from mnas.train.loop import train
 from mnas.train.scoring import TrainingError, moments, score
-from mnas.train.settings import TrainingStopped
+from mnas.train.settings import TrainingStopped, stop_requests
 from mnas.train.watch import TrainWatcher
 
 TOY = Path(__file__).with_name("train_toy.py")
@@ -119,6 +122,17 @@ def test_killed_after_the_last_epoch_only_the_end_is_done_again(finished: Path, 
     assert equal(finished, folder)
 
 
+def test_the_same_signal_twice_at_once_is_one_and_a_later_one_ends_it() -> None:
+    """As torchrun does, which passes on the Ctrl-C that its processes have had from the terminal."""
+    with stop_requests() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number == signal.SIGINT
+        time.sleep(1.05)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -152,7 +166,7 @@ def test_nothing_is_overwritten(finished: Path, tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
     for resume, changes, words in (
         (False, {}, "which holds config.json; go on with it .--resume., or choose another --out"),
-        (True, {"epochs": 4}, "holds another training .epochs: 3 there, 4 here.; choose another --out"),
+        (True, {"epochs": 4}, "holds another training .epochs: 3 there, 4 here.; rename that folder to train anew"),
         (True, {"mixup": 0.5}, "mixup: 0.0 there, 0.5 here"),
     ):
         config = dataclasses.replace(CONFIG, **changes)
@@ -169,7 +183,7 @@ def test_nothing_is_overwritten(finished: Path, tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
     (tmp_path / "model.safetensors").write_bytes(b"mine")
     for resume in (False, True):
-        with pytest.raises(ValueError, match="choose another --out"):
+        with pytest.raises(ValueError, match="rename that folder to train anew" if resume else "choose another --out"):
             train(ARCH, toy_batches(), CONFIG, tmp_path, resume=resume)
     assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
 
@@ -214,6 +228,45 @@ def test_a_training_that_diverges_says_where_and_what_to_do(tmp_path: Path) -> N
     with pytest.raises(TrainingError, match=words):
         train(ARCH, toy_batches(std=(1e-38,) * 3), config, tmp_path / "t")
     assert not (tmp_path / "t" / "model.safetensors").exists()
+    assert train(ARCH, toy_batches(), CONFIG, tmp_path / "t").epochs == 3  # the corrected command
+
+
+class Hungry(ArrayBatches):
+    """Takes more memory than there is in the given epoch."""
+
+    def __init__(self, epoch: int, take) -> None:
+        super().__init__(toy_dataset(), CONFIG.variation(), CONFIG.seed)
+        self.epoch, self.take = epoch, take
+
+    def training(self, epoch, batch_size, **options):
+        if epoch == self.epoch:
+            self.take()
+        return super().training(epoch, batch_size, **options)
+
+
+@pytest.mark.parametrize("take", [lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60)], ids=["torch", "python"])
+def test_out_of_memory_says_what_to_do(tmp_path: Path, take) -> None:
+    folder = tmp_path / "t"
+    expected = "out of memory at 16 images a step; free some, or use a smaller --batch-size"
+    with pytest.raises(TrainingError) as caught:
+        train(ARCH, Hungry(0, take), CONFIG, folder)
+    assert str(caught.value) == expected
+    smaller = dataclasses.replace(CONFIG, batch_size=8)
+    with pytest.raises(TrainingError) as caught:  # nothing was there to go on from: the corrected command begins
+        train(ARCH, Hungry(1, take), smaller, folder)
+    assert str(caught.value) == f"{expected.replace('16', '8')}, and rename {folder}, which holds this one"
+    assert train(ARCH, toy_batches(), smaller, folder, resume=True).epochs == 3
+
+
+def test_weights_that_fail_on_the_test_images_are_not_kept(tmp_path: Path) -> None:
+    """Bright images, which only the test part has, overflow."""
+    dark = ImageArrays(images=np.zeros((100, 8, 8, 3), np.uint8), labels=np.arange(100) % 3)
+    bright = ImageArrays(images=np.full((20, 8, 8, 3), 255, np.uint8), labels=np.arange(20) % 3)
+    batches = toy_batches(train=dark, val=dark, test=bright, mean=(0.0,) * 3, std=(1e-38,) * 3)
+    with pytest.raises(TrainingError, match="outputs are not finite; use a lower --learning-rate"):
+        train(ARCH, batches, dataclasses.replace(CONFIG, epochs=1), tmp_path / "t")
+    assert not (tmp_path / "t" / "model.safetensors").exists()
+    assert not (tmp_path / "t" / "result.json").exists()
 
 
 def test_too_small_images_and_batches(tmp_path: Path) -> None:
@@ -258,3 +311,4 @@ def test_batches_of_two_or_more(tmp_path: Path) -> None:
     mixing = dataclasses.replace(CONFIG, mixup=0.1)
     with pytest.raises(ValueError, match="a step's images must be a multiple of the processes"):
         train(ARCH, tiny, mixing, tmp_path / "u")
+    assert train(ARCH, tiny, CONFIG, tmp_path / "u").epochs == 3  # refused before its first step: the folder is free
