@@ -151,10 +151,13 @@ class Calibration(_Record):
     """The core that measures; None where the system does not pin, or with several threads."""
     realtime: bool
     """Whether measuring ran at real-time priority (Linux, with the right to it), so that nothing preempted it."""
+    unit_scale: float = 1.0
+    """This unit's own time of the reference over `reference_ms`, which is the same for all units of a device."""
 
     def __post_init__(self) -> None:
         self._require_order("low_ms", "reference_ms", "high_ms")
         self._require_order("light_ratio_low", "light_ratio", "light_ratio_high")
+        self._require_order("unit_scale", "unit_scale", "unit_scale")
 
     @property
     def setup(self) -> Setup:

@@ -98,22 +98,16 @@ def latency_of(
     peak_memory_bytes: int | None = None,
     energy_mj: float | None = None,
 ) -> Latency:
-    """The record of a finished measurement; the errors of ratio and calibration are independent and add up squared."""
+    """The record of a finished measurement."""
     ratio = ratio_of(rounds, calibration.session_error)
-    level_ms = calibration.reference_ms * (calibration.light_ratio if against == "light" else 1)
+    share = calibration.light_ratio if against == "light" else 1
+    level_ms = calibration.reference_ms * calibration.unit_scale * share
     drift = time_of([r.reference_ms for r in rounds]).value / level_ms - 1
-    levels = [(calibration.low_ms, calibration.reference_ms, calibration.high_ms)]
-    if against == "light":
-        share = calibration.light_ratio
-        levels.append((calibration.light_ratio_low, share, calibration.light_ratio_high))
-        ratio = Estimate(ratio.value * share, ratio.low * share, ratio.high * share)
-    latency_ms = ratio.value * calibration.reference_ms
-    below = math.hypot(math.log(ratio.value / ratio.low), *(math.log(value / low) for low, value, _ in levels))
-    above = math.hypot(math.log(ratio.high / ratio.value), *(math.log(high / value) for _, value, high in levels))
+    ratio, time_ms = on_scale(ratio, calibration, against)
     return Latency(
-        latency_ms=latency_ms,
-        low_ms=latency_ms * math.exp(-below),
-        high_ms=latency_ms * math.exp(above),
+        latency_ms=time_ms.value,
+        low_ms=time_ms.low,
+        high_ms=time_ms.high,
         ratio=ratio.value,
         ratio_low=ratio.low,
         ratio_high=ratio.high,
@@ -130,6 +124,23 @@ def latency_of(
         unit=calibration.unit,
         source="measured",
     )
+
+
+def on_scale(turn: Estimate, calibration: Calibration, against: Against) -> tuple[Estimate, Estimate]:
+    """Ratio to the reference, and milliseconds, from the ratio `turn` to what a candidate took turns with.
+
+    The errors of ratio and calibration are independent, and add up squared in the milliseconds' interval.
+    """
+    ratio = turn
+    levels = [(calibration.low_ms, calibration.reference_ms, calibration.high_ms)]
+    if against == "light":
+        share = calibration.light_ratio
+        levels.append((calibration.light_ratio_low, share, calibration.light_ratio_high))
+        ratio = Estimate(ratio.value * share, ratio.low * share, ratio.high * share)
+    time_ms = ratio.value * calibration.reference_ms
+    below = math.hypot(math.log(ratio.value / ratio.low), *(math.log(value / low) for low, value, _ in levels))
+    above = math.hypot(math.log(ratio.high / ratio.value), *(math.log(high / value) for _, value, high in levels))
+    return ratio, Estimate(time_ms, time_ms * math.exp(-below), time_ms * math.exp(above))
 
 
 def stop_reason(

@@ -1,0 +1,114 @@
+"""What was measured once is not measured again: one small JSON file for each graph, device and way of running it.
+
+Kept is the ratio to what the graph took turns with, which holds for the device, and not the milliseconds, which belong
+to a run: a hit is put on the scale of the calibration at hand. A file that is damaged is as if it were not there.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mnas.atomic import write_atomic
+from mnas.latency.latency import Calibration, Latency
+from mnas.latency.protocol import Reference
+from mnas.latency.statistics import Estimate, on_scale
+
+VERSION = 1
+"""Of the format and of the protocol; entries of others are not read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A measurement of an earlier run."""
+
+    latency: Latency
+    """As it was measured, in that run's milliseconds."""
+    turn: Estimate
+    """Time as a multiple of what it took turns with, `latency.against`."""
+    budget_s: float
+    """What measuring was allowed to take."""
+    at: str
+    """When, in ISO 8601."""
+
+    def serves(self, interval: float, budget_s: float) -> bool:
+        """Whether measuring again could do better: its interval is too wide, and there is more time now."""
+        return self.turn.error <= interval or (self.latency.stopped_by == "budget" and self.budget_s >= budget_s)
+
+    def on_scale(self, calibration: Calibration) -> Latency:
+        """The latency in the milliseconds of `calibration`."""
+        ratio, time_ms = on_scale(self.turn, calibration, self.latency.against)
+        return dataclasses.replace(
+            self.latency,
+            latency_ms=time_ms.value,
+            low_ms=time_ms.low,
+            high_ms=time_ms.high,
+            ratio=ratio.value,
+            ratio_low=ratio.low,
+            ratio_high=ratio.high,
+            seconds=0.0,
+            source="cached",
+        )
+
+
+def key_of(model: bytes, reference: Reference, calibration: Calibration) -> dict[str, Any]:
+    """What must be equal for a measurement to hold: graphs, device, and how it runs them."""
+    return {
+        "version": VERSION,
+        "graph": hashlib.sha256(model).hexdigest(),
+        "reference": hashlib.sha256(reference.file).hexdigest(),
+        "light_reference": hashlib.sha256(reference.light_file).hexdigest(),
+        "input_size": reference.input_size,
+        "device": dict(calibration.device),  # with the runtime's version
+        "runtime": calibration.runtime,
+        "core": calibration.pinned_core,
+        "threads": calibration.threads,
+        "batch": calibration.batch,
+    }
+
+
+def look_up(folder: Path, key: dict[str, Any]) -> Entry | None:
+    """What is kept under `key`; None if there is nothing, or nothing that can be read."""
+    try:
+        kept = json.loads(_path(folder, key).read_text(encoding="utf-8"))
+        if kept["key"] != key or kept.pop("check") != _check(kept):
+            return None
+        latency, turn = Latency.from_dict(kept["latency"]), Estimate(*map(float, kept["turn"]))
+        datetime.datetime.fromisoformat(kept["at"])
+        if latency.source != "measured" or not 0 < turn.low <= turn.value <= turn.high < float("inf"):
+            return None
+        return Entry(latency=latency, turn=turn, budget_s=float(kept["budget_s"]), at=kept["at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep(folder: Path, key: dict[str, Any], latency: Latency, calibration: Calibration, budget_s: float) -> None:
+    """Keep what was measured under `key`, in place of what is there. Raises OSError where it cannot be written."""
+    share = calibration.light_ratio if latency.against == "light" else 1
+    turn = [value / share for value in (latency.ratio, latency.ratio_low, latency.ratio_high)]
+    at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    kept = {"key": key, "latency": latency.to_dict(), "turn": turn, "budget_s": budget_s, "at": at}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(_path(folder, key), json.dumps({**kept, "check": _check(kept)}, indent=1))
+
+
+def moved(entry: Entry, latency: Latency, calibration: Calibration) -> str:
+    """How far a graph measured again is from what was kept, in words."""
+    before = entry.on_scale(calibration)
+    apart = before.ratio_high < latency.ratio_low or latency.ratio_high < before.ratio_low
+    return (
+        f"ratio {before.ratio:.4f} ({before.ratio_low:.4f}-{before.ratio_high:.4f}) on {entry.at[:10]}, "
+        f"{latency.ratio:.4f} ({latency.ratio_low:.4f}-{latency.ratio_high:.4f}) now: "
+        f"{100 * (latency.ratio / before.ratio - 1):+.1f} %, {'beyond' if apart else 'within'} the intervals"
+    )
+
+
+def _path(folder: Path, key: dict[str, Any]) -> Path:
+    return folder / f"{_check(key)}.json"
+
+
+def _check(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""Who measures on a device now: one at a time, between threads, processes and commands of a user.
+
+A lease is a lock that the operating system holds for a process, so it ends with its holder, however that ends. Whoever
+waits stands at a door, a second lock: a holder that wants the lease again at once stands behind them, so two searches
+that share a device take turns. Beside the lock lies who holds it, for messages only.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mnas.atomic import write_atomic
+
+POLL_S = 0.05
+FIRST_S, REMIND_S = 0.5, 300.0
+"""Waiting is said after so long (by then who holds it has signed), and again each time after so long."""
+
+
+class GivenUpError(Exception):
+    """Whoever waited for a lease was told to stop."""
+
+
+def lease_key(kind: str, address: str) -> str:
+    """What stands for one physical device: how it is reached, and where; of this machine there is one."""
+    words = re.sub(r"[^A-Za-z0-9._-]", "_", address)[:40]
+    return f"{kind}-{words}-{hashlib.sha256(address.encode()).hexdigest()[:8]}" if address else kind
+
+
+@contextlib.contextmanager
+def lease(
+    folder: Path, key: str, name: str, *, say: Callable[[str], None], stop: threading.Event | None = None
+) -> Iterator[None]:
+    """Hold the device `key`, called `name`, while inside; waits for it as long as it takes, and says so.
+
+    Not to be taken twice by one thread, which would wait for itself.
+
+    Raises:
+        GivenUpError: `stop` was set while waiting.
+        OSError: `folder` cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stop = stop or threading.Event()
+    wait = _Wait(folder / f"{key}.json", name, say, stop)
+    with contextlib.ExitStack() as held:
+        with _lock(folder / f"{key}.door", wait):
+            held.enter_context(_lock(folder / f"{key}.lock", wait))
+        _sign(folder / f"{key}.json")
+        wait.over()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (folder / f"{key}.json").unlink()
+
+
+class _Wait:
+    """Says who is waited for, and how long it took."""
+
+    def __init__(self, note: Path, name: str, say: Callable[[str], None], stop: threading.Event) -> None:
+        self._note, self._name, self._say, self._stop = note, name, say, stop
+        self._began, self._next = time.monotonic(), FIRST_S
+
+    def a_little(self) -> None:
+        waited_s = time.monotonic() - self._began
+        if waited_s >= self._next:
+            self._say(f"waiting for {self._name}, held by {_holder(self._note)}")
+            self._next = waited_s + REMIND_S
+        if self._stop.wait(POLL_S):
+            raise GivenUpError
+
+    def over(self) -> None:
+        if self._next > FIRST_S:
+            self._say(f"{self._name} is free after {time.monotonic() - self._began:.0f} s")
+
+
+@contextlib.contextmanager
+def _lock(path: Path, wait: _Wait) -> Iterator[None]:
+    lock = FileLock(path, thread_local=False)
+    while True:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            wait.a_little()
+        else:
+            break
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sign(note: Path) -> None:
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    words = ["mnas" if program == "main.py" else program, *sys.argv[1:]]
+    since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    write_atomic(note, json.dumps({"pid": os.getpid(), "command": " ".join(words), "since": since}))
+
+
+def _holder(note: Path) -> str:
+    """In words; the note may be gone, or damaged, or a killed holder's, whose lease another has by now."""
+    try:
+        told = json.loads(note.read_text())
+        since = datetime.datetime.fromisoformat(told["since"])
+        command = str(told["command"])
+        short = command if len(command) <= 60 else command[:57] + "..."
+        return f"pid {int(told['pid'])} ({short}) since {since:%H:%M:%S}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
