@@ -3,8 +3,8 @@
 It imports nothing of mnas (but for runtime `torch`): the same file runs as a child process of this machine and, copied
 over, on a board (Python 3.9+ with numpy and the runtime). `python script.py` reads requests from its standard input, a
 JSON object a line, answers each with a line, and ends with its input. Requests: {"do": "hello" | "condition" | "open" |
-"round" | "close" | "memory", ...}; answers: {"ok": ...}, or {"error": text, "of": "model" | "unit"}: the model's own
-failure, or this machine's.
+"round" | "close" | "memory", ...}; answers: {"ok": ...}, or {"error": text, "of": "model" | "unit" | "setup"}: the
+model's own failure, this machine's, or a package that it lacks.
 
 Each round loads both models anew, as where weights and activations come to lie in memory alone moves a model's time by
 a per cent or more; then they run for some milliseconds each, in an order that alternates, so that a drift of the
@@ -429,6 +429,8 @@ def main() -> None:
             reply: dict[str, Any] = {"ok": server.answer(json.loads(line))}
         except ModelError as error:
             reply = {"error": _line(error), "of": "model"}
+        except ImportError as error:
+            reply = {"error": _line(error), "of": "setup"}
         except Exception as error:
             reply = {"error": f"{type(error).__name__}: {_line(error)}", "of": "unit"}
         print(json.dumps(reply), file=answers, flush=True)

@@ -2,12 +2,18 @@
 
 import contextlib
 import json
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 from mnas.latency.latency import MeasurementError, Setup, UnitError
+from mnas.latency.script import MAX_TURN_RUNS, TURN_S
 from mnas.latency.unit import Condition, Core, Session, Times, Unit
+
+T = TypeVar("T")
 
 OPEN_TIMEOUT_S = 300.0
 """To load two models and run them a few times; also to start the runtime."""
@@ -29,6 +35,10 @@ class Channel(ABC):
     @abstractmethod
     def ask(self, line: str, timeout_s: float) -> str:
         """Send a line, wait for a line."""
+
+    @abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """While this lasts nobody else measures on the device, whoever controls him; waits, and says for whom."""
 
     @abstractmethod
     def close(self) -> None:
@@ -68,6 +78,7 @@ class ScriptUnit(Unit):
     @contextlib.contextmanager
     def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
         with contextlib.ExitStack() as stack:
+            self._claim(stack)
             paths = [self._put(stack, f"model-{i}", model) for i, model in enumerate(models)]
             runtimes = [setup.runtime, (other or setup).runtime]
             request = {"do": "open", "models": paths, "core": self._core, **setup.to_dict(), "runtimes": runtimes}
@@ -77,13 +88,18 @@ class ScriptUnit(Unit):
                 raise self._failed(f"it answered {opened!r}")
 
             def one_round(mirrored: bool) -> tuple[Times, Times]:
+                began = time.perf_counter()
                 told = self._ask({"do": "round", "mirrored": mirrored}, ROUND_TIMEOUT_S)
-                return self._times(told, 0), self._times(told, 1)
+                times = self._times(told, 0), self._times(told, 1)
+                if doubt := _doubt(times, (time.perf_counter() - began) * 1e3):
+                    raise self._failed(doubt)
+                return times
 
             yield Session(one_round, opened["core"], bool(opened["realtime"]))
 
     def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
         with contextlib.ExitStack() as stack:
+            self._claim(stack)
             path = self._put(stack, "model", model)
             told = self._ask({"do": "memory", "model": path, **setup.to_dict()}, OPEN_TIMEOUT_S)
             if told is not None and not (isinstance(told, int) and told >= 0):
@@ -94,6 +110,10 @@ class ScriptUnit(Unit):
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+
+    def _claim(self, stack: contextlib.ExitStack) -> None:
+        channel = self._connected()
+        self._guarded(lambda: stack.enter_context(channel.exclusive()))
 
     def _put(self, stack: contextlib.ExitStack, name: str, content: bytes) -> str:
         channel = self._connected()
@@ -117,13 +137,18 @@ class ScriptUnit(Unit):
             wall, kept = told["wall_ms"][which], told["kept_ms"][which]
             if not (isinstance(wall, Sequence) and isinstance(kept, Sequence) and wall and kept):
                 raise TypeError
+            if not all(isinstance(t, int | float) and math.isfinite(t) and t > 0 for t in [*wall, *kept]):
+                raise ValueError
             return Times(tuple(map(float, wall)), tuple(map(float, kept)))
         except (TypeError, KeyError, IndexError, ValueError):
-            raise self._failed(f"it gave these times: {told!r}") from None
+            raise self._failed(f"times must be positive and finite, but it gave {told!r}") from None
 
     def _connected(self) -> Channel:
         if self._channel is None:
-            self._channel = self._connect()
+            try:
+                self._channel = self._connect()
+            except UnitError as error:
+                raise self._failed(str(error)) from None
         return self._channel
 
     def _ask(self, request: dict[str, Any], timeout_s: float) -> Any:
@@ -139,15 +164,34 @@ class ScriptUnit(Unit):
             return told["ok"]
         if told["of"] == "model":
             raise MeasurementError(told["error"])
+        if told["of"] == "setup":
+            raise ValueError(f"{self.name}: {told['error']}")
         raise self._failed(str(told["error"]))
 
-    def _guarded(self, action: Callable[[], str]) -> str:
+    def _guarded(self, action: Callable[[], T]) -> T:
         try:
             return action()
         except UnitError as error:
             raise self._failed(str(error)) from None
+        except BaseException:  # Ctrl-C: an answer may come yet that nobody waits for
+            self.close()
+            raise
 
     def _failed(self, reason: str) -> UnitError:
         """After a failure nothing of this connection is trusted: the next use makes a new one."""
         self.close()
         return UnitError(f"{self.name}: {' '.join(reason.split())}"[:500])
+
+
+def _doubt(times: tuple[Times, Times], passed_ms: float) -> str | None:
+    """What is impossible about a round's times (in another unit, mostly), for which `passed_ms` passed here, if any."""
+    spent_ms = sum(sum(one.wall_ms) for one in times)
+    if spent_ms > 1.01 * passed_ms:
+        return f"it says that inferences took {spent_ms:.4g} ms within {passed_ms:.4g} ms"
+    for one in times:
+        wall_ms, runs = sum(one.wall_ms), len(one.wall_ms)
+        if wall_ms < TURN_S * 1e3 / 10 and runs < MAX_TURN_RUNS:  # as many as fill a turn
+            return f"it says that {runs} inferences took {wall_ms:.4g} ms, and that is no turn"
+        if not 1 / 500 < sum(one.kept_ms) / wall_ms < 50:
+            return f"its clocks disagree: {wall_ms:.4g} ms and {sum(one.kept_ms):.4g} ms"
+    return None

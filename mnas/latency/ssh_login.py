@@ -1,0 +1,135 @@
+"""Logging in on a board as the user's OpenSSH does: its configuration, keys, agent and known_hosts.
+
+A host key that is not in known_hosts is refused, whatever the configuration says: a wrong number from a wrong machine
+is worth less than a line of advice.
+"""
+
+import asyncio
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnas.latency.latency import UnitError
+
+if TYPE_CHECKING:
+    import asyncssh
+
+LOGIN_TIMEOUT_S = 20.0
+"""To reach the board, agree on keys, and log in, each; a board that is waking up takes a few seconds."""
+KEEPALIVE_S, KEEPALIVES = 3, 3
+"""A board that answers none of so many questions, so many seconds apart, has vanished."""
+CONFIGURATION = ("~/.ssh/config", "/etc/ssh/ssh_config")
+KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a board is; without user or port, the ssh configuration says."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{f'{self.user}@' if self.user else ''}{host}{f':{self.port}' if self.port else ''}"
+
+    @property
+    def arguments(self) -> str:
+        """As the programs of OpenSSH take it."""
+        return f"{f'-p {self.port} ' if self.port else ''}{f'{self.user}@' if self.user else ''}{self.host}"
+
+
+def parse_address(text: str) -> Address:
+    """`user@host:port`, `host`, `user@[::1]:22` -> its parts. Raises ValueError."""
+    found = re.fullmatch(
+        r"(?:([^@\s]+)@)?(?:\[([0-9a-fA-F:.%\w]+)\]|([^@:\s\[\]/-][^@:\s\[\]/]*))(?::(\d{1,5}))?", text
+    )
+    if not found or not 0 < int(found[4] or 22) < 65536:
+        raise ValueError(f"an ssh address must be user@host:port, user@host or host, but got {text!r}")
+    return Address(found[2] or found[3], found[1], int(found[4]) if found[4] else None)
+
+
+def require_asyncssh() -> None:
+    """Raises ImportError, naming the extra, without it."""
+    if importlib.util.find_spec("asyncssh") is None:
+        raise ImportError("a board over ssh needs asyncssh; pip install 'mnas[ssh]'")
+
+
+async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
+    """A connection to `address`.
+
+    Raises:
+        UnitError: the board is not there, its host key is unknown or another, or it refuses the user; and what to do.
+    """
+    import asyncssh
+
+    refused: list[tuple[str, int, str]] = []
+
+    class Client(asyncssh.SSHClient):
+        def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+            refused.append((host, port, f"{key.get_algorithm()} {key.get_fingerprint()}"))
+            return False
+
+    given = {"username": address.user, "port": address.port}
+    known: list[str] = []
+    try:
+        options = await asyncssh.SSHClientConnectionOptions.construct(
+            host=address.host,
+            config=_files(CONFIGURATION),
+            client_factory=Client,
+            connect_timeout=LOGIN_TIMEOUT_S,
+            login_timeout=LOGIN_TIMEOUT_S,
+            keepalive_interval=KEEPALIVE_S,
+            keepalive_count_max=KEEPALIVES,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        # nothing said (or `none`, which asyncssh takes to mean that any host key will do)
+        known = _files(options.known_hosts if isinstance(options.known_hosts, list) else ()) or _files(KNOWN_HOSTS)
+        return await asyncssh.connect(address.host, options=options, known_hosts=known or b"")
+    except asyncssh.PermissionDenied:
+        raise UnitError(
+            f"{address} lets none of your ssh keys in; bring one there by `ssh-copy-id {address.arguments}` "
+            "(passwords are not asked for here, and a key with a passphrase must be in ssh-agent)"
+        ) from None
+    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
+        raise UnitError(_distrust(address, refused, known, str(error))) from None
+    except (asyncssh.Error, OSError, ValueError) as error:
+        raise UnitError(f"{address} cannot be reached by ssh: {_reason(error)}") from None
+
+
+def _distrust(address: Address, refused: list[tuple[str, int, str]], known: list[str], reason: str) -> str:
+    """What is wrong with the host's key, and how to mend it."""
+    import asyncssh
+
+    host, port, key = refused[0] if refused else (address.host, address.port or 22, "")
+    name = host if port == 22 else f"[{host}]:{port}"
+    try:
+        keys = asyncssh.match_known_hosts(known or b"", host, "", port if port != 22 else None)[0]
+    except (OSError, ValueError) as error:
+        return f"{address}: known_hosts cannot be read: {_reason(error)}"
+    if keys:
+        return (
+            f"{address} has another host key ({key or reason}) than known_hosts says; somebody may stand between. If "
+            f"the board was set up anew: `ssh-keygen -R '{name}'`, then connect once by hand: `ssh {address.arguments}`"
+        )
+    if not refused:
+        return f"{address} cannot be reached by ssh: {reason}"
+    return (
+        f"{address} has a host key that known_hosts does not have ({key}); compare it with the board's, and add it: "
+        f"connect once by hand (`ssh {address.arguments}`), or `ssh-keyscan -p {port} {host} >> ~/.ssh/known_hosts`"
+    )
+
+
+def _files(names: Any) -> list[str]:
+    """Those of `names` that are there to be read."""
+    paths = [Path(name).expanduser() for name in names]
+    return [str(path) for path in paths if path.is_file()]
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return f"no answer within {LOGIN_TIMEOUT_S:.0f} s"
+    return " ".join(str(error).split()) or type(error).__name__
