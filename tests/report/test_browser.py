@@ -11,7 +11,7 @@ from mnas.report.html import write_report, write_snapshot_report
 from mnas.study import read_run
 
 chromium = pytest.importorskip("chromium", reason="websocket-client is missing (the dev extra)", exc_type=ImportError)
-pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="no chromium; scripts/install-chromium installs it")
+pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="no chromium; scripts/install-test-tools installs it")
 
 DONE, FAILED, SKIPPED, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
 CHARTS = ("scatter", "reward", "hypervolume", "histogram", "entropy", "updates")
