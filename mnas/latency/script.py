@@ -255,7 +255,7 @@ def measuring_core() -> int | None:
 
 
 def fingerprint(runtime: str) -> dict[str, str | int]:
-    """What must be equal for latencies to be comparable: processor, machine, cores, os, runtime with its version."""
+    """What must be equal for latencies to be comparable; the board's name and its highest clock where it tells."""
     _, package, title, _ = RUNTIMES[runtime]
     try:
         version = importlib.metadata.version(package)
@@ -263,12 +263,15 @@ def fingerprint(runtime: str) -> dict[str, str | int]:
         raise ImportError(
             f"runtime {runtime} needs the package {package} on the device: pip install {package}"
         ) from None
+    core = measuring_core()
+    told = {"board": _board(), "max_mhz": None if core is None else _mhz(core, "cpuinfo_max_freq")}
     return {
-        "processor": _processor(),
+        "processor": processor_of(_text("/proc/cpuinfo") or "") or platform.processor() or platform.machine(),
         "machine": platform.machine(),
         "cores": os.cpu_count() or 1,
         "os": platform.system(),
         "runtime": title.format(version),
+        **{name: value for name, value in told.items() if value is not None},
     }
 
 
@@ -282,7 +285,7 @@ def condition() -> dict[str, Any]:
     )  # Raspberry Pi: bits 0-3 are now
     core = measuring_core()
     return {
-        "model": _text("/proc/device-tree/model") or _text("/sys/class/dmi/id/product_name"),
+        "model": _board(),
         "temperature_c": max(degrees, default=None),
         "cores": [
             {"core": c, "max_mhz": _mhz(c, "cpuinfo_max_freq"), "governor": _text(_frequency(c, "scaling_governor"))}
@@ -295,12 +298,18 @@ def condition() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:  # Linux names the model only here
-        for line in file:
-            if line.startswith(("model name", "Model")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def processor_of(cpuinfo: str) -> str:
+    """What Linux's /proc/cpuinfo calls the processor; of ARM's the numbers of maker and core, as names say little."""
+    fields = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())]
+    told = {name: [v for k, v in fields if k == name] for name in ("CPU implementer", "CPU part", "model name")}
+    arm = {"/".join(core) for core in zip(told["CPU implementer"], told["CPU part"])}  # noqa: B905 (Python 3.9)
+    return ", ".join(sorted(arm)) or "".join(told["model name"][:1])
+
+
+def _board() -> str | None:
+    """The machine's name without its revision: boards of one model are alike."""
+    name = _text("/proc/device-tree/model") or _text("/sys/class/dmi/id/product_name")
+    return name and name.partition(" Rev ")[0]
 
 
 def _frequency(core: int, name: str) -> str:
