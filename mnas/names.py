@@ -88,13 +88,23 @@ def searched_as(name: str) -> tuple[int, int]:
     Raises:
         ValueError: there is no such run, or the file is none of ours.
     """
+    return _searched_as(name) or (224, 1000)  # ImageNet's, as the published architectures
+
+
+def searched_size(name: str) -> int | None:
+    """The first of `searched_as` in pixels; None for what is of no training or search."""
+    found = _searched_as(name)
+    return None if found is None else found[0]
+
+
+def _searched_as(name: str) -> tuple[int, int] | None:
     weights = os.path.join(name, FULL_WEIGHTS) if os.path.isdir(name) else name
     if weights.endswith(".safetensors") and os.path.isfile(weights):
         info = read_weights_info(Path(weights))
         return info.input_size, len(info.classes)
     trial = _TRIAL.fullmatch(name)
     if not trial:
-        return 224, 1000  # ImageNet's, as the published architectures
+        return None
     attributes = read_run(Path(trial[1])).attributes
     return int(attributes["config"]["input_size"]), len(attributes["provenance"]["data"]["classes"])
 

@@ -3,8 +3,10 @@
 import contextlib
 import importlib
 import io
+import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 
 COMMANDS = {
@@ -22,6 +24,9 @@ COMMANDS = {
 }
 """name, of one word or two ("latency fit") -> (where it is, what it is for); imported when it is called, so that help
 comes at once."""
+
+_PATIENCE_S = 10.0
+"""Torchrun looks after its processes every 0.1 s, and gives them 30 s to end."""
 
 USAGE = "usage: mnas COMMAND [OPTIONS] [--debug]   (mnas COMMAND --help shows a command's options)"
 HELP = ("-h", "--help", "help")
@@ -61,9 +66,27 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        _let_the_first_process_speak(error)
         print(f"mnas: {_one_line(error)}", file=sys.stderr)
         return 2 if _is_users(error) else 1
     return 0
+
+
+def _let_the_first_process_speak(error: Exception) -> None:
+    """Of processes that torchrun started: what is wrong for one is mostly wrong for all, or is that one is gone.
+
+    Torchrun ends the others when the first has said its line and is gone; who is still there then says its own.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (first and _is_users(error) and not _lost(error)):
+        time.sleep(_PATIENCE_S)
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether the error is that another process of the training is gone."""
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "TCPStore")
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(error, RuntimeError)
+    return together and any(word in str(error) for word in words)
 
 
 def _print_help(names: Sequence[str]) -> int:
@@ -123,7 +146,8 @@ def _is_users(error: Exception) -> bool:
 
     from mnas.latency.latency import MeasurementError, UnitError
 
-    users = (
+    users: tuple[type[Exception], ...] = (
+        MemoryError,
         ValueError,
         OSError,
         ImportError,
@@ -132,7 +156,14 @@ def _is_users(error: Exception) -> bool:
         optuna.exceptions.OptunaError,
         sqlalchemy.exc.SQLAlchemyError,
     )
-    return isinstance(error, users)
+    return isinstance(error, users) or _lost(error) or bool(_machines(error))
+
+
+def _machines(error: Exception) -> str:
+    """What the machine did, where that is all that is wrong; else empty."""
+    from mnas.train.failures import machine_failure
+
+    return machine_failure(error) if isinstance(error, RuntimeError | MemoryError) else ""
 
 
 def _one_line(error: Exception) -> str:
@@ -145,6 +176,10 @@ def _one_line(error: Exception) -> str:
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(cause, OSError) and cause.strerror:
         text = f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
+    if failure := _machines(error):
+        return f"{failure}; free some, or ask for less at a time (smaller images, batches, fewer workers)"
+    if _lost(error):
+        return "another process of this training has ended, and so does this one; its own line says why"
     if _is_users(error):
         return text
     return f"{type(error).__name__}: {text} (a bug in mnas; --debug shows where)"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mnas.data.arrays import ArrayBatches
-from mnas.data.batches import Batches
+from mnas.data.batches import Batches, unreadable_line
 from mnas.data.cache import OnProgress
 from mnas.data.open_batches import Loader, open_batches
 from mnas.report.html import write_report
@@ -20,6 +20,7 @@ from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
 from mnas.shortlist.train import train_shortlist
 from mnas.study import RunError, Snapshot, read_run
 from mnas.train.config import TrainConfig
+from mnas.train.settings import TrainingStopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,8 @@ def train_best(
     Raises:
         ValueError: as `train_shortlist`; the run's images have changed; torchrun; some trainings have failed (the
             others are done then, and in the table).
-        KeyboardInterrupt: Ctrl-C, after everything is saved and the command to go on is printed.
+        KeyboardInterrupt, TrainingStopped: Ctrl-C or SIGTERM, after everything is saved and the command to go on is
+            printed.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a run's best must be trained without torchrun, which shares out one training; use --workers")
@@ -94,14 +96,17 @@ def train_best(
     with console.status("reading the images") as status:
         batches = images(lambda done, count: status.update(f"decoding images: {done} of {count}"))
     _check_unchanged(run, images, batches)
-    del batches
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
+    if batches.skipped:
+        say(unreadable_line(batches.skipped))
+    del batches
+
     try:
         outcome = train_shortlist(path, top=top, config=config, open_batches=images, workers=workers, say=say)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TrainingStopped):
         say(f"stopped; nothing is lost. To go on: {shlex.join(['mnas', *sys.argv[1:]])}")
         raise
     if outcome.rows:

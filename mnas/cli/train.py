@@ -18,9 +18,10 @@ from mnas.cli.progress import make_console
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.cli.shortlist import train_best
 from mnas.cli.train_progress import is_first_process, watching_training
-from mnas.data.batches import Batches
+from mnas.data.batches import Batches, unreadable_line
 from mnas.data.native import native_size
 from mnas.data.open_batches import Loader, open_batches
+from mnas.names import searched_size
 from mnas.nn.network import Network
 from mnas.nn.pretrained import load_pretrained, pretrained_info
 from mnas.train.config import TrainConfig
@@ -51,8 +52,8 @@ class TrainCommand:
     """Weights to start from: timm, torchvision, or a file of theirs or ours; a new classifier where classes differ."""
 
     input_size: str = "auto"
-    """Side of the images in pixels, or several to train one after another (96,128); auto: the data set's own, up to
-    224."""
+    """Side of the images in pixels, or several to train one after another (96,128); auto: a trial's as it was searched,
+    else the data set's own, up to 224."""
     width_multiplier: str = "1"
     """Of the architecture, or several (0.5,1.0)."""
     top: int = 0
@@ -95,7 +96,7 @@ class TrainCommand:
         if not self.data:
             raise ValueError("data must be given, but got none; use --data with a name (digits) or a folder of images")
         console = make_console() if is_first_process() else Console(quiet=True)
-        sizes = input_sizes(self.input_size) or (native_size(self.data),)
+        sizes = input_sizes(self.input_size) or (searched_size(self.arch) or native_size(self.data),)
         widths = width_multipliers(self.width_multiplier)
         trainings = [(*at_width(self.arch, width), size) for width in widths for size in sizes]
         for _, arch, size in trainings:
@@ -113,14 +114,19 @@ class TrainCommand:
             initial = _initial(self.weights, name, arch, batches, self.config.seed)
             arch = initial.arch
         _print(console, _described(name, arch, batches, self.config, folder))
+        known = len(batches.skipped)  # decoded before; others turn up while files are read
+        if known:
+            _print(console, unreadable_line(batches.skipped))
         try:
             with watching_training(console) as watcher:
                 trained = train(
                     arch, batches, self.config, folder, initial=initial, resume=self.resume, watcher=watcher
                 )
         except TrainingStopped as stop:
-            _print(console, f"stopped at {stop.where}; nothing is lost. To go on: {_resuming()}")
+            _print(console, f"stopped at {stop.where}; nothing is lost. To go on: {resuming()}")
             raise
+        if len(batches.skipped) > known:
+            _print(console, unreadable_line(batches.skipped))
         _print(console, _conclusion(trained))
         return trained
 
@@ -243,6 +249,12 @@ def _print(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _resuming() -> str:
-    arguments = sys.argv[1:]
-    return shlex.join(["mnas", *arguments, *([] if "--resume" in arguments else ["--resume"])])
+def resuming() -> str:
+    """The command that goes on with this process's training."""
+    arguments = sys.argv[1:] if "--resume" in sys.argv else [*sys.argv[1:], "--resume"]
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return shlex.join(["mnas", *arguments])
+    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:  # what of torchrun's options is whose, only its user knows
+        return f"the same torchrun on every machine, ending in: -m mnas.cli.main {shlex.join(arguments)}"
+    launcher = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "mnas.cli.main"]
+    return shlex.join([*launcher, *arguments])

@@ -1,12 +1,18 @@
 """What a training loop reads: batches of uint8 images, the same for every number of workers and after every resume."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from torch import Tensor
 
 Part = Literal["train", "val", "test"]
+
+
+def unreadable_line(skipped: Sequence[str]) -> str:
+    """What people are told of unreadable images: how many, and the first few."""
+    more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+    return f"skipped {len(skipped)} unreadable image{'s' * (len(skipped) != 1)}: {'; '.join(skipped[:5])}{more}"
 
 
 class Batches(ABC):

@@ -3,18 +3,23 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 
 from mnas.arch import Arch
 from mnas.run.local import live_with
+from mnas.train.settings import TrainingStopped
 
 STOP_S = 60.0
-"""After Ctrl-C a training has so long to write its checkpoint; killed then, it loses what came after the last one."""
+"""After Ctrl-C or SIGTERM a training has so long to write its checkpoint; killed then, it loses what came after the
+last one."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +44,58 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
 
     Raises:
         KeyboardInterrupt: after all processes have been asked to stop, and have.
+        TrainingStopped: the same after SIGTERM.
     """
     waiting = list(reversed(jobs))
     gpus = _gpus()
     slots = [gpus[i % len(gpus)] for i in reversed(range(workers))]
     busy: dict[Connection, _Child] = {}
     failed: dict[int, str] = {}
-    try:
-        while waiting or busy:
-            while waiting and slots:
-                connection, child = _start(waiting.pop(), train_one, slots.pop())
-                busy[connection] = child
-            for ready in wait(list(busy)):
-                assert isinstance(ready, Connection)
-                child = busy[ready]
-                kind, text = _receive(ready, child)
-                if kind == "over":
-                    slots.append(child.slot)
-                    del busy[ready]
-                if kind == "failed" or (kind == "over" and text):
-                    failed[child.number] = text
-                    say(f"trial {child.number} failed: {text}")
-                elif kind == "says":
-                    say(f"trial {child.number}: {text}")
-    finally:
-        _stop([child.process for child in busy.values()])
+    with _sigterm_raised():
+        try:
+            while waiting or busy:
+                while waiting and slots:
+                    connection, child = _start(waiting.pop(), train_one, slots.pop())
+                    busy[connection] = child
+                for ready in wait(list(busy)):
+                    assert isinstance(ready, Connection)
+                    child = busy[ready]
+                    kind, text = _receive(ready, child)
+                    if kind == "over":
+                        slots.append(child.slot)
+                        del busy[ready]
+                    if kind == "failed" or (kind == "over" and text):
+                        failed[child.number] = text
+                        say(f"trial {child.number} failed: {text}")
+                    elif kind == "says":
+                        say(f"trial {child.number}: {text}")
+        finally:
+            _stop([child.process for child in busy.values()])
     return failed
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """While active, the first SIGTERM raises TrainingStopped, as Ctrl-C does KeyboardInterrupt; the next ends at once.
+
+    Without it this process would end, and take its children along before they can save anything.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, before)
+        raise TrainingStopped(number, "full training of a run's best")
+
+    if before not in (signal.SIG_IGN, None):
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 @dataclass

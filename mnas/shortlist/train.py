@@ -14,7 +14,7 @@ import filelock
 
 from mnas.arch import Arch
 from mnas.atomic import write_atomic
-from mnas.data.batches import Batches
+from mnas.data.batches import Batches, unreadable_line
 from mnas.shortlist.choose import choose
 from mnas.shortlist.pool import Job, Say, train_jobs
 from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
@@ -51,7 +51,7 @@ def train_shortlist(
     Raises:
         ValueError: no such run, nothing in it to train, other classes or image size than the run's, other settings than
             those of an earlier call, or another process is at it.
-        KeyboardInterrupt: all trainings have been stopped, resumable.
+        KeyboardInterrupt, TrainingStopped: all trainings have been stopped by Ctrl-C or SIGTERM, resumable.
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, but got {workers}")
@@ -90,14 +90,18 @@ class _Training:
     open_batches: OpenBatches
 
     def __call__(self, job: Job, say: Say) -> None:
+        batches = self.open_batches()
+        known = len(batches.skipped)
         trained = train(
             job.arch,
-            self.open_batches(),
+            batches,
             self.config,
             job.folder,
             resume=True,
             watcher=_Saying(say, self.config.epochs),
         )
+        if len(batches.skipped) > known:  # the first ones were told when the images were opened
+            say(unreadable_line(batches.skipped))
         test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
         say(f"finished: accuracy {trained.accuracy:.2%}{test}, {trained.epochs} epochs in {trained.seconds:.0f} s")
 
@@ -148,12 +152,25 @@ def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / "settings.json"
     settings = json.loads(json.dumps(settings))  # as it reads back
     begun = any(entry.name.isdecimal() for entry in folder.iterdir())
-    if begun and path.exists() and (shown := differences(json.loads(path.read_text()), settings)):
+    if begun and path.exists() and (shown := differences(_read_settings(path), settings)):
         raise RunError(
             f"the models in {folder} must be trained alike, but got other settings ({shown}); use the same, or rename "
             "that folder"
         )
     write_atomic(path, json.dumps(settings, indent=1))
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {type(found).__name__}")
+    except ValueError as error:
+        raise RunError(
+            f"{path} must be the settings of the trainings beside it, but got {error}; rename {path.parent} to train "
+            "them anew, or remove this file if you know that they were trained with the same options"
+        ) from None
+    return found
 
 
 def _plan(run: Snapshot, top: int, chosen: list[int], left: int) -> str:

@@ -1,10 +1,13 @@
 """`mnas train` as people type it: presets and what overrides them, lists, torchrun, Ctrl-C, mistakes."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,8 @@ import torch
 from PIL import Image
 
 from mnas.arch import Arch, Block
-from mnas.cli.main import run
-from mnas.cli.train import TrainCommand
+from mnas.cli.main import COMMANDS, run
+from mnas.cli.train import TrainCommand, resuming
 from mnas.nn.weights import read_weights_info
 from mnas.train.presets import PRESETS
 
@@ -172,10 +175,88 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on():
     assert Path("trained/tiny-8px/checkpoint.pt").exists()
 
 
-def test_torchrun_starts_it_too_and_one_of_them_talks():
+def make_photos(count: int = 60, damaged: int = 1) -> list[str]:
+    """A folder of two classes, and the arguments that train on it."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("cat", "dog")):
+        Path("photos", name).mkdir(parents=True)
+        for i in range(count):
+            pixels = rng.integers(0, 100, (8, 8, 3)) + 120 * label
+            Image.fromarray(pixels.astype(np.uint8)).save(f"photos/{name}/{i}.png")
+    for i in range(damaged):
+        Path(f"photos/cat/{i}.png").write_bytes(b"no image")
+    return ["train", "tiny.json", "--data", "photos", "--input-size", "8", "--fewest-steps", "0", "--threads", "1"]
+
+
+@pytest.mark.parametrize("loader", ["array", "files"])
+def test_unreadable_images_are_named(capsys, loader):
+    command = make_photos(count=130)
+    assert run([*command, "--epochs", "1", "--loader", loader, "--workers", "0"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("skipped 1 unreadable image: ")
+    assert "cat/0.png: cannot identify image file" in lines[0]
+
+
+def test_a_killed_process_of_the_loader_is_one_line():
+    command = [*MAIN, *make_photos(damaged=0), "--loader", "files", "--workers", "1", "--epochs", "10000"]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in program.stdout:
+        if line.startswith("[2/10000]"):
+            break
+    deadline = time.monotonic() + 60
+    while program.poll() is None and time.monotonic() < deadline:  # a process is started for every pass
+        for children in Path(f"/proc/{program.pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                for child in children.read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode == 2
+    [line] = errors.splitlines()
+    assert line == (
+        "mnas: a process that reads images was killed, perhaps for lack of memory; free some (fewer --workers take "
+        "less), then go on with --resume"
+    )
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "mnas.cli.main", *trained("--epochs", 1)]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**os.environ})
+    return subprocess.run(
+        [*launcher, "-m", "mnas.cli.main", *arguments], capture_output=True, text=True, timeout=200, env={**os.environ}
+    )
+
+
+def test_torchrun_starts_it_too_and_one_of_them_talks():
+    found = torchrun(*trained("--epochs", 1))
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("[1/1]") == 1
     assert json.loads(Path("trained/tiny-8px/result.json").read_text())["epochs"] == 1
+    found = torchrun(*trained("--epochs", 1))  # now taken, which only the first can see
+    [line] = [x for x in found.stderr.splitlines() if "mnas: " in x]
+    assert "which holds config.json; go on with it (--resume)" in line
+    assert "a bug in mnas" not in found.stderr
+
+
+def test_under_torchrun_the_command_to_go_on_is_torchruns(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main.py", "train", "tiny.json", "--data", "my photos"])
+    assert resuming() == "mnas train tiny.json --data 'my photos' --resume"
+    environment = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "1"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    expected = "-m mnas.cli.main train tiny.json --data 'my photos' --resume"
+    assert resuming() == f"torchrun --nproc-per-node 2 {expected}"
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "3")
+    assert resuming() == f"the same torchrun on every machine, ending in: {expected}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hungry:
+    """A command that takes more memory than there is."""
+
+    def run(self) -> None:
+        torch.empty(1 << 60)
+
+
+def test_out_of_memory_is_no_bug_whatever_the_command(capsys, monkeypatch):
+    monkeypatch.setitem(COMMANDS, "hungry", ("tests.cli.test_train_command:Hungry", ""))
+    assert "mnas: out of memory; free some, or ask for less" in complaint(capsys, "hungry")

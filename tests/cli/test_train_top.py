@@ -90,19 +90,30 @@ def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
     assert "--top must come with a run's folder, but got 'mnasnet-a1'" in capsys.readouterr().err
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(run_path):
-    """The whole process group gets the signal, as from a terminal."""
-    (run_path / "trained").rename(run_path / "other")
-    command = [sys.executable, "-m", "mnas.cli.main", *arguments(run_path, "--top", "1")]
+@pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)])
+def test_a_signal_saves_and_says_how_to_go_on(run_path, tmp_path, number, to_all):
+    """To the whole process group, as from a terminal or a cluster manager; or to the one process that people see."""
+    if (run_path / "trained").exists():
+        (run_path / "trained").rename(tmp_path / "other")
+    # no other checkpoint than the signal's
+    command = [sys.executable, "-m", "mnas.cli.main", *arguments(run_path, "--top", "1", "--checkpoint-every", "90000")]
     command[command.index("--epochs") + 1] = "100000"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
     assert process.stdout is not None
     for line in process.stdout:
         if "[3/100000]" in line:
-            os.killpg(process.pid, signal.SIGINT)
+            (os.killpg if to_all else os.kill)(process.pid, number)
             break
     printed, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "")
+    assert (process.returncode, errors) == (128 + number, "")
     assert f"stopped; nothing is lost. To go on: mnas train {run_path}" in printed
     [checkpoint] = run_path.glob("trained/*/checkpoint.pt")
     assert torch.load(checkpoint, weights_only=True)["epoch"] >= 3
+
+
+def test_a_trial_is_trained_at_the_size_of_its_search(run_path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    short = ["--epochs", "1", "--fewest-steps", "0", "--threads", "1", "--max-images-per-class", "20"]
+    assert run(["train", f"{run_path}#0", "--data", "digits", *short]) == 0  # not at the 16 px of digits
+    assert "8 px" in capsys.readouterr().out.splitlines()[0]
+    assert (tmp_path / "trained/run-0-8px/result.json").exists()

@@ -148,6 +148,20 @@ def test_other_settings_are_refused_by_name(path, digits, tmp_path):
     best_of(path, digits, [], config=dataclasses.replace(CONFIG, threads=2))  # results of another speed, no others
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]", "7"])
+def test_damaged_settings_are_one_line_that_names_them(path, digits, content):
+    best_of(path, digits, [], top=1)
+    settings = path / "trained" / "settings.json"
+    before = settings.read_text()
+    settings.write_text(content)
+    with pytest.raises(RunError, match=f"{settings} must be the settings of the trainings beside it") as caught:
+        best_of(path, digits, [], top=1)
+    assert "\n" not in str(caught.value)
+    settings.unlink()  # as it advises who knows
+    best_of(path, digits, [], top=1)
+    assert settings.read_text() == before
+
+
 def test_other_images_and_nothing_to_train_are_refused(path, digits, tmp_path):
     with pytest.raises(ValueError, match="the input size must be the search's 8 pixels, but got 16"):
         best_of(path, functools.partial(digits, size=16), [])
