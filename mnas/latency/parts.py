@@ -1,0 +1,149 @@
+"""What a predictor sees of a network: the parts whose times add up to its own.
+
+An architecture's parts are the operators of its LiteRT file. Of a network that is known only by its decisions (a
+published table of measurements) they are its blocks.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mnas.arch import Arch, Layer
+from mnas.nn.cost import Cost, CostRow, Shape, cost
+
+VECTOR = 16
+"""Channels that a processor computes at once, at most; some compute 4 or 8."""
+Decisions = Mapping[str, str | int | float | bool]
+"""Name -> choice, as `block3_kernel: 5`."""
+Place = tuple[float | str, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a network; its time is about a sum of amounts, each times a rate that its kind has in common."""
+
+    kind: str
+    """Parts of one kind are computed by the same code. `network`: no part, but how the whole deviates from the sum."""
+    amounts: Mapping[str, float]
+    """Never negative; in millions, but `calls`."""
+    place: Place
+    """Where it lies among its kind, so that near parts deviate alike: sizes in octaves; texts are equal or 1 apart."""
+
+
+def parts_of_arch(arch: Arch, input_size: int, num_classes: int) -> tuple[Part, ...]:
+    """The operators of `arch` and the network; their `macs` add up to those of `mnas.nn.cost`, in millions.
+
+    Raises:
+        ValueError: the input is too small for the strides.
+    """
+    whole = cost(arch, input_size, num_classes)
+    rows = {row.name: row for row in whole.rows}
+    parts = [_convolution("stem", rows["stem"])]
+    shape = rows["stem"].output_shape
+    for layer in arch.layers:
+        parts += _layer_parts(layer, rows, shape)
+        shape = (layer.out_filters, -(-shape[1] // layer.stride), -(-shape[2] // layer.stride))
+    parts.append(_convolution("pointwise", rows["head"]))
+    parts.append(_elementwise("mean", rows["head"].output_shape))
+    parts.append(_dense("classifier", [rows["classifier"]]))
+    return (*parts, _network(arch, whole))
+
+
+def parts_of_decisions(decisions: Decisions) -> tuple[Part, ...]:
+    """The blocks of a network given by its decisions, `block3_kernel`, `block3.skip`, ...: what their names begin with.
+
+    A decision whose name begins with no numbered word is a block of its own. Choices are told apart, not ordered.
+    """
+    blocks: dict[str, list[str]] = {}
+    for name in sorted(decisions):
+        begin = re.match(r"[A-Za-z]+\d+(?=\W|_)", name)
+        blocks.setdefault(begin[0] if begin else name, []).append(f"{name}={decisions[name]}")
+    return tuple(Part(block, dict.fromkeys(choices, 1.0), tuple(choices)) for block, choices in blocks.items())
+
+
+def _layer_parts(layer: Layer, rows: Mapping[str, CostRow], shape: Shape) -> list[Part]:
+    """Of one layer whose input is of `shape`."""
+    name, parts = layer.name, []
+    kernel = layer.kernel
+    if layer.op == "conv":
+        row = rows[f"{name}.conv"]
+        parts.append(_convolution(f"conv{kernel}", row))
+        parts += _squeeze_excite(layer, rows, row.output_shape)
+    else:
+        if layer.op == "mbconv":
+            parts.append(_convolution("pointwise", rows[f"{name}.expand"]))
+        row = rows[f"{name}.depthwise"]
+        parts.append(_depthwise(f"depthwise{kernel}", row, layer.stride))
+        parts += _squeeze_excite(layer, rows, row.output_shape)
+        row = rows[f"{name}.project"]
+        parts.append(_convolution("pointwise", row))
+    output = row.output_shape
+    if layer.skip != "none":
+        parts.append(_elementwise("add", output))
+    if layer.skip == "pool":
+        pooled = (layer.in_filters, *output[1:])
+        parts.append(_elementwise("pool", pooled, _values(shape), layer.stride))
+        if layer.in_filters != layer.out_filters:
+            parts.append(_elementwise("pad" if layer.in_filters < layer.out_filters else "slice", output))
+    return parts
+
+
+def _squeeze_excite(layer: Layer, rows: Mapping[str, CostRow], shape: Shape) -> list[Part]:
+    if not layer.se_filters:
+        return []
+    ends = [rows[f"{layer.name}.se.{end}"] for end in ("reduce", "expand")]
+    return [_elementwise("mean", shape), _dense("squeeze", ends), _elementwise("scale", shape)]
+
+
+def _convolution(kind: str, row: CostRow) -> Part:
+    (inputs, *_), (outputs, height, width) = row.input_shape, row.output_shape
+    macs = row.macs / 1e6
+    amounts = {
+        "macs": macs,
+        "macs in vectors": macs * _in_vectors(outputs) / outputs,
+        "values": _values(row.input_shape) + _values(row.output_shape),
+        "weights": _weights(row),
+        "calls": 1.0,
+    }
+    stride = round(math.log2(row.input_shape[1] / height))
+    return Part(kind, amounts, (math.log2(inputs), math.log2(outputs), math.log2(height * width), float(stride)))
+
+
+def _depthwise(kind: str, row: CostRow, stride: int) -> Part:
+    channels, height, width = row.output_shape
+    amounts = {
+        "macs": row.macs / 1e6,
+        "macs in vectors": row.macs / 1e6 * _in_vectors(channels) / channels,
+        "inputs": _values(row.input_shape),
+        "outputs": _values(row.output_shape),
+        "calls": 1.0,
+    }
+    return Part(kind, amounts, (math.log2(channels), math.log2(height * width), float(stride)))
+
+
+def _dense(kind: str, rows: list[CostRow]) -> Part:
+    """Matrices times one vector each: every weight is used once."""
+    amounts = {"macs": sum(row.macs for row in rows) / 1e6, "calls": float(len(rows))}
+    return Part(kind, amounts, (math.log2(rows[0].input_shape[0]), math.log2(rows[0].output_shape[0])))
+
+
+def _elementwise(kind: str, shape: Shape, inputs: float = 0.0, stride: int = 1) -> Part:
+    amounts = {"values": _values(shape), "inputs": inputs, "calls": 1.0}
+    return Part(kind, amounts, (math.log2(shape[0]), math.log2(shape[1] * shape[2]), float(stride)))
+
+
+def _network(arch: Arch, whole: Cost) -> Part:
+    return Part("network", {}, (math.log2(whole.macs), math.log2(whole.params), math.log2(len(arch.layers))))
+
+
+def _in_vectors(channels: int) -> int:
+    return -(-channels // VECTOR) * VECTOR
+
+
+def _values(shape: Shape) -> float:
+    return math.prod(shape) / 1e6
+
+
+def _weights(row: CostRow) -> float:
+    return row.macs / (row.output_shape[1] * row.output_shape[2]) / 1e6
