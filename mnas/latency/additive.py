@@ -61,11 +61,36 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class _Bag:
+    """All parts of one kind in a list of networks."""
+
+    owners: npt.NDArray[np.int64]
+    """Of each part: which network has it."""
+    names: tuple[str, ...]
+    amounts: Array
+    """(parts, names)"""
+    places: tuple[Place, ...]
+
+    def of(self, names: Sequence[str]) -> Array:
+        """The amounts by these names, 0 for those that no part has."""
+        columns = {name: self.amounts[:, i] for i, name in enumerate(self.names)}
+        none = np.zeros(len(self.owners))
+        return np.stack([columns.get(name, none) for name in names], axis=1) if names else none[:, None]
+
+
+@dataclass(frozen=True)
+class _Bags:
+    count: int
+    """Of networks."""
+    kinds: Mapping[str, _Bag]
+
+
+@dataclass(frozen=True)
 class Additive:
     """Times of networks, known for some of them; `fit` and `condition` make it."""
 
     parameters: Parameters
-    seen: "_Bags"
+    seen: _Bags
     means: Array
     """What the rates alone say of those seen."""
     factor: Array
@@ -92,10 +117,13 @@ def fit(networks: Sequence[Network], times: Sequence[float], errors: Sequence[fl
         ValueError: there are fewer than 10 networks, or a time is not positive, or an error negative.
     """
     values, deviations = _checked(networks, times, errors)
-    rated = _rated(_bags(networks), values)
+    bags = _bags(networks)
+    rated = _rated(bags, values)
+    if len(values) <= SEARCHED:
+        return _conditioned(bags, values, deviations, _chosen(bags, values, deviations, rated))
     some = np.random.default_rng(0).permutation(len(values))[:SEARCHED]
     chosen = _chosen(_bags([networks[i] for i in some]), values[some], deviations[some], rated)
-    return condition(networks, times, errors, chosen)
+    return _conditioned(bags, values, deviations, chosen)
 
 
 def condition(
@@ -103,7 +131,10 @@ def condition(
 ) -> Additive:
     """As `fit`, with parameters that it chose before. Raises ValueError as it does."""
     values, deviations = _checked(networks, times, errors)
-    bags = _bags(networks)
+    return _conditioned(_bags(networks), values, deviations, parameters)
+
+
+def _conditioned(bags: _Bags, values: Array, deviations: Array, parameters: Parameters) -> Additive:
     means = _means(bags, parameters)
     covariances = _covariances((bags, means), (bags, means), parameters)
     factor = cholesky(_total(covariances, parameters) + _noise(deviations, parameters.spreads), lower=True)
@@ -125,31 +156,6 @@ def _checked(networks: Sequence[Network], times: Sequence[float], errors: Sequen
 
 
 # Networks as arrays
-
-
-@dataclass(frozen=True)
-class _Bag:
-    """All parts of one kind in a list of networks."""
-
-    owners: npt.NDArray[np.int64]
-    """Of each part: which network has it."""
-    names: tuple[str, ...]
-    amounts: Array
-    """(parts, names)"""
-    places: tuple[Place, ...]
-
-    def of(self, names: Sequence[str]) -> Array:
-        """The amounts by these names, 0 for those that no part has."""
-        columns = {name: self.amounts[:, i] for i, name in enumerate(self.names)}
-        none = np.zeros(len(self.owners))
-        return np.stack([columns.get(name, none) for name in names], axis=1) if names else none[:, None]
-
-
-@dataclass(frozen=True)
-class _Bags:
-    count: int
-    """Of networks."""
-    kinds: Mapping[str, _Bag]
 
 
 def _bags(networks: Sequence[Network]) -> _Bags:
@@ -206,7 +212,8 @@ def _means(bags: _Bags, parameters: Parameters) -> Array:
     """What the rates say."""
     columns = [(kind, name) for kind, rates in parameters.rates.items() for name in rates]
     rates = np.array([parameters.rates[kind][name] for kind, name in columns])
-    return np.maximum(_summed(bags, columns) @ rates, parameters.least)
+    means: Array = np.maximum(_summed(bags, columns) @ rates, parameters.least)
+    return means
 
 
 # What the rates miss: covariances relative to what they say, of spread 1
@@ -244,7 +251,8 @@ def _relative(bags: _Bags, means: Array, parameters: Parameters) -> Array:
     """Amounts as multiples of the typical ones, shares of a network that takes an average time."""
     columns = [(kind, name) for kind, typical in parameters.typical.items() for name in typical]
     typical = np.array([parameters.typical[kind][name] for kind, name in columns])
-    return _summed(bags, columns) / typical * (parameters.average / means)[:, None]
+    relative: Array = _summed(bags, columns) / typical * (parameters.average / means)[:, None]
+    return relative
 
 
 def _loads(bags: _Bags, means: Array, kind: str, parameters: Parameters) -> tuple[list[Place], Array]:
@@ -254,7 +262,7 @@ def _loads(bags: _Bags, means: Array, kind: str, parameters: Parameters) -> tupl
     places = list(dict.fromkeys(bag.places))
     number = {place: i for i, place in enumerate(places)}
     loads = np.zeros((bags.count, len(places)))
-    np.add.at(loads, (bag.owners, [number[place] for place in bag.places]), shares / means[bag.owners])
+    np.add.at(loads, (bag.owners, np.array([number[place] for place in bag.places])), shares / means[bag.owners])
     return places, loads
 
 
@@ -266,7 +274,8 @@ def _nearness(places: Sequence[Place], others: Sequence[Place], reach: float) ->
             squares += np.array(left)[:, None] != np.array(right)[None]
         else:
             squares += (np.array(left)[:, None] - np.array(right)[None]) ** 2
-    return np.exp(-squares / (2 * reach**2))
+    nearness: Array = np.exp(-squares / (2 * reach**2))
+    return nearness
 
 
 def _total(components: Mapping[str, Array], parameters: Parameters) -> Array:
@@ -280,25 +289,37 @@ def _noise(deviations: Array, spreads: Mapping[str, float]) -> Array:
 def _chosen(bags: _Bags, values: Array, deviations: Array, rated: Parameters) -> Parameters:
     """The spreads and the reach under which the times are the most probable."""
     means = _means(bags, rated)
-    missed = values / means - 1
-    names = (*COMPONENTS, "noise")
     best: tuple[float, Parameters] | None = None
     for reach in REACHES:
         tried = replace(rated, reach=reach)
         covariances = _covariances((bags, means), (bags, means), tried)
-
-        def improbability(logs: Array, covariances: Mapping[str, Array] = covariances) -> float:
-            spreads = dict(zip(names, np.exp(logs), strict=True))
-            total = _total(covariances, replace(rated, spreads=spreads)) + _noise(deviations, spreads)
-            factor = cholesky(total, lower=True)
-            white = solve_triangular(factor, missed, lower=True)
-            prior = ((logs - np.log(TYPICAL_SPREAD)) / SPREAD_OF_SPREADS) ** 2
-            return float(white @ white / 2 + np.log(np.diag(factor)).sum() + prior.sum() / 2)
-
-        start = np.full(len(names), np.log(TYPICAL_SPREAD))
-        found = minimize(improbability, start, method="L-BFGS-B", bounds=[(-9, 2)] * len(COMPONENTS) + [(-6, 0)])
+        every = [*(covariances[name] for name in COMPONENTS), np.eye(len(values))]
+        start = np.full(len(every), np.log(TYPICAL_SPREAD))
+        found = minimize(
+            _improbability,
+            start,
+            args=(every, np.diag(deviations**2), values / means - 1),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-9, 2)] * len(COMPONENTS) + [(-6, 0)],
+        )
         if best is None or found.fun < best[0]:
-            spreads = {name: float(np.exp(log)) for name, log in zip(names, found.x, strict=True)}
+            spreads = dict(zip((*COMPONENTS, "noise"), np.exp(found.x).tolist(), strict=True))
             best = found.fun, replace(tried, spreads=spreads)
     assert best is not None
     return best[1]
+
+
+def _improbability(logs: Array, covariances: Sequence[Array], fixed: Array, missed: Array) -> tuple[float, Array]:
+    """Minus the logarithm of the density of `missed` and of the spreads' prior, and its gradient.
+
+    The covariance is `fixed` + the sum of exp(2 log) x covariance.
+    """
+    scaled = [np.exp(2 * log) * covariance for log, covariance in zip(logs, covariances, strict=True)]
+    factor = cholesky(fixed + sum(scaled), lower=True)
+    inverse = cho_solve((factor, True), np.eye(len(missed)))
+    weights = inverse @ missed
+    away = (logs - np.log(TYPICAL_SPREAD)) / SPREAD_OF_SPREADS
+    value = weights @ missed / 2 + np.log(np.diag(factor)).sum() + (away**2).sum() / 2
+    slopes = [float((inverse * part).sum() - weights @ part @ weights) for part in scaled]
+    return float(value), np.array(slopes) + away / SPREAD_OF_SPREADS

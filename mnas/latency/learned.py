@@ -99,6 +99,8 @@ def relearn(
     held_out: HeldOut,
 ) -> Learned:
     """What `learn` made before of the same. Raises ValueError as it does."""
+    if not isinstance(width, float) or not 0 < width < math.inf:
+        raise ValueError(f"width must be above 0, but got {width!r}")
     return Learned(condition(*_with([*zip(networks, times, errors, strict=True)], known), parameters), width, held_out)
 
 

@@ -235,6 +235,8 @@ def _latency(low: float, ratio: float, high: float, calibration: Calibration) ->
         seconds=0.0,
         drift=0.0,
         disturbed=0.0,
+        peak_memory_bytes=None,
+        energy_mj=None,
         unit=calibration.unit,
         source="predicted",
     )

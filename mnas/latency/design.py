@@ -1,0 +1,96 @@
+"""Which members of a space are measured to learn the rest: a sample in which all choices meet equally often.
+
+Random members leave some choices, and more pairs of choices, nearly unseen. Here each choice of each decision is taken
+equally often, so is each triple of op, kernel and layers in each block, and as far as the numbers allow each pair of
+choices in any two decisions (an orthogonal array, nearly).
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mnas.space.space import Space
+
+Indices = npt.NDArray[np.int64]
+
+JOINT = ("op", "kernel", "layers")
+"""Of a block; what its time depends on most, and not as a product of three factors."""
+SWAPS = 20_000
+"""Tried, to bring pairs of choices together equally often; more gain little."""
+LEFTOVERS = 1000
+"""Tried, where a number of samples is no multiple of a number of combinations."""
+
+
+def design_sample(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
+    """`count` different members of `space` as index vectors, in random order.
+
+    Raises:
+        ValueError: the space has fewer members.
+    """
+    if not 1 <= count <= space.distinct:
+        raise ValueError(f"samples must be 1 to the space's {space.distinct:,} different networks, but got {count}")
+    draw = np.random.default_rng(seed)
+    groups = _groups([decision.name for decision in space.decisions])
+    sizes = [len(decision.choices) for decision in space.decisions]
+    rows = np.zeros((count, len(sizes)), dtype=np.int64)
+    for group in groups:
+        combinations = np.array(list(itertools.product(*(range(sizes[column]) for column in group))))
+        rows[:, group] = _balanced(combinations, count, draw)
+    _mix(rows, groups, sizes, draw)
+    return _different(space, rows, sizes, draw)
+
+
+def _groups(names: Sequence[str]) -> list[list[int]]:
+    """Decisions that are balanced together: of each block those in `JOINT`, and every other one by itself."""
+    together: dict[str, list[int]] = {}
+    for column, name in enumerate(names):
+        block, _, what = name.rpartition(".")
+        together.setdefault(block if block and what in JOINT else name, []).append(column)
+    return list(together.values())
+
+
+def _balanced(combinations: Indices, count: int, draw: np.random.Generator) -> Indices:
+    """`count` of the combinations in random order, each as often as any other or once more, and so each choice."""
+    whole, left = divmod(count, len(combinations))
+    rows = np.concatenate([*[combinations] * whole, _leftover(combinations, left, draw)])
+    return draw.permutation(rows)
+
+
+def _leftover(combinations: Indices, left: int, draw: np.random.Generator) -> Indices:
+    """So many different combinations, in which each choice comes as equally often as can be found."""
+    tried = (draw.choice(combinations, left, replace=False) for _ in range(LEFTOVERS if left else 1))
+    return min(tried, key=lambda rows: sum((np.bincount(column) ** 2).sum() for column in rows.T))
+
+
+def _mix(rows: Indices, groups: list[list[int]], sizes: Sequence[int], draw: np.random.Generator) -> None:
+    """Swap entries of a group between rows where that brings pairs of choices nearer to meeting equally often."""
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    hot = np.zeros((len(rows), sum(sizes)))
+    np.put_along_axis(hot, rows + starts, 1.0, axis=1)
+    target = np.outer(1 / np.repeat(sizes, sizes), 1 / np.repeat(sizes, sizes)) * len(rows)
+    excess = hot.T @ hot - target
+    for _ in range(SWAPS):
+        group = groups[draw.integers(len(groups))]
+        one, other = draw.integers(len(rows), size=2)
+        columns = np.concatenate([np.arange(starts[c], starts[c] + sizes[c]) for c in group])
+        rest = np.setdiff1d(np.arange(hot.shape[1]), columns)
+        step = np.outer(hot[other, columns] - hot[one, columns], hot[one, rest] - hot[other, rest])
+        meetings = excess[np.ix_(columns, rest)]
+        if (step * (2 * meetings + step)).sum() < 0:  # the sum of squares falls
+            excess[np.ix_(columns, rest)] += step
+            excess[np.ix_(rest, columns)] += step.T
+            for table, where in ((hot, columns), (rows, np.array(group))):
+                table[one, where], table[other, where] = table[other, where].copy(), table[one, where].copy()
+
+
+def _different(space: Space, rows: Indices, sizes: Sequence[int], draw: np.random.Generator) -> list[tuple[int, ...]]:
+    """Networks that came twice (as some choices make no difference) give way to others, drawn at random."""
+    found: dict[str, tuple[int, ...]] = {}
+    for row in rows.tolist():
+        candidate = tuple(row)
+        while (fingerprint := space.decode(candidate).fingerprint) in found:
+            candidate = tuple(int(draw.integers(size)) for size in sizes)
+        found[fingerprint] = candidate
+    return list(found.values())

@@ -1,0 +1,61 @@
+"""A device whose times are known: what a predictor learns from it can be held against the truth."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mnas.arch import Arch
+from mnas.latency.latency import Calibration
+from mnas.latency.parts import parts_of_arch
+from mnas.latency.predictor import Sample
+from mnas.space.named import SPACES
+from mnas.zoo.architectures import reference_arch
+
+SPACE = SPACES["mnasnet"]
+SIZE, CLASSES = 64, 10
+ERROR = 0.005
+"""Relative, of a measurement."""
+RATES = {"macs": 0.02, "values": 0.1, "inputs": 0.1, "outputs": 0.05, "weights": 0.3, "calls": 0.002}
+
+CALIBRATION = Calibration(
+    reference="mobilenetv2",
+    reference_ms=4.0,
+    low_ms=3.96,
+    high_ms=4.04,
+    light_ratio=0.3,
+    light_ratio_low=0.29,
+    light_ratio_high=0.31,
+    input_size=SIZE,
+    runtime="litert",
+    threads=1,
+    batch=1,
+    unit="synthetic",
+    device={"processor": "none", "runtime": "none 1"},
+    session_error=0.004,
+    pinned_core=None,
+    realtime=False,
+)
+
+
+def time_of(arch: Arch) -> float:
+    """Each operator at its rate, slower by up to a half where it has few pixels: what no rate can say."""
+    total = 0.0
+    for part in parts_of_arch(arch, SIZE, CLASSES):
+        rated = sum(RATES.get(name, 0.0) * amount for name, amount in part.amounts.items())
+        if part.kind in ("pointwise", "depthwise3", "depthwise5", "conv3", "conv5"):
+            pixels = part.place[-2]
+            rated *= (1 if part.kind == "pointwise" else 2) * (1 + 0.5 * math.exp(-float(pixels) / 4))
+        total += rated
+    return total
+
+
+def ratio_of(arch: Arch) -> float:
+    """To the reference's time."""
+    return time_of(arch) / time_of(reference_arch(SPACE.skeleton))
+
+
+def samples_of(members: Sequence[tuple[int, ...]], seed: int) -> list[Sample]:
+    """Measured, with an error."""
+    draw = np.random.default_rng(seed)
+    return [Sample(row, ratio_of(SPACE.decode(row)) * math.exp(draw.normal(0, ERROR)), ERROR) for row in members]
