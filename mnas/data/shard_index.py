@@ -14,6 +14,8 @@ from mnas.data.image import SUFFIXES, reason
 
 INFO_NAME, CLASSES_NAME = "_info.json", "classes.txt"
 _TAR = re.compile(r"[^/\s\"'?]+\.tar(\.gz)?(?![\w.])")
+_NUMBER = re.compile(r"(.*?\D|)(\d+)((?:-of-\d+)?\.tar(?:\.gz)?)")
+_TOTAL = re.compile(r"-of-(\d+)")
 _PART = re.compile(r"(?:^|[-_.])(train|val|valid|validation|test)(?=[-_.])")
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -57,7 +59,8 @@ def read_index(data: str) -> ShardIndex:
             counted without). Where they lie elsewhere, they are named among the joined patterns.
 
     Raises:
-        ValueError: no such shards, no training or no validation shards, or classes or numbers that nothing says.
+        ValueError: no such shards, no training or no validation shards, classes or numbers that nothing says, or a
+            folder from whose numbered shards some are missing.
         ImportError: webdataset is not installed.
     """
     try:
@@ -68,10 +71,14 @@ def read_index(data: str) -> ShardIndex:
     found = sorted(map(str, path.glob("*.tar*"))) if path.is_dir() else list(map(str, expand_urls(data)))
     urls = [url for url in found if _TAR.search(url)]
     by_part = _by_part(urls, data)
+    if path.is_dir():
+        _check_gaps(urls)
     first = by_part["train"][0]
     given = {suffix: url for suffix in (".json", ".txt") for url in found if url.endswith(suffix)}
     classes = _classes(given.get(".txt") or _beside(first, CLASSES_NAME))
     lengths = _lengths(given.get(".json") or _beside(first, INFO_NAME))
+    if path.is_dir() and (missing := sorted(set(lengths) - set(map(_tar_name, urls)))):
+        raise ValueError(_incomplete(missing, f"{INFO_NAME} lists it"))
     parts: dict[Part, tuple[Shard, ...]] = {
         part: tuple(Shard(url, _images(url, lengths)) for url in by_part[part]) for part in by_part
     }
@@ -100,6 +107,31 @@ def _by_part(urls: Sequence[str], data: str) -> dict[Part, list[str]]:
                 f"{data!r}; join patterns by ::"
             )
     return there
+
+
+def _check_gaps(urls: Sequence[str]) -> None:
+    """Raise ValueError where the numbers in a folder's names leave one out, or end before `-of-00008` does."""
+    numbers: dict[tuple[str, str], dict[int, int]] = {}  # what is around the number -> number -> its digits
+    for url in urls:
+        if found := _NUMBER.fullmatch(_tar_name(url)):
+            numbers.setdefault((found[1], found[3]), {})[int(found[2])] = len(found[2])
+    for (before, after), there in numbers.items():
+        total = _TOTAL.match(after)
+        first, last = min(there), max(there)
+        if total:  # numbered from 0, by some from 1
+            first = int(0 not in there and int(total[1]) in there)
+            last = int(total[1]) - 1 + first
+        missing = [f"{before}{n:0{max(there.values())}d}{after}" for n in range(first, last + 1) if n not in there]
+        if missing:
+            raise ValueError(_incomplete(missing, "others have the numbers around it" if not total else "by its name"))
+
+
+def _incomplete(missing: Sequence[str], why: str) -> str:
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return (
+        f"a folder of shards must be whole, but {', '.join(missing[:3])}{more} {'is' if len(missing) == 1 else 'are'} "
+        f"missing ({why}); copy what is missing, or name the shards that are to do without by a pattern with braces"
+    )
 
 
 def _tar_name(url: str) -> str:

@@ -303,6 +303,30 @@ def test_shards_that_are_not_there_have_their_line(shards: Path, tmp_path: Path)
     assert "shards must come with a file of their classes" in message(shards, tmp_path)
 
 
+@pytest.mark.parametrize("lost", ["train-000002.tar", "train-000004.tar", "val-000000.tar", "train-000000.tar"])
+def test_a_missing_shard_of_those_listed_is_named(shards: Path, tmp_path: Path, lost: str) -> None:
+    if lost.startswith("val"):  # the part must be there for what is missing of it to be seen
+        shutil.copy(shards / lost, shards / "val-000001.tar")
+    (shards / lost).unlink()
+    assert f"a folder of shards must be whole, but {lost} is missing" in message(shards, tmp_path / "cache")
+
+
+def test_gaps_in_the_numbers_are_noticed_without_a_list(shards: Path, tmp_path: Path) -> None:
+    (shards / "_info.json").unlink()
+    for number in (1, 3):
+        (shards / f"train-00000{number}.tar").unlink()
+    line = message(shards, tmp_path / "cache")
+    assert "but train-000001.tar, train-000003.tar are missing (others have the numbers around it)" in line
+    found = "::".join(f"{shards}/{name}.tar" for name in ("train-00000{0,2,4}", "val-000000"))
+    assert opened(found, tmp_path / "cache").counts["train"] == 30  # as the line advises
+    for number in (0, 2, 4):
+        (shards / f"train-00000{number}.tar").rename(shards / f"train-0000{number // 2}-of-00004.tar")
+    assert "but train-00003-of-00004.tar is missing (by its name)" in message(shards, tmp_path / "cache")
+    for number in (2, 1, 0):
+        (shards / f"train-0000{number}-of-00004.tar").rename(shards / f"train-0000{number + 1}-of-00003.tar")
+    assert opened(shards, tmp_path / "cache").counts["train"] == 30  # numbered from 1
+
+
 def test_without_webdataset_the_extra_is_named(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "webdataset"]:
         monkeypatch.delitem(sys.modules, name)
