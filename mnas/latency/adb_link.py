@@ -1,0 +1,153 @@
+"""Commands and files over an adb server, with adbutils; every failure is a UnitError of one line."""
+
+import contextlib
+import os
+import shutil
+import socket
+import stat
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mnas.latency.latency import UnitError
+
+STEP_TIMEOUT_S = 20.0
+"""Of what takes a moment: a list, a small command, a piece of a file."""
+PIECE_BYTES = 64 * 1024
+"""The most that the protocol takes in one packet."""
+STATES = {
+    "unauthorized": "it does not trust this computer yet: unlock it and confirm the dialog 'Allow USB debugging' on it",
+    "offline": "it is offline: unplug it and plug it in again, and see that it is awake",
+    "authorizing": "it is about to ask for permission: unlock it and confirm the dialog 'Allow USB debugging' on it",
+    "no": "no permissions: this user may not open the USB device: install Android's udev rules (Debian: "
+    "android-sdk-platform-tools-common), and join the group plugdev",
+    "recovery": "it is in recovery mode: start Android",
+    "sideload": "it is in sideload mode: start Android",
+    "bootloader": "it is in the bootloader: start Android",
+}
+"""The first word of the state in which a server tells that a phone cannot be used -> what to do."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a command on the phone printed, standard error in between, and how it ended."""
+
+    code: int
+    text: str
+    seconds: float
+
+
+class AdbLink:
+    """One phone, found on the first use.
+
+    Raises:
+        ImportError: adbutils is not installed.
+        ValueError: `server` is neither None (adb's own default) nor `host:port`.
+    """
+
+    def __init__(self, serial: str | None, server: str | None) -> None:
+        _adbutils()
+        self._serial, self._server = serial, _server_address(server)
+        self._device: Any = None
+
+    def shell(self, command: str, timeout_s: float = STEP_TIMEOUT_S) -> Shown:
+        """Run `command` by the phone's shell. `timeout_s` is how long it may be silent."""
+        with _one_line():
+            device = self._connected()
+            started = time.perf_counter()
+            told = device.shell2(command, timeout=timeout_s, encoding="utf-8", v2=True)
+            return Shown(told.returncode, told.output, time.perf_counter() - started)
+
+    def push(self, content: bytes, path: str, mode: int = 0o644) -> None:
+        """Write a file, as adb's sync service does (adbutils' own drops the reason of a failure)."""
+        with _one_line(), self._connected().open_transport(timeout=STEP_TIMEOUT_S) as transport:
+            transport.send_command("sync:")
+            transport.check_okay()
+            target = f"{path},{stat.S_IFREG | mode}".encode()
+            try:
+                transport.conn.sendall(b"SEND" + struct.pack("<I", len(target)) + target)
+                for start in range(0, len(content), PIECE_BYTES):
+                    piece = content[start : start + PIECE_BYTES]
+                    transport.conn.sendall(b"DATA" + struct.pack("<I", len(piece)) + piece)
+                transport.conn.sendall(b"DONE" + struct.pack("<I", int(time.time())))
+            except ConnectionError:
+                pass  # the phone has given up, and the reason lies in the answer
+            answer, length = transport.read_exact(4), transport.read_uint32()
+            if answer != b"OKAY":
+                reason = transport.read_string(min(length, 1000)) if answer == b"FAIL" else repr(answer)
+                raise UnitError(f"{path} cannot be written on the phone: {reason}")
+
+    def _connected(self) -> Any:
+        if self._device is None:
+            _require_server(*self._server)
+            client = _adbutils().AdbClient(*self._server, socket_timeout=STEP_TIMEOUT_S)
+            serial = _usable({told.serial: told.state for told in client.list()}, self._serial)
+            self._device = client.device(serial)
+        return self._device
+
+
+def _adbutils() -> Any:
+    try:
+        import adbutils
+    except ImportError:
+        raise ImportError("phones over adb need adbutils: pip install 'mnas[adb]'") from None
+    return adbutils
+
+
+def _usable(states: dict[str, str], serial: str | None) -> str:
+    """The serial to take of those that the server knows. Raises UnitError."""
+    if serial is None:
+        if len(states) != 1:
+            which = f"several are: {', '.join(states)}; name one as address" if states else "none is; plug the phone in"
+            raise UnitError(f"exactly one phone must be connected to adb, but {which}")
+        serial = next(iter(states))
+    if serial not in states:
+        known = ", ".join(states) or "none"
+        raise UnitError(
+            f"adb knows no phone {serial} (it knows: {known}); plug it in, unlock it and switch USB debugging on"
+        )
+    if (state := states[serial]) != "device":
+        raise UnitError(f"phone {serial}: {STATES.get(state, f'its state is {state!r}')}")
+    return serial
+
+
+def _server_address(server: str | None) -> tuple[str, int]:
+    if server is None:
+        port = os.environ.get("ANDROID_ADB_SERVER_PORT", "5037")
+        server = f"{os.environ.get('ANDROID_ADB_SERVER_HOST', '127.0.0.1')}:{port}"
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(f"adb_server must be host:port, but got {server!r}")
+    return host, int(port)
+
+
+def _require_server(host: str, port: int) -> None:
+    """Raise UnitError unless something listens; adbutils would start a daemon that outlives this process."""
+    try:
+        socket.create_connection((host, port), timeout=5.0).close()
+    except OSError:
+        here = host in ("127.0.0.1", "localhost", "::1")
+        fix = "run: adb start-server" if here else "start one there"
+        if here and not shutil.which("adb"):
+            fix = f"adb is not installed (Debian: apt install adb); then {fix}"
+        raise UnitError(f"no adb server answers at {host}:{port}; {fix}") from None
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """Whatever adbutils and the connection raise becomes a UnitError that says what to do."""
+    adbutils = _adbutils()
+    try:
+        yield
+    except adbutils.AdbError as error:  # also its timeouts
+        text = " ".join(str(error).split())
+        if "timeout" in text:
+            raise UnitError(f"the phone did not answer in time ({text})") from None
+        if "not found" in text:
+            raise UnitError(f"the phone is gone ({text}); plug it in") from None
+        state = next((STATES[word] for word in ("unauthorized", "offline") if word in text), None)
+        raise UnitError(state or f"adb says: {text[:200]}") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise UnitError(f"the connection to the phone broke ({type(error).__name__}: {error})") from None
