@@ -38,6 +38,8 @@ SLOWEST_BYTES_PER_S = 50_000
 """Of a line over which models can be brought to a board."""
 HEARTBEAT_S = 10.0
 """So often the keeper hears that somebody is here; without, it ends after `keeper.SILENCE_S`."""
+LEAVE_S = 3.0
+"""For the keeper to end by itself; then it is ended by a second command."""
 CLAIM_PAUSE_S = 0.5
 CLAIM_TIMEOUT_S = 900.0
 """To wait for another machine that is measuring on the board; a measurement takes seconds."""
@@ -257,7 +259,7 @@ class SshChannel(Channel):
         if self._process is not None and self._connection is not None:
             with contextlib.suppress(OSError, TimeoutError):
                 self._process.stdin.write_eof()
-                await asyncio.wait_for(self._process.wait_closed(), 3)
+                await asyncio.wait_for(self._process.wait_closed(), LEAVE_S)
             if self._folder and self._process.exit_status != 0:
                 clean = f"kill -s KILL -- {self._pids}; rm -rf -- {shlex.quote(self._folder)}"
                 with contextlib.suppress(Exception):

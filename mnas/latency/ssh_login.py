@@ -5,6 +5,7 @@ is worth less than a line of advice.
 """
 
 import asyncio
+import contextlib
 import importlib.util
 import re
 from dataclasses import dataclass
@@ -88,13 +89,18 @@ async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
         )
         # nothing said (or `none`, which asyncssh takes to mean that any host key will do)
         known = _files(options.known_hosts if isinstance(options.known_hosts, list) else ()) or _files(KNOWN_HOSTS)
-        return await asyncssh.connect(address.host, options=options, known_hosts=known or b"")
+        with contextlib.suppress(asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed):
+            return await asyncssh.connect(address.host, options=options, known_hosts=known or b"")
+        # it may have no key of a kind that known_hosts has for it; then which key it has is worth knowing
+        return await asyncssh.connect(
+            address.host, options=options, known_hosts=known or b"", server_host_key_algs="default"
+        )
     except asyncssh.PermissionDenied:
         raise UnitError(
             f"{address} lets none of your ssh keys in; bring one there by `ssh-copy-id {address.arguments}` "
             "(passwords are not asked for here, and a key with a passphrase must be in ssh-agent)"
         ) from None
-    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
+    except asyncssh.HostKeyNotVerifiable as error:
         raise UnitError(_distrust(address, refused, known, str(error))) from None
     except (asyncssh.Error, OSError, ValueError) as error:
         raise UnitError(f"{address} cannot be reached by ssh: {_reason(error)}") from None

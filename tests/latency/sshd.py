@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,18 +61,25 @@ class Sshd:
         """The process of keeper.py."""
         return next(pid for pid, command in self.programs().items() if "keeper" in command)
 
-    def drop(self) -> None:
+    def drop(self, number: int = signal.SIGKILL) -> None:
         """Kill what serves the connections, as if the line were cut; the server goes on."""
         for pid in _descendants(self.process.pid):
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text().startswith("sshd"):
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, number)
 
-    def left(self, within_s: float = 5.0) -> list[str]:
-        """What still runs or lies there; waits so long for nothing."""
+    def python(self, name: str, text: str) -> str:
+        """A program on the board to be called in Python's place; {python} in `text` is the real one."""
+        path = self.folder / name
+        path.write_text(text.replace("{python}", sys.executable))
+        path.chmod(0o755)
+        return str(path)
+
+    def left(self, but: str = "", within_s: float = 5.0) -> list[str]:
+        """What still runs or lies there, but for a file of that name; waits so long for nothing."""
         until = time.monotonic() + within_s
         while True:
-            found = [*self.programs().values(), *sorted(os.listdir(self.temporary))]
+            found = [*self.programs().values(), *sorted({*os.listdir(self.temporary)} - {but})]
             if not found or time.monotonic() > until:
                 return found
             time.sleep(0.05)
