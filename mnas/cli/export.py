@@ -47,6 +47,8 @@ class ExportCommand:
     compared on two photographs."""
     data_dir: Path | None = None
     """Where cifar10, fashion-mnist and imagenet lie; not given: in the cache folder."""
+    download: bool = False
+    """Download cifar10 or fashion-mnist if they are missing."""
     calibration_images: int = 200
     """How many training images --int8 takes the activations' ranges from."""
     images: int = 1000
@@ -150,7 +152,7 @@ class ExportCommand:
         """(to compare on, to calibrate on)."""
         if self.data is None:
             return photographs(info.input_size), None
-        samples = open_samples(self.data, info, seed=self.seed, data_dir=self.data_dir)
+        samples = open_samples(self.data, info, seed=self.seed, data_dir=self.data_dir, download=self.download)
         calibration = samples.calibration(info, self.calibration_images, self.seed) if self.int8 else None
         return samples.validation(info, self.images, self.seed), calibration
 

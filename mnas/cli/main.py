@@ -114,7 +114,10 @@ def _parse(command: type, words: str, arguments: Sequence[str]) -> object:
     """The command's dataclass from its options; what tyro has to say of bad ones becomes a line."""
     import tyro
 
+    from mnas.cli.model import numbers_joined
+
     complaint = io.StringIO()
+    arguments = [arguments[0], *numbers_joined(arguments[1:])]  # tyro's option of several numbers swallows what follows
     try:
         with contextlib.redirect_stderr(complaint):
             # a command whose defaults depend on its options (a preset) says what they are, so that --help shows them

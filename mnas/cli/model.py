@@ -1,7 +1,9 @@
 """What `predict` and `eval` have in common: MODEL, and what a user says about it."""
 
 import os
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,14 +25,40 @@ class ModelOptions:
     """Names of the classes: one a line, or JSON (a list, or an object {"0": NAME, ...})."""
     input_size: int | Auto = "auto"
     """Side of the square image in pixels; auto: the model's own."""
-    mean: tuple[float, ...] = ()
-    """Of pixels as 0 to 1, one number or three; not given: the model's own."""
-    std: tuple[float, ...] = ()
+    mean: str = ""
+    """Of pixels as 0 to 1, one number or three (0.485 0.456 0.406, or joined by commas); not given: the model's own."""
+    std: str = ""
     """The model's input is (pixel / 255 - mean) / std; not given: the model's own."""
     crop: float | Auto = "auto"
     """Share of the side of an image's centre square that the model sees; auto: the model's own, 1 for other files."""
     threads: int | Auto = "auto"
     """Threads of the runtime; auto: one for each core."""
+
+
+_SEVERAL = ("--mean", "--std")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+
+
+def numbers_joined(arguments: Sequence[str]) -> list[str]:
+    """`--std 0.2 0.2 0.2 MODEL` -> `--std=0.2,0.2,0.2 MODEL`: up to three numbers, and nothing that follows them."""
+    found: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        numbers: list[str] = []
+        while argument in _SEVERAL and rest and len(numbers) < 3 and _NUMBER.fullmatch(rest[0]):
+            numbers.append(rest.pop(0))
+        found.append(f"{argument}={','.join(numbers)}" if numbers else argument)
+    return found
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...] | None:
+    if not text:
+        return None
+    try:
+        return tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        raise ValueError(f"{option} must be one number or three (0.5,0.5,0.5), but got {text!r}") from None
 
 
 def open_model(name: str, options: ModelOptions) -> Model:
@@ -45,8 +73,8 @@ def open_model(name: str, options: ModelOptions) -> Model:
         name=name,
         class_file=options.class_file,
         input_size=None if options.input_size == "auto" else options.input_size,
-        mean=options.mean or None,
-        std=options.std or None,
+        mean=_numbers("--mean", options.mean),
+        std=_numbers("--std", options.std),
         crop=None if options.crop == "auto" else options.crop,
         threads=(os.cpu_count() or 1) if options.threads == "auto" else options.threads,
     )

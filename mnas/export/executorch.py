@@ -1,5 +1,6 @@
 """A trained network as an ExecuTorch program: (1, 3, S, S) float32, normalised -> (1, classes); computed by XNNPACK."""
 
+import hashlib
 import json
 import logging
 import warnings
@@ -36,9 +37,11 @@ def executorch_fp32(network: Network, info: WeightsInfo) -> bytes:
         return bytes(lowered.to_executorch().buffer)
 
 
-def sidecar(info: WeightsInfo) -> str:
-    """What stands in `model.pte.json`, as the program itself has no place for text."""
-    return json.dumps(weights_json(info), ensure_ascii=False, indent=1) + "\n"
+def sidecar(info: WeightsInfo, program: bytes) -> str:
+    """What stands in `model.pte.json`, as the program itself has no place for text; its SHA-256, as damage would end
+    the process that loads it."""
+    values = weights_json(info) | {"sha256": hashlib.sha256(program).hexdigest()}
+    return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
 
 
 class _FourDimensional(nn.Module):

@@ -117,7 +117,7 @@ def ship(content: bytes, target: Target, out: Path, gate: Gate, tolerance: Toler
         write_atomic(file, content)
         parts = [""]
         if target.format == "executorch":
-            write_atomic(Path(f"{file}.json"), sidecar(gate.info))
+            write_atomic(Path(f"{file}.json"), sidecar(gate.info, content))
             parts.append(".json")
         result = _judged(file, target, gate, tolerance)
         final = out if result.passed else _free(out)

@@ -1,6 +1,9 @@
 """ExecuTorch files (.pte) with what they say of themselves beside them, in FILE.pte.json."""
 
+import hashlib
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,12 @@ from mnas.predict.tensors import (
 SIDECAR = ".json"
 """Added to the file's name; the JSON of `mnas.nn.weights.weights_json`."""
 _METHOD = "forward"
+_TRIAL = """
+import sys, torch
+from executorch.runtime import Runtime
+method = Runtime.get().load_program(open(sys.argv[1], "rb").read()).load_method(sys.argv[2])
+method.execute([torch.zeros(method.metadata.input_tensor_meta(0).sizes())])
+"""
 _FLOAT, _BYTE, _CHAR = 6, 0, 1  # torch's ScalarType
 
 
@@ -35,9 +44,9 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         ValueError: it is damaged, or no classifier of RGB images, or what it does not say is missing in `wanted`.
     """
     name = str(path)
-    program = _program(path, wanted.threads)
+    own, digest = _sidecar(path)
+    program = _program(path, wanted.threads, digest)
     method = program.load_method(_METHOD)
-    own = _sidecar(path)
     meta = method.metadata
     if meta.num_inputs() != 1:
         raise ValueError(f"an image classifier must have one input, but {name!r} has {meta.num_inputs()}")
@@ -79,7 +88,7 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     return info, run
 
 
-def _program(path: Path, threads: int) -> Any:
+def _program(path: Path, threads: int, digest: str | None) -> Any:
     content = path.read_bytes()
     if content[4:6] != b"ET":
         raise ValueError(
@@ -92,6 +101,13 @@ def _program(path: Path, threads: int) -> Any:
             from executorch.runtime import Runtime
     except ImportError:
         raise ImportError("running .pte files needs executorch: pip install 'mnas[executorch]'") from None
+    if digest is None:
+        _try_in_a_child(path)
+    elif hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(
+            f"{str(path)!r} must be the file that {path.name + SIDECAR} beside it was written for, but got another or "
+            "a damaged one; export it again"
+        )
     if portable_lib._threadpool_get_thread_count() != threads:
         portable_lib._unsafe_reset_threadpool(threads)  # safe while no method runs
     try:
@@ -102,15 +118,30 @@ def _program(path: Path, threads: int) -> Any:
     return program
 
 
-def _sidecar(path: Path) -> Any:
-    """The WeightsInfo beside the file, None where there is none."""
+def _try_in_a_child(path: Path) -> None:
+    """Load and run a program whose content nobody vouches for in a process of its own: damaged ones may end it.
+
+    Raises:
+        ValueError: it did end it. What it only complains of, it will complain of again.
+    """
+    found = subprocess.run([sys.executable, "-c", _TRIAL, str(path), _METHOD], capture_output=True, check=False)
+    if found.returncode < 0:
+        raise ValueError(
+            f"ExecuTorch cannot run {str(path)!r}, which is damaged: the process that tried it was ended by signal "
+            f"{-found.returncode}"
+        )
+
+
+def _sidecar(path: Path) -> tuple[Any, str | None]:
+    """The WeightsInfo beside the file and the file's SHA-256, None where there are none."""
     beside = path.with_name(path.name + SIDECAR)
     if not beside.exists():
-        return None
+        return None, None
     from mnas.nn.weights import weights_info
 
     try:
-        return weights_info(json.loads(beside.read_text()))
+        values = json.loads(beside.read_text())
+        return weights_info(values), values.get("sha256")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(beside)!r} must be what mnas export wrote, but got {error!r}") from None
 

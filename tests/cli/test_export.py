@@ -52,6 +52,14 @@ def test_int8_of_a_training(capsys, folder):
     assert "--overwrite" in line
 
 
+def test_data_that_is_missing_can_be_downloaded(capsys, tmp_path):
+    command = ["export", "trained", "--to", "litert", "--data", "cifar10", "--data-dir", tmp_path]
+    assert "--download" in complaint(capsys, *command)
+    with pytest.raises(SystemExit):
+        run(["export", "--help"])
+    assert "--download" in capsys.readouterr().out  # as the line advises
+
+
 def test_several_targets_into_a_folder(capsys, folder):
     (folder / "out").mkdir()
     assert run(["export", "trained/model.safetensors", "--to", "litert,onnx", "--out", "out", *QUICK]) == 0

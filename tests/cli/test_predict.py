@@ -139,6 +139,8 @@ def test_what_the_file_does_not_say(capsys, files):
     line = complaint(capsys, "bare.tflite", "photos")
     assert "'bare.tflite' does not say how its input is normalised; usual are --mean 0.485 0.456 0.406" in line
     found = rows(capsys, "bare.tflite", "photos", "--mean", "0", "--std", "1")
+    for before in (["--mean=0", "--std", "1"], ["--mean", "0,0,0", "--std", "1", "1", "1"]):
+        assert rows(capsys, *before, "bare.tflite", "photos") == found  # the last of them swallows nothing
     assert found[0]["predictions"][0]["label"].startswith("class ")
 
 
@@ -160,6 +162,11 @@ def test_bad_input(capsys, files):
             "input size must be 16, as 'model.tflite' has it, but got 32",
         ),
         (["model.tflite", "photos", "--mean", "0.5"], "mean and std must be given together"),
+        (
+            ["model.tflite", "photos", "--mean", "grey", "--std", "1"],
+            "--mean must be one number or three (0.5,0.5,0.5)",
+        ),
+        (["model.tflite", "photos", "--mean", "1", "2", "--std", "1"], "one finite number or three, one a channel"),
         (["model.tflite", "photos", "--threads", "0"], "threads must be 1 or more, but got 0"),
         (["model.tflite", "photos", "--class-file", "nothing.txt"], "nothing.txt"),
         (["arch.json", "photos", "--weights", "nothing.pth"], "nothing.pth"),

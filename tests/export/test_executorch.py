@@ -21,4 +21,4 @@ def test_every_kind_of_layer(padding):
     x = inputs(info)
     got = [method.execute((torch.from_numpy(np.ascontiguousarray(i.transpose(2, 0, 1)[None])),))[0] for i in x]
     assert_equal(np.concatenate([g.numpy() for g in got]), outputs(network, x), 1e-4)
-    assert weights_info(json.loads(sidecar(info))) == info
+    assert weights_info(json.loads(sidecar(info, b""))) == info

@@ -29,8 +29,9 @@ def folder(tmp_path_factory):
     save_own_litert(path)
     network = own_network()
     (path / "model.onnx").write_bytes(onnx_fp32(network, INFO))
-    (path / "model.pte").write_bytes(executorch_fp32(network, INFO))
-    (path / "model.pte.json").write_text(sidecar(INFO))
+    program = executorch_fp32(network, INFO)
+    (path / "model.pte").write_bytes(program)
+    (path / "model.pte.json").write_text(sidecar(INFO, program))
     return path
 
 
@@ -136,6 +137,25 @@ def test_pixels_of_another_shape(folder):
         model.predict(images(1, 16)[0, :, :, 0])
     with pytest.raises(ValueError, match="top must be 1 or more, but got 0"):
         model.predict(images(1, 16)[0], top=0)
+
+
+def test_a_pte_with_a_changed_byte_never_ends_the_process(folder, tmp_path):
+    """Loaded as they are, most of these do (an abort of ExecuTorch's)."""
+    path = tmp_path / "model.pte"
+    whole = (folder / "model.pte").read_bytes()
+    said = ""
+    for at in (6386, 7090, 7174, 6219, 7530):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            load_model(path, input_size=SIZE, mean=[0.5], std=[0.5])
+        except ValueError as error:
+            said = str(error)
+        if "the process that tried it was ended by signal" in said:
+            break
+    assert "which is damaged: the process that tried it was ended by signal" in said
+    (tmp_path / "model.pte.json").write_bytes((folder / "model.pte.json").read_bytes())
+    with pytest.raises(ValueError, match=r"must be the file that model\.pte\.json beside it was written for"):
+        load_model(path)
 
 
 @pytest.mark.parametrize("name", ["safetensors", "tflite", "onnx", "pte"])
