@@ -15,7 +15,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +29,9 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+
+if sys.platform != "win32":  # who controls may import this there, to send it
+    import fcntl
 
 KEEPER = '{"keeper":'
 """How a line begins that is for the keeper, or that is its greeting."""

@@ -163,10 +163,10 @@ class ScriptUnit(Unit):
         if "ok" in told:
             return told["ok"]
         if told["of"] == "model":
-            raise MeasurementError(told["error"])
+            raise MeasurementError(_line(told["error"]))
         if told["of"] == "setup":
-            raise ValueError(f"{self.name}: {told['error']}")
-        raise self._failed(str(told["error"]))
+            raise ValueError(f"{self.name}: {_line(told['error'])}")
+        raise self._failed(told["error"])
 
     def _guarded(self, action: Callable[[], T]) -> T:
         try:
@@ -177,10 +177,15 @@ class ScriptUnit(Unit):
             self.close()
             raise
 
-    def _failed(self, reason: str) -> UnitError:
+    def _failed(self, reason: object) -> UnitError:
         """After a failure nothing of this connection is trusted: the next use makes a new one."""
         self.close()
-        return UnitError(f"{self.name}: {' '.join(reason.split())}"[:500])
+        return UnitError(_line(f"{self.name}: {reason}"))
+
+
+def _line(text: object) -> str:
+    """What a device said, fit for one line of a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:500]
 
 
 def _doubt(times: tuple[Times, Times], passed_ms: float) -> str | None:

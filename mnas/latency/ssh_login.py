@@ -89,7 +89,7 @@ async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
         )
         # nothing said (or `none`, which asyncssh takes to mean that any host key will do)
         known = _files(options.known_hosts if isinstance(options.known_hosts, list) else ()) or _files(KNOWN_HOSTS)
-        with contextlib.suppress(asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed):
+        with contextlib.suppress(asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed, ConnectionResetError):
             return await asyncssh.connect(address.host, options=options, known_hosts=known or b"")
         # it may have no key of a kind that known_hosts has for it; then which key it has is worth knowing
         return await asyncssh.connect(

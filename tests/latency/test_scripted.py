@@ -61,6 +61,7 @@ def times(wall, kept):
         (times([[9e9], [1.0]], [[1.0], [1.0]]), "it says that inferences took 9e"),
         (times([MS, MS], [MS, MS]), "20 inferences took 0.002 ms, and that is no turn"),
         ({"error": "too hot", "of": "unit"}, "^x: too hot$"),
+        ({"error": "too\n\x1b[31mhot\0" + 999 * "!", "of": "unit"}, r"^x: too \?\[31mhot\?!{484}$"),
     ],
 )
 def test_what_is_no_round_is_the_devices_failure_and_ends_the_connection(answer, match):
