@@ -2,9 +2,10 @@
 
 First a rate for each amount of each kind of part, none negative (time = rate x multiply-accumulates + ...), by least
 squares of relative errors. Then what the rates miss: a Gaussian process in which every part deviates from its share of
-the time by a smooth function of its place (sizes, stride), the same function for all parts of its kind, and the whole
-network by one of its size. Only sums are ever measured, so the covariance of two networks is the sum over the pairs of
-their parts. It says by itself how far off a prediction may be: further where no measured network had such parts.
+the time by a function of its place (sizes, stride), the same for all parts of its kind: one that is smooth, and one in
+which hardly two places agree. The whole network deviates by a smooth function of its size. Only sums are ever measured,
+so the covariance of two networks is the sum over the pairs of their parts. It says by itself how far off a prediction
+may be: further where no measured network had such parts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +28,15 @@ LEAST_SHARE = 0.002
 """Of an average time, added to what a part takes by its rates, so that parts of rate 0 may deviate as well."""
 LEAST_TIME = 0.2
 """Of the shortest time seen: what the rates give at least."""
-REACHES = (0.7, 1.5, 3.0)
-"""Tried: over so many octaves a part's deviation tells of another's."""
+REACH = {"alike": 1.5, "own": 0.2, "network": 1.5}
+"""Over so many octaves a deviation tells of another: of parts that are near, of those that are all but equal, and of
+whole networks."""
 FEWEST = 10
 SEARCHED = 400
 """Networks that spreads are chosen on, at most: their cost grows with the cube."""
 TYPICAL_SPREAD, SPREAD_OF_SPREADS = 0.05, 2.5
 """Spreads are thought to be about so large, give or take a factor of e^2.5."""
-COMPONENTS = ("rates", "parts", "network")
+COMPONENTS = ("rates", *REACH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +52,8 @@ class Parameters:
     least: float
     """The rates give no network less."""
     spreads: Mapping[str, float]
-    """Relative standard deviations: of `rates`, of `parts` and of the `network` from what the rates say, and `noise`,
-    what no description explains."""
-    reach: float
-    """Over so many octaves a part's deviation tells of another's."""
+    """Relative standard deviations: of the `rates`; of parts from what the rates say, as far as near ones do so `alike`
+    and as far as each does on its `own`; of the `network`; and `noise`, what no description explains."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, JSON-able; `Parameters(**values)` reads them back equal."""
@@ -75,7 +75,7 @@ class _Bag:
         """The amounts by these names, 0 for those that no part has."""
         columns = {name: self.amounts[:, i] for i, name in enumerate(self.names)}
         none = np.zeros(len(self.owners))
-        return np.stack([columns.get(name, none) for name in names], axis=1) if names else none[:, None]
+        return np.stack([columns.get(name, none) for name in names], axis=1) if names else np.empty((len(none), 0))
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,6 @@ def _rated(bags: _Bags, values: Array) -> Parameters:
         average=float(values.mean()),
         least=float(LEAST_TIME * values.min()),
         spreads=dict.fromkeys((*COMPONENTS, "noise"), TYPICAL_SPREAD),
-        reach=REACHES[0],
     )
 
 
@@ -222,29 +221,31 @@ def _means(bags: _Bags, parameters: Parameters) -> Array:
 def _covariances(left: tuple[_Bags, Array], right: tuple[_Bags, Array], parameters: Parameters) -> dict[str, Array]:
     """(left networks, right networks) for each component."""
     (bags, means), (others, other_means) = left, right
-    amounts, other_amounts = _relative(bags, means, parameters), _relative(others, other_means, parameters)
-    parts = np.zeros((bags.count, others.count))
-    for kind in set(parameters.rates) & set(bags.kinds) & set(others.kinds) - {"network"}:
+    found = {name: np.zeros((bags.count, others.count)) for name in COMPONENTS}
+    found["rates"] = _relative(bags, means, parameters) @ _relative(others, other_means, parameters).T
+    for kind in set(bags.kinds) & set(others.kinds):
         places, loads = _loads(bags, means, kind, parameters)
         other_places, other_loads = _loads(others, other_means, kind, parameters)
-        parts += loads @ _nearness(places, other_places, parameters.reach) @ other_loads.T
-    network = np.zeros_like(parts)
-    if "network" in bags.kinds and "network" in others.kinds:
-        network = _nearness(bags.kinds["network"].places, others.kinds["network"].places, parameters.reach)
-    return {"rates": amounts @ other_amounts.T, "parts": parts, "network": network}
+        squares = _squares(places, other_places)
+        for name in _components(kind):
+            found[name] += loads @ np.exp(-squares / (2 * REACH[name] ** 2)) @ other_loads.T
+    return found
 
 
 def _variances(bags: _Bags, means: Array, parameters: Parameters) -> dict[str, Array]:
     """Of each network by itself: the diagonal of `_covariances`."""
-    parts = np.zeros(bags.count)
-    for kind in set(parameters.rates) & set(bags.kinds) - {"network"}:
+    found = {name: np.zeros(bags.count) for name in COMPONENTS}
+    found["rates"] = (_relative(bags, means, parameters) ** 2).sum(axis=1)
+    for kind in bags.kinds:
         places, loads = _loads(bags, means, kind, parameters)
-        parts += ((loads @ _nearness(places, places, parameters.reach)) * loads).sum(axis=1)
-    return {
-        "rates": (_relative(bags, means, parameters) ** 2).sum(axis=1),
-        "parts": parts,
-        "network": np.full(bags.count, float("network" in bags.kinds)),
-    }
+        squares = _squares(places, places)
+        for name in _components(kind):
+            found[name] += ((loads @ np.exp(-squares / (2 * REACH[name] ** 2))) * loads).sum(axis=1)
+    return found
+
+
+def _components(kind: str) -> tuple[str, ...]:
+    return ("network",) if kind == "network" else ("alike", "own")
 
 
 def _relative(bags: _Bags, means: Array, parameters: Parameters) -> Array:
@@ -256,9 +257,13 @@ def _relative(bags: _Bags, means: Array, parameters: Parameters) -> Array:
 
 
 def _loads(bags: _Bags, means: Array, kind: str, parameters: Parameters) -> tuple[list[Place], Array]:
-    """The different places of a kind, and (networks, places): which share of a network's time its parts there take."""
-    bag, rates = bags.kinds[kind], parameters.rates[kind]
+    """The different places of a kind, and (networks, places): which share of a network's time its parts there take.
+
+    Of kind `network` that is all of it; of a kind that was never seen nothing is known.
+    """
+    bag, rates = bags.kinds[kind], parameters.rates.get(kind, {})
     shares = bag.of(list(rates)) @ np.array(list(rates.values())) + LEAST_SHARE * parameters.average
+    shares = means[bag.owners] if kind == "network" else shares
     places = list(dict.fromkeys(bag.places))
     number = {place: i for i, place in enumerate(places)}
     loads = np.zeros((bags.count, len(places)))
@@ -266,16 +271,15 @@ def _loads(bags: _Bags, means: Array, kind: str, parameters: Parameters) -> tupl
     return places, loads
 
 
-def _nearness(places: Sequence[Place], others: Sequence[Place], reach: float) -> Array:
-    """From 1 for the same place down to 0 for far ones."""
+def _squares(places: Sequence[Place], others: Sequence[Place]) -> Array:
+    """Squared distances."""
     squares = np.zeros((len(places), len(others)))
     for left, right in zip(zip(*places, strict=True), zip(*others, strict=True), strict=True):
         if isinstance(left[0], str):
             squares += np.array(left)[:, None] != np.array(right)[None]
         else:
             squares += (np.array(left)[:, None] - np.array(right)[None]) ** 2
-    nearness: Array = np.exp(-squares / (2 * reach**2))
-    return nearness
+    return squares
 
 
 def _total(components: Mapping[str, Array], parameters: Parameters) -> Array:
@@ -287,27 +291,19 @@ def _noise(deviations: Array, spreads: Mapping[str, float]) -> Array:
 
 
 def _chosen(bags: _Bags, values: Array, deviations: Array, rated: Parameters) -> Parameters:
-    """The spreads and the reach under which the times are the most probable."""
+    """The spreads under which the times are the most probable."""
     means = _means(bags, rated)
-    best: tuple[float, Parameters] | None = None
-    for reach in REACHES:
-        tried = replace(rated, reach=reach)
-        covariances = _covariances((bags, means), (bags, means), tried)
-        every = [*(covariances[name] for name in COMPONENTS), np.eye(len(values))]
-        start = np.full(len(every), np.log(TYPICAL_SPREAD))
-        found = minimize(
-            _improbability,
-            start,
-            args=(every, np.diag(deviations**2), values / means - 1),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[(-9, 2)] * len(COMPONENTS) + [(-6, 0)],
-        )
-        if best is None or found.fun < best[0]:
-            spreads = dict(zip((*COMPONENTS, "noise"), np.exp(found.x).tolist(), strict=True))
-            best = found.fun, replace(tried, spreads=spreads)
-    assert best is not None
-    return best[1]
+    covariances = _covariances((bags, means), (bags, means), rated)
+    every = [*(covariances[name] for name in COMPONENTS), np.eye(len(values))]
+    found = minimize(
+        _improbability,
+        np.full(len(every), np.log(TYPICAL_SPREAD)),
+        args=(every, np.diag(deviations**2), values / means - 1),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(-9, 2)] * len(COMPONENTS) + [(-6, 0)],
+    )
+    return replace(rated, spreads=dict(zip((*COMPONENTS, "noise"), np.exp(found.x).tolist(), strict=True)))
 
 
 def _improbability(logs: Array, covariances: Sequence[Array], fixed: Array, missed: Array) -> tuple[float, Array]:
