@@ -14,6 +14,8 @@ MODERATE = 2
 """Android's thermal status (0 none, 1 light, 2 moderate ... 6 shutdown) from which clocks suffer."""
 LOCAL = "/data/local/tmp"
 """Where the shell user may write and run programs."""
+NO_TEMPERATURE = (-1, 6, 7, 8)
+"""Types of Android's thermal sensors that tell something else: unknown, battery voltage, current and percentage."""
 _CPU = "/sys/devices/system/cpu"
 CLOCK = _CPU + "/cpu{}/cpufreq/scaling_cur_freq"
 """The file that tells a core's clock now, in kHz."""
@@ -163,7 +165,8 @@ def condition_of(identity: Identity, state: State, core: CoreOf | None, full_khz
 def _sensors(thermal: str, zones: str) -> list[float]:
     """Degrees Celsius of what Android's service tells now, else of the kernel's zones; without what cannot be one."""
     now = thermal.partition("Current temperatures from HAL:")[2].partition("Current cooling devices")[0]
-    told = [float(t) for t in re.findall(r"mValue=(-?\d+(?:\.\d+)?)", now)]
+    values = re.findall(r"mValue=(-?\d+(?:\.\d+)?), mType=(-?\d+)", now)
+    told = [float(value) for value, kind in values if int(kind) not in NO_TEMPERATURE]
     if not told:
         told = [int(t) / 1000 for t in zones.split() if t.lstrip("-").isdigit()]
     return [t for t in told if 1 < t < 150]

@@ -26,7 +26,7 @@ Kind = Literal["host", "adb", "ssh"]
 COMMON_KEYS = ("kind", "runtime", "core", "threads", "batch")
 KEYS: dict[str, tuple[str, ...]] = {
     "host": COMMON_KEYS,
-    "adb": (*COMMON_KEYS, "address", "benchmark_model", "adb_server"),
+    "adb": (*COMMON_KEYS, "address", "benchmark_model", "max_mhz", "adb_server"),
     "ssh": (*COMMON_KEYS, "address", "python"),
 }
 """What an entry of each kind may say."""
@@ -56,6 +56,8 @@ class DeviceEntry:
     """Of a phone: that program's path on this machine, or after `device:` on the phone."""
     adb_server: str = "auto"
     """Of a phone: host:port of the adb server; auto: adb's own default."""
+    max_mhz: int | Literal["auto"] = "auto"
+    """Of a phone: the clock that its core is to run at, else a round is throttled; auto: the core's maximum."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
@@ -69,6 +71,8 @@ class DeviceEntry:
             raise ValueError(f"the addresses of a device must differ, but got {twice[0]!r} twice")
         if self.core != "auto" and self.core < 0:
             raise ValueError(f"core must be a number from 0 on or auto, but got {self.core}")
+        if self.max_mhz != "auto" and self.max_mhz < 1:
+            raise ValueError(f"max_mhz must be a number of MHz or auto, but got {self.max_mhz}")
         self.setup  # noqa: B018 (checks runtime, threads and batch)
 
     @property
@@ -124,11 +128,10 @@ def open_units(entry: DeviceEntry) -> list[Unit]:
     module = importlib.import_module(f"mnas.latency.{entry.kind}")
     if entry.kind == "ssh":
         return [module.ssh_unit(name, a, python=entry.python, core=entry.core) for name, a in unit_addresses(entry)]
-    server = None if entry.adb_server == "auto" else entry.adb_server
-    return [
-        module.adb_unit(name, a, core=entry.core, benchmark_model=entry.benchmark_model, adb_server=server)
-        for name, a in unit_addresses(entry)
-    ]
+    options: dict[str, Any] = {"core": entry.core, "benchmark_model": entry.benchmark_model}
+    options["adb_server"] = None if entry.adb_server == "auto" else entry.adb_server
+    options["max_mhz"] = None if entry.max_mhz == "auto" else entry.max_mhz
+    return [module.adb_unit(name, address, **options) for name, address in unit_addresses(entry)]
 
 
 def unit_addresses(entry: DeviceEntry) -> list[tuple[str, str]]:
@@ -166,7 +169,7 @@ def _broken_rule(key: str, value: object) -> str:
     if key == "address":
         several = isinstance(value, list) and len(value) > 0 and all(isinstance(v, str) for v in value)
         return "" if isinstance(value, str) or several else "a string, or a list of strings"
-    if key == "core":
+    if key in ("core", "max_mhz"):
         return "" if whole or value == "auto" else 'a whole number or "auto"'
     if key in ("threads", "batch"):
         return "" if whole else "a whole number"

@@ -44,6 +44,7 @@ Current temperatures from HAL:
 \tTemperature{{mValue={cpu_c}, mType=0, mName=CPU0, mStatus=0}}
 \tTemperature{{mValue=31.2, mType=3, mName=SKIN, mStatus=0}}
 \tTemperature{{mValue=0.0, mType=4, mName=USB, mStatus=0}}
+\tTemperature{{mValue=87.0, mType=8, mName=soc, mStatus=0}}
 Current cooling devices from HAL:
 \tCoolingDevice{{mValue=0, mType=2, mName=TYPE_CPU}}
 Temperature static thresholds from HAL:

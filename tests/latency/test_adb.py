@@ -1,5 +1,6 @@
 """Phones over adb: real commands, files and inferences, on a phone that is a folder behind a server of the protocol."""
 
+import json
 import math
 import os
 import shutil
@@ -16,6 +17,7 @@ from mnas.latency.adb import AdbUnit, Heat, adb_unit
 from mnas.latency.android import read_identity, read_state
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 from mnas.latency.protocol import calibrate, make_reference, measure
+from mnas.latency.registry import find_device, open_units
 from mnas.latency.statistics import MIN_ROUNDS
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
@@ -300,6 +302,25 @@ def test_a_lower_full_clock_can_be_agreed(phones, phone, program, models):
     run(unit, models)
     unit.close()
     assert unit.said == []
+
+
+def test_a_phone_of_the_registry(phones, phone, program, models, tmp_path):
+    def entry(**changes):
+        told = {"address": "FAKE0001", "benchmark_model": str(program), "adb_server": phones.address, **changes}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in told.items()]
+        (tmp_path / "devices.toml").write_text("\n".join(["[pixel]", 'kind = "adb"', *lines]))
+        return find_device("pixel", tmp_path / "devices.toml")
+
+    phone.clock(cap_mhz=2400, core=6)
+    (unit,) = open_units(entry(core=6, max_mhz=2400))
+    with unit.session(models, Setup()) as session:
+        session.round(False)
+        assert session.pinned_core == 6
+    unit.close()
+    assert [unit.name for unit in open_units(entry(address=["FAKE0001", "FAKE0002"]))] == ["pixel/0", "pixel/1"]
+    for changes, said in (({"max_mhz": "all"}, "a whole number"), ({"max_mhz": 0}, "a number of MHz or auto")):
+        with pytest.raises(ValueError, match=rf"\[pixel\]: max_mhz must be {said}"):
+            entry(**changes)
 
 
 def test_states_and_serials_that_cannot_be_used(phones, phone, program):
