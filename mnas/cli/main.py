@@ -117,7 +117,7 @@ def _parse(command: type, words: str, arguments: Sequence[str]) -> object:
     from mnas.cli.model import numbers_joined
 
     complaint = io.StringIO()
-    arguments = [arguments[0], *numbers_joined(arguments[1:])]  # tyro's option of several numbers swallows what follows
+    arguments = numbers_joined(arguments)  # tyro's option of several numbers swallows what follows
     try:
         with contextlib.redirect_stderr(complaint):
             # a command whose defaults depend on its options (a preset) says what they are, so that --help shows them
@@ -136,7 +136,7 @@ def _summary(box: str) -> str:
     parts = [s.strip().split(" Got errors:")[0].rstrip(".") for s in sections]
     suggestion = [re.sub(r"(meant: \S+).*", r"\1", p) for p in parts[1:] if p.startswith("Perhaps you meant")]
     text = "; ".join([parts[0], *suggestion]).replace("Unrecognized options", "unknown options")
-    text = re.sub(r"^Error parsing \w+Command: ", "", text)  # of our own checks
+    text = re.sub(r"^Error parsing (\w+Command|config): ", "", text)  # of our own checks
     return re.sub(
         r"Error parsing (\S+): no type matching (\S+) could be .* from \[(.*)\]", r"\1 must be \2, but got \3", text
     )

@@ -125,6 +125,7 @@ def test_finetuning_puts_on_a_new_classifier():
 
 
 def test_mistakes(capsys, tmp_path):
+    assert "mnas train --help" in complaint(capsys, "train")
     assert "preset must be one of small, imagenet, finetune, but got 'tiny'" in complaint(
         capsys, "train", "mnasnet-a1", "--data", "digits", "--preset", "tiny"
     )
