@@ -77,6 +77,7 @@ def calibrate(
     started = time.perf_counter()
     rounds: list[Round] = []
     with unit.session((reference.light_file, reference.file), setup) as session:
+        started += session.waited_s
         while len(rounds) < MIN_ROUNDS or time.perf_counter() - started < budget_s:
             light, base = session.round(len(rounds) % 2 == 1)
             rounds.append(Round(light.kept_ms, base.kept_ms))
@@ -131,6 +132,7 @@ def measure(
     wall_ms: list[float] = []
     stopped_by = None
     with unit.session((model, other), calibration.setup) as session:
+        started += session.waited_s
         last = time.perf_counter()
         while stopped_by is None:
             candidate, base = session.round(len(rounds) % 2 == 1)

@@ -77,8 +77,10 @@ class ScriptUnit(Unit):
 
     @contextlib.contextmanager
     def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
+        asked = time.perf_counter()
         with contextlib.ExitStack() as stack:
             self._claim(stack)
+            waited_s = time.perf_counter() - asked
             paths = [self._put(stack, f"model-{i}", model) for i, model in enumerate(models)]
             runtimes = [setup.runtime, (other or setup).runtime]
             request = {"do": "open", "models": paths, "core": self._core, **setup.to_dict(), "runtimes": runtimes}
@@ -95,7 +97,7 @@ class ScriptUnit(Unit):
                     raise self._failed(doubt)
                 return times
 
-            yield Session(one_round, opened["core"], bool(opened["realtime"]))
+            yield Session(one_round, opened["core"], bool(opened["realtime"]), waited_s)
 
     def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
         with contextlib.ExitStack() as stack:

@@ -31,6 +31,8 @@ class Session:
     UnitError."""
     pinned_core: int | None
     realtime: bool
+    waited_s: float = 0.0
+    """Until the device was connected and nobody else measured on it: no part of what measuring takes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -240,20 +240,29 @@ def test_what_a_shell_prints_first_does_no_harm(server):
 
 
 def test_two_machines_never_measure_at_once_and_the_wait_says_who_does(server, models, monkeypatch):
-    said = []
+    said, waited_s = [], []
+
+    def wait_and_work():
+        with second.session(models, SETUP) as session:
+            waited_s.append(session.waited_s)
+
     first = ssh_unit("first", server.address, python=sys.executable)
     second = ssh_unit("second", server.address, python=sys.executable, say=said.append)
     second.fingerprint(SETUP)  # being connected is no claim
     with contextlib.closing(first), contextlib.closing(second):
         with first.session(models, SETUP) as session:
-            done = threading.Thread(target=works, args=(second, models))
+            done = threading.Thread(target=wait_and_work)
             done.start()
             while not said:
                 session.round(False)
+            seen = time.perf_counter()
+            session.round(False)
             assert done.is_alive()
+            held_s = time.perf_counter() - seen
         done.join(30)
         assert not done.is_alive()
-        assert len(said) == 1
+        assert len(said) == len(waited_s) == 1
+        assert waited_s[0] >= held_s  # and no part of the budget, whose clock starts afterwards
         assert f"(process {os.getpid()}), since " in said[0]
         with first.session(models, SETUP), monkeypatch.context() as patch:
             patch.setattr(ssh, "CLAIM_TIMEOUT_S", 0.1)
