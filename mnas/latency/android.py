@@ -47,8 +47,9 @@ def state_command(core: int | None) -> str:
     return "; ".join(
         [
             "echo @battery; dumpsys battery",
-            "echo @thermal; dumpsys thermalservice 2>/dev/null",
-            "echo @zones; cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null",
+            't=$(dumpsys thermalservice 2>/dev/null); echo @thermal; echo "$t"',
+            # there may be a hundred, and reading them takes its time: only where the service tells none
+            'case "$t" in *mValue=*) ;; *) echo @zones; cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null; esac',
             f"echo @clock; cat {frequency}/scaling_cur_freq 2>/dev/null",
             f"echo @cap; cat {frequency}/scaling_max_freq 2>/dev/null",
             "echo @load; cat /proc/loadavg 2>/dev/null",

@@ -73,6 +73,23 @@ def run(unit, models, rounds=1, setup=None):
         return [session.round(number % 2 == 1) for number in range(rounds)]
 
 
+def runs_on(phone):
+    shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
+    return str(phone.tmp) in shown
+
+
+def wait_for(condition, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_a_measurement_is_true_and_leaves_nothing_behind(phone, unit, models):
     reference = make_reference(named_arch("mnasnet-small@0.5"), "tiny", SIZE, 10)
     calibration = calibrate(unit, reference, budget_s=0.1)
@@ -188,6 +205,30 @@ def test_what_a_killed_process_left_is_removed_and_others_keep_theirs(phone, uni
     assert phone.files() == sorted([f"{prefix}{os.getppid()}-00", "mnas-other-1-00"])
 
 
+def test_after_a_killed_process_the_next_one_finds_the_phone_free(phones, phone, program, unit, models, tmp_path):
+    phone.fault("hang", 2)
+    for name, model in zip("ab", models, strict=True):
+        (tmp_path / name).write_bytes(model)
+    script = f"""
+from pathlib import Path
+from mnas.latency.adb import adb_unit
+from mnas.latency.latency import Setup
+unit = adb_unit("pixel", "FAKE0001", benchmark_model={str(program)!r}, adb_server={phones.address!r})
+with unit.session(tuple(Path({str(tmp_path)!r}, name).read_bytes() for name in "ab"), Setup()) as session:
+    session.round(False)
+"""
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        wait_for(lambda: (phone.root / "calls").read_text() == "2")
+        process.kill()
+    assert len(phone.files()) == 5  # folder, program, two models, number of what runs
+    assert runs_on(phone)
+    phone.fault("none")
+    run(unit, models)
+    wait_for(lambda: not runs_on(phone))
+    unit.close()
+    assert phone.files() == []
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -233,8 +274,7 @@ def test_a_phone_that_hangs(phone, unit, models, monkeypatch):
     with pytest.raises(UnitError, match=r"^pixel: the phone did not answer in time"):
         run(unit, models)
     assert phone.files() == []
-    shown = subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True).stdout
-    assert str(phone.tmp) not in shown  # what hung was ended
+    wait_for(lambda: not runs_on(phone))  # what hung was ended
 
 
 def test_a_phone_that_is_full(phones, phone, unit, models):
@@ -412,11 +452,7 @@ def test_a_real_server_without_a_phone(program, tmp_path):
         ["adb", "-P", str(port), "nodaemon", "server"], stderr=subprocess.DEVNULL, env=home
     ) as server:
         try:
-            for _ in range(100):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
+            wait_for(lambda: listens(port))
             for address, said in (("28291FDH2", "adb knows no phone 28291FDH2"), (None, "but none is; plug")):
                 unit = adb_unit("pixel", address, benchmark_model=str(program), adb_server=f"127.0.0.1:{port}")
                 with pytest.raises(UnitError, match=said):
