@@ -25,14 +25,18 @@ def host_unit(name: str = "host", core: Core = "auto") -> ScriptUnit:
 
 
 class LocalChannel(Channel):
-    """`script.py` as a child process; it ends with its input, so also when this process is killed."""
+    """`script.py` as a child process; it ends with its input, so also when this process is killed.
 
-    def __init__(self) -> None:
+    Args:
+        program: what is run in its place (tests put a program before it that fails as devices do).
+    """
+
+    def __init__(self, program: str = script.__file__) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mnas-latency-", ignore_cleanup_errors=True)
         self._complaints = (Path(self._folder.name) / "stderr").open("w+b")
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONIOENCODING": "utf-8"}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", script.__file__],  # -P: modules beside it are not to be found under their bare names
+            [sys.executable, "-P", program],  # -P: modules beside it are not to be found under their bare names
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

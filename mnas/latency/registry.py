@@ -10,9 +10,9 @@ address = ["pi@shelf-1.local", "pi@shelf-2.local"]  # two of one model, used in 
 threads = 1
 """
 
-import importlib
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -114,8 +114,10 @@ def find_device(name: str, file: Path | Literal["auto"] = "auto") -> DeviceEntry
     return devices[name]
 
 
-def open_units(entry: DeviceEntry) -> list[Unit]:
+def open_units(entry: DeviceEntry, say: Callable[[str], None]) -> list[Unit]:
     """Its units, one for each address; nothing is connected before the first use.
+
+    `say` is told what they wait for, in whatever thread uses them.
 
     Raises:
         ImportError: the extra for this kind of device is not installed.
@@ -125,13 +127,23 @@ def open_units(entry: DeviceEntry) -> list[Unit]:
         from mnas.latency.host import host_unit
 
         return [host_unit(entry.name, core=entry.core)]
-    module = importlib.import_module(f"mnas.latency.{entry.kind}")
     if entry.kind == "ssh":
-        return [module.ssh_unit(name, a, python=entry.python, core=entry.core) for name, a in unit_addresses(entry)]
-    options: dict[str, Any] = {"core": entry.core, "benchmark_model": entry.benchmark_model}
-    options["adb_server"] = None if entry.adb_server == "auto" else entry.adb_server
-    options["max_mhz"] = None if entry.max_mhz == "auto" else entry.max_mhz
-    return [module.adb_unit(name, address, **options) for name, address in unit_addresses(entry)]
+        from mnas.latency.ssh import ssh_unit
+
+        return [ssh_unit(name, a, python=entry.python, core=entry.core, say=say) for name, a in unit_addresses(entry)]
+    from mnas.latency.adb import adb_unit
+
+    return [
+        adb_unit(
+            name,
+            address,
+            core=entry.core,
+            benchmark_model=entry.benchmark_model,
+            adb_server=None if entry.adb_server == "auto" else entry.adb_server,
+            max_mhz=None if entry.max_mhz == "auto" else entry.max_mhz,
+        )
+        for name, address in unit_addresses(entry)
+    ]
 
 
 def unit_addresses(entry: DeviceEntry) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ kind = "adb"
 address = "28291FDH200ABC"
 benchmark_model = "/opt/benchmark_model"
 adb_server = "127.0.0.1:5037"
+max_mhz = 2400
 
 [pis]
 kind = "ssh"
@@ -48,6 +49,7 @@ def test_entries_are_read_with_their_defaults(file):
         address=("28291FDH200ABC",),
         benchmark_model="/opt/benchmark_model",
         adb_server="127.0.0.1:5037",
+        max_mhz=2400,
     )
     assert (devices["pis"].core, devices["pis"].python) == (3, "/home/pi/venv/bin/python")
     assert unit_addresses(devices["pis"]) == [("pis/0", "pi@shelf-1"), ("pis/1", "pi@shelf-2:2222")]
@@ -64,8 +66,16 @@ def test_the_host_is_there_without_a_file_and_can_be_described_by_one(file, tmp_
     assert read_devices()["host"].threads == 2
 
 
+def test_boards_and_phones_open_as_a_unit_for_each_address_without_connecting(file):
+    devices = read_devices(file(GOOD))
+    pytest.importorskip("asyncssh")
+    assert [unit.name for unit in open_units(devices["pis"], print)] == ["pis/0", "pis/1"]
+    pytest.importorskip("adbutils")
+    assert [unit.name for unit in open_units(devices["pixel"], print)] == ["pixel"]
+
+
 def test_the_host_opens_as_one_unit_of_its_name():
-    units = open_units(find_device("host"))
+    units = open_units(find_device("host"), print)
     assert [unit.name for unit in units] == ["host"]
     assert units[0].fingerprint(Setup())["runtime"].startswith("LiteRT 2.")
     units[0].close()
@@ -95,6 +105,7 @@ def test_the_host_opens_as_one_unit_of_its_name():
         ('[pi]\nkind = "host"\nthreads = 0', "[pi]: threads must be from 1 to 1024, but got 0"),
         ('[pi]\nkind = "host"\ncore = "big"', "[pi]: core must be a whole number or \"auto\", but got 'big'"),
         ('[pi]\nkind = "host"\ncore = -1', "[pi]: core must be a number from 0 on or auto, but got -1"),
+        ('[pi]\nkind = "adb"\naddress = "a"\nmax_mhz = 0', "[pi]: max_mhz must be a number of MHz or auto, but got 0"),
         ('[pi]\nkind = "host"\nruntime = "ncnn"', "[pi]: runtime must be one of litert, .*, but got 'ncnn'"),
         ('["my pi"]\nkind = "host"', "name must be of letters, digits, '.', '_' and '-', but got 'my pi'"),
         ('pi = "ssh"', "a device must be a table with a kind, as in [pi], but got pi = 'ssh'"),

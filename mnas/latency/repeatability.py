@@ -1,0 +1,107 @@
+"""How well a device repeats itself from session to session, as `mnas devices calibrate` found it out.
+
+What all rounds of a session share (where the system put the process, which pages it got, how warm the device is) cannot
+be seen in the session itself. Several sessions, each a new connection, show it; their standard deviation is part of
+the interval of every later measurement.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import stdev
+
+from mnas.atomic import write_atomic
+from mnas.latency.latency import Calibration, Setup
+from mnas.latency.statistics import SESSION_ERROR
+
+LEAST_SESSIONS = 3
+LEAST_ERROR = 0.002
+"""A few sessions may by chance lie nearer to each other than the next ones will."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeatability:
+    """Of one model of device and one way of running models; relative standard deviations between sessions."""
+
+    name: str
+    """What the device was called."""
+    device: dict[str, str | int]
+    """Its fingerprint."""
+    runtime: str
+    threads: int
+    batch: int
+    reference: str
+    input_size: int
+    sessions: int
+    ratio_deviation: float
+    """Of the light reference's time as a multiple of the reference's: what later measurements are made of."""
+    level_deviation: float
+    """Of the reference's own time in milliseconds."""
+    reference_ms: float
+    """The geometric mean of the sessions'."""
+    light_ratio: float
+    """The geometric mean of the sessions'."""
+    session_error: float
+    """What later calibrations take: `ratio_deviation`, but never less than `LEAST_ERROR`."""
+    at: str
+    """When, in ISO 8601."""
+
+
+def repeatability_of(name: str, calibrations: Sequence[Calibration]) -> Repeatability:
+    """From calibrations of one device, each of a session of its own. Raises ValueError unless there are 3 or more."""
+    if len(calibrations) < LEAST_SESSIONS:
+        raise ValueError(f"repeatability needs {LEAST_SESSIONS} sessions or more, but got {len(calibrations)}")
+    first = calibrations[0]
+    levels = [math.log(c.reference_ms) for c in calibrations]
+    ratios = [math.log(c.light_ratio) for c in calibrations]
+    return Repeatability(
+        name=name,
+        device=first.device,
+        runtime=first.runtime,
+        threads=first.threads,
+        batch=first.batch,
+        reference=first.reference,
+        input_size=first.input_size,
+        sessions=len(calibrations),
+        ratio_deviation=stdev(ratios),
+        level_deviation=stdev(levels),
+        reference_ms=math.exp(sum(levels) / len(levels)),
+        light_ratio=math.exp(sum(ratios) / len(ratios)),
+        session_error=max(LEAST_ERROR, stdev(ratios)),
+        at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+
+
+def keep_repeatability(folder: Path, found: Repeatability) -> Path:
+    """Keep it in place of an earlier one of the same device; returns the file. Raises OSError."""
+    setup = Setup(runtime=found.runtime, threads=found.threads, batch=found.batch)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _path(folder, found.device, setup)
+    write_atomic(path, json.dumps(dataclasses.asdict(found), indent=1))
+    return path
+
+
+def find_repeatability(folder: Path, device: dict[str, str | int], setup: Setup) -> Repeatability | None:
+    """Of a device with this fingerprint, run in this way; None where it is not known."""
+    try:
+        kept = Repeatability(**json.loads(_path(folder, device, setup).read_text(encoding="utf-8")))
+        sound = kept.device == device and LEAST_ERROR <= kept.session_error < 1
+    except (OSError, ValueError, TypeError):
+        return None
+    return kept if sound else None
+
+
+def session_error_of(folder: Path, device: dict[str, str | int], setup: Setup) -> float:
+    """The device's own, or what is taken for a device that is not known."""
+    kept = find_repeatability(folder, device, setup)
+    return SESSION_ERROR if kept is None else kept.session_error
+
+
+def _path(folder: Path, device: dict[str, str | int], setup: Setup) -> Path:
+    words = json.dumps([device, setup.to_dict()], sort_keys=True)
+    return folder / f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
