@@ -2,27 +2,29 @@
 
 `plain`: NCHW, torchvision transforms (random crop, flip, tensor, normalise) image by image in a DataLoader.
 `tensor`: channels_last over a normalised float tensor in memory, shuffled, without any augmentation.
-All three have the optimizer, loss, batch size and number of threads of ours, and take turns within every round, in an
-order that rotates. Networks: random members of the factorized space. Goals: 2.5 times `plain`, 1.3 times `tensor`.
+All three have the optimizer, loss, batch size and number of threads of ours, each has a process of its own, and they
+take turns (benchmarks/in_turns.py). Networks: random members of the factorized space. Goals: 2.5 times `plain`, 1.3
+times `tensor`. On a machine that does other things too, the ratio by seconds of CPU is the steadier one.
 
-Takes about six minutes: python benchmarks/proxy_throughput.py [--input-size 32] [--threads 1] [--workers 0]
+Takes about eight minutes: python benchmarks/proxy_throughput.py [--input-size 32] [--threads 1] [--workers 0]
 """
 
 import argparse
-import copy
+import functools
 import random
 import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from in_turns import Run, in_turns, quartiles, ratios
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
+from mnas.arch import Arch
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.evaluate.proxy import ProxyConfig, optimizer_for, train
 from mnas.nn.cost import cost
@@ -44,9 +46,8 @@ def random_dataset(images: int, size: int) -> Dataset:
     )  # fmt: skip
 
 
-def ours(network: Network, dataset: Dataset, config: ProxyConfig) -> None:
-    with kept_pages():
-        train(network, dataset, config, torch.device("cpu"), seed=0)
+def ours(network: Network, dataset: Dataset, config: ProxyConfig, workers: int) -> None:
+    train(network, dataset, config, torch.device("cpu"), seed=0)
 
 
 def fit(network: Network, batches: "Callable[[], object]", config: ProxyConfig) -> None:
@@ -61,7 +62,7 @@ def fit(network: Network, batches: "Callable[[], object]", config: ProxyConfig) 
         optimizer.step()
 
 
-def tensor_loop(network: Network, dataset: Dataset, config: ProxyConfig) -> None:
+def tensor_loop(network: Network, dataset: Dataset, config: ProxyConfig, workers: int) -> None:
     pixels = torch.from_numpy(dataset.train.images).permute(0, 3, 1, 2).float() / 255
     pixels = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -96,6 +97,34 @@ def plain_loop(network: Network, dataset: Dataset, config: ProxyConfig, workers:
     fit(network, lambda: loader, config)
 
 
+LOOPS = {"ours": ours, "tensor": tensor_loop, "plain": plain_loop}
+
+
+def network_of(number: int, input_size: int) -> Arch:
+    """A random member of the factorized space."""
+    space = load_space("mnasnet").with_output_stride(output_stride_for(input_size))
+    draw = random.Random(number)
+    return space.decode([draw.randrange(len(d.choices)) for d in space.decisions])
+
+
+def made(name: str, number: int, options: argparse.Namespace) -> Run:
+    torch.set_num_threads(options.threads)
+    images = options.batch_size * options.steps
+    dataset = random_dataset(images, options.input_size)
+    config = ProxyConfig(epochs=1, batch_size=options.batch_size, fewest_steps=1, threads=options.threads)
+    torch.manual_seed(0)
+    network = build_network(network_of(number, options.input_size), 10)
+    kept = kept_pages()  # as evaluate_proxy does around a candidate's hundreds of steps
+    if name == "ours":
+        kept.__enter__()
+
+    def run() -> tuple[int, float]:
+        LOOPS[name](network, dataset, config, options.workers)
+        return images, 0.0
+
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input-size", type=int, default=32)
@@ -103,49 +132,28 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader, beyond the threads")
     parser.add_argument("--networks", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=6, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    images = options.batch_size * options.steps
-    dataset = random_dataset(images, options.input_size)
-    config = ProxyConfig(epochs=1, batch_size=options.batch_size, fewest_steps=1, threads=options.threads)
-    space = load_space("mnasnet").with_output_stride(output_stride_for(options.input_size))
-    loops: dict[str, Callable[[Network], None]] = {
-        "ours": lambda network: ours(network, dataset, config),
-        "tensor": lambda network: tensor_loop(network, dataset, config),
-        "plain": lambda network: plain_loop(network, dataset, config, options.workers),
-    }
     print(f"{options.input_size} px, batch {options.batch_size}, {options.threads} thread(s), {options.rounds} rounds")
-    print(
-        f"{'network':8} {'MMACs':>6}"
-        + "".join(f" {name + ' img/s':>14}" for name in loops)
-        + "   ratio to tensor, plain"
-    )
+    heads = "".join(f" {name + ' img/s':>12}" for name in LOOPS)
+    print(f"{'network':8} {'MMACs':>6}{heads}   ratio to tensor, plain: median (quartiles)")
     everything: dict[str, list[float]] = {"tensor": [], "plain": []}
+    by_cpu: dict[str, list[float]] = {"tensor": [], "plain": []}
     for number in range(options.networks):
-        draw = random.Random(number)
-        arch = space.decode([draw.randrange(len(d.choices)) for d in space.decisions])
-        torch.manual_seed(0)
-        fresh = build_network(arch, 10)
-        rates: dict[str, list[float]] = {name: [] for name in loops}
-        for turn in range(options.rounds + 1):
-            names = list(loops)
-            for name in names[turn % 3 :] + names[: turn % 3]:
-                network = copy.deepcopy(fresh)
-                start = time.perf_counter()
-                loops[name](network)
-                if turn > 0:  # the first one warms caches up
-                    rates[name].append(images / (time.perf_counter() - start))
-        ratios = {n: [a / b for a, b in zip(rates["ours"], rates[n], strict=True)] for n in everything}
-        row = "".join(f" {statistics.median(rates[name]):14.1f}" for name in loops)
-        spread = ", ".join(f"{statistics.median(r):.2f} ({min(r):.2f}-{max(r):.2f})" for r in ratios.values())
-        print(f"{number:<8} {cost(arch, options.input_size, 10).macs / 1e6:6.1f}{row}   {spread}", flush=True)
-        for name, values in ratios.items():
-            everything[name] += values
+        makers = {name: functools.partial(made, name) for name in LOOPS}
+        found = in_turns(makers, (number, options), options.rounds)
+        rates = (statistics.median(turn.images / turn.seconds for turn in turns) for turns in found.values())
+        row = "".join(f" {rate:12.1f}" for rate in rates)
+        for name, values in everything.items():
+            values += ratios(found["ours"], found[name])
+            by_cpu[name] += ratios(found["ours"], found[name], cpu=True)
+        spread = ", ".join(quartiles(values[-options.rounds :]) for values in everything.values())
+        macs = cost(network_of(number, options.input_size), options.input_size, 10).macs
+        print(f"{number:<8} {macs / 1e6:6.1f}{row}   {spread}", flush=True)
     for name, goal in (("tensor", 1.3), ("plain", 2.5)):
-        low, middle, high = statistics.quantiles(everything[name], n=4)
-        print(f"ours / {name}: median {middle:.2f}, quartiles {low:.2f}-{high:.2f}; goal {goal}")
+        of_cpu = f"; by seconds of the processes' CPU {quartiles(by_cpu[name])}" if not options.workers else ""
+        print(f"ours / {name}: {quartiles(everything[name])}, goal {goal}{of_cpu}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from mnas.arch import Arch
 from mnas.data.augment import augment, normalised
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.evaluate.evaluation import Evaluation, EvaluationError
-from mnas.nn.depthwise import speed_up_depthwise
+from mnas.nn.fast import speed_up
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import WeightsInfo, save_weights
 from mnas.train import scoring
@@ -142,7 +142,7 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
     """
     network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     if device.type == "cpu":
-        speed_up_depthwise(network)
+        speed_up(network)
     images, labels = _tensors(dataset.train, device)
     mean, std = _moments(dataset, device)
     optimizer = optimizer_for(network, config)

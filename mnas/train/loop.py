@@ -26,7 +26,7 @@ from torch import Tensor
 from mnas.arch import Arch
 from mnas.data.augment import normalised, seed_of
 from mnas.data.batches import Batches, Part
-from mnas.nn.depthwise import speed_up_depthwise
+from mnas.nn.fast import speed_up
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import WeightsInfo, save_weights
 from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
@@ -120,7 +120,7 @@ class Training:
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         apply_overrides(self.network, config)
         if self.device.type == "cpu" and not config.compile:
-            speed_up_depthwise(self.network)
+            speed_up(self.network)
         self.scored: Network = deepcopy(self.network)  # what is scored and kept; Accelerate changes the original
         self.average = MovingAverage(self.network, config.ema_decay) if config.ema_decay and self.main else None
         self.raw_optimizer = optimizer_for(self.network, config, self.batch_size)

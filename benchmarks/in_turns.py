@@ -1,0 +1,83 @@
+"""Loops that are compared: each in a process of its own, so that none profits from or suffers by another's settings
+and warm memory, and in turns, so that what else the machine does meets all of them."""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Turn:
+    images: int
+    seconds: float
+    waiting_s: float = 0.0
+    """For the next batch."""
+    cpu_s: float = 0.0
+    """Of the loop's process."""
+
+
+Run = Callable[[], tuple[int, float]]
+"""A turn: runs some steps; how many images these were, and seconds of waiting for batches."""
+
+
+def in_turns(makers: dict[str, Callable[..., Run]], arguments: tuple[Any, ...], rounds: int) -> dict[str, list[Turn]]:
+    """Turns of every loop, by name, in an order that rotates; the first round warms up and is left out.
+
+    Args:
+        makers: functions of a module, which make a loop from `arguments` in its process.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        ends: dict[str, Connection] = {}
+        for name, maker in makers.items():
+            ends[name], other = context.Pipe()
+            process = context.Process(target=_work, args=(other, maker, arguments))
+            process.start()
+            other.close()
+            stack.callback(process.join)
+            stack.callback(ends[name].close)  # which ends the process
+            ends[name].recv()  # made: one after the other, so that none is made while another has its turn
+        found: dict[str, list[Turn]] = {name: [] for name in makers}
+        for number in range(rounds + 1):
+            for name in _rotated(list(makers), number):
+                ends[name].send(None)
+                turn = ends[name].recv()
+                if number > 0:
+                    found[name].append(turn)
+    return found
+
+
+def ratios(ours: list[Turn], theirs: list[Turn], *, cpu: bool = False) -> list[float]:
+    """How many times as many images a second ours made, round by round; with `cpu` a second of their processes."""
+
+    def rate(turn: Turn) -> float:
+        return turn.images / (turn.cpu_s if cpu else turn.seconds)
+
+    return [rate(a) / rate(b) for a, b in zip(ours, theirs, strict=True)]
+
+
+def quartiles(values: list[float]) -> str:
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def _rotated(names: list[str], by: int) -> Iterator[str]:
+    return (names[(by + index) % len(names)] for index in range(len(names)))
+
+
+def _work(end: Connection, maker: Callable[..., Run], arguments: tuple[Any, ...]) -> None:
+    run = maker(*arguments)
+    end.send(None)
+    while True:
+        try:
+            end.recv()
+        except EOFError:
+            return
+        start, cpu = time.perf_counter(), time.process_time()
+        images, waiting_s = run()
+        end.send(Turn(images, time.perf_counter() - start, waiting_s, time.process_time() - cpu))

@@ -1,0 +1,15 @@
+"""What makes a network train faster on a CPU."""
+
+from torch import nn
+
+from mnas.nn.depthwise import speed_up_depthwise
+from mnas.nn.expansion import speed_up_expansions
+
+
+def speed_up(network: nn.Module) -> None:
+    """Have `network`, whose memory is to be channels_last, train faster on the CPU.
+
+    Function, parameters and state dict stay as they are; outputs, gradients and statistics agree to rounding.
+    """
+    speed_up_expansions(network)
+    speed_up_depthwise(network)
