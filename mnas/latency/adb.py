@@ -45,6 +45,13 @@ class Heat:
     """After how many throttled rounds in a row the phone is given up."""
 
 
+Say = Callable[[str], None]
+
+
+def _to_stderr(text: str) -> None:
+    print(f"mnas: {text}", file=sys.stderr, flush=True)
+
+
 def adb_unit(
     name: str,
     address: str | None,
@@ -53,6 +60,7 @@ def adb_unit(
     benchmark_model: str,
     adb_server: str | None = None,
     max_mhz: int | None = None,
+    say: Say = _to_stderr,
 ) -> "AdbUnit":
     """The phone that adb knows as `address` (None: the only one there is); nothing is started before the first use.
 
@@ -63,16 +71,15 @@ def adb_unit(
         benchmark_model: the program on this machine, or `device:/data/local/tmp/benchmark_model` on the phone.
         adb_server: `host:port`; None: adb's own default.
         max_mhz: what counts as the core's full clock, where the phone never lets it have its maximum.
+        say: is told of waiting and of repeated rounds.
 
     Raises:
         ImportError: adbutils is not installed.
         ValueError: adb_server is not host:port.
     """
-    return AdbUnit(name, address, core=core, benchmark_model=benchmark_model, adb_server=adb_server, max_mhz=max_mhz)
-
-
-def _to_stderr(text: str) -> None:
-    print(f"mnas: {text}", file=sys.stderr, flush=True)
+    return AdbUnit(
+        name, address, core=core, benchmark_model=benchmark_model, adb_server=adb_server, max_mhz=max_mhz, say=say
+    )
 
 
 class AdbUnit(Unit):
@@ -88,7 +95,7 @@ class AdbUnit(Unit):
         adb_server: str | None = None,
         max_mhz: int | None = None,
         heat: Heat | None = None,
-        say: Callable[[str], None] = _to_stderr,
+        say: Say = _to_stderr,
     ) -> None:
         self.name = name
         self._address, self._server = address or None, adb_server

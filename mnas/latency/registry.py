@@ -141,6 +141,7 @@ def open_units(entry: DeviceEntry, say: Callable[[str], None]) -> list[Unit]:
             benchmark_model=entry.benchmark_model,
             adb_server=None if entry.adb_server == "auto" else entry.adb_server,
             max_mhz=None if entry.max_mhz == "auto" else entry.max_mhz,
+            say=say,
         )
         for name, address in unit_addresses(entry)
     ]

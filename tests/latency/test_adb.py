@@ -352,12 +352,12 @@ def test_a_phone_of_the_registry(phones, phone, program, models, tmp_path):
         return find_device("pixel", tmp_path / "devices.toml")
 
     phone.clock(cap_mhz=2400, core=6)
-    (unit,) = open_units(entry(core=6, max_mhz=2400))
+    (unit,) = open_units(entry(core=6, max_mhz=2400), print)
     with unit.session(models, Setup()) as session:
         session.round(False)
         assert session.pinned_core == 6
     unit.close()
-    assert [unit.name for unit in open_units(entry(address=["FAKE0001", "FAKE0002"]))] == ["pixel/0", "pixel/1"]
+    assert [unit.name for unit in open_units(entry(address=["FAKE0001", "FAKE0002"]), print)] == ["pixel/0", "pixel/1"]
     for changes, said in (({"max_mhz": "all"}, "a whole number"), ({"max_mhz": 0}, "a number of MHz or auto")):
         with pytest.raises(ValueError, match=rf"\[pixel\]: max_mhz must be {said}"):
             entry(**changes)
