@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": ("mnas.cli.predict:PredictCommand", "say what images show, by a model of ours or others"),
     "eval": ("mnas.cli.eval:EvalCommand", "score a model on labelled images, whatever its format"),
     "latency": ("mnas.cli.latency:LatencyCommand", "measure the latency of architectures on this machine"),
+    "latency fit": ("mnas.cli.latency_fit:LatencyFitCommand", "learn to predict the latency of a space's members"),
     "show": ("mnas.cli.show:ShowCommand", "print or draw an architecture"),
     "space": ("mnas.cli.space:SpaceCommand", "print a search space and its size"),
     "demo": ("mnas.cli.demo:DemoCommand", "a whole search on embedded data in a few minutes"),

@@ -1,0 +1,102 @@
+"""`mnas latency fit` as it is called: a real fit of a tiny space on this machine, killed on the way."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mnas.arch import Arch
+from mnas.cli.main import run
+from mnas.latency.predictor import load_predictor
+from mnas.space.named import load_space
+
+TINY = """
+name = "tiny"
+[skeleton]
+filters = [16, 24]
+layers = [1, 2]
+strides = [1, 2]
+head_filters = 64
+"""
+SAMPLES = 24
+
+
+@pytest.fixture
+def arguments(tmp_path, monkeypatch):
+    for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    space = tmp_path / "tiny.toml"
+    space.write_text(TINY)
+    task = ("--space", str(space), "--input-size", "32", "--classes", "10", "--samples", str(SAMPLES))
+    return ["latency", "fit", *task, "--budget-s", "0.1", "--out", str(tmp_path / "predictors" / "tiny.json")]
+
+
+def test_a_fit_that_was_killed_goes_on_and_predicts(arguments, tmp_path, capsys):
+    out = tmp_path / "predictors" / "tiny.json"
+    unfinished = out.with_name("tiny.json.unfinished")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mnas.cli.main", *arguments], stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not (unfinished.exists() and unfinished.read_text().count("\n") > 5) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    rows = [json.loads(line) for line in unfinished.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    with unfinished.open("a") as file:
+        file.write('{"indices": [1, 2')  # as if it had been killed while writing
+
+    assert run(arguments) == 0
+    printed = capsys.readouterr().out
+    assert f"going on after {len(rows) - 1} of {SAMPLES} samples" in printed
+    assert "Kendall tau with latency" in printed
+    assert not unfinished.exists()
+    predictor = load_predictor(out)
+    assert len(predictor.samples) == predictor.learned.held_out.networks == SAMPLES
+    kept = {sample.indices: sample.ratio for sample in predictor.samples}
+    assert all(kept[tuple(row["indices"])] == row["ratio"] for row in rows[1:])  # nothing was measured twice
+    assert predictor.calibration.to_dict() == rows[0]["calibrations"][0]
+
+    space = load_space(arguments[arguments.index("--space") + 1])
+    small, large = (space.decode([op, 0, 0, 2, filters, 0] * 2) for op, filters in ((1, 0), (0, 2)))
+    assert predictor.predict(small).latency_ms < predictor.predict(large).latency_ms
+    assert predictor.predict(large).source == "predicted"
+    with pytest.raises(ValueError, match="knows only members of its space"):
+        predictor.predict(Arch.from_block_strings("r1_k3_s11_e1_i32_o16"))
+
+    assert run(arguments) == 2
+    assert "is there already; remove it, or name another file (--out)" in capsys.readouterr().err
+
+
+def test_what_another_fit_left_behind_is_not_taken(arguments, tmp_path, capsys):
+    unfinished = tmp_path / "predictors" / "tiny.json.unfinished"
+    unfinished.parent.mkdir()
+    unfinished.write_text(json.dumps({"identity": {"device": "host", "seed": 3}, "calibrations": []}) + "\n")
+    assert run(arguments) == 2
+    assert "is of an unfinished fit with another space; finish that one, or remove the file" in capsys.readouterr().err
+    unfinished.write_text("[]\n")
+    assert run(arguments) == 2
+    assert "must be what an unfinished fit left behind; remove it to begin anew" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--samples", "19"], "samples must be 20 or more, but got 19"),
+        (["--budget-s", "0"], "budget s must be above 0, but got 0"),
+        (["--interval", "nan"], "interval must be above 0, but got nan"),
+        (["--space", "mnasnett"], "did you mean mnasnet?"),
+        (["--input-size", "1"], "input size must be at least the output stride 4, but got 1"),
+        (["--device", "pixel"], "device must be one of host"),
+        (["--samples", "1000000000000"], "different networks, but got 1000000000000"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_code_2(arguments, capsys, options, words):
+    assert run([*arguments, *options]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
