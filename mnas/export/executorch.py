@@ -1,40 +1,80 @@
-"""A trained network as an ExecuTorch program: (1, 3, S, S) float32, normalised -> (1, classes); computed by XNNPACK."""
+"""A trained network as an ExecuTorch program: (N, 3, S, S) float32, normalised -> (N, classes); computed by XNNPACK."""
 
+import contextlib
 import hashlib
+import io
 import json
 import logging
 import warnings
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.nn.network import Network
 from mnas.nn.weights import WeightsInfo, weights_json
 
 
-def executorch_fp32(network: Network, info: WeightsInfo) -> bytes:
-    """The network as in evaluation mode.
+def executorch_fp32(network: Network, info: WeightsInfo, *, batch: int = 1) -> bytes:
+    """The network as in evaluation mode, for `batch` images at once.
 
     Raises:
         ImportError: executorch is missing.
     """
+    _require_executorch()
+    example = torch.zeros(batch, 3, info.input_size, info.input_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _lowered(_FourDimensional(network).eval(), example)
+
+
+def executorch_int8(network: Network, info: WeightsInfo, images: NDArray[np.float32], *, batch: int = 1) -> bytes:
+    """As `executorch_fp32`, computed in integers inside: int8 kernels, one scale a channel, and int8 activations.
+
+    Args:
+        images: (N, 3, S, S), normalised; typical ones, from which the ranges of the activations are taken.
+
+    Raises:
+        ImportError: executorch is missing.
+    """
+    _require_executorch()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from executorch.backends.xnnpack.quantizer import xnnpack_quantizer as xnnpack
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+        example = torch.zeros(batch, 3, info.input_size, info.input_size)
+        exported = torch.export.export(_FourDimensional(network).eval(), (example,)).module()
+        config = xnnpack.get_symmetric_quantization_config(is_per_channel=True)
+        prepared = prepare_pt2e(exported, xnnpack.XNNPACKQuantizer().set_global(config))
+        with torch.no_grad():
+            for start in range(0, len(images), batch):
+                # a program is for its batch: the last is filled up with the first ones
+                prepared(torch.from_numpy(np.resize(images[start : start + batch], example.shape)))
+        return _lowered(convert_pt2e(prepared), example)
+
+
+def _lowered(module: nn.Module, example: Tensor) -> bytes:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    program = torch.export.export(module, (example,))
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    return bytes(lowered.to_executorch().buffer)
+
+
+def _require_executorch() -> None:
     pytree = logging.getLogger("torch.utils._pytree")
     level = pytree.level
     pytree.setLevel(logging.ERROR)  # a deprecation in torchao, which executorch imports
     try:
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-        from executorch.exir import to_edge_transform_and_lower
+        import executorch.exir  # noqa: F401
     except ImportError:
-        raise ImportError("--to executorch needs executorch; pip install 'mnas[executorch]'") from None
+        raise ImportError("writing ExecuTorch programs needs executorch; pip install 'mnas[executorch]'") from None
     finally:
         pytree.setLevel(level)
-    example = torch.zeros(1, 3, info.input_size, info.input_size)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.export.export(_FourDimensional(network).eval(), (example,))
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
-        return bytes(lowered.to_executorch().buffer)
 
 
 def sidecar(info: WeightsInfo, program: bytes) -> str:

@@ -126,7 +126,7 @@ def _require_quantizer() -> None:
     try:
         import ai_edge_quantizer  # noqa: F401
     except ImportError:
-        raise ImportError("--int8 and --fp16 need ai-edge-quantizer; pip install 'mnas[quantize]'") from None
+        raise ImportError("int8 and fp16 files need ai-edge-quantizer; pip install 'mnas[quantize]'") from None
 
 
 @contextlib.contextmanager

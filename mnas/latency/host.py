@@ -6,6 +6,7 @@ A runtime that crashes takes the child with it, and not the search.
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from typing import IO
 
 from mnas.latency import script
 from mnas.latency.latency import UnitError
-from mnas.latency.scripted import Channel, ScriptUnit
+from mnas.latency.scripted import Channel, EndedError, ScriptUnit
 from mnas.latency.unit import Core
 
 
@@ -61,17 +62,19 @@ class LocalChannel(Channel):
         Path(path).unlink(missing_ok=True)
 
     def ask(self, line: str, timeout_s: float) -> str:
+        if self._process.poll() is not None:  # before it was asked, so no model is to blame
+            raise UnitError(self._end())
         try:
             self._requests.write(line.encode() + b"\n")
             self._requests.flush()
         except OSError:
-            raise UnitError(self._end()) from None
+            raise EndedError(self._end()) from None
         try:
             answer = self._answers.get(timeout=timeout_s)
         except queue.Empty:
             raise UnitError(f"no answer within {timeout_s:g} s") from None
         if not answer.endswith(b"\n"):
-            raise UnitError(self._end())
+            raise EndedError(self._end())
         return answer.decode(errors="replace").strip()
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
@@ -83,6 +86,8 @@ class LocalChannel(Channel):
         try:
             self._process.wait(2)
         except subprocess.TimeoutExpired:
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)  # with what it started to look at a model's memory
             self._process.kill()
             self._process.wait()
         self._complaints.close()

@@ -7,7 +7,8 @@ a signal; in each case it kills the script and removes the folder. Where it is k
 script with it, and the next keeper removes the folder.
 
 Lines of JSON come in. Those that begin with `KEEPER` are for it; the others are passed on to the script. Whatever it or
-the script answers goes out, a line each, in the script's form: {"ok": ...} or {"error": text, "of": "unit"}.
+the script answers goes out, a line each, in the script's form: {"ok": ...} or {"error": text, "of": "unit"}; "process"
+instead of "unit" where the script has ended.
 """
 
 from __future__ import annotations
@@ -216,7 +217,7 @@ class Keeper:
             status = script.wait()
             listening.join(1)
             last = "".join(f": {word.decode(errors='replace').strip()[:300]}" for word in list(words))
-            self._say({"error": f"the measuring process ended ({status}){last}", "of": "unit"})
+            self._say({"error": f"the measuring process ended ({status}){last}", "of": "process"})
 
     def _say(self, answer: dict[str, Any]) -> None:
         self._send(json.dumps(answer).encode() + b"\n")

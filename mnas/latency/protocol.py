@@ -108,13 +108,15 @@ def measure(
     reference: Reference,
     calibration: Calibration,
     *,
+    setup: Setup | None = None,
     budget_s: float = 3.0,
     interval: float = 0.01,
 ) -> Latency:
-    """Latency of `model` (a file for the calibration's runtime) on `unit`, which `calibration` was made on.
+    """Latency of `model` on `unit`, which `calibration` was made on.
 
-    Goes on until the ratio's 95 % interval is at most +-`interval` (0.01: 1 %), or `budget_s` seconds are spent; then
-    looks at its memory.
+    `setup` says in which runtime, where that is not the calibration's; the reference stays in its own. Goes on until
+    the ratio's 95 % interval is at most +-`interval` (0.01: 1 %), or `budget_s` seconds are spent; then looks at its
+    memory.
 
     Raises:
         ValueError: the calibration is another device's, or a number is out of its range.
@@ -124,6 +126,9 @@ def measure(
     _require_seconds(budget_s)
     if not 0 < interval < 1:
         raise ValueError(f"interval must be a share between 0 and 1, but got {interval}")
+    setup = setup or calibration.setup
+    if (setup.threads, setup.batch) != (calibration.threads, calibration.batch):
+        raise ValueError(f"threads and batch must be the calibration's, but got {setup} for {calibration.setup}")
     check_device(unit, calibration)
     started = time.perf_counter()
     against = reference.nearest(model)
@@ -131,7 +136,7 @@ def measure(
     rounds: list[Round] = []
     wall_ms: list[float] = []
     stopped_by = None
-    with unit.session((model, other), calibration.setup) as session:
+    with unit.session((model, other), setup, calibration.setup) as session:
         started += session.waited_s
         last = time.perf_counter()
         while stopped_by is None:
@@ -148,7 +153,7 @@ def measure(
                 next_round_s=round_s,
                 budget_s=budget_s,
             )
-    peak_memory_bytes = unit.peak_memory_bytes(model, calibration.setup)
+    peak_memory_bytes = unit.peak_memory_bytes(model, setup)
     latency = latency_of(
         rounds,
         calibration,

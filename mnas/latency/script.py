@@ -50,9 +50,10 @@ def _load_litert(model: bytes, threads: int, batch: int, *, xnnpack: bool = True
         raise ModelError(f"a model must be a LiteRT file (.tflite), but got {len(model)} bytes of something else")
     resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter: Any = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=resolver)
-    if batch > 1:
-        for detail in interpreter.get_input_details():
-            interpreter.resize_tensor_input(detail["index"], [batch, *map(int, detail["shape"][1:])])
+    for detail in interpreter.get_input_details():
+        shape = [int(size) for size in detail["shape"]]
+        if len(shape) > 1 and shape[0] != batch:
+            interpreter.resize_tensor_input(detail["index"], [batch, *shape[1:]])
     interpreter.allocate_tensors()
     draw = np.random.default_rng(0)
     for detail in interpreter.get_input_details():
@@ -78,6 +79,8 @@ def _load_onnxruntime(model: bytes, threads: int, batch: int) -> Run:
     for entry in session.get_inputs():
         if entry.type not in kinds:
             raise ModelError(f"input {entry.name} must be one of {', '.join(kinds)}, but got {entry.type}")
+        if len(entry.shape) > 1 and isinstance(entry.shape[0], int) and entry.shape[0] != batch:
+            raise ModelError(f"the model is for batches of {entry.shape[0]}, but got {batch=}")
         shape = [batch if i == 0 else size for i, size in enumerate(entry.shape)]
         if not all(isinstance(size, int) for size in shape):
             raise ModelError(f"input {entry.name} must have a fixed size but for the batch, but got {entry.shape}")
@@ -91,16 +94,25 @@ def _load_executorch(model: bytes, threads: int, batch: int) -> Run:
     from executorch.extension.pybindings import portable_lib
     from executorch.runtime import Runtime
 
-    portable_lib._unsafe_reset_threadpool(threads)
+    if model[4:6] != b"ET":
+        raise ModelError(f"a model must be an ExecuTorch program (.pte), but got {len(model)} bytes of something else")
+    if portable_lib._threadpool_get_thread_count() != threads:
+        portable_lib._unsafe_reset_threadpool(threads)
     program = Runtime.get().load_program(model)
     method = program.load_method("forward")
     assert method is not None
     draw, values = torch.Generator().manual_seed(0), []
+    kinds = {6: torch.float32, 0: torch.uint8, 1: torch.int8, 4: torch.int64}  # by ExecuTorch's numbers
     for index in range(method.metadata.num_inputs()):
-        sizes = method.metadata.input_tensor_meta(index).sizes()
-        if sizes[0] != batch:
+        entry = method.metadata.input_tensor_meta(index)
+        sizes = tuple(entry.sizes())
+        if len(sizes) > 1 and sizes[0] != batch:
             raise ModelError(f"the program is for batches of {sizes[0]}, but got {batch=}")
-        values.append(torch.rand(tuple(sizes), generator=draw))
+        if entry.dtype() not in kinds:
+            raise ModelError(f"input {index} must be of {', '.join(map(str, kinds.values()))}, but got others")
+        kind = kinds[entry.dtype()]
+        drawn = torch.rand(sizes, generator=draw)
+        values.append(drawn if kind is torch.float32 else (100 * drawn).to(kind))
 
     def invoke(kept: Any = program) -> Any:  # a method computes in its program's memory, which goes with the program
         return method.execute(values)
@@ -139,9 +151,9 @@ RUNTIMES: dict[str, tuple[Callable[[bytes, int, int], Run], str, str, str]] = {
     ),
     "onnxruntime": (_load_onnxruntime, "onnxruntime", "ONNX Runtime {}", "onnxruntime"),
     "executorch": (_load_executorch, "executorch", "ExecuTorch {} XNNPACK", "executorch.runtime"),
-    "torch": (_load_torch, "torch", "torch {} eager", "torch"),
+    "torch": (_load_torch, "torch", "torch {} eager", "mnas.nn.weights"),
 }
-"""name -> (how it loads a model, its package, what it is called in a fingerprint, its module)."""
+"""name -> (how it loads a model, its package, what it is called in a fingerprint, the module that brings it in)."""
 
 
 def load(runtime: str, model: bytes, threads: int, batch: int) -> Run:
@@ -357,7 +369,9 @@ def peak_memory_bytes(path: str, runtime: str, threads: int, batch: int) -> int 
 
 def _grown_bytes(path: str, runtime: str, threads: int, batch: int) -> int:
     """What this process grows by; what the runtime's package and the file take is not counted."""
-    importlib.import_module(RUNTIMES[runtime][3])
+    with contextlib.suppress(ImportError):  # which loading will tell of
+        importlib.import_module(RUNTIMES[runtime][3])
+        importlib.import_module("numpy").random.default_rng(0).random()  # the input is drawn by it
     model = _read(path)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak is reset to what is in use now

@@ -1,6 +1,8 @@
 """Devices that run Python: `script.py` runs there, as a child process here or over a connection."""
 
+import collections
 import contextlib
+import hashlib
 import json
 import math
 import time
@@ -21,6 +23,14 @@ ROUND_TIMEOUT_S = 120.0
 """Of one round, which takes some 30 ms, or two inferences of each model if they are slow."""
 
 
+DEATHS = 2
+"""So many ends of the measuring process over one model, and the model is to blame: its runtime crashes on it."""
+
+
+class EndedError(UnitError):
+    """The measuring process ended while it was asked something: a runtime crashed, or somebody killed it."""
+
+
 class Channel(ABC):
     """A running `script.py`, wherever it runs, and files beside it. Every method raises UnitError on any failure."""
 
@@ -34,7 +44,7 @@ class Channel(ABC):
 
     @abstractmethod
     def ask(self, line: str, timeout_s: float) -> str:
-        """Send a line, wait for a line."""
+        """Send a line, wait for a line. Raises EndedError if the script ends instead."""
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
@@ -59,6 +69,7 @@ class ScriptUnit(Unit):
         self._connect, self._core = connect, core
         self._channel: Channel | None = None
         self._fingerprints: dict[str, dict[str, str | int]] = {}
+        self._deaths: collections.Counter[tuple[str, str]] = collections.Counter()
 
     def fingerprint(self, setup: Setup) -> dict[str, str | int]:
         if setup.runtime not in self._fingerprints:
@@ -78,7 +89,7 @@ class ScriptUnit(Unit):
     @contextlib.contextmanager
     def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
         asked = time.perf_counter()
-        with contextlib.ExitStack() as stack:
+        with self._blaming(models[0], setup), contextlib.ExitStack() as stack:
             self._claim(stack)
             waited_s = time.perf_counter() - asked
             paths = [self._put(stack, f"model-{i}", model) for i, model in enumerate(models)]
@@ -100,7 +111,7 @@ class ScriptUnit(Unit):
             yield Session(one_round, opened["core"], bool(opened["realtime"]), waited_s)
 
     def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
-        with contextlib.ExitStack() as stack:
+        with self._blaming(model, setup), contextlib.ExitStack() as stack:
             self._claim(stack)
             path = self._put(stack, "model", model)
             told = self._ask({"do": "memory", "model": path, **setup.to_dict()}, OPEN_TIMEOUT_S)
@@ -112,6 +123,19 @@ class ScriptUnit(Unit):
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+
+    @contextlib.contextmanager
+    def _blaming(self, model: bytes, setup: Setup) -> Iterator[None]:
+        """Makes the last of `DEATHS` ends of the process over one model that model's failure."""
+        key = hashlib.sha256(model).hexdigest(), setup.runtime
+        try:
+            yield
+        except EndedError as error:
+            self._deaths[key] += 1
+            if self._deaths[key] < DEATHS:
+                raise
+            raise MeasurementError(f"{setup.runtime} crashes on the model, {DEATHS} times now: {error}") from None
+        self._deaths.pop(key, None)
 
     def _claim(self, stack: contextlib.ExitStack) -> None:
         channel = self._connected()
@@ -168,21 +192,21 @@ class ScriptUnit(Unit):
             raise MeasurementError(_line(told["error"]))
         if told["of"] == "setup":
             raise ValueError(f"{self.name}: {_line(told['error'])}")
-        raise self._failed(told["error"])
+        raise self._failed(told["error"], EndedError if told["of"] == "process" else UnitError)
 
     def _guarded(self, action: Callable[[], T]) -> T:
         try:
             return action()
         except UnitError as error:
-            raise self._failed(str(error)) from None
+            raise self._failed(str(error), type(error)) from None
         except BaseException:  # Ctrl-C: an answer may come yet that nobody waits for
             self.close()
             raise
 
-    def _failed(self, reason: object) -> UnitError:
+    def _failed(self, reason: object, kind: type[UnitError] = UnitError) -> UnitError:
         """After a failure nothing of this connection is trusted: the next use makes a new one."""
         self.close()
-        return UnitError(_line(f"{self.name}: {reason}"))
+        return kind(_line(f"{self.name}: {reason}"))
 
 
 def _line(text: object) -> str:

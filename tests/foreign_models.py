@@ -12,7 +12,7 @@ from mnas.tflite.metadata import append_labels
 
 CLASSES = ("red", "green", "blue")
 SIZE = 8
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 """Where there are real data, see its README; not everywhere."""
 FOREIGN = SHARED / "tflite" / "mobilenet_v2_1.0_224_quant.tflite"
 

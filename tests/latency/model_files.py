@@ -1,0 +1,36 @@
+"""One small architecture as a file for every runtime, and a program of others."""
+
+import functools
+
+import torch
+from torch import nn
+
+from mnas.arch import Arch, Block
+from mnas.export.render import render
+from mnas.latency.latency import Setup
+
+SIZE, CLASSES = 16, 4
+ARCH = Arch(
+    blocks=(Block(op="mbconv", kernel=3, stride=2, filters=8, expansion=3, se_ratio=0.25),),
+    stem_filters=8,
+    head_filters=16,
+)
+RUNTIMES = ("litert", "litert-builtin", "onnxruntime", "executorch", "torch")
+
+
+@functools.cache
+def model_file(runtime: str, batch: int = 1, int8: bool = False) -> bytes:
+    return render(Setup(runtime=runtime, batch=batch), int8=int8)(ARCH, SIZE, CLASSES)
+
+
+@functools.cache
+def foreign_program(dtype: torch.dtype = torch.float32) -> bytes:
+    """An ExecuTorch program of somebody else: no XNNPACK, and input of any type."""
+    from executorch.exir import to_edge
+
+    class Means(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.to(torch.float32).mean((2, 3))
+
+    example = torch.zeros(1, 3, 8, 8, dtype=dtype)
+    return bytes(to_edge(torch.export.export(Means(), (example,))).to_executorch().buffer)
