@@ -50,6 +50,11 @@ def render(setup: Setup, *, int8: bool = False) -> Render:
             return onnx_int8(model, images) if int8 else model
         if setup.runtime == "executorch":
             if int8:
+                if any(layer.skip == "pool" and layer.stride > 1 for layer in arch.layers):
+                    raise ValueError(
+                        "int8 for executorch must have no pooled skip at stride 2, which its XNNPACK refuses to load "
+                        "(ExecuTorch 1.5); other runtimes run it"
+                    )
                 return executorch_int8(network, info, images, batch=setup.batch)
             return executorch_fp32(network, info, batch=setup.batch)
         return weights_bytes(network, info)

@@ -1,6 +1,7 @@
 """Every runtime in the measuring process: models of all kinds load, run, give rounds and tell their memory."""
 
 import contextlib
+import dataclasses
 import math
 import re
 import sys
@@ -13,6 +14,7 @@ from foreign_models import FOREIGN, onnx_model
 from model_files import ARCH, CLASSES, RUNTIMES, SIZE, foreign_program, model_file
 from onnx import TensorProto
 
+from mnas.arch import Arch
 from mnas.export.gate import normalised
 from mnas.export.images import photographs
 from mnas.export.render import random_network, render
@@ -100,6 +102,12 @@ def test_int8_onnx_files_say_nearly_the_same():
 def test_int8_of_torch_is_refused_with_who_has_it():
     with pytest.raises(ValueError, match=r"int8 of an architecture is for litert, litert-builtin, onnxruntime, execu"):
         render(Setup(runtime="torch"), int8=True)
+
+
+def test_what_executorch_cannot_run_in_int8_is_refused_before_it_is_written():
+    arch = Arch(blocks=(dataclasses.replace(ARCH.blocks[0], skip="pool"),), stem_filters=8, head_filters=16)
+    with pytest.raises(ValueError, match="int8 for executorch must have no pooled skip at stride 2"):
+        render(Setup(runtime="executorch"), int8=True)(arch, SIZE, CLASSES)
 
 
 def test_random_weights_are_the_same_every_time_and_leave_torch_alone():
