@@ -83,7 +83,7 @@ def adb_unit(
 
 
 class AdbUnit(Unit):
-    """A phone; see `adb_unit`. `say` is told of waiting and of repeated rounds."""
+    """A phone; see `adb_unit`."""
 
     def __init__(
         self,
@@ -124,14 +124,17 @@ class AdbUnit(Unit):
 
     @contextlib.contextmanager
     def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
+        asked = time.perf_counter()
         with contextlib.ExitStack() as stack:
             with self._guarded():
                 phone = self._found()
+                phone.program(self._binary)
+                state = self._cool(phone, phone.look())
+                waited_s = time.perf_counter() - asked
                 calls = [
                     self._bring(stack, phone, model, how)
                     for model, how in zip(models, (setup, other or setup), strict=True)
                 ]
-                state = phone.look()
 
             def one_round(mirrored: bool) -> tuple[Times, Times]:
                 nonlocal state
@@ -142,7 +145,7 @@ class AdbUnit(Unit):
                     return times
 
             pinned = phone.core.number if phone.core and setup.threads == 1 else None
-            yield Session(one_round, pinned, realtime=False)
+            yield Session(one_round, pinned, realtime=False, waited_s=waited_s)
 
     def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
         with contextlib.ExitStack() as stack, self._guarded():
@@ -168,11 +171,16 @@ class AdbUnit(Unit):
         """Errors get the unit's name; after a failure nothing of the connection is trusted, the next use makes anew."""
         try:
             yield
+        except MeasurementError as error:
+            raise MeasurementError(_line(error)) from None
         except ValueError as error:
-            raise ValueError(f"{self.name}: {error}") from None
+            raise ValueError(_line(f"{self.name}: {error}")) from None
         except UnitError as error:
             self.close()
-            raise UnitError(f"{self.name}: {' '.join(str(error).split())}"[:500]) from None
+            raise UnitError(_line(f"{self.name}: {error}")) from None
+        except BaseException:  # Ctrl-C: what runs on the phone is ended too
+            self.close()
+            raise
 
     def _bring(
         self, stack: contextlib.ExitStack, phone: Phone, model: bytes, setup: Setup, once: bool = False
@@ -195,7 +203,7 @@ class AdbUnit(Unit):
     ) -> tuple[tuple[Times, Times], State]:
         """Times of both, and how the phone is afterwards; `state` is how it was before."""
         for _ in range(self._heat.tries):
-            self._cool(phone, state)
+            state = self._cool(phone, state)
             times: dict[int, Times] = {}
             clocks = []
             for which in (1, 0) if mirrored else (0, 1):
@@ -212,7 +220,7 @@ class AdbUnit(Unit):
             "and see docs/phone.md"
         )
 
-    def _cool(self, phone: Phone, state: State) -> None:
+    def _cool(self, phone: Phone, state: State) -> State:
         """Wait until the phone is cool and may run at its full clock. Raises UnitError when that takes too long."""
         started, told = time.monotonic(), False
         while (why := self._too_hot(phone, state)) is not None:
@@ -226,6 +234,7 @@ class AdbUnit(Unit):
                 told = True
             time.sleep(self._heat.poll_s)
             state = phone.look()
+        return state
 
     def _too_hot(self, phone: Phone, state: State) -> str | None:
         for what, now, limit in (
@@ -244,6 +253,11 @@ class _Call:
     command: str
     path: str
     digest: str
+
+
+def _line(text: object) -> str:
+    """What a phone said, fit for one line of a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:500]
 
 
 def _command(phone: Phone, words: list[str], threads: int) -> str:

@@ -1,9 +1,9 @@
 """An adb server whose phones are folders: the smart-socket protocol over TCP, as clients speak it to a real one.
 
 `python adb_server.py PHONES.json` prints its port. The file says what it knows: {"SERIAL": {"state": "device",
-"root": FOLDER, "full": false}}; it is read at every request, so a test changes a phone by writing it. Commands run in
-real processes by this machine's `sh`; /data/local/tmp and /sys in them mean those of the phone's folder, and programs
-of its `bin` come first. Protocol: docs/dev/{services,sync,shell_protocol}.md of Android's adb.
+"root": FOLDER, "full": ..., "lossy": ...}}; it is read at every request: a test changes a phone by writing it. Commands
+run in real processes by this machine's `sh`; /data/local/tmp and /sys in them mean those of the phone's folder, and
+programs of its `bin` come first. Protocol: docs/dev/{services,sync,shell_protocol}.md of Android's adb.
 """
 
 import contextlib
@@ -121,7 +121,7 @@ class Connection(socketserver.BaseRequestHandler):
         name, _, argument = service.partition(":")
         if name == "sync":
             self._okay()
-            Sync(self, Path(phone["root"]), bool(phone.get("full"))).serve()
+            Sync(self, Path(phone["root"]), full=phone.get("full", False), lossy=phone.get("lossy", False)).serve()
         elif name.split(",")[0] in ("shell", "exec"):
             self._okay()
             self._shell(serial, Path(phone["root"]), argument, packets="v2" in name.split(","), raw=name == "exec")
@@ -208,9 +208,9 @@ class Connection(socketserver.BaseRequestHandler):
 class Sync:
     """The file service of one connection."""
 
-    def __init__(self, connection: Connection, root: Path, full: bool) -> None:
+    def __init__(self, connection: Connection, root: Path, full: bool, lossy: bool) -> None:
         self._exactly, self._send = connection._exactly, connection.request.sendall
-        self._root, self._full = root, full
+        self._root, self._full, self._lossy = root, full, lossy
 
     def serve(self) -> None:
         while True:
@@ -277,7 +277,7 @@ class Sync:
             data = self._exactly(number)
             if problem is None and written is not None:
                 try:
-                    written.write(data)
+                    written.write(data[:-1] if self._lossy else data)
                 except OSError as error:
                     problem = error.strerror
         if written is not None:

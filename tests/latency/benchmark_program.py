@@ -28,8 +28,9 @@ def text_of(name, default):
 
 
 number = int(text_of("calls", "0")) + ("graph" in flags)
-with open(os.path.join(root, "calls"), "w") as file:
+with open(os.path.join(root, "calls.new"), "w") as file:
     file.write(str(number))
+os.replace(file.name, os.path.join(root, "calls"))
 fault = json.loads(text_of("fault", "{{}}"))
 kind = fault.get("kind") if "graph" in flags and number in fault.get("calls", ()) else None
 if kind == "hang":

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -285,6 +286,28 @@ def test_a_phone_that_is_full(phones, phone, unit, models):
     assert len(run(unit, models)) == 1
 
 
+def test_a_file_that_arrives_damaged(phones, phone, unit, models):
+    phones.tell({"FAKE0001": {"state": "device", "root": str(phone.root), "lossy": True}})
+    with pytest.raises(UnitError, match=r"^pixel: .* did not arrive whole on the phone: \d+ of \d+ bytes"):
+        run(unit, models)
+
+
+def test_ctrl_c_ends_what_runs_on_the_phone(phone, unit, models):
+    phone.fault("hang", 1)
+
+    def interrupt():
+        wait_for(lambda: phone.calls() == 1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(unit, models)
+    thread.join()
+    wait_for(lambda: not runs_on(phone))
+    assert phone.files() == []
+
+
 def test_a_model_that_the_runtime_cannot_run(phone, unit, models):
     with pytest.raises(MeasurementError, match=r"benchmark_model cannot run the model: ERROR: .*exit code 1"):
         run(unit, (b"no model", models[1]))
@@ -327,8 +350,10 @@ def test_a_hot_phone_is_waited_for(phone, unit, models, heat):
         phone.heat()
         phone.clock(cap_mhz=2850)
 
-    unit._heat, unit._say = Heat(wait_s=30.0, poll_s=0.02), cool_down
-    run(unit, models)
+    unit._heat, unit._say = Heat(wait_s=30.0, poll_s=0.5), cool_down
+    with unit.session(models, Setup()) as session:
+        assert session.waited_s >= 0.5  # of no measurement's budget
+        session.round(False)
     assert phone.calls() == 2
     assert [text.partition(" at most")[0] for text in unit.said] == [
         "pixel: waiting for it to cool down, 0.3 s",
