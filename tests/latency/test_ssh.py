@@ -18,6 +18,7 @@ from mnas.latency import keeper, script, scripted, ssh, ssh_login
 from mnas.latency.host import host_unit
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 from mnas.latency.protocol import calibrate, make_reference, measure
+from mnas.latency.registry import find_device, open_units
 from mnas.latency.ssh import SshChannel, ssh_unit
 from mnas.zoo.architectures import named_arch
 
@@ -275,11 +276,21 @@ def test_two_machines_never_measure_at_once_and_the_wait_says_who_does(server, m
     assert server.left() == []
 
 
+def test_an_entry_of_the_registry_is_a_board(server, tmp_path):
+    file = tmp_path / "devices.toml"
+    file.write_text(f'[pi]\nkind = "ssh"\naddress = "{server.address}"\npython = "{sys.executable}"\ncore = 0\n')
+    (unit,) = open_units(find_device("pi", file))
+    with contextlib.closing(unit), contextlib.closing(host_unit()) as host:
+        assert unit.fingerprint(SETUP) == host.fingerprint(SETUP)
+    assert server.left() == []
+
+
 def test_a_controlling_machine_that_dies_leaves_nothing(server, tmp_path):
     code = f"""
 import sys
 sys.path.insert(0, {str(os.path.dirname(__file__))!r})
 from mnas.latency.latency import Setup
+from mnas.latency.registry import find_device, open_units
 from mnas.latency.ssh import ssh_unit
 unit = ssh_unit("board", {server.address!r}, python=sys.executable)
 print(unit.fingerprint(Setup()), flush=True)

@@ -93,6 +93,23 @@ def test_a_refused_key_is_told_how_to_get_in(server, fresh_home):
 
 
 @needs_sshd
+def test_a_key_with_a_passphrase_is_the_agents(server, fresh_home, monkeypatch):
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", fresh_home / "agent"], stdout=subprocess.PIPE)
+    try:
+        assert agent.stdout.readline()  # it listens
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(fresh_home / "agent"))
+        subprocess.run(
+            ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", fresh_home / "id_ed25519"], check=True
+        )
+        assert "a key with a passphrase must be in ssh-agent" in refusal(server.address)
+        subprocess.run(["ssh-add", "-q", server.home / ".ssh" / "id_ed25519"], check=True)
+        assert connect(server.address)["os"] == "Linux"
+    finally:
+        agent.kill()
+        agent.communicate()
+
+
+@needs_sshd
 def test_the_ssh_configuration_says_who_where_and_with_which_key(server, fresh_home):
     (fresh_home / "id_ed25519").rename(fresh_home / "elsewhere")
     (fresh_home / "known_hosts").rename(fresh_home / "boards")
