@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mnas.cli.progress import make_console
+from mnas.export.render import render
 from mnas.latency.design import design_sample
 from mnas.latency.journal import Journal
 from mnas.latency.latency import Latency
@@ -25,7 +26,6 @@ from mnas.latency.registry import find_device
 from mnas.nn.cost import cost
 from mnas.space.factorized import FactorizedSpace
 from mnas.space.named import load_space
-from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import reference_arch
 
 Auto = Literal["auto"]
@@ -77,8 +77,6 @@ class LatencyFitCommand:
         console = make_console()
         space = self.resolved_space()
         entry = find_device(self.device, self.devices)
-        if not entry.runtime.startswith("litert"):
-            raise ValueError(f"a predictor is learnt for LiteRT, but device {self.device} has runtime {entry.runtime}")
         name = f"{self.device}-{space.name}-{self.input_size}.json"
         out = Path("predictors") / name if self.out == "auto" else self.out
         if out.exists():
@@ -125,7 +123,7 @@ class LatencyFitCommand:
         journal: Journal,
     ) -> None:
         """Bring the journal up to all members but those that the runtime cannot run."""
-        make_file = graph_bytes
+        make_file = render(device.setup)
         arch = reference_arch(space.skeleton)
         reference = make_reference(arch, "mobilenetv2", self.input_size, self.classes, make_file)
         if journal.calibrations:
