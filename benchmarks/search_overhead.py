@@ -20,9 +20,12 @@ from rich.table import Table
 from mnas.arch import Arch
 from mnas.controller.closed import ClosedBatches
 from mnas.evaluate.evaluation import Evaluation
+from mnas.latency.fleet import Measured
 from mnas.latency.latency import Latency
-from mnas.objective import Objective
-from mnas.search import Plan, Problem, Watcher, search
+from mnas.objective import Objective, Sharing
+from mnas.search.loop import search
+from mnas.search.problem import Plan, Problem
+from mnas.search.progress import Watcher
 from mnas.space.named import SPACES
 from mnas.study import Run, open_run
 
@@ -39,7 +42,7 @@ def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
     )
 
 
-def measure(arch: Arch) -> tuple[Latency, int]:
+def latency_of(arch: Arch) -> Latency:
     ms = 1 + int(arch.fingerprint[8:], 16) / 0x1_0000_0000
     values = dict.fromkeys(("latency_ms", "low_ms", "high_ms", "ratio", "ratio_low", "ratio_high", "raw_median_ms"), ms)
     rest = {
@@ -50,7 +53,12 @@ def measure(arch: Arch) -> tuple[Latency, int]:
         "unit": "none",
         "source": "measured",
     }
-    return Latency(**values, runs=1, rounds=1, seconds=0.0, drift=0.0, disturbed=0.0, **rest), 0
+    return Latency(**values, runs=1, rounds=1, seconds=0.0, drift=0.0, disturbed=0.0, **rest)
+
+
+def measure(archs):
+    for number, arch in archs.items():
+        yield number, Measured(latencies={"host": latency_of(arch)}, size_bytes=0)
 
 
 class Timer(Watcher):
@@ -103,6 +111,8 @@ def run_search(controller: str, trials: int) -> Timer:
         evaluate=evaluate,
         references={},
         objective=objective,
+        size_bytes=lambda arch: 0,
+        sharing=Sharing(targets_ms={"host": objective.target_latency_ms}, weights={}),
     )
     plan = Plan(
         controller=controller,
@@ -112,6 +122,8 @@ def run_search(controller: str, trials: int) -> Timer:
         workers=1,
         candidates_per_update=20,
         latency_limit=float("inf"),
+        max_size_mb=float("inf"),
+        max_memory_mb=float("inf"),
         keep_models_mb=1.0,
     )
     try:

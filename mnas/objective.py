@@ -5,7 +5,7 @@ the reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +52,41 @@ class Objective:
         if self.form == "weighted-sum":
             return accuracy + weight * ratio
         return accuracy * math.pow(ratio, weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """One model for several devices: their latencies as one, in milliseconds of the first device.
+
+    Each device's latency counts as a multiple of its own target. Without weights the worst multiple decides; with
+    weights their weighted mean does. Raises ValueError where a field is out of its range.
+    """
+
+    targets_ms: Mapping[str, float]
+    """device -> T in milliseconds; the first device's is the objective's T."""
+    weights: Mapping[str, float]
+    """device -> weight; empty: the worst multiple decides."""
+
+    def __post_init__(self) -> None:
+        for name, target_ms in self.targets_ms.items():
+            if not (math.isfinite(target_ms) and target_ms > 0):
+                raise ValueError(f"target latency of {name} must be more than 0 ms, but got {target_ms!r}")
+        if self.weights and set(self.weights) != set(self.targets_ms):
+            devices = ", ".join(self.targets_ms)
+            raise ValueError(f"weights must be given for all of {devices}, but got {', '.join(self.weights)}")
+        if not all(math.isfinite(w) and w > 0 for w in self.weights.values()):
+            raise ValueError(f"weights of devices must be above 0, but got {dict(self.weights)}")
+
+    def latency_ms(self, latencies_ms: Mapping[str, float]) -> float:
+        """The one latency of a model with `latencies_ms` (device -> milliseconds)."""
+        if len(self.targets_ms) == 1:
+            return next(iter(latencies_ms.values()))
+        multiples = {name: latencies_ms[name] / target_ms for name, target_ms in self.targets_ms.items()}
+        if self.weights:
+            multiple = sum(self.weights[n] * m for n, m in multiples.items()) / sum(self.weights.values())
+        else:
+            multiple = max(multiples.values())
+        return multiple * next(iter(self.targets_ms.values()))
 
 
 def beta_for(relative_accuracy_gain: float) -> float:

@@ -24,7 +24,8 @@ def start(folder: Path, controller: str, workers: int, trials: int) -> None:
     """What one start of the program does, from the data to the report."""
     from mnas.data.load import load_dataset
     from mnas.report.html import write_report
-    from mnas.search import Watcher, search
+    from mnas.search.loop import search
+    from mnas.search.progress import Watcher
     from mnas.study import open_run
 
     class Reporting(Watcher):

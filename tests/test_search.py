@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from toy import evaluate_on_full_disk, evaluate_or_die, measure, toy_plan, toy_problem
+from toy import evaluate_on_full_disk, evaluate_or_die, latency_of, measure, toy_plan, toy_problem
 
 from mnas.arch import Arch
 from mnas.latency.latency import MeasurementError
 from mnas.objective import hypervolume
-from mnas.search import Plan, Watcher, search, trial_seed
+from mnas.search.loop import search, trial_seed
+from mnas.search.problem import Plan
+from mnas.search.progress import Watcher
 from mnas.study import RunError, front_of, load_trial_arch, open_run, read_run
 
 
@@ -54,7 +56,7 @@ def test_stores_everything_of_a_trial(tmp_path):
         arch = Arch.from_dict(t.user_attrs["arch"])
         assert t.user_attrs["fingerprint"] == arch.fingerprint
         assert t.user_attrs["seed"] == trial_seed(1, t.number)
-        assert t.user_attrs["latency"] == measure(arch)[0].to_dict()
+        assert t.user_attrs["latency"] == latency_of(arch).to_dict()
         assert load_trial_arch(tmp_path / "run", t.number) == arch
         slow = t.user_attrs["latency"]["latency_ms"] > 1.2 * 1.5
         assert (t.state == TrialState.PRUNED) == slow
@@ -138,10 +140,10 @@ def test_a_candidate_that_kills_its_process_fails_alone(tmp_path):
 
 
 def test_a_candidate_that_cannot_be_measured_fails_alone(tmp_path):
-    def fussy(arch):
-        if int(arch.fingerprint, 16) % 5 == 0:
-            raise MeasurementError("the runtime cannot load it")
-        return measure(arch)
+    def fussy(archs):
+        for number, measured in measure(archs):
+            odd = number >= 0 and int(archs[number].fingerprint, 16) % 5 == 0
+            yield number, MeasurementError("the runtime cannot load it") if odd else measured
 
     run, _, _ = run_search(tmp_path / "run", toy_problem(measure=fussy))
     errors = [t.user_attrs.get("error") for t in run.trials if int(t.user_attrs["fingerprint"], 16) % 5 == 0]

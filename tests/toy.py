@@ -4,6 +4,7 @@ Only light imports at the top: worker processes import this file.
 """
 
 import hashlib
+import math
 import os
 import signal
 import time
@@ -30,32 +31,37 @@ def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
     )
 
 
-def measure(arch: Arch) -> tuple[Latency, int]:
+def latency_of(arch: Arch) -> Latency:
     """A function of the architecture."""
     latency_ms = 1 + (number_of(arch.fingerprint) % 1000) / 1000
-    return (
-        Latency(
-            latency_ms=latency_ms,
-            low_ms=latency_ms * 0.99,
-            high_ms=latency_ms * 1.01,
-            ratio=latency_ms,
-            ratio_low=latency_ms * 0.99,
-            ratio_high=latency_ms * 1.01,
-            against="reference",
-            raw_median_ms=latency_ms,
-            runs=10,
-            rounds=5,
-            stopped_by="interval",
-            seconds=0.1,
-            drift=0.0,
-            disturbed=0.0,
-            peak_memory_bytes=None,
-            energy_mj=None,
-            unit="host",
-            source="measured",
-        ),
-        1000,
+    return Latency(
+        latency_ms=latency_ms,
+        low_ms=latency_ms * 0.99,
+        high_ms=latency_ms * 1.01,
+        ratio=latency_ms,
+        ratio_low=latency_ms * 0.99,
+        ratio_high=latency_ms * 1.01,
+        against="reference",
+        raw_median_ms=latency_ms,
+        runs=10,
+        rounds=5,
+        stopped_by="interval",
+        seconds=0.1,
+        drift=0.0,
+        disturbed=0.0,
+        peak_memory_bytes=None,
+        energy_mj=None,
+        unit="host",
+        source="measured",
     )
+
+
+def measure(archs):
+    """Of number -> architecture; a device named host."""
+    from mnas.latency.fleet import Measured
+
+    for number, arch in archs.items():
+        yield number, Measured(latencies={"host": latency_of(arch)}, size_bytes=1000)
 
 
 def evaluate_or_die(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
@@ -88,8 +94,8 @@ def toy_space(layers=(0,)):
 
 def toy_problem(evaluate=evaluate, layers=(0,), **changes):
     """The problem; `changes` are fields of `Problem`."""
-    from mnas.objective import Objective
-    from mnas.search import Problem
+    from mnas.objective import Objective, Sharing
+    from mnas.search.problem import Problem
     from mnas.zoo.architectures import reference_arch
 
     space = toy_space(layers)
@@ -98,16 +104,18 @@ def toy_problem(evaluate=evaluate, layers=(0,), **changes):
         "input_size": 8,
         "num_classes": 10,
         "measure": measure,
+        "size_bytes": lambda arch: 1000,
         "evaluate": evaluate,
         "references": {"mobilenetv2": reference_arch(space.skeleton)},
         "objective": Objective(form="soft", target_latency_ms=1.5, alpha=-0.07, beta=-0.07),
+        "sharing": Sharing(targets_ms={"host": 1.5}, weights={}),
     }
     return Problem(**{**fields, **changes})
 
 
 def toy_plan(**changes):
     """Six candidates an update, one worker, and a limit that skips a few; `changes` are fields of `Plan`."""
-    from mnas.search import Plan
+    from mnas.search.problem import Plan
 
     fields = {
         "controller": "ppo",
@@ -117,6 +125,8 @@ def toy_plan(**changes):
         "workers": 1,
         "candidates_per_update": 6,
         "latency_limit": 1.2,
+        "max_size_mb": math.inf,
+        "max_memory_mb": math.inf,
         "keep_models_mb": 1.0,
     }
     return Plan(**{**fields, **changes})

@@ -9,7 +9,7 @@ import rich.progress
 from rich.console import Console
 
 from mnas.report.html import write_snapshot_report
-from mnas.search import Progress, Watcher
+from mnas.search.progress import Progress, Watcher
 from mnas.study import Run, Snapshot
 
 

@@ -1,6 +1,5 @@
 """`mnas search`: from a data set and this machine to the Pareto front of models, with their weights as LiteRT files."""
 
-import contextlib
 import dataclasses
 import math
 import os
@@ -19,6 +18,7 @@ from mnas import __version__
 from mnas.arch import Arch
 from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.progress import make_console, watching
+from mnas.cli.search_devices import device_values, open_fleet, start_fleet
 from mnas.controller.named import CONTROLLERS
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
@@ -26,21 +26,24 @@ from mnas.data.load import load_dataset
 from mnas.data.native import native_size
 from mnas.evaluate.evaluation import Evaluation
 from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy
-from mnas.latency.host import host_unit
-from mnas.latency.latency import Calibration, Latency, Setup
-from mnas.latency.protocol import Reference, calibrate, check_device, make_reference, measure
-from mnas.latency.unit import Unit
-from mnas.objective import DEFAULT_WEIGHTS, Form, Objective
+from mnas.objective import DEFAULT_WEIGHTS, Form, Objective, Sharing
 from mnas.report.html import write_snapshot_report
-from mnas.search import Plan, Problem, search
+from mnas.search.loop import search
+from mnas.search.problem import Plan, Problem
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space
 from mnas.study import Run, RunError, Snapshot, open_run
-from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import reference_arch
 
 Auto = Literal["auto"]
+
+
+MAY_CHANGE = (
+    *("run_dir", "trials", "hours", "workers", "keep_models_mb", "data_dir", "download", "width"),
+    *("devices", "fresh", "predictor"),
+)
+"""Fields that need not be the same when a run is resumed; of some it is kept elsewhere what they stood for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,19 +81,36 @@ class SearchCommand:
 
     reward: Form = "soft"
     """soft and hard are the paper's, absolute TuNAS's, weighted-sum the linear trade-off."""
-    target_latency_ms: float | Auto = "auto"
-    """T, ms on this machine; auto: MobileNetV2's on the same skeleton and input."""
+    target_latency_ms: str = "auto"
+    """T, ms on the device; auto: MobileNetV2's on the same skeleton and input. For several devices: pixel=5,pi=20."""
     alpha: float | Auto = "auto"
     """The reward's exponent (weight) up to T; 0 with --beta 0: accuracy alone."""
     beta: float | Auto = "auto"
     """The reward's exponent (weight) beyond T (mnas.objective.beta_for(0.05): twice the latency buys 5 % accuracy)."""
     latency_limit: float = math.inf
     """Candidates slower than this multiple of T are skipped before training."""
+    max_size_mb: float = math.inf
+    """Candidates with a larger file are skipped before they are measured."""
+    max_memory_mb: float = math.inf
+    """Candidates for which the runtime takes more memory are skipped before training."""
 
+    device: str = "host"
+    """Where latency is measured: host is this machine; devices.toml describes others (mnas devices list). Several, with
+    commas: one model for all of them."""
+    devices: Path | Auto = "auto"
+    """The file that describes devices; auto: the user's own."""
+    device_weights: str = "worst"
+    """How several devices' latencies count, each as a multiple of its T: worst, or weights: pixel=1,pi=2."""
+    latency: Literal["measured", "predicted"] = "measured"
+    """predicted: by predictors that mnas latency fit made; measured are only candidates that may be on the front."""
+    predictor: str = "auto"
+    """Predictors' files, one for each device, with commas; auto: where mnas latency fit left them."""
     latency_budget_s: float = 3.0
     """At most so many seconds of measuring for a candidate."""
-    latency_threads: int = 1
-    """Threads of the measured runtime (paper: 1)."""
+    latency_threads: int | Auto = "auto"
+    """Threads of the measured runtime; auto: the device's own (1 unless devices.toml says otherwise, as the paper)."""
+    fresh: bool = False
+    """Measure also what the cache of latencies knows, and say how far it moved."""
 
     proxy: tyro.conf.OmitArgPrefixes[ProxyConfig] = dataclasses.field(default_factory=ProxyConfig)
     """How a candidate is trained."""
@@ -107,14 +127,10 @@ class SearchCommand:
     def __post_init__(self) -> None:
         if self.controller not in CONTROLLERS:
             raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {self.controller!r}")
-        for name in ("target_latency_ms", "latency_budget_s"):
-            value = getattr(self, name)
-            if value != "auto" and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {value}")
-        if self.latency_threads < 1:
-            raise ValueError(f"latency threads must be 1 or more, but got {self.latency_threads}")
+        if not (math.isfinite(self.latency_budget_s) and self.latency_budget_s > 0):
+            raise ValueError(f"latency budget s must be above 0, but got {self.latency_budget_s}")
         self.plan()  # its checks come before any work
-        self.objective(1.0)
+        self.objective(self.sharing(dict.fromkeys(self.device_names, 1.0)))
 
     def run(self) -> None:
         """Search, or go on searching; then export the front and print what to take."""
@@ -136,15 +152,35 @@ class SearchCommand:
             workers=workers,
             candidates_per_update=self.candidates_per_update,
             latency_limit=self.latency_limit,
+            max_size_mb=self.max_size_mb,
+            max_memory_mb=self.max_memory_mb,
             keep_models_mb=self.keep_models_mb,
         )
 
-    def objective(self, reference_ms: float) -> Objective:
-        """The reward, where MobileNetV2 takes `reference_ms`."""
+    @property
+    def device_names(self) -> tuple[str, ...]:
+        """Of `device`, in the user's order."""
+        names = tuple(self.device.split(","))
+        if not all(names) or len(set(names)) < len(names):
+            raise ValueError(f"device must be one name, or several different ones with commas, but got {self.device!r}")
+        return names
+
+    def sharing(self, reference_ms: Mapping[str, float]) -> Sharing:
+        """How devices share one model, where MobileNetV2 takes `reference_ms` (device -> milliseconds)."""
+        targets_ms = dict(reference_ms)
+        if self.target_latency_ms != "auto":
+            targets_ms |= device_values("target latency ms", self.target_latency_ms, self.device_names)
+        weights = {}
+        if self.device_weights != "worst":
+            weights = device_values("device weights", self.device_weights, self.device_names)
+        return Sharing(targets_ms=targets_ms, weights=weights)
+
+    def objective(self, sharing: Sharing) -> Objective:
+        """The reward; its T is the first device's."""
         alpha, beta = DEFAULT_WEIGHTS[self.reward]
         return Objective(
             form=self.reward,
-            target_latency_ms=reference_ms if self.target_latency_ms == "auto" else self.target_latency_ms,
+            target_latency_ms=next(iter(sharing.targets_ms.values())),
             alpha=alpha if self.alpha == "auto" else self.alpha,
             beta=beta if self.beta == "auto" else self.beta,
         )
@@ -164,7 +200,7 @@ class SearchCommand:
     def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
         """What must not change while a run is resumed."""
         fields = dataclasses.asdict(self)
-        for may_change in ("run_dir", "trials", "hours", "workers", "keep_models_mb", "data_dir", "download", "width"):
+        for may_change in MAY_CHANGE:
             del fields[may_change]
         fields["proxy"]["accelerator"] = self.proxy.device().type
         changed = {"space": space.to_dict(), "input_size": dataset.input_size, "data_content": dataset.fingerprint}
@@ -185,21 +221,27 @@ class SearchCommand:
         space = space.with_output_stride(stride)
         reference = reference_arch(space.skeleton)
         reference.check_input_size(dataset.input_size)
-        with open_run(self.run_dir, self.identity(space, dataset)) as run, contextlib.closing(host_unit()) as unit:
+        fleet = open_fleet(self, reference, dataset, console)
+        with open_run(self.run_dir, self.identity(space, dataset)) as run, fleet:
             _describe(console, self, space, dataset)
-            host = _measuring(run, self, unit, reference, dataset)
-            objective = self.objective(host.calibration.reference_ms)
-            _keep_provenance(console, run, dataset, objective, host.calibration.device)
+            predict = start_fleet(run, self, fleet, space, dataset)
+            sharing = self.sharing(fleet.reference_ms)
+            objective = self.objective(sharing)
+            _keep_provenance(console, run, dataset, objective, sharing)
             problem = Problem(
                 space=space,
                 input_size=dataset.input_size,
                 num_classes=len(dataset.classes),
-                measure=host,
+                measure=fleet.measure,
+                size_bytes=fleet.size_bytes,
                 evaluate=_Training(self, dataset.input_size, dataset.fingerprint),
                 references={"mobilenetv2": reference},
                 objective=objective,
+                sharing=sharing,
+                predict=predict,
             )
-            console.print(f"target {objective.target_latency_ms:.3g} ms, reward {objective.form}", highlight=False)
+            targets = ", ".join(f"{name} {ms:.3g} ms" for name, ms in sharing.targets_ms.items())
+            console.print(f"target {targets.removeprefix('host ')}, reward {objective.form}", highlight=False)
             try:
                 with watching(console) as watcher:
                     reason = search(run, problem, self.plan(), watcher)
@@ -239,44 +281,7 @@ def _dataset_of(command: SearchCommand) -> Dataset:
     return _opened[command]
 
 
-@dataclass(frozen=True)
-class _HostLatency:
-    """Measures candidates on this machine against the run's reference."""
-
-    unit: Unit
-    reference: Reference
-    calibration: Calibration
-    num_classes: int
-    budget_s: float
-
-    def __call__(self, arch: Arch) -> tuple[Latency, int]:
-        model = graph_bytes(arch, self.calibration.input_size, self.num_classes)
-        return measure(self.unit, model, self.reference, self.calibration, budget_s=self.budget_s), len(model)
-
-
-def _measuring(run: Run, command: SearchCommand, unit: Unit, reference: Arch, dataset: Dataset) -> _HostLatency:
-    """The run's calibration, frozen by its first start."""
-    files = make_reference(reference, "mobilenetv2", dataset.input_size, len(dataset.classes))
-    if "calibration" in run.attributes:
-        calibration = Calibration.from_dict(run.attributes["calibration"])
-        try:
-            check_device(unit, calibration)
-        except ValueError as error:
-            raise RunError(f"{run.path}: {error}") from None
-    else:
-        calibration = calibrate(
-            unit,
-            files,
-            Setup(threads=command.latency_threads),
-            budget_s=3 * command.latency_budget_s,  # every candidate's milliseconds have its error
-        )
-        run.set("calibration", calibration.to_dict())
-    return _HostLatency(unit, files, calibration, len(dataset.classes), command.latency_budget_s)
-
-
-def _keep_provenance(
-    console: Console, run: Run, dataset: Dataset, objective: Objective, device: Mapping[str, str | int]
-) -> None:
+def _keep_provenance(console: Console, run: Run, dataset: Dataset, objective: Objective, sharing: Sharing) -> None:
     """Written by the first start; a later one says with what it differs, as accuracies may then differ too."""
     import ai_edge_litert
     import optuna
@@ -293,12 +298,13 @@ def _keep_provenance(
             console.print(f"accuracies may not repeat: {', '.join(changed)}", highlight=False, soft_wrap=True)
         return
     run.set("objective", dataclasses.asdict(objective))
+    run.set("sharing", dataclasses.asdict(sharing))
     run.set(
         "provenance",
         {
             "mnas": __version__,
             "versions": versions,
-            "device": dict(device),
+            "devices": {name: told[0]["device"] for name, told in run.attributes["calibrations"].items()},
             "data": {
                 "name": dataset.name,
                 "fingerprint": dataset.fingerprint,
@@ -327,8 +333,8 @@ def _describe(console: Console, command: SearchCommand, space: Space, dataset: D
         f"space {space.name}: {space.size:.2e} choices, skeleton filters {s.filters}, layers {s.layers}, "
         f"strides {s.stem_stride}+{s.strides}; output stride {s.output_stride}"
         + (", the largest that leaves a map of 3 x 3 or more" if command.output_stride == "auto" else ""),
-        f"controller {command.controller}, {command.proxy.epochs} epoch(s) a candidate, latency of LiteRT on "
-        f"{command.latency_threads} thread(s), at most {command.latency_budget_s:g} s each; run {command.run_dir}",
+        f"controller {command.controller}, {command.proxy.epochs} epoch(s) a candidate, latency {command.latency} on "
+        f"{command.device}, at most {command.latency_budget_s:g} s each; run {command.run_dir}",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -5,12 +5,9 @@ before training).
 """
 
 import hashlib
-import math
 import statistics
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -18,93 +15,17 @@ from optuna.trial import FrozenTrial, TrialState
 from mnas.arch import Arch
 from mnas.controller.closed import ClosedBatches
 from mnas.evaluate.evaluation import Evaluation
-from mnas.latency.latency import Latency, MeasurementError
+from mnas.latency.latency import MeasurementError, UnitError
 from mnas.nn.cost import cost
-from mnas.objective import Objective, hypervolume
-from mnas.run.local import PROCESS_DIED, Evaluate, LocalWorkers, Task
-from mnas.space.space import Space
+from mnas.objective import hypervolume
+from mnas.run.local import PROCESS_DIED, LocalWorkers, Task
+from mnas.search.measure import fail, may_be_on_front, measure, measure_trained, shared_latency
+from mnas.search.problem import Plan, Problem
+from mnas.search.progress import Clock, Watcher
 from mnas.study import DIRECTIONS, Run, RunError, front_of, running_trial
-
-Measure = Callable[[Arch], tuple[Latency, int]]
-"""architecture -> (latency, size of its file in bytes)"""
 
 CONVERGED_AFTER = 2
 """So many updates in a row that draw nothing new end a search."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """What is searched, and how a member of it is judged."""
-
-    space: Space
-    input_size: int
-    num_classes: int
-    measure: Measure
-    evaluate: Evaluate
-    references: Mapping[str, Arch]
-    """name -> architecture, measured and trained like the candidates for comparison."""
-    objective: Objective
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """How it is searched; raises ValueError where a field is out of its range."""
-
-    controller: str
-    """A name in `mnas.controller.named.CONTROLLERS`."""
-    seed: int
-    trials: int
-    """How many candidates in all, over all starts of the run."""
-    hours: float
-    """Stop after so many hours of searching, over all starts of the run."""
-    workers: int
-    """How many candidates are trained side by side."""
-    candidates_per_update: int
-    latency_limit: float
-    """Candidates slower than this multiple of the target are skipped, not trained."""
-    keep_models_mb: float
-    """Cap on the size of models/."""
-
-    def __post_init__(self) -> None:
-        for name in ("trials", "workers", "candidates_per_update"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, but got {getattr(self, name)}")
-        for name in ("hours", "latency_limit", "keep_models_mb"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {getattr(self, name)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """How far a search is."""
-
-    finished: int
-    total: int
-    failed: int
-    pruned: int
-    best_reward: float
-    """NaN before the first."""
-    front_size: int
-    eta_s: float
-    """Seconds; NaN while nobody can tell."""
-    activity: str
-    """What is running now."""
-
-
-class Watcher(ABC):
-    """Whoever shows a search to its user."""
-
-    @abstractmethod
-    def say(self, text: str) -> None:
-        """A line worth reading."""
-
-    @abstractmethod
-    def progress(self, progress: Progress) -> None:
-        """Something has changed."""
-
-    @abstractmethod
-    def updated(self, run: Run) -> None:
-        """A batch is closed, or the search has ended: the report can be written."""
 
 
 def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
@@ -112,9 +33,9 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
 
     Everything that is known is in `run` at any time: killed anywhere, the next call goes on from there and ends with
     the same trials, given equal evaluations. Raises what `problem.evaluate` raises but for EvaluationError, and
-    RunError where the process dies that trains a reference.
+    RunError where the process dies that trains a reference, and UnitError where no device is left to measure on.
     """
-    clock = _Clock(run, plan, watcher)
+    clock = Clock(run, plan, watcher)
     run.set("state", {"status": "running", "reason": ""})
     controller = ClosedBatches(
         plan.controller,
@@ -124,6 +45,23 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
         batch_size=plan.candidates_per_update,
         reward=lambda trial: problem.objective.reward(*trial.values),
     )
+    try:
+        reason = _batches(run, problem, plan, watcher, controller, clock)
+    except UnitError as error:
+        run.set("state", {"status": "stopped", "reason": str(error)})
+        run.log("end", reason=str(error))
+        watcher.updated(run)
+        raise
+    _drop_weights(run, plan)
+    status = "stopped" if reason == "hours" else "finished"
+    run.set("state", {"status": status, "reason": reason})
+    run.log("end", reason=reason)
+    watcher.updated(run)
+    return reason
+
+
+def _batches(run: Run, problem: Problem, plan: Plan, watcher: Watcher, controller: ClosedBatches, clock: Clock) -> str:
+    """Batch after batch, until there is a reason to end."""
     with LocalWorkers(problem.evaluate, plan.workers) as workers:
         _evaluate_references(run, problem, plan, workers, watcher, clock)
         _estimate(run, plan, watcher)
@@ -134,8 +72,9 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
             )
             try:
                 _draw(run, problem, plan, controller, numbers)
-                _measure(run, problem, plan, numbers, watcher, clock)
+                measure(run, problem, plan, numbers, watcher, clock)
                 _train(run, problem, plan, workers, numbers, watcher, clock)
+                _confirm(run, problem, numbers, watcher, clock)
             finally:
                 clock.save()
             if all(run.trials[n].state.is_finished() for n in numbers):
@@ -143,11 +82,6 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
                 batch += 1
                 if batch == 1:
                     _estimate(run, plan, watcher)  # candidates are not as large as the reference
-    _drop_weights(run, plan)
-    status = "stopped" if reason == "hours" else "finished"
-    run.set("state", {"status": status, "reason": reason})
-    run.log("end", reason=reason)
-    watcher.updated(run)
     return reason
 
 
@@ -156,7 +90,7 @@ def trial_seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
-def _end_reason(run: Run, plan: Plan, clock: "_Clock", batch: int) -> str:
+def _end_reason(run: Run, plan: Plan, clock: Clock, batch: int) -> str:
     if batch * plan.candidates_per_update >= plan.trials:
         return "trials"
     if clock.over:
@@ -191,46 +125,13 @@ def _draw(run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, num
         run.add(running_trial(draw.params, problem.space.distributions, facts, draw.system_attrs))
 
 
-def _measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: "_Clock") -> None:
-    """Before any training, so that nothing else runs meanwhile."""
-    known = {t.user_attrs["fingerprint"]: t for t in reversed(run.trials) if "latency" in t.user_attrs}
-    limit_ms = plan.latency_limit * problem.objective.target_latency_ms
-    for number in numbers:
-        trial = run.trials[number]
-        activity = f"measuring {number}"
-        if trial.state.is_finished():
-            continue
-        if "latency" not in trial.user_attrs:
-            if clock.over:
-                return
-            clock.show(activity)
-            twin = known.get(trial.user_attrs["fingerprint"])
-            if twin is None:
-                try:
-                    latency, size_bytes = problem.measure(Arch.from_dict(trial.user_attrs["arch"]))
-                except MeasurementError as error:
-                    _fail(run, number, str(error), watcher)
-                    clock.finished_one(activity)
-                    continue
-                run.note(number, "size_bytes", size_bytes)
-                run.note(number, "latency", latency.to_dict())
-            else:
-                run.note(number, "size_bytes", twin.user_attrs["size_bytes"])
-                run.note(number, "latency", twin.user_attrs["latency"])
-            trial = run.trials[number]
-            known.setdefault(trial.user_attrs["fingerprint"], trial)
-        if trial.user_attrs["latency"]["latency_ms"] > limit_ms:
-            run.tell(number, TrialState.PRUNED, None)
-            run.log("pruned", trial=number, latency_ms=trial.user_attrs["latency"]["latency_ms"])
-            clock.finished_one(activity)
-
-
 def _train(
-    run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, numbers: range, watcher: Watcher, clock: "_Clock"
+    run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, numbers: range, watcher: Watcher, clock: Clock
 ) -> None:
     """Train what is left of the batch; a network that has been trained already is not trained again."""
-    results = {t.user_attrs["fingerprint"]: t for t in reversed(run.trials) if t.state == TrialState.COMPLETE}
-    waiting = [n for n in numbers if not run.trials[n].state.is_finished() and "latency" in run.trials[n].user_attrs]
+    results = {t.user_attrs["fingerprint"]: t for t in reversed(run.trials) if "evaluation" in t.user_attrs}
+    left = [n for n in numbers if not run.trials[n].state.is_finished() and "latency" in run.trials[n].user_attrs]
+    waiting = [n for n in left if "evaluation" not in run.trials[n].user_attrs]
     training: dict[str, int] = {}  # fingerprint -> number
 
     def next_task() -> Task | None:
@@ -241,7 +142,7 @@ def _train(
                 waiting.remove(number)
                 twin = results[fingerprint]
                 run.note(number, "same_as", twin.number)
-                _complete(run, problem, number, Evaluation.from_dict(twin.user_attrs["evaluation"]))
+                _trained(run, problem, numbers, number, Evaluation.from_dict(twin.user_attrs["evaluation"]))
                 clock.finished_one(_training(training))
             elif fingerprint not in training:
                 if clock.over:
@@ -257,10 +158,10 @@ def _train(
         fingerprint = run.trials[task.number].user_attrs["fingerprint"]
         del training[fingerprint]
         if isinstance(outcome, Evaluation):
-            _complete(run, problem, task.number, outcome)
+            _trained(run, problem, numbers, task.number, outcome)
             results[fingerprint] = run.trials[task.number]
         else:
-            _fail(run, task.number, outcome, watcher)
+            fail(run, task.number, outcome, watcher)
         clock.finished_one(_training(training))
 
 
@@ -268,20 +169,27 @@ def _training(training: Mapping[str, int]) -> str:
     return f"training {', '.join(map(str, sorted(training.values())))}" if training else ""
 
 
-def _fail(run: Run, number: int, reason: str, watcher: Watcher) -> None:
-    run.note(number, "error", reason)
-    run.tell(number, TrialState.FAIL, None)
-    run.log("failed", trial=number, reason=reason)
-    watcher.say(f"trial {number} failed: {reason}")
-
-
-def _complete(run: Run, problem: Problem, number: int, evaluation: Evaluation) -> None:
-    latency_ms = run.trials[number].user_attrs["latency"]["latency_ms"]
-    reward = problem.objective.reward(evaluation.accuracy, latency_ms)
+def _trained(run: Run, problem: Problem, numbers: range, number: int, evaluation: Evaluation) -> None:
+    """Keep what training told, and finish the trial unless its latency is to be measured first."""
     run.note(number, "evaluation", evaluation.to_dict())
+    if not may_be_on_front(run, problem, numbers.start, number):
+        _complete(run, problem, number)
+
+
+def _confirm(run: Run, problem: Problem, numbers: range, watcher: Watcher, clock: Clock) -> None:
+    """Measure what was only predicted and may be on the front, now that nothing trains; then finish those trials."""
+    waiting = [n for n in numbers if not run.trials[n].state.is_finished() and "evaluation" in run.trials[n].user_attrs]
+    for number in measure_trained(run, problem, waiting, watcher, clock):
+        _complete(run, problem, number)
+
+
+def _complete(run: Run, problem: Problem, number: int) -> None:
+    accuracy = run.trials[number].user_attrs["evaluation"]["accuracy"]
+    latency_ms = run.trials[number].user_attrs["latency"]["latency_ms"]
+    reward = problem.objective.reward(accuracy, latency_ms)
     run.note(number, "reward", reward)
-    run.tell(number, TrialState.COMPLETE, (evaluation.accuracy, latency_ms))
-    run.log("complete", trial=number, accuracy=evaluation.accuracy, latency_ms=latency_ms, reward=reward)
+    run.tell(number, TrialState.COMPLETE, (accuracy, latency_ms))
+    run.log("complete", trial=number, accuracy=accuracy, latency_ms=latency_ms, reward=reward)
 
 
 def _close(
@@ -323,7 +231,7 @@ def _drop_weights(run: Run, plan: Plan) -> None:
 
 
 def _evaluate_references(
-    run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, watcher: Watcher, clock: "_Clock"
+    run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, watcher: Watcher, clock: Clock
 ) -> None:
     """Measure and train the reference models, which also times the whole before the first candidate."""
     done: list[dict[str, Any]] = run.attributes.get("references", [])
@@ -332,7 +240,10 @@ def _evaluate_references(
             continue
         clock.show(f"reference {name}")
         start = time.monotonic()
-        latency, _ = problem.measure(arch)
+        [(_, found)] = problem.measure({-1 - index: arch})
+        if isinstance(found, MeasurementError):
+            raise RunError(f"measuring {name} failed: {found}; without it no candidate can be compared")
+        latency = shared_latency(problem.sharing, found.latencies)
         measured = time.monotonic()
         task = Task(-1 - index, arch, trial_seed(plan.seed, -1 - index), run.path / "models" / f".{name}.tmp")
         pending = [task]
@@ -347,6 +258,7 @@ def _evaluate_references(
             {
                 "name": name,
                 "latency": latency.to_dict(),
+                "latencies": {device: told.to_dict() for device, told in found.latencies.items()},
                 "accuracy": scored.accuracy if scored else None,
                 "params": costs.params,
                 "macs": costs.macs,
@@ -377,57 +289,3 @@ def _estimate(run: Run, plan: Plan, watcher: Watcher) -> None:
         f"estimate by {source}: {left} candidates in about {max(1, round(minutes))} min "
         f"({measure_s:.1f} s measuring and {train_s:.1f} s training each, {plan.workers} side by side)"
     )
-
-
-class _Clock:
-    """Time spent, also by earlier processes; what is left; and the progress that the watcher shows."""
-
-    def __init__(self, run: Run, plan: Plan, watcher: Watcher) -> None:
-        self._run, self._plan, self._watcher = run, plan, watcher
-        self._before_s: float = run.attributes.get("elapsed_s", 0.0)
-        self._start = time.monotonic()
-        self._first: float | None = (
-            None  # when the first candidate was begun: references and start-up say nothing of it
-        )
-        self._finished_here = 0
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._before_s + time.monotonic() - self._start
-
-    @property
-    def over(self) -> bool:
-        return self.elapsed_s >= self._plan.hours * 3600
-
-    def save(self) -> None:
-        self._run.set("elapsed_s", self.elapsed_s)
-
-    def finished_one(self, activity: str) -> None:
-        self._finished_here += 1
-        self.save()
-        self.show(activity)
-
-    def show(self, activity: str) -> None:
-        """Tell the watcher what is running, and how far the search is."""
-        if self._first is None and self._run.trials:
-            self._first = time.monotonic()
-        trials = self._run.trials
-        states = [t.state for t in trials]
-        finished = sum(state.is_finished() for state in states)
-        eta_s = math.nan
-        if self._finished_here and self._first is not None:
-            per_trial_s = (time.monotonic() - self._first) / self._finished_here
-            eta_s = min(per_trial_s * (self._plan.trials - finished), self._plan.hours * 3600 - self.elapsed_s)
-        rewards = [t.user_attrs["reward"] for t in trials if t.state == TrialState.COMPLETE]
-        self._watcher.progress(
-            Progress(
-                finished=finished,
-                total=self._plan.trials,
-                failed=states.count(TrialState.FAIL),
-                pruned=states.count(TrialState.PRUNED),
-                best_reward=max(rewards, default=math.nan),
-                front_size=len(front_of(trials)),
-                eta_s=eta_s,
-                activity=activity,
-            )
-        )

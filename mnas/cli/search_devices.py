@@ -1,0 +1,112 @@
+"""From the options of `mnas search` to the devices that it measures on."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from mnas.arch import Arch
+from mnas.data.dataset import Dataset
+from mnas.export.render import render
+from mnas.latency.fleet import Fleet, Post
+from mnas.latency.latency import Calibration, Latency, UnitError
+from mnas.latency.pool import open_device
+from mnas.latency.predictor import load_predictor
+from mnas.latency.protocol import make_reference
+from mnas.latency.registry import find_device
+from mnas.space.space import Space
+from mnas.study import Run, RunError
+
+if TYPE_CHECKING:
+    from mnas.cli.search import SearchCommand
+
+
+def device_values(what: str, text: str, devices: Sequence[str]) -> dict[str, float]:
+    """A number for each device, of `5` (where there is one device) or `pixel=5,pi=20`.
+
+    Raises:
+        ValueError: it is neither, or a device is missing or unknown.
+    """
+    parts = [part.partition("=") for part in text.split(",")]
+    example = ",".join(f"{name}=1" for name in devices)
+    try:
+        if len(devices) == 1 and len(parts) == 1 and not parts[0][1]:
+            return {devices[0]: float(text)}
+        values = {name: float(number) for name, _, number in parts}
+    except ValueError:
+        form = "auto, a number" if len(devices) == 1 else f"given as in {example}"
+        raise ValueError(f"{what} must be {form}, but got {text!r}") from None
+    if len(values) < len(parts) or set(values) != set(devices):
+        raise ValueError(f"{what} must be given for each device once, as in {example}, but got {text!r}")
+    return values
+
+
+def open_fleet(command: "SearchCommand", reference: Arch, dataset: Dataset, console: Console) -> Fleet:
+    """The devices that `command` names; nothing is connected before it is started.
+
+    Raises:
+        ValueError: an unknown device, or a reference that is too large for it; ImportError: an extra is missing.
+    """
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    classes = len(dataset.classes)
+    posts = {}
+    for name in command.device_names:
+        entry = find_device(name, command.devices)
+        if command.latency_threads != "auto":
+            entry = dataclasses.replace(entry, threads=command.latency_threads)
+        make_file = render(entry.setup)
+        posts[name] = Post(
+            device=open_device(entry, say=say),
+            reference=make_reference(reference, "mobilenetv2", dataset.input_size, classes, make_file),
+            render=make_file,
+        )
+    return Fleet(
+        posts,
+        input_size=dataset.input_size,
+        num_classes=classes,
+        budget_s=command.latency_budget_s,
+        fresh=command.fresh,
+    )
+
+
+def start_fleet(
+    run: Run, command: "SearchCommand", fleet: Fleet, space: Space, dataset: Dataset
+) -> Callable[[Arch], Mapping[str, Latency]] | None:
+    """Calibrate the devices, or go on with the run's frozen calibrations; returns what predicts, if anything does."""
+    try:
+        calibrations = fleet.start(
+            run.attributes.get("calibrations"),
+            budget_s=3 * command.latency_budget_s,  # every candidate's milliseconds have its error
+        )
+    except (ValueError, UnitError) as error:
+        raise RunError(f"{run.path}: {error}") from None
+    if "calibrations" not in run.attributes:
+        run.set("calibrations", calibrations)
+    if command.latency == "measured":
+        return None
+    predictors = {}
+    paths = predictor_paths(command, space, dataset.input_size)
+    for (name, told), path in zip(run.attributes["calibrations"].items(), paths, strict=True):
+        calibration = Calibration.from_dict(told[0])
+        predictor = load_predictor(path)
+        try:
+            predictor.require(space=space, num_classes=len(dataset.classes), calibration=calibration)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        predictors[name] = (predictor, calibration)
+    return lambda arch: {name: known.predict(arch, calibration) for name, (known, calibration) in predictors.items()}
+
+
+def predictor_paths(command: "SearchCommand", space: Space, input_size: int) -> list[Path]:
+    """One file for each device; raises ValueError where there are more or fewer."""
+    if command.predictor == "auto":
+        return [Path("predictors") / f"{name}-{space.name}-{input_size}.json" for name in command.device_names]
+    paths = [Path(path) for path in command.predictor.split(",")]
+    if len(paths) != len(command.device_names):
+        raise ValueError(f"predictor must be one file for each of {command.device}, but got {command.predictor!r}")
+    return paths

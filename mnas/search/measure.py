@@ -1,0 +1,155 @@
+"""The first step of a batch: what is known of its candidates before any of them is trained."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from optuna.trial import TrialState
+
+from mnas.arch import Arch
+from mnas.latency.latency import Latency, MeasurementError
+from mnas.latency.predictor import choose_to_measure
+from mnas.objective import Sharing
+from mnas.search.problem import Plan, Problem
+from mnas.search.progress import Clock, Watcher
+from mnas.study import Run, front_of
+
+
+def measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
+    """Measure, or predict, what is left of the batch; before any training, so that nothing else runs meanwhile."""
+    known = {t.user_attrs["fingerprint"]: t for t in reversed(run.trials) if "latency" in t.user_attrs}
+    unknown: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
+    for number in numbers:
+        trial = run.trials[number]
+        if trial.state.is_finished() or _skip_large(run, problem, plan, number, clock):
+            continue
+        if "latency" not in trial.user_attrs:
+            fingerprint = trial.user_attrs["fingerprint"]
+            predicted = problem.predict(Arch.from_dict(trial.user_attrs["arch"])) if problem.predict else None
+            if fingerprint in known:
+                twin = known[fingerprint].user_attrs
+                _note(run, number, twin["latencies"], twin["latency"])
+            elif predicted and _is_enough(problem, plan, predicted):
+                _note_latencies(run, problem, number, predicted)
+            else:
+                unknown.setdefault(fingerprint, []).append(number)
+                continue
+        _skip_slow(run, problem, plan, number, clock)
+    for number in _measured(run, problem, unknown, watcher, clock):
+        _skip_slow(run, problem, plan, number, clock)
+
+
+def may_be_on_front(run: Run, problem: Problem, closed: int, number: int) -> bool:
+    """Whether the latency of the trained trial `number` was only predicted, and may be good enough for the front.
+
+    The front is that of the first `closed` trials, so that the answer does not depend on who is trained first.
+    """
+    trial = run.trials[number].user_attrs
+    chosen = choose_to_measure(
+        [Latency.from_dict(trial["latency"])],
+        target_ms=problem.objective.target_latency_ms,
+        front=[(t.values[0], t.values[1]) for t in front_of(run.trials[:closed])],
+        accuracies=[trial["evaluation"]["accuracy"]],
+    )
+    return bool(chosen)
+
+
+def _is_enough(problem: Problem, plan: Plan, predicted: Mapping[str, Latency]) -> bool:
+    """Whether predictions may stand for the time being: narrow, and on one side of the limit."""
+    limit_ms = plan.latency_limit * problem.objective.target_latency_ms
+    together = shared_latency(problem.sharing, predicted)
+    each = choose_to_measure(list(predicted.values()), target_ms=math.inf)
+    return not each and not choose_to_measure([together], target_ms=math.inf, limit_ms=limit_ms)
+
+
+def measure_trained(
+    run: Run, problem: Problem, numbers: Sequence[int], watcher: Watcher, clock: Clock
+) -> Iterator[int]:
+    """Replace the predicted latencies of trained trials by measured ones; yields each number that is done."""
+    waiting: dict[str, list[int]] = {}
+    for number in numbers:
+        waiting.setdefault(run.trials[number].user_attrs["fingerprint"], []).append(number)
+    yield from _measured(run, problem, waiting, watcher, clock)
+
+
+def _measured(
+    run: Run, problem: Problem, waiting: Mapping[str, Sequence[int]], watcher: Watcher, clock: Clock
+) -> Iterator[int]:
+    """Measure architectures (fingerprint -> the trials that are it); yields each trial whose latency is now noted."""
+    if not waiting or clock.over:
+        return
+    clock.show(f"measuring {len(waiting)} architectures")
+    archs = {twins[0]: Arch.from_dict(run.trials[twins[0]].user_attrs["arch"]) for twins in waiting.values()}
+    outcomes = problem.measure(archs)
+    try:
+        for first, outcome in outcomes:
+            for number in waiting[run.trials[first].user_attrs["fingerprint"]]:
+                if isinstance(outcome, MeasurementError):
+                    fail(run, number, str(outcome), watcher)
+                    clock.finished_one("measuring")
+                else:
+                    _note_latencies(run, problem, number, outcome.latencies)
+                    yield number
+            clock.show("measuring")
+            if clock.over:
+                return
+    finally:
+        outcomes.close()
+
+
+def _note_latencies(run: Run, problem: Problem, number: int, latencies: Mapping[str, Latency]) -> None:
+    together = shared_latency(problem.sharing, latencies)
+    _note(run, number, {name: latency.to_dict() for name, latency in latencies.items()}, together.to_dict())
+
+
+def _note(run: Run, number: int, latencies: Mapping[str, Any], latency: Mapping[str, Any]) -> None:
+    run.note(number, "latencies", latencies)
+    run.note(number, "latency", latency)  # the last one: it says that the trial is measured
+
+
+def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latency:
+    """One device's latency as it is; of several, the record of the one that is worst, with the values of all."""
+    if len(latencies) == 1:
+        return next(iter(latencies.values()))
+    worst = max(latencies, key=lambda name: latencies[name].latency_ms / sharing.targets_ms[name])
+    low_ms, latency_ms, high_ms = (
+        sharing.latency_ms({device: getattr(latency, name) for device, latency in latencies.items()})
+        for name in ("low_ms", "latency_ms", "high_ms")
+    )
+    return replace(latencies[worst], low_ms=low_ms, latency_ms=latency_ms, high_ms=high_ms)
+
+
+def _skip_large(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock) -> bool:
+    size_bytes = run.trials[number].user_attrs.get("size_bytes")
+    if size_bytes is None:
+        size_bytes = problem.size_bytes(Arch.from_dict(run.trials[number].user_attrs["arch"]))
+        run.note(number, "size_bytes", size_bytes)
+    if size_bytes <= plan.max_size_mb * 1e6:
+        return False
+    _prune(run, number, f"its file of {size_bytes / 1e6:.3g} MB is over --max-size-mb", clock)
+    return True
+
+
+def _skip_slow(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock) -> None:
+    """Or one that takes too much memory."""
+    trial = run.trials[number]
+    peaks = [latency["peak_memory_bytes"] or 0 for latency in trial.user_attrs["latencies"].values()]
+    if trial.user_attrs["latency"]["latency_ms"] > plan.latency_limit * problem.objective.target_latency_ms:
+        _prune(run, number, "slower than --latency-limit", clock)
+    elif max(peaks) > plan.max_memory_mb * 1e6:
+        _prune(run, number, f"its {max(peaks) / 1e6:.3g} MB of memory are over --max-memory-mb", clock)
+
+
+def _prune(run: Run, number: int, reason: str, clock: Clock) -> None:
+    run.note(number, "skipped", reason)
+    run.tell(number, TrialState.PRUNED, None)
+    run.log("pruned", trial=number, reason=reason)
+    clock.finished_one("measuring")
+
+
+def fail(run: Run, number: int, reason: str, watcher: Watcher) -> None:
+    run.note(number, "error", reason)
+    run.tell(number, TrialState.FAIL, None)
+    run.log("failed", trial=number, reason=reason)
+    watcher.say(f"trial {number} failed: {reason}")

@@ -1,0 +1,68 @@
+"""What is searched, and how."""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+
+from mnas.arch import Arch
+from mnas.latency.fleet import Measured
+from mnas.latency.latency import Latency, MeasurementError
+from mnas.objective import Objective, Sharing
+from mnas.run.local import Evaluate
+from mnas.space.space import Space
+
+Measure = Callable[[Mapping[int, Arch]], Generator[tuple[int, Measured | MeasurementError], None, None]]
+"""number -> architecture; yields each number with what was found as soon as it is known, in any order. Raises UnitError
+where the devices are gone: the search then stops, and can go on later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is searched, and how a member of it is judged."""
+
+    space: Space
+    input_size: int
+    num_classes: int
+    measure: Measure
+    evaluate: Evaluate
+    size_bytes: Callable[[Arch], int]
+    """Of the file that ships."""
+    references: Mapping[str, Arch]
+    """name -> architecture, measured and trained like the candidates for comparison."""
+    objective: Objective
+    sharing: Sharing
+    """How the latencies on several devices become the one that the objective takes."""
+    predict: Callable[[Arch], Mapping[str, Latency]] | None = None
+    """architecture -> device -> predicted latency. Such a candidate is measured where the prediction is too wide, and
+    once it is trained where it may be on the front. None: every candidate is measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How it is searched; raises ValueError where a field is out of its range."""
+
+    controller: str
+    """A name in `mnas.controller.named.CONTROLLERS`."""
+    seed: int
+    trials: int
+    """How many candidates in all, over all starts of the run."""
+    hours: float
+    """Stop after so many hours of searching, over all starts of the run."""
+    workers: int
+    """How many candidates are trained side by side."""
+    candidates_per_update: int
+    latency_limit: float
+    """Candidates slower than this multiple of the target are skipped, not trained."""
+    max_size_mb: float
+    """Candidates with a larger file are skipped, not even measured."""
+    max_memory_mb: float
+    """Candidates for which the runtime takes more on any device are skipped, not trained."""
+    keep_models_mb: float
+    """Cap on the size of models/."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "workers", "candidates_per_update"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, but got {getattr(self, name)}")
+        for name in ("hours", "latency_limit", "max_size_mb", "max_memory_mb", "keep_models_mb"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {getattr(self, name)}")

@@ -1,0 +1,98 @@
+"""How far a search is, and whoever shows it."""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from optuna.trial import TrialState
+
+from mnas.search.problem import Plan
+from mnas.study import Run, front_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a search is."""
+
+    finished: int
+    total: int
+    failed: int
+    pruned: int
+    best_reward: float
+    """NaN before the first."""
+    front_size: int
+    eta_s: float
+    """Seconds; NaN while nobody can tell."""
+    activity: str
+    """What is running now."""
+
+
+class Watcher(ABC):
+    """Whoever shows a search to its user."""
+
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """A line worth reading."""
+
+    @abstractmethod
+    def progress(self, progress: Progress) -> None:
+        """Something has changed."""
+
+    @abstractmethod
+    def updated(self, run: Run) -> None:
+        """A batch is closed, or the search has ended: the report can be written."""
+
+
+class Clock:
+    """Time spent, also by earlier processes; what is left; and the progress that the watcher shows."""
+
+    def __init__(self, run: Run, plan: Plan, watcher: Watcher) -> None:
+        self._run, self._plan, self._watcher = run, plan, watcher
+        self._before_s: float = run.attributes.get("elapsed_s", 0.0)
+        self._start = time.monotonic()
+        self._first: float | None = (
+            None  # when the first candidate was begun: references and start-up say nothing of it
+        )
+        self._finished_here = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._before_s + time.monotonic() - self._start
+
+    @property
+    def over(self) -> bool:
+        return self.elapsed_s >= self._plan.hours * 3600
+
+    def save(self) -> None:
+        self._run.set("elapsed_s", self.elapsed_s)
+
+    def finished_one(self, activity: str) -> None:
+        self._finished_here += 1
+        self.save()
+        self.show(activity)
+
+    def show(self, activity: str) -> None:
+        """Tell the watcher what is running, and how far the search is."""
+        if self._first is None and self._run.trials:
+            self._first = time.monotonic()
+        trials = self._run.trials
+        states = [t.state for t in trials]
+        finished = sum(state.is_finished() for state in states)
+        eta_s = math.nan
+        if self._finished_here and self._first is not None:
+            per_trial_s = (time.monotonic() - self._first) / self._finished_here
+            eta_s = min(per_trial_s * (self._plan.trials - finished), self._plan.hours * 3600 - self.elapsed_s)
+        rewards = [t.user_attrs["reward"] for t in trials if t.state == TrialState.COMPLETE]
+        self._watcher.progress(
+            Progress(
+                finished=finished,
+                total=self._plan.trials,
+                failed=states.count(TrialState.FAIL),
+                pruned=states.count(TrialState.PRUNED),
+                best_reward=max(rewards, default=math.nan),
+                front_size=len(front_of(trials)),
+                eta_s=eta_s,
+                activity=activity,
+            )
+        )
