@@ -21,7 +21,7 @@ from mnas.latency.android import CLOCK, FULL_CLOCK, State, condition_of
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 from mnas.latency.unit import Condition, Core, Session, Times, Unit
 
-FLAVOURS = {"litert": True, "litert-builtin": False}
+XNNPACK = {"litert": True, "litert-builtin": False}
 """Runtimes of an adb device -> whether with XNNPACK."""
 CALL_TIMEOUT_S = 60.0
 """Of one call, which ends each of its phases after `benchmark_model.MAX_S`."""
@@ -105,16 +105,17 @@ class AdbUnit(Unit):
         self._phone: Phone | None = None
 
     def fingerprint(self, setup: Setup) -> dict[str, str | int]:
+        self._require_runtime(setup)
         with self._guarded():
-            xnnpack = _xnnpack(setup)
             phone = self._found()
             _, digest = phone.program(self._binary)
+            kernels = "XNNPACK" if XNNPACK[setup.runtime] else "without XNNPACK"
             return {
                 "model": phone.identity.model,
                 "soc": phone.identity.soc,
                 "android": phone.identity.android,
                 "abi": phone.identity.abi,
-                "runtime": f"benchmark_model {digest[:12]} {'XNNPACK' if xnnpack else 'without XNNPACK'}",
+                "runtime": f"benchmark_model {digest[:12]} {kernels}",
             }
 
     def condition(self) -> Condition:
@@ -124,9 +125,11 @@ class AdbUnit(Unit):
 
     @contextlib.contextmanager
     def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
+        for how in (setup, other or setup):
+            self._require_runtime(how)
         asked = time.perf_counter()
         with contextlib.ExitStack() as stack:
-            with self._guarded():
+            with self._guarded(late=True):
                 phone = self._found()
                 phone.program(self._binary)
                 state = self._cool(phone, phone.look())
@@ -138,7 +141,7 @@ class AdbUnit(Unit):
 
             def one_round(mirrored: bool) -> tuple[Times, Times]:
                 nonlocal state
-                with self._guarded():
+                with self._guarded(late=True):
                     if self._phone is not phone:
                         raise UnitError("its connection broke in an earlier round; measure again")
                     times, state = self._round(phone, calls, mirrored, state)
@@ -148,7 +151,8 @@ class AdbUnit(Unit):
             yield Session(one_round, pinned, realtime=False, waited_s=waited_s)
 
     def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
-        with contextlib.ExitStack() as stack, self._guarded():
+        self._require_runtime(setup)
+        with contextlib.ExitStack() as stack, self._guarded(late=True):
             phone = self._found()
             shown, _ = _run(phone, self._bring(stack, phone, model, setup, once=True))
             return tool.parse(shown.text, elapsed_s=shown.seconds, once=True).grown_bytes
@@ -167,20 +171,28 @@ class AdbUnit(Unit):
         return self._phone
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Errors get the unit's name; after a failure nothing of the connection is trusted, the next use makes anew."""
+    def _guarded(self, late: bool = False) -> Iterator[None]:
+        """Errors get the unit's name; after a failure nothing of the connection is trusted, the next use makes anew.
+
+        `late`: what is wrong was right when the fingerprint was taken, so it is the phone's failure.
+        """
         try:
             yield
         except MeasurementError as error:
             raise MeasurementError(_line(error)) from None
-        except ValueError as error:
-            raise ValueError(_line(f"{self.name}: {error}")) from None
-        except UnitError as error:
+        except (UnitError, ValueError) as error:
+            if isinstance(error, ValueError) and not late:
+                raise ValueError(_line(f"{self.name}: {error}")) from None
             self.close()
             raise UnitError(_line(f"{self.name}: {error}")) from None
         except BaseException:  # Ctrl-C: what runs on the phone is ended too
             self.close()
             raise
+
+    def _require_runtime(self, setup: Setup) -> None:
+        if setup.runtime not in XNNPACK:
+            known = ", ".join(XNNPACK)
+            raise ValueError(f"{self.name}: runtime of a phone must be one of {known}, but got {setup.runtime!r}")
 
     def _bring(
         self, stack: contextlib.ExitStack, phone: Phone, model: bytes, setup: Setup, once: bool = False
@@ -195,7 +207,9 @@ class AdbUnit(Unit):
                 phone.remove(path)
 
         stack.callback(remove)
-        arguments = tool.arguments(path, threads=setup.threads, xnnpack=_xnnpack(setup), input_shape=shape, once=once)
+        arguments = tool.arguments(
+            path, threads=setup.threads, xnnpack=XNNPACK[setup.runtime], input_shape=shape, once=once
+        )
         return _Call(_command(phone, [program, *arguments], setup.threads), path, hashlib.sha256(model).hexdigest())
 
     def _round(
@@ -315,12 +329,6 @@ def _ran_slow(clocks: list[int | None], full_khz: int | None) -> str | None:
     if full_khz is None or not seen or min(seen) >= FULL_CLOCK * full_khz:
         return None
     return f"its core ran at {min(seen) // 1000} of {full_khz // 1000} MHz"
-
-
-def _xnnpack(setup: Setup) -> bool:
-    if setup.runtime not in FLAVOURS:
-        raise ValueError(f"runtime of a phone must be one of {', '.join(FLAVOURS)}, but got {setup.runtime!r}")
-    return FLAVOURS[setup.runtime]
 
 
 def _input_shape(model: bytes, batch: int) -> tuple[str, list[int]]:

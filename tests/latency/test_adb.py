@@ -431,6 +431,22 @@ def test_programs_that_are_none(phones, phone, tmp_path):
     assert not any(name.endswith("tflite") for name in phone.files())
 
 
+def test_a_program_that_is_lost_in_a_search_is_the_phone_s_failure(phones, phone, program, models):
+    shutil.copy(program, phone.tmp / "benchmark_model")
+    unit = make_unit(phones, "device:/data/local/tmp/benchmark_model")
+    with unit.session(models, Setup()) as session:
+        session.round(False)
+        (phone.tmp / "benchmark_model").unlink()
+        with pytest.raises(UnitError, match=r"^pixel: benchmark_model did not start: .*(not found|No such file)"):
+            session.round(True)
+    with pytest.raises(UnitError, match=r"^pixel: benchmark_model must be at /data/local/tmp/benchmark_model"):
+        run(unit, models)
+    with pytest.raises(ValueError, match=r"^pixel: benchmark_model must be at /data/local/tmp/benchmark_model"):
+        unit.fingerprint(Setup())
+    with pytest.raises(ValueError, match=r"^pixel: runtime of a phone must be one of"):
+        run(unit, models, setup=Setup(runtime="torch"))
+
+
 def test_no_server_and_no_adb(phones, program, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free = f"127.0.0.1:{taken.getsockname()[1]}"
