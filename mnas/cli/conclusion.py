@@ -2,20 +2,24 @@
 
 import itertools
 import shutil
+from collections.abc import Collection
 
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mnas.arch import Arch
 from mnas.atomic import write_atomic
 from mnas.data.dataset import Dataset
 from mnas.evaluate.evaluation import accuracy_noise
-from mnas.latency.latency import Latency
+from mnas.latency.latency import Latency, Source
 from mnas.nn.weights import load_weights
 from mnas.objective import Objective
-from mnas.study import Run, front_of
+from mnas.report.devices import SharingCost, sharing_costs
+from mnas.report.facts import facts_of, skipped_by
+from mnas.study import Run, Snapshot, front_of
 from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import write_tflite
 
@@ -51,25 +55,29 @@ ENDED = {
 }
 
 
-def conclude(console: Console, run: Run, reason: str, objective: Objective, dataset: Dataset) -> None:
+def conclude(console: Console, run: Run | Snapshot, reason: str, objective: Objective, dataset: Dataset) -> None:
     """Print why the search ended, the front, which model to take and why, and where everything is."""
     console.print(f"\n{ENDED[reason].format(trials=len(run.trials))}", highlight=False)
     front = front_of(run.trials)
+    skipped = _skipped(run.trials)
     if not front:
-        pruned, failed = (sum(t.state == s for t in run.trials) for s in (TrialState.PRUNED, TrialState.FAIL))
+        failed = sum(t.state == TrialState.FAIL for t in run.trials)
+        told = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
         console.print(
-            f"no candidate was trained to the end: {pruned} skipped as slower than --latency-limit, {failed} failed; "
-            f"report: {run.path / 'report.html'}",
+            f"no candidate was trained to the end: {'; '.join(told)}",
             highlight=False,
             soft_wrap=True,
         )
         return
     best = max(front, key=lambda t: float(t.user_attrs["reward"]))
-    table = Table("trial", "accuracy", "latency ms", "95 %", "of target", "params", "MACs", "reward", box=box.SIMPLE)
-    for trial in front:
-        table.add_row(*_row(trial, objective), style="bold" if trial is best else "")
-    console.print(table)
-    for line in _advice(front, best, objective, len(dataset.val.labels)):
+    console.print(_table(front, best, run.attributes["sharing"]["targets_ms"], objective))
+    costs = sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
+    for line in (
+        _sources(front),
+        *([skipped] if skipped else []),
+        *_advice(front, best, objective, len(dataset.val.labels)),
+        *map(_sharing, costs),
+    ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     folder = run.path / "front"
     if any(len(t.user_attrs["evaluation"]["accuracies"]) > 1 for t in front):
@@ -83,18 +91,62 @@ def conclude(console: Console, run: Run, reason: str, objective: Objective, data
     console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def _row(trial: FrozenTrial, objective: Objective) -> list[str]:
-    latency = Latency.from_dict(trial.user_attrs["latency"])
-    return [
-        str(trial.number),
-        f"{trial.values[0]:.4f}",
-        f"{latency.latency_ms:.3f}",
-        f"{latency.low_ms:.3f}-{latency.high_ms:.3f}",
-        f"{latency.latency_ms / objective.target_latency_ms:.2f}",
-        f"{trial.user_attrs['params'] / 1e6:.2f}M",
-        f"{trial.user_attrs['macs'] / 1e6:.1f}M",
-        f"{trial.user_attrs['reward']:.4f}",
-    ]
+SIGNS: dict[Source, str] = {"measured": "", "cached": "*", "predicted": "~"}
+"""What a latency in the table ends with."""
+
+
+def _table(front: list[FrozenTrial], best: FrozenTrial, devices: Collection[str], objective: Objective) -> Table:
+    """The front, fastest first; for one device its interval, for several each one's latency."""
+    latencies = ["latency ms", "95 %"] if len(devices) == 1 else [f"{device} ms" for device in devices]
+    names = ["trial", "accuracy", *latencies, "of target", "params", "MACs", "reward"]
+    table = Table(*map(escape, names), box=box.SIMPLE)  # names of devices are no markup
+    for trial in front:
+        told = [Latency.from_dict(x) for x in trial.user_attrs["latencies"].values()]
+        shown = [f"{x.latency_ms:.3f}{SIGNS[x.source]}" for x in told]
+        if len(told) == 1:
+            shown.append(f"{told[0].low_ms:.3f}-{told[0].high_ms:.3f}")
+        cells = [
+            str(trial.number),
+            f"{trial.values[0]:.4f}",
+            *shown,
+            f"{trial.values[1] / objective.target_latency_ms:.2f}",
+            f"{trial.user_attrs['params'] / 1e6:.2f}M",
+            f"{trial.user_attrs['macs'] / 1e6:.1f}M",
+            f"{trial.user_attrs['reward']:.4f}",
+        ]
+        table.add_row(*cells, style="bold" if trial is best else "")
+    return table
+
+
+def _sources(front: list[FrozenTrial]) -> str:
+    """What the table's latencies are."""
+    sources = {latency["source"] for trial in front for latency in trial.user_attrs["latencies"].values()}
+    if sources == {"measured"}:
+        return "latencies: all measured in this search"
+    meanings = {
+        "measured": "measured in this search",
+        "cached": "* measured in an earlier one",
+        "predicted": "~ predicted",
+    }
+    return f"latencies: {', '.join(meaning for source, meaning in meanings.items() if source in sources)}"
+
+
+def _skipped(trials: list[FrozenTrial]) -> str:
+    """`skipped before training: 3 (latency over --latency-limit)`; empty where nothing was."""
+    groups = ", ".join(f"{len(numbers)} ({reason})" for reason, numbers in skipped_by(trials).items())
+    return f"skipped before training: {groups}" if groups else ""
+
+
+def _sharing(cost: SharingCost) -> str:
+    """What one device loses by sharing the recommended model."""
+    if cost.alone is cost.shared:
+        return f"{cost.device}: sharing costs nothing, trial {cost.shared.number} is also the best for it alone"
+    return (
+        f"{cost.device}: the best for it alone is trial {cost.alone.number} (accuracy {cost.alone.accuracy:.4f}, "
+        f"{cost.alone_latency.latency_ms:.3f} ms {cost.alone_latency.source}); sharing trial {cost.shared.number} "
+        f"costs it {cost.reward_lost:.4f} of reward (accuracy {cost.shared.accuracy:.4f}, "
+        f"{cost.shared_latency.latency_ms:.3f} ms {cost.shared_latency.source})"
+    )
 
 
 def _advice(front: list[FrozenTrial], best: FrozenTrial, objective: Objective, val_images: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
@@ -11,6 +12,9 @@ StoppedBy = Literal["interval", "budget"]
 Source = Literal["measured", "cached", "predicted"]
 Against = Literal["reference", "light"]
 
+SOURCES: tuple[Source, ...] = get_args(Source)
+"""From the most certain to the least."""
+
 
 class MeasurementError(Exception):
     """A model's own failure: the runtime cannot load or run it; one line. Measuring it again would end the same."""
@@ -18,6 +22,11 @@ class MeasurementError(Exception):
 
 class UnitError(Exception):
     """A device's failure: gone, hung, full, or it told a time that no clock tells; one line. Trying again may do."""
+
+
+def joint_source(sources: Iterable[Source]) -> Source:
+    """What a value is that follows from several latencies: the least certain of theirs."""
+    return max(sources, key=SOURCES.index)
 
 
 class _Record:
@@ -109,8 +118,8 @@ class Latency(_Record):
         self._require_order("raw_median_ms", "raw_median_ms", "raw_median_ms")
         if self.stopped_by not in get_args(StoppedBy):
             raise ValueError(f"stopped_by must be one of {', '.join(get_args(StoppedBy))}, but got {self.stopped_by!r}")
-        if self.source not in get_args(Source):
-            raise ValueError(f"source must be one of {', '.join(get_args(Source))}, but got {self.source!r}")
+        if self.source not in SOURCES:
+            raise ValueError(f"source must be one of {', '.join(SOURCES)}, but got {self.source!r}")
         if self.against not in get_args(Against):
             raise ValueError(f"against must be one of {', '.join(get_args(Against))}, but got {self.against!r}")
 

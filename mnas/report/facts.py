@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnas.arch import Arch
 from mnas.evaluate.evaluation import accuracy_noise
+from mnas.latency.latency import SOURCES, Latency, Source, joint_source
 from mnas.shortlist.table import Row, finished_rows
 from mnas.study import RunState, Snapshot, front_of
 
@@ -27,10 +28,10 @@ class Candidate:
     accuracy_low: float
     """95 % Wilson interval for the number of validation images; the accuracy itself where that is unknown."""
     accuracy_high: float
-    latency_ms: float
-    low_ms: float
-    """95 % interval; the latency itself where it is unknown."""
-    high_ms: float
+    latency: Latency
+    """The one that counts: the only device's; of several the worst device's record with the milliseconds of all."""
+    latencies: Mapping[str, Latency]
+    """device -> latency."""
     reward: float
     params: int
     macs: int
@@ -43,6 +44,21 @@ class Candidate:
     same_as: int | None
     """The trial whose result this one shares, being the same network."""
     arch: Arch
+
+    @property
+    def latency_ms(self) -> float:
+        """Of the latency that counts."""
+        return self.latency.latency_ms
+
+    @property
+    def source(self) -> Source:
+        """Of the latency that counts: as uncertain as the least certain device's."""
+        return joint_source([latency.source for latency in self.latencies.values()])
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """The most that any device told; None where none did."""
+        return max((x.peak_memory_bytes for x in self.latencies.values() if x.peak_memory_bytes), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +104,21 @@ class Facts:
         return None if target is None else float(target)
 
     @property
+    def calibrations(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """device -> the calibration of each of its units; empty before there are any."""
+        calibrations: Mapping[str, Sequence[Mapping[str, Any]]] = self.attributes.get("calibrations", {})
+        return calibrations
+
+    @property
+    def targets_ms(self) -> Mapping[str, float]:
+        """device -> T, in the user's order; empty before the run has them."""
+        targets_ms: Mapping[str, float] = self.attributes.get("sharing", {}).get("targets_ms", {})
+        return targets_ms
+
+    @property
     def input_size(self) -> int | None:
-        """Pixels along a side; None before the device is calibrated."""
-        size = self.attributes.get("calibration", {}).get("input_size")
-        return None if size is None else int(size)
+        """Pixels along a side; None before a device is calibrated."""
+        return next((int(units[0]["input_size"]) for units in self.calibrations.values()), None)
 
     @property
     def references(self) -> list[dict[str, Any]]:
@@ -104,9 +131,14 @@ class Facts:
         return max(self.front, key=lambda c: c.reward, default=None)
 
     @property
-    def measured_ms(self) -> list[float]:
-        """Latencies of all trials that were measured, skipped and failed ones too."""
-        return [t.user_attrs["latency"]["latency_ms"] for t in self.trials if "latency" in t.user_attrs]
+    def known_ms(self) -> dict[Source, list[float]]:
+        """source -> the latency that counts of every trial that has one, skipped and failed ones too."""
+        known: dict[Source, list[float]] = {}
+        for trial in self.trials:
+            if "latency" in trial.user_attrs:
+                source = joint_source([x["source"] for x in trial.user_attrs["latencies"].values()])
+                known.setdefault(source, []).append(trial.user_attrs["latency"]["latency_ms"])
+        return {source: known[source] for source in SOURCES if source in known}
 
     def count(self, state: TrialState) -> int:
         """How many trials are in `state`."""
@@ -114,16 +146,12 @@ class Facts:
 
     @property
     def reasons(self) -> dict[tuple[str, str], list[int]]:
-        """(`failed` or `skipped`, reason) -> trial numbers, the most frequent first."""
+        """(`failed` or `skipped`, reason) -> trial numbers, the most frequent first; skips go by limit."""
         groups: dict[tuple[str, str], list[int]] = {}
         for trial in self.trials:
             if trial.state == TrialState.FAIL:
-                key = ("failed", str(trial.user_attrs.get("error", "no reason was recorded")))
-            elif trial.state == TrialState.PRUNED:
-                key = ("skipped", str(trial.user_attrs.get("error", "slower than the latency limit")))
-            else:
-                continue
-            groups.setdefault(key, []).append(trial.number)
+                groups.setdefault(("failed", str(trial.user_attrs["error"])), []).append(trial.number)
+        groups |= {("skipped", reason): numbers for reason, numbers in skipped_by(self.trials).items()}
         return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
@@ -150,27 +178,45 @@ def facts_of(snapshot: Snapshot) -> Facts:
 
 def _candidate(trial: FrozenTrial) -> Candidate:
     known = trial.user_attrs
-    accuracy, latency_ms = trial.values
+    accuracy = trial.values[0]
     evaluation = known["evaluation"]
-    val_images = int(evaluation.get("val_images", 0))
+    val_images = int(evaluation["val_images"])
     low, high = wilson_interval(accuracy, val_images)
     return Candidate(
         number=trial.number,
         accuracy=accuracy,
         accuracy_low=low,
         accuracy_high=high,
-        latency_ms=latency_ms,
-        low_ms=known["latency"].get("low_ms", latency_ms),
-        high_ms=known["latency"].get("high_ms", latency_ms),
+        latency=Latency.from_dict(known["latency"]),
+        latencies={device: Latency.from_dict(told) for device, told in known["latencies"].items()},
         reward=known["reward"],
         params=known["params"],
         macs=known["macs"],
         size_bytes=known["size_bytes"],
         val_images=val_images,
-        accuracies=tuple(evaluation.get("accuracies", (accuracy,))),
+        accuracies=tuple(evaluation["accuracies"]),
         same_as=known.get("same_as"),
         arch=Arch.from_dict(known["arch"]),
     )
+
+
+def skipped_by(trials: Sequence[FrozenTrial]) -> dict[str, list[int]]:
+    """What was over a limit, and the option that sets it -> numbers of the trials skipped for it, the most first."""
+    groups: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial.state == TrialState.PRUNED:
+            reason = str(trial.user_attrs["skipped"])
+            group = next((group for option, group in LIMITS.items() if option in reason), reason)
+            groups.setdefault(group, []).append(trial.number)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+
+
+LIMITS = {
+    "--latency-limit": "latency over --latency-limit",
+    "--max-size-mb": "file size over --max-size-mb",
+    "--max-memory-mb": "memory over --max-memory-mb",
+}
+"""The option that every reason of a skip names -> what such trials are counted under."""
 
 
 def wilson_interval(accuracy: float, images: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from mnas.atomic import write_atomic
-from mnas.report import sections
+from mnas.report import sections, tables
 from mnas.report.facts import Facts, facts_of
 from mnas.report.figures import figures
 from mnas.report.sections import chart, escape, section
@@ -69,12 +69,12 @@ def report_html(snapshot: Snapshot) -> str:
 def _header(facts: Facts) -> str:
     reason = ENDED.get(facts.state.reason, facts.state.reason)
     state = f"{facts.state.status}: {reason}" if reason else facts.state.status
-    calibration, objective = facts.attributes.get("calibration", {}), facts.attributes.get("objective", {})
+    objective = facts.attributes.get("objective", {})
     weights = f"α = {objective['alpha']:.4g}, β = {objective['beta']:.4g}" if objective else ""
     line = sections.subtitle(
         [
             f"input {facts.input_size}×{facts.input_size}" if facts.input_size else "",
-            f"latency relative to {calibration['reference']}" if calibration else "",
+            _measured_on(facts),
             f"{objective['form']} reward, {weights}" if objective else "",
         ]
     )
@@ -82,6 +82,14 @@ def _header(facts: Facts) -> str:
         f'<header><h1>{escape(facts.name)}</h1><span class="state {escape(facts.state.status)}">{escape(state)}</span>'
         f'</header><p class="quiet">{line}</p>{sections.tiles(facts)}'
     )
+
+
+def _measured_on(facts: Facts) -> str:
+    """`latency on phone and board, relative to mobilenetv2`."""
+    if not facts.calibrations:
+        return ""
+    reference = next(iter(facts.calibrations.values()))[0]["reference"]
+    return f"latency on {' and '.join(facts.calibrations)}, relative to {reference}"
 
 
 def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
@@ -94,11 +102,14 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
 
     scatter = drawn(
         "scatter",
-        "Every trained candidate; hover for its architecture. Bars are 95 % intervals: of the latency as measured "
-        "(calibration included), and of the accuracy given the number of validation images.",
+        "Every trained candidate; hover for its architecture. Bars are 95 % intervals: of the latency (calibration "
+        "included), and of the accuracy given the number of validation images. A point's shape says where its latency "
+        "comes from: disc measured, square cached, ring predicted.",
         tall=True,
     )
-    histogram = drawn("histogram", "All measured candidates, skipped ones too; compare the paper's Figure 6.")
+    histogram = drawn(
+        "histogram", "All candidates whose latency is known, skipped ones too; compare the paper's Figure 6."
+    )
     rewards = drawn("reward", "Each trial, and the best so far.")
     volume = drawn("hypervolume", "Area between the front, the accuracy of guessing, and 2 T.")
     entropy = drawn("entropy", "The controller's uncertainty: entropy of its decisions, summed over each block.")
@@ -106,11 +117,12 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
     shares = sections.shares(facts)
     return [
         section("Recommendation", sections.advice(facts), kind="advice"),
-        section("Accuracy against latency", scatter),
-        section("Pareto front", sections.front_table(facts)),
+        section("Accuracy against latency", _selector(facts), scatter),
+        section("Pareto front", tables.front_table(facts)),
+        section("What sharing one model costs", tables.sharing_table(facts)),
         section(
             "Full training",
-            sections.full_table(facts),
+            tables.full_table(facts),
             drawn("full", "Numbers are trials; on the dashed line both are equal."),
         ),
         pair(section("Reward", rewards), section("Hypervolume", volume)),
@@ -118,9 +130,21 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
         pair(section("Entropy of the controller", entropy), section("Controller updates", updates)),
         section("What was sampled", shares and "<p class='quiet'>Share of all blocks, by trial number.</p>", shares),
         section("Architectures on the front", sections.drawings(facts)),
-        section("Failed and skipped trials", sections.reasons(facts)),
+        section("Failed and skipped trials", tables.reasons(facts)),
+        section("Devices", tables.devices_table(facts)),
         section("Provenance", sections.provenance(facts)),
     ]
+
+
+def _selector(facts: Facts) -> str:
+    """Where there are several devices: by whose latency the scatter is drawn."""
+    names = [f"all devices together: {sections.together(facts)}", *facts.targets_ms]
+    if len(names) < 3 or not (facts.candidates or facts.references):
+        return ""
+    options = "".join(
+        f'<option value="scatter{f"-{i}" if i else ""}">{escape(name)}</option>' for i, name in enumerate(names)
+    )
+    return f'<label class="quiet">latency of <select data-chart="scatter">{options}</select></label>'
 
 
 def _script_hash(script: str) -> str:

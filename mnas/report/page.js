@@ -19,8 +19,15 @@ function themed(layout) {
   return result;
 }
 
+// The figure of a place: its own, or the one that its selector names.
+function figureOf(id) {
+  const select = document.querySelector(`select[data-chart="${id}"]`);
+  return figures[select ? select.value : id];
+}
+
 function draw() {
-  for (const [id, figure] of Object.entries(figures)) {
+  for (const { id } of document.querySelectorAll(".chart")) {
+    const figure = figureOf(id);
     Plotly.react(id, figure.data, themed(figure.layout), {
       responsive: true,
       displaylogo: false,
@@ -32,3 +39,4 @@ function draw() {
 
 draw();
 dark.addEventListener("change", draw);
+for (const select of document.querySelectorAll("select[data-chart]")) select.addEventListener("change", draw);

@@ -1,4 +1,4 @@
-"""The report's tables, cards and bars as HTML. Everything that may come from a user passes through `escape`."""
+"""The report's cards, drawings and bars as HTML. Everything that may come from a user passes through `escape`."""
 
 import html
 import json
@@ -7,14 +7,13 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from mnas.latency.latency import Latency
 from mnas.report.diagram import arch_svg
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
-from mnas.shortlist.table import agreement, meaning
 
 DRAWINGS = 12
 """At most so many architectures are drawn: each is 8 kB, and a reader compares no more."""
 
-REASONS = 50
 SHARE_COLOURS = ("#f2b880", "#9ad6b0", "#9cc3f0", "#bda8ea", "#f0a3a3", "#9fd8df", "#e3d48a", "#c5ccd4")
 
 
@@ -39,9 +38,32 @@ def accuracy_text(candidate: Candidate) -> str:
     return f"{candidate.accuracy:.2%} [{100 * candidate.accuracy_low:.1f}, {100 * candidate.accuracy_high:.1f}]"
 
 
-def latency_text(low_high: Candidate) -> str:
-    """`1.234 ms [1.221, 1.247]`."""
-    return f"{low_high.latency_ms:#.4g} ms [{low_high.low_ms:#.4g}, {low_high.high_ms:#.4g}]"
+def latency_text(latency: Latency) -> str:
+    """`1.234 ms [1.221, 1.247] measured`, as HTML."""
+    return (
+        f"{latency.latency_ms:#.4g} ms [{latency.low_ms:#.4g}, {latency.high_ms:#.4g}] "
+        f'<i class="source {latency.source}">{latency.source}</i>'
+    )
+
+
+def latencies_text(facts: Facts, candidate: Candidate) -> str:
+    """The same for each of several devices, with the multiple of its T."""
+    if len(facts.targets_ms) < 2:
+        return ", ".join(map(latency_text, candidate.latencies.values()))
+    return " and ".join(
+        f"{escape(device)} {latency_text(latency)} ({latency.latency_ms / facts.targets_ms[device]:.2f} T)"
+        for device, latency in candidate.latencies.items()
+    )
+
+
+def together(facts: Facts) -> str:
+    """How several devices' latencies count as one, as plain text; empty for one device."""
+    if len(facts.targets_ms) < 2:
+        return ""
+    if weights := facts.attributes["sharing"]["weights"]:
+        shares = ", ".join(f"{device} {weight:g}" for device, weight in weights.items())
+        return f"the mean multiple of the devices' T, weighted {shares}"
+    return "the worst multiple of a device's T"
 
 
 def tiles(facts: Facts) -> str:
@@ -62,8 +84,8 @@ def tiles(facts: Facts) -> str:
             f"{best.accuracy:.2%}" if best else "–",
             f"accuracy of the best (trial {best.number})" if best else "accuracy",
         ),
-        (f"{best.latency_ms:#.3g} ms" if best else "–", "its latency"),
-        (f"{facts.target_ms:#.3g} ms" if facts.target_ms else "–", "target latency T"),
+        _latency_tile(facts, best),
+        _target_tile(facts),
         (f"{best.reward:.4f}" if best else "–", "highest reward"),
         (str(len(facts.front)), "models on the Pareto front"),
         (str(counts[TrialState.COMPLETE]), ", ".join(["trials complete", *others])),
@@ -75,19 +97,38 @@ def tiles(facts: Facts) -> str:
     )
 
 
+def _latency_tile(facts: Facts, best: Candidate | None) -> tuple[str, str]:
+    if best is None:
+        return "–", "its latency"
+    if len(facts.targets_ms) < 2:
+        return f"{best.latency_ms:#.3g} ms", f"its latency, {best.source}"
+    assert facts.target_ms is not None
+    return f"{best.latency_ms / facts.target_ms:.2f} T", f"its latency, {best.source}: {together(facts)}"
+
+
+def _target_tile(facts: Facts) -> tuple[str, str]:
+    if facts.target_ms is None:
+        return "–", "target latency T"
+    if len(facts.targets_ms) < 2:
+        return f"{facts.target_ms:#.3g} ms", "target latency T"
+    listed = ", ".join(f"{device} {target_ms:#.3g} ms" for device, target_ms in facts.targets_ms.items())
+    return str(len(facts.targets_ms)), f"devices, with the target latencies T: {listed}"
+
+
 def advice(facts: Facts) -> str:
     """Which model to take, and why."""
     best = facts.best
     if best is None:
         return "<p>No candidate has been trained yet.</p>"
-    target = f", {best.latency_ms / facts.target_ms:.2f} T" if facts.target_ms else ""
+    single = len(facts.targets_ms) == 1
+    target = f", {best.latency_ms / facts.target_ms:.2f} T" if facts.target_ms and single else ""
     form = facts.attributes.get("objective", {}).get("form", "")
     lines = [
         f"<p><b>Take trial {best.number}</b>: it has the highest {escape(form)} reward ({best.reward:.4f}), with "
-        f"accuracy {accuracy_text(best)} and latency {latency_text(best)}{target}.</p>"
+        f"accuracy {accuracy_text(best)} and latency {latencies_text(facts, best)}{target}.</p>"
     ]
     if close := indistinguishable(best, facts.front):
-        names = ", ".join(f"{c.number} ({c.accuracy:.2%}, {c.latency_ms:#.3g} ms)" for c in close[:4])
+        names = ", ".join(f"{c.number} ({c.accuracy:.2%}, {_short_latency(facts, c)} {c.source})" for c in close[:4])
         lines.append(
             f"<p>On {best.val_images:,} validation images the faster {'trials' if len(close) > 1 else 'trial'} {names} "
             "cannot be told from it in accuracy (95 %): take one of them where speed matters more, or compare after "
@@ -97,56 +138,16 @@ def advice(facts: Facts) -> str:
     if slower:
         top = slower[-1]
         lines.append(
-            f"<p>The most accurate is trial {top.number}: {accuracy_text(top)} at {latency_text(top)}, "
+            f"<p>The most accurate is trial {top.number}: {accuracy_text(top)} at {latencies_text(facts, top)}, "
             f"{top.latency_ms / best.latency_ms:.2f} times as slow.</p>"
         )
     return "\n".join(lines)
 
 
-def front_table(facts: Facts) -> str:
-    """The Pareto front, fastest first, and the models that it is compared with."""
-    rows = [
-        f'<tr class="{"best" if c is facts.best else ""}"><td>{c.number}</td><td>{accuracy_text(c)}</td>'
-        f"<td>{latency_text(c)}</td><td>{c.reward:.4f}</td><td>{c.params:,}</td><td>{c.macs / 1e6:,.1f}M</td>"
-        f"<td>{c.size_bytes / 1e6:.2f} MB</td></tr>"
-        for c in facts.front
-    ]
-    rows += [
-        f'<tr class="reference"><td>{escape(r["name"])}</td>'
-        f"<td>{'not trained' if r['accuracy'] is None else format(r['accuracy'], '.2%')}</td>"
-        f"<td>{r['latency']['latency_ms']:#.4g} ms [{r['latency']['low_ms']:#.4g}, {r['latency']['high_ms']:#.4g}]</td>"
-        f"<td></td><td>{r['params']:,}</td><td>{r['macs'] / 1e6:,.1f}M</td><td></td></tr>"
-        for r in facts.references
-    ]
-    if not rows:
-        return ""
-    head = "".join(f"<th>{h}</th>" for h in ("trial", "accuracy", "latency", "reward", "params", "MACs", "file"))
-    return (
-        f'<div class="scroll"><table class="numbers" id="front"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div><figcaption>In brackets: 95 % intervals. In italics: reference "
-        "models, measured and trained like the candidates.</figcaption>"
-    )
-
-
-def full_table(facts: Facts) -> str:
-    """The trials that were trained in full, fastest first, and what they say of the proxy."""
-    if not facts.trained:
-        return ""
-    best = max(facts.trained, key=lambda r: r.reward)
-    rows = "".join(
-        f'<tr class="{"best" if r is best else ""}"><td>{r.trial}</td><td>{r.proxy_accuracy:.2%}</td>'
-        f"<td>{r.accuracy:.2%}</td><td>{'–' if r.test_accuracy is None else format(r.test_accuracy, '.2%')}</td>"
-        f"<td>{r.latency_ms:#.4g} ms [{r.low_ms:#.4g}, {r.high_ms:#.4g}]</td><td>{r.reward:.4f}</td>"
-        f"<td>{r.params:,}</td><td>{r.macs / 1e6:,.1f}M</td></tr>"
-        for r in facts.trained
-    )
-    names = ("trial", "proxy accuracy", "accuracy", "test accuracy", "latency", "reward", "params", "MACs")
-    return (
-        f'<div class="scroll"><table class="numbers" id="trained"><thead><tr>{"".join(f"<th>{n}</th>" for n in names)}'
-        f"</tr></thead><tbody>{rows}</tbody></table></div><figcaption>Accuracy on the validation images after full "
-        "training, and the reward with it; the test images were used for nothing else.</figcaption>"
-        f"<p>{escape(meaning(agreement(facts.trained)))}.</p>"
-    )
+def _short_latency(facts: Facts, candidate: Candidate) -> str:
+    if facts.target_ms is None or len(facts.targets_ms) < 2:
+        return f"{candidate.latency_ms:#.3g} ms"
+    return f"{candidate.latency_ms / facts.target_ms:.2f} T"
 
 
 def drawings(facts: Facts) -> str:
@@ -157,14 +158,24 @@ def drawings(facts: Facts) -> str:
     cards = "".join(
         f'<div class="drawing{" best" if c is facts.best else ""}"><b>trial {c.number}</b>'
         f"{' · highest reward' if c is facts.best else ''}<dl><dt>accuracy</dt><dd>{accuracy_text(c)}</dd>"
-        f"<dt>latency</dt><dd>{latency_text(c)}</dd><dt>params</dt><dd>{c.params:,}</dd>"
-        f"<dt>MACs</dt><dd>{c.macs / 1e6:,.1f}M</dd></dl>{arch_svg(c.arch, facts.input_size)}"
+        f"{_terms(c)}<dt>params</dt><dd>{c.params:,}</dd>"
+        f"<dt>MACs</dt><dd>{c.macs / 1e6:,.1f}M</dd><dt>file</dt><dd>{c.size_bytes / 1e6:.2f} MB</dd></dl>"
+        f"{arch_svg(c.arch, facts.input_size)}"
         f"<details><summary class='quiet'>block strings</summary><code>{escape(','.join(c.arch.block_strings))}</code>"
         "</details></div>"
         for c in chosen
     )
     note = f"<p class='quiet'>{len(chosen)} of {len(facts.front)} drawn.</p>" if len(chosen) < len(facts.front) else ""
     return f'{note}<div class="drawings">{cards}</div>'
+
+
+def _terms(candidate: Candidate) -> str:
+    """The latencies of a drawing."""
+    several = len(candidate.latencies) > 1
+    return "".join(
+        f"<dt>{escape(device) if several else 'latency'}</dt><dd>{latency_text(latency)}</dd>"
+        for device, latency in candidate.latencies.items()
+    )
 
 
 def _spread(front: Sequence[Candidate], best: Candidate | None) -> list[Candidate]:
@@ -204,26 +215,13 @@ def _bar(share: dict[str, float], colour: dict[str, str]) -> str:
     )
 
 
-def reasons(facts: Facts) -> str:
-    """Failed and skipped trials, by reason."""
-    groups = list(facts.reasons.items())
-    if not groups:
-        return ""
-    rows = "".join(
-        f'<tr><td>{kind}</td><td>{len(numbers)}</td><td class="value">{escape(reason)}</td>'
-        f"<td>{', '.join(map(str, numbers[:20]))}{', …' if len(numbers) > 20 else ''}</td></tr>"
-        for (kind, reason), numbers in groups[:REASONS]
-    )
-    left = f"<p class='quiet'>and {len(groups) - REASONS} further reasons</p>" if len(groups) > REASONS else ""
-    return (
-        '<div class="scroll high"><table id="reasons"><thead><tr><th></th><th>trials</th><th>reason</th>'
-        f"<th>numbers</th></tr></thead><tbody>{rows}</tbody></table></div>{left}"
-    )
-
-
 def provenance(facts: Facts) -> str:
-    """Where the numbers come from: data, device, versions, seed, command, configuration."""
-    groups = {name: facts.attributes.get(name) for name in ("provenance", "objective", "calibration", "config")}
+    """Where the numbers come from: data, devices, versions, seed, command, calibrations, configuration."""
+    groups = {name: facts.attributes.get(name) for name in ("provenance", "objective", "sharing")}
+    groups["calibrations"] = {
+        device: {unit["unit"]: unit for unit in units} for device, units in facts.calibrations.items()
+    }
+    groups["config"] = facts.attributes.get("config")
     tables = [
         f'<h3>{name}</h3><div class="scroll high"><table><tbody>'
         + "".join(f'<tr><th>{escape(k)}</th><td class="value">{escape(v)}</td></tr>' for k, v in _flat(values))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from mnas.latency.latency import Source, joint_source
 from mnas.objective import Objective
 from mnas.study import RunError, Snapshot, trained_path
 
@@ -34,6 +35,8 @@ class Row:
     low_ms: float
     """95 % interval."""
     high_ms: float
+    source: Source
+    """Whether that was measured in this search, is known from an earlier one, or predicted."""
     params: int
     macs: int
     reward: float
@@ -77,6 +80,7 @@ def finished_rows(run: Snapshot) -> list[Row]:
                     latency_ms=trial.values[1],
                     low_ms=latency["low_ms"],
                     high_ms=latency["high_ms"],
+                    source=joint_source(x["source"] for x in trial.user_attrs["latencies"].values()),
                     params=trial.user_attrs["params"],
                     macs=trial.user_attrs["macs"],
                     reward=Objective(**run.attributes["objective"]).reward(accuracy, trial.values[1]),

@@ -8,8 +8,10 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from mnas.latency.latency import Calibration, Latency
 from mnas.nn.cost import cost
-from mnas.objective import Objective, hypervolume
+from mnas.objective import Objective, Sharing, hypervolume
+from mnas.search.measure import shared_latency
 from mnas.space.named import load_space
 from mnas.study import Snapshot, open_run
 
@@ -17,10 +19,22 @@ INPUT_SIZE = 32
 CLASSES = 10
 VAL_IMAGES = 2000
 SPACE = load_space("mnasnet").with_output_stride(8)
+LIMITS = {"latency_limit": 3.0, "max_size_mb": 2.5, "max_memory_mb": 40.0}
 OBJECTIVE = Objective(form="soft", target_latency_ms=2.0, alpha=-0.07, beta=-0.07)
 
 
-def latency_dict(latency_ms: float) -> dict[str, Any]:
+SKIPS = (
+    "slower than --latency-limit",
+    "its file of 3.2 MB is over --max-size-mb",
+    "slower than --latency-limit",
+    "its 41.5 MB of memory are over --max-memory-mb",
+    "its file of 2.9 MB is over --max-size-mb",
+)
+DEVICES = {"host": 2.0, "board": 30.0}
+"""T of each; the second only where a run has two."""
+
+
+def latency_dict(latency_ms: float, **changes: Any) -> dict[str, Any]:
     return {
         "latency_ms": latency_ms,
         "low_ms": latency_ms * 0.985,
@@ -40,11 +54,36 @@ def latency_dict(latency_ms: float) -> dict[str, Any]:
         "energy_mj": None,
         "unit": "host",
         "source": "measured",
+        **changes,
     }
 
 
+def latencies_of(number: int, latency_ms: float, macs: int, params: int, devices: int) -> dict[str, dict[str, Any]]:
+    """On the host, and on a board that minds parameters more; of those, some predicted, cached, or measured badly."""
+    if devices == 1:
+        return {"host": latency_dict(latency_ms)}
+    board_ms = round(8 * latency_ms + params / 3e5, 5)
+    odd: dict[int, dict[str, Any]] = {
+        1: {"source": "predicted", "runs": 0, "rounds": 0, "drift": 0.0, "disturbed": 0.0, "peak_memory_bytes": None},
+        2: {"source": "cached"},
+        3: {"drift": 0.18, "disturbed": 0.62},
+    }
+    more = {"unit": f"pi-{number % 2}", "peak_memory_bytes": 1_000_000 + 2 * params, "energy_mj": 3 * macs / 1e6}
+    return {
+        "host": latency_dict(latency_ms, **{1: odd[1], 2: odd[2]}.get(number % 5, {})),
+        "board": latency_dict(board_ms, **{**more, **odd.get(number % 5, {})}),
+    }
+
+
+def together(latencies: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """As a search puts several devices' latencies together."""
+    told = {device: Latency.from_dict(latency) for device, latency in latencies.items()}
+    sharing = Sharing(targets_ms={device: DEVICES[device] for device in told}, weights={})
+    return shared_latency(sharing, told).to_dict()
+
+
 def synthetic_trial(
-    number: int, state: TrialState, rng: random.Random, error: str = "diverged: loss is nan"
+    number: int, state: TrialState, rng: random.Random, error: str = "diverged: loss is nan", devices: int = 1
 ) -> FrozenTrial:
     """A random member of the space; the later its number, the better a pick of several."""
     picks = []
@@ -65,7 +104,14 @@ def synthetic_trial(
         "seed": number,
     }
     if state != TrialState.RUNNING:
-        known |= {"latency": latency_dict(latency_ms), "size_bytes": 4 * costs.params + 30_000}
+        latencies = latencies_of(number, latency_ms, costs.macs, costs.params, devices)
+        known |= {"latencies": latencies, "latency": together(latencies), "size_bytes": 4 * costs.params + 30_000}
+        latency_ms = known["latency"]["latency_ms"]
+        reward = OBJECTIVE.reward(accuracy, latency_ms)
+    if state == TrialState.PRUNED:
+        known["skipped"] = SKIPS[number % len(SKIPS)]
+        if "file" in known["skipped"]:  # such are not measured
+            del known["latencies"], known["latency"]
     if state == TrialState.FAIL:
         known["error"] = error
     if state == TrialState.COMPLETE:
@@ -116,13 +162,14 @@ def synthetic_snapshot(
     error: str = "diverged: loss is nan",
     class_names: tuple[str, ...] = ("cat", "dog"),
     status: str = "running",
+    devices: int = 1,
 ) -> Snapshot:
     """A run with trials in such states, in memory; the same for the same arguments."""
     rng = random.Random(0)
-    attributes: dict[str, Any] = {"config": {"data": "digits", "space": SPACE.to_dict(), "seed": 7}}
+    attributes: dict[str, Any] = {"config": {"data": "digits", "space": SPACE.to_dict(), "seed": 7, **LIMITS}}
     if set_up:
-        attributes |= attributes_before_the_first_trial(class_names, status)
-    trials = [synthetic_trial(number, state, rng, error) for number, state in enumerate(states)]
+        attributes |= attributes_before_the_first_trial(class_names, status, devices)
+    trials = [synthetic_trial(number, state, rng, error, devices) for number, state in enumerate(states)]
     for update in range(len(states) // batch):
         figures = update_figures(trials[: (update + 1) * batch], update, with_diagnostics)
         attributes[f"update:{update}"] = figures
@@ -138,28 +185,45 @@ def store(snapshot: Snapshot) -> None:
             run.add(trial)
 
 
-def attributes_before_the_first_trial(class_names: tuple[str, ...], status: str) -> dict[str, Any]:
+def calibration_dict(unit: str, reference_ms: float) -> dict[str, Any]:
+    return Calibration(
+        reference="mobilenetv2",
+        reference_ms=reference_ms,
+        low_ms=0.99 * reference_ms,
+        high_ms=1.01 * reference_ms,
+        light_ratio=0.3,
+        light_ratio_low=0.29,
+        light_ratio_high=0.31,
+        input_size=INPUT_SIZE,
+        runtime="litert",
+        threads=1,
+        batch=1,
+        unit=unit,
+        device={"cpu": "Test CPU", "cores": 2, "os": "Linux", "runtime": "ai-edge-litert 2.3"},
+        session_error=0.004,
+        pinned_core=1,
+        realtime=False,
+    ).to_dict()
+
+
+def attributes_before_the_first_trial(class_names: tuple[str, ...], status: str, devices: int) -> dict[str, Any]:
     """What a search stores once it has loaded the data and timed the reference models."""
-    device = {"cpu": "Test CPU", "cores": 2, "os": "Linux", "runtime": "ai-edge-litert 2.3"}
+    targets_ms = dict(list(DEVICES.items())[:devices])
+    calibrations = {"host": [calibration_dict("host", 2.0)]}
+    if devices == 2:
+        calibrations["board"] = [calibration_dict(f"pi-{i}", 30.0 + i) for i in range(2)]
     data = {"name": "digits", "fingerprint": "ab" * 8, "classes": list(class_names), "val_images": VAL_IMAGES}
-    trained = {"name": "mobilenetv2", "latency": latency_dict(2.0), "accuracy": 0.84}
-    failed = {"name": "mnasnet-a1", "latency": latency_dict(2.3), "accuracy": None}
+    known = {"mobilenetv2": {}, "mnasnet-a1": {}}
+    for name, factor in (("mobilenetv2", 1.0), ("mnasnet-a1", 1.15)):
+        latencies = {device: latency_dict(factor * target_ms) for device, target_ms in targets_ms.items()}
+        known[name] = {"name": name, "latencies": latencies, "latency": together(latencies)}
+    trained = {**known["mobilenetv2"], "accuracy": 0.84}
+    failed = {**known["mnasnet-a1"], "accuracy": None}
     return {
         "state": {"status": status, "reason": "trials" if status == "finished" else ""},
         "objective": dataclasses.asdict(OBJECTIVE),
-        "calibration": {
-            "reference": "mobilenetv2",
-            "reference_ms": 2.0,
-            "low_ms": 1.98,
-            "high_ms": 2.02,
-            "light_ratio": 0.3,
-            "light_ratio_low": 0.29,
-            "light_ratio_high": 0.31,
-            "input_size": INPUT_SIZE,
-            "threads": 1,
-            "device": device,
-            "pinned_core": 1,
-        },
+        "sharing": {"targets_ms": targets_ms, "weights": {}},
+        "calibrations": calibrations,
         "references": [
             {**trained, "params": 2_236_682, "macs": 88_000_000},
             {**failed, "params": 2_600_000, "macs": 90_000_000},
@@ -167,7 +231,7 @@ def attributes_before_the_first_trial(class_names: tuple[str, ...], status: str)
         "provenance": {
             "mnas": "0.1.0",
             "versions": {"torch": "2.15.0"},
-            "device": device,
+            "devices": {device: units[0]["device"] for device, units in calibrations.items()},
             "data": data,
             "command": "mnas search --data digits",
         },

@@ -6,6 +6,7 @@ import pytest
 from optuna.trial import TrialState
 from PIL import Image
 
+from mnas.report.devices import views
 from mnas.report.facts import facts_of
 from mnas.report.html import write_report, write_snapshot_report
 from mnas.study import read_run
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="no chromium; scri
 
 DONE, FAILED, SKIPPED, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
 CHARTS = ("scatter", "reward", "hypervolume", "histogram", "entropy", "updates")
+KEYS = {"End": 35, "ArrowUp": 38}
 
 PLACE_OF_A_POINT = """(() => {
   const plot = document.getElementById("scatter"), layout = plot._fullLayout;
@@ -87,6 +89,45 @@ def test_a_report_opens_shows_a_trial_and_is_not_blank(make_run, browser):
         assert colours(screenshot, box_of(tab, drawing)) > 50
         assert complaints(tab) == []
         assert requests(tab) == {"file"}
+
+
+def test_the_selector_shows_each_devices_own_front(make_snapshot, browser):
+    snapshot = make_snapshot([DONE] * 25 + [SKIPPED] * 3, devices=2)
+    found = views(facts_of(snapshot))
+    path = write_snapshot_report(snapshot)
+    shown = "document.getElementById('scatter')"
+    with browser.tab() as tab:
+        tab.open(path.as_uri(), width=1300, height=1000)
+        tab.wait_for(f"{shown}.querySelectorAll('.main-svg').length > 0")
+        names = tab.evaluate("[...document.querySelector('select').options].map(o => o.text)")
+        assert names == ["all devices together: the worst multiple of a device's T", "host", "board"]
+        for index in (2, 1, 0):
+            view = found[index]
+            # as a reader does: the keyboard moves the selection
+            tab.evaluate("document.querySelector('select').focus()")
+            key = "End" if index == 2 else "ArrowUp"
+            for kind in ("rawKeyDown", "keyUp"):
+                tab.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
+            title = f"latency on {view.device} (ms)" if view.device else "latency of all devices together (ms of host)"
+            tab.wait_for(f"{shown}.layout.xaxis.title.text === '{title}'")
+            x = tab.evaluate(f"{shown}.data.find(t => t.name === 'Pareto front').x")
+            assert x == pytest.approx([view.latency(c).latency_ms for c in view.front])
+            tab.evaluate(f"{shown}.scrollIntoView({{block: 'center'}})")
+            tab.settle()
+            first = view.front[0]
+            place = tab.evaluate(PLACE_OF_A_POINT.replace("INDEX", "0"))
+            tab.move_mouse(*place)
+            text = tab.wait_for(f"(t => t.includes('trial {first.number}') && t)({TOOLTIP})")
+            for device, latency in first.latencies.items():
+                assert f"{device} {latency.latency_ms:#.4g} ms" in text
+                assert f"{latency.source} {'for' if latency.source == 'predicted' else 'on'} {latency.unit}" in text
+            tab.move_mouse(1, 1)
+            tab.wait_for(f"{TOOLTIP} === ''")
+        assert complaints(tab) == []
+        assert requests(tab) == {"file"}
+        tab.resize(390, 800)
+        tab.wait_for(f"{shown}._fullLayout.width <= 390")
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
 
 
 def test_it_fits_a_phone_and_follows_the_dark_theme(make_snapshot, browser):

@@ -1,5 +1,6 @@
 import math
 import random
+import re
 
 import pytest
 from optuna.trial import TrialState
@@ -7,7 +8,10 @@ from synthetic_run import VAL_IMAGES, synthetic_trial
 
 from mnas.objective import pareto_front
 from mnas.report.facts import Update, facts_of, indistinguishable, sampled_shares, thirds, wilson_interval
-from mnas.report.figures import figures, rewards, scatter
+from mnas.report.figures import figures, histogram, rewards
+from mnas.report.html import report_html
+from mnas.report.plot import SYMBOLS
+from mnas.report.scatter import hover, scatters
 from mnas.study import read_run
 
 DONE, FAILED, SKIPPED, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
@@ -40,15 +44,15 @@ def test_the_reports_numbers_are_the_studys(make_run):
     assert (facts.count(DONE), facts.count(FAILED), facts.count(SKIPPED), facts.count(RUNNING)) == (17, 2, 1, 1)
     assert facts.reasons == {
         ("failed", "diverged: loss is nan"): [14, 16],
-        ("skipped", "slower than the latency limit"): [15],
+        ("skipped", "latency over --latency-limit"): [15],
     }
-    assert len(facts.measured_ms) == 20  # skipped and failed ones were measured, the running one is not yet
+    assert len(facts.known_ms["measured"]) == 20  # skipped and failed ones were measured, the running one is not yet
     assert [u.trials for u in facts.updates] == [10, 20]
 
 
 def test_the_charts_hold_every_candidate_once(make_snapshot):
     facts = facts_of(make_snapshot([DONE] * 12 + [FAILED]))
-    named = {trace["name"]: trace for trace in scatter(facts)["data"]}
+    named = {trace["name"]: trace for trace in scatters(facts)["scatter"]["data"]}
     points = [p for name in ("trials", "Pareto front") for p in zip(named[name]["x"], named[name]["y"], strict=True)]
     assert sorted(points) == sorted((c.latency_ms, c.accuracy) for c in facts.candidates)
     assert named["mobilenetv2"]["y"] == [0.84]
@@ -114,3 +118,68 @@ def test_charts_come_only_with_something_to_show(make_snapshot):
     plain = {"scatter", "histogram", "reward", "hypervolume"}
     assert drawn([DONE] * 10, name="random", with_diagnostics=False) == plain
     assert drawn([DONE] * 10, name="ppo") == plain | {"entropy", "updates"}
+
+
+def test_skips_are_counted_by_the_limit_that_they_are_over(make_snapshot):
+    snapshot = make_snapshot([SKIPPED] * 10 + [FAILED])
+    facts = facts_of(snapshot)
+    assert facts.reasons == {
+        ("skipped", "latency over --latency-limit"): [0, 2, 5, 7],
+        ("skipped", "file size over --max-size-mb"): [1, 4, 6, 9],
+        ("skipped", "memory over --max-memory-mb"): [3, 8],
+        ("failed", "diverged: loss is nan"): [10],
+    }
+    text = report_html(snapshot)
+    table = re.search(r'<table class="" id="reasons">.*?</table>', text, re.DOTALL)[0]
+    rows = re.findall(r"<td>(skipped|failed)</td><td>(\d+)</td><td>([^<]*)</td>", table)
+    assert rows == [
+        ("skipped", "4", "latency over --latency-limit (3 T)"),
+        ("skipped", "4", "file size over --max-size-mb (2.5 MB)"),
+        ("skipped", "2", "memory over --max-memory-mb (40 MB)"),
+        ("failed", "1", "diverged: loss is nan"),
+    ]
+    assert sum(len(v) for v in facts.known_ms.values()) == 7  # too large files are not measured
+
+
+def test_every_latency_says_where_it_comes_from(make_snapshot):
+    snapshot = make_snapshot([DONE] * 10, devices=2)
+    facts = facts_of(snapshot)
+    sources = ["measured", "predicted", "cached", "measured", "measured"] * 2
+    assert [c.source for c in facts.candidates] == sources
+    assert {source: len(ms) for source, ms in facts.known_ms.items()} == {"measured": 6, "cached": 2, "predicted": 2}
+    assert [(t["name"], len(t["x"])) for t in histogram(facts)["data"]] == [
+        ("measured", 6),
+        ("cached", 2),
+        ("predicted", 2),
+    ]
+    for figure in scatters(facts).values():
+        named = {trace["name"]: trace for trace in figure["data"]}
+        shapes = {}
+        for name in ("trials", "Pareto front"):
+            trace = named[name]
+            for text, symbol in zip(trace["hovertext"], trace["marker"]["symbol"], strict=True):
+                shapes[int(re.match(r"<b>trial (\d+)", text)[1])] = symbol
+        assert shapes == {number: SYMBOLS[source] for number, source in enumerate(sources)}
+        assert {"measured", "cached", "predicted"} <= set(named)  # the legend
+    assert rewards(facts)["data"][0]["text"] == sources
+    # one device's prediction makes all of it a prediction
+    trial = snapshot.trials[0]
+    trial.user_attrs["latencies"]["board"]["source"] = "predicted"
+    assert facts_of(snapshot).candidates[0].source == "predicted"
+    assert facts_of(snapshot).candidates[0].latencies["host"].source == "measured"
+
+
+def test_the_tooltip_says_what_was_odd(make_snapshot):
+    facts = facts_of(make_snapshot([DONE] * 5, devices=2))
+    texts = {c.number: hover(c, facts) for c in facts.candidates}
+    board = facts.candidates[3].latencies["board"]
+    line = f"board {board.latency_ms:#.4g} ms [{board.low_ms:#.4g}, {board.high_ms:#.4g}]"
+    assert f"{line} = {board.latency_ms / 30:.2f} T, <i>measured</i> on pi-1<br>" in texts[3]
+    assert f"peak memory {board.peak_memory_bytes / 1e6:.2f} MB, {board.energy_mj:.3g} mJ<br>" in texts[3]
+    assert "the device was 18% slower than calibrated<br>" in texts[3]
+    assert "62% of the rounds were disturbed<br>" in texts[3]
+    assert [number for number, text in texts.items() if "⚠" in text] == [3]
+    assert "<i>predicted</i> for pi-1" in texts[1]
+    assert texts[1].count("peak memory") == 0
+    assert "<i>cached</i> on pi-0" in texts[2]
+    assert f"file {facts.candidates[0].size_bytes / 1e6:.2f} MB" in texts[0]

@@ -39,7 +39,7 @@ STATES = {
     "no trials": ([], {}, "No candidate has been trained yet"),
     "running only": ([RUNNING] * 4, {}, "4 running"),
     "failed only": ([FAILED] * 12, {}, "diverged: loss is nan"),
-    "skipped only": ([SKIPPED] * 12, {}, "slower than the latency limit"),
+    "skipped only": ([SKIPPED] * 12, {}, "latency over --latency-limit"),
     "one": ([DONE], {}, "Take trial 0"),
     "no diagnostics": ([DONE] * 12, {"with_diagnostics": False}, "Take trial"),
     "finished": ([DONE] * 10, {"status": "finished"}, "finished: all trials are done"),

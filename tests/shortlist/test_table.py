@@ -28,6 +28,7 @@ def row(trial: int, proxy_accuracy: float, accuracy: float, test_accuracy: float
         latency_ms=1.5,
         low_ms=1.4,
         high_ms=1.6,
+        source="measured",
         params=1000,
         macs=2000,
         reward=0.5,

@@ -71,7 +71,8 @@ def path(tmp_path, digits):
             accuracy = ACCURACIES[min(number, 3)]
             facts = {
                 "arch": arch.to_dict(), "fingerprint": arch.fingerprint, "params": costs.params, "macs": costs.macs,
-                "latency": latency.to_dict(), "evaluation": {"val_images": 360}, "size_bytes": 1,
+                "latencies": {"host": latency.to_dict()}, "latency": latency.to_dict(), "size_bytes": 1,
+                "evaluation": {"val_images": 360},
                 "reward": objective.reward(accuracy, latency.latency_ms),
             }  # fmt: skip
             run.add(running_trial(space.params(indices), space.distributions, facts, {}))

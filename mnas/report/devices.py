@@ -1,0 +1,149 @@
+"""A run as each of its devices sees it: the front on that device alone, and what sharing one model costs it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnas.latency.latency import Latency
+from mnas.objective import Objective, pareto_front
+from mnas.report.facts import Candidate, Facts
+
+DRIFTED = 0.10
+"""A reference that took so much more or less than at its calibration is worth a word."""
+DISTURBED = 0.5
+"""So is a measurement of whose rounds more than this share was disturbed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The candidates by one latency: a device's own, or the one that counts for all of them together."""
+
+    device: str
+    """Empty: the devices together."""
+    target_ms: float | None
+    """T; None before the run has one."""
+    candidates: tuple[Candidate, ...]
+    """By number."""
+    front: tuple[Candidate, ...]
+    """Fastest first."""
+    best: Candidate | None
+    """The highest reward by this latency and T."""
+
+    def latency(self, candidate: Candidate) -> Latency:
+        """The one that this view is about."""
+        return candidate.latencies[self.device] if self.device else candidate.latency
+
+    def of_reference(self, reference: Mapping[str, Any]) -> Latency:
+        """The same of a reference model."""
+        return Latency.from_dict(reference["latencies"][self.device] if self.device else reference["latency"])
+
+
+def views(facts: Facts) -> list[View]:
+    """What counts in this run, and where there are several devices each of them alone."""
+    together = View(
+        device="", target_ms=facts.target_ms, candidates=facts.candidates, front=facts.front, best=facts.best
+    )
+    devices = list(facts.targets_ms) if len(facts.targets_ms) > 1 else []
+    return [together, *(_alone(facts, device) for device in devices)]
+
+
+def _alone(facts: Facts, device: str) -> View:
+    places = [(c.accuracy, c.latencies[device].latency_ms) for c in facts.candidates]
+    return View(
+        device=device,
+        target_ms=facts.targets_ms[device],
+        candidates=facts.candidates,
+        front=tuple(facts.candidates[i] for i in pareto_front(places)),
+        best=best_alone(facts, device),
+    )
+
+
+def best_alone(facts: Facts, device: str) -> Candidate | None:
+    """The candidate with the highest reward where `device` alone counts, with its own T; the fastest of equals."""
+    return max(
+        facts.candidates,
+        key=lambda c: (reward_alone(facts, device, c), -c.latencies[device].latency_ms),
+        default=None,
+    )
+
+
+def reward_alone(facts: Facts, device: str, candidate: Candidate) -> float:
+    """The reward of `candidate` where `device` alone counts, with its own T."""
+    objective = Objective(**facts.attributes["objective"])
+    own = dataclasses.replace(objective, target_latency_ms=facts.targets_ms[device])
+    return own.reward(candidate.accuracy, candidate.latencies[device].latency_ms)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharingCost:
+    """What one device loses by taking the model that all of them share."""
+
+    device: str
+    target_ms: float
+    alone: Candidate
+    """The best for it alone, of this search: one for that device alone might have found a better one."""
+    alone_reward: float
+    shared: Candidate
+    """The best for all of them together."""
+    shared_reward: float
+    """Of the shared one by this device's latency and T."""
+
+    @property
+    def alone_latency(self) -> Latency:
+        return self.alone.latencies[self.device]
+
+    @property
+    def shared_latency(self) -> Latency:
+        return self.shared.latencies[self.device]
+
+    @property
+    def reward_lost(self) -> float:
+        """0 where both are the same model; never below."""
+        return self.alone_reward - self.shared_reward
+
+
+def sharing_costs(facts: Facts) -> list[SharingCost]:
+    """Of each device; empty unless there are several and something is trained."""
+    shared = facts.best
+    if len(facts.targets_ms) < 2 or shared is None:
+        return []
+    costs = []
+    for device, target_ms in facts.targets_ms.items():
+        alone = best_alone(facts, device)
+        assert alone is not None
+        costs.append(
+            SharingCost(
+                device=device,
+                target_ms=target_ms,
+                alone=alone,
+                alone_reward=reward_alone(facts, device, alone),
+                shared=shared,
+                shared_reward=reward_alone(facts, device, shared),
+            )
+        )
+    return costs
+
+
+def warnings(latency: Latency) -> list[str]:
+    """What was odd while a latency was measured; empty as a rule."""
+    told = []
+    if abs(latency.drift) > DRIFTED:
+        told.append(
+            f"the device was {abs(latency.drift):.0%} {'slower' if latency.drift > 0 else 'faster'} than calibrated"
+        )
+    if latency.disturbed > DISTURBED:
+        told.append(f"{latency.disturbed:.0%} of the rounds were disturbed")
+    return told
+
+
+def counted(latencies: Sequence[Latency]) -> str:
+    """`31 measured, 4 cached, 25 predicted`, with what was odd about them."""
+    counts = {
+        "measured": sum(x.source == "measured" for x in latencies),
+        "cached": sum(x.source == "cached" for x in latencies),
+        "predicted": sum(x.source == "predicted" for x in latencies),
+        f"with the device over {DRIFTED:.0%} off its calibration": sum(abs(x.drift) > DRIFTED for x in latencies),
+        "in disturbed rounds": sum(x.disturbed > DISTURBED for x in latencies),
+    }
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)

@@ -1,0 +1,46 @@
+"""What the report's charts have in common: figures as plain dicts for Plotly, colours, axes, the line at T.
+
+Colours of text and grid are the page's business (page.js), so that a chart follows the reader's light or dark theme.
+Text that comes from users is escaped: Plotly reads hover text and labels as a small HTML.
+"""
+
+import html
+from typing import Any
+
+from mnas.latency.latency import Source
+
+Figure = dict[str, Any]
+"""{"data": [...], "layout": {...}}, ready for JSON."""
+
+BLUE, RED, GREEN, GREY, VIOLET, AMBER = "#3b7dd8", "#d9482b", "#2f9e64", "#8793a3", "#8663c7", "#d98c1f"
+LEGEND_BELOW = {"orientation": "h", "y": -0.3, "yanchor": "top"}
+
+SYMBOLS: dict[Source, str] = {"measured": "circle", "cached": "square", "predicted": "circle-open"}
+"""A point's shape says where its latency comes from."""
+
+
+def escape(text: object) -> str:
+    """`text` as Plotly shows it and reads nothing into it."""
+    return html.escape(str(text), quote=False)
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """An axis with a title."""
+    return {"title": {"text": title}, "automargin": True, "zeroline": False, **more}
+
+
+def layout_of(x: dict[str, Any], y: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A layout with two axes."""
+    return {"xaxis": x, "yaxis": y, "margin": {"l": 48, "r": 12, "t": 34, "b": 44}, **more}
+
+
+def target_line(target_ms: float | None) -> dict[str, Any]:
+    """A vertical line at T with its label, as a part of a layout."""
+    if target_ms is None:
+        return {}
+    line = {"color": GREY, "width": 1.5, "dash": "dash"}
+    label = {"x": target_ms, "y": 1, "yref": "paper", "yanchor": "bottom", "text": f"T = {target_ms:#.3g} ms"}
+    return {
+        "shapes": [{"type": "line", "x0": target_ms, "x1": target_ms, "y0": 0, "y1": 1, "yref": "paper", "line": line}],
+        "annotations": [{**label, "showarrow": False}],
+    }

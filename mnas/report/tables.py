@@ -1,0 +1,234 @@
+"""The report's tables as HTML. Everything that may come from a user passes through `escape`."""
+
+from collections.abc import Iterable, Sequence
+
+from mnas.evaluate.evaluation import accuracy_noise
+from mnas.latency.latency import Latency
+from mnas.report.devices import SharingCost, counted, sharing_costs
+from mnas.report.facts import Candidate, Facts
+from mnas.report.sections import accuracy_text, escape, latency_text, together
+from mnas.shortlist.table import agreement, meaning
+
+REASONS = 50
+SOURCES_MEAN = (
+    "Latencies are measured in this search, cached (measured in an earlier one on the same device), or predicted."
+)
+
+
+def _table(name: str, head: Iterable[str], rows: Iterable[str], kind: str = "numbers", scroll: str = "scroll") -> str:
+    """Rows (HTML) under a head (HTML)."""
+    cells = "".join(f"<th>{h}</th>" for h in head)
+    return (
+        f'<div class="{scroll}"><table class="{kind}" id="{name}"><thead><tr>{cells}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _row(cells: Iterable[str], kind: str = "") -> str:
+    return f'<tr class="{kind}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _mb(size_bytes: int | None) -> str:
+    return "–" if size_bytes is None else f"{size_bytes / 1e6:.2f}"
+
+
+def _kind(facts: Facts) -> str:
+    return "numbers dense" if len(facts.targets_ms) > 1 else "numbers"
+
+
+def _latency_heads(facts: Facts) -> list[str]:
+    """One column, or one for each of several devices and one for what they make together."""
+    several = list(facts.targets_ms) if len(facts.targets_ms) > 1 else []
+    return [*(escape(device) for device in several), "of T"] if several else ["latency"]
+
+
+def _latency_cells(facts: Facts, latency: Latency, latencies: Iterable[Latency]) -> list[str]:
+    if len(facts.targets_ms) < 2:
+        return [latency_text(latency)]
+    assert facts.target_ms is not None
+    return [*map(latency_text, latencies), f"{latency.latency_ms / facts.target_ms:.2f}"]
+
+
+def front_table(facts: Facts) -> str:
+    """The Pareto front, fastest first, and the models that it is compared with."""
+    rows = [
+        _row(
+            [
+                str(c.number),
+                accuracy_text(c),
+                *_latency_cells(facts, c.latency, c.latencies.values()),
+                f"{c.reward:.4f}",
+                f"{c.params / 1e6:.2f}M",
+                f"{c.macs / 1e6:,.1f}M",
+                _mb(c.size_bytes),
+                _mb(c.peak_memory_bytes),
+            ],
+            "best" if c is facts.best else "",
+        )
+        for c in facts.front
+    ]
+    for r in facts.references:
+        latencies = [Latency.from_dict(told) for told in r["latencies"].values()]
+        accuracy = "not trained" if r["accuracy"] is None else f"{r['accuracy']:.2%}"
+        memory = max((x.peak_memory_bytes for x in latencies if x.peak_memory_bytes), default=None)
+        cells = _latency_cells(facts, Latency.from_dict(r["latency"]), latencies)
+        macs = f"{r['macs'] / 1e6:,.1f}M"
+        rows.append(
+            _row(
+                [escape(r["name"]), accuracy, *cells, "", f"{r['params'] / 1e6:.2f}M", macs, "", _mb(memory)],
+                "reference",
+            )
+        )
+    if not rows:
+        return ""
+    head = ("trial", "accuracy", *_latency_heads(facts), "reward", "params", "MACs", "file MB", "memory MB")
+    of_t = f" Of T: {escape(together(facts))}." if together(facts) else ""
+    return (
+        f"{_table('front', head, rows, _kind(facts))}<figcaption>In brackets: 95 % intervals. In italics: reference "
+        f"models, measured and trained like the candidates. {SOURCES_MEAN}{of_t} Memory: what the runtime takes "
+        "at most to load the model and run it once, – where the device does not tell.</figcaption>"
+    )
+
+
+def full_table(facts: Facts) -> str:
+    """The trials that were trained in full, fastest first, and what they say of the proxy."""
+    if not facts.trained:
+        return ""
+    best = max(facts.trained, key=lambda r: r.reward)
+    candidates = {c.number: c for c in facts.candidates}
+    rows = [
+        _row(
+            [
+                str(r.trial),
+                f"{r.proxy_accuracy:.2%}",
+                f"{r.accuracy:.2%}",
+                "–" if r.test_accuracy is None else f"{r.test_accuracy:.2%}",
+                *_latency_cells(facts, candidates[r.trial].latency, candidates[r.trial].latencies.values()),
+                f"{r.reward:.4f}",
+                f"{r.params:,}",
+                f"{r.macs / 1e6:,.1f}M",
+            ],
+            "best" if r is best else "",
+        )
+        for r in facts.trained
+    ]
+    head = ("trial", "proxy accuracy", "accuracy", "test accuracy", *_latency_heads(facts), "reward", "params", "MACs")
+    return (
+        f"{_table('trained', head, rows, _kind(facts))}<figcaption>Accuracy on the validation images after full "
+        "training, and the reward with it; the test images were used for nothing else.</figcaption>"
+        f"<p>{escape(meaning(agreement(facts.trained)))}.</p>"
+    )
+
+
+def sharing_table(facts: Facts) -> str:
+    """What sharing one model costs each of several devices."""
+    costs = sharing_costs(facts)
+    if not costs:
+        return ""
+    rows = []
+    for cost in costs:
+        place = [escape(cost.device), f"{cost.target_ms:#.4g} ms"]
+        rows.append(
+            _row([*place, *_choice("alone", cost.alone, cost.alone_latency, cost.target_ms, cost.alone_reward)])
+        )
+        shared = _choice("shared", cost.shared, cost.shared_latency, cost.target_ms, cost.shared_reward)
+        rows.append(_row(["", "", *shared], "best"))
+        rows.append(_row(["", "", *_difference(cost)], "difference"))
+    head = ("device", "T", "model", "trial", "accuracy", "latency", "of T", "reward")
+    return (
+        f"{_table('sharing', head, rows)}<figcaption>Alone: of all trained candidates the one with the highest reward "
+        "by this device's own latency and T. A search for that device alone might have found a better one. Differences "
+        "of accuracy that the number of validation images cannot tell from none are called chance.</figcaption>"
+    )
+
+
+def _choice(name: str, candidate: Candidate, latency: Latency, target_ms: float, reward: float) -> list[str]:
+    return [
+        name,
+        str(candidate.number),
+        accuracy_text(candidate),
+        latency_text(latency),
+        f"{latency.latency_ms / target_ms:.2f}",
+        f"{reward:.4f}",
+    ]
+
+
+def _difference(cost: SharingCost) -> list[str]:
+    """The shared model's numbers against those of the best alone."""
+    if cost.alone is cost.shared:
+        return ["difference", "", "none: it is the same model", "", "", f"{0:+.4f}"]
+    lost = cost.shared.accuracy - cost.alone.accuracy
+    images = cost.alone.val_images
+    chance = images and abs(lost) < accuracy_noise(max(cost.alone.accuracy, cost.shared.accuracy), images)
+    slower = cost.shared_latency.latency_ms / cost.alone_latency.latency_ms - 1
+    return [
+        "difference",
+        "",
+        f"{100 * lost:+.2f} points{', within chance' if chance else ''}",
+        f"{slower:+.1%}",
+        f"{(cost.shared_latency.latency_ms - cost.alone_latency.latency_ms) / cost.target_ms:+.2f}",
+        f"{-cost.reward_lost:+.4f}",
+    ]
+
+
+def devices_table(facts: Facts) -> str:
+    """Where latency was measured: each device's units, their calibrations, and how many latencies of which kind."""
+    rows = []
+    for device, units in facts.calibrations.items():
+        known = [
+            Latency.from_dict(t.user_attrs["latencies"][device]) for t in facts.trials if "latencies" in t.user_attrs
+        ]
+        for unit in units:
+            first = unit is units[0]
+            rows.append(
+                _row(
+                    [
+                        escape(device) if first else "",
+                        f"{facts.targets_ms[device]:#.4g} ms" if first and device in facts.targets_ms else "",
+                        escape(unit["unit"]),
+                        f"{unit['reference_ms']:#.4g} ms [{unit['low_ms']:#.4g}, {unit['high_ms']:#.4g}]",
+                        f"{escape(unit['runtime'])}, {unit['threads']} thread{'s' if unit['threads'] > 1 else ''}",
+                        "not pinned" if unit["pinned_core"] is None else str(unit["pinned_core"]),
+                        f"{unit['session_error']:.2%}",
+                        escape(counted([x for x in known if x.unit == unit["unit"] and x.source != "predicted"])),
+                        escape(counted([x for x in known if x.source == "predicted"])) if first else "",
+                    ]
+                )
+            )
+    if not rows:
+        return ""
+    reference = escape(next(iter(facts.calibrations.values()))[0]["reference"])
+    head = ("device", "T", "unit", reference, "runtime", "core", "repeatability", "latencies", "not measured")
+    return (
+        f"{_table('devices', head, rows, kind='')}<figcaption>{reference} is what every latency is relative to. "
+        "Repeatability: by how much sessions of one unit differ (standard deviation).</figcaption>"
+    )
+
+
+def reasons(facts: Facts) -> str:
+    """Failed and skipped trials, by reason; of skips the limit, and which value it had."""
+    groups = list(facts.reasons.items())
+    if not groups:
+        return ""
+    rows = [
+        _row([kind, str(len(numbers)), escape(reason + _limit(facts, reason)), _numbers(numbers)])
+        for (kind, reason), numbers in groups[:REASONS]
+    ]
+    left = f"<p class='quiet'>and {len(groups) - REASONS} further reasons</p>" if len(groups) > REASONS else ""
+    head = ("", "trials", "reason", "numbers")
+    return _table("reasons", head, rows, kind="", scroll="scroll high") + left
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:20])) + (", …" if len(numbers) > 20 else "")
+
+
+def _limit(facts: Facts, reason: str) -> str:
+    """` (2.5 MB)`: what the option that a skip's reason names was set to."""
+    config = facts.attributes.get("config", {})
+    options = {"--latency-limit": ("latency_limit", " T"), "--max-size-mb": ("max_size_mb", " MB")}
+    options["--max-memory-mb"] = ("max_memory_mb", " MB")
+    for option, (field, unit) in options.items():
+        if option in reason and isinstance(config.get(field), int | float):
+            return f" ({config[field]:g}{unit})"
+    return ""

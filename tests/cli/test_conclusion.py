@@ -1,0 +1,88 @@
+"""What `mnas search` prints at its end: where each latency comes from, what was skipped, what sharing costs."""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from mnas.cli.conclusion import conclude
+from mnas.data.dataset import Dataset, ImageArrays
+from mnas.report.devices import sharing_costs
+from mnas.report.facts import facts_of
+from mnas.study import Snapshot
+
+sys.path.append(str(Path(__file__).parent.parent / "report"))
+from synthetic_run import OBJECTIVE, VAL_IMAGES, synthetic_snapshot
+
+DONE, FAILED, SKIPPED = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED
+
+
+def dataset() -> Dataset:
+    """As many validation images as the synthetic runs have."""
+    empty = ImageArrays(images=np.zeros((0, 1, 1, 3), np.uint8), labels=np.zeros(0, np.int64))
+    val = ImageArrays(images=np.zeros((VAL_IMAGES, 1, 1, 3), np.uint8), labels=np.zeros(VAL_IMAGES, np.int64))
+    one = (1.0, 1.0, 1.0)
+    return Dataset(
+        name="digits", classes=("cat", "dog"), train=empty, val=val, test=None, mean=one, std=one, input_size=32,
+        flip=False, fingerprint="ab" * 8, skipped=(),
+    )  # fmt: skip
+
+
+def concluded(path: Path, states: list[TrialState], **options) -> tuple[Snapshot, str]:
+    """A synthetic run, and what is printed at its end."""
+    run = synthetic_snapshot(path, states, **options)
+    out = io.StringIO()
+    conclude(Console(file=out, width=140), run, "trials", OBJECTIVE, dataset())
+    return run, out.getvalue()
+
+
+def rows_of(text: str) -> dict[int, list[str]]:
+    """trial -> the other cells of the table."""
+    lines = [line.split() for line in text.splitlines() if re.match(r" +\d+ +0\.\d{4}", line)]
+    return {int(cells[0]): cells[1:] for cells in lines}
+
+
+def test_one_device_measured(tmp_path):
+    run, text = concluded(tmp_path, [DONE] * 20)
+    assert re.search(r"trial +accuracy +latency ms +95 % +of target", text)
+    assert {n: row[1] for n, row in rows_of(text).items()} == {t.number: f"{t.values[1]:.3f}" for t in run.front}
+    assert "latencies: all measured in this search" in text
+    assert "skipped" not in text
+    assert "sharing" not in text
+
+
+def test_several_devices_with_predictions_and_skips(tmp_path):
+    run, text = concluded(tmp_path, [DONE] * 40 + [SKIPPED] * 5, devices=2)
+    facts = facts_of(run)
+    assert re.search(r"trial +accuracy +host ms +board ms +of target", text)
+    rows = rows_of(text)
+    assert list(rows) == [c.number for c in facts.front]
+    for candidate in facts.front:
+        sign = {"measured": "", "cached": "*", "predicted": "~"}[candidate.source]
+        told = [f"{latency.latency_ms:.3f}{sign}" for latency in candidate.latencies.values()]
+        assert rows[candidate.number][1:3] == told
+    assert {c.source for c in facts.front} == {"measured", "cached", "predicted"}
+    assert "latencies: measured in this search, * measured in an earlier one, ~ predicted" in text
+    assert (
+        "skipped before training: 2 (latency over --latency-limit), 2 (file size over --max-size-mb), "
+        "1 (memory over --max-memory-mb)"
+    ) in text
+    host, board = sharing_costs(facts)
+    assert f"host: sharing costs nothing, trial {host.shared.number} is also the best for it alone" in text
+    assert f"board: the best for it alone is trial {board.alone.number} (accuracy {board.alone.accuracy:.4f}, " in text
+    assert f"costs it {board.reward_lost:.4f} of reward (accuracy {board.shared.accuracy:.4f}, " in text
+
+
+@pytest.mark.parametrize("states", [[SKIPPED] * 5, [SKIPPED] * 5 + [FAILED]])
+def test_nothing_trained_says_what_was_skipped_and_why(tmp_path, states):
+    _, text = concluded(tmp_path, states)
+    assert (
+        "no candidate was trained to the end: skipped before training: 2 (latency over --latency-limit), "
+        "2 (file size over --max-size-mb), 1 (memory over --max-memory-mb); "
+        f"{states.count(FAILED)} failed; report: "
+    ) in text
