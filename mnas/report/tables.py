@@ -86,7 +86,7 @@ def front_table(facts: Facts) -> str:
     return (
         f"{_table('front', head, rows, _kind(facts))}<figcaption>In brackets: 95 % intervals. In italics: reference "
         f"models, measured and trained like the candidates. {SOURCES_MEAN}{of_t} Memory: what the runtime takes "
-        "at most to load the model and run it once, – where the device does not tell.</figcaption>"
+        "at most to load the model and run it once, – where no device told.</figcaption>"
     )
 
 
@@ -187,6 +187,7 @@ def devices_table(facts: Facts) -> str:
                         f"{facts.targets_ms[device]:#.4g} ms" if first and device in facts.targets_ms else "",
                         escape(unit["unit"]),
                         f"{unit['reference_ms']:#.4g} ms [{unit['low_ms']:#.4g}, {unit['high_ms']:#.4g}]",
+                        f"{unit['unit_scale'] - 1:+.1%}" if len(units) > 1 else "",
                         f"{escape(unit['runtime'])}, {unit['threads']} thread{'s' if unit['threads'] > 1 else ''}",
                         "not pinned" if unit["pinned_core"] is None else str(unit["pinned_core"]),
                         f"{unit['session_error']:.2%}",
@@ -198,10 +199,11 @@ def devices_table(facts: Facts) -> str:
     if not rows:
         return ""
     reference = escape(next(iter(facts.calibrations.values()))[0]["reference"])
-    head = ("device", "T", "unit", reference, "runtime", "core", "repeatability", "latencies", "not measured")
+    head = ("device", "T", "unit", reference, "own", "runtime", "core", "repeatability", "latencies", "not measured")
     return (
-        f"{_table('devices', head, rows, kind='')}<figcaption>{reference} is what every latency is relative to. "
-        "Repeatability: by how much sessions of one unit differ (standard deviation).</figcaption>"
+        f"{_table('devices', head, rows, kind='')}<figcaption>{reference} is what every latency is relative to; "
+        "own: how much longer than that it takes on this unit, which is taken out of its latencies. Repeatability: "
+        "by how much sessions of one unit differ (standard deviation).</figcaption>"
     )
 
 

@@ -185,7 +185,7 @@ def store(snapshot: Snapshot) -> None:
             run.add(trial)
 
 
-def calibration_dict(unit: str, reference_ms: float) -> dict[str, Any]:
+def calibration_dict(unit: str, reference_ms: float, unit_scale: float = 1.0) -> dict[str, Any]:
     return Calibration(
         reference="mobilenetv2",
         reference_ms=reference_ms,
@@ -203,6 +203,7 @@ def calibration_dict(unit: str, reference_ms: float) -> dict[str, Any]:
         session_error=0.004,
         pinned_core=1,
         realtime=False,
+        unit_scale=unit_scale,
     ).to_dict()
 
 
@@ -211,7 +212,7 @@ def attributes_before_the_first_trial(class_names: tuple[str, ...], status: str,
     targets_ms = dict(list(DEVICES.items())[:devices])
     calibrations = {"host": [calibration_dict("host", 2.0)]}
     if devices == 2:
-        calibrations["board"] = [calibration_dict(f"pi-{i}", 30.0 + i) for i in range(2)]
+        calibrations["board"] = [calibration_dict(f"pi-{i}", 30.0, scale) for i, scale in enumerate((0.984, 1.016))]
     data = {"name": "digits", "fingerprint": "ab" * 8, "classes": list(class_names), "val_images": VAL_IMAGES}
     known = {"mobilenetv2": {}, "mnasnet-a1": {}}
     for name, factor in (("mobilenetv2", 1.0), ("mnasnet-a1", 1.15)):

@@ -113,9 +113,10 @@ def test_units_are_listed_with_what_they_measured(make_snapshot):
         ("", "", "pi-1"),
     ]
     odd = "with the device over 10% off its calibration"
-    assert [row[7] for row in rows] == [
+    assert [row[4] for row in rows] == ["", "-1.6%", "+1.6%"]
+    assert [row[8] for row in rows] == [
         "12 measured, 4 cached",
         f"6 measured, 2 cached, 2 {odd}, 2 in disturbed rounds",
         f"6 measured, 2 cached, 2 {odd}, 2 in disturbed rounds",
     ]
-    assert [row[8] for row in rows] == ["4 predicted", "4 predicted", ""]
+    assert [row[9] for row in rows] == ["4 predicted", "4 predicted", ""]
