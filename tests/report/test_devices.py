@@ -1,11 +1,11 @@
 """Several devices in a report: each one's own front, and what sharing one model costs it."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from optuna.trial import TrialState
-from synthetic_run import DEVICES, OBJECTIVE, VAL_IMAGES
+from synthetic_run import DEVICES, OBJECTIVE, VAL_IMAGES, calibration_dict
 
 from mnas.evaluate.evaluation import accuracy_noise
 from mnas.objective import pareto_front
@@ -13,6 +13,7 @@ from mnas.report.devices import sharing_costs, views
 from mnas.report.facts import facts_of
 from mnas.report.figures import figures
 from mnas.report.html import report_html
+from mnas.study import Snapshot
 
 DONE, SKIPPED = TrialState.COMPLETE, TrialState.PRUNED
 
@@ -120,3 +121,28 @@ def test_units_are_listed_with_what_they_measured(make_snapshot):
         f"6 measured, 2 cached, 2 {odd}, 2 in disturbed rounds",
     ]
     assert [row[9] for row in rows] == ["4 predicted", "4 predicted", ""]
+
+
+def test_a_search_on_two_devices_writes_what_the_report_reads(tmp_path):
+    from test_search import run_search
+    from test_search_devices import TARGETS, two_devices
+
+    run, _, _ = run_search(tmp_path / "run", two_devices(), trials=12, latency_limit=0.9)
+    objective = replace(OBJECTIVE, target_latency_ms=TARGETS["phone"])
+    attributes = {**run.attributes, "objective": asdict(objective), "sharing": {"targets_ms": TARGETS, "weights": {}}}
+    attributes["calibrations"] = {device: [calibration_dict(device, ms)] for device, ms in TARGETS.items()}
+    snapshot = Snapshot(run.path, attributes, run.trials)
+    facts = facts_of(snapshot)
+    done = [t for t in run.trials if t.state == DONE]
+    assert [c.number for c in facts.candidates] == [t.number for t in done]
+    for candidate, trial in zip(facts.candidates, done, strict=True):
+        multiples = [x.latency_ms / TARGETS[device] for device, x in candidate.latencies.items()]
+        assert candidate.latency_ms == trial.values[1] == pytest.approx(2.0 * max(multiples))
+        assert candidate.source == "measured"
+    skipped = [t.number for t in run.trials if t.state == SKIPPED]
+    assert skipped
+    assert facts.reasons["skipped", "latency over --latency-limit"] == skipped
+    text = report_html(snapshot)
+    for cost in sharing_costs(facts):
+        assert f"<td>{cost.alone_reward:.4f}</td>" in text
+    assert "latency on phone and board, relative to mobilenetv2" in text
