@@ -1,8 +1,8 @@
 """How well a device repeats itself from session to session, as `mnas devices calibrate` found it out.
 
 What all rounds of a session share (where the system put the process, which pages it got, how warm the device is) cannot
-be seen in the session itself. Several sessions, each a new connection, show it; their standard deviation is part of
-the interval of every later measurement.
+be seen in the session itself. Several sessions, each a new connection, show it: what they differ by, less what the
+rounds of each explain. It is part of the interval of every later measurement.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import stdev
+from statistics import mean, stdev
 
 from mnas.atomic import write_atomic
 from mnas.latency.latency import Calibration, Setup
@@ -22,6 +22,7 @@ from mnas.latency.statistics import SESSION_ERROR
 LEAST_SESSIONS = 3
 LEAST_ERROR = 0.002
 """A few sessions may by chance lie nearer to each other than the next ones will."""
+Z95 = 1.96
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,25 @@ class Repeatability:
     light_ratio: float
     """The geometric mean of the sessions'."""
     session_error: float
-    """What later calibrations take: `ratio_deviation`, but never less than `LEAST_ERROR`."""
+    """What later calibrations take: `ratio_deviation` less what the sessions' own intervals explain; never less than
+    `LEAST_ERROR`."""
     at: str
     """When, in ISO 8601."""
 
 
 def repeatability_of(name: str, calibrations: Sequence[Calibration]) -> Repeatability:
-    """From calibrations of one device, each of a session of its own. Raises ValueError unless there are 3 or more."""
+    """From calibrations of one device, each of a session of its own, with a session error of 0.
+
+    Raises:
+        ValueError: there are fewer than 3.
+    """
     if len(calibrations) < LEAST_SESSIONS:
         raise ValueError(f"repeatability needs {LEAST_SESSIONS} sessions or more, but got {len(calibrations)}")
     first = calibrations[0]
     levels = [math.log(c.reference_ms) for c in calibrations]
     ratios = [math.log(c.light_ratio) for c in calibrations]
+    within = [math.log(c.light_ratio_high / c.light_ratio_low) / (2 * Z95) for c in calibrations]
+    unexplained = stdev(ratios) ** 2 - mean(w**2 for w in within)
     return Repeatability(
         name=name,
         device=first.device,
@@ -70,9 +78,9 @@ def repeatability_of(name: str, calibrations: Sequence[Calibration]) -> Repeatab
         sessions=len(calibrations),
         ratio_deviation=stdev(ratios),
         level_deviation=stdev(levels),
-        reference_ms=math.exp(sum(levels) / len(levels)),
-        light_ratio=math.exp(sum(ratios) / len(ratios)),
-        session_error=max(LEAST_ERROR, stdev(ratios)),
+        reference_ms=math.exp(mean(levels)),
+        light_ratio=math.exp(mean(ratios)),
+        session_error=math.sqrt(max(LEAST_ERROR**2, unexplained)),
         at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
     )
 

@@ -1,0 +1,214 @@
+"""`mnas devices list | check | calibrate`: what a device is, and whether its numbers can be trusted."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from mnas.cli.progress import make_console
+from mnas.folders import user_state_dir
+from mnas.latency.latency import Calibration, MeasurementError, UnitError
+from mnas.latency.lease import lease, lease_key
+from mnas.latency.protocol import Reference, calibrate, make_reference
+from mnas.latency.registry import DeviceEntry, devices_file, find_device, open_units, read_devices, unit_addresses
+from mnas.latency.repeatability import (
+    LEAST_SESSIONS,
+    Repeatability,
+    find_repeatability,
+    keep_repeatability,
+    repeatability_of,
+)
+from mnas.latency.spoilers import measuring_core, spoilers
+from mnas.latency.unit import Condition, Unit
+from mnas.zoo.architectures import named_arch
+
+File = Path | Literal["auto"]
+HIGH_ERROR = 0.01
+"""With more than this between sessions no measurement reaches an interval of 1 %."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicesListCommand:
+    """List the devices of devices.toml, and this machine, which is always there as `host`."""
+
+    devices: File = "auto"
+    """The file; auto: devices.toml in your configuration folder."""
+
+    def run(self) -> None:
+        """Print the table. Raises ValueError for a file that is none."""
+        entries = read_devices(self.devices)
+        table = Table("device", "kind", "address", "runtime", "core", "threads", "batch")
+        for e in entries.values():
+            row = (e.name, e.kind, "\n".join(e.address), e.runtime, str(e.core), str(e.threads), str(e.batch))
+            table.add_row(*row)
+        console = make_console()
+        console.print(table)
+        path = devices_file() if self.devices == "auto" else self.devices
+        there = "" if path.exists() else " (not there yet)"
+        console.print(f"  described in {path}{there}", highlight=False, markup=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicesCheckCommand:
+    """Say what a device is, whether models run on it, what would spoil a measurement, and how to mend that."""
+
+    name: tyro.conf.Positional[str]
+    """As in `mnas devices list`."""
+    devices: File = "auto"
+    """The file that describes it; auto: devices.toml in your configuration folder."""
+
+    def run(self) -> None:
+        """Print what was found of each unit. Raises UnitError, MeasurementError, ValueError if none is usable."""
+        entry = find_device(self.name, self.devices)
+        console, usable, failures = make_console(), 0, []
+        reference = make_reference(named_arch("mobilenetv2"), "mobilenetv2", 96, 10)  # small: it must only run
+        for unit, key, address in _units(entry, console):
+            try:
+                _check(console, entry, unit, key, address, reference)
+                usable += 1
+            except (UnitError, MeasurementError, ValueError) as failure:
+                if not entry.address[1:]:
+                    raise
+                _print(console, f"  not usable: {failure}")
+                failures.append(str(failure))
+        if not usable:
+            raise UnitError(f"no unit of {entry.name} is usable: {'; '.join(failures)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicesCalibrateCommand:
+    """Find out how well a device repeats itself; later measurements on it take that into their intervals."""
+
+    name: tyro.conf.Positional[str]
+    """As in `mnas devices list`."""
+    devices: File = "auto"
+    """The file that describes it; auto: devices.toml in your configuration folder."""
+    sessions: int = 5
+    """How often the reference models are measured on each unit, each time with a new connection."""
+    budget_s: float = 5.0
+    """Seconds of each session."""
+    input_size: int = 224
+    """Side of the square image in pixels."""
+
+    def __post_init__(self) -> None:
+        if self.sessions < LEAST_SESSIONS:
+            raise ValueError(f"sessions must be {LEAST_SESSIONS} or more, but got {self.sessions}")
+        if not 0 < self.budget_s < float("inf"):
+            raise ValueError(f"budget-s must be more than 0 s, but got {self.budget_s}")
+
+    def run(self) -> None:
+        """Measure, keep, and print. Raises UnitError, MeasurementError, ValueError where a unit cannot be measured."""
+        entry, console = find_device(self.name, self.devices), make_console()
+        reference = make_reference(named_arch("mobilenetv2"), "mobilenetv2", self.input_size, 1000)
+        for unit, key, _ in _units(entry, console):
+            sessions = []
+            with console.status(f"{unit.name}: session 1 of {self.sessions}", spinner="line") as status:
+                for number in range(self.sessions):
+                    status.update(f"{unit.name}: session {number + 1} of {self.sessions}")
+                    with _leased(unit, key, console):
+                        sessions.append(self._session(unit, reference, entry))
+                    unit.close()  # a session begins with a new process there
+            found = repeatability_of(unit.name, sessions)
+            path = keep_repeatability(user_state_dir() / "devices", found)
+            _print_sessions(console, sessions, found)
+            _print(console, f"  kept in {path}")
+
+    def _session(self, unit: Unit, reference: Reference, entry: DeviceEntry) -> Calibration:
+        return calibrate(unit, reference, entry.setup, budget_s=self.budget_s, session_error=0.0)
+
+
+def _units(entry: DeviceEntry, console: Console) -> Iterator[tuple[Unit, str, str]]:
+    """Each with the key of its lease and its address, one after another."""
+    units = open_units(entry, lambda text: _print(console, text))
+    for unit, (_, address) in zip(units, unit_addresses(entry), strict=True):
+        with contextlib.closing(unit):
+            yield unit, lease_key(entry.kind, address), address
+
+
+def _leased(unit: Unit, key: str, console: Console) -> contextlib.AbstractContextManager[None]:
+    return lease(user_state_dir() / "leases", key, unit.name, say=lambda text: _print(console, text))
+
+
+def _check(console: Console, entry: DeviceEntry, unit: Unit, key: str, address: str, reference: Reference) -> None:
+    _print(console, f"{unit.name}: {entry.kind} {address}".rstrip())
+    fingerprint, condition = unit.fingerprint(entry.setup), unit.condition()
+    with (
+        _leased(unit, key, console),
+        unit.session((reference.light_file, reference.file), entry.setup) as session,
+    ):
+        session.round(False)
+        pinned_core, realtime = session.pinned_core, session.realtime
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    kept = find_repeatability(user_state_dir() / "devices", fingerprint, entry.setup)
+    facts = {
+        **_facts(condition),
+        **{name: str(value) for name, value in fingerprint.items()},
+        "measures on": "no core of its own" if pinned_core is None else f"core {pinned_core}",
+        "priority": "real-time" if realtime else "ordinary",
+        "repeats itself to": _repeats(kept, entry.name),
+    }
+    for name, fact in facts.items():
+        table.add_row(name, fact)
+    console.print(table, highlight=False, markup=False)
+    found = spoilers(entry.kind, entry.setup, condition, pinned_core=pinned_core, realtime=realtime)
+    _print(console, "  would spoil a measurement:" if found else "  nothing that would spoil a measurement")
+    for spoiler in found:
+        _print(console, f"  - {spoiler.what}")
+        _print(console, f"    {spoiler.mend}")
+
+
+def _repeats(kept: Repeatability | None, name: str) -> str:
+    if kept is None:
+        return f"not known: mnas devices calibrate {name}"
+    return f"{100 * kept.ratio_deviation:.2f} % between {kept.sessions} sessions ({kept.at[:10]})"
+
+
+def _facts(condition: Condition) -> dict[str, str]:
+    """What the device tells of itself."""
+    core = measuring_core(condition)
+    battery = None if condition.battery_percent is None else f"{condition.battery_percent:.0f} %"
+    clocks = Counter(core.get("max_mhz") for core in condition.cores)
+    told = {
+        "model": condition.model,
+        "SoC": condition.soc,
+        "clocks": ", ".join(f"{count} x {mhz} MHz" for mhz, count in clocks.items() if mhz),
+        "governor": core and core.get("governor"),
+        "clock now": condition.clock_mhz and f"{condition.clock_mhz} MHz",
+        "temperature": condition.temperature_c and f"{condition.temperature_c:.0f} C",
+        "throttled": None if condition.throttled is None else "yes" if condition.throttled else "no",
+        "battery": battery and battery + (", charging" if condition.charging else ""),
+        "load": None if condition.load is None else f"{condition.load:.2f}",
+    }
+    return {name: str(fact) for name, fact in told.items() if fact}
+
+
+def _print_sessions(console: Console, sessions: Sequence[Calibration], found: Repeatability) -> None:
+    table = Table("session", "reference ms", "95 %", "light / reference", "95 %")
+    for number, c in enumerate(sessions, 1):
+        table.add_row(
+            str(number),
+            f"{c.reference_ms:.4g}",
+            f"{c.low_ms:.4g}-{c.high_ms:.4g}",
+            f"{c.light_ratio:.4f}",
+            f"{c.light_ratio_low:.4f}-{c.light_ratio_high:.4f}",
+        )
+    console.print(table)
+    _print(console, f"  {found.name}: {found.reference} at {found.input_size} px, {found.reference_ms:.4g} ms")
+    _print(
+        console,
+        f"  standard deviation between sessions: {100 * found.ratio_deviation:.2f} % of ratios, "
+        f"{100 * found.level_deviation:.2f} % of milliseconds",
+    )
+    _print(console, f"  session error of later measurements: {100 * found.session_error:.2f} %")
+    if found.session_error > HIGH_ERROR:
+        _print(console, f"  that is much: see mnas devices check {found.name.partition('/')[0]}, and calibrate again")
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,101 @@
+"""`mnas devices` on this machine and on a phone behind a server of adb's protocol."""
+
+import json
+
+import pytest
+
+from mnas.cli.main import run
+from mnas.latency.host import host_unit
+from mnas.latency.latency import Setup
+from mnas.latency.repeatability import session_error_of
+from tests.latency.phones import make_phone, run_phones, write_program
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def printed(capsys, *arguments):
+    code = run([str(a) for a in arguments])
+    told = capsys.readouterr()
+    assert code == 0, told.err
+    return told.out
+
+
+def complaint(capsys, *arguments):
+    assert run([str(a) for a in arguments]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+def test_list_shows_the_host_and_what_the_file_describes(tmp_path, capsys):
+    shown = printed(capsys, "devices", "list")
+    assert "host" in shown
+    assert f"described in {tmp_path / 'config' / 'mnas' / 'devices.toml'} (not there yet)" in shown
+    file = tmp_path / "devices.toml"
+    file.write_text('[pi]\nkind = "ssh"\naddress = ["pi@one", "pi@two"]\nthreads = 4\n')
+    shown = printed(capsys, "devices", "list", "--devices", file)
+    row = next(line for line in shown.splitlines() if "pi@one" in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["pi", "ssh", "pi@one", "litert", "auto", "4", "1"]
+    assert "pi@two" in shown
+    assert f"described in {file}\n" in shown
+
+
+def test_check_says_what_this_machine_is_and_calibrate_how_well_it_repeats_itself(tmp_path, capsys):
+    shown = printed(capsys, "devices", "check", "host")
+    assert "runtime" in shown
+    assert "LiteRT 2." in shown
+    assert "not known: mnas devices calibrate host" in shown
+    assert "would spoil a measurement" in shown
+    shown = printed(capsys, "devices", "calibrate", "host", "--sessions", 3, "--budget-s", 0.1, "--input-size", 32)
+    rows = [line for line in shown.splitlines() if line.startswith("│")]
+    assert [row.split("│")[1].strip() for row in rows] == ["1", "2", "3"]
+    (path,) = (tmp_path / "state" / "mnas" / "devices").iterdir()
+    assert f"kept in {path}" in shown
+    kept = json.loads(path.read_text())
+    assert (kept["sessions"], kept["input_size"], kept["runtime"]) == (3, 32, "litert")
+    unit = host_unit()
+    assert session_error_of(path.parent, unit.fingerprint(Setup()), Setup()) == kept["session_error"] >= 0.002
+    unit.close()
+    assert "% between 3 sessions" in printed(capsys, "devices", "check", "host")
+
+
+def test_check_of_a_phone_tells_its_cores_battery_and_heat(tmp_path, capsys):
+    pytest.importorskip("adbutils")
+    file = tmp_path / "devices.toml"
+    program = write_program(tmp_path)
+    (tmp_path / "server").mkdir()
+    with run_phones(tmp_path / "server") as phones:
+        phone = make_phone(tmp_path / "phone")
+        phones.plug_in(FAKE0001=phone)
+        entry = f'kind = "adb"\nbenchmark_model = "{program}"\nadb_server = "{phones.address}"\n'
+        file.write_text(f'[pixel]\n{entry}address = "FAKE0001"\n[two]\n{entry}address = ["FAKE0001", "GONE"]\n')
+        shown = printed(capsys, "devices", "check", "pixel", "--devices", file)
+        assert shown.startswith("pixel: adb FAKE0001\n")
+        for word in ("model", "SoC", "clocks", "MHz", "governor", "temperature", "battery", "measures on", "core 7"):
+            assert word in shown
+        shown = printed(capsys, "devices", "check", "two", "--devices", file)
+        assert "two/0: adb FAKE0001" in shown
+        assert "not usable: two/1: " in shown
+        phones.plug_in()
+        assert "no unit of two is usable: two/0: " in complaint(capsys, "devices", "check", "two", "--devices", file)
+        assert "pixel: " in complaint(capsys, "devices", "check", "pixel", "--devices", file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["check", "pixle"], "device must be one of host ("),
+        (["calibrate", "pixle"], "device must be one of host ("),
+        (["list", "--devices", "none.toml"], "devices file none.toml cannot be read: No such file or directory"),
+        (["calibrate", "host", "--sessions", "2"], "sessions must be 3 or more, but got 2"),
+        (["calibrate", "host", "--budget-s", "0"], "budget-s must be more than 0 s, but got 0.0"),
+        (["calibrate", "host", "--input-size", "0"], "input size must be"),
+        (["chekc", "host"], "command must be one of devices list, devices check, devices calibrate"),
+    ],
+)
+def test_mistakes_get_one_line(capsys, arguments, line):
+    assert line in complaint(capsys, "devices", *arguments)
