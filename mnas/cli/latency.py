@@ -1,138 +1,251 @@
-"""`mnas latency`: how long architectures take on this machine."""
+"""`mnas latency`: how long architectures and files take on a device, in one runtime or several."""
 
-import contextlib
+import dataclasses
+import importlib.util
 import json
+import os
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
-from rich.table import Table
 
 from mnas.arch import Arch
+from mnas.cli.latency_table import Row, print_table
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
-from mnas.latency.host import host_unit
-from mnas.latency.latency import Calibration, Latency, MeasurementError, Setup
-from mnas.latency.protocol import calibrate, make_reference, measure
-from mnas.latency.unit import Unit
+from mnas.latency.latency import Latency, MeasurementError, Setup
+from mnas.latency.pool import Device, open_device
+from mnas.latency.protocol import make_reference
+from mnas.latency.registry import DeviceEntry, find_device
+from mnas.latency.script import RUNTIMES
 from mnas.names import searched_as
 from mnas.nn.cost import cost
-from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
+FILES = {".tflite": ("litert", "litert-builtin"), ".onnx": ("onnxruntime",), ".pte": ("executorch",)}
+"""Which runtimes take a file; one of ours with weights (.safetensors) is for torch unless --runtime says otherwise."""
+EXTRAS = {"onnxruntime": "onnx", "executorch": "executorch"}
+"""runtime -> the extra of mnas that has it."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Model:
+class _Task:
+    """A model to be measured in one runtime."""
+
     name: str
-    file: bytes
-    params: int | None
-    """None for a LiteRT file of which only the graph is known."""
-    macs: int | None
-    output_stride: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    model: _Model
-    latency: Latency
-    calibration: Calibration
+    runtime: str
+    arch: Arch | None
+    """None: the file of that name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyCommand:
-    """Measure the latency of architectures with LiteRT on this machine, as a ratio to MobileNetV2 at the same input."""
+    """Measure the latency of architectures and files on a device, as a ratio to MobileNetV2 at the same input."""
 
     archs: tyro.conf.Positional[tuple[str, ...]]
-    """Names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json or .tflite files, or block
-    strings."""
+    """Names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json files, block strings, or model
+    files of whomever (.tflite, .onnx, .pte), each in its own runtime; .safetensors of ours: torch."""
+    runtime: str = "auto"
+    """litert, litert-builtin (without XNNPACK), onnxruntime, executorch, torch, or several joined by commas; the
+    reference runs in the first. auto: the device's own, and a file's."""
+    device: str = "host"
+    """Where: host is this machine; others stand in devices.toml (`mnas devices list`)."""
+    devices: Path | Literal["auto"] = "auto"
+    """The file that describes devices; auto: devices.toml in the user's configuration."""
     input_size: str = "auto"
-    """Side of the square image in pixels, or several: 96,128,160; auto: a trial's own, 224 for others; a .tflite file
-    has its own."""
+    """Side of the square image in pixels, or several: 96,128,160; auto: a trial's own, 224 for others; a file has its
+    own."""
     width_multiplier: str = "1"
     """Measure each architecture this many times as wide, or at several widths: 0.35,0.5,1."""
     classes: int | Literal["auto"] = "auto"
-    """Outputs of the classifier; auto: a trial's own, 1000 for others; a .tflite file has its own."""
-    threads: int = 1
-    """Threads of the runtime."""
+    """Outputs of the classifier; auto: a trial's own, 1000 for others; a file has its own."""
+    threads: int | Literal["auto"] = "auto"
+    """Threads of the runtime; auto: the device's own, 1 unless devices.toml says otherwise."""
+    batch: int | Literal["auto"] = "auto"
+    """Images of one inference; auto: the device's own, 1 unless devices.toml says otherwise."""
+    int8: bool = False
+    """Measure architectures in int8; files are measured as they are, and the reference stays fp32."""
     budget_s: float = 3.0
-    """At most this many seconds for each architecture."""
+    """At most this many seconds for each model and runtime."""
     interval: float = 0.01
     """Stop earlier when the ratio is known to plus or minus this share, with 95 % confidence."""
+    fresh: bool = False
+    """Measure again what was measured earlier, and say how far it moved."""
     json: bool = False
     """Print one JSON object a line instead of a table."""
 
     def run(self) -> None:
         """Measure all and print them. Raises ValueError for a name that is none or a file that cannot be read."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # LiteRT's own words, while int8 files are written
         if not self.archs:
             raise ValueError("name at least one architecture, as in mnas latency mnasnet-a1")
+        _require_shares(self.budget_s, self.interval)
+        entry = self._entry()
+        wanted = self._runtimes()
         sizes, widths = input_sizes(self.input_size), width_multipliers(self.width_multiplier)
-        files = [name for name in self.archs if name.endswith(".tflite")]
+        entry = dataclasses.replace(entry, runtime=wanted[0]) if wanted else entry
+        files = {name: _runtimes_of_file(name, wanted) for name in self.archs if _is_file(name, wanted)}
         if files and (len(sizes) > 1 or widths != (1,)):
-            raise ValueError(f"a .tflite file has its one size and width, but got {files[0]!r} with a list of them")
-        tasks = [searched_as(name) for name in self.archs if name not in files] or [(224, 1000)]
-        sizes = sizes or (_the_one("--input-size", "auto", [size for size, _ in tasks]),)
-        classes = _the_one("--classes", self.classes, [count for _, count in tasks])
-        scaled: dict[str, Arch | None] = {}  # None: a .tflite file
-        for name in self.archs:
-            scaled |= {name: None} if name in files else dict(at_width(name, width) for width in widths)
+            name = next(iter(files))
+            raise ValueError(
+                f"a {Path(name).suffix} file has its one size and width, but got {name!r} with a list of them"
+            )
+        ours = [name for name in self.archs if name not in files or name.endswith(".safetensors")]
+        searched = [searched_as(name) for name in ours] or [(224, 1000)]
+        sizes = sizes or (_the_one("--input-size", "auto", [size for size, _ in searched]),)
+        classes = _the_one("--classes", self.classes, [count for _, count in searched])
+        tasks = self._tasks(files, widths, wanted or (entry.runtime,))
         for size in sizes:
-            for arch in scaled.values():
-                if arch is not None:
-                    cost(arch, size, classes)  # what cannot be is said before anything takes its time
-        console = Console()
-        measured: list[_Row] = []
-        with console.status("calibrating", spinner="line") as status, contextlib.closing(host_unit()) as unit:
-            for size in sizes:
-                status.update(f"calibrating at {size} px")
-                measured += self._measure(unit, scaled, size, classes, status)
+            for task in tasks:
+                if task.arch is not None:
+                    cost(task.arch, size, classes)  # what cannot be is said before anything takes its time
+        _require_runtimes(entry, [entry.runtime, *(task.runtime for task in tasks)])
+        self._print(entry, tasks, sizes, classes)
+
+    def _entry(self) -> DeviceEntry:
+        entry = find_device(self.device, self.devices)
+        threads = entry.threads if self.threads == "auto" else self.threads
+        return dataclasses.replace(entry, threads=threads, batch=entry.batch if self.batch == "auto" else self.batch)
+
+    def _runtimes(self) -> tuple[str, ...]:
+        if self.runtime == "auto":
+            return ()
+        wanted = tuple(name.strip() for name in self.runtime.split(","))
+        for name in wanted:
+            if name not in RUNTIMES:
+                raise ValueError(f"--runtime must be of {', '.join(RUNTIMES)}, joined by commas, but got {name!r}")
+            if wanted.count(name) > 1:
+                raise ValueError(f"--runtime must name each only once, but got {self.runtime!r}")
+        return wanted
+
+    def _tasks(
+        self, files: dict[str, tuple[str, ...]], widths: Sequence[float], runtimes: Sequence[str]
+    ) -> list[_Task]:
+        tasks = []
+        for name in dict.fromkeys(self.archs):
+            if name in files:
+                tasks += [_Task(name=name, runtime=runtime, arch=None) for runtime in files[name]]
+                continue
+            for scaled, arch in dict(at_width(name, width) for width in widths).items():
+                tasks += [_Task(name=scaled, runtime=runtime, arch=arch) for runtime in runtimes]
+        return tasks
+
+    def _print(self, entry: DeviceEntry, tasks: Sequence[_Task], sizes: Sequence[int], classes: int) -> None:
+        console, errors = Console(), []
+        rows: list[Row] = []
+        with console.status("", spinner="line") as status:
+
+            def say(text: str) -> None:
+                print(f"mnas: {text}", file=sys.stderr)
+
+            with open_device(entry, say=say, patience_s=60.0) as device:
+                runtimes = {
+                    runtime: device.runtime(runtime) for runtime in (entry.runtime, *(t.runtime for t in tasks))
+                }
+                for size in sizes:
+                    found, failed = self._measure(device, tasks, size, classes, status)
+                    rows += found
+                    errors += failed
         if self.json:
-            for row in measured:
-                print(json.dumps(_values(row)))
-        else:
-            _print_table(console, measured)
+            for row in rows:
+                print(json.dumps(row.to_dict()))
+        elif rows:
+            print_table(console, rows, runtimes)
+        if errors:
+            raise ValueError("; ".join(errors))
 
     def _measure(
-        self, unit: Unit, scaled: dict[str, Arch | None], input_size: int, classes: int, status: Status
-    ) -> list[_Row]:
-        """All architectures at one input size, against a reference calibrated at it."""
-        models = [_model(name, arch, input_size, classes) for name, arch in scaled.items()]
-        strides = [m.output_stride for m in models if m.output_stride is not None]
+        self, device: Device, tasks: Sequence[_Task], input_size: int, classes: int, status: Status
+    ) -> tuple[list[Row], list[str]]:
+        """All models at one input size, against a reference calibrated at it; and what could not be measured."""
+        files = {}
+        for number, task in enumerate(tasks):
+            status.update(f"writing {task.name} for {task.runtime} at {input_size} px")
+            files[number] = self._file(task, device.setup, input_size, classes)
+        strides = [task.arch.output_stride for task in tasks if task.arch is not None]
         # the reference gives up resolution as the first architecture does, so that both are of one kind
         name = f"mobilenetv2/s{strides[0]}" if strides and strides[0] < 32 else "mobilenetv2"
-        reference = make_reference(named_arch(name), name, input_size, classes)
-        calibration = calibrate(unit, reference, Setup(threads=self.threads))
-        rows = []
-        for model in models:
-            status.update(f"measuring {model.name} at {input_size} px")
-            try:
-                latency = measure(
-                    unit, model.file, reference, calibration, budget_s=self.budget_s, interval=self.interval
-                )
-            except MeasurementError as error:
-                raise ValueError(f"{model.name!r}: {error}") from None
-            rows.append(_Row(model=model, latency=latency, calibration=calibration))
-        return rows
+        status.update(f"calibrating by {name} at {input_size} px in {device.setup.runtime}")
+        from mnas.export.render import render  # torch takes seconds, and what has been refused needs none of it
 
+        device.calibrate(make_reference(named_arch(name), name, input_size, classes, render(device.setup)))
+        outcomes: dict[int, Latency | MeasurementError] = {}
+        for runtime in dict.fromkeys(task.runtime for task in tasks):
+            these = {number: files[number] for number, task in enumerate(tasks) if task.runtime == runtime}
+            status.update(f"measuring {len(these)} model(s) in {runtime} at {input_size} px")
+            outcomes |= dict(
+                device.measure(these, runtime=runtime, budget_s=self.budget_s, interval=self.interval, fresh=self.fresh)
+            )
+        rows, errors = [], []
+        for number, task in enumerate(tasks):
+            outcome = outcomes[number]
+            if isinstance(outcome, Latency):
+                rows.append(self._row(task, outcome, device, len(files[number]), input_size, classes))
+            else:
+                errors.append(f"{task.name!r}: {outcome}")
+        return rows, errors
 
-def _model(name: str, arch: Arch | None, input_size: int, classes: int) -> _Model:
-    if arch is None:
+    def _file(self, task: _Task, setup: Setup, input_size: int, classes: int) -> bytes:
+        if task.arch is not None:
+            from mnas.export.render import render
+
+            return render(dataclasses.replace(setup, runtime=task.runtime), int8=self.int8)(
+                task.arch, input_size, classes
+            )
         try:
-            file = Path(name).read_bytes()
+            return Path(task.name).read_bytes()
         except OSError as error:
-            raise ValueError(f"model file {name!r} cannot be read: {error.strerror}") from None
-        return _Model(name=name, file=file, params=None, macs=None, output_stride=None)
-    whole = cost(arch, input_size, classes)
-    return _Model(
-        name=name,
-        file=graph_bytes(arch, input_size, classes),
-        params=whole.params,
-        macs=whole.macs,
-        output_stride=arch.output_stride,
-    )
+            raise ValueError(f"model file {task.name!r} cannot be read: {error.strerror}") from None
+
+    def _row(
+        self, task: _Task, latency: Latency, device: Device, size_bytes: int, input_size: int, classes: int
+    ) -> Row:
+        whole = None if task.arch is None else cost(task.arch, input_size, classes)
+        calibration = next(c for c in device.calibrations if c.unit == latency.unit)
+        return Row(
+            name=task.name,
+            runtime=task.runtime,
+            int8=self.int8 and task.arch is not None,
+            params=None if whole is None else whole.params,
+            macs=None if whole is None else whole.macs,
+            size_bytes=size_bytes,
+            latency=latency,
+            calibration=calibration,
+        )
+
+
+def _is_file(name: str, wanted: tuple[str, ...]) -> bool:
+    suffix = Path(name).suffix
+    return suffix in FILES or (suffix == ".safetensors" and wanted in ((), ("torch",)))
+
+
+def _runtimes_of_file(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the wanted runtimes that take it; its own if none is wanted. Raises ValueError if it is for others."""
+    takes = FILES.get(Path(name).suffix, ("torch",))
+    if not wanted:
+        return takes[:1]
+    found = tuple(runtime for runtime in wanted if runtime in takes)
+    if not found:
+        raise ValueError(f"{name!r} is a file for {' or '.join(takes)}, but got --runtime {','.join(wanted)}")
+    return found
+
+
+def _require_runtimes(entry: DeviceEntry, runtimes: Sequence[str]) -> None:
+    """Raise ImportError if a runtime's package is not installed on this machine, and models are to run here."""
+    for runtime in runtimes if entry.kind == "host" else ():
+        if runtime in EXTRAS and importlib.util.find_spec(runtime) is None:
+            raise ImportError(f"runtime {runtime} needs {runtime}; pip install 'mnas[{EXTRAS[runtime]}]'")
+
+
+def _require_shares(budget_s: float, interval: float) -> None:
+    if not 0 < budget_s < float("inf"):
+        raise ValueError(f"measuring budget must be more than 0 s, but got {budget_s}")
+    if not 0 < interval < 1:
+        raise ValueError(f"interval must be a share between 0 and 1, but got {interval}")
 
 
 def _the_one(option: str, given: int | Literal["auto"], found: list[int]) -> int:
@@ -142,51 +255,3 @@ def _the_one(option: str, given: int | Literal["auto"], found: list[int]) -> int
     if len(set(found)) > 1:
         raise ValueError(f"{option} must be given where the architectures' own differ ({', '.join(map(str, found))})")
     return found[0]
-
-
-def _values(row: _Row) -> dict[str, object]:
-    return {
-        "name": row.model.name,
-        "input_size": row.calibration.input_size,
-        **row.latency.to_dict(),
-        "params": row.model.params,
-        "macs": row.model.macs,
-        "size_bytes": len(row.model.file),
-        "calibration": row.calibration.to_dict(),
-    }
-
-
-def _print_table(console: Console, measured: list[_Row]) -> None:
-    calibrations = {row.calibration.input_size: row.calibration for row in measured}
-    several = len(calibrations) > 1
-    table = Table(box=box.SIMPLE, padding=(0, 0 if several else 1, 0, 0))  # a column more in the same 80
-    table.add_column("name", overflow="fold")
-    for column in (*(["px"] if several else []), "ms", "95 %", "ratio", "raw ms", "params", "MACs", "MB"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in measured:
-        model, latency = row.model, row.latency
-        table.add_row(
-            escape(model.name),
-            *([str(row.calibration.input_size)] if several else []),
-            f"{latency.latency_ms:.4g}",
-            f"{latency.low_ms:.4g}-{latency.high_ms:.4g}",
-            f"{latency.ratio:.4f}",
-            f"{latency.raw_median_ms:.4g}",
-            "" if model.params is None else f"{model.params / 1e6:.2f}M",
-            "" if model.macs is None else f"{model.macs / 1e6:,.1f}M",
-            f"{len(model.file) / 1e6:.2f}",
-        )
-    console.print(table)
-    for calibration in calibrations.values():
-        console.print(
-            f"  ratio to {calibration.reference} at {calibration.input_size} px, "
-            f"{calibration.reference_ms:.4g} ms ({calibration.low_ms:.4g}-{calibration.high_ms:.4g})",
-            highlight=False,
-        )
-    core = "not pinned" if calibration.pinned_core is None else f"pinned to core {calibration.pinned_core}"
-    console.print(
-        f"  {calibration.device['runtime']}, {calibration.threads} thread(s), {core}"
-        f"{', real-time priority' if calibration.realtime else ''}, {calibration.device['processor']}",
-        highlight=False,
-        soft_wrap=True,
-    )

@@ -17,7 +17,7 @@ COMMANDS = {
     "export": ("mnas.cli.export:ExportCommand", "write a trained model for LiteRT, ONNX or ExecuTorch, and check it"),
     "predict": ("mnas.cli.predict:PredictCommand", "say what images show, by a model of ours or others"),
     "eval": ("mnas.cli.eval:EvalCommand", "score a model on labelled images, whatever its format"),
-    "latency": ("mnas.cli.latency:LatencyCommand", "measure the latency of architectures on this machine"),
+    "latency": ("mnas.cli.latency:LatencyCommand", "measure the latency of architectures and files"),
     "latency fit": ("mnas.cli.latency_fit:LatencyFitCommand", "learn to predict the latency of a space's members"),
     "devices list": ("mnas.cli.devices:DevicesListCommand", "list the devices that latency can be measured on"),
     "devices check": ("mnas.cli.devices:DevicesCheckCommand", "say what would spoil a measurement on a device"),

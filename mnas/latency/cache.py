@@ -54,8 +54,11 @@ class Entry:
         )
 
 
-def key_of(model: bytes, reference: Reference, calibration: Calibration) -> dict[str, Any]:
-    """What must be equal for a measurement to hold: graphs, device, and how it runs them."""
+def key_of(model: bytes, reference: Reference, calibration: Calibration, runtime: str = "") -> dict[str, Any]:
+    """What must be equal for a measurement to hold: graphs, device, and how it runs them.
+
+    `runtime`, with its version, is what runs the model where the reference runs in another.
+    """
     return {
         "version": VERSION,
         "graph": hashlib.sha256(model).hexdigest(),
@@ -64,6 +67,7 @@ def key_of(model: bytes, reference: Reference, calibration: Calibration) -> dict
         "input_size": reference.input_size,
         "device": dict(calibration.device),  # with the runtime's version
         "runtime": calibration.runtime,
+        "model_runtime": runtime,
         "core": calibration.pinned_core,
         "threads": calibration.threads,
         "batch": calibration.batch,

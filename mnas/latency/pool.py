@@ -86,6 +86,11 @@ class Device:
         """Of the units in use."""
         return [m.calibration for m in self._members if not m.quarantined]
 
+    def runtime(self, name: str) -> str:
+        """The runtime `name` with its version. Raises ValueError if it is not on the device, UnitError."""
+        unit = next(iter(self._units.values()))
+        return str(unit.fingerprint(dataclasses.replace(self.setup, runtime=name))["runtime"])
+
     def calibrate(self, reference: Reference, budget_s: float = 8.0) -> list[Calibration]:
         """Measure the reference on every unit, all at once; what to store for `resume`: one for each unit in use.
 
@@ -139,11 +144,18 @@ class Device:
         self._use(reference, list(self._on_each(units, work).values()))
 
     def measure(
-        self, models: Mapping[int, bytes], *, budget_s: float = 3.0, interval: float = 0.01, fresh: bool = False
+        self,
+        models: Mapping[int, bytes],
+        *,
+        runtime: str | None = None,
+        budget_s: float = 3.0,
+        interval: float = 0.01,
+        fresh: bool = False,
     ) -> Iterator[tuple[int, Latency | MeasurementError]]:
         """Latencies of `models` (number -> file), each as soon as it is known, in any order; every number once.
 
         Args:
+            runtime: what runs the models, where that is not what runs the reference.
             fresh: measure also what the cache knows, replace it, and say how far it moved.
 
         Raises:
@@ -156,6 +168,8 @@ class Device:
             numbers[model].append(number)
         order = Order(
             models={same[0]: model for model, same in numbers.items()},
+            setup=dataclasses.replace(self.setup, runtime=runtime or self.setup.runtime),
+            runtime="" if runtime in (None, self.setup.runtime) else self.runtime(runtime),
             reference=self._reference,
             budget_s=budget_s,
             interval=interval,

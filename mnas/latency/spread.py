@@ -12,10 +12,11 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mnas.latency.cache import Entry, keep, key_of, look_up, moved
 from mnas.latency.crew import Crew
-from mnas.latency.latency import Calibration, Latency, MeasurementError, UnitError
+from mnas.latency.latency import Calibration, Latency, MeasurementError, Setup, UnitError
 from mnas.latency.lease import REMIND_S, lease
 from mnas.latency.protocol import Reference, measure
 from mnas.latency.unit import Unit
@@ -92,6 +93,10 @@ class Order:
     """What is to be measured, and how."""
 
     models: Mapping[int, bytes]
+    setup: Setup
+    """How they are run."""
+    runtime: str
+    """Where that is not how the reference is run: the runtime with its version."""
     reference: Reference
     budget_s: float
     interval: float
@@ -246,7 +251,13 @@ class Spread:
     def _measure(self, member: Member, model: bytes) -> Latency:
         order = self._order
         return measure(
-            member.unit, model, order.reference, member.calibration, budget_s=order.budget_s, interval=order.interval
+            member.unit,
+            model,
+            order.reference,
+            member.calibration,
+            setup=order.setup,
+            budget_s=order.budget_s,
+            interval=order.interval,
         )
 
     # Failures
@@ -333,15 +344,17 @@ class Spread:
         return lease(order.lease_dir, member.lease_key, member.unit.name, say=say, stop=self._crew.stop)
 
     def _entry(self, member: Member, number: int) -> Entry | None:
-        key = key_of(self._order.models[number], self._order.reference, member.calibration)
-        entry = look_up(self._order.cache_dir, key)
+        entry = look_up(self._order.cache_dir, self._key(member, number))
         serves = entry is not None and (self._order.fresh or entry.serves(self._order.interval, self._order.budget_s))
         return entry if serves else None
 
+    def _key(self, member: Member, number: int) -> dict[str, Any]:
+        order = self._order
+        return key_of(order.models[number], order.reference, member.calibration, order.runtime)
+
     def _keep(self, member: Member, number: int, latency: Latency) -> None:
-        key = key_of(self._order.models[number], self._order.reference, member.calibration)
         try:
-            keep(self._order.cache_dir, key, latency, member.calibration, self._order.budget_s)
+            keep(self._order.cache_dir, self._key(member, number), latency, member.calibration, self._order.budget_s)
         except OSError as error:
             if not self._streak.cache_complained:
                 self._streak.cache_complained = True

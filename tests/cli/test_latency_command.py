@@ -1,10 +1,14 @@
 """`mnas latency` as it is called."""
 
+import functools
+import importlib.util
 import json
 
 import pytest
+from foreign_models import onnx_model
 
 from mnas.cli.main import run
+from mnas.latency.pool import Device
 from mnas.nn.cost import cost
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
@@ -13,11 +17,10 @@ QUICK = ("--input-size", "32", "--classes", "10", "--budget-s", "0.1")
 
 
 @pytest.fixture(autouse=True)
-def short_calibration(monkeypatch):
-    from mnas.cli import latency
-
-    slow = latency.calibrate
-    monkeypatch.setattr(latency, "calibrate", lambda *args, **kwargs: slow(*args, **kwargs, budget_s=0.1))
+def short_calibration(monkeypatch, tmp_path):
+    for home in ("CACHE", "STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{home}_HOME", str(tmp_path / home.lower()))
+    monkeypatch.setattr(Device, "calibrate", functools.partialmethod(Device.calibrate, budget_s=0.1))
 
 
 def test_a_table_with_names_files_and_costs(capsys, tmp_path):
@@ -49,6 +52,19 @@ def test_json_lines(capsys):
         (["nothing.tflite"], "model file 'nothing.tflite' cannot be read: No such file or directory"),
         (["mnasnet-a7"], "mnasnet-a1"),
         (["mnasnet-a1", "--input-size", "8"], "input size must be at least the output stride 32, but got 8"),
+        (
+            ["mnasnet-a1", "--runtime", "tflite"],
+            "--runtime must be of litert, litert-builtin, onnxruntime, executorch,",
+        ),
+        (["mnasnet-a1", "--runtime", "litert,litert"], "--runtime must name each only once"),
+        (["a.onnx", "--runtime", "litert"], "'a.onnx' is a file for onnxruntime, but got --runtime litert"),
+        (
+            ["a.tflite", "--runtime", "torch"],
+            "'a.tflite' is a file for litert or litert-builtin, but got --runtime torch",
+        ),
+        (["mnasnet-a1", "--device", "pixel"], "device must be one of host ("),
+        (["mnasnet-a1", "--threads", "0"], "threads must be from 1 to 1024"),
+        (["mnasnet-a1", "--int8", "--runtime", "torch"], "int8 of an architecture is for litert, litert-builtin, onnx"),
         (["mnasnet-a1", "--budget-s", "0"], "measuring budget must be more than 0 s"),
     ],
 )
@@ -64,3 +80,53 @@ def test_a_file_that_is_no_model_gets_one_line(capsys, tmp_path):
     file.write_text("hello, this is text")
     assert run(["latency", str(file)]) == 2
     assert "a model must be a LiteRT file" in capsys.readouterr().err
+
+
+def test_several_runtimes_share_one_reference_and_what_is_known_is_not_measured_again(capsys, tmp_path):
+    file = tmp_path / "means.onnx"
+    file.write_bytes(onnx_model())
+    arguments = ["latency", "mnasnet-small@0.5", str(file), "--json", *QUICK]
+    assert run(arguments) == 0
+    ours, theirs = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (ours["runtime"], theirs["runtime"]) == ("litert", "onnxruntime")
+    assert ours["calibration"] == theirs["calibration"]
+    assert theirs["calibration"]["runtime"] == "litert"
+    assert (theirs["params"], theirs["macs"], theirs["size_bytes"]) == (None, None, len(onnx_model()))
+    assert run(arguments) == 0
+    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["source"] for row in again] == ["cached", "cached"]
+    assert again[0]["raw_median_ms"] == ours["raw_median_ms"]
+    assert run([*arguments, "--fresh"]) == 0
+    fresh = capsys.readouterr()
+    assert [json.loads(line)["source"] for line in fresh.out.splitlines()] == ["measured", "measured"]
+    assert fresh.err.count(" again: ratio ") == 2
+
+
+def test_one_table_of_runtimes_in_int8_with_threads_and_batch(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    options = ("--runtime", "litert,litert-builtin", "--int8", "--threads", "2", "--batch", "2")
+    assert run(["latency", "mnasnet-small@0.5", *options, *QUICK]) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if line.split()[:1] == ["mnasnet-small@0.5"]]
+    assert [row[1] for row in rows] == ["litert", "litert-builtin"]
+    assert "2 thread(s), 2 images at once, not pinned" in printed
+    assert "architectures in int8" in printed
+
+
+def test_a_model_that_cannot_be_run_leaves_the_others_in_the_table(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    file = tmp_path / "text.tflite"
+    file.write_text("hello, this is text")
+    assert run(["latency", "mnasnet-small@0.5", str(file), *QUICK]) == 2
+    said = capsys.readouterr()
+    assert "mnasnet-small@0.5" in said.out
+    assert "text.tflite': a model must be a LiteRT file" in said.err.splitlines()[-1]
+
+
+def test_a_missing_runtime_names_its_extra(capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "onnxruntime" else found(name, *a)
+    )
+    assert run(["latency", "mnasnet-a1", "--runtime", "litert,onnxruntime"]) == 2
+    assert "runtime onnxruntime needs onnxruntime; pip install 'mnas[onnx]'" in capsys.readouterr().err

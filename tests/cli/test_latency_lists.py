@@ -7,6 +7,7 @@ import pytest
 
 from mnas.cli.main import run
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
+from mnas.latency.pool import Device
 from mnas.nn.cost import cost
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
@@ -17,14 +18,14 @@ LISTS = ("--input-size", "32,64", "--width-multiplier", "0.35,1")
 
 @pytest.fixture
 def quick(monkeypatch):
-    from mnas.cli import latency
-
-    monkeypatch.setattr(latency, "calibrate", functools.partial(latency.calibrate, budget_s=0.1))
+    monkeypatch.setattr(Device, "calibrate", functools.partialmethod(Device.calibrate, budget_s=0.1))
     return ("--budget-s", "0.1")
 
 
 @pytest.fixture(autouse=True)
-def wide_terminal(monkeypatch):
+def wide_terminal(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("COLUMNS", "140")
 
 
