@@ -134,11 +134,15 @@ class Keeper:
             with contextlib.suppress(OSError):
                 os.unlink(path)
             raise OSError(error.errno, f"cannot be written, {error.strerror}", path) from None
-        with open(path, "rb") as file:
-            found = file.read()
-        if hashlib.sha256(found).hexdigest() != sha256:
-            raise OSError(0, f"{size} bytes were written, and what is read back differs ({len(found)} bytes)", path)
+        if not self._do_has(path, sha256):
+            raise OSError(0, f"{size} bytes were written, and what is read back differs", path)
         return path
+
+    def _do_has(self, path: str, sha256: str) -> bool:
+        """Whether that file is there, whole."""
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest() == sha256
+        return False
 
     def _do_remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):

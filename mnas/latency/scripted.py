@@ -40,7 +40,7 @@ class Channel(ABC):
 
     @abstractmethod
     def remove(self, path: str) -> None:
-        """Remove what `put` brought."""
+        """What `put` brought is not needed any more."""
 
     @abstractmethod
     def ask(self, line: str, timeout_s: float) -> str:

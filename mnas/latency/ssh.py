@@ -43,6 +43,9 @@ LEAVE_S = 3.0
 CLAIM_PAUSE_S = 0.5
 CLAIM_TIMEOUT_S = 900.0
 """To wait for another machine that is measuring on the board; a measurement takes seconds."""
+KEPT_FILES = 4
+"""Of the models that were measured, those used most stay on the board while it is connected: every candidate comes with
+the reference, and bringing that again over a slow line would take longer than measuring."""
 LONGEST_LINE = 1 << 24
 """Bytes of an answer; a round's has some kilobytes."""
 
@@ -90,25 +93,35 @@ class SshChannel(Channel):
         self._complaints: collections.deque[str] = collections.deque(maxlen=1)
         self._broken, self._spoke = "", time.monotonic()
         self._folder, self._pids = "", ""
+        self._there: dict[str, str] = {}  # paths by SHA-256, the last used last
+        self._uses: collections.Counter[str] = collections.Counter()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"ssh {address}", daemon=True)
         self._thread.start()
         try:
             self._run(self._begin(python), START_TIMEOUT_S)
             self._greet()
-            self.put(keeper.SCRIPT, Path(script.__file__).read_bytes())
+            source = Path(script.__file__).read_bytes()
+            self._bring(keeper.SCRIPT, source, hashlib.sha256(source).hexdigest())
             self._pids += f" -{int(self._order('start'))}"
         except BaseException:
             self.close()
             raise
 
     def put(self, name: str, content: bytes) -> str:
-        request = {"keeper": "put", "name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        timeout_s = QUICK_S + len(content) / SLOWEST_BYTES_PER_S
-        return str(_told(self._exchange(json.dumps(request).encode() + b"\n" + content, timeout_s)))
+        sha256 = hashlib.sha256(content).hexdigest()
+        self._uses[sha256] += 1
+        path = self._there.pop(sha256, "")
+        if not path or not self._order("has", path=path, sha256=sha256):
+            path = self._bring(f"{name}-{sha256[:12]}", content, sha256)
+        self._there[sha256] = path
+        return path
 
     def remove(self, path: str) -> None:
-        self._order("remove", path=path)
+        while len(self._there) > KEPT_FILES:
+            # the last two are a pair that was just measured, and the candidate's memory is looked at next
+            rarest = min(list(self._there)[:-2], key=self._uses.__getitem__)
+            self._order("remove", path=self._there.pop(rarest))
 
     def ask(self, line: str, timeout_s: float) -> str:
         return self._exchange(line.encode() + b"\n", timeout_s).decode(errors="replace").strip()
@@ -133,6 +146,11 @@ class SshChannel(Channel):
             self._loop.close()
 
     # In the thread of whoever uses this
+
+    def _bring(self, name: str, content: bytes, sha256: str) -> str:
+        request = {"keeper": "put", "name": name, "size": len(content), "sha256": sha256}
+        timeout_s = QUICK_S + len(content) / SLOWEST_BYTES_PER_S
+        return str(_told(self._exchange(json.dumps(request).encode() + b"\n" + content, timeout_s)))
 
     def _run(self, work: Coroutine[Any, Any, None], timeout_s: float) -> None:
         """Have `work` done by the loop."""
