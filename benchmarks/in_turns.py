@@ -5,7 +5,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -24,12 +24,15 @@ class Turn:
 Run = Callable[[], tuple[int, float]]
 """A turn: runs some steps; how many images these were, and seconds of waiting for batches."""
 
+Maker = Callable[..., AbstractContextManager[Run]]
+"""Makes a loop, in its process; left when the loop has had its last turn."""
 
-def in_turns(makers: dict[str, Callable[..., Run]], arguments: tuple[Any, ...], rounds: int) -> dict[str, list[Turn]]:
+
+def in_turns(makers: dict[str, Maker], arguments: tuple[Any, ...], rounds: int) -> dict[str, list[Turn]]:
     """Turns of every loop, by name, in an order that rotates; the first round warms up and is left out.
 
     Args:
-        makers: functions of a module, which make a loop from `arguments` in its process.
+        makers: functions of a module, called with `arguments`.
     """
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
@@ -70,14 +73,14 @@ def _rotated(names: list[str], by: int) -> Iterator[str]:
     return (names[(by + index) % len(names)] for index in range(len(names)))
 
 
-def _work(end: Connection, maker: Callable[..., Run], arguments: tuple[Any, ...]) -> None:
-    run = maker(*arguments)
-    end.send(None)
-    while True:
-        try:
-            end.recv()
-        except EOFError:
-            return
-        start, cpu = time.perf_counter(), time.process_time()
-        images, waiting_s = run()
-        end.send(Turn(images, time.perf_counter() - start, waiting_s, time.process_time() - cpu))
+def _work(end: Connection, maker: Maker, arguments: tuple[Any, ...]) -> None:
+    with maker(*arguments) as run:
+        end.send(None)
+        while True:
+            try:
+                end.recv()
+            except EOFError:
+                return
+            start, cpu = time.perf_counter(), time.process_time()
+            images, waiting_s = run()
+            end.send(Turn(images, time.perf_counter() - start, waiting_s, time.process_time() - cpu))

@@ -13,7 +13,8 @@ import argparse
 import functools
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -107,22 +108,22 @@ def network_of(number: int, input_size: int) -> Arch:
     return space.decode([draw.randrange(len(d.choices)) for d in space.decisions])
 
 
-def made(name: str, number: int, options: argparse.Namespace) -> Run:
+@contextmanager
+def made(name: str, number: int, options: argparse.Namespace) -> Iterator[Run]:
     torch.set_num_threads(options.threads)
     images = options.batch_size * options.steps
     dataset = random_dataset(images, options.input_size)
     config = ProxyConfig(epochs=1, batch_size=options.batch_size, fewest_steps=1, threads=options.threads)
     torch.manual_seed(0)
     network = build_network(network_of(number, options.input_size), 10)
-    kept = kept_pages()  # as evaluate_proxy does around a candidate's hundreds of steps
-    if name == "ours":
-        kept.__enter__()
 
     def run() -> tuple[int, float]:
         LOOPS[name](network, dataset, config, options.workers)
         return images, 0.0
 
-    return run
+    # ours as evaluate_proxy has it around a candidate's hundreds of steps
+    with kept_pages() if name == "ours" else nullcontext():
+        yield run
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
 `timm`: timm's model, `create_optimizer_v2` (RMSpropTF), label smoothing, `ModelEmaV3` and `create_loader` over an
 ImageFolder, as in timm's train.py; `timm-cl`: the same with channels_last. `ours`: `mnas train`, preset `imagenet`
-(RMSpropTF, label smoothing, moving average). All do random-resized crops and flips. They take turns within every round,
-in an order that rotates; the first round warms up. A turn is an epoch of --steps steps. Waiting: share of the time in
-which the loop waits for its next batch.
+(RMSpropTF, label smoothing, moving average). All do random-resized crops and flips. Each has a process of its own, and
+they take turns (benchmarks/in_turns.py). A turn is an epoch of --steps steps. Waiting: share of the time in which the
+loop waits for its next batch.
 
 CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder; goal 1.5 times timm. About ten minutes:
     python benchmarks/train_throughput.py
@@ -14,17 +14,20 @@ names a folder (then --workers processes decode for each loop):
 """
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
 import torch
+from in_turns import Run, Turn, in_turns, quartiles, ratios
 from PIL import Image
 from timm.data import create_dataset, create_loader
 from timm.loss import LabelSmoothingCrossEntropy
@@ -108,15 +111,16 @@ class Ours:
             network, batches, config, case.folder, make_accelerator(config), Unwatched(), StopRequest(), {}
         )
 
-    def turn(self) -> tuple[float, float]:
+    def turn(self) -> float:
+        """Seconds of waiting."""
         training = self.training
         training.steps = self.steps
         training.train_epoch()
-        total, waiting = training.spent["training"], training.spent["waiting"]
+        waiting = training.spent["waiting"]
         training.spent = {"training": 0.0, "waiting": 0.0}
         training.epoch, training.step = training.epoch + 1, 0
         training.loss_sum.zero_()
-        return total, waiting
+        return waiting
 
 
 class Timm:
@@ -170,9 +174,9 @@ class Timm:
             moved = images.to(self.device, non_blocking=True).float().sub_(mean).div_(std)
             yield moved, batch[1].to(self.device, non_blocking=True)
 
-    def turn(self) -> tuple[float, float]:
+    def turn(self) -> float:
+        """Seconds of waiting."""
         waiting = 0.0
-        begin = time.perf_counter()
         source = self.batches()
         for _ in range(self.steps):
             before = time.perf_counter()
@@ -186,7 +190,7 @@ class Timm:
             self.optimizer.step()
             self.average.update(self.model)
         loss.item()  # waits for a GPU
-        return time.perf_counter() - begin, waiting
+        return waiting
 
 
 @dataclasses.dataclass
@@ -197,7 +201,8 @@ class Case:
     size: int
     batch_size: int
     folder: Path
-    ready: Ready | None
+    ready: Ready | None = None
+    """For a GPU, where no folder is named: batches in memory."""
 
     @property
     def arch(self) -> Any:
@@ -205,33 +210,34 @@ class Case:
         return arch.with_output_stride(min(arch.output_stride, output_stride_for(self.size)))
 
 
-def measure(options: argparse.Namespace, case: Case) -> dict[str, list[tuple[float, float]]]:
-    """(images a second, share of time waiting) of every round, by loop."""
-    loops = {
-        "ours": Ours(options, case),
-        "timm": Timm(options, case, False),
-        "timm-cl": Timm(options, case, True),
-    }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
-    for turn in range(options.rounds + 1):
-        names = list(loops)
-        for name in names[turn % 3 :] + names[: turn % 3]:
-            seconds, waiting = loops[name].turn()
-            if turn > 0:
-                found[name].append((loops[name].steps * case.batch_size / seconds, waiting / seconds))
-    return found
+LOOPS: dict[str, Callable[[argparse.Namespace, Case], Any]] = {
+    "ours": Ours,
+    "timm": functools.partial(Timm, channels_last=False),
+    "timm-cl": functools.partial(Timm, channels_last=True),
+}
 
 
-def report(case: Case, found: dict[str, list[tuple[float, float]]]) -> None:
-    for name, values in found.items():
-        rates = [rate for rate, _ in values]
-        waiting = statistics.median(share for _, share in values)
-        ratios = [ours / other for (ours, _), other in zip(found["ours"], rates, strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+@contextlib.contextmanager
+def made(name: str, options: argparse.Namespace, case: Case) -> Iterator[Run]:
+    if options.device == "cuda" and options.data is None:
+        case = dataclasses.replace(case, ready=Ready(case.size, case.batch_size, options.steps, cuda=True))
+    torch.set_num_threads(options.threads)
+    torch.backends.cudnn.benchmark = True
+    device = torch.device(options.device)
+    ours = name == "ours"
+    with training_settings(options.threads, device, repeatable=False) if ours else contextlib.nullcontext():
+        loop = LOOPS[name](options, case)
+        yield lambda: (loop.steps * case.batch_size, loop.turn())
+
+
+def report(case: Case, found: dict[str, list[Turn]]) -> None:
+    for name, turns in found.items():
+        rate = statistics.median(turn.images / turn.seconds for turn in turns)
+        waiting = statistics.median(turn.waiting_s / turn.seconds for turn in turns)
         label = f"{case.name}/s{case.arch.output_stride}"
         print(
-            f"{label:18} {case.size:4} {case.batch_size:6} {name:8} {statistics.median(rates):12,.0f} {waiting:8.1%}"
-            + ("" if name == "ours" else f"   {middle:5.2f} ({low:.2f}-{high:.2f})"),
+            f"{label:18} {case.size:4} {case.batch_size:6} {name:8} {rate:12,.0f} {waiting:8.1%}"
+            + ("" if name == "ours" else f"   {quartiles(ratios(found['ours'], turns))}"),
             flush=True,
         )
 
@@ -266,10 +272,9 @@ def main() -> None:
                     if options.data is None and not cuda:
                         # a fifth is held out for validation
                         make_folder(folder, batch_size * (options.steps + 1) * 5 // 4, size)
-                    ready = Ready(size, batch_size, options.steps, cuda) if cuda and options.data is None else None
-                    case = Case(name, size, batch_size, folder, ready)
-                    with training_settings(options.threads, torch.device(options.device), repeatable=False):
-                        report(case, measure(options, case))
+                    case = Case(name, size, batch_size, folder)
+                    makers = {name: functools.partial(made, name) for name in LOOPS}
+                    report(case, in_turns(makers, (options, case), options.rounds))
 
 
 if __name__ == "__main__":
