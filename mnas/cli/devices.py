@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mnas.cli.progress import make_console
+from mnas.export.render import render
 from mnas.folders import user_state_dir
 from mnas.latency.latency import Calibration, MeasurementError, UnitError
 from mnas.latency.lease import lease, lease_key
@@ -67,7 +68,9 @@ class DevicesCheckCommand:
         """Print what was found of each unit. Raises UnitError, MeasurementError, ValueError if none is usable."""
         entry = find_device(self.name, self.devices)
         console, usable, failures = make_console(), 0, []
-        reference = make_reference(named_arch("mobilenetv2"), "mobilenetv2", 96, 10)  # small: it must only run
+        reference = make_reference(
+            named_arch("mobilenetv2"), "mobilenetv2", 96, 10, render(entry.setup)
+        )  # small: it must only run
         for unit, key, address in _units(entry, console):
             try:
                 _check(console, entry, unit, key, address, reference)
@@ -105,7 +108,8 @@ class DevicesCalibrateCommand:
     def run(self) -> None:
         """Measure, keep, and print. Raises UnitError, MeasurementError, ValueError where a unit cannot be measured."""
         entry, console = find_device(self.name, self.devices), make_console()
-        reference = make_reference(named_arch("mobilenetv2"), "mobilenetv2", self.input_size, 1000)
+        arch = named_arch("mobilenetv2")
+        reference = make_reference(arch, "mobilenetv2", self.input_size, 1000, render(entry.setup))
         for unit, key, _ in _units(entry, console):
             sessions = []
             with console.status(f"{unit.name}: session 1 of {self.sessions}", spinner="line") as status:

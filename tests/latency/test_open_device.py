@@ -1,0 +1,103 @@
+"""Devices of the registry, opened as a search opens them: this machine, and two boards behind a real sshd."""
+
+import sys
+import threading
+
+import pytest
+from sshd import needs_sshd
+
+from mnas.latency import agreement
+from mnas.latency.latency import Latency, UnitError
+from mnas.latency.lease import lease, lease_key
+from mnas.latency.pool import HOST_DRIFT, open_device
+from mnas.latency.protocol import make_reference
+from mnas.latency.registry import DeviceEntry
+from mnas.tflite.writer import graph_bytes
+from mnas.zoo.architectures import named_arch
+
+QUICK = {"budget_s": 0.1, "interval": 0.5}
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return make_reference(named_arch("mnasnet-small@0.5"), "small", 32, 10)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {n: graph_bytes(named_arch("mnasnet-small@0.5"), 32, 11 + n) for n in range(3)}
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(agreement, "AGREEMENT", 9)  # other programs may slow one of two
+
+
+def test_the_host_keeps_its_leases_and_measurements_in_the_users_folders(tmp_path, reference, models):
+    said = []
+    with open_device(DeviceEntry(name="host", kind="host"), say=said.append) as device:
+        assert device._patience.drift == HOST_DRIFT
+        (calibration,) = device.calibrate(reference, budget_s=0.1)
+        assert (calibration.unit, calibration.unit_scale) == ("host", 1.0)
+        (found,) = dict(device.measure({5: models[0]}, **QUICK)).values()
+    assert found.source == "measured"
+    assert len(list((tmp_path / "cache" / "mnas" / "latency").iterdir())) == 1
+    assert (tmp_path / "state" / "mnas" / "leases" / "host.lock").exists()
+    with open_device(DeviceEntry(name="host", kind="host"), say=said.append) as device:
+        device.resume(reference, [calibration])
+        assert dict(device.measure({0: models[0]}, **QUICK))[0].source == "cached"
+
+
+def test_what_a_unit_says_reaches_the_caller_in_its_own_thread(tmp_path, reference, models):
+    threads = set()
+    with open_device(DeviceEntry(name="host", kind="host"), say=lambda _: threads.add(threading.get_ident())) as device:
+        device.calibrate(reference, budget_s=0.1)
+        device.overhear("said between calls, heard by nobody")
+        stop = threading.Event()
+        folder, key = tmp_path / "state" / "mnas" / "leases", lease_key("host", "")
+        held = threading.Event()
+
+        def hold():
+            with lease(folder, key, "host", say=print):
+                held.set()
+                stop.wait(30)
+
+        threading.Thread(target=hold).start()
+        held.wait()
+        threading.Timer(1.5, stop.set).start()
+        assert len(dict(device.measure({0: models[0]}, **QUICK))) == 1
+    assert threads == {threading.get_ident()}
+
+
+@needs_sshd
+@pytest.mark.usefixtures("home")
+def test_two_boards_share_the_work_and_one_that_is_dropped_comes_back(server, reference, models):
+    pytest.importorskip("asyncssh")
+    host, _, port = server.address.rpartition(":")
+    other = f"{host.replace('127.0.0.1', 'localhost')}:{port}"
+    known = server.home / ".ssh" / "known_hosts"
+    known.write_text(known.read_text() + known.read_text().replace("127.0.0.1", "localhost"))
+    entry = DeviceEntry(name="pi", kind="ssh", address=(server.address, other), python=sys.executable)
+    said = []
+    with open_device(entry, say=said.append, patience_s=60.0) as device:
+        calibrations = device.calibrate(reference, budget_s=0.1)
+        assert [c.unit for c in calibrations] == ["pi/0", "pi/1"]
+        assert calibrations[0].reference_ms == calibrations[1].reference_ms
+        outcomes = device.measure(models, **QUICK)
+        found = dict([next(outcomes)])
+        server.drop()  # all connections, in the middle of the work
+        found |= dict(outcomes)
+        assert sorted(found) == [0, 1, 2]
+        assert all(isinstance(outcome, Latency) for outcome in found.values())
+    assert server.left() == []
+
+
+@needs_sshd
+@pytest.mark.usefixtures("home")
+def test_a_board_that_is_not_there_is_said_at_once(server, reference):
+    pytest.importorskip("asyncssh")
+    entry = DeviceEntry(name="pi", kind="ssh", address=("nobody@127.0.0.1:1",), python=sys.executable)
+    with open_device(entry, say=print) as device, pytest.raises(UnitError, match=r"^pi: "):
+        device.calibrate(reference)
