@@ -26,6 +26,7 @@ from mnas.latency.registry import find_device
 from mnas.nn.cost import cost
 from mnas.space.factorized import FactorizedSpace
 from mnas.space.named import load_space
+from mnas.space.skeleton import output_stride_for
 from mnas.zoo.architectures import reference_arch
 
 Auto = Literal["auto"]
@@ -55,7 +56,7 @@ class LatencyFitCommand:
     width: float = 1.0
     """Width multiplier of the space's skeleton, as in the search."""
     output_stride: int | Auto = "auto"
-    """Input pixels per pixel of the last map, as in the search; auto: the skeleton's own."""
+    """Input pixels per pixel of the last map; auto: as in the search, what leaves a map of 3 x 3 or more."""
     budget_s: float = 3.0
     """At most so many seconds of measuring for a member."""
     interval: float = 0.015
@@ -104,7 +105,10 @@ class LatencyFitCommand:
         space = load_space(self.space)
         if self.width != 1:
             space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width))
-        if self.output_stride != "auto":
+        if self.output_stride == "auto":
+            own = space.skeleton.output_stride
+            space = space.with_output_stride(min(output_stride_for(self.input_size), own))
+        else:
             space = space.with_output_stride(self.output_stride)
         cost(reference_arch(space.skeleton), self.input_size, self.classes)
         return space
