@@ -172,7 +172,7 @@ def ship(options: Options, seed: int) -> str:
     import numpy as np
 
     from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
-    from mnas.export.timing import loader_of, speed
+    from mnas.export.timing import speed, timed_file
     from mnas.nn.weights import load_weights, read_weights_info
     from mnas.predict.model import load_model
     from mnas.predict.score import score_model, wilson
@@ -194,7 +194,7 @@ def ship(options: Options, seed: int) -> str:
         "| model | test accuracy | 95 % | to the checkpoint | size | latency, 1 thread |",
         "|---|---|---|---|---|---|",
     ]
-    reference = loader_of(files["LiteRT fp32"], INPUT_SIZE)
+    reference = timed_file(files["LiteRT fp32"])
     whole = 0.0
     for name, path in files.items():
         score = score_model(load_model(path), ((test.images[part], test.labels[part]) for part in parts))
@@ -202,8 +202,7 @@ def ship(options: Options, seed: int) -> str:
         low, high = wilson(score.top1, score.images)
         latency = "-"
         if path.suffix == ".tflite":
-            loader = reference if name == "LiteRT fp32" else loader_of(path, INPUT_SIZE)
-            found = speed(loader, reference, budget_s=options.latency_budget_s)
+            found = speed(timed_file(path), reference, budget_s=options.latency_budget_s)
             latency = f"{found.latency_ms:.3f} ms [{found.low_ms:.3f}, {found.high_ms:.3f}]"
         lines.append(
             f"| {name} | {score.top1:.2%} | {100 * low:.2f}-{100 * high:.2f} | "

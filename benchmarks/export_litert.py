@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from mnas.export.gate import normalised
 from mnas.export.images import photographs
 from mnas.export.litert import litert_fp32
-from mnas.export.timing import litert_loader, speed
+from mnas.export.timing import TimedFile, speed
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import WeightsInfo
 from mnas.tflite.runtime import run_tflite
@@ -105,7 +105,7 @@ def main() -> None:
         options.write.write_bytes(theirs)
         return
     ours = litert_fp32(network, info)
-    found = speed(litert_loader(ours), litert_loader(theirs), budget_s=60 * options.minutes)
+    found = speed(TimedFile(ours), TimedFile(theirs), budget_s=60 * options.minutes)
     with torch.no_grad():
         x = torch.from_numpy(normalised(info, photographs(info.input_size).pixels[:8])).permute(0, 3, 1, 2)
         expected = network(x).numpy()

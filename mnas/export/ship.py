@@ -1,5 +1,6 @@
 """From a trained network to a judged file: written, run by its own runtime, compared, and only then given its name."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -27,8 +28,8 @@ from mnas.export.gate import (
 from mnas.export.images import RealImages
 from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
 from mnas.export.onnx import onnx_fp32
-from mnas.export.timing import Loader, Speed, litert_loader, loader_of, speed
-from mnas.latency.latency import MeasurementError
+from mnas.export.timing import Speed, TimedFile, speed, timed_file
+from mnas.latency.latency import MeasurementError, UnitError
 from mnas.nn.network import Network
 from mnas.nn.weights import WeightsInfo
 from mnas.predict.model import load_model
@@ -84,7 +85,7 @@ class Gate:
     images: RealImages
     expected: NDArray[np.float32]
     """(N, classes): what the network says of the images."""
-    reference: Loader
+    reference: TimedFile
     """The fp32 LiteRT file, beside which others are timed."""
     speed_s: float
     """Seconds of timing for each file; 0: none."""
@@ -98,7 +99,7 @@ def make_gate(
         info=info,
         images=images,
         expected=torch_outputs(network, info, images.pixels, softmax=softmax),
-        reference=litert_loader(litert_fp32(network, info, softmax=softmax)),
+        reference=TimedFile(litert_fp32(network, info, softmax=softmax)),
         speed_s=speed_s,
     )
 
@@ -137,9 +138,8 @@ def _judged(file: Path, target: Target, gate: Gate, tolerance: Tolerance) -> Gat
         comparison = compare(gate.expected, got, gate.images)
         failures: Sequence[str] = judge(comparison, tolerance)
         if not failures and gate.speed_s:
-            itself = (target.format, target.kind) == ("litert", "fp32")
-            candidate = gate.reference if itself else loader_of(file, gate.info.input_size)
-            timed = speed(candidate, gate.reference, budget_s=gate.speed_s)
+            with contextlib.suppress(UnitError):  # how fast a file is, is not what it is judged by
+                timed = speed(timed_file(file), gate.reference, budget_s=gate.speed_s)
     except (ValueError, RuntimeError, MeasurementError) as error:
         failures = (f"its runtime does not run it as it should: {' '.join(str(error).split())}",)
     return GateResult(
