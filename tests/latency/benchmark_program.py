@@ -160,12 +160,15 @@ class Tool:
             (d["index"], draw.uniform(0, 1, d["shape"]).astype(d["dtype"])) for d in interpreter.get_input_details()
         ]
 
+        # whatever else this machine does, the phone has nothing else to do: one thread's own time is what counts
+        clock = time.process_time_ns if self.number("num_threads", 1) == 1 else time.perf_counter_ns
+
         def invoke() -> int:
             for index, value in values:
                 interpreter.set_tensor(index, value)
-            started = time.perf_counter_ns()
+            started = clock()
             interpreter.invoke()
-            return max(1, (time.perf_counter_ns() - started) // 1000)
+            return max(1, (clock() - started) // 1000)
 
         return invoke
 

@@ -3,14 +3,22 @@
 import contextlib
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from mnas.latency.adb import AdbUnit, Heat
+from mnas.latency.latency import Setup
 from tests.latency import adb_server, benchmark_program
 
+needs_adb = pytest.mark.skipif(shutil.which("adb") is None, reason="no adb: scripts/install-test-tools installs it")
 CORES = (1803, 1803, 1803, 1803, 2253, 2253, 2802, 2850)
 """Maximum clocks in MHz; the last is the big one."""
 PROPERTIES = {
@@ -169,3 +177,35 @@ def _start(stack: contextlib.ExitStack, *words: str, **environment: str) -> int:
     assert process.stdout is not None
     stack.enter_context(process.stdout)
     return int(process.stdout.readline())
+
+
+def make_unit(phones, program, address="FAKE0001", **options):
+    said = []
+    options = {"heat": Heat(wait_s=0.3, poll_s=0.05), **options}
+    unit = AdbUnit(
+        "pixel", address, benchmark_model=str(program), adb_server=phones.address, say=said.append, **options
+    )
+    unit.said = said
+    return unit
+
+
+def run_rounds(unit, models, rounds=1, setup=None):
+    with unit.session(models, setup or Setup()) as session:
+        return [session.round(number % 2 == 1) for number in range(rounds)]
+
+
+def runs_on(phone):
+    shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
+    return str(phone.tmp) in shown
+
+
+def wait_for(condition, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -4,91 +4,23 @@ import json
 import math
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 
-from mnas.latency import adb
-from mnas.latency.adb import AdbUnit, Heat, adb_unit
+from mnas.latency.adb import adb_unit
 from mnas.latency.android import read_identity, read_state
-from mnas.latency.latency import MeasurementError, Setup, UnitError
+from mnas.latency.latency import Setup, UnitError
 from mnas.latency.protocol import calibrate, make_reference, measure
 from mnas.latency.registry import find_device, open_units
 from mnas.latency.statistics import MIN_ROUNDS
-from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
-from tests.latency.phones import make_phone, run_phones, write_program
+from tests.latency.phones import listens, make_unit, needs_adb, run_rounds, wait_for
 
 pytest.importorskip("adbutils")
 SIZE = 32
-needs_adb = pytest.mark.skipif(shutil.which("adb") is None, reason="no adb: scripts/install-test-tools installs it")
-
-
-@pytest.fixture(scope="module")
-def phones(tmp_path_factory):
-    with run_phones(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    return write_program(tmp_path_factory.mktemp("program"))
-
-
-@pytest.fixture
-def phone(phones, tmp_path):
-    made = make_phone(tmp_path / "phone")
-    phones.plug_in(FAKE0001=made)
-    return made
-
-
-@pytest.fixture
-def unit(phones, phone, program):
-    with_said = make_unit(phones, program)
-    yield with_said
-    with_said.close()
-
-
-@pytest.fixture(scope="module")
-def models():
-    return tuple(graph_bytes(named_arch(name), SIZE, 10) for name in ("mnasnet-small", "mnasnet-small@0.5"))
-
-
-def make_unit(phones, program, address="FAKE0001", **options):
-    said = []
-    options = {"heat": Heat(wait_s=0.3, poll_s=0.05), **options}
-    unit = AdbUnit(
-        "pixel", address, benchmark_model=str(program), adb_server=phones.address, say=said.append, **options
-    )
-    unit.said = said
-    return unit
-
-
-def run(unit, models, rounds=1, setup=None):
-    with unit.session(models, setup or Setup()) as session:
-        return [session.round(number % 2 == 1) for number in range(rounds)]
-
-
-def runs_on(phone):
-    shown = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout
-    return str(phone.tmp) in shown
-
-
-def wait_for(condition, seconds=20.0):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_measurement_is_true_and_leaves_nothing_behind(phone, unit, models):
@@ -107,7 +39,7 @@ def test_a_measurement_is_true_and_leaves_nothing_behind(phone, unit, models):
 
 
 def test_a_round_tells_the_fastest_inference_and_the_mean_of_all(phone, unit, models):
-    for pair in run(unit, models, rounds=2):
+    for pair in run_rounds(unit, models, rounds=2):
         for times in pair:
             low, mean = times.kept_ms
             assert 0 < low <= mean
@@ -161,7 +93,7 @@ def test_a_program_that_lies_on_the_phone_is_used_and_left(phones, phone, progra
     shutil.copy(program, there)
     for binary in (program, "device:/data/local/tmp/benchmark_model"):
         unit = make_unit(phones, binary)
-        run(unit, models)
+        run_rounds(unit, models)
         assert not any(name.endswith("/benchmark_model") for name in phone.files())
         unit.close()
         assert phone.files() == ["benchmark_model"]
@@ -187,7 +119,7 @@ def test_a_core_that_is_not_there(phones, phone, program):
 
 def test_batches_runtimes_and_memory(phone, unit, models):
     assert 100_000 < unit.peak_memory_bytes(models[0], Setup()) < 500_000_000
-    one, eight = (run(unit, models, setup=Setup(batch=batch))[0][0].kept_ms[0] for batch in (1, 8))
+    one, eight = (run_rounds(unit, models, setup=Setup(batch=batch))[0][0].kept_ms[0] for batch in (1, 8))
     assert eight > 1.5 * one
     with unit.session(models, Setup(), Setup(runtime="litert-builtin")) as session:
         assert all(times.kept_ms for times in session.round(True))
@@ -201,170 +133,15 @@ def test_what_a_killed_process_left_is_removed_and_others_keep_theirs(phone, uni
     prefix = mine.rpartition("/")[2].partition(f"{os.getpid()}-")[0]
     for name in (f"{prefix}{dead.pid}-00", f"{prefix}{os.getppid()}-00", "mnas-other-1-00"):
         (phone.tmp / name).mkdir()
-    run(unit, models)
+    run_rounds(unit, models)
     unit.close()
     assert phone.files() == sorted([f"{prefix}{os.getppid()}-00", "mnas-other-1-00"])
-
-
-def test_after_a_killed_process_the_next_one_finds_the_phone_free(phones, phone, program, unit, models, tmp_path):
-    phone.fault("hang", 2)
-    for name, model in zip("ab", models, strict=True):
-        (tmp_path / name).write_bytes(model)
-    script = f"""
-from pathlib import Path
-from mnas.latency.adb import adb_unit
-from mnas.latency.latency import Setup
-unit = adb_unit("pixel", "FAKE0001", benchmark_model={str(program)!r}, adb_server={phones.address!r})
-with unit.session(tuple(Path({str(tmp_path)!r}, name).read_bytes() for name in "ab"), Setup()) as session:
-    session.round(False)
-"""
-    with subprocess.Popen([sys.executable, "-c", script]) as process:
-        wait_for(lambda: (phone.root / "calls").read_text() == "2")
-        process.kill()
-    assert len(phone.files()) == 5  # folder, program, two models, number of what runs
-    assert runs_on(phone)
-    phone.fault("none")
-    run(unit, models)
-    wait_for(lambda: not runs_on(phone))
-    unit.close()
-    assert phone.files() == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "said"),
-    [
-        ("truncated", "must print 1 line|not as it should be"),
-        ("garbled", "not as it should be"),
-        ("silent", "must print"),
-        ("milliseconds", "not as it should be|wrong unit|cannot be true"),
-        ("zero", "cannot be true"),
-        ("negative", "not as it should be"),
-        ("nan", "not as it should be"),
-        ("killed", "killed on the phone"),
-        ("lost", "lost or changed the model's file"),
-    ],
-)
-def test_a_wrong_answer_in_the_middle_is_no_number(phone, unit, models, kind, said):
-    phone.fault(kind, 2)
-    with unit.session(models, Setup()) as session:
-        with pytest.raises(UnitError, match=f"^pixel: .*({said})") as caught:
-            session.round(True)
-        assert "\n" not in str(caught.value)
-        with pytest.raises(UnitError, match="broke in an earlier round"):
-            session.round(False)
-    assert phone.files() == []
-    assert phone.calls() == 2
-
-
-def test_a_phone_that_vanishes_in_a_round_and_comes_back(phones, phone, unit, models):
-    phone.fault("vanish", 2)
-    with pytest.raises(UnitError, match=r"^pixel: the connection to the phone broke"):
-        run(unit, models)
-    with pytest.raises(UnitError, match=r"^pixel: adb knows no phone FAKE0001 \(it knows: none\); plug it in"):
-        unit.condition()
-    assert phone.files() != []
-    phones.plug_in(FAKE0001=phone)
-    assert len(run(unit, models)) == 1
-    unit.close()
-    assert phone.files() == []
-
-
-def test_a_phone_that_hangs(phone, unit, models, monkeypatch):
-    monkeypatch.setattr(adb, "CALL_TIMEOUT_S", 0.7)
-    phone.fault("hang", 2)
-    with pytest.raises(UnitError, match=r"^pixel: the phone did not answer in time"):
-        run(unit, models)
-    assert phone.files() == []
-    wait_for(lambda: not runs_on(phone))  # what hung was ended
-
-
-def test_a_phone_that_is_full(phones, phone, unit, models):
-    phones.tell({"FAKE0001": {"state": "device", "root": str(phone.root), "full": True}})
-    with pytest.raises(UnitError, match=r"^pixel: .* cannot be written on the phone: .*No space left on device"):
-        run(unit, models)
-    phones.plug_in(FAKE0001=phone)
-    assert len(run(unit, models)) == 1
-
-
-def test_a_file_that_arrives_damaged(phones, phone, unit, models):
-    phones.tell({"FAKE0001": {"state": "device", "root": str(phone.root), "lossy": True}})
-    with pytest.raises(UnitError, match=r"^pixel: .* did not arrive whole on the phone: \d+ of \d+ bytes"):
-        run(unit, models)
-
-
-def test_ctrl_c_ends_what_runs_on_the_phone(phone, unit, models):
-    phone.fault("hang", 1)
-
-    def interrupt():
-        wait_for(lambda: phone.calls() == 1)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        run(unit, models)
-    thread.join()
-    wait_for(lambda: not runs_on(phone))
-    assert phone.files() == []
-
-
-def test_a_model_that_the_runtime_cannot_run(phone, unit, models):
-    with pytest.raises(MeasurementError, match=r"benchmark_model cannot run the model: ERROR: .*exit code 1"):
-        run(unit, (b"no model", models[1]))
-    with pytest.raises(MeasurementError, match="cannot run the model"):
-        unit.peak_memory_bytes(models[0][:2000], Setup())
-    with pytest.raises(MeasurementError, match="a model with one input"):
-        run(unit, (b"no model", models[1]), setup=Setup(batch=2))
-    assert len(run(unit, models)) == 1
-    assert not any(name.endswith(".tflite") for name in phone.files())
-
-
-def test_a_round_that_was_throttled_is_taken_again(phone, unit, models):
-    phone.fault("slow", 2)
-    run(unit, models)
-    assert phone.calls() == 4
-    assert unit.said == ["pixel: a round was throttled and is taken again: its core ran at 1200 of 2850 MHz"]
-
-
-def test_a_phone_that_is_always_throttled_is_given_up(phone, unit, models):
-    phone.fault("slow", *range(1, 100))
-    with pytest.raises(UnitError, match=r"^pixel: throttled in 3 rounds in a row: its core ran at 1200 of 2850 MHz"):
-        run(unit, models)
-    assert phone.calls() == 6
-    assert phone.files() == []
-
-
-@pytest.mark.parametrize("heat", [{"battery_c": 41.0}, {"status": 2}, {"cpu_c": 90.0}, None])
-def test_a_hot_phone_is_waited_for(phone, unit, models, heat):
-    phone.fault("none")
-    if heat is None:
-        phone.clock(cap_mhz=2400)
-    else:
-        phone.heat(**heat)
-    with pytest.raises(UnitError, match=r"^pixel: it did not cool down within 0\.3 s: "):
-        run(unit, models)
-    assert phone.calls() == 0
-
-    def cool_down(text):
-        unit.said.append(text)
-        phone.heat()
-        phone.clock(cap_mhz=2850)
-
-    unit._heat, unit._say = Heat(wait_s=30.0, poll_s=0.5), cool_down
-    with unit.session(models, Setup()) as session:
-        assert session.waited_s >= 0.5  # of no measurement's budget
-        session.round(False)
-    assert phone.calls() == 2
-    assert [text.partition(" at most")[0] for text in unit.said] == [
-        "pixel: waiting for it to cool down, 0.3 s",
-        "pixel: waiting for it to cool down, 30 s",
-    ]
 
 
 def test_a_lower_full_clock_can_be_agreed(phones, phone, program, models):
     phone.clock(cap_mhz=2400)
     unit = make_unit(phones, program, max_mhz=2400)
-    run(unit, models)
+    run_rounds(unit, models)
     unit.close()
     assert unit.said == []
 
@@ -408,13 +185,6 @@ def test_states_and_serials_that_cannot_be_used(phones, phone, program):
     assert make_unit(phones, program, "").condition().model == "Fake Phone 8"
 
 
-def test_a_phone_that_loses_its_permission(phones, phone, unit, models):
-    run(unit, models)
-    phones.tell({"FAKE0001": {"state": "unauthorized", "root": str(phone.root)}})
-    with pytest.raises(UnitError, match="confirm the dialog"):
-        unit.condition()
-
-
 def test_programs_that_are_none(phones, phone, tmp_path):
     def complaint(binary):
         with pytest.raises(ValueError, match=r"^pixel: benchmark_model must .*docs/phone\.md says") as caught:
@@ -431,22 +201,6 @@ def test_programs_that_are_none(phones, phone, tmp_path):
     assert not any(name.endswith("tflite") for name in phone.files())
 
 
-def test_a_program_that_is_lost_in_a_search_is_the_phone_s_failure(phones, phone, program, models):
-    shutil.copy(program, phone.tmp / "benchmark_model")
-    unit = make_unit(phones, "device:/data/local/tmp/benchmark_model")
-    with unit.session(models, Setup()) as session:
-        session.round(False)
-        (phone.tmp / "benchmark_model").unlink()
-        with pytest.raises(UnitError, match=r"^pixel: benchmark_model did not start: .*(not found|No such file)"):
-            session.round(True)
-    with pytest.raises(UnitError, match=r"^pixel: benchmark_model must be at /data/local/tmp/benchmark_model"):
-        run(unit, models)
-    with pytest.raises(ValueError, match=r"^pixel: benchmark_model must be at /data/local/tmp/benchmark_model"):
-        unit.fingerprint(Setup())
-    with pytest.raises(ValueError, match=r"^pixel: runtime of a phone must be one of"):
-        run(unit, models, setup=Setup(runtime="torch"))
-
-
 def test_no_server_and_no_adb(phones, program, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         free = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -460,28 +214,6 @@ def test_no_server_and_no_adb(phones, program, monkeypatch):
     monkeypatch.setitem(sys.modules, "adbutils", None)
     with pytest.raises(ImportError, match=r"mnas\[adb\]"):
         adb_unit("pixel", "FAKE0001", benchmark_model=str(program))
-
-
-def test_a_server_that_says_nothing_or_rubbish(program, monkeypatch):
-    monkeypatch.setattr("mnas.latency.adb_link.STEP_TIMEOUT_S", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        unit = adb_unit("pixel", "A", benchmark_model=str(program), adb_server=f"127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(UnitError, match="did not answer in time"):
-            unit.condition()
-
-        def answer():
-            for text in (b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
-                connection = silent.accept()[0]
-                connection.sendall(text)
-                connection.close()
-
-        silent.accept()[0].close()
-        silent.accept()[0].close()
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(UnitError, match="adb says: Unknown data"):
-            unit.condition()
-        thread.join()
 
 
 @needs_adb

@@ -1,30 +1,15 @@
 """The adb server of the tests speaks the real protocol: Debian's own client and adbutils are served by it."""
 
 import os
-import shutil
 import socket
 import struct
 import subprocess
 
 import pytest
 
-from tests.latency.phones import make_phone, run_phones
+from tests.latency.phones import needs_adb
 
-needs_adb = pytest.mark.skipif(shutil.which("adb") is None, reason="no adb: scripts/install-test-tools installs it")
 adbutils = pytest.importorskip("adbutils")
-
-
-@pytest.fixture(scope="module")
-def phones(tmp_path_factory):
-    with run_phones(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture
-def phone(phones, tmp_path):
-    made = make_phone(tmp_path / "phone")
-    phones.plug_in(FAKE0001=made)
-    return made
 
 
 def adb(phones, *words, data=None):
