@@ -45,7 +45,7 @@ def test_a_round_tells_the_fastest_inference_and_the_mean_of_all(phone, unit, mo
             assert 0 < low <= mean
             assert len(times.wall_ms) >= 3
             assert set(times.wall_ms) == {mean}
-            assert 0.01 < sum(times.wall_ms) / 1000 < 10  # runs for 50 ms
+            assert 0.001 < sum(times.wall_ms) / 1000 < 10  # in 50 ms, of which a busy machine gives it a part
 
 
 def test_the_condition_is_what_the_phone_says(phone, unit):
