@@ -171,3 +171,17 @@ def latency_of_trial(trial):
     from mnas.arch import Arch
 
     return latency_of(Arch.from_dict(trial.user_attrs["arch"]))
+
+
+def test_a_latency_of_two_devices_is_as_sure_as_the_less_sure():
+    from mnas.search.measure import shared_latency
+
+    latencies = {"phone": predict(example())["host"], "board": on_two(example())["board"]}
+    sharing = Sharing(targets_ms={"phone": 1000.0, "board": 1.0}, weights={})
+    together = shared_latency(sharing, latencies)
+    assert (together.source, latencies["board"].source) == ("predicted", "measured")
+    assert together.latency_ms == pytest.approx(1000 * latencies["board"].latency_ms)
+
+
+def example():
+    return toy_problem().space.decode([0] * len(toy_problem().space.decisions))

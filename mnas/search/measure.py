@@ -8,7 +8,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from mnas.arch import Arch
-from mnas.latency.latency import Latency, MeasurementError
+from mnas.latency.latency import Latency, MeasurementError, joint_source
 from mnas.latency.predictor import choose_to_measure
 from mnas.objective import Sharing
 from mnas.search.problem import Plan, Problem
@@ -109,7 +109,7 @@ def _note(run: Run, number: int, latencies: Mapping[str, Any], latency: Mapping[
 
 
 def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latency:
-    """One device's latency as it is; of several, the record of the one that is worst, with the values of all."""
+    """One device's latency as it is; of several, the worst one's record with all their values, as sure as the least."""
     if len(latencies) == 1:
         return next(iter(latencies.values()))
     worst = max(latencies, key=lambda name: latencies[name].latency_ms / sharing.targets_ms[name])
@@ -117,7 +117,8 @@ def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latenc
         sharing.latency_ms({device: getattr(latency, name) for device, latency in latencies.items()})
         for name in ("low_ms", "latency_ms", "high_ms")
     )
-    return replace(latencies[worst], low_ms=low_ms, latency_ms=latency_ms, high_ms=high_ms)
+    source = joint_source(latency.source for latency in latencies.values())
+    return replace(latencies[worst], low_ms=low_ms, latency_ms=latency_ms, high_ms=high_ms, source=source)
 
 
 def _skip_large(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock) -> bool:
