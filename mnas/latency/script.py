@@ -14,6 +14,7 @@ machine hits both alike.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import importlib.metadata
@@ -30,7 +31,6 @@ from typing import Any
 TURN_S = 0.015
 """Length of a model's turn: about twice what it takes to fill the caches after another model's."""
 MIN_TURN_RUNS, MAX_TURN_RUNS = 2, 200
-
 Run = Callable[[], Any]
 """One inference on fixed input."""
 
@@ -60,10 +60,6 @@ def _load_litert(model: bytes, threads: int, batch: int, *, xnnpack: bool = True
         values = draw.uniform(0, 1 if np.issubdtype(detail["dtype"], np.floating) else 100, detail["shape"])
         interpreter.set_tensor(detail["index"], values.astype(detail["dtype"]))
     return interpreter.invoke  # type: ignore[no-any-return]
-
-
-def _load_litert_builtin(model: bytes, threads: int, batch: int) -> Run:
-    return _load_litert(model, threads, batch, xnnpack=False)
 
 
 def _load_onnxruntime(model: bytes, threads: int, batch: int) -> Run:
@@ -141,14 +137,11 @@ def _load_torch(model: bytes, threads: int, batch: int) -> Run:
     return invoke
 
 
+_load_builtin = functools.partial(_load_litert, xnnpack=False)
+
 RUNTIMES: dict[str, tuple[Callable[[bytes, int, int], Run], str, str, str]] = {
     "litert": (_load_litert, "ai-edge-litert", "LiteRT {} XNNPACK", "ai_edge_litert.interpreter"),
-    "litert-builtin": (
-        _load_litert_builtin,
-        "ai-edge-litert",
-        "LiteRT {} without XNNPACK",
-        "ai_edge_litert.interpreter",
-    ),
+    "litert-builtin": (_load_builtin, "ai-edge-litert", "LiteRT {} without XNNPACK", "ai_edge_litert.interpreter"),
     "onnxruntime": (_load_onnxruntime, "onnxruntime", "ONNX Runtime {}", "onnxruntime"),
     "executorch": (_load_executorch, "executorch", "ExecuTorch {} XNNPACK", "executorch.runtime"),
     "torch": (_load_torch, "torch", "torch {} eager", "mnas.nn.weights"),
@@ -260,7 +253,7 @@ def measuring_core() -> int | None:
     """The fastest core allowed (as the paper's one big core), the last of equals: interrupts prefer the first."""
     if not hasattr(os, "sched_getaffinity"):
         return None
-    return max(os.sched_getaffinity(0), key=lambda core: (_clock_khz(core, "cpuinfo_max_freq") or 0, core))
+    return max(os.sched_getaffinity(0), key=lambda core: (_mhz(core, "cpuinfo_max_freq") or 0, core))
 
 
 # What the machine is, and how it is now
@@ -272,9 +265,7 @@ def fingerprint(runtime: str) -> dict[str, str | int]:
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        raise ImportError(
-            f"runtime {runtime} needs the package {package} on the device: pip install {package}"
-        ) from None
+        raise ImportError(f"runtime {runtime} needs {package} on the device: pip install {package}") from None
     core = measuring_core()
     told = {"board": _board(), "max_mhz": None if core is None else _mhz(core, "cpuinfo_max_freq")}
     return {
@@ -292,9 +283,8 @@ def condition() -> dict[str, Any]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     zones = [_number(f"/sys/class/thermal/thermal_zone{i}/temp") for i in range(32)]
     degrees = [zone / 1000 for zone in zones if zone is not None and 0 < zone < 200_000]
-    throttled = _number(
-        "/sys/devices/platform/soc/soc:firmware/get_throttled", base=16
-    )  # Raspberry Pi: bits 0-3 are now
+    # of a Raspberry Pi: bits 0-3 are now
+    throttled = _number("/sys/devices/platform/soc/soc:firmware/get_throttled", base=16)
     core = measuring_core()
     return {
         "model": _board(),
@@ -328,12 +318,8 @@ def _frequency(core: int, name: str) -> str:
     return f"/sys/devices/system/cpu/cpu{core}/cpufreq/{name}"
 
 
-def _clock_khz(core: int, name: str) -> int | None:
-    return _number(_frequency(core, name))
-
-
 def _mhz(core: int, name: str) -> int | None:
-    khz = _clock_khz(core, name)
+    khz = _number(_frequency(core, name))
     return None if khz is None else khz // 1000
 
 

@@ -168,7 +168,7 @@ def test_a_runtime_that_is_not_there_is_named(unit, monkeypatch):
     with pytest.raises(ValueError, match="runtime must be one of"):
         Setup(runtime="tensorflow")
     monkeypatch.setenv("PYTHONPATH", "")
-    with pytest.raises(ValueError, match="host: runtime onnxruntime needs the package onnxruntime on the device: pip"):
+    with pytest.raises(ValueError, match="host: runtime onnxruntime needs onnxruntime on the device: pip"):
         ScriptUnit("host", without_onnxruntime(monkeypatch)).fingerprint(Setup(runtime="onnxruntime"))
 
 
