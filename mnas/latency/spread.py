@@ -183,15 +183,20 @@ class Spread:
                 self._finish(number, outcome)
 
     def _take(self, member: Member) -> int | None:
-        """The next candidate, rather one that has not failed here; None when all have their outcome."""
+        """The next candidate; one that failed here is left to others that work. None when all have their outcome."""
         with self._changed:
             while self._open and not self._crew.stop.is_set():
-                if self._pending:
-                    number = min(self._pending, key=lambda n: self._failures[n][member.unit.name])
-                    self._pending.remove(number)
-                    return number
+                for number in self._pending:
+                    if not self._is_for_others(number, member):
+                        self._pending.remove(number)
+                        return number
                 self._changed.wait(0.1)
         return None
+
+    def _is_for_others(self, number: int, member: Member) -> bool:
+        failures = self._failures[number]
+        others = [m for m in self._members if m is not member and m.usable]
+        return any(failures[m.unit.name] < failures[member.unit.name] for m in others)
 
     def _give_back(self, number: int) -> None:
         with self._changed:
