@@ -1,32 +1,46 @@
 """How much a model's measured latency varies from session to session: plain mean, plain median, and ours.
 
-    python benchmarks/latency_stability.py              (20 sessions idle and 20 loaded: about 45 minutes)
-    python benchmarks/latency_stability.py --quick      (3 + 3 sessions, 3 models: about 3 minutes)
+    python benchmarks/latency_stability.py                          (20 sessions idle and 20 loaded: about 45 minutes)
+    python benchmarks/latency_stability.py --quick                  (3 + 3 sessions, 3 models: about 3 minutes)
+    python benchmarks/latency_stability.py --over ssh:pi@shelf-1    (on a board; --python: its interpreter with LiteRT)
+    python benchmarks/latency_stability.py --over local-sshd        (on this machine, through an sshd of its own)
 
 A session is a fresh process, as memory lies differently in each. In it every model is measured by a plain loop (wall
 clock, one interpreter, warmed up, not pinned: what one writes first) and by `mnas.latency.protocol.measure`, one after
-the other and for as long, so that all methods see the same machine. `loaded`: every other core multiplies matrices and
-streams through memory meanwhile. Reported over sessions: coefficients of variation; how many intervals hold the mean of
-all sessions (the reference against itself: hold 1); how often the faster of two models some 3 % apart is found.
+the other and for as long, so that all methods see the same machine; over ssh both run on the board, the plain loop as
+one command for each model. `loaded`: every other core multiplies matrices and streams through memory meanwhile.
+Reported over sessions: coefficients of variation; how many intervals hold the mean of all sessions (the reference
+against itself: hold 1); how often the faster of two models some 3 % apart is found; seconds for each candidate.
 """
 
 import argparse
+import asyncio
+import contextlib
+import inspect
 import json
 import math
 import multiprocessing
 import os
 import random
+import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mnas.arch import Arch
+from mnas.latency import script
 from mnas.latency.host import host_unit
-from mnas.latency.latency import Calibration
+from mnas.latency.latency import Calibration, UnitError
 from mnas.latency.protocol import calibrate, make_reference, measure
 from mnas.latency.script import load
+from mnas.latency.ssh import ssh_unit
+from mnas.latency.ssh_login import log_in, parse_address
+from mnas.latency.unit import Unit
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
@@ -63,6 +77,12 @@ TWINS = (
 """The same but for the width of the head; how far apart they are is established by all sessions together."""
 
 
+PLAIN_S = 2.0
+"""Of the plain loop."""
+GOALS = {"idle": 1.0, "loaded": 2.0}
+"""Coefficient of variation in per cent, at most, at 3 s for each candidate."""
+
+
 def plain_times_ms(file: bytes, seconds: float) -> list[float]:
     invoke = load("litert", file, 1, 1)
     for _ in range(5):
@@ -73,25 +93,6 @@ def plain_times_ms(file: bytes, seconds: float) -> list[float]:
         invoke()
         times.append((time.perf_counter() - start) * 1e3)
     return times
-
-
-UNIT = host_unit()  # a child process, started by its first use
-
-
-def session(models: list[Model], calibrations: dict[str, dict[str, object]], seed: int) -> list[dict[str, object]]:
-    draw = random.Random(seed)
-    rows = []
-    for model in draw.sample(models, len(models)):
-        file = graph_bytes(model.arch, model.input_size)
-        key = f"{model.reference} {model.input_size}"
-        reference = make_reference(named_arch(model.reference), model.reference, model.input_size, 1000)
-        plain = plain_times_ms(file, 2.0) if draw.random() < 0.5 else []
-        ours = measure(UNIT, file, reference, Calibration.from_dict(calibrations[key]))
-        plain = plain or plain_times_ms(file, 2.0)
-        rows.append(
-            {"model": str(model), "mean": statistics.mean(plain), "median": statistics.median(plain), **ours.to_dict()}
-        )
-    return rows
 
 
 def disturb(core: int) -> None:
@@ -107,35 +108,117 @@ def disturb(core: int) -> None:
         stream *= 1.0
 
 
-def run_sessions(models: list[Model], sessions: int, seed: int) -> dict[str, list[list[dict[str, object]]]]:
+@dataclass(frozen=True)
+class Place:
+    """Where models run."""
+
+    address: str
+    """user@host:port; empty: this machine."""
+    python: str
+    """The interpreter there."""
+
+    def unit(self) -> Unit:
+        """A process or a connection, started by its first use."""
+        return ssh_unit("board", self.address, python=self.python) if self.address else host_unit()
+
+    def plain_times_ms(self, file: bytes) -> list[float]:
+        if not self.address:
+            return plain_times_ms(file, PLAIN_S)
+        call = f"print(json.dumps(plain_times_ms(sys.stdin.buffer.read(), {PLAIN_S})))"
+        source = "\n".join([inspect.getsource(script), inspect.getsource(plain_times_ms), call])
+        times: list[float] = json.loads(asyncio.run(self._there(source, file)))
+        return times
+
+    @contextlib.contextmanager
+    def loaded(self, cores: list[int]) -> Iterator[None]:
+        """These cores have work meanwhile."""
+        work = self._disturb_there if self.address else disturb
+        processes = [multiprocessing.Process(target=work, args=(core,), daemon=True) for core in cores]
+        for process in processes:
+            process.start()
+        time.sleep(5 if cores and self.address else 0)  # until they have logged in
+        if not all(process.is_alive() for process in processes):
+            sys.exit("the load does not run; is numpy there?")
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.terminate()
+                process.join()
+
+    def _disturb_there(self, core: int) -> None:
+        end = "import os, sys, threading\n"  # with the connection
+        end += "threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()"
+        asyncio.run(self._there("\n".join([end, inspect.getsource(disturb), f"disturb({core})"]), None))
+
+    async def _there(self, source: str, data: bytes | None) -> str:
+        """What Python prints there of `source`, which finds `data` in its input; None: the input stays open."""
+        code = f'import sys; exec(sys.stdin.buffer.read({len(source.encode())}), {{"__name__": "there"}})'
+        command = f"{self.python} -c {shlex.quote(code)}"
+        async with (
+            await log_in(parse_address(self.address)) as connection,
+            connection.create_process(command, encoding=None) as process,
+        ):
+            process.stdin.write(source.encode() + (data or b""))
+            if data is not None:
+                process.stdin.write_eof()
+            done = await process.wait()
+        assert isinstance(done.stdout, bytes)
+        if done.exit_status != 0:
+            sys.exit(f"{self.address}: {done.stderr!r}")
+        return done.stdout.decode()
+
+
+def session(
+    place: Place, models: list[Model], calibrations: dict[str, dict[str, object]], seed: int
+) -> list[dict[str, object]]:
+    draw = random.Random(seed)
+    unit, rows = place.unit(), []
+    for model in draw.sample(models, len(models)):
+        file = graph_bytes(model.arch, model.input_size)
+        key = f"{model.reference} {model.input_size}"
+        reference = make_reference(named_arch(model.reference), model.reference, model.input_size, 1000)
+        plain = place.plain_times_ms(file) if draw.random() < 0.5 else []
+        ours = measure(unit, file, reference, Calibration.from_dict(calibrations[key]))
+        plain = plain or place.plain_times_ms(file)
+        rows.append(
+            {
+                "model": str(model),
+                "mean": statistics.mean(plain),
+                "median": statistics.median(plain),
+                "plain_s": sum(plain) / 1e3,
+                **ours.to_dict(),
+            }
+        )
+    unit.close()
+    return rows
+
+
+def run_sessions(
+    place: Place, models: list[Model], sessions: int, seed: int
+) -> dict[str, list[list[dict[str, object]]]]:
     """idle and loaded -> sessions -> rows; idle and loaded take turns, so that a change of the machine hits both."""
-    calibrations = {}
+    calibrations, unit = {}, place.unit()
     for reference, size in sorted({(m.reference, m.input_size) for m in models}):
-        calibration = calibrate(UNIT, make_reference(named_arch(reference), reference, size, 1000))
+        calibration = calibrate(unit, make_reference(named_arch(reference), reference, size, 1000))
         calibrations[f"{reference} {size}"] = calibration.to_dict()
-    others = [c for c in range(os.cpu_count() or 1) if c != calibration.pinned_core]
-    task = {"models": [vars(m) for m in models], "calibrations": calibrations}
+    cores = [int(core["core"]) for core in unit.condition().cores] or list(range(os.cpu_count() or 1))
+    unit.close()
+    others = [core for core in cores if core != calibration.pinned_core]
+    task = {"place": vars(place), "models": [vars(m) for m in models], "calibrations": calibrations}
     results: dict[str, list[list[dict[str, object]]]] = {"idle": [], "loaded": []}
     for number in range(sessions):
         for state in ("idle", "loaded"):
-            load_processes = [
-                multiprocessing.Process(target=disturb, args=(core,), daemon=True)
-                for core in (others if state == "loaded" else [])
-            ]
-            for process in load_processes:
-                process.start()
-            output = subprocess.run(
-                [sys.executable, __file__, "--session"],
-                input=json.dumps({**task, "seed": seed + number}),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                check=True,
-            ).stdout
-            for process in load_processes:
-                process.terminate()
-                process.join()
-            results[state].append(json.loads(output))
+            with place.loaded(others if state == "loaded" else []):
+                done = subprocess.run(
+                    [sys.executable, __file__, "--session"],
+                    input=json.dumps({**task, "seed": seed + number}),
+                    capture_output=True,
+                    text=True,
+                )
+            if done.returncode != 0:
+                sys.exit(done.stderr[-2000:])
+            results[state].append(json.loads(done.stdout))
             print(f"session {number + 1}/{sessions} {state} done", file=sys.stderr, flush=True)
     return results
 
@@ -185,8 +268,49 @@ def print_ranking(results: dict[str, list[list[dict[str, object]]]], twins: list
             print(f"| {second} / {first} | {100 * math.expm1(apart):.1f} % | {state} | {cells} |")
 
 
+def print_summary(results: dict[str, list[list[dict[str, object]]]], models: list[Model]) -> None:
+    print("\n| other cores | method | variation: median model | worst model | seconds a candidate (most) | goal |")
+    print("|---|---|---|---|---|---|")
+    for state, sessions in results.items():
+        for method, field, spent in (
+            ("plain mean", "mean", "plain_s"),
+            ("plain median", "median", "plain_s"),
+            ("ours", "ratio", "seconds"),
+        ):
+            found = [variation(column(sessions, model, field)) for model in models]
+            seconds = [second for model in models for second in column(sessions, model, spent)]
+            goal = f"{GOALS[state]:g} % at 3 s" if method == "ours" else ""
+            print(
+                f"| {state} | {method} | {statistics.median(found):.2f} % | {max(found):.2f} % "
+                f"| {statistics.mean(seconds):.1f} ({max(seconds):.1f}) | {goal} |"
+            )
+
+
+@contextlib.contextmanager
+def opened(over: str, python: str) -> Iterator[Place]:
+    """The place that --over names; raises ValueError if it names none."""
+    if over.startswith("ssh:"):
+        yield Place(over.removeprefix("ssh:"), python)
+    elif over == "host":
+        yield Place("", sys.executable)
+    elif over == "local-sshd":
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests/latency"))
+        import sshd
+
+        if sshd.PATH is None:
+            raise ValueError("local-sshd needs Debian's openssh-server; scripts/install-test-tools installs it")
+        with tempfile.TemporaryDirectory() as folder, sshd.running_sshd(Path(folder)) as server:
+            os.environ["HOME"] = str(server.home)  # with the key and known_hosts
+            os.environ.pop("SSH_AUTH_SOCK", None)
+            yield Place(server.address, sys.executable)
+    else:
+        raise ValueError(f"over must be host, local-sshd or ssh:USER@HOST:PORT, but got {over!r}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--over", default="host", help="host, local-sshd or ssh:USER@HOST:PORT (default: host)")
+    parser.add_argument("--python", default="python3", help="of a board, with LiteRT and numpy (default: python3)")
     parser.add_argument("--sessions", type=int, default=20, help="sessions idle, and as many loaded (default: 20)")
     parser.add_argument("--quick", action="store_true", help="3 sessions, 3 models, 1 pair")
     parser.add_argument("--seed", type=int, default=0, help="order of models and methods (default: 0)")
@@ -194,13 +318,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.session:
         task = json.load(sys.stdin)
-        print(json.dumps(session([Model(**m) for m in task["models"]], task["calibrations"], task["seed"])))
+        models = [Model(**m) for m in task["models"]]
+        print(json.dumps(session(Place(**task["place"]), models, task["calibrations"], task["seed"])))
         return
+    if options.sessions < 2 and not options.quick:
+        parser.error(f"sessions must be 2 or more, as one shows no variation, but got {options.sessions}")
     models, twins = (MODELS[::3], TWINS[1:2]) if options.quick else (MODELS, TWINS)
     every = list(dict.fromkeys([*models, *(m for pair in twins for m in pair)]))
-    results = run_sessions(every, 3 if options.quick else options.sessions, options.seed)
+    try:
+        with opened(options.over, options.python) as place:
+            results = run_sessions(place, every, 3 if options.quick else options.sessions, options.seed)
+    except (ValueError, ImportError, UnitError) as error:
+        sys.exit(f"latency_stability: {error}")
     print_variation(results, every)
     print_ranking(results, list(twins))
+    print_summary(results, every)
 
 
 if __name__ == "__main__":

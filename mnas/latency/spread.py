@@ -152,7 +152,7 @@ class Spread:
         most_s = self._patience.away_s
         if all(m.away_since is not None and m.away_s > most_s for m in in_use):
             left_out = [f"{m.unit.name} is left out: {m.quarantined}" for m in self._members if m.quarantined]
-            away = [f"since {m.away_s:.0f} s: {m.away_reason}" for m in in_use]
+            away = [f"for {m.away_s:.0f} s: {m.away_reason}" for m in in_use]
             why = "; ".join(left_out + away)
             raise UnitError(f"{self._name}: no unit can measure; {why}")
 

@@ -231,7 +231,7 @@ def test_without_hope_it_stops_says_why_and_loses_nothing(tmp_path, reference, m
         device.resume(reference, calibrations)
         found = dict(device.measure(first(models, 2), **QUICK))
         plan(tmp_path / "pi-0", {"kind": "full", "at": "open", "times": 999})
-        with pytest.raises(UnitError, match=r"pi: no unit can measure; since \d s: pi/0: OSError: No space left"):
+        with pytest.raises(UnitError, match=r"pi: no unit can measure; for \d s: pi/0: OSError: No space left"):
             dict(device.measure(first(models, 4), **QUICK))
         plan(tmp_path / "pi-0")  # plugged in again
         opened = rounds_of(tmp_path)

@@ -1,0 +1,192 @@
+"""`mnas search` as a process of its own, on devices that write down what they measure."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from phones import Phone
+from sshd import Sshd
+
+from mnas.arch import Arch
+from mnas.latency.protocol import LIGHT_WIDTH
+from mnas.space.named import load_space
+from mnas.study import Snapshot, read_run
+from mnas.tflite.writer import graph_bytes
+from mnas.zoo.architectures import reference_arch
+
+PX, CLASSES = 8, 10
+TINY = (
+    *("--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8", "--epochs", "1"),
+    *("--fewest-steps", "1", "--max-images-per-class", "8", "--workers", "1", "--latency-budget-s", "0.3"),
+)
+"""What costs next to nothing to train and to measure."""
+
+PROGRAM = """
+import dataclasses, json, os, sys
+from mnas.cli import main
+from mnas.latency import pool, protocol, spread
+
+def patience(**given):
+    return dataclasses.replace(spread.Patience(**given), **json.loads(os.environ["PATIENCE"]))
+
+pool.Patience, pool.HOST_DRIFT = patience, 9.0
+protocol.IMPLAUSIBLE_DRIFT, spread.DISTURBED = 1e6, 2.0
+main.main()
+"""
+"""The command where other programs may slow this machine meanwhile: their disturbance is no matter of these tests."""
+
+PYTHON = """#!{python} -I
+import os, re, subprocess, sys
+
+child = subprocess.Popen(["{python}", *sys.argv[1:]], stdin=subprocess.PIPE)
+ahead = b""
+with open(os.path.join(os.path.dirname(__file__), "measured"), "a") as measured:
+    while piece := os.read(0, 1 << 16):
+        try:
+            child.stdin.write(piece)
+            child.stdin.flush()
+        except OSError:
+            break
+        ahead, end = ahead + piece, 0
+        for found in re.finditer(rb'"put", "name": "model-0", "size": [0-9]+, "sha256": "([0-9a-f]+)"', ahead):
+            print(found[1].decode(), file=measured, flush=True)
+            end = found.end()
+        ahead = ahead[max(end, len(ahead) - 200):]
+child.stdin.close()
+sys.exit(child.wait())
+"""
+"""A board's Python that writes down every candidate that is brought to it."""
+
+TASKSET = """#!/bin/sh
+echo "$1" >>"$PHONE_ROOT/pinned"
+shift
+for word in "$@"; do
+  case $word in --graph=*) sha256sum "${word#--graph=}" | cut -c1-64 >>"$PHONE_ROOT/measured" ;; esac
+done
+exec "$@"
+"""
+"""A phone's, which writes down every model that is run."""
+
+
+def board_python(server: Sshd) -> str:
+    """A Python for the board's entry; what it measures stands in `server.folder / "measured"` from now on."""
+    (server.folder / "measured").write_text("")
+    return server.python("recording-python", PYTHON)
+
+
+def let_it_record(phone: Phone) -> None:
+    """What the phone measures stands in `phone.root / "measured"` from now on."""
+    (phone.root / "measured").write_text("")
+    (phone.root / "bin/taskset").write_text(TASKSET)
+
+
+def entry(name: str, kind: str, **told: object) -> str:
+    """A table of devices.toml."""
+    return "\n".join([f"[{name}]", f'kind = "{kind}"', *(f"{k} = {json.dumps(v)}" for k, v in told.items()), ""])
+
+
+@dataclass
+class Search:
+    """A search's command, its folders and all that it printed."""
+
+    folder: Path
+    """With its run; its home, devices.toml and what is kept for all searches are beside it."""
+    options: Sequence[str]
+    home: Path
+    patience: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def run_dir(self) -> Path:
+        return self.folder / "run"
+
+    def printed(self) -> str:
+        """By all its processes so far."""
+        path = self.folder / "printed"
+        return path.read_text() if path.exists() else ""
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[subprocess.Popen]:
+        """A process of it, which is killed at the end unless it has ended."""
+        self.folder.mkdir(exist_ok=True)
+        shared = self.folder.parent
+        environment = {
+            **{k: v for k, v in os.environ.items() if k != "SSH_AUTH_SOCK"},
+            **{f"XDG_{name}_HOME": str(shared / name.lower()) for name in ("CACHE", "STATE", "CONFIG")},
+            "HOME": str(self.home),
+            "PATIENCE": json.dumps({"drift": 9.0, "cool_s": 0.1, **self.patience}),
+        }
+        options = [*TINY, *self.options, "--devices", str(shared / "devices.toml"), "--run", str(self.run_dir)]
+        with (
+            (self.folder / "printed").open("a") as out,
+            subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, "search", *options],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=self.folder,
+            ) as process,
+        ):
+            try:
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+
+    def finish(self) -> int:
+        """Run a process of it to its end; returns its exit code."""
+        with self.started() as process:
+            return process.wait()
+
+    def killed_when(self, condition: Callable[[], bool]) -> None:
+        """Run a process of it until the condition holds, then kill it."""
+        with self.started() as process:
+            self.wait_for(condition, process)
+            process.send_signal(signal.SIGKILL)
+
+    def wait_for(self, condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 200.0) -> None:
+        """While the process runs."""
+        until = time.monotonic() + seconds
+        while not condition():
+            assert process.poll() is None, f"it ended ({process.returncode}) before its time:\n{self.printed()}"
+            assert time.monotonic() < until, self.printed()
+            time.sleep(0.01)
+
+    def stored(self) -> Snapshot:
+        return read_run(self.run_dir)
+
+    def files(self) -> set[str]:
+        """The digests of all trials' networks as files."""
+        return {digest(Arch.from_dict(t.user_attrs["arch"])) for t in self.stored().trials}
+
+
+def digest(arch: Arch) -> str:
+    """Of the file in which a device takes it."""
+    return hashlib.sha256(graph_bytes(arch, PX, CLASSES)).hexdigest()
+
+
+@functools.cache
+def references() -> set[str]:
+    """The digests of what candidates are measured against, in searches of these options."""
+    space = load_space("mnasnet")
+    space = dataclasses.replace(space, skeleton=space.skeleton.scaled(0.25)).with_output_stride(PX)
+    arch = reference_arch(space.skeleton)
+    return {digest(arch), digest(arch.scale_width(LIGHT_WIDTH))}
+
+
+def sessions(measured: Path) -> list[str]:
+    """The digests of what a device measured, one for each time that it turned to it; without the references."""
+    known = references()
+    digests = [line for line in measured.read_text().split() if line not in known]
+    return [name for name, _ in itertools.groupby(digests)]
