@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phones import Phone
 from sshd import Sshd
 
 from mnas.arch import Arch
@@ -24,6 +23,7 @@ from mnas.space.named import load_space
 from mnas.study import Snapshot, read_run
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import reference_arch
+from tests.latency.phones import Phone
 
 PX, CLASSES = 8, 10
 TINY = (

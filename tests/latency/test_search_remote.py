@@ -5,19 +5,13 @@ import re
 
 import pytest
 from optuna.trial import TrialState
-from phones import make_phone, run_phones, write_program
 from searching import Search, board_python, entry, let_it_record, sessions
 from sshd import needs_sshd
 
+from tests.latency.phones import make_phone
+
 pytest.importorskip("adbutils")
 pytest.importorskip("asyncssh")
-
-
-@pytest.fixture(scope="module")
-def phones(tmp_path_factory):
-    """A server of phones, and the program that measures on them."""
-    with run_phones(tmp_path_factory.mktemp("phones")) as running:
-        yield running, write_program(tmp_path_factory.mktemp("program"))
 
 
 def plug_in(phones, folder, *serials):
@@ -25,14 +19,13 @@ def plug_in(phones, folder, *serials):
     made = {serial: make_phone(folder / serial) for serial in serials}
     for phone in made.values():
         let_it_record(phone)
-    phones[0].plug_in(**made)
+    phones.plug_in(**made)
     return made
 
 
-def phone_entry(phones, *serials):
-    server, program = phones
+def phone_entry(phones, program, *serials):
     address = serials[0] if len(serials) == 1 else serials
-    return entry("fake", "adb", address=address, benchmark_model=str(program), adb_server=server.address)
+    return entry("fake", "adb", address=address, benchmark_model=str(program), adb_server=phones.address)
 
 
 def board_entry(server):
@@ -106,32 +99,40 @@ def test_a_search_over_ssh_killed_once_is_resumed_and_measures_nothing_twice(ser
 @pytest.mark.parametrize(
     ("trials", "kill_at"), [(6, 3), pytest.param(40, 22, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])]
 )
-def test_a_search_over_adb_killed_once_is_resumed_and_measures_nothing_twice(phones, tmp_path, trials, kill_at):
+def test_a_search_over_adb_killed_once_is_resumed_and_measures_nothing_twice(
+    phones, program, tmp_path, trials, kill_at
+):
     phone = plug_in(phones, tmp_path, "FAKE0001")["FAKE0001"]
-    describe(tmp_path, phone_entry(phones, "FAKE0001"))
+    describe(tmp_path, phone_entry(phones, program, "FAKE0001"))
     search = search_on(tmp_path, "fake", trials)
     killed_and_resumed(search, phone.root / "measured", trials, kill_at, {"fake": {"fake"}})
     assert phone.files() == []
 
 
 @needs_sshd
-def test_a_search_on_a_phone_and_a_board_at_once(phones, server, tmp_path):
+def test_a_search_on_a_phone_and_a_board_whose_connection_drops(phones, program, server, tmp_path):
     phone = plug_in(phones, tmp_path, "FAKE0001")["FAKE0001"]
-    describe(tmp_path, board_entry(server), phone_entry(phones, "FAKE0001"))
+    describe(tmp_path, board_entry(server), phone_entry(phones, program, "FAKE0001"))
     search = search_on(tmp_path, "pi,fake", 3, "--target-latency-ms", "pi=0.5,fake=0.01", home=server.home)
-    assert search.finish() == 0, search.printed()
+    on_board, on_phone = server.folder / "measured", phone.root / "measured"
+    with search.started() as process:
+        search.wait_for(lambda: len(sessions(on_board)) == 2, process)
+        server.drop()
+        assert process.wait() == 0, search.printed()
+    assert re.search(r"pi: .* ssh connection .*; candidate \d is tried again later", search.printed())
+    assert re.search(r"pi works again after \d+ s", search.printed())
     require_complete(search, 3, {"pi": {"pi"}, "fake": {"fake"}})
-    for measured in (server.folder / "measured", phone.root / "measured"):
-        assert not twice(sessions(measured), search)
+    assert len(twice(sessions(on_board), search)) <= 1  # what it was at
+    assert not twice(sessions(on_phone), search)
     for trial in search.stored().trials:  # the phone's target is the harder one by far
         assert trial.values[1] == pytest.approx(0.5 * trial.user_attrs["latencies"]["fake"]["latency_ms"] / 0.01)
     assert "target pi 0.5 ms, fake 0.01 ms" in search.printed()
     assert server.left() == phone.files() == []
 
 
-def test_one_of_two_phones_vanishes_then_the_other_and_both_come_back(phones, tmp_path):
+def test_one_of_two_phones_vanishes_then_the_other_and_both_come_back(phones, program, tmp_path):
     units = plug_in(phones, tmp_path, "FAKE0001", "FAKE0002")
-    describe(tmp_path, phone_entry(phones, *units))
+    describe(tmp_path, phone_entry(phones, program, *units))
     search = search_on(tmp_path, "fake", 10, away_s=2.0, backoff_s=0.2)
 
     def begun():
@@ -139,27 +140,27 @@ def test_one_of_two_phones_vanishes_then_the_other_and_both_come_back(phones, tm
 
     with search.started() as process:
         search.wait_for(lambda: begun() >= 3, process)
-        phones[0].plug_in(FAKE0002=units["FAKE0002"])
+        phones.plug_in(FAKE0002=units["FAKE0002"])
         search.wait_for(lambda: "adb knows no phone FAKE0001" in search.printed(), process)
         begun_then = begun()
         search.wait_for(lambda: begun() >= begun_then + 2, process)  # the other goes on
-        phones[0].plug_in()
+        phones.plug_in()
         assert process.wait() == 2
     line = search.printed().splitlines()[-1]
     assert re.match(r"mnas: fake: no unit can measure; for \d+ s: .*adb knows no phone FAKE000[12].*plug it in", line)
     assert "Traceback" not in search.printed()
     stopped = search.stored()
     assert (stopped.state.status, f"mnas: {stopped.state.reason}") == ("stopped", line)
-    phones[0].plug_in(**units)
+    phones.plug_in(**units)
     assert search.finish() == 0, search.printed()
     require_complete(search, 10, {"fake": {"fake/0", "fake/1"}})
     assert [t.params for t in search.stored().trials[: len(stopped.trials)]] == [t.params for t in stopped.trials]
     assert [phone.files() for phone in units.values()] == [[], []]
 
 
-def test_who_wants_a_phone_that_another_search_has_waits_until_it_is_killed(phones, tmp_path):
+def test_who_wants_a_phone_that_another_search_has_waits_until_it_is_killed(phones, program, tmp_path):
     phone = plug_in(phones, tmp_path, "FAKE0001")["FAKE0001"]
-    describe(tmp_path, phone_entry(phones, "FAKE0001"))
+    describe(tmp_path, phone_entry(phones, program, "FAKE0001"))
     phone.fault("hang", 2)
     holder = search_on(tmp_path, "fake", 2, name="holder")
     waiting = search_on(tmp_path, "fake", 2, "--seed", "1", name="waiting")
