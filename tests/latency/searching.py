@@ -46,27 +46,28 @@ main.main()
 """
 """The command where other programs may slow this machine meanwhile: their disturbance is no matter of these tests."""
 
-PYTHON = """#!{python} -I
-import os, re, subprocess, sys
+PYTHON = r"""#!{python} -I
+import hashlib, os, re, subprocess, sys
 
 child = subprocess.Popen(["{python}", *sys.argv[1:]], stdin=subprocess.PIPE)
 ahead = b""
 with open(os.path.join(os.path.dirname(__file__), "measured"), "a") as measured:
     while piece := os.read(0, 1 << 16):
+        ahead, end = ahead + piece, 0
+        for found in re.finditer(rb'"do": "open", "models": \["([^"]+)"', ahead):
+            with open(found[1], "rb") as model:
+                print(hashlib.sha256(model.read()).hexdigest(), file=measured, flush=True)
+            end = found.end()
+        ahead = ahead[max(end, len(ahead) - 300):]
         try:
             child.stdin.write(piece)
             child.stdin.flush()
         except OSError:
             break
-        ahead, end = ahead + piece, 0
-        for found in re.finditer(rb'"put", "name": "model-0", "size": [0-9]+, "sha256": "([0-9a-f]+)"', ahead):
-            print(found[1].decode(), file=measured, flush=True)
-            end = found.end()
-        ahead = ahead[max(end, len(ahead) - 200):]
 child.stdin.close()
 sys.exit(child.wait())
 """
-"""A board's Python that writes down every candidate that is brought to it."""
+"""A board's Python that writes down what it is to measure."""
 
 TASKSET = """#!/bin/sh
 echo "$1" >>"$PHONE_ROOT/pinned"
@@ -155,7 +156,7 @@ class Search:
             self.wait_for(condition, process)
             process.send_signal(signal.SIGKILL)
 
-    def wait_for(self, condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 200.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 1500.0) -> None:
         """While the process runs."""
         until = time.monotonic() + seconds
         while not condition():
