@@ -205,7 +205,6 @@ class LatencyCommand:
         self, task: _Task, latency: Latency, device: Device, size_bytes: int, input_size: int, classes: int
     ) -> Row:
         whole = None if task.arch is None else cost(task.arch, input_size, classes)
-        calibration = next(c for c in device.calibrations if c.unit == latency.unit)
         return Row(
             name=task.name,
             runtime=task.runtime,
@@ -214,7 +213,7 @@ class LatencyCommand:
             macs=None if whole is None else whole.macs,
             size_bytes=size_bytes,
             latency=latency,
-            calibration=calibration,
+            calibration=device.calibration_of(latency),
         )
 
 

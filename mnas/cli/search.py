@@ -18,7 +18,7 @@ from mnas import __version__
 from mnas.arch import Arch
 from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.progress import make_console, watching
-from mnas.cli.search_devices import device_values, open_fleet, start_fleet
+from mnas.cli.search_devices import device_values, open_fleet, read_predictors, start_fleet
 from mnas.controller.named import CONTROLLERS
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
@@ -222,9 +222,10 @@ class SearchCommand:
         reference = reference_arch(space.skeleton)
         reference.check_input_size(dataset.input_size)
         fleet = open_fleet(self, reference, dataset, console)
+        predictors = read_predictors(self, space, dataset)
         with open_run(self.run_dir, self.identity(space, dataset)) as run, fleet:
             _describe(console, self, space, dataset)
-            predict = start_fleet(run, self, fleet, space, dataset)
+            predict = start_fleet(run, self, fleet, predictors)
             sharing = self.sharing(fleet.reference_ms)
             objective = self.objective(sharing)
             _keep_provenance(console, run, dataset, objective, sharing)

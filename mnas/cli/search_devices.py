@@ -1,7 +1,8 @@
 """From the options of `mnas search` to the devices that it measures on."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from mnas.export.render import render
 from mnas.latency.fleet import Fleet, Post
 from mnas.latency.latency import Calibration, Latency, UnitError
 from mnas.latency.pool import open_device
-from mnas.latency.predictor import load_predictor
+from mnas.latency.predictor import Predictor, load_predictor
 from mnas.latency.protocol import make_reference
 from mnas.latency.registry import find_device
 from mnas.space.space import Space
@@ -74,8 +75,25 @@ def open_fleet(command: "SearchCommand", reference: Arch, dataset: Dataset, cons
     )
 
 
+def read_predictors(command: "SearchCommand", space: Space, dataset: Dataset) -> list[tuple[Path, Predictor]]:
+    """One for each device with `--latency predicted`, else none; before a run is made that could not go on.
+
+    Raises:
+        ValueError: a file is missing, is none, or was learnt for another space or other classes.
+    """
+    read = []
+    for path in predictor_paths(command, space, dataset.input_size) if command.latency == "predicted" else ():
+        if not path.exists():
+            raise ValueError(f"predictor file {str(path)!r} must be there; mnas latency fit makes it")
+        predictor = load_predictor(path)
+        with _naming(path):
+            predictor.require(space=space, num_classes=len(dataset.classes))
+        read.append((path, predictor))
+    return read
+
+
 def start_fleet(
-    run: Run, command: "SearchCommand", fleet: Fleet, space: Space, dataset: Dataset
+    run: Run, command: "SearchCommand", fleet: Fleet, predictors: Sequence[tuple[Path, Predictor]]
 ) -> Callable[[Arch], Mapping[str, Latency]] | None:
     """Calibrate the devices, or go on with the run's frozen calibrations; returns what predicts, if anything does."""
     try:
@@ -85,21 +103,26 @@ def start_fleet(
         )
     except (ValueError, UnitError) as error:
         raise RunError(f"{run.path}: {error}") from None
+    known = {}
+    if predictors:
+        for (name, told), (path, predictor) in zip(calibrations.items(), predictors, strict=True):
+            calibration = Calibration.from_dict(told[0])
+            with _naming(path):
+                predictor.require(calibration=calibration)
+            known[name] = (predictor, calibration)
     if "calibrations" not in run.attributes:
         run.set("calibrations", calibrations)
-    if command.latency == "measured":
+    if not known:
         return None
-    predictors = {}
-    paths = predictor_paths(command, space, dataset.input_size)
-    for (name, told), path in zip(run.attributes["calibrations"].items(), paths, strict=True):
-        calibration = Calibration.from_dict(told[0])
-        predictor = load_predictor(path)
-        try:
-            predictor.require(space=space, num_classes=len(dataset.classes), calibration=calibration)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        predictors[name] = (predictor, calibration)
-    return lambda arch: {name: known.predict(arch, calibration) for name, (known, calibration) in predictors.items()}
+    return lambda arch: {name: predictor.predict(arch, told) for name, (predictor, told) in known.items()}
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def predictor_paths(command: "SearchCommand", space: Space, input_size: int) -> list[Path]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from mnas.arch import Arch
-from mnas.latency.latency import Calibration, Latency, MeasurementError, UnitError
+from mnas.latency.latency import Calibration, Latency, MeasurementError
 from mnas.latency.pool import Device
 from mnas.latency.protocol import Reference, Render
 
@@ -82,6 +82,7 @@ class Fleet:
 
         Raises:
             UnitError: a device is gone for good; what was not yielded is not lost, as a rule it is in the cache.
+            OSError: leases cannot be written.
         """
         files = {
             name: {number: post.render(arch, self._input_size, self._num_classes) for number, arch in archs.items()}
@@ -118,10 +119,9 @@ class Fleet:
 
         def work(name: str, device: Device) -> None:
             try:
-                for number, outcome in device.measure(files[name], budget_s=self._budget_s, fresh=self._fresh):
+                found = device.measure(files[name], budget_s=self._budget_s, fresh=self._fresh, stop=stop)
+                for number, outcome in found:
                     results.put((name, number, outcome))
-                    if stop.is_set():
-                        break
                 results.put(None)
             except BaseException as error:  # goes to whoever reads the results
                 results.put(error)
@@ -133,7 +133,7 @@ class Fleet:
             for _ in threads:
                 while (result := results.get()) is not None:
                     if isinstance(result, BaseException):
-                        raise result if isinstance(result, UnitError) else RuntimeError(str(result)) from result
+                        raise result
                     yield result
         finally:
             stop.set()

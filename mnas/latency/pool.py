@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -67,7 +68,7 @@ class Device:
         patience: Patience = Patience(),  # noqa: B008 (frozen)
     ) -> None:
         keys = [lease_key(entry.kind, address) for _, address in unit_addresses(entry)]
-        self.name, self.setup = entry.name, entry.setup
+        self.name, self.setup, self._core = entry.name, entry.setup, entry.core
         self._units = dict(zip(keys, units, strict=True))
         self._say, self._state_dir, self._cache_dir, self._patience = say, state_dir, cache_dir, patience
         self._reference: Reference | None = None
@@ -85,6 +86,11 @@ class Device:
     def calibrations(self) -> list[Calibration]:
         """Of the units in use."""
         return [m.calibration for m in self._members if not m.quarantined]
+
+    def calibration_of(self, latency: Latency) -> Calibration:
+        """Of the unit that `latency` names; of the first where it was measured under a name of another run."""
+        known = {m.unit.name: m.calibration for m in self._members}
+        return known.get(latency.unit, self._members[0].calibration)
 
     def runtime(self, name: str) -> str:
         """The runtime `name` with its version. Raises ValueError if it is not on the device, UnitError."""
@@ -125,9 +131,12 @@ class Device:
         """Go on with what `calibrate` returned in an earlier process.
 
         Raises:
-            ValueError: no unit is the device that the calibrations were made on; says what differs.
+            ValueError: no unit is the device that the calibrations were made on, or models are now run there in
+                another way; says what differs.
             UnitError: no unit can be reached.
         """
+        for calibration in calibrations:
+            self._require_as_then(calibration)
         known = {c.unit: c for c in calibrations}
         for unit in self._units.values():
             if unit.name not in known:
@@ -151,12 +160,14 @@ class Device:
         budget_s: float = 3.0,
         interval: float = 0.01,
         fresh: bool = False,
+        stop: threading.Event | None = None,
     ) -> Iterator[tuple[int, Latency | MeasurementError]]:
         """Latencies of `models` (number -> file), each as soon as it is known, in any order; every number once.
 
         Args:
             runtime: what runs the models, where that is not what runs the reference.
             fresh: measure also what the cache knows, replace it, and say how far it moved.
+            stop: once it is set, what is under way is given up and no more is yielded.
 
         Raises:
             UnitError: no unit is left, or none worked for as long as the patience lasts; it says which failed why.
@@ -180,7 +191,7 @@ class Device:
         spread = Spread(
             self.name, self._members, order, crew=self._new_crew(), patience=self._patience, streak=self._streak
         )
-        with contextlib.closing(spread.outcomes()) as outcomes:
+        with contextlib.closing(spread.outcomes(stop or threading.Event())) as outcomes:
             for number, outcome in outcomes:
                 yield number, outcome
                 if isinstance(outcome, Latency):
@@ -203,6 +214,17 @@ class Device:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _require_as_then(self, calibration: Calibration) -> None:
+        """Raise ValueError if the entry says by now that models run in another way than at the calibration."""
+        then, now = calibration.setup.to_dict(), self.setup.to_dict()
+        if isinstance(self._core, int) and self.setup.threads == 1 and calibration.pinned_core is not None:
+            then, now = {**then, "core": calibration.pinned_core}, {**now, "core": self._core}
+        if differing := [f"{name} {then[name]} then, {now[name]} now" for name in then if then[name] != now[name]]:
+            raise ValueError(
+                f"{self.name} must be described as at the calibration, but got {', '.join(differing)}; "
+                "go on as it was, or begin another run"
+            )
 
     def _new_crew(self) -> Crew:
         self._crew = Crew(self._say)

@@ -225,9 +225,8 @@ def steady(core: int | None) -> Iterator[bool]:
     Yields whether it has real-time priority. What the system does not offer or allow is left out; with None nothing
     is pinned (a runtime's own threads would all inherit the one core).
     """
-    collecting, affinity, realtime = gc.isenabled(), None, False
+    collecting, affinity, policy, realtime = gc.isenabled(), None, None, False
     gc.disable()
-    policy = None
     try:
         if core is not None and hasattr(os, "sched_setaffinity"):
             previous = os.sched_getaffinity(0)
@@ -413,7 +412,8 @@ class Server:
     ) -> dict[str, Any]:
         self.close()
         chosen = measuring_core() if core == "auto" else core
-        pinned = chosen if threads == 1 and isinstance(chosen, int) else None
+        ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        pinned = chosen if threads == 1 and chosen in ours else None
         realtime = self._open.enter_context(steady(pinned))
         self._pair = Pair(models, threads, batch)
         return {"core": pinned, "realtime": realtime, "runs": self._pair.runs}

@@ -99,6 +99,8 @@ class ScriptUnit(Unit):
             stack.callback(self._end)
             if not isinstance(opened, dict) or {"core", "realtime"} - set(opened):
                 raise self._failed(f"it answered {opened!r}")
+            if self._core not in (None, "auto", opened["core"]) and setup.threads == 1:
+                raise ValueError(f"{self.name}: core must be auto, or one that it may use, but got {self._core}")
 
             def one_round(mirrored: bool) -> tuple[Times, Times]:
                 began = time.perf_counter()

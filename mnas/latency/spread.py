@@ -119,8 +119,8 @@ class Spread:
         self._open = set(order.models)
         self._failures: dict[int, Counter[str]] = {number: Counter() for number in order.models}
 
-    def outcomes(self) -> Generator[tuple[int, Outcome]]:
-        """Each number once. Raises UnitError when there is no more hope."""
+    def outcomes(self, stop: threading.Event) -> Generator[tuple[int, Outcome]]:
+        """Each number once, until `stop` is set. Raises UnitError when there is no more hope."""
         yield from self._known()
         left = len(self._open)
         for member in self._members if left else ():
@@ -128,7 +128,7 @@ class Spread:
                 member.away_s = 0.0  # the patience of this call begins now
                 self._crew.start(lambda member=member: self._work(member))  # type: ignore[misc]
         try:
-            while left:
+            while left and not stop.is_set():
                 found = self._crew.hear(0.1)
                 if found is not None:
                     yield found

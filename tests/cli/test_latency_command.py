@@ -130,3 +130,14 @@ def test_a_missing_runtime_names_its_extra(capsys, monkeypatch):
     )
     assert run(["latency", "mnasnet-a1", "--runtime", "litert,onnxruntime"]) == 2
     assert "runtime onnxruntime needs onnxruntime; pip install 'mnas[onnx]'" in capsys.readouterr().err
+
+
+def test_what_was_measured_under_another_name_of_the_device_is_known(capsys, tmp_path):
+    file = tmp_path / "devices.toml"
+    file.write_text('[desk]\nkind = "host"\n')
+    arguments = ["latency", "mnasnet-small@0.5", "--json", *QUICK, "--devices", str(file), "--device"]
+    assert run([*arguments, "desk"]) == 0
+    assert run([*arguments, "host"]) == 0
+    desk, host = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (desk["source"], host["source"]) == ("measured", "cached")
+    assert (desk["calibration"]["unit"], host["calibration"]["unit"]) == ("desk", "host")

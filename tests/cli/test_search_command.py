@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from mnas.arch import Arch
+from mnas.cli import main
 from mnas.cli.search import SearchCommand, _Training, native_size
 from mnas.evaluate.proxy import ProxyConfig
 from mnas.study import RunError, front_of, open_run, read_run
@@ -159,3 +161,12 @@ def test_native_size_of_a_folder_is_its_median_image(tmp_path):
             Image.new("RGB", (side, side + 10)).save(tmp_path / name / f"{i}.png")
     assert native_size(str(tmp_path)) == 48
     assert native_size("digits") == 16
+
+
+def test_a_missing_predictor_is_said_before_there_is_a_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["search", "--data", "digits", "--latency", "predicted", "--run", "run"]) == 2
+    said = capsys.readouterr().err.strip()
+    name = str(Path("predictors") / "host-mnasnet-16.json")
+    assert said == f"mnas: predictor file {name!r} must be there; mnas latency fit makes it"
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,6 @@
 """Devices of the registry, opened as a search opens them: this machine, and two boards behind a real sshd."""
 
+import dataclasses
 import sys
 import threading
 
@@ -48,6 +49,30 @@ def test_the_host_keeps_its_leases_and_measurements_in_the_users_folders(tmp_pat
     with open_device(DeviceEntry(name="host", kind="host"), say=said.append) as device:
         device.resume(reference, [calibration])
         assert dict(device.measure({0: models[0]}, **QUICK))[0].source == "cached"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"threads": 2}, "threads 1 then, 2 now"),
+        ({"batch": 4}, "batch 1 then, 4 now"),
+        ({"runtime": "litert-builtin"}, "runtime litert then, litert-builtin now"),  # it takes the same files
+        ({"core": 77}, "core 0 then, 77 now"),
+    ],
+)
+def test_a_run_goes_on_only_as_the_device_was_described(reference, changed, words):
+    with open_device(DeviceEntry(name="host", kind="host"), say=print) as device:
+        [calibration] = device.calibrate(reference, budget_s=0.1)
+        calibration = dataclasses.replace(calibration, pinned_core=0)
+    refused = pytest.raises(ValueError, match=f"host must be described as at the calibration, but got {words}; go on")
+    with open_device(DeviceEntry(name="host", kind="host", **changed), say=print) as device, refused:
+        device.resume(reference, [calibration])
+
+
+def test_a_core_that_is_not_there_is_refused_and_not_told_as_pinned(reference):
+    refused = pytest.raises(ValueError, match="host: core must be auto, or one that it may use, but got 1077")
+    with open_device(DeviceEntry(name="host", kind="host", core=1077), say=print) as device, refused:
+        device.calibrate(reference, budget_s=0.1)
 
 
 def test_what_a_unit_says_reaches_the_caller_in_its_own_thread(tmp_path, reference, models):
