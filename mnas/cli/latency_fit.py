@@ -1,28 +1,32 @@
 """`mnas latency fit`: learn to predict the latency of all members of a space on a device from a sample of them."""
 
+import contextlib
 import dataclasses
 import datetime
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import filelock
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from mnas.cli.progress import make_console
 from mnas.export.render import render
+from mnas.folders import user_state_dir
 from mnas.latency.design import design_sample
 from mnas.latency.journal import Journal
 from mnas.latency.latency import Latency
 from mnas.latency.learned import FOLDS, Score, kendall_tau
+from mnas.latency.lease import lease_key
 from mnas.latency.pool import Device, open_device
 from mnas.latency.predictor import Predictor, Sample, fit_predictor
 from mnas.latency.protocol import make_reference
-from mnas.latency.registry import find_device
+from mnas.latency.registry import DeviceEntry, find_device
 from mnas.nn.cost import cost
 from mnas.space.factorized import FactorizedSpace
 from mnas.space.named import load_space
@@ -80,6 +84,10 @@ class LatencyFitCommand:
         entry = find_device(self.device, self.devices)
         name = f"{self.device}-{space.name}-{self.input_size}.json"
         out = Path("predictors") / name if self.out == "auto" else self.out
+        with _alone(out):
+            self._fit(console, space, entry, out)
+
+    def _fit(self, console: Console, space: FactorizedSpace, entry: DeviceEntry, out: Path) -> None:
         if out.exists():
             raise ValueError(f"{out} is there already; remove it, or name another file (--out)")
         members = design_sample(space, self.samples, self.seed)
@@ -153,6 +161,18 @@ class LatencyFitCommand:
                 status.update(line)
                 if not console.is_terminal and (first // AT_ONCE) % 5 == 0:
                     _say(console, line)
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Two fits would write into one journal; the lock dies with its holder. Raises ValueError."""
+    folder = user_state_dir() / "leases"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / f"{lease_key('fit', str(out.absolute()))}.lock", blocking=False):
+            yield
+    except filelock.Timeout:
+        raise ValueError(f"{out} is being fitted by another process; name another file (--out)") from None
 
 
 def _say(console: Console, text: str) -> None:

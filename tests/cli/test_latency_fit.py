@@ -7,9 +7,11 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 
 from mnas.arch import Arch
 from mnas.cli.main import run
+from mnas.latency.lease import lease_key
 from mnas.latency.predictor import load_predictor
 from mnas.space.named import load_space
 
@@ -100,3 +102,14 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments, capsys, options, words
     assert run([*arguments, *options]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert words in line
+
+
+def test_two_fits_of_one_file_are_not_run_at_once(arguments, tmp_path, capsys):
+    out = tmp_path / "predictors" / "tiny.json"
+    key = lease_key("fit", str(out))
+    leases = tmp_path / "XDG_STATE_HOME" / "mnas" / "leases"
+    leases.mkdir(parents=True)
+    with FileLock(leases / f"{key}.lock"):
+        assert run(arguments) == 2
+    assert f"mnas: {out} is being fitted by another process" in capsys.readouterr().err
+    assert not out.parent.exists()
