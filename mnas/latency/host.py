@@ -19,6 +19,15 @@ from mnas.latency.latency import UnitError
 from mnas.latency.scripted import Channel, EndedError, ScriptUnit
 from mnas.latency.unit import Core
 
+RUN_AND_REMOVE = """\
+import runpy, shutil, sys
+try:
+    runpy.run_path(sys.argv[1], run_name="__main__")
+finally:
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
+"""What the child runs: it outlives a search that is killed, and leaves nothing behind."""
+
 
 def host_unit(name: str = "host", core: Core = "auto") -> ScriptUnit:
     """This machine; nothing is started before the first use."""
@@ -37,7 +46,8 @@ class LocalChannel(Channel):
         self._complaints = (Path(self._folder.name) / "stderr").open("w+b")
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONIOENCODING": "utf-8"}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", program],  # -P: modules beside it are not to be found under their bare names
+            # -P: modules beside it are not to be found under their bare names
+            [sys.executable, "-P", "-c", RUN_AND_REMOVE, program, self._folder.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

@@ -131,7 +131,7 @@ with unit.session((model, model), Setup()) as session:
 """
 
 
-def test_the_child_ends_when_its_parent_is_killed(tmp_path):
+def test_the_child_ends_and_leaves_nothing_when_its_parent_is_killed(tmp_path):
     (tmp_path / "model.tflite").write_bytes(MODEL)
     environment = {**os.environ, "PYTHONPATH": str(Path(host.__file__).parents[2]), "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen(
@@ -142,6 +142,7 @@ def test_the_child_ends_when_its_parent_is_killed(tmp_path):
     parent.kill()
     parent.wait()
     assert wait_until(lambda: not lives(child))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
 
 
 def test_closing_leaves_no_process_and_no_file(tmp_path, monkeypatch):
