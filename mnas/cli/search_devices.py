@@ -37,7 +37,7 @@ def device_values(what: str, text: str, devices: Sequence[str]) -> dict[str, flo
             return {devices[0]: float(text)}
         values = {name: float(number) for name, _, number in parts}
     except ValueError:
-        form = "auto, a number" if len(devices) == 1 else f"given as in {example}"
+        form = "auto or a number" if len(devices) == 1 else f"given as in {example}"
         raise ValueError(f"{what} must be {form}, but got {text!r}") from None
     if len(values) < len(parts) or set(values) != set(devices):
         raise ValueError(f"{what} must be given for each device once, as in {example}, but got {text!r}")

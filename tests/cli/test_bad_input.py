@@ -60,9 +60,9 @@ def test_missing_option(capsys):
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--target-latency-ms", "0", "target latency ms must be above 0, but got 0"),
-        ("--target-latency-ms", "fast", "--target-latency-ms"),
-        ("--target-latency-ms", "nan", "target latency ms must be above 0, but got nan"),
+        ("--target-latency-ms", "0", "target latency of host must be more than 0 ms, but got 0"),
+        ("--target-latency-ms", "fast", "target latency ms must be auto or a number, but got 'fast'"),
+        ("--target-latency-ms", "nan", "target latency of host must be more than 0 ms, but got nan"),
         ("--controller", "sarsa", "controller must be one of ppo, evolution, random, nsga2, tpe, but got 'sarsa'"),
         ("--trials", "0", "trials must be 1 or more, but got 0"),
         ("--trials", "many", "--trials"),
@@ -160,7 +160,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(tmp_path):
     result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env={**os.environ})
     assert result.returncode == 2, result.stderr
     [line] = [x for x in result.stderr.splitlines() if not x.startswith("INFO: ")]  # LiteRT's own
-    assert line.startswith("mnas: File too large")
+    assert line.startswith("mnas: ")
+    assert "File too large" in line  # of whatever was written first
     assert run([*SEARCH, *QUICK, "--run", "runs/full"]) == 0
     assert [t.state.name for t in read_run(tmp_path / "runs/full").trials] == ["COMPLETE", "COMPLETE"]
 

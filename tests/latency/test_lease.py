@@ -132,7 +132,7 @@ def test_a_waiter_can_be_told_to_give_up(tmp_path):
 
 def test_a_child_of_a_killed_holder_does_not_keep_it(tmp_path):
     """A search forks its workers, which outlive it by a moment."""
-    fork = HOLD.replace("sys.stdin.readline()", "print(os.fork(), flush=True); time.sleep(60)").replace(
+    fork = HOLD.replace("sys.stdin.readline()", "os.write(1, b'%d\\n' % os.fork()); time.sleep(60)").replace(
         "import sys, time", "import os, sys, time"
     )
     holder = start(fork, tmp_path)

@@ -18,7 +18,7 @@ from mnas.train.scoring import moments
 
 RAW = dataclasses.replace(CONFIG, epochs=2, ema_decay=0.0, estimate_statistics=0, dropout=0.2)
 SCRIPT = """
-import dataclasses, sys
+import dataclasses, os, sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from test_ddp import RAW
@@ -27,7 +27,8 @@ from mnas.train.loop import train
 folder, what = Path(sys.argv[1]), sys.argv[2]
 config = RAW if what == "raw" else CONFIG
 watcher = Killing(15, 10) if what == "stop" else None  # of the first process only; the others watch nothing
-print(train(ARCH, toy_batches(config), config, folder, resume=what == "resume", watcher=watcher).accuracy)
+accuracy = train(ARCH, toy_batches(config), config, folder, resume=what == "resume", watcher=watcher).accuracy
+os.write(1, f"{{accuracy}}\\n".encode())  # in one go: two processes share the pipe
 """
 
 
