@@ -167,6 +167,12 @@ def test_predicted_latencies_are_measured_where_they_matter(tmp_path, workers):
         assert facts(run) == facts(alone)
 
 
+def test_with_a_limit_on_memory_everything_is_measured(tmp_path):
+    run, _, _ = run_search(tmp_path / "run", toy_problem(predict=predict), max_memory_mb=1000.0)
+    told = [latency["source"] for t in run.trials for latency in t.user_attrs["latencies"].values()]
+    assert set(told) == {"measured"}
+
+
 def latency_of_trial(trial):
     from mnas.arch import Arch
 

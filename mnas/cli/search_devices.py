@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,13 +105,17 @@ def start_fleet(
     except (ValueError, UnitError) as error:
         raise RunError(f"{run.path}: {error}") from None
     known = {}
-    if predictors:
-        for (name, told), (path, predictor) in zip(calibrations.items(), predictors, strict=True):
-            calibration = Calibration.from_dict(told[0])
-            with _naming(path):
-                predictor.require(calibration=calibration)
-            known[name] = (predictor, calibration)
+    paired = dict(zip(calibrations, predictors, strict=bool(predictors)))  # none without --latency predicted
+    files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, (path, _) in paired.items()}
+    if run.attributes.get("predictors", files) != files:
+        raise RunError(f"{run.path} was begun with other predictors; give those, or choose another --run")
+    for name, (path, predictor) in paired.items():
+        calibration = Calibration.from_dict(calibrations[name][0])
+        with _naming(path):
+            predictor.require(calibration=calibration)
+        known[name] = (predictor, calibration)
     if "calibrations" not in run.attributes:
+        run.set("predictors", files)
         run.set("calibrations", calibrations)
     if not known:
         return None

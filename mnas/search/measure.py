@@ -56,7 +56,9 @@ def may_be_on_front(run: Run, problem: Problem, closed: int, number: int) -> boo
 
 
 def _is_enough(problem: Problem, plan: Plan, predicted: Mapping[str, Latency]) -> bool:
-    """Whether predictions may stand for the time being: narrow, and on one side of the limit."""
+    """Whether predictions may stand for the time being: narrow, on one side of the limit, and none on memory is set."""
+    if plan.max_memory_mb != math.inf:  # which nobody predicts
+        return False
     limit_ms = plan.latency_limit * problem.objective.target_latency_ms
     together = shared_latency(problem.sharing, predicted)
     each = choose_to_measure(list(predicted.values()), target_ms=math.inf)
