@@ -1,12 +1,12 @@
 """The same predictor learns from a published table: Accel-NASBench's networks and devices (Ahmad et al., 2024).
 
-Set MNAS_ACCEL_NASBENCH to a folder with `anb_dataset_jsons.tar.gz` and `split/` of github.com/afzalxo/Accel-NASBench.
+The data is `anb_dataset_jsons.tar.gz` and `split/` of github.com/afzalxo/Accel-NASBench, in shared/data/anb beside the
+project.
 """
 
 import itertools
 import json
 import math
-import os
 import tarfile
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from mnas.latency.learned import kendall_tau, learn
 from mnas.latency.parts import parts_of_decisions
 
-FOLDER = Path(os.environ.get("MNAS_ACCEL_NASBENCH", "nowhere"))
+FOLDER = Path(__file__).parents[3] / "shared" / "data" / "anb"
 LEARNT = 800
 """Of the 4,100 networks to learn from; enough, and the rest takes minutes."""
 
@@ -48,7 +48,7 @@ def accel_nasbench():
     """Split -> (decisions, milliseconds on the ZCU102), as the authors split them."""
     archive = FOLDER / "anb_dataset_jsons.tar.gz"
     if not archive.is_file():
-        pytest.skip("MNAS_ACCEL_NASBENCH names no folder with anb_dataset_jsons.tar.gz")
+        pytest.skip(f"Accel-NASBench is not at {archive}")
     with tarfile.open(archive) as tar:
         rows = {Path(m.name).name: json.load(tar.extractfile(m)) for m in tar if m.name.endswith(".json")}
     tables = {}

@@ -109,6 +109,7 @@ def test_a_search_over_adb_killed_once_is_resumed_and_measures_nothing_twice(
     assert phone.files() == []
 
 
+@pytest.mark.slow  # most of a minute
 @needs_sshd
 def test_a_search_on_a_phone_and_a_board_whose_connection_drops(phones, program, server, tmp_path):
     phone = plug_in(phones, tmp_path, "FAKE0001")["FAKE0001"]
@@ -130,6 +131,7 @@ def test_a_search_on_a_phone_and_a_board_whose_connection_drops(phones, program,
     assert server.left() == phone.files() == []
 
 
+@pytest.mark.slow  # most of a minute
 def test_one_of_two_phones_vanishes_then_the_other_and_both_come_back(phones, program, tmp_path):
     units = plug_in(phones, tmp_path, "FAKE0001", "FAKE0002")
     describe(tmp_path, phone_entry(phones, program, *units))
@@ -158,6 +160,7 @@ def test_one_of_two_phones_vanishes_then_the_other_and_both_come_back(phones, pr
     assert [phone.files() for phone in units.values()] == [[], []]
 
 
+@pytest.mark.slow  # most of a minute
 def test_who_wants_a_phone_that_another_search_has_waits_until_it_is_killed(phones, program, tmp_path):
     phone = plug_in(phones, tmp_path, "FAKE0001")["FAKE0001"]
     describe(tmp_path, phone_entry(phones, program, "FAKE0001"))
