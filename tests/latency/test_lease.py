@@ -137,7 +137,7 @@ def test_a_child_of_a_killed_holder_does_not_keep_it(tmp_path):
     )
     holder = start(fork, tmp_path)
     assert holder.stdout.readline() == "held\n"
-    child = max(int(holder.stdout.readline()) for _ in range(2))  # the child prints 0
+    child = max(int(holder.stdout.readline()) for _ in range(2))  # the child writes 0
     try:
         holder.kill()
         holder.wait()
