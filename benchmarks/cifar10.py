@@ -173,7 +173,8 @@ def ship(options: Options, seed: int) -> str:
 
     from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
     from mnas.export.timing import speed, timed_file
-    from mnas.nn.weights import load_weights, read_weights_info
+    from mnas.nn.weights import load_weights
+    from mnas.nn.weights_info import read_weights_info
     from mnas.predict.model import load_model
     from mnas.predict.score import score_model, wilson
 

@@ -31,7 +31,7 @@ from mnas.export.images import photographs
 from mnas.export.litert import litert_fp32
 from mnas.export.timing import TimedFile, speed
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights import WeightsInfo
+from mnas.nn.weights_info import WeightsInfo
 from mnas.tflite.runtime import run_tflite
 from mnas.zoo.architectures import named_arch
 

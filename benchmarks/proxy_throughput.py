@@ -27,7 +27,8 @@ from torchvision import transforms
 
 from mnas.arch import Arch
 from mnas.data.dataset import Dataset, ImageArrays
-from mnas.evaluate.proxy import ProxyConfig, optimizer_for, train
+from mnas.evaluate.config import ProxyConfig
+from mnas.evaluate.proxy import optimizer_for, train
 from mnas.nn.cost import cost
 from mnas.nn.network import Network, build_network
 from mnas.space.named import load_space

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from mnas.arch import Arch
-from mnas.nn.weights import read_weights_info
+from mnas.nn.weights_info import read_weights_info
 from mnas.study import FULL_WEIGHTS, RunError, is_trained, load_trial_arch, read_run, trained_path
 from mnas.zoo.architectures import ZOO, named_arch
 
@@ -122,8 +122,6 @@ def _read_arch(path: str) -> Arch:
 
 def _arch_of_model(path: str) -> Arch:
     if path.endswith(".safetensors"):
-        from mnas.nn.weights import read_weights_info  # torch takes seconds, and other names need none of it
-
         return read_weights_info(Path(path)).arch
     from mnas.tflite.metadata import read_metadata
 

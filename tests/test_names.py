@@ -8,7 +8,8 @@ import pytest
 from mnas.arch import Arch
 from mnas.names import resolve_arch, resolve_weights, searched_as
 from mnas.nn.network import build_network
-from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.nn.weights import save_weights
+from mnas.nn.weights_info import WeightsInfo
 from mnas.space.named import SPACES
 from mnas.study import open_run, running_trial
 from mnas.tflite.writer import graph_bytes

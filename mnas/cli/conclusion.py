@@ -15,7 +15,6 @@ from mnas.atomic import write_atomic
 from mnas.data.dataset import Dataset
 from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import Latency, Source
-from mnas.nn.weights import load_weights
 from mnas.objective import Objective
 from mnas.report.devices import SharingCost, sharing_costs
 from mnas.report.facts import facts_of, skipped_by
@@ -26,6 +25,8 @@ from mnas.tflite.writer import write_tflite
 
 def export_front(run: Run, dataset: Dataset) -> None:
     """Write front/N/arch.json for every trial N on the front, and model.tflite where its weights were kept."""
+    from mnas.nn.weights import load_weights
+
     folder = run.path / "front"
     folder.mkdir(exist_ok=True)
     front = {str(t.number): t for t in front_of(run.trials)}

@@ -9,9 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mnas.cli.progress import make_console
+from mnas.cli.console import make_console
 from mnas.cli.search import SearchCommand
-from mnas.evaluate.proxy import ProxyConfig
+from mnas.evaluate.config import ProxyConfig
 from mnas.study import front_of
 from mnas.tflite.runtime import run_tflite
 

@@ -19,8 +19,8 @@ from rich.table import Table
 from torch import Tensor
 
 from mnas.atomic import write_atomic
+from mnas.cli.console import make_console
 from mnas.cli.model import ModelOptions, open_model
-from mnas.cli.progress import make_console
 from mnas.data.arrays import ArrayBatches
 from mnas.data.augment import Augmentation
 from mnas.data.batches import Batches, Part

@@ -16,7 +16,8 @@ from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
 from mnas.export.images import RealImages, open_samples, photographs
 from mnas.export.ship import REPORT_SUFFIX, Format, Target, exported, make_gate, ship
 from mnas.names import resolve_weights
-from mnas.nn.weights import WeightsInfo, load_weights, read_weights_info
+from mnas.nn.weights import load_weights
+from mnas.nn.weights_info import WeightsInfo, read_weights_info
 
 Auto = Literal["auto"]
 

@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mnas.cli.progress import make_console
+from mnas.cli.console import make_console
 from mnas.export.render import render
 from mnas.folders import user_state_dir
 from mnas.latency.design import design_sample

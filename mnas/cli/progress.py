@@ -13,12 +13,6 @@ from mnas.search.progress import Progress, Watcher
 from mnas.study import Run, Snapshot
 
 
-def make_console() -> Console:
-    """The terminal; where there is none (a log, a pipe), lines are long enough for every table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
-
-
 def _duration(seconds: float) -> str:
     return "-" if math.isnan(seconds) else str(datetime.timedelta(seconds=max(0, round(seconds))))
 

@@ -8,7 +8,7 @@ import tyro
 from optuna.trial import TrialState
 from rich.table import Table
 
-from mnas.cli.progress import make_console
+from mnas.cli.console import make_console
 from mnas.study import RunError, Snapshot, is_trained, read_run
 
 

@@ -1,6 +1,7 @@
 """`mnas search`: from a data set and this machine to the Pareto front of models, with their weights as LiteRT files."""
 
 import dataclasses
+import importlib.metadata
 import math
 import os
 import platform
@@ -17,15 +18,16 @@ from rich.console import Console
 from mnas import __version__
 from mnas.arch import Arch
 from mnas.cli.conclusion import conclude, export_front
-from mnas.cli.progress import make_console, watching
+from mnas.cli.console import make_console
+from mnas.cli.progress import watching
 from mnas.cli.search_devices import device_values, open_fleet, read_predictors, start_fleet
 from mnas.controller.named import CONTROLLERS
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
 from mnas.data.native import native_size
+from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import Evaluation
-from mnas.evaluate.proxy import ProxyConfig, evaluate_proxy
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective, Sharing
 from mnas.report.html import write_snapshot_report
 from mnas.search.loop import search
@@ -267,6 +269,8 @@ class _Training:
     data_content: str
 
     def __call__(self, arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+        from mnas.evaluate.proxy import evaluate_proxy  # torch and timm: the searching process needs none of them
+
         dataset = _dataset_of(self.command)
         if (dataset.input_size, dataset.fingerprint) != (self.input_size, self.data_content):
             raise RunError(f"the images of {self.command.data} have changed during the search; begin another --run")
@@ -284,13 +288,8 @@ def _dataset_of(command: SearchCommand) -> Dataset:
 
 def _keep_provenance(console: Console, run: Run, dataset: Dataset, objective: Objective, sharing: Sharing) -> None:
     """Written by the first start; a later one says with what it differs, as accuracies may then differ too."""
-    import ai_edge_litert
-    import optuna
-    import timm
-    import torch
-    import torchvision
-
-    versions = {m.__name__: m.__version__ for m in (ai_edge_litert, optuna, timm, torch, torchvision)}
+    packages = ("ai-edge-litert", "optuna", "timm", "torch", "torchvision")
+    versions = {name: importlib.metadata.version(name) for name in packages}
     versions = {"python": platform.python_version(), **versions}
     if "provenance" in run.attributes:
         before = run.attributes["provenance"]["versions"]

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 from mnas.arch import Arch
-from mnas.cli.progress import make_console
+from mnas.cli.console import make_console
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.cli.shortlist import train_best
 from mnas.cli.train_progress import is_first_process, watching_training
@@ -26,7 +26,6 @@ from mnas.nn.network import Network
 from mnas.nn.pretrained import load_pretrained, pretrained_info
 from mnas.train.config import TrainConfig
 from mnas.train.folder import Trained
-from mnas.train.loop import train
 from mnas.train.presets import PRESETS, named_preset
 from mnas.train.settings import TrainingStopped
 
@@ -107,6 +106,8 @@ class TrainCommand:
             torch.distributed.destroy_process_group()
 
     def _train(self, console: Console, name: str, arch: Arch, size: int) -> Trained:
+        from mnas.train.loop import train  # timm and accelerate take seconds, and what is refused needs neither
+
         folder = self.out / f"{_as_file_name(name, arch)}-{size}px"
         batches = self._open(console, size)
         initial = None

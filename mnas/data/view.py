@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from timm.data import auto_augment
-from timm.data.transforms import RandomResizedCropAndInterpolation
 
 from mnas.data.augment import Augmentation, erase, generator_of, seed_of
 from mnas.data.image import Pixels, read_image, square, to_rgb
@@ -88,6 +86,8 @@ class View:
 
     def _resized_crop(self, image: Image.Image) -> Image.Image:
         """timm's random-resized crop, drawn before the image is decoded."""
+        from timm.data.transforms import RandomResizedCropAndInterpolation  # seconds, and scoring needs none of it
+
         orientation = image.getexif().get(_ORIENTATION, 1)
         width, height = image.size[::-1] if orientation in _TRANSPOSED else image.size
         upright = torch.empty((height, width), device="meta")  # timm asks for no more than its shape
@@ -108,6 +108,8 @@ class View:
 @cache
 def _policy(config: str, size: int) -> Callable[[Image.Image], Image.Image]:
     """timm's transform of that name, for images of `size` pixels. Raises ValueError for one that timm does not know."""
+    from timm.data import auto_augment
+
     makers = {"rand": auto_augment.rand_augment_transform, "augmix": auto_augment.augment_and_mix_transform}
     make = makers.get(config.split("-")[0], auto_augment.auto_augment_transform)
     try:

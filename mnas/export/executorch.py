@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.nn.network import Network
-from mnas.nn.weights import WeightsInfo, weights_json
+from mnas.nn.weights_info import WeightsInfo, weights_json
 
 
 def executorch_fp32(network: Network, info: WeightsInfo, *, batch: int = 1) -> bytes:

@@ -7,16 +7,17 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mnas.export.images import RealImages
 from mnas.export.timing import Speed
-from mnas.nn.network import Network
-from mnas.nn.weights import WeightsInfo
+from mnas.nn.weights_info import WeightsInfo
+
+if TYPE_CHECKING:
+    from mnas.nn.network import Network
 
 Kind = Literal["fp32", "fp16", "int8"]
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -100,9 +101,11 @@ def _finite(value: object) -> object:
 
 
 def torch_outputs(
-    network: Network, info: WeightsInfo, pixels: NDArray[np.uint8], *, softmax: bool = False
+    network: "Network", info: WeightsInfo, pixels: NDArray[np.uint8], *, softmax: bool = False
 ) -> NDArray[np.float32]:
     """(N, classes): what the network itself says of images (N, S, S, 3)."""
+    import torch
+
     network.eval()
     outputs = []
     with torch.no_grad():

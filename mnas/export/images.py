@@ -13,7 +13,7 @@ from mnas.data.image import DAMAGED, Item, Pixels
 from mnas.data.load import open_source, split_parts
 from mnas.data.split import shuffled
 from mnas.folders import user_cache_dir
-from mnas.nn.weights import WeightsInfo
+from mnas.nn.weights_info import WeightsInfo
 from mnas.predict.info import ModelInfo
 from mnas.predict.matching import match_classes
 

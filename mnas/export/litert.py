@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.nn.network import Network
-from mnas.nn.weights import WeightsInfo
+from mnas.nn.weights_info import WeightsInfo
 from mnas.tflite.graph import repacked
 from mnas.tflite.metadata import Normalisation, append_labels, read_metadata
 from mnas.tflite.writer import write_tflite

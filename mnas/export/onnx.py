@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mnas.nn.network import Network
-from mnas.nn.weights import WeightsInfo, weights_json
+from mnas.nn.weights_info import WeightsInfo, weights_json
 
 OPSET = 18  # of 2022: old enough for the runtimes in use, new enough for torch's exporter to write it directly
 METADATA_KEY = "mnas"

@@ -31,7 +31,7 @@ from mnas.export.onnx import onnx_fp32
 from mnas.export.timing import Speed, TimedFile, speed, timed_file
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.nn.network import Network
-from mnas.nn.weights import WeightsInfo
+from mnas.nn.weights_info import WeightsInfo
 from mnas.predict.model import load_model
 
 Format = Literal["litert", "onnx", "executorch"]

@@ -8,10 +8,33 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from timm.layers import create_conv2d
 from torch import Tensor, nn
 
-from mnas.arch import Arch, Layer
+from mnas.arch import Arch, Layer, Padding
+
+
+class SameConv2d(nn.Conv2d):
+    """A square convolution with TensorFlow's SAME padding: timm's `Conv2dSame`, without the seconds that timm takes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        pads = (*same_pads(x.shape[-1], kernel, stride), *same_pads(x.shape[-2], kernel, stride))
+        return F.conv2d(F.pad(x, pads), self.weight, self.bias, stride, 0, 1, self.groups)
+
+
+def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after `size` pixels, so that there are ceil(size / stride) outputs."""
+    missing = max(0, (-(-size // stride) - 1) * stride + kernel - size)
+    return missing // 2, missing - missing // 2
+
+
+def convolution(
+    padding: Padding, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    """Without bias. At stride 1 both paddings are the same."""
+    if padding == "same" and stride > 1:
+        return SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+    return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
 
 
 class ConvNorm(nn.Sequential):
@@ -20,9 +43,8 @@ class ConvNorm(nn.Sequential):
     def __init__(
         self, arch: Arch, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
     ) -> None:
-        padding = "same" if arch.padding == "same" else ""  # timm's "": symmetric
         super().__init__()
-        self.conv = create_conv2d(inputs, outputs, kernel, stride=stride, groups=groups, padding=padding, bias=False)
+        self.conv = convolution(arch.padding, inputs, outputs, kernel, stride, groups)
         self.norm = nn.BatchNorm2d(outputs, eps=arch.bn_epsilon, momentum=arch.bn_momentum)
         if not linear:
             self.activation = activation(arch)

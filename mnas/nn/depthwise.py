@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mnas.nn.blocks import same_pads
+
 _COLUMNS = 3
 _ROWS = 5  # of an image below which oneDNN's fast kernel takes no zeros above and below it
 _LARGE = 4_000_000  # elements of an input from which four calls on a quarter each are faster than one at stride 2
@@ -38,21 +40,20 @@ def _is_wide_depthwise(conv: nn.Conv2d) -> bool:
 
 
 class _WideDepthwise(nn.Module):
-    """Stands in for a convolution and shares its parameter; timm's padding at stride 2 is done here."""
+    """Stands in for a convolution and shares its parameter; SAME padding at stride 2 is done here."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.weight = conv.weight
         self.kernel, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], conv.padding[0]
-        self.same = type(conv) is not nn.Conv2d  # timm's Conv2dSame, whose own padding is 0
+        self.same = type(conv) is not nn.Conv2d  # SameConv2d, whose own padding is 0
 
     def forward(self, x: Tensor) -> Tensor:
         left = right = int(self.padding)
         if self.same:
             size = x.shape[-1]
             assert size == x.shape[-2]
-            total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
-            left, right = total // 2, total - total // 2
+            left, right = same_pads(size, self.kernel, self.stride)
         if x.numel() < _SMALL:
             x = x if left == right else F.pad(x, (left, right, left, right))
             return F.conv2d(x, self.weight, None, self.stride, left if left == right else 0, 1, x.shape[1])

@@ -24,7 +24,7 @@ from torch import Tensor
 from mnas.arch import Arch
 from mnas.nn.layouts import LAYOUTS, Layout, layout_of, trained_arch
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights import WeightsInfo, read_weights_info
+from mnas.nn.weights_info import WeightsInfo, read_weights_info
 from mnas.zoo.architectures import named_arch
 
 TIMM = {

@@ -137,7 +137,7 @@ def _sidecar(path: Path) -> tuple[Any, str | None]:
     beside = path.with_name(path.name + SIDECAR)
     if not beside.exists():
         return None, None
-    from mnas.nn.weights import weights_info
+    from mnas.nn.weights_info import weights_info
 
     try:
         values = json.loads(beside.read_text())

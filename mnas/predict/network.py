@@ -13,7 +13,8 @@ from mnas.arch import Arch
 from mnas.data.augment import normalised
 from mnas.data.image import Pixels
 from mnas.nn.network import Network
-from mnas.nn.weights import WeightsInfo, load_weights, read_weights_info
+from mnas.nn.weights import load_weights
+from mnas.nn.weights_info import WeightsInfo, read_weights_info
 from mnas.predict.info import ModelInfo, Run, Wanted, class_names
 
 _BATCH_PIXELS = 16 * 224 * 224  # A1 at 224 px took 21 ms an image, 43 ms in batches of 64, whose maps are new memory

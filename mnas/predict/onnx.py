@@ -109,7 +109,7 @@ def _metadata(session: Any, name: str) -> Any:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
     if text is None:
         return None
-    from mnas.nn.weights import weights_info  # torch takes seconds, and files of others need none of it
+    from mnas.nn.weights_info import weights_info  # torch takes seconds, and files of others need none of it
 
     try:
         return weights_info(json.loads(text))

@@ -20,7 +20,6 @@ from mnas.shortlist.pool import Job, Say, train_jobs
 from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
 from mnas.study import RunError, Snapshot, differences, is_trained, read_run, trained_path
 from mnas.train.config import TrainConfig
-from mnas.train.loop import train
 from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher
 
@@ -90,6 +89,8 @@ class _Training:
     open_batches: OpenBatches
 
     def __call__(self, job: Job, say: Say) -> None:
+        from mnas.train.loop import train  # timm and accelerate take seconds, and only a training needs them
+
         batches = self.open_batches()
         known = len(batches.skipped)
         trained = train(

@@ -1,11 +1,5 @@
-"""Where a LiteRT graph's weights come from: a trained network, batch norm folded in, or a random generator.
+"""A trained network's weights for a LiteRT graph, batch norm folded in."""
 
-A source maps (name, shape) to (kernel, bias), both float32: names as `block1.0.expand`, shapes as LiteRT stores them
-(convolution (outputs, k, k, inputs), depthwise (1, k, k, channels), classifier (outputs, inputs)).
-"""
-
-import math
-from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -14,9 +8,7 @@ from torch import Tensor, nn
 
 from mnas.nn.blocks import ConvNorm, LayerModule, SqueezeExcite
 from mnas.nn.network import Network
-
-Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
-Source = Callable[[str, tuple[int, ...]], Weights]
+from mnas.tflite.source import Source, Weights
 
 
 def network_weights(network: Network) -> Source:
@@ -70,20 +62,3 @@ def _array(tensor: Tensor) -> NDArray[np.float64]:
 
 def _to_litert(kernel: NDArray[np.float64], axes: tuple[int, ...]) -> NDArray[np.float32]:
     return np.ascontiguousarray(kernel.transpose(axes), np.float32)
-
-
-def random_weights(seed: int) -> Source:
-    """Normal weights that keep activations near 1, so that no denormal, zero or infinity changes a latency.
-
-    All are cut from one short random sequence: drawing millions of numbers would cost more than writing the file.
-    """
-    sequence = np.random.default_rng(seed).standard_normal(65521, np.float32)  # a prime, no divisor of any row
-
-    def source(name: str, shape: tuple[int, ...]) -> Weights:
-        fan_in = math.prod(shape[1:3] if name.endswith(".depthwise") else shape[1:])
-        gain = 1.0 if name.endswith((".project", "classifier")) else 2.0  # 2: half of the values pass a ReLU
-        kernel = np.resize(sequence, shape) * np.float32(math.sqrt(gain / fan_in))
-        outputs = shape[-1] if name.endswith(".depthwise") else shape[0]
-        return kernel, np.zeros(outputs, np.float32)
-
-    return source

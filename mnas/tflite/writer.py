@@ -9,18 +9,21 @@ MEAN, CONV_2D, CONV_2D, LOGISTIC, MUL; a pooled skip is AVERAGE_POOL_2D, then PA
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnas.arch import Arch, Layer
-from mnas.nn.network import Network
 from mnas.tflite.graph import Fused, Graph, Padding, Value
 from mnas.tflite.metadata import FileMetadata, Normalisation, append_labels, metadata_entries
-from mnas.tflite.weights import Source, network_weights, random_weights
+from mnas.tflite.source import Source, random_weights
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a graph of random weights needs none of it
+    from mnas.nn.network import Network
 
 
 def write_tflite(
-    network: Network,
+    network: "Network",
     input_size: int,
     *,
     labels: Sequence[str] = (),
@@ -37,6 +40,8 @@ def write_tflite(
         ValueError: the input is too small for the strides, a label too many, too few or of several lines, or a weight
             not finite.
     """
+    from mnas.tflite.weights import network_weights
+
     metadata = FileMetadata(
         arch=network.arch,
         input_size=input_size,

@@ -2,18 +2,18 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mnas.arch import require_choice, require_int, require_number
 from mnas.data.augment import Augmentation, AugmentationKind
+from mnas.train.machine import Accelerator, device_of, halved_batch
 
-Accelerator = Literal["auto", "cpu", "cuda"]
+if TYPE_CHECKING:
+    import torch
+
 Optimizer = Literal["rmsprop", "sgd"]
 Schedule = Literal["step", "cosine"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
-_SMALLEST_BATCH = 16
 _FEWEST_FOR_STATISTICS = 16
 
 
@@ -143,21 +143,6 @@ class TrainConfig:
         """Images per step on so many training images."""
         return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
 
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """Raises ValueError where CUDA is asked for and not there."""
         return device_of(self.accelerator)
-
-
-def halved_batch(batch_size: int, images: int, epochs: int, fewest_steps: int) -> int:
-    """`batch_size`, halved, to 16 at least, while the training has fewer steps; at most as many as there are images."""
-    while batch_size >= 2 * _SMALLEST_BATCH and epochs * (images // batch_size) < fewest_steps:
-        batch_size //= 2
-    return min(batch_size, images)
-
-
-def device_of(accelerator: Accelerator) -> torch.device:
-    """Raises ValueError where CUDA is asked for and not there."""
-    available = torch.cuda.is_available()
-    if accelerator == "cuda" and not available:
-        raise ValueError("accelerator cuda must have a GPU that torch can use, but got none; use cpu or auto")
-    return torch.device("cuda" if available and accelerator != "cpu" else "cpu")

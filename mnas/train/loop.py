@@ -28,7 +28,8 @@ from mnas.data.augment import normalised, seed_of
 from mnas.data.batches import Batches, Part
 from mnas.nn.fast import speed_up
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.nn.weights import save_weights
+from mnas.nn.weights_info import WeightsInfo
 from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
 from mnas.train.failures import machine_failure

@@ -12,7 +12,8 @@ from mnas.arch import Arch, Block
 from mnas.cli.main import run
 from mnas.data.load import load_dataset
 from mnas.nn.network import build_network
-from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.nn.weights import save_weights
+from mnas.nn.weights_info import WeightsInfo
 from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import graph_bytes, write_tflite
 

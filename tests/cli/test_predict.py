@@ -14,7 +14,8 @@ from PIL import Image
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
 from mnas.nn.network import build_network
-from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.nn.weights import save_weights
+from mnas.nn.weights_info import WeightsInfo
 from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import graph_bytes, write_tflite
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from mnas.arch import Arch
 from mnas.cli import main
 from mnas.cli.search import SearchCommand, _Training, native_size
-from mnas.evaluate.proxy import ProxyConfig
+from mnas.evaluate.config import ProxyConfig
 from mnas.study import RunError, front_of, open_run, read_run
 from mnas.tflite.metadata import read_metadata
 from mnas.tflite.runtime import run_tflite

@@ -18,7 +18,7 @@ from PIL import Image
 from mnas.arch import Arch, Block
 from mnas.cli.main import COMMANDS, run
 from mnas.cli.train import TrainCommand, resuming
-from mnas.nn.weights import read_weights_info
+from mnas.nn.weights_info import read_weights_info
 from mnas.train.presets import PRESETS
 
 ARCH = Arch(

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mnas.cli.main import run
 from mnas.cli.search import SearchCommand
-from mnas.evaluate.proxy import ProxyConfig
+from mnas.evaluate.config import ProxyConfig
 from mnas.names import resolve_weights
 from mnas.report.facts import facts_of
 from mnas.shortlist.table import finished_rows

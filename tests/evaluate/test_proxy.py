@@ -13,10 +13,12 @@ from torch import nn
 from mnas.arch import Arch, Block
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.load import load_dataset
+from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import EvaluationError
-from mnas.evaluate.proxy import ProxyConfig, estimate_statistics, evaluate_proxy, schedule, score, train
+from mnas.evaluate.proxy import estimate_statistics, evaluate_proxy, schedule, score, train
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights import load_weights, read_weights_info
+from mnas.nn.weights import load_weights
+from mnas.nn.weights_info import read_weights_info
 from mnas.train.memory import kept_pages
 
 ARCH = Arch(

@@ -7,7 +7,7 @@ from torch import nn
 
 from mnas.arch import Arch, Block, Padding
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights import WeightsInfo
+from mnas.nn.weights_info import WeightsInfo
 
 SIZES = {"same": 26, "symmetric": 25}  # 26, 13, 7, 4: strides meet even and odd sizes; 25, 13, 7, 4
 CLASSES = ("cat", "dög", "fish", "bird", "cow")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mnas.export.executorch import executorch_fp32, sidecar
-from mnas.nn.weights import weights_info
+from mnas.nn.weights_info import weights_info
 from tests.export.networks import assert_equal, inputs, network_of, outputs
 
 

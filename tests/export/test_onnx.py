@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from mnas.export.onnx import onnx_fp32
-from mnas.nn.weights import weights_info
+from mnas.nn.weights_info import weights_info
 from tests.export.networks import assert_equal, inputs, network_of, outputs
 
 

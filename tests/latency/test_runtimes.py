@@ -17,7 +17,8 @@ from onnx import TensorProto
 from mnas.arch import Arch
 from mnas.export.gate import normalised
 from mnas.export.images import photographs
-from mnas.export.render import random_network, render
+from mnas.export.random_network import random_network
+from mnas.export.render import render
 from mnas.latency import script
 from mnas.latency.host import host_unit
 from mnas.latency.latency import MeasurementError, Setup

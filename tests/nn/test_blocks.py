@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers import create_conv2d
 
 from mnas.arch import Arch, Block, Layer
-from mnas.nn.blocks import ConvNorm, LayerModule, PooledSkip, SqueezeExcite
+from mnas.nn.blocks import ConvNorm, LayerModule, PooledSkip, SqueezeExcite, convolution
 from mnas.nn.network import build_network
 
 ARCH = {padding: Arch(blocks=(Block(op="conv", kernel=3, stride=1, filters=4),), padding=padding) for padding in
@@ -174,3 +175,18 @@ def test_same_seed_same_weights():
 def test_no_classes_no_network():
     with pytest.raises(ValueError, match="num_classes must be 1 or more, but got 0"):
         build_network(ARCH["same"], 0)
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize(("height", "width"), [(7, 8), (12, 5), (16, 16), (1, 2)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_a_convolution_is_timms(kernel, stride, height, width, padding):
+    ours = convolution(padding, 4, 4, kernel, stride, groups=2)
+    theirs = create_conv2d(
+        4, 4, kernel, stride=stride, groups=2, padding="same" if padding == "same" else "", bias=False
+    )
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 4, height, width, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ours(x), theirs(x))
+    assert ours(x).shape[2:] == (-(-height // stride), -(-width // stride))

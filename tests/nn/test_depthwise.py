@@ -4,17 +4,17 @@ import copy
 
 import pytest
 import torch
-from timm.layers import create_conv2d
 from torch import nn
 
 from mnas.arch import Arch, Block
 from mnas.nn import depthwise
+from mnas.nn.blocks import convolution
 from mnas.nn.depthwise import speed_up_depthwise
 from mnas.nn.network import build_network
 
 
 @pytest.mark.parametrize("large", [0, 10**9])
-@pytest.mark.parametrize("padding", ["same", ""])
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("size", [4, 7, 8, 16])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [5, 7])
@@ -22,7 +22,7 @@ def test_outputs_are_equal_and_gradients_agree(
     kernel: int, stride: int, size: int, padding: str, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    plain = nn.Sequential(create_conv2d(12, 12, kernel, stride=stride, groups=12, padding=padding, bias=False)).double()
+    plain = nn.Sequential(convolution(padding, 12, 12, kernel, stride, groups=12)).double()
     fast = copy.deepcopy(plain)
     speed_up_depthwise(fast)
     monkeypatch.setattr(depthwise, "_SMALL", 0)

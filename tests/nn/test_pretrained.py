@@ -18,7 +18,8 @@ from mnas.arch import Arch
 from mnas.nn import pretrained
 from mnas.nn.network import Network, build_network
 from mnas.nn.pretrained import TIMM, TORCHVISION, arch_changes, load_pretrained, pretrained_info
-from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.nn.weights import save_weights
+from mnas.nn.weights_info import WeightsInfo
 from mnas.zoo.architectures import named_arch
 
 

@@ -8,7 +8,8 @@ import torch
 
 from mnas.arch import Arch, Block
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights import WeightsInfo, load_weights, read_weights_info, save_weights
+from mnas.nn.weights import load_weights, save_weights
+from mnas.nn.weights_info import WeightsInfo, read_weights_info
 
 ARCH = Arch(blocks=(Block(op="sepconv", kernel=3, stride=1, filters=8),), stem_filters=8, head_filters=16)
 INFO = WeightsInfo(

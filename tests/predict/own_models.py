@@ -6,7 +6,8 @@ import torch
 
 from mnas.arch import Arch, Block
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights import WeightsInfo, save_weights
+from mnas.nn.weights import save_weights
+from mnas.nn.weights_info import WeightsInfo
 from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import write_tflite
 

@@ -17,7 +17,8 @@ from mnas.data.augment import Augmentation
 from mnas.data.load import load_dataset
 from mnas.names import resolve_weights
 from mnas.nn.cost import cost
-from mnas.nn.weights import load_weights, read_weights_info
+from mnas.nn.weights import load_weights
+from mnas.nn.weights_info import read_weights_info
 from mnas.objective import Objective
 from mnas.shortlist.train import train_shortlist
 from mnas.study import RunError, open_run, running_trial

@@ -19,7 +19,8 @@ from train_toy import ARCH, CONFIG, STEPS, Killing, toy_batches, toy_dataset, va
 from mnas.data.arrays import ArrayBatches
 from mnas.data.dataset import ImageArrays
 from mnas.nn.network import build_network
-from mnas.nn.weights import load_weights, read_weights_info
+from mnas.nn.weights import load_weights
+from mnas.nn.weights_info import read_weights_info
 from mnas.train.loop import train
 from mnas.train.scoring import TrainingError, moments, score
 from mnas.train.settings import TrainingStopped, stop_requests

@@ -1,0 +1,57 @@
+"""The proxy task's settings; without torch, which takes seconds to import."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+from mnas.train.machine import Accelerator, device_of, halved_batch
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyConfig:
+    """How a candidate is trained and scored. Raises ValueError where a field is out of its range."""
+
+    epochs: int = 5
+    """Passes over the training images (paper: 5)."""
+    batch_size: int = 64
+    """Images per step, at most (paper: 4096)."""
+    fewest_steps: int = 300
+    """The batch is halved, to 16 at least, while the run has fewer steps: small data sets learn little in less."""
+    learning_rate: float = 0.064
+    """Peak, for 256 images per step; scaled in proportion to the batch size (paper: 0.016)."""
+    warmup: float = 0.2
+    """Share of the steps in which the learning rate rises from 0."""
+    label_smoothing: float = 0.1
+    """Published code."""
+    weight_decay: float = 1e-5
+    """On all but batch norm and biases (published code)."""
+    repeats: int = 1
+    """Trainings with seeds of their own; the accuracy is their mean."""
+    accelerator: Accelerator = "auto"
+    """Where to train: `cuda` or `cpu`; `auto` takes a GPU where there is one."""
+    threads: int = 1
+    """Of the CPU; results repeat bit for bit at the same number only."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "fewest_steps", "repeats", "threads"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be an integer of 1 or more, but got {getattr(self, name)!r}")
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be 2 or more, as batch norm needs a batch, but got 1")
+        for name, low, high in (("learning_rate", 1e-9, 1e3), ("warmup", 0, 1), ("label_smoothing", 0, 1)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must be from {low} to {high}, but got {getattr(self, name)!r}")
+        if not 0 <= self.weight_decay <= 1:
+            raise ValueError(f"weight_decay must be from 0 to 1, but got {self.weight_decay!r}")
+        if self.accelerator not in get_args(Accelerator):
+            raise ValueError(f"accelerator must be auto, cpu or cuda, but got {self.accelerator!r}")
+
+    def batch_size_for(self, images: int) -> int:
+        """Images per step on so many training images."""
+        return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
+
+    def device(self) -> "torch.device":
+        """Raises ValueError where CUDA is asked for and not there."""
+        return device_of(self.accelerator)

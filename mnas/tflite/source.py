@@ -1,0 +1,31 @@
+"""Where a LiteRT graph's weights come from: a trained network (mnas/tflite/weights.py), or here a random generator.
+
+A source maps (name, shape) to (kernel, bias), both float32: names as `block1.0.expand`, shapes as LiteRT stores them
+(convolution (outputs, k, k, inputs), depthwise (1, k, k, channels), classifier (outputs, inputs)).
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
+Source = Callable[[str, tuple[int, ...]], Weights]
+
+
+def random_weights(seed: int) -> Source:
+    """Normal weights that keep activations near 1, so that no denormal, zero or infinity changes a latency.
+
+    All are cut from one short random sequence: drawing millions of numbers would cost more than writing the file.
+    """
+    sequence = np.random.default_rng(seed).standard_normal(65521, np.float32)  # a prime, no divisor of any row
+
+    def source(name: str, shape: tuple[int, ...]) -> Weights:
+        fan_in = math.prod(shape[1:3] if name.endswith(".depthwise") else shape[1:])
+        gain = 1.0 if name.endswith((".project", "classifier")) else 2.0  # 2: half of the values pass a ReLU
+        kernel = np.resize(sequence, shape) * np.float32(math.sqrt(gain / fan_in))
+        outputs = shape[-1] if name.endswith(".depthwise") else shape[0]
+        return kernel, np.zeros(outputs, np.float32)
+
+    return source

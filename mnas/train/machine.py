@@ -1,0 +1,26 @@
+"""What of a training's settings depends on the machine and on the number of images, for the proxy task and in full."""
+
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch  # takes seconds to import, and settings are read before it is needed
+
+Accelerator = Literal["auto", "cpu", "cuda"]
+_SMALLEST_BATCH = 16
+
+
+def halved_batch(batch_size: int, images: int, epochs: int, fewest_steps: int) -> int:
+    """`batch_size`, halved, to 16 at least, while the training has fewer steps; at most as many as there are images."""
+    while batch_size >= 2 * _SMALLEST_BATCH and epochs * (images // batch_size) < fewest_steps:
+        batch_size //= 2
+    return min(batch_size, images)
+
+
+def device_of(accelerator: Accelerator) -> "torch.device":
+    """Raises ValueError where CUDA is asked for and not there."""
+    import torch
+
+    available = torch.cuda.is_available()
+    if accelerator == "cuda" and not available:
+        raise ValueError("accelerator cuda must have a GPU that torch can use, but got none; use cpu or auto")
+    return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
