@@ -27,6 +27,8 @@ class Regressor:
         """(N, D) -> (N,)."""
         from threadpoolctl import threadpool_limits
 
+        if not len(indices):
+            return np.zeros(0)
         with threadpool_limits(1, user_api="openmp"):
             predicted: Values = self.trees.predict(indices.astype(np.float64))
         return np.exp(predicted) if self.logarithmic else predicted
