@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # what each task needs beyond the core; `make test` runs against every optional part
 EXTRAS := ray,onnx,executorch,quantize,adb,ssh,detect,webdataset,bench,baselines,dashboard,postgres,dev
+ANB ?= ../shared/data/anb/anb_dataset_jsons.tar.gz
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench bench-search clean
 
 demo: $(VENV)/core
 	$(BIN)/mnas demo $(DEMO)
@@ -23,6 +24,11 @@ lint: $(VENV)/all
 
 bench: $(VENV)/all
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# the table of docs/benchmark.md: every controller, 5 seeds, 500 trials
+bench-search: $(VENV)/core
+	test -f $(ANB) || { echo "make bench-search ANB=FILE: anb_dataset_jsons.tar.gz of github.com/afzalxo/Accel-NASBench"; exit 2; }
+	$(BIN)/mnas bench --path $(ANB) --controllers all --seeds 5 --trials 500
 
 $(VENV)/core: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mnas needs Python 3.11 or newer: make PYTHON=python3.x")'

@@ -25,6 +25,7 @@ ORDER = [
     {"shortlist"},
     {"search"},
     {"report"},
+    {"bench"},
     {"cli"},
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}

@@ -22,6 +22,7 @@ COMMANDS = {
     "devices list": ("mnas.cli.devices:DevicesListCommand", "list the devices that latency can be measured on"),
     "devices check": ("mnas.cli.devices:DevicesCheckCommand", "say what would spoil a measurement on a device"),
     "devices calibrate": ("mnas.cli.devices:DevicesCalibrateCommand", "find out how well a device repeats itself"),
+    "bench": ("mnas.cli.bench:BenchCommand", "compare controllers on a benchmark, whole searches in seconds"),
     "show": ("mnas.cli.show:ShowCommand", "print or draw an architecture"),
     "space": ("mnas.cli.space:SpaceCommand", "print a search space and its size"),
     "demo": ("mnas.cli.demo:DemoCommand", "a whole search on embedded data in a few minutes"),

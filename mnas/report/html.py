@@ -1,19 +1,13 @@
 """The report of a run: one HTML file that needs no server and no network, written anew after every update."""
 
-import base64
-import hashlib
-import json
-import math
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-from plotly.offline import get_plotlyjs
 
 from mnas.atomic import write_atomic
 from mnas.report import sections, tables
 from mnas.report.facts import Facts, facts_of
 from mnas.report.figures import figures
+from mnas.report.page import page
 from mnas.report.sections import chart, escape, section
 from mnas.study import Snapshot, read_run
 
@@ -41,29 +35,10 @@ def write_snapshot_report(snapshot: Snapshot) -> Path:
 
 
 def report_html(snapshot: Snapshot) -> str:
-    """The page. Its policy lets our own two scripts run and nothing be fetched, whatever names or errors may hold."""
+    """The run's page."""
     facts = facts_of(snapshot)
     charts = figures(facts)
-    folder = resources.files("mnas.report")
-    scripts = [get_plotlyjs(), (folder / "page.js").read_text("utf-8")]
-    policy = (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; "
-        f"script-src {' '.join(_script_hash(s) for s in scripts)}"
-    )
-    return "\n".join(
-        [
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>mnas: {escape(facts.name)} ({escape(facts.state.status)})</title>",
-            f"<style>{(folder / 'style.css').read_text('utf-8')}</style></head><body><main>",
-            _header(facts),
-            *_sections(facts, charts),
-            f'</main>\n<script type="application/json" id="figures">{_embedded_json(charts)}</script>',
-            *(f"<script>{script}</script>" for script in scripts),
-            "</body></html>\n",
-        ]
-    )
+    return page(f"{facts.name} ({facts.state.status})", [_header(facts), *_sections(facts, charts)], charts)
 
 
 def _header(facts: Facts) -> str:
@@ -145,21 +120,3 @@ def _selector(facts: Facts) -> str:
         f'<option value="scatter{f"-{i}" if i else ""}">{escape(name)}</option>' for i, name in enumerate(names)
     )
     return f'<label class="quiet">latency of <select data-chart="scatter">{options}</select></label>'
-
-
-def _script_hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _embedded_json(values: Any) -> str:
-    """JSON that may stand inside a script element: no `<` that could end it, and no NaN, which JSON does not know."""
-    text = json.dumps(_finite(values), separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _finite(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {k: _finite(v) for k, v in values.items()}
-    if isinstance(values, list):
-        return [_finite(v) for v in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -7,7 +7,8 @@ from optuna.trial import TrialState
 
 from mnas.report.diagram import block_label
 from mnas.report.facts import facts_of
-from mnas.report.html import _embedded_json, report_html, write_report
+from mnas.report.html import report_html, write_report
+from mnas.report.page import _embedded_json
 from mnas.report.sections import DRAWINGS, drawings
 from mnas.study import read_run
 

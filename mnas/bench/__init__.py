@@ -1,0 +1,1 @@
+"""Searches on benchmarks, compared: what `mnas bench` runs."""

@@ -1,0 +1,101 @@
+"""Searches that were run before, kept in the user's cache folder: a bench that is interrupted goes on.
+
+A search is found again by what decides it: the benchmark's content, the controller and its settings, the seed, and the
+code that it runs. Not by how many trials it had: trial n is the same for any number, so a longer search serves.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import mnas
+from mnas.atomic import write_atomic
+from mnas.bench.contender import Contender
+from mnas.bench.searched import Searched
+from mnas.controller.named import CONTROLLERS
+from mnas.evaluate.benchmark import Benchmark
+
+_COMMON = (
+    *("bench/searched.py", "bench/contender.py", "objective.py", "evaluate/benchmark.py", "evaluate/regressor.py"),
+    *("controller/closed.py", "controller/named.py", "controller/sampler.py", "controller/view.py"),
+)
+"""Sources that matter to every search; with a controller's own and what that imports."""
+_LIBRARIES = ("numpy", "optuna", "scikit-learn", "scipy", "torch")
+
+
+class Cache:
+    """The searches of one benchmark in a folder, which is made when the first of them is kept."""
+
+    def __init__(self, folder: Path, benchmark: Benchmark) -> None:
+        self._folder = folder
+        space = {name: list(d.choices) for name, d in benchmark.space.items()}
+        self._benchmark = [benchmark.content, space]
+
+    def load(self, contender: Contender, trials: int) -> Searched | None:
+        """The search's first `trials` trials, or None where there is none, a shorter one, or a damaged one."""
+        try:
+            found = Searched.from_bytes(self._path(contender).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found.first(trials) if len(found.accuracies) >= trials else None
+
+    def keep(self, contender: Contender, searched: Searched) -> None:
+        """Keep a search for later. Raises ValueError where the folder cannot be written."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._path(contender), searched.to_bytes())
+        except OSError as error:
+            raise ValueError(
+                f"the cache folder must be writable and have room, but got {str(self._folder)!r} "
+                f"({error.strerror or error}); free some space or set XDG_CACHE_HOME"
+            ) from None
+
+    def _path(self, contender: Contender) -> Path:
+        key = [self._benchmark, asdict(contender), code_version(contender.controller)]
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self._folder / f"{digest[:32]}.npz"
+
+
+def code_version(controller: str) -> str:
+    """Hash of the sources and libraries that a search by `controller` runs.
+
+    Of a `module:factory` it is that module's own file; what it imports from elsewhere is not seen. The module has been
+    found before (`find_factory`).
+    """
+    root = Path(mnas.__file__).parent
+    digest = hashlib.sha256()
+    if controller in CONTROLLERS:
+        make = CONTROLLERS[controller]
+        files = set(_COMMON)
+        if isinstance(make, type):
+            files |= _with_imports(root, make.__module__)
+        digest.update(b"".join((root / file).read_bytes() for file in sorted(files)))
+    else:
+        digest.update(b"".join((root / file).read_bytes() for file in sorted(_COMMON)))
+        module = importlib.import_module(controller.partition(":")[0])
+        digest.update(Path(module.__file__).read_bytes() if module.__file__ else b"")
+    for library in _LIBRARIES:
+        digest.update(f"{library} {importlib.metadata.version(library)}\n".encode())
+    return digest.hexdigest()
+
+
+def _with_imports(root: Path, module: str) -> set[str]:
+    """The file of a module of ours, and of all modules of ours that it imports, and these, anywhere in them."""
+    found: set[str] = set()
+    wanted = [module]
+    while wanted:
+        parts = wanted.pop().split(".")[1:]
+        file = "/".join(parts) + ".py"
+        if file in found or not (root / file).is_file():
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse((root / file).read_bytes())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnas."):
+                wanted += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                wanted += [alias.name for alias in node.names if alias.name.startswith("mnas.")]
+    return found

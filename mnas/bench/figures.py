@@ -1,0 +1,131 @@
+"""The charts of a bench as Plotly figures: progress, the paper's Figure 2 and its Figure 6."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mnas.bench.comparison import Row, curve_points, front_of, shares
+from mnas.bench.pool import Interval, Pool
+from mnas.evaluate.benchmark import Benchmark
+from mnas.report.plot import AMBER, BLUE, GREEN, GREY, LEGEND_BELOW, RED, VIOLET, Figure, axis, escape, layout_of
+
+COLOURS = (BLUE, RED, GREEN, VIOLET, AMBER, "#1f9aa8", "#c2478f", "#5b6875")
+EDGES = [round(0.1 * i, 1) for i in range(5, 31)]
+"""Of the histogram of costs, in targets; the outermost bars hold what is beyond."""
+
+
+def figures(
+    benchmark: Benchmark, pool: Pool, rows: Sequence[Row], named: Mapping[str, tuple[float, float]]
+) -> dict[str, Figure]:
+    """Element id -> figure.
+
+    Args:
+        benchmark: for its name and its cost's unit.
+        pool: what hypervolumes are relative to.
+        rows: what is compared.
+        named: name -> (accuracy, cost) of known networks in the benchmark.
+    """
+    trials = min(len(s.costs) for row in rows for s in row.searches)
+    points = curve_points(trials)
+    return {
+        "hypervolume": _progress(rows, points, "hypervolume / the pool's", lambda r, n: r.hypervolume(pool, n)),
+        "reward": _progress(rows, points, "best reward", lambda r, n: r.best_reward(n)),
+        "front": front_figure(benchmark, pool, rows, named),
+        "histogram": histogram(rows),
+    }
+
+
+def _progress(rows: Sequence[Row], points: Sequence[int], title: str, value: Any) -> Figure:
+    data = []
+    for index, row in enumerate(rows):
+        found: list[Interval] = [value(row, n) for n in points]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": escape(row.name),
+                "x": list(points),
+                "y": [i.mean for i in found],
+                "error_y": {
+                    "type": "data",
+                    "array": [i.half for i in found],
+                    "color": COLOURS[index % len(COLOURS)],
+                    "thickness": 0.8,
+                    "width": 0,
+                },
+                "line": {"color": COLOURS[index % len(COLOURS)], "width": 2},
+                "marker": {"size": 4},
+            }
+        )
+    layout = layout_of(
+        axis("trials", type="log", tickvals=[10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000]),
+        axis(title),
+        legend=LEGEND_BELOW,
+    )
+    return {"data": data, "layout": layout}
+
+
+def front_figure(
+    benchmark: Benchmark, pool: Pool, rows: Sequence[Row], named: Mapping[str, tuple[float, float]]
+) -> Figure:
+    """Accuracy against cost of the fronts that were found (the paper's Figure 2), and of networks that have a name."""
+    data: list[dict[str, Any]] = [_steps("random pool", pool.front, GREY)]
+    for index, row in enumerate(rows):
+        data.append(_steps(row.name, front_of(row.median_search(pool)), COLOURS[index % len(COLOURS)]))
+    for name, (accuracy, cost) in named.items():
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": escape(name),
+                "x": [cost],
+                "y": [accuracy],
+                "marker": {"size": 12, "symbol": "diamond", "color": "#1f2933"},
+            }
+        )
+    layout = layout_of(
+        axis(f"cost ({escape(benchmark.cost_unit)})"), axis("accuracy", tickformat=".1%"), legend=LEGEND_BELOW
+    )
+    return {"data": data, "layout": layout}
+
+
+def _steps(name: str, front: Sequence[tuple[float, float]], colour: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": escape(name),
+        "x": [cost for _, cost in front],
+        "y": [accuracy for accuracy, _ in front],
+        "line": {"shape": "hv", "color": colour, "width": 1.5},
+        "marker": {"size": 5, "color": colour},
+    }
+
+
+def histogram(rows: Sequence[Row]) -> Figure:
+    """What share of all that was sampled costs how many targets (the paper's Figure 6, below)."""
+    data = []
+    for index, row in enumerate(rows):
+        target = row.objective.target_latency_ms
+        found = shares([c / target for s in row.searches for c in s.costs], EDGES)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": escape(row.name),
+                "x": EDGES,
+                "y": [*found, found[-1]],
+                "line": {"shape": "hv", "color": COLOURS[index % len(COLOURS)], "width": 2},
+            }
+        )
+    line = {
+        "type": "line",
+        "x0": 1,
+        "x1": 1,
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "line": {"color": GREY, "dash": "dash"},
+    }
+    layout = layout_of(
+        axis("cost / target"), axis("share of all sampled", tickformat=".0%"), legend=LEGEND_BELOW, shapes=[line]
+    )
+    return {"data": data, "layout": layout}

@@ -1,0 +1,98 @@
+"""Searches side by side, a process each, on the cores there are."""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from mnas.bench.cache import Cache
+from mnas.bench.contender import Contender
+from mnas.bench.searched import Searched, run_search
+from mnas.evaluate.benchmark import Benchmark
+from mnas.run.local import live_with
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+OnDone = Callable[[Contender, Searched, bool], None]
+"""Called with each search as it is known, and whether it comes from the cache."""
+
+
+def search_all(
+    benchmark: Benchmark, contenders: Sequence[Contender], trials: int, *, workers: int, cache: Cache, on_done: OnDone
+) -> dict[Contender, Searched]:
+    """All searches, those in `cache` from there, the others in `workers` processes of one thread each.
+
+    Each is kept as soon as it is done: called again, only what was under way is lost.
+
+    Raises:
+        ValueError: a search fails, or its process is killed; the others under way are then given up.
+    """
+    found: dict[Contender, Searched] = {}
+    missing = []
+    for contender in dict.fromkeys(contenders):
+        known = cache.load(contender, trials)
+        if known is None:
+            missing.append(contender)
+        else:
+            found[contender] = known
+            on_done(contender, known, True)
+    if not missing:
+        return found
+    with _pool(benchmark, min(workers, len(missing))) as pool:
+        futures: dict[Future[bytes], Contender] = {pool.submit(_search, c, trials): c for c in missing}
+        while futures:
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                contender = futures.pop(future)
+                try:
+                    searched = Searched.from_bytes(future.result())
+                except BrokenProcessPool:
+                    raise ValueError(
+                        f"a search's process was killed (out of memory?) while {contender.controller} or another ran; "
+                        "the same command goes on, with --workers 1 in less memory"
+                    ) from None
+                cache.keep(contender, searched)
+                found[contender] = searched
+                on_done(contender, searched, False)
+    return found
+
+
+@contextlib.contextmanager
+def _pool(benchmark: Benchmark, workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that know the benchmark, and of which none is left in the end."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a library is loaded: so before the processes start
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(os.getpid(), benchmark),
+    )
+    try:
+        yield pool
+    finally:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        pool.shutdown(wait=True, cancel_futures=True)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({name: value} if value is not None else {})
+
+
+_benchmark: Benchmark
+"""Of a child process."""
+
+
+def _begin(parent: int, benchmark: Benchmark) -> None:
+    import optuna
+    import torch
+
+    global _benchmark
+    live_with(parent)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    torch.set_num_threads(1)
+    _benchmark = benchmark
+
+
+def _search(contender: Contender, trials: int) -> bytes:
+    return run_search(_benchmark, contender, trials).to_bytes()

@@ -1,0 +1,108 @@
+"""What searches on a benchmark are measured by: random members of it, and what is best among them."""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mnas.evaluate.benchmark import Benchmark, Indices, Values
+from mnas.objective import Objective, hypervolume, pareto_front
+
+POOL = 60_000
+ACCURACY_QUANTILE, COST_QUANTILE = 0.1, 0.95
+"""Of the pool: the reference point, worse than which a member adds nothing to a hypervolume."""
+MARKS = (50, 100, 200, 500, 1000, 2000)
+"""After so many trials searches are compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Scores of random members. Raises ValueError where none is better than the reference point."""
+
+    accuracies: Values
+    costs: Values
+
+    def __post_init__(self) -> None:
+        if not self.volume > 0:
+            raise ValueError(
+                "a benchmark must have members of different accuracy and cost, but got accuracies from "
+                f"{self.accuracies.min():.4g} to {self.accuracies.max():.4g} "
+                f"and costs from {self.costs.min():.4g} to {self.costs.max():.4g}"
+            )
+
+    @functools.cached_property
+    def reference(self) -> tuple[float, float]:
+        """The (accuracy, cost) that hypervolumes are measured from."""
+        return (
+            float(np.quantile(self.accuracies, ACCURACY_QUANTILE)),
+            float(np.quantile(self.costs, COST_QUANTILE)),
+        )
+
+    @functools.cached_property
+    def volume(self) -> float:
+        """Hypervolume of the pool's own front."""
+        return hypervolume(list(zip(self.accuracies.tolist(), self.costs.tolist(), strict=True)), self.reference)
+
+    @functools.cached_property
+    def front(self) -> list[tuple[float, float]]:
+        """(accuracy, cost) of the pool's front, the cheapest first."""
+        points = list(zip(self.accuracies.tolist(), self.costs.tolist(), strict=True))
+        return [points[i] for i in pareto_front(points)]
+
+    def target(self, quantile: float) -> float:
+        """The cost that a share `quantile` of the pool stays below."""
+        return float(np.quantile(self.costs, quantile))
+
+    def ratio(self, accuracies: ArrayLike, costs: ArrayLike) -> float:
+        """Hypervolume of members with these (N,) scores, relative to that of the pool's front."""
+        points = zip(np.asarray(accuracies).tolist(), np.asarray(costs).tolist(), strict=True)
+        return hypervolume(list(points), self.reference) / self.volume
+
+
+def draw_pool(benchmark: Benchmark) -> Pool:
+    """60,000 random members, always the same ones; all members where there are no more."""
+    return Pool(*benchmark.score(pool_indices(benchmark)))
+
+
+def pool_indices(benchmark: Benchmark) -> Indices:
+    """(N, D)."""
+    counts = [len(d.choices) for d in benchmark.space.values()]
+    if (size := math.prod(counts)) <= POOL:
+        return np.stack(np.unravel_index(np.arange(size), counts), axis=1).astype(np.int64)
+    rng = np.random.default_rng(0)
+    return np.stack([rng.integers(count, size=POOL) for count in counts], axis=1)
+
+
+def rewards(objective: Objective, accuracies: ArrayLike, costs: ArrayLike) -> Values:
+    """(N,)."""
+    pairs = zip(np.asarray(accuracies).tolist(), np.asarray(costs).tolist(), strict=True)
+    return np.array([objective.reward(accuracy, cost) for accuracy, cost in pairs])
+
+
+def marks(trials: int) -> tuple[int, ...]:
+    """After how many of `trials` trials to look: the usual ones, and at the end."""
+    return (*(mark for mark in MARKS if mark < trials), trials)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds with half its 95 % interval (Student's t); NaN for a single seed."""
+
+    mean: float
+    half: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f}" + ("" if math.isnan(self.half) else f" ±{self.half:.3f}")
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Of the values that some seeds gave."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return Interval(float(np.mean(values)), math.nan)
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Interval(float(np.mean(values)), float(t.ppf(0.975, len(values) - 1)) * error)

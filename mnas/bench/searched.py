@@ -1,0 +1,150 @@
+"""One search on a benchmark: draw, score, tell; and what is kept of it."""
+
+import io
+import time
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mnas.bench.contender import Contender
+from mnas.controller.closed import ClosedBatches
+from mnas.controller.view import Draw
+from mnas.evaluate.benchmark import Benchmark, Indices, Values
+from mnas.study import DIRECTIONS
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """All trials of one search, in order of number."""
+
+    indices: Indices
+    """(N, D)."""
+    accuracies: Values
+    """(N,)."""
+    costs: Values
+    """(N,)."""
+    ms: Values
+    """(N,) milliseconds of CPU, which other work does not change, for drawing, telling and learning; those of a batch
+    are shared evenly among its trials."""
+    entropies: Values
+    """(updates,) nats, summed over decisions, after each update; empty where the controller has none."""
+
+    def first(self, trials: int) -> "Searched":
+        """The search had it ended after `trials` trials (but for `entropies`)."""
+        return Searched(
+            self.indices[:trials], self.accuracies[:trials], self.costs[:trials], self.ms[:trials], self.entropies
+        )
+
+    def to_bytes(self) -> bytes:
+        """For a file; `from_bytes` reads it back equal."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{name: getattr(self, name) for name in _FIELDS})
+        return buffer.getvalue()
+
+    @staticmethod
+    def from_bytes(content: bytes) -> "Searched":
+        """The inverse of `to_bytes`. Raises ValueError on anything else."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return Searched(*(arrays[name] for name in _FIELDS))
+        except (KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"no search: {error}") from None
+
+
+_FIELDS = ("indices", "accuracies", "costs", "ms", "entropies")
+
+
+def run_search(benchmark: Benchmark, contender: Contender, trials: int) -> Searched:
+    """Search `benchmark` for `trials` trials. A trial is the same for any larger number of trials.
+
+    Raises:
+        ValueError: what the controller or somebody's sampler raises, on one line.
+    """
+    if contender.ours:
+        return _closed_batches(benchmark, contender, trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return _ask_and_tell(benchmark, contender, trials)
+
+
+def _closed_batches(benchmark: Benchmark, contender: Contender, trials: int) -> Searched:
+    size = contender.candidates_per_update
+    batches = ClosedBatches(
+        contender.controller,
+        benchmark.space,
+        directions=DIRECTIONS,
+        seed=contender.seed,
+        batch_size=size,
+        reward=contender.reward if contender.objective else None,
+    )
+    study: list[FrozenTrial] = []
+    indices, ms, entropies = [], np.zeros(trials), []
+    for start in range(0, trials, size):
+        numbers = range(start, min(start + size, trials))
+        begun = time.process_time()
+        for number in numbers:
+            study.append(_trial(number, batches.draw(study, number), benchmark.space, None))
+        spent = time.process_time() - begun
+        rows = np.array([benchmark.indices(study[number].params) for number in numbers])
+        accuracies, costs = benchmark.score(rows)
+        indices.append(rows)
+        begun = time.process_time()
+        for number, accuracy, cost in zip(numbers, accuracies.tolist(), costs.tolist(), strict=True):
+            draw = Draw(params=study[number].params, system_attrs=study[number].system_attrs)
+            study[number] = _trial(number, draw, benchmark.space, (accuracy, cost))
+        told = batches.close(study)
+        ms[numbers] = 1e3 * (spent + time.process_time() - begun) / len(numbers)
+        entropies += [sum(told["entropy_per_decision"].values())] if "entropy_per_decision" in told else []
+    values = np.array([trial.values for trial in study])
+    return Searched(np.concatenate(indices), values[:, 0], values[:, 1], ms, np.array(entropies, np.float64))
+
+
+def _trial(
+    number: int,
+    draw: Draw,
+    space: Mapping[str, CategoricalDistribution],
+    values: Sequence[float] | None,
+) -> FrozenTrial:
+    trial = create_trial(
+        state=TrialState.RUNNING if values is None else TrialState.COMPLETE,
+        values=values,
+        params=draw.params,
+        distributions=dict(space),
+        system_attrs=draw.system_attrs,
+    )
+    trial.number = number
+    return trial
+
+
+def _ask_and_tell(benchmark: Benchmark, contender: Contender, trials: int) -> Searched:
+    """An ordinary Optuna study in memory, trial after trial."""
+    study = optuna.create_study(
+        directions=DIRECTIONS, sampler=contender.sampler(benchmark.space), pruner=optuna.pruners.NopPruner()
+    )
+    space: dict[str, Any] = dict(benchmark.space)
+    indices: list[tuple[int, ...]] = []
+    accuracies, costs, ms = np.zeros(trials), np.zeros(trials), np.zeros(trials)
+    for number in range(trials):
+        try:
+            begun = time.process_time()
+            trial = study.ask(space)
+            spent = time.process_time() - begun
+            indices.append(benchmark.indices(trial.params))
+            (accuracies[number],), (costs[number],) = benchmark.score(np.array(indices[-1:]))
+            begun = time.process_time()
+            study.tell(trial, [float(accuracies[number]), float(costs[number])])
+        except Exception as error:  # whatever somebody's code may raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"{contender.controller} failed at trial {number}: {reason}") from error
+        ms[number] = 1e3 * (spent + time.process_time() - begun)
+    nothing: NDArray[np.float64] = np.zeros(0)
+    return Searched(np.array(indices), accuracies, costs, ms, nothing)

@@ -1,0 +1,53 @@
+"""The options that name a benchmark, for every command that takes one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnas.evaluate.accel_nasbench import accel_nasbench
+from mnas.evaluate.benchmark import Benchmark
+from mnas.evaluate.table import read_table
+from mnas.space.named import load_space
+
+BENCHMARKS = ("accel-nasbench", "table")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """Which benchmark. Raises ValueError where its name is none."""
+
+    benchmark: str = "accel-nasbench"
+    """accel-nasbench, or table: any CSV or Parquet file with a column for each decision, one for accuracy and one for
+    cost."""
+    path: Path
+    """Its file: anb_dataset_jsons.tar.gz (the authors' split/ beside it is used), or the table."""
+    device: str = "latency_zcu102"
+    """Of accel-nasbench: whose latency or inverse throughput is the cost: latency_zcu102, latency_vck190,
+    throughput_a100, throughput_3090, throughput_tpuv2, throughput_tpuv3, throughput_zcu102, throughput_vck190."""
+    accuracy: str = "accuracy"
+    """Of a table: its column of accuracies."""
+    cost: str = "cost"
+    """Of a table: its column of costs, the lower the better."""
+    ignore: str = ""
+    """Of a table: columns that are no decisions, with commas."""
+    percent: bool = False
+    """Of a table: accuracies are from 0 to 100."""
+    space: str = ""
+    """Of a table: a search space (mnasnet, or a TOML file) whose decisions the columns are; without it, choices are
+    those that occur."""
+
+    def __post_init__(self) -> None:
+        if self.benchmark not in BENCHMARKS:
+            raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, but got {self.benchmark!r}")
+
+    def load(self) -> Benchmark:
+        """Read it. Raises ValueError or OSError where that cannot be."""
+        if self.benchmark == "accel-nasbench":
+            return accel_nasbench(self.path, self.device)
+        return read_table(
+            self.path,
+            accuracy=self.accuracy,
+            cost=self.cost,
+            ignore=tuple(name for name in self.ignore.split(",") if name),
+            percent=self.percent,
+            space=load_space(self.space) if self.space else None,
+        )

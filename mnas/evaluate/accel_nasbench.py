@@ -1,0 +1,229 @@
+"""Accel-NASBench: an MnasNet space on ImageNet, with latency and throughput of six accelerators.
+
+Ahmad et al., "Accel-NASBench: Sustainable Benchmarking for Accelerator-Aware NAS" (arXiv:2404.08005), and its file
+`anb_dataset_jsons.tar.gz` (github.com/afzalxo/Accel-NASBench): 5,138 networks, trained for 16 epochs by a proxy scheme.
+The authors predict all others by gradient-boosted trees; so do we, refit on their rows.
+
+Which networks these are is not in the file, but in the authors' code: EfficientNet-B0's widths and strides. All 5,138
+`params` come out exactly so with squeeze-and-excitation at a quarter of a layer's input.
+"""
+
+import hashlib
+import itertools
+import json
+import tarfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnas.evaluate.benchmark import Benchmark, Indices, Values
+from mnas.evaluate.regressor import fit_regressor, hold_out
+from mnas.space.factorized import BlockChoices, FactorizedSpace
+from mnas.space.skeleton import Skeleton
+
+DEVICES: dict[str, str] = {
+    "latency_zcu102": "ms",
+    "latency_vck190": "ms",
+    "throughput_a100": "ms/image",
+    "throughput_3090": "ms/image",
+    "throughput_tpuv2": "ms/image",
+    "throughput_tpuv3": "ms/image",
+    "throughput_zcu102": "ms/image",
+    "throughput_vck190": "ms/image",
+}
+"""What the file has of devices -> unit of the cost; images per second count as milliseconds per image."""
+
+_LAYERS = (-1, 0, 1)
+_CHOICES = BlockChoices(
+    op=("sepconv", "mbconv4", "mbconv6"),
+    kernel=(3, 5),
+    se_ratio=(0.0, 0.25),
+    skip=("identity",),
+    filters=(1.0,),
+    layers=_LAYERS,
+)
+SPACE = FactorizedSpace(
+    name="accel-nasbench",
+    skeleton=Skeleton(filters=(16, 24, 40, 80, 112, 192, 320), layers=(2,) * 7, strides=(1, 2, 2, 2, 1, 2, 1)),
+    block_choices=tuple(
+        BlockChoices(**{f.name: getattr(_CHOICES, f.name) for f in fields(_CHOICES)} | {"layers": (*_LAYERS, 2)})
+        if block == 5
+        else _CHOICES
+        for block in range(7)
+    ),
+)
+"""Theirs as one of ours; what it does not choose (skip, filters) has one choice."""
+
+_FIELDS = ("e", "k", "se", "skip", "filters", "l")
+"""Their names of a block's decisions, in the order of ours."""
+_THEIRS: dict[str, tuple[object, ...]] = {"e": (1, 4, 6), "k": (3, 5), "se": (False, True), "l": (1, 2, 3, 4)}
+_MAX_ROW_BYTES = 1_000_000
+
+MEMBERS = {
+    # authors' code, EfficientNetSS.efficientnet_b0: what B0 is in this space (its activation is another)
+    "efficientnet-b0": (1, 6, 6, 6, 6, 6, 6, 3, 3, 5, 3, 5, 5, 3, 1, 2, 2, 3, 3, 4, 1),
+}
+
+
+@dataclass(frozen=True)
+class _Row:
+    indices: tuple[int, ...]
+    accuracy: float
+    cost: float | None
+
+
+def accel_nasbench(path: Path, device: str = "latency_zcu102") -> Benchmark:
+    """The benchmark of `anb_dataset_jsons.tar.gz` at `path`, top-1 accuracy against `device`.
+
+    Where `split/{train,val,test}_paths.json` of the authors lies beside it, train and val are learnt from and test is
+    held out; else a tenth of the networks.
+
+    Raises:
+        ValueError: an unknown device, or a file that is not theirs; one line that names the place.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}, but got {device!r}")
+    rows = _read_rows(path, device)
+    parts, notes = _read_split(path.parent / "split", rows)
+    notes = [f"accel-nasbench: {len(rows):,} rows, top-1 after 16 epochs against {device}", *notes]
+    indices, accuracies, costs, tested = _merged(rows, parts, device, notes)
+    ordered = np.ones(indices.shape[1], bool)
+    accuracy = fit_regressor(indices, accuracies, tested, ordered=ordered, logarithmic=False)
+    known = ~np.isnan(costs)
+    cost = fit_regressor(indices[known], costs[known], tested[known], ordered=ordered, logarithmic=True)
+    digest = hashlib.sha256(device.encode())
+    for array in (indices, accuracies, costs, tested):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return Benchmark(
+        name="accel-nasbench",
+        space=SPACE.distributions,
+        cost_unit=DEVICES[device],
+        accuracy_of=accuracy,
+        cost_of=cost,
+        content=digest.hexdigest(),
+        notes=(*notes, f"top-1: {accuracy.describe()}", f"{device}: {cost.describe()}"),
+        networks=SPACE,
+        members={name: _named(numbers) for name, numbers in MEMBERS.items()},
+    )
+
+
+def _read_rows(path: Path, device: str) -> dict[str, _Row]:
+    """File name -> row."""
+    rows: dict[str, _Row] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if not member.isfile() or not member.name.endswith(".json"):
+                    continue
+                if member.size > _MAX_ROW_BYTES:
+                    raise ValueError(f"{path}: {member.name} must be under 1 MB, but got {member.size:,} bytes")
+                file = archive.extractfile(member)
+                assert file is not None  # it is a file
+                name = Path(member.name).name
+                try:
+                    rows[name] = _row(json.load(file), device)
+                except (KeyError, TypeError) as error:
+                    raise ValueError(f"{path}: {name} is no row of Accel-NASBench: {_missing(error)}") from None
+                except ValueError as error:
+                    raise ValueError(f"{path}: {name}: {' '.join(str(error).split())}") from None
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            raise
+        raise ValueError(f"{path} must be anb_dataset_jsons.tar.gz, but it cannot be read as one ({error})") from None
+    if not rows:
+        raise ValueError(f"{path} must have a .json file for each network, but got none")
+    return rows
+
+
+def _missing(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _row(values: Any, device: str) -> _Row:
+    architecture = values["architecture"]
+    indices = []
+    for block, name in itertools.product(range(7), _FIELDS):
+        if name in _THEIRS:
+            key, choices = f"block{block}_{name}", _THEIRS[name][: 4 if name != "l" or block == 5 else 3]
+            if architecture[key] not in choices:
+                raise ValueError(f"{key} must be one of {', '.join(map(str, choices))}, but got {architecture[key]!r}")
+            indices.append(choices.index(architecture[key]))
+        else:
+            indices.append(0)
+    top1 = values["metrics"]["val_top1"]
+    if type(top1) not in (int, float) or not 0 <= top1 <= 100:
+        raise ValueError(f"val_top1 must be a number from 0 to 100, but got {top1!r}")
+    kind = device.split("_")[0]
+    measured = values["platform_perf"][device][f"{kind}_mean"]
+    if measured is not None and (type(measured) not in (int, float) or not 0 < measured < float("inf")):
+        raise ValueError(f"{device} must be a number above 0 or null, but got {measured!r}")
+    cost = None if measured is None else measured if kind == "latency" else 1000 / measured
+    return _Row(tuple(indices), top1 / 100, cost)
+
+
+def _read_split(folder: Path, rows: Mapping[str, _Row]) -> tuple[dict[str, bool], list[str]]:
+    """File name -> whether it is held out, of the rows that take part; and what to say of it."""
+    if not folder.is_dir():
+        names = sorted(rows, key=lambda name: (rows[name].indices, name))
+        different = sorted({rows[name].indices for name in names})
+        held = dict(zip(different, hold_out(len(different)).tolist(), strict=True))
+        note = f"no {folder}: a tenth of the networks is held out, not the authors' test split"
+        return {name: held[rows[name].indices] for name in names}, [note]
+    parts: dict[str, bool] = {}
+    for part in ("train", "val", "test"):
+        file = folder / f"{part}_paths.json"
+        try:
+            listed = [Path(name).name for name in json.loads(file.read_bytes())]
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{file} must be a list of paths in JSON, but got {' '.join(str(error).split())}"
+            ) from None
+        for name in listed:
+            if name not in rows:
+                raise ValueError(f"{file} names {name}, which is not among the rows")
+            parts[name] = part == "test"
+    note = (
+        f"authors' split: {sum(not t for t in parts.values()):,} rows to learn from, {sum(parts.values()):,} held out"
+    )
+    left = len(rows) - len(parts)
+    return parts, [note + (f"; {left} rows in no part of it are left out" if left else "")]
+
+
+def _merged(
+    rows: Mapping[str, _Row], parts: Mapping[str, bool], device: str, notes: list[str]
+) -> tuple[Indices, Values, Values, NDArray[np.bool_]]:
+    """Indices, accuracy, cost (NaN where unknown) and whether it is held out, of each different network.
+
+    A network that stands twice has the means, and is held out if one of its rows is.
+    """
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name in parts:
+        groups.setdefault(rows[name].indices, []).append(name)
+    if len(groups) < len(parts):
+        notes.append(f"{len(parts) - len(groups)} rows repeat a network: it has their mean")
+    unknown = sum(rows[name].cost is None for name in parts)
+    if unknown:
+        notes.append(f"{device} is null in {unknown} rows: left out for it")
+    ordered = sorted(groups.items())
+    costs = [[cost for n in names if (cost := rows[n].cost) is not None] for _, names in ordered]
+    return (
+        np.array([indices for indices, _ in ordered], np.int64),
+        np.array([np.mean([rows[n].accuracy for n in names]) for _, names in ordered]),
+        np.array([np.mean(known) if known else np.nan for known in costs], np.float64),
+        np.array([any(parts[n] for n in names) for _, names in ordered]),
+    )
+
+
+def _named(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """Indices from expansions, kernels and layers of the seven blocks, all with squeeze-and-excitation."""
+    expansions, kernels, layers = numbers[:7], numbers[7:14], numbers[14:]
+    return tuple(
+        index
+        for e, k, count in zip(expansions, kernels, layers, strict=True)
+        for index in (_THEIRS["e"].index(e), _THEIRS["k"].index(k), 1, 0, 0, count - 1)
+    )

@@ -1,0 +1,279 @@
+"""Any table as a benchmark: CSV or Parquet, a column for each decision, one for accuracy and one for cost.
+
+Where every combination of choices has a row, values are looked up; else they are predicted.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import CategoricalDistribution
+
+from mnas.evaluate.benchmark import Benchmark, Indices, Values
+from mnas.evaluate.regressor import fit_regressor, hold_out
+from mnas.space.space import Choice, Space
+
+MAX_CHOICES = 100
+"""A column with more different values is a name or a measurement, not a decision."""
+
+
+@dataclass(frozen=True, eq=False)
+class LookUp:
+    """The values of all members of a complete table, in the order of their indices."""
+
+    values: Values
+    shape: tuple[int, ...]
+
+    def __call__(self, indices: Indices) -> Values:
+        """(N, D) -> (N,)."""
+        found: Values = self.values[np.ravel_multi_index(tuple(indices.T), self.shape)]
+        return found
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """A table's columns by name, and how to say where a row is."""
+
+    values: Mapping[str, Sequence[Any]]
+    row: str
+    """`line` of a CSV file, whose second is the first with values; `row` of a Parquet file."""
+    first: int
+
+    def place(self, index: int) -> str:
+        return f"{self.row} {index + self.first}"
+
+
+def read_table(
+    path: Path,
+    *,
+    accuracy: str = "accuracy",
+    cost: str = "cost",
+    ignore: Sequence[str] = (),
+    percent: bool = False,
+    space: Space | None = None,
+) -> Benchmark:
+    """The benchmark in the CSV or Parquet file at `path`; rows of the same choices have their mean.
+
+    Args:
+        path: of the file; a CSV file has a first line of names, and commas.
+        accuracy: name of the column with accuracies, in [0, 1].
+        cost: name of the column with costs, above 0.
+        ignore: names of columns that are no decisions.
+        percent: accuracies are from 0 to 100.
+        space: its decisions are the columns, its choices theirs. None: all other columns, with the choices that occur.
+
+    Raises:
+        ValueError: not such a file, or values that cannot be; one line that names file, column and row.
+        ImportError: a Parquet file without pyarrow (extra `bench`).
+    """
+    columns = _read(path)
+    try:
+        return _benchmark(path, columns, accuracy, cost, ignore, percent, space)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _benchmark(
+    path: Path,
+    columns: _Columns,
+    accuracy: str,
+    cost: str,
+    ignore: Sequence[str],
+    percent: bool,
+    space: Space | None,
+) -> Benchmark:
+    names = _decisions(columns, accuracy, cost, ignore, space)
+    accuracies = _numbers(columns, accuracy, 0.0, 100.0 if percent else 1.0) / (100.0 if percent else 1.0)
+    costs = _numbers(columns, cost, 0.0, math.inf)
+    choices = {name: _choices(columns, name, space) for name in names}
+    indices = np.array([_column(columns, name, choices[name]) for name in names], np.int64).T
+    different, group = np.unique(indices, axis=0, return_inverse=True)
+    counts = np.bincount(group.ravel())
+    means = [np.bincount(group.ravel(), weights=v) / counts for v in (accuracies, costs)]
+    notes = [f"{path.name}: {len(indices):,} rows, {len(names)} decisions"]
+    if len(different) < len(indices):
+        notes.append(f"{len(indices) - len(different):,} rows repeat others: these have their mean")
+    ordered = np.array([all(isinstance(c, int | float) for c in choices[name]) for name in names])
+    shape = tuple(len(choices[name]) for name in names)
+    accuracy_of, cost_of = _values(different, means, shape, ordered, notes, (accuracy, cost))
+    digest = hashlib.sha256(json.dumps([[name, list(choices[name])] for name in names]).encode())
+    for array in (different, *means):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return Benchmark(
+        name=path.stem,
+        space={name: CategoricalDistribution(choices[name]) for name in names},
+        cost_unit=cost,
+        accuracy_of=accuracy_of,
+        cost_of=cost_of,
+        content=digest.hexdigest(),
+        notes=tuple(notes),
+        networks=space,
+    )
+
+
+def _values(
+    different: Indices,
+    means: Sequence[Values],
+    shape: tuple[int, ...],
+    ordered: NDArray[np.bool_],
+    notes: list[str],
+    names: Sequence[str],
+) -> tuple[Any, Any]:
+    """How to get accuracies and costs: by look-up, or predicted."""
+    size = math.prod(shape)
+    if len(different) == size:
+        notes.append(f"complete: all {size:,} combinations are there and looked up")
+        return LookUp(means[0], shape), LookUp(means[1], shape)  # np.unique has sorted the rows
+    held = hold_out(len(different))
+    notes.append(f"{len(different):,} of {size:.3g} combinations are there: values are predicted")
+    fits = [
+        fit_regressor(different, mean, held, ordered=ordered, logarithmic=logarithmic)
+        for mean, logarithmic in zip(means, (False, True), strict=True)
+    ]
+    notes += [f"{name}: {fit.describe()}" for name, fit in zip(names, fits, strict=True)]
+    return fits[0], fits[1]
+
+
+def _decisions(
+    columns: _Columns, accuracy: str, cost: str, ignore: Sequence[str], space: Space | None
+) -> tuple[str, ...]:
+    """Names of the columns that are decisions; everything that is needed is there."""
+    if accuracy == cost:
+        raise ValueError(f"accuracy and cost must be two columns, but got {accuracy!r} for both")
+    wanted = [accuracy, cost, *ignore, *(space.distributions if space else ())]
+    missing = [name for name in wanted if name not in columns.values]
+    if missing:
+        raise ValueError(f"there is no column {', '.join(map(repr, missing))}; it has {_listed(columns.values)}")
+    if space:
+        return tuple(space.distributions)
+    names = tuple(name for name in columns.values if name not in (accuracy, cost, *ignore))
+    if not names:
+        raise ValueError(f"there must be a column for each decision, but got only {_listed(columns.values)}")
+    return names
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    shown = list(names)[:20]
+    return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _choices(columns: _Columns, name: str, space: Space | None) -> tuple[Choice, ...]:
+    if space:
+        return cast("tuple[Choice, ...]", tuple(space.distributions[name].choices))
+    found = set(columns.values[name]) - {None}
+    if len(found) > MAX_CHOICES:
+        raise ValueError(
+            f"column {name} has {len(found):,} different values, too many for a decision; --ignore {name} leaves it out"
+        )
+    return tuple(sorted(found))
+
+
+def _column(columns: _Columns, name: str, choices: Sequence[Choice]) -> list[int]:
+    """The index of each row's choice."""
+    place = {choice: index for index, choice in enumerate(choices)}
+    found = []
+    for row, value in enumerate(columns.values[name]):
+        if value not in place:
+            got = "nothing" if value is None else repr(value)
+            known = ", ".join(map(str, choices))
+            raise ValueError(f"{columns.place(row)}: {name} must be one of {known}, but got {got}")
+        found.append(place[value])
+    return found
+
+
+def _numbers(columns: _Columns, name: str, low: float, high: float) -> Values:
+    """A column of finite numbers from `low` (for costs: above it) to `high`."""
+    for row, value in enumerate(columns.values[name]):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, str) and _is_number(value):
+            continue  # a word further down has made the whole column text: that is the one to name
+        if number and low <= value <= high and (value > low or high < math.inf) and math.isfinite(value):
+            continue
+        rule = "a number above 0" if high == math.inf else f"a number from {low:g} to {high:g}"
+        hint = " (--percent, if these are percentages)" if number and high == 1 and 1 < value <= 100 else ""
+        got = "nothing" if value is None else repr(value)
+        raise ValueError(f"{columns.place(row)}: {name} must be {rule}, but got {got}{hint}")
+    return np.array(columns.values[name], np.float64)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+# Files
+
+
+def _read(path: Path) -> _Columns:
+    with path.open("rb") as file:
+        parquet = file.read(4) == b"PAR1"
+    columns = _read_parquet(path) if parquet else _read_csv(path)
+    if not columns.values or not len(next(iter(columns.values.values()))):
+        raise ValueError(f"{path} must have at least one row, but got none")
+    return columns
+
+
+def _read_csv(path: Path) -> _Columns:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it is not text")
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise ValueError(f"{path} must be a CSV file (UTF-8, with commas) or Parquet, but got {error}") from None
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ValueError(f"{path} must have at least one row, but got none")
+    header = [name.strip() for name in lines[0]]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice or not all(header):
+        raise ValueError(f"{path}: columns must have different names, but got {', '.join(map(repr, twice or header))}")
+    for number, line in enumerate(lines[1:], 2):
+        if len(line) != len(header):
+            raise ValueError(f"{path}: line {number} must have {len(header)} values, but got {len(line)}")
+    columns = zip(*lines[1:], strict=True)
+    return _Columns({name: _typed(texts) for name, texts in zip(header, columns, strict=False)}, "line", 2)
+
+
+def _typed(texts: Sequence[str]) -> list[Choice | None]:
+    """Numbers where all are numbers; None where there is nothing."""
+    stripped = [text.strip() for text in texts]
+    known = [text for text in stripped if text.lower() not in ("", "nan", "null", "none", "na")]
+    # a word among numbers is named as what it is; without any number `none` and `na` may be choices
+    for kind in (int, float):
+        try:
+            values = {text: kind(text) for text in known}
+        except ValueError:
+            continue
+        return [values.get(text) for text in stripped]
+    return [text or None for text in stripped]
+
+
+def _read_parquet(path: Path) -> _Columns:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise ImportError("Parquet files need pyarrow: pip install 'mnas[bench]'") from None
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} must be a Parquet file, but it cannot be read: {error}") from None
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        values = column.to_pylist()
+        if not all(value is None or isinstance(value, str | int | float) for value in values):
+            raise ValueError(f"{path}: column {name} must be numbers, text or true and false, but got {column.type}")
+        columns[name] = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
+    return _Columns(columns, "row", 1)

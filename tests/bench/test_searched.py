@@ -1,0 +1,165 @@
+"""One search on a benchmark: reproducible, prefixes of longer ones, somebody's sampler as in a study of his own."""
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+import mnas
+from mnas.bench.cache import Cache, _with_imports, code_version
+from mnas.bench.contender import Contender, find_factory, takes_reward
+from mnas.bench.searched import Searched, run_search
+from mnas.controller.named import CONTROLLERS
+from mnas.evaluate.table import read_table
+from mnas.objective import Objective
+from tests.bench.toy import rows, toy_benchmark
+
+OBJECTIVE = Objective(form="soft", target_latency_ms=10.0, alpha=-0.07, beta=-0.07)
+
+
+@pytest.fixture
+def benchmark_(tmp_path):
+    return toy_benchmark(tmp_path)
+
+
+def contender(name: str, seed: int = 0, size: int = 5) -> Contender:
+    objective = OBJECTIVE if takes_reward(name) else None
+    return Contender(controller=name, candidates_per_update=size, seed=seed, objective=objective)
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_a_search_is_the_first_part_of_a_longer_one(benchmark_, name):
+    short, long = (run_search(benchmark_, contender(name), trials) for trials in (12, 20))
+    assert np.array_equal(short.indices, long.indices[:12])
+    assert np.array_equal(short.accuracies, long.first(12).accuracies)
+    assert short.ms.shape == (12,)
+    assert (short.ms > 0).all()
+    accuracies, costs = benchmark_.score(long.indices)
+    assert np.array_equal(accuracies, long.accuracies)
+    assert np.array_equal(costs, long.costs)
+    other = run_search(benchmark_, contender(name, seed=1), 12)
+    assert not np.array_equal(other.indices, short.indices)
+
+
+def test_ppo_tells_its_entropy_and_finds_more_reward(benchmark_):
+    found = run_search(benchmark_, contender("ppo", size=10), 600)
+    assert found.entropies.shape == (60,)
+    # at first that of uniform choices, ln 72 nats, but for the small weights that it begins with
+    assert found.entropies[0] == pytest.approx(np.log(72), rel=0.02)
+    assert found.entropies[-1] < 0.8 * found.entropies[0]
+    reward = [OBJECTIVE.reward(a, c) for a, c in zip(found.accuracies, found.costs, strict=True)]
+    assert np.mean(reward[-100:]) > np.mean(reward[:100]) + 0.02
+
+
+def test_somebodys_sampler_draws_as_in_his_own_study(benchmark_):
+    found = run_search(benchmark_, contender("optuna.samplers:TPESampler", seed=3), 15)
+    study = optuna.create_study(
+        directions=["maximize", "minimize"],
+        sampler=optuna.samplers.TPESampler(seed=3),
+        pruner=optuna.pruners.NopPruner(),
+    )
+    for number in range(15):
+        trial = study.ask(dict(benchmark_.space))
+        indices = benchmark_.indices(trial.params)
+        assert tuple(found.indices[number]) == indices
+        accuracies, costs = benchmark_.score(np.array([indices]))
+        study.tell(trial, [float(accuracies[0]), float(costs[0])])
+
+
+def test_one_of_our_own_as_a_factory_takes_space_and_reward(benchmark_):
+    name = "mnas.controller.evolution:RegularizedEvolutionSampler"
+    assert takes_reward(name)
+    assert not takes_reward("optuna.samplers:RandomSampler")
+    found = run_search(benchmark_, contender(name), 10)
+    assert np.array_equal(found.indices, run_search(benchmark_, contender("evolution"), 10).indices)
+
+
+SAMPLERS = """
+import optuna
+def random(space, seed):
+    assert list(space) == ["op", "kernel", "depth", "width", "free"]
+    return optuna.samplers.RandomSampler(seed=seed)
+def none(seed): return None
+def broken(seed): raise KeyError("no\\nluck")
+def needs(seed, more): pass
+class Fails(optuna.samplers.RandomSampler):
+    def sample_independent(self, *arguments): raise RuntimeError("cannot\\ndraw")
+number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sarsa", "controller must be one of ppo, .*, or module:factory"),
+        ("optuna.samplers:", "controller must be one of ppo, .*, or module:factory"),
+        ("no.such.module:x", "no.such.module cannot be imported: ModuleNotFoundError"),
+        ("optuna.samplers:NoSampler", "NoSampler must be something in optuna.samplers to call, but got None"),
+        ("my_samplers:number", "number must be something in my_samplers to call, but got 3"),
+        ("my_samplers:none", "must return an optuna.samplers.BaseSampler, but got NoneType"),
+        ("my_samplers:broken", r"my_samplers:broken cannot be called: KeyError: 'no\\nluck'"),
+        ("my_samplers:needs", "my_samplers:needs cannot be called: TypeError: .*'more'"),
+        ("my_samplers:Fails", "my_samplers:Fails failed at trial 0: RuntimeError: cannot draw"),
+    ],
+)
+def test_what_is_no_sampler_is_one_line(benchmark_, tmp_path, monkeypatch, name, message):
+    (tmp_path / "my_samplers.py").write_text(SAMPLERS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message) as raised:
+        run_search(benchmark_, contender(name), 3)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_sampler_of_the_current_folder(benchmark_, tmp_path, monkeypatch):
+    (tmp_path / "my_samplers.py").write_text(SAMPLERS)
+    monkeypatch.chdir(tmp_path)
+    assert callable(find_factory("my_samplers:random"))
+    found = run_search(benchmark_, contender("my_samplers:random", seed=7), 4)
+    plain = run_search(benchmark_, contender("optuna.samplers:RandomSampler", seed=7), 4)
+    assert np.array_equal(found.indices, plain.indices)
+
+
+# The cache
+
+
+def test_kept_searches_are_found_again_by_what_decides_them(benchmark_, tmp_path):
+    cache = Cache(tmp_path / "cache", benchmark_)
+    found = run_search(benchmark_, contender("random"), 12)
+    assert cache.load(contender("random"), 12) is None
+    cache.keep(contender("random"), found)
+    again = cache.load(contender("random"), 9)
+    assert again is not None
+    for name in ("indices", "accuracies", "costs", "ms"):
+        assert np.array_equal(getattr(again, name), getattr(found, name)[:9])
+    assert cache.load(contender("random"), 13) is None  # it is shorter
+    for other in (contender("random", seed=1), contender("random", size=6), contender("tpe")):
+        assert cache.load(other, 9) is None
+    changed = toy_benchmark(tmp_path)
+    assert Cache(tmp_path / "cache", changed).load(contender("random"), 9) is not None  # equal rows
+    path = tmp_path / "toy.csv"
+    path.write_text(path.read_text().replace(f",{rows()[0][5]},", ",0.75,", 1))
+    assert Cache(tmp_path / "cache", read_table(path)).load(contender("random"), 9) is None
+
+
+def test_a_damaged_search_is_none(benchmark_, tmp_path):
+    cache = Cache(tmp_path / "cache", benchmark_)
+    cache.keep(contender("random"), run_search(benchmark_, contender("random"), 5))
+    [file] = (tmp_path / "cache").iterdir()
+    content = file.read_bytes()
+    for damaged in (b"", content[:100], content[:-30], b"PK\x03\x04"):
+        file.write_bytes(damaged)
+        assert cache.load(contender("random"), 5) is None
+    with pytest.raises(ValueError, match="no search"):
+        Searched.from_bytes(b"")
+
+
+def test_code_of_other_controllers_does_not_matter():
+    root = Path(mnas.__file__).parent
+    ppo = _with_imports(root, "mnas.controller.ppo")
+    assert {"controller/ppo.py", "controller/policy.py", "controller/sampler.py"} <= ppo
+    assert "controller/evolution.py" not in ppo
+    versions = {name: code_version(name) for name in CONTROLLERS}
+    assert versions["ppo"] != versions["evolution"]
+    assert versions["random"] == versions["nsga2"] == versions["tpe"]  # all in named.py
+    assert code_version("optuna.samplers:TPESampler") != versions["tpe"]
