@@ -79,7 +79,7 @@ class EvalCommand:
             raise ValueError(f"--save must name a new file, but {str(self.save)!r} {what}")
         model = open_model(self.model, self.options)
         console = Console(stderr=True)
-        with Progress(console=console, transient=True) as bar:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             batches = self._open(model, bar)
             outputs, matching = match_classes(model.info, batches.classes)
             parts = self._parts(batches)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mnas.cli.quiet import runtimes_quiet
 from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
 from mnas.export.images import RealImages, open_samples, photographs
 from mnas.export.ship import REPORT_SUFFIX, Format, Target, exported, make_gate, ship
@@ -112,7 +113,7 @@ class ExportCommand:
         targets = self.targets()
         outs = [self._out(path, target) for target in targets]
         console = Console()
-        with console.status("reading images", spinner="line") as status:
+        with console.status("reading images", spinner="line") as status, runtimes_quiet():
             images, calibration = self._images(info)
             status.update("asking the network")
             gate = make_gate(network, info, images, softmax=self.softmax, speed_s=self.speed_s)

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,7 +141,8 @@ class LatencyCommand:
         with console.status("", spinner="line") as status:
 
             def say(text: str) -> None:
-                print(f"mnas: {text}", file=sys.stderr)
+                named = re.sub(r"\bcandidate (\d+)\b", lambda found: tasks[int(found[1])].name, text)
+                print(f"mnas: {named}", file=sys.stderr)
 
             with open_device(entry, say=say, patience_s=60.0) as device:
                 runtimes = {

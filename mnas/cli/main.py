@@ -39,6 +39,10 @@ HELP = ("-h", "--help", "help")
 
 def main() -> None:
     """The console script: exit code 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        # a file's name that is no UTF-8, or a terminal of few letters, must not end what it only names
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -136,15 +140,36 @@ def _parse(command: type, words: str, arguments: Sequence[str]) -> object:
 
 def _summary(box: str) -> str:
     """The first section of a tyro error box, and what it suggests, on one line."""
-    lines = [re.sub(r"[│╭╮╰╯]|─{2,}.*", "", line).strip() for line in box.splitlines()[1:]]
-    sections = " ".join(line or "\n" for line in lines).split("\n")
+    # where letters are ASCII only, the box is of dashes above and below
+    lines = [re.sub(r"[│╭╮╰╯]|(─{2,}|-{9,}).*", "", line).strip() for line in box.splitlines()[1:]]
+    sections = [s for s in " ".join(line or "\n" for line in lines).split("\n") if s.strip()] or [""]
     parts = [s.strip().split(" Got errors:")[0].rstrip(".") for s in sections]
     suggestion = [re.sub(r"(meant: \S+).*", r"\1", p) for p in parts[1:] if p.startswith("Perhaps you meant")]
     text = "; ".join([parts[0], *suggestion]).replace("Unrecognized options", "unknown options")
     text = re.sub(r"^Error parsing (\w+Command|config): ", "", text)  # of our own checks
+    if missing := re.fullmatch(r"Missing from mnas ([\w ]+): (.*)", text):
+        return f"{missing[1]} needs {_needed(missing[2])}"
+    for reason, kind in _KINDS.items():
+        text = re.sub(f"Error parsing (\\S+): {reason}", rf"\1 must be {kind}, but got \2", text)
     return re.sub(
         r"Error parsing (\S+): no type matching (\S+) could be .* from \[(.*)\]", r"\1 must be \2, but got \3", text
     )
+
+
+_KINDS = {
+    r"invalid literal for int\(\) with base 10: (.*)": "an integer",
+    r"could not convert string to float: (.*)": "a number",
+    r"no type matching INT\|\{auto\} could be .* from \[(.*)\]": "an integer or auto",
+    r"no type matching FLOAT\|\{auto\} could be .* from \[(.*)\]": "a number or auto",
+}
+"""How tyro says that a value is not what an option takes -> what it takes, in words."""
+
+
+def _needed(text: str) -> str:
+    """`STR A file. (required) --data STR A folder. (required)` -> a file; and --data: A folder."""
+    parts = [part.strip().rstrip(".") for part in text.split("(required)") if part.strip()]
+    named = [re.sub(r"^(--\S+|[A-Z]+) (STR |PATH )?", r"\1: ", part) for part in parts]
+    return "; and ".join(name[5].lower() + name[6:] if name.startswith("STR: ") else name for name in named)
 
 
 def _is_users(error: Exception) -> bool:

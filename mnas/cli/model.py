@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mnas.cli.quiet import runtimes_quiet
 from mnas.names import resolve_arch, resolve_weights
 from mnas.predict.model import Model, load_model
 
@@ -40,7 +41,10 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 def numbers_joined(arguments: Sequence[str]) -> list[str]:
-    """`--std 0.2 0.2 0.2 MODEL` -> `--std=0.2,0.2,0.2 MODEL`: up to three numbers, and nothing that follows them."""
+    """`--std 0.2 0.2 0.2 MODEL` -> `--std=0.2,0.2,0.2 MODEL`: up to three numbers, and nothing that follows them.
+
+    Raises ValueError where no number follows: MODEL would be taken for it, and then be missing.
+    """
     found: list[str] = []
     rest = list(arguments)
     while rest:
@@ -48,6 +52,8 @@ def numbers_joined(arguments: Sequence[str]) -> list[str]:
         numbers: list[str] = []
         while argument in _SEVERAL and rest and len(numbers) < 3 and _NUMBER.fullmatch(rest[0]):
             numbers.append(rest.pop(0))
+        if argument in _SEVERAL and rest and not numbers:
+            _numbers(argument, rest[0])
         found.append(f"{argument}={','.join(numbers)}" if numbers else argument)
     return found
 
@@ -67,17 +73,19 @@ def open_model(name: str, options: ModelOptions) -> Model:
     Raises:
         ImportError, OSError, ValueError: as `load_model`, and as the names of mnas.names.
     """
-    model = load_model(
-        resolve_arch(name) if options.weights else resolve_weights(name),
-        weights=options.weights or None,
-        name=name,
-        class_file=options.class_file,
-        input_size=None if options.input_size == "auto" else options.input_size,
-        mean=_numbers("--mean", options.mean),
-        std=_numbers("--std", options.std),
-        crop=None if options.crop == "auto" else options.crop,
-        threads=(os.cpu_count() or 1) if options.threads == "auto" else options.threads,
-    )
+    file = resolve_arch(name) if options.weights else resolve_weights(name)
+    with runtimes_quiet():
+        model = load_model(
+            file,
+            weights=options.weights or None,
+            name=name,
+            class_file=options.class_file,
+            input_size=None if options.input_size == "auto" else options.input_size,
+            mean=_numbers("--mean", options.mean),
+            std=_numbers("--std", options.std),
+            crop=None if options.crop == "auto" else options.crop,
+            threads=(os.cpu_count() or 1) if options.threads == "auto" else options.threads,
+        )
     for note in model.info.notes:
         print(f"mnas: {name}: {note}", file=sys.stderr)
     return model

@@ -6,6 +6,7 @@ Nothing in a file is ever run.
 """
 
 import argparse
+import logging
 import pickle
 import pickletools
 import re
@@ -126,7 +127,10 @@ def pretrained_info(source: str, network: Network, *, name: str, classes: Sequen
         info = replace(info, classes=tuple(classes), accuracy=None)
     outputs = network.classifier.out_features
     if len(info.classes) != outputs:
-        raise ValueError(f"class names must be given for each of the {outputs} outputs, but got {len(info.classes)}")
+        raise ValueError(
+            f"class names must be given for each of the {outputs} outputs (--class-file), but got {len(info.classes)}"
+            f"{' of ImageNet' if classes is None and len(info.classes) == 1000 else ''}"
+        )
     return info
 
 
@@ -233,10 +237,15 @@ def _download_timm(name: str) -> dict[str, Tensor]:
     if not timm.get_pretrained_cfg(model).has_weights:
         having = [ours for ours, theirs in TIMM.items() if timm.get_pretrained_cfg(theirs).has_weights]
         raise ValueError(f"timm has weights for {', '.join(having)}, but got {name!r} ({model}, never trained)")
+    retries = logging.getLogger("huggingface_hub")
+    level = retries.level
+    retries.setLevel(logging.ERROR)  # two lines for each of a dozen; what came of them is said below
     try:
         return dict(timm.create_model(model, pretrained=True).state_dict())
     except Exception as error:  # the network stacks below have errors of their own
         raise _not_downloaded("timm", model, error) from None
+    finally:
+        retries.setLevel(level)
 
 
 def _download_torchvision(name: str) -> dict[str, Tensor]:
@@ -250,7 +259,7 @@ def _download_torchvision(name: str) -> dict[str, Tensor]:
 
 
 def _not_downloaded(library: str, model: str, error: Exception) -> ValueError:
-    text = " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
     return ValueError(
         f"{library} could not download the weights of {model}: {text}; name a file of them instead (--weights FILE)"
     )

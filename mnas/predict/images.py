@@ -87,6 +87,8 @@ def _found(argument: str) -> list[str] | str:
         return _in_folder(argument) or "there are no images (jpg, png, ...) in this folder"
     if "://" in argument:
         return "a URL must begin with http:// or https://"
+    if os.path.exists(argument):
+        return "it is no ordinary file"  # a pipe, a device
     if not glob.has_magic(argument):
         return "there is no such file"
     matches = sorted(glob.glob(os.path.expanduser(argument), recursive=True))
@@ -118,16 +120,21 @@ def _download(url: str) -> bytes:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             if urlsplit(response.url).scheme not in ("http", "https"):  # urllib would follow a redirect to ftp
                 raise ValueError(f"it leads to {response.url}")
+            expected = response.length
             while part := response.read1(_CHUNK):
                 parts.append(part)
                 if sum(map(len, parts)) > MOST_BYTES:
                     raise ValueError(f"it is larger than {MOST_BYTES // 1_000_000} MB")
                 if time.monotonic() > deadline:
                     raise ValueError(f"it took more than {MOST_DOWNLOAD_S:.0f} s")
+            if expected is not None and (got := sum(map(len, parts))) < expected:
+                raise ValueError(f"the server sent {got} of {expected} bytes")
     except urllib.error.HTTPError as error:
-        raise ValueError(f"the server says {error.code} {error.reason}") from None
+        if 300 <= error.code < 400 and "infinite loop" in str(error.reason):  # urllib's own words take three lines
+            raise ValueError("the server redirects it in circles, or too often") from None
+        raise ValueError(f"the server says {error.code} {_line(error.reason)}") from None
     except urllib.error.URLError as error:
-        raise ValueError(f"it cannot be downloaded: {error.reason}") from None
+        raise ValueError(f"it cannot be downloaded: {_line(error.reason)}") from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # while reading, or a URL of odd characters
         raise ValueError(f"it cannot be downloaded: {_line(error)}") from None
     return b"".join(parts)
@@ -144,5 +151,7 @@ def _reason(error: Exception) -> str:
     return f"it is no whole image: {_line(error)}"
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _line(error: object) -> str:
+    """Its words on one line; without what a server could steer a terminal by."""
+    words = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    return " ".join(words.split()) or type(error).__name__

@@ -92,7 +92,8 @@ class Wanted:
 def class_names(wanted: Wanted, found: tuple[str, ...] | None, outputs: int, name: str) -> tuple[str, ...] | None:
     """A name for each of the outputs, or None where there are none.
 
-    ImageNet's lists come with and without `background`, which its older models have as output 0.
+    ImageNet's lists come with and without `background`, which its older models have as output 0. No other list of one
+    name too many is taken: nobody knows which one it is, and every name would stand for its neighbour.
 
     Raises:
         ValueError: the user's names are too many or too few. A file's own names of another number say nothing.
@@ -100,7 +101,7 @@ def class_names(wanted: Wanted, found: tuple[str, ...] | None, outputs: int, nam
     if wanted.classes is None:
         return found if found is not None and len(found) == outputs else None
     names = wanted.classes
-    if len(names) == outputs + 1 and names[0].strip().lower() == "background":
+    if (len(names), outputs) == (1001, 1000) and names[0].strip().lower() == "background":
         return names[1:]
     if (len(names), outputs) == (1000, 1001):
         return ("background", *names)

@@ -52,3 +52,21 @@ def test_help_of_a_group_lists_its_commands_alone(monkeypatch, capsys):
 def test_an_unknown_command_lists_all(capsys):
     assert run(["serach"]) == 2
     assert f"must be one of {', '.join(COMMANDS)}, but got 'serach'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["predict"], "mnas: predict needs a file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a"),
+        (["eval", "x"], "mnas: eval needs --data: digits, cifar10, fashion-mnist, imagenet, a folder with one folder"),
+        (["train", "x", "--epochs", "some"], "mnas: --epochs must be an integer, but got 'some' (mnas train --help)"),
+        (["eval", "x", "--data", "y", "--crop", "some"], "mnas: --crop must be a number or auto, but got 'some' (mnas"),
+        (["export", "x", "--to", "y", "--speed-s", "some"], "mnas: --speed-s must be a number, but got 'some' (mnas"),
+    ],
+)
+def test_what_an_option_takes_is_said_in_words(capsys, arguments, line):
+    assert run(arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(line)
+    assert "STR" not in printed
+    assert len(printed.splitlines()) == 1

@@ -3,14 +3,20 @@
 import functools
 import http.server
 import json
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import mnas
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
 from mnas.nn.network import build_network
@@ -167,9 +173,29 @@ def test_bad_input(capsys, files):
             ["model.tflite", "photos", "--mean", "grey", "--std", "1"],
             "--mean must be one number or three (0.5,0.5,0.5)",
         ),
+        (["--mean", "0.5", "--std", "model.tflite", "photos"], "--std must be one number or three (0.5,0.5,0.5), but"),
         (["model.tflite", "photos", "--mean", "1", "2", "--std", "1"], "one finite number or three, one a channel"),
         (["model.tflite", "photos", "--threads", "0"], "threads must be 1 or more, but got 0"),
         (["model.tflite", "photos", "--class-file", "nothing.txt"], "nothing.txt"),
         (["arch.json", "photos", "--weights", "nothing.pth"], "nothing.pth"),
     ):
         assert message in complaint(capsys, *arguments)
+
+
+def as_a_process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mnas.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        env={**os.environ, "PYTHONPATH": str(Path(mnas.__file__).parents[1]), **environment},
+    )
+
+
+def test_names_that_are_no_text_do_not_end_it_and_runtimes_are_not_heard(files):
+    name = os.fsdecode(b"photos/\xff.png")
+    shutil.copy("photos/1.png", name)
+    done = as_a_process("predict", "model.tflite", "photos", "--top", "1", PYTHONIOENCODING="utf-8:strict")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [line for line in done.stdout.splitlines() if line.startswith("photos")]
+    assert names == ["photos/1.png", "photos/\\udcff.png", "photos/more/2.png"]

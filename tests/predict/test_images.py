@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import threading
 
 import numpy as np
@@ -31,6 +32,12 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "5000")
             self.end_headers()
             self.wfile.write(b"\x89PNG\r\n\x1a\n")
+        elif self.path.startswith("/circle"):
+            self.send_response(302)
+            self.send_header("Location", self.path + "x" if "more" in self.path else self.path)
+            self.end_headers()
+        elif self.path == "/steering":
+            self.wfile.write(b"HTTP/1.1 500 odd\x1b[31m\x07reason\r\n\r\n")
         elif self.path == "/garbage":
             self.wfile.write(b"this is not HTTP\r\n\r\n")
         else:
@@ -123,7 +130,10 @@ def test_urls_that_give_no_image(server, monkeypatch):
         ("/nothing.png", "^the server says 404 "),
         ("/notes.txt", "^it is no image$"),
         ("/broken.png", "^it is no whole image: "),
-        ("/cut.png", "^it is no |^it cannot be downloaded: "),
+        ("/cut.png", "^the server sent 8 of 5000 bytes$"),
+        ("/circle", "^the server redirects it in circles, or too often$"),
+        ("/circle/more", "^the server redirects it in circles, or too often$"),
+        ("/steering", r"^the server says 500 odd \[31m reason$"),
         ("/elsewhere.png", "^the server says 302 |^it cannot be downloaded: "),
         ("/garbage", "^it cannot be downloaded: "),
         ("/with space.png", "^it cannot be downloaded: "),
@@ -147,6 +157,13 @@ def test_a_server_that_does_not_answer(monkeypatch):
         silent.listen()
         with pytest.raises(ValueError, match=r"^it cannot be downloaded: .*timed out$"):
             read_pixels(f"http://127.0.0.1:{silent.getsockname()[1]}/a.png", 8, 1.0)
+
+
+def test_a_pipe_is_no_missing_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    problems = []
+    assert list(find_images([str(tmp_path / "pipe")], lambda *problem: problems.append(problem))) == []
+    assert problems == [(str(tmp_path / "pipe"), "it is no ordinary file")]
 
 
 # Annotated pictures

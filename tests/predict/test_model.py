@@ -18,6 +18,7 @@ from mnas.export.executorch import executorch_fp32, sidecar
 from mnas.export.litert import litert_int8
 from mnas.export.onnx import onnx_fp32
 from mnas.nn.weights import load_weights
+from mnas.predict.info import Wanted, class_names
 from mnas.predict.model import load_model, read_class_names
 
 
@@ -225,8 +226,19 @@ def test_class_files(folder, tmp_path):
     path.write_text("a\nb\nc\n")
     with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 3"):
         load_model(folder / "model.tflite", class_file=path)
-    path.write_text("background\na\nb\nc\nd\n")
-    assert load_model(folder / "model.tflite", class_file=path).info.classes == ("a", "b", "c", "d")
+    path.write_text("background\na\nb\nc\nd\n")  # one too many: which one, nobody knows
+    with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 5"):
+        load_model(folder / "model.tflite", class_file=path)
+
+
+def test_background_is_left_out_or_put_before_imagenets_names_only():
+    names = tuple(f"n{i}" for i in range(1000))
+    with_background = ("background", *names)
+    assert class_names(Wanted(classes=with_background), None, 1000, "x") == names
+    assert class_names(Wanted(classes=names), None, 1001, "x") == with_background
+    for given, outputs in ((("background", *with_background), 1001), (names[:999], 1000), (with_background[:-1], 999)):
+        with pytest.raises(ValueError, match=rf"each of the {outputs} outputs of 'x', but got {len(given)}"):
+            class_names(Wanted(classes=given), None, outputs, "x")
 
 
 def test_import_and_load_take_no_torch(folder):

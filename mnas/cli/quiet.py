@@ -1,0 +1,28 @@
+"""What runtimes print of themselves past Python: LiteRT's `INFO: Created ...`, ExecuTorch's look at the processor."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def runtimes_quiet() -> Iterator[None]:
+    """Without what native code prints on standard error meanwhile; an error that matters comes as an exception.
+
+    For the whole process, so only where a command opens its models, never in a library's function.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without standard error
+        yield
+        return
+    try:
+        sys.stderr.flush()
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
