@@ -16,7 +16,7 @@ from mnas.bench.pool import Pool, draw_pool, marks
 from mnas.bench.searched import Searched
 from mnas.cli.bench_output import Outcome, hit_table, progress_table, protocol, reward_table
 from mnas.cli.benchmark import BenchmarkOptions
-from mnas.cli.progress import make_console
+from mnas.cli.console import make_console
 from mnas.controller import named
 from mnas.evaluate.benchmark import Benchmark
 from mnas.folders import user_cache_dir
