@@ -41,6 +41,8 @@ class _Task:
     runtime: str
     arch: Arch | None
     """None: the file of that name."""
+    input_size: int = 0
+    """The one at which it is measured; 0: all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,8 @@ class LatencyCommand:
     devices: Path | Literal["auto"] = "auto"
     """The file that describes devices; auto: devices.toml in the user's configuration."""
     input_size: str = "auto"
-    """Side of the square image in pixels, or several: 96,128,160; auto: a trial's own, 224 for others; a file has its
-    own."""
+    """Side of the square image in pixels, or several: 96,128,160; auto: a trial's own, 224 for others; a .tflite file
+    has its own, at which its reference runs too."""
     width_multiplier: str = "1"
     """Measure each architecture this many times as wide, or at several widths: 0.35,0.5,1."""
     classes: int | Literal["auto"] = "auto"
@@ -95,13 +97,22 @@ class LatencyCommand:
             raise ValueError(
                 f"a {Path(name).suffix} file has its one size and width, but got {name!r} with a list of them"
             )
+        fixed = {name: side for name in files if (side := _side(name))}
+        for name, side in fixed.items():
+            if sizes and sizes != (side,):
+                raise ValueError(f"{name!r} takes images of {side} px, but got --input-size {sizes[0]}; leave that out")
         ours = [name for name in self.archs if name not in files or name.endswith(".safetensors")]
         searched = [searched_as(name) for name in ours] or [(224, 1000)]
-        sizes = sizes or (_the_one("--input-size", "auto", [size for size, _ in searched]),)
+        if not sizes:  # a file is measured at its size, all else at one
+            both = ours or len(fixed) < len(files)
+            first = (_the_one("--input-size", "auto", [size for size, _ in searched]),) if both else ()
+            sizes = tuple(dict.fromkeys((*first, *fixed.values())))
         classes = _the_one("--classes", self.classes, [count for _, count in searched])
         tasks = self._tasks(files, widths, wanted or (entry.runtime,))
+        if len(sizes) > 1 and fixed:
+            tasks = [dataclasses.replace(task, input_size=fixed.get(task.name, sizes[0])) for task in tasks]
         for size in sizes:
-            for task in tasks:
+            for task in _at(tasks, size):
                 if task.arch is not None:
                     cost(task.arch, size, classes)  # what cannot be is said before anything takes its time
         _require_runtimes(entry, [entry.runtime, *(task.runtime for task in tasks)])
@@ -138,10 +149,11 @@ class LatencyCommand:
     def _print(self, entry: DeviceEntry, tasks: Sequence[_Task], sizes: Sequence[int], classes: int) -> None:
         console, errors = Console(), []
         rows: list[Row] = []
+        now: list[_Task] = []  # those being measured, by the numbers that the device knows them by
         with console.status("", spinner="line") as status:
 
             def say(text: str) -> None:
-                named = re.sub(r"\bcandidate (\d+)\b", lambda found: tasks[int(found[1])].name, text)
+                named = re.sub(r"\bcandidate (\d+)\b", lambda found: now[int(found[1])].name, text)
                 print(f"mnas: {named}", file=sys.stderr)
 
             with open_device(entry, say=say, patience_s=60.0) as device:
@@ -149,7 +161,8 @@ class LatencyCommand:
                     runtime: device.runtime(runtime) for runtime in (entry.runtime, *(t.runtime for t in tasks))
                 }
                 for size in sizes:
-                    found, failed = self._measure(device, tasks, size, classes, status)
+                    now[:] = _at(tasks, size)
+                    found, failed = self._measure(device, now, size, classes, status)
                     rows += found
                     errors += failed
         if self.json:
@@ -168,9 +181,12 @@ class LatencyCommand:
         for number, task in enumerate(tasks):
             status.update(f"writing {task.name} for {task.runtime} at {input_size} px")
             files[number] = self._file(task, device.setup, input_size, classes)
-        strides = [task.arch.output_stride for task in tasks if task.arch is not None]
         # the reference gives up resolution as the first architecture does, so that both are of one kind
-        name = f"mobilenetv2/s{strides[0]}" if strides and strides[0] < 32 else "mobilenetv2"
+        strides = [task.arch.output_stride for task in tasks if task.arch is not None]
+        stride = (
+            strides[0] if strides else 1 << (min(32, input_size).bit_length() - 1)
+        )  # of files: what the size allows
+        name = f"mobilenetv2/s{stride}" if stride < 32 else "mobilenetv2"
         status.update(f"calibrating by {name} at {input_size} px in {device.setup.runtime}")
         from mnas.export.render import render  # torch takes seconds, and what has been refused needs none of it
 
@@ -217,6 +233,20 @@ class LatencyCommand:
             latency=latency,
             calibration=device.calibration_of(latency),
         )
+
+
+def _at(tasks: Sequence[_Task], input_size: int) -> list[_Task]:
+    return [task for task in tasks if task.input_size in (0, input_size)]
+
+
+def _side(name: str) -> int | None:
+    """The size that a .tflite file has; None for others, which the runtime will judge."""
+    path = Path(name)
+    if path.suffix != ".tflite" or not path.is_file():
+        return None
+    from mnas.tflite.metadata import image_side
+
+    return image_side(path.read_bytes())
 
 
 def _is_file(name: str, wanted: tuple[str, ...]) -> bool:

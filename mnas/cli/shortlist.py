@@ -136,8 +136,11 @@ def _check_unchanged(run: Snapshot, images: RunImages, batches: Batches) -> None
 def shortlist_table(rows: Sequence[Row]) -> Table:
     """The trained trials, fastest first, the highest reward in bold."""
     tested = any(row.test_accuracy is not None for row in rows)
-    names = ["trial", "proxy accuracy", "accuracy", *(["test accuracy"] if tested else []), "latency ms", "95 %"]
-    table = Table(*names, "params", "MACs", "reward", box=box.SIMPLE)
+    told = any(row.source != "measured" for row in rows)  # in this search, as all are unless it says so
+    names = ["trial", "proxy accuracy", "accuracy", *(["test accuracy"] if tested else [])]
+    table = Table(
+        *names, "latency ms", *(["source"] if told else []), "95 %", "params", "MACs", "reward", box=box.SIMPLE
+    )
     best = max(rows, key=lambda row: row.reward)
     for row in rows:
         test = "-" if row.test_accuracy is None else f"{row.test_accuracy:.4f}"
@@ -147,6 +150,7 @@ def shortlist_table(rows: Sequence[Row]) -> Table:
             f"{row.accuracy:.4f}",
             *([test] if tested else []),
             f"{row.latency_ms:.3f}",
+            *([row.source] if told else []),
             f"{row.low_ms:.3f}-{row.high_ms:.3f}",
             f"{row.params / 1e6:.2f}M",
             f"{row.macs / 1e6:.1f}M",

@@ -144,6 +144,19 @@ def metadata_entry(model: bytes, name: str) -> bytes | None:
     return None
 
 
+def image_side(model: bytes) -> int | None:
+    """Side in pixels of the square RGB image that anybody's LiteRT file takes; None where it takes any, or no image."""
+    try:
+        graph = schema.Model.GetRootAs(model).Subgraphs(0)
+        shape = graph.Tensors(graph.Inputs(0)).ShapeAsNumpy().tolist()
+    except (AttributeError, IndexError, TypeError, ValueError, struct.error):  # no such file: the runtime will say so
+        return None
+    if len(shape) != 4 or 3 not in (shape[1], shape[3]):
+        return None
+    height, width = shape[1:3] if shape[3] == 3 else shape[2:]
+    return height if height == width and height > 1 else None
+
+
 def append_labels(model: bytes, labels: Sequence[str]) -> bytes:
     """`model` with `labels.txt` zipped to its end, as the LiteRT metadata format has it; unchanged without labels.
 

@@ -2,13 +2,16 @@
 
 import functools
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mnas.cli.main import run
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.latency.pool import Device
 from mnas.nn.cost import cost
+from mnas.tflite.metadata import image_side
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
@@ -129,3 +132,30 @@ def test_a_width_twice_a_file_with_lists_and_a_drawing_of_several(capsys, tmp_pa
     assert run(["show", "mnasnet-a1", "--input-size", "96,128", "--save", str(tmp_path / "a.svg")]) == 2
     assert "--save must go with one width and one input size" in capsys.readouterr().err
     assert not (tmp_path / "a.svg").exists()
+
+
+def test_a_file_is_measured_against_the_reference_at_its_own_size(capsys, quick, tmp_path):
+    small, large = tmp_path / "small.tflite", tmp_path / "large.tflite"
+    small.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35/s4"), 16, 10))
+    large.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35"), 32, 10))
+    assert run(["latency", str(small), "--input-size", "32"]) == 2
+    assert "small.tflite' takes images of 16 px, but got --input-size 32; leave that out" in capsys.readouterr().err
+    options = ("--classes", "10", "--budget-s", "0.1", "--json")
+    assert run(["latency", str(large), str(small), *options]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(Path(row["name"]).stem, row["input_size"], row["calibration"]["reference"]) for row in found] == [
+        ("large", 32, "mobilenetv2"),
+        ("small", 16, "mobilenetv2/s16"),
+    ]
+
+
+def test_what_is_no_file_of_images_has_no_side():
+    file = graph_bytes(named_arch("mnasnet-small@0.35/s4"), 16, 10)
+    assert image_side(file) == 16
+    draw = np.random.default_rng(0)
+    for end in (0, 4, 100, len(file) // 2):
+        image_side(file[:end])  # whatever it says, it raises nothing
+    for _ in range(200):
+        damaged = np.frombuffer(file[:20000], np.uint8).copy()
+        damaged[draw.integers(8, 400, 5)] = draw.integers(0, 256, 5)
+        image_side(damaged.tobytes())

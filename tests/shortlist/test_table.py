@@ -1,6 +1,7 @@
 """Proxy against full accuracy: the table, its file, and what it says of the proxy."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
@@ -103,3 +104,15 @@ def test_rows_are_what_is_finished(tmp_path):
     (trained_path(run.path, 0) / "result.json").write_text("{")
     with pytest.raises(RunError, match=r"0/result\.json must be a training's result, but got .*; remove its folder"):
         finished_rows(run)
+
+
+def test_the_table_says_where_latencies_were_not_measured():
+    from mnas.cli.shortlist import shortlist_table
+
+    found = rows([(0.5, 0.6), (0.6, 0.7)])
+    assert "source" not in [str(column.header) for column in shortlist_table(found).columns]
+    mixed = [found[0], dataclasses.replace(found[1], source="predicted")]
+    table = shortlist_table(mixed)
+    (source,) = [column for column in table.columns if column.header == "source"]
+    assert list(source.cells) == ["measured", "predicted"]
+    assert [len(list(column.cells)) for column in table.columns] == [2] * len(table.columns)
