@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnas.evaluate.accel_nasbench import accel_nasbench
 from mnas.evaluate.benchmark import Benchmark
-from mnas.evaluate.table import read_table
-from mnas.space.named import load_space
 
 BENCHMARKS = ("accel-nasbench", "table")
 
@@ -41,6 +38,10 @@ class BenchmarkOptions:
 
     def load(self) -> Benchmark:
         """Read it. Raises ValueError or OSError where that cannot be."""
+        from mnas.evaluate.accel_nasbench import accel_nasbench
+        from mnas.evaluate.table import read_table
+        from mnas.space.named import load_space
+
         if self.benchmark == "accel-nasbench":
             return accel_nasbench(self.path, self.device)
         return read_table(

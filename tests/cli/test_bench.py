@@ -15,7 +15,8 @@ from mnas.bench.cache import Cache
 from mnas.bench.contender import Contender
 from mnas.bench.pool import draw_pool
 from mnas.bench.searched import run_search
-from mnas.cli.bench import BenchCommand, batch_size_of
+from mnas.cli.bench import BenchCommand
+from mnas.cli.bench_run import batch_size_of
 from mnas.cli.benchmark import BenchmarkOptions
 from mnas.cli.main import run
 from mnas.objective import Objective
@@ -94,6 +95,7 @@ def test_one_seed_and_a_sampler_of_ones_own(tmp_path, capsys):
     assert numbers["rows"][0]["hypervolume"]["40"][1] is None
 
 
+@pytest.mark.slow
 def test_a_killed_bench_goes_on(tmp_path):
     options = bench("--controllers", "random", "--seeds", "10", "--trials", "100")
     command = [sys.executable, "-m", "mnas.cli.main", *options]
