@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mnas.controller.evolution import RegularizedEvolutionSampler
 from mnas.controller.ppo import PPOSampler
 from mnas.controller.sampler import Reward, derived_seed
+from mnas.controller.surrogate import SurrogateSampler
 
 NSGA2_POPULATION = 50  # Optuna's default
 
@@ -74,7 +75,10 @@ def _random(seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-CONTROLLERS: dict[str, type[PPOSampler] | type[RegularizedEvolutionSampler] | Callable[[int], BaseSampler]] = {
+Ours = type[SurrogateSampler] | type[PPOSampler] | type[RegularizedEvolutionSampler]
+
+CONTROLLERS: dict[str, Ours | Callable[[int], BaseSampler]] = {
+    "surrogate": SurrogateSampler,
     "ppo": PPOSampler,
     "evolution": RegularizedEvolutionSampler,
     "random": _random,
