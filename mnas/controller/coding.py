@@ -1,10 +1,10 @@
 """Index vectors as numbers that a model can learn from: what the choices and the names of decisions tell.
 
-A choice that is a number stands nearer to those next to it. Decisions that have the same choices and names that differ
-in numbers only (`block1.kernel`, `block2.kernel`) are a *family*: what one does, the others probably do as well, the
-more so the nearer they are in order. Decisions whose names begin alike up to a number (`block1.kernel`, `block1.op`)
-are a *group*: they probably act on one another. Nothing of this is taken for granted: how much of it is true, the model
-learns (`gaussian.py`), and where names tell nothing there are no families and no groups.
+A choice that is a number stands nearer to those next to it. Decisions that have the same choices, or nearly so, and
+names that differ in numbers only (`block1.kernel`, `block2.kernel`) are a *family*: what one does, the others probably
+do as well, the more so the nearer they are in order. Decisions whose names begin alike up to a number (`block1.kernel`,
+`block1.op`) are a *group*: they probably act on one another. Nothing of this is taken for granted: how much of it is
+true, the model learns (`gaussian.py`), and where names tell nothing there are no families and no groups.
 """
 
 import re
@@ -71,7 +71,9 @@ class Coding:
                 self.family_of[decision] = number
         self.main_owner = torch.tensor(np.repeat(np.arange(self.decisions), [t.shape[1] for t in self._main]))
         self.alike_owner = torch.tensor(np.repeat(np.arange(self.decisions), [t.shape[1] for t in self._alike]))
-        widths = [self._main[family[0]].shape[1] for family in self.families]
+        distributions = list(space.values())
+        self._shared = [_shared([distributions[d].choices for d in family]) for family in self.families]
+        widths = [tables[0].shape[1] for tables in self._shared]
         self.family_owner = torch.tensor(np.repeat(np.arange(len(self.families)), widths))
 
     def __call__(self, indices: npt.NDArray[np.int64]) -> Coded:
@@ -79,8 +81,8 @@ class Coding:
         columns = [table[indices[:, d]] for d, table in enumerate(self._main)]
         none = np.zeros((len(indices), 0))
         sums, trends = [none], [none]
-        for family in self.families:
-            members = np.stack([columns[d] for d in family])
+        for family, tables in zip(self.families, self._shared, strict=True):
+            members = np.stack([table[indices[:, d]] for d, table in zip(family, tables, strict=True)])
             place = np.linspace(-1, 1, len(family))
             place = place / np.sqrt((place**2).mean())
             sums.append(members.sum(axis=0) / np.sqrt(len(family)))
@@ -94,6 +96,15 @@ def is_number(choice: Any) -> bool:
     return type(choice) in (int, float)
 
 
+def _shared(choices: Sequence[Sequence[Any]]) -> list[Table]:
+    """For each member of a family (C, rank), as `main`, such that equal choices of two members have equal rows."""
+    every = list({repr(choice): choice for own in choices for choice in own}.values())
+    if all(is_number(choice) for choice in every):
+        every.sort()
+    rows = {repr(choice): row for choice, row in zip(every, _factor(_centred(_correlation(every))), strict=True)}
+    return [np.stack([rows[repr(choice)] for choice in own]) for own in choices]
+
+
 def _correlation(choices: Sequence[Any]) -> Table:
     """(C, C): how far the effects of two choices are thought to be the same."""
     count = len(choices)
@@ -101,7 +112,8 @@ def _correlation(choices: Sequence[Any]) -> Table:
         return np.eye(count)
     place = np.argsort(np.argsort(np.array(choices, float), kind="stable"), kind="stable") / (count - 1)
     near = np.exp(-((place[:, None] - place) ** 2))
-    return (1 - NEIGHBOURS) * np.eye(count) + NEIGHBOURS * near
+    found: Table = (1 - NEIGHBOURS) * np.eye(count) + NEIGHBOURS * near
+    return found
 
 
 def _centred(correlation: Table) -> Table:
@@ -109,24 +121,40 @@ def _centred(correlation: Table) -> Table:
     count = len(correlation)
     if count == 1:
         return np.zeros((1, 1))
-    away = correlation - correlation.mean(axis=0) - correlation.mean(axis=1)[:, None] + correlation.mean()
-    return away / np.diag(away).mean()
+    away: Table = correlation - correlation.mean(axis=0) - correlation.mean(axis=1)[:, None] + correlation.mean()
+    away /= np.diag(away).mean()
+    return away
 
 
 def _factor(correlation: Table) -> Table:
     """(C, rank) whose products of rows are `correlation`."""
     values, vectors = np.linalg.eigh(correlation)
     kept = values > 1e-9
-    return vectors[:, kept] * np.sqrt(values[kept])
+    factor: Table = vectors[:, kept] * np.sqrt(values[kept])
+    return factor
 
 
 def _families(space: Mapping[str, CategoricalDistribution]) -> list[list[int]]:
-    found: dict[tuple[str, str], list[int]] = {}
-    for decision, (name, distribution) in enumerate(space.items()):
-        if len(distribution.choices) > 1:
-            key = (re.sub(r"\d+", "#", name), repr(distribution.choices))
-            found.setdefault(key, []).append(decision)
-    return [family for family in found.values() if len(family) > 1]
+    """Decisions with a choice, by what their names have but for numbers; see `_belongs`."""
+    choices = [tuple(map(repr, distribution.choices)) for distribution in space.values()]
+    found: dict[str, list[list[int]]] = {}
+    for decision, name in enumerate(space):
+        if len(choices[decision]) < 2:
+            continue
+        alike = found.setdefault(re.sub(r"\d+", "#", name), [])
+        for family in alike:
+            if all(_belongs(choices[decision], choices[member]) for member in family):
+                family.append(decision)
+                break
+        else:
+            alike.append([decision])
+    return [family for families in found.values() for family in families if len(family) > 1]
+
+
+def _belongs(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether all choices of one are choices of the other, and most of the other's are its own."""
+    fewer, more = sorted((set(one), set(other)), key=len)
+    return fewer <= more and 2 * len(fewer) > len(more)
 
 
 def _groups(names: Sequence[str]) -> list[list[int]]:

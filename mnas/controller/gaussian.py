@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 from mnas.controller.coding import Coded, Coding
@@ -92,33 +91,37 @@ class Covariance:
 
     def __call__(self, left: Coded, right: Coded) -> Tensor:
         """(left, right)."""
-        linear = (left.main * self._linear) @ right.main.T
+        linear: Tensor = (left.main * self._linear) @ right.main.T
         if self._layout.coding.families:
             linear = linear + (left.family * self._family) @ right.family.T
             linear = linear + (left.trend * self._trend) @ right.trend.T
-        total = self._acting_together(linear)
+        total: Tensor = self._acting_together(linear)
         if self._layout.groups:
             for columns in self._layout.groups:
                 part = (left.main[:, columns] * self._main[columns]) @ right.main[:, columns].T
                 total = total + self._group(len(columns)) * part**2
-        return total + self._variance["rest"] * torch.exp((left.alike * self._share) @ right.alike.T - self._reach)
+        rest: Tensor = torch.exp((left.alike * self._share) @ right.alike.T - self._reach)
+        found: Tensor = total + self._variance["rest"] * rest
+        return found
 
     def diagonal(self, coded: Coded) -> Tensor:
         """(N,) the variance of each."""
-        linear = (coded.main**2 * self._linear).sum(1)
+        linear: Tensor = (coded.main**2 * self._linear).sum(1)
         if self._layout.coding.families:
             linear = linear + (coded.family**2 * self._family).sum(1) + (coded.trend**2 * self._trend).sum(1)
-        total = self._acting_together(linear) + self._variance["rest"]
+        total: Tensor = self._acting_together(linear) + self._variance["rest"]
         for columns in self._layout.groups:
             part = (coded.main[:, columns] ** 2 * self._main[columns]).sum(1)
             total = total + self._group(len(columns)) * part**2
         return total
 
     def _acting_together(self, linear: Tensor) -> Tensor:
-        return LEVEL + linear + (self._variance["pairs"] / self._scale**2) * linear**2
+        total: Tensor = LEVEL + linear + (self._variance["pairs"] / self._scale**2) * linear**2
+        return total
 
     def _group(self, columns: int) -> Tensor:
-        return self._variance["group"] / (len(self._layout.groups) * columns**2)
+        variance: Tensor = self._variance["group"] / (len(self._layout.groups) * columns**2)
+        return variance
 
 
 @dataclass(frozen=True)
@@ -185,10 +188,12 @@ class Process:
 
 def fit(coding: Coding, indices: npt.NDArray[np.int64], values: Array) -> Process:
     """Choose the hyper-parameters on (N, D) `indices` and their N >= 1 values."""
+    from scipy.optimize import minimize
+
     layout = Layout(coding)
     mean, scale = _standard(values)
     coded, standard = coding(indices), torch.from_numpy((values - mean) / scale)
-    with one_thread():
+    with one_thread(), torch.enable_grad():
         found = minimize(
             _improbability,
             layout.medians,
@@ -226,6 +231,7 @@ def _cholesky(covariances: Tensor, noise: float | Tensor) -> Tensor:
     """Of the covariances and noise; with more of it where rounding leaves them not positive."""
     unit = torch.eye(len(covariances), dtype=torch.float64)
     for power in range(6):
+        factor: Tensor
         factor, failed = torch.linalg.cholesky_ex(covariances + (noise + JITTER * 10.0**power) * unit)
         if not failed:
             return factor

@@ -5,6 +5,7 @@ other (Emmerich et al., "The computation of the expected improvement in dominate
 approximations", 2008, for two objectives). A *gain* is a value of which more is better: minus that which is minimised.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,10 +17,13 @@ from torch import Tensor
 
 Array = npt.NDArray[np.float64]
 
-NODES = (6, 12)
+NODES = (10, 20)
 """Of the quadrature over the first and the second value."""
-GRID = (17, 1025)
-"""Points at which a reward is asked, of the first and the second value; in between it is interpolated."""
+COARSE, FINE = 17, 1025
+"""Points at which a reward is asked along each value; in between it is interpolated."""
+LOG_RANGE = 2.0
+"""The finer ones are equally far apart in the value's logarithm where the largest seen is so many times the smallest,
+above 0."""
 BEYOND = 0.25
 """How far beyond the values seen they reach, in ranges of these."""
 
@@ -42,7 +46,8 @@ class Forecast:
         if not self.is_log:
             margin = self.sign * mean - bounds
             z = margin / deviation
-            return margin * _below(z) + deviation * torch.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+            density: Tensor = torch.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+            return margin * _below(z) + deviation * density
         expected = torch.exp(mean + deviation**2 / 2)
         z = (mean - (self.sign * bounds).clamp_min(1e-300).log()) / deviation
         if self.sign > 0:  # of a value above the bound
@@ -58,7 +63,8 @@ class Forecast:
 
 
 def _below(z: Tensor) -> Tensor:
-    return torch.special.ndtr(z)
+    found: Tensor = torch.special.ndtr(z)
+    return found
 
 
 def hypervolume_improvement(first: Forecast, second: Forecast, front: Array, reference: Array) -> Tensor:
@@ -79,12 +85,13 @@ def hypervolume_improvement(first: Forecast, second: Forecast, front: Array, ref
 
 def _steps(front: Array, reference: Array) -> Array:
     """The front's points that none dominates, within the reference, by falling second gain."""
-    inside = front[(front > reference).all(axis=1)]
+    inside: Array = front[(front > reference).all(axis=1)]
     inside = inside[np.lexsort((-inside[:, 0], -inside[:, 1]))]
     if not len(inside):
         return inside
     best = np.maximum.accumulate(inside[:, 0])
-    return inside[np.concatenate([[True], best[1:] > best[:-1]])]
+    rising = np.concatenate([[True], best[1:] > best[:-1]])
+    return np.asarray(inside[rising], np.float64)
 
 
 @dataclass(frozen=True)
@@ -107,42 +114,35 @@ class RewardTable:
 
     def _place(self, axis: int, values: Tensor) -> tuple[Tensor, Tensor]:
         values = values.clamp_min(1e-300).log() if self.logarithmic[axis] else values
-        place = ((values - self.low[axis]) / self.step[axis]).clamp(0, GRID[axis] - 1)
-        cell = place.floor().clamp_max(GRID[axis] - 2)
+        last = self.rewards.shape[axis] - 1
+        place = ((values - self.low[axis]) / self.step[axis]).clamp(0, last)
+        cell = place.floor().clamp_max(last - 1)
         return cell.long(), place - cell
 
 
-def tabulate(reward: Callable[[FrozenTrial], float], like: FrozenTrial, values: Array) -> RewardTable:
-    """Ask `reward` for trials that are `like` one but for their values, around those seen, (N, 2)."""
+def tabulate(reward: Callable[[FrozenTrial], float], like: FrozenTrial, values: Array, fine: int) -> RewardTable:
+    """Ask `reward` for trials that are `like` one but for their values, around those seen, (N, 2).
+
+    `fine` (0 or 1) is the value in which the reward may have a kink, as at a target latency.
+    """
     axes, lows, steps, logarithmic = [], [], [], []
-    for axis, count in enumerate(GRID):
+    for axis in range(2):
         seen = values[:, axis]
-        is_log = bool(seen.min() > 0)
+        is_log = bool(axis == fine and seen.min() > 0 and seen.max() > LOG_RANGE * seen.min())
         seen = np.log(seen) if is_log else seen
         room = BEYOND * (seen.max() - seen.min()) + 1e-3 * max(1e-9, float(np.abs(seen).max()))
-        grid = np.linspace(seen.min() - room, seen.max() + room, count)
+        grid = np.linspace(seen.min() - room, seen.max() + room, FINE if axis == fine else COARSE)
         lows.append(float(grid[0]))
         steps.append(float(grid[1] - grid[0]))
         logarithmic.append(is_log)
         axes.append(np.exp(grid) if is_log else grid)
-    found = np.empty(GRID)
-    asked = FrozenTrial(**{**_fields(like), "values": [0.0, 0.0]})
+    found = np.empty((len(axes[0]), len(axes[1])))
+    asked = copy.copy(like)
     for i, first in enumerate(axes[0].tolist()):
         for j, second in enumerate(axes[1].tolist()):
             asked.values = [first, second]
             found[i, j] = reward(asked)
-    found = np.nan_to_num(found, nan=float(np.nanmin(found)))
-    return RewardTable(
-        (lows[0], lows[1]), (steps[0], steps[1]), (logarithmic[0], logarithmic[1]), torch.from_numpy(found)
-    )
-
-
-def _fields(trial: FrozenTrial) -> dict[str, object]:
-    names = (
-        *("number", "state", "datetime_start", "datetime_complete", "params", "distributions"),
-        *("user_attrs", "system_attrs", "intermediate_values"),
-    )
-    return {"value": None, "trial_id": trial._trial_id, **{name: getattr(trial, name) for name in names}}
+    return RewardTable(tuple(lows), tuple(steps), tuple(logarithmic), torch.from_numpy(found))
 
 
 def reward_improvement(first: Forecast, second: Forecast, table: RewardTable, best: float) -> Tensor:

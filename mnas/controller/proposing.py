@@ -111,7 +111,7 @@ def _children(parents: Found, sizes: Sequence[int], draw: np.random.Generator) -
     """Of the better ones more: each parent is the best of two."""
     count, decisions = len(parents.members), len(sizes)
     one, other = (draw.integers(count, size=(2, CHILDREN)).min(axis=0) for _ in range(2))  # sorted: lower is better
-    children = parents.members[one].copy()
+    children: Indices = parents.members[one].copy()
     crossed = (draw.random((CHILDREN, decisions)) < 0.5) & (draw.random((CHILDREN, 1)) < CROSSING)
     children[crossed] = parents.members[other][crossed]
     # one decision changes at least, two on average

@@ -69,6 +69,11 @@ class _Data:
     """All members drawn, failed ones too."""
 
     @property
+    def completed(self) -> Array:
+        """(N,) 1, or 0 for those pruned."""
+        return np.where(self.pruned, 0.0, 1.0)
+
+    @property
     def complete(self) -> npt.NDArray[np.bool_]:
         """(N,)."""
         known: npt.NDArray[np.bool_] = np.isfinite(self.values).all(axis=1) & ~self.pruned
@@ -195,7 +200,7 @@ class SurrogateSampler(ClosedBatchSampler):
                 models.append(self._model(str(objective), early, data.indices, data.values[:, objective], sign))
         if len(self._learned) and data.pruned.any():
             early = self._learned[: self._refit_count(len(self._learned))]
-            models.append(self._model("completed", early, data.indices, 1.0 - data.pruned, 1))
+            models.append(self._model("completed", early, data.indices, data.completed, 1))
         self._models = (self._learned, models, data)
         return models, data
 
@@ -208,7 +213,7 @@ class SurrogateSampler(ClosedBatchSampler):
             for old in [k for k in self._fits if k[1] == name]:
                 del self._fits[old]
             then = self._read(early)
-            column = 1.0 - then.pruned if name == "completed" else then.values[:, int(name)]
+            column = then.completed if name == "completed" else then.values[:, int(name)]
             self._fits[key] = early, self._choose_parameters(then.indices, column)
         is_log, logs = self._fits[key][1]
         if is_log and values.min() <= 0:  # seen since
@@ -265,8 +270,7 @@ class SurrogateSampler(ClosedBatchSampler):
 
     def _pick(self, start: int) -> list[tuple[int, ...]]:
         """The members for the trials from `start` to the end of its batch."""
-        with torch.enable_grad():
-            models, data = self._fitted()
+        models, data = self._fitted()
         draw = np.random.default_rng([self._seed, 2, start])
         if len(models) < len(self._signs):
             return [tuple(row) for row in self._random(draw, self._batch_size).tolist()]
@@ -314,7 +318,8 @@ class _Goals:
         if len(self._signs) == 2:
             self._reference = self._place_reference()
             like = next(t for t, done in zip(data.trials, data.complete, strict=True) if done)
-            self._tables = [tabulate(reward, like, seen) for reward in self._rewards]
+            fine = 0 if self._signs == (-1, 1) else 1
+            self._tables = [tabulate(reward, like, seen, fine) for reward in self._rewards]
             values = torch.from_numpy(seen)
             self._best = [float(t(values[:, 0], values[:, 1]).max()) for t in self._tables]
         self._goal = -1
@@ -394,6 +399,7 @@ def _told(model: _Model, names: Sequence[str]) -> dict[str, Any]:
     missed = values - means
     spread = float(values.var())
     return {
+        "trials": len(values),
         "logarithm": model.is_log,
         "left_out_r2": 1 - float((missed**2).mean()) / spread if spread > 0 else None,
         "left_out_error": float(np.sqrt((missed**2).mean())),

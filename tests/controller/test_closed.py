@@ -44,8 +44,8 @@ SPACES: dict[str, Space] = {
     },
 }
 SMALL = SPACES["2 to 10 choices"]
-# beyond NSGA-II's second generation, TPE's start, and evolution's population of 100; models are there from 20 trials on
-LONG = dict.fromkeys(CONTROLLERS, 200) | {"surrogate": 100}
+# beyond NSGA-II's second generation, TPE's start, and evolution's population of 100; surrogate has models after 20
+LONG = dict.fromkeys(CONTROLLERS, 200) | {"surrogate": 60}
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +141,7 @@ def test_parallel_and_killed_searches_have_the_trials_of_one_that_runs_through(n
 @pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != "random"])
 def test_results_of_earlier_batches_matter(name: str) -> None:
     study, other = new_study(), new_study()
-    start = LONG[name] - 40
+    start = LONG[name] - 20
     search(study, name, SMALL, start)
     for trial in study.get_trials(deepcopy=False):  # the same study, with all accuracies turned round
         values = [1 - trial.values[0], trial.values[1]] if trial.state == TrialState.COMPLETE else None
@@ -191,7 +191,7 @@ def _go_on(path: str) -> dict[str, list[dict[str, Any]]]:
     for name in CONTROLLERS:
         study = new_study()
         study.add_trials(optuna.load_study(study_name=name, storage=path).trials)
-        params[name] = search(study, name, SMALL, LONG[name], shuffle=random.Random(3))
+        params[name] = search(study, name, SMALL, max(100, LONG[name]), shuffle=random.Random(3))
     return params
 
 
@@ -209,7 +209,7 @@ def test_a_fresh_process_goes_on_from_sqlite_as_if_nothing_had_happened(tmp_path
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         resumed = pool.submit(_go_on, path).result()
     for name in CONTROLLERS:
-        assert resumed[name] == search(new_study(), name, SMALL, LONG[name]), name
+        assert resumed[name] == search(new_study(), name, SMALL, max(100, LONG[name])), name
 
 
 def test_a_running_trial_is_stored_whole_in_sqlite(tmp_path: Path) -> None:
@@ -231,12 +231,14 @@ def test_a_running_trial_is_stored_whole_in_sqlite(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_asking_again_for_a_trial_that_was_not_stored_gives_the_same(name: str) -> None:
     study = new_study()
-    search(study, name, SMALL, 130)
+    last = max(90, LONG[name] - 70)
+    search(study, name, SMALL, last)
     trials = study.get_trials(deepcopy=False)
     batches = controller(name, SMALL)
-    draws = [batches.draw(trials[:number], number) for number in (125, 126, 125, 65, 125)]
+    numbers = (last - 5, last - 4, last - 5, 65, last - 5)
+    draws = [batches.draw(trials[:number], number) for number in numbers]
     assert draws[0] == draws[2] == draws[4]
-    assert [draw.params for draw in draws] == [trials[number].params for number in (125, 126, 125, 65, 125)]
+    assert [draw.params for draw in draws] == [trials[number].params for number in numbers]
 
 
 @pytest.mark.parametrize("name", ["ppo", "evolution"])
