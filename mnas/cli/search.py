@@ -21,7 +21,7 @@ from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.console import make_console
 from mnas.cli.progress import watching
 from mnas.cli.search_devices import device_values, open_fleet, read_predictors, start_fleet
-from mnas.controller.named import CONTROLLERS
+from mnas.controller.named import CONTROLLERS, candidates_per_update
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
@@ -76,8 +76,8 @@ class SearchCommand:
 
     controller: str = "ppo"
     """ppo (the paper's), evolution, random, nsga2 or tpe."""
-    candidates_per_update: int = 20
-    """Candidates drawn before the controller learns from them (paper: 20)."""
+    candidates_per_update: int | Auto = "auto"
+    """Candidates drawn before the controller learns from them; auto: 5 for surrogate, the paper's 20 for the others."""
     seed: int = 0
     """Of everything random."""
 
@@ -152,12 +152,18 @@ class SearchCommand:
             trials=self.trials,
             hours=self.hours,
             workers=workers,
-            candidates_per_update=self.candidates_per_update,
+            candidates_per_update=self.batch_size,
             latency_limit=self.latency_limit,
             max_size_mb=self.max_size_mb,
             max_memory_mb=self.max_memory_mb,
             keep_models_mb=self.keep_models_mb,
         )
+
+    @property
+    def batch_size(self) -> int:
+        """Candidates drawn from the same closed batches."""
+        auto = self.candidates_per_update == "auto"
+        return candidates_per_update(self.controller) if auto else int(self.candidates_per_update)
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -205,6 +211,7 @@ class SearchCommand:
         for may_change in MAY_CHANGE:
             del fields[may_change]
         fields["proxy"]["accelerator"] = self.proxy.device().type
+        fields["candidates_per_update"] = self.batch_size
         changed = {"space": space.to_dict(), "input_size": dataset.input_size, "data_content": dataset.fingerprint}
         fields.update(changed)
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}

@@ -16,9 +16,10 @@ class ClosedBatches:
     """Draws trial after trial of a stored study.
 
     Trial n is a function of the arguments here, of params, system attributes, state and values of the trials of closed
-    batches (those before batch n // batch_size), and of params and system attributes of the trials of its own batch
-    with smaller numbers. Whether this object drew them, or another in a process that has died, makes no difference, nor
-    does when, in which order and with what result the trials of the running batch end. To use it:
+    batches (those before batch n // batch_size; of pruned ones also `known_values`), and of params and system
+    attributes of the trials of its own batch with smaller numbers. Whether this object drew them, or another in a
+    process that has died, makes no difference, nor does when, in which order and with what result the trials of the
+    running batch end. To use it:
 
         batches = ClosedBatches("ppo", space, directions=["maximize", "minimize"], seed=0, batch_size=20, reward=reward)
         number = len(study.trials)                # where number % batch_size == 0: once all before it have finished
@@ -36,7 +37,8 @@ class ClosedBatches:
         seed: 0 or more.
         batch_size: trials that are drawn from the same closed batches.
         reward: what a COMPLETE trial is worth, more being better, from its values and params (all that it is given of
-            a trial); may be None only for a study of one objective.
+            a trial). For `surrogate` from its values alone, and also several, of which each gets its part of the
+            trials. May be None for a study of one objective, and for controllers that maximise no reward.
 
     Raises:
         ValueError: an unknown controller, or an argument out of its range.
@@ -50,7 +52,7 @@ class ClosedBatches:
         directions: Sequence[Direction],
         seed: int,
         batch_size: int,
-        reward: Reward | None,
+        reward: Reward | Sequence[Reward] | None,
     ) -> None:
         require_int("seed", seed, 0)
         require_int("batch_size", batch_size, 1)

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mnas.controller.evolution import RegularizedEvolutionSampler
 from mnas.controller.ppo import PPOSampler
 from mnas.controller.sampler import Reward, derived_seed
+from mnas.controller.surrogate import SurrogateSampler
 
 NSGA2_POPULATION = 50  # Optuna's default
 
@@ -74,7 +75,10 @@ def _random(seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-CONTROLLERS: dict[str, type[PPOSampler] | type[RegularizedEvolutionSampler] | Callable[[int], BaseSampler]] = {
+Ours = type[SurrogateSampler] | type[PPOSampler] | type[RegularizedEvolutionSampler]
+
+CONTROLLERS: dict[str, Ours | Callable[[int], BaseSampler]] = {
+    "surrogate": SurrogateSampler,
     "ppo": PPOSampler,
     "evolution": RegularizedEvolutionSampler,
     "random": _random,
@@ -85,6 +89,17 @@ CONTROLLERS: dict[str, type[PPOSampler] | type[RegularizedEvolutionSampler] | Ca
 they draw would depend on the process they live in."""
 
 
+CANDIDATES_PER_UPDATE = {"surrogate": 5}
+"""How many trials are best drawn from the same closed batches; of controllers not named here: `PAPERS_BATCH`."""
+PAPERS_BATCH = 20
+"""Tan et al., MnasNet, section 4.2 and NASNet's appendix A.1."""
+
+
+def candidates_per_update(controller: str) -> int:
+    """How many trials of this controller are drawn from the same closed batches, unless somebody says otherwise."""
+    return CANDIDATES_PER_UPDATE.get(controller, PAPERS_BATCH)
+
+
 def make_sampler(
     name: str,
     space: Mapping[str, CategoricalDistribution],
@@ -92,22 +107,35 @@ def make_sampler(
     seed: int,
     number: int,
     batch_size: int,
-    reward: Reward | None,
+    reward: Reward | Sequence[Reward] | None,
 ) -> BaseSampler:
     """The sampler that draws trial `number`.
 
-    Of `ppo` and `evolution` one serves for all numbers, and is cheaper so. The multi-objective `nsga2` and `tpe` see a
-    study's values and no `reward`; of pruned trials `nsga2` learns nothing, and `tpe` ranks them behind all others.
+    Of `surrogate`, `ppo` and `evolution` one serves for all numbers, and is cheaper so. `surrogate` takes several
+    rewards, and divides its trials among them. The multi-objective `nsga2` and `tpe` see a study's values and no
+    `reward`; of pruned trials `nsga2` learns nothing, and `tpe` ranks them behind all others.
 
     Raises:
-        ValueError: an unknown name, or an argument out of its range.
+        ValueError: an unknown name, or an argument out of its range, or several rewards for `ppo` or `evolution`.
     """
     if name not in CONTROLLERS:
         raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {name!r}")
     make = CONTROLLERS[name]
+    if make is SurrogateSampler:
+        return SurrogateSampler(space, seed=seed, batch_size=batch_size, reward=reward)
     if isinstance(make, type):
-        ours: BaseSampler = make(space, seed=seed, batch_size=batch_size, reward=reward)
+        ours: BaseSampler = make(space, seed=seed, batch_size=batch_size, reward=_only(name, reward))
         return ours
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of options that are stable from Optuna 5 on
         return KnownSpace(make(derived_seed(seed, number)), space)
+
+
+def _only(name: str, reward: Reward | Sequence[Reward] | None) -> Reward | None:
+    if reward is None or callable(reward):
+        return reward
+    if len(reward) != 1:
+        raise ValueError(
+            f"{name} maximises one reward, but got {len(reward)}; take surrogate for several, or search for each"
+        )
+    return reward[0]

@@ -18,8 +18,7 @@ gives, and our choice:
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from torch import Tensor
 
+from mnas.controller.one_thread import one_thread
 from mnas.controller.policy import Policy
 from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, derived_seed, require_int, require_number
 
@@ -223,7 +223,7 @@ class PPOSampler(ClosedBatchSampler):
         wanted = tuple(batches)
         while self._states and self._states[-1][0] != wanted[: len(self._states[-1][0])]:
             self._states.pop()
-        with _one_thread():
+        with one_thread():
             if not self._states:
                 self._states.append(((), self._new_learner()))
             learned, learner = self._states[-1]
@@ -249,21 +249,7 @@ class PPOSampler(ClosedBatchSampler):
         if self._drawn is None or self._drawn[0] is not learner or self._drawn[1] != batch:
             numbers = range(batch * self._batch_size, (batch + 1) * self._batch_size)
             uniforms = [np.random.default_rng([self._seed, n]).random(len(self._choices)) for n in numbers]
-            with _one_thread():
+            with one_thread():
                 drawn = learner.policy.sample(torch.from_numpy(np.stack(uniforms)))
             self._drawn = learner, batch, drawn.tolist()
         return self._drawn[2][number % self._batch_size]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """More threads only slow down networks this small, and the order of their sums may not repeat."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -137,11 +137,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
 
     def _closed_batches(self, study: Study, number: int) -> Sequence[Batch]:
         """The batches before that of trial `number`; the same objects as the last time up to the first that differs."""
-        if self._reward is None and len(study.directions) > 1:
-            raise ValueError(
-                f"a study of several objectives needs {type(self).__name__}(..., reward=...), one number for a trial, "
-                f"but got directions={[d.name.lower() for d in study.directions]} without"
-            )
+        self._check(study.directions)
         trials = study.get_trials(deepcopy=False)
         for index in range(number // self._batch_size):
             members = trials[index * self._batch_size : (index + 1) * self._batch_size]
@@ -151,6 +147,14 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
                 del self._batches[index:]
             self._batches.append(self._read_batch(index, members, study.directions))
         return self._batches[: number // self._batch_size]
+
+    def _check(self, directions: Sequence[StudyDirection]) -> None:
+        """Raise ValueError where a study of these directions cannot be learned from."""
+        if self._reward is None and len(directions) > 1:
+            raise ValueError(
+                f"a study of several objectives needs {type(self).__name__}(..., reward=...), one number for a trial, "
+                f"but got directions={[d.name.lower() for d in directions]} without"
+            )
 
     def _read_batch(self, index: int, trials: list[FrozenTrial], directions: list[StudyDirection]) -> Batch:
         finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
@@ -162,7 +166,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
         )
         return Batch(number=index, trials=trials, samples=samples, lowest_reward=lowest)
 
-    def _reward_of(self, trial: FrozenTrial, directions: list[StudyDirection]) -> float:
+    def _reward_of(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> float:
         if self._reward is not None:
             reward = float(self._reward(trial))
         else:

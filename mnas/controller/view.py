@@ -11,6 +11,9 @@ from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+KNOWN_VALUES = "known_values"
+"""User attribute of a PRUNED trial: its values, None where they are not known ([None, 3.2]: a measured latency)."""
+
 Direction = StudyDirection | Literal["minimize", "maximize"]
 
 
@@ -27,8 +30,9 @@ class Draw:
 class View:
     """An in-memory study that follows a stored one, batch by batch.
 
-    Its trials carry number, params, distributions, system attributes, and once their batch is closed state and values;
-    no user attributes and no intermediate values. It adds and finishes trials instead of being built anew, so that
+    Its trials carry number, params, distributions, system attributes, and once their batch is closed state and values,
+    and of a pruned one what is known of its values (`KNOWN_VALUES`); no other user attributes and no intermediate
+    values. It adds and finishes trials instead of being built anew, so that
     following a study of a thousand trials costs no more than one of ten.
     """
 
@@ -91,7 +95,7 @@ class View:
             shown, trial = self._shown[number], trials[number]
             if (mine[number].params, mine[number].system_attrs) != (trial.params, trial.system_attrs):
                 return False
-            if shown is not None and (shown.state, shown.values) != (trial.state, trial.values):
+            if shown is not None and _result(shown) != _result(trial):
                 return False
         return True
 
@@ -102,13 +106,26 @@ class View:
             params=trial.params,
             distributions=trial.distributions,
             system_attrs=trial.system_attrs,
+            user_attrs={} if running else _known(trial),
         )
         self._storage.create_new_trial(self._study_id, template)
         self._shown.append(None if running else trial)
 
     def _finish(self, trial: FrozenTrial) -> None:
+        for name, value in _known(trial).items():
+            self._storage.set_trial_user_attr(trial.number, name, value)
         self._storage.set_trial_state_values(trial.number, trial.state, trial.values)
         self._shown[trial.number] = trial
+
+
+def _known(trial: FrozenTrial) -> dict[str, Any]:
+    """The user attributes of a finished trial that a sampler may learn from."""
+    is_known = trial.state == TrialState.PRUNED and KNOWN_VALUES in trial.user_attrs
+    return {KNOWN_VALUES: trial.user_attrs[KNOWN_VALUES]} if is_known else {}
+
+
+def _result(trial: FrozenTrial) -> tuple[Any, ...]:
+    return trial.state, trial.values, _known(trial)
 
 
 def view_of(trials: Sequence[FrozenTrial], directions: Sequence[Direction]) -> Study:

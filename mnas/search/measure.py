@@ -8,6 +8,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from mnas.arch import Arch
+from mnas.controller.view import KNOWN_VALUES
 from mnas.latency.latency import Latency, MeasurementError, joint_source
 from mnas.latency.predictor import choose_to_measure
 from mnas.objective import Sharing
@@ -146,6 +147,8 @@ def _skip_slow(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock
 
 def _prune(run: Run, number: int, reason: str, clock: Clock) -> None:
     run.note(number, "skipped", reason)
+    if "latency" in run.trials[number].user_attrs:  # what a controller may still learn from
+        run.note(number, KNOWN_VALUES, [None, run.trials[number].user_attrs["latency"]["latency_ms"]])
     run.tell(number, TrialState.PRUNED, None)
     run.log("pruned", trial=number, reason=reason)
     clock.finished_one("measuring")

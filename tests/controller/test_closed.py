@@ -44,6 +44,8 @@ SPACES: dict[str, Space] = {
     },
 }
 SMALL = SPACES["2 to 10 choices"]
+# beyond NSGA-II's second generation, TPE's start, and evolution's population of 100; surrogate has models after 20
+LONG = dict.fromkeys(CONTROLLERS, 200) | {"surrogate": 60}
 
 
 @pytest.fixture(autouse=True)
@@ -130,17 +132,17 @@ def test_every_draw_is_a_member_of_the_space(name: str, space: str) -> None:
 
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_parallel_and_killed_searches_have_the_trials_of_one_that_runs_through(name: str) -> None:
-    # 200 trials: beyond NSGA-II's second generation, TPE's start, and evolution's population of 100
-    straight = search(new_study(), name, SMALL, 200)
+    straight = search(new_study(), name, SMALL, LONG[name])
     shuffle = random.Random(1)
-    assert search(new_study(), name, SMALL, 200, shuffle=shuffle) == straight
-    assert search(new_study(), name, SMALL, 200, shuffle=shuffle, restarts=0.15) == straight
+    assert search(new_study(), name, SMALL, LONG[name], shuffle=shuffle) == straight
+    assert search(new_study(), name, SMALL, LONG[name], shuffle=shuffle, restarts=0.15) == straight
 
 
 @pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != "random"])
 def test_results_of_earlier_batches_matter(name: str) -> None:
     study, other = new_study(), new_study()
-    search(study, name, SMALL, 160)
+    start = LONG[name] - 20
+    search(study, name, SMALL, start)
     for trial in study.get_trials(deepcopy=False):  # the same study, with all accuracies turned round
         values = [1 - trial.values[0], trial.values[1]] if trial.state == TrialState.COMPLETE else None
         other.add_trial(
@@ -153,10 +155,10 @@ def test_results_of_earlier_batches_matter(name: str) -> None:
             )
         )
     a, b = (
-        [controller(name, SMALL).draw(s.get_trials(deepcopy=False)[:n], n).params for n in (160,)]
+        [controller(name, SMALL).draw(s.get_trials(deepcopy=False)[:n], n).params for n in (start,)]
         for s in (study, other)
     )
-    c = [search(s, name, SMALL, 200)[160:] for s in (study, other)]
+    c = [search(s, name, SMALL, LONG[name])[start:] for s in (study, other)]
     assert a != b or c[0] != c[1]
 
 
@@ -189,7 +191,7 @@ def _go_on(path: str) -> dict[str, list[dict[str, Any]]]:
     for name in CONTROLLERS:
         study = new_study()
         study.add_trials(optuna.load_study(study_name=name, storage=path).trials)
-        params[name] = search(study, name, SMALL, 200, shuffle=random.Random(3))
+        params[name] = search(study, name, SMALL, max(100, LONG[name]), shuffle=random.Random(3))
     return params
 
 
@@ -207,7 +209,7 @@ def test_a_fresh_process_goes_on_from_sqlite_as_if_nothing_had_happened(tmp_path
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         resumed = pool.submit(_go_on, path).result()
     for name in CONTROLLERS:
-        assert resumed[name] == search(new_study(), name, SMALL, 200), name
+        assert resumed[name] == search(new_study(), name, SMALL, max(100, LONG[name])), name
 
 
 def test_a_running_trial_is_stored_whole_in_sqlite(tmp_path: Path) -> None:
@@ -229,12 +231,14 @@ def test_a_running_trial_is_stored_whole_in_sqlite(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_asking_again_for_a_trial_that_was_not_stored_gives_the_same(name: str) -> None:
     study = new_study()
-    search(study, name, SMALL, 130)
+    last = max(90, LONG[name] - 70)
+    search(study, name, SMALL, last)
     trials = study.get_trials(deepcopy=False)
     batches = controller(name, SMALL)
-    draws = [batches.draw(trials[:number], number) for number in (125, 126, 125, 65, 125)]
+    numbers = (last - 5, last - 4, last - 5, 65, last - 5)
+    draws = [batches.draw(trials[:number], number) for number in numbers]
     assert draws[0] == draws[2] == draws[4]
-    assert [draw.params for draw in draws] == [trials[number].params for number in (125, 126, 125, 65, 125)]
+    assert [draw.params for draw in draws] == [trials[number].params for number in numbers]
 
 
 @pytest.mark.parametrize("name", ["ppo", "evolution"])
@@ -262,7 +266,7 @@ def test_a_trial_is_drawn_after_all_before_it_and_from_finished_batches() -> Non
 
 
 def test_an_unknown_controller_is_told_the_known() -> None:
-    with pytest.raises(ValueError, match="one of ppo, evolution, random, nsga2, tpe, but got 'grid'"):
+    with pytest.raises(ValueError, match="one of surrogate, ppo, evolution, random, nsga2, tpe, but got 'grid'"):
         controller("grid", SMALL)
 
 
@@ -277,7 +281,7 @@ def test_bad_seed_and_batch_size(name: str) -> None:
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_as_a_plain_optuna_sampler(name: str) -> None:
     sampler = make_sampler(name, SMALL, seed=0, number=0, batch_size=BATCH, reward=reward)
-    assert isinstance(sampler, ClosedBatchSampler) == (name in ("ppo", "evolution"))
+    assert isinstance(sampler, ClosedBatchSampler) == (name in ("surrogate", "ppo", "evolution"))
     study = optuna.create_study(directions=DIRECTIONS, sampler=sampler)
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:

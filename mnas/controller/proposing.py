@@ -1,0 +1,163 @@
+"""Where a score over index vectors is highest: evolution from known good ones, then every neighbour of the best."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+Score = Callable[[Indices], Scores]
+"""(N, D) members of the space -> (N,), more being better."""
+
+POPULATION = 128
+CHILDREN = 128
+"""Of a generation."""
+PATIENCE = 4
+"""So many generations in a row that do not better the best end evolution."""
+CROSSING = 0.5
+"""Share of children with two parents."""
+CLIMBS = 20
+"""Times that the best's neighbours are looked at, at most."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was looked at last and scored highest: (N, D) members, best first, and their scores."""
+
+    members: Indices
+    scores: Scores
+
+
+def search(
+    score: Score,
+    sizes: Sequence[int],
+    start: Indices,
+    taken: set[tuple[int, ...]],
+    draw: np.random.Generator,
+    generations: int,
+) -> Found:
+    """Members outside `taken` with high scores; empty where nothing else is left to find.
+
+    Args:
+        score: of members, which may be in `taken`.
+        sizes: choices of each decision.
+        start: (N, D) members to begin with.
+        taken: members that are not wanted, but good parents.
+        draw: random numbers.
+        generations: at most so many.
+    """
+    population = _Population(score, taken)
+    population.add(start)
+    waited = 0
+    for _ in range(generations):
+        before = population.best
+        population.add(_children(population.found, sizes, draw))
+        waited = 0 if population.best > before else waited + 1
+        if waited == PATIENCE:
+            break
+    for _ in range(CLIMBS):
+        wanted = population.wanted
+        if not len(wanted.members):
+            break
+        before = wanted.scores[0]
+        population.add(_neighbours(wanted.members[0], sizes))
+        if population.wanted.scores[0] <= before:
+            break
+    return population.wanted
+
+
+class _Population:
+    """The best members seen; each is scored once."""
+
+    def __init__(self, score: Score, taken: set[tuple[int, ...]]) -> None:
+        self._score, self._taken = score, taken
+        self._seen: set[tuple[int, ...]] = set()
+        self.found = Found(np.empty((0, 0), np.int64), np.empty(0))
+        self._is_taken = np.empty(0, bool)
+
+    @property
+    def best(self) -> float:
+        """Of those wanted."""
+        scores = self.found.scores[~self._is_taken]
+        return float(scores[0]) if len(scores) else -np.inf
+
+    @property
+    def wanted(self) -> Found:
+        return Found(self.found.members[~self._is_taken], self.found.scores[~self._is_taken])
+
+    def add(self, members: Indices) -> None:
+        new = []
+        for row in map(tuple, members.tolist()):
+            if row not in self._seen:
+                self._seen.add(row)
+                new.append(row)
+        if not new:
+            return
+        rows = np.array(new, np.int64)
+        scores = np.concatenate([self.found.scores, self._score(rows)])
+        every = np.concatenate([self.found.members, rows]) if len(self.found.members) else rows
+        is_taken = np.concatenate([self._is_taken, [row in self._taken for row in new]])
+        order = np.argsort(-scores, kind="stable")
+        # those that are taken may be parents, but must not crowd out those that are not
+        places = [np.flatnonzero(is_taken[order])[: POPULATION // 2], np.flatnonzero(~is_taken[order])[:POPULATION]]
+        kept = np.sort(np.concatenate(places))
+        order = order[kept]
+        self.found, self._is_taken = Found(every[order], scores[order]), is_taken[order]
+
+
+def _children(parents: Found, sizes: Sequence[int], draw: np.random.Generator) -> Indices:
+    """Of the better ones more: each parent is the best of two."""
+    count, decisions = len(parents.members), len(sizes)
+    one, other = (draw.integers(count, size=(2, CHILDREN)).min(axis=0) for _ in range(2))  # sorted: lower is better
+    children: Indices = parents.members[one].copy()
+    crossed = (draw.random((CHILDREN, decisions)) < 0.5) & (draw.random((CHILDREN, 1)) < CROSSING)
+    children[crossed] = parents.members[other][crossed]
+    # one decision changes at least, two on average
+    changed = draw.random((CHILDREN, decisions)) < 1 / decisions
+    changed[np.arange(CHILDREN), draw.integers(decisions, size=CHILDREN)] = True
+    drawn = np.stack([draw.integers(size, size=CHILDREN) for size in sizes], axis=1)
+    children[changed] = drawn[changed]
+    return children
+
+
+def _neighbours(member: Indices, sizes: Sequence[int]) -> Indices:
+    """All that differ from `member` in one decision."""
+    rows = []
+    for decision, size in enumerate(sizes):
+        for choice in range(size):
+            if choice != member[decision]:
+                row = member.copy()
+                row[decision] = choice
+                rows.append(row)
+    return np.stack(rows) if rows else member[None]
+
+
+def spread_design(sizes: Sequence[int], count: int, draw: np.random.Generator) -> Indices:
+    """(count, D) members in which all choices of each decision, and nearly all pairs of two, come equally often."""
+    best: tuple[float, Indices] | None = None
+    for _ in range(DESIGNS):
+        rows = np.stack([_balanced(size, count, draw) for size in sizes], axis=1)
+        crowded = _crowding(rows)
+        if best is None or crowded < best[0]:
+            best = crowded, rows
+    assert best is not None
+    return best[1]
+
+
+DESIGNS = 40
+"""Tried; the best is taken."""
+
+
+def _balanced(size: int, count: int, draw: np.random.Generator) -> Indices:
+    whole, left = divmod(count, size)
+    return draw.permutation(np.concatenate([np.tile(np.arange(size), whole), draw.permutation(size)[:left]]))
+
+
+def _crowding(rows: Indices) -> float:
+    """Sum over pairs of rows of how many equal choices they have, squared: low where all are equally far apart."""
+    total = 0.0
+    for row in range(len(rows) - 1):
+        total += float(((rows[row + 1 :] == rows[row]).sum(axis=1) ** 2).sum())
+    return total
