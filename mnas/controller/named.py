@@ -85,6 +85,14 @@ CONTROLLERS: dict[str, type[PPOSampler] | type[RegularizedEvolutionSampler] | Ca
 they draw would depend on the process they live in."""
 
 
+def given_attrs(controller: str) -> dict[str, Any]:
+    """The system attributes of a trial that a study is given (a known network, another run's trial), not drawn.
+
+    NSGA-II counts no trial that has no generation; the first one may be larger than the others.
+    """
+    return {NSGAIISampler._get_generation_key(): 0} if controller == "nsga2" else {}
+
+
 def make_sampler(
     name: str,
     space: Mapping[str, CategoricalDistribution],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from timm.optim import RMSpropTF
@@ -49,6 +50,8 @@ class ProxyConfig:
 
     epochs: int = 5
     """Passes over the training images (paper: 5)."""
+    image_share: float = 1.0
+    """Share of each class's training images that is used, the same ones for every candidate; all are scored on."""
     batch_size: int = 64
     """Images per step, at most (paper: 4096)."""
     fewest_steps: int = 300
@@ -77,6 +80,8 @@ class ProxyConfig:
         for name, low, high in (("learning_rate", 1e-9, 1e3), ("warmup", 0, 1), ("label_smoothing", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be from {low} to {high}, but got {getattr(self, name)!r}")
+        if not 0 < self.image_share <= 1:
+            raise ValueError(f"image_share must be above 0 and at most 1, but got {self.image_share!r}")
         if not 0 <= self.weight_decay <= 1:
             raise ValueError(f"weight_decay must be from 0 to 1, but got {self.weight_decay!r}")
         if self.accelerator not in get_args(Accelerator):
@@ -109,11 +114,12 @@ def evaluate_proxy(
     arch.check_input_size(dataset.input_size)
     device = config.device()
     accuracies: list[float] = []
+    count = len(trained_images(dataset.train.labels, config.image_share))
     training_s = 0.0
     start = time.perf_counter()
     with training_settings(config.threads, device, repeatable=True):
         for repeat in range(config.repeats):
-            with _out_of_memory_told(config.batch_size_for(len(dataset.train))):
+            with _out_of_memory_told(config.batch_size_for(count)):
                 torch.manual_seed(_derived_seed(seed, repeat))
                 before = time.perf_counter()
                 network = build_network(arch, len(dataset.classes))
@@ -123,7 +129,7 @@ def evaluate_proxy(
                 accuracies.append(score(network, dataset, dataset.val))
             if weights_path is not None and repeat == 0:
                 save_weights(weights_path, network, _info(arch, dataset, accuracies[0]))
-    images = config.repeats * config.epochs * len(dataset.train)
+    images = config.repeats * config.epochs * count
     return Evaluation(
         accuracy=sum(accuracies) / len(accuracies),
         accuracies=tuple(accuracies),
@@ -147,12 +153,13 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
     mean, std = _moments(dataset, device)
     optimizer = optimizer_for(network, config)
     generator = torch.Generator().manual_seed(seed)
-    batch_size = config.batch_size_for(len(dataset.train))
-    steps = len(dataset.train) // batch_size
+    used = torch.from_numpy(trained_images(dataset.train.labels, config.image_share))
+    batch_size = config.batch_size_for(len(used))
+    steps = len(used) // batch_size
     peak = config.learning_rate * batch_size / 256
     loss_sum = torch.zeros((), device=device)
     for epoch in range(config.epochs):
-        order = torch.randperm(len(dataset.train), generator=generator)
+        order = used[torch.randperm(len(used), generator=generator)]
         for step in range(steps):
             now = epoch * steps + step
             for group in optimizer.param_groups:
@@ -169,6 +176,16 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
             if (now + 1) % _CHECK_EVERY == 0 or step == steps - 1:
                 _check_finite(loss_sum, now + 1)
     return network
+
+
+def trained_images(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.int64]:
+    """Indices, ascending, of a share of each class's images, rounded up; of a smaller share some of a larger one's."""
+    rng = np.random.default_rng(0)
+    chosen = []
+    for label in np.unique(labels):
+        mine = rng.permutation(np.flatnonzero(labels == label))
+        chosen.append(mine[: math.ceil(share * len(mine))])
+    return np.sort(np.concatenate(chosen))
 
 
 def schedule(progress: float, warmup: float) -> float:
