@@ -12,6 +12,10 @@
 A trial's values are [accuracy, latency_ms]. It is stored at once with all its parameters as RUNNING, gets its latency,
 and is then told as COMPLETE, PRUNED (skipped: too slow) or FAIL (with its reason). A process killed anywhere in between
 leaves RUNNING trials; the resumed one finishes them under their numbers.
+
+The first trials of a study may have been taken over from earlier runs (`mnas search --start-from`), finished as they
+are; each says in its attribute `from` which run's trial it was. They are written with the study itself: it has all of
+them from its first moment, or there is no study.
 """
 
 import contextlib
@@ -24,8 +28,8 @@ import signal
 import tempfile
 import threading
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +42,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnas.arch import Arch
 from mnas.atomic import write_atomic
-from mnas.objective import pareto_front
+from mnas.objective import Objective, pareto_front
 
 STUDY_NAME = "mnas"
 FORMAT = 3
@@ -57,6 +61,16 @@ FULL_WEIGHTS = "model.safetensors"
 
 class RunError(ValueError):
     """A run directory that cannot be used, and what to do about it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """What a study has from its first moment."""
+
+    trials: Sequence[FrozenTrial] = ()
+    """Those taken over from other runs come first."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """JSON-able, of the whole run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,13 +170,17 @@ def running_trial(
 
 
 @contextlib.contextmanager
-def open_run(path: Path, config: Mapping[str, Any]) -> Iterator[Run]:
+def open_run(path: Path, config: Mapping[str, Any], begin: Callable[[], Beginning] = Beginning) -> Iterator[Run]:
     """Open the run at `path` for writing, or begin it; `config` is what must not change between two starts.
+
+    `begin` is called for a run that is not there yet, and says what its study has from the first moment. What it raises
+    is raised, and nothing is left of the run.
 
     Raises:
         RunError: another process is using it, it was made with another configuration or another version, or it is no
         run. OSError: the directory cannot be made or written.
     """
+    new = not path.exists()
     if path.exists() and not path.is_dir():
         raise RunError(f"a run must be a directory, but {path} is a file; choose another --run")
     if path.is_dir() and not (path / "study.db").exists() and any(p.name != "lock" for p in path.iterdir()):
@@ -179,7 +197,12 @@ def open_run(path: Path, config: Mapping[str, Any]) -> Iterator[Run]:
         _remove_temporaries(path)
         config = json.loads(json.dumps(config))  # as it reads back
         if not (path / "study.db").exists():
-            _create_database(path, config)
+            try:
+                _create_database(path, config, begin())
+            except BaseException:
+                if new:
+                    _remove_empty(path)
+                raise
         storage = _open_database(path)
         try:
             run = Run(path, storage)
@@ -193,15 +216,34 @@ def open_run(path: Path, config: Mapping[str, Any]) -> Iterator[Run]:
         lock.release()
 
 
-def _create_database(path: Path, config: Mapping[str, Any]) -> None:
-    """A kill in the middle of this must not leave half a schema: made under another name, then renamed."""
+def _create_database(path: Path, config: Mapping[str, Any], beginning: Beginning) -> None:
+    """A kill in the middle of this must not leave half a study: made under another name, then renamed."""
     with tempfile.TemporaryDirectory(dir=path, prefix=".new-") as folder:
-        storage = RDBStorage(f"sqlite:///{folder}/study.db")
-        study_id = storage.create_new_study(DIRECTIONS, STUDY_NAME)
-        storage.set_study_user_attr(study_id, "format", FORMAT)
-        storage.set_study_user_attr(study_id, "config", dict(config))
+        file = Path(folder) / "study.db"
+        storage = RDBStorage(f"sqlite:///{file}")
+        sqlalchemy.event.listen(storage.engine, "connect", _leave_it_to_the_system)
         storage.engine.dispose()
-        os.rename(f"{folder}/study.db", path / "study.db")
+        study_id = storage.create_new_study(DIRECTIONS, STUDY_NAME)
+        for name, value in {"format": FORMAT, "config": dict(config), **beginning.attributes}.items():
+            storage.set_study_user_attr(study_id, name, value)
+        for trial in beginning.trials:
+            storage.create_new_trial(study_id, template_trial=trial)
+        storage.engine.dispose()
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+        os.rename(file, path / "study.db")
+
+
+def _leave_it_to_the_system(connection: Any, _: Any) -> None:
+    """Who makes a whole file writes it to the disk once, at its end."""
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+def _remove_empty(path: Path) -> None:
+    """Take a folder away in which nothing was begun."""
+    with contextlib.suppress(OSError):  # there is something in it, or nobody may
+        (path / "lock").unlink()
+        path.rmdir()
 
 
 def _open_database(path: Path) -> RDBStorage:
@@ -315,7 +357,23 @@ def read_run(path: Path) -> Snapshot:
         return Snapshot(path, storage.get_study_user_attrs(study_id), storage.get_all_trials(study_id))
 
 
-def front_of(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def objectives_of(attributes: Mapping[str, Any]) -> list[Objective]:
+    """The reward for each target of a run with these attributes; none before the run has one."""
+    told = [attributes["objective"]] if "objective" in attributes else []
+    return [Objective(**values) for values in (*told, *attributes.get("other_objectives", []))]
+
+
+def best_for(trials: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
+    """Of COMPLETE trials, fastest first, the one with the highest reward; the fastest of equals."""
+    return max(trials, key=lambda t: objective.reward(*t.values))
+
+
+def count_taken(trials: Sequence[FrozenTrial]) -> int:
+    """How many of a study's trials were taken over from other runs; these are its first."""
+    return next((number for number, t in enumerate(trials) if "from" not in t.user_attrs), len(trials))
+
+
+def front_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The COMPLETE ones of `trials` that none dominates, fastest first."""
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     return [complete[i] for i in pareto_front([(t.values[0], t.values[1]) for t in complete])]

@@ -1,7 +1,8 @@
 """Kills a search with SIGKILL at random moments, resumes it, and compares what is left with a search that was never
 killed.
 
-Run as a program by test_kill.py: `python killing.py FOLDER CONTROLLER WORKERS KILLS SEED TRIALS`. It imports everything
+Run as a program by test_kill.py: `python killing.py FOLDER CONTROLLER WORKERS KILLS SEED TRIALS [BEFORE]`. With BEFORE,
+each search starts from a run of so many trials, and from a named network. It imports everything
 once and then forks one process for every start. A moment is a number of calls (into mnas, and of what writes to files
 and to the database) after which the process kills itself, so moments are spread over ask, tell, measuring, building the
 data cache and writing files, however long each takes.
@@ -15,18 +16,19 @@ import sys
 import threading
 from pathlib import Path
 
-from toy import toy_plan, toy_problem
+from toy import toy_calibrations, toy_config, toy_plan, toy_problem
 
 WRITES = {"execute", "commit", "write", "fsync", "replace", "rename", "mkdir", "unlink", "flush"}
 
 
-def start(folder: Path, controller: str, workers: int, trials: int) -> None:
+def start(folder: Path, controller: str, workers: int, trials: int, old: list[Path]) -> None:
     """What one start of the program does, from the data to the report."""
     from mnas.data.load import load_dataset
     from mnas.report.html import write_report
     from mnas.search.loop import search
     from mnas.search.progress import Watcher
-    from mnas.study import open_run
+    from mnas.search.start import given_trials, read_start
+    from mnas.study import Beginning, open_run
 
     class Reporting(Watcher):
         def say(self, text):
@@ -39,13 +41,23 @@ def start(folder: Path, controller: str, workers: int, trials: int) -> None:
             write_report(run.path)
 
     dataset = load_dataset("digits", input_size=8, seed=0, cache_dir=folder / "cache")
-    with open_run(folder / "run", {"controller": controller, "data": "digits", "content": dataset.fingerprint}) as run:
+    problem = toy_problem(layers=(0,) if trials < 30 else (0, 1))
+    plan = toy_plan(controller=controller, workers=workers, trials=trials)
+    config = toy_config(controller=controller, space=problem.space.to_dict(), data_content=dataset.fingerprint)
+
+    def begin():
+        members, histories = read_start(list(map(str, old)), problem.space, config, folder / "run")
+        given = list(given_trials(members, histories, problem, plan))
+        return Beginning(trials=given, attributes={"calibrations": toy_calibrations()})
+
+    with open_run(folder / "run", config, begin) as run:
         run.set("objective", {"form": "soft", "target_latency_ms": 1.5, "alpha": -0.07, "beta": -0.07})
-        problem = toy_problem(layers=(0,) if trials < 30 else (0, 1))
-        search(run, problem, toy_plan(controller=controller, workers=workers, trials=trials), Reporting())
+        search(run, problem, plan, Reporting())
 
 
-def attempt(folder: Path, controller: str, workers: int, trials: int, die_after: int) -> tuple[bool, int]:
+def attempt(
+    folder: Path, controller: str, workers: int, trials: int, old: list[Path], die_after: int
+) -> tuple[bool, int]:
     """Fork, start, kill after so many calls: (whether it came to its end, calls made)."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -65,7 +77,7 @@ def attempt(folder: Path, controller: str, workers: int, trials: int, die_after:
         code = 1
         try:
             sys.setprofile(hook)
-            start(folder, controller, workers, trials)
+            start(folder, controller, workers, trials, old)
             sys.setprofile(None)
             os.write(writer, str(calls).encode())
             code = 0
@@ -88,7 +100,19 @@ def outcome(folder: Path) -> dict:
     from mnas.study import read_run
 
     run = read_run(folder / "run")
-    facts = ("fingerprint", "same_as", "error", "seed", "latency", "evaluation", "reward", "params", "macs")
+    facts = (
+        "fingerprint",
+        "same_as",
+        "error",
+        "seed",
+        "latency",
+        "evaluation",
+        "reward",
+        "params",
+        "macs",
+        "from",
+        "name",
+    )
     return {
         "trials": [
             [t.number, t.state.name, t.params, t.values, {f: t.user_attrs.get(f) for f in facts}] for t in run.trials
@@ -103,13 +127,19 @@ def outcome(folder: Path) -> dict:
 
 def main() -> None:
     base, controller, workers, kills, seed, trials = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:7])
+    old: list[Path] = []
+    if before := int((*sys.argv, 0)[7]):
+        start(base / "old", "random", workers, before, [])
+        named = base / "named.json"
+        named.write_text(toy_problem().space.decode([0] * 12).to_json())
+        old = [base / "old" / "run", named]
     # never killed, and in this process, so that every module is imported when it forks; not at the top of this file,
     # which worker processes import too
-    start(base / "whole", controller, workers, trials)
+    start(base / "whole", controller, workers, trials, old)
     assert threading.active_count() == 1, "fork needs one thread"
     expected = outcome(base / "whole")
     rng = random.Random(seed)
-    finished, total = attempt(base / "counted", controller, workers, trials, die_after=-1)
+    finished, total = attempt(base / "counted", controller, workers, trials, old, die_after=-1)
     assert finished
     assert outcome(base / "counted") == expected
     done, round_ = 0, 0
@@ -119,7 +149,7 @@ def main() -> None:
         while not finished:
             # mostly early moments, or one start would finish; when all kills are done, none
             die_after = rng.randint(1, total // 3) if done < kills else -1
-            finished, _ = attempt(folder, controller, workers, trials, die_after)
+            finished, _ = attempt(folder, controller, workers, trials, old, die_after)
             done += not finished
         got = outcome(folder)
         if got != expected:

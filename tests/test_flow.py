@@ -24,6 +24,7 @@ ORDER = [
     {"run"},
     {"shortlist"},
     {"search"},
+    {"proxycheck"},
     {"report"},
     {"bench"},
     {"cli"},

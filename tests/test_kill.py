@@ -12,9 +12,11 @@ PAST_START_UP = {"ppo": 60, "evolution": 124, "random": 22, "nsga2": 76, "tpe": 
 """Trials until a controller has long done more than draw at random."""
 
 
-def scenario(tmp_path: Path, controller: str, workers: int, kills: int, seed: int, trials: int = TRIALS) -> dict:
+def scenario(
+    tmp_path: Path, controller: str, workers: int, kills: int, seed: int, trials: int = TRIALS, before: int = 0
+) -> dict:
     program = Path(__file__).with_name("killing.py")
-    arguments = [sys.executable, program, tmp_path, controller, workers, kills, seed, trials]
+    arguments = [sys.executable, program, tmp_path, controller, workers, kills, seed, trials, before]
     result = subprocess.run(list(map(str, arguments)), capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return json.loads(result.stdout)
@@ -22,7 +24,8 @@ def scenario(tmp_path: Path, controller: str, workers: int, kills: int, seed: in
 
 def check(told: dict, kills: int, trials: int = TRIALS) -> None:
     assert told["kills"] >= kills
-    assert [trial[0] for trial in told["trials"]] == list(range(trials))
+    taken = sum(trial[4]["from"] is not None for trial in told["trials"])
+    assert [trial[0] for trial in told["trials"]] == list(range(taken + trials))
     states = [trial[1] for trial in told["trials"]]
     assert "RUNNING" not in states
     # the scenario has every kind of trial, or it would show little
@@ -39,6 +42,17 @@ def test_ppo_killed_20_times(tmp_path, workers):
 @pytest.mark.parametrize("controller", ["evolution", "random", "nsga2", "tpe"])
 def test_other_controllers_killed(tmp_path, controller):
     check(scenario(tmp_path, controller, 2, 5, seed=3), 5)
+
+
+@pytest.mark.parametrize("controller", ["ppo", "evolution"])
+def test_a_search_that_starts_from_another_killed_10_times(tmp_path, controller):
+    told = scenario(tmp_path, controller, 2, 10, seed=5, before=16)
+    check(told, 10)
+    origins = [trial[4]["from"] for trial in told["trials"]]
+    taken = sum(origin is not None for origin in origins)
+    assert 6 < taken < 16  # a whole batch and a part of one; the failed ones are left out
+    assert all(origins[:taken])
+    assert told["trials"][taken][4]["name"] == str(tmp_path / "named.json")
 
 
 @pytest.mark.slow

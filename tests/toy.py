@@ -130,3 +130,45 @@ def toy_plan(**changes):
         "keep_models_mb": 1.0,
     }
     return Plan(**{**fields, **changes})
+
+
+def toy_calibrations(reference_ms=1.0):
+    """Of a device named host, whose reference takes so long."""
+    from mnas.latency.latency import Calibration
+
+    told = Calibration(
+        reference="mobilenetv2",
+        reference_ms=reference_ms,
+        low_ms=reference_ms * 0.99,
+        high_ms=reference_ms * 1.01,
+        light_ratio=0.3,
+        light_ratio_low=0.29,
+        light_ratio_high=0.31,
+        input_size=8,
+        runtime="litert",
+        threads=1,
+        batch=1,
+        unit="host",
+        device={"cpu": "toy"},
+        session_error=0.004,
+        pinned_core=None,
+        realtime=False,
+    )
+    return {"host": [told.to_dict()]}
+
+
+def toy_config(**changes):
+    """A run's configuration, as far as other runs ask for it."""
+    fields = {
+        "data": "toy",
+        "seed": 1,
+        "max_images_per_class": 0,
+        "space": toy_space().to_dict(),
+        "input_size": 8,
+        "data_content": "images",
+        "proxy": {"epochs": 1},
+        "device": "host",
+        "latency_threads": "auto",
+        "latency": "measured",
+    }
+    return {**fields, **changes}

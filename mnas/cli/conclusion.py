@@ -2,7 +2,7 @@
 
 import itertools
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
@@ -17,8 +17,8 @@ from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import Latency, Source
 from mnas.objective import Objective
 from mnas.report.devices import SharingCost, sharing_costs
-from mnas.report.facts import facts_of, skipped_by
-from mnas.study import Run, Snapshot, front_of
+from mnas.report.facts import facts_of, origin_of, skipped_by
+from mnas.study import Run, Snapshot, best_for, count_taken, front_of
 from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import write_tflite
 
@@ -56,11 +56,14 @@ ENDED = {
 }
 
 
-def conclude(console: Console, run: Run | Snapshot, reason: str, objective: Objective, dataset: Dataset) -> None:
+def conclude(
+    console: Console, run: Run | Snapshot, reason: str, objectives: Sequence[Objective], dataset: Dataset
+) -> None:
     """Print why the search ended, the front, which model to take and why, and where everything is."""
-    console.print(f"\n{ENDED[reason].format(trials=len(run.trials))}", highlight=False)
+    own = run.trials[count_taken(run.trials) :]
+    console.print(f"\n{ENDED[reason].format(trials=len(own))}", highlight=False)
     front = front_of(run.trials)
-    skipped = _skipped(run.trials)
+    skipped = _skipped(own)
     if not front:
         failed = sum(t.state == TrialState.FAIL for t in run.trials)
         told = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
@@ -70,13 +73,14 @@ def conclude(console: Console, run: Run | Snapshot, reason: str, objective: Obje
             soft_wrap=True,
         )
         return
-    best = max(front, key=lambda t: float(t.user_attrs["reward"]))
-    console.print(_table(front, best, run.attributes["sharing"]["targets_ms"], objective))
+    console.print(_table(front, run.attributes["sharing"]["targets_ms"], objectives))
     costs = sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
     for line in (
         _sources(front),
+        *_origins(front),
         *([skipped] if skipped else []),
-        *_advice(front, best, objective, len(dataset.val.labels)),
+        *(line for objective in objectives for line in _advice(front, objective, len(dataset.val.labels), objectives)),
+        *_noise(front, best_for(front, objectives[0]), len(dataset.val.labels)),
         *map(_sharing, costs),
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -96,26 +100,30 @@ SIGNS: dict[Source, str] = {"measured": "", "cached": "*", "predicted": "~"}
 """What a latency in the table ends with."""
 
 
-def _table(front: list[FrozenTrial], best: FrozenTrial, devices: Collection[str], objective: Objective) -> Table:
-    """The front, fastest first; for one device its interval, for several each one's latency."""
+def _table(front: list[FrozenTrial], devices: Collection[str], objectives: Sequence[Objective]) -> Table:
+    """The front, fastest first; for one device its interval, for several each one's latency; a reward a target."""
     latencies = ["latency ms", "95 %"] if len(devices) == 1 else [f"{device} ms" for device in devices]
-    names = ["trial", "accuracy", *latencies, "of target", "params", "MACs", "reward"]
+    single = len(objectives) == 1
+    rewards = ["reward"] if single else [f"reward {objective.target_latency_ms:g} ms" for objective in objectives]
+    names = ["trial", "accuracy", *latencies, *(["of target"] if single else []), "params", "MACs", *rewards]
+    best = {best_for(front, objective).number for objective in objectives}
     table = Table(*map(escape, names), box=box.SIMPLE)  # names of devices are no markup
     for trial in front:
         told = [Latency.from_dict(x) for x in trial.user_attrs["latencies"].values()]
         shown = [f"{x.latency_ms:.3f}{SIGNS[x.source]}" for x in told]
         if len(told) == 1:
             shown.append(f"{told[0].low_ms:.3f}-{told[0].high_ms:.3f}")
+        if single:
+            shown.append(f"{trial.values[1] / objectives[0].target_latency_ms:.2f}")
         cells = [
             str(trial.number),
             f"{trial.values[0]:.4f}",
             *shown,
-            f"{trial.values[1] / objective.target_latency_ms:.2f}",
             f"{trial.user_attrs['params'] / 1e6:.2f}M",
             f"{trial.user_attrs['macs'] / 1e6:.1f}M",
-            f"{trial.user_attrs['reward']:.4f}",
+            *(f"{objective.reward(*trial.values):.4f}" for objective in objectives),
         ]
-        table.add_row(*cells, style="bold" if trial is best else "")
+        table.add_row(*cells, style="bold" if trial.number in best else "")
     return table
 
 
@@ -130,6 +138,12 @@ def _sources(front: list[FrozenTrial]) -> str:
         "predicted": "~ predicted",
     }
     return f"latencies: {', '.join(meaning for source, meaning in meanings.items() if source in sources)}"
+
+
+def _origins(front: list[FrozenTrial]) -> list[str]:
+    """Which of the front are networks that the search was begun with, or another run's trials."""
+    known = [f"{t.number} is {origin}" for t in front if (origin := origin_of(t))]
+    return [f"begun with: trial {', '.join(known)}"] if known else []
 
 
 def _skipped(trials: list[FrozenTrial]) -> str:
@@ -150,12 +164,15 @@ def _sharing(cost: SharingCost) -> str:
     )
 
 
-def _advice(front: list[FrozenTrial], best: FrozenTrial, objective: Objective, val_images: int) -> list[str]:
-    """Which model to take and why, and where the front cannot be told from chance."""
-    of_target = best.values[1] / objective.target_latency_ms
+def _advice(
+    front: list[FrozenTrial], objective: Objective, val_images: int, objectives: Sequence[Objective]
+) -> list[str]:
+    """Which model to take for a target, and why."""
+    best = best_for(front, objective)
+    target = f"for {objective.target_latency_ms:g} ms " if len(objectives) > 1 else ""
     lines = [
-        f"take trial {best.number}: the best {objective.form} reward ({best.user_attrs['reward']:.4f}), "
-        f"accuracy {best.values[0]:.4f} at {of_target:.2f} of the target latency"
+        f"{target}take trial {best.number}: the best {objective.form} reward ({objective.reward(*best.values):.4f}), "
+        f"accuracy {best.values[0]:.4f} at {best.values[1] / objective.target_latency_ms:.2f} of the target latency"
     ]
     noise = accuracy_noise(best.values[0], val_images)
     as_good = [t for t in front if t.values[1] < best.values[1] and best.values[0] - t.values[0] < noise]
@@ -165,10 +182,16 @@ def _advice(front: list[FrozenTrial], best: FrozenTrial, objective: Objective, v
             f"trial {fastest.number} is {best.values[1] / fastest.values[1]:.2f} times as fast, and its accuracy "
             f"cannot be told apart with {val_images} validation images"
         )
-    close = sum(b.values[0] - a.values[0] < noise for a, b in itertools.pairwise(front))
-    if close:
-        lines.append(
-            f"noise: with {val_images} validation images accuracies less than {noise:.3f} apart are the same; "
-            f"{close} of {len(front) - 1} steps of the front are smaller (more images tell them apart)"
-        )
     return lines
+
+
+def _noise(front: list[FrozenTrial], best: FrozenTrial, val_images: int) -> list[str]:
+    """Where the front cannot be told from chance."""
+    noise = accuracy_noise(best.values[0], val_images)
+    close = sum(b.values[0] - a.values[0] < noise for a, b in itertools.pairwise(front))
+    if not close:
+        return []
+    return [
+        f"noise: with {val_images} validation images accuracies less than {noise:.3f} apart are the same; "
+        f"{close} of {len(front) - 1} steps of the front are smaller (more images tell them apart)"
+    ]

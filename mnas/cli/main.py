@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "search": ("mnas.cli.search:SearchCommand", "search for the best trade-off of accuracy and latency"),
+    "proxy-check": ("mnas.cli.proxy_check:ProxyCheckCommand", "find out which short training ranks as a long one does"),
     "train": ("mnas.cli.train:TrainCommand", "train an architecture in full"),
     "report": ("mnas.cli.report:ReportCommand", "write a run's report as one HTML file"),
     "runs": ("mnas.cli.runs:RunsCommand", "list runs and how they stand"),

@@ -3,7 +3,7 @@
 import contextlib
 import datetime
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import rich.progress
 from rich.console import Console
@@ -72,3 +72,26 @@ def watching(console: Console) -> Iterator[Watcher]:
     )
     with rich.progress.Progress(*columns, console=console) as bar:
         yield LiveWatcher(bar)
+
+
+@contextlib.contextmanager
+def counting(console: Console, total: int) -> Iterator[Callable[[int, str], None]]:
+    """What to call with how many of `total` are done, and a line on the last: a bar in a terminal, lines elsewhere."""
+    if not console.is_terminal:
+
+        def say(done: int, line: str) -> None:
+            if line:
+                console.print(f"[{done}/{total}] {line}", highlight=False, markup=False, soft_wrap=True)
+
+        yield say
+        return
+    columns = (
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.fields[line]}", markup=False),
+    )
+    with rich.progress.Progress(*columns, console=console) as bar:
+        task = bar.add_task("count", total=total, line="")
+        yield lambda done, line: bar.update(task, completed=done, line=line)

@@ -9,12 +9,12 @@ from optuna.trial import TrialState
 from rich.table import Table
 
 from mnas.cli.console import make_console
-from mnas.study import RunError, Snapshot, is_trained, read_run
+from mnas.study import RunError, Snapshot, count_taken, is_trained, read_run
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCommand:
-    """List the runs of a directory: state, trials, best reward, size of the front."""
+    """List the runs of a directory: state, trials (+ those taken over from other runs), best reward, size of the front."""
 
     directory: tyro.conf.Positional[Path] = Path("runs")
     """Where the runs are."""
@@ -39,7 +39,8 @@ class RunsCommand:
 
 
 def _row(run: Snapshot) -> list[str]:
-    states = [t.state for t in run.trials]
+    taken = count_taken(run.trials)
+    states = [t.state for t in run.trials[taken:]]
     rewards = [t.user_attrs["reward"] for t in run.trials if t.state == TrialState.COMPLETE]
     state = run.state
     changed = datetime.datetime.fromtimestamp(
@@ -47,7 +48,7 @@ def _row(run: Snapshot) -> list[str]:
     )
     return [
         f"{state.status} ({state.reason})" if state.reason else state.status,
-        str(sum(s.is_finished() for s in states)),
+        f"{sum(s.is_finished() for s in states)}" + (f" (+{taken})" if taken else ""),
         str(states.count(TrialState.FAIL)),
         str(states.count(TrialState.PRUNED)),
         f"{max(rewards):.4f}" if rewards else "",

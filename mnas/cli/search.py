@@ -1,10 +1,8 @@
 """`mnas search`: from a data set and this machine to the Pareto front of models, with their weights as LiteRT files."""
 
 import dataclasses
-import importlib.metadata
 import math
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Mapping
@@ -20,7 +18,8 @@ from mnas.arch import Arch
 from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.console import make_console
 from mnas.cli.progress import watching
-from mnas.cli.search_devices import device_values, open_fleet, read_predictors, start_fleet
+from mnas.cli.search_devices import device_values
+from mnas.cli.search_start import open_search, versions
 from mnas.controller.named import CONTROLLERS, candidates_per_update
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
@@ -35,8 +34,7 @@ from mnas.search.problem import Plan, Problem
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space
-from mnas.study import Run, RunError, Snapshot, open_run
-from mnas.zoo.architectures import reference_arch
+from mnas.study import Run, RunError, Snapshot
 
 Auto = Literal["auto"]
 
@@ -74,6 +72,9 @@ class SearchCommand:
     output_stride: int | Auto = "auto"
     """Input pixels per pixel of the last map; auto: the largest of 32, 16, 8, 4 that leaves a map of 3 x 3 or more."""
 
+    start_from: str = ""
+    """What to begin with, by commas: networks to evaluate first (mnasnet-a1), earlier runs to learn from (runs/OLD)."""
+
     controller: str = "ppo"
     """ppo (the paper's), evolution, random, nsga2 or tpe."""
     candidates_per_update: int | Auto = "auto"
@@ -84,7 +85,8 @@ class SearchCommand:
     reward: Form = "soft"
     """soft and hard are the paper's, absolute TuNAS's, weighted-sum the linear trade-off."""
     target_latency_ms: str = "auto"
-    """T, ms on the device; auto: MobileNetV2's on the same skeleton and input. For several devices: pixel=5,pi=20."""
+    """T, ms on the device; auto: MobileNetV2's on the same skeleton and input. Several that share all trials, a model
+    for each: 3,5,8. For several devices: pixel=5,pi=20."""
     alpha: float | Auto = "auto"
     """The reward's exponent (weight) up to T; 0 with --beta 0: accuracy alone."""
     beta: float | Auto = "auto"
@@ -131,8 +133,10 @@ class SearchCommand:
             raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {self.controller!r}")
         if not (math.isfinite(self.latency_budget_s) and self.latency_budget_s > 0):
             raise ValueError(f"latency budget s must be above 0, but got {self.latency_budget_s}")
+        if self.start_from and not all(self.start_from.split(",")):
+            raise ValueError(f"start from must be names with commas between them, but got {self.start_from!r}")
         self.plan()  # its checks come before any work
-        self.objective(self.sharing(dict.fromkeys(self.device_names, 1.0)))
+        self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
 
     def run(self) -> None:
         """Search, or go on searching; then export the front and print what to take."""
@@ -173,25 +177,46 @@ class SearchCommand:
             raise ValueError(f"device must be one name, or several different ones with commas, but got {self.device!r}")
         return names
 
+    @property
+    def targets_ms(self) -> tuple[float, ...]:
+        """Of one device: all that are given; empty for auto, and for several devices."""
+        if self.target_latency_ms == "auto" or len(self.device_names) > 1:
+            return ()
+        if "," not in self.target_latency_ms:
+            return tuple(device_values("target latency ms", self.target_latency_ms, self.device_names).values())
+        try:
+            targets_ms = tuple(map(float, self.target_latency_ms.split(",")))
+        except ValueError:
+            got = f"but got {self.target_latency_ms!r}"
+            raise ValueError(f"target latency ms must be auto, a number, or several as in 3,5,8, {got}") from None
+        if len(set(targets_ms)) < len(targets_ms):
+            raise ValueError(f"targets of latency must be different ones, but got {self.target_latency_ms}")
+        return targets_ms
+
     def sharing(self, reference_ms: Mapping[str, float]) -> Sharing:
         """How devices share one model, where MobileNetV2 takes `reference_ms` (device -> milliseconds)."""
         targets_ms = dict(reference_ms)
-        if self.target_latency_ms != "auto":
+        if self.targets_ms:
+            targets_ms[self.device_names[0]] = self.targets_ms[0]
+        elif self.target_latency_ms != "auto":
             targets_ms |= device_values("target latency ms", self.target_latency_ms, self.device_names)
         weights = {}
         if self.device_weights != "worst":
             weights = device_values("device weights", self.device_weights, self.device_names)
         return Sharing(targets_ms=targets_ms, weights=weights)
 
-    def objective(self, sharing: Sharing) -> Objective:
-        """The reward; its T is the first device's."""
+    def objectives(self, sharing: Sharing) -> list[Objective]:
+        """The reward for each target; of several devices there is one, whose T is the first device's."""
         alpha, beta = DEFAULT_WEIGHTS[self.reward]
-        return Objective(
-            form=self.reward,
-            target_latency_ms=next(iter(sharing.targets_ms.values())),
-            alpha=alpha if self.alpha == "auto" else self.alpha,
-            beta=beta if self.beta == "auto" else self.beta,
-        )
+        return [
+            Objective(
+                form=self.reward,
+                target_latency_ms=target_ms,
+                alpha=alpha if self.alpha == "auto" else self.alpha,
+                beta=beta if self.beta == "auto" else self.beta,
+            )
+            for target_ms in self.targets_ms or [next(iter(sharing.targets_ms.values()))]
+        ]
 
     def load_data(self, on_progress: OnProgress | None = None) -> Dataset:
         """The images, decoded once and shared by all processes."""
@@ -205,13 +230,24 @@ class SearchCommand:
             on_progress=on_progress,
         )
 
+    def searched_space(self, input_size: int) -> Space:
+        """The space at its width and output stride. Raises ValueError where they cannot be."""
+        space = load_space(self.space)
+        space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width)) if self.width != 1 else space
+        stride = output_stride_for(input_size) if self.output_stride == "auto" else self.output_stride
+        if self.output_stride == "auto":
+            stride = min(stride, space.skeleton.output_stride)
+        return space.with_output_stride(stride)
+
     def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
         """What must not change while a run is resumed."""
         fields = dataclasses.asdict(self)
-        for may_change in MAY_CHANGE:
+        for may_change in (*MAY_CHANGE, *(["start_from"] if not self.start_from else [])):
             del fields[may_change]
         fields["proxy"]["accelerator"] = self.proxy.device().type
         fields["candidates_per_update"] = self.batch_size
+        if self.proxy.image_share == 1:  # as in runs that were begun before there was a share
+            del fields["proxy"]["image_share"]
         changed = {"space": space.to_dict(), "input_size": dataset.input_size, "data_content": dataset.fingerprint}
         fields.update(changed)
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}
@@ -222,36 +258,10 @@ class SearchCommand:
             dataset = self.load_data(lambda done, count: status.update(f"decoding images: {done} of {count}"))
         if dataset.skipped:
             console.print(f"skipped {len(dataset.skipped)} unreadable images: {', '.join(dataset.skipped[:5])}")
-        space = load_space(self.space)
-        space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width)) if self.width != 1 else space
-        stride = output_stride_for(dataset.input_size) if self.output_stride == "auto" else self.output_stride
-        if self.output_stride == "auto":
-            stride = min(stride, space.skeleton.output_stride)
-        space = space.with_output_stride(stride)
-        reference = reference_arch(space.skeleton)
-        reference.check_input_size(dataset.input_size)
-        fleet = open_fleet(self, reference, dataset, console)
-        predictors = read_predictors(self, space, dataset)
-        with open_run(self.run_dir, self.identity(space, dataset)) as run, fleet:
-            _describe(console, self, space, dataset)
-            predict = start_fleet(run, self, fleet, predictors)
-            sharing = self.sharing(fleet.reference_ms)
-            objective = self.objective(sharing)
-            _keep_provenance(console, run, dataset, objective, sharing)
-            problem = Problem(
-                space=space,
-                input_size=dataset.input_size,
-                num_classes=len(dataset.classes),
-                measure=fleet.measure,
-                size_bytes=fleet.size_bytes,
-                evaluate=_Training(self, dataset.input_size, dataset.fingerprint),
-                references={"mobilenetv2": reference},
-                objective=objective,
-                sharing=sharing,
-                predict=predict,
-            )
-            targets = ", ".join(f"{name} {ms:.3g} ms" for name, ms in sharing.targets_ms.items())
-            console.print(f"target {targets.removeprefix('host ')}, reward {objective.form}", highlight=False)
+        space = self.searched_space(dataset.input_size)
+        evaluate = Training(self, dataset.input_size, dataset.fingerprint)
+        with open_search(self, space, dataset, evaluate, console) as (run, problem):
+            _keep_provenance(run, dataset, problem)
             try:
                 with watching(console) as watcher:
                     reason = search(run, problem, self.plan(), watcher)
@@ -263,12 +273,12 @@ class SearchCommand:
                 )
                 raise
             export_front(run, dataset)
-            conclude(console, run, reason, objective, dataset)
+            conclude(console, run, reason, problem.objectives, dataset)
         return run
 
 
 @dataclass(frozen=True)
-class _Training:
+class Training:
     """Trains a candidate in a worker process, which opens the cached data set once."""
 
     command: SearchCommand
@@ -293,24 +303,18 @@ def _dataset_of(command: SearchCommand) -> Dataset:
     return _opened[command]
 
 
-def _keep_provenance(console: Console, run: Run, dataset: Dataset, objective: Objective, sharing: Sharing) -> None:
-    """Written by the first start; a later one says with what it differs, as accuracies may then differ too."""
-    packages = ("ai-edge-litert", "optuna", "timm", "torch", "torchvision")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    versions = {"python": platform.python_version(), **versions}
+def _keep_provenance(run: Run, dataset: Dataset, problem: Problem) -> None:
+    """Written by the first start."""
     if "provenance" in run.attributes:
-        before = run.attributes["provenance"]["versions"]
-        changed = [f"{k} {before[k]} then, {v} now" for k, v in versions.items() if before.get(k, v) != v]
-        if changed:
-            console.print(f"accuracies may not repeat: {', '.join(changed)}", highlight=False, soft_wrap=True)
         return
-    run.set("objective", dataclasses.asdict(objective))
-    run.set("sharing", dataclasses.asdict(sharing))
+    run.set("objective", dataclasses.asdict(problem.objective))
+    run.set("other_objectives", [dataclasses.asdict(other) for other in problem.others])
+    run.set("sharing", dataclasses.asdict(problem.sharing))
     run.set(
         "provenance",
         {
             "mnas": __version__,
-            "versions": versions,
+            "versions": versions(),
             "devices": {name: told[0]["device"] for name, told in run.attributes["calibrations"].items()},
             "data": {
                 "name": dataset.name,
@@ -327,21 +331,3 @@ def _keep_provenance(console: Console, run: Run, dataset: Dataset, objective: Ob
 
 def _command() -> str:
     return shlex.join(["mnas", *sys.argv[1:]])
-
-
-# What is printed, and what is left behind
-
-
-def _describe(console: Console, command: SearchCommand, space: Space, dataset: Dataset) -> None:
-    s = space.skeleton
-    lines = [
-        f"data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train.labels)} training and "
-        f"{len(dataset.val.labels)} validation images of {dataset.input_size} px",
-        f"space {space.name}: {space.size:.2e} choices, skeleton filters {s.filters}, layers {s.layers}, "
-        f"strides {s.stem_stride}+{s.strides}; output stride {s.output_stride}"
-        + (", the largest that leaves a map of 3 x 3 or more" if command.output_stride == "auto" else ""),
-        f"controller {command.controller}, {command.proxy.epochs} epoch(s) a candidate, latency {command.latency} on "
-        f"{command.device}, at most {command.latency_budget_s:g} s each; run {command.run_dir}",
-    ]
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)

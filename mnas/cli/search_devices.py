@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,7 +19,7 @@ from mnas.latency.predictor import Predictor, load_predictor
 from mnas.latency.protocol import make_reference
 from mnas.latency.registry import find_device
 from mnas.space.space import Space
-from mnas.study import Run, RunError
+from mnas.study import RunError
 
 if TYPE_CHECKING:
     from mnas.cli.search import SearchCommand
@@ -94,29 +94,44 @@ def read_predictors(command: "SearchCommand", space: Space, dataset: Dataset) ->
 
 
 def start_fleet(
-    run: Run, command: "SearchCommand", fleet: Fleet, predictors: Sequence[tuple[Path, Predictor]]
-) -> Callable[[Arch], Mapping[str, Latency]] | None:
-    """Calibrate the devices, or go on with the run's frozen calibrations; returns what predicts, if anything does."""
+    command: "SearchCommand",
+    fleet: Fleet,
+    predictors: Sequence[tuple[Path, Predictor]],
+    attributes: Mapping[str, Any],
+    origin: str,
+) -> dict[str, Any]:
+    """Calibrate the devices, or go on with the frozen calibrations among `attributes`, which are those of `origin`.
+
+    Returns the attributes that a run keeps of it. Raises RunError where a device or a predictor is not that of before.
+    """
     try:
         calibrations = fleet.start(
-            run.attributes.get("calibrations"),
+            attributes.get("calibrations"),
             budget_s=3 * command.latency_budget_s,  # every candidate's milliseconds have its error
         )
     except (ValueError, UnitError) as error:
-        raise RunError(f"{run.path}: {error}") from None
-    known = {}
+        raise RunError(f"{origin}: {error}") from None
     paired = dict(zip(calibrations, predictors, strict=bool(predictors)))  # none without --latency predicted
     files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, (path, _) in paired.items()}
-    if run.attributes.get("predictors", files) != files:
-        raise RunError(f"{run.path} was begun with other predictors; give those, or choose another --run")
-    for name, (path, predictor) in paired.items():
-        calibration = Calibration.from_dict(calibrations[name][0])
+    if attributes.get("predictors", files) != files:
+        raise RunError(f"{origin} was begun with other predictors; give those, or choose another --run")
+    return {"calibrations": calibrations, "predictors": files}
+
+
+def predicting(
+    predictors: Sequence[tuple[Path, Predictor]], calibrations: Mapping[str, Sequence[Any]]
+) -> Callable[[Arch], Mapping[str, Latency]] | None:
+    """What predicts the latency on each calibrated device; None without predictors.
+
+    Raises:
+        ValueError: a predictor is for another device, or another way of running models.
+    """
+    known = {}
+    for (path, predictor), (name, units) in zip(predictors, calibrations.items(), strict=False):
+        calibration = Calibration.from_dict(units[0])
         with _naming(path):
             predictor.require(calibration=calibration)
         known[name] = (predictor, calibration)
-    if "calibrations" not in run.attributes:
-        run.set("predictors", files)
-        run.set("calibrations", calibrations)
     if not known:
         return None
     return lambda arch: {name: predictor.predict(arch, told) for name, (predictor, told) in known.items()}

@@ -15,10 +15,11 @@ from mnas.data.arrays import ArrayBatches
 from mnas.data.batches import Batches, unreadable_line
 from mnas.data.cache import OnProgress
 from mnas.data.open_batches import Loader, open_batches
+from mnas.objective import Objective
 from mnas.report.html import write_report
 from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
 from mnas.shortlist.train import train_shortlist
-from mnas.study import RunError, Snapshot, read_run
+from mnas.study import RunError, Snapshot, objectives_of, read_run
 from mnas.train.config import TrainConfig
 from mnas.train.settings import TrainingStopped
 
@@ -112,7 +113,8 @@ def train_best(
     if outcome.rows:
         console.print(shortlist_table(outcome.rows))
         say(f"{meaning(agreement(outcome.rows))}.")
-        say(_advice(path, outcome.rows))
+        for objective in objectives_of(run.attributes):
+            say(_advice(path, outcome.rows, objective, len(objectives_of(run.attributes)) > 1))
         say(f"table: {path / 'trained' / FILE_NAME}; report: {write_report(path)}")
     if outcome.failed:
         reasons = "; ".join(f"trial {number}: {reason}" for number, reason in outcome.failed.items())
@@ -160,10 +162,12 @@ def shortlist_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _advice(path: Path, rows: Sequence[Row]) -> str:
-    best = max(rows, key=lambda row: row.reward)
+def _advice(path: Path, rows: Sequence[Row], objective: Objective, several: bool) -> str:
+    best = max(rows, key=lambda row: objective.reward(row.accuracy, row.latency_ms))
+    reward = objective.reward(best.accuracy, best.latency_ms)
     model = f"{path}#{best.trial}"
+    target = f"for {objective.target_latency_ms:g} ms " if several else ""
     return (
-        f"take trial {best.trial}: the best reward after full training ({best.reward:.4f}), accuracy "
+        f"{target}take trial {best.trial}: the best reward after full training ({reward:.4f}), accuracy "
         f"{best.accuracy:.4f} at {best.latency_ms:.3f} ms; mnas export {model} --to litert"
     )

@@ -1,5 +1,6 @@
 """The rule of closed batches, for any controller: what the search draws its trials with."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from mnas.controller.named import make_sampler
+from mnas.controller.named import SEVERAL_REWARDS, make_sampler
 from mnas.controller.sampler import ClosedBatchSampler, Reward, require_int
 from mnas.controller.view import Direction, Draw, View
 
@@ -37,8 +38,10 @@ class ClosedBatches:
         seed: 0 or more.
         batch_size: trials that are drawn from the same closed batches.
         reward: what a COMPLETE trial is worth, more being better, from its values and params (all that it is given of
-            a trial). For `surrogate` from its values alone, and also several, of which each gets its part of the
-            trials. May be None for a study of one objective, and for controllers that maximise no reward.
+            a trial); may be None for a study of one objective, and for controllers that maximise no reward. Several,
+            where one study is to serve several ends: `surrogate` gives each its part of the picks; of the other
+            controllers that learn from a reward there then is one for each, which draw in turns (trial n for reward
+            n % their number) and all learn from every trial, each by its own reward.
 
     Raises:
         ValueError: an unknown controller, or an argument out of its range.
@@ -60,18 +63,28 @@ class ClosedBatches:
         self._space = dict(space)
         self._seed = seed
         self._batch_size = batch_size
-        self._reward = reward
+        rewards = tuple(reward) if isinstance(reward, Sequence) else () if reward is None else (reward,)
+        each: Sequence[Reward | Sequence[Reward] | None] = rewards
+        if controller in SEVERAL_REWARDS and rewards:
+            each = [rewards]
+        self._rewards = each or [None]
+        """What each sampler learns from."""
         self._view = View(directions)
-        self._sampler = self._make_sampler(0)
+        first = self._make_sampler(0, self._rewards[0])
+        self._learning: list[ClosedBatchSampler] = []
+        """One for each of them; empty for Optuna's own, which are made anew for every draw."""
+        if isinstance(first, ClosedBatchSampler):
+            others = [self._make_sampler(0, other) for other in self._rewards[1:]]
+            self._learning = [first, *(other for other in others if isinstance(other, ClosedBatchSampler))]
 
-    def _make_sampler(self, number: int) -> BaseSampler:
+    def _make_sampler(self, number: int, reward: Reward | Sequence[Reward] | None) -> BaseSampler:
         return make_sampler(
             self._controller,
             self._space,
             seed=self._seed,
             number=number,
             batch_size=self._batch_size,
-            reward=self._reward,
+            reward=reward,
         )
 
     def draw(self, trials: Sequence[FrozenTrial], number: int) -> Draw:
@@ -84,18 +97,29 @@ class ClosedBatches:
         if len(trials) < number:
             raise ValueError(f"trial {number} is drawn after all before it, but got {len(trials)} trials")
         self._view.show(trials[:number], closed=closed)
-        if not isinstance(self._sampler, ClosedBatchSampler):
-            self._sampler = self._make_sampler(number)
-        return self._view.ask(self._sampler, self._space)
+        if self._learning:
+            return self._view.ask(self._learning[number % len(self._learning)], self._space)
+        return self._view.ask(self._make_sampler(number, self._rewards[0]), self._space)
 
     def close(self, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         """Learn from the batches that are closed by now, as the next draw would; returns the sampler's `diagnostics()`.
 
-        {} for Optuna's own samplers, which learn nothing before they draw.
+        {} for Optuna's own samplers, which learn nothing before they draw. With several rewards the means of theirs.
         """
-        if not isinstance(self._sampler, ClosedBatchSampler):
-            return {}
         unfinished = (trial.number for trial in trials if not trial.state.is_finished())
         closed = next(unfinished, len(trials)) // self._batch_size * self._batch_size
-        self._sampler.learn(self._view.show(trials, closed=closed), closed)
-        return self._sampler.diagnostics()
+        study = self._view.show(trials, closed=closed)
+        for sampler in self._learning:
+            sampler.learn(study, closed)
+        told = [sampler.diagnostics() for sampler in self._learning]
+        return _mean(told) if len(told) > 1 else told[0] if told else {}
+
+
+def _mean(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Key by key; of nested ones too. What is a whole number is the same for all."""
+    mean: dict[str, Any] = {}
+    for key, value in told[0].items():
+        values = [each[key] for each in told]
+        nested, whole = isinstance(value, Mapping), isinstance(value, int)
+        mean[key] = _mean(values) if nested else value if whole else math.fsum(values) / len(values)
+    return mean

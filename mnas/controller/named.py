@@ -89,6 +89,8 @@ CONTROLLERS: dict[str, Ours | Callable[[int], BaseSampler]] = {
 they draw would depend on the process they live in."""
 
 
+SEVERAL_REWARDS = ("surrogate",)
+"""Controllers of which one sampler serves several rewards."""
 CANDIDATES_PER_UPDATE = {"surrogate": 5}
 """How many trials are best drawn from the same closed batches; of controllers not named here: `PAPERS_BATCH`."""
 PAPERS_BATCH = 20
@@ -98,6 +100,14 @@ PAPERS_BATCH = 20
 def candidates_per_update(controller: str) -> int:
     """How many trials of this controller are drawn from the same closed batches, unless somebody says otherwise."""
     return CANDIDATES_PER_UPDATE.get(controller, PAPERS_BATCH)
+
+
+def given_attrs(controller: str) -> dict[str, Any]:
+    """The system attributes of a trial that a study is given (a known network, another run's trial), not drawn.
+
+    NSGA-II counts no trial that has no generation; the first one may be larger than the others.
+    """
+    return {NSGAIISampler._get_generation_key(): 0} if controller == "nsga2" else {}
 
 
 def make_sampler(

@@ -15,6 +15,8 @@ class ProxyConfig:
 
     epochs: int = 5
     """Passes over the training images (paper: 5)."""
+    image_share: float = 1.0
+    """Share of each class's training images that is used, the same ones for every candidate; all are scored on."""
     batch_size: int = 64
     """Images per step, at most (paper: 4096)."""
     fewest_steps: int = 300
@@ -43,6 +45,8 @@ class ProxyConfig:
         for name, low, high in (("learning_rate", 1e-9, 1e3), ("warmup", 0, 1), ("label_smoothing", 0, 1)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be from {low} to {high}, but got {getattr(self, name)!r}")
+        if not 0 < self.image_share <= 1:
+            raise ValueError(f"image_share must be above 0 and at most 1, but got {self.image_share!r}")
         if not 0 <= self.weight_decay <= 1:
             raise ValueError(f"weight_decay must be from 0 to 1, but got {self.weight_decay!r}")
         if self.accelerator not in get_args(Accelerator):

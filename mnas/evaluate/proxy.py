@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from timm.optim import RMSpropTF
@@ -60,11 +61,12 @@ def evaluate_proxy(
     arch.check_input_size(dataset.input_size)
     device = config.device()
     accuracies: list[float] = []
+    count = len(trained_images(dataset.train.labels, config.image_share))
     training_s = 0.0
     start = time.perf_counter()
     with training_settings(config.threads, device, repeatable=True):
         for repeat in range(config.repeats):
-            with _out_of_memory_told(config.batch_size_for(len(dataset.train))):
+            with _out_of_memory_told(config.batch_size_for(count)):
                 torch.manual_seed(_derived_seed(seed, repeat))
                 before = time.perf_counter()
                 network = build_network(arch, len(dataset.classes))
@@ -74,7 +76,7 @@ def evaluate_proxy(
                 accuracies.append(score(network, dataset, dataset.val))
             if weights_path is not None and repeat == 0:
                 save_weights(weights_path, network, _info(arch, dataset, accuracies[0]))
-    images = config.repeats * config.epochs * len(dataset.train)
+    images = config.repeats * config.epochs * count
     return Evaluation(
         accuracy=sum(accuracies) / len(accuracies),
         accuracies=tuple(accuracies),
@@ -98,12 +100,13 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
     mean, std = _moments(dataset, device)
     optimizer = optimizer_for(network, config)
     generator = torch.Generator().manual_seed(seed)
-    batch_size = config.batch_size_for(len(dataset.train))
-    steps = len(dataset.train) // batch_size
+    used = torch.from_numpy(trained_images(dataset.train.labels, config.image_share))
+    batch_size = config.batch_size_for(len(used))
+    steps = len(used) // batch_size
     peak = config.learning_rate * batch_size / 256
     loss_sum = torch.zeros((), device=device)
     for epoch in range(config.epochs):
-        order = torch.randperm(len(dataset.train), generator=generator)
+        order = used[torch.randperm(len(used), generator=generator)]
         for step in range(steps):
             now = epoch * steps + step
             for group in optimizer.param_groups:
@@ -120,6 +123,16 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
             if (now + 1) % _CHECK_EVERY == 0 or step == steps - 1:
                 _check_finite(loss_sum, now + 1)
     return network
+
+
+def trained_images(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.int64]:
+    """Indices, ascending, of a share of each class's images, rounded up; of a smaller share some of a larger one's."""
+    rng = np.random.default_rng(0)
+    chosen = []
+    for label in np.unique(labels):
+        mine = rng.permutation(np.flatnonzero(labels == label))
+        chosen.append(mine[: math.ceil(share * len(mine))])
+    return np.sort(np.concatenate(chosen))
 
 
 def schedule(progress: float, warmup: float) -> float:

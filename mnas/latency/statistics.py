@@ -11,6 +11,7 @@ round can show; and how far the estimate would move if most rounds were kept. Th
 and where neighbours never let go it says that the floor may not have been reached.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,6 +142,28 @@ def on_scale(turn: Estimate, calibration: Calibration, against: Against) -> tupl
     below = math.hypot(math.log(ratio.value / ratio.low), *(math.log(value / low) for low, value, _ in levels))
     above = math.hypot(math.log(ratio.high / ratio.value), *(math.log(high / value) for _, value, high in levels))
     return ratio, Estimate(time_ms, time_ms * math.exp(-below), time_ms * math.exp(above))
+
+
+def rescaled(latency: Latency, before: Calibration, now: Calibration) -> Latency:
+    """A latency known on the scale of `before` on that of `now`: its ratio times the reference's time there.
+
+    Both calibrations must be of one device and reference. What was measured counts as `cached`, as it was not measured
+    in the run that `now` belongs to.
+    """
+    share = before.light_ratio if latency.against == "light" else 1
+    turn = Estimate(latency.ratio / share, latency.ratio_low / share, latency.ratio_high / share)
+    ratio, time_ms = on_scale(turn, now, latency.against)
+    return dataclasses.replace(
+        latency,
+        latency_ms=time_ms.value,
+        low_ms=time_ms.low,
+        high_ms=time_ms.high,
+        ratio=ratio.value,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+        seconds=0.0,
+        source="predicted" if latency.source == "predicted" else "cached",
+    )
 
 
 def stop_reason(

@@ -21,14 +21,14 @@ class View:
 
     device: str
     """Empty: the devices together."""
-    target_ms: float | None
-    """T; None before the run has one."""
+    targets_ms: tuple[float, ...]
+    """T, or each of several; empty before the run has one."""
     candidates: tuple[Candidate, ...]
     """By number."""
     front: tuple[Candidate, ...]
     """Fastest first."""
-    best: Candidate | None
-    """The highest reward by this latency and T."""
+    best: tuple[Candidate, ...]
+    """The highest reward by this latency and T; for each T, every one once."""
 
     def latency(self, candidate: Candidate) -> Latency:
         """The one that this view is about."""
@@ -42,20 +42,25 @@ class View:
 def views(facts: Facts) -> list[View]:
     """What counts in this run, and where there are several devices each of them alone."""
     together = View(
-        device="", target_ms=facts.target_ms, candidates=facts.candidates, front=facts.front, best=facts.best
+        device="",
+        targets_ms=tuple(facts.goals_ms),
+        candidates=facts.candidates,
+        front=facts.front,
+        best=tuple(facts.chosen),
     )
     devices = list(facts.targets_ms) if len(facts.targets_ms) > 1 else []
     return [together, *(_alone(facts, device) for device in devices)]
 
 
 def _alone(facts: Facts, device: str) -> View:
+    best = best_alone(facts, device)
     places = [(c.accuracy, c.latencies[device].latency_ms) for c in facts.candidates]
     return View(
         device=device,
-        target_ms=facts.targets_ms[device],
+        targets_ms=(facts.targets_ms[device],),
         candidates=facts.candidates,
         front=tuple(facts.candidates[i] for i in pareto_front(places)),
-        best=best_alone(facts, device),
+        best=() if best is None else (best,),
     )
 
 

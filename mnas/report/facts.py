@@ -12,8 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from mnas.arch import Arch
 from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import SOURCES, Latency, Source, joint_source
+from mnas.objective import Objective
 from mnas.shortlist.table import Row, finished_rows
-from mnas.study import RunState, Snapshot, front_of
+from mnas.study import RunState, Snapshot, count_taken, front_of, objectives_of
 
 Z95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
@@ -43,6 +44,8 @@ class Candidate:
     """One for each repeat."""
     same_as: int | None
     """The trial whose result this one shares, being the same network."""
+    origin: str
+    """`runs/OLD#17` of a trial that was taken over, the name of a network that the search began with; else empty."""
     arch: Arch
 
     @property
@@ -104,6 +107,16 @@ class Facts:
         return None if target is None else float(target)
 
     @property
+    def objectives(self) -> list[Objective]:
+        """The reward for each target, the first target's first; none before the run has one."""
+        return objectives_of(self.attributes)
+
+    @property
+    def goals_ms(self) -> list[float]:
+        """T of each objective: several where several targets share all trials."""
+        return [objective.target_latency_ms for objective in self.objectives]
+
+    @property
     def calibrations(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """device -> the calibration of each of its units; empty before there are any."""
         calibrations: Mapping[str, Sequence[Mapping[str, Any]]] = self.attributes.get("calibrations", {})
@@ -127,22 +140,47 @@ class Facts:
 
     @property
     def best(self) -> Candidate | None:
-        """The highest reward on the front, the fastest of equals."""
+        """The highest reward on the front, the fastest of equals; for the first target."""
         return max(self.front, key=lambda c: c.reward, default=None)
+
+    def best_for(self, objective: Objective) -> Candidate | None:
+        """The same for any target."""
+        return max(self.front, key=lambda c: objective.reward(c.accuracy, c.latency_ms), default=None)
+
+    @property
+    def chosen(self) -> list[Candidate]:
+        """The best for each target, each once."""
+        found = [self.best_for(objective) for objective in self.objectives]
+        return list({c.number: c for c in found if c is not None}.values())
+
+    @property
+    def taken(self) -> int:
+        """How many of the first trials were taken over from other runs."""
+        return count_taken(self.trials)
+
+    @property
+    def taken_from(self) -> dict[str, int]:
+        """run, as its user named it -> how many of its trials were taken over."""
+        return dict(Counter(str(t.user_attrs["from"]["run"]) for t in self.trials[: self.taken]))
+
+    @property
+    def drawn(self) -> list[FrozenTrial]:
+        """The trials that the controller drew."""
+        return [t for t in self.trials if not origin_of(t)]
 
     @property
     def known_ms(self) -> dict[Source, list[float]]:
-        """source -> the latency that counts of every trial that has one, skipped and failed ones too."""
+        """source -> the latency that counts of every drawn trial that has one, skipped and failed ones too."""
         known: dict[Source, list[float]] = {}
-        for trial in self.trials:
+        for trial in self.drawn:
             if "latency" in trial.user_attrs:
                 source = joint_source([x["source"] for x in trial.user_attrs["latencies"].values()])
                 known.setdefault(source, []).append(trial.user_attrs["latency"]["latency_ms"])
         return {source: known[source] for source in SOURCES if source in known}
 
     def count(self, state: TrialState) -> int:
-        """How many trials are in `state`."""
-        return sum(t.state == state for t in self.trials)
+        """How many trials of this search are in `state`."""
+        return sum(t.state == state for t in self.trials[self.taken :])
 
     @property
     def reasons(self) -> dict[tuple[str, str], list[int]]:
@@ -151,7 +189,7 @@ class Facts:
         for trial in self.trials:
             if trial.state == TrialState.FAIL:
                 groups.setdefault(("failed", str(trial.user_attrs["error"])), []).append(trial.number)
-        groups |= {("skipped", reason): numbers for reason, numbers in skipped_by(self.trials).items()}
+        groups |= {("skipped", reason): numbers for reason, numbers in skipped_by(self.trials[self.taken :]).items()}
         return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
@@ -196,8 +234,15 @@ def _candidate(trial: FrozenTrial) -> Candidate:
         val_images=val_images,
         accuracies=tuple(evaluation["accuracies"]),
         same_as=known.get("same_as"),
+        origin=origin_of(trial),
         arch=Arch.from_dict(known["arch"]),
     )
+
+
+def origin_of(trial: FrozenTrial) -> str:
+    """`runs/OLD#17` of a trial that was taken over, the name of a network that a search began with; else empty."""
+    known = trial.user_attrs
+    return f"{known['from']['run']}#{known['from']['trial']}" if "from" in known else str(known.get("name", ""))
 
 
 def skipped_by(trials: Sequence[FrozenTrial]) -> dict[str, list[int]]:
@@ -269,4 +314,4 @@ def thirds(trials: Sequence[FrozenTrial]) -> dict[str, Sequence[FrozenTrial]]:
         return {}
     n = len(trials)
     cuts = [0, n] if n < 3 else [0, n // 3, 2 * n // 3, n]
-    return {f"{a}–{b - 1}": trials[a:b] for a, b in itertools.pairwise(cuts)}
+    return {f"{trials[a].number}–{trials[b - 1].number}": trials[a:b] for a, b in itertools.pairwise(cuts)}

@@ -18,7 +18,7 @@ from mnas.report.plot import (
     axis,
     escape,
     layout_of,
-    target_line,
+    target_lines,
 )
 from mnas.report.scatter import latency_title, scatters
 
@@ -70,34 +70,41 @@ def histogram(facts: Facts) -> Figure:
         barmode="stack",
         showlegend=len(known) > 1,
         legend=LEGEND_BELOW,
-        **target_line(facts.target_ms),
+        **target_lines(*facts.goals_ms),
     )
     return {"data": data, "layout": layout}
 
 
 def rewards(facts: Facts) -> Figure:
     """The reward of each trial, and the best so far."""
+    title = f"reward for T = {facts.goals_ms[0]:.3g} ms" if len(facts.goals_ms) > 1 else "reward"
     numbers = [c.number for c in facts.candidates]
     best, running = -math.inf, []
     for candidate in facts.candidates:
         best = max(best, candidate.reward)
         running.append(best)
+    taken = sum(c.number < facts.taken for c in facts.candidates)
+    parts = {"taken over": facts.candidates[:taken], "trial": facts.candidates[taken:]}
     data = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": "trial",
-            "x": numbers,
-            "y": [c.reward for c in facts.candidates],
-            "text": [c.source for c in facts.candidates],
-            "marker": {
-                "size": 5,
-                "color": BLUE,
-                "opacity": 0.55,
-                "symbol": [SYMBOLS[c.source] for c in facts.candidates],
-            },
-            "hovertemplate": "trial %{x}: reward %{y:.4f}, latency %{text}<extra></extra>",
-        },
+        *(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": [c.number for c in part],
+                "y": [c.reward for c in part],
+                "text": [c.source for c in part],
+                "marker": {
+                    "size": 5,
+                    "color": BLUE if name == "trial" else GREY,
+                    "opacity": 0.55,
+                    "symbol": [SYMBOLS[c.source] for c in part],
+                },
+                "hovertemplate": "trial %{x}: reward %{y:.4f}, latency %{text}<extra></extra>",
+            }
+            for name, part in parts.items()
+            if part
+        ),
         {
             "type": "scatter",
             "mode": "lines",
@@ -108,7 +115,7 @@ def rewards(facts: Facts) -> Figure:
             "hoverinfo": "skip",
         },
     ]
-    return {"data": data, "layout": layout_of(axis("trial"), axis("reward"), legend=LEGEND_BELOW)}
+    return {"data": data, "layout": layout_of(axis("trial"), axis(title), legend=LEGEND_BELOW)}
 
 
 def _line(name: str, x: list[int], y: list[float | None], colour: str, **more: Any) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
         "histogram", "All candidates whose latency is known, skipped ones too; compare the paper's Figure 6."
     )
     rewards = drawn("reward", "Each trial, and the best so far.")
-    volume = drawn("hypervolume", "Area between the front, the accuracy of guessing, and 2 T.")
+    volume = drawn("hypervolume", "Area between the front, the accuracy of guessing, and 2 T (of several the largest).")
     entropy = drawn("entropy", "The controller's uncertainty: entropy of its decisions, summed over each block.")
     updates = drawn("updates", "How far each update moved the policy, and how much of it was clipped.")
     shares = sections.shares(facts)

@@ -34,13 +34,14 @@ def layout_of(x: dict[str, Any], y: dict[str, Any], **more: Any) -> dict[str, An
     return {"xaxis": x, "yaxis": y, "margin": {"l": 48, "r": 12, "t": 34, "b": 44}, **more}
 
 
-def target_line(target_ms: float | None) -> dict[str, Any]:
-    """A vertical line at T with its label, as a part of a layout."""
-    if target_ms is None:
-        return {}
+def target_lines(*targets_ms: float) -> dict[str, Any]:
+    """A vertical line at each T with its label, as a part of a layout."""
     line = {"color": GREY, "width": 1.5, "dash": "dash"}
-    label = {"x": target_ms, "y": 1, "yref": "paper", "yanchor": "bottom", "text": f"T = {target_ms:#.3g} ms"}
+    upright = {"type": "line", "y0": 0, "y1": 1, "yref": "paper", "line": line}
+    label = {"y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+    if not targets_ms:
+        return {}
     return {
-        "shapes": [{"type": "line", "x0": target_ms, "x1": target_ms, "y0": 0, "y1": 1, "yref": "paper", "line": line}],
-        "annotations": [{**label, "showarrow": False}],
+        "shapes": [{**upright, "x0": target_ms, "x1": target_ms} for target_ms in targets_ms],
+        "annotations": [{**label, "x": target_ms, "text": f"T = {target_ms:#.3g} ms"} for target_ms in targets_ms],
     }

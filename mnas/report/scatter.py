@@ -18,7 +18,7 @@ from mnas.report.plot import (
     axis,
     escape,
     layout_of,
-    target_line,
+    target_lines,
 )
 
 REFERENCE_COLOURS = (GREEN, AMBER, VIOLET)
@@ -48,7 +48,7 @@ def scatter(facts: Facts, view: View) -> Figure:
         axis("accuracy on held-out images", tickformat=".0%"),
         hovermode="closest",
         legend={**LEGEND_BELOW, "y": -0.2},
-        **target_line(view.target_ms),
+        **target_lines(*view.targets_ms),
     )
     return {"data": data, "layout": layout}
 
@@ -94,18 +94,18 @@ def _rings(facts: Facts, view: View) -> list[dict[str, Any]]:
     """Around the highest reward; on one of several devices also around what all of them share."""
     wanted = [("best for it alone" if view.device else "highest reward", view.best, RED, 18)]
     if view.device:
-        wanted.append(("best for all together", facts.best, BLUE, 24))
+        wanted.append(("best for all together", tuple(facts.chosen), BLUE, 24))
     return [
         {
             "type": "scatter",
             "mode": "markers",
             "name": name,
-            **_places(view, (candidate,)),
+            **_places(view, candidates),
             "hoverinfo": "skip",
             "marker": {"size": size, "symbol": "circle-open", "color": colour, "line": {"width": 2.5}},
         }
-        for name, candidate, colour, size in wanted
-        if candidate is not None
+        for name, candidates, colour, size in wanted
+        if candidates
     ]
 
 
@@ -165,7 +165,9 @@ def hover(candidate: Candidate, facts: Facts) -> str:
     c = candidate
     several = len(c.latencies) > 1
     lines = [
-        f"<b>trial {c.number}</b>" + ("" if c.same_as is None else f" (same network as {c.same_as})"),
+        f"<b>trial {c.number}</b>"
+        + (f" ({escape(c.origin)})" if c.origin else "")
+        + ("" if c.same_as is None else f" (same network as {c.same_as})"),
         f"accuracy {c.accuracy:.2%} [{c.accuracy_low:.2%}, {c.accuracy_high:.2%}]",
     ]
     if len(c.accuracies) > 1:

@@ -8,6 +8,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from mnas.latency.latency import Latency
+from mnas.objective import Objective
 from mnas.report.diagram import arch_svg
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
 
@@ -36,6 +37,11 @@ def chart(name: str, caption: str, *, tall: bool = False) -> str:
 def accuracy_text(candidate: Candidate) -> str:
     """`93.33 % [90.3, 95.5]`."""
     return f"{candidate.accuracy:.2%} [{100 * candidate.accuracy_low:.1f}, {100 * candidate.accuracy_high:.1f}]"
+
+
+def origin_text(candidate: Candidate) -> str:
+    """` (runs/OLD#17)` of what the search did not draw, as HTML; empty for the others."""
+    return f" ({escape(candidate.origin)})" if candidate.origin else ""
 
 
 def latency_text(latency: Latency) -> str:
@@ -78,7 +84,7 @@ def tiles(facts: Facts) -> str:
             (TrialState.RUNNING, "running"),
         )
         if counts[state]
-    ]
+    ] + ([f"{facts.taken} taken over from earlier runs"] if facts.taken else [])
     shown = [
         (
             f"{best.accuracy:.2%}" if best else "–",
@@ -109,6 +115,10 @@ def _latency_tile(facts: Facts, best: Candidate | None) -> tuple[str, str]:
 def _target_tile(facts: Facts) -> tuple[str, str]:
     if facts.target_ms is None:
         return "–", "target latency T"
+    if len(facts.goals_ms) > 1:
+        return str(
+            len(facts.goals_ms)
+        ), f"targets T that share all trials: {', '.join(f'{t:g}' for t in facts.goals_ms)} ms"
     if len(facts.targets_ms) < 2:
         return f"{facts.target_ms:#.3g} ms", "target latency T"
     listed = ", ".join(f"{device} {target_ms:#.3g} ms" for device, target_ms in facts.targets_ms.items())
@@ -116,16 +126,22 @@ def _target_tile(facts: Facts) -> tuple[str, str]:
 
 
 def advice(facts: Facts) -> str:
-    """Which model to take, and why."""
-    best = facts.best
-    if best is None:
+    """Which model to take, and why; for each target."""
+    if facts.best is None:
         return "<p>No candidate has been trained yet.</p>"
+    return "\n".join(_advice(facts, objective) for objective in facts.objectives)
+
+
+def _advice(facts: Facts, objective: Objective) -> str:
+    best = facts.best_for(objective)
+    assert best is not None
     single = len(facts.targets_ms) == 1
-    target = f", {best.latency_ms / facts.target_ms:.2f} T" if facts.target_ms and single else ""
-    form = facts.attributes.get("objective", {}).get("form", "")
+    target = f", {best.latency_ms / objective.target_latency_ms:.2f} T" if single else ""
+    wanted = f"For {objective.target_latency_ms:g} ms take" if len(facts.goals_ms) > 1 else "Take"
+    reward = objective.reward(best.accuracy, best.latency_ms)
     lines = [
-        f"<p><b>Take trial {best.number}</b>: it has the highest {escape(form)} reward ({best.reward:.4f}), with "
-        f"accuracy {accuracy_text(best)} and latency {latencies_text(facts, best)}{target}.</p>"
+        f"<p><b>{wanted} trial {best.number}</b>: it has the highest {escape(objective.form)} reward ({reward:.4f}), "
+        f"with accuracy {accuracy_text(best)} and latency {latencies_text(facts, best)}{target}.</p>"
     ]
     if close := indistinguishable(best, facts.front):
         names = ", ".join(f"{c.number} ({c.accuracy:.2%}, {_short_latency(facts, c)} {c.source})" for c in close[:4])
@@ -135,7 +151,7 @@ def advice(facts: Facts) -> str:
             "full training.</p>"
         )
     slower = [c for c in facts.front if c.accuracy > best.accuracy]
-    if slower:
+    if slower and objective == facts.objectives[-1]:
         top = slower[-1]
         lines.append(
             f"<p>The most accurate is trial {top.number}: {accuracy_text(top)} at {latencies_text(facts, top)}, "
@@ -154,10 +170,10 @@ def drawings(facts: Facts) -> str:
     """The front's architectures as block diagrams."""
     if not facts.front or facts.input_size is None:
         return ""
-    chosen = _spread(facts.front, facts.best)
+    chosen, best = _spread(facts.front, facts.best), facts.chosen
     cards = "".join(
-        f'<div class="drawing{" best" if c is facts.best else ""}"><b>trial {c.number}</b>'
-        f"{' · highest reward' if c is facts.best else ''}<dl><dt>accuracy</dt><dd>{accuracy_text(c)}</dd>"
+        f'<div class="drawing{" best" if c in best else ""}"><b>trial {c.number}</b>{origin_text(c)}'
+        f"{' · highest reward' if c in best else ''}<dl><dt>accuracy</dt><dd>{accuracy_text(c)}</dd>"
         f"{_terms(c)}<dt>params</dt><dd>{c.params:,}</dd>"
         f"<dt>MACs</dt><dd>{c.macs / 1e6:,.1f}M</dd><dt>file</dt><dd>{c.size_bytes / 1e6:.2f} MB</dd></dl>"
         f"{arch_svg(c.arch, facts.input_size)}"
@@ -191,7 +207,7 @@ def _spread(front: Sequence[Candidate], best: Candidate | None) -> list[Candidat
 
 def shares(facts: Facts) -> str:
     """What was sampled: each choice's share of all blocks, early, in the middle and late."""
-    parts = {name: sampled_shares(trials) for name, trials in thirds(facts.trials).items()}
+    parts = {name: sampled_shares(trials) for name, trials in thirds(facts.drawn).items()}
     if not parts:
         return ""
     blocks = []
@@ -218,9 +234,12 @@ def _bar(share: dict[str, float], colour: dict[str, str]) -> str:
 def provenance(facts: Facts) -> str:
     """Where the numbers come from: data, devices, versions, seed, command, calibrations, configuration."""
     groups = {name: facts.attributes.get(name) for name in ("provenance", "objective", "sharing")}
+    if len(facts.goals_ms) > 1:
+        groups["targets"] = {f"T {number}": f"{t:g} ms" for number, t in enumerate(facts.goals_ms, 1)}
     groups["calibrations"] = {
         device: {unit["unit"]: unit for unit in units} for device, units in facts.calibrations.items()
     }
+    groups["trials taken over"] = facts.taken_from
     groups["config"] = facts.attributes.get("config")
     tables = [
         f'<h3>{name}</h3><div class="scroll high"><table><tbody>'

@@ -6,7 +6,7 @@ from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import Latency
 from mnas.report.devices import SharingCost, counted, sharing_costs
 from mnas.report.facts import Candidate, Facts
-from mnas.report.sections import accuracy_text, escape, latency_text, together
+from mnas.report.sections import accuracy_text, escape, latency_text, origin_text, together
 from mnas.shortlist.table import agreement, meaning
 
 REASONS = 50
@@ -51,19 +51,21 @@ def _latency_cells(facts: Facts, latency: Latency, latencies: Iterable[Latency])
 
 def front_table(facts: Facts) -> str:
     """The Pareto front, fastest first, and the models that it is compared with."""
+    best = facts.chosen
+    rewards = ["reward"] if len(facts.goals_ms) < 2 else [f"reward {t:g} ms" for t in facts.goals_ms]
     rows = [
         _row(
             [
-                str(c.number),
+                f"{c.number}{origin_text(c)}",
                 accuracy_text(c),
                 *_latency_cells(facts, c.latency, c.latencies.values()),
-                f"{c.reward:.4f}",
+                *(f"{o.reward(c.accuracy, c.latency_ms):.4f}" for o in facts.objectives),
                 f"{c.params / 1e6:.2f}M",
                 f"{c.macs / 1e6:,.1f}M",
                 _mb(c.size_bytes),
                 _mb(c.peak_memory_bytes),
             ],
-            "best" if c is facts.best else "",
+            "best" if c in best else "",
         )
         for c in facts.front
     ]
@@ -75,13 +77,22 @@ def front_table(facts: Facts) -> str:
         macs = f"{r['macs'] / 1e6:,.1f}M"
         rows.append(
             _row(
-                [escape(r["name"]), accuracy, *cells, "", f"{r['params'] / 1e6:.2f}M", macs, "", _mb(memory)],
+                [
+                    escape(r["name"]),
+                    accuracy,
+                    *cells,
+                    *([""] * len(rewards)),
+                    f"{r['params'] / 1e6:.2f}M",
+                    macs,
+                    "",
+                    _mb(memory),
+                ],
                 "reference",
             )
         )
     if not rows:
         return ""
-    head = ("trial", "accuracy", *_latency_heads(facts), "reward", "params", "MACs", "file MB", "memory MB")
+    head = ("trial", "accuracy", *_latency_heads(facts), *rewards, "params", "MACs", "file MB", "memory MB")
     of_t = f" Of T: {escape(together(facts))}." if together(facts) else ""
     return (
         f"{_table('front', head, rows, _kind(facts))}<figcaption>In brackets: 95 % intervals. In italics: reference "

@@ -39,6 +39,8 @@ class Task:
     arch: Arch
     seed: int
     weights_path: Path
+    evaluate: Evaluate | None = None
+    """How, where that is not as all others are evaluated."""
 
 
 class LocalWorkers:
@@ -96,7 +98,7 @@ class LocalWorkers:
             )
             self._slots[slot] = executor
         try:
-            return executor.submit(self._evaluate, task.arch, task.seed, task.weights_path)
+            return executor.submit(task.evaluate or self._evaluate, task.arch, task.seed, task.weights_path)
         except BrokenProcessPool:  # died between two tasks: no task's fault
             self._slots[slot] = None
             return self._submit(slot, task)

@@ -4,25 +4,27 @@ Tan et al., MnasNet (CVPR 2019), section 4.2 and Figure 4. Departures: see docs/
 before training).
 """
 
-import hashlib
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from mnas.arch import Arch
 from mnas.controller.closed import ClosedBatches
+from mnas.controller.sampler import Reward
 from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.nn.cost import cost
-from mnas.objective import hypervolume
+from mnas.objective import Objective, hypervolume
 from mnas.run.local import PROCESS_DIED, LocalWorkers, Task
+from mnas.search.candidate import candidate_facts, trial_seed
 from mnas.search.measure import fail, may_be_on_front, measure, measure_trained, shared_latency
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
-from mnas.study import DIRECTIONS, Run, RunError, front_of, running_trial
+from mnas.search.start import take_weights
+from mnas.study import DIRECTIONS, Run, RunError, count_taken, front_of, running_trial
 
 CONVERGED_AFTER = 2
 """So many updates in a row that draw nothing new end a search."""
@@ -32,7 +34,8 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
     """Search until a limit of `plan` is reached, and say why it ended: `trials`, `hours` or `converged`.
 
     Everything that is known is in `run` at any time: killed anywhere, the next call goes on from there and ends with
-    the same trials, given equal evaluations. Raises what `problem.evaluate` raises but for EvaluationError, and
+    the same trials, given equal evaluations. Trials that it began with (mnas/search/start.py) are its first, in the
+    batches that their numbers fall into. Raises what `problem.evaluate` raises but for EvaluationError, and
     RunError where the process dies that trains a reference, and UnitError where no device is left to measure on.
     """
     clock = Clock(run, plan, watcher)
@@ -43,7 +46,7 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
         directions=DIRECTIONS,
         seed=plan.seed,
         batch_size=plan.candidates_per_update,
-        reward=lambda trial: problem.objective.reward(*trial.values),
+        reward=[_reward_of(objective) for objective in problem.objectives],
     )
     try:
         reason = _batches(run, problem, plan, watcher, controller, clock)
@@ -60,15 +63,21 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
     return reason
 
 
+def _reward_of(objective: Objective) -> Reward:
+    return lambda trial: objective.reward(*trial.values)
+
+
 def _batches(run: Run, problem: Problem, plan: Plan, watcher: Watcher, controller: ClosedBatches, clock: Clock) -> str:
     """Batch after batch, until there is a reason to end."""
+    take_weights(run, watcher)
     with LocalWorkers(problem.evaluate, plan.workers) as workers:
         _evaluate_references(run, problem, plan, workers, watcher, clock)
         _estimate(run, plan, watcher)
-        batch = 0
-        while not (reason := _end_reason(run, plan, clock, batch)):
+        taken = count_taken(run.trials)
+        batch = first = taken // plan.candidates_per_update  # of those before there is nothing left to do
+        while not (reason := _end_reason(run, plan, clock, batch, taken)):
             numbers = range(
-                batch * plan.candidates_per_update, min((batch + 1) * plan.candidates_per_update, plan.trials)
+                batch * plan.candidates_per_update, min((batch + 1) * plan.candidates_per_update, taken + plan.trials)
             )
             try:
                 _draw(run, problem, plan, controller, numbers)
@@ -80,29 +89,27 @@ def _batches(run: Run, problem: Problem, plan: Plan, watcher: Watcher, controlle
             if all(run.trials[n].state.is_finished() for n in numbers):
                 _close(run, problem, plan, controller, batch, numbers.stop, watcher)
                 batch += 1
-                if batch == 1:
+                if batch == first + 1:
                     _estimate(run, plan, watcher)  # candidates are not as large as the reference
     return reason
 
 
-def trial_seed(seed: int, number: int) -> int:
-    """The seed of everything random in the evaluation of a trial (-1, -2, ...: the references)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
-
-
-def _end_reason(run: Run, plan: Plan, clock: Clock, batch: int) -> str:
-    if batch * plan.candidates_per_update >= plan.trials:
+def _end_reason(run: Run, plan: Plan, clock: Clock, batch: int, taken: int) -> str:
+    if batch * plan.candidates_per_update >= taken + plan.trials:
         return "trials"
     if clock.over:
         return "hours"
     return "converged" if converged(run.trials, batch, plan.candidates_per_update) else ""
 
 
-def converged(trials: list[FrozenTrial], batch: int, candidates_per_update: int) -> bool:
-    """Whether the last closed batches before `batch` drew only networks that had been drawn before."""
-    if batch < CONVERGED_AFTER:
-        return False
+def converged(trials: Sequence[FrozenTrial], batch: int, candidates_per_update: int) -> bool:
+    """Whether the last closed batches before `batch` drew only networks that had been drawn before.
+
+    Batches in which anything was given (taken over, or named by the user) instead of drawn say nothing of that.
+    """
     start = (batch - CONVERGED_AFTER) * candidates_per_update
+    if start < 0 or any("from" in t.user_attrs or "name" in t.user_attrs for t in trials[start : start + 1]):
+        return False
     seen = {t.user_attrs["fingerprint"] for t in trials[:start]}
     return all(t.user_attrs["fingerprint"] in seen for t in trials[start : batch * candidates_per_update])
 
@@ -114,14 +121,7 @@ def _draw(run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, num
     for number in numbers[max(0, len(run.trials) - numbers.start) :]:
         draw = controller.draw(run.trials, number)
         arch = problem.space.decode(problem.space.indices(draw.params))
-        costs = cost(arch, problem.input_size, problem.num_classes)
-        facts = {
-            "arch": arch.to_dict(),
-            "fingerprint": arch.fingerprint,
-            "params": costs.params,
-            "macs": costs.macs,
-            "seed": trial_seed(plan.seed, number),
-        }
+        facts = candidate_facts(arch, number, problem, plan)
         run.add(running_trial(draw.params, problem.space.distributions, facts, draw.system_attrs))
 
 
@@ -186,8 +186,11 @@ def _confirm(run: Run, problem: Problem, numbers: range, watcher: Watcher, clock
 def _complete(run: Run, problem: Problem, number: int) -> None:
     accuracy = run.trials[number].user_attrs["evaluation"]["accuracy"]
     latency_ms = run.trials[number].user_attrs["latency"]["latency_ms"]
-    reward = problem.objective.reward(accuracy, latency_ms)
+    rewards = [objective.reward(accuracy, latency_ms) for objective in problem.objectives]
+    reward = rewards[0]
     run.note(number, "reward", reward)
+    if len(rewards) > 1:
+        run.note(number, "rewards", rewards)
     run.tell(number, TrialState.COMPLETE, (accuracy, latency_ms))
     run.log("complete", trial=number, accuracy=accuracy, latency_ms=latency_ms, reward=reward)
 
@@ -200,7 +203,7 @@ def _close(
     if run.attributes.get(f"update:{batch}", {}).get("trials") == stop:  # it may have had fewer, if --trials has grown
         return
     points = [(t.values[0], t.values[1]) for t in finished if t.state == TrialState.COMPLETE]
-    worst = (1 / problem.num_classes, 2 * problem.objective.target_latency_ms)
+    worst = (1 / problem.num_classes, 2 * problem.slowest_target_ms)
     figures = {
         "trials": stop,
         "hypervolume": hypervolume(points, worst),
@@ -273,14 +276,15 @@ def _evaluate_references(
 
 def _estimate(run: Run, plan: Plan, watcher: Watcher) -> None:
     """Say how long it will take: by the candidates so far, or before any by the reference models."""
-    trained = [t.user_attrs for t in run.trials if "evaluation" in t.user_attrs and "same_as" not in t.user_attrs]
+    own = run.trials[count_taken(run.trials) :]
+    trained = [t.user_attrs for t in own if "evaluation" in t.user_attrs and "same_as" not in t.user_attrs]
     times = [(t["latency"]["seconds"], t["evaluation"]["train_s"]) for t in trained]
     source = f"{len(times)} candidates"
     if not times:
         references = run.attributes.get("references", [])
         times = [(r["measure_s"], r["train_s"]) for r in references if r["train_s"] is not None]
         source = "the reference model"
-    left = plan.trials - sum(t.state.is_finished() for t in run.trials)
+    left = plan.trials - sum(t.state.is_finished() for t in own)
     if not times or left <= 0:
         return
     measure_s, train_s = (statistics.mean(column) for column in zip(*times, strict=True))

@@ -60,7 +60,7 @@ def _is_enough(problem: Problem, plan: Plan, predicted: Mapping[str, Latency]) -
     """Whether predictions may stand for the time being: narrow, on one side of the limit, and none on memory is set."""
     if plan.max_memory_mb != math.inf:  # which nobody predicts
         return False
-    limit_ms = plan.latency_limit * problem.objective.target_latency_ms
+    limit_ms = plan.latency_limit * problem.slowest_target_ms
     together = shared_latency(problem.sharing, predicted)
     each = choose_to_measure(list(predicted.values()), target_ms=math.inf)
     return not each and not choose_to_measure([together], target_ms=math.inf, limit_ms=limit_ms)
@@ -129,20 +129,31 @@ def _skip_large(run: Run, problem: Problem, plan: Plan, number: int, clock: Cloc
     if size_bytes is None:
         size_bytes = problem.size_bytes(Arch.from_dict(run.trials[number].user_attrs["arch"]))
         run.note(number, "size_bytes", size_bytes)
-    if size_bytes <= plan.max_size_mb * 1e6:
-        return False
-    _prune(run, number, f"its file of {size_bytes / 1e6:.3g} MB is over --max-size-mb", clock)
-    return True
+    if reason := over_size(plan, size_bytes):
+        _prune(run, number, reason, clock)
+    return bool(reason)
 
 
 def _skip_slow(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock) -> None:
     """Or one that takes too much memory."""
-    trial = run.trials[number]
-    peaks = [latency["peak_memory_bytes"] or 0 for latency in trial.user_attrs["latencies"].values()]
-    if trial.user_attrs["latency"]["latency_ms"] > plan.latency_limit * problem.objective.target_latency_ms:
-        _prune(run, number, "slower than --latency-limit", clock)
-    elif max(peaks) > plan.max_memory_mb * 1e6:
-        _prune(run, number, f"its {max(peaks) / 1e6:.3g} MB of memory are over --max-memory-mb", clock)
+    known = run.trials[number].user_attrs
+    if reason := over_limits(plan, problem.slowest_target_ms, known["latency"], known["latencies"]):
+        _prune(run, number, reason, clock)
+
+
+def over_size(plan: Plan, size_bytes: int) -> str:
+    """Why a file of that size is skipped; empty where it is not."""
+    return f"its file of {size_bytes / 1e6:.3g} MB is over --max-size-mb" if size_bytes > plan.max_size_mb * 1e6 else ""
+
+
+def over_limits(plan: Plan, target_ms: float, latency: Mapping[str, Any], latencies: Mapping[str, Any]) -> str:
+    """Why a network of these latencies (plain values: the one that counts, and each device's) is skipped; or empty."""
+    peaks = [told["peak_memory_bytes"] or 0 for told in latencies.values()]
+    if latency["latency_ms"] > plan.latency_limit * target_ms:
+        return "slower than --latency-limit"
+    if max(peaks) > plan.max_memory_mb * 1e6:
+        return f"its {max(peaks) / 1e6:.3g} MB of memory are over --max-memory-mb"
+    return ""
 
 
 def _prune(run: Run, number: int, reason: str, clock: Clock) -> None:

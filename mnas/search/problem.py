@@ -29,11 +29,23 @@ class Problem:
     references: Mapping[str, Arch]
     """name -> architecture, measured and trained like the candidates for comparison."""
     objective: Objective
+    others: tuple[Objective, ...] = ()
+    """Further targets that all trials serve too; they differ from `objective` in T alone."""
     sharing: Sharing
     """How the latencies on several devices become the one that the objective takes."""
     predict: Callable[[Arch], Mapping[str, Latency]] | None = None
     """architecture -> device -> predicted latency. Such a candidate is measured where the prediction is too wide, and
     once it is trained where it may be on the front. None: every candidate is measured."""
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """One for each target, in the user's order."""
+        return (self.objective, *self.others)
+
+    @property
+    def slowest_target_ms(self) -> float:
+        """The largest T."""
+        return max(objective.target_latency_ms for objective in self.objectives)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +56,7 @@ class Plan:
     """A name in `mnas.controller.named.CONTROLLERS`."""
     seed: int
     trials: int
-    """How many candidates in all, over all starts of the run."""
+    """How many candidates in all, over all starts of the run; those taken over from other runs do not count."""
     hours: float
     """Stop after so many hours of searching, over all starts of the run."""
     workers: int

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 
 from mnas.search.problem import Plan
-from mnas.study import Run, front_of
+from mnas.study import Run, count_taken, front_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a search is."""
+    """How far a search is; of trials taken over from other runs only the best reward and the front know."""
 
     finished: int
     total: int
@@ -74,10 +74,11 @@ class Clock:
 
     def show(self, activity: str) -> None:
         """Tell the watcher what is running, and how far the search is."""
-        if self._first is None and self._run.trials:
-            self._first = time.monotonic()
         trials = self._run.trials
-        states = [t.state for t in trials]
+        taken = count_taken(trials)
+        if self._first is None and len(trials) > taken:
+            self._first = time.monotonic()
+        states = [t.state for t in trials[taken:]]
         finished = sum(state.is_finished() for state in states)
         eta_s = math.nan
         if self._finished_here and self._first is not None:

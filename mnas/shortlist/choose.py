@@ -26,7 +26,7 @@ def choose(trials: Sequence[FrozenTrial], top: int) -> list[int]:
     """Numbers of the `top` trials to train in full, in the order in which to train them; fewer where there are fewer.
 
     1. A network counts once, by its first COMPLETE trial.
-    2. The best by reward comes first.
+    2. The best by reward comes first; of a search with several targets the best for each, in their order.
     3. Of those that proxy accuracy cannot tell from the front at their latency: the latencies are cut into 2, 4, 8, ...
        parts of equal ratio, and every part that has nothing chosen yet gives its best by reward (the better parts
        first), until the parts are as narrow as latency is known.
@@ -48,7 +48,7 @@ def choose(trials: Sequence[FrozenTrial], top: int) -> list[int]:
     logs = [math.log(t.values[1]) for t in near]
     fastest, span = min(logs), max(logs) - min(logs)
     places = [(value - fastest) / span if span else 0.0 for value in logs]  # 0..1 along the front
-    order: dict[int, None] = {}  # an ordered set
+    order = dict.fromkeys(_best_for_each_target(front))  # an ordered set
     parts = 1
     while len(order) < min(top, len(near)) and (parts == 1 or span / parts > FINEST):
         part_of = {t.number: min(int(place * parts), parts - 1) for t, place in zip(near, places, strict=True)}
@@ -60,6 +60,12 @@ def choose(trials: Sequence[FrozenTrial], top: int) -> list[int]:
         parts *= 2
     order |= dict.fromkeys(t.number for t in [*near, *networks])
     return list(order)[:top]
+
+
+def _best_for_each_target(front: Sequence[FrozenTrial]) -> list[int]:
+    """Of a search with several targets; empty for one, as its best is the first of all anyway."""
+    targets = len(front[0].user_attrs.get("rewards", ()))
+    return [max(front, key=lambda t: t.user_attrs["rewards"][target]).number for target in range(targets)]
 
 
 def _distinct(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

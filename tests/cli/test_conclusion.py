@@ -37,7 +37,7 @@ def concluded(path: Path, states: list[TrialState], **options) -> tuple[Snapshot
     """A synthetic run, and what is printed at its end."""
     run = synthetic_snapshot(path, states, **options)
     out = io.StringIO()
-    conclude(Console(file=out, width=140), run, "trials", OBJECTIVE, dataset())
+    conclude(Console(file=out, width=140), run, "trials", [OBJECTIVE], dataset())
     return run, out.getvalue()
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from mnas.arch import Arch
 from mnas.cli import main
-from mnas.cli.search import SearchCommand, _Training, native_size
+from mnas.cli.search import SearchCommand, Training, native_size
 from mnas.evaluate.config import ProxyConfig
 from mnas.study import RunError, front_of, open_run, read_run
 from mnas.tflite.metadata import read_metadata
@@ -115,7 +115,7 @@ def test_workers_notice_that_images_have_changed(searched, tmp_path):
     command, _ = searched
     arch = Arch.from_dict(front_of(read_run(command.run_dir).trials)[0].user_attrs["arch"])
     with pytest.raises(RunError, match="have changed during the search"):
-        _Training(command, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
+        Training(command, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
 
 
 def test_a_run_that_cannot_be_written_can_be_read(searched):

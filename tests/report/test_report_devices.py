@@ -27,12 +27,12 @@ def test_each_device_has_its_own_front(make_snapshot):
     snapshot = make_snapshot([DONE] * 40, devices=2)
     facts = facts_of(snapshot)
     together, *alone = views(facts)
-    assert (together.front, together.best, together.target_ms) == (facts.front, facts.best, 2.0)
+    assert (together.front, together.best, together.targets_ms) == (facts.front, (facts.best,), (2.0,))
     assert [view.device for view in alone] == ["host", "board"]
     for view in alone:
         told = [(t.values[0], t.user_attrs["latencies"][view.device]["latency_ms"]) for t in snapshot.trials]
         assert [c.number for c in view.front] == pareto_front(told)
-        assert view.target_ms == DEVICES[view.device]
+        assert view.targets_ms == (DEVICES[view.device],)
     fronts = [[c.number for c in view.front] for view in (together, *alone)]
     assert fronts[1] != fronts[2]
     charts = figures(facts)
@@ -40,7 +40,7 @@ def test_each_device_has_its_own_front(make_snapshot):
     for view, name in zip((together, *alone), ("scatter", "scatter-1", "scatter-2"), strict=True):
         front = next(trace for trace in charts[name]["data"] if trace["name"] == "Pareto front")
         assert front["x"] == [view.latency(c).latency_ms for c in view.front]
-        assert charts[name]["layout"]["shapes"][0]["x0"] == view.target_ms
+        assert charts[name]["layout"]["shapes"][0]["x0"] == view.targets_ms[0]
     assert "scatter-1" not in figures(facts_of(make_snapshot([DONE] * 3)))
 
 

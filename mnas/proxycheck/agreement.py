@@ -1,0 +1,146 @@
+"""How well short trainings rank architectures: Kendall's tau against long ones, with intervals, and what noise leaves.
+
+Intervals are by drawing architectures again (bootstrap, percentiles), the same draws for everything, so that two
+proxies are compared on the same architectures. What an architecture is worth in the long run is the mean over the
+reference's seeds; what a proxy says of it is one training, as in a search: tau is the mean over the proxy's seeds.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+RESAMPLED = 4000
+"""How often architectures are drawn again."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with its 95 % interval; NaN where nothing can be said, as of a tau of fewer than three architectures."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What one way of training says of the architectures."""
+
+    architectures: int
+    """That were trained to the end with every seed, here and by the reference."""
+    tau: Score
+    """Against the reference: tau-b, 1 where all pairs are in the right order, 0 for chance."""
+    tau_between_seeds: Score
+    """Of two seeds of this setting, mean over pairs of seeds; NaN for one seed."""
+    accuracy_std: float
+    """Standard deviation of accuracy between seeds, over all architectures; NaN for one seed."""
+    mean_accuracy: float
+    worse_by: Score
+    """The tau of the best setting less this one's, on the same architectures; 0 for the best."""
+
+
+def weights_of(architectures: int) -> Array:
+    """(RESAMPLED, architectures): how often each is in each of the draws; the first row is every one once."""
+    draws = np.random.default_rng(0).integers(architectures, size=(RESAMPLED, architectures))
+    counts = np.stack([np.bincount(draw, minlength=architectures) for draw in draws])
+    return np.concatenate([np.ones((1, architectures)), counts]).astype(np.float64)
+
+
+def taus(left: Array, right: Array, weights: Array) -> Array:
+    """tau-b of two lists for each row of weights, as if each entry were there so often; NaN where one is constant."""
+    signs = [np.sign(values[:, None] - values[None, :]) for values in (left, right)]
+    both, one, other = signs[0] * signs[1], np.abs(signs[0]), np.abs(signs[1])
+    agree, untied, untied_too = (((weights @ pairs) * weights).sum(axis=1) for pairs in (both, one, other))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values: Array = agree / np.sqrt(untied * untied_too)
+    return values
+
+
+def score_of(values: Array) -> Score:
+    """From the value itself and those of all draws."""
+    if len(values) < 2 or math.isnan(values[0]):
+        return Score(math.nan, math.nan, math.nan)
+    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    return Score(float(values[0]), min(float(values[0]), float(low)), max(float(values[0]), float(high)))
+
+
+def agreements(settings: Sequence[Array], reference: Array) -> list[Agreement]:
+    """How each setting agrees with the reference.
+
+    Args:
+        settings: of each (architectures, seeds) accuracies; NaN where a training failed.
+        reference: the same of the long training, (architectures, seeds).
+
+    Raises:
+        ValueError: there are fewer than three architectures.
+    """
+    if len(reference) < 3:
+        raise ValueError(f"a ranking must have three architectures or more, but got {len(reference)}")
+    weights = weights_of(len(reference))
+    against = [_against(accuracies, reference, weights) for accuracies in settings]
+    values = [taus_of[0] for taus_of in against]
+    best = int(np.nanargmax(values)) if not np.isnan(values).all() else 0
+    return [
+        Agreement(
+            architectures=int(_complete(accuracies, reference).sum()),
+            tau=score_of(taus_of),
+            tau_between_seeds=score_of(_between_seeds(accuracies, weights)),
+            accuracy_std=_std(accuracies),
+            mean_accuracy=float(np.nanmean(accuracies)) if not np.isnan(accuracies).all() else math.nan,
+            worse_by=score_of(against[best] - taus_of),
+        )
+        for accuracies, taus_of in zip(settings, against, strict=True)
+    ]
+
+
+def _complete(accuracies: Array, reference: Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(~(np.isnan(accuracies).any(axis=1) | np.isnan(reference).any(axis=1)))
+
+
+def _against(accuracies: Array, reference: Array, weights: Array) -> Array:
+    """tau of each draw, the mean over seeds; architectures that failed are in none."""
+    known = _complete(accuracies, reference)
+    if known.sum() < 3:
+        return np.full(len(weights), math.nan)
+    truth = reference[known].mean(axis=1)
+    return np.mean([taus(column, truth, weights[:, known]) for column in accuracies[known].T], axis=0)  # type: ignore[no-any-return]
+
+
+def _between_seeds(accuracies: Array, weights: Array) -> Array:
+    known = ~np.isnan(accuracies).any(axis=1)
+    pairs = list(itertools.combinations(accuracies[known].T, 2))
+    if not pairs or known.sum() < 3:
+        return np.full(len(weights), math.nan)
+    return np.mean([taus(one, other, weights[:, known]) for one, other in pairs], axis=0)  # type: ignore[no-any-return]
+
+
+def _std(accuracies: Array) -> float:
+    known = accuracies[~np.isnan(accuracies).any(axis=1)]
+    if known.shape[1] < 2 or not len(known):
+        return math.nan
+    return float(np.sqrt(known.var(axis=1, ddof=1).mean()))
+
+
+TELLING = 0.1
+"""A loss of tau that is worth knowing of: five of a hundred pairs more in the wrong order."""
+
+
+def choose(found: Sequence[Agreement], seconds: Sequence[float]) -> int | None:
+    """The cheapest setting that cannot be told from the best; None where none ranks better than chance.
+
+    Told from it: the interval of the difference of the two taus, on the same architectures, lies above 0.
+    """
+    able = [i for i, a in enumerate(found) if a.tau.low > 0 and not a.worse_by.low > 0]
+    return min(able, key=lambda i: (seconds[i], i)) if able else None
+
+
+def needed(found: Agreement) -> int:
+    """About how many architectures would show a loss of `TELLING`: intervals narrow with the root of their number."""
+    width = found.worse_by.high - found.worse_by.low
+    return math.ceil(found.architectures * max(1.0, (width / 2 / TELLING) ** 2))

@@ -1,0 +1,98 @@
+"""What is trained to check a proxy: which architectures, and in which ways."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mnas.arch import Arch
+from mnas.evaluate.config import ProxyConfig
+from mnas.nn.cost import cost
+from mnas.space.space import Space
+
+POOL = 1000
+"""Members drawn, of which the spread is chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A way of training, as options of `mnas search`."""
+
+    epochs: int
+    image_share: float
+    """Of each class's training images."""
+    input_size: int
+    """Pixels along a side."""
+
+    @property
+    def key(self) -> str:
+        """`e5-i100-s16`: how results are kept."""
+        return f"e{self.epochs}-i{100 * self.image_share:g}-s{self.input_size}"
+
+    def config(self, proxy: ProxyConfig) -> ProxyConfig:
+        """`proxy` but for what is set here."""
+        return replace(proxy, epochs=self.epochs, image_share=self.image_share)
+
+
+def settings_of(
+    base: Setting, epochs: Sequence[int], image_shares: Sequence[float], input_sizes: Sequence[int], *, every: bool
+) -> list[Setting]:
+    """`base` first, then what differs from it in one of these; or every combination of all. Each once."""
+    combinations = itertools.product(
+        (base.epochs, *epochs), (base.image_share, *image_shares), (base.input_size, *input_sizes)
+    )
+    start = (base.epochs, base.image_share, base.input_size)
+    return [
+        Setting(epochs=values[0], image_share=values[1], input_size=values[2])
+        for values in dict.fromkeys(combinations)
+        if every or sum(a != b for a, b in zip(values, start, strict=True)) <= 1
+    ]
+
+
+def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed: int) -> list[Arch]:
+    """`count` different members, spread evenly over the multiply-accumulates of random ones.
+
+    The first of a larger spread are those of a smaller one, so that a check can be gone on with.
+
+    Raises:
+        ValueError: the space has fewer members.
+    """
+    if not 1 <= count <= space.distinct:
+        raise ValueError(f"architectures must be 1 to the space's {space.distinct:,} networks, but got {count}")
+    draw = np.random.default_rng(seed)
+    sizes = [len(decision.choices) for decision in space.decisions]
+    pool: dict[str, Arch] = {}
+    for _ in range(20 * POOL):  # small spaces have fewer members
+        arch = space.decode([int(draw.integers(size)) for size in sizes])
+        pool.setdefault(arch.fingerprint, arch)
+        if len(pool) == POOL:
+            break
+    if len(pool) < count:
+        raise ValueError(
+            f"architectures must be {len(pool)} or fewer, as no more were found in the space, but got {count}"
+        )
+    ranked = sorted(pool.values(), key=lambda arch: (cost(arch, input_size, num_classes).macs, arch.fingerprint))
+    chosen: dict[int, Arch] = {}
+    step = 0
+    while len(chosen) < count:
+        place = int(_even(step) * len(ranked))
+        chosen.setdefault(place, ranked[place])
+        step += 1
+    return list(chosen.values())
+
+
+def _even(step: int) -> float:
+    """0.5, 0.25, 0.75, 0.125, ...: van der Corput's sequence, every start of which is spread evenly over 0 to 1."""
+    value, share, step = 0.0, 0.5, step + 1
+    while step:
+        value += share * (step & 1)
+        share, step = share / 2, step >> 1
+    return value
+
+
+def smaller_sizes(input_size: int, output_stride: int) -> list[int]:
+    """Three quarters and half of the size, as far as images can be so small and two pixels are left of the last map."""
+    sizes = (round(0.75 * input_size), round(0.5 * input_size))
+    return [size for size in sizes if size >= 8 and math.ceil(size / output_stride) >= 2]

@@ -1,0 +1,83 @@
+"""Trainings of a proxy check as they come, in one JSON file: what is there is not trained again."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from mnas.atomic import write_atomic
+from mnas.study import RunError, differences
+
+FILE_NAME = "trainings.json"
+FORMAT = "mnas proxy check 1"
+
+
+class Results:
+    """The trainings of one check; use `open_results`."""
+
+    def __init__(self, path: Path, values: dict[str, Any]) -> None:
+        self._path, self._values = path, values
+
+    @property
+    def known(self) -> Mapping[str, Mapping[str, Any]]:
+        """key -> an evaluation as a dict, or {"error": why it failed}."""
+        known: Mapping[str, Mapping[str, Any]] = self._values["trainings"]
+        return known
+
+    def keep(self, key: str, outcome: Mapping[str, Any]) -> None:
+        """Keep one more, on disk before this returns. Raises OSError."""
+        self._values["trainings"][key] = dict(outcome)
+        self._write()
+
+    def _write(self) -> None:
+        write_atomic(self._path, json.dumps(self._values, indent=1))
+
+
+def key_of(setting: str, fingerprint: str, seed: int) -> str:
+    """Of one training."""
+    return f"{setting} {fingerprint} {seed}"
+
+
+@contextlib.contextmanager
+def open_results(folder: Path, config: Mapping[str, Any]) -> Iterator[Results]:
+    """What is known in `folder`, which nobody else may use meanwhile; `config` is what must not change.
+
+    Raises:
+        RunError: it is in use, was made with another configuration, or is damaged. OSError: it cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"a check must be a directory, but {folder} is a file; choose another --out")
+    path = folder / FILE_NAME
+    if folder.is_dir() and not path.exists() and any(p.name != "lock" and p.name[0] != "." for p in folder.iterdir()):
+        raise RunError(f"{folder} is no check (it holds no {FILE_NAME}); choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0.5)
+    except filelock.Timeout:
+        raise RunError(
+            f"{folder} is in use by another process; wait for it, stop it, or choose another --out"
+        ) from None
+    try:
+        config = json.loads(json.dumps(config))  # as it reads back
+        values: dict[str, Any] = _read(path) if path.exists() else {"format": FORMAT, "config": config, "trainings": {}}
+        if differing := differences(values["config"], config):
+            raise RunError(
+                f"{folder} was made with another configuration ({differing}); use the same, or choose another --out"
+            )
+        yield Results(path, values)
+    finally:
+        lock.release()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+        if values["format"] == FORMAT and isinstance(values["config"], dict) and isinstance(values["trainings"], dict):
+            return dict(values)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise RunError(f"{path} is damaged, or of another version of mnas; remove it, or choose another --out")

@@ -1,0 +1,100 @@
+"""What latencies a space reaches: those of its smallest and its largest member, found before a search is begun."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnas.arch import Arch
+from mnas.latency.latency import Latency, MeasurementError
+from mnas.nn.cost import cost
+from mnas.search.problem import Problem
+from mnas.space.space import Space
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """A space's smallest or largest member."""
+
+    arch: Arch
+    latencies: Mapping[str, Latency]
+    """device -> latency; empty where no device can run it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, JSON-able."""
+        told = {device: latency.to_dict() for device, latency in self.latencies.items()}
+        return {"arch": self.arch.to_dict(), "latencies": told}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """Between which latencies a space's members lie, as far as multiply-accumulates tell the fastest and slowest."""
+
+    smallest: End
+    largest: End
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, JSON-able."""
+        return {"smallest": self.smallest.to_dict(), "largest": self.largest.to_dict()}
+
+    def text(self, device: str) -> str:
+        """`0.31 ms (0.30-0.32) to 12.4 ms (12.2-12.6)`."""
+        return f"{_text(self.smallest.latencies.get(device))} to {_text(self.largest.latencies.get(device))}"
+
+    def require(self, device: str, targets_ms: Sequence[float]) -> None:
+        """Raise ValueError, with the range, where a target is beyond it by more than its ends are uncertain."""
+        fastest, slowest = self.smallest.latencies.get(device), self.largest.latencies.get(device)
+        for target_ms in targets_ms:
+            if (fastest and target_ms < fastest.low_ms) or (slowest and target_ms > slowest.high_ms):
+                raise ValueError(
+                    f"target latency of {device} must be one that the space reaches, but got {target_ms:g} ms: its "
+                    f"members take {self.text(device)}"
+                )
+
+
+def _text(latency: Latency | None) -> str:
+    if latency is None:
+        return "more than a device can run"
+    source = ", predicted" if latency.source == "predicted" else ""
+    return f"{latency.latency_ms:.3g} ms ({latency.low_ms:.3g}-{latency.high_ms:.3g}{source})"
+
+
+def find_reach(problem: Problem) -> Reach:
+    """Measure, or where the search predicts predict, the smallest and the largest member.
+
+    Raises:
+        UnitError: as `problem.measure`.
+    """
+    archs = dict(enumerate(extremes(problem.space, problem.input_size, problem.num_classes)))
+    found: dict[int, Mapping[str, Latency]] = {}
+    if problem.predict is not None:
+        found = {number: problem.predict(arch) for number, arch in archs.items()}
+    else:
+        for number, outcome in problem.measure(archs):
+            found[number] = {} if isinstance(outcome, MeasurementError) else outcome.latencies
+    smallest, largest = (End(arch=arch, latencies=found[number]) for number, arch in archs.items())
+    return Reach(smallest=smallest, largest=largest)
+
+
+def extremes(space: Space, input_size: int, num_classes: int) -> tuple[Arch, Arch]:
+    """The members with the fewest and the most multiply-accumulates, one decision at a time until none changes them."""
+
+    def work(indices: Sequence[int]) -> tuple[int, int, int, int]:
+        """What costs nothing but time decides between equals: pools, then additions."""
+        arch = space.decode(indices)
+        whole = cost(arch, input_size, num_classes)
+        skips = Counter(layer.skip for layer in arch.layers)
+        return whole.macs, whole.params, skips["pool"], skips["identity"]
+
+    def extreme(sign: int) -> Arch:
+        indices = [0] * len(space.decisions)
+        for _ in range(3):
+            before = list(indices)
+            for place, decision in enumerate(space.decisions):
+                ranked = {i: work([*indices[:place], i, *indices[place + 1 :]]) for i in range(len(decision.choices))}
+                indices[place] = max(ranked, key=lambda i: tuple(sign * value for value in ranked[i]))
+            if indices == before:
+                break
+        return space.decode(indices)
+
+    return extreme(-1), extreme(1)

@@ -1,0 +1,260 @@
+"""What a search begins with: networks that the user names, and the trials of earlier runs (`--start-from`).
+
+Both are written with the study itself (`mnas.study.Beginning`), as its first trials: those of earlier runs finished, as
+they are known; then the named ones, which are measured and trained like any other. They fill the first batches, and
+what is drawn goes on with the next number, in the batch that it falls into. So the rule of closed batches holds
+unchanged, and with it replay and resume: of a batch that was begun with, the rest is drawn from the batches before it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mnas.arch import Arch
+from mnas.controller.named import given_attrs
+from mnas.latency.latency import Calibration, Latency
+from mnas.latency.statistics import rescaled
+from mnas.names import resolve_arch
+from mnas.search.candidate import candidate_facts
+from mnas.search.measure import over_limits, over_size, shared_latency
+from mnas.search.problem import Plan, Problem
+from mnas.search.progress import Watcher
+from mnas.space.factorized import FactorizedSpace
+from mnas.space.space import Space
+from mnas.study import DERIVED, Run, RunError, Snapshot, count_taken, differences, front_of, read_run, running_trial
+from mnas.zoo.architectures import ZOO
+from mnas.zoo.member import nearest_member
+
+SAME = ("space", "input_size", "data_content", "proxy", "device", "latency_threads")
+"""Fields of two runs' configurations that must be equal for the trials of one to be worth the same in the other."""
+WHY_OTHER_IMAGES = ("data", "seed", "max_images_per_class")
+"""Where images differ, these say why: the seed draws which of them are held out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A named network that the space contains."""
+
+    name: str
+    """As the user has written it."""
+    arch: Arch
+    note: str
+    """What of it is not as published; empty where all is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """An earlier run whose trials are taken over."""
+
+    name: str
+    """As the user has written it: its path."""
+    run: Snapshot
+
+    @property
+    def calibrations(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """device -> the calibration of each of its units."""
+        calibrations: Mapping[str, Sequence[Mapping[str, Any]]] = self.run.attributes["calibrations"]
+        return calibrations
+
+
+def read_start(
+    names: Sequence[str], space: Space, config: Mapping[str, Any], run_dir: Path
+) -> tuple[list[Member], list[History]]:
+    """What `names` name, for a run at `run_dir` with this configuration; members first, histories second.
+
+    Raises:
+        ValueError: a name that names nothing, a network that the space does not contain, a run that was made for
+            another space, other images, another proxy or device, or that has nothing to take; one line that says which.
+    """
+    config = json.loads(json.dumps(config))  # as those of other runs read
+    members: list[Member] = []
+    histories: list[History] = []
+    for name in names:
+        if os.path.isfile(os.path.join(name, "study.db")):
+            histories.append(_history(name, config, run_dir, histories))
+        else:
+            members.append(named_member(name, space))
+    named: dict[str, str] = {}
+    for member in members:
+        if member.arch.fingerprint in named:
+            both = f"{named[member.arch.fingerprint]} and {member.name}"
+            raise ValueError(f"start from must name different networks, but {both} are the same one here")
+        named[member.arch.fingerprint] = member.name
+    return members, histories
+
+
+def named_member(name: str, space: Space) -> Member:
+    """The network of `name` as `space` has it: a published one on its skeleton, any other as it is.
+
+    Raises:
+        ValueError: there is none, or the space does not contain it.
+    """
+    try:
+        if name in ZOO and isinstance(space, FactorizedSpace) and not os.path.exists(name):
+            return _published(name, space)
+        arch = resolve_arch(name)
+        return Member(name=name, arch=space.decode(space.encode(arch)), note="")
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be had in this space: {error}") from None
+
+
+def _published(name: str, space: FactorizedSpace) -> Member:
+    """On the space's skeleton; what is not as published is said."""
+    try:
+        published = ZOO[name].arch.with_output_stride(space.skeleton.output_stride)
+        return Member(name=name, arch=space.decode(space.encode(published)), note="")
+    except ValueError as error:
+        arch = nearest_member(space, ZOO[name].arch)
+        return Member(name=name, arch=arch, note=f"the nearest member of the space, as it is none itself ({error})")
+
+
+def _history(name: str, config: Mapping[str, Any], run_dir: Path, others: Sequence[History]) -> History:
+    if os.path.realpath(name) == os.path.realpath(run_dir):
+        raise RunError(f"a search cannot start from itself, but got start from {name}; choose another --run")
+    run = read_run(Path(name))
+    if run.state.status == "running":
+        raise RunError(f"{name} is still being searched; wait for it, or stop it, to start from it")
+    if differing := _differences(run.attributes["config"], config):
+        raise RunError(
+            f"a search starts from runs of the same space, images, proxy and device, but {name} has others: {differing}"
+        )
+    history = History(name=name, run=run)
+    if not any(t.state == TrialState.COMPLETE for t in run.trials):
+        raise RunError(f"{name} has no trained candidate to start from")
+    for other in others[:1]:
+        _require_one_device(other, history)
+    return history
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """The fields that keep `theirs` from being history of `ours`, on one line; empty where nothing does."""
+    fields = list(SAME)
+    if theirs.get(DERIVED) != ours[DERIVED]:
+        fields += WHY_OTHER_IMAGES
+    if (theirs.get("latency"), ours["latency"]) == ("predicted", "measured"):
+        fields.append("latency")
+    then, now = ({name: config.get(name) for name in fields} for config in (theirs, ours))
+    return differences(then, now)
+
+
+def _require_one_device(first: History, other: History) -> None:
+    """Raise RunError unless both runs measured on the same device, in the same way."""
+    for device, (unit, *_) in first.calibrations.items():
+        then = [
+            {n: c[n] for n in ("device", "runtime", "batch", "reference")}
+            for c in (unit, other.calibrations[device][0])
+        ]
+        if differing := differences(*then):
+            raise RunError(f"{first.name} and {other.name} were measured on different devices: {differing}")
+
+
+def given_trials(
+    members: Sequence[Member], histories: Sequence[History], problem: Problem, plan: Plan
+) -> Iterator[FrozenTrial]:
+    """The first trials of a study: those of `histories` in order of run and number, then `members`.
+
+    Taken are COMPLETE trials, in this run's terms: their latencies on the scale of the first history's calibration
+    (which is this run's too), their reward by its objective, and PRUNED where they are over a limit of this run; and
+    of PRUNED ones those that this run would skip as well. What several runs know of one training is taken once.
+    """
+    numbers: dict[tuple[str, int], int] = {}  # a training, by network and seed -> its number here
+    number = 0
+    for history in histories:
+        for trial in history.run.trials:
+            training = _training_of(trial)
+            taken = None if training in numbers else _taken(history, trial, histories[0], problem, plan)
+            if taken is None:
+                continue
+            twin = trial.user_attrs.get("same_as")
+            if twin is not None and (same := numbers.get(_training_of(history.run.trials[twin]))) is not None:
+                taken.set_user_attr("same_as", same)
+            numbers[training] = number
+            yield taken
+            number += 1
+    for place, member in enumerate(members, number):
+        yield _named(member, place, problem, plan)
+
+
+def _training_of(trial: FrozenTrial) -> tuple[str, int]:
+    return trial.user_attrs["fingerprint"], trial.user_attrs["seed"]
+
+
+def _taken(history: History, trial: FrozenTrial, first: History, problem: Problem, plan: Plan) -> FrozenTrial | None:
+    """A trial of `history` as one of this run; None where it is of no use to it."""
+    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        return None
+    names = ("arch", "fingerprint", "params", "macs", "seed", "size_bytes", "evaluation")
+    known = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
+    known["from"] = {"run": history.name, "trial": trial.number}
+    reason = over_size(plan, known["size_bytes"])
+    if "latencies" in trial.user_attrs:
+        latencies = {
+            device: _rescaled(Latency.from_dict(told), history.calibrations[device], first.calibrations[device])
+            for device, told in trial.user_attrs["latencies"].items()
+        }
+        known["latencies"] = {device: latency.to_dict() for device, latency in latencies.items()}
+        known["latency"] = shared_latency(problem.sharing, latencies).to_dict()
+        reason = reason or over_limits(plan, problem.slowest_target_ms, known["latency"], known["latencies"])
+    if trial.state == TrialState.PRUNED and not reason:
+        return None
+    values = None
+    if reason:
+        known["skipped"] = reason
+    else:
+        values = (known["evaluation"]["accuracy"], known["latency"]["latency_ms"])
+        rewards = [objective.reward(*values) for objective in problem.objectives]
+        known["reward"] = rewards[0]
+        if len(rewards) > 1:
+            known["rewards"] = rewards
+    return create_trial(
+        state=TrialState.PRUNED if reason else TrialState.COMPLETE,
+        values=values,
+        params=dict(trial.params),
+        distributions=dict(problem.space.distributions),
+        user_attrs=known,
+        system_attrs=given_attrs(plan.controller),
+    )
+
+
+def _rescaled(latency: Latency, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Latency:
+    """On the scale of this run's calibration; of the unit that measured it, where that is known, else the first."""
+    then, since = (
+        Calibration.from_dict(next((c for c in units if c["unit"] == latency.unit), units[0]))
+        for units in (before, now)
+    )
+    return rescaled(latency, then, since)
+
+
+def _named(member: Member, number: int, problem: Problem, plan: Plan) -> FrozenTrial:
+    facts = {**candidate_facts(member.arch, number, problem, plan), "name": member.name}
+    params = problem.space.params(problem.space.encode(member.arch))
+    return running_trial(params, problem.space.distributions, facts, given_attrs(plan.controller))
+
+
+def take_weights(run: Run, watcher: Watcher) -> None:
+    """Copy the weights of what is on the front and was taken over; once, and as far as they are there."""
+    if "weights_taken" in run.attributes or not count_taken(run.trials):
+        return
+    missing = []
+    for trial in front_of(run.trials):
+        if origin := trial.user_attrs.get("from"):
+            kept, copy = (
+                Path(origin["run"]) / "models" / f"{origin['trial']}.safetensors",
+                run.weights_path(trial.number),
+            )
+            half = copy.with_name(f".{copy.name}.tmp")  # removed when a run is opened
+            try:
+                shutil.copyfile(kept, half)
+            except FileNotFoundError:
+                missing.append(f"{origin['run']}#{origin['trial']}")
+            else:
+                half.replace(copy)
+    if missing:
+        watcher.say(f"no weights were kept of {', '.join(missing)}")
+    run.set("weights_taken", True)

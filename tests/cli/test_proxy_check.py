@@ -1,0 +1,108 @@
+"""`mnas proxy-check` on a handful of digits: the same result after kill -9 and Ctrl-C, more goes on, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mnas.cli.main import run
+
+TINY = (
+    *("proxy-check", "--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8"),
+    *("--epochs", "2", "--fewest-steps", "1", "--max-images-per-class", "20", "--workers", "1"),
+    *("--architectures", "3", "--reference-epochs", "3", "--try-epochs", "1", "--try-image-shares", "0.5"),
+    *("--try-input-sizes", "12",),
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def trainings(path):
+    known = json.loads((path / "trainings.json").read_text())["trainings"]
+    return {key: {k: v for k, v in told.items() if k not in ("train_s", "images_per_s")} for key, told in known.items()}
+
+
+def interrupted(path, after, how):
+    """Start it, and send the signal once so many trainings are kept; returns the exit code and what it printed."""
+    program = "from mnas.cli.main import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *TINY, "--out", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (path / "trainings.json").exists():
+        time.sleep(0.02)
+    while process.poll() is None and len(trainings(path)) < after:
+        time.sleep(0.02)
+    os.kill(process.pid, how)
+    printed, errors = process.communicate(timeout=60)
+    return process.returncode, printed, errors
+
+
+def test_killed_and_gone_on_with_it_ends_as_one_never_killed(tmp_path, capsys):
+    assert run([*TINY, "--out", "whole"]) == 0
+    printed = capsys.readouterr().out
+    whole = trainings(tmp_path / "whole")
+    assert len(whole) == 3 * 5 * 2
+    assert "3 architectures in 5 ways with 2 seed(s): 30 trainings, 0 of them known" in printed
+    code, _, _ = interrupted(tmp_path / "killed", 4, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    kept = trainings(tmp_path / "killed")
+    assert 4 <= len(kept) < 30
+    code, printed, errors = interrupted(tmp_path / "killed", len(kept) + 3, signal.SIGINT)
+    assert code == 130
+    assert errors == ""
+    assert "stopped; nothing is lost. To go on: mnas" in printed.splitlines()[-1]
+    assert run([*TINY, "--out", "killed"]) == 0
+    assert trainings(tmp_path / "killed") == whole
+    result = json.loads((tmp_path / "killed" / "result.json").read_text())
+    assert [s["tau"] for s in result["settings"]] == [
+        s["tau"] for s in json.loads((tmp_path / "whole" / "result.json").read_text())["settings"]
+    ]
+    # the architectures, the ways and what they cost
+    assert len(result["architectures"]) == 3
+    assert [(s["epochs"], s["image_share"], s["input_size"]) for s in result["settings"]] == [
+        (2, 1.0, 8), (2, 1.0, 12), (2, 0.5, 8), (1, 1.0, 8),
+    ]  # fmt: skip
+    assert (result["reference"]["epochs"], result["seeds"]) == (3, 2)
+    for told in (*result["settings"], result["reference"]):
+        assert told["seconds"] > 0
+        assert 0 <= told["mean_accuracy"] <= 1
+    # the same again trains nothing; more seeds and other ways go on
+    capsys.readouterr()
+    assert run([*TINY, "--out", "killed", "--seeds", "3", "--try-image-shares", "0.25"]) == 0
+    assert "3 architectures in 5 ways with 3 seed(s): 45 trainings, 24 of them known" in capsys.readouterr().out
+    assert run([*TINY, "--out", "killed", "--seed", "1"]) == 2
+    line = capsys.readouterr().err
+    assert "seed: 0 there, 1 now" in line
+    assert "choose another --out" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--architectures", "2", "architectures must be 3 or more for a ranking, but got 2"),
+        ("--seeds", "0", "seeds must be 1 or more, but got 0"),
+        ("--try-epochs", "1,two", "try epochs must be auto, or integers from 1 to 10000 with commas, but got '1,two'"),
+        ("--try-image-shares", "1.5", "try image shares must be auto, or numbers from 1e-06 to 1 with commas"),
+        ("--try-input-sizes", "4", "try input sizes must be auto, or integers from 8 to 1024 with commas"),
+        ("--reference-epochs", "2", "reference epochs must be more than the longest proxy's 2, but got 2"),
+        ("--also", "mnasnet-a2", "mnasnet-a2 cannot be had in this space: architecture must be one of"),
+        ("--also", "mnasnet-small", "mnasnet-small cannot be had in this space: block 1 is 0.50 times as wide"),
+        ("--data", "nowhere", "data must be a folder or one of"),
+    ],
+)
+def test_bad_options(capsys, tmp_path, option, value, expected):
+    assert run([*TINY, "--out", "check", option, value]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert expected in line
+    assert not (tmp_path / "check").exists()

@@ -1,0 +1,271 @@
+"""A search that begins with named networks and with the trials of earlier runs."""
+
+import dataclasses
+import math
+import shutil
+
+import pytest
+from optuna.trial import TrialState
+from test_search import Listener, facts
+from toy import latency_of, toy_calibrations, toy_config, toy_plan, toy_problem
+
+from mnas.arch import Arch
+from mnas.controller.closed import ClosedBatches
+from mnas.controller.named import CONTROLLERS
+from mnas.search.loop import search, trial_seed
+from mnas.search.start import given_trials, read_start
+from mnas.study import DIRECTIONS, Beginning, RunError, count_taken, front_of, open_run, read_run
+
+
+def searched(path, *, start=(), config=None, problem=None, reference_ms=1.0, hours=1.0, **plan):
+    """A finished run of the toy problem, begun with what `start` names."""
+    problem, plan, config = problem or toy_problem(), toy_plan(hours=hours, **plan), config or toy_config()
+    watcher = Listener()
+
+    def begin():
+        members, histories = read_start(list(map(str, start)), problem.space, config, path)
+        calibrations = histories[0].calibrations if histories else toy_calibrations(reference_ms)
+        trials = list(given_trials(members, histories, problem, plan))
+        return Beginning(trials=trials, attributes={"calibrations": calibrations})
+
+    with open_run(path, config, begin) as run:
+        search(run, problem, plan, watcher)
+    return read_run(path), watcher
+
+
+def member_json(path, arch):
+    path.write_text(arch.to_json())
+    return path
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory):
+    """Sixteen trials, the last batch cut short."""
+    run, _ = searched(tmp_path_factory.mktemp("old") / "run", trials=16, seed=3)
+    assert {t.state for t in run.trials} == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+    return run
+
+
+def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
+    run, watcher = searched(tmp_path / "new", start=[old.path])
+    taken = [t for t in old.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    count = len(taken)
+    assert count_taken(run.trials) == count
+    assert len(run.trials) == count + 22  # --trials are new ones
+    for t, before in zip(run.trials, taken, strict=False):
+        assert (t.state, t.params, t.values) == (before.state, before.params, before.values)
+        assert t.user_attrs["from"] == {"run": str(old.path), "trial": before.number}
+        assert t.user_attrs.get("reward") == before.user_attrs.get("reward")
+        assert t.user_attrs["seed"] == before.user_attrs["seed"]
+        assert t.user_attrs["latency"]["ratio"] == before.user_attrs["latency"]["ratio"]
+        assert t.user_attrs["latency"]["source"] == "cached"
+        if "same_as" in t.user_attrs:
+            assert run.trials[t.user_attrs["same_as"]].user_attrs["fingerprint"] == t.user_attrs["fingerprint"]
+    assert [("same_as" in t.user_attrs) for t in run.trials[:count]] == [("same_as" in t.user_attrs) for t in taken]
+    # what is drawn goes on with the next number; a network that was trained in the old run is not trained again
+    drawn = run.trials[count:]
+    assert all(t.user_attrs["seed"] == trial_seed(1, t.number) for t in drawn)
+    assert any(t.user_attrs.get("same_as", count) < count for t in drawn)
+    # the watcher counts this search's own
+    assert watcher.seen[-1].total == watcher.seen[-1].finished == 22
+    first = count // 6
+    assert sorted(k for k in run.attributes if k.startswith("update:")) == sorted(
+        f"update:{batch}" for batch in range(first, -(-(count + 22) // 6))
+    )
+    assert run.attributes[f"update:{first}"]["trials"] == (first + 1) * 6
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_every_draw_follows_from_the_batches_before_it(tmp_path, old, controller):
+    """As `ClosedBatches` would draw it from the stored trials, in a process that has seen nothing else."""
+    run, _ = searched(tmp_path / "new", start=[old.path], controller=controller, trials=8)
+    taken = count_taken(run.trials)
+    for number in (taken, taken + 7):
+        batches = ClosedBatches(
+            controller,
+            toy_problem().space.distributions,
+            directions=DIRECTIONS,
+            seed=1,
+            batch_size=6,
+            reward=lambda t: toy_problem().objective.reward(*t.values),
+        )
+        drawn = batches.draw(run.trials, number)
+        assert drawn.params == run.trials[number].params
+
+
+def test_a_controller_learns_from_what_was_taken_over(tmp_path):
+    """Evolution needs a hundred trials: with them it makes children from the first draw on."""
+    big = toy_problem(layers=(0, 1))
+    config = toy_config(space=big.space.to_dict())
+    old, _ = searched(
+        tmp_path / "old", config=config, problem=big, controller="random", trials=150, latency_limit=math.inf
+    )
+    run, _ = searched(
+        tmp_path / "new", start=[old.path], config=config, problem=big, controller="evolution", trials=12,
+        latency_limit=math.inf,
+    )  # fmt: skip
+    taken = count_taken(run.trials)
+    assert taken >= 106
+    for t in run.trials[taken // 6 * 6 + 6 :]:
+        parents = run.trials[: t.number // 6 * 6][-100:]
+        assert any(sum(t.params[name] != p.params[name] for name in t.params) == 1 for p in parents)
+
+
+def test_limits_of_this_run_apply_to_what_is_taken_over(tmp_path, old):
+    run, _ = searched(tmp_path / "new", start=[old.path], trials=2, latency_limit=0.9)
+    for t in run.trials[: count_taken(run.trials)]:
+        slow = t.user_attrs["latency"]["latency_ms"] > 0.9 * 1.5
+        assert (t.state == TrialState.PRUNED) == slow
+        assert ("reward" in t.user_attrs) == (t.state == TrialState.COMPLETE)
+    # and what the old run skipped for a limit that this one has not is left out: nobody has trained it
+    free, _ = searched(tmp_path / "free", start=[old.path], trials=2, latency_limit=math.inf)
+    assert count_taken(free.trials) == sum(t.state == TrialState.COMPLETE for t in old.trials)
+
+
+def test_milliseconds_of_a_second_run_are_put_on_the_first_ones_scale(tmp_path, old):
+    other, _ = searched(tmp_path / "other", trials=6, seed=5, reference_ms=2.0)
+    run, _ = searched(tmp_path / "new", start=[old.path, other.path], trials=2)
+    assert run.attributes["calibrations"] == old.attributes["calibrations"]
+    back, _ = searched(tmp_path / "back", start=[other.path, old.path], trials=2, latency_limit=math.inf)
+    for t in back.trials[: count_taken(back.trials)]:
+        expected = 2.0 * latency_of(Arch.from_dict(t.user_attrs["arch"])).ratio
+        assert t.user_attrs["latency"]["latency_ms"] == pytest.approx(expected)
+        if t.state == TrialState.COMPLETE:
+            assert t.values[1] == t.user_attrs["latency"]["latency_ms"]
+            assert t.user_attrs["reward"] == toy_problem().objective.reward(*t.values)
+
+
+def test_one_training_is_taken_once(tmp_path, old):
+    """A run that was begun with another holds its trials too."""
+    child, _ = searched(tmp_path / "child", start=[old.path], trials=6)
+    run, _ = searched(tmp_path / "new", start=[old.path, child.path], trials=2)
+    origins = [t.user_attrs["from"]["run"] for t in run.trials[: count_taken(run.trials)]]
+    own = [t for t in child.trials[count_taken(child.trials) :] if t.state != TrialState.FAIL]
+    assert origins == [str(old.path)] * count_taken(child.trials) + [str(child.path)] * len(own)
+
+
+def test_weights_of_the_front_come_along(tmp_path, old):
+    run, watcher = searched(tmp_path / "new", start=[old.path], trials=2)
+    kept = {p.name for p in (run.path / "models").iterdir()}
+    assert kept == {f"{t.number}.safetensors" for t in front_of(run.trials)}
+    for t in front_of(run.trials):
+        if "from" in t.user_attrs:
+            assert run.path.joinpath(f"models/{t.number}.safetensors").read_text() == t.user_attrs["fingerprint"]
+    # an old run without them is no reason to stop
+    bare = shutil.copytree(old.path, tmp_path / "bare")
+    shutil.rmtree(bare / "models")
+    _, watcher = searched(tmp_path / "without", start=[bare], trials=2)
+    front = {f"{bare}#{t.number}" for t in front_of(old.trials)}
+    [said] = [line for line in watcher.said if line.startswith("no weights")]
+    assert set(said.removeprefix("no weights were kept of ").split(", ")) == front
+
+
+def test_named_networks_are_the_first_trials(tmp_path):
+    space = toy_problem().space
+    archs = [space.decode(space.indices(space.params([0] * 12))), space.decode([1, 1, *[0] * 10])]
+    files = [member_json(tmp_path / f"{i}.json", arch) for i, arch in enumerate(archs)]
+    run, _ = searched(tmp_path / "new", start=files, trials=8)
+    assert len(run.trials) == 8  # they are among --trials, as they are trained like any other
+    for t, arch, file in zip(run.trials, archs, files, strict=False):
+        assert Arch.from_dict(t.user_attrs["arch"]) == arch
+        assert t.user_attrs["name"] == str(file)
+        assert t.user_attrs["seed"] == trial_seed(1, t.number)
+    plain, _ = searched(tmp_path / "plain", trials=8)
+    assert [t.params for t in run.trials[2:6]] == [t.params for t in plain.trials[2:6]]  # one batch, drawn alike
+
+
+def test_named_networks_come_after_what_is_taken_over(tmp_path, old):
+    file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
+    run, _ = searched(tmp_path / "new", start=[file, old.path], trials=3)
+    taken = count_taken(run.trials)
+    assert [t.user_attrs.get("name") for t in run.trials[taken:]] == [str(file), None, None]
+    assert len(run.trials) == taken + 3
+
+
+def test_nsga2_counts_what_it_is_given(tmp_path):
+    big = toy_problem(layers=(0, 1))
+    config = toy_config(space=big.space.to_dict())
+    old, _ = searched(
+        tmp_path / "old", config=config, problem=big, controller="random", trials=90, latency_limit=math.inf
+    )
+    run, _ = searched(
+        tmp_path / "new", start=[old.path], config=config, problem=big, controller="nsga2", trials=12,
+        latency_limit=math.inf,
+    )  # fmt: skip
+    taken = count_taken(run.trials)
+    assert taken > 56
+    generations = [t.system_attrs["NSGAIISampler:generation"] for t in run.trials]
+    assert generations == [0] * taken + [1] * 12
+
+
+def test_what_is_not_comparable_is_refused_with_the_fields(tmp_path, old):
+    cases = [
+        ({"proxy": {"epochs": 2}}, "proxy.epochs: 1 there, 2 now"),
+        ({"device": "pixel"}, 'device: "host" there, "pixel" now'),
+        ({"input_size": 16, "data_content": "larger"}, "input_size: 8 there, 16 now$"),
+        ({"seed": 2, "data_content": "other images held out"}, "seed: 1 there, 2 now$"),
+        ({"data_content": "changed"}, 'data_content: "images" there, "changed" now$'),
+    ]
+    for changes, message in cases:
+        with pytest.raises(RunError, match=f"space, images, proxy and device, but .* has others: .*{message}"):
+            searched(tmp_path / "new", start=[old.path], config=toy_config(**changes))
+        assert not (tmp_path / "new").exists()  # nothing was begun
+    # another seed of equal images, another target, another controller make no difference
+    run, _ = searched(tmp_path / "new", start=[old.path], config=toy_config(seed=2, controller="tpe"), trials=1)
+    assert count_taken(run.trials) > 0
+    other = dataclasses.replace(toy_problem(), space=dataclasses.replace(toy_problem().space, name="other"))
+    with pytest.raises(RunError, match=r'space\.name: "toy" there, "other" now'):
+        searched(tmp_path / "b", start=[old.path], config=toy_config(space=other.space.to_dict()), problem=other)
+
+
+def test_predictions_are_no_measurements(tmp_path):
+    old, _ = searched(tmp_path / "old", config=toy_config(latency="predicted"), trials=2)
+    with pytest.raises(RunError, match='latency: "predicted" there, "measured" now'):
+        searched(tmp_path / "new", start=[old.path])
+    run, _ = searched(tmp_path / "new", start=[old.path], config=toy_config(latency="predicted"), trials=1)
+    assert count_taken(run.trials) > 0
+
+
+def test_runs_of_different_devices_do_not_mix(tmp_path, old):
+    other = toy_calibrations()
+    other["host"][0]["device"] = {"cpu": "another"}
+    path = shutil.copytree(old.path, tmp_path / "other")
+    with open_run(path, toy_config()) as run:
+        run.set("calibrations", other)
+    with pytest.raises(RunError, match=r'different devices: device\.cpu: "toy" there, "another" now'):
+        searched(tmp_path / "new", start=[old.path, path])
+
+
+def test_names_that_cannot_be_started_from(tmp_path, old):
+    with pytest.raises(ValueError, match="mnasnet-a1 cannot be had in this space: space toy has 2 blocks, but"):
+        searched(tmp_path / "new", start=["mnasnet-a1"])
+    with pytest.raises(ValueError, match="nonsense cannot be had in this space: architecture must be one of"):
+        searched(tmp_path / "new", start=["nonsense"])
+    wide = member_json(tmp_path / "wide.json", Arch.from_block_strings("r1_k3_s11_e1_i16_o16,r1_k3_s22_e3_i16_o99"))
+    with pytest.raises(ValueError, match=r"wide\.json cannot be had in this space: "):
+        searched(tmp_path / "new", start=[wide])
+    file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
+    with pytest.raises(ValueError, match=r"must name different networks, but .*a\.json and .*a\.json are the same"):
+        searched(tmp_path / "new", start=[file, file])
+    with pytest.raises(RunError, match="cannot start from itself"):
+        read_start([str(old.path)], toy_problem().space, toy_config(), old.path)
+    with open_run(tmp_path / "empty", toy_config()):
+        pass
+    with pytest.raises(RunError, match="empty has no trained candidate to start from"):
+        searched(tmp_path / "new", start=[tmp_path / "empty"])
+    with (
+        open_run(old.path, toy_config()),
+        pytest.raises(RunError, match="is still being searched; wait for it, or stop it, to start from it"),
+    ):
+        searched(tmp_path / "new", start=[old.path])
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_old_run_may_change_or_go(tmp_path, old):
+    """What was taken over is in the new study from its first moment."""
+    copy = shutil.copytree(old.path, tmp_path / "copy")
+    whole, _ = searched(tmp_path / "whole", start=[copy])
+    searched(tmp_path / "parts", start=[copy], trials=3)
+    shutil.rmtree(copy)
+    parts, _ = searched(tmp_path / "parts", start=[copy])
+    assert facts(parts) == facts(whole)
