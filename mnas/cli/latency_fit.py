@@ -28,9 +28,9 @@ from mnas.latency.predictor import Predictor, Sample, fit_predictor
 from mnas.latency.protocol import make_reference
 from mnas.latency.registry import DeviceEntry, find_device
 from mnas.nn.cost import cost
-from mnas.space.factorized import FactorizedSpace
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
+from mnas.space.space import Space
 from mnas.zoo.architectures import reference_arch
 
 Auto = Literal["auto"]
@@ -46,7 +46,7 @@ class LatencyFitCommand:
     """
 
     space: str = "mnasnet"
-    """mnasnet, mnasnet-no-se, or a TOML file with a space of your own."""
+    """mnasnet, mnasnet-no-se, per-layer, or a TOML file with a space of your own."""
     device: str = "host"
     """A name in devices.toml, or host: this machine."""
     devices: Path | Auto = "auto"
@@ -87,7 +87,7 @@ class LatencyFitCommand:
         with _alone(out):
             self._fit(console, space, entry, out)
 
-    def _fit(self, console: Console, space: FactorizedSpace, entry: DeviceEntry, out: Path) -> None:
+    def _fit(self, console: Console, space: Space, entry: DeviceEntry, out: Path) -> None:
         if out.exists():
             raise ValueError(f"{out} is there already; remove it, or name another file (--out)")
         members = design_sample(space, self.samples, self.seed)
@@ -108,7 +108,7 @@ class LatencyFitCommand:
         _print_scores(console, predictor)
         _say(console, f"predictor {out}")
 
-    def resolved_space(self) -> FactorizedSpace:
+    def resolved_space(self) -> Space:
         """The space at its width and stride. Raises ValueError, also where the input is too small for it."""
         space = load_space(self.space)
         if self.width != 1:
@@ -121,7 +121,7 @@ class LatencyFitCommand:
         cost(reference_arch(space.skeleton), self.input_size, self.classes)
         return space
 
-    def identity(self, space: FactorizedSpace) -> dict[str, Any]:
+    def identity(self, space: Space) -> dict[str, Any]:
         """What must not change while an interrupted fit goes on."""
         kept = ("device", "samples", "input_size", "classes", "seed")
         return {"space": space.to_dict(), **{name: getattr(self, name) for name in kept}}
@@ -129,7 +129,7 @@ class LatencyFitCommand:
     def _measure(
         self,
         console: Console,
-        space: FactorizedSpace,
+        space: Space,
         device: Device,
         members: Sequence[tuple[int, ...]],
         journal: Journal,

@@ -64,7 +64,7 @@ class SearchCommand:
     """Candidates trained side by side; auto: as many as the cores allow. The trials are the same for any number."""
 
     space: str = "mnasnet"
-    """mnasnet, mnasnet-no-se, or a TOML file with a space of your own."""
+    """mnasnet, mnasnet-no-se, per-layer, or a TOML file with a space of your own."""
     width: float = 1.0
     """Width multiplier of the space's skeleton: below 1 for small images and short searches."""
     input_size: int | Auto = "auto"

@@ -17,7 +17,6 @@ from mnas.latency.additive import Network, Parameters
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.learned import FOLDS, HeldOut, Learned, learn, relearn
 from mnas.latency.parts import parts_of_arch
-from mnas.space.factorized import FactorizedSpace
 from mnas.space.named import space_from_dict
 from mnas.space.space import Space
 from mnas.zoo.architectures import reference_arch
@@ -50,7 +49,7 @@ class Sample:
 class Predictor:
     """Predicts the latency of members of one space, at one input size, on one device and runtime."""
 
-    space: FactorizedSpace
+    space: Space
     input_size: int
     num_classes: int
     calibration: Calibration
@@ -138,7 +137,7 @@ class Predictor:
 def fit_predictor(
     samples: Sequence[Sample],
     *,
-    space: FactorizedSpace,
+    space: Space,
     num_classes: int,
     calibration: Calibration,
     date: str,
