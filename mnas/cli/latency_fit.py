@@ -1,7 +1,6 @@
 """`mnas latency fit`: learn to predict the latency of all members of a space on a device from a sample of them."""
 
 import contextlib
-import dataclasses
 import datetime
 import math
 import time
@@ -46,7 +45,7 @@ class LatencyFitCommand:
     """
 
     space: str = "mnasnet"
-    """mnasnet, mnasnet-no-se, per-layer, or a TOML file with a space of your own."""
+    """mnasnet, mnasnet-no-se, per-layer, cell, or a TOML file with a space of your own."""
     device: str = "host"
     """A name in devices.toml, or host: this machine."""
     devices: Path | Auto = "auto"
@@ -110,15 +109,13 @@ class LatencyFitCommand:
 
     def resolved_space(self) -> Space:
         """The space at its width and stride. Raises ValueError, also where the input is too small for it."""
-        space = load_space(self.space)
-        if self.width != 1:
-            space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width))
+        space = load_space(self.space).scaled(self.width)
         if self.output_stride == "auto":
             own = space.skeleton.output_stride
             space = space.with_output_stride(min(output_stride_for(self.input_size), own))
         else:
             space = space.with_output_stride(self.output_stride)
-        cost(reference_arch(space.skeleton), self.input_size, self.classes)
+        cost(reference_arch(space.reference_skeleton), self.input_size, self.classes)
         return space
 
     def identity(self, space: Space) -> dict[str, Any]:
@@ -136,7 +133,7 @@ class LatencyFitCommand:
     ) -> None:
         """Bring the journal up to all members but those that the runtime cannot run."""
         make_file = render(device.setup)
-        arch = reference_arch(space.skeleton)
+        arch = reference_arch(space.reference_skeleton)
         reference = make_reference(arch, "mobilenetv2", self.input_size, self.classes, make_file)
         if journal.calibrations:
             _say(console, f"going on after {len(journal.samples)} of {len(members)} samples")

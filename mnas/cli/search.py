@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 
 from mnas import __version__
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.progress import make_console, watching
 from mnas.cli.search_devices import device_values, open_fleet, read_predictors, start_fleet
@@ -64,7 +64,7 @@ class SearchCommand:
     """Candidates trained side by side; auto: as many as the cores allow. The trials are the same for any number."""
 
     space: str = "mnasnet"
-    """mnasnet, mnasnet-no-se, per-layer, or a TOML file with a space of your own."""
+    """mnasnet, mnasnet-no-se, per-layer, cell, or a TOML file with a space of your own."""
     width: float = 1.0
     """Width multiplier of the space's skeleton: below 1 for small images and short searches."""
     input_size: int | Auto = "auto"
@@ -213,13 +213,12 @@ class SearchCommand:
             dataset = self.load_data(lambda done, count: status.update(f"decoding images: {done} of {count}"))
         if dataset.skipped:
             console.print(f"skipped {len(dataset.skipped)} unreadable images: {', '.join(dataset.skipped[:5])}")
-        space = load_space(self.space)
-        space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width)) if self.width != 1 else space
+        space = load_space(self.space).scaled(self.width)
         stride = output_stride_for(dataset.input_size) if self.output_stride == "auto" else self.output_stride
         if self.output_stride == "auto":
             stride = min(stride, space.skeleton.output_stride)
         space = space.with_output_stride(stride)
-        reference = reference_arch(space.skeleton)
+        reference = reference_arch(space.reference_skeleton)
         reference.check_input_size(dataset.input_size)
         fleet = open_fleet(self, reference, dataset, console)
         predictors = read_predictors(self, space, dataset)
@@ -266,7 +265,7 @@ class _Training:
     input_size: int
     data_content: str
 
-    def __call__(self, arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+    def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
         dataset = _dataset_of(self.command)
         if (dataset.input_size, dataset.fingerprint) != (self.input_size, self.data_content):
             raise RunError(f"the images of {self.command.data} have changed during the search; begin another --run")
@@ -331,8 +330,7 @@ def _describe(console: Console, command: SearchCommand, space: Space, dataset: D
     lines = [
         f"data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train.labels)} training and "
         f"{len(dataset.val.labels)} validation images of {dataset.input_size} px",
-        f"space {space.name}: {space.size:.2e} choices, skeleton filters {s.filters}, layers {s.layers}, "
-        f"strides {s.stem_stride}+{s.strides}; output stride {s.output_stride}"
+        f"space {space.name}: {space.size:.2e} choices, skeleton {s.text}; output stride {s.output_stride}"
         + (", the largest that leaves a map of 3 x 3 or more" if command.output_stride == "auto" else ""),
         f"controller {command.controller}, {command.proxy.epochs} epoch(s) a candidate, latency {command.latency} on "
         f"{command.device}, at most {command.latency_budget_s:g} s each; run {command.run_dir}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.data.dataset import Dataset
 from mnas.export.render import render
 from mnas.latency.fleet import Fleet, Post
@@ -45,7 +45,7 @@ def device_values(what: str, text: str, devices: Sequence[str]) -> dict[str, flo
     return values
 
 
-def open_fleet(command: "SearchCommand", reference: Arch, dataset: Dataset, console: Console) -> Fleet:
+def open_fleet(command: "SearchCommand", reference: Architecture, dataset: Dataset, console: Console) -> Fleet:
     """The devices that `command` names; nothing is connected before it is started.
 
     Raises:
@@ -95,7 +95,7 @@ def read_predictors(command: "SearchCommand", space: Space, dataset: Dataset) ->
 
 def start_fleet(
     run: Run, command: "SearchCommand", fleet: Fleet, predictors: Sequence[tuple[Path, Predictor]]
-) -> Callable[[Arch], Mapping[str, Latency]] | None:
+) -> Callable[[Architecture], Mapping[str, Latency]] | None:
     """Calibrate the devices, or go on with the run's frozen calibrations; returns what predicts, if anything does."""
     try:
         calibrations = fleet.start(

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import tyro
@@ -9,9 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mnas.cell_arch import CellSkeleton
+from mnas.space.cell import CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.named import load_space
 from mnas.space.per_layer import PerLayerSpace
+from mnas.space.skeleton import Skeleton
 from mnas.space.space import Choice, Space
 
 PAPER_CHOICES = 432
@@ -23,18 +27,36 @@ class SpaceCommand:
     """Print a search space: its decisions, its skeleton, and how many networks it has."""
 
     space: tyro.conf.Positional[str] = "mnasnet"
-    """A name (mnasnet, mnasnet-no-se, per-layer) or the path of a .toml file (docs/space.md)."""
+    """A name (mnasnet, mnasnet-no-se, per-layer, cell) or the path of a .toml file (docs/space.md)."""
 
     def run(self) -> None:
         """Print the tables."""
         space = load_space(self.space)
         console = Console()
         console.print(f"space {space.name}", highlight=False, markup=False)
-        blocks = space.blocks if isinstance(space, PerLayerSpace) else space
-        assert isinstance(blocks, FactorizedSpace)
-        console.print(choices_table(blocks), skeleton_table(blocks))
-        lines = [*size_lines(space), *(flat_lines(blocks) if blocks is not space else factorized_lines(blocks))]
+        if isinstance(space, CellSpace):
+            console.print(cell_table(space))
+            frame, comparison = cell_frame(space.skeleton), cell_lines(space)
+        else:
+            blocks = space.blocks if isinstance(space, PerLayerSpace) else space
+            assert isinstance(blocks, FactorizedSpace)
+            console.print(choices_table(blocks), skeleton_table(blocks))
+            frame = block_frame(blocks.skeleton)
+            comparison = factorized_lines(blocks) if blocks is space else flat_lines(blocks)
+        lines = [frame, *size_lines(space), *comparison]
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def cell_table(space: CellSpace) -> Table:
+    """The choices of each decision of a cell; both cells have the same."""
+    table = Table("decision", "choices", box=box.SIMPLE)
+    for decision in space.decisions:
+        cell, _, name = decision.name.partition(".")
+        if cell == "normal" and not name.endswith("2"):
+            table.add_row(
+                name.replace("input1", "input1, input2").replace("op1", "op1, op2"), _listed(decision.choices)
+            )
+    return table
 
 
 def choices_table(space: FactorizedSpace) -> Table:
@@ -67,14 +89,42 @@ def skeleton_table(space: FactorizedSpace) -> Table:
     return table
 
 
-def size_lines(space: Space) -> list[str]:
-    """Fixed fields and size."""
-    s = space.skeleton
-    return [
+def block_frame(s: Skeleton) -> str:
+    """The fixed fields of a skeleton of blocks."""
+    return (
         f"output stride {s.output_stride}; {s.activation}, dropout {s.dropout}, padding {s.padding}, "
-        f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}",
+        f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}"
+    )
+
+
+def cell_frame(s: CellSkeleton) -> str:
+    """The fixed fields of a stack of cells."""
+    return (
+        f"{s.text}; output stride {s.output_stride}; dropout {s.dropout}, "
+        f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}"
+    )
+
+
+def size_lines(space: Space) -> list[str]:
+    """How many combinations and networks."""
+    at_most = "" if space.distinct_is_exact else "at most "
+    return [
         f"size      {space.size:,} combinations of {len(space.decisions)} decisions",
-        f"distinct  {space.distinct:,} different networks, as some choices make no difference",
+        f"distinct  {at_most}{space.distinct:,} different networks, as some choices make no difference",
+    ]
+
+
+def cell_lines(space: CellSpace) -> list[str]:
+    """Of one cell alone, and what is put side by side."""
+    one = math.isqrt(space.size)
+    outputs = {
+        "unused": "the sums that nothing uses",
+        "all": "all sums",
+        "chosen": "sums that nothing uses, and chosen",
+    }
+    return [
+        f"each of the two cells: {one:,} ~ 10^{int(math.log10(one))} combinations; its output: {outputs[space.concat]}",
+        "state 0 is the output of the previous cell, 1 that of the cell before it, 2 the sum of the first pair",
     ]
 
 
@@ -107,6 +157,10 @@ def _of_layers(space: FactorizedSpace) -> list[int]:
     """The choices of each block, as often as the skeleton has layers of it."""
     pairs = zip(space.block_choices, space.skeleton.layers, strict=True)
     return [choices.size for choices, layers in pairs for _ in range(layers)]
+
+
+def _listed(choices: Sequence[Choice]) -> str:
+    return "  ".join(map(str, choices))
 
 
 def _powers(sizes: list[int]) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.export.executorch import executorch_fp32, executorch_int8
 from mnas.export.gate import normalised
 from mnas.export.images import photographs
@@ -39,7 +40,7 @@ def render(setup: Setup, *, int8: bool = False) -> Render:
     if int8 and setup.runtime not in INT8_RUNTIMES:
         raise ValueError(f"int8 of an architecture is for {', '.join(INT8_RUNTIMES)}, but got {setup.runtime}")
 
-    def rendered(arch: Arch, input_size: int, num_classes: int) -> bytes:
+    def rendered(arch: Architecture, input_size: int, num_classes: int) -> bytes:
         if setup.runtime.startswith("litert"):  # built from no network, in a tenth of a second
             graph = graph_bytes(arch, input_size, num_classes)
             return litert_int8(graph, _photographs(_info(arch, input_size, num_classes))) if int8 else graph
@@ -50,7 +51,7 @@ def render(setup: Setup, *, int8: bool = False) -> Render:
             return onnx_int8(model, images) if int8 else model
         if setup.runtime == "executorch":
             if int8:
-                if any(layer.skip == "pool" and layer.stride > 1 for layer in arch.layers):
+                if isinstance(arch, Arch) and any(layer.skip == "pool" and layer.stride > 1 for layer in arch.layers):
                     raise ValueError(
                         "int8 for executorch must have no pooled skip at stride 2, which its XNNPACK refuses to load "
                         "(ExecuTorch 1.5); other runtimes run it"
@@ -62,7 +63,7 @@ def render(setup: Setup, *, int8: bool = False) -> Render:
     return rendered
 
 
-def random_network(arch: Arch, input_size: int, num_classes: int) -> tuple[Network, WeightsInfo]:
+def random_network(arch: Architecture, input_size: int, num_classes: int) -> tuple[Network, WeightsInfo]:
     """Always the same weights, and batch norm's statistics of photographs, layer by layer as training gathers them."""
     info = _info(arch, input_size, num_classes)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -79,7 +80,7 @@ def random_network(arch: Arch, input_size: int, num_classes: int) -> tuple[Netwo
     return network.eval(), info
 
 
-def _info(arch: Arch, input_size: int, num_classes: int) -> WeightsInfo:
+def _info(arch: Architecture, input_size: int, num_classes: int) -> WeightsInfo:
     return WeightsInfo(
         arch=arch,
         classes=tuple(f"class {i}" for i in range(num_classes)),

@@ -12,23 +12,34 @@ from timm.layers import create_conv2d
 from torch import Tensor, nn
 
 from mnas.arch import Arch, Layer
+from mnas.architecture import Architecture
 
 
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch norm, and the activation unless `linear`: (N, C, H, W) -> (N, C', H', W')."""
 
     def __init__(
-        self, arch: Arch, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
+        self,
+        arch: Architecture,
+        inputs: int,
+        outputs: int,
+        kernel: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        groups: int = 1,
+        linear: bool = False,
+        dilation: int = 1,
     ) -> None:
         padding = "same" if arch.padding == "same" else ""  # timm's "": symmetric
         super().__init__()
-        self.conv = create_conv2d(inputs, outputs, kernel, stride=stride, groups=groups, padding=padding, bias=False)
+        self.conv = create_conv2d(
+            inputs, outputs, kernel, stride=stride, dilation=dilation, groups=groups, padding=padding, bias=False
+        )
         self.norm = nn.BatchNorm2d(outputs, eps=arch.bn_epsilon, momentum=arch.bn_momentum)
         if not linear:
             self.activation = activation(arch)
 
 
-def activation(arch: Arch) -> nn.Module:
+def activation(arch: Architecture) -> nn.Module:
     return nn.ReLU(inplace=True) if arch.activation == "relu" else nn.ReLU6(inplace=True)
 
 

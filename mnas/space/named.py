@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mnas.arch import require_choice
+from mnas.cell_arch import CellSkeleton
+from mnas.space.cell import SEARCHED, CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.per_layer import PerLayerSpace
 from mnas.space.skeleton import MOBILENETV2, Skeleton
@@ -23,6 +25,7 @@ SPACES: dict[str, Space] = {
         name="mnasnet-no-se", skeleton=MOBILENETV2, block_choices=(BlockChoices(se_ratio=(0.0,)),) * 7
     ),
     "per-layer": PerLayerSpace(name="per-layer", skeleton=MOBILENETV2, block_choices=(BlockChoices(layers=(0,)),) * 7),
+    "cell": CellSpace(name="cell"),
 }
 """name -> space."""
 
@@ -68,11 +71,13 @@ def space_from_dict(values: object) -> Space:
     Raises:
         ValueError: an unknown key, a value of the wrong type or out of range.
     """
-    table = _table(values, "a space", ["name", "skeleton", "choices", "block", "kind"])
-    if "name" not in table:
-        raise ValueError("a space must have a name (name = ...)")
-    kind = table.get("kind", "factorized")
-    require_choice("kind", kind, ("factorized", "per-layer"))
+    kind = values.get("kind", "factorized") if isinstance(values, dict) else "factorized"
+    require_choice("kind", kind, ("factorized", "per-layer", "cell"))
+    return _cell_space(values) if kind == "cell" else _space_of_blocks(values, kind)
+
+
+def _space_of_blocks(values: object, kind: str) -> Space:
+    table = _named_table(values, ["name", "skeleton", "choices", "block", "kind"])
     skeleton = Skeleton(**_table(table.get("skeleton", {}), "[skeleton]", _names(Skeleton)))
     default = BlockChoices() if kind == "factorized" else BlockChoices(layers=(0,))
     common = _choices(default, table.get("choices", {}), "[choices]")
@@ -82,6 +87,20 @@ def space_from_dict(values: object) -> Space:
         choices[int(key) - 1] = _choices(common, changed, f"[block.{key}]")
     space = FactorizedSpace if kind == "factorized" else PerLayerSpace
     return space(name=table["name"], skeleton=skeleton, block_choices=tuple(choices))
+
+
+def _cell_space(values: object) -> CellSpace:
+    table = _named_table(values, ["name", "skeleton", "pairs", "ops", "concat", "kind"])
+    skeleton = replace(SEARCHED, **_table(table.get("skeleton", {}), "[skeleton]", _names(CellSkeleton)))
+    fields_given = {name: value for name, value in table.items() if name not in ("skeleton", "kind")}
+    return CellSpace(skeleton=skeleton, **fields_given)
+
+
+def _named_table(values: object, known: Sequence[str]) -> dict[str, Any]:
+    table = _table(values, "a space", known)
+    if "name" not in table:
+        raise ValueError("a space must have a name (name = ...)")
+    return table
 
 
 def _choices(common: BlockChoices, changed: object, where: str) -> BlockChoices:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.space.factorized import BlockChoices, FactorizedSpace
+from mnas.space.skeleton import Skeleton
 from mnas.space.space import Decision, Space
 
 
@@ -23,6 +25,7 @@ class PerLayerSpace(Space):
     Raises ValueError where some member could not be built.
     """
 
+    skeleton: Skeleton
     block_choices: tuple[BlockChoices, ...]
     """One for each block of the skeleton, offered to each of its layers; their `layers` are (0,)."""
 
@@ -34,6 +37,10 @@ class PerLayerSpace(Space):
                     f"but got {list(choices.layers)}"
                 )
         _ = self.blocks, self.flat  # what cannot be is refused when they are made
+
+    @property
+    def reference_skeleton(self) -> Skeleton:
+        return self.skeleton
 
     @functools.cached_property
     def blocks(self) -> FactorizedSpace:
@@ -61,9 +68,9 @@ class PerLayerSpace(Space):
         chosen = iter(indices)
         return self.flat.decode([0 if d.name.endswith(".layers") else next(chosen) for d in self.flat.decisions])
 
-    def encode(self, arch: Arch) -> tuple[int, ...]:
+    def encode(self, arch: Architecture) -> tuple[int, ...]:
         """As `Space.encode`, for `unrolled(arch)`: blocks of several layers are taken layer by layer."""
-        indices = self.flat.encode(unrolled(arch))
+        indices = self.flat.encode(unrolled(arch) if isinstance(arch, Arch) else arch)
         return tuple(i for i, d in zip(indices, self.flat.decisions, strict=True) if not d.name.endswith(".layers"))
 
     def to_dict(self) -> dict[str, Any]:

@@ -100,6 +100,11 @@ class Skeleton:
             head_filters=multiple_of_4(self.head_filters * width_multiplier) if scale_head else self.head_filters,
         )
 
+    @property
+    def text(self) -> str:
+        """`filters (16, ...), layers (1, ...), strides 2+(1, ...)`, the stem's stride before the blocks'."""
+        return f"filters {self.filters}, layers {self.layers}, strides {self.stem_stride}+{self.strides}"
+
     def unrolled(self) -> "Skeleton":
         """The same layers as blocks of one layer each. Raises ValueError where they are more than blocks may be."""
 

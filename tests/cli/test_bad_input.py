@@ -72,7 +72,7 @@ def test_missing_option(capsys):
         ("--alpha", "0.5", "alpha must be 0 or less"),
         ("--reward", "greedy", "--reward"),
         ("--accelerator", "tpu", "accelerator"),
-        ("--space", "mnasnet2", "space must be one of mnasnet, mnasnet-no-se or the path of a .toml file"),
+        ("--space", "mnasnet2", "space must be one of mnasnet, mnasnet-no-se, per-layer, cell or the path of a .toml file"),
         ("--input-size", "4", "input size must be"),
         ("--output-stride", "7", "output stride must be"),
         ("--width", "0", "width"),

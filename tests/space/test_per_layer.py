@@ -164,8 +164,8 @@ def test_one_word_makes_a_space_flat():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('kind = "flat"', "kind must be one of factorized, per-layer, but got 'flat'"),
-        ("kind = 3", "kind must be one of factorized, per-layer, but got 3"),
+        ('kind = "flat"', "kind must be one of factorized, per-layer, cell, but got 'flat'"),
+        ("kind = 3", "kind must be one of factorized, per-layer, cell, but got 3"),
         ('kind = "per-layer"\n[choices]\nlayers = [0, 1]', "block 1: layers must be [0] in a per-layer space"),
         ('kind = "per-layer"\n[block.3]\nlayers = [1]', "block 3: layers must be [0] in a per-layer space"),
         ('kind = "per-layer"\n[skeleton]\nlayers = [1, 2, 3, 4, 90, 3, 1]', "1 to 100 blocks, but got 104"),
