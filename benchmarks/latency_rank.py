@@ -56,7 +56,7 @@ def measured(archs: list[Arch], space: Space, runtime: str, input_size: int, bud
     """All of them in one runtime, in random order."""
     setup = Setup(runtime=runtime)
     make_file = render(setup)
-    reference = make_reference(reference_arch(space.skeleton), "mobilenetv2", input_size, CLASSES, make_file)
+    reference = make_reference(reference_arch(space.reference_skeleton), "mobilenetv2", input_size, CLASSES, make_file)
     unit = host_unit()
     try:
         calibration = calibrate(unit, reference, setup)

@@ -254,10 +254,10 @@ class Arch:
     @staticmethod
     def from_dict(values: object) -> "Arch":
         """The inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
-        known = _checked_fields(Arch, values, "architecture")
+        known = checked_fields(Arch, values, "architecture")
         if not isinstance(known["blocks"], list | tuple):
             raise ValueError(f"blocks must be a list, but got {reprlib.repr(known['blocks'])}")
-        blocks = tuple(Block(**_checked_fields(Block, b, f"block {i}")) for i, b in enumerate(known["blocks"], 1))
+        blocks = tuple(Block(**checked_fields(Block, b, f"block {i}")) for i, b in enumerate(known["blocks"], 1))
         return Arch(**{**known, "blocks": blocks})
 
     def to_json(self) -> str:
@@ -289,6 +289,11 @@ class Arch:
             strings.append("_".join(parts))
             in_filters = b.filters
         return tuple(strings)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the network is, for people: its blocks."""
+        return self.block_strings
 
     @staticmethod
     def from_block_strings(strings: str | Sequence[str]) -> "Arch":
@@ -340,7 +345,7 @@ def round_filters(filters: int, multiplier: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-def _checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
+def checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
     """`values` if it is a mapping with known fields of dataclass `cls` only, and all those without a default."""
     if not isinstance(values, dict):
         raise ValueError(f"{what} must be a mapping of fields, but got {reprlib.repr(values)}")

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture, architecture_from_json
 from mnas.nn.weights_info import read_weights_info
 from mnas.study import FULL_WEIGHTS, RunError, is_trained, load_trial_arch, read_run, trained_path
 from mnas.zoo.architectures import ZOO, named_arch
@@ -17,12 +18,12 @@ _TRIAL = re.compile(r"(.+)#(\d{1,9})", re.ASCII)
 _BLOCK_STRING = re.compile(r"\s*[rkseio]+\d+_")
 
 
-def resolve_arch(name: str) -> Arch:
+def resolve_arch(name: str) -> Architecture:
     """The architecture that `name` names.
 
     `mnasnet-a1`, with a width multiplier `mnasnet-a1@0.5`, at an output stride `mnasnet-small/s8`; `runs/NAME#17`, a
-    trial; the path of a file as `Arch.to_json` writes it, of a .safetensors or .tflite file of ours, or of the folder
-    of a finished training; block strings joined by commas.
+    trial; the path of a file as an architecture's `to_json` writes it, of a .safetensors or .tflite file of ours, or of
+    the folder of a finished training; block strings joined by commas.
 
     Raises:
         ValueError: it names none; one line with what could have been meant.
@@ -109,18 +110,18 @@ def _searched_as(name: str) -> tuple[int, int] | None:
     return int(attributes["config"]["input_size"]), len(attributes["provenance"]["data"]["classes"])
 
 
-def _read_arch(path: str) -> Arch:
+def _read_arch(path: str) -> Architecture:
     try:
         text = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"architecture file {path!r} cannot be read: {error.strerror}") from None
     try:
-        return Arch.from_json(text)
+        return architecture_from_json(text)
     except ValueError as error:
         raise ValueError(f"architecture file {path!r}: {error}") from None
 
 
-def _arch_of_model(path: str) -> Arch:
+def _arch_of_model(path: str) -> Architecture:
     if path.endswith(".safetensors"):
         return read_weights_info(Path(path)).arch
     from mnas.tflite.metadata import read_metadata

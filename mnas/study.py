@@ -40,7 +40,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture, architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.objective import Objective, pareto_front
 
@@ -379,12 +379,12 @@ def front_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [complete[i] for i in pareto_front([(t.values[0], t.values[1]) for t in complete])]
 
 
-def load_trial_arch(path: Path, number: int) -> Arch:
+def load_trial_arch(path: Path, number: int) -> Architecture:
     """The architecture of trial `number` of the run at `path`. Raises RunError where there is none."""
     trials = read_run(path).trials
     if not 0 <= number < len(trials):
         raise RunError(f"{path} has the trials 0 to {len(trials) - 1}, but got {number}")
-    return Arch.from_dict(trials[number].user_attrs["arch"])
+    return architecture_from_dict(trials[number].user_attrs["arch"])
 
 
 def trained_path(run: Path, number: int) -> Path:

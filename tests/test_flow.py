@@ -8,6 +8,8 @@ import mnas
 ORDER = [
     {"atomic", "folders"},
     {"arch"},
+    {"cell_arch"},
+    {"architecture"},
     {"objective"},
     {"space"},
     {"zoo"},

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mnas.arch import Arch
+from mnas.architecture import architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.data.dataset import Dataset
 from mnas.evaluate.evaluation import accuracy_noise
@@ -35,7 +35,7 @@ def export_front(run: Run, dataset: Dataset) -> None:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     for name, trial in front.items():
         (folder / name).mkdir(exist_ok=True)
-        write_atomic(folder / name / "arch.json", Arch.from_dict(trial.user_attrs["arch"]).to_json())
+        write_atomic(folder / name / "arch.json", architecture_from_dict(trial.user_attrs["arch"]).to_json())
         weights = run.weights_path(trial.number)
         if not weights.exists():
             continue

@@ -15,7 +15,7 @@ import tyro
 from rich.console import Console
 from rich.status import Status
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.cli.latency_table import Row, print_table
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.latency.latency import Latency, MeasurementError, Setup
@@ -39,7 +39,7 @@ class _Task:
 
     name: str
     runtime: str
-    arch: Arch | None
+    arch: Architecture | None
     """None: the file of that name."""
     input_size: int = 0
     """The one at which it is measured; 0: all of them."""

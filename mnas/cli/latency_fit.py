@@ -1,7 +1,6 @@
 """`mnas latency fit`: learn to predict the latency of all members of a space on a device from a sample of them."""
 
 import contextlib
-import dataclasses
 import datetime
 import math
 import time
@@ -28,9 +27,9 @@ from mnas.latency.predictor import Predictor, Sample, fit_predictor
 from mnas.latency.protocol import make_reference
 from mnas.latency.registry import DeviceEntry, find_device
 from mnas.nn.cost import cost
-from mnas.space.factorized import FactorizedSpace
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
+from mnas.space.space import Space
 from mnas.zoo.architectures import reference_arch
 
 Auto = Literal["auto"]
@@ -46,7 +45,7 @@ class LatencyFitCommand:
     """
 
     space: str = "mnasnet"
-    """mnasnet, mnasnet-no-se, or a TOML file with a space of your own."""
+    """mnasnet, mnasnet-no-se, per-layer, cell, or a TOML file with a space of your own."""
     device: str = "host"
     """A name in devices.toml, or host: this machine."""
     devices: Path | Auto = "auto"
@@ -87,7 +86,7 @@ class LatencyFitCommand:
         with _alone(out):
             self._fit(console, space, entry, out)
 
-    def _fit(self, console: Console, space: FactorizedSpace, entry: DeviceEntry, out: Path) -> None:
+    def _fit(self, console: Console, space: Space, entry: DeviceEntry, out: Path) -> None:
         if out.exists():
             raise ValueError(f"{out} is there already; remove it, or name another file (--out)")
         members = design_sample(space, self.samples, self.seed)
@@ -108,20 +107,18 @@ class LatencyFitCommand:
         _print_scores(console, predictor)
         _say(console, f"predictor {out}")
 
-    def resolved_space(self) -> FactorizedSpace:
+    def resolved_space(self) -> Space:
         """The space at its width and stride. Raises ValueError, also where the input is too small for it."""
-        space = load_space(self.space)
-        if self.width != 1:
-            space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width))
+        space = load_space(self.space).scaled(self.width)
         if self.output_stride == "auto":
             own = space.skeleton.output_stride
             space = space.with_output_stride(min(output_stride_for(self.input_size), own))
         else:
             space = space.with_output_stride(self.output_stride)
-        cost(reference_arch(space.skeleton), self.input_size, self.classes)
+        cost(reference_arch(space.reference_skeleton), self.input_size, self.classes)
         return space
 
-    def identity(self, space: FactorizedSpace) -> dict[str, Any]:
+    def identity(self, space: Space) -> dict[str, Any]:
         """What must not change while an interrupted fit goes on."""
         kept = ("device", "samples", "input_size", "classes", "seed")
         return {"space": space.to_dict(), **{name: getattr(self, name) for name in kept}}
@@ -129,14 +126,14 @@ class LatencyFitCommand:
     def _measure(
         self,
         console: Console,
-        space: FactorizedSpace,
+        space: Space,
         device: Device,
         members: Sequence[tuple[int, ...]],
         journal: Journal,
     ) -> None:
         """Bring the journal up to all members but those that the runtime cannot run."""
         make_file = render(device.setup)
-        arch = reference_arch(space.skeleton)
+        arch = reference_arch(space.reference_skeleton)
         reference = make_reference(arch, "mobilenetv2", self.input_size, self.classes, make_file)
         if journal.calibrations:
             _say(console, f"going on after {len(journal.samples)} of {len(members)} samples")

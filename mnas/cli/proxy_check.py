@@ -15,12 +15,13 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
-from mnas.arch import Arch
-from mnas.cli.progress import counting, make_console
+from mnas.architecture import Architecture
+from mnas.cli.console import make_console
+from mnas.cli.progress import counting
 from mnas.cli.proxy_result import RESULT_NAME, check_of, print_check, say, write_result
 from mnas.cli.search import SearchCommand, Training
 from mnas.data.dataset import Dataset
-from mnas.evaluate.proxy import ProxyConfig
+from mnas.evaluate.config import ProxyConfig
 from mnas.latency.script import processor_of
 from mnas.proxycheck.plan import Setting, settings_of, smaller_sizes, spread
 from mnas.proxycheck.results import Results, key_of, open_results
@@ -161,7 +162,7 @@ class ProxyCheckCommand:
             raise ValueError(f"reference epochs must be more than the longest proxy's {longest}, but got {reference}")
         return Setting(epochs=reference, image_share=1.0, input_size=input_size), settings
 
-    def _architectures(self, space: Space, dataset: Dataset) -> list[Arch]:
+    def _architectures(self, space: Space, dataset: Dataset) -> list[Architecture]:
         """The named ones first."""
         named = [named_member(name, space).arch for name in self.also.split(",") if name]
         drawn = spread(
@@ -174,7 +175,12 @@ class ProxyCheckCommand:
         return list({arch.fingerprint: arch for arch in (*named, *drawn)}.values())
 
     def _train(
-        self, console: Console, results: Results, ways: Sequence[Setting], archs: Sequence[Arch], dataset: Dataset
+        self,
+        console: Console,
+        results: Results,
+        ways: Sequence[Setting],
+        archs: Sequence[Architecture],
+        dataset: Dataset,
     ) -> None:
         """All that is not known yet, side by side; the long ones first, so that none is waited for alone."""
         tasks: list[Task] = []

@@ -14,7 +14,7 @@ from mnas.study import RunError, Snapshot, count_taken, is_trained, read_run
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCommand:
-    """List the runs of a directory: state, trials (+ those taken over from other runs), best reward, size of the front."""
+    """List the runs of a directory: state, trials (+ those taken over), best reward, size of the front."""
 
     directory: tyro.conf.Positional[Path] = Path("runs")
     """Where the runs are."""

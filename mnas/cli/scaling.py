@@ -4,7 +4,8 @@ import os
 import re
 from collections.abc import Sequence
 
-from mnas.arch import Arch, require_int, require_number
+from mnas.arch import require_int, require_number
+from mnas.architecture import Architecture
 from mnas.names import resolve_arch
 from mnas.zoo.architectures import ZOO
 
@@ -39,7 +40,7 @@ def width_multipliers(text: str) -> tuple[float, ...]:
     return widths
 
 
-def at_width(name: str, width_multiplier: float) -> tuple[str, Arch]:
+def at_width(name: str, width_multiplier: float) -> tuple[str, Architecture]:
     """The architecture that `name` names, `width_multiplier` times as wide, and its own name: `mnasnet-a1@0.5/s8`.
 
     Raises:

@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 
 from mnas import __version__
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.console import make_console
 from mnas.cli.progress import watching
@@ -64,7 +64,7 @@ class SearchCommand:
     """Candidates trained side by side; auto: as many as the cores allow. The trials are the same for any number."""
 
     space: str = "mnasnet"
-    """mnasnet, mnasnet-no-se, or a TOML file with a space of your own."""
+    """mnasnet, mnasnet-no-se, per-layer, cell, or a TOML file with a space of your own."""
     width: float = 1.0
     """Width multiplier of the space's skeleton: below 1 for small images and short searches."""
     input_size: int | Auto = "auto"
@@ -232,8 +232,7 @@ class SearchCommand:
 
     def searched_space(self, input_size: int) -> Space:
         """The space at its width and output stride. Raises ValueError where they cannot be."""
-        space = load_space(self.space)
-        space = dataclasses.replace(space, skeleton=space.skeleton.scaled(self.width)) if self.width != 1 else space
+        space = load_space(self.space).scaled(self.width)
         stride = output_stride_for(input_size) if self.output_stride == "auto" else self.output_stride
         if self.output_stride == "auto":
             stride = min(stride, space.skeleton.output_stride)
@@ -285,7 +284,7 @@ class Training:
     input_size: int
     data_content: str
 
-    def __call__(self, arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+    def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
         from mnas.evaluate.proxy import evaluate_proxy  # torch and timm: the searching process needs none of them
 
         dataset = _dataset_of(self.command)

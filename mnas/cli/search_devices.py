@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.data.dataset import Dataset
 from mnas.export.render import render
 from mnas.latency.fleet import Fleet, Post
@@ -45,7 +45,7 @@ def device_values(what: str, text: str, devices: Sequence[str]) -> dict[str, flo
     return values
 
 
-def open_fleet(command: "SearchCommand", reference: Arch, dataset: Dataset, console: Console) -> Fleet:
+def open_fleet(command: "SearchCommand", reference: Architecture, dataset: Dataset, console: Console) -> Fleet:
     """The devices that `command` names; nothing is connected before it is started.
 
     Raises:
@@ -120,7 +120,7 @@ def start_fleet(
 
 def predicting(
     predictors: Sequence[tuple[Path, Predictor]], calibrations: Mapping[str, Sequence[Any]]
-) -> Callable[[Arch], Mapping[str, Latency]] | None:
+) -> Callable[[Architecture], Mapping[str, Latency]] | None:
     """What predicts the latency on each calibrated device; None without predictors.
 
     Raises:

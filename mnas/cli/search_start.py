@@ -44,7 +44,7 @@ class _Starter:
     ) -> None:
         self._command, self._space, self._dataset = command, space, dataset
         self._evaluate, self._console = evaluate, console
-        self._reference = reference_arch(space.skeleton)
+        self._reference = reference_arch(space.reference_skeleton)
         self._reference.check_input_size(dataset.input_size)
         self.fleet = open_fleet(command, self._reference, dataset, console)
         self._predictors = read_predictors(command, space, dataset)
@@ -159,8 +159,7 @@ def describe(console: Console, command: "SearchCommand", space: Space, dataset: 
     lines = [
         f"data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train.labels)} training and "
         f"{len(dataset.val.labels)} validation images of {dataset.input_size} px",
-        f"space {space.name}: {space.size:.2e} choices, skeleton filters {s.filters}, layers {s.layers}, "
-        f"strides {s.stem_stride}+{s.strides}; output stride {s.output_stride}"
+        f"space {space.name}: {space.size:.2e} choices, skeleton {s.text}; output stride {s.output_stride}"
         + (", the largest that leaves a map of 3 x 3 or more" if command.output_stride == "auto" else ""),
         f"controller {command.controller}, {command.proxy.epochs} epoch(s) a candidate, latency {command.latency} on "
         f"{command.device}, at most {command.latency_budget_s:g} s each; run {command.run_dir}",

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.names import searched_as
 from mnas.nn.cost import Shape, by_layer, cost
-from mnas.report.diagram import arch_svg
+from mnas.report.cell_diagram import drawing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ class ShowCommand:
             return
         (arch,), (input_size,) = scaled.values(), sizes
         console.print(cost_table(arch, input_size, classes))
-        console.print("  " + "\n  ".join(arch.block_strings), highlight=False, markup=False, soft_wrap=True)
+        console.print("  " + "\n  ".join(arch.lines), highlight=False, markup=False, soft_wrap=True)
         console.print(f"  fingerprint {arch.fingerprint}, output stride {arch.output_stride}", highlight=False)
         if self.save is not None:
-            write_atomic(self.save, arch_svg(arch, input_size))
+            write_atomic(self.save, drawing(arch, input_size))
             console.print(f"  drawn to {self.save}", highlight=False, markup=False, soft_wrap=True)
 
 
-def scaling_table(archs: Mapping[str, Arch], input_sizes: Sequence[int], num_classes: int) -> Table:
+def scaling_table(archs: Mapping[str, Architecture], input_sizes: Sequence[int], num_classes: int) -> Table:
     """One row for each size and architecture. Raises ValueError where an image is too small."""
     table = Table("name", box=box.SIMPLE)
     for column in ("px", "params", "MACs"):
@@ -70,7 +70,7 @@ def scaling_table(archs: Mapping[str, Arch], input_sizes: Sequence[int], num_cla
     return table
 
 
-def cost_table(arch: Arch, input_size: int, num_classes: int) -> Table:
+def cost_table(arch: Architecture, input_size: int, num_classes: int) -> Table:
     """One row for each layer and the sum. Raises ValueError where the image is too small."""
     whole = cost(arch, input_size, num_classes)
     table = Table("layer", "op", "output", box=box.SIMPLE, show_footer=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import tyro
@@ -9,9 +10,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mnas.cell_arch import CellSkeleton
+from mnas.space.cell import CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.named import load_space
-from mnas.space.space import Choice
+from mnas.space.per_layer import PerLayerSpace
+from mnas.space.skeleton import Skeleton
+from mnas.space.space import Choice, Space
+
+PAPER_CHOICES = 432
+"""For a block; "a typical case" in section 4.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +27,36 @@ class SpaceCommand:
     """Print a search space: its decisions, its skeleton, and how many networks it has."""
 
     space: tyro.conf.Positional[str] = "mnasnet"
-    """A name (mnasnet, mnasnet-no-se) or the path of a .toml file (docs/space.md)."""
+    """A name (mnasnet, mnasnet-no-se, per-layer, cell) or the path of a .toml file (docs/space.md)."""
 
     def run(self) -> None:
         """Print the tables."""
         space = load_space(self.space)
         console = Console()
         console.print(f"space {space.name}", highlight=False, markup=False)
-        console.print(choices_table(space), skeleton_table(space))
-        console.print(size_text(space), highlight=False, markup=False, soft_wrap=True)
+        if isinstance(space, CellSpace):
+            console.print(cell_table(space))
+            frame, comparison = cell_frame(space.skeleton), cell_lines(space)
+        else:
+            blocks = space.blocks if isinstance(space, PerLayerSpace) else space
+            assert isinstance(blocks, FactorizedSpace)
+            console.print(choices_table(blocks), skeleton_table(blocks))
+            frame = block_frame(blocks.skeleton)
+            comparison = factorized_lines(blocks) if blocks is space else flat_lines(blocks)
+        lines = [frame, *size_lines(space), *comparison]
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def cell_table(space: CellSpace) -> Table:
+    """The choices of each decision of a cell; both cells have the same."""
+    table = Table("decision", "choices", box=box.SIMPLE)
+    for decision in space.decisions:
+        cell, _, name = decision.name.partition(".")
+        if cell == "normal" and not name.endswith("2"):
+            table.add_row(
+                name.replace("input1", "input1, input2").replace("op1", "op1, op2"), _listed(decision.choices)
+            )
+    return table
 
 
 def choices_table(space: FactorizedSpace) -> Table:
@@ -60,24 +89,78 @@ def skeleton_table(space: FactorizedSpace) -> Table:
     return table
 
 
-def size_text(space: FactorizedSpace) -> str:
-    """Fixed fields, size, and the comparison with a flat space, as the paper makes it (section 4.1)."""
-    s = space.skeleton
-    sizes = [choices.size for choices in space.block_choices]
-    flat = [size for size, layers in zip(sizes, s.layers, strict=True) for _ in range(layers)]
-    paper, paper_flat = [432] * 5, [432] * 15
-    return "\n".join(
-        [
-            f"output stride {s.output_stride}; {s.activation}, dropout {s.dropout}, padding {s.padding}, "
-            f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}",
-            f"size      {space.size:,} combinations of {len(space.decisions)} decisions",
-            f"distinct  {space.distinct:,} different networks, as some choices make no difference",
-            f"factorized, a choice for each block: {_powers(sizes)} ~ {_ten(sizes)}; "
-            f"flat, for each layer: {_powers(flat)} ~ {_ten(flat)}",
-            "the paper's typical case, S = 432 choices, B = 5 blocks of N = 3 layers: "
-            f"S^B = {_powers(paper)} ~ {_ten(paper)}, flat S^(B*N) = {_powers(paper_flat)} ~ {_ten(paper_flat)}",
-        ]
+def block_frame(s: Skeleton) -> str:
+    """The fixed fields of a skeleton of blocks."""
+    return (
+        f"output stride {s.output_stride}; {s.activation}, dropout {s.dropout}, padding {s.padding}, "
+        f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}"
     )
+
+
+def cell_frame(s: CellSkeleton) -> str:
+    """The fixed fields of a stack of cells."""
+    return (
+        f"{s.text}; output stride {s.output_stride}; dropout {s.dropout}, "
+        f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}"
+    )
+
+
+def size_lines(space: Space) -> list[str]:
+    """How many combinations and networks."""
+    at_most = "" if space.distinct_is_exact else "at most "
+    return [
+        f"size      {space.size:,} combinations of {len(space.decisions)} decisions",
+        f"distinct  {at_most}{space.distinct:,} different networks, as some choices make no difference",
+    ]
+
+
+def cell_lines(space: CellSpace) -> list[str]:
+    """Of one cell alone, and what is put side by side."""
+    one = math.isqrt(space.size)
+    outputs = {
+        "unused": "the sums that nothing uses",
+        "all": "all sums",
+        "chosen": "sums that nothing uses, and chosen",
+    }
+    return [
+        f"each of the two cells: {one:,} ~ 10^{int(math.log10(one))} combinations; its output: {outputs[space.concat]}",
+        "state 0 is the output of the previous cell, 1 that of the cell before it, 2 the sum of the first pair",
+    ]
+
+
+def factorized_lines(space: FactorizedSpace) -> list[str]:
+    """The comparison with a flat space, as the paper makes it (section 4.1)."""
+    sizes = [choices.size for choices in space.block_choices]
+    flat = _of_layers(space)
+    paper, paper_flat = [PAPER_CHOICES] * 5, [PAPER_CHOICES] * 15
+    return [
+        f"factorized, a choice for each block: {_powers(sizes)} ~ {_ten(sizes)}; "
+        f"flat, for each layer: {_powers(flat)} ~ {_ten(flat)}",
+        f"the paper's typical case, S = {PAPER_CHOICES} choices, B = 5 blocks of N = 3 layers: "
+        f"S^B = {_powers(paper)} ~ {_ten(paper)}, flat S^(B*N) = {_powers(paper_flat)} ~ {_ten(paper_flat)}",
+    ]
+
+
+def flat_lines(space: FactorizedSpace) -> list[str]:
+    """A flat space's count beside the paper's own, which raises a block's choices, its depths too, to the layers."""
+    flat = _of_layers(space)
+    paper, here = [PAPER_CHOICES] * 15, [PAPER_CHOICES] * len(flat)
+    return [
+        f"flat, a choice for each layer, whose number is fixed: {_powers(flat)} ~ {_ten(flat)}",
+        f"the paper's own count, S^(B*N) with the S = {PAPER_CHOICES} choices of a block, three depths among them: "
+        f"{_powers(paper)} ~ {_ten(paper)} in its typical case (B = 5, N = 3), "
+        f"{_powers(here)} ~ {_ten(here)} on this skeleton's layers",
+    ]
+
+
+def _of_layers(space: FactorizedSpace) -> list[int]:
+    """The choices of each block, as often as the skeleton has layers of it."""
+    pairs = zip(space.block_choices, space.skeleton.layers, strict=True)
+    return [choices.size for choices, layers in pairs for _ in range(layers)]
+
+
+def _listed(choices: Sequence[Choice]) -> str:
+    return "  ".join(map(str, choices))
 
 
 def _powers(sizes: list[int]) -> str:

@@ -13,7 +13,7 @@ import torch
 import tyro
 from rich.console import Console
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.cli.console import make_console
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.cli.shortlist import train_best
@@ -105,7 +105,7 @@ class TrainCommand:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
-    def _train(self, console: Console, name: str, arch: Arch, size: int) -> Trained:
+    def _train(self, console: Console, name: str, arch: Architecture, size: int) -> Trained:
         from mnas.train.loop import train  # timm and accelerate take seconds, and what is refused needs neither
 
         folder = self.out / f"{_as_file_name(name, arch)}-{size}px"
@@ -198,7 +198,7 @@ def _readers() -> int:
     return max(1, min(16, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
-def _initial(source: str, name: str, arch: Arch, batches: Batches, seed: int) -> Network:
+def _initial(source: str, name: str, arch: Architecture, batches: Batches, seed: int) -> Network:
     """The weights to start from, with a new classifier unless they are of the data's classes.
 
     Images are normalised as these weights have learnt it. Raises ValueError as `load_pretrained`.
@@ -218,7 +218,7 @@ def _initial(source: str, name: str, arch: Arch, batches: Batches, seed: int) ->
     return network
 
 
-def _as_file_name(name: str, arch: Arch) -> str:
+def _as_file_name(name: str, arch: Architecture) -> str:
     """`mnasnet-small/s8` -> mnasnet-small-s8, `runs/NAME#17` -> NAME-17; block strings by their fingerprint."""
     if "," in name or ("_" in name and re.match(r"\s*r\d+_", name)):
         return f"arch-{arch.fingerprint}"
@@ -228,7 +228,7 @@ def _as_file_name(name: str, arch: Arch) -> str:
     return re.sub(r"[^A-Za-z0-9@.]+", "-", name).strip("-")
 
 
-def _described(name: str, arch: Arch, batches: Batches, config: TrainConfig, folder: Path) -> str:
+def _described(name: str, arch: Architecture, batches: Batches, config: TrainConfig, folder: Path) -> str:
     counts = ", ".join(f"{count:,} {part}" for part, count in batches.counts.items())
     size = config.batch_size_for(batches.counts["train"])
     return (

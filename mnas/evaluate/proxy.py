@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from timm.optim import RMSpropTF
 from torch import Tensor
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.data.augment import augment, normalised
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.evaluate.config import ProxyConfig
@@ -44,7 +44,7 @@ _SCORE_BATCH = 256
 
 
 def evaluate_proxy(
-    arch: Arch, dataset: Dataset, config: ProxyConfig, seed: int, weights_path: Path | None = None
+    arch: Architecture, dataset: Dataset, config: ProxyConfig, seed: int, weights_path: Path | None = None
 ) -> Evaluation:
     """Train `arch` on `dataset.train` and score it on `dataset.val`; on a CPU a function of the arguments, to the bit.
 
@@ -213,7 +213,7 @@ def _out_of_memory_told(batch_size: int) -> Iterator[None]:
         raise EvaluationError(f"out of memory at {batch_size} images a step") from None
 
 
-def _info(arch: Arch, dataset: Dataset, accuracy: float) -> WeightsInfo:
+def _info(arch: Architecture, dataset: Dataset, accuracy: float) -> WeightsInfo:
     return WeightsInfo(
         arch=arch,
         classes=dataset.classes,

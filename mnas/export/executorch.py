@@ -93,5 +93,4 @@ class _FourDimensional(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         net = self.network
-        x = net.head(net.layers(net.stem(x)))
-        return cast(Tensor, net.classifier(x.mean((2, 3), keepdim=True).flatten(1)))
+        return cast(Tensor, net.classifier(net.features(x).mean((2, 3), keepdim=True).flatten(1)))

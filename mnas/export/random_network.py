@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.export.executorch import executorch_fp32, executorch_int8
 from mnas.export.gate import normalised
 from mnas.export.images import photographs
@@ -25,7 +26,7 @@ IMAGES = 8
 """Photographs that batch norm's statistics and the ranges of int8 are taken from."""
 
 
-def random_file(arch: Arch, input_size: int, num_classes: int, setup: Setup, *, int8: bool) -> bytes:
+def random_file(arch: Architecture, input_size: int, num_classes: int, setup: Setup, *, int8: bool) -> bytes:
     """The file that `setup.runtime` takes, for its batch where a file has one.
 
     Raises:
@@ -42,7 +43,7 @@ def random_file(arch: Arch, input_size: int, num_classes: int, setup: Setup, *, 
         return onnx_int8(model, images) if int8 else model
     if setup.runtime == "executorch":
         if int8:
-            if any(layer.skip == "pool" and layer.stride > 1 for layer in arch.layers):
+            if isinstance(arch, Arch) and any(layer.skip == "pool" and layer.stride > 1 for layer in arch.layers):
                 raise ValueError(
                     "int8 for executorch must have no pooled skip at stride 2, which its XNNPACK refuses to load "
                     "(ExecuTorch 1.5); other runtimes run it"
@@ -52,7 +53,7 @@ def random_file(arch: Arch, input_size: int, num_classes: int, setup: Setup, *, 
     return weights_bytes(network, info)
 
 
-def random_network(arch: Arch, input_size: int, num_classes: int) -> tuple[Network, WeightsInfo]:
+def random_network(arch: Architecture, input_size: int, num_classes: int) -> tuple[Network, WeightsInfo]:
     """Always the same weights, and batch norm's statistics of photographs, layer by layer as training gathers them."""
     info = _info(arch, input_size, num_classes)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -69,7 +70,7 @@ def random_network(arch: Arch, input_size: int, num_classes: int) -> tuple[Netwo
     return network.eval(), info
 
 
-def _info(arch: Arch, input_size: int, num_classes: int) -> WeightsInfo:
+def _info(arch: Architecture, input_size: int, num_classes: int) -> WeightsInfo:
     return WeightsInfo(
         arch=arch,
         classes=tuple(f"class {i}" for i in range(num_classes)),

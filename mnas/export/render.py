@@ -1,6 +1,6 @@
 """An architecture with random weights as the file that a runtime takes: what its latency is measured on."""
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.latency.latency import Setup
 from mnas.latency.protocol import Render
 from mnas.tflite.writer import graph_bytes
@@ -23,7 +23,7 @@ def render(setup: Setup, *, int8: bool = False) -> Render:
     if setup.runtime.startswith("litert") and not int8:
         return graph_bytes  # built from no network, in a tenth of a second, and without torch
 
-    def rendered(arch: Arch, input_size: int, num_classes: int) -> bytes:
+    def rendered(arch: Architecture, input_size: int, num_classes: int) -> bytes:
         from mnas.export.random_network import random_file
 
         return random_file(arch, input_size, num_classes, setup, int8=int8)

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.latency.latency import Calibration, Latency, MeasurementError
 from mnas.latency.pool import Device
 from mnas.latency.protocol import Reference, Render
@@ -72,12 +72,14 @@ class Fleet:
         """The reference's latency on each device, once started."""
         return {name: post.device.reference_ms for name, post in self._posts.items()}
 
-    def size_bytes(self, arch: Arch) -> int:
+    def size_bytes(self, arch: Architecture) -> int:
         """Of the file that the first device takes."""
         first = next(iter(self._posts.values()))
         return len(first.render(arch, self._input_size, self._num_classes))
 
-    def measure(self, archs: Mapping[int, Arch]) -> Generator[tuple[int, Measured | MeasurementError], None, None]:
+    def measure(
+        self, archs: Mapping[int, Architecture]
+    ) -> Generator[tuple[int, Measured | MeasurementError], None, None]:
         """Each of `archs` (number -> architecture) once all devices have measured it, in any order.
 
         Raises:

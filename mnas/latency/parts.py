@@ -9,8 +9,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mnas.arch import Arch, Layer
-from mnas.nn.cost import Cost, CostRow, Shape, cost
+from mnas.arch import Layer
+from mnas.architecture import Architecture
+from mnas.cell_arch import CellArch
+from mnas.nn.cell_steps import Step, cell_steps
+from mnas.nn.cost import Cost, CostRow, Shape, cost, step_shapes
+from mnas.tflite.graph import MOST_JOINED
 
 VECTOR = 16
 """Channels that a processor computes at once, at most; some compute 4 or 8."""
@@ -31,7 +35,7 @@ class Part:
     """Where it lies among its kind, so that near parts deviate alike: sizes in octaves; texts are equal or 1 apart."""
 
 
-def parts_of_arch(arch: Arch, input_size: int, num_classes: int) -> tuple[Part, ...]:
+def parts_of_arch(arch: Architecture, input_size: int, num_classes: int) -> tuple[Part, ...]:
     """The operators of `arch` and the network; their `macs` add up to those of `mnas.nn.cost`, in millions.
 
     Raises:
@@ -39,15 +43,24 @@ def parts_of_arch(arch: Arch, input_size: int, num_classes: int) -> tuple[Part, 
     """
     whole = cost(arch, input_size, num_classes)
     rows = {row.name: row for row in whole.rows}
-    parts = [_convolution("stem", rows["stem"])]
-    shape = rows["stem"].output_shape
-    for layer in arch.layers:
-        parts += _layer_parts(layer, rows, shape)
-        shape = (layer.out_filters, -(-shape[1] // layer.stride), -(-shape[2] // layer.stride))
-    parts.append(_convolution("pointwise", rows["head"]))
-    parts.append(_elementwise("mean", rows["head"].output_shape))
+    parts: list[Part] = []
+    if isinstance(arch, CellArch):
+        steps = cell_steps(arch)
+        shapes = step_shapes(steps, (3, input_size, input_size))
+        for step in steps:
+            parts += _step_parts(step, rows, shapes)
+        features, depth = shapes[steps[-1].name], len(arch.skeleton.plan)
+    else:
+        parts.append(_convolution("stem", rows["stem"]))
+        shape = rows["stem"].output_shape
+        for layer in arch.layers:
+            parts += _layer_parts(layer, rows, shape)
+            shape = (layer.out_filters, -(-shape[1] // layer.stride), -(-shape[2] // layer.stride))
+        parts.append(_convolution("pointwise", rows["head"]))
+        features, depth = rows["head"].output_shape, len(arch.layers)
+    parts.append(_elementwise("mean", features))
     parts.append(_dense("classifier", [rows["classifier"]]))
-    return (*parts, _network(arch, whole))
+    return (*parts, _network(whole, depth))
 
 
 def parts_of_decisions(decisions: Decisions) -> tuple[Part, ...]:
@@ -87,6 +100,36 @@ def _layer_parts(layer: Layer, rows: Mapping[str, CostRow], shape: Shape) -> lis
         if layer.in_filters != layer.out_filters:
             parts.append(_elementwise("pad" if layer.in_filters < layer.out_filters else "slice", output))
     return parts
+
+
+def _step_parts(step: Step, rows: Mapping[str, CostRow], shapes: Mapping[str, Shape]) -> list[Part]:
+    """Of one step of a network of cells; kinds that blocks have too are the same."""
+    output, size = shapes[step.name], step.kernel[0]
+    dilated = "dilated " if step.dilation > 1 else ""
+    if step.op == "conv":
+        square = step.kernel[0] == step.kernel[1]
+        kind = f"{dilated}conv{size}" if square else f"conv{step.kernel[0]}x{step.kernel[1]}"
+        kind = "stem" if step.name == "stem.conv1" else "pointwise" if step.kernel == (1, 1) else kind
+        return [_convolution(kind, rows[step.name])]
+    if step.op == "depthwise":
+        return [_depthwise(f"{dilated}depthwise{size}", rows[step.name], step.stride[0])]
+    if step.op in ("average", "max"):
+        kind = "pool" if step.op == "average" and size == 3 else f"{step.op}{size}"
+        return [_elementwise(kind, output, _values(shapes[step.inputs[0]]), step.stride[0])]
+    if step.op == "shift":
+        return [_elementwise("slice", output), *([_elementwise("pad", output)] if output[1] % 2 else [])]
+    if step.op == "concat":
+        return _concat_parts([shapes[name] for name in step.inputs])
+    return [_elementwise(step.op, output)]
+
+
+def _concat_parts(shapes: list[Shape]) -> list[Part]:
+    """As `mnas.tflite.graph.Graph.concat`: of many values, the first ones are joined before."""
+    parts = []
+    joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    if len(shapes) > MOST_JOINED:
+        parts = _concat_parts(shapes[: -MOST_JOINED + 1])
+    return [*parts, _elementwise("concat", joined)]
 
 
 def _squeeze_excite(layer: Layer, rows: Mapping[str, CostRow], shape: Shape) -> list[Part]:
@@ -133,8 +176,8 @@ def _elementwise(kind: str, shape: Shape, inputs: float = 0.0, stride: int = 1) 
     return Part(kind, amounts, (math.log2(shape[0]), math.log2(shape[1] * shape[2]), float(stride)))
 
 
-def _network(arch: Arch, whole: Cost) -> Part:
-    return Part("network", {}, (math.log2(whole.macs), math.log2(whole.params), math.log2(len(arch.layers))))
+def _network(whole: Cost, depth: int) -> Part:
+    return Part("network", {}, (math.log2(whole.macs), math.log2(whole.params), math.log2(depth)))
 
 
 def _in_vectors(channels: int) -> int:

@@ -11,13 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.latency.additive import Network, Parameters
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.learned import FOLDS, HeldOut, Learned, learn, relearn
 from mnas.latency.parts import parts_of_arch
-from mnas.space.factorized import FactorizedSpace
 from mnas.space.named import space_from_dict
 from mnas.space.space import Space
 from mnas.zoo.architectures import reference_arch
@@ -50,7 +49,7 @@ class Sample:
 class Predictor:
     """Predicts the latency of members of one space, at one input size, on one device and runtime."""
 
-    space: FactorizedSpace
+    space: Space
     input_size: int
     num_classes: int
     calibration: Calibration
@@ -60,7 +59,7 @@ class Predictor:
     samples: tuple[Sample, ...]
     learned: Learned
 
-    def predict(self, arch: Arch, calibration: Calibration | None = None) -> Latency:
+    def predict(self, arch: Architecture, calibration: Calibration | None = None) -> Latency:
         """The latency of `arch`, in milliseconds of `calibration` (a run's own), or of the predictor's.
 
         Raises:
@@ -68,7 +67,7 @@ class Predictor:
         """
         return self.predict_all([arch], calibration)[0]
 
-    def predict_all(self, archs: Sequence[Arch], calibration: Calibration | None = None) -> list[Latency]:
+    def predict_all(self, archs: Sequence[Architecture], calibration: Calibration | None = None) -> list[Latency]:
         """As `predict`, of several."""
         for arch in archs:
             try:
@@ -138,7 +137,7 @@ class Predictor:
 def fit_predictor(
     samples: Sequence[Sample],
     *,
-    space: FactorizedSpace,
+    space: Space,
     num_classes: int,
     calibration: Calibration,
     date: str,
@@ -247,7 +246,7 @@ def _networks(space: Space, samples: Sequence[Sample], input_size: int, num_clas
 
 
 def _known(space: Space, input_size: int, num_classes: int) -> list[tuple[Network, float, float]]:
-    return [(parts_of_arch(reference_arch(space.skeleton), input_size, num_classes), 1.0, REFERENCE_ERROR)]
+    return [(parts_of_arch(reference_arch(space.reference_skeleton), input_size, num_classes), 1.0, REFERENCE_ERROR)]
 
 
 def _predictor(values: dict[str, Any]) -> Predictor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.latency.latency import Against, Calibration, Latency, Setup, UnitError
 from mnas.latency.statistics import MIN_ROUNDS, SESSION_ERROR, Round, latency_of, ratio_of, stop_reason, time_of
 from mnas.latency.unit import Unit
@@ -22,7 +22,7 @@ LIGHT_WIDTH = 0.35
 IMPLAUSIBLE_DRIFT = 3.0
 """A reference that is so many times faster or slower than at the calibration: no device drifts so far."""
 
-Render = Callable[[Arch, int, int], bytes]
+Render = Callable[[Architecture, int, int], bytes]
 """(architecture, input size, classes) -> the file that a runtime takes, with random weights."""
 
 
@@ -42,7 +42,9 @@ class Reference:
         return "light" if len(model) ** 2 < len(self.file) * len(self.light_file) else "reference"
 
 
-def make_reference(arch: Arch, name: str, input_size: int, num_classes: int, render: Render = graph_bytes) -> Reference:
+def make_reference(
+    arch: Architecture, name: str, input_size: int, num_classes: int, render: Render = graph_bytes
+) -> Reference:
     """The reference `arch` with its light companion, as files with random weights.
 
     Raises:

@@ -11,15 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnas.arch import Arch, Layer, Padding
+from mnas.architecture import Architecture
 
 
 class SameConv2d(nn.Conv2d):
-    """A square convolution with TensorFlow's SAME padding: timm's `Conv2dSame`, without the seconds that timm takes."""
+    """A convolution with TensorFlow's SAME padding: timm's `Conv2dSame`, without the seconds that timm takes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        pads = (*same_pads(x.shape[-1], kernel, stride), *same_pads(x.shape[-2], kernel, stride))
-        return F.conv2d(F.pad(x, pads), self.weight, self.bias, stride, 0, 1, self.groups)
+        pads: list[int] = []
+        for axis in (1, 0):  # columns first, as F.pad takes them
+            reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
+            pads += same_pads(x.shape[2 + axis], reach, self.stride[axis])
+        return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -29,28 +32,44 @@ def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def convolution(
-    padding: Padding, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+    padding: Padding,
+    inputs: int,
+    outputs: int,
+    kernel: int | tuple[int, int],
+    stride: int | tuple[int, int] = 1,
+    groups: int = 1,
+    dilation: int = 1,
 ) -> nn.Conv2d:
-    """Without bias. At stride 1 both paddings are the same."""
-    if padding == "same" and stride > 1:
-        return SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
-    return nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+    """Without bias; kernel and stride of one number, or of (rows, columns). At stride 1 both paddings are the same."""
+    kernels = (kernel, kernel) if isinstance(kernel, int) else kernel
+    if padding == "same" and stride not in (1, (1, 1)):
+        return SameConv2d(inputs, outputs, kernels, stride, 0, dilation, groups, bias=False)
+    around = (dilation * (kernels[0] - 1) // 2, dilation * (kernels[1] - 1) // 2)
+    return nn.Conv2d(inputs, outputs, kernels, stride, around, dilation, groups, bias=False)
 
 
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch norm, and the activation unless `linear`: (N, C, H, W) -> (N, C', H', W')."""
 
     def __init__(
-        self, arch: Arch, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, linear: bool = False
+        self,
+        arch: Architecture,
+        inputs: int,
+        outputs: int,
+        kernel: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        groups: int = 1,
+        linear: bool = False,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = convolution(arch.padding, inputs, outputs, kernel, stride, groups)
+        self.conv = convolution(arch.padding, inputs, outputs, kernel, stride, groups, dilation)
         self.norm = nn.BatchNorm2d(outputs, eps=arch.bn_epsilon, momentum=arch.bn_momentum)
         if not linear:
             self.activation = activation(arch)
 
 
-def activation(arch: Arch) -> nn.Module:
+def activation(arch: Architecture) -> nn.Module:
     return nn.ReLU(inplace=True) if arch.activation == "relu" else nn.ReLU6(inplace=True)
 
 

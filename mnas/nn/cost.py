@@ -1,13 +1,18 @@
-"""Parameters and multiply-accumulates of an `Arch`, counted without making a tensor.
+"""Parameters and multiply-accumulates of an architecture, counted without making a tensor.
 
 Counted are convolutions and the classifier, squeeze-and-excitation included; a batch norm has two parameters a channel
 and no MACs (it folds into its convolution). Additions, activations, pools and gates are not counted, as in the paper.
 """
 
 import itertools
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mnas.arch import Arch, Layer
+from mnas.architecture import Architecture
+from mnas.cell_arch import CellArch
+from mnas.nn.cell_steps import IMAGE, Step, cell_steps
 
 Shape = tuple[int, int, int]
 """(channels, height, width)."""
@@ -18,9 +23,9 @@ class CostRow:
     """What one convolution or classifier, or a whole layer of them, costs."""
 
     name: str
-    """`stem`, `block3.1.depthwise`, `head`, `classifier`; of a whole layer `block3.1`."""
+    """`stem`, `block3.1.depthwise`, `cell2.pair1.left.conv`, `head`, `classifier`; of a whole layer `block3.1`."""
     op: str
-    """`conv`, `depthwise`, `linear`; of a whole layer as `describe` has it."""
+    """`conv`, `depthwise`, `linear`; of a whole layer as `describe` has it, of a cell its kind and filters."""
     input_shape: Shape
     output_shape: Shape
     params: int
@@ -44,7 +49,7 @@ class Cost:
         return sum(row.macs for row in self.rows)
 
 
-def cost(arch: Arch, input_size: int, num_classes: int = 1000) -> Cost:
+def cost(arch: Architecture, input_size: int, num_classes: int = 1000) -> Cost:
     """Params and MACs of every convolution of `arch` on an `input_size` x `input_size` image.
 
     Raises:
@@ -53,29 +58,77 @@ def cost(arch: Arch, input_size: int, num_classes: int = 1000) -> Cost:
     arch.check_input_size(input_size)
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, but got {num_classes}")
-    shape = (3, input_size, input_size)
+    image = (3, input_size, input_size)
+    rows, features = _cell_rows(arch, image) if isinstance(arch, CellArch) else _block_rows(arch, image)
+    params, inputs, outputs = (features + 1) * num_classes, (features, 1, 1), (num_classes, 1, 1)
+    return Cost((*rows, CostRow("classifier", "linear", inputs, outputs, params, features * num_classes)))
+
+
+def by_layer(arch: Architecture, whole: Cost) -> tuple[CostRow, ...]:
+    """The rows of `whole`, the cost of `arch`, added up to one for each stem, layer or cell, head and classifier."""
+    if isinstance(arch, CellArch):
+        return _by_cell(arch, whole)
+    ops = {layer.name: describe(layer) for layer in arch.layers}
+    merged = []
+    for name, rows in _groups(whole, 2):
+        params, macs = sum(r.params for r in rows), sum(r.macs for r in rows)
+        output = [row.output_shape for row in rows if ".se." not in row.name][-1]
+        merged.append(CostRow(name, ops.get(name, rows[0].op), rows[0].input_shape, output, params, macs))
+    return tuple(merged)
+
+
+def step_shapes(steps: Iterable[Step], image: Shape) -> dict[str, Shape]:
+    """The shape of every step's result, by its name; SAME padding gives ceil(size / stride)."""
+    shapes = {IMAGE: image}
+    for step in steps:
+        _, height, width = shapes[step.inputs[0]]
+        shapes[step.name] = (step.channels, -(-height // step.stride[0]), -(-width // step.stride[1]))
+    return shapes
+
+
+def _groups(whole: Cost, parts: int) -> Iterator[tuple[str, list[CostRow]]]:
+    """Rows that have the first `parts` parts of their names in common, with these."""
+    for name, group in itertools.groupby(whole.rows, key=lambda row: ".".join(row.name.split(".")[:parts])):
+        yield name, list(group)
+
+
+def _by_cell(arch: CellArch, whole: Cost) -> tuple[CostRow, ...]:
+    steps = cell_steps(arch)
+    shapes = step_shapes(steps, whole.rows[0].input_shape)
+    # a cell's last step but what the next ones begin with
+    outputs = {step.name.split(".")[0]: shapes[step.name] for step in steps if step.op not in ("relu", "shift")}
+    kinds = {f"cell{number}": f"{kind} {filters}" for number, (kind, filters) in enumerate(arch.skeleton.plan, 1)}
+    merged = []
+    for name, rows in _groups(whole, 1):
+        params, macs = sum(r.params for r in rows), sum(r.macs for r in rows)
+        output = outputs.get(name, rows[-1].output_shape)
+        merged.append(CostRow(name, kinds.get(name, rows[0].op), rows[0].input_shape, output, params, macs))
+    return tuple(merged)
+
+
+def _block_rows(arch: Arch, shape: Shape) -> tuple[list[CostRow], int]:
+    """All but the classifier, and how many numbers that gets."""
     rows = [_conv("stem", shape, arch.stem_filters, 3, arch.stem_stride)]
     shape = rows[-1].output_shape
     for layer in arch.layers:
         rows += _layer_rows(layer, shape)
         shape = (layer.out_filters, -(-shape[1] // layer.stride), -(-shape[2] // layer.stride))
     rows.append(_conv("head", shape, arch.head_filters, 1))
-    params = (arch.head_filters + 1) * num_classes
-    inputs, outputs = (arch.head_filters, 1, 1), (num_classes, 1, 1)
-    rows.append(CostRow("classifier", "linear", inputs, outputs, params, arch.head_filters * num_classes))
-    return Cost(tuple(rows))
+    return rows, arch.head_filters
 
 
-def by_layer(arch: Arch, whole: Cost) -> tuple[CostRow, ...]:
-    """The rows of `whole`, the cost of `arch`, added up to one row for each stem, layer, head and classifier."""
-    ops = {layer.name: describe(layer) for layer in arch.layers}
-    merged = []
-    for name, group in itertools.groupby(whole.rows, key=lambda row: ".".join(row.name.split(".")[:2])):
-        rows = list(group)
-        params, macs = sum(r.params for r in rows), sum(r.macs for r in rows)
-        output = [row.output_shape for row in rows if ".se." not in row.name][-1]
-        merged.append(CostRow(name, ops.get(name, rows[0].op), rows[0].input_shape, output, params, macs))
-    return tuple(merged)
+def _cell_rows(arch: CellArch, image: Shape) -> tuple[list[CostRow], int]:
+    """As `_block_rows`; a depthwise convolution of a cell has no batch norm of its own."""
+    steps = cell_steps(arch)
+    shapes = step_shapes(steps, image)
+    rows = []
+    for step in steps:
+        if step.op in ("conv", "depthwise"):
+            shape, output = shapes[step.inputs[0]], shapes[step.name]
+            weights = math.prod(step.kernel) * step.channels * (1 if step.op == "depthwise" else step.in_channels)
+            params = weights + (2 * step.channels if step.op == "conv" else 0)
+            rows.append(CostRow(step.name, step.op, shape, output, params, weights * output[1] * output[2]))
+    return rows, steps[-1].channels
 
 
 def describe(layer: Layer) -> str:

@@ -36,7 +36,8 @@ def speed_up_depthwise(network: nn.Module) -> None:
 def _is_wide_depthwise(conv: nn.Conv2d) -> bool:
     channels = conv.in_channels
     depthwise = conv.groups == channels == conv.out_channels and conv.bias is None and conv.dilation == (1, 1)
-    return depthwise and conv.kernel_size[1] > _COLUMNS
+    square = conv.kernel_size[0] == conv.kernel_size[1]  # 1x7 on one channel is depthwise too
+    return depthwise and square and conv.kernel_size[1] > _COLUMNS
 
 
 class _WideDepthwise(nn.Module):

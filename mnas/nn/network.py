@@ -1,44 +1,74 @@
-"""An `Arch` as a torch network."""
+"""An architecture as a torch network."""
 
+import abc
 import math
 from typing import cast
 
 from torch import Tensor, nn
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture
+from mnas.cell_arch import CellArch
 from mnas.nn.blocks import ConvNorm, LayerModule
+from mnas.nn.cells import Cells
 
 
-class Network(nn.Module):
-    """(N, 3, H, W) float images -> (N, num_classes) logits.
+class Network(nn.Module, abc.ABC):
+    """(N, 3, H, W) float images -> (N, num_classes) logits: the classifier of the features' means over all pixels."""
 
-    `stem`, `layers` (one module for each of `arch.layers`, in order), `head`, `classifier`.
-    """
+    arch: Architecture
+    dropout: nn.Dropout
+    classifier: nn.Linear
+
+    @abc.abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, channels, H', W')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.classifier(self.dropout(self.features(x).mean((2, 3)))))
+
+
+class BlockNetwork(Network):
+    """`stem`, `layers` (one module for each of `arch.layers`, in order), `head`, `classifier`."""
 
     def __init__(self, arch: Arch, num_classes: int) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more, but got {num_classes}")
         self.arch = arch
         self.stem = ConvNorm(arch, 3, arch.stem_filters, 3, arch.stem_stride)
         self.layers = nn.Sequential(*(LayerModule(layer, arch) for layer in arch.layers))
         self.head = ConvNorm(arch, arch.blocks[-1].filters, arch.head_filters, 1)
         self.dropout = nn.Dropout(arch.dropout)
         self.classifier = nn.Linear(arch.head_filters, num_classes)
-        self.apply(_initialise)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.head(self.layers(self.stem(x)))
-        return cast(Tensor, self.classifier(self.dropout(x.mean((2, 3)))))
+    def features(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.head(self.layers(self.stem(x))))
 
 
-def build_network(arch: Arch, num_classes: int) -> Network:
+class CellNetwork(Network):
+    """`cells`, `classifier`."""
+
+    def __init__(self, arch: CellArch, num_classes: int) -> None:
+        super().__init__()
+        self.arch = arch
+        self.cells = Cells(arch)
+        self.dropout = nn.Dropout(arch.skeleton.dropout)
+        self.classifier = nn.Linear(self.cells.channels, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.cells(x))
+
+
+def build_network(arch: Architecture, num_classes: int) -> Network:
     """The network of `arch` with fresh weights, drawn from torch's global generator.
 
     Raises:
         ValueError: num_classes is below 1.
     """
-    return Network(arch, num_classes)
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be 1 or more, but got {num_classes}")
+    network = CellNetwork(arch, num_classes) if isinstance(arch, CellArch) else BlockNetwork(arch, num_classes)
+    network.apply(_initialise)
+    return network
 
 
 def _initialise(module: nn.Module) -> None:

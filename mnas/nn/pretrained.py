@@ -23,10 +23,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture
+from mnas.cell_arch import CellArch
 from mnas.nn.layouts import LAYOUTS, Layout, layout_of, trained_arch
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights_info import WeightsInfo, read_weights_info
-from mnas.zoo.architectures import named_arch
+from mnas.zoo.architectures import ZOO
 
 TIMM = {
     "mnasnet-a1@0.5": "semnasnet_050",
@@ -76,13 +78,14 @@ _DAMAGED = (
 
 
 def load_pretrained(
-    source: str, arch: Arch, num_classes: int | None, *, name: str, new_classifier: bool = False
+    source: str, arch: Architecture, num_classes: int | None, *, name: str, new_classifier: bool = False
 ) -> Network:
     """The network of `arch` with the weights of `source`, in evaluation mode, on the CPU.
 
     The network's `arch` is the one that makes its outputs equal the source model's: padding and batch norm as there
     (`arch_changes` says what differs), strides and dropout of `arch`. Layouts that are read: timm's, torchvision's,
-    pytorchcv's and ours; plain or under "state_dict", "model" (or their averages), with DDP's prefixes or without.
+    pytorchcv's and ours (of networks of cells only ours); plain or under "state_dict", "model" (or their averages),
+    with DDP's prefixes or without.
 
     Args:
         source: `timm` or `torchvision` (downloaded by them), or the path of a .safetensors, .pth, .pt or .bin file.
@@ -93,6 +96,8 @@ def load_pretrained(
     Raises:
         ValueError: nothing there, not readable, code in the file, or tensors that do not fit; one line.
     """
+    if isinstance(arch, CellArch):
+        return _own_cells(source, arch, num_classes, name, new_classifier)
     tensors = _read(source, name)
     origin = f"{source}'s {name}" if source in ("timm", "torchvision") else repr(source)
     layout = layout_of(tensors)
@@ -105,7 +110,7 @@ def load_pretrained(
     if num_classes is None:
         num_classes = there or 1  # where there is none, what is missing is told below
     network = build_network(arch, num_classes)
-    _fill(network, tensors, layout, new_classifier, f"{origin} for {name}")
+    _fill(network, tensors, layout.modules(arch), new_classifier, f"{origin} for {name}")
     return network.eval()
 
 
@@ -286,7 +291,9 @@ def _zoo_name(name: str) -> str:
 
 
 def _as_trained(arch: Arch, layout: Layout, tensors: Mapping[str, Tensor]) -> Arch:
-    arch = trained_arch(arch, layout, small=_shape(arch) == _shape(named_arch("mnasnet-small")))
+    small = ZOO["mnasnet-small"].arch
+    assert isinstance(small, Arch)
+    arch = trained_arch(arch, layout, small=_shape(arch) == _shape(small))
     if layout.mark == "layers.0.weight":
         # torchvision's first version of MNASNet scaled neither the stem nor the first block
         widths = [tensors[key].shape[0] for key in ("layers.0.weight", "layers.6.weight") if key in tensors]
@@ -306,6 +313,7 @@ def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
     info = _recorded(source)
     if info is None:
         return arch
+    assert isinstance(info.arch, Arch)  # tensors of cells have no layout that is read here
     if _sizes(info.arch) != _sizes(arch):
         raise ValueError(
             f"{source!r} must hold weights of {name}, but got those of another architecture: "
@@ -322,6 +330,19 @@ def _sizes(arch: Arch) -> object:
     return arch.stem_filters, arch.head_filters, blocks
 
 
+def _own_cells(source: str, arch: CellArch, num_classes: int | None, name: str, new_classifier: bool) -> Network:
+    info = _recorded(source)
+    if info is None:
+        raise ValueError(
+            f"weights of {name}, a network of cells, must be a .safetensors file of mnas, but got {source!r}"
+        )
+    if info.arch != arch:
+        raise ValueError(f"{source!r} must hold weights of {name}, but got those of another architecture")
+    network = build_network(arch, num_classes or len(info.classes))
+    _fill(network, _read(source, name), {"classifier": "classifier"}, new_classifier, f"{source!r} for {name}")
+    return network.eval()
+
+
 def _recorded(source: str) -> WeightsInfo | None:
     if not source.endswith(".safetensors"):
         return None
@@ -331,9 +352,13 @@ def _recorded(source: str) -> WeightsInfo | None:
         return None  # by others
 
 
-def _fill(network: Network, tensors: Mapping[str, Tensor], layout: Layout, new_classifier: bool, what: str) -> None:
-    """Load `tensors` into `network`. Raises ValueError with what is missing, unexpected and of another shape."""
-    modules = layout.modules(network.arch)
+def _fill(
+    network: Network, tensors: Mapping[str, Tensor], modules: Mapping[str, str], new_classifier: bool, what: str
+) -> None:
+    """Load `tensors`, of `modules` (our name -> theirs, where it is another), into `network`.
+
+    Raises ValueError with what is missing, unexpected and of another shape.
+    """
     wanted: dict[str, Tensor] = {}  # by their names, or ours where they have none for it
     ours: dict[str, str] = {}
     for key, tensor in network.state_dict().items():
@@ -371,7 +396,7 @@ def _some(names: Sequence[str]) -> str:
 # What is known of them
 
 
-def _facts(source: str, arch: Arch, name: str) -> WeightsInfo:
+def _facts(source: str, arch: Architecture, name: str) -> WeightsInfo:
     recorded = _recorded(source)
     if recorded is not None:
         return replace(recorded, arch=arch, accuracy=None if arch != recorded.arch else recorded.accuracy)

@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture, architecture_from_dict
 
 KEY = "mnas"
 """The only entry of the metadata: safetensors orders several at random, and equal weights are to be equal bytes."""
@@ -18,7 +18,7 @@ KEY = "mnas"
 class WeightsInfo:
     """What a weights file says besides its tensors."""
 
-    arch: Arch
+    arch: Architecture
     classes: tuple[str, ...]
     mean: tuple[float, float, float]
     """Of pixels as 0..1: the network takes (pixel / 255 - mean) / std."""
@@ -38,7 +38,7 @@ def weights_json(info: WeightsInfo) -> dict[str, Any]:
 def weights_info(values: Mapping[str, Any]) -> WeightsInfo:
     """The record of values by `weights_json`. Raises KeyError, TypeError or ValueError for others."""
     return WeightsInfo(
-        arch=Arch.from_dict(values["arch"]),
+        arch=architecture_from_dict(values["arch"]),
         classes=tuple(values["classes"]),
         mean=tuple(values["mean"]),
         std=tuple(values["std"]),

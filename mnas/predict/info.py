@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.data.image import Pixels
 
 Format = Literal["mnas", "litert", "onnx", "executorch"]
@@ -38,7 +38,7 @@ class ModelInfo:
     std: Triple | None
     crop: float
     """Share of the side of an image's centre square that the model is to see."""
-    arch: Arch | None
+    arch: Architecture | None
     """None for files that are not ours."""
     probabilities: bool
     """Whether the outputs are probabilities; else logits."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.data.image import Pixels, square
 from mnas.predict.images import read_pixels
 from mnas.predict.info import ModelInfo, Prediction, Run, Triple, Wanted
@@ -96,7 +96,7 @@ class Model:
 
 
 def load_model(
-    model: str | PathLike[str] | Arch,
+    model: str | PathLike[str] | Architecture,
     *,
     weights: str | None = None,
     name: str = "",
@@ -113,7 +113,7 @@ def load_model(
         model: a .safetensors, .tflite, .onnx or .pte file, or a folder with model.safetensors in it; with `weights` an
             architecture or its name (`mnasnet-a1`).
         weights: `timm`, `torchvision`, or a file of weights for that architecture.
-        name: of an `Arch` that is given as such; what `weights` by timm and torchvision are found by.
+        name: of an `Architecture` that is given as such; what `weights` by timm and torchvision are found by.
         class_file: names of the classes, see `read_class_names`.
         input_size: pixels along one side, for files that take any size.
         mean, std: of pixels as 0..1, one number or three: the input is (pixel / 255 - mean) / std.
@@ -136,9 +136,9 @@ def load_model(
     if weights is not None:
         from mnas.predict.network import open_pretrained
 
-        arch = model if isinstance(model, Arch) else named_arch(str(model))
+        arch = model if isinstance(model, Architecture) else named_arch(str(model))
         return Model(*open_pretrained(weights, arch, name or str(model), wanted))
-    if isinstance(model, Arch):
+    if isinstance(model, Architecture):
         raise ValueError("an architecture needs weights, but got none; give timm, torchvision or a file")
     path = Path(model) / "model.safetensors" if Path(model).is_dir() else Path(model)
     return Model(*_opener(path)(path, wanted))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.data.augment import normalised
 from mnas.data.image import Pixels
 from mnas.nn.network import Network
@@ -32,7 +32,7 @@ def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     return network_model(load_weights(path), info, wanted, path.stat().st_size)
 
 
-def open_pretrained(source: str, arch: Arch, name: str, wanted: Wanted) -> tuple[ModelInfo, Run]:
+def open_pretrained(source: str, arch: Architecture, name: str, wanted: Wanted) -> tuple[ModelInfo, Run]:
     """`arch` with weights from `source`: `timm`, `torchvision`, or a file of anybody's.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.evaluate.config import ProxyConfig
 from mnas.nn.cost import cost
 from mnas.space.space import Space
@@ -51,7 +51,7 @@ def settings_of(
     ]
 
 
-def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed: int) -> list[Arch]:
+def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed: int) -> list[Architecture]:
     """`count` different members, spread evenly over the multiply-accumulates of random ones.
 
     The first of a larger spread are those of a smaller one, so that a check can be gone on with.
@@ -63,7 +63,7 @@ def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed:
         raise ValueError(f"architectures must be 1 to the space's {space.distinct:,} networks, but got {count}")
     draw = np.random.default_rng(seed)
     sizes = [len(decision.choices) for decision in space.decisions]
-    pool: dict[str, Arch] = {}
+    pool: dict[str, Architecture] = {}
     for _ in range(20 * POOL):  # small spaces have fewer members
         arch = space.decode([int(draw.integers(size)) for size in sizes])
         pool.setdefault(arch.fingerprint, arch)
@@ -74,7 +74,7 @@ def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed:
             f"architectures must be {len(pool)} or fewer, as no more were found in the space, but got {count}"
         )
     ranked = sorted(pool.values(), key=lambda arch: (cost(arch, input_size, num_classes).macs, arch.fingerprint))
-    chosen: dict[int, Arch] = {}
+    chosen: dict[int, Architecture] = {}
     step = 0
     while len(chosen) < count:
         place = int(_even(step) * len(ranked))

@@ -5,6 +5,7 @@ feature map's shape (height x width x channels) and strides other than 1. Colour
 kernel, a shadow means several layers, and a loop on the right is the skip connection.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
@@ -31,7 +32,7 @@ BOX_WIDTHS = {1: 150, 3: 172, 5: 198, 7: 224}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Box:
+class Box:
     """One box of the chain, and what leaves it."""
 
     label: str
@@ -63,30 +64,38 @@ def arch_svg(arch: Arch, input_size: int) -> str:
         ValueError: the images are too small for the strides.
     """
     arch.check_input_size(input_size)
-    boxes = _chain(arch, input_size)
-    height = MARGIN + len(boxes) * (BOX_HEIGHT + GAP) + 16
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
-        'role="img" font-family="Helvetica, Arial, sans-serif" font-size="13">',
-        f"<title>{escape(', '.join(arch.block_strings))}</title>",
-        f'<rect width="{WIDTH}" height="{height}" rx="8" fill="#ffffff"/>',
-        _text(CENTRE, MARGIN, "input", colour=TEXT, weight=600),
-    ]
-    top = MARGIN + 6
-    shape = f"{input_size}×{input_size}×3"
+    chain, height = chain_of(_boxes(arch, input_size), input_size)
+    return standalone(chain, WIDTH, height, ", ".join(arch.block_strings))
+
+
+def chain_of(boxes: Sequence[Box], input_size: int) -> tuple[list[str], int]:
+    """Boxes from top to bottom, arrows between them, below an image of `input_size`; SVG elements and their height."""
+    parts = [svg_text(CENTRE, MARGIN, "input", colour=TEXT, weight=600)]
+    top, shape = MARGIN + 6, f"{input_size}×{input_size}×3"
     for box in boxes:
         parts += _arrow(top, shape, box.stride)
         parts += _draw(box, top + GAP)
         top += GAP + BOX_HEIGHT
         shape = box.shape
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return parts, MARGIN + len(boxes) * (BOX_HEIGHT + GAP) + 16
 
 
-def _chain(arch: Arch, input_size: int) -> list[_Box]:
+def standalone(parts: Sequence[str], width: int, height: int, title: str) -> str:
+    """The elements as the text of an SVG with a white background and a title."""
+    head = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        'role="img" font-family="Helvetica, Arial, sans-serif" font-size="13">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>',
+    ]
+    return "\n".join([*head, *parts, "</svg>"]) + "\n"
+
+
+def _boxes(arch: Arch, input_size: int) -> list[Box]:
     """The boxes from stem to classifier. SAME and symmetric padding halve alike: a stride rounds the size up."""
     size = -(-input_size // arch.stem_stride)
     boxes = [
-        _Box(
+        Box(
             label="Conv (k3x3)",
             colours=CONV,
             width=BOX_WIDTHS[3],
@@ -98,7 +107,7 @@ def _chain(arch: Arch, input_size: int) -> list[_Box]:
         size = -(-size // block.stride)
         skips = {layer.skip for layer in arch.layers if layer.name.startswith(f"block{number}.")}
         boxes.append(
-            _Box(
+            Box(
                 label=block_label(block),
                 colours=_colours(block),
                 width=BOX_WIDTHS[block.kernel],
@@ -111,9 +120,9 @@ def _chain(arch: Arch, input_size: int) -> list[_Box]:
     head = arch.head_filters
     return [
         *boxes,
-        _Box(label="Conv (k1x1)", colours=CONV, width=BOX_WIDTHS[1], shape=f"{size}×{size}×{head}"),
-        _Box(label="average pool", colours=PLAIN, width=BOX_WIDTHS[1], shape=f"1×1×{head}"),
-        _Box(label="FC", colours=PLAIN, width=BOX_WIDTHS[1], shape=""),
+        Box(label="Conv (k1x1)", colours=CONV, width=BOX_WIDTHS[1], shape=f"{size}×{size}×{head}"),
+        Box(label="average pool", colours=PLAIN, width=BOX_WIDTHS[1], shape=f"1×1×{head}"),
+        Box(label="FC", colours=PLAIN, width=BOX_WIDTHS[1], shape=""),
     ]
 
 
@@ -123,7 +132,7 @@ def _colours(block: Block) -> tuple[str, str]:
     return CONV if block.op == "conv" else SEPCONV
 
 
-def _text(
+def svg_text(
     x: float, y: float, text: str, *, colour: str, weight: int = 400, anchor: str = "middle", size: int = 13
 ) -> str:
     return (
@@ -138,15 +147,15 @@ def _arrow(top: int, shape: str, stride: int) -> list[str]:
     parts = [
         f'<line x1="{CENTRE}" y1="{top + 2}" x2="{CENTRE}" y2="{tip - 6}" stroke="{LINE}" stroke-width="1.5"/>',
         f'<polygon points="{CENTRE - 4},{tip - 8} {CENTRE + 4},{tip - 8} {CENTRE},{tip - 1}" fill="{LINE}"/>',
-        _text(CENTRE + 12, top + GAP / 2 + 4, shape, colour=QUIET, anchor="start", size=12),
+        svg_text(CENTRE + 12, top + GAP / 2 + 4, shape, colour=QUIET, anchor="start", size=12),
     ]
     if stride != 1:
         label = f"stride {stride}"
-        parts.append(_text(CENTRE - 12, top + GAP / 2 + 4, label, colour=STRIDE, weight=600, anchor="end", size=12))
+        parts.append(svg_text(CENTRE - 12, top + GAP / 2 + 4, label, colour=STRIDE, weight=600, anchor="end", size=12))
     return parts
 
 
-def _draw(box: _Box, top: int) -> list[str]:
+def _draw(box: Box, top: int) -> list[str]:
     fill, border = box.colours
     left = CENTRE - box.width / 2
 
@@ -157,7 +166,7 @@ def _draw(box: _Box, top: int) -> list[str]:
         )
 
     parts = [rectangle(shift) for shift in range(2 * min(box.layers - 1, 2), -1, -2)]
-    parts.append(_text(CENTRE, top + BOX_HEIGHT / 2 + 2.5, box.label, colour=TEXT, weight=600))
+    parts.append(svg_text(CENTRE, top + BOX_HEIGHT / 2 + 2.5, box.label, colour=TEXT, weight=600))
     if box.skip:
         right = left + box.width + 2 * min(box.layers - 1, 2)
         high, low = top + 5, top + BOX_HEIGHT - 9
@@ -169,5 +178,5 @@ def _draw(box: _Box, top: int) -> list[str]:
         parts.append(
             f'<polygon points="{right + 8:g},{low - 4} {right + 8:g},{low + 4} {right + 2:g},{low}" fill="{LINE}"/>'
         )
-        parts.append(_text(right + 21, top + BOX_HEIGHT / 2 + 2, box.skip, colour=QUIET, anchor="start", size=11))
+        parts.append(svg_text(right + 21, top + BOX_HEIGHT / 2 + 2, box.skip, colour=QUIET, anchor="start", size=11))
     return parts

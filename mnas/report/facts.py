@@ -3,13 +3,14 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture, architecture_from_dict
+from mnas.cell_arch import CellArch
 from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import SOURCES, Latency, Source, joint_source
 from mnas.objective import Objective
@@ -46,7 +47,7 @@ class Candidate:
     """The trial whose result this one shares, being the same network."""
     origin: str
     """`runs/OLD#17` of a trial that was taken over, the name of a network that the search began with; else empty."""
-    arch: Arch
+    arch: Architecture
 
     @property
     def latency_ms(self) -> float:
@@ -235,7 +236,7 @@ def _candidate(trial: FrozenTrial) -> Candidate:
         accuracies=tuple(evaluation["accuracies"]),
         same_as=known.get("same_as"),
         origin=origin_of(trial),
-        arch=Arch.from_dict(known["arch"]),
+        arch=architecture_from_dict(known["arch"]),
     )
 
 
@@ -282,25 +283,31 @@ def indistinguishable(best: Candidate, front: Sequence[Candidate]) -> list[Candi
     return [c for c in front if c.latency_ms < best.latency_ms and best.accuracy - c.accuracy < noise]
 
 
-DECISIONS = ("operation", "kernel", "squeeze-and-excitation", "skip", "layers")
-
-
 def sampled_shares(trials: Sequence[FrozenTrial]) -> dict[str, dict[str, float]]:
-    """decision -> choice -> its share of all blocks of `trials`, in [0, 1]; empty for no trials."""
-    counts: dict[str, Counter[str]] = {name: Counter() for name in DECISIONS}
+    """decision -> choice -> its share of all blocks (or branches of cells) of `trials`, in [0, 1]; no trials, none."""
+    counts: dict[str, Counter[str]] = {}
     for trial in trials:
-        for block in trial.user_attrs["arch"]["blocks"]:
-            op = f"mbconv{block['expansion']}" if block["op"] == "mbconv" else block["op"]
-            counts["operation"][op] += 1
-            counts["kernel"][f"{block['kernel']}x{block['kernel']}"] += 1
-            counts["squeeze-and-excitation"][f"{block['se_ratio']:g}" if block["se_ratio"] else "none"] += 1
-            counts["skip"][block["skip"]] += 1
-            counts["layers"][str(block["layers"])] += 1
+        for name, choice in _decisions_of(architecture_from_dict(trial.user_attrs["arch"])):
+            counts.setdefault(name, Counter())[choice] += 1
     return {
         name: {choice: n / counter.total() for choice, n in sorted(counter.items(), key=_natural)}
         for name, counter in counts.items()
-        if counter
     }
+
+
+def _decisions_of(arch: Architecture) -> Iterator[tuple[str, str]]:
+    """(decision, choice) of every block, or of every branch of both cells."""
+    if isinstance(arch, CellArch):
+        for kind, cell in (("normal", arch.normal), ("reduction", arch.reduction)):
+            for pair in cell.pairs:
+                yield from ((f"{kind} cell", op) for op in (pair.op1, pair.op2))
+        return
+    for block in arch.blocks:
+        yield "operation", f"mbconv{block.expansion}" if block.op == "mbconv" else block.op
+        yield "kernel", f"{block.kernel}x{block.kernel}"
+        yield "squeeze-and-excitation", f"{block.se_ratio:g}" if block.se_ratio else "none"
+        yield "skip", block.skip
+        yield "layers", str(block.layers)
 
 
 def _natural(item: tuple[str, int]) -> tuple[int, str]:

@@ -179,7 +179,7 @@ def hover(candidate: Candidate, facts: Facts) -> str:
         f"reward {c.reward:.4f}",
         f"{c.params:,} params, {c.macs / 1e6:,.1f}M MACs, file {c.size_bytes / 1e6:.2f} MB",
     ]
-    return "<br>".join([*lines, *(escape(s) for s in c.arch.block_strings)])
+    return "<br>".join([*lines, *(escape(s) for s in c.arch.lines)])
 
 
 def _latency_lines(name: str, latency: Latency, target_ms: float | None) -> list[str]:

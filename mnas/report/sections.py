@@ -7,15 +7,20 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.latency.latency import Latency
 from mnas.objective import Objective
-from mnas.report.diagram import arch_svg
+from mnas.report.cell_diagram import drawing
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
 
 DRAWINGS = 12
 """At most so many architectures are drawn: each is 8 kB, and a reader compares no more."""
 
-SHARE_COLOURS = ("#f2b880", "#9ad6b0", "#9cc3f0", "#bda8ea", "#f0a3a3", "#9fd8df", "#e3d48a", "#c5ccd4")
+SHARE_COLOURS = (
+    *("#f2b880", "#9ad6b0", "#9cc3f0", "#bda8ea", "#f0a3a3", "#9fd8df", "#e3d48a", "#c5ccd4"),
+    *("#d9a679", "#7fbf97", "#7ba7d9", "#a085d1", "#d68585", "#7fc0c8", "#cbb96b"),
+)
 
 
 def escape(value: object) -> str:
@@ -176,13 +181,20 @@ def drawings(facts: Facts) -> str:
         f"{' · highest reward' if c in best else ''}<dl><dt>accuracy</dt><dd>{accuracy_text(c)}</dd>"
         f"{_terms(c)}<dt>params</dt><dd>{c.params:,}</dd>"
         f"<dt>MACs</dt><dd>{c.macs / 1e6:,.1f}M</dd><dt>file</dt><dd>{c.size_bytes / 1e6:.2f} MB</dd></dl>"
-        f"{arch_svg(c.arch, facts.input_size)}"
-        f"<details><summary class='quiet'>block strings</summary><code>{escape(','.join(c.arch.block_strings))}</code>"
-        "</details></div>"
+        f"{drawing(c.arch, facts.input_size)}{_written(c.arch)}</div>"
         for c in chosen
     )
     note = f"<p class='quiet'>{len(chosen)} of {len(facts.front)} drawn.</p>" if len(chosen) < len(facts.front) else ""
     return f'{note}<div class="drawings">{cards}</div>'
+
+
+def _written(arch: Architecture) -> str:
+    """The architecture as text; block strings can be taken from here to name it."""
+    if isinstance(arch, Arch):
+        title, text = "block strings", escape(",".join(arch.block_strings))
+    else:
+        title, text = "cells", "<br>".join(map(escape, arch.lines))
+    return f"<details><summary class='quiet'>{title}</summary><code>{text}</code></details>"
 
 
 def _terms(candidate: Candidate) -> str:

@@ -17,10 +17,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.evaluate.evaluation import Evaluation, EvaluationError
 
-Evaluate = Callable[[Arch, int, Path], Evaluation]
+Evaluate = Callable[[Architecture, int, Path], Evaluation]
 """(architecture, seed, where to keep the weights) -> Evaluation; picklable; raises EvaluationError for a candidate's
 own failure."""
 
@@ -36,7 +36,7 @@ class Task:
     """One candidate to evaluate."""
 
     number: int
-    arch: Arch
+    arch: Architecture
     seed: int
     weights_path: Path
     evaluate: Evaluate | None = None

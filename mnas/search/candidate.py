@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.nn.cost import cost
 from mnas.search.problem import Plan, Problem
 
@@ -13,7 +13,7 @@ def trial_seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
-def candidate_facts(arch: Arch, number: int, problem: Problem, plan: Plan) -> dict[str, Any]:
+def candidate_facts(arch: Architecture, number: int, problem: Problem, plan: Plan) -> dict[str, Any]:
     """The user attributes that trial `number` is stored with."""
     costs = cost(arch, problem.input_size, problem.num_classes)
     return {

@@ -11,7 +11,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from mnas.arch import Arch
+from mnas.architecture import architecture_from_dict
 from mnas.controller.closed import ClosedBatches
 from mnas.controller.sampler import Reward
 from mnas.evaluate.evaluation import Evaluation
@@ -150,7 +150,7 @@ def _train(
                 waiting.remove(number)
                 training[fingerprint] = number
                 clock.show(_training(training))
-                arch = Arch.from_dict(trial.user_attrs["arch"])
+                arch = architecture_from_dict(trial.user_attrs["arch"])
                 return Task(number, arch, trial.user_attrs["seed"], run.weights_path(number))
         return None
 

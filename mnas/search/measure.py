@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from mnas.arch import Arch
+from mnas.architecture import architecture_from_dict
 from mnas.controller.view import KNOWN_VALUES
 from mnas.latency.latency import Latency, MeasurementError, joint_source
 from mnas.latency.predictor import choose_to_measure
@@ -27,7 +27,7 @@ def measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Wat
             continue
         if "latency" not in trial.user_attrs:
             fingerprint = trial.user_attrs["fingerprint"]
-            predicted = problem.predict(Arch.from_dict(trial.user_attrs["arch"])) if problem.predict else None
+            predicted = problem.predict(architecture_from_dict(trial.user_attrs["arch"])) if problem.predict else None
             if fingerprint in known:
                 twin = known[fingerprint].user_attrs
                 _note(run, number, twin["latencies"], twin["latency"])
@@ -83,7 +83,7 @@ def _measured(
     if not waiting or clock.over:
         return
     clock.show(f"measuring {len(waiting)} architectures")
-    archs = {twins[0]: Arch.from_dict(run.trials[twins[0]].user_attrs["arch"]) for twins in waiting.values()}
+    archs = {twins[0]: architecture_from_dict(run.trials[twins[0]].user_attrs["arch"]) for twins in waiting.values()}
     outcomes = problem.measure(archs)
     try:
         for first, outcome in outcomes:
@@ -127,7 +127,7 @@ def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latenc
 def _skip_large(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock) -> bool:
     size_bytes = run.trials[number].user_attrs.get("size_bytes")
     if size_bytes is None:
-        size_bytes = problem.size_bytes(Arch.from_dict(run.trials[number].user_attrs["arch"]))
+        size_bytes = problem.size_bytes(architecture_from_dict(run.trials[number].user_attrs["arch"]))
         run.note(number, "size_bytes", size_bytes)
     if reason := over_size(plan, size_bytes):
         _prune(run, number, reason, clock)

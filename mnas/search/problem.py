@@ -3,14 +3,14 @@
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.latency.fleet import Measured
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.objective import Objective, Sharing
 from mnas.run.local import Evaluate
 from mnas.space.space import Space
 
-Measure = Callable[[Mapping[int, Arch]], Generator[tuple[int, Measured | MeasurementError], None, None]]
+Measure = Callable[[Mapping[int, Architecture]], Generator[tuple[int, Measured | MeasurementError], None, None]]
 """number -> architecture; yields each number with what was found as soon as it is known, in any order. Raises UnitError
 where the devices are gone: the search then stops, and can go on later."""
 
@@ -24,16 +24,16 @@ class Problem:
     num_classes: int
     measure: Measure
     evaluate: Evaluate
-    size_bytes: Callable[[Arch], int]
+    size_bytes: Callable[[Architecture], int]
     """Of the file that ships."""
-    references: Mapping[str, Arch]
+    references: Mapping[str, Architecture]
     """name -> architecture, measured and trained like the candidates for comparison."""
     objective: Objective
     others: tuple[Objective, ...] = ()
     """Further targets that all trials serve too; they differ from `objective` in T alone."""
     sharing: Sharing
     """How the latencies on several devices become the one that the objective takes."""
-    predict: Callable[[Arch], Mapping[str, Latency]] | None = None
+    predict: Callable[[Architecture], Mapping[str, Latency]] | None = None
     """architecture -> device -> predicted latency. Such a candidate is measured where the prediction is too wide, and
     once it is trained where it may be on the front. None: every candidate is measured."""
 

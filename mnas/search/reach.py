@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.nn.cost import cost
 from mnas.search.problem import Problem
@@ -16,7 +17,7 @@ from mnas.space.space import Space
 class End:
     """A space's smallest or largest member."""
 
-    arch: Arch
+    arch: Architecture
     latencies: Mapping[str, Latency]
     """device -> latency; empty where no device can run it."""
 
@@ -76,17 +77,17 @@ def find_reach(problem: Problem) -> Reach:
     return Reach(smallest=smallest, largest=largest)
 
 
-def extremes(space: Space, input_size: int, num_classes: int) -> tuple[Arch, Arch]:
+def extremes(space: Space, input_size: int, num_classes: int) -> tuple[Architecture, Architecture]:
     """The members with the fewest and the most multiply-accumulates, one decision at a time until none changes them."""
 
     def work(indices: Sequence[int]) -> tuple[int, int, int, int]:
         """What costs nothing but time decides between equals: pools, then additions."""
         arch = space.decode(indices)
         whole = cost(arch, input_size, num_classes)
-        skips = Counter(layer.skip for layer in arch.layers)
+        skips = Counter(layer.skip for layer in arch.layers) if isinstance(arch, Arch) else Counter[str]()
         return whole.macs, whole.params, skips["pool"], skips["identity"]
 
-    def extreme(sign: int) -> Arch:
+    def extreme(sign: int) -> Architecture:
         indices = [0] * len(space.decisions)
         for _ in range(3):
             before = list(indices)

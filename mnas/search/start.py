@@ -17,6 +17,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.controller.named import given_attrs
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.statistics import rescaled
@@ -43,7 +44,7 @@ class Member:
 
     name: str
     """As the user has written it."""
-    arch: Arch
+    arch: Architecture
     note: str
     """What of it is not as published; empty where all is."""
 
@@ -106,12 +107,15 @@ def named_member(name: str, space: Space) -> Member:
 
 def _published(name: str, space: FactorizedSpace) -> Member:
     """On the space's skeleton; what is not as published is said."""
+    arch = ZOO[name].arch
+    if not isinstance(arch, Arch):
+        raise ValueError(f"space {space.name} has networks of blocks, and it is one of cells")
     try:
-        published = ZOO[name].arch.with_output_stride(space.skeleton.output_stride)
+        published = arch.with_output_stride(space.skeleton.output_stride)
         return Member(name=name, arch=space.decode(space.encode(published)), note="")
     except ValueError as error:
-        arch = nearest_member(space, ZOO[name].arch)
-        return Member(name=name, arch=arch, note=f"the nearest member of the space, as it is none itself ({error})")
+        nearest = nearest_member(space, arch)
+        return Member(name=name, arch=nearest, note=f"the nearest member of the space, as it is none itself ({error})")
 
 
 def _history(name: str, config: Mapping[str, Any], run_dir: Path, others: Sequence[History]) -> History:

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.run.local import live_with
 from mnas.train.settings import TrainingStopped
 
@@ -27,7 +27,7 @@ class Job:
     """One architecture to train."""
 
     number: int
-    arch: Arch
+    arch: Architecture
     folder: Path
     """Where it is trained, and goes on where it was interrupted."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import filelock
 
-from mnas.arch import Arch
+from mnas.architecture import architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.data.batches import Batches, unreadable_line
 from mnas.shortlist.choose import choose
@@ -69,7 +69,7 @@ def train_shortlist(
     with held:
         _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity()})
         jobs = [
-            Job(number, Arch.from_dict(run.trials[number].user_attrs["arch"]), trained_path(path, number))
+            Job(number, architecture_from_dict(run.trials[number].user_attrs["arch"]), trained_path(path, number))
             for number in chosen
             if not is_trained(path, number)
         ]

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, cast, get_args
 
 from mnas.arch import KERNELS, Arch, Block, Op, Skip, require_choice, require_int, require_number
-from mnas.space.skeleton import multiple_of_4
+from mnas.architecture import Architecture
+from mnas.space.skeleton import Skeleton, multiple_of_4
 from mnas.space.space import Choice, Decision, Space
 
 
@@ -59,6 +60,7 @@ class BlockChoices:
 class FactorizedSpace(Space):
     """Blocks on a skeleton, each with its own choices. Raises ValueError where some member could not be built."""
 
+    skeleton: Skeleton
     block_choices: tuple[BlockChoices, ...]
     """One for each block of the skeleton."""
 
@@ -77,6 +79,10 @@ class FactorizedSpace(Space):
                         self._block(block, [index if other == name else 0 for other in names])
                     except ValueError as error:
                         raise ValueError(f"block {block + 1}: {error}") from None
+
+    @property
+    def reference_skeleton(self) -> Skeleton:
+        return self.skeleton
 
     @property
     def blocks(self) -> int:
@@ -118,7 +124,9 @@ class FactorizedSpace(Space):
         blocks = [self._block(block, indices[step * block : step * (block + 1)]) for block in range(self.blocks)]
         return self.skeleton.arch(blocks).canonical()
 
-    def encode(self, arch: Arch) -> tuple[int, ...]:
+    def encode(self, arch: Architecture) -> tuple[int, ...]:
+        if not isinstance(arch, Arch):
+            raise ValueError(f"space {self.name} has networks of blocks, but got one of cells")
         arch = arch.canonical()
         self._check_frame(arch)
         indices: list[int] = []

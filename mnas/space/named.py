@@ -10,20 +10,27 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from mnas.arch import require_choice
+from mnas.cell_arch import CellSkeleton
+from mnas.space.cell import SEARCHED, CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
+from mnas.space.per_layer import PerLayerSpace
 from mnas.space.skeleton import MOBILENETV2, Skeleton
+from mnas.space.space import Space
 
-SPACES: dict[str, FactorizedSpace] = {
+SPACES: dict[str, Space] = {
     "mnasnet": FactorizedSpace(name="mnasnet", skeleton=MOBILENETV2, block_choices=(BlockChoices(),) * 7),
     # paper, Table 2: B1 was searched without squeeze-and-excitation
     "mnasnet-no-se": FactorizedSpace(
         name="mnasnet-no-se", skeleton=MOBILENETV2, block_choices=(BlockChoices(se_ratio=(0.0,)),) * 7
     ),
+    "per-layer": PerLayerSpace(name="per-layer", skeleton=MOBILENETV2, block_choices=(BlockChoices(layers=(0,)),) * 7),
+    "cell": CellSpace(name="cell"),
 }
 """name -> space."""
 
 
-def load_space(name: str) -> FactorizedSpace:
+def load_space(name: str) -> Space:
     """The space of that name, or of the TOML file at that path.
 
     Raises:
@@ -49,7 +56,7 @@ def load_space(name: str) -> FactorizedSpace:
         raise ValueError(f"space file {name!r}: {error}") from None
 
 
-def space_from_toml(text: str) -> FactorizedSpace:
+def space_from_toml(text: str) -> Space:
     """The space of a TOML text. Raises ValueError where that is not TOML, or no space."""
     try:
         values = tomllib.loads(text)
@@ -58,22 +65,42 @@ def space_from_toml(text: str) -> FactorizedSpace:
     return space_from_dict(values)
 
 
-def space_from_dict(values: object) -> FactorizedSpace:
+def space_from_dict(values: object) -> Space:
     """The inverse of `Space.to_dict`; TOML files have the same form. What is left out is the `mnasnet` space's.
 
     Raises:
         ValueError: an unknown key, a value of the wrong type or out of range.
     """
-    table = _table(values, "a space", ["name", "skeleton", "choices", "block"])
-    if "name" not in table:
-        raise ValueError("a space must have a name (name = ...)")
+    kind = values.get("kind", "factorized") if isinstance(values, dict) else "factorized"
+    require_choice("kind", kind, ("factorized", "per-layer", "cell"))
+    return _cell_space(values) if kind == "cell" else _space_of_blocks(values, kind)
+
+
+def _space_of_blocks(values: object, kind: str) -> Space:
+    table = _named_table(values, ["name", "skeleton", "choices", "block", "kind"])
     skeleton = Skeleton(**_table(table.get("skeleton", {}), "[skeleton]", _names(Skeleton)))
-    common = _choices(BlockChoices(), table.get("choices", {}), "[choices]")
+    default = BlockChoices() if kind == "factorized" else BlockChoices(layers=(0,))
+    common = _choices(default, table.get("choices", {}), "[choices]")
     choices = [common] * len(skeleton.filters)
     blocks = table.get("block", {})
     for key, changed in _table(blocks, "[block]", [str(number + 1) for number in range(len(choices))]).items():
         choices[int(key) - 1] = _choices(common, changed, f"[block.{key}]")
-    return FactorizedSpace(name=table["name"], skeleton=skeleton, block_choices=tuple(choices))
+    space = FactorizedSpace if kind == "factorized" else PerLayerSpace
+    return space(name=table["name"], skeleton=skeleton, block_choices=tuple(choices))
+
+
+def _cell_space(values: object) -> CellSpace:
+    table = _named_table(values, ["name", "skeleton", "pairs", "ops", "concat", "kind"])
+    skeleton = replace(SEARCHED, **_table(table.get("skeleton", {}), "[skeleton]", _names(CellSkeleton)))
+    fields_given = {name: value for name, value in table.items() if name not in ("skeleton", "kind")}
+    return CellSpace(skeleton=skeleton, **fields_given)
+
+
+def _named_table(values: object, known: Sequence[str]) -> dict[str, Any]:
+    table = _table(values, "a space", known)
+    if "name" not in table:
+        raise ValueError("a space must have a name (name = ...)")
+    return table
 
 
 def _choices(common: BlockChoices, changed: object, where: str) -> BlockChoices:

@@ -100,6 +100,19 @@ class Skeleton:
             head_filters=multiple_of_4(self.head_filters * width_multiplier) if scale_head else self.head_filters,
         )
 
+    @property
+    def text(self) -> str:
+        """`filters (16, ...), layers (1, ...), strides 2+(1, ...)`, the stem's stride before the blocks'."""
+        return f"filters {self.filters}, layers {self.layers}, strides {self.stem_stride}+{self.strides}"
+
+    def unrolled(self) -> "Skeleton":
+        """The same layers as blocks of one layer each. Raises ValueError where they are more than blocks may be."""
+
+        blocks = list(zip(self.filters, self.strides, self.layers, strict=True))
+        filters = tuple(width for width, _, count in blocks for _ in range(count))
+        strides = tuple(stride if index == 0 else 1 for _, stride, count in blocks for index in range(count))
+        return replace(self, filters=filters, layers=(1,) * len(filters), strides=strides)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, JSON-able; `Skeleton(**values)` reads them back equal."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from optuna.distributions import CategoricalDistribution
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
+from mnas.cell_arch import CellSkeleton
 from mnas.space.skeleton import Skeleton
 
 Choice = str | int | float
@@ -32,7 +33,7 @@ class Space(abc.ABC):
     """
 
     name: str
-    skeleton: Skeleton
+    skeleton: Skeleton | CellSkeleton
     """What all members have in common."""
 
     @property
@@ -45,12 +46,22 @@ class Space(abc.ABC):
     def distinct(self) -> int:
         """How many different networks there are, by fingerprint."""
 
+    @property
+    def distinct_is_exact(self) -> bool:
+        """Whether `distinct` is their number, and not only an upper bound of it."""
+        return True
+
+    @property
     @abc.abstractmethod
-    def decode(self, indices: Sequence[int]) -> Arch:
+    def reference_skeleton(self) -> Skeleton:
+        """What the reference model, MobileNetV2, is built on: of the members' output stride and about their width."""
+
+    @abc.abstractmethod
+    def decode(self, indices: Sequence[int]) -> Architecture:
         """The network of an index vector, in its canonical form. Raises ValueError where an index is none."""
 
     @abc.abstractmethod
-    def encode(self, arch: Arch) -> tuple[int, ...]:
+    def encode(self, arch: Architecture) -> tuple[int, ...]:
         """The canonical index vector of `arch`: `decode` of it is `arch.canonical()`; of equal choices, the first.
 
         Raises ValueError, naming block and field, where `arch` is not in the space.
@@ -70,7 +81,7 @@ class Space(abc.ABC):
         """Decision name -> Optuna distribution, in the order of the decisions."""
         return {d.name: CategoricalDistribution(d.choices) for d in self.decisions}
 
-    def contains(self, arch: Arch) -> bool:
+    def contains(self, arch: Architecture) -> bool:
         """Whether some index vector is `arch`."""
         try:
             self.encode(arch)
@@ -102,6 +113,10 @@ class Space(abc.ABC):
                     f"but got {params[decision.name]!r}"
                 )
         return tuple(d.choices.index(params[d.name]) for d in self.decisions)
+
+    def scaled(self, width_multiplier: float) -> Self:
+        """The same choices on `skeleton.scaled`; raises ValueError as that does."""
+        return replace(self, skeleton=self.skeleton.scaled(width_multiplier)) if width_multiplier != 1 else self
 
     def with_output_stride(self, output_stride: int) -> Self:
         """The same choices on `skeleton.with_output_stride`; raises ValueError as that does."""

@@ -1,7 +1,7 @@
 """A LiteRT graph under construction, and its bytes.
 
-Every operator is written in the form that XNNPACK takes whole (tests hold it), in version 1, so that any runtime since
-TensorFlow 1.14 reads the file. Tensors are NHWC float32.
+Every operator is written in the form that XNNPACK takes whole (tests hold it), in version 1 (a dilated depthwise
+convolution in version 2), so that any runtime since TensorFlow 1.14 reads the file. Tensors are NHWC float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,10 @@ ALIGNMENT_BYTES = 16  # schema.fbs: force_align of a buffer's data
 
 Fused = Literal["none", "relu", "relu6"]
 Padding = Literal["same", "valid"]
+Pair = tuple[int, int]
+"""(vertical, horizontal)."""
+MOST_JOINED = 4
+"""Values that one concatenation joins: XNNPACK leaves one of more than five to the runtime, until 2024 of four."""
 
 _FUSED: dict[Fused, int] = {
     "none": schema.ActivationFunctionType.NONE,
@@ -65,7 +69,7 @@ class Graph:
     def __init__(self) -> None:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
-        self._codes: dict[int, int] = {}  # builtin operator -> its index in the file
+        self._codes: dict[tuple[int, int], int] = {}  # (builtin operator, version) -> its index in the file
         self._buffers = [_Buffer(b"")]  # buffer 0 is the schema's "no data"
         self._indices: dict[tuple[int, ...], Value] = {}
 
@@ -98,12 +102,18 @@ class Graph:
     # Operators
 
     def _operator(
-        self, code: str, name: str, inputs: Sequence[Value], shape: tuple[int, ...], options: Any = None
+        self,
+        code: str,
+        name: str,
+        inputs: Sequence[Value],
+        shape: tuple[int, ...],
+        options: Any = None,
+        version: int = 1,
     ) -> Value:
         output = self.value(name, shape)
         builtin = getattr(schema.BuiltinOperator, code)
         operator = schema.OperatorT(
-            opcodeIndex=self._codes.setdefault(builtin, len(self._codes)),
+            opcodeIndex=self._codes.setdefault((builtin, version), len(self._codes)),
             inputs=[value.index for value in inputs],
             outputs=[output.index],
         )
@@ -114,17 +124,41 @@ class Graph:
         return output
 
     def conv(
-        self, name: str, x: Value, kernel: Value, bias: Value, *, stride: int, padding: Padding, fused: Fused
+        self,
+        name: str,
+        x: Value,
+        kernel: Value,
+        bias: Value,
+        *,
+        stride: int | Pair,
+        padding: Padding,
+        fused: Fused,
+        dilation: int = 1,
     ) -> Value:
-        """Convolution; `kernel` (outputs, k, k, inputs)."""
+        """Convolution; `kernel` (outputs, height, width, inputs)."""
+        down, across = _pair(stride)
         options = schema.Conv2DOptionsT(
-            padding=_PADDING[padding], strideW=stride, strideH=stride, fusedActivationFunction=_FUSED[fused]
+            padding=_PADDING[padding],
+            strideW=across,
+            strideH=down,
+            fusedActivationFunction=_FUSED[fused],
+            dilationWFactor=dilation,
+            dilationHFactor=dilation,
         )
-        shape = (*_spatial(x, kernel.shape[1], stride, padding), kernel.shape[0])
+        shape = (*_spatial(x, kernel.shape[1:3], (down, across), padding), kernel.shape[0])
         return self._operator("CONV_2D", name, (x, kernel, bias), shape, options)
 
     def depthwise(
-        self, name: str, x: Value, kernel: Value, bias: Value, *, stride: int, padding: Padding, fused: Fused
+        self,
+        name: str,
+        x: Value,
+        kernel: Value,
+        bias: Value,
+        *,
+        stride: int,
+        padding: Padding,
+        fused: Fused,
+        dilation: int = 1,
     ) -> Value:
         """Depthwise convolution; `kernel` (1, k, k, channels)."""
         options = schema.DepthwiseConv2DOptionsT(
@@ -133,17 +167,27 @@ class Graph:
             strideH=stride,
             depthMultiplier=1,
             fusedActivationFunction=_FUSED[fused],
+            dilationWFactor=dilation,
+            dilationHFactor=dilation,
         )
-        shape = (*_spatial(x, kernel.shape[1], stride, padding), x.channels)
-        return self._operator("DEPTHWISE_CONV_2D", name, (x, kernel, bias), shape, options)
+        shape = (*_spatial(x, kernel.shape[1:3], (stride, stride), padding), x.channels)
+        version = 1 if dilation == 1 else 2  # runtimes of version 1 would not heed the dilation
+        return self._operator("DEPTHWISE_CONV_2D", name, (x, kernel, bias), shape, options, version)
 
     def average_pool(self, name: str, x: Value, *, kernel: int, stride: int, padding: Padding) -> Value:
         """Mean over the valid pixels of each window."""
+        return self._pool("AVERAGE_POOL_2D", name, x, kernel, stride, padding)
+
+    def max_pool(self, name: str, x: Value, *, kernel: int, stride: int, padding: Padding) -> Value:
+        """Maximum over the valid pixels of each window."""
+        return self._pool("MAX_POOL_2D", name, x, kernel, stride, padding)
+
+    def _pool(self, code: str, name: str, x: Value, kernel: int, stride: int, padding: Padding) -> Value:
         options = schema.Pool2DOptionsT(
             padding=_PADDING[padding], strideW=stride, strideH=stride, filterWidth=kernel, filterHeight=kernel
         )
-        shape = (*_spatial(x, kernel, stride, padding), x.channels)
-        return self._operator("AVERAGE_POOL_2D", name, (x,), shape, options)
+        shape = (*_spatial(x, (kernel, kernel), (stride, stride), padding), x.channels)
+        return self._operator(code, name, (x,), shape, options)
 
     def mean(self, name: str, x: Value) -> Value:
         """Mean over height and width: (1, H, W, C) -> (1, 1, 1, C)."""
@@ -158,6 +202,17 @@ class Graph:
     def add(self, name: str, x: Value, y: Value) -> Value:
         assert x.shape == y.shape
         return self._operator("ADD", name, (x, y), x.shape, schema.AddOptionsT())
+
+    def relu(self, name: str, x: Value) -> Value:
+        return self._operator("RELU", name, (x,), x.shape)
+
+    def concat(self, name: str, values: Sequence[Value]) -> Value:
+        """Channels side by side; more than `MOST_JOINED` values are joined bit by bit."""
+        if len(values) > MOST_JOINED:
+            first = self.concat(f"{name}.first{len(values) - MOST_JOINED + 1}", values[: -MOST_JOINED + 1])
+            values = [first, *values[-MOST_JOINED + 1 :]]
+        shape = (*values[0].shape[:-1], sum(value.channels for value in values))
+        return self._operator("CONCATENATION", name, values, shape, schema.ConcatenationOptionsT(axis=3))
 
     def multiply(self, name: str, x: Value, factor: Value) -> Value:
         """`factor` broadcasts to x."""
@@ -174,10 +229,13 @@ class Graph:
         shape = tuple(n + before + after for n, (before, after) in zip(x.shape, pads, strict=True))
         return self._operator("PAD", name, (x, self._index_constant(pads)), shape, schema.PadOptionsT())
 
+    def slice(self, name: str, x: Value, begin: tuple[int, ...], shape: tuple[int, ...]) -> Value:
+        """`shape` of x from `begin` on."""
+        inputs = (x, self._index_constant(begin), self._index_constant(shape))
+        return self._operator("SLICE", name, inputs, shape, schema.SliceOptionsT())
+
     def first_channels(self, name: str, x: Value, channels: int) -> Value:
-        shape = (*x.shape[:-1], channels)
-        begin, size = self._index_constant((0,) * len(shape)), self._index_constant(shape)
-        return self._operator("SLICE", name, (x, begin, size), shape, schema.SliceOptionsT())
+        return self.slice(name, x, (0,) * len(x.shape), (*x.shape[:-1], channels))
 
     # Bytes
 
@@ -193,8 +251,8 @@ class Graph:
             description="mnas",
             operatorCodes=[
                 # codes up to 127 stand in the old field too, for old runtimes; all of ours do
-                schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1)
-                for code in self._codes
+                schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=version)
+                for code, version in self._codes
             ],
             subgraphs=[
                 schema.SubGraphT(
@@ -248,8 +306,12 @@ def _tensor_maps(values: Mapping[str, Value]) -> list[Any]:
     return [schema.TensorMapT(name=name, tensorIndex=value.index) for name, value in values.items()]
 
 
-def _spatial(x: Value, kernel: int, stride: int, padding: Padding) -> tuple[int, int, int]:
+def _pair(number: int | Pair) -> Pair:
+    return (number, number) if isinstance(number, int) else number
+
+
+def _spatial(x: Value, kernel: tuple[int, ...], stride: Pair, padding: Padding) -> tuple[int, int, int]:
     """(batch, height, width) of a window's results over x."""
-    taken = 0 if padding == "same" else kernel - 1
-    height, width = (-(-(n - taken) // stride) for n in x.shape[1:3])
+    taken = [0 if padding == "same" else size - 1 for size in kernel]
+    height, width = (-(-(n - t) // s) for n, t, s in zip(x.shape[1:3], taken, stride, strict=True))
     return x.shape[0], height, width

@@ -19,7 +19,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture, architecture_from_dict
 
 LABELS_FILE = "labels.txt"
 _ENTRY = "mnas"
@@ -55,7 +55,7 @@ class Normalisation:
 class FileMetadata:
     """What a LiteRT file of ours carries beside its graph; raises ValueError where fields do not fit together."""
 
-    arch: Arch
+    arch: Architecture
     """The network."""
     input_size: int
     """Side of the images, pixels."""
@@ -119,7 +119,7 @@ def read_metadata(model: bytes) -> FileMetadata:
         values: dict[str, Any] = json.loads(text)
         mean, std = values["mean"], values["std"]
         return FileMetadata(
-            arch=Arch.from_dict(values["arch"]),
+            arch=architecture_from_dict(values["arch"]),
             input_size=values["input_size"],
             num_classes=values["num_classes"],
             labels=tuple(values["labels"]),

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 Source = Callable[[str, tuple[int, ...]], Weights]
+LINEAR_INPUT = (".project", ".pointwise", "classifier")
+"""Ends of the names of convolutions whose input has passed no ReLU."""
 
 
 def random_weights(seed: int) -> Source:
@@ -23,7 +25,7 @@ def random_weights(seed: int) -> Source:
 
     def source(name: str, shape: tuple[int, ...]) -> Weights:
         fan_in = math.prod(shape[1:3] if name.endswith(".depthwise") else shape[1:])
-        gain = 1.0 if name.endswith((".project", "classifier")) else 2.0  # 2: half of the values pass a ReLU
+        gain = 1.0 if name.endswith(LINEAR_INPUT) else 2.0  # 2: half of the values pass a ReLU
         kernel = np.resize(sequence, shape) * np.float32(math.sqrt(gain / fan_in))
         outputs = shape[-1] if name.endswith(".depthwise") else shape[0]
         return kernel, np.zeros(outputs, np.float32)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.nn.blocks import ConvNorm, LayerModule, SqueezeExcite
-from mnas.nn.network import Network
+from mnas.nn.network import BlockNetwork, CellNetwork, Network
 from mnas.tflite.source import Source, Weights
 
 
@@ -17,15 +17,7 @@ def network_weights(network: Network) -> Source:
     Raises:
         ValueError: a weight is NaN or infinite, or too large for float32 once batch norm is folded in.
     """
-    modules: dict[str, nn.Module] = {"stem": network.stem, "head": network.head, "classifier": network.classifier}
-    for module in network.layers:
-        assert isinstance(module, LayerModule)
-        parts = {f"{module.layer.name}.{name}": part for name, part in module.named_children()}
-        for name, part in parts.items():
-            if isinstance(part, SqueezeExcite):
-                modules |= {f"{name}.reduce": part.reduce, f"{name}.expand": part.expand}
-            else:
-                modules[name] = part
+    modules = _named_parts(network)
 
     def source(name: str, shape: tuple[int, ...]) -> Weights:
         kernel, bias = _folded(modules[name])
@@ -37,13 +29,33 @@ def network_weights(network: Network) -> Source:
     return source
 
 
+def _named_parts(network: Network) -> dict[str, nn.Module]:
+    """The network's convolutions and classifier, by the names that they have in the graph."""
+    if isinstance(network, CellNetwork):
+        parts = dict(zip((step.name for step in network.cells.steps), network.cells.parts.values(), strict=True))
+        return {**parts, "classifier": network.classifier}
+    assert isinstance(network, BlockNetwork)
+    modules: dict[str, nn.Module] = {"stem": network.stem, "head": network.head, "classifier": network.classifier}
+    for module in network.layers:
+        assert isinstance(module, LayerModule)
+        for name, part in module.named_children():
+            if isinstance(part, SqueezeExcite):
+                ends = {"reduce": part.reduce, "expand": part.expand}
+                modules |= {f"{module.layer.name}.{name}.{end}": conv for end, conv in ends.items()}
+            else:
+                modules[f"{module.layer.name}.{name}"] = part
+    return modules
+
+
 def _folded(module: nn.Module) -> Weights:
     """Kernel in LiteRT's layout and bias; batch norm folded in float64, rounded once."""
     if isinstance(module, nn.Linear):
         return _array(module.weight).astype(np.float32), _array(module.bias).astype(np.float32)
     if isinstance(module, nn.Conv2d):
-        assert module.bias is not None
-        return _to_litert(_array(module.weight), (0, 2, 3, 1)), _array(module.bias).astype(np.float32)
+        bias = np.zeros(module.out_channels, np.float32)
+        if module.bias is not None:
+            bias = _array(module.bias).astype(np.float32)
+        return _to_litert(_array(module.weight), _axes(module)), bias
     assert isinstance(module, ConvNorm)
     norm = module.norm
     mean, variance = _array(cast(Tensor, norm.running_mean)), _array(cast(Tensor, norm.running_var))
@@ -51,7 +63,12 @@ def _folded(module: nn.Module) -> Weights:
         scale = _array(norm.weight) / np.sqrt(variance + norm.eps)
         bias = (_array(norm.bias) - mean * scale).astype(np.float32)
         kernel = _array(module.conv.weight) * scale[:, None, None, None]
-        return _to_litert(kernel, (1, 2, 3, 0) if module.conv.groups > 1 else (0, 2, 3, 1)), bias
+        return _to_litert(kernel, _axes(module.conv)), bias
+
+
+def _axes(conv: nn.Conv2d) -> tuple[int, ...]:
+    """torch's axes in LiteRT's order."""
+    return (1, 2, 3, 0) if conv.groups > 1 else (0, 2, 3, 1)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ does not normalise: it takes RGB images of values in [0, 1], mean subtracted and
 
 Renderings: batch norm is folded into the convolution before it, ReLU and ReLU6 are fused; squeeze-and-excitation is
 MEAN, CONV_2D, CONV_2D, LOGISTIC, MUL; a pooled skip is AVERAGE_POOL_2D, then PAD or SLICE of the channels, then ADD.
+For networks of cells see mnas.tflite.cells.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnas.arch import Arch, Layer
+from mnas.architecture import Architecture
+from mnas.cell_arch import CellArch
+from mnas.tflite.cells import add_cells, constants
 from mnas.tflite.graph import Fused, Graph, Padding, Value
 from mnas.tflite.metadata import FileMetadata, Normalisation, append_labels, metadata_entries
 from mnas.tflite.source import Source, random_weights
@@ -54,7 +58,7 @@ def write_tflite(
     return _write(metadata, network_weights(network))
 
 
-def graph_bytes(arch: Arch, input_size: int, num_classes: int = 1000, *, seed: int = 0) -> bytes:
+def graph_bytes(arch: Architecture, input_size: int, num_classes: int = 1000, *, seed: int = 0) -> bytes:
     """The graph that `write_tflite` writes for a network of `arch`, with random weights: what latency is measured on.
 
     It builds no network, so it costs a fraction of `write_tflite(build_network(...))`, and it leaves torch's generator
@@ -70,19 +74,26 @@ def _write(metadata: FileMetadata, weights: Source) -> bytes:
     arch, input_size = metadata.arch, metadata.input_size
     graph = Graph()
     image = graph.value("image", (1, input_size, input_size, 3))
-    renderer = _Renderer(graph, arch, weights)
-    x = renderer.conv("stem", image, arch.stem_filters, 3, stride=arch.stem_stride)
-    for layer in arch.layers:
-        x = renderer.layer(layer, x)
-    x = renderer.conv("head", x, arch.head_filters, 1)
+    if isinstance(arch, CellArch):
+        x = add_cells(graph, arch, weights, image)
+    else:
+        x = _add_blocks(graph, arch, weights, image)
     x = graph.mean("head.mean", x)
-    kernel, bias = renderer.constants("classifier", (metadata.num_classes, arch.head_filters))
+    kernel, bias = constants(graph, weights, "classifier", (metadata.num_classes, x.channels))
     x = graph.fully_connected("logits", x, kernel, bias)
     if metadata.softmax:
         x = graph.softmax("probabilities", x)
     output = "probabilities" if metadata.softmax else "logits"
     model = graph.to_bytes(inputs={"image": image}, outputs={output: x}, metadata=metadata_entries(metadata))
     return append_labels(model, metadata.labels)
+
+
+def _add_blocks(graph: Graph, arch: Arch, weights: Source, image: Value) -> Value:
+    renderer = _Renderer(graph, arch, weights)
+    x = renderer.conv("stem", image, arch.stem_filters, 3, stride=arch.stem_stride)
+    for layer in arch.layers:
+        x = renderer.layer(layer, x)
+    return renderer.conv("head", x, arch.head_filters, 1)
 
 
 @dataclass(frozen=True)
@@ -93,23 +104,19 @@ class _Renderer:
     arch: Arch
     weights: Source
 
-    def constants(self, name: str, shape: tuple[int, ...]) -> tuple[Value, Value]:
-        kernel, bias = self.weights(name, shape)
-        return self.graph.constant(f"{name}/kernel", kernel), self.graph.constant(f"{name}/bias", bias)
-
     def conv(
         self, name: str, x: Value, outputs: int, kernel: int, *, stride: int = 1, fused: Fused | None = None
     ) -> Value:
         """Convolution with the network's activation, or another one if `fused` says so."""
-        constants = self.constants(name, (outputs, kernel, kernel, x.channels))
+        weights = constants(self.graph, self.weights, name, (outputs, kernel, kernel, x.channels))
         x, padding = self._padded(name, x, kernel, stride)
         fused = self.arch.activation if fused is None else fused
-        return self.graph.conv(name, x, *constants, stride=stride, padding=padding, fused=fused)
+        return self.graph.conv(name, x, *weights, stride=stride, padding=padding, fused=fused)
 
     def depthwise(self, name: str, x: Value, kernel: int, stride: int) -> Value:
-        constants = self.constants(name, (1, kernel, kernel, x.channels))
+        weights = constants(self.graph, self.weights, name, (1, kernel, kernel, x.channels))
         x, padding = self._padded(name, x, kernel, stride)
-        return self.graph.depthwise(name, x, *constants, stride=stride, padding=padding, fused=self.arch.activation)
+        return self.graph.depthwise(name, x, *weights, stride=stride, padding=padding, fused=self.arch.activation)
 
     def _padded(self, name: str, x: Value, kernel: int, stride: int) -> tuple[Value, Padding]:
         """x and the padding with which a window over it does what the architecture's padding means.

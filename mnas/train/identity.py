@@ -8,13 +8,13 @@ import accelerate
 import torch
 
 from mnas import __version__
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.data.batches import Batches
 from mnas.nn.network import Network
 from mnas.train.config import TrainConfig
 
 
-def identity_of(arch: Arch, batches: Batches, config: TrainConfig, initial: Network | None) -> dict[str, Any]:
+def identity_of(arch: Architecture, batches: Batches, config: TrainConfig, initial: Network | None) -> dict[str, Any]:
     digest = hashlib.sha256()
     for name, tensor in initial.state_dict().items() if initial is not None else ():
         digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
@@ -27,7 +27,7 @@ def identity_of(arch: Arch, batches: Batches, config: TrainConfig, initial: Netw
     }
 
 
-def facts_of(arch: Arch, batches: Batches, config: TrainConfig) -> dict[str, Any]:
+def facts_of(arch: Architecture, batches: Batches, config: TrainConfig) -> dict[str, Any]:
     """For people who read config.json."""
     return {
         "arch": arch.to_dict(),

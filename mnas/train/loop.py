@@ -23,7 +23,7 @@ import torch
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.data.augment import normalised, seed_of
 from mnas.data.batches import Batches, Part
 from mnas.nn.fast import speed_up
@@ -50,7 +50,7 @@ _START, _STEP = 0, 1  # what a seed is for: its first number
 
 
 def train(
-    arch: Arch,
+    arch: Architecture,
     batches: Batches,
     config: TrainConfig,
     folder: Path,
@@ -403,7 +403,7 @@ def _anew(folder: Path) -> str:
     return f", and rename {folder}, which holds this one" if (folder / CHECKPOINT_NAME).exists() else ""
 
 
-def _copied(initial: Network, arch: Arch, batches: Batches) -> Network:
+def _copied(initial: Network, arch: Architecture, batches: Batches) -> Network:
     if initial.arch != arch or initial.classifier.out_features != len(batches.classes):
         raise ValueError(
             f"initial weights must be of the architecture and {len(batches.classes)} classes, but got "

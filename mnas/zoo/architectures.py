@@ -9,14 +9,16 @@ import re
 from dataclasses import dataclass, replace
 
 from mnas.arch import Arch, Block
+from mnas.architecture import Architecture
 from mnas.space.skeleton import MOBILENETV2, Skeleton
+from mnas.zoo.cells import CELL_NETWORKS
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZooEntry:
     """A named architecture."""
 
-    arch: Arch
+    arch: Architecture
     source: str
     """Where it is published."""
     scale_head: bool = False
@@ -134,12 +136,13 @@ ZOO: dict[str, ZooEntry] = {
         source="timm, models/efficientnet.py, mobilenetv2_120d (width 1.2, depth 1.4)",
         arch=_deeper(1.2, (1, 3, 5, 6, 5, 5, 1)),
     ),
+    **{name: ZooEntry(arch=arch, source=source) for name, (arch, source) in CELL_NETWORKS.items()},
 }
 """name -> architecture."""
 
 
-def named_arch(name: str) -> Arch:
-    """The architecture of a zoo name, as `mnasnet-a1`, `mnasnet-a1@0.5`, `mnasnet-small/s8`, `mobilenetv2@1.4/s16`.
+def named_arch(name: str) -> Architecture:
+    """The architecture of a zoo name, as `mnasnet-a1`, `mnasnet-a1@0.5`, `mnasnet-small/s8`, `nasnet-a@0.5/s16`.
 
     Raises:
         ValueError: an unknown name, with the close and the known ones; a multiplier or stride that cannot be.

@@ -92,8 +92,8 @@ number = 3
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sarsa", "controller must be one of ppo, .*, or module:factory"),
-        ("optuna.samplers:", "controller must be one of ppo, .*, or module:factory"),
+        ("sarsa", "controller must be one of surrogate, .*, or module:factory"),
+        ("optuna.samplers:", "controller must be one of surrogate, .*, or module:factory"),
         ("no.such.module:x", "no.such.module cannot be imported: ModuleNotFoundError"),
         ("optuna.samplers:NoSampler", "NoSampler must be something in optuna.samplers to call, but got None"),
         ("my_samplers:number", "number must be something in my_samplers to call, but got 3"),

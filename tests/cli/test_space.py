@@ -23,6 +23,17 @@ def test_the_papers_space_and_comparison(capsys):
     assert "S^B = 432^5 ~ 10^13, flat S^(B*N) = 432^15 ~ 10^39" in out
 
 
+def test_the_flat_space_and_the_papers_count(capsys):
+    assert run(["space", "per-layer"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["layers", "all", "+0"] in lines
+    assert ["4", "2", "64", "4", "48", "64", "80", "4"] in lines
+    assert f"{144**17:,} combinations of 85 decisions" in out
+    assert "flat, a choice for each layer, whose number is fixed: 144^17 ~ 10^36" in out
+    assert "432^15 ~ 10^39 in its typical case (B = 5, N = 3), 432^17 ~ 10^44 on this skeleton's layers" in out
+
+
 def test_a_file(tmp_path, capsys):
     path = tmp_path / "own.toml"
     path.write_text(

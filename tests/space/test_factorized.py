@@ -77,9 +77,12 @@ def test_decode_and_encode_of_random_members(space, output_stride):
         canonical = space.encode(arch)
         assert space.decode(canonical) == arch
         assert space.encode(space.decode(canonical)) == canonical
-        assert all(
-            a <= b or d.name.endswith("skip") for a, b, d in zip(canonical, vector, space.decisions, strict=True)
-        )
+        if space.name == "cell":  # the first of all that are the same network
+            assert canonical <= vector
+        else:
+            assert all(
+                a <= b or d.name.endswith("skip") for a, b, d in zip(canonical, vector, space.decisions, strict=True)
+            )
         assert space.contains(arch)
         assert space.indices(space.params(vector)) == vector
 

@@ -110,7 +110,8 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_unknown_names():
     with pytest.raises(
-        ValueError, match=r"one of mnasnet, mnasnet-no-se or the path .*'mnasnt' \(did you mean mnasnet"
+        ValueError,
+        match=r"one of mnasnet, mnasnet-no-se, per-layer, cell or the path .*'mnasnt' \(did you mean mnasnet",
     ):
         load_space("mnasnt")
     for name in ("", "x" * 5000, "a\0b"):

@@ -1,0 +1,33 @@
+"""Either kind of network, where it makes no difference which.
+
+Both have `output_stride`, `check_input_size`, `canonical`, `fingerprint`, `scale_width`, `with_output_stride`, `lines`,
+`to_dict` and `to_json`. Their JSON says which kind it is: `"kind": "cell"`, or no kind for blocks.
+"""
+
+import json
+import reprlib
+
+from mnas.arch import Arch
+from mnas.cell_arch import CellArch
+
+Architecture = Arch | CellArch
+
+
+def architecture_from_dict(values: object) -> Architecture:
+    """The inverse of `to_dict` of either kind. Raises ValueError on an unknown, missing or wrong field."""
+    if isinstance(values, dict) and "kind" in values:
+        if values["kind"] != "cell":
+            raise ValueError(f"kind must be cell, or not be given for blocks, but got {reprlib.repr(values['kind'])}")
+        return CellArch.from_dict(values)
+    return Arch.from_dict(values)
+
+
+def architecture_from_json(text: str | bytes) -> Architecture:
+    """The inverse of `to_json` of either kind. Raises ValueError on text that is no JSON or no architecture."""
+    try:
+        values = json.loads(text)
+    except UnicodeDecodeError:
+        raise ValueError("an architecture file must be JSON, but it is no text") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"an architecture file must be JSON: {error}") from None
+    return architecture_from_dict(values)

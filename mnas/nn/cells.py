@@ -1,0 +1,111 @@
+"""The torch network of a network of cells: one module for each of its steps, and nothing else.
+
+Outputs of the steps are kept by name and let go after their last use.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from timm.layers import create_conv2d
+from torch import Tensor, nn
+
+from mnas.cell_arch import CellArch
+from mnas.nn.blocks import ConvNorm
+from mnas.nn.cell_steps import IMAGE, Step, cell_steps
+
+
+class Cells(nn.Module):
+    """(N, 3, H, W) images -> (N, channels, H', W'), the last cell's output after ReLU; `parts`: step -> its module."""
+
+    def __init__(self, arch: CellArch) -> None:
+        super().__init__()
+        self.steps = cell_steps(arch)
+        self.channels = self.steps[-1].channels
+        # names of modules must have no dots
+        self.parts = nn.ModuleDict({step.name.replace(".", "/"): MODULES[step.op](step, arch) for step in self.steps})
+        last_use = {name: number for number, step in enumerate(self.steps) for name in step.inputs}
+        self._done_with = [
+            [name for name in dict.fromkeys(step.inputs) if last_use[name] == number]
+            for number, step in enumerate(self.steps)
+        ]
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = {IMAGE: x}
+        for step, module, done_with in zip(self.steps, self.parts.values(), self._done_with, strict=True):
+            values[step.name] = module(*(values[name] for name in step.inputs))
+            for name in done_with:
+                del values[name]
+        (last,) = values.values()
+        return last
+
+
+class Shift(nn.Module):
+    """All pixels one up and one left, zeros in the last row and column."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
+
+
+class Add(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+class Concat(nn.Module):
+    """Channels side by side."""
+
+    def forward(self, *values: Tensor) -> Tensor:
+        return torch.cat(values, 1)
+
+
+class Pool(nn.Module):
+    """Mean or maximum over the valid pixels of a window, SAME padding as in LiteRT: on even sizes at stride 2 it begins
+    a pixel later than a symmetric one.
+    """
+
+    def __init__(self, op: str, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.op, self.kernel, self.stride = op, kernel, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        later = [self.stride == 2 and size % 2 == 0 for size in x.shape[2:]]
+        padding = [self.kernel // 2 - number for number in later]
+        # ceil_mode: windows that reach over the end count, with the pixels that they have
+        if self.op == "max":
+            return F.max_pool2d(x, self.kernel, self.stride, padding, ceil_mode=True)
+        return F.avg_pool2d(x, self.kernel, self.stride, padding, ceil_mode=True, count_include_pad=False)
+
+
+def _conv(step: Step, arch: CellArch) -> nn.Module:
+    return ConvNorm(
+        arch, step.in_channels, step.channels, step.kernel, step.stride, linear=not step.relu, dilation=step.dilation
+    )
+
+
+def _depthwise(step: Step, arch: CellArch) -> nn.Module:
+    """Without batch norm: that follows the 1x1 convolution after it."""
+    conv: nn.Module = create_conv2d(
+        step.channels,
+        step.channels,
+        step.kernel[0],
+        stride=step.stride[0],
+        dilation=step.dilation,
+        groups=step.channels,
+        padding=arch.padding,
+        bias=False,
+    )
+    return conv
+
+
+MODULES: dict[str, Callable[[Step, CellArch], nn.Module]] = {
+    "conv": _conv,
+    "depthwise": _depthwise,
+    "relu": lambda step, arch: nn.ReLU(),
+    "average": lambda step, arch: Pool("average", step.kernel[0], step.stride[0]),
+    "max": lambda step, arch: Pool("max", step.kernel[0], step.stride[0]),
+    "shift": lambda step, arch: Shift(),
+    "add": lambda step, arch: Add(),
+    "concat": lambda step, arch: Concat(),
+}
+"""A step's op -> its module."""
