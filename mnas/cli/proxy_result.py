@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.proxycheck.agreement import TELLING, Agreement, Array, Score, agreements, choose, needed
 from mnas.proxycheck.plan import Setting
@@ -31,7 +31,7 @@ class Check:
 
     reference: Setting
     settings: Sequence[Setting]
-    archs: Sequence[Arch]
+    archs: Sequence[Architecture]
     seeds: int
     found: Sequence[Agreement]
     """Of each setting."""
@@ -54,7 +54,7 @@ class Check:
 
 
 def check_of(
-    results: Results, reference: Setting, settings: Sequence[Setting], archs: Sequence[Arch], seeds: int
+    results: Results, reference: Setting, settings: Sequence[Setting], archs: Sequence[Architecture], seeds: int
 ) -> Check:
     """What the trainings in `results` say; all of them must be there."""
     told = {
