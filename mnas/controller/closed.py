@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 
 from mnas.controller.named import make_sampler
 from mnas.controller.sampler import ClosedBatchSampler, Reward, require_int
+from mnas.controller.surrogate import Canonical
 from mnas.controller.view import Direction, Draw, View
 
 
@@ -39,6 +40,7 @@ class ClosedBatches:
         reward: what a COMPLETE trial is worth, more being better, from its values and params (all that it is given of
             a trial). For `surrogate` from its values alone, and also several, of which each gets its part of the
             trials. May be None for a study of one objective, and for controllers that maximise no reward.
+        canonical: indices -> those that stand for all that are the same thing; for `surrogate`, see there.
 
     Raises:
         ValueError: an unknown controller, or an argument out of its range.
@@ -53,6 +55,7 @@ class ClosedBatches:
         seed: int,
         batch_size: int,
         reward: Reward | Sequence[Reward] | None,
+        canonical: Canonical | None = None,
     ) -> None:
         require_int("seed", seed, 0)
         require_int("batch_size", batch_size, 1)
@@ -61,6 +64,7 @@ class ClosedBatches:
         self._seed = seed
         self._batch_size = batch_size
         self._reward = reward
+        self._canonical = canonical
         self._view = View(directions)
         self._sampler = self._make_sampler(0)
 
@@ -72,6 +76,7 @@ class ClosedBatches:
             number=number,
             batch_size=self._batch_size,
             reward=self._reward,
+            canonical=self._canonical,
         )
 
     def draw(self, trials: Sequence[FrozenTrial], number: int) -> Draw:
