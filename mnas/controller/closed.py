@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 
 from mnas.controller.named import SEVERAL_REWARDS, make_sampler
 from mnas.controller.sampler import ClosedBatchSampler, Reward, require_int
+from mnas.controller.surrogate import Canonical
 from mnas.controller.view import Direction, Draw, View
 
 
@@ -42,6 +43,7 @@ class ClosedBatches:
             where one study is to serve several ends: `surrogate` gives each its part of the picks; of the other
             controllers that learn from a reward there then is one for each, which draw in turns (trial n for reward
             n % their number) and all learn from every trial, each by its own reward.
+        canonical: indices -> those that stand for all that are the same thing; for `surrogate`, see there.
 
     Raises:
         ValueError: an unknown controller, or an argument out of its range.
@@ -56,6 +58,7 @@ class ClosedBatches:
         seed: int,
         batch_size: int,
         reward: Reward | Sequence[Reward] | None,
+        canonical: Canonical | None = None,
     ) -> None:
         require_int("seed", seed, 0)
         require_int("batch_size", batch_size, 1)
@@ -69,6 +72,7 @@ class ClosedBatches:
             each = [rewards]
         self._rewards = each or [None]
         """What each sampler learns from."""
+        self._canonical = canonical
         self._view = View(directions)
         first = self._make_sampler(0, self._rewards[0])
         self._learning: list[ClosedBatchSampler] = []
@@ -85,6 +89,7 @@ class ClosedBatches:
             number=number,
             batch_size=self._batch_size,
             reward=reward,
+            canonical=self._canonical,
         )
 
     def draw(self, trials: Sequence[FrozenTrial], number: int) -> Draw:

@@ -154,7 +154,7 @@ def reward_improvement(first: Forecast, second: Forecast, table: RewardTable, be
 
 
 def _quadrature(count: int) -> tuple[Tensor, Tensor]:
-    """For a standard normal, from -4 to 4: places and weights. Equal steps: no kink of a reward misleads them."""
+    """For a standard normal, from -4 to 4: places and weights; in equal steps, which no kink misleads."""
     places = torch.linspace(-4, 4, count, dtype=torch.float64)
     weights = torch.exp(-(places**2) / 2)
     return places, weights / weights.sum()

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mnas.controller.evolution import RegularizedEvolutionSampler
 from mnas.controller.ppo import PPOSampler
 from mnas.controller.sampler import Reward, derived_seed
-from mnas.controller.surrogate import SurrogateSampler
+from mnas.controller.surrogate import Canonical, SurrogateSampler
 
 NSGA2_POPULATION = 50  # Optuna's default
 
@@ -118,12 +118,14 @@ def make_sampler(
     number: int,
     batch_size: int,
     reward: Reward | Sequence[Reward] | None,
+    canonical: Canonical | None = None,
 ) -> BaseSampler:
     """The sampler that draws trial `number`.
 
     Of `surrogate`, `ppo` and `evolution` one serves for all numbers, and is cheaper so. `surrogate` takes several
-    rewards, and divides its trials among them. The multi-objective `nsga2` and `tpe` see a study's values and no
-    `reward`; of pruned trials `nsga2` learns nothing, and `tpe` ranks them behind all others.
+    rewards, and divides its trials among them; only it makes use of `canonical`. The multi-objective `nsga2` and `tpe`
+    see a study's values and no `reward`; of pruned trials `nsga2` learns nothing, and `tpe` ranks them behind all
+    others.
 
     Raises:
         ValueError: an unknown name, or an argument out of its range, or several rewards for `ppo` or `evolution`.
@@ -132,7 +134,7 @@ def make_sampler(
         raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {name!r}")
     make = CONTROLLERS[name]
     if make is SurrogateSampler:
-        return SurrogateSampler(space, seed=seed, batch_size=batch_size, reward=reward)
+        return SurrogateSampler(space, seed=seed, batch_size=batch_size, reward=reward, canonical=canonical)
     if isinstance(make, type):
         ours: BaseSampler = make(space, seed=seed, batch_size=batch_size, reward=_only(name, reward))
         return ours

@@ -47,6 +47,7 @@ def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
         seed=plan.seed,
         batch_size=plan.candidates_per_update,
         reward=[_reward_of(objective) for objective in problem.objectives],
+        canonical=lambda indices: problem.space.encode(problem.space.decode(indices)),
     )
     try:
         reason = _batches(run, problem, plan, watcher, controller, clock)

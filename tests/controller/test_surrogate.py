@@ -199,6 +199,25 @@ def test_nothing_troubles_it(space: Space, evaluate: Callable[[Mapping[str, Any]
     assert len(members) == size  # no member twice while there are others
 
 
+def test_of_equal_things_only_the_canonical_is_drawn_and_none_twice() -> None:
+    # the second decision makes no difference where the first is 0, the third none where it is 1
+    space = {name: CategoricalDistribution([0, 1, 2]) for name in "abcd"}
+
+    def canonical(row: Sequence[int]) -> tuple[int, ...]:
+        a, b, c, d = row
+        return a, b if a else 0, c if a != 1 else 0, d
+
+    batches = ClosedBatches("surrogate", space, directions=BOTH, seed=0, batch_size=5, reward=None, canonical=canonical)
+    done: list[FrozenTrial] = []
+    for number in range(45):
+        draw = batches.draw(done, number)
+        a, b, c, d = row = canonical(tuple(draw.params.values()))
+        done.append(_trial(number, space, draw.params, TrialState.COMPLETE, (a + b - c, 1.0 + a * d + c)))
+        if number >= 15:  # the design may hold equal ones
+            assert tuple(draw.params.values()) == row
+    assert len({tuple(trial.params.values()) for trial in done[15:]}) == 30
+
+
 @pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
 def test_directions_may_be_any(signs: tuple[int, int]) -> None:
     directions = [StudyDirection.MAXIMIZE if sign > 0 else StudyDirection.MINIMIZE for sign in signs]

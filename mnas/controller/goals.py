@@ -1,0 +1,179 @@
+"""What the next trial of a batch is for: hypervolume or a reward, under models of the objectives."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from optuna.trial import FrozenTrial
+
+from mnas.controller.coding import Coded, Coding
+from mnas.controller.gaussian import Array, Process
+from mnas.controller.improvement import (
+    Forecast,
+    expected_reward,
+    hypervolume_improvement,
+    reward_improvement,
+    tabulate,
+)
+from mnas.controller.proposing import Indices
+from mnas.controller.sampler import Reward
+
+Row = tuple[int, ...]
+
+REFERENCE_QUANTILE = 0.05
+"""Share of them that is worse, in each objective."""
+
+BEST = 64
+"""Of the members seen, those that a search begins with."""
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What is wanted beside the hypervolume."""
+
+    rewards: tuple[Reward, ...]
+    share: float
+    """Of the trials, for the rewards in turn."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The closed trials."""
+
+    indices: Indices
+    """(N, D)."""
+    values: Array
+    """(N, M) as told; NaN where not known."""
+    pruned: npt.NDArray[np.bool_]
+    trials: list[FrozenTrial]
+    taken: frozenset[Row]
+    """All members drawn, failed ones too."""
+
+    @property
+    def completed(self) -> Array:
+        """(N,) 1, or 0 for those pruned."""
+        return np.where(self.pruned, 0.0, 1.0)
+
+    @property
+    def complete(self) -> npt.NDArray[np.bool_]:
+        """(N,)."""
+        known: npt.NDArray[np.bool_] = np.isfinite(self.values).all(axis=1) & ~self.pruned
+        return known
+
+
+@dataclass(frozen=True)
+class Model:
+    """Of one objective, or of whether a trial is completed (1) or pruned (0)."""
+
+    process: Process
+    is_log: bool
+    sign: int
+
+    def forecast(self, coded: Coded) -> Forecast:
+        mean, deviation = self.process.predict(coded)
+        return Forecast(mean, deviation, self.is_log, self.sign)
+
+    def believing(self, coded: Coded) -> "Model":
+        return Model(self.process.believing(coded), self.is_log, self.sign)
+
+
+@dataclass(frozen=True)
+class Models:
+    objectives: list[Model]
+    """None where too little is known."""
+    completed: Model | None
+    """Of 1 for trials that are completed, 0 for those pruned; where there are such."""
+
+
+class Goals:
+    """What the next pick of a batch is for, given those before it."""
+
+    def __init__(
+        self, coding: Coding, signs: Sequence[int], aims: Aims, models: Models, data: Data, pool: Indices
+    ) -> None:
+        self._coding, self._signs, self._aims = coding, signs, aims
+        self._models, self._completed, self._data = models.objectives, models.completed, data
+        seen = data.values[data.complete]
+        self._gains = seen * np.array(self._signs)
+        self._pool = pool
+        self.last = pool[:0]
+        if len(self._signs) == 2:
+            self._reference = self._place_reference()
+            like = next(t for t, done in zip(data.trials, data.complete, strict=True) if done)
+            fine = 0 if self._signs == (-1, 1) else 1
+            self._tables = [tabulate(reward, like, seen, fine) for reward in aims.rewards]
+            values = torch.from_numpy(seen)
+            self._best = [float(t(values[:, 0], values[:, 1]).max()) for t in self._tables]
+        self._goal = -1
+
+    def _place_reference(self) -> Array:
+        """Where random members are hardly ever worse, or what was seen."""
+        coded = self._coding(self._pool)
+        found = []
+        for model, gains in zip(self._models, self._gains.T, strict=True):
+            forecast = model.forecast(coded)
+            means = model.sign * forecast.values(torch.zeros(1, dtype=torch.float64))[:, 0]
+            found.append(min(float(np.quantile(means.numpy(), REFERENCE_QUANTILE)), float(np.quantile(gains, 0.5))))
+        return np.array(found)
+
+    def aim(self, number: int) -> None:
+        """At the hypervolume (-1), or a reward."""
+        before, after = math.floor(number * self._aims.share), math.floor((number + 1) * self._aims.share)
+        self._goal = before % len(self._aims.rewards) if after > before and len(self._signs) == 2 else -1
+
+    def score(self, members: Indices) -> npt.NDArray[np.float64]:
+        coded = self._coding(members)
+        forecasts = [model.forecast(coded) for model in self._models]
+        if len(self._signs) == 1:
+            best = torch.tensor([float(self._gains.max())], dtype=torch.float64)
+            score = forecasts[0].excess(best)[:, 0]
+        elif self._goal < 0:
+            score = hypervolume_improvement(forecasts[0], forecasts[1], self._gains, self._reference)
+        else:
+            table = self._tables[self._goal]
+            score = reward_improvement(forecasts[0], forecasts[1], table, self._best[self._goal])
+            score = score + 1e-6 * (expected_reward(forecasts[0], forecasts[1], table) - self._best[self._goal])
+        if self._completed is not None:
+            done = self._completed.forecast(coded)
+            chance = torch.special.ndtr((done.mean - 0.5) / done.deviation)
+            score = torch.where(score > 0, score * chance.clamp_min(1e-3), score)
+        return score.numpy()
+
+    def seeds(self) -> Indices:
+        """Members to begin a search with: what the last pick's ended with, and what is best of those seen."""
+        good = self._data.indices[self._data.complete]
+        if len(self._signs) == 2 and self._goal >= 0:
+            values = torch.from_numpy(self._data.values[self._data.complete])
+            worth = self._tables[self._goal](values[:, 0], values[:, 1]).numpy()
+            order = np.argsort(-worth, kind="stable")
+        elif len(self._signs) == 2:
+            order = np.argsort(_dominated_by(self._gains[: len(good)]), kind="stable")
+        else:
+            order = np.argsort(-self._gains[: len(good), 0], kind="stable")
+        return np.concatenate([self.last, good[order[:BEST]]])
+
+    def believe(self, row: Indices) -> None:
+        """Count `row` as seen, with the values predicted."""
+        coded = self._coding(row)
+        zero = torch.zeros(1, dtype=torch.float64)
+        values = [float(m.forecast(coded).values(zero)[0, 0]) for m in self._models]
+        gains = np.array([v * s for v, s in zip(values, self._signs, strict=True)])
+        self._gains = np.concatenate([self._gains, gains[None]])
+        self._models = [model.believing(coded) for model in self._models]
+        if self._completed is not None:
+            self._completed = self._completed.believing(coded)
+        if len(self._signs) == 2:
+            told = torch.tensor(values, dtype=torch.float64)
+            for goal, table in enumerate(self._tables):
+                self._best[goal] = max(self._best[goal], float(table(told[:1], told[1:2])[0]))
+
+
+def _dominated_by(gains: Array) -> npt.NDArray[np.int64]:
+    """(N,) how many others are better in both, or equal in one and better in the other."""
+    at_least = (gains[:, None] <= gains[None]).all(axis=2)
+    equal = (gains[:, None] == gains[None]).all(axis=2)
+    counts: npt.NDArray[np.int64] = (at_least & ~equal).sum(axis=1)
+    return counts
