@@ -1,5 +1,6 @@
 """From the options of `mnas search` to an opened run and the problem that it is searched for."""
 
+import importlib.metadata
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -136,14 +137,8 @@ class _Starter:
 
 def versions() -> dict[str, str]:
     """Of what accuracies and latencies may depend on."""
-    import ai_edge_litert
-    import optuna
-    import timm
-    import torch
-    import torchvision
-
-    modules = (ai_edge_litert, optuna, timm, torch, torchvision)
-    return {"python": platform.python_version(), **{m.__name__: m.__version__ for m in modules}}
+    packages = ("ai-edge-litert", "optuna", "timm", "torch", "torchvision")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 
 
 def say_changes(console: Console, before: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from mnas.bench.searched import Searched, run_search
 from mnas.controller.named import CONTROLLERS
 from mnas.evaluate.table import read_table
 from mnas.objective import Objective
-from tests.bench.toy import rows, toy_benchmark
+from tests.bench.bench_toy import rows, toy_benchmark
 
 OBJECTIVE = Objective(form="soft", target_latency_ms=10.0, alpha=-0.07, beta=-0.07)
 

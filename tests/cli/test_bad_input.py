@@ -44,7 +44,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def test_unknown_command(capsys):
-    assert "command must be one of search, train" in complaint(capsys, "serach")
+    assert "command must be one of search, proxy-check, train" in complaint(capsys, "serach")
 
 
 def test_unknown_option_suggests(capsys):

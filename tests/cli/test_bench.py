@@ -20,7 +20,7 @@ from mnas.cli.bench_run import batch_size_of
 from mnas.cli.benchmark import BenchmarkOptions
 from mnas.cli.main import run
 from mnas.objective import Objective
-from tests.bench.toy import toy_benchmark, write_table
+from tests.bench.bench_toy import toy_benchmark, write_table
 from tests.cli.test_bad_input import complaint
 
 

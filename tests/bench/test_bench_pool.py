@@ -11,7 +11,7 @@ from mnas.bench.pool import Pool, draw_pool, interval, marks, pool_indices, rewa
 from mnas.bench.searched import Searched
 from mnas.evaluate.benchmark import Benchmark
 from mnas.objective import Objective
-from tests.bench.toy import rows, toy_benchmark
+from tests.bench.bench_toy import rows, toy_benchmark
 
 
 def searched(points) -> Searched:
