@@ -22,6 +22,7 @@ from mnas.cli.proxy_result import RESULT_NAME, check_of, print_check, say, write
 from mnas.cli.search import SearchCommand, Training
 from mnas.data.dataset import Dataset
 from mnas.evaluate.config import ProxyConfig
+from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.script import processor_of
 from mnas.proxycheck.plan import Setting, settings_of, smaller_sizes, spread
 from mnas.proxycheck.results import Results, key_of, open_results
@@ -213,13 +214,23 @@ class ProxyCheckCommand:
                 results.keep(keys[task.number], {"error": outcome} if isinstance(outcome, str) else outcome.to_dict())
                 count(done, f"{keys[task.number]}: {told}")
 
-    def _training(self, setting: Setting, dataset: Dataset) -> Training:
+    def _training(self, setting: Setting, dataset: Dataset) -> "_Scoring":
         """Picklable: how a worker trains in that way; images of another size have been decoded by then."""
         command = self.search_command(setting.input_size, setting.config(self.proxy))
         content = dataset.fingerprint
         if setting.input_size != dataset.input_size:
             content = command.load_data().fingerprint
-        return Training(command, setting.input_size, content)
+        return _Scoring(Training(command, setting.input_size, content))
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """Trains, and keeps no weights."""
+
+    training: Training
+
+    def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
+        return self.training.evaluate(arch, seed, None)
 
 
 def seed_of(seed: int, key: str) -> int:

@@ -285,6 +285,10 @@ class Training:
     data_content: str
 
     def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
+        return self.evaluate(arch, seed, weights_path)
+
+    def evaluate(self, arch: Architecture, seed: int, weights_path: Path | None) -> Evaluation:
+        """As `evaluate_proxy`; raises RunError where the images are not those of the start."""
         from mnas.evaluate.proxy import evaluate_proxy  # torch and timm: the searching process needs none of them
 
         dataset = _dataset_of(self.command)

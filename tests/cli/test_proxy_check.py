@@ -13,7 +13,7 @@ from mnas.cli.main import run
 
 TINY = (
     *("proxy-check", "--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8"),
-    *("--epochs", "2", "--fewest-steps", "1", "--max-images-per-class", "20", "--workers", "1"),
+    *("--epochs", "2", "--fewest-steps", "1", "--max-images-per-class", "10", "--workers", "1"),
     *("--architectures", "3", "--reference-epochs", "3", "--try-epochs", "1", "--try-image-shares", "0.5"),
     *("--try-input-sizes", "12",),
 )  # fmt: skip
@@ -38,6 +38,7 @@ def interrupted(path, after, how):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
     )
     while process.poll() is None and not (path / "trainings.json").exists():
         time.sleep(0.02)
@@ -48,43 +49,59 @@ def interrupted(path, after, how):
     return process.returncode, printed, errors
 
 
-def test_killed_and_gone_on_with_it_ends_as_one_never_killed(tmp_path, capsys):
-    assert run([*TINY, "--out", "whole"]) == 0
-    printed = capsys.readouterr().out
-    whole = trainings(tmp_path / "whole")
-    assert len(whole) == 3 * 5 * 2
-    assert "3 architectures in 5 ways with 2 seed(s): 30 trainings, 0 of them known" in printed
-    code, _, _ = interrupted(tmp_path / "killed", 4, signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    kept = trainings(tmp_path / "killed")
-    assert 4 <= len(kept) < 30
-    code, printed, errors = interrupted(tmp_path / "killed", len(kept) + 3, signal.SIGINT)
+def test_stopped_it_goes_on_and_says_what_it_found(tmp_path, capsys):
+    out = tmp_path / "check"
+    code, printed, errors = interrupted(out, 4, signal.SIGINT)
     assert code == 130
     assert errors == ""
-    assert "stopped; nothing is lost. To go on: mnas" in printed.splitlines()[-1]
-    assert run([*TINY, "--out", "killed"]) == 0
-    assert trainings(tmp_path / "killed") == whole
-    result = json.loads((tmp_path / "killed" / "result.json").read_text())
-    assert [s["tau"] for s in result["settings"]] == [
-        s["tau"] for s in json.loads((tmp_path / "whole" / "result.json").read_text())["settings"]
-    ]
-    # the architectures, the ways and what they cost
+    assert "3 architectures in 5 ways with 2 seed(s): 30 trainings, 0 of them known" in printed
+    assert "stopped; nothing is lost. To go on: " in printed.splitlines()[-1]
+    kept = trainings(out)
+    assert 4 <= len(kept) < 30
+    assert run([*TINY, "--out", "check"]) == 0
+    assert f"30 trainings, {len(kept)} of them known" in capsys.readouterr().out
+    known = trainings(out)
+    assert len(known) == 30
+    assert {key: known[key] for key in kept} == kept
+    result = json.loads((out / "result.json").read_text())
     assert len(result["architectures"]) == 3
     assert [(s["epochs"], s["image_share"], s["input_size"]) for s in result["settings"]] == [
-        (2, 1.0, 8), (2, 1.0, 12), (2, 0.5, 8), (1, 1.0, 8),
-    ]  # fmt: skip
+        (2, 1.0, 8),
+        (2, 1.0, 12),
+        (2, 0.5, 8),
+        (1, 1.0, 8),
+    ]
     assert (result["reference"]["epochs"], result["seeds"]) == (3, 2)
     for told in (*result["settings"], result["reference"]):
         assert told["seconds"] > 0
         assert 0 <= told["mean_accuracy"] <= 1
-    # the same again trains nothing; more seeds and other ways go on
-    capsys.readouterr()
-    assert run([*TINY, "--out", "killed", "--seeds", "3", "--try-image-shares", "0.25"]) == 0
-    assert "3 architectures in 5 ways with 3 seed(s): 45 trainings, 24 of them known" in capsys.readouterr().out
-    assert run([*TINY, "--out", "killed", "--seed", "1"]) == 2
+    # the same again trains nothing, and says the same; other seeds are another check
+    assert run([*TINY, "--out", "check"]) == 0
+    assert "30 trainings, 30 of them known" in capsys.readouterr().out
+    assert json.loads((out / "result.json").read_text())["settings"] == result["settings"]
+    assert run([*TINY, "--out", "check", "--seed", "1"]) == 2
     line = capsys.readouterr().err
     assert "seed: 0 there, 1 now" in line
     assert "choose another --out" in line
+
+
+@pytest.mark.slow
+def test_killed_and_gone_on_with_it_ends_as_one_never_killed(tmp_path, capsys):
+    assert run([*TINY, "--out", "whole"]) == 0
+    code, _, _ = interrupted(tmp_path / "killed", 4, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert 4 <= len(trainings(tmp_path / "killed")) < 30
+    assert run([*TINY, "--out", "killed"]) == 0
+    assert trainings(tmp_path / "killed") == trainings(tmp_path / "whole")
+    taus = [
+        [told["tau"] for told in json.loads((tmp_path / name / "result.json").read_text())["settings"]]
+        for name in ("whole", "killed")
+    ]
+    assert taus[0] == taus[1]
+    # more seeds and other ways go on
+    capsys.readouterr()
+    assert run([*TINY, "--out", "killed", "--seeds", "3", "--try-image-shares", "0.25"]) == 0
+    assert "3 architectures in 5 ways with 3 seed(s): 45 trainings, 24 of them known" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

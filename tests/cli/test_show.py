@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from mnas.cli.main import run
+from mnas.zoo.architectures import named_arch
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +22,39 @@ def test_layers_shapes_params_and_macs(capsys):
     assert ["classifier", "linear", "1x1x1000", "1,281,000", "1,280,000"] in lines
     assert ["total", "input", "224x224x3", "3,887,038", "311,579,072"] in lines
     assert ["r3_k5_s22_e3_i24_o40_se0.25"] in lines
+
+
+def test_cells(capsys, tmp_path):
+    file = tmp_path / "nasnet.svg"
+    assert run(["show", "nasnet-a", "--save", str(file)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["stem", "conv", "112x112x32", "928", "10,838,016"] in lines
+    assert ["cell16", "normal", "176", "7x7x1056", "712,800", "34,720,224"] in lines
+    assert ["total", "input", "224x224x3", "5,289,978", "563,909,984"] in lines
+    assert [
+        "stem",
+        "convolutions",
+        "32/2,",
+        "stem",
+        "cells",
+        "2,",
+        "cells",
+        "4+4+4",
+        "from",
+        "44",
+        "filters",
+        "on",
+    ] in lines
+    assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_a_file_of_cells(capsys, tmp_path):
+    file = tmp_path / "arch.json"
+    file.write_text(named_arch("darts-v2").to_json())
+    assert run(["show", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "529,911,552" in out
+    assert "fingerprint 257d3a3061738934" in out
 
 
 def test_input_size_and_classes(capsys):
@@ -42,6 +76,8 @@ def test_drawing(tmp_path, capsys):
     [
         (["mnasnet-a9"], "did you mean mnasnet-a1?"),
         (["mnasnet-a1", "--input-size", "16"], "input size must be at least the output stride 32, but got 16"),
+        (["nasnet-a", "--input-size", "16"], "input size must be at least the output stride 32, but got 16"),
+        (["nasnet-a/s2"], "output stride must be at least 4 with 2 reduction cells between the stages, but got 2"),
         (["mnasnet-a1", "--classes", "0"], "num_classes must be 1 or more, but got 0"),
         (["mnasnet-a1", "--save", "/nowhere/a.svg"], "No such folder: /nowhere"),
         (["r1_k4_s11_e1_o16"], "kernel must be one of 3, 5, 7, but got 4"),

@@ -34,6 +34,22 @@ def test_the_flat_space_and_the_papers_count(capsys):
     assert "432^15 ~ 10^39 in its typical case (B = 5, N = 3), 432^17 ~ 10^44 on this skeleton's layers" in out
 
 
+def test_the_cell_space(capsys, tmp_path):
+    assert run(["space", "cell"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["pair3.input1,", "input2", "0", "1", "2", "3"] in lines
+    assert f"{71_465_842_174_521_600**2:,} combinations of 40 decisions" in out
+    assert f"distinct  {380_983_342_099_113**2:,} different networks" in out
+    assert "each of the two cells: 71,465,842,174,521,600 ~ 10^16 combinations" in out
+    path = tmp_path / "own.toml"
+    path.write_text('name = "own"\nkind = "cell"\nconcat = "chosen"\nops = ["sep3"]\npairs = 2')
+    assert run(["space", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert ["concat1", "0", "1"] in [line.split() for line in out.splitlines()]
+    assert "distinct  at most" in out
+
+
 def test_a_file(tmp_path, capsys):
     path = tmp_path / "own.toml"
     path.write_text(

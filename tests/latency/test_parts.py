@@ -2,10 +2,12 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
+from mnas.cell_arch import OPS
 from mnas.latency.design import design_sample
 from mnas.latency.parts import Part, parts_of_arch, parts_of_decisions
 from mnas.nn.cost import cost
@@ -14,6 +16,7 @@ from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
 ARCHS = ["mnasnet-a1", "mnasnet-b1", "mnasnet-small/s8", "mobilenetv2"]
+CELLS = ["nasnet-a@0.25", "amoebanet-a@0.25", "darts-v2@0.25/s8"]
 
 
 def members():
@@ -22,14 +25,19 @@ def members():
     return [space.decode(indices) for indices in design_sample(space, 4, seed=0)]
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS), *members()])
+def cell_members():
+    space = replace(SPACES["cell"], ops=OPS).scaled(0.25).with_output_stride(8)
+    return [space.decode(indices) for indices in design_sample(space, 4, seed=0)]
+
+
+@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members()])
 def test_macs_of_the_parts_add_up_to_the_networks(arch):
     parts = parts_of_arch(arch, 96, 10)
     macs = sum(part.amounts.get("macs", 0.0) for part in parts)
     assert macs == pytest.approx(cost(arch, 96, 10).macs / 1e6, rel=1e-12)
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS), *members()])
+@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members()])
 def test_weights_of_the_parts_add_up_to_the_networks(arch):
     """But for biases and batch norms: a multiply-accumulate of a vector is a weight, and so the MACs of dense parts."""
     found = sum(p.amounts.get("weights", 0.0) for p in parts_of_arch(arch, 96, 10))
@@ -39,7 +47,7 @@ def test_weights_of_the_parts_add_up_to_the_networks(arch):
     assert found == pytest.approx(sum(weights) / 1e6, rel=1e-12)
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS), *members()])
+@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members()])
 def test_there_is_a_part_for_every_operator_of_the_file(arch):
     operators = {"squeeze": 2, "scale": 2}  # two convolutions; a sigmoid and a product
     kinds = Counter(part.kind for part in parts_of_arch(arch, 96, 10) if part.kind != "network")
@@ -52,6 +60,15 @@ def test_the_members_above_have_every_kind_of_part():
     assert kinds == {
         *("stem", "conv3", "conv5", "pointwise", "depthwise3", "depthwise5", "classifier", "network"),
         *("mean", "squeeze", "scale", "add", "pool", "pad", "slice"),
+    }
+
+
+def test_cells_have_parts_of_their_own_and_of_blocks():
+    kinds = {part.kind for arch in cell_members() for part in parts_of_arch(arch, 97, 10)}
+    assert kinds == {
+        *("stem", "pointwise", "classifier", "network", "mean", "add", "pool", "slice", "pad", "relu", "concat"),
+        *("depthwise3", "depthwise5", "depthwise7", "dilated depthwise3", "dilated depthwise5", "max3", "max5", "max7"),
+        *("conv3", "dilated conv3", "conv1x3", "conv3x1", "conv1x7", "conv7x1"),
     }
 
 

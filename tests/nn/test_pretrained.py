@@ -244,7 +244,7 @@ def test_what_their_evaluation_does(tmp_path):
         assert (info.classes[0], info.classes[999], len(set(info.classes))) == ("tench", "toilet tissue", 1000)
     assert pretrained_info("torchvision", network, name="mnasnet-b1").crop == 224 / 256
     assert pretrained_info("any.pth", network, name="mnasnet-b1").crop == 0.875
-    with pytest.raises(ValueError, match="class names must be given for each of the 3 outputs .*, but got 1000"):
+    with pytest.raises(ValueError, match=r"class names must be given for each of the 3 outputs .*, but got 1000"):
         pretrained_info("any.pth", tiny(3), name="tiny.json")
     assert pretrained_info("any.pth", tiny(2), name="tiny.json", classes=["a", "b"]).classes == ("a", "b")
 
