@@ -80,14 +80,16 @@ def test_every_draw_follows_from_the_batches_before_it(tmp_path, old, controller
     """As `ClosedBatches` would draw it from the stored trials, in a process that has seen nothing else."""
     run, _ = searched(tmp_path / "new", start=[old.path], controller=controller, trials=8)
     taken = count_taken(run.trials)
+    space = toy_problem().space
     for number in (taken, taken + 7):
         batches = ClosedBatches(
             controller,
-            toy_problem().space.distributions,
+            space.distributions,
             directions=DIRECTIONS,
             seed=1,
             batch_size=6,
             reward=lambda t: toy_problem().objective.reward(*t.values),
+            canonical=lambda indices: space.encode(space.decode(indices)),
         )
         drawn = batches.draw(run.trials, number)
         assert drawn.params == run.trials[number].params

@@ -4,7 +4,6 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from tests.bench.test_pool import searched
 
 from mnas.bench.comparison import Row, front_of
 from mnas.bench.figures import EDGES, figures
@@ -12,6 +11,7 @@ from mnas.bench.pool import draw_pool
 from mnas.bench.svg import _ticks, svg
 from mnas.objective import Objective
 from tests.bench.bench_toy import rows, toy_benchmark
+from tests.bench.test_bench_pool import searched
 
 
 @pytest.fixture
