@@ -39,7 +39,7 @@ def test_ppo_killed_20_times(tmp_path, workers):
     check(scenario(tmp_path, "ppo", workers, 20, seed=workers), 20)
 
 
-@pytest.mark.parametrize("controller", ["evolution", "random", "nsga2", "tpe"])
+@pytest.mark.parametrize("controller", ["surrogate", "evolution", "random", "nsga2", "tpe"])
 def test_other_controllers_killed(tmp_path, controller):
     check(scenario(tmp_path, controller, 2, 5, seed=3), 5)
 
