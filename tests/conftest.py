@@ -2,13 +2,17 @@
 
 One thread for torch in every test and the processes it starts: small networks gain nothing from more, and where other
 work shares the cores the threads of one process wait for each other (the tests of nn/ and zoo/ took 12 s with one
-thread and 200 s with two). Hypothesis tries the same examples every time, and no test fails for being slow.
+thread and 200 s with two). The server that candidates' processes are forked from imports what they train with, also
+where the first test to start it trains nothing. Hypothesis tries the same examples every time, and no test fails for
+being slow.
 """
 
+import multiprocessing
 import os
 
 import hypothesis
 
+multiprocessing.set_forkserver_preload(["mnas.evaluate.proxy"])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")

@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import threading
+from multiprocessing import forkserver
 from pathlib import Path
 
 from toy import toy_calibrations, toy_config, toy_plan, toy_problem
@@ -136,6 +137,7 @@ def main() -> None:
     # never killed, and in this process, so that every module is imported when it forks; not at the top of this file,
     # which worker processes import too
     start(base / "whole", controller, workers, trials, old)
+    forkserver._forkserver._stop()  # a fork's own: it is the child of this process
     assert threading.active_count() == 1, "fork needs one thread"
     expected = outcome(base / "whole")
     rng = random.Random(seed)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import tyro
 from rich.console import Console
@@ -228,6 +228,7 @@ class _Scoring:
     """Trains, and keeps no weights."""
 
     training: Training
+    modules: ClassVar = Training.modules
 
     def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
         return self.training.evaluate(arch, seed, None)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 from rich.console import Console
@@ -283,6 +283,7 @@ class Training:
     command: SearchCommand
     input_size: int
     data_content: str
+    modules: ClassVar = ("mnas.evaluate.proxy",)
 
     def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
         return self.evaluate(arch, seed, weights_path)

@@ -1,20 +1,22 @@
 """Candidates are evaluated in child processes of this machine.
 
 One process a slot, also where there is one slot: a candidate that kills its process (out of memory) is then a failed
-trial and not the end of the search. Children die with their parent, whatever kills it, and leave Ctrl-C to it.
+trial and not the end of the search. Children die with their parent, whatever kills it, and leave Ctrl-C to it. They are
+forked from a server that has imported what they need (seconds of CPU for torch and timm) and has done nothing else.
 """
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from mnas.architecture import Architecture
@@ -22,7 +24,7 @@ from mnas.evaluate.evaluation import Evaluation, EvaluationError
 
 Evaluate = Callable[[Architecture, int, Path], Evaluation]
 """(architecture, seed, where to keep the weights) -> Evaluation; picklable; raises EvaluationError for a candidate's
-own failure."""
+own failure. What it imports when it is called stands in its attribute `modules`, if it has one."""
 
 DEATHS = 2
 """A candidate whose process dies this often has failed; once may be the machine's fault."""
@@ -49,6 +51,9 @@ class LocalWorkers:
     def __init__(self, evaluate: Evaluate, count: int) -> None:
         self._evaluate = evaluate
         self._slots: list[ProcessPoolExecutor | None] = [None] * count
+        self._context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+        if modules := getattr(evaluate, "modules", ()):
+            self._context.set_forkserver_preload(list(modules))
 
     def __enter__(self) -> "LocalWorkers":
         return self
@@ -94,11 +99,12 @@ class LocalWorkers:
         executor = self._slots[slot]
         if executor is None:
             executor = ProcessPoolExecutor(
-                1, mp_context=multiprocessing.get_context("spawn"), initializer=live_with, initargs=(os.getpid(),)
+                1, mp_context=self._context, initializer=_begin, initargs=(os.getpid(), dict(os.environ))
             )
             self._slots[slot] = executor
         try:
-            return executor.submit(task.evaluate or self._evaluate, task.arch, task.seed, task.weights_path)
+            with _ctrl_c_for_us():
+                return executor.submit(task.evaluate or self._evaluate, task.arch, task.seed, task.weights_path)
         except BrokenProcessPool:  # died between two tasks: no task's fault
             self._slots[slot] = None
             return self._submit(slot, task)
@@ -111,17 +117,39 @@ def _kill(executor: ProcessPoolExecutor | None) -> None:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _ctrl_c_for_us() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C, also not while they import; we do afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # as it starts, it unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(parent: int, environment: dict[str, str]) -> None:
+    """In a new child, whose server knows the environment only as it was when that began."""
+    os.environ.clear()
+    os.environ.update(environment)
+    live_with(parent)
+
+
 def live_with(parent: int) -> None:
-    """In a new child: leave signals to the parent, and die when it dies."""
+    """In a new child: leave signals to the parent, process number `parent`, and die when it dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
+    if sys.platform == "linux" and os.getppid() == parent:  # forked from a server, it is another process's child
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    process = multiprocessing.parent_process()
+    assert process is not None
 
-    def watch() -> None:  # other systems, and a parent that died before the call above
-        while os.getppid() == parent:
-            time.sleep(1)
+    def watch() -> None:  # also where it died before the call above
+        process.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -29,6 +29,7 @@ def fake_imagenet(root: Path, images: tuple[int, ...] = (30, 20, 10)) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_of_the_listing_of_imagenet_exactly_50000_are_held_out() -> None:
     """1,281,167 names in 1,000 classes of 732 to 1,300, as published; no files."""
     sizes = [1300] * 895 + [732] + [1125] * 39 + [1124] * 65

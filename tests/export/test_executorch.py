@@ -11,7 +11,7 @@ from mnas.nn.weights_info import weights_info
 from tests.export.networks import assert_equal, inputs, network_of, outputs
 
 
-@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("padding", ["same", pytest.param("symmetric", marks=pytest.mark.slow)])
 def test_every_kind_of_layer(padding):
     from executorch.runtime import Runtime
 

@@ -43,6 +43,7 @@ def test_onnx(network):
         assert_equal(got, expected[: len(batch)], 1e-4)
 
 
+@pytest.mark.slow  # half a minute of lowering each
 def test_executorch(network):
     from executorch.runtime import Runtime
 
