@@ -5,6 +5,7 @@ from torch import nn
 from mnas.nn.depthwise import speed_up_depthwise
 from mnas.nn.expansion import speed_up_expansions
 from mnas.nn.gates import speed_up_gates
+from mnas.nn.pointwise import speed_up_pointwise
 
 
 def speed_up(network: nn.Module) -> None:
@@ -15,3 +16,4 @@ def speed_up(network: nn.Module) -> None:
     speed_up_expansions(network)
     speed_up_depthwise(network)
     speed_up_gates(network)
+    speed_up_pointwise(network)
