@@ -6,7 +6,7 @@ ImageFolder, as in timm's train.py; `timm-cl`: the same with channels_last. `our
 they take turns (benchmarks/in_turns.py). A turn is an epoch of --steps steps. Waiting: share of the time in which the
 loop waits for its next batch.
 
-CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder; goal 1.5 times timm. About five minutes on two cores:
+CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder; goal 1.5 times timm. Five to six minutes on two cores:
     python benchmarks/train_throughput.py
 GPU: A1 at 224 px, batches of 256 and 1024, mixed precision; goal 1.2 times. Batches lie ready in memory unless --data
 names a folder (then --workers processes decode for each loop):
@@ -259,7 +259,7 @@ def main() -> None:
     archs = options.arch or (["mnasnet-a1"] if cuda else ["mnasnet-small", "mnasnet-a1"])
     sizes = options.input_size or ([224] if cuda else [32, 64])
     batch_sizes = options.batch_size or ([256, 1024] if cuda else [64])
-    options.steps = options.steps or (20 if cuda else 4)
+    options.steps = options.steps or (20 if cuda else 2)
     options.rounds = options.rounds or (6 if cuda else 3)
     print(
         f"{torch.cuda.get_device_name() if cuda else 'CPU'}, torch {torch.__version__}, timm {timm.__version__}, "
