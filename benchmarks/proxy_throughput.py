@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=ProxyConfig().batch_size)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader, beyond the threads")
-    parser.add_argument("--networks", type=int, default=4)
+    parser.add_argument("--networks", type=int, nargs="+", default=[0, 1, 2, 3], help="numbers of random members")
     parser.add_argument("--steps", type=int, default=6, help="of a turn")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
@@ -142,7 +142,7 @@ def main() -> None:
     print(f"{'network':8} {'MMACs':>6}{heads}   ratio to tensor, plain: median (quartiles)")
     everything: dict[str, list[float]] = {"tensor": [], "plain": []}
     by_cpu: dict[str, list[float]] = {"tensor": [], "plain": []}
-    for number in range(options.networks):
+    for number in options.networks:
         makers = {name: functools.partial(made, name) for name in LOOPS}
         found = in_turns(makers, (number, options), options.rounds)
         rates = (statistics.median(turn.images / turn.seconds for turn in turns) for turns in found.values())

@@ -6,7 +6,7 @@ ImageFolder, as in timm's train.py; `timm-cl`: the same with channels_last. `our
 they take turns (benchmarks/in_turns.py). A turn is an epoch of --steps steps. Waiting: share of the time in which the
 loop waits for its next batch.
 
-CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder; goal 1.5 times timm. About ten minutes:
+CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder; goal 1.5 times timm. About six minutes on two cores:
     python benchmarks/train_throughput.py
 GPU: A1 at 224 px, batches of 256 and 1024, mixed precision; goal 1.2 times. Batches lie ready in memory unless --data
 names a folder (then --workers processes decode for each loop):
@@ -250,15 +250,17 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, nargs="+")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--workers", type=int, default=2, help="of the loaders that decode files")
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, help="of a turn")
+    parser.add_argument("--rounds", type=int, help="turns of each loop, after one that warms up")
     parser.add_argument("--compile", action="store_true", help="both")
     parser.add_argument("--data", type=Path, help="a folder with train/ of class folders, ten of them")
     options = parser.parse_args()
     cuda = options.device == "cuda"
     archs = options.arch or (["mnasnet-a1"] if cuda else ["mnasnet-small", "mnasnet-a1"])
     sizes = options.input_size or ([224] if cuda else [32, 64])
-    batch_sizes = options.batch_size or ([256, 1024] if cuda else [128])
+    batch_sizes = options.batch_size or ([256, 1024] if cuda else [64])
+    options.steps = options.steps or (20 if cuda else 2)
+    options.rounds = options.rounds or (6 if cuda else 3)
     print(
         f"{torch.cuda.get_device_name() if cuda else 'CPU'}, torch {torch.__version__}, timm {timm.__version__}, "
         f"{options.threads} thread(s), {options.workers} worker(s), {options.rounds} rounds of {options.steps} steps"

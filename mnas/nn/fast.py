@@ -4,6 +4,8 @@ from torch import nn
 
 from mnas.nn.depthwise import speed_up_depthwise
 from mnas.nn.expansion import speed_up_expansions
+from mnas.nn.gates import speed_up_gates
+from mnas.nn.pointwise import speed_up_pointwise
 
 
 def speed_up(network: nn.Module) -> None:
@@ -13,3 +15,5 @@ def speed_up(network: nn.Module) -> None:
     """
     speed_up_expansions(network)
     speed_up_depthwise(network)
+    speed_up_gates(network)
+    speed_up_pointwise(network)

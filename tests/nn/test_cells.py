@@ -218,7 +218,7 @@ def test_fast_training_computes_the_same():
             networks.append(build_network(arch, 5).double().to(memory_format=torch.channels_last).train())
         plain, fast = networks
         speed_up(fast)
-        assert any(type(m).__name__ == "_WideDepthwise" for m in fast.modules())
+        assert any(type(m).__name__ == "_Depthwise" for m in fast.modules())
         x = torch.randn(4, 3, 33, 33).double().contiguous(memory_format=torch.channels_last)
         outputs = [network(x) for network in networks]
         torch.testing.assert_close(*outputs, atol=1e-8, rtol=1e-8)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mnas.arch import Arch, Block
 from mnas.nn import expansion
 from mnas.nn.blocks import ConvNorm
-from mnas.nn.depthwise import _WideDepthwise
+from mnas.nn.depthwise import _Depthwise
 from mnas.nn.expansion import _Expansion, speed_up_expansions
 from mnas.nn.fast import speed_up
 from mnas.nn.network import build_network
@@ -66,7 +66,7 @@ def test_a_network_trains_alike_and_keeps_its_state_dict() -> None:
     assert {name: id(p) for name, p in fast.named_parameters()} == before
     assert list(fast.state_dict()) == list(plain.state_dict())
     kinds = [type(module) for module in fast.modules()]
-    assert (kinds.count(_Expansion), kinds.count(_WideDepthwise)) == (4, 3)  # the head is one of them
+    assert (kinds.count(_Expansion), kinds.count(_Depthwise)) == (4, 3)  # the head is one of them
     x = torch.randn(8, 3, 16, 16, dtype=torch.double)
     for theirs, ours in zip(trained(plain, x), trained(fast, x), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-8, atol=1e-8)
