@@ -1,7 +1,8 @@
 """What a search maximises: reward from accuracy and latency; and the Pareto front and hypervolume of what it found.
 
 Tan et al., MnasNet (CVPR 2019), section 3: ACC(m) * (LAT(m)/T)^w, w = alpha where LAT(m) <= T, else beta. `absolute` is
-the reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta * |LAT(m)/T - 1|.
+the reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta * |LAT(m)/T - 1|. `target` is ours: that
+with another beta for models that are faster than T than for slower ones. Where each is highest: docs/search.md.
 """
 
 import math
@@ -9,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["soft", "hard", "absolute", "weighted-sum"]
+Form = Literal["target", "soft", "hard", "absolute", "weighted-sum"]
 
 DEFAULT_WEIGHTS: dict[str, tuple[float, float]] = {
+    # ours: TuNAS's up to T. Where accuracy rises by less and less with latency, from 0 or more, its slope at T is not
+    # above accuracy / T: with -1 no model beyond T is worth its latency
+    "target": (-0.10, -1.0),
     "soft": (-0.07, -0.07),  # paper, section 3: doubling the latency buys 5 % relative accuracy
     "hard": (0.0, -1.0),  # paper, section 3
     "absolute": (-0.10, -0.10),  # TuNAS, section 3
@@ -19,14 +23,17 @@ DEFAULT_WEIGHTS: dict[str, tuple[float, float]] = {
 }
 """form -> (alpha, beta)."""
 
+AT_TARGET = 0.05
+"""A model is at its target if its latency is within this share of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """Turns accuracy and latency into one reward; raises ValueError where a field is out of its range."""
 
     form: Form
-    """`soft`, `hard` and `absolute` as in the papers; `weighted-sum`: ACC + w * LAT/T, the paper's footnote on what
-    else could scalarise the two."""
+    """`soft`, `hard` and `absolute` as in the papers; `target`: as `absolute`, but a model slower than T is worth much
+    less; `weighted-sum`: ACC + w * LAT/T, the paper's footnote on what else could scalarise the two."""
     target_latency_ms: float
     """T, in milliseconds."""
     alpha: float
@@ -47,7 +54,7 @@ class Objective:
         """The reward of a network with `accuracy` in [0, 1] and `latency_ms` > 0; more is better."""
         ratio = latency_ms / self.target_latency_ms
         weight = self.alpha if ratio <= 1 else self.beta
-        if self.form == "absolute":
+        if self.form in ("absolute", "target"):
             return accuracy + weight * abs(ratio - 1)
         if self.form == "weighted-sum":
             return accuracy + weight * ratio
@@ -97,6 +104,25 @@ def beta_for(relative_accuracy_gain: float) -> float:
     if not (math.isfinite(relative_accuracy_gain) and relative_accuracy_gain > 0):
         raise ValueError(f"relative accuracy gain must be above 0, but got {relative_accuracy_gain!r}")
     return -math.log2(1 + relative_accuracy_gain)
+
+
+def why_not_at_target(latency_ms: float, front_ms: Sequence[float], target_ms: float) -> str:
+    """Why the model of `latency_ms` was chosen from a front of such latencies though it is not at the target.
+
+    A sentence without its stop; empty where it is at the target, or the reward preferred it to others nearer by.
+    """
+    if latency_ms < (1 - AT_TARGET) * target_ms:
+        if not any(latency_ms < other_ms <= target_ms for other_ms in front_ms):
+            return "it is below the target because nothing was found between them that is more accurate"
+    elif latency_ms > (1 + AT_TARGET) * target_ms and not any(other_ms <= target_ms for other_ms in front_ms):
+        return "it is above the target because nothing as fast was found; more trials may find it"
+    return ""
+
+
+def best_at_target(points: Sequence[tuple[float, float]], objective: Objective) -> int | None:
+    """Index of the (accuracy, latency_ms) with the highest reward of those at the target; None where none is."""
+    near = [i for i, p in enumerate(points) if abs(p[1] / objective.target_latency_ms - 1) <= AT_TARGET]
+    return max(near, key=lambda i: objective.reward(*points[i]), default=None)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnas.objective import DEFAULT_WEIGHTS, Objective, beta_for, hypervolume, pareto_front
+from mnas.objective import (
+    DEFAULT_WEIGHTS,
+    Objective,
+    best_at_target,
+    beta_for,
+    hypervolume,
+    pareto_front,
+    why_not_at_target,
+)
 
 
 def objective(form, target_latency_ms=75.0, alpha=None, beta=None):
@@ -32,6 +40,9 @@ def objective(form, target_latency_ms=75.0, alpha=None, beta=None):
         ("absolute", 75.0, 0.7),
         ("absolute", 150.0, 0.6),
         ("absolute", 37.5, 0.65),  # and here it is not: the target is to be met
+        ("target", 75.0, 0.7),
+        ("target", 67.5, 0.69),
+        ("target", 82.5, 0.6),
         ("weighted-sum", 75.0, 0.6),
         ("weighted-sum", 150.0, 0.5),
     ],
@@ -51,6 +62,39 @@ def test_paper_numbers():
     assert soft.reward(0.752, 78) > soft.reward(0.720, 75) == 0.720
 
 
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=20), st.floats(0.01, 1), st.data())
+def test_target_is_highest_at_t_wherever_accuracy_rises_by_less_and_less(steps, top, data):
+    """Fronts through equally slow models whose accuracy rises from 0 or more by steps that never grow."""
+    steps.sort(reverse=True)
+    rises = [0.0, *itertools.accumulate(steps)][1:]
+    accuracies = [top * rise / rises[-1] for rise in rises]
+    place = data.draw(st.integers(0, len(steps) - 1))
+    wanted = objective("target", target_latency_ms=place + 1.0)
+    rewards = [wanted.reward(accuracy, ms) for ms, accuracy in enumerate(accuracies, 1)]
+    assert max(rewards) == pytest.approx(rewards[place], abs=1e-12)
+    assert all(reward < rewards[place] for reward in rewards[:place])
+
+
+def test_soft_is_highest_at_the_same_model_whatever_the_target():
+    front = [(0.9 - 0.4 / (1 + ms), ms) for ms in range(1, 40)]
+    best = {max(front, key=lambda m: objective("soft", target_ms).reward(*m)) for target_ms in (2.0, 8.0, 30.0)}
+    assert len(best) == 1
+
+
+def test_the_best_at_the_target_is_within_five_per_cent():
+    points = [(0.9, 9.4), (0.8, 9.5), (0.81, 9.9), (0.7, 10.5), (0.99, 10.6)]
+    assert best_at_target(points, objective("target", 10.0)) == 2
+    assert best_at_target([points[0], points[-1]], objective("target", 10.0)) is None
+
+
+def test_why_a_model_is_not_at_its_target():
+    assert why_not_at_target(9.6, [5.0, 9.6, 20.0], 10.0) == ""
+    assert "below the target because nothing was found between" in why_not_at_target(9.0, [5.0, 9.0, 20.0], 10.0)
+    assert why_not_at_target(5.0, [5.0, 9.0, 20.0], 10.0) == ""  # there is one between: another reward's choice
+    assert "above the target because nothing as fast" in why_not_at_target(20.0, [20.0, 30.0], 10.0)
+    assert why_not_at_target(20.0, [9.0, 20.0], 10.0) == ""
+
+
 @pytest.mark.parametrize("form", DEFAULT_WEIGHTS)
 def test_zero_weights_leave_accuracy_alone(form):
     single = objective(form, alpha=0.0, beta=0.0)
@@ -60,7 +104,7 @@ def test_zero_weights_leave_accuracy_alone(form):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"form": "cubic"}, "reward must be one of soft, hard, absolute, weighted-sum, but got 'cubic'"),
+        ({"form": "cubic"}, "reward must be one of target, soft, hard, absolute, weighted-sum, but got 'cubic'"),
         ({"target_latency_ms": 0.0}, "target latency must be more than 0 ms, but got 0.0"),
         ({"target_latency_ms": -1.0}, "target latency must be more than 0 ms, but got -1.0"),
         ({"target_latency_ms": math.nan}, "target latency must be more than 0 ms, but got nan"),

@@ -9,10 +9,8 @@ import numpy as np
 from mnas.bench.pool import Interval, Pool, interval, rewards
 from mnas.bench.searched import Searched
 from mnas.evaluate.benchmark import Values
-from mnas.objective import Objective, pareto_front
+from mnas.objective import AT_TARGET, Objective, pareto_front
 
-HIT = 0.05
-"""A model is at the target if its cost is within this share of it."""
 _POINTS = 40
 
 
@@ -38,9 +36,23 @@ class Row:
         return interval([float(s.ms.mean()) for s in self.searches])
 
     def distances(self, target: float) -> Values:
-        """|cost / target - 1| of the model with the highest reward; (seeds,)."""
+        """cost / target - 1 of the model with the highest reward; (seeds,)."""
         best = [s.costs[int(self._rewards(s).argmax())] for s in self.searches]
-        return np.abs(np.array(best) / target - 1)
+        return np.array(best) / target - 1
+
+    def distances_on_front(self, target: float) -> Values:
+        """The same where only models are looked at that no other dominates, as a search does at its end."""
+        best = [max(front_of(s), key=lambda point: self.objective.reward(*point))[1] for s in self.searches]
+        return np.array(best) / target - 1
+
+    def sampled(self) -> tuple[float, float, float]:
+        """Which share of all trials costs less than the target by more than 5 %, is within that, and costs more."""
+        relative = np.concatenate([s.costs for s in self.searches]) / self.objective.target_latency_ms - 1
+        return (
+            float((relative < -AT_TARGET).mean()),
+            float((np.abs(relative) <= AT_TARGET).mean()),
+            float((relative > AT_TARGET).mean()),
+        )
 
     def median_search(self, pool: Pool) -> Searched:
         """The one with the median hypervolume in the end (the lower one of two)."""
@@ -62,21 +74,28 @@ class Hits:
     share: float
     """Of the seeds, those within 5 %."""
     median: float
-    """Of the distances."""
+    """Of the distances, below the target negative."""
     worst: float
+    """The farthest from the target."""
+    share_on_front: float
+    """As `share` and `worst`, of the best reward on the front."""
+    worst_on_front: float
 
 
 def hits(row: Row, quantile: float, target: float) -> Hits:
     """Of one row, all of whose searches had this target."""
-    distances = row.distances(target)
-    return Hits(
-        row.name,
-        quantile,
-        target,
-        float((distances <= HIT).mean()),
-        float(np.median(distances)),
-        float(distances.max()),
-    )
+    distances, on_front = row.distances(target), row.distances_on_front(target)
+    median = float(np.median(distances))
+    found = (_share(distances), median, _worst(distances), _share(on_front), _worst(on_front))
+    return Hits(row.name, quantile, target, *found)
+
+
+def _share(distances: Values) -> float:
+    return float((np.abs(distances) <= AT_TARGET).mean())
+
+
+def _worst(distances: Values) -> float:
+    return float(distances[np.abs(distances).argmax()])
 
 
 def front_of(searched: Searched) -> list[tuple[float, float]]:

@@ -28,7 +28,7 @@ class BenchCommand:
     trials: int = 500
     """Of each search."""
     reward: str = "soft"
-    """soft, hard, absolute or weighted-sum, or several with commas: each gets rows of its own."""
+    """target, soft, hard, absolute or weighted-sum, or several with commas: each gets rows of its own."""
     candidates_per_update: int | Auto = "auto"
     """Candidates drawn from the same state; auto: the controller's own default, else the paper's 20."""
     target_quantile: float = 0.4

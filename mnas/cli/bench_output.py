@@ -87,6 +87,7 @@ class Outcome:
                     "ms_per_trial": row.ms_per_trial.mean,
                     "hypervolume": {n: _pair(row.hypervolume(self.pool, n)) for n in looks},
                     "best_reward": {n: _pair(row.best_reward(n)) for n in looks},
+                    "sampled": list(row.sampled()),
                 }
                 for row in self.rows
             ],
@@ -147,15 +148,24 @@ def reward_table(rows: Sequence[Row], looks: Sequence[int]) -> Table:
     return table
 
 
+def sampled_table(rows: Sequence[Row]) -> Table:
+    """The paper's Figure 6 in numbers."""
+    names = ["below T by over 5 %", "within 5 %", "above"]
+    table = _table("share of all trials", "controller", names)
+    for row in rows:
+        table.add_row(row.name, *(f"{share:.0%}" for share in row.sampled()))
+    return table
+
+
 def hit_table(reached: Sequence[Hits]) -> Table:
     """Hit rates."""
     table = _table(
         "how far from the target the best-reward model lies",
         "controller",
-        ["target's quantile", "T", "within 5 %", "median", "worst"],
+        ["target's quantile", "T", "within 5 %", "median", "worst", "on the front: within 5 %", "worst"],
     )
     for h in reached:
-        table.add_row(
-            h.name, f"{h.quantile:g}", f"{h.target:.4g}", f"{h.share:.0%}", f"{h.median:.1%}", f"{h.worst:.1%}"
-        )
+        all_trials = (f"{h.share:.0%}", f"{h.median:+.1%}", f"{h.worst:+.1%}")
+        on_front = (f"{h.share_on_front:.0%}", f"{h.worst_on_front:+.1%}")
+        table.add_row(h.name, f"{h.quantile:g}", f"{h.target:.4g}", *all_trials, *on_front)
     return table

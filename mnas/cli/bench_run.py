@@ -12,7 +12,7 @@ from mnas.bench.contender import Contender, takes_reward
 from mnas.bench.parallel import search_all
 from mnas.bench.pool import Pool, draw_pool, marks
 from mnas.bench.searched import Searched
-from mnas.cli.bench_output import Outcome, hit_table, progress_table, protocol, reward_table
+from mnas.cli.bench_output import Outcome, hit_table, progress_table, protocol, reward_table, sampled_table
 from mnas.controller import named
 from mnas.evaluate.benchmark import Benchmark
 from mnas.folders import user_cache_dir
@@ -52,7 +52,7 @@ def run_bench(command: "BenchCommand") -> None:
         for target in [pool.target(quantile)]
     ]
     looks = marks(command.trials)
-    console.print(progress_table(rows, pool, looks), reward_table(rows, looks))
+    console.print(progress_table(rows, pool, looks), reward_table(rows, looks), sampled_table(rows))
     if reached:
         console.print(hit_table(reached))
     outcome = Outcome(benchmark, pool, command.target_quantile, command.trials, tuple(rows), tuple(reached))

@@ -15,7 +15,7 @@ from mnas.atomic import write_atomic
 from mnas.data.dataset import Dataset
 from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import Latency, Source
-from mnas.objective import Objective
+from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.devices import SharingCost, sharing_costs
 from mnas.report.facts import facts_of, origin_of, skipped_by
 from mnas.study import Run, Snapshot, best_for, count_taken, front_of
@@ -73,14 +73,16 @@ def conclude(
             soft_wrap=True,
         )
         return
+    complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
     console.print(_table(front, run.attributes["sharing"]["targets_ms"], objectives))
+    images = len(dataset.val.labels)
     costs = sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
     for line in (
         _sources(front),
         *_origins(front),
         *([skipped] if skipped else []),
-        *(line for objective in objectives for line in _advice(front, objective, len(dataset.val.labels), objectives)),
-        *_noise(front, best_for(front, objectives[0]), len(dataset.val.labels)),
+        *(line for objective in objectives for line in _advice(complete, objective, images, objectives)),
+        *_noise(front, best_for(front, objectives[0]), images),
         *map(_sharing, costs),
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -165,15 +167,21 @@ def _sharing(cost: SharingCost) -> str:
 
 
 def _advice(
-    front: list[FrozenTrial], objective: Objective, val_images: int, objectives: Sequence[Objective]
+    complete: Sequence[FrozenTrial], objective: Objective, val_images: int, objectives: Sequence[Objective]
 ) -> list[str]:
-    """Which model to take for a target, and why."""
+    """Which model of the front to take for a target, and why."""
+    front = front_of(complete)
     best = best_for(front, objective)
     target = f"for {objective.target_latency_ms:g} ms " if len(objectives) > 1 else ""
     lines = [
-        f"{target}take trial {best.number}: the best {objective.form} reward ({objective.reward(*best.values):.4f}), "
-        f"accuracy {best.values[0]:.4f} at {best.values[1] / objective.target_latency_ms:.2f} of the target latency"
+        f"{target}take trial {best.number}: the best {objective.form} reward on the front "
+        f"({objective.reward(*best.values):.4f}), accuracy {best.values[0]:.4f} at "
+        f"{best.values[1] / objective.target_latency_ms:.2f} of the target latency"
     ]
+    if why := why_not_at_target(best.values[1], [t.values[1] for t in front], objective.target_latency_ms):
+        place = best_at_target([(t.values[0], t.values[1]) for t in complete], objective)
+        nearer = "" if place is None else _at_target(complete[place], objective)
+        lines.append(f"{why}{nearer}")
     noise = accuracy_noise(best.values[0], val_images)
     as_good = [t for t in front if t.values[1] < best.values[1] and best.values[0] - t.values[0] < noise]
     if as_good:
@@ -183,6 +191,12 @@ def _advice(
             f"cannot be told apart with {val_images} validation images"
         )
     return lines
+
+
+def _at_target(trial: FrozenTrial, objective: Objective) -> str:
+    """To follow why another one is taken."""
+    of_target = trial.values[1] / objective.target_latency_ms
+    return f"; the best at it is trial {trial.number}, accuracy {trial.values[0]:.4f} at {of_target:.2f} of it"
 
 
 def _noise(front: list[FrozenTrial], best: FrozenTrial, val_images: int) -> list[str]:

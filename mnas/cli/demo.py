@@ -36,7 +36,6 @@ class DemoCommand:
             width=0.25,
             input_size=12,
             output_stride=8,
-            candidates_per_update=8,
             latency_budget_s=0.5,
             proxy=ProxyConfig(epochs=4, batch_size=32, fewest_steps=1),
         )

@@ -5,7 +5,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,6 +19,7 @@ from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.console import make_console
 from mnas.cli.progress import watching
 from mnas.cli.search_devices import device_values
+from mnas.cli.search_presets import named_preset
 from mnas.cli.search_start import open_search, versions
 from mnas.controller.named import CONTROLLERS, candidates_per_update
 from mnas.data.cache import OnProgress
@@ -40,7 +41,7 @@ Auto = Literal["auto"]
 
 
 MAY_CHANGE = (
-    *("run_dir", "trials", "hours", "workers", "keep_models_mb", "data_dir", "download", "width"),
+    *("preset", "run_dir", "trials", "hours", "workers", "keep_models_mb", "data_dir", "download", "width"),
     *("devices", "fresh", "predictor"),
 )
 """Fields that need not be the same when a run is resumed; of some it is kept elsewhere what they stood for."""
@@ -55,6 +56,9 @@ class SearchCommand:
     val/)."""
     run_dir: Annotated[Path, tyro.conf.arg(name="run")] = Path("runs/search")
     """Where everything of this search is kept; an unfinished one there is resumed."""
+    preset: str = "standard"
+    """standard, or paper (PPO, soft reward, 8,000 trials of 5 epochs, 20 an update): whose values are the defaults of
+    the options below."""
 
     trials: int = 100
     """How many candidates in all; a larger number later continues a finished run."""
@@ -75,15 +79,16 @@ class SearchCommand:
     start_from: str = ""
     """What to begin with, by commas: networks to evaluate first (mnasnet-a1), earlier runs to learn from (runs/OLD)."""
 
-    controller: str = "ppo"
-    """ppo (the paper's), evolution, random, nsga2 or tpe."""
+    controller: str = "surrogate"
+    """surrogate (needs the fewest trials), ppo (the paper's, for thousands), evolution, random, nsga2 or tpe."""
     candidates_per_update: int | Auto = "auto"
     """Candidates drawn before the controller learns from them; auto: 5 for surrogate, the paper's 20 for the others."""
     seed: int = 0
     """Of everything random."""
 
-    reward: Form = "soft"
-    """soft and hard are the paper's, absolute TuNAS's, weighted-sum the linear trade-off."""
+    reward: Form = "target"
+    """target: the most accurate at T; soft (trades latency for accuracy whatever T is) and hard are the paper's,
+    absolute TuNAS's, weighted-sum the linear trade-off."""
     target_latency_ms: str = "auto"
     """T, ms on the device; auto: MobileNetV2's on the same skeleton and input. Several that share all trials, a model
     for each: 3,5,8. For several devices: pixel=5,pi=20."""
@@ -137,6 +142,19 @@ class SearchCommand:
             raise ValueError(f"start from must be names with commas between them, but got {self.start_from!r}")
         self.plan()  # its checks come before any work
         self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "SearchCommand":
+        """The command before its options are read, with the values of the preset that they choose.
+
+        Raises:
+            ValueError: there is no such preset.
+        """
+        choice, _ = tyro.cli(_Choice, args=list(arguments), return_unknown_args=True, add_help=False)
+        values = dict(named_preset(choice.preset))
+        proxy = ProxyConfig(epochs=values.pop("epochs", ProxyConfig.epochs))
+        missing: Any = tyro.MISSING
+        return cls(data=missing, preset=choice.preset, proxy=proxy, **values)
 
     def run(self) -> None:
         """Search, or go on searching; then export the front and print what to take."""
@@ -274,6 +292,13 @@ class SearchCommand:
             export_front(run, dataset)
             conclude(console, run, reason, problem.objectives, dataset)
         return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """The option that chooses a preset."""
+
+    preset: str = SearchCommand.preset
 
 
 @dataclass(frozen=True)

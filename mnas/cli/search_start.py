@@ -159,5 +159,10 @@ def describe(console: Console, command: "SearchCommand", space: Space, dataset: 
         f"controller {command.controller}, {command.proxy.epochs} epoch(s) a candidate, latency {command.latency} on "
         f"{command.device}, at most {command.latency_budget_s:g} s each; run {command.run_dir}",
     ]
+    if (workers := command.plan().workers) > command.batch_size:
+        lines.append(
+            f"{workers} workers, but {command.batch_size} candidates are drawn at a time: "
+            f"--candidates-per-update {workers} would keep all of them busy"
+        )
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -83,6 +83,11 @@ class Update:
             sums[block] = sums.get(block, 0.0) + entropy
         return sums
 
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """objective -> what a surrogate's model of it says of itself; empty for controllers without, or too early."""
+        return dict(zip(("accuracy", "latency"), self.diagnostics.get("objectives", []), strict=False))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:

@@ -1,10 +1,11 @@
 """The report's charts as Plotly figures in plain dicts, ready for JSON (plot.py); the scatter has a file of its own."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnas.latency.latency import Source
-from mnas.report.facts import Facts
+from mnas.report.facts import Facts, Update
 from mnas.report.plot import (
     AMBER,
     BLUE,
@@ -42,6 +43,9 @@ def figures(facts: Facts) -> dict[str, Figure]:
         charts["hypervolume"] = hypervolumes(facts)
     if any(u.block_entropies for u in facts.updates):
         charts["entropy"] = entropies(facts)
+    if learnt := [u for u in facts.updates if u.models]:
+        charts |= {f"weights-{name}": weights(model["weights"]) for name, model in learnt[-1].models.items()}
+        charts["fit"] = fits(learnt)
     if any("kl" in u.diagnostics for u in facts.updates):
         charts["updates"] = update_sizes(facts)
     if len(facts.trained) > 1:
@@ -148,6 +152,42 @@ def entropies(facts: Facts) -> Figure:
     ]
     layout = layout_of(axis("finished trials"), axis("entropy (nats)", rangemode="tozero"), legend=LEGEND_BELOW)
     return {"data": data, "layout": layout}
+
+
+def weights(of_decisions: Mapping[str, float]) -> Figure:
+    """How much each decision matters to a surrogate's model: a row for each block, a column for each decision of it."""
+    parts = [name.rpartition(".") for name in of_decisions]
+    rows, columns = (list(dict.fromkeys(found)) for found in ([p[0] for p in parts], [p[2] for p in parts]))
+    table = [[of_decisions.get(f"{row}.{column}" if row else column) for column in columns] for row in rows]
+    cells = {
+        "type": "heatmap",
+        "x": [escape(column) for column in columns],
+        "y": [escape(row) for row in rows],
+        "z": table,
+        "zmin": 0,
+        "colorscale": [[0, "rgba(59,125,216,0)"], [1, BLUE]],
+        "texttemplate": "%{z:.1f}",
+        "hovertemplate": "%{y} %{x}: %{z:.2f}<extra></extra>",
+        "hoverongaps": False,
+        "xgap": 2,
+        "ygap": 2,
+        "showscale": False,
+    }
+    grid = {"showgrid": False, "ticks": ""}
+    return {"data": [cells], "layout": layout_of(axis("", **grid), axis("", autorange="reversed", **grid))}
+
+
+def fits(updates: Sequence[Update]) -> Figure:
+    """How well a surrogate's models predict each trial from all others, after each update."""
+    x = [u.trials for u in updates]
+    data = [
+        _line(name, x, [u.models[name]["left_out_r2"] for u in updates], colour)
+        for name, colour in (("accuracy", RED), ("latency", BLUE))
+    ]
+    return {
+        "data": data,
+        "layout": layout_of(axis("finished trials"), axis("R² on trials left out"), legend=LEGEND_BELOW),
+    }
 
 
 def update_sizes(facts: Facts) -> Figure:

@@ -68,47 +68,72 @@ def _measured_on(facts: Facts) -> str:
 
 
 def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
-    def drawn(name: str, caption: str, *, tall: bool = False) -> str:
-        return chart(name, caption, tall=tall) if name in charts else ""
-
-    def pair(*cards: str) -> str:
-        shown = [card for card in cards if card]
-        return f'<div class="pair">{"".join(shown)}</div>' if len(shown) == 2 else "".join(shown)
-
-    scatter = drawn(
+    scatter = _drawn(
+        charts,
         "scatter",
         "Every trained candidate; hover for its architecture. Bars are 95 % intervals: of the latency (calibration "
         "included), and of the accuracy given the number of validation images. A point's shape says where its latency "
         "comes from: disc measured, square cached, ring predicted.",
         tall=True,
     )
-    histogram = drawn(
-        "histogram", "All candidates whose latency is known, skipped ones too; compare the paper's Figure 6."
+    histogram = _drawn(
+        charts, "histogram", "All candidates whose latency is known, skipped ones too; compare the paper's Figure 6."
     )
-    rewards = drawn("reward", "Each trial, and the best so far.")
-    volume = drawn("hypervolume", "Area between the front, the accuracy of guessing, and 2 T (of several the largest).")
-    entropy = drawn("entropy", "The controller's uncertainty: entropy of its decisions, summed over each block.")
-    updates = drawn("updates", "How far each update moved the policy, and how much of it was clipped.")
+    rewards = _drawn(charts, "reward", "Each trial, and the best so far.")
+    volume = _drawn(
+        charts, "hypervolume", "Area between the front, the accuracy of guessing, and 2 T (of several the largest)."
+    )
+    full = _drawn(charts, "full", "Numbers are trials; on the dashed line both are equal.")
     shares = sections.shares(facts)
     return [
         section("Recommendation", sections.advice(facts), kind="advice"),
         section("Accuracy against latency", _selector(facts), scatter),
         section("Pareto front", tables.front_table(facts)),
         section("What sharing one model costs", tables.sharing_table(facts)),
-        section(
-            "Full training",
-            tables.full_table(facts),
-            drawn("full", "Numbers are trials; on the dashed line both are equal."),
-        ),
-        pair(section("Reward", rewards), section("Hypervolume", volume)),
+        section("Full training", tables.full_table(facts), full),
+        _pair(section("Reward", rewards), section("Hypervolume", volume)),
         section("Latency of what was sampled", histogram),
-        pair(section("Entropy of the controller", entropy), section("Controller updates", updates)),
+        *_learnt(charts),
         section("What was sampled", shares and "<p class='quiet'>Share of all blocks, by trial number.</p>", shares),
         section("Architectures on the front", sections.drawings(facts)),
         section("Failed and skipped trials", tables.reasons(facts)),
         section("Devices", tables.devices_table(facts)),
         section("Provenance", sections.provenance(facts)),
     ]
+
+
+def _learnt(charts: dict[str, Any]) -> list[str]:
+    """What the controller has made of it all: a surrogate's models, or a policy."""
+    counts = (
+        "How much each decision counts in the surrogate's model of {}; 1 is the average of those that have a choice."
+    )
+    weights = [
+        section(f"What matters for {name}", _drawn(charts, f"weights-{name}", counts.format(name)))
+        for name in ("accuracy", "latency")
+    ]
+    fit = _drawn(
+        charts, "fit", "How well the models predict a trial from all others: 1 is exactly, 0 no better than their mean."
+    )
+    entropy = _drawn(
+        charts, "entropy", "The controller's uncertainty: entropy of its decisions, summed over each block."
+    )
+    updates = _drawn(charts, "updates", "How far each update moved the policy, and how much of it was clipped.")
+    return [
+        _pair(*weights),
+        section("What the surrogate knows", fit),
+        _pair(section("Entropy of the controller", entropy), section("Controller updates", updates)),
+    ]
+
+
+def _drawn(charts: dict[str, Any], name: str, caption: str, *, tall: bool = False) -> str:
+    """The place of a chart; empty where there is none."""
+    return chart(name, caption, tall=tall) if name in charts else ""
+
+
+def _pair(*cards: str) -> str:
+    """Two cards side by side; of fewer those that there are."""
+    shown = [card for card in cards if card]
+    return f'<div class="pair">{"".join(shown)}</div>' if len(shown) == 2 else "".join(shown)
 
 
 def _selector(facts: Facts) -> str:

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.latency.latency import Latency
-from mnas.objective import Objective
+from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.cell_diagram import drawing
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
 
@@ -145,9 +145,13 @@ def _advice(facts: Facts, objective: Objective) -> str:
     wanted = f"For {objective.target_latency_ms:g} ms take" if len(facts.goals_ms) > 1 else "Take"
     reward = objective.reward(best.accuracy, best.latency_ms)
     lines = [
-        f"<p><b>{wanted} trial {best.number}</b>: it has the highest {escape(objective.form)} reward ({reward:.4f}), "
-        f"with accuracy {accuracy_text(best)} and latency {latencies_text(facts, best)}{target}.</p>"
+        f"<p><b>{wanted} trial {best.number}</b>: it has the highest {escape(objective.form)} reward on the front "
+        f"({reward:.4f}), with accuracy {accuracy_text(best)} and latency {latencies_text(facts, best)}{target}.</p>"
     ]
+    if why := why_not_at_target(best.latency_ms, [c.latency_ms for c in facts.front], objective.target_latency_ms):
+        place = best_at_target([(c.accuracy, c.latency_ms) for c in facts.candidates], objective)
+        nearer = "" if place is None else _at_target(facts, facts.candidates[place])
+        lines.append(f"<p>{why[0].upper()}{why[1:]}{nearer}.</p>")
     if close := indistinguishable(best, facts.front):
         names = ", ".join(f"{c.number} ({c.accuracy:.2%}, {_short_latency(facts, c)} {c.source})" for c in close[:4])
         lines.append(
@@ -163,6 +167,13 @@ def _advice(facts: Facts, objective: Objective) -> str:
             f"{top.latency_ms / best.latency_ms:.2f} times as slow.</p>"
         )
     return "\n".join(lines)
+
+
+def _at_target(facts: Facts, candidate: Candidate) -> str:
+    """To follow why another one is taken."""
+    return (
+        f"; the best at it is trial {candidate.number} ({candidate.accuracy:.2%}, {_short_latency(facts, candidate)})"
+    )
 
 
 def _short_latency(facts: Facts, candidate: Candidate) -> str:

@@ -82,9 +82,15 @@ def test_rows_take_the_first_trials_only():
     row = Row("x", objective, (searched([(0.5, 2), (0.6, 4), (0.8, 2)]), searched([(0.5, 4), (0.5, 1), (0.9, 9)])))
     assert row.best_reward(1).mean == pytest.approx((0.5 + 0.25) / 2)
     assert row.best_reward(2).mean == pytest.approx((0.5 + 1.0) / 2)
-    assert row.distances(2.0).tolist() == [0.0, 0.5]
+    assert row.distances(2.0).tolist() == [0.0, -0.5]
     found = hits(row, 0.4, 2.0)
-    assert (found.share, found.median, found.worst) == (0.5, 0.25, 0.5)
+    assert (found.share, found.median, found.worst) == (0.5, -0.25, -0.5)
+    assert (found.share_on_front, found.worst_on_front) == (0.5, -0.5)
+    steep = Row("x", Objective(form="target", target_latency_ms=2.0, alpha=-1.0, beta=-1.0), (row.searches[1],))
+    assert (steep.distances(2.0).tolist(), steep.distances_on_front(2.0).tolist()) == ([-0.5], [-0.5])
+    dominated = Row("x", steep.objective, (searched([(0.5, 2), (0.6, 1)]),))
+    assert (dominated.distances(2.0).tolist(), dominated.distances_on_front(2.0).tolist()) == ([0.0], [-0.5])
+    assert row.sampled() == pytest.approx((1 / 6, 2 / 6, 3 / 6))
     pool = Pool(np.linspace(0.4, 0.8, 101), np.linspace(1.0, 11.0, 101))
     assert row.hypervolume(pool, 2).mean == pytest.approx(
         np.mean([pool.ratio([0.5, 0.6], [2, 4]), pool.ratio([0.5, 0.5], [4, 1])])

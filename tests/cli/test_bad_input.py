@@ -75,6 +75,7 @@ def test_missing_option(capsys):
         ("--epochs", "0", "epochs must be"),
         ("--alpha", "0.5", "alpha must be 0 or less"),
         ("--reward", "greedy", "--reward"),
+        ("--preset", "thesis", "preset must be one of standard, paper, but got 'thesis'"),
         ("--accelerator", "tpu", "accelerator"),
         (
             "--space",

@@ -163,7 +163,7 @@ def test_the_cache_is_of_the_code_too(tmp_path, monkeypatch):
         (["--controllers", "ppo,ppo"], "controllers must be one, or several different ones with commas"),
         (["--controllers", "nothing:there"], "nothing cannot be imported: ModuleNotFoundError"),
         (["--controllers", "optuna.samplers:GridSampler"], "GridSampler cannot be called: TypeError"),
-        (["--reward", "greedy"], "reward must be one of soft, hard, absolute, weighted-sum, but got 'greedy'"),
+        (["--reward", "greedy"], "reward must be one of target, soft, hard, absolute, weighted-sum, but got 'greedy'"),
         (["--seeds", "0"], "seeds must be 1 or more, but got 0"),
         (["--trials", "0"], "trials must be 1 or more, but got 0"),
         (["--workers", "0"], "workers must be 1 or more, or auto, but got 0"),

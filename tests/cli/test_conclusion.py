@@ -1,5 +1,6 @@
 """What `mnas search` prints at its end: where each latency comes from, what was skipped, what sharing costs."""
 
+import dataclasses
 import io
 import re
 import sys
@@ -12,8 +13,10 @@ from rich.console import Console
 
 from mnas.cli.conclusion import conclude
 from mnas.data.dataset import Dataset, ImageArrays
+from mnas.objective import Objective
 from mnas.report.devices import sharing_costs
 from mnas.report.facts import facts_of
+from mnas.report.html import report_html
 from mnas.study import Snapshot
 
 sys.path.append(str(Path(__file__).parent.parent / "report"))
@@ -86,3 +89,22 @@ def test_nothing_trained_says_what_was_skipped_and_why(tmp_path, states):
         "2 (file size over --max-size-mb), 1 (memory over --max-memory-mb); "
         f"{states.count(FAILED)} failed; report: "
     ) in text
+
+
+def test_a_model_that_is_not_at_the_target_says_why(tmp_path):
+    run = synthetic_snapshot(tmp_path, [DONE] * 12)
+    front = run.front
+    between = (front[0].values[1] + front[1].values[1]) / 2
+    assert front[0].values[1] < 0.95 * between < 1.05 * between < front[1].values[1]
+    wanted = Objective(form="target", target_latency_ms=between, alpha=-0.1, beta=-1.0)
+    near = [t for t in run.trials if 0.95 <= t.values[1] / between <= 1.05]
+    nearer = max(near, key=lambda t: wanted.reward(*t.values))
+    out = io.StringIO()
+    conclude(Console(file=out, width=140), run, "trials", [wanted], dataset())
+    assert f"take trial {front[0].number}: the best target reward on the front" in out.getvalue()
+    assert (
+        "it is below the target because nothing was found between them that is more accurate; "
+        f"the best at it is trial {nearer.number}, accuracy {nearer.values[0]:.4f} at {nearer.values[1] / between:.2f}"
+    ) in out.getvalue()
+    page = report_html(Snapshot(run.path, run.attributes | {"objective": dataclasses.asdict(wanted)}, run.trials))
+    assert f"nothing was found between them that is more accurate; the best at it is trial {nearer.number} (" in page

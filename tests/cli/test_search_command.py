@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -68,8 +69,28 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
         assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.values[0], abs=0.005)
         assert f"{trial.values[0]:.4f}" in printed
     best = max(run.front, key=lambda t: t.user_attrs["reward"])
-    assert f"take trial {best.number}: the best soft reward" in printed
+    assert f"take trial {best.number}: the best target reward on the front" in printed
     assert "output stride 8" in printed
+
+
+def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
+    def given(*options):
+        arguments = ["--data", "digits", *options]
+        return tyro.cli(SearchCommand, args=arguments, default=SearchCommand.defaults(arguments))
+
+    assert given() == SearchCommand(data="digits")
+    plain, paper = given(), given("--preset", "paper")
+    assert (plain.controller, plain.batch_size, plain.reward, plain.trials) == ("surrogate", 5, "target", 100)
+    assert (paper.controller, paper.batch_size, paper.reward, paper.trials) == ("ppo", 20, "soft", 8000)
+    assert paper.proxy.epochs == 5
+    assert given("--preset=paper") == paper
+    changed = given("--preset", "paper", "--reward", "hard", "--trials", "60", "--epochs", "1")
+    assert (changed.controller, changed.reward, changed.trials, changed.proxy.epochs) == ("ppo", "hard", 60, 1)
+    # a run is what its values are, not what they were called
+    dataset = plain.load_data()
+    written = given("--controller", "ppo", "--reward", "soft", "--candidates-per-update", "20")
+    space = paper.searched_space(dataset.input_size)
+    assert written.identity(space, dataset) == paper.identity(space, dataset)
 
 
 def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):

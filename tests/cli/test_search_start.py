@@ -72,7 +72,7 @@ def test_a_model_for_each_target(begun, targets):
     for objective in objectives:
         best = max(front_of(new.trials), key=lambda t: objective.reward(*t.values))
         assert (
-            f"for {objective.target_latency_ms:g} ms take trial {best.number}: the best soft reward "
+            f"for {objective.target_latency_ms:g} ms take trial {best.number}: the best target reward on the front "
             f"({objective.reward(*best.values):.4f})"
         ) in printed
         assert f"reward {objective.target_latency_ms:g} ms" in printed.replace("\n", " ")

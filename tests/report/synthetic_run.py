@@ -142,13 +142,22 @@ def diagnostics(update: int) -> dict[str, Any]:
     }
 
 
-def update_figures(trials: list[FrozenTrial], update: int, with_diagnostics: bool) -> dict[str, Any]:
+def surrogate_diagnostics(update: int) -> dict[str, Any]:
+    weights = {d.name: 0.2 * (i % 11) for i, d in enumerate(SPACE.decisions)}
+    told = {"trials": 10 * (update + 1), "logarithm": False, "noise": 0.01, "weights": weights}
+    return {"trials": 10 * (update + 1), "objectives": [told | {"left_out_r2": 0.1 * update + 0.2 * i} for i in (0, 1)]}
+
+
+TOLD = {"ppo": diagnostics, "surrogate": surrogate_diagnostics, "random": lambda update: {}}
+
+
+def update_figures(trials: list[FrozenTrial], update: int, controller: str) -> dict[str, Any]:
     done = [t for t in trials if t.state == TrialState.COMPLETE]
     return {
         "trials": len(trials),
         "hypervolume": hypervolume([(t.values[0], t.values[1]) for t in done], (1 / CLASSES, 4.0)),
         "best_reward": max((t.user_attrs["reward"] for t in done), default=None),
-        "diagnostics": diagnostics(update) if with_diagnostics else {},
+        "diagnostics": TOLD[controller](update),
     }
 
 
@@ -157,7 +166,7 @@ def synthetic_snapshot(
     states: list[TrialState],
     *,
     batch: int = 10,
-    with_diagnostics: bool = True,
+    controller: str = "ppo",
     set_up: bool = True,
     error: str = "diverged: loss is nan",
     class_names: tuple[str, ...] = ("cat", "dog"),
@@ -171,7 +180,7 @@ def synthetic_snapshot(
         attributes |= attributes_before_the_first_trial(class_names, status, devices)
     trials = [synthetic_trial(number, state, rng, error, devices) for number, state in enumerate(states)]
     for update in range(len(states) // batch):
-        figures = update_figures(trials[: (update + 1) * batch], update, with_diagnostics)
+        figures = update_figures(trials[: (update + 1) * batch], update, controller)
         attributes[f"update:{update}"] = figures
     return Snapshot(path, attributes, trials)
 

@@ -8,7 +8,7 @@ from synthetic_run import VAL_IMAGES, synthetic_trial
 
 from mnas.objective import pareto_front
 from mnas.report.facts import Update, facts_of, indistinguishable, sampled_shares, thirds, wilson_interval
-from mnas.report.figures import figures, histogram, rewards
+from mnas.report.figures import figures, histogram, rewards, weights
 from mnas.report.html import report_html
 from mnas.report.plot import SYMBOLS
 from mnas.report.scatter import hover, scatters
@@ -116,8 +116,24 @@ def test_charts_come_only_with_something_to_show(make_snapshot):
     assert drawn([RUNNING] * 3, name="running") == {"scatter"}
     assert drawn([FAILED] * 10, name="failed") == {"scatter", "histogram", "hypervolume", "entropy", "updates"}
     plain = {"scatter", "histogram", "reward", "hypervolume"}
-    assert drawn([DONE] * 10, name="random", with_diagnostics=False) == plain
+    assert drawn([DONE] * 10, name="random", controller="random") == plain
     assert drawn([DONE] * 10, name="ppo") == plain | {"entropy", "updates"}
+    learnt = {"weights-accuracy", "weights-latency", "fit"}
+    assert drawn([DONE] * 10, name="surrogate", controller="surrogate") == plain | learnt
+
+
+def test_what_the_surrogate_has_learnt_is_the_last_updates(make_snapshot):
+    charts = figures(facts_of(make_snapshot([DONE] * 30, controller="surrogate")))
+    [table] = charts["weights-latency"]["data"]
+    assert (table["y"], table["x"][:2]) == ([f"block{i}" for i in range(1, 8)], ["op", "kernel"])
+    flat = [weight for row in table["z"] for weight in row]
+    assert flat == [0.2 * (i % 11) for i in range(42)]
+    accuracy, latency = charts["fit"]["data"]
+    assert (accuracy["x"], accuracy["y"]) == ([10, 20, 30], [0.0, 0.1, 0.2])
+    assert latency["y"] == pytest.approx([0.2, 0.3, 0.4])
+    names = weights({"normal.pair1.op1": 1.0, "reduction.op1": 2.0, "depth": 3.0})["data"][0]
+    assert (names["y"], names["x"]) == (["normal.pair1", "reduction", ""], ["op1", "depth"])
+    assert names["z"] == [[1.0, None], [2.0, None], [None, 3.0]]
 
 
 def test_skips_are_counted_by_the_limit_that_they_are_over(make_snapshot):

@@ -42,7 +42,8 @@ STATES = {
     "failed only": ([FAILED] * 12, {}, "diverged: loss is nan"),
     "skipped only": ([SKIPPED] * 12, {}, "latency over --latency-limit"),
     "one": ([DONE], {}, "Take trial 0"),
-    "no diagnostics": ([DONE] * 12, {"with_diagnostics": False}, "Take trial"),
+    "no diagnostics": ([DONE] * 12, {"controller": "random"}, "Take trial"),
+    "surrogate": ([DONE] * 12, {"controller": "surrogate"}, "What matters for latency"),
     "finished": ([DONE] * 10, {"status": "finished"}, "finished: all trials are done"),
 }
 

@@ -1,0 +1,30 @@
+"""Values for `mnas search` by name: the defaults that options given beside `--preset` are changed from.
+
+Source: Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), sections 4.2 and 5: PPO, the soft reward with w = -0.07,
+    8,000 architectures, each trained for 5 epochs; batches of 20 from NASNet's appendix A.1 (the paper names none).
+Expected: on a benchmark docs/benchmark.md; on images nobody here has paid for it.
+Cost: 8,000 trainings, 80 times the standard search's.
+Command: mnas search --data DIR --preset paper
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "standard": {},
+    "paper": {
+        "controller": "ppo",
+        "reward": "soft",
+        "trials": 8000,
+        "candidates_per_update": 20,
+        "epochs": 5,
+    },
+}
+"""name -> option -> value, where it is not the command's own default."""
+
+
+def named_preset(name: str) -> Mapping[str, Any]:
+    """Raises ValueError for a name that is none."""
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, but got {name!r}")
+    return PRESETS[name]
