@@ -5,8 +5,9 @@
 The evaluator and the measurement return at once, so nothing but our own work is left: drawing and learning
 (controller), writing the study (study; Optuna's in memory, or as `mnas search` writes it, in SQLite), and the rest:
 decoding, costs, passing tasks to a worker process, the front (loop). Compared are the first and the last thousand
-trials (or eighth of them), from the second batch on: the first waits for the worker process to start. The report is
-left out. Four searches of 8,000 trials take about six minutes.
+trials (or eighth of them), from the second batch on: the first waits for the worker process to start. Milliseconds are
+of the searching process's CPU, which neighbours hardly lengthen; the last column is the clock's. The report is left
+out.
 """
 
 import argparse
@@ -69,20 +70,20 @@ def measure(archs):
 
 
 class Timer(Watcher):
-    """Seconds spent in each part, and in all, up to the close of each batch."""
+    """CPU seconds spent in each part, and in all, up to the close of each batch; and the clock's."""
 
     def __init__(self) -> None:
         self.spent: collections.Counter[str] = collections.Counter()
-        self.marks = [(0, time.perf_counter(), collections.Counter())]
+        self.marks: list[tuple[int, collections.Counter[str]]] = []
 
     def timed(self, part: str, function):
         @functools.wraps(function)
         def call(*args, **kwargs):
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.spent[part] += time.perf_counter() - start
+                self.spent[part] += time.process_time() - start
 
         return call
 
@@ -93,13 +94,14 @@ class Timer(Watcher):
         pass
 
     def updated(self, run: Run) -> None:
-        self.marks.append((len(run.trials), time.perf_counter(), self.spent.copy()))
+        times = {"all": time.process_time(), "clock": time.perf_counter()}
+        self.marks.append((len(run.trials), collections.Counter({**self.spent, **times})))
 
     def ms_per_trial(self, first: int, last: int) -> dict[str, float]:
         """Between the batches that closed at or after `first` and `last` trials."""
-        (n0, t0, s0), (n1, t1, s1) = (next(m for m in self.marks if m[0] >= n) for n in (first, last))
-        parts = {part: (s1[part] - s0[part]) / (n1 - n0) * 1e3 for part in PARTS}
-        return {**parts, "loop": (t1 - t0) / (n1 - n0) * 1e3 - sum(parts.values())}
+        (n0, s0), (n1, s1) = (next(m for m in self.marks if m[0] >= n) for n in (first, last))
+        ms = {part: (s1[part] - s0[part]) / (n1 - n0) * 1e3 for part in (*PARTS, "all", "clock")}
+        return {**ms, "loop": ms["all"] - sum(ms[part] for part in PARTS)}
 
 
 @contextlib.contextmanager
@@ -163,15 +165,16 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     trials, part = options.trials, options.trials // 8
-    titles = ("controller", "study in", "trials", *(f"{name} ms" for name in (*PARTS, "loop")), "all ms")
+    columns = (*PARTS, "loop", "all", "clock")
+    titles = ("controller", "study in", "trials", *(f"{name} ms" for name in columns))
     table = Table(*titles, title="per trial")
     for controller in options.controllers.split(","):
         for storage in options.storages.split(","):
             timer = run_search(controller, storage, trials)
             rows = []
             for first, last in ((BATCH, part), (trials - part, trials), (BATCH, trials)):
-                parts = timer.ms_per_trial(first, last)
-                rows.append([*parts.values(), sum(parts.values())])
+                ms = timer.ms_per_trial(first, last)
+                rows.append([ms[name] for name in columns])
                 table.add_row(controller, storage, f"{first:,}-{last:,}", *(f"{value:.2f}" for value in rows[-1]))
             growth = [f"{last / first:.2f}x" for first, last in zip(rows[0], rows[1], strict=True)]
             table.add_row(controller, storage, "last : first", *growth)
