@@ -8,7 +8,7 @@ soft one, T the cost that 40 % of random members stay below. Printed are, by num
 with 95 % intervals: hypervolume (relative to that of 60,000 random members), best reward so far, mean reward of the
 last 200 trials, entropy of the policy in nats, and CPU milliseconds for drawing, learning and the study in memory. Then
 the last thousand's mean reward against the best of as many random trials; and how many trials PPO needs for the best
-reward, and for the hypervolume, that the model-based controller has after 100.
+reward, and for the hypervolume, that the model-based controller has after 100 in batches of the same size.
 
 Searches are kept in the cache folder; 3 seeds take about two minutes of two cores.
 """
