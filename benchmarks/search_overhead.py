@@ -44,7 +44,7 @@ PARTS = {
 
 
 def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
-    accuracy = int(arch.fingerprint[:8], 16) / 0x1_0000_0000
+    accuracy = seed / 0x1_0000_0000  # nothing to learn: a controller that settles ends the search
     return Evaluation(
         accuracy=accuracy, accuracies=(accuracy,), val_images=1000, train_s=0.0, images_per_s=0.0, epochs=1
     )
