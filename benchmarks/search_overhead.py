@@ -1,19 +1,26 @@
 """What a search costs beside its candidates: milliseconds per trial of controller, study and loop, and how they grow.
 
-    python benchmarks/search_overhead.py [--trials 1000] [--controllers ppo,evolution,random]
+    python benchmarks/search_overhead.py [--trials 8000] [--controllers ppo,evolution] [--storages memory,sqlite]
 
 The evaluator and the measurement return at once, so nothing but our own work is left: drawing and learning
-(controller), writing the SQLite study (study), and the rest: decoding, costs, passing tasks to a worker process, the
-front (loop). The report is left out.
+(controller), writing the study (study; Optuna's in memory, or as `mnas search` writes it, in SQLite), and the rest:
+decoding, costs, passing tasks to a worker process, the front (loop). Compared are the first and the last thousand
+trials (or eighth of them), from the second batch on: the first waits for the worker process to start. Milliseconds are
+of the searching process's CPU, which neighbours hardly lengthen; the last column is the clock's. The report is left
+out.
 """
 
 import argparse
 import collections
+import contextlib
 import functools
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
+from optuna.storages import InMemoryStorage
 from rich.console import Console
 from rich.table import Table
 
@@ -27,8 +34,9 @@ from mnas.search.loop import search
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Watcher
 from mnas.space.named import SPACES
-from mnas.study import Run, open_run
+from mnas.study import Beginning, Run, begin_study, open_run
 
+BATCH = 20
 PARTS = {
     "controller": (ClosedBatches, ("draw", "close")),
     "study": (Run, ("add", "note", "tell", "set", "log")),
@@ -36,7 +44,7 @@ PARTS = {
 
 
 def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
-    accuracy = int(arch.fingerprint[:8], 16) / 0x1_0000_0000
+    accuracy = seed / 0x1_0000_0000  # nothing to learn: a controller that settles ends the search
     return Evaluation(
         accuracy=accuracy, accuracies=(accuracy,), val_images=1000, train_s=0.0, images_per_s=0.0, epochs=1
     )
@@ -62,20 +70,20 @@ def measure(archs):
 
 
 class Timer(Watcher):
-    """Seconds spent in each part, and in all, up to the close of each batch."""
+    """CPU seconds spent in each part, and in all, up to the close of each batch; and the clock's."""
 
     def __init__(self) -> None:
         self.spent: collections.Counter[str] = collections.Counter()
-        self.marks = [(0, time.perf_counter(), collections.Counter())]
+        self.marks: list[tuple[int, collections.Counter[str]]] = []
 
     def timed(self, part: str, function):
         @functools.wraps(function)
         def call(*args, **kwargs):
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.spent[part] += time.perf_counter() - start
+                self.spent[part] += time.process_time() - start
 
         return call
 
@@ -86,16 +94,30 @@ class Timer(Watcher):
         pass
 
     def updated(self, run: Run) -> None:
-        self.marks.append((len(run.trials), time.perf_counter(), self.spent.copy()))
+        times = {"all": time.process_time(), "clock": time.perf_counter()}
+        self.marks.append((len(run.trials), collections.Counter({**self.spent, **times})))
 
     def ms_per_trial(self, first: int, last: int) -> dict[str, float]:
         """Between the batches that closed at or after `first` and `last` trials."""
-        (n0, t0, s0), (n1, t1, s1) = (next(m for m in self.marks if m[0] >= n) for n in (first, last))
-        parts = {part: (s1[part] - s0[part]) / (n1 - n0) * 1e3 for part in PARTS}
-        return {**parts, "loop": (t1 - t0) / (n1 - n0) * 1e3 - sum(parts.values())}
+        (n0, s0), (n1, s1) = (next(m for m in self.marks if m[0] >= n) for n in (first, last))
+        ms = {part: (s1[part] - s0[part]) / (n1 - n0) * 1e3 for part in (*PARTS, "all", "clock")}
+        return {**ms, "loop": ms["all"] - sum(ms[part] for part in PARTS)}
 
 
-def run_search(controller: str, trials: int) -> Timer:
+@contextlib.contextmanager
+def open_for(storage: str) -> Iterator[Run]:
+    """A new run, in SQLite as always, or with nothing but its log on the disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        if storage == "sqlite":
+            with open_run(Path(folder) / "run", {}) as run:
+                yield run
+        else:
+            memory = InMemoryStorage()
+            begin_study(memory, {}, Beginning())
+            yield Run(Path(folder), memory)
+
+
+def run_search(controller: str, storage: str, trials: int) -> Timer:
     timer = Timer()
     originals = [(cls, name, getattr(cls, name)) for cls, names in PARTS.values() for name in names]
     for part, (cls, names) in PARTS.items():
@@ -120,14 +142,14 @@ def run_search(controller: str, trials: int) -> Timer:
         trials=trials,
         hours=10.0,
         workers=1,
-        candidates_per_update=20,
+        candidates_per_update=BATCH,
         latency_limit=float("inf"),
         max_size_mb=float("inf"),
         max_memory_mb=float("inf"),
         keep_models_mb=1.0,
     )
     try:
-        with tempfile.TemporaryDirectory() as folder, open_run(Path(folder) / "run", {}) as run:
+        with open_for(storage) as run:
             search(run, problem, plan, timer)
     finally:
         for cls, name, original in originals:
@@ -137,16 +159,25 @@ def run_search(controller: str, trials: int) -> Timer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--controllers", default="ppo,evolution,random")
+    parser.add_argument("--trials", type=int, default=8000)
+    parser.add_argument("--controllers", default="ppo,evolution")
+    parser.add_argument("--storages", default="memory,sqlite")
     options = parser.parse_args()
-    table = Table("controller", "trials", *(f"{part} ms" for part in (*PARTS, "loop")), "all ms", title="per trial")
-    for name in options.controllers.split(","):
-        timer = run_search(name, options.trials)
-        for first, last in ((0, 100), (options.trials - 100, options.trials), (0, options.trials)):
-            parts = timer.ms_per_trial(first, last)
-            values = [*parts.values(), sum(parts.values())]
-            table.add_row(name, f"{first}-{last}", *(f"{value:.1f}" for value in values))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trials, part = options.trials, options.trials // 8
+    columns = (*PARTS, "loop", "all", "clock")
+    titles = ("controller", "study in", "trials", *(f"{name} ms" for name in columns))
+    table = Table(*titles, title="per trial")
+    for controller in options.controllers.split(","):
+        for storage in options.storages.split(","):
+            timer = run_search(controller, storage, trials)
+            rows = []
+            for first, last in ((BATCH, part), (trials - part, trials), (BATCH, trials)):
+                ms = timer.ms_per_trial(first, last)
+                rows.append([ms[name] for name in columns])
+                table.add_row(controller, storage, f"{first:,}-{last:,}", *(f"{value:.2f}" for value in rows[-1]))
+            growth = [f"{last / first:.2f}x" for first, last in zip(rows[0], rows[1], strict=True)]
+            table.add_row(controller, storage, "last : first", *growth)
     Console(width=100).print(table)
 
 

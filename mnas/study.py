@@ -18,10 +18,12 @@ are; each says in its attribute `from` which run's trial it was. They are writte
 them from its first moment, or there is no study.
 """
 
+import collections
 import contextlib
 import copy
 import datetime
 import json
+import math
 import os
 import shutil
 import signal
@@ -36,13 +38,14 @@ from typing import Any
 import filelock
 import optuna
 import sqlalchemy
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnas.architecture import Architecture, architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.objective import Objective, pareto_front
+from mnas.storage import BulkStorage, use_pragmas
 
 STUDY_NAME = "mnas"
 FORMAT = 3
@@ -82,18 +85,56 @@ class RunState:
     reason: str
 
 
+class Standing:
+    """What a search asks of its trials again and again; follows them one by one, so that no answer looks at all."""
+
+    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+        self.taken = count_taken(trials)
+        """How many were taken over from other runs."""
+        self.states: collections.Counter[TrialState] = collections.Counter()
+        """Of the others."""
+        self.front: list[FrozenTrial] = []
+        """As `front_of` has it."""
+        self.best_reward: float | None = None
+        """Of the COMPLETE ones."""
+        self.first: dict[str, dict[str, int]] = {"fingerprint": {}, "latency": {}, "evaluation": {}}
+        """Attribute -> network, by fingerprint -> number of the first of its trials that has the attribute."""
+        for trial in trials:
+            self.follow(None, trial)
+
+    def follow(self, before: FrozenTrial | None, now: FrozenTrial) -> None:
+        """A trial is new (`before` is None), has been given attributes, or is finished."""
+        for name, numbers in self.first.items():
+            if name in now.user_attrs:
+                numbers.setdefault(now.user_attrs["fingerprint"], now.number)
+        if before is not None and before.state == now.state:
+            return
+        if now.number >= self.taken:
+            self.states[now.state] += 1
+            if before is not None:
+                self.states[before.state] -= 1
+        if now.state == TrialState.COMPLETE:
+            self.front = front_of(sorted([*self.front, now], key=lambda trial: trial.number))
+            if "reward" in now.user_attrs:
+                best = self.best_reward
+                self.best_reward = max(now.user_attrs["reward"], -math.inf if best is None else best)
+
+
 class Run:
     """A run opened by the one process that may write to it; use `open_run`.
 
-    `trials` mirrors the database: the process that holds the lock is its only writer.
+    `trials` mirrors the storage, but for the microseconds of `datetime_complete`: this process is its only writer.
     """
 
-    def __init__(self, path: Path, storage: RDBStorage) -> None:
+    def __init__(self, path: Path, storage: BaseStorage) -> None:
+        """`storage` holds a study of this run and nothing else (`begin_study`)."""
         self.path = path
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
         self.trials: list[FrozenTrial] = storage.get_all_trials(self._study_id)
-        self.attributes: dict[str, Any] = storage.get_study_user_attrs(self._study_id)
+        assert [trial.number for trial in self.trials] == list(range(len(self.trials)))
+        self.attributes: dict[str, Any] = dict(storage.get_study_user_attrs(self._study_id))
+        self.standing = Standing(self.trials)
 
     def set(self, name: str, value: Any) -> None:
         """Keep a JSON-able attribute of the whole run."""
@@ -105,9 +146,11 @@ class Run:
         """Store a trial, parameters and all, in one transaction; its number is the count of those before it."""
         with _uninterrupted():
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
-            trial = self._storage.get_trial(trial_id)
-        assert trial.number == len(self.trials), "another process wrote to this study"
+        trial = copy.copy(template)  # reading it back would take longer than writing it
+        trial.number, trial._trial_id = len(self.trials), trial_id
+        trial.user_attrs, trial.system_attrs = _reread(trial.user_attrs), _reread(trial.system_attrs)
         self.trials.append(trial)
+        self.standing.follow(None, trial)
         return trial
 
     def note(self, number: int, name: str, value: Any) -> None:
@@ -115,16 +158,22 @@ class Run:
         trial = copy.copy(self.trials[number])
         with _uninterrupted():
             self._storage.set_trial_user_attr(trial._trial_id, name, value)
-        trial.user_attrs = {**trial.user_attrs, name: json.loads(json.dumps(value))}  # as it reads back
-        self.trials[number] = trial
+        trial.user_attrs = {**trial.user_attrs, name: _reread(value)}
+        self._replace(trial)
 
     def tell(self, number: int, state: TrialState, values: tuple[float, float] | None) -> None:
         """Finish trial `number`; values are (accuracy, latency_ms) where it is COMPLETE."""
         assert (values is not None) == (state == TrialState.COMPLETE)
-        trial_id = self.trials[number]._trial_id
+        trial = copy.copy(self.trials[number])
         with _uninterrupted():
-            self._storage.set_trial_state_values(trial_id, state, values)
-            self.trials[number] = self._storage.get_trial(trial_id)
+            self._storage.set_trial_state_values(trial._trial_id, state, values)
+        trial.state, trial.values = state, None if values is None else list(values)
+        trial.datetime_complete = datetime.datetime.now()
+        self._replace(trial)
+
+    def _replace(self, trial: FrozenTrial) -> None:
+        before, self.trials[trial.number] = self.trials[trial.number], trial
+        self.standing.follow(before, trial)
 
     def log(self, event: str, **fields: Any) -> None:
         """Append a line to log.jsonl."""
@@ -135,6 +184,11 @@ class Run:
     def weights_path(self, number: int) -> Path:
         """Where the trained weights of trial `number` are kept."""
         return self.path / "models" / f"{number}.safetensors"
+
+
+def _reread(value: Any) -> Any:
+    """As it reads back."""
+    return json.loads(json.dumps(value))
 
 
 @contextlib.contextmanager
@@ -220,23 +274,22 @@ def _create_database(path: Path, config: Mapping[str, Any], beginning: Beginning
     """A kill in the middle of this must not leave half a study: made under another name, then renamed."""
     with tempfile.TemporaryDirectory(dir=path, prefix=".new-") as folder:
         file = Path(folder) / "study.db"
-        storage = RDBStorage(f"sqlite:///{file}")
-        sqlalchemy.event.listen(storage.engine, "connect", _leave_it_to_the_system)
-        storage.engine.dispose()
-        study_id = storage.create_new_study(DIRECTIONS, STUDY_NAME)
-        for name, value in {"format": FORMAT, "config": dict(config), **beginning.attributes}.items():
-            storage.set_study_user_attr(study_id, name, value)
-        for trial in beginning.trials:
-            storage.create_new_trial(study_id, template_trial=trial)
+        storage = BulkStorage(f"sqlite:///{file}")
+        use_pragmas(storage, "synchronous=OFF")  # a whole file is written to the disk once, at its end
+        begin_study(storage, config, beginning)
         storage.engine.dispose()
         with file.open("rb") as written:
             os.fsync(written.fileno())
         os.rename(file, path / "study.db")
 
 
-def _leave_it_to_the_system(connection: Any, _: Any) -> None:
-    """Who makes a whole file writes it to the disk once, at its end."""
-    connection.execute("PRAGMA synchronous=OFF")
+def begin_study(storage: BaseStorage, config: Mapping[str, Any], beginning: Beginning) -> None:
+    """Make in `storage` the study of a run that has begun and no more."""
+    study_id = storage.create_new_study(DIRECTIONS, STUDY_NAME)
+    for name, value in {"format": FORMAT, "config": dict(config), **beginning.attributes}.items():
+        storage.set_study_user_attr(study_id, name, value)
+    for trial in beginning.trials:
+        storage.create_new_trial(study_id, template_trial=trial)
 
 
 def _remove_empty(path: Path) -> None:
@@ -246,12 +299,12 @@ def _remove_empty(path: Path) -> None:
         path.rmdir()
 
 
-def _open_database(path: Path) -> RDBStorage:
+def _open_database(path: Path) -> BulkStorage:
     try:
         with (path / "study.db").open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":  # Optuna would make an empty file a new study
                 raise RuntimeError("it is no SQLite database")
-        storage = RDBStorage(f"sqlite:///{path / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
+        storage = BulkStorage(f"sqlite:///{path / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
         attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(STUDY_NAME))
     except (sqlalchemy.exc.DatabaseError, RuntimeError, KeyError, optuna.exceptions.StorageInternalError) as error:
         reason = str(error).splitlines()[0]
@@ -264,14 +317,8 @@ def _open_database(path: Path) -> RDBStorage:
             f"{FORMAT}); use that version, or choose another --run"
         )
     # the write-ahead log costs no fsync a commit, and a kill at any moment loses nothing that was committed
-    sqlalchemy.event.listen(storage.engine, "connect", _use_write_ahead_log)
-    storage.engine.dispose()
+    use_pragmas(storage, "journal_mode=WAL", "synchronous=NORMAL")
     return storage
-
-
-def _use_write_ahead_log(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, Any]) -> None:

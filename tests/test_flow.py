@@ -21,6 +21,7 @@ ORDER = [
     {"export"},
     {"evaluate"},
     {"controller"},
+    {"storage"},
     {"study"},
     {"names"},
     {"run"},

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 from toy import evaluate_on_full_disk, evaluate_or_die, latency_of, measure, toy_plan, toy_problem
 
@@ -18,7 +20,7 @@ from mnas.objective import hypervolume
 from mnas.search.loop import search, trial_seed
 from mnas.search.problem import Plan
 from mnas.search.progress import Watcher
-from mnas.study import RunError, front_of, load_trial_arch, open_run, read_run
+from mnas.study import Beginning, Run, RunError, Standing, begin_study, front_of, load_trial_arch, open_run, read_run
 
 
 class Listener(Watcher):
@@ -88,6 +90,30 @@ def test_stores_everything_of_a_trial(tmp_path):
         "estimate by the reference model: 22 candidates",
         f"estimate by {len(first)} candidates: {left} candidates",
     ]
+
+
+def test_what_a_run_knows_of_its_trials_is_what_looking_at_all_of_them_tells(tmp_path):
+    run, _, _ = run_search(tmp_path / "run", workers=3)
+    complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
+    for standing in (run.standing, Standing(read_run(tmp_path / "run").trials)):
+        assert standing.taken == 0
+        assert +standing.states == Counter(t.state for t in run.trials)
+        assert [t.number for t in standing.front] == [t.number for t in front_of(run.trials)]
+        assert standing.best_reward == max(t.user_attrs["reward"] for t in complete)
+        for name, numbers in standing.first.items():
+            having = [t for t in reversed(run.trials) if name in t.user_attrs]
+            assert numbers == {t.user_attrs["fingerprint"]: t.number for t in having}
+
+
+def test_a_run_in_memory_has_the_same_trials(tmp_path):
+    stored, _, _ = run_search(tmp_path / "run")
+    storage = InMemoryStorage()
+    begin_study(storage, {"seed": 1}, Beginning())
+    (tmp_path / "memory/models").mkdir(parents=True)
+    run = Run(tmp_path / "memory", storage)
+    assert search(run, toy_problem(), toy_plan(), Listener()) == "trials"
+    assert facts(run) == facts(stored)
+    assert [t.values for t in storage.get_all_trials(0)] == [t.values for t in stored.trials]
 
 
 def test_the_same_trials_for_any_number_of_workers(tmp_path):

@@ -1,8 +1,9 @@
-"""How a search looks: a live line in a terminal, plain lines elsewhere; the report is written after every update."""
+"""How a search looks: a live line in a terminal, plain lines elsewhere; the report is written after updates."""
 
 import contextlib
 import datetime
 import math
+import time
 from collections.abc import Callable, Iterator
 
 import rich.progress
@@ -23,9 +24,20 @@ def _line(p: Progress) -> str:
     return f"best reward {reward}  front {p.front_size}{others}  ETA {_duration(p.eta_s)}  {p.activity}"
 
 
+REPORT_SHARE = 0.05
+"""At most this much of the time goes to the report, which of thousands of trials takes seconds to write."""
+
+
 class _Reporting(Watcher):
+    _next_report: float = 0.0  # of the monotonic clock
+
     def updated(self, run: Run) -> None:
+        start = time.monotonic()
+        if start < self._next_report and run.attributes["state"]["status"] == "running":
+            return
         write_snapshot_report(Snapshot(run.path, run.attributes, run.trials))  # reading it back would take longer
+        end = time.monotonic()
+        self._next_report = end + (end - start) * (1 / REPORT_SHARE - 1)
 
 
 class PlainWatcher(_Reporting):

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from mnas.controller.named import SEVERAL_REWARDS, make_sampler
 from mnas.controller.sampler import ClosedBatchSampler, Reward, require_int
 from mnas.controller.surrogate import Canonical
-from mnas.controller.view import Direction, Draw, View
+from mnas.controller.view import Direction, Draw, View, require_finished
 
 
 class ClosedBatches:
@@ -74,6 +74,9 @@ class ClosedBatches:
         """What each sampler learns from."""
         self._canonical = canonical
         self._view = View(directions)
+        self._directions = self._view.study.directions
+        self._finished = 0
+        """Trials before this number are known to have finished."""
         first = self._make_sampler(0, self._rewards[0])
         self._learning: list[ClosedBatchSampler] = []
         """One for each of them; empty for Optuna's own, which are made anew for every draw."""
@@ -101,9 +104,12 @@ class ClosedBatches:
         closed = number - number % self._batch_size
         if len(trials) < number:
             raise ValueError(f"trial {number} is drawn after all before it, but got {len(trials)} trials")
+        if self._learning:  # which need no study: Optuna's `ask` compares every distribution several times
+            require_finished(trials[self._finished : closed], closed)
+            self._finished = closed
+            sampler = self._learning[number % len(self._learning)]
+            return Draw(params=sampler.draw_from(trials, self._directions, number), system_attrs={})
         self._view.show(trials[:number], closed=closed)
-        if self._learning:
-            return self._view.ask(self._learning[number % len(self._learning)], self._space)
         return self._view.ask(self._make_sampler(number, self._rewards[0]), self._space)
 
     def close(self, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
@@ -113,9 +119,8 @@ class ClosedBatches:
         """
         unfinished = (trial.number for trial in trials if not trial.state.is_finished())
         closed = next(unfinished, len(trials)) // self._batch_size * self._batch_size
-        study = self._view.show(trials, closed=closed)
         for sampler in self._learning:
-            sampler.learn(study, closed)
+            sampler.learn_from(trials, self._directions, closed)
         told = [sampler.diagnostics() for sampler in self._learning]
         return _mean(told) if len(told) > 1 else told[0] if told else {}
 

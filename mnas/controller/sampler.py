@@ -108,12 +108,27 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
     def _choose(self, number: int) -> Sequence[int]:
         """The choice of each decision for trial `number`, from the state that was last learned."""
 
+    # Without a study
+
+    def learn_from(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int) -> None:
+        """Learn all that trial `number` will be drawn from; drawing does this by itself."""
+        with _DRAWING:
+            self._learn(self._closed_batches(trials, directions, number))
+
+    def draw_from(
+        self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
+    ) -> dict[str, Any]:
+        """The choice of every decision, by name, for trial `number`, from those before it in order of number."""
+        with _DRAWING:
+            self._learn(self._closed_batches(trials, directions, number))
+            indices = self._choose(number)
+        return {name: d.choices[index] for (name, d), index in zip(self._space.items(), indices, strict=True)}
+
     # Optuna's side
 
     def learn(self, study: Study, number: int) -> None:
-        """Learn all that trial `number` will be drawn from; drawing does this by itself."""
-        with _DRAWING:
-            self._learn(self._closed_batches(study, number))
+        """As `learn_from`."""
+        self.learn_from(study.get_trials(deepcopy=False), study.directions, number)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return dict(self._space)
@@ -121,11 +136,8 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        with _DRAWING:
-            self._learn(self._closed_batches(study, trial.number))
-            indices = self._choose(trial.number)
-        chosen = zip(self._space.items(), indices, strict=True)
-        return {name: distribution.choices[index] for (name, distribution), index in chosen if name in search_space}
+        drawn = self.draw_from(study.get_trials(deepcopy=False), study.directions, trial.number)
+        return {name: choice for name, choice in drawn.items() if name in search_space}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -135,17 +147,18 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
 
     # Reading the study
 
-    def _closed_batches(self, study: Study, number: int) -> Sequence[Batch]:
+    def _closed_batches(
+        self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
+    ) -> Sequence[Batch]:
         """The batches before that of trial `number`; the same objects as the last time up to the first that differs."""
-        self._check(study.directions)
-        trials = study.get_trials(deepcopy=False)
+        self._check(directions)
         for index in range(number // self._batch_size):
-            members = trials[index * self._batch_size : (index + 1) * self._batch_size]
+            members = list(trials[index * self._batch_size : (index + 1) * self._batch_size])
             if index < len(self._batches):
                 if self._batches[index].trials == members:  # at once where the storage hands out the same objects
                     continue
                 del self._batches[index:]
-            self._batches.append(self._read_batch(index, members, study.directions))
+            self._batches.append(self._read_batch(index, members, directions))
         return self._batches[: number // self._batch_size]
 
     def _check(self, directions: Sequence[StudyDirection]) -> None:
@@ -156,7 +169,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
                 f"but got directions={[d.name.lower() for d in directions]} without"
             )
 
-    def _read_batch(self, index: int, trials: list[FrozenTrial], directions: list[StudyDirection]) -> Batch:
+    def _read_batch(self, index: int, trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> Batch:
         finished = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         usable = [t for t in finished if self._space.keys() <= t.params.keys()]
         rewards = {t.number: self._reward_of(t, directions) for t in usable if t.state == TrialState.COMPLETE}

@@ -63,11 +63,7 @@ class View:
         if not self._is_extended_by(trials, closed):
             self._restart()
         new = trials[self._closed :]
-        for trial in new[: max(0, closed - self._closed)]:
-            if not trial.state.is_finished():
-                raise ValueError(
-                    f"trials 0 to {closed - 1} must have finished, but got {trial.number} {trial.state.name}"
-                )
+        require_finished(new[: max(0, closed - self._closed)], closed)
         for number, trial in enumerate(new, self._closed):
             assert trial.number == number
             if number >= len(self._shown):
@@ -116,6 +112,13 @@ class View:
             self._storage.set_trial_user_attr(trial.number, name, value)
         self._storage.set_trial_state_values(trial.number, trial.state, trial.values)
         self._shown[trial.number] = trial
+
+
+def require_finished(trials: Sequence[FrozenTrial], closed: int) -> None:
+    """Raise ValueError where one of `trials`, which are before number `closed`, runs."""
+    for trial in trials:
+        if not trial.state.is_finished():
+            raise ValueError(f"trials 0 to {closed - 1} must have finished, but got {trial.number} {trial.state.name}")
 
 
 def _known(trial: FrozenTrial) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs no server and no network, written anew after every update."""
+"""The report of a run: one HTML file that needs no server and no network, written anew as the search goes on."""
 
 from pathlib import Path
 from typing import Any

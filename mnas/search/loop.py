@@ -6,10 +6,10 @@ before training).
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from mnas.architecture import architecture_from_dict
 from mnas.controller.closed import ClosedBatches
@@ -24,7 +24,7 @@ from mnas.search.measure import fail, may_be_on_front, measure, measure_trained,
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
 from mnas.search.start import take_weights
-from mnas.study import DIRECTIONS, Run, RunError, count_taken, front_of, running_trial
+from mnas.study import DIRECTIONS, Run, RunError, Standing, running_trial
 
 CONVERGED_AFTER = 2
 """So many updates in a row that draw nothing new end a search."""
@@ -74,7 +74,7 @@ def _batches(run: Run, problem: Problem, plan: Plan, watcher: Watcher, controlle
     with LocalWorkers(problem.evaluate, plan.workers) as workers:
         _evaluate_references(run, problem, plan, workers, watcher, clock)
         _estimate(run, plan, watcher)
-        taken = count_taken(run.trials)
+        taken = run.standing.taken
         batch = first = taken // plan.candidates_per_update  # of those before there is nothing left to do
         while not (reason := _end_reason(run, plan, clock, batch, taken)):
             numbers = range(
@@ -100,19 +100,20 @@ def _end_reason(run: Run, plan: Plan, clock: Clock, batch: int, taken: int) -> s
         return "trials"
     if clock.over:
         return "hours"
-    return "converged" if converged(run.trials, batch, plan.candidates_per_update) else ""
+    return "converged" if converged(run, batch, plan.candidates_per_update) else ""
 
 
-def converged(trials: Sequence[FrozenTrial], batch: int, candidates_per_update: int) -> bool:
+def converged(run: Run, batch: int, candidates_per_update: int) -> bool:
     """Whether the last closed batches before `batch` drew only networks that had been drawn before.
 
     Batches in which anything was given (taken over, or named by the user) instead of drawn say nothing of that.
     """
     start = (batch - CONVERGED_AFTER) * candidates_per_update
-    if start < 0 or any("from" in t.user_attrs or "name" in t.user_attrs for t in trials[start : start + 1]):
+    drawn = run.trials[max(0, start) : batch * candidates_per_update]
+    if start < 0 or any("from" in t.user_attrs or "name" in t.user_attrs for t in drawn[:1]):
         return False
-    seen = {t.user_attrs["fingerprint"] for t in trials[:start]}
-    return all(t.user_attrs["fingerprint"] in seen for t in trials[start : batch * candidates_per_update])
+    first = run.standing.first["fingerprint"]
+    return all(first[t.user_attrs["fingerprint"]] < start for t in drawn)
 
 
 # The steps of one batch. Each leaves alone what an earlier process has done.
@@ -130,7 +131,7 @@ def _train(
     run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, numbers: range, watcher: Watcher, clock: Clock
 ) -> None:
     """Train what is left of the batch; a network that has been trained already is not trained again."""
-    results = {t.user_attrs["fingerprint"]: t for t in reversed(run.trials) if "evaluation" in t.user_attrs}
+    known = run.standing.first["evaluation"]
     left = [n for n in numbers if not run.trials[n].state.is_finished() and "latency" in run.trials[n].user_attrs]
     waiting = [n for n in left if "evaluation" not in run.trials[n].user_attrs]
     training: dict[str, int] = {}  # fingerprint -> number
@@ -139,9 +140,9 @@ def _train(
         for number in list(waiting):
             trial = run.trials[number]
             fingerprint = trial.user_attrs["fingerprint"]
-            if fingerprint in results:
+            if fingerprint in known:
                 waiting.remove(number)
-                twin = results[fingerprint]
+                twin = run.trials[known[fingerprint]]
                 run.note(number, "same_as", twin.number)
                 _trained(run, problem, numbers, number, Evaluation.from_dict(twin.user_attrs["evaluation"]))
                 clock.finished_one(_training(training))
@@ -160,7 +161,6 @@ def _train(
         del training[fingerprint]
         if isinstance(outcome, Evaluation):
             _trained(run, problem, numbers, task.number, outcome)
-            results[fingerprint] = run.trials[task.number]
         else:
             fail(run, task.number, outcome, watcher)
         clock.finished_one(_training(training))
@@ -200,15 +200,15 @@ def _close(
     run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, batch: int, stop: int, watcher: Watcher
 ) -> None:
     """When all trials below `stop` are finished: the update's figures, which weights may go, the report."""
-    finished = run.trials[:stop]
     if run.attributes.get(f"update:{batch}", {}).get("trials") == stop:  # it may have had fewer, if --trials has grown
         return
-    points = [(t.values[0], t.values[1]) for t in finished if t.state == TrialState.COMPLETE]
+    finished = run.trials[:stop]
+    standing = run.standing if stop == len(run.trials) else Standing(finished)  # there may be more: --trials was larger
     worst = (1 / problem.num_classes, 2 * problem.slowest_target_ms)
     figures = {
         "trials": stop,
-        "hypervolume": hypervolume(points, worst),
-        "best_reward": max((t.user_attrs["reward"] for t in finished if "reward" in t.user_attrs), default=None),
+        "hypervolume": hypervolume([(t.values[0], t.values[1]) for t in standing.front], worst),
+        "best_reward": standing.best_reward,
         "diagnostics": controller.close(finished),
     }
     run.set(f"update:{batch}", figures)
@@ -218,12 +218,13 @@ def _close(
 
 def _drop_weights(run: Run, plan: Plan) -> None:
     """Keep the weights of the front: accuracies and latencies are frozen, so what is dominated once stays so."""
-    keep = {run.weights_path(t.number) for t in front_of(run.trials)}
+    front = run.standing.front
+    keep = {run.weights_path(t.number) for t in front}
     for path in (run.path / "models").glob("*.safetensors"):
         if path not in keep:
             path.unlink()
     left_bytes = plan.keep_models_mb * 1e6
-    for trial in sorted(front_of(run.trials), key=lambda t: -t.user_attrs["reward"]):
+    for trial in sorted(front, key=lambda t: -t.user_attrs["reward"]):
         path = run.weights_path(trial.number)
         if path.exists():
             size_bytes = path.stat().st_size
@@ -277,7 +278,7 @@ def _evaluate_references(
 
 def _estimate(run: Run, plan: Plan, watcher: Watcher) -> None:
     """Say how long it will take: by the candidates so far, or before any by the reference models."""
-    own = run.trials[count_taken(run.trials) :]
+    own = run.trials[run.standing.taken :]
     trained = [t.user_attrs for t in own if "evaluation" in t.user_attrs and "same_as" not in t.user_attrs]
     times = [(t["latency"]["seconds"], t["evaluation"]["train_s"]) for t in trained]
     source = f"{len(times)} candidates"

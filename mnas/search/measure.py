@@ -19,7 +19,7 @@ from mnas.study import Run, front_of
 
 def measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
     """Measure, or predict, what is left of the batch; before any training, so that nothing else runs meanwhile."""
-    known = {t.user_attrs["fingerprint"]: t for t in reversed(run.trials) if "latency" in t.user_attrs}
+    known = run.standing.first["latency"]
     unknown: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
     for number in numbers:
         trial = run.trials[number]
@@ -29,7 +29,7 @@ def measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Wat
             fingerprint = trial.user_attrs["fingerprint"]
             predicted = problem.predict(architecture_from_dict(trial.user_attrs["arch"])) if problem.predict else None
             if fingerprint in known:
-                twin = known[fingerprint].user_attrs
+                twin = run.trials[known[fingerprint]].user_attrs
                 _note(run, number, twin["latencies"], twin["latency"])
             elif predicted and _is_enough(problem, plan, predicted):
                 _note_latencies(run, problem, number, predicted)
@@ -47,8 +47,11 @@ def may_be_on_front(run: Run, problem: Problem, closed: int, number: int) -> boo
     The front is that of the first `closed` trials, so that the answer does not depend on who is trained first.
     """
     trial = run.trials[number].user_attrs
+    latency = Latency.from_dict(trial["latency"])
+    if latency.source != "predicted":
+        return False
     chosen = choose_to_measure(
-        [Latency.from_dict(trial["latency"])],
+        [latency],
         target_ms=problem.objective.target_latency_ms,
         front=[(t.values[0], t.values[1]) for t in front_of(run.trials[:closed])],
         accuracies=[trial["evaluation"]["accuracy"]],

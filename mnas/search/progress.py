@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 
 from mnas.search.problem import Plan
-from mnas.study import Run, count_taken, front_of
+from mnas.study import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,10 @@ class Progress:
     """Seconds; NaN while nobody can tell."""
     activity: str
     """What is running now."""
+
+
+SAVE_EVERY_S = 1.0
+"""The time spent is stored at most so often while a batch runs: storing it costs what storing a trial's result does."""
 
 
 class Watcher(ABC):
@@ -54,6 +58,7 @@ class Clock:
         self._first: float | None = (
             None  # when the first candidate was begun: references and start-up say nothing of it
         )
+        self._saved = -math.inf
         self._finished_here = 0
 
     @property
@@ -65,34 +70,33 @@ class Clock:
         return self.elapsed_s >= self._plan.hours * 3600
 
     def save(self) -> None:
+        self._saved = time.monotonic()
         self._run.set("elapsed_s", self.elapsed_s)
 
     def finished_one(self, activity: str) -> None:
         self._finished_here += 1
-        self.save()
+        if time.monotonic() - self._saved >= SAVE_EVERY_S:
+            self.save()
         self.show(activity)
 
     def show(self, activity: str) -> None:
         """Tell the watcher what is running, and how far the search is."""
-        trials = self._run.trials
-        taken = count_taken(trials)
-        if self._first is None and len(trials) > taken:
+        standing = self._run.standing
+        if self._first is None and len(self._run.trials) > standing.taken:
             self._first = time.monotonic()
-        states = [t.state for t in trials[taken:]]
-        finished = sum(state.is_finished() for state in states)
+        finished = sum(count for state, count in standing.states.items() if state.is_finished())
         eta_s = math.nan
         if self._finished_here and self._first is not None:
             per_trial_s = (time.monotonic() - self._first) / self._finished_here
             eta_s = min(per_trial_s * (self._plan.trials - finished), self._plan.hours * 3600 - self.elapsed_s)
-        rewards = [t.user_attrs["reward"] for t in trials if t.state == TrialState.COMPLETE]
         self._watcher.progress(
             Progress(
                 finished=finished,
                 total=self._plan.trials,
-                failed=states.count(TrialState.FAIL),
-                pruned=states.count(TrialState.PRUNED),
-                best_reward=max(rewards, default=math.nan),
-                front_size=len(front_of(trials)),
+                failed=standing.states[TrialState.FAIL],
+                pruned=standing.states[TrialState.PRUNED],
+                best_reward=math.nan if standing.best_reward is None else standing.best_reward,
+                front_size=len(standing.front),
                 eta_s=eta_s,
                 activity=activity,
             )
