@@ -9,6 +9,7 @@ with the value predicted ("Kriging believer", Ginsbourger et al. 2010), so that 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ GROWTH = 1.1
 """Hyper-parameters are chosen anew whenever there are so many times the trials of the last time."""
 SEARCHED = 400
 """Trials that they are chosen on, at most: it costs their cube."""
-LARGEST = 1200
+LATER_GROWTH = 1.5
+"""In the place of `GROWTH` once there are more trials than that."""
+LARGEST = 800
 """Trials that predictions are made from, at most."""
 FIRST = 300
 """Of these, from the beginning; the others are the last."""
@@ -140,7 +143,7 @@ class SurrogateSampler(ClosedBatchSampler):
         found = trial.values if trial.state == TrialState.COMPLETE else trial.user_attrs.get(KNOWN_VALUES)
         if not isinstance(found, list) or len(found) != len(self._signs):
             return [math.nan] * len(self._signs)
-        return [float(v) if type(v) in (int, float) and math.isfinite(v) else math.nan for v in found]
+        return [float(v) if isinstance(v, Real) and math.isfinite(v) else math.nan for v in found]
 
     # Learning
 
@@ -149,9 +152,11 @@ class SurrogateSampler(ClosedBatchSampler):
 
     def _refit_count(self, count: int) -> int:
         """How many batches there were when hyper-parameters were last chosen, if there are `count` now."""
-        last = 1
-        while (following := max(last + 1, math.ceil(last * GROWTH))) <= count:
+        last = following = 1
+        while following <= count:
             last = following
+            growth = GROWTH if last * self._batch_size <= SEARCHED else LATER_GROWTH
+            following = max(last + 1, math.ceil(last * growth))
         return last
 
     def _fitted(self) -> tuple[Models, Data]:
