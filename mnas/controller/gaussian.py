@@ -178,13 +178,17 @@ class Process:
         found: Array = self.covariance.decision_weights.numpy()
         return found
 
+    @property
+    def values(self) -> Array:
+        """(N,) those it was conditioned on."""
+        found: Array = (self.factor @ (self.factor.T @ self.weights)).numpy() * self.scale + self.mean
+        return found
+
     def left_out(self) -> tuple[Array, Array]:
         """Of each value seen: what is predicted from all others, and its standard deviation, noise included."""
         inverse = torch.cholesky_inverse(self.factor)
-        values = self.factor @ (self.factor.T @ self.weights)
-        missed = self.weights / inverse.diagonal()
-        means = (values - missed) * self.scale + self.mean
-        return means.numpy(), (inverse.diagonal().rsqrt() * self.scale).numpy()
+        missed = (self.weights / inverse.diagonal()).numpy() * self.scale
+        return self.values - missed, (inverse.diagonal().rsqrt() * self.scale).numpy()
 
 
 def fit(coding: Coding, indices: npt.NDArray[np.int64], values: Array) -> Process:
