@@ -2,7 +2,7 @@
 
     python benchmarks/surrogate_elsewhere.py                                   (synthetic ones, 2 seeds, 200 trials)
     python benchmarks/surrogate_elsewhere.py --anb anb_dataset_jsons.tar.gz    (and other devices of Accel-NASBench)
-    python benchmarks/surrogate_elsewhere.py --only cell,noise --seeds 4 --workers 1
+    python benchmarks/surrogate_elsewhere.py --only "cell;noise" --seeds 4 --workers 1
 
 What networks cost is counted by us (MACs, or a latency that adds up over layers); accuracies grow with MACs and
 parameters, level off, and hold random effects of single choices, pairs and more. Each number is what `mnas bench`
@@ -353,11 +353,11 @@ def compared(name: str, anb: Path | None, seeds: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--anb", type=Path, help="anb_dataset_jsons.tar.gz of github.com/afzalxo/Accel-NASBench")
-    parser.add_argument("--only", default="", help="problems whose name begins with one of these, with commas")
+    parser.add_argument("--only", default="", help="problems whose name begins with one of these, with semicolons")
     parser.add_argument("--seeds", type=int, default=2, help="of each (default: 2)")
     parser.add_argument("--workers", type=int, default=2, help="problems side by side (default: 2)")
     options = parser.parse_args()
-    begins = tuple(options.only.split(","))
+    begins = tuple(options.only.split(";"))
     names = [name for name in _problems(options.anb) if name.startswith(begins)]
     print(f"| problem | decisions | {' | '.join(f'{mark} trials' for mark in MARKS)} | least lead |")
     print(f"|---|---|{'---|' * len(MARKS)}---|\nEach cell: {' / '.join(CONTROLLERS)}", flush=True)

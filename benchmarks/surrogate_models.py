@@ -205,7 +205,7 @@ class LibrarySampler(SurrogateSampler):
         self._coding = (Integers if kind == "botorch" else OneHot)(space)  # type: ignore[assignment]
         self._chosen: dict[str, tuple[int, bool, Library]] = {}
 
-    def _model(self, name: str, early: Any, indices: Indices, values: Values, sign: int) -> Model:
+    def _model(self, name: str, early: Any, indices: Indices, values: Values, sign: int) -> tuple[Model, Indices]:
         known = np.isfinite(values)
         x, values = self._coding(indices[known]), values[known]
         if name not in self._chosen or self._chosen[name][0] != len(early):
@@ -215,7 +215,7 @@ class LibrarySampler(SurrogateSampler):
         mean, scale = float(shown.mean()), float(shown.std()) or 1.0
         y = (shown - mean) / scale
         process = Library(self._kind, conditioned(self._kind, model.regressor, x, y), x, y, mean, scale)
-        return Model(process, is_log, sign)  # type: ignore[arg-type]
+        return Model(process, is_log, sign), np.zeros(0, np.int64)  # type: ignore[arg-type]
 
     def _best_form(self, x: Values, values: Values) -> tuple[bool, Library]:
         plain = learned(self._kind, x, values)

@@ -201,7 +201,7 @@ class SurrogateSampler(ClosedBatchSampler):
             rows = np.concatenate([rows[:FIRST], rows[FIRST - LARGEST :]])
         if name == "completed":
             return make(rows), rows[:0]
-        return without_broken(make, rows, self._design_size)
+        return self._without_broken(make, indices, values, rows)
 
     def _parameters(self, name: str, early: tuple[Batch, ...]) -> tuple[bool, Array]:
         """Whether the logarithm is modelled, and with what hyper-parameters: of the trials of `early`."""
@@ -225,8 +225,20 @@ class SurrogateSampler(ClosedBatchSampler):
         def make(rows: Indices) -> Model:
             return self._best_form(indices[rows], values[rows], sign)
 
-        model = without_broken(make, rows, self._design_size)[0] if sign else make(rows)
+        model = self._without_broken(make, indices, values, rows)[0] if sign else make(rows)
         return model.is_log, model.process.logs
+
+    def _without_broken(
+        self, make: Callable[[Indices], Model], indices: Indices, values: Array, rows: Indices
+    ) -> tuple[Model, Indices]:
+        def worse(model: Model, rows: Indices) -> Array:
+            with np.errstate(divide="ignore", invalid="ignore"):  # of the logarithm of 0 or less
+                shown = np.log(values[rows]) if model.is_log else values[rows]
+            predicted = model.process.predict(self._coding(indices[rows]))[0].numpy()
+            found: Array = np.nan_to_num(model.sign * (predicted - shown), nan=np.inf)
+            return found
+
+        return without_broken(make, worse, rows, self._design_size)
 
     def _best_form(self, indices: Indices, values: Array, sign: int) -> Model:
         plain = fit(self._coding, indices, values)
