@@ -257,7 +257,7 @@ def soft_reward(problem: Problem) -> Callable[[FrozenTrial], float]:
     return lambda trial: aim.reward(trial.values[0], trial.values[1])
 
 
-def search(problem: Problem, controller: str, seed: int) -> list[float]:
+def search(problem: Problem, controller: str, seed: int, marks: Sequence[int]) -> list[float]:
     """The score after each mark."""
     name, size = controller.removesuffix("-1"), 1 if controller == "tpe-1" else candidates_per_update(controller)
     batches = ClosedBatches(
@@ -273,8 +273,8 @@ def search(problem: Problem, controller: str, seed: int) -> list[float]:
     unlucky = np.random.default_rng([seed, 7])
     study: list[Any] = []
     trues: list[Values | None] = []
-    while len(study) < MARKS[-1]:
-        numbers = range(len(study), min(len(study) + size, MARKS[-1]))
+    while len(study) < marks[-1]:
+        numbers = range(len(study), min(len(study) + size, marks[-1]))
         for number in numbers:
             draw = batches.draw(study, number)
             study.append(_trial(problem, number, draw.params, TrialState.RUNNING, None, draw.system_attrs))
@@ -282,7 +282,7 @@ def search(problem: Problem, controller: str, seed: int) -> list[float]:
             study[number], true = _evaluated(problem, study[number], unlucky)
             trues.append(true)
     found = []
-    for mark in MARKS:
+    for mark in marks:
         done = [true for true in trues[:mark] if true is not None]
         found.append(problem.score(np.array(done).reshape(-1, len(problem.directions))))
     return found
@@ -333,13 +333,13 @@ def _begin() -> None:
     warnings.simplefilter("ignore")
 
 
-def compared(name: str, anb: Path | None, seeds: int) -> str:
+def compared(name: str, anb: Path | None, seeds: int, marks: Sequence[int]) -> str:
     """The row of one problem."""
     problem = _problems(anb)[name]()
-    scores = {c: np.array([search(problem, c, seed) for seed in range(seeds)]) for c in CONTROLLERS}
+    scores = {c: np.array([search(problem, c, seed, marks) for seed in range(seeds)]) for c in CONTROLLERS}
     cells = []
     leads = []
-    for mark in range(len(MARKS)):
+    for mark in range(len(marks)):
         cells.append(" / ".join(f"{scores[c][:, mark].mean():.3f}" for c in CONTROLLERS))
         tpe = max(("tpe", "tpe-1"), key=lambda c: scores[c][:, mark].mean())
         lead = scores["surrogate"][:, mark] - scores[tpe][:, mark]
@@ -355,15 +355,18 @@ def main() -> None:
     parser.add_argument("--anb", type=Path, help="anb_dataset_jsons.tar.gz of github.com/afzalxo/Accel-NASBench")
     parser.add_argument("--only", default="", help="problems whose name begins with one of these, with semicolons")
     parser.add_argument("--seeds", type=int, default=2, help="of each (default: 2)")
+    parser.add_argument("--trials", type=int, default=200, help="of each search: 50, 100 or 200 (default: 200)")
     parser.add_argument("--workers", type=int, default=2, help="problems side by side (default: 2)")
     options = parser.parse_args()
     begins = tuple(options.only.split(";"))
     names = [name for name in _problems(options.anb) if name.startswith(begins)]
-    print(f"| problem | decisions | {' | '.join(f'{mark} trials' for mark in MARKS)} | least lead |")
-    print(f"|---|---|{'---|' * len(MARKS)}---|\nEach cell: {' / '.join(CONTROLLERS)}", flush=True)
+    marks = [mark for mark in MARKS if mark <= options.trials]
+    print(f"| problem | decisions | {' | '.join(f'{mark} trials' for mark in marks)} | least lead |")
+    print(f"|---|---|{'---|' * len(marks)}---|\nEach cell: {' / '.join(CONTROLLERS)}", flush=True)
     context = multiprocessing.get_context("spawn")
     with context.Pool(options.workers, initializer=_begin) as pool:
-        for row in pool.imap(functools.partial(compared, anb=options.anb, seeds=options.seeds), names, chunksize=1):
+        call = functools.partial(compared, anb=options.anb, seeds=options.seeds, marks=marks)
+        for row in pool.imap(call, names, chunksize=1):
             print(row, flush=True)
 
 

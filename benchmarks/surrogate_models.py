@@ -1,6 +1,6 @@
 """The surrogate's own Gaussian processes against a library's models in their place.
 
-    python benchmarks/surrogate_models.py --anb anb_dataset_jsons.tar.gz           (all models, 2 seeds, 200 trials)
+    python benchmarks/surrogate_models.py --anb anb_dataset_jsons.tar.gz   (all models, 2 seeds, 200 trials)
     python benchmarks/surrogate_models.py --anb FILE --models ours,forest --seeds 3 --trials 100
 
 First what each model tells from few members: it learns from 50, 100 and 200 random ones and predicts 2,000 others: R2,
@@ -236,11 +236,15 @@ def sampler_of(kind: str, problem: Problem, seed: int) -> SurrogateSampler:
 # Measuring
 
 
-def _problem(name: str, anb: Path) -> Problem:
-    return accuracy_and_cost(anb, "latency_zcu102") if name == "Accel-NASBench" else networks("mnasnet", "ms")
+def _problem(name: str, anb: Path | None) -> Problem:
+    if name == PROBLEMS[1]:
+        return networks("mnasnet", "ms")
+    assert anb is not None
+    return accuracy_and_cost(anb, "latency_zcu102")
 
 
 PROBLEMS = ("Accel-NASBench", "mnasnet, additive latency")
+"""The first only with its file."""
 
 
 def told(kind: str, problem: Problem, size: int, seed: int) -> list[float]:
@@ -285,7 +289,7 @@ def search(kind: str, problem: Problem, seed: int, trials: int, marks: Sequence[
     return [*(problem.score(np.array(values[:mark])) for mark in marks), 1000 * spent / trials]
 
 
-def measured(job: tuple[str, str], anb: Path, seeds: int, trials: int) -> str:
+def measured(job: tuple[str, str], anb: Path | None, seeds: int, trials: int) -> str:
     """Two lines on one problem and model."""
     name, kind = job
     problem = _problem(name, anb)
@@ -309,16 +313,17 @@ def _begin() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--anb", type=Path, required=True, help="anb_dataset_jsons.tar.gz")
+    parser.add_argument("--anb", type=Path, help="anb_dataset_jsons.tar.gz of github.com/afzalxo/Accel-NASBench")
     parser.add_argument("--models", default=",".join(MODELS), help=f"(default: {','.join(MODELS)})")
-    parser.add_argument("--problems", type=int, default=2, help="the first so many (default: 2)")
+    parser.add_argument("--problems", type=int, default=2, help="the first so many of those there are (default: 2)")
     parser.add_argument("--seeds", type=int, default=2, help="of the searches (default: 2)")
     parser.add_argument("--trials", type=int, default=200, help="of each search (default: 200)")
     parser.add_argument("--workers", type=int, default=2, help="models side by side (default: 2)")
     options = parser.parse_args()
     print("tells: R2 and log-density of accuracy, of the cost's logarithm, from 50, 100, 200 members")
     print("searches: hypervolume after 50, 100, 200 trials, mean (worst seed), CPU ms a trial", flush=True)
-    jobs = [(name, kind) for name in PROBLEMS[: options.problems] for kind in options.models.split(",")]
+    names = PROBLEMS if options.anb else PROBLEMS[1:]
+    jobs = [(name, kind) for name in names[: options.problems] for kind in options.models.split(",")]
     call = functools.partial(measured, anb=options.anb, seeds=options.seeds, trials=options.trials)
     with multiprocessing.get_context("spawn").Pool(options.workers, initializer=_begin) as pool:
         for lines in pool.imap(call, jobs, chunksize=1):
