@@ -17,6 +17,7 @@ ridge on single choices. `botorch` is its model for categorical decisions (Mixed
 
 import argparse
 import functools
+import importlib.util
 import math
 import multiprocessing
 import time
@@ -41,7 +42,8 @@ from mnas.controller.surrogate import LOG_RANGE, SurrogateSampler
 SIZES = (50, 100, 200)
 OTHERS = 2000
 JITTER = 1e-6
-MODELS = ("ours", "rbf-ard", "matern-ard", "matern", "additive", "ridge", "forest", "botorch")
+MODELS = ["ours", "rbf-ard", "matern-ard", "matern", "additive", "ridge", "forest"]
+MODELS += ["botorch"] if importlib.util.find_spec("botorch") else []
 
 
 class OneHot:
