@@ -74,54 +74,55 @@ class Covariance:
     def __init__(self, layout: Layout, logs: Tensor) -> None:
         coding = layout.coding
         self._layout = layout
-        self._variance = dict(zip(layout.parts, (2 * logs[: len(layout.parts)]).exp(), strict=True))
+        variance = dict(zip(layout.parts, (2 * logs[: len(layout.parts)]).exp(), strict=True))
         weights, of_families = layout.weights(logs)
         count = max(1, len(coding.free))
         self.decision_weights = weights
-        self._main = weights[coding.main_owner]
-        self._linear = self._main * (self._variance["main"] / count)
-        self._scale = self._variance["main"]
+        main = weights[coding.main_owner]
+        linear, scale = [main * (variance["main"] / count)], variance["main"]
         if coding.families:
             owner = of_families[coding.family_owner] / len(coding.families)
-            self._family, self._trend = owner * self._variance["family"], owner * self._variance["trend"]
-            self._scale = self._scale + self._variance["family"] + self._variance["trend"]
+            linear += [owner * variance["family"], owner * variance["trend"]]
+            scale = scale + variance["family"] + variance["trend"]
+        self._linear = torch.cat(linear)
+        self._pairs = variance["pairs"] / scale**2
+        self._groups = []
+        """Of each its columns, and what `main` is there multiplied by."""
+        for columns in layout.groups:
+            deviation = (variance["group"] / len(layout.groups)).sqrt() / len(columns)
+            self._groups.append((columns, main[columns] * deviation))
         reach = count**0.5 / logs[len(layout.parts)].exp()
         self._share = (weights / weights.sum().clamp_min(1e-300))[coding.alike_owner] * reach
-        self._reach = reach
+        self._rest = variance["rest"]
+        self._furthest = self._rest.log() - reach
 
     def __call__(self, left: Coded, right: Coded) -> Tensor:
-        """(left, right)."""
-        linear: Tensor = (left.main * self._linear) @ right.main.T
-        if self._layout.coding.families:
-            linear = linear + (left.family * self._family) @ right.family.T
-            linear = linear + (left.trend * self._trend) @ right.trend.T
-        total: Tensor = self._acting_together(linear)
-        if self._layout.groups:
-            for columns in self._layout.groups:
-                part = (left.main[:, columns] * self._main[columns]) @ right.main[:, columns].T
-                total = total + self._group(len(columns)) * part**2
-        rest: Tensor = torch.exp((left.alike * self._share) @ right.alike.T - self._reach)
-        found: Tensor = total + self._variance["rest"] * rest
-        return found
+        """(left, right). Large ones: what can be is done in place."""
+        linear = (self._together(left) * self._linear) @ self._together(right).T
+        total = self._acting_together(linear)
+        for columns, scale in self._groups:
+            part = (left.main[:, columns] * scale) @ right.main[:, columns].T
+            total.addcmul_(part, part)
+        rest: Tensor = torch.addmm(self._furthest, left.alike * self._share, right.alike.T).exp()
+        return total.add_(rest)
 
     def diagonal(self, coded: Coded) -> Tensor:
         """(N,) the variance of each."""
-        linear: Tensor = (coded.main**2 * self._linear).sum(1)
-        if self._layout.coding.families:
-            linear = linear + (coded.family**2 * self._family).sum(1) + (coded.trend**2 * self._trend).sum(1)
-        total: Tensor = self._acting_together(linear) + self._variance["rest"]
-        for columns in self._layout.groups:
-            part = (coded.main[:, columns] ** 2 * self._main[columns]).sum(1)
-            total = total + self._group(len(columns)) * part**2
-        return total
+        total = self._acting_together(self._together(coded) ** 2 @ self._linear)
+        squares = coded.main**2
+        for columns, scale in self._groups:
+            part = squares[:, columns] @ scale
+            total.addcmul_(part, part)
+        return total.add_(self._rest)
+
+    def _together(self, coded: Coded) -> Tensor:
+        """What counts in proportion."""
+        return torch.cat([coded.main, coded.family, coded.trend], 1) if self._layout.coding.families else coded.main
 
     def _acting_together(self, linear: Tensor) -> Tensor:
-        total: Tensor = LEVEL + linear + (self._variance["pairs"] / self._scale**2) * linear**2
-        return total
-
-    def _group(self, columns: int) -> Tensor:
-        variance: Tensor = self._variance["group"] / (len(self._layout.groups) * columns**2)
-        return variance
+        """LEVEL + linear + pairs * linear ** 2."""
+        found: Tensor = (linear * self._pairs).add_(1).mul(linear).add_(LEVEL)
+        return found
 
 
 @dataclass(frozen=True)
@@ -177,13 +178,17 @@ class Process:
         found: Array = self.covariance.decision_weights.numpy()
         return found
 
+    @property
+    def values(self) -> Array:
+        """(N,) those it was conditioned on."""
+        found: Array = (self.factor @ (self.factor.T @ self.weights)).numpy() * self.scale + self.mean
+        return found
+
     def left_out(self) -> tuple[Array, Array]:
         """Of each value seen: what is predicted from all others, and its standard deviation, noise included."""
         inverse = torch.cholesky_inverse(self.factor)
-        values = self.factor @ (self.factor.T @ self.weights)
-        missed = self.weights / inverse.diagonal()
-        means = (values - missed) * self.scale + self.mean
-        return means.numpy(), (inverse.diagonal().rsqrt() * self.scale).numpy()
+        missed = (self.weights / inverse.diagonal()).numpy() * self.scale
+        return self.values - missed, (inverse.diagonal().rsqrt() * self.scale).numpy()
 
 
 def fit(coding: Coding, indices: npt.NDArray[np.int64], values: Array) -> Process:

@@ -173,7 +173,8 @@ class Goals:
 
 def _dominated_by(gains: Array) -> npt.NDArray[np.int64]:
     """(N,) how many others are better in both, or equal in one and better in the other."""
-    at_least = (gains[:, None] <= gains[None]).all(axis=2)
-    equal = (gains[:, None] == gains[None]).all(axis=2)
+    first, second = gains[:, :1], gains[:, 1:]
+    at_least = (first <= first.T) & (second <= second.T)
+    equal = (first == first.T) & (second == second.T)
     counts: npt.NDArray[np.int64] = (at_least & ~equal).sum(axis=1)
     return counts

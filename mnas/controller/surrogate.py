@@ -8,7 +8,9 @@ with the value predicted ("Kriging believer", Ginsbourger et al. 2010), so that 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from mnas.controller.broken import without_broken
 from mnas.controller.coding import Coding
 from mnas.controller.gaussian import Array, condition, fit
 from mnas.controller.goals import Aims, Data, Goals, Model, Models, Row
@@ -31,7 +34,9 @@ GROWTH = 1.1
 """Hyper-parameters are chosen anew whenever there are so many times the trials of the last time."""
 SEARCHED = 400
 """Trials that they are chosen on, at most: it costs their cube."""
-LARGEST = 1200
+LATER_GROWTH = 1.5
+"""In the place of `GROWTH` once there are more trials than that."""
+LARGEST = 800
 """Trials that predictions are made from, at most."""
 FIRST = 300
 """Of these, from the beginning; the others are the last."""
@@ -95,7 +100,7 @@ class SurrogateSampler(ClosedBatchSampler):
         self._signs: tuple[int, ...] = ()
         self._learned: tuple[Batch, ...] = ()
         self._models: tuple[tuple[Batch, ...], Models, Data] | None = None
-        self._fits: dict[tuple[int, str], tuple[tuple[Batch, ...], Any]] = {}
+        self._fits: dict[str, tuple[tuple[Batch, ...], tuple[bool, Array]]] = {}
         self._plan: tuple[tuple[Batch, ...], int, list[Row]] | None = None
 
     # Reading
@@ -140,7 +145,7 @@ class SurrogateSampler(ClosedBatchSampler):
         found = trial.values if trial.state == TrialState.COMPLETE else trial.user_attrs.get(KNOWN_VALUES)
         if not isinstance(found, list) or len(found) != len(self._signs):
             return [math.nan] * len(self._signs)
-        return [float(v) if type(v) in (int, float) and math.isfinite(v) else math.nan for v in found]
+        return [float(v) if isinstance(v, Real) and math.isfinite(v) else math.nan for v in found]
 
     # Learning
 
@@ -149,62 +154,101 @@ class SurrogateSampler(ClosedBatchSampler):
 
     def _refit_count(self, count: int) -> int:
         """How many batches there were when hyper-parameters were last chosen, if there are `count` now."""
-        last = 1
-        while (following := max(last + 1, math.ceil(last * GROWTH))) <= count:
+        last = following = 1
+        while following <= count:
             last = following
+            growth = GROWTH if last * self._batch_size <= SEARCHED else LATER_GROWTH
+            following = max(last + 1, math.ceil(last * growth))
         return last
 
     def _fitted(self) -> tuple[Models, Data]:
         if self._models is not None and self._models[0] == self._learned:
             return self._models[1], self._models[2]
-        data = self._read(self._learned)
-        objectives: list[Model] = []
-        completed = None
         early = self._learned[: self._refit_count(len(self._learned))]
-        if data.complete.sum() >= FEWEST:
-            for objective, sign in enumerate(self._signs):
-                objectives.append(self._model(str(objective), early, data.indices, data.values[:, objective], sign))
+        objectives, data = self._objectives(self._read(self._learned), early)
+        completed = None
         if data.pruned.any():
-            completed = self._model("completed", early, data.indices, data.completed, 1)
+            completed, _ = self._model("completed", early, data.indices, data.completed, 1)
         self._models = self._learned, Models(objectives, completed), data
         return self._models[1], data
 
-    def _model(self, name: str, early: tuple[Batch, ...], indices: Indices, values: Array, sign: int) -> Model:
-        """Of those values that are known."""
-        known = np.isfinite(values)
-        indices, values = indices[known], values[known]
-        key = (len(early), name)
-        if key not in self._fits or self._fits[key][0] != early:
-            for old in [k for k in self._fits if k[1] == name]:
-                del self._fits[old]
-            then = self._read(early)
-            column = then.completed if name == "completed" else then.values[:, int(name)]
-            self._fits[key] = early, self._choose_parameters(then.indices, column)
-        is_log, logs = self._fits[key][1]
-        if is_log and values.min() <= 0:  # seen since
-            is_log = False
-        kept = np.arange(len(values))
-        if len(kept) > LARGEST:
-            kept = np.concatenate([kept[:FIRST], kept[FIRST - LARGEST :]])
-        shown = np.log(values[kept]) if is_log else values[kept]
-        return Model(condition(self._coding, indices[kept], shown, logs), is_log, sign)
+    def _objectives(self, data: Data, early: tuple[Batch, ...]) -> tuple[list[Model], Data]:
+        """A model of each, and the data with broken trials counted as pruned; no model where too little is known."""
+        objectives: list[Model] = []
+        if data.complete.sum() < FEWEST:
+            return objectives, data
+        lost = data.pruned.copy()
+        for objective, sign in enumerate(self._signs):
+            values = data.values[:, objective]
+            model, broken = self._model(str(objective), early, data.indices, values, sign)
+            objectives.append(model)
+            lost[broken] = True
+        return objectives, replace(data, pruned=lost)
 
-    def _choose_parameters(self, indices: Indices, values: Array) -> tuple[bool, Array]:
-        known = np.isfinite(values)
-        indices, values = indices[known], values[known]
-        if not len(values):
+    def _model(
+        self, name: str, early: tuple[Batch, ...], indices: Indices, values: Array, sign: int
+    ) -> tuple[Model, Indices]:
+        """Of those values that are known; and which of the rows are broken."""
+        form, logs = self._parameters(name, early)
+
+        def make(rows: Indices) -> Model:
+            is_log = form and values[rows].min() > 0  # what is not may have been seen since
+            shown = np.log(values[rows]) if is_log else values[rows]
+            return Model(condition(self._coding, indices[rows], shown, logs), is_log, sign)
+
+        rows = np.flatnonzero(np.isfinite(values))
+        if len(rows) > LARGEST:
+            rows = np.concatenate([rows[:FIRST], rows[FIRST - LARGEST :]])
+        if name == "completed":
+            return make(rows), rows[:0]
+        return self._without_broken(make, indices, values, rows)
+
+    def _parameters(self, name: str, early: tuple[Batch, ...]) -> tuple[bool, Array]:
+        """Whether the logarithm is modelled, and with what hyper-parameters: of the trials of `early`."""
+        if name not in self._fits or self._fits[name][0] != early:
+            data = self._read(early)
+            if name == "completed":
+                _, data = self._objectives(data, early)
+                found = self._choose_parameters(data.indices, data.completed, 0)
+            else:
+                found = self._choose_parameters(data.indices, data.values[:, int(name)], self._signs[int(name)])
+            self._fits[name] = early, found
+        return self._fits[name][1]
+
+    def _choose_parameters(self, indices: Indices, values: Array, sign: int) -> tuple[bool, Array]:
+        rows = np.flatnonzero(np.isfinite(values))
+        if not len(rows):
             return False, fit(self._coding, np.zeros((1, len(self._choices)), np.int64), np.zeros(1)).logs
-        if len(values) > SEARCHED:
-            some = np.sort(np.random.default_rng(self._seed).permutation(len(values))[:SEARCHED])
-            indices, values = indices[some], values[some]
+        if len(rows) > SEARCHED:
+            rows = rows[np.sort(np.random.default_rng(self._seed).permutation(len(rows))[:SEARCHED])]
+
+        def make(rows: Indices) -> Model:
+            return self._best_form(indices[rows], values[rows], sign)
+
+        model = self._without_broken(make, indices, values, rows)[0] if sign else make(rows)
+        return model.is_log, model.process.logs
+
+    def _without_broken(
+        self, make: Callable[[Indices], Model], indices: Indices, values: Array, rows: Indices
+    ) -> tuple[Model, Indices]:
+        def worse(model: Model, rows: Indices) -> Array:
+            with np.errstate(divide="ignore", invalid="ignore"):  # of the logarithm of 0 or less
+                shown = np.log(values[rows]) if model.is_log else values[rows]
+            predicted = model.process.predict(self._coding(indices[rows]))[0].numpy()
+            found: Array = np.nan_to_num(model.sign * (predicted - shown), nan=np.inf)
+            return found
+
+        return without_broken(make, worse, rows, self._design_size)
+
+    def _best_form(self, indices: Indices, values: Array, sign: int) -> Model:
         plain = fit(self._coding, indices, values)
         if values.min() <= 0 or values.max() < LOG_RANGE * values.min():
-            return False, plain.logs
+            return Model(plain, False, sign)
         logarithm = fit(self._coding, indices, np.log(values))
         # the density of a value is that of its logarithm, divided by the value
         if logarithm.improbability + float(np.log(values).sum()) < plain.improbability:
-            return True, logarithm.logs
-        return False, plain.logs
+            return Model(logarithm, True, sign)
+        return Model(plain, False, sign)
 
     def diagnostics(self) -> dict[str, Any]:
         """Of each objective: how well trials are predicted from all others, noise, and each decision's weight."""
@@ -290,7 +334,7 @@ def _rows(members: Indices) -> list[Row]:
 def _told(model: Model, names: Sequence[str]) -> dict[str, Any]:
     process = model.process
     means, deviations = process.left_out()
-    values = (process.factor @ (process.factor.T @ process.weights)).numpy() * process.scale + process.mean
+    values = process.values
     missed = values - means
     spread = float(values.var())
     return {

@@ -89,13 +89,18 @@ def accel_nasbench(path: Path, device: str = "latency_zcu102") -> Benchmark:
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, but got {device!r}")
     rows = _read_rows(path, device)
+    if all(row.cost is None for row in rows.values()):
+        raise ValueError(f"{path}: {device} must be known of some rows, but it is null in all {len(rows):,}")
     parts, notes = _read_split(path.parent / "split", rows)
     notes = [f"accel-nasbench: {len(rows):,} rows, top-1 after 16 epochs against {device}", *notes]
     indices, accuracies, costs, tested = _merged(rows, parts, device, notes)
     ordered = np.ones(indices.shape[1], bool)
-    accuracy = fit_regressor(indices, accuracies, tested, ordered=ordered, logarithmic=False)
     known = ~np.isnan(costs)
-    cost = fit_regressor(indices[known], costs[known], tested[known], ordered=ordered, logarithmic=True)
+    try:
+        accuracy = fit_regressor(indices, accuracies, tested, ordered=ordered, logarithmic=False)
+        cost = fit_regressor(indices[known], costs[known], tested[known], ordered=ordered, logarithmic=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     digest = hashlib.sha256(device.encode())
     for array in (indices, accuracies, costs, tested):
         digest.update(np.ascontiguousarray(array).tobytes())

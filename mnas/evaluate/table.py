@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,8 @@ from mnas.evaluate.benchmark import Benchmark, Indices, Values
 from mnas.evaluate.regressor import fit_regressor, hold_out
 from mnas.space.space import Choice, Space
 
+FEWEST = 25
+"""Rows that others are predicted from: those that are learned from and those held out."""
 MAX_CHOICES = 100
 """A column with more different values is a name or a measurement, not a decision."""
 
@@ -134,6 +136,11 @@ def _values(
         return LookUp(means[0], shape), LookUp(means[1], shape)  # np.unique has sorted the rows
     held = hold_out(len(different))
     notes.append(f"{len(different):,} of {size:.3g} combinations are there: values are predicted")
+    if len(different) < FEWEST:
+        raise ValueError(
+            f"a table must have a row for each of its {size:,} combinations of choices, or {FEWEST} different ones to "
+            f"predict the others from, but got {len(different)}"
+        )
     fits = [
         fit_regressor(different, mean, held, ordered=ordered, logarithmic=logarithmic)
         for mean, logarithmic in zip(means, (False, True), strict=True)
@@ -151,7 +158,7 @@ def _decisions(
     wanted = [accuracy, cost, *ignore, *(space.distributions if space else ())]
     missing = [name for name in wanted if name not in columns.values]
     if missing:
-        raise ValueError(f"there is no column {', '.join(map(repr, missing))}; it has {_listed(columns.values)}")
+        raise ValueError(f"there is no column {_listed(map(repr, missing))}; it has {_listed(columns.values)}")
     if space:
         return tuple(space.distributions)
     names = tuple(name for name in columns.values if name not in (accuracy, cost, *ignore))
@@ -160,9 +167,9 @@ def _decisions(
     return names
 
 
-def _listed(names: Mapping[str, object]) -> str:
-    shown = list(names)[:20]
-    return ", ".join(shown) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+def _listed(names: Iterable[str]) -> str:
+    first, rest = list(names)[:20], list(names)[20:]
+    return ", ".join(first) + (f" and {len(rest)} more" if rest else "")
 
 
 def _choices(columns: _Columns, name: str, space: Space | None) -> tuple[Choice, ...]:

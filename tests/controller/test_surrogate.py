@@ -269,6 +269,37 @@ def test_diagnostics_are_of_models_that_predict() -> None:
     assert latency["weights"]["block0.op"] > latency["weights"]["block3.width"]
 
 
+def test_what_came_out_far_worse_than_all_others_tell_is_left_out() -> None:
+    def told(broken: Mapping[int, float]) -> dict[str, Any]:
+        sampler = SurrogateSampler(SPACE, seed=0, batch_size=60)
+        study = optuna.create_study(directions=BOTH, sampler=sampler)
+        for number, params in enumerate(random_trials(SPACE, 60, 3)):
+            accuracy, latency = toy(params)
+            values = (broken.get(number, accuracy), latency)
+            study.add_trial(_trial(number, SPACE, params, TrialState.COMPLETE, values))
+        sampler.learn(study, 60)
+        return sampler.diagnostics()["objectives"][0]
+
+    whole = told({})
+    assert whole["trials"] == 60  # none of them is
+    diverged = told({3: 0.001, 20: 0.1, 21: 0.0, 59: 0.1})
+    assert diverged["trials"] == 56
+    assert whole["left_out_error"] < diverged["left_out_error"] < 1e-4
+    assert told({3: 0.9})["trials"] == 60  # far better is what is looked for
+
+
+def test_values_of_numpy_are_numbers() -> None:
+    found = []
+    for kind in (float, np.float64, np.float32):
+        sampler = SurrogateSampler(SPACE, seed=0, batch_size=10)
+        study = optuna.create_study(directions=BOTH, sampler=sampler)
+        for number, params in enumerate(random_trials(SPACE, 10, 3)):
+            values = tuple(kind(round(value * 64) / 64) for value in toy(params))
+            study.add_trial(_trial(number, SPACE, params, TrialState.COMPLETE, values))
+        found.append(study.ask(dict(SPACE)).params)
+    assert found[0] == found[1] == found[2]
+
+
 SCRIPT = """
 import sys, torch
 sys.path.insert(0, sys.argv[1])

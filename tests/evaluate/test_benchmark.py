@@ -177,6 +177,14 @@ def test_nulls_are_left_out_and_doubles_are_averaged(tmp_path):
     assert found.content != accel_nasbench(made(tmp_path)).content
 
 
+def test_a_device_that_is_null_in_all_rows(tmp_path):
+    path = made(tmp_path, count=30)
+    keys = ("platform_perf", "latency_zcu102", "latency_mean")
+    nulls = {number: changed(row_of(path, number), None, *keys) for number in range(30)}
+    with pytest.raises(ValueError, match=r"anb\.tar\.gz: latency_zcu102 .* but it is null in all 30"):
+        accel_nasbench(made(tmp_path, nulls, count=30))
+
+
 def without(row: dict, *keys: str) -> dict:
     inner = row
     for key in keys[:-1]:
@@ -366,7 +374,7 @@ def test_the_choices_of_a_space(tmp_path):
         ("op,accuracy,cost\na,0.5,1\nb,93.2,1\n", "line 3: accuracy must be a number from 0 to 1, but got 93.2 (--per"),
         ("op,accuracy,cost\na,0.5,1\n,0.5,1\n", "line 3: op must be one of a, but got nothing"),
         ("id,accuracy,cost\n" + "\n".join(f"n{i},0.5,1" for i in range(101)), "--ignore id leaves it out"),
-        ("op,accuracy,cost,x\na,0.5,1,2\nb,0.5,1,3\n", "20 rows to learn from and 5 to be judged by"),
+        ("op,accuracy,cost,x\na,0.5,1,2\nb,0.5,1,3\n", "must have a row for each of its 4 combinations of choices"),
     ],
 )
 def test_a_bad_table_is_one_line(tmp_path, text, message):
