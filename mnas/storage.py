@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialModel
 from optuna.trial import FrozenTrial
 from sqlalchemy import column, table
 from sqlalchemy.orm import Session
@@ -43,7 +44,7 @@ class BulkStorage(RDBStorage):
         """Meanwhile a transaction that makes a trial does not end before it has all that `template` has."""
 
         def write(session: Session) -> None:
-            [trial_id] = [row.trial_id for row in session if row.__tablename__ == "trials"]
+            [trial_id] = [row.trial_id for row in session if isinstance(row, TrialModel)]
             for to, rows in _rows(template, trial_id):
                 if rows:
                     session.execute(sqlalchemy.insert(to), rows)
@@ -66,7 +67,7 @@ def use_pragmas(storage: RDBStorage, *pragmas: str) -> None:
     storage.engine.dispose()
 
 
-def _rows(template: FrozenTrial, trial_id: int) -> Iterator[tuple[sqlalchemy.TableClause, list[dict[str, Any]]]]:
+def _rows(template: FrozenTrial, trial_id: Any) -> Iterator[tuple[sqlalchemy.TableClause, list[dict[str, Any]]]]:
     distributions: dict[str, BaseDistribution] = template.distributions
     yield (
         _PARAMS,
