@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 _NEVER = -1e9  # a logit for choices that are not there: exp gives exactly 0, and no infinity to make a NaN of
@@ -51,20 +52,33 @@ class Policy(nn.Module):
     def forward(self, indices: Tensor) -> Tensor:
         """(N, D) choices -> (N, D, C) log-probabilities given the choices before; exp is 0 past a decision's last."""
         fed = torch.cat([torch.zeros_like(indices[:, :1]), 1 + self.first_row[:-1] + indices[:, :-1]], 1)
-        hidden, _ = self.lstm(self.embedding[fed])
-        logits = torch.einsum("ndh,dch->ndc", hidden, self.head_weight[self.head_rows]) + self.head_bias[self.head_rows]
+        hidden, _ = self.lstm(F.embedding(fed, self.embedding))  # its gradient is faster than that of an index
+        heads = F.embedding(self.head_rows, self.head_weight)
+        logits = torch.einsum("ndh,dch->ndc", hidden, heads) + self.head_bias[self.head_rows]
         return logits.masked_fill(~self.is_choice, _NEVER).log_softmax(-1)
 
     @torch.no_grad()
     def sample(self, uniforms: Tensor) -> Tensor:
-        """(N, D) numbers from [0, 1) -> (N, D) choices, the one in whose share of [0, 1) each number falls."""
+        """(N, D) numbers from [0, 1) -> (N, D) choices, the one in whose share of [0, 1) each number falls.
+
+        The LSTM is written out: a call for every step costs five times its arithmetic.
+        """
+        input_weight, hidden_weight, input_bias, hidden_bias = self.lstm.all_weights[0]
+        of_input = self.embedding @ input_weight.T + (input_bias + hidden_bias)  # of whatever may be fed
+        of_hidden = hidden_weight.T
+        count, size = len(uniforms), len(of_hidden)
         chosen = torch.zeros(uniforms.shape, dtype=torch.long)
-        fed, state = torch.zeros(len(uniforms), dtype=torch.long), None
-        for d, first in enumerate(self.first_row.tolist()):
-            hidden, state = self.lstm(self.embedding[fed][:, None], state)
-            rows = self.head_rows[d][self.is_choice[d]]
-            upper = (hidden[:, 0] @ self.head_weight[rows].T + self.head_bias[rows]).softmax(-1).cumsum(-1)
+        fed = torch.zeros(count, dtype=torch.long)
+        hidden = cell = torch.zeros(count, size)
+        firsts = self.first_row.tolist()
+        for d, (first, end) in enumerate(zip(firsts, [*firsts[1:], len(self.head_weight)], strict=True)):
+            gates = torch.addmm(of_input[fed], hidden, of_hidden)
+            opened, forgotten, _, shown = gates.sigmoid().chunk(4, 1)
+            cell = forgotten * cell + opened * gates[:, 2 * size : 3 * size].tanh()
+            hidden = shown * cell.tanh()
+            logits = torch.addmm(self.head_bias[first:end], hidden, self.head_weight[first:end].T)
             # the last bound is 1 but for rounding, so it is left out
-            chosen[:, d] = (uniforms[:, d, None] >= upper[:, :-1]).sum(-1)
+            upper = logits.softmax(-1).cumsum(-1)[:, :-1]
+            chosen[:, d] = (uniforms[:, d, None] >= upper).sum(-1)
             fed = 1 + first + chosen[:, d]
         return chosen
