@@ -67,7 +67,7 @@ def _suspects(model: Model, first: int) -> npt.NDArray[np.bool_]:
         # what all others predict, less the value; one that is broken makes others look so: the worst goes first
         worse = -model.sign * process.scale * (precision @ standard) / precision.diagonal()
         worst = int(worse.argmax())
-        if worse[worst] <= bound:
+        if found[worst] or not worse[worst] > bound:  # also where numbers are too large to be told apart
             break
         found[worst] = True
         column = precision[:, worst].copy()

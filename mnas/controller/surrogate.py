@@ -192,7 +192,7 @@ class SurrogateSampler(ClosedBatchSampler):
         form, logs = self._parameters(name, early)
 
         def make(rows: Indices) -> Model:
-            is_log = form and values[rows].min() > 0  # what is not may have been seen since
+            is_log = form and bool(values[rows].min() > 0)  # what is not may have been seen since
             shown = np.log(values[rows]) if is_log else values[rows]
             return Model(condition(self._coding, indices[rows], shown, logs), is_log, sign)
 
