@@ -33,7 +33,7 @@ SETTINGS = [
     "--output-stride",
     "8",
     "--epochs",
-    "4",
+    "3",
     "--batch-size",
     "32",
     "--fewest-steps",

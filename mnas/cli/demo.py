@@ -37,10 +37,10 @@ class DemoCommand:
             input_size=12,
             output_stride=8,
             latency_budget_s=0.5,
-            proxy=ProxyConfig(epochs=4, batch_size=32, fewest_steps=1),
+            proxy=ProxyConfig(epochs=3, batch_size=32, fewest_steps=1),
         )
         console.print(
-            "demo: digits at width 0.25, 12 px, output stride 8, 4 epochs in batches of 32, 0.5 s of measuring each: "
+            "demo: digits at width 0.25, 12 px, output stride 8, 3 epochs in batches of 32, 0.5 s of measuring each: "
             "a few minutes on two cores"
         )
         run = command.search(console)

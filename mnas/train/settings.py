@@ -19,7 +19,10 @@ _SAME_S = 1.0
 
 @contextmanager
 def training_settings(threads: int | Literal["auto"], device: torch.device, *, repeatable: bool) -> Iterator[None]:
-    """Torch's threads, random state and cuDNN's choice of algorithms, and glibc's memory.
+    """Torch's threads, random state and cuDNN's choice of algorithms, glibc's memory, and denormal numbers as zeros.
+
+    Channels that die leave statistics and momenta that fade through the denormal numbers, on which some processors are
+    slow: without them training takes four fifths of the time (digits at 12 px, width 0.25, one core of an Intel Xeon).
 
     Args:
         repeatable: on a GPU, algorithms that give the same bits again, instead of the fastest.
@@ -32,6 +35,8 @@ def training_settings(threads: int | Literal["auto"], device: torch.device, *, r
         )
         stack.enter_context(kept_pages())
         stack.callback(torch.set_num_threads, before)
+        if torch.set_flush_denormal(True):  # False where the processor cannot
+            stack.callback(torch.set_flush_denormal, False)
         if threads != "auto":
             torch.set_num_threads(threads)
         yield

@@ -227,7 +227,7 @@ def test_a_training_that_diverges_says_where_and_what_to_do(tmp_path: Path) -> N
     config = dataclasses.replace(CONFIG, learning_rate=1e3, warmup_epochs=0)
     words = r"not by step \d of epoch \d; use a lower --learning-rate \(now 1000\)"
     with pytest.raises(TrainingError, match=words):
-        train(ARCH, toy_batches(std=(1e-38,) * 3), config, tmp_path / "t")
+        train(ARCH, toy_batches(std=(1.2e-38,) * 3), config, tmp_path / "t")
     assert not (tmp_path / "t" / "model.safetensors").exists()
     assert train(ARCH, toy_batches(), CONFIG, tmp_path / "t").epochs == 3  # the corrected command
 
@@ -263,7 +263,7 @@ def test_weights_that_fail_on_the_test_images_are_not_kept(tmp_path: Path) -> No
     """Bright images, which only the test part has, overflow."""
     dark = ImageArrays(images=np.zeros((100, 8, 8, 3), np.uint8), labels=np.arange(100) % 3)
     bright = ImageArrays(images=np.full((20, 8, 8, 3), 255, np.uint8), labels=np.arange(20) % 3)
-    batches = toy_batches(train=dark, val=dark, test=bright, mean=(0.0,) * 3, std=(1e-38,) * 3)
+    batches = toy_batches(train=dark, val=dark, test=bright, mean=(0.0,) * 3, std=(1.2e-38,) * 3)
     with pytest.raises(TrainingError, match="outputs are not finite; use a lower --learning-rate"):
         train(ARCH, batches, dataclasses.replace(CONFIG, epochs=1), tmp_path / "t")
     assert not (tmp_path / "t" / "model.safetensors").exists()
