@@ -1,13 +1,13 @@
 """Real searches side by side: which controller finds the better front with the same few trials?
 
-    python benchmarks/search_compare.py --out FOLDER                      (3 controllers, 3 seeds, 60 trials)
-    python benchmarks/search_compare.py --out FOLDER --trials 20 --seeds 0,1   (to try it out)
+    python benchmarks/search_compare.py                      (3 controllers, 3 seeds, 60 trials)
+    python benchmarks/search_compare.py --trials 20 --seeds 0,1   (to try it out)
 
 Every search is `mnas search` on scikit-learn's digits as `mnas demo` does it: real training, real latency. The seed
 also draws the validation images, so searches of one seed are compared with each other. Hypervolumes are of accuracy
 above chance against latency as a multiple of MobileNetV2's on the same skeleton (the target), up to twice that; of
 the first 20, 40, ... trials. Intervals are 95 %, by Student's t over the seeds; the differences to the last controller
-are paired by seed. Every finished search lies in FOLDER and is skipped by the next call, an interrupted one goes on.
+are paired by seed. Every finished search lies in --out and is skipped by the next call, an interrupted one goes on.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def with_interval(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where the runs are kept")
+    parser.add_argument("--out", type=Path, default=Path("runs/search-compare"), help="where the runs are kept")
     parser.add_argument("--controllers", default="surrogate,ppo,random", help="(default: surrogate,ppo,random)")
     parser.add_argument("--seeds", default="0,1,2", help="(default: 0,1,2)")
     parser.add_argument("--trials", type=int, default=60, help="of each search (default: 60)")

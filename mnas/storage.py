@@ -4,6 +4,9 @@ import contextlib
 import copy
 import functools
 import json
+import signal
+import threading
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +68,22 @@ def use_pragmas(storage: RDBStorage, *pragmas: str) -> None:
 
     sqlalchemy.event.listen(storage.engine, "connect", begin)
     storage.engine.dispose()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the database is left: in the middle of a statement it leaves a connection in disorder."""
+    if threading.current_thread() is not threading.main_thread():  # no other thread gets it
+        yield
+        return
+    arrived: list[tuple[int, types.FrameType | None]] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: arrived.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if arrived and callable(previous):
+        previous(*arrived[0])
 
 
 def _rows(template: FrozenTrial, trial_id: Any) -> Iterator[tuple[sqlalchemy.TableClause, list[dict[str, Any]]]]:

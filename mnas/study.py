@@ -26,10 +26,7 @@ import json
 import math
 import os
 import shutil
-import signal
 import tempfile
-import threading
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +42,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mnas.architecture import Architecture, architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.objective import Objective, pareto_front
-from mnas.storage import BulkStorage, use_pragmas
+from mnas.storage import BulkStorage, uninterrupted, use_pragmas
 
 STUDY_NAME = "mnas"
 FORMAT = 3
@@ -138,13 +135,13 @@ class Run:
 
     def set(self, name: str, value: Any) -> None:
         """Keep a JSON-able attribute of the whole run."""
-        with _uninterrupted():
+        with uninterrupted():
             self._storage.set_study_user_attr(self._study_id, name, value)
         self.attributes[name] = value
 
     def add(self, template: FrozenTrial) -> FrozenTrial:
         """Store a trial, parameters and all, in one transaction; its number is the count of those before it."""
-        with _uninterrupted():
+        with uninterrupted():
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
         trial = copy.copy(template)  # reading it back would take longer than writing it
         trial.number, trial._trial_id = len(self.trials), trial_id
@@ -156,7 +153,7 @@ class Run:
     def note(self, number: int, name: str, value: Any) -> None:
         """Keep a JSON-able attribute of trial `number`, which must not be finished."""
         trial = copy.copy(self.trials[number])
-        with _uninterrupted():
+        with uninterrupted():
             self._storage.set_trial_user_attr(trial._trial_id, name, value)
         trial.user_attrs = {**trial.user_attrs, name: _reread(value)}
         self._replace(trial)
@@ -165,7 +162,7 @@ class Run:
         """Finish trial `number`; values are (accuracy, latency_ms) where it is COMPLETE."""
         assert (values is not None) == (state == TrialState.COMPLETE)
         trial = copy.copy(self.trials[number])
-        with _uninterrupted():
+        with uninterrupted():
             self._storage.set_trial_state_values(trial._trial_id, state, values)
         trial.state, trial.values = state, None if values is None else list(values)
         trial.datetime_complete = datetime.datetime.now()
@@ -189,22 +186,6 @@ class Run:
 def _reread(value: Any) -> Any:
     """As it reads back."""
     return json.loads(json.dumps(value))
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off until the database is left: in the middle of a statement it leaves a connection in disorder."""
-    if threading.current_thread() is not threading.main_thread():  # no other thread gets it
-        yield
-        return
-    arrived: list[tuple[int, types.FrameType | None]] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: arrived.append((number, frame)))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if arrived and callable(previous):
-        previous(*arrived[0])
 
 
 def running_trial(
