@@ -112,7 +112,7 @@ def why_not_at_target(latency_ms: float, front_ms: Sequence[float], target_ms: f
     A sentence without its stop; empty where it is at the target, or the reward preferred it to others nearer by.
     """
     if latency_ms < (1 - AT_TARGET) * target_ms:
-        if not any(latency_ms < other_ms <= target_ms for other_ms in front_ms):
+        if not any(latency_ms < other_ms <= (1 + AT_TARGET) * target_ms for other_ms in front_ms):
             return "it is below the target because nothing was found between them that is more accurate"
     elif latency_ms > (1 + AT_TARGET) * target_ms and not any(other_ms <= target_ms for other_ms in front_ms):
         return "it is above the target because nothing as fast was found; more trials may find it"

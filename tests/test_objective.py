@@ -90,6 +90,7 @@ def test_the_best_at_the_target_is_within_five_per_cent():
 def test_why_a_model_is_not_at_its_target():
     assert why_not_at_target(9.6, [5.0, 9.6, 20.0], 10.0) == ""
     assert "below the target because nothing was found between" in why_not_at_target(9.0, [5.0, 9.0, 20.0], 10.0)
+    assert why_not_at_target(9.0, [5.0, 9.0, 10.4], 10.0) == ""  # a more accurate one is at it, and was too slow
     assert why_not_at_target(5.0, [5.0, 9.0, 20.0], 10.0) == ""  # there is one between: another reward's choice
     assert "above the target because nothing as fast" in why_not_at_target(20.0, [20.0, 30.0], 10.0)
     assert why_not_at_target(20.0, [9.0, 20.0], 10.0) == ""
