@@ -27,10 +27,11 @@ class Pool:
 
     def __post_init__(self) -> None:
         if not self.volume > 0:
+            accuracies, costs = ((float(x.min()), float(x.max())) for x in (self.accuracies, self.costs))
             raise ValueError(
-                "a benchmark must have members of different accuracy and cost, but got accuracies from "
-                f"{self.accuracies.min():.4g} to {self.accuracies.max():.4g} "
-                f"and costs from {self.costs.min():.4g} to {self.costs.max():.4g}"
+                "a benchmark must have members more accurate than a tenth of all and cheaper than the dearest "
+                f"twentieth, but none of its {len(self.costs):,} is both; accuracies are from {accuracies[0]:.4g} to "
+                f"{accuracies[1]:.4g} and costs from {costs[0]:.4g} to {costs[1]:.4g}"
             )
 
     @functools.cached_property

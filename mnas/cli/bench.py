@@ -20,7 +20,7 @@ class BenchCommand:
     source: tyro.conf.OmitArgPrefixes[BenchmarkOptions]
     """The benchmark."""
 
-    controllers: str = "random,evolution,ppo"
+    controllers: str = "random,evolution,ppo,surrogate"
     """Names with commas: of mnas search (all: every one), or module:factory (optuna.samplers:TPESampler), which returns
     an Optuna sampler and is given what it takes of space, seed, reward and batch_size."""
     seeds: int = 5
@@ -51,6 +51,8 @@ class BenchCommand:
         for form in self.forms:
             if form not in DEFAULT_WEIGHTS:
                 raise ValueError(f"reward must be one of {', '.join(DEFAULT_WEIGHTS)}, but got {form!r}")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"out must be a folder, but got the file {self.out}")
         for quantile in (self.target_quantile, *self.quantiles):
             if not 0 < quantile < 1:
                 raise ValueError(f"a target's quantile must be between 0 and 1, but got {quantile:g}")

@@ -35,6 +35,8 @@ class BenchmarkOptions:
     def __post_init__(self) -> None:
         if self.benchmark not in BENCHMARKS:
             raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, but got {self.benchmark!r}")
+        if self.benchmark == "table" and self.device != BenchmarkOptions.device:
+            raise ValueError(f"a table's device is its column of costs (--cost {self.device}), but got a device")
 
     def load(self) -> Benchmark:
         """Read it. Raises ValueError or OSError where that cannot be."""

@@ -76,9 +76,13 @@ def read_start(
     config = json.loads(json.dumps(config))  # as those of other runs read
     members: list[Member] = []
     histories: list[History] = []
+    if len(set(names)) < len(names):
+        raise ValueError(f"start from must name each network and run once, but got {','.join(names)}")
     for name in names:
         if os.path.isfile(os.path.join(name, "study.db")):
             histories.append(_history(name, config, run_dir, histories))
+        elif _means_a_run(name):
+            raise ValueError(f"start from must name networks and runs, but got {name}, where there is no run")
         else:
             members.append(named_member(name, space))
     named: dict[str, str] = {}
@@ -88,6 +92,12 @@ def read_start(
             raise ValueError(f"start from must name different networks, but {both} are the same one here")
         named[member.arch.fingerprint] = member.name
     return members, histories
+
+
+def _means_a_run(name: str) -> bool:
+    """Whether it can only have been meant as the folder of one: a path, not of a file, not of a trial."""
+    path = Path(name)
+    return len(path.parts) > 1 and path.parts[0].split("@")[0] not in ZOO and not path.suffix and "#" not in name
 
 
 def named_member(name: str, space: Space) -> Member:

@@ -170,6 +170,8 @@ def test_the_cache_is_of_the_code_too(tmp_path, monkeypatch):
         (["--candidates-per-update", "0"], "candidates per update must be 1 or more, or auto, but got 0"),
         (["--target-quantile", "1.5"], "a target's quantile must be between 0 and 1, but got 1.5"),
         (["--target-quantiles", "0.1,x"], "target quantiles must be numbers with commas"),
+        (["--device", "latency_vck190"], "a table's device is its column of costs (--cost latency_vck190)"),
+        (["--out", "toy.csv"], "out must be a folder, but got the file toy.csv"),
     ],
 )
 def test_bad_input_is_one_line(capsys, tmp_path, options, message):
