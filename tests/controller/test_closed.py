@@ -44,8 +44,10 @@ SPACES: dict[str, Space] = {
     },
 }
 SMALL = SPACES["2 to 10 choices"]
-# beyond NSGA-II's second generation, TPE's start, and evolution's population of 100; surrogate has models after 20
-LONG = dict.fromkeys(CONTROLLERS, 200) | {"surrogate": 60}
+# beyond NSGA-II's second generation, TPE's start, and evolution's population of 100; surrogate has models after 20, and
+# takes two seconds for a batch
+LONG = dict.fromkeys(CONTROLLERS, 200) | {"surrogate": 45}
+KILLED_AT = dict.fromkeys(CONTROLLERS, 80) | {"surrogate": 20}
 
 
 @pytest.fixture(autouse=True)
@@ -176,22 +178,23 @@ def test_no_global_random_state_is_read_or_touched(name: str) -> None:
         return random.getstate(), numpy_state["state"]["key"].tolist(), torch.get_rng_state().tolist()
 
     before = states()
-    first = search(new_study(), name, SMALL, 70)
+    count = min(70, LONG[name])
+    first = search(new_study(), name, SMALL, count)
     assert states() == before
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
-    assert search(new_study(), name, SMALL, 70) == first
+    assert search(new_study(), name, SMALL, count) == first
 
 
 def _go_on(path: str) -> dict[str, list[dict[str, Any]]]:
-    """In a process of its own: read the study of each controller from SQLite, and go on for five more batches."""
+    """In a process of its own: read the study of each controller from SQLite, and go on with it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     params = {}
     for name in CONTROLLERS:
         study = new_study()
         study.add_trials(optuna.load_study(study_name=name, storage=path).trials)
-        params[name] = search(study, name, SMALL, max(100, LONG[name]), shuffle=random.Random(3))
+        params[name] = search(study, name, SMALL, LONG[name], shuffle=random.Random(3))
     return params
 
 
@@ -199,17 +202,17 @@ def test_a_fresh_process_goes_on_from_sqlite_as_if_nothing_had_happened(tmp_path
     path = f"sqlite:///{tmp_path}/study.db"
     for name in CONTROLLERS:
         study = new_study()
-        search(study, name, SMALL, 80)
+        search(study, name, SMALL, KILLED_AT[name])
         batches = controller(name, SMALL)
         for _ in range(7):  # killed in the middle of a batch, with 4 of 7 told
             store_next(study, batches, SMALL)
-        for number in (86, 81, 80, 83):
-            tell(study, number)
+        for place in (6, 1, 0, 3):
+            tell(study, KILLED_AT[name] + place)
         optuna.create_study(study_name=name, storage=path, directions=DIRECTIONS).add_trials(study.trials)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
         resumed = pool.submit(_go_on, path).result()
     for name in CONTROLLERS:
-        assert resumed[name] == search(new_study(), name, SMALL, max(100, LONG[name])), name
+        assert resumed[name] == search(new_study(), name, SMALL, LONG[name]), name
 
 
 def test_a_running_trial_is_stored_whole_in_sqlite(tmp_path: Path) -> None:
@@ -231,11 +234,11 @@ def test_a_running_trial_is_stored_whole_in_sqlite(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_asking_again_for_a_trial_that_was_not_stored_gives_the_same(name: str) -> None:
     study = new_study()
-    last = max(90, LONG[name] - 70)
+    last = max(45, LONG[name] - 70)
     search(study, name, SMALL, last)
     trials = study.get_trials(deepcopy=False)
     batches = controller(name, SMALL)
-    numbers = (last - 5, last - 4, last - 5, 65, last - 5)
+    numbers = (last - 5, last - 4, last - 5, last - 25, last - 5)
     draws = [batches.draw(trials[:number], number) for number in numbers]
     assert draws[0] == draws[2] == draws[4]
     assert [draw.params for draw in draws] == [trials[number].params for number in numbers]
