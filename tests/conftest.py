@@ -2,8 +2,8 @@
 
 One thread for torch in every test and the processes it starts: small networks gain nothing from more, and where other
 work shares the cores the threads of one process wait for each other (the tests of nn/ and zoo/ took 12 s with one
-thread and 200 s with two). The server that candidates' processes are forked from imports what they train with, also
-where the first test to start it trains nothing. Hypothesis tries the same examples every time, and no test fails for
+thread and 200 s with two). The server that candidates' processes are forked from, and those that tests start
+(started.py), imports what they need, also what our code imports late. Hypothesis tries the same examples every time, and no test fails for
 being slow.
 """
 
@@ -12,7 +12,12 @@ import os
 
 import hypothesis
 
-multiprocessing.set_forkserver_preload(["mnas.evaluate.proxy"])
+multiprocessing.set_forkserver_preload(
+    [
+        *("mnas.cli.search", "mnas.evaluate.proxy", "mnas.report.html", "mnas.train.loop"),
+        *("alembic.command", "optuna.storages", "pandas", "plotly.graph_objects", "sklearn.datasets"),
+    ]
+)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")

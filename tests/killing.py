@@ -1,11 +1,9 @@
 """Kills a search with SIGKILL at random moments, resumes it, and compares what is left with a search that was never
 killed.
 
-Run as a program by test_kill.py: `python killing.py FOLDER CONTROLLER WORKERS KILLS SEED TRIALS [BEFORE]`. With BEFORE,
-each search starts from a run of so many trials, and from a named network. It imports everything
-once and then forks one process for every start. A moment is a number of calls (into mnas, and of what writes to files
-and to the database) after which the process kills itself, so moments are spread over ask, tell, measuring, building the
-data cache and writing files, however long each takes.
+`scenario` is called by test_kill.py in a process of its own (started.py), which forks one for every start. A moment is
+a number of calls (into mnas, and of what writes to files and to the database) after which the process kills itself, so
+moments are spread over ask, tell, measuring, building the data cache and writing files, however long each takes.
 """
 
 import json
@@ -14,23 +12,22 @@ import random
 import signal
 import sys
 import threading
-from multiprocessing import forkserver
 from pathlib import Path
 
 from toy import toy_calibrations, toy_config, toy_plan, toy_problem
+
+from mnas.data.load import load_dataset
+from mnas.report.html import write_report
+from mnas.search.loop import search
+from mnas.search.progress import Watcher
+from mnas.search.start import given_trials, read_start
+from mnas.study import Beginning, open_run, read_run
 
 WRITES = {"execute", "commit", "write", "fsync", "replace", "rename", "mkdir", "unlink", "flush"}
 
 
 def start(folder: Path, controller: str, workers: int, trials: int, old: list[Path]) -> None:
     """What one start of the program does, from the data to the report."""
-    from mnas.data.load import load_dataset
-    from mnas.report.html import write_report
-    from mnas.search.loop import search
-    from mnas.search.progress import Watcher
-    from mnas.search.start import given_trials, read_start
-    from mnas.study import Beginning, open_run
-
     class Reporting(Watcher):
         def say(self, text):
             pass
@@ -98,8 +95,6 @@ def attempt(
 
 def outcome(folder: Path) -> dict:
     """Everything that a finished run must have in common with one never killed."""
-    from mnas.study import read_run
-
     run = read_run(folder / "run")
     facts = (
         "fingerprint",
@@ -126,24 +121,20 @@ def outcome(folder: Path) -> dict:
     }
 
 
-def main() -> None:
-    base, controller, workers, kills, seed, trials = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:7])
+def scenario(base: Path, controller: str, workers: int, kills: int, seed: int, trials: int, before: int) -> None:
+    """Print as JSON what came out. With `before`, each search starts from a run of so many trials, and from a network
+    with a name."""
     old: list[Path] = []
-    if before := int((*sys.argv, 0)[7]):
+    if before:
         start(base / "old", "random", workers, before, [])
         named = base / "named.json"
         named.write_text(toy_problem().space.decode([0] * 12).to_json())
         old = [base / "old" / "run", named]
-    # never killed, and in this process, so that every module is imported when it forks; not at the top of this file,
-    # which worker processes import too
-    start(base / "whole", controller, workers, trials, old)
-    forkserver._forkserver._stop()  # a fork's own: it is the child of this process
     assert threading.active_count() == 1, "fork needs one thread"
+    finished, total = attempt(base / "whole", controller, workers, trials, old, die_after=-1)
+    assert finished
     expected = outcome(base / "whole")
     rng = random.Random(seed)
-    finished, total = attempt(base / "counted", controller, workers, trials, old, die_after=-1)
-    assert finished
-    assert outcome(base / "counted") == expected
     done, round_ = 0, 0
     while done < kills:
         folder = base / f"killed{round_}"
@@ -160,6 +151,3 @@ def main() -> None:
         round_ += 1
     print(json.dumps({"kills": done, "rounds": round_, "calls": total, **expected}))
 
-
-if __name__ == "__main__":
-    main()

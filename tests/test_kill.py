@@ -1,11 +1,11 @@
 """kill -9 at random moments: the resumed search ends with exactly the trials of one never killed."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import killing
 import pytest
+from started import Started
 
 TRIALS = 22  # no multiple of the six of a batch: the last is cut short
 PAST_START_UP = {"ppo": 60, "evolution": 124, "random": 22, "nsga2": 76, "tpe": 40, "surrogate": 30}
@@ -15,11 +15,10 @@ PAST_START_UP = {"ppo": 60, "evolution": 124, "random": 22, "nsga2": 76, "tpe": 
 def scenario(
     tmp_path: Path, controller: str, workers: int, kills: int, seed: int, trials: int = TRIALS, before: int = 0
 ) -> dict:
-    program = Path(__file__).with_name("killing.py")
-    arguments = [sys.executable, program, tmp_path, controller, workers, kills, seed, trials, before]
-    result = subprocess.run(list(map(str, arguments)), capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    return json.loads(result.stdout)
+    process = Started(killing.scenario, tmp_path, controller, workers, kills, seed, trials, before)
+    printed, errors = process.communicate()
+    assert process.returncode == 0, printed[-3000:] + errors[-3000:]
+    return json.loads(printed)
 
 
 def check(told: dict, kills: int, trials: int = TRIALS) -> None:
