@@ -3,8 +3,8 @@
 One thread for torch in every test and the processes it starts: small networks gain nothing from more, and where other
 work shares the cores the threads of one process wait for each other (the tests of nn/ and zoo/ took 12 s with one
 thread and 200 s with two). The server that candidates' processes are forked from, and those that tests start
-(started.py), imports what they need, also what our code imports late. Hypothesis tries the same examples every time, and no test fails for
-being slow.
+(started.py), imports what they need at once, also what our code imports late. Hypothesis tries the same examples every
+time, and no test fails for being slow.
 """
 
 import multiprocessing

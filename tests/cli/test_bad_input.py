@@ -1,15 +1,13 @@
 """Mistakes that people make: each gets one line that names the thing and the way out, exit code 2; nothing is lost."""
 
-import os
 import resource
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from started import started_mnas
 
 from mnas.cli.main import run
 from mnas.study import read_run
@@ -138,7 +136,10 @@ def test_no_run(capsys, tmp_path):
     assert "must be a folder with runs" in complaint(capsys, "runs", tmp_path / "none")
 
 
-SEARCH = ("search", "--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8", "--epochs", "1")
+SEARCH = (
+    *("search", "--data", "digits", "--max-images-per-class", "20", "--width", "0.25", "--input-size", "8"),
+    *("--output-stride", "8", "--epochs", "1", "--fewest-steps", "1"),
+)
 QUICK = ("--trials", "2", "--candidates-per-update", "2", "--latency-budget-s", "0.1", "--workers", "1")
 
 
@@ -157,18 +158,18 @@ def test_a_run_with_other_settings_is_refused_and_kept(capsys, tmp_path):
     assert len(read_run(tmp_path / "runs/a").trials) == 3
 
 
+def limit_files():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))
+
+
 def test_a_full_disk_is_one_line_and_the_run_goes_on(tmp_path):
     """A limit on file size, met in the middle of the search, is what a full disk is to a program."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))
-
-    command = [sys.executable, "-c", "from mnas.cli.main import main; main()", *SEARCH, *QUICK, "--run", "runs/full"]
     # the data cache first, which is larger than the limit
     assert run([*SEARCH, *QUICK, "--run", "runs/other"]) == 0
-    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env={**os.environ})
-    assert result.returncode == 2, result.stderr
-    [line] = [x for x in result.stderr.splitlines() if not x.startswith("INFO: ")]  # LiteRT's own
+    program = started_mnas(*SEARCH, *QUICK, "--run", "runs/full", before=limit_files)
+    _, errors = program.communicate(timeout=250)
+    assert program.returncode == 2, errors
+    [line] = [x for x in errors.splitlines() if not x.startswith("INFO: ")]  # LiteRT's own
     assert line.startswith("mnas: ")
     assert "File too large" in line  # of whatever was written first
     assert run([*SEARCH, *QUICK, "--run", "runs/full"]) == 0
@@ -186,9 +187,8 @@ def test_debug_shows_the_traceback(capsys):
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
-    command = [sys.executable, "-c", "from mnas.cli.main import main; main()", *SEARCH, "--run", "runs/stopped"]
-    command += ["--trials", "200", "--candidates-per-update", "4", "--latency-budget-s", "0.1", "--workers", "2"]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    options = ("--trials", "200", "--candidates-per-update", "4", "--latency-budget-s", "0.1", "--workers", "2")
+    program = started_mnas(*SEARCH, "--run", "runs/stopped", *options)
     lines = []
     for line in program.stdout:
         lines.append(line)

@@ -2,12 +2,11 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 from filelock import FileLock
+from started import started_mnas
 
 from mnas.arch import Arch
 from mnas.cli.main import run
@@ -39,9 +38,7 @@ def arguments(tmp_path, monkeypatch):
 def test_a_fit_that_was_killed_goes_on_and_predicts(arguments, tmp_path, capsys):
     out = tmp_path / "predictors" / "tiny.json"
     unfinished = out.with_name("tiny.json.unfinished")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mnas.cli.main", *arguments], stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    process = started_mnas(*arguments)
     deadline = time.monotonic() + 120
     while not (unfinished.exists() and unfinished.read_text().count("\n") > 3) and time.monotonic() < deadline:
         assert process.poll() is None

@@ -3,11 +3,10 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from started import started_mnas
 
 from mnas.cli.main import run
 
@@ -32,14 +31,7 @@ def trainings(path):
 
 def interrupted(path, after, how):
     """Start it, and send the signal once so many trainings are kept; returns the exit code and what it printed."""
-    program = "from mnas.cli.main import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *TINY, "--out", str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
-    )
+    process = started_mnas(*TINY, "--out", str(path))
     while process.poll() is None and not (path / "trainings.json").exists():
         time.sleep(0.02)
     while process.poll() is None and len(trainings(path)) < after:

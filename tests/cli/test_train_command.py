@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from started import started_mnas
 
 from mnas.arch import Arch, Block
 from mnas.cli.main import COMMANDS, run
@@ -31,7 +32,6 @@ ARCH = Arch(
     head_filters=32,
 )
 QUICK = ("--data", "digits", "--input-size", "8", "--epochs", "2", "--warmup-epochs", "0.5", "--fewest-steps", "0")
-MAIN = [sys.executable, "-c", "from mnas.cli.main import main; main()"]
 
 
 @pytest.fixture(autouse=True)
@@ -162,8 +162,7 @@ def test_damaged_and_foreign_checkpoints(capsys):
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on():
-    command = [*MAIN, *trained("--epochs", "100")]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    program = started_mnas(*trained("--epochs", "100"))
     lines = []
     for line in program.stdout:
         lines.append(line)
@@ -199,8 +198,11 @@ def test_unreadable_images_are_named(capsys, loader):
     assert "cat/0.png: cannot identify image file" in lines[0]
 
 
+@pytest.mark.slow  # two interpreters that import all
 def test_a_killed_process_of_the_loader_is_one_line():
-    command = [*MAIN, *make_photos(damaged=0), "--loader", "files", "--workers", "1", "--epochs", "10000"]
+    # an interpreter of its own, whose children those processes are
+    command = [sys.executable, "-m", "mnas.cli.main", *make_photos(damaged=0)]
+    command += ["--loader", "files", "--workers", "1", "--epochs", "10000"]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in program.stdout:
         if line.startswith("[2/10000]"):
@@ -232,7 +234,12 @@ def test_torchrun_starts_it_too_and_one_of_them_talks():
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("[1/1]") == 1
     assert json.loads(Path("trained/tiny-8px/result.json").read_text())["epochs"] == 1
-    found = torchrun(*trained("--epochs", 1))  # now taken, which only the first can see
+
+
+@pytest.mark.slow  # a torchrun takes half a minute to start
+def test_under_torchrun_what_is_taken_is_said_once():
+    assert run(trained("--epochs", 1)) == 0
+    found = torchrun(*trained("--epochs", 1))  # which only the first can see
     [line] = [x for x in found.stderr.splitlines() if "mnas: " in x]
     assert "which holds config.json; go on with it (--resume)" in line
     assert "a bug in mnas" not in found.stderr
