@@ -28,6 +28,7 @@ WRITES = {"execute", "commit", "write", "fsync", "replace", "rename", "mkdir", "
 
 def start(folder: Path, controller: str, workers: int, trials: int, old: list[Path]) -> None:
     """What one start of the program does, from the data to the report."""
+
     class Reporting(Watcher):
         def say(self, text):
             pass
@@ -150,4 +151,3 @@ def scenario(base: Path, controller: str, workers: int, kills: int, seed: int, t
             sys.exit("the resumed run differs from the one never killed")
         round_ += 1
     print(json.dumps({"kills": done, "rounds": round_, "calls": total, **expected}))
-

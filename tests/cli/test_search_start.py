@@ -13,7 +13,18 @@ from mnas.study import count_taken, front_of, objectives_of, read_run
 
 SEARCH = (
     *("search", "--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8", "--epochs", "1"),
-    *("--fewest-steps", "1", "--candidates-per-update", "2", "--latency-budget-s", "0.1", "--workers", "1"),
+    *(
+        "--fewest-steps",
+        "1",
+        "--max-images-per-class",
+        "30",
+        "--candidates-per-update",
+        "2",
+        "--latency-budget-s",
+        "0.1",
+        "--workers",
+        "1",
+    ),
 )
 BEGUN = ("--start-from", "runs/old,mobilenetv2", "--trials", "3", "--controller", "evolution", "--run", "runs/new")
 

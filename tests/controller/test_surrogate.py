@@ -1,9 +1,6 @@
 """SurrogateSampler: what it learns from, that it finds more than random draws, and what must not trouble it."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,7 @@ import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from started import Started
 
 from mnas.controller.closed import ClosedBatches
 from mnas.controller.named import CANDIDATES_PER_UPDATE, candidates_per_update
@@ -300,22 +298,19 @@ def test_values_of_numpy_are_numbers() -> None:
     assert found[0] == found[1] == found[2]
 
 
-SCRIPT = """
-import sys, torch
-sys.path.insert(0, sys.argv[1])
-torch.set_num_threads(int(sys.argv[2]))
-from test_surrogate import SPACE, run, toy
-print([list(trial.params.values()) for trial in run(SPACE, toy, 30, batch_size=10)])
-"""
+def print_proposals(threads: int) -> None:
+    torch.set_num_threads(threads)
+    print([list(trial.params.values()) for trial in run(SPACE, toy, 30, batch_size=10)])
 
 
 def test_proposals_do_not_depend_on_threads() -> None:
     threads = torch.get_num_threads()
     found = []
-    for count in ("1", "3"):
-        command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), count]
-        found.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert found[0] == found[1]
+    for count in (1, 3):
+        process = Started(print_proposals, count)
+        found.append(process.communicate()[0])
+        assert process.returncode == 0
+    assert found[0] == found[1] != ""
     assert torch.get_num_threads() == threads
 
 

@@ -1,13 +1,14 @@
 """Short trainings on digits: they learn, repeat to the bit, and fail in ways that leave the process usable."""
 
 import dataclasses
-import subprocess
+import resource
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from started import Started
 from torch import nn
 
 from mnas.arch import Arch, Block
@@ -62,6 +63,11 @@ def test_digits_are_learnt(digits: Dataset) -> None:
     assert evaluation.images_per_s > 0
 
 
+def train_few(cache: Path, weights: Path) -> None:
+    few = first(load_dataset("digits", input_size=16, seed=0, cache_dir=cache), 200)
+    print(evaluate_proxy(ARCH, few, CONFIG, 3, weights).accuracy)
+
+
 def test_the_same_seed_gives_the_same_bytes_here_and_in_a_fresh_process(few: Dataset, tmp_path: Path) -> None:
     results = [evaluate_proxy(ARCH, few, CONFIG, 3, tmp_path / name) for name in ("a", "b")]
     other = evaluate_proxy(ARCH, few, CONFIG, 4, tmp_path / "c")
@@ -69,19 +75,8 @@ def test_the_same_seed_gives_the_same_bytes_here_and_in_a_fresh_process(few: Dat
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
     assert other.val_images == 287
-    script = """
-import sys
-from pathlib import Path
-from mnas.data.load import load_dataset
-from tests.evaluate.test_proxy import ARCH, CONFIG, evaluate_proxy, first
-digits = first(load_dataset("digits", input_size=16, seed=0, cache_dir=Path(sys.argv[1])), 200)
-print(evaluate_proxy(ARCH, digits, CONFIG, 3, Path(sys.argv[2])).accuracy)
-"""
-    found = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "cache"), str(tmp_path / "d")],
-        capture_output=True, text=True, timeout=250, check=True,
-    )  # fmt: skip
-    assert float(found.stdout) == results[0].accuracy
+    printed, errors = Started(train_few, tmp_path / "cache", tmp_path / "d").communicate(timeout=250)
+    assert printed == f"{results[0].accuracy}\n", errors
     assert (tmp_path / "a").read_bytes() == (tmp_path / "d").read_bytes()
 
 
@@ -161,27 +156,25 @@ def test_a_diverging_candidate_fails_with_its_reason_and_the_next_one_trains(few
     assert evaluate_proxy(ARCH, few, dataclasses.replace(CONFIG, epochs=1), 0).accuracy > 0
 
 
+def train_without_memory(cache: Path) -> None:
+    """Print why a candidate fails, and how many images the next one is scored on."""
+    digits = load_dataset("digits", input_size=32, seed=0, cache_dir=cache)
+    few = first(digits, 100)
+    small = dataclasses.replace(CONFIG, epochs=1, batch_size=16)
+    evaluate_proxy(ARCH, few, small, 0)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
+    try:
+        evaluate_proxy(ARCH.scale_width(4), digits, dataclasses.replace(CONFIG, batch_size=512, epochs=300), 0)
+    except EvaluationError as error:
+        print(error)
+    print(evaluate_proxy(ARCH, few, small, 0).val_images)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
 def test_a_candidate_without_memory_fails_with_its_reason_and_the_next_one_trains(tmp_path: Path) -> None:
-    script = """
-import dataclasses, resource, sys
-from pathlib import Path
-from mnas.data.load import load_dataset
-from tests.evaluate.test_proxy import ARCH, CONFIG, EvaluationError, evaluate_proxy, first
-digits = load_dataset("digits", input_size=32, seed=0, cache_dir=Path(sys.argv[1]))
-few = first(digits, 100)
-small = dataclasses.replace(CONFIG, epochs=1, batch_size=16)
-evaluate_proxy(ARCH, few, small, 0)
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
-try:
-    evaluate_proxy(ARCH.scale_width(4), digits, dataclasses.replace(CONFIG, batch_size=512, epochs=300), 0)
-except EvaluationError as error:
-    print(error)
-print(evaluate_proxy(ARCH, few, small, 0).val_images)
-"""
-    found = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=250)
-    assert found.stdout.splitlines() == ["out of memory at 512 images a step", "287"], found.stderr
+    printed, errors = Started(train_without_memory, tmp_path).communicate(timeout=250)
+    assert printed.splitlines() == ["out of memory at 512 images a step", "287"], errors
 
 
 def test_images_too_small_for_the_strides(digits: Dataset) -> None:
