@@ -12,11 +12,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from mnas.architecture import Architecture
@@ -51,9 +52,7 @@ class LocalWorkers:
     def __init__(self, evaluate: Evaluate, count: int) -> None:
         self._evaluate = evaluate
         self._slots: list[ProcessPoolExecutor | None] = [None] * count
-        self._context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-        if modules := getattr(evaluate, "modules", ()):
-            self._context.set_forkserver_preload(list(modules))
+        self._context = child_context(getattr(evaluate, "modules", ()))
 
     def __enter__(self) -> "LocalWorkers":
         return self
@@ -99,15 +98,23 @@ class LocalWorkers:
         executor = self._slots[slot]
         if executor is None:
             executor = ProcessPoolExecutor(
-                1, mp_context=self._context, initializer=_begin, initargs=(os.getpid(), dict(os.environ))
+                1, mp_context=self._context, initializer=begin_child, initargs=(os.getpid(), dict(os.environ))
             )
             self._slots[slot] = executor
         try:
-            with _ctrl_c_for_us():
+            with ctrl_c_for_us():
                 return executor.submit(task.evaluate or self._evaluate, task.arch, task.seed, task.weights_path)
         except BrokenProcessPool:  # died between two tasks: no task's fault
             self._slots[slot] = None
             return self._submit(slot, task)
+
+
+def child_context(modules: Sequence[str]) -> BaseContext:
+    """Starts processes that have imported `modules` already, where the system can fork."""
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    if modules:
+        context.set_forkserver_preload(list(modules))
+    return context
 
 
 def _kill(executor: ProcessPoolExecutor | None) -> None:
@@ -118,7 +125,7 @@ def _kill(executor: ProcessPoolExecutor | None) -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c_for_us() -> Iterator[None]:
+def ctrl_c_for_us() -> Iterator[None]:
     """Processes that are started meanwhile never see Ctrl-C, also not while they import; we do afterwards."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -131,7 +138,7 @@ def _ctrl_c_for_us() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(parent: int, environment: dict[str, str]) -> None:
+def begin_child(parent: int, environment: dict[str, str]) -> None:
     """In a new child, whose server knows the environment only as it was when that began."""
     os.environ.clear()
     os.environ.update(environment)

@@ -1,6 +1,5 @@
 """Trainings in child processes, so many side by side: what fails or dies leaves the others alone."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -14,12 +13,15 @@ from pathlib import Path
 from types import FrameType
 
 from mnas.architecture import Architecture
-from mnas.run.local import live_with
+from mnas.run.local import begin_child, child_context, ctrl_c_for_us
 from mnas.train.settings import TrainingStopped
 
 STOP_S = 60.0
 """After Ctrl-C or SIGTERM a training has so long to write its checkpoint; killed then, it loses what came after the
 last one."""
+
+MODULES = ("mnas.train.loop",)
+"""What every training imports."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,12 @@ class _Child:
 
 
 def _start(job: Job, train_one: TrainOne, slot: str) -> tuple[Connection, _Child]:
-    context = multiprocessing.get_context("spawn")
+    context = child_context(MODULES)
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(theirs, os.getpid(), slot, job, train_one))
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for the parent from the first moment
-    try:
+    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": slot} if slot else {})}  # read when CUDA is first used
+    process = context.Process(target=_child, args=(theirs, os.getpid(), environment, job, train_one))  # type: ignore[attr-defined]
+    with ctrl_c_for_us():
         process.start()
-    finally:
-        signal.signal(signal.SIGINT, previous)
     theirs.close()  # so that the end of the child is the end of the pipe
     return ours, _Child(job.number, process, slot)
 
@@ -132,11 +132,9 @@ def _receive(connection: Connection, child: _Child) -> tuple[str, str]:
     return kind, text
 
 
-def _child(connection: Connection, parent: int, slot: str, job: Job, train_one: TrainOne) -> None:
-    live_with(parent)
+def _child(connection: Connection, parent: int, environment: dict[str, str], job: Job, train_one: TrainOne) -> None:
+    begin_child(parent, environment)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the parent asks for a checkpoint and the end
-    if slot:
-        os.environ["CUDA_VISIBLE_DEVICES"] = slot  # read when CUDA is first used, which is later
     try:
         train_one(job, lambda text: connection.send(("says", text)))
     except Exception as error:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 from train_toy import ARCH, CONFIG, toy_batches, values
@@ -83,6 +84,7 @@ def test_two_processes_are_one_that_averages_the_gradients_of_both_halves(tmp_pa
     assert far > 1e-2  # and batch norm over the whole batch is something else
 
 
+@pytest.mark.slow  # two torchruns
 def test_two_processes_stop_together_and_go_on(tmp_path: Path) -> None:
     stopped = torchrun(tmp_path, "stop")
     assert stopped.returncode != 0

@@ -5,16 +5,15 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from started import Started
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from train_toy import ARCH, CONFIG, STEPS, Killing, toy_batches, toy_dataset, values
+from train_toy import ARCH, CONFIG, STEPS, Killing, print_starts, toy_batches, toy_dataset, values
 
 from mnas.data.arrays import ArrayBatches
 from mnas.data.dataset import ImageArrays
@@ -25,8 +24,6 @@ from mnas.train.loop import train
 from mnas.train.scoring import TrainingError, moments, score
 from mnas.train.settings import TrainingStopped, stop_requests
 from mnas.train.watch import TrainWatcher
-
-TOY = Path(__file__).with_name("train_toy.py")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +36,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def starts(folder: Path, *how: str) -> list[int]:
     """Exit codes of processes that start one after another, as train_toy.py says."""
-    command = [sys.executable, str(TOY), str(folder), *how]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, timeout=200, check=True).stdout)
+    printed, errors = Started(print_starts, folder, *how).communicate(timeout=200)
+    assert printed, errors
+    return json.loads(printed)
 
 
 def equal(folder: Path, other: Path) -> bool:

@@ -1,8 +1,8 @@
 """A tiny network and data set for trainings of a second, also in processes that are killed.
 
-As a program, `python train_toy.py FOLDER START...`: imports everything once and forks a process for each start, which
-goes on with what is in FOLDER: `run` to its end, `die3` killed (SIGKILL) in its third step, `stop3` stopped there
-(SIGTERM), `full` on a disk with room for files of 20 kB. Prints the exit codes.
+`print_starts`, called in a process of its own, forks one for each start, which goes on with what is in the folder:
+`run` to its end, `die3` killed (SIGKILL) in its third step, `stop3` stopped there (SIGTERM), `full` on a disk with room
+for files of 20 kB.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +104,6 @@ def start(folder: Path, how: str) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main() -> None:
-    print(json.dumps([start(Path(sys.argv[1]), how) for how in sys.argv[2:]]))
-
-
-if __name__ == "__main__":
-    main()
+def print_starts(folder: Path, *hows: str) -> None:
+    """The exit codes, as JSON."""
+    print(json.dumps([start(folder, how) for how in hows]))
