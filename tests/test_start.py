@@ -247,8 +247,11 @@ def test_names_that_cannot_be_started_from(tmp_path, old):
     with pytest.raises(ValueError, match=r"wide\.json cannot be had in this space: "):
         searched(tmp_path / "new", start=[wide])
     file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
-    with pytest.raises(ValueError, match=r"must name different networks, but .*a\.json and .*a\.json are the same"):
+    with pytest.raises(ValueError, match="must name each network and run once, but got "):
         searched(tmp_path / "new", start=[file, file])
+    copy = member_json(tmp_path / "b.json", toy_problem().space.decode([0] * 12))
+    with pytest.raises(ValueError, match=r"must name different networks, but .*a\.json and .*b\.json are the same"):
+        searched(tmp_path / "new", start=[file, copy])
     with pytest.raises(RunError, match="cannot start from itself"):
         read_start([str(old.path)], toy_problem().space, toy_config(), old.path)
     with open_run(tmp_path / "empty", toy_config()):
