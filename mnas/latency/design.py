@@ -71,11 +71,14 @@ def _mix(rows: Indices, groups: list[list[int]], sizes: Sequence[int], draw: np.
     np.put_along_axis(hot, rows + starts, 1.0, axis=1)
     target = np.outer(1 / np.repeat(sizes, sizes), 1 / np.repeat(sizes, sizes)) * len(rows)
     excess = hot.T @ hot - target
+    owned = [np.concatenate([np.arange(starts[c], starts[c] + sizes[c]) for c in group]) for group in groups]
+    others = [np.setdiff1d(np.arange(hot.shape[1]), columns) for columns in owned]
     for _ in range(SWAPS):
-        group = groups[draw.integers(len(groups))]
+        number = draw.integers(len(groups))
         one, other = draw.integers(len(rows), size=2)
-        columns = np.concatenate([np.arange(starts[c], starts[c] + sizes[c]) for c in group])
-        rest = np.setdiff1d(np.arange(hot.shape[1]), columns)
+        group, columns, rest = groups[number], owned[number], others[number]
+        if (rows[one, group] == rows[other, group]).all():
+            continue  # a swap changes nothing
         step = np.outer(hot[other, columns] - hot[one, columns], hot[one, rest] - hot[other, rest])
         meetings = excess[np.ix_(columns, rest)]
         if (step * (2 * meetings + step)).sum() < 0:  # the sum of squares falls

@@ -9,7 +9,6 @@ from mnas.cli.main import run
 from mnas.nn.weights import save_weights
 from mnas.study import read_run
 from mnas.tflite.metadata import read_metadata
-from tests.cli.test_bad_input import QUICK as BRIEF
 from tests.cli.test_bad_input import SEARCH, complaint
 from tests.export.networks import as_trained, digits_network, network_of
 
@@ -86,7 +85,8 @@ def test_past_the_tolerance_it_fails_and_is_kept_aside(capsys, folder):
 
 
 def test_a_trial_of_a_search_is_written_here(capsys, folder):
-    assert run([*SEARCH, *BRIEF, "--run", "runs/found"]) == 0
+    brief = ("--trials", "1", "--candidates-per-update", "1", "--latency-budget-s", "0.1", "--workers", "1")
+    assert run([*SEARCH, *brief, "--run", "runs/found"]) == 0
     best = read_run(folder / "runs" / "found").front[0]
     assert run(["export", f"runs/found#{best.number}", "--to", "litert", "--data", "digits", *QUICK]) == 0
     assert read_metadata((folder / f"found-{best.number}.tflite").read_bytes()).input_size == 8

@@ -25,10 +25,16 @@ def quick(monkeypatch):
     return ("--budget-s", "0.1")
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Of all: what one test has measured, another may find in the cache."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def wide_terminal(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+def wide_terminal(monkeypatch, home):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))
     monkeypatch.setenv("COLUMNS", "140")
 
 

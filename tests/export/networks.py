@@ -1,13 +1,20 @@
 """Networks to export: one with every kind of layer, and one that has learnt the digits."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from mnas.arch import Arch, Block, Padding
+from mnas.export.gate import TOLERANCES
+from mnas.export.images import photographs
+from mnas.export.ship import Format, Target, make_gate, ship
+from mnas.export.timing import timed_file
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights_info import WeightsInfo
+from mnas.predict.model import load_model
 
 SIZES = {"same": 26, "symmetric": 25}  # 26, 13, 7, 4: strides meet even and odd sizes; 25, 13, 7, 4
 CLASSES = ("cat", "dög", "fish", "bird", "cow")
@@ -80,6 +87,31 @@ def assert_equal(got: np.ndarray, expected: np.ndarray, tolerance: float) -> Non
     assert 1e-2 < largest < 1e6
     assert expected.std() > 1e-3 * largest
     assert np.abs(got - expected).max() <= tolerance * largest
+
+
+def assert_ships(
+    network: Network,
+    info: WeightsInfo,
+    content: bytes,
+    name: Format,
+    folder: Path,
+    *,
+    files: list[str],
+    speed_s: float = 0.01,
+) -> None:
+    """It passes the gate over photographs, is timed beside LiteRT, and lies in `folder` with what belongs to it."""
+    target = Target(format=name)
+    gate = make_gate(network, info, photographs(info.input_size, 24), speed_s=speed_s)
+    path, result = ship(content, target, folder / f"m{target.suffix}", gate, TOLERANCES["fp32"])
+    assert result.failures == ()
+    assert result.comparison is not None
+    assert result.comparison.max_difference < 1e-4
+    assert timed_file(path).runtime == {"onnx": "onnxruntime"}.get(name, name)
+    if speed_s:
+        assert result.speed is not None
+        assert result.speed.ratio_low <= result.speed.ratio <= result.speed.ratio_high
+    assert sorted(file.name for file in folder.iterdir()) == files
+    assert load_model(path).info.classes == info.classes
 
 
 DIGITS = Arch(

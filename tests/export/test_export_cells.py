@@ -15,10 +15,10 @@ from tests.export.networks import CLASSES, as_trained, assert_equal, info_of, in
 
 
 def every_op(ops: tuple[str, ...]) -> CellArch:
-    """Each of `ops` at stride 1 and at stride 2, and inputs in the output of the reduction cell."""
+    """Each of `ops` at stride 2 and then at stride 1, where one input is larger than the other."""
     again = iter([*ops, "identity"])
     pairs = tuple(Pair(0, next(again), 1, next(again)) for _ in range((len(ops) + 1) // 2))
-    skeleton = CellSkeleton(filters=8, cells=(1, 1), stem_cells=0, stem_filters=(6,), bn_momentum=0.1)
+    skeleton = CellSkeleton(filters=8, cells=(0, 1), stem_cells=0, stem_filters=(6,), bn_momentum=0.1)
     states = tuple(sorted({0, 1, *unused_states(pairs)}))
     return CellArch(
         normal=Cell(pairs=pairs, concat=states), reduction=Cell(pairs=pairs, concat=states), skeleton=skeleton

@@ -1,15 +1,14 @@
-"""The gate: what passes, what does not, and where each kind of file ends up."""
+"""The gate: what passes, what does not, and where files end up; ONNX's and ExecuTorch's are in their own tests."""
 
 import dataclasses
 import json
 import math
-import os
-import subprocess
-import sys
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
+from started import Started
 
 from mnas.export.gate import TOLERANCES, compare, judge
 from mnas.export.images import RealImages, open_samples, photographs
@@ -135,48 +134,21 @@ def test_a_file_that_its_runtime_cannot_read_is_set_aside(tmp_path, wanted):
     assert "its runtime does not run it as it should" in result.failures[0]
 
 
-def test_onnx_and_executorch_pass_and_are_timed_beside_litert(tmp_path, wanted):
-    network, info, gate = wanted
-    gate = dataclasses.replace(gate, speed_s=0.01)
-    for name, parts in (("onnx", 2), ("executorch", 3)):
-        target = Target(format=name)
-        folder = tmp_path / name
-        folder.mkdir()
-        path, result = ship(exported(network, info, target, None), target, folder / f"m{target.suffix}", gate, FP32)
-        assert result.failures == ()
-        assert result.comparison.max_difference < 1e-4
-        assert result.speed.ratio_low <= result.speed.ratio <= result.speed.ratio_high
-        assert len(names(folder)) == parts
-        assert load_model(path).info.classes == info.classes
-
-
-FULL = """
-import resource, sys
-from pathlib import Path
-from tests.export.networks import network_of
-from mnas.export.gate import TOLERANCES
-from mnas.export.images import photographs
-from mnas.export.litert import litert_fp32
-from mnas.export.ship import Target, make_gate, ship
-network, info = network_of("same")
-gate = make_gate(network, info, photographs(info.input_size, 2), speed_s=0)
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-try:
-    ship(litert_fp32(network, info), Target(format="litert"), Path(sys.argv[1]), gate, TOLERANCES["fp32"])
-except OSError as error:
-    print("refused:", error.strerror)
-"""
+def ship_to_a_full_disk(out: Path) -> None:
+    network, info = network_of("same")
+    gate = make_gate(network, info, photographs(info.input_size, 2), speed_s=0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    try:
+        ship(litert_fp32(network, info), Target(format="litert"), out, gate, FP32)
+    except OSError as error:
+        print("refused:", error.strerror)
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path):
     out = tmp_path / "model.tflite"
     out.write_bytes(b"the one that is in use")
-    root = Path(__file__).parents[2]
-    result = subprocess.run(
-        [sys.executable, "-c", FULL, str(out)],
-        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root)},
-    )  # fmt: skip
-    assert result.stdout.splitlines()[-1] == "refused: File too large"
+    printed, _ = Started(ship_to_a_full_disk, out).communicate()
+    assert printed.splitlines()[-1] == "refused: File too large"
     assert names(tmp_path) == ["model.tflite"]
     assert out.read_bytes() == b"the one that is in use"
 

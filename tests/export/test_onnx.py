@@ -9,13 +9,18 @@ import pytest
 
 from mnas.export.onnx import onnx_fp32
 from mnas.nn.weights_info import weights_info
-from tests.export.networks import assert_equal, inputs, network_of, outputs
+from tests.export.networks import assert_equal, assert_ships, inputs, network_of, outputs
 
 
-@pytest.mark.parametrize("padding", ["same", "symmetric"])
-def test_every_kind_of_layer(padding):
-    network, info = network_of(padding)
-    content = onnx_fp32(network, info)
+@pytest.fixture(scope="module", params=["same", pytest.param("symmetric", marks=pytest.mark.slow)])
+def exported(request):
+    """(network, info, file): every kind of layer; slow is the padding that is not ours."""
+    network, info = network_of(request.param)
+    return network, info, onnx_fp32(network, info)
+
+
+def test_every_kind_of_layer(exported):
+    network, info, content = exported
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     x = inputs(info, 5)
     expected = outputs(network, x)
@@ -32,3 +37,7 @@ def test_every_kind_of_layer(padding):
     assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
     assert b"site-packages" not in content  # where the exporter's operators came from is nobody's business
     assert not network.training
+
+
+def test_it_passes_the_gate_and_is_timed_beside_litert(exported, tmp_path):
+    assert_ships(*exported, "onnx", tmp_path, files=["m.onnx", "m.onnx.gate.json"])

@@ -18,8 +18,12 @@ ARCH = Arch(
 RUNTIMES = ("litert", "litert-builtin", "onnxruntime", "executorch", "torch")
 
 
-@functools.cache
 def model_file(runtime: str, batch: int = 1, int8: bool = False) -> bytes:
+    return _model_file(runtime, batch, int8)
+
+
+@functools.cache
+def _model_file(runtime: str, batch: int, int8: bool) -> bytes:  # a cache tells a default from the same value given
     return render(Setup(runtime=runtime, batch=batch), int8=int8)(ARCH, SIZE, CLASSES)
 
 

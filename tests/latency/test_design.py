@@ -54,8 +54,9 @@ def test_pairs_of_choices_meet_far_more_equally_than_at_random(rows):
 
 
 def test_the_same_seed_gives_the_same_sample_and_another_seed_another():
-    assert design_sample(SPACE, 30, seed=1) == design_sample(SPACE, 30, seed=1)
-    assert design_sample(SPACE, 30, seed=1) != design_sample(SPACE, 30, seed=2)
+    sample = design_sample(SPACE, 30, seed=1)
+    assert sample == design_sample(SPACE, 30, seed=1)
+    assert sample != design_sample(SPACE, 30, seed=2)
 
 
 TINY = space_from_dict(

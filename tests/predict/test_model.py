@@ -164,7 +164,10 @@ def test_a_pte_with_a_changed_byte_never_ends_the_process(folder, tmp_path):
 def test_damaged_files(folder, tmp_path, name, damage):
     whole = (folder / f"model.{name}").read_bytes()
     path = tmp_path / f"model.{name}"
-    path.write_bytes({"half": whole[: len(whole) // 2], "text": b"this is no model at all", "empty": b""}[damage])
+    content = {"half": whole[: len(whole) // 2], "text": b"this is no model at all", "empty": b""}[damage]
+    path.write_bytes(content)
+    if name == "pte":  # its digest spares it the child that tries it, which the changed byte is for
+        (tmp_path / "model.pte.json").write_text(sidecar(INFO, content))
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (each runtime has its words)
         load_model(path)
     assert f"model.{name}" in str(caught.value)
