@@ -9,6 +9,7 @@ time, and no test fails for being slow.
 
 import multiprocessing
 import os
+from multiprocessing import forkserver
 
 import hypothesis
 
@@ -19,5 +20,9 @@ multiprocessing.set_forkserver_preload(
     ]
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # it will be needed, and what it imports is said only once, by whoever starts it
+    forkserver.ensure_running()
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
