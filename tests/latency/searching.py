@@ -8,16 +8,16 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sshd import Sshd
+from started import Started, started_mnas
 
 from mnas.arch import Arch
+from mnas.latency import pool, protocol, spread
 from mnas.latency.protocol import LIGHT_WIDTH
 from mnas.space.named import load_space
 from mnas.study import Snapshot, read_run
@@ -31,20 +31,6 @@ TINY = (
     *("--fewest-steps", "1", "--max-images-per-class", "8", "--workers", "1", "--latency-budget-s", "0.3"),
 )
 """What costs next to nothing to train and to measure."""
-
-PROGRAM = """
-import dataclasses, json, os, sys
-from mnas.cli import main
-from mnas.latency import pool, protocol, spread
-
-def patience(**given):
-    return dataclasses.replace(spread.Patience(**given), **json.loads(os.environ["PATIENCE"]))
-
-pool.Patience, pool.HOST_DRIFT = patience, 9.0
-protocol.IMPLAUSIBLE_DRIFT, spread.DISTURBED = 1e6, 2.0
-main.main()
-"""
-"""The command where other programs may slow this machine meanwhile: their disturbance is no matter of these tests."""
 
 PYTHON = r"""#!{python} -I
 import hashlib, os, re, subprocess, sys
@@ -117,33 +103,24 @@ class Search:
         return path.read_text() if path.exists() else ""
 
     @contextlib.contextmanager
-    def started(self) -> Iterator[subprocess.Popen]:
+    def started(self) -> Iterator[Started]:
         """A process of it, which is killed at the end unless it has ended."""
         self.folder.mkdir(exist_ok=True)
         shared = self.folder.parent
         environment = {
-            **{k: v for k, v in os.environ.items() if k != "SSH_AUTH_SOCK"},
             **{f"XDG_{name}_HOME": str(shared / name.lower()) for name in ("CACHE", "STATE", "CONFIG")},
             "HOME": str(self.home),
-            "PATIENCE": json.dumps({"drift": 9.0, "cool_s": 0.1, **self.patience}),
         }
+        patience = {"drift": 9.0, "cool_s": 0.1, **self.patience}
         options = [*TINY, *self.options, "--devices", str(shared / "devices.toml"), "--run", str(self.run_dir)]
-        with (
-            (self.folder / "printed").open("a") as out,
-            subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, "search", *options],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=self.folder,
-            ) as process,
-        ):
-            try:
-                yield process
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+        before = functools.partial(_prepare, self.folder, environment, patience)
+        process = started_mnas("search", *options, before=before)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.communicate()
 
     def finish(self) -> int:
         """Run a process of it to its end; returns its exit code."""
@@ -156,7 +133,7 @@ class Search:
             self.wait_for(condition, process)
             process.send_signal(signal.SIGKILL)
 
-    def wait_for(self, condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 1500.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], process: Started, seconds: float = 1500.0) -> None:
         """While the process runs."""
         until = time.monotonic() + seconds
         while not condition():
@@ -191,3 +168,19 @@ def sessions(measured: Path) -> list[str]:
     known = references()
     digests = [line for line in measured.read_text().split() if line not in known]
     return [name for name, _ in itertools.groupby(digests)]
+
+
+def _prepare(folder: Path, environment: dict[str, str], patience: dict[str, float]) -> None:
+    """In a search's process. Other programs may slow this machine meanwhile: that is no matter of these tests."""
+    with (folder / "printed").open("a") as out:
+        for number in (1, 2):
+            os.dup2(out.fileno(), number)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.chdir(folder)
+    os.environ.pop("SSH_AUTH_SOCK", None)
+    os.environ.update(environment)
+    real = spread.Patience
+    pool.Patience = lambda **given: dataclasses.replace(real(**given), **patience)  # type: ignore[assignment,misc]
+    pool.HOST_DRIFT = 9.0
+    protocol.IMPLAUSIBLE_DRIFT, spread.DISTURBED = 1e6, 2.0

@@ -51,6 +51,17 @@ def test_the_host_keeps_its_leases_and_measurements_in_the_users_folders(tmp_pat
         assert dict(device.measure({0: models[0]}, **QUICK))[0].source == "cached"
 
 
+@pytest.fixture(scope="module")
+def calibration(reference, tmp_path_factory):
+    """Of this machine, once for all that it was described as."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("CACHE", "STATE"):
+            patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(name.lower())))
+        with open_device(DeviceEntry(name="host", kind="host"), say=print) as device:
+            [calibration] = device.calibrate(reference, budget_s=0.1)
+    return dataclasses.replace(calibration, pinned_core=0)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -60,10 +71,7 @@ def test_the_host_keeps_its_leases_and_measurements_in_the_users_folders(tmp_pat
         ({"core": 77}, "core 0 then, 77 now"),
     ],
 )
-def test_a_run_goes_on_only_as_the_device_was_described(reference, changed, words):
-    with open_device(DeviceEntry(name="host", kind="host"), say=print) as device:
-        [calibration] = device.calibrate(reference, budget_s=0.1)
-        calibration = dataclasses.replace(calibration, pinned_core=0)
+def test_a_run_goes_on_only_as_the_device_was_described(reference, calibration, changed, words):
     refused = pytest.raises(ValueError, match=f"host must be described as at the calibration, but got {words}; go on")
     with open_device(DeviceEntry(name="host", kind="host", **changed), say=print) as device, refused:
         device.resume(reference, [calibration])
@@ -91,7 +99,7 @@ def test_what_a_unit_says_reaches_the_caller_in_its_own_thread(tmp_path, referen
 
         threading.Thread(target=hold).start()
         held.wait()
-        threading.Timer(1.5, stop.set).start()
+        threading.Timer(0.8, stop.set).start()  # waiting is said after half a second
         assert len(dict(device.measure({0: models[0]}, **QUICK))) == 1
     assert threads == {threading.get_ident()}
 

@@ -2,6 +2,7 @@
 
 import collections
 import re
+import signal
 
 import pytest
 from optuna.trial import TrialState
@@ -173,7 +174,7 @@ def test_who_wants_a_phone_that_another_search_has_waits_until_it_is_killed(phon
             words = f"waiting for fake, held by pid {killed.pid} "
             waiting.wait_for(lambda: words in waiting.printed(), process)
             assert phone.calls() == 2
-            killed.kill()
+            killed.send_signal(signal.SIGKILL)
             killed.wait()
             with holder.started() as again:  # from now on they take turns
                 assert process.wait() == 0, waiting.printed()
