@@ -46,6 +46,27 @@ def old(tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """More than a hundred of the larger space, none of them skipped."""
+    problem = toy_problem(layers=(0, 1))
+    run, _ = searched(
+        tmp_path_factory.mktemp("large") / "run", config=toy_config(space=problem.space.to_dict()), problem=problem,
+        controller="random", trials=132, latency_limit=math.inf,
+    )  # fmt: skip
+    return run
+
+
+def searched_from_large(path, large, controller):
+    """Twelve trials more."""
+    problem = toy_problem(layers=(0, 1))
+    run, _ = searched(
+        path, start=[large.path], config=toy_config(space=problem.space.to_dict()), problem=problem,
+        controller=controller, trials=12, latency_limit=math.inf,
+    )  # fmt: skip
+    return run
+
+
 def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
     run, watcher = searched(tmp_path / "new", start=[old.path])
     taken = [t for t in old.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
@@ -95,17 +116,9 @@ def test_every_draw_follows_from_the_batches_before_it(tmp_path, old, controller
         assert drawn.params == run.trials[number].params
 
 
-def test_a_controller_learns_from_what_was_taken_over(tmp_path):
+def test_a_controller_learns_from_what_was_taken_over(tmp_path, large):
     """Evolution needs a hundred trials: with them it makes children from the first draw on."""
-    big = toy_problem(layers=(0, 1))
-    config = toy_config(space=big.space.to_dict())
-    old, _ = searched(
-        tmp_path / "old", config=config, problem=big, controller="random", trials=150, latency_limit=math.inf
-    )
-    run, _ = searched(
-        tmp_path / "new", start=[old.path], config=config, problem=big, controller="evolution", trials=12,
-        latency_limit=math.inf,
-    )  # fmt: skip
+    run = searched_from_large(tmp_path / "new", large, "evolution")
     taken = count_taken(run.trials)
     assert taken >= 106
     for t in run.trials[taken // 6 * 6 + 6 :]:
@@ -184,16 +197,8 @@ def test_named_networks_come_after_what_is_taken_over(tmp_path, old):
     assert len(run.trials) == taken + 3
 
 
-def test_nsga2_counts_what_it_is_given(tmp_path):
-    big = toy_problem(layers=(0, 1))
-    config = toy_config(space=big.space.to_dict())
-    old, _ = searched(
-        tmp_path / "old", config=config, problem=big, controller="random", trials=90, latency_limit=math.inf
-    )
-    run, _ = searched(
-        tmp_path / "new", start=[old.path], config=config, problem=big, controller="nsga2", trials=12,
-        latency_limit=math.inf,
-    )  # fmt: skip
+def test_nsga2_counts_what_it_is_given(tmp_path, large):
+    run = searched_from_large(tmp_path / "new", large, "nsga2")
     taken = count_taken(run.trials)
     assert taken > 56
     generations = [t.system_attrs["NSGAIISampler:generation"] for t in run.trials]
@@ -269,8 +274,8 @@ def test_names_that_cannot_be_started_from(tmp_path, old):
 def test_the_old_run_may_change_or_go(tmp_path, old):
     """What was taken over is in the new study from its first moment."""
     copy = shutil.copytree(old.path, tmp_path / "copy")
-    whole, _ = searched(tmp_path / "whole", start=[copy])
+    whole, _ = searched(tmp_path / "whole", start=[copy], trials=8)
     searched(tmp_path / "parts", start=[copy], trials=3)
     shutil.rmtree(copy)
-    parts, _ = searched(tmp_path / "parts", start=[copy])
+    parts, _ = searched(tmp_path / "parts", start=[copy], trials=8)
     assert facts(parts) == facts(whole)

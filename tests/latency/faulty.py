@@ -1,30 +1,61 @@
-"""`script.py` behind a program that fails as devices do; a copy of this file lies in each unit's folder.
+"""`script.py` behind a program that fails as devices do: what runs in its place is `client.py` in each unit's folder.
+
+As importing LiteRT takes longer than a measurement, each of these programs is run by a fork of one process that has
+imported it (`python faulty.py SOCKET`), a process of its own with the streams of whoever asked for it.
 
 `faults.json` beside it lists the faults to come, each {"kind", "at": request, "bytes": only of a candidate of that
 size, "times": how often}; what has happened is counted there, as the program dies of some.
 """
 
+import contextlib
 import json
 import os
+import select
+import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mnas.latency import script
 from mnas.latency.host import LocalChannel
 from mnas.latency.scripted import ScriptUnit
 
-FOLDER = Path(__file__).parent
 KINDS = ["die", "hang", "truncate", "garble", "other unit", "zero", "negative", "nan", "full", "lose the file"]
+TURN_S = 0.004
+"""Length of a model's turn: no time is judged here but by orders of magnitude."""
+CLIENT = """
+import os, socket
+with socket.socket(socket.AF_UNIX) as zygote:
+    zygote.connect({socket!r})
+    socket.send_fds(zygote, [{folder!r}.encode()], [0, 1, 2])
+    code = zygote.recv(1)
+if code != b"\\0":
+    os._exit(code[0] if code else 1)
+"""
 
 
-def faulty_unit(name: str, folder: Path) -> ScriptUnit:
+@contextlib.contextmanager
+def faulty_programs(folder: Path) -> Iterator[Path]:
+    """The socket of the process that programs are forked from, for as long as the context."""
+    path = folder / "zygote"
+    command = [sys.executable, __file__, str(path)]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield path
+        process.stdin.close()
+
+
+def faulty_unit(name: str, folder: Path, programs: Path) -> ScriptUnit:
     """A unit whose program reads its faults from `folder`."""
     folder.mkdir(exist_ok=True)
-    program = folder / "faulty.py"
-    program.write_text(Path(__file__).read_text())
+    program = folder / "client.py"
+    program.write_text(CLIENT.format(socket=str(programs), folder=str(folder)))
     return ScriptUnit(name, lambda: LocalChannel(str(program)))
 
 
@@ -32,8 +63,8 @@ def plan(folder: Path, *faults: dict[str, object]) -> None:
     (folder / "faults.json").write_text(json.dumps([{"at": "round", "times": 1, **fault} for fault in faults]))
 
 
-def due(request: dict, opened_bytes: int) -> dict | None:
-    path = FOLDER / "faults.json"
+def due(folder: Path, request: dict, opened_bytes: int) -> dict | None:
+    path = folder / "faults.json"
     faults = json.loads(path.read_text()) if path.exists() else []
     for fault in faults:
         if fault["at"] == request["do"] and fault["times"] > 0 and fault.get("bytes") in (None, opened_bytes):
@@ -68,28 +99,83 @@ AFTER: dict[str, Callable[[str, dict], str]] = {
 }
 
 
-def main() -> None:
-    command = [sys.executable, "-P", script.__file__]
-    real = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def program(folder: Path) -> None:
+    """Pass on requests and answers, but for the faults."""
+    (theirs, requests), (answers, ours) = os.pipe(), os.pipe()
+    if os.fork() == 0:
+        os.dup2(theirs, 0)
+        os.dup2(ours, 1)
+        for number in (theirs, requests, answers, ours):  # or its input would have no end
+            os.close(number)
+        script.main()
+        os._exit(0)
+    os.close(theirs)
+    os.close(ours)
     opened_bytes = 0
-    for line in sys.stdin:
-        request = json.loads(line)
-        with (FOLDER / "log").open("a") as log:
-            log.write(request["do"] + "\n")
-        if request["do"] == "open":
-            opened_bytes = os.path.getsize(request["models"][0])
-        fault = due(request, opened_bytes)
-        if fault and fault["kind"] in BEFORE:
-            BEFORE[fault["kind"]](request)
-        if request["do"] == "memory":  # takes a second, and is not what is tested here
-            answer = '{"ok": null}'
-        else:
-            real.stdin.write(line)
-            real.stdin.flush()
-            answer = real.stdout.readline().strip()
-        if fault and fault["kind"] in AFTER:
-            answer = AFTER[fault["kind"]](answer, fault)
-        print(answer, flush=True)
+    with open(requests, "w") as to_real, open(answers) as from_real:
+        for line in sys.stdin:
+            request = json.loads(line)
+            with (folder / "log").open("a") as log:
+                log.write(request["do"] + "\n")
+            if request["do"] == "open":
+                opened_bytes = os.path.getsize(request["models"][0])
+            fault = due(folder, request, opened_bytes)
+            if fault and fault["kind"] in BEFORE:
+                BEFORE[fault["kind"]](request)
+            if request["do"] == "memory":  # takes a second, and is not what is tested here
+                answer = '{"ok": null}'
+            else:
+                to_real.write(line)
+                to_real.flush()
+                answer = from_real.readline().strip()
+            if fault and fault["kind"] in AFTER:
+                answer = AFTER[fault["kind"]](answer, fault)
+            print(answer, flush=True)
+
+
+def attend(connection: socket.socket) -> None:
+    """Run a program for the client at the other end, and tell how it ended; it is killed when the client is."""
+    folder, streams, _, _ = socket.recv_fds(connection, 4096, 3)
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        program(Path(folder.decode()))
+        os._exit(0)
+    for stream in streams:
+        os.close(stream)
+    ended = os.pidfd_open(child)
+    if ended not in select.select([connection, ended], [], [])[0]:
+        os.kill(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with contextlib.suppress(OSError):
+        connection.sendall(bytes([code % 256]))
+
+
+def main() -> None:
+    """Fork for every client, until the input ends."""
+    import ai_edge_litert.interpreter
+    import numpy as np
+
+    np.random.default_rng(0)
+    assert ai_edge_litert.interpreter
+    script.TURN_S = TURN_S
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(sys.argv[1])
+        listener.listen()
+        print("listens", flush=True)
+        while 0 not in (ready := select.select([0, listener], [], [])[0]):
+            assert ready
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                listener.close()
+                attend(connection)
+                os._exit(0)
+            connection.close()
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import sys
 
 import pytest
 
+from mnas.latency import benchmark_model, protocol, statistics
 from mnas.latency.adb import adb_unit
 from mnas.latency.android import read_identity, read_state
 from mnas.latency.latency import Setup, UnitError
 from mnas.latency.protocol import calibrate, make_reference, measure
 from mnas.latency.registry import find_device, open_units
-from mnas.latency.statistics import MIN_ROUNDS
 from mnas.zoo.architectures import named_arch
 from tests.latency.phones import listens, make_unit, needs_adb, run_rounds, wait_for
 
@@ -23,14 +23,23 @@ pytest.importorskip("adbutils")
 SIZE = 32
 
 
-def test_a_measurement_is_true_and_leaves_nothing_behind(phone, unit, models):
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch):
+    """The phone's clock counts a process's own time: long turns make no measurement here any truer."""
+    monkeypatch.setattr(benchmark_model, "WARM_UP_S", 0.005)
+    monkeypatch.setattr(benchmark_model, "TURN_S", 0.01)
+
+
+def test_a_measurement_is_true_and_leaves_nothing_behind(phone, unit, models, monkeypatch):
+    for module in (protocol, statistics):
+        monkeypatch.setattr(module, "MIN_ROUNDS", 3)  # enough on a phone that has nothing else to do
     reference = make_reference(named_arch("mnasnet-small@0.5"), "tiny", SIZE, 10)
     calibration = calibrate(unit, reference, budget_s=0.1)
     assert (calibration.pinned_core, calibration.realtime, calibration.unit) == (7, False, "pixel")
     latency = measure(unit, models[0], reference, calibration, budget_s=0.1)
     assert 0 < latency.low_ms <= latency.latency_ms <= latency.high_ms < math.inf
     assert latency.ratio > 1  # 1.9 times the MACs
-    assert latency.rounds >= MIN_ROUNDS
+    assert latency.rounds >= 3
     assert latency.runs >= 3 * latency.rounds
     assert {*(phone.root / "pinned").read_text().split()} == {"80"}  # the one big core of eight
     assert [name.split("/")[1:] for name in phone.files()] == [[], ["benchmark_model"], ["pid"]]
@@ -45,7 +54,7 @@ def test_a_round_tells_the_fastest_inference_and_the_mean_of_all(phone, unit, mo
             assert 0 < low <= mean
             assert len(times.wall_ms) >= 3
             assert set(times.wall_ms) == {mean}
-            assert 0.001 < sum(times.wall_ms) / 1000 < 10  # in 50 ms, of which a busy machine gives it a part
+            assert 0.0002 < sum(times.wall_ms) / 1000 < 10  # in 10 ms, of which a busy machine gives it a part
 
 
 def test_the_condition_is_what_the_phone_says(phone, unit):

@@ -9,12 +9,33 @@ import threading
 
 import pytest
 
-from mnas.latency import adb
+from mnas.latency import adb, benchmark_model
 from mnas.latency.adb import Heat, adb_unit
 from mnas.latency.latency import MeasurementError, Setup, UnitError
+from mnas.tflite.writer import graph_bytes
+from mnas.zoo.architectures import named_arch
 from tests.latency.phones import make_unit, run_rounds, runs_on, wait_for
 
 pytest.importorskip("adbutils")
+
+
+@pytest.fixture(autouse=True)
+def short_turns(monkeypatch):
+    """No time is judged here."""
+    monkeypatch.setattr(benchmark_model, "WARM_UP_S", 0.005)
+    monkeypatch.setattr(benchmark_model, "TURN_S", 0.005)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Of little work."""
+    return tuple(graph_bytes(named_arch(name), 32, 10) for name in ("mnasnet-small@0.5", "mnasnet-small@0.25"))
+
+
+@pytest.fixture
+def long_turns(monkeypatch):
+    """The clock is seen to be slow in the later half of a call."""
+    monkeypatch.setattr(benchmark_model, "TURN_S", 0.1)
 
 
 def test_after_a_killed_process_the_next_one_finds_the_phone_free(phones, phone, program, unit, models, tmp_path):
@@ -150,6 +171,7 @@ def test_a_model_that_the_runtime_cannot_run(phone, unit, models):
     assert not any(name.endswith(".tflite") for name in phone.files())
 
 
+@pytest.mark.usefixtures("long_turns")
 def test_a_round_that_was_throttled_is_taken_again(phone, unit, models):
     phone.fault("slow", 2)
     run_rounds(unit, models)
@@ -157,6 +179,7 @@ def test_a_round_that_was_throttled_is_taken_again(phone, unit, models):
     assert unit.said == ["pixel: a round was throttled and is taken again: its core ran at 1200 of 2850 MHz"]
 
 
+@pytest.mark.usefixtures("long_turns")
 def test_a_phone_that_is_always_throttled_is_given_up(phone, unit, models):
     phone.fault("slow", *range(1, 100))
     with pytest.raises(UnitError, match=r"^pixel: throttled in 3 rounds in a row: its core ran at 1200 of 2850 MHz"):
@@ -181,9 +204,9 @@ def test_a_hot_phone_is_waited_for(phone, unit, models, heat):
         phone.heat()
         phone.clock(cap_mhz=2850)
 
-    unit._heat, unit._say = Heat(wait_s=30.0, poll_s=0.5), cool_down
+    unit._heat, unit._say = Heat(wait_s=30.0, poll_s=0.2), cool_down
     with unit.session(models, Setup()) as session:
-        assert session.waited_s >= 0.5  # of no measurement's budget
+        assert session.waited_s >= 0.2  # of no measurement's budget
         session.round(False)
     assert phone.calls() == 2
     assert [text.partition(" at most")[0] for text in unit.said] == [

@@ -20,7 +20,7 @@ from mnas.latency.registry import DeviceEntry
 from mnas.latency.spread import Patience
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
-from tests.latency.faulty import KINDS, faulty_unit, plan
+from tests.latency.faulty import KINDS, faulty_programs, faulty_unit, plan
 
 SIZE = 32
 QUICK = {"budget_s": 0.1, "interval": 0.5}
@@ -37,12 +37,19 @@ def models():
     return {n: graph_bytes(named_arch("mnasnet-small@0.5"), SIZE, 11 + n) for n in range(8)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory):
+    """What units run."""
+    with faulty_programs(tmp_path_factory.mktemp("programs")) as socket:
+        yield socket
+
+
 @pytest.fixture(scope="module")
-def calibrations(reference, tmp_path_factory):
+def calibrations(programs, reference, tmp_path_factory):
     """Of two good units, once for all tests."""
     with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setattr(agreement, "AGREEMENT", 9)  # other programs may slow one of them; agreeing has its own tests
-        device, _ = open_two(stack, tmp_path_factory.mktemp("calibration"))
+        device, _ = open_two(stack, programs, tmp_path_factory.mktemp("calibration"))
         return device.calibrate(reference, budget_s=0.3)
 
 
@@ -52,10 +59,10 @@ def implausible(monkeypatch):
     monkeypatch.setattr(spread, "DISTURBED", 2)  # more than all rounds
 
 
-def open_units(stack, folder, names, patience=PATIENCE):
+def open_units(stack, programs, folder, names, patience=PATIENCE):
     addresses = tuple(f"shelf-{name[-1]}" for name in names)
     entry = DeviceEntry(name="pi", kind="ssh", address=addresses)
-    units = [faulty_unit(name, folder / name.replace("/", "-")) for name in names]
+    units = [faulty_unit(name, folder / name.replace("/", "-"), programs) for name in names]
     said: list[str] = []
     device = Device(
         entry, units, say=said.append, state_dir=folder / "state", cache_dir=folder / "cache", patience=patience
@@ -63,23 +70,23 @@ def open_units(stack, folder, names, patience=PATIENCE):
     return stack.enter_context(device), said
 
 
-def open_two(stack, folder, patience=PATIENCE):
-    return open_units(stack, folder, ["pi/0", "pi/1"], patience)
+def open_two(stack, programs, folder):
+    return open_units(stack, programs, folder, ["pi/0", "pi/1"])
 
 
 @pytest.fixture
-def two(tmp_path, reference, calibrations):
+def two(programs, tmp_path, reference, calibrations):
     with contextlib.ExitStack() as stack:
-        device, said = open_two(stack, tmp_path)
+        device, said = open_two(stack, programs, tmp_path)
         device.resume(reference, calibrations)
         yield device, said
 
 
 @pytest.fixture
-def one(tmp_path, reference, calibrations):
+def one(programs, tmp_path, reference, calibrations):
     """The first unit alone."""
     with contextlib.ExitStack() as stack:
-        device, said = open_units(stack, tmp_path, ["pi/0"])
+        device, said = open_units(stack, programs, tmp_path, ["pi/0"])
         device.resume(reference, calibrations)
         yield device, said
 
@@ -97,13 +104,13 @@ def rounds_of(folder) -> int:
     return sum(log.read_text().split().count("open") for log in folder.glob("pi-*/log"))
 
 
-def test_two_units_share_the_work_and_the_scale(tmp_path, reference, models, calibrations):
+def test_two_units_share_the_work_and_the_scale(programs, tmp_path, reference, models, calibrations):
     assert len(calibrations) == 2
     assert len({c.reference_ms for c in calibrations}) == 1
     scales = [c.unit_scale for c in calibrations]
     assert sum(scales) == pytest.approx(2)  # the median of two is their mean
     with contextlib.ExitStack() as stack:
-        device, said = open_two(stack, tmp_path)
+        device, said = open_two(stack, programs, tmp_path)
         device.resume(reference, calibrations)
         assert device.reference_ms == calibrations[0].reference_ms
         found = dict(device.measure(first(models, 4), **QUICK))
@@ -114,7 +121,7 @@ def test_two_units_share_the_work_and_the_scale(tmp_path, reference, models, cal
     assert said == []
     assert rounds_of(tmp_path) == 4
     with contextlib.ExitStack() as stack:  # in a later process: all is known
-        device, _ = open_two(stack, tmp_path)
+        device, _ = open_two(stack, programs, tmp_path)
         device.resume(reference, calibrations)
         again = dict(device.measure(first(models, 4), **QUICK))
     assert rounds_of(tmp_path) == 4
@@ -135,7 +142,7 @@ def test_the_same_graph_twice_is_measured_once(tmp_path, one, models):
 def test_a_fault_costs_a_retry_and_never_a_wrong_number(tmp_path, one, models, monkeypatch, kind):
     device, said = one
     if kind == "hang":
-        monkeypatch.setattr(scripted, "ROUND_TIMEOUT_S", 4.0)
+        monkeypatch.setattr(scripted, "ROUND_TIMEOUT_S", 2.0)
     plan(tmp_path / "pi-0", {"kind": kind, "at": "open" if kind == "lose the file" else "round"})
     found = dict(device.measure(first(models, 1), **QUICK))
     assert 0.3 < found[0].ratio < 3
@@ -144,7 +151,7 @@ def test_a_fault_costs_a_retry_and_never_a_wrong_number(tmp_path, one, models, m
     assert re.fullmatch(r"pi/0 works again after \d+ s", said[-1])
     expected = {
         "die": "the measuring process ended (9)",
-        "hang": "no answer within 4 s",
+        "hang": "no answer within 2 s",
         "truncate": "it answered",
         "garble": "it answered",
         "other unit": "it says that inferences took",
@@ -224,10 +231,10 @@ def test_a_files_own_fault_is_believed_where_the_reference_runs(tmp_path, one, m
     assert said == []
 
 
-def test_without_hope_it_stops_says_why_and_loses_nothing(tmp_path, reference, models, calibrations):
+def test_without_hope_it_stops_says_why_and_loses_nothing(programs, tmp_path, reference, models, calibrations):
     patience = Patience(away_s=0.5, backoff_s=0.05, drift=4.0)
     with contextlib.ExitStack() as stack:
-        device, _ = open_units(stack, tmp_path, ["pi/0"], patience)
+        device, _ = open_units(stack, programs, tmp_path, ["pi/0"], patience)
         device.resume(reference, calibrations)
         found = dict(device.measure(first(models, 2), **QUICK))
         plan(tmp_path / "pi-0", {"kind": "full", "at": "open", "times": 999})
@@ -293,9 +300,9 @@ def test_what_answers_as_another_device_is_not_measured_on(tmp_path, two, models
     assert "pi/0 is left out from now on: the calibration was made on another device (processor" in said[0]
 
 
-def test_units_are_left_out_at_the_start_with_the_reason(tmp_path, reference, calibrations):
+def test_units_are_left_out_at_the_start_with_the_reason(programs, tmp_path, reference, calibrations):
     with contextlib.ExitStack() as stack:
-        device, said = open_units(stack, tmp_path, ["pi/0", "pi/1", "pi/2"])
+        device, said = open_units(stack, programs, tmp_path, ["pi/0", "pi/1", "pi/2"])
         plan(tmp_path / "pi-1", {"kind": "another", "at": "hello"})
         plan(tmp_path / "pi-2", {"kind": "die", "at": "hello", "times": 9})
         used = device.calibrate(reference, budget_s=0.1)
@@ -307,9 +314,9 @@ def test_units_are_left_out_at_the_start_with_the_reason(tmp_path, reference, ca
         )
 
 
-def test_a_calibration_that_fails_is_made_again(tmp_path, reference):
+def test_a_calibration_that_fails_is_made_again(programs, tmp_path, reference):
     with contextlib.ExitStack() as stack:
-        device, said = open_units(stack, tmp_path, ["pi/0"])
+        device, said = open_units(stack, programs, tmp_path, ["pi/0"])
         plan(tmp_path / "pi-0", {"kind": "die"})
         assert len(device.calibrate(reference, budget_s=0.1)) == 1
         assert re.fullmatch(r"pi/0: the measuring process ended \(9\).*; it is calibrated again", said.pop())
@@ -318,13 +325,13 @@ def test_a_calibration_that_fails_is_made_again(tmp_path, reference):
             device.calibrate(reference, budget_s=0.1)
 
 
-def test_resuming_on_another_device_or_on_none_is_refused(tmp_path, reference, calibrations):
+def test_resuming_on_another_device_or_on_none_is_refused(programs, tmp_path, reference, calibrations):
     with contextlib.ExitStack() as stack:
-        device, said = open_units(stack, tmp_path, ["pi/0"])
+        device, said = open_units(stack, programs, tmp_path, ["pi/0"])
         plan(tmp_path / "pi-0", {"kind": "another", "at": "hello"})
         with pytest.raises(ValueError, match=r"made on another device \(processor .* there, 'another' here\)"):
             device.resume(reference, calibrations)
-        other, said = open_units(stack, tmp_path, ["pi/2"])
+        other, said = open_units(stack, programs, tmp_path, ["pi/2"])
         with pytest.raises(ValueError, match=r"must have a unit that the run was calibrated on \(pi/0, pi/1\)"):
             other.resume(reference, calibrations)
         assert said == ["pi/2 is left out: the run was not calibrated on it"]
@@ -351,7 +358,7 @@ def test_a_unit_that_another_process_measures_on_is_waited_for(tmp_path, one, mo
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    threading.Timer(1.5, holder.kill).start()
+    threading.Timer(0.8, holder.kill).start()  # waiting is said after half a second
     found = dict(device.measure(first(models, 1), **QUICK))
     assert found[0].source == "measured"
     assert said == [line for line in said if line.startswith(f"waiting for pi/0, held by pid {holder.pid} (")]
@@ -368,7 +375,7 @@ def test_whoever_stops_listening_leaves_no_thread_no_process_and_no_lease(tmp_pa
     device.close()
     assert threading.active_count() <= threads
     children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True, text=True).stdout
-    assert "faulty.py" not in children
+    assert "client.py" not in children
     with lease(tmp_path / "state" / "leases", lease_key("ssh", "shelf-0"), "pi/0", say=print):
         pass
 

@@ -153,6 +153,7 @@ else:
 """
 
 
+# those that are slow are of one kind with the last, and test_device_pool.py has them without ssh
 @pytest.mark.parametrize(
     ("how", "match"),
     [
@@ -162,8 +163,8 @@ else:
         ("b'x' * 300_000", "answers without end"),
         ("times(line, lambda t: 1000 * t)", "it says that inferences took"),
         ("times(line, lambda t: t / 1000)", "and that is no turn"),
-        ("times(line, lambda t: 0.0)", "positive and finite"),
-        ("times(line, lambda t: -t)", "positive and finite"),
+        pytest.param("times(line, lambda t: 0.0)", "positive and finite", marks=pytest.mark.slow),
+        pytest.param("times(line, lambda t: -t)", "positive and finite", marks=pytest.mark.slow),
         ("times(line, lambda t: float('nan'))", "positive and finite"),
     ],
 )
