@@ -12,7 +12,7 @@ demo: $(VENV)/core
 	$(BIN)/mnas demo $(DEMO)
 
 test: $(VENV)/all
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/all
 	$(BIN)/python -m pytest -m slow

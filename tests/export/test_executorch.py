@@ -10,10 +10,6 @@ from mnas.export.executorch import executorch_fp32, sidecar
 from mnas.nn.weights_info import weights_info
 from tests.export.networks import assert_equal, assert_ships, inputs, network_of, outputs
 
-pytestmark = pytest.mark.xdist_group(
-    "executorch"
-)  # which takes twenty seconds to import and to lower for the first time
-
 
 @pytest.fixture(scope="module", params=["same", pytest.param("symmetric", marks=pytest.mark.slow)])
 def exported(request):

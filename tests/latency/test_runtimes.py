@@ -28,10 +28,6 @@ from mnas.latency.scripted import EndedError
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
-pytestmark = pytest.mark.xdist_group(
-    "executorch"
-)  # which takes twenty seconds to import and to lower for the first time
-
 
 @pytest.fixture(scope="module")
 def unit():

@@ -21,10 +21,6 @@ from mnas.nn.weights import load_weights
 from mnas.predict.info import Wanted, class_names
 from mnas.predict.model import load_model, read_class_names
 
-pytestmark = pytest.mark.xdist_group(
-    "executorch"
-)  # which takes twenty seconds to import and to lower for the first time
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
