@@ -33,8 +33,8 @@ def check(told: dict, kills: int, trials: int = TRIALS) -> None:
     assert told["weights"] == sorted(f"{number}.safetensors" for number in told["front"])
 
 
-@pytest.mark.parametrize("controller", PAST_START_UP)
-def test_every_controller_killed_4_times(tmp_path, controller):
+@pytest.mark.parametrize("controller", ["ppo", "surrogate"])  # the others are killed 20 times below
+def test_a_search_killed_4_times(tmp_path, controller):
     check(scenario(tmp_path, controller, 2, 4, seed=3), 4)
 
 

@@ -96,7 +96,9 @@ def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
     assert run.attributes[f"update:{first}"]["trials"] == (first + 1) * 6
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize(
+    "controller", [pytest.param(c, marks=pytest.mark.slow) if c == "surrogate" else c for c in CONTROLLERS]
+)
 def test_every_draw_follows_from_the_batches_before_it(tmp_path, old, controller):
     """As `ClosedBatches` would draw it from the stored trials, in a process that has seen nothing else."""
     run, _ = searched(tmp_path / "new", start=[old.path], controller=controller, trials=8)

@@ -82,6 +82,7 @@ def test_a_file_that_is_no_model_gets_one_line(capsys, tmp_path):
     assert "a model must be a LiteRT file" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # as many again
 def test_several_runtimes_share_one_reference_and_what_is_known_is_not_measured_again(capsys, tmp_path):
     file = tmp_path / "means.onnx"
     file.write_bytes(onnx_model())
@@ -102,6 +103,7 @@ def test_several_runtimes_share_one_reference_and_what_is_known_is_not_measured_
     assert fresh.err.count(" again: ratio ") == 2
 
 
+@pytest.mark.slow  # four runtimes are imported
 def test_one_table_of_runtimes_in_int8_with_threads_and_batch(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     options = ("--runtime", "litert,litert-builtin", "--int8", "--threads", "2", "--batch", "2")

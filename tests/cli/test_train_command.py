@@ -229,6 +229,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow  # a torchrun; tests/train/test_ddp.py has one that is not
 def test_torchrun_starts_it_too_and_one_of_them_talks():
     found = torchrun(*trained("--epochs", 1))
     assert found.returncode == 0, found.stderr
@@ -236,7 +237,7 @@ def test_torchrun_starts_it_too_and_one_of_them_talks():
     assert json.loads(Path("trained/tiny-8px/result.json").read_text())["epochs"] == 1
 
 
-@pytest.mark.slow  # a torchrun takes half a minute to start
+@pytest.mark.slow  # another torchrun
 def test_under_torchrun_what_is_taken_is_said_once():
     assert run(trained("--epochs", 1)) == 0
     found = torchrun(*trained("--epochs", 1))  # which only the first can see

@@ -90,14 +90,8 @@ def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
     assert "--top must come with a run's folder, but got 'mnasnet-a1'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("number", "to_all"),
-    [
-        (signal.SIGINT, True),
-        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),  # as long again each
-        pytest.param(signal.SIGTERM, True, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # an interpreter of its own, with processes in its group; signals: tests/shortlist, tests/train
+@pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)])
 def test_a_signal_saves_and_says_how_to_go_on(run_path, tmp_path, number, to_all):
     """To the whole process group, as from a terminal or a cluster manager; or to the one process that people see."""
     if (run_path / "trained").exists():

@@ -46,7 +46,7 @@ SPACES: dict[str, Space] = {
 SMALL = SPACES["2 to 10 choices"]
 # beyond NSGA-II's second generation, TPE's start, and evolution's population of 100; surrogate has models after 20, and
 # takes two seconds for a batch
-LONG = dict.fromkeys(CONTROLLERS, 200) | {"surrogate": 45}
+LONG = dict.fromkeys(CONTROLLERS, 200) | {"surrogate": 30}
 KILLED_AT = dict.fromkeys(CONTROLLERS, 80) | {"surrogate": 20}
 
 
@@ -125,7 +125,7 @@ def search(
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_every_draw_is_a_member_of_the_space(name: str, space: str) -> None:
-    for params in search(new_study(), name, SPACES[space], 2 * BATCH + 3):
+    for params in search(new_study(), name, SPACES[space], min(2 * BATCH + 3, LONG[name])):
         assert params.keys() == SPACES[space].keys()
         for decision, distribution in SPACES[space].items():
             value = params[decision]
@@ -234,7 +234,7 @@ def test_a_running_trial_is_stored_whole_in_sqlite(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_asking_again_for_a_trial_that_was_not_stored_gives_the_same(name: str) -> None:
     study = new_study()
-    last = max(45, LONG[name] - 70)
+    last = max(30, LONG[name] - 70)
     search(study, name, SMALL, last)
     trials = study.get_trials(deepcopy=False)
     batches = controller(name, SMALL)

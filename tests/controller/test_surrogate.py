@@ -91,6 +91,7 @@ def test_it_finds_in_40_trials_more_than_random_draws_in_400() -> None:
         assert found > hypervolume(others, (0.4, 12.0))
 
 
+@pytest.mark.slow  # many batches
 def test_the_share_for_a_reward_finds_the_best_of_all_networks() -> None:
     target = 4.0
 
@@ -182,6 +183,7 @@ def test_a_view_shows_the_known_values_of_pruned_trials_once_their_batch_is_clos
             {f"d{d}": CategoricalDistribution(["x", "y", "z"]) for d in range(300)},
             lambda params: (list(params.values()).count("x") / 300, 1 + list(params.values()).count("y")),
             id="300 decisions",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -276,6 +276,7 @@ def test_imagenet_has_the_published_moments(tmp_path: Path) -> None:
     assert batches.counts == {"train": 8, "val": 2, "test": 6}
 
 
+@pytest.mark.slow  # an interpreter of its own, which imports all
 def test_a_process_that_leaves_its_batches_behind_ends(pets: Path, tmp_path: Path) -> None:
     """Multiprocessing asks workers to end by SIGTERM, and waits: they must not take it for somebody else's."""
     script = (

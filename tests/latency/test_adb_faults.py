@@ -188,7 +188,10 @@ def test_a_phone_that_is_always_throttled_is_given_up(phone, unit, models):
     assert phone.files() == []
 
 
-@pytest.mark.parametrize("heat", [{"battery_c": 41.0}, {"status": 2}, {"cpu_c": 90.0}, None])
+@pytest.mark.parametrize(
+    "heat",
+    [{"status": 2}, *(pytest.param(h, marks=pytest.mark.slow) for h in ({"battery_c": 41.0}, {"cpu_c": 90.0})), None],
+)
 def test_a_hot_phone_is_waited_for(phone, unit, models, heat):
     phone.fault("none")
     if heat is None:

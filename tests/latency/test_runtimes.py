@@ -59,7 +59,9 @@ def test_each_runtime_tells_its_peak_memory(unit, runtime):
     assert peak is None if not sys.platform.startswith("linux") else 4096 < peak < 2**28
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    "runtime", [pytest.param(r, marks=pytest.mark.slow) if r == "executorch" else r for r in RUNTIMES]
+)
 def test_batches_and_threads(unit, runtime):
     """Of ExecuTorch in int8 as well: a program takes 10 s to write."""
     setup = Setup(runtime=runtime, batch=4, threads=2)

@@ -140,6 +140,7 @@ def test_pixels_of_another_shape(folder):
         model.predict(images(1, 16)[0], top=0)
 
 
+@pytest.mark.slow  # each change is tried in a process of its own
 def test_a_pte_with_a_changed_byte_never_ends_the_process(folder, tmp_path):
     """Loaded as they are, most of these do (an abort of ExecuTorch's)."""
     path = tmp_path / "model.pte"
