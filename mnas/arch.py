@@ -248,7 +248,7 @@ class Arch:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, JSON-able; `from_dict` reads them back equal."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["blocks"] = [dict(vars(block)) for block in self.blocks]  # asdict takes ten times as long, each trial
+        values["blocks"] = [dict(vars(block)) for block in self.blocks]  # asdict takes twenty times as long
         return values
 
     @staticmethod

@@ -44,7 +44,8 @@ def test_a_fit_that_was_killed_goes_on_and_predicts(arguments, tmp_path, capsys)
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
     assert not out.exists()
     rows = [json.loads(line) for line in unfinished.read_text().splitlines(keepends=True) if line.endswith("\n")]
     with unfinished.open("a") as file:

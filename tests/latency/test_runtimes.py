@@ -146,6 +146,7 @@ def test_random_weights_are_the_same_every_time_and_leave_torch_alone():
     ids=["onnx NHWC", "onnx uint8", "onnx two outputs", "pte", "pte uint8"],
 )
 def test_models_of_others(runtime, model):
+    """They are fed as they want it: `load` runs one and raises ModelError where it cannot, and they run again."""
     run = load(runtime, model(), 1, 1)
     run()
 
