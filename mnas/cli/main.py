@@ -3,11 +3,14 @@
 import contextlib
 import importlib
 import io
+import math
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
 COMMANDS = {
     "search": ("mnas.cli.search:SearchCommand", "search for the best trade-off of accuracy and latency"),
@@ -34,6 +37,9 @@ comes at once."""
 _PATIENCE_S = 10.0
 """Torchrun looks after its processes every 0.1 s, and gives them 30 s to end."""
 
+_CLOSING_S = 5.0
+"""What is saved and closed after Ctrl-C takes less, mostly."""
+
 USAGE = "usage: mnas COMMAND [OPTIONS] [--debug]   (mnas COMMAND --help shows a command's options)"
 HELP = ("-h", "--help", "help")
 
@@ -44,7 +50,23 @@ def main() -> None:
         # a file's name that is no UTF-8, or a terminal of few letters, must not end what it only names
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
+    _press_once()
     sys.exit(run(sys.argv[1:]))
+
+
+def _press_once() -> None:
+    """From now on, who presses Ctrl-C again within `_CLOSING_S` does not interrupt the saving and closing."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+    pressed_s = -math.inf
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed_s
+        if time.monotonic() - pressed_s >= _CLOSING_S:
+            pressed_s = time.monotonic()
+            signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, press)
 
 
 def run(arguments: Sequence[str]) -> int:
