@@ -6,7 +6,7 @@ ImageFolder, as in timm's train.py; `timm-cl`: the same with channels_last. `our
 they take turns (benchmarks/in_turns.py). A turn is an epoch of --steps steps. Waiting: share of the time in which the
 loop waits for its next batch.
 
-CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder; goal 1.5 times timm. About six minutes on two cores:
+CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder; goal 1.5 times timm. About four minutes on two cores:
     python benchmarks/train_throughput.py
 GPU: A1 at 224 px, batches of 256 and 1024, mixed precision; goal 1.2 times. Batches lie ready in memory unless --data
 names a folder (then --workers processes decode for each loop):

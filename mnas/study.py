@@ -37,7 +37,7 @@ import optuna
 import sqlalchemy
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from mnas.architecture import Architecture, architecture_from_dict
 from mnas.atomic import write_atomic
@@ -194,9 +194,15 @@ def running_trial(
     user_attrs: Mapping[str, Any],
     system_attrs: Mapping[str, Any],
 ) -> FrozenTrial:
-    """What `Run.add` stores of a trial that has been drawn."""
-    return create_trial(
+    """What `Run.add` stores of a trial that has been drawn; Optuna's `create_trial` without its checks (half a ms)."""
+    return FrozenTrial(
+        number=-1,
+        trial_id=-1,
         state=TrialState.RUNNING,
+        value=None,
+        intermediate_values={},
+        datetime_start=datetime.datetime.now(),
+        datetime_complete=None,
         params=dict(params),
         distributions=dict(distributions),
         user_attrs=dict(user_attrs),
