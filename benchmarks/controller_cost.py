@@ -1,10 +1,10 @@
 """What a controller costs: milliseconds per trial for drawing and learning, as a study grows.
 
-The 42 decisions of the factorized space (seven blocks: 4, 2, 2, 3, 3, 3 choices), batches of 20, one process, an
-evaluator that costs nothing (the share of decisions at their last choice, and a spread as the latency). No storage:
+The 42 decisions of the factorized space (seven blocks: 4, 2, 2, 3, 3, 3 choices), each one's own batches, one process,
+an evaluator that costs nothing (the share of decisions at their last choice, and a spread as the latency). No storage:
 that of the study is the search's. Each number is the mean over the trials since the number before it; "resume" is what
-a fresh process needs until its first draw after all of them. Takes about two minutes: python
-benchmarks/controller_cost.py [CONTROLLER ...]
+a fresh process needs until its first draw after all of them. Minutes for `surrogate`, seconds for each other:
+python benchmarks/controller_cost.py [CONTROLLER ...]
 """
 
 import sys
@@ -16,19 +16,24 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, create_trial
 
 from mnas.controller.closed import ClosedBatches
-from mnas.controller.named import CONTROLLERS
+from mnas.controller.named import CONTROLLERS, candidates_per_update
 
 SPACE = {
     f"block{block}.{name}": CategoricalDistribution(list(range(choices)))
     for block in range(1, 8)
     for name, choices in zip(("op", "kernel", "se", "skip", "filters", "layers"), (4, 2, 2, 3, 3, 3), strict=True)
 }
-SIZES = (100, 500, 1000, 2000)
+SIZES = (100, 200, 500, 1000)
 
 
 def controller(name: str) -> ClosedBatches:
     return ClosedBatches(
-        name, SPACE, directions=["maximize", "minimize"], seed=0, batch_size=20, reward=lambda trial: trial.values[0]
+        name,
+        SPACE,
+        directions=["maximize", "minimize"],
+        seed=0,
+        batch_size=candidates_per_update(name),
+        reward=lambda trial: trial.values[0],
     )
 
 
