@@ -11,7 +11,7 @@ from mnas.bench.cache import Cache
 from mnas.bench.contender import Contender
 from mnas.bench.searched import Searched, run_search
 from mnas.evaluate.benchmark import Benchmark
-from mnas.run.local import live_with
+from mnas.run.local import ctrl_c_for_us, live_with
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OnDone = Callable[[Contender, Searched, bool], None]
@@ -27,6 +27,7 @@ def search_all(
 
     Raises:
         ValueError: a search fails, or its process is killed; the others under way are then given up.
+        KeyboardInterrupt: after Ctrl-C, when no process is left.
     """
     found: dict[Contender, Searched] = {}
     missing = []
@@ -40,7 +41,8 @@ def search_all(
     if not missing:
         return found
     with _pool(benchmark, min(workers, len(missing))) as pool:
-        futures: dict[Future[bytes], Contender] = {pool.submit(_search, c, trials): c for c in missing}
+        with ctrl_c_for_us():
+            futures: dict[Future[bytes], Contender] = {pool.submit(_search, c, trials): c for c in missing}
         while futures:
             for future in wait(futures, return_when=FIRST_COMPLETED).done:
                 contender = futures.pop(future)

@@ -51,8 +51,10 @@ class BenchCommand:
         for form in self.forms:
             if form not in DEFAULT_WEIGHTS:
                 raise ValueError(f"reward must be one of {', '.join(DEFAULT_WEIGHTS)}, but got {form!r}")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"out must be a folder, but got the file {self.out}")
+        there = next(path for path in (self.out, *self.out.parents, Path()) if path.exists())
+        if not there.is_dir():
+            inside = "" if there == self.out else f"{self.out} in "
+            raise ValueError(f"out must be a folder, but got {inside}the file {there}")
         for quantile in (self.target_quantile, *self.quantiles):
             if not 0 < quantile < 1:
                 raise ValueError(f"a target's quantile must be between 0 and 1, but got {quantile:g}")
@@ -87,7 +89,11 @@ class BenchCommand:
         """Run what is missing, print tables, write page, pictures and numbers."""
         from mnas.cli.bench_run import run_bench  # here: it takes seconds to import, and help needs none of it
 
-        run_bench(self)
+        try:
+            run_bench(self)
+        except KeyboardInterrupt:
+            print("stopped; searches that are done are kept: the same command goes on")
+            raise
 
 
 def _different(what: str, text: str) -> tuple[str, ...]:

@@ -37,6 +37,9 @@ comes at once."""
 _PATIENCE_S = 10.0
 """Torchrun looks after its processes every 0.1 s, and gives them 30 s to end."""
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 _CLOSING_S = 5.0
 """What is saved and closed after Ctrl-C takes less, mostly."""
 
@@ -51,7 +54,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
     _press_once()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's end would undo what _press_once did
+    sys.exit(code)
 
 
 def _press_once() -> None:
@@ -91,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
         command = _parse(getattr(importlib.import_module(module), name), words, options)
         command.run()  # type: ignore[attr-defined]
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # `mnas runs | head`
         sys.stderr.close()
         return 0
@@ -169,7 +175,7 @@ def _summary(box: str) -> str:
     parts = [s.strip().split(" Got errors:")[0].rstrip(".") for s in sections]
     suggestion = [re.sub(r"(meant: \S+).*", r"\1", p) for p in parts[1:] if p.startswith("Perhaps you meant")]
     text = "; ".join([parts[0], *suggestion]).replace("Unrecognized options", "unknown options")
-    text = re.sub(r"^Error parsing (\w+Command|config): ", "", text)  # of our own checks
+    text = re.sub(r"^Error parsing (\w+Command|config|source): ", "", text)  # of our own checks
     if missing := re.fullmatch(r"Missing from mnas ([\w ]+): (.*)", text):
         return f"{missing[1]} needs {_needed(missing[2])}"
     for reason, kind in _KINDS.items():

@@ -74,6 +74,7 @@ def fit_regressor(
         max_iter=TREES,
         max_leaf_nodes=LEAVES,
         learning_rate=LEARNING_RATE,
+        min_samples_leaf=min(20, learnt // 4),  # 20 is scikit-learn's, with which fewer than 40 rows are never split
         early_stopping=False,
         categorical_features=~ordered,
         random_state=0,

@@ -59,6 +59,7 @@ def read_weights_info(path: Path) -> WeightsInfo:
             values = json.loads((file.metadata() or {})[KEY])
         return weights_info(values)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"weights must be a .safetensors file written by mnas, but got {str(path)!r} ({error})"
+            f"weights must be a .safetensors file written by mnas, but got {str(path)!r} ({reason})"
         ) from None

@@ -312,6 +312,16 @@ def test_a_table_with_holes_is_predicted(tmp_path):
     assert found.notes[2] == f"accuracy: {found.accuracy_of.describe()}"
 
 
+def test_a_small_table_with_a_hole_is_predicted_by_more_than_its_mean(tmp_path):
+    sizes = list(itertools.product(range(6), range(6)))
+    rows = [(a, b, 0.5 + a / 20, 2.0 + b) for a, b in sizes]
+    found = read_table(write_csv(tmp_path / "t.csv", rows[:-1], "a,b,accuracy,cost"))
+    accuracies, costs = found.score(np.array([[0, 0], [4, 4]]))
+    assert accuracies[1] > accuracies[0] + 0.1
+    assert costs[1] > costs[0] * 1.5
+    assert "nan" not in " ".join(found.notes)
+
+
 def test_columns_of_other_names_percent_and_ignored(tmp_path):
     rows = [(f"n{i}", op, k, 100 * a, c) for i, (op, k, a, c) in enumerate(complete())]
     path = write_csv(tmp_path / "t.csv", rows, "id,op,kernel,top1,ms")
