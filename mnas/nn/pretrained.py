@@ -168,7 +168,7 @@ def _read(source: str, name: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(
             f"weights must be timm, torchvision or a .safetensors, .pth, .pt or .bin file, but got {source!r}, "
-            f"and {'that is a folder' if path.is_dir() else 'there is no such file'}"
+            f"{'which is a folder' if path.is_dir() else 'and there is no such file'}"
         )
     if path.suffix == ".safetensors":
         try:

@@ -395,7 +395,7 @@ def test_damaged_files(tmp_path):
     for content in (b"hello, this is text", b"\x80\x02", b"PK\x03\x04" + bytes(100), bytes(1000), b"cos\nsystem\n"):
         (tmp_path / "other.pth").write_bytes(content)
         assert "weights file" in message_of(tmp_path / "other.pth")
-    assert "no such file" in message_of(tmp_path)
+    assert "which is a folder" in message_of(tmp_path)
 
 
 def test_zoo_names_however_they_are_written():
