@@ -103,7 +103,8 @@ def test_the_same_command_again_changes_nothing_and_another_is_refused(folder, b
     assert run([*SEARCH, *other, "--target-latency-ms", targets]) == 2
     assert 'start_from: "runs/old,mobilenetv2" there, null now' in capsys.readouterr().err
     assert run([*SEARCH, *BEGUN, "--target-latency-ms", targets.split(",")[0]]) == 2
-    assert f'target_latency_ms: "{targets}' in capsys.readouterr().err
+    kept = ",".join(f"{float(target):.12g}" for target in targets.split(","))
+    assert f'target_latency_ms: "{kept}"' in capsys.readouterr().err
 
 
 def test_runs_counts_what_was_taken_over_apart(folder, begun, capsys):
