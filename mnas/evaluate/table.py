@@ -155,6 +155,8 @@ def _decisions(
     """Names of the columns that are decisions; everything that is needed is there."""
     if accuracy == cost:
         raise ValueError(f"accuracy and cost must be two columns, but got {accuracy!r} for both")
+    if needed := [name for name in (accuracy, cost) if name in ignore]:
+        raise ValueError(f"--ignore must name other columns than accuracy and cost, but got {needed[0]!r}")
     wanted = [accuracy, cost, *ignore, *(space.distributions if space else ())]
     missing = [name for name in wanted if name not in columns.values]
     if missing:

@@ -395,6 +395,12 @@ def test_a_bad_table_is_one_line(tmp_path, text, message):
     assert "\n" not in str(raised.value)
 
 
+def test_what_is_needed_cannot_be_ignored(tmp_path):
+    path = write_csv(tmp_path / "t.csv", complete())
+    with pytest.raises(ValueError, match="--ignore must name other columns than accuracy and cost, but got 'cost'"):
+        read_table(path, ignore=("cost",))
+
+
 def test_what_is_no_table(tmp_path):
     for content in (b"\x89PNG\x00\x00", b"a,b\n\x00,1\n", b"\xff\xfe\xff"):
         (tmp_path / "t.csv").write_bytes(content)
