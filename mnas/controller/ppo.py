@@ -125,11 +125,13 @@ class _Learner:
         indices = torch.tensor([sample.indices for sample in batch.samples])
         rewards = [sample.reward for sample in batch.samples]
         advantages = self._advantages(rewards)
-        with torch.no_grad():
-            old_log_probs, _ = self._evaluate(indices)
+        log_probs, entropy = self._evaluate(indices)
+        old_log_probs = log_probs.detach()
         rows = torch.arange(len(rewards))
-        for minibatch in rows.chunk(-(-len(rewards) // s.minibatch_size)) * s.epochs:
-            log_probs, entropy = self._evaluate(indices[minibatch])
+        minibatches = rows.chunk(-(-len(rewards) // s.minibatch_size)) * s.epochs
+        for step, minibatch in enumerate(minibatches):
+            if step or len(minibatch) < len(rewards):  # the first step on a whole batch is taken where it was drawn
+                log_probs, entropy = self._evaluate(indices[minibatch])
             old, gains = old_log_probs[minibatch], advantages[minibatch]
             loss = ppo_loss(log_probs, old, gains, entropy, clip=s.clip, entropy_weight=s.entropy_weight)
             self.adam.zero_grad()

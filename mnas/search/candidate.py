@@ -21,5 +21,6 @@ def candidate_facts(arch: Architecture, number: int, problem: Problem, plan: Pla
         "fingerprint": arch.fingerprint,
         "params": costs.params,
         "macs": costs.macs,
+        "size_bytes": problem.size_bytes(arch),
         "seed": trial_seed(plan.seed, number),
     }

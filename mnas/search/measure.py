@@ -23,7 +23,7 @@ def measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Wat
     unknown: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
     for number in numbers:
         trial = run.trials[number]
-        if trial.state.is_finished() or _skip_large(run, problem, plan, number, clock):
+        if trial.state.is_finished() or _skip_large(run, plan, number, clock):
             continue
         if "latency" not in trial.user_attrs:
             fingerprint = trial.user_attrs["fingerprint"]
@@ -127,12 +127,8 @@ def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latenc
     return replace(latencies[worst], low_ms=low_ms, latency_ms=latency_ms, high_ms=high_ms, source=source)
 
 
-def _skip_large(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock) -> bool:
-    size_bytes = run.trials[number].user_attrs.get("size_bytes")
-    if size_bytes is None:
-        size_bytes = problem.size_bytes(architecture_from_dict(run.trials[number].user_attrs["arch"]))
-        run.note(number, "size_bytes", size_bytes)
-    if reason := over_size(plan, size_bytes):
+def _skip_large(run: Run, plan: Plan, number: int, clock: Clock) -> bool:
+    if reason := over_size(plan, run.trials[number].user_attrs["size_bytes"]):
         _prune(run, number, reason, clock)
     return bool(reason)
 
