@@ -207,7 +207,9 @@ class LibrarySampler(SurrogateSampler):
         self._coding = (Integers if kind == "botorch" else OneHot)(space)  # type: ignore[assignment]
         self._chosen: dict[str, tuple[int, bool, Library]] = {}
 
-    def _model(self, name: str, early: Any, indices: Indices, values: Values, sign: int) -> tuple[Model, Indices]:
+    def _model(
+        self, name: str, early: Any, indices: Indices, values: Values, sign: int, beside: Model | None = None
+    ) -> tuple[Model, Indices]:
         known = np.isfinite(values)
         x, values = self._coding(indices[known]), values[known]
         if name not in self._chosen or self._chosen[name][0] != len(early):
@@ -256,11 +258,10 @@ def told(kind: str, problem: Problem, size: int, seed: int) -> list[float]:
     values = problem.values(rows)
     values[:, 1] = np.log(values[:, 1])
     coding = (Coding if kind == "ours" else Integers if kind == "botorch" else OneHot)(problem.space)
-    found = []
+    found, seen = [], coding(rows[:size])
     begun = time.process_time()
     models: list[Any] = [
-        fit(coding, rows[:size], column[:size]) if kind == "ours" else learned(kind, coding(rows[:size]), column[:size])
-        for column in values.T
+        fit(coding, seen, column) if kind == "ours" else learned(kind, seen, column) for column in values[:size].T
     ]
     spent = time.process_time() - begun
     with torch.no_grad():

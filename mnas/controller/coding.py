@@ -36,6 +36,8 @@ class Coded:
     """(N, G): the same, the first decisions against the last."""
     alike: Tensor
     """(N, H): of each decision its choice; the product of equal ones is 1, of near ones less, of far ones about 0."""
+    beside: Tensor
+    """(N, 0), or (N, 1) of what else is known of each: what another model predicts, in units of what that has seen."""
 
     def __len__(self) -> int:
         return len(self.main)
@@ -88,7 +90,8 @@ class Coding:
             sums.append(members.sum(axis=0) / np.sqrt(len(family)))
             trends.append((members * place[:, None, None]).sum(axis=0) / np.sqrt(len(family)))
         alike = [table[indices[:, d]] for d, table in enumerate(self._alike)]
-        return Coded(*(torch.from_numpy(np.concatenate(part, axis=1)) for part in (columns, sums, trends, alike)))
+        parts = (columns, sums, trends, alike, [none])
+        return Coded(*(torch.from_numpy(np.concatenate(part, axis=1)) for part in parts))
 
 
 def is_number(choice: Any) -> bool:

@@ -3,6 +3,7 @@
 The covariance of two members is a sum of what they have in common, each part with a variance of its own:
 - `main`: effects of single choices; `family`: what these are alike in all of a family (`coding.py`), and `trend`: what
   of that grows from its first to its last decision;
+- `beside`: what another model predicts of them, where it is told that (`Coded.beside`), in proportion;
 - `group`: decisions of a group acting on one another; `pairs`: any two decisions; `rest`: all of them, by the weighted
   share of equal choices.
 Every decision has a weight, how much it matters in all of these (automatic relevance determination), which it shares
@@ -23,7 +24,7 @@ from mnas.controller.one_thread import one_thread
 
 Array = npt.NDArray[np.float64]
 
-PRIOR = {"noise": 0.1, "main": 0.5, "family": 0.3, "trend": 0.2, "group": 0.3, "pairs": 0.3, "rest": 0.3}
+PRIOR = {"noise": 0.3, "main": 0.5, "family": 0.3, "trend": 0.2, "group": 0.3, "pairs": 0.3, "rest": 0.15, "beside": 0.3}
 """Medians of the standard deviations of each part, the data's being 1."""
 PRIOR_SPREAD = 1.5
 """Standard deviation of their logarithms."""
@@ -40,10 +41,11 @@ STEPS = 60
 class Layout:
     """Where in the vector of logarithms each hyper-parameter stands, and what is thought of it before any data."""
 
-    def __init__(self, coding: Coding) -> None:
+    def __init__(self, coding: Coding, beside: int) -> None:
         self.coding = coding
         absent = set() if coding.families else {"family", "trend"}
         absent |= set() if coding.groups else {"group"}
+        absent |= set() if beside else {"beside"}
         self.parts = [name for name in PRIOR if name not in absent]
         free, families = len(coding.free), len(coding.families)
         self.medians = np.log([*(PRIOR[name] for name in self.parts), 1.0, *[1.0] * (free + families)])
@@ -84,6 +86,9 @@ class Covariance:
             owner = of_families[coding.family_owner] / len(coding.families)
             linear += [owner * variance["family"], owner * variance["trend"]]
             scale = scale + variance["family"] + variance["trend"]
+        if "beside" in variance:
+            linear.append(variance["beside"][None])
+            scale = scale + variance["beside"]
         self._linear = torch.cat(linear)
         self._pairs = variance["pairs"] / scale**2
         self._groups = []
@@ -117,7 +122,7 @@ class Covariance:
 
     def _together(self, coded: Coded) -> Tensor:
         """What counts in proportion."""
-        return torch.cat([coded.main, coded.family, coded.trend], 1) if self._layout.coding.families else coded.main
+        return torch.cat([coded.main, coded.family, coded.trend, coded.beside], 1)
 
     def _acting_together(self, linear: Tensor) -> Tensor:
         """LEVEL + linear + pairs * linear ** 2."""
@@ -152,6 +157,10 @@ class Process:
     def noise(self) -> float:
         """Standard deviation of a value that is known."""
         return float(np.exp(self.logs[0])) * self.scale
+
+    def expect(self, coded: Coded) -> Tensor:
+        """(N,) means in units of the process: 0 on average over what it has seen, of deviation 1."""
+        return self.covariance(coded, self.seen)[:, : len(self.weights)] @ self.weights
 
     def predict(self, coded: Coded) -> tuple[Tensor, Tensor]:
         """(N,) means and standard deviations, without noise."""
@@ -191,13 +200,13 @@ class Process:
         return self.values - missed, (inverse.diagonal().rsqrt() * self.scale).numpy()
 
 
-def fit(coding: Coding, indices: npt.NDArray[np.int64], values: Array) -> Process:
-    """Choose the hyper-parameters on (N, D) `indices` and their N >= 1 values."""
+def fit(coding: Coding, coded: Coded, values: Array) -> Process:
+    """Choose the hyper-parameters on N >= 1 members and their values."""
     from scipy.optimize import minimize
 
-    layout = Layout(coding)
+    layout = Layout(coding, coded.beside.shape[1])
     mean, scale = _standard(values)
-    coded, standard = coding(indices), torch.from_numpy((values - mean) / scale)
+    standard = torch.from_numpy((values - mean) / scale)
     with one_thread(), torch.enable_grad():
         found = minimize(
             _improbability,
@@ -211,11 +220,11 @@ def fit(coding: Coding, indices: npt.NDArray[np.int64], values: Array) -> Proces
     return _conditioned(layout, coded, standard, (mean, scale), found.x, float(found.fun) + len(values) * np.log(scale))
 
 
-def condition(coding: Coding, indices: npt.NDArray[np.int64], values: Array, logs: Array) -> Process:
+def condition(coding: Coding, coded: Coded, values: Array, logs: Array) -> Process:
     """As `fit`, with hyper-parameters that it chose before."""
     mean, scale = _standard(values)
     standard = torch.from_numpy((values - mean) / scale)
-    return _conditioned(Layout(coding), coding(indices), standard, (mean, scale), logs, np.nan)
+    return _conditioned(Layout(coding, coded.beside.shape[1]), coded, standard, (mean, scale), logs, np.nan)
 
 
 def _conditioned(

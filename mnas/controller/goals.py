@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -71,13 +71,20 @@ class Model:
     process: Process
     is_log: bool
     sign: int
+    beside: "Model | None" = None
+    """The model of another objective, whose predictions its process is told."""
 
     def forecast(self, coded: Coded) -> Forecast:
-        mean, deviation = self.process.predict(coded)
+        mean, deviation = self.process.predict(told(coded, self.beside))
         return Forecast(mean, deviation, self.is_log, self.sign)
 
     def believing(self, coded: Coded) -> "Model":
-        return Model(self.process.believing(coded), self.is_log, self.sign)
+        return replace(self, process=self.process.believing(told(coded, self.beside)))
+
+
+def told(coded: Coded, beside: Model | None) -> Coded:
+    """Members with what `beside` predicts of them."""
+    return coded if beside is None else replace(coded, beside=beside.process.expect(coded)[:, None])
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Goals:
     ) -> None:
         self._coding, self._signs, self._aims = coding, signs, aims
         self._models, self._completed, self._data = models.objectives, models.completed, data
-        seen = data.values[data.complete]
+        self._seen = seen = self._expected(data.indices[data.complete])
         self._gains = seen * np.array(self._signs)
         self._pool = pool
         self.last = pool[:0]
@@ -109,15 +116,21 @@ class Goals:
             self._best = [float(t(values[:, 0], values[:, 1]).max()) for t in self._tables]
         self._goal = -1
 
+    def _expected(self, members: Indices) -> Array:
+        """(N, M) the values predicted of members, also of those seen: without the noise that made some look better.
+
+        What is only lucky would otherwise stand on the front, where nothing real is expected to reach it.
+        """
+        coded, zero = self._coding(members), torch.zeros(1, dtype=torch.float64)
+        columns = [model.forecast(coded).values(zero)[:, 0].numpy() for model in self._models]
+        found: Array = np.stack(columns, axis=1)
+        return found
+
     def _place_reference(self) -> Array:
         """Where random members are hardly ever worse, or what was seen."""
-        coded = self._coding(self._pool)
-        found = []
-        for model, gains in zip(self._models, self._gains.T, strict=True):
-            forecast = model.forecast(coded)
-            means = model.sign * forecast.values(torch.zeros(1, dtype=torch.float64))[:, 0]
-            found.append(min(float(np.quantile(means.numpy(), REFERENCE_QUANTILE)), float(np.quantile(gains, 0.5))))
-        return np.array(found)
+        found = self._expected(self._pool) * np.array(self._signs)
+        worst: Array = np.quantile(found, REFERENCE_QUANTILE, axis=0)
+        return np.asarray(np.minimum(worst, np.quantile(self._gains, 0.5, axis=0)))
 
     def aim(self, number: int) -> None:
         """At the hypervolume (-1), or a reward."""
@@ -146,7 +159,7 @@ class Goals:
         """Members to begin a search with: what the last pick's ended with, and what is best of those seen."""
         good = self._data.indices[self._data.complete]
         if len(self._signs) == 2 and self._goal >= 0:
-            values = torch.from_numpy(self._data.values[self._data.complete])
+            values = torch.from_numpy(self._seen)
             worth = self._tables[self._goal](values[:, 0], values[:, 1]).numpy()
             order = np.argsort(-worth, kind="stable")
         elif len(self._signs) == 2:
@@ -157,9 +170,7 @@ class Goals:
 
     def believe(self, row: Indices) -> None:
         """Count `row` as seen, with the values predicted."""
-        coded = self._coding(row)
-        zero = torch.zeros(1, dtype=torch.float64)
-        values = [float(m.forecast(coded).values(zero)[0, 0]) for m in self._models]
+        coded, values = self._coding(row), self._expected(row)[0].tolist()
         gains = np.array([v * s for v, s in zip(values, self._signs, strict=True)])
         self._gains = np.concatenate([self._gains, gains[None]])
         self._models = [model.believing(coded) for model in self._models]

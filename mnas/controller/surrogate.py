@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import compress
 from numbers import Real
 from typing import Any
 
@@ -20,9 +21,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mnas.controller.broken import without_broken
-from mnas.controller.coding import Coding
+from mnas.controller.coding import Coded, Coding
 from mnas.controller.gaussian import Array, condition, fit
-from mnas.controller.goals import Aims, Data, Goals, Model, Models, Row
+from mnas.controller.goals import Aims, Data, Goals, Model, Models, Row, told
 from mnas.controller.one_thread import one_thread
 from mnas.controller.proposing import Indices, search, spread_design
 from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, require_int, require_number
@@ -164,8 +165,11 @@ class SurrogateSampler(ClosedBatchSampler):
     def _fitted(self) -> tuple[Models, Data]:
         if self._models is not None and self._models[0] == self._learned:
             return self._models[1], self._models[2]
+        data = self._read(self._learned)
         early = self._learned[: self._refit_count(len(self._learned))]
-        objectives, data = self._objectives(self._read(self._learned), early)
+        if sum(t.number < len(early) * self._batch_size for t in compress(data.trials, data.complete)) < FEWEST:
+            early = self._learned
+        objectives, data = self._objectives(data, early)
         completed = None
         if data.pruned.any():
             completed, _ = self._model("completed", early, data.indices, data.completed, 1)
@@ -174,19 +178,37 @@ class SurrogateSampler(ClosedBatchSampler):
 
     def _objectives(self, data: Data, early: tuple[Batch, ...]) -> tuple[list[Model], Data]:
         """A model of each, and the data with broken trials counted as pruned; no model where too little is known."""
-        objectives: list[Model] = []
         if data.complete.sum() < FEWEST:
-            return objectives, data
+            return [], data
         lost = data.pruned.copy()
-        for objective, sign in enumerate(self._signs):
-            values = data.values[:, objective]
-            model, broken = self._model(str(objective), early, data.indices, values, sign)
-            objectives.append(model)
+        found: dict[int, Model] = {}
+        for objective in sorted(range(len(self._signs)), key=lambda o: o != self._teller):
+            found[objective], broken = self._objective(objective, early, data, found.get(self._teller))
             lost[broken] = True
-        return objectives, replace(data, pruned=lost)
+        return [found[o] for o in sorted(found)], replace(data, pruned=lost)
+
+    @property
+    def _teller(self) -> int:
+        """The objective whose predictions the other's model is told: what is minimised.
+
+        Costs are learned from few trials, and what they buy goes with them: large networks are slow and accurate.
+        """
+        return self._signs.index(-1) if -1 in self._signs else 0
+
+    def _objective(
+        self, objective: int, early: tuple[Batch, ...], data: Data, beside: Model | None
+    ) -> tuple[Model, Indices]:
+        values, sign = data.values[:, objective], self._signs[objective]
+        return self._model(str(objective), early, data.indices, values, sign, beside)
 
     def _model(
-        self, name: str, early: tuple[Batch, ...], indices: Indices, values: Array, sign: int
+        self,
+        name: str,
+        early: tuple[Batch, ...],
+        indices: Indices,
+        values: Array,
+        sign: int,
+        beside: Model | None = None,
     ) -> tuple[Model, Indices]:
         """Of those values that are known; and which of the rows are broken."""
         form, logs = self._parameters(name, early)
@@ -194,7 +216,8 @@ class SurrogateSampler(ClosedBatchSampler):
         def make(rows: Indices) -> Model:
             is_log = form and bool(values[rows].min() > 0)  # what is not may have been seen since
             shown = np.log(values[rows]) if is_log else values[rows]
-            return Model(condition(self._coding, indices[rows], shown, logs), is_log, sign)
+            coded = told(self._coding(indices[rows]), beside)
+            return Model(condition(self._coding, coded, shown, logs), is_log, sign, beside)
 
         rows = np.flatnonzero(np.isfinite(values))
         if len(rows) > LARGEST:
@@ -209,21 +232,27 @@ class SurrogateSampler(ClosedBatchSampler):
             data = self._read(early)
             if name == "completed":
                 _, data = self._objectives(data, early)
-                found = self._choose_parameters(data.indices, data.completed, 0)
+                found = self._choose_parameters(data.indices, data.completed, 0, None)
             else:
-                found = self._choose_parameters(data.indices, data.values[:, int(name)], self._signs[int(name)])
+                objective = int(name)
+                beside = None if objective == self._teller else self._objective(self._teller, early, data, None)[0]
+                values, sign = data.values[:, objective], self._signs[objective]
+                found = self._choose_parameters(data.indices, values, sign, beside)
             self._fits[name] = early, found
         return self._fits[name][1]
 
-    def _choose_parameters(self, indices: Indices, values: Array, sign: int) -> tuple[bool, Array]:
+    def _choose_parameters(
+        self, indices: Indices, values: Array, sign: int, beside: Model | None
+    ) -> tuple[bool, Array]:
         rows = np.flatnonzero(np.isfinite(values))
         if not len(rows):
-            return False, fit(self._coding, np.zeros((1, len(self._choices)), np.int64), np.zeros(1)).logs
+            coded = told(self._coding(np.zeros((1, len(self._choices)), np.int64)), beside)
+            return False, fit(self._coding, coded, np.zeros(1)).logs
         if len(rows) > SEARCHED:
             rows = rows[np.sort(np.random.default_rng(self._seed).permutation(len(rows))[:SEARCHED])]
 
         def make(rows: Indices) -> Model:
-            return self._best_form(indices[rows], values[rows], sign)
+            return self._best_form(told(self._coding(indices[rows]), beside), values[rows], sign, beside)
 
         model = self._without_broken(make, indices, values, rows)[0] if sign else make(rows)
         return model.is_log, model.process.logs
@@ -234,21 +263,21 @@ class SurrogateSampler(ClosedBatchSampler):
         def worse(model: Model, rows: Indices) -> Array:
             with np.errstate(divide="ignore", invalid="ignore"):  # of the logarithm of 0 or less
                 shown = np.log(values[rows]) if model.is_log else values[rows]
-            predicted = model.process.predict(self._coding(indices[rows]))[0].numpy()
+            predicted = model.forecast(self._coding(indices[rows])).mean.numpy()
             found: Array = np.nan_to_num(model.sign * (predicted - shown), nan=np.inf)
             return found
 
         return without_broken(make, worse, rows, self._design_size)
 
-    def _best_form(self, indices: Indices, values: Array, sign: int) -> Model:
-        plain = fit(self._coding, indices, values)
+    def _best_form(self, coded: Coded, values: Array, sign: int, beside: Model | None) -> Model:
+        plain = fit(self._coding, coded, values)
         if values.min() <= 0 or values.max() < LOG_RANGE * values.min():
-            return Model(plain, False, sign)
-        logarithm = fit(self._coding, indices, np.log(values))
+            return Model(plain, False, sign, beside)
+        logarithm = fit(self._coding, coded, np.log(values))
         # the density of a value is that of its logarithm, divided by the value
         if logarithm.improbability + float(np.log(values).sum()) < plain.improbability:
-            return Model(logarithm, True, sign)
-        return Model(plain, False, sign)
+            return Model(logarithm, True, sign, beside)
+        return Model(plain, False, sign, beside)
 
     def diagnostics(self) -> dict[str, Any]:
         """Of each objective: how well trials are predicted from all others, noise, and each decision's weight."""

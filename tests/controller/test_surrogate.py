@@ -118,6 +118,38 @@ def test_several_rewards_share_the_trials() -> None:
         assert max(map(worth(target), trials)) >= best - 0.002
 
 
+def test_latency_tells_accuracy() -> None:
+    names = [f"choice {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(40)]  # of which names tell nothing
+    wide = {name: CategoricalDistribution(["x", "y", "z"]) for name in names}
+    rng = np.random.default_rng(3)
+    effects = rng.standard_normal((len(wide), 3)) / len(wide) ** 0.5
+    trials = []
+    for number, params in enumerate(random_trials(wide, 60, 3)):
+        size = sum(effects[i][d.choices.index(params[name])] for i, (name, d) in enumerate(wide.items()))
+        values = (0.8 - 0.1 * np.exp(-size / 2) + 0.01 * rng.standard_normal(), 10 * np.exp(0.3 * size))
+        trials.append((number, wide, params, TrialState.COMPLETE, values))
+
+    def r2(objectives: int) -> float:
+        sampler = SurrogateSampler(wide, seed=0, batch_size=60)
+        seen = [_trial(*known, values[:objectives]) for *known, values in trials]
+        sampler.learn_from(seen, BOTH[:objectives], 60)
+        return float(sampler.diagnostics()["objectives"][0]["left_out_r2"])
+
+    assert r2(2) > r2(1) + 0.1
+
+
+def test_noise_larger_than_the_spread_does_not_mislead_it() -> None:
+    rng = np.random.default_rng(71)
+
+    def noisy(params: Mapping[str, Any]) -> tuple[float, float]:
+        accuracy, latency = toy(params)
+        return accuracy + 0.05 * rng.standard_normal(), latency  # accuracies spread by 0.03
+
+    found = hypervolume([toy(trial.params) for trial in run(SPACE, noisy, 60, seed=7)], (0.4, 12.0))
+    others = [hypervolume([toy(p) for p in random_trials(SPACE, 60, seed)], (0.4, 12.0)) for seed in range(9)]
+    assert found > max(others)
+
+
 def test_known_latencies_of_pruned_trials_are_learned() -> None:
     rows = random_trials(SPACE, 60, 1)
 
