@@ -24,8 +24,20 @@ from mnas.controller.one_thread import one_thread
 
 Array = npt.NDArray[np.float64]
 
-PRIOR = {"noise": 0.3, "main": 0.5, "family": 0.3, "trend": 0.2, "group": 0.3, "pairs": 0.3, "rest": 0.15, "beside": 0.3}
-"""Medians of the standard deviations of each part, the data's being 1."""
+PRIOR = {
+    "noise": 0.3,
+    "main": 0.5,
+    "family": 0.3,
+    "trend": 0.2,
+    "group": 0.3,
+    "pairs": 0.3,
+    "rest": 0.15,
+    "beside": 0.3,
+}
+"""Medians of the standard deviations of each part, the data's being 1.
+
+Few data cannot tell `rest` from noise. Noise is the likelier, and believing in a rest makes search random.
+"""
 PRIOR_SPREAD = 1.5
 """Standard deviation of their logarithms."""
 WEIGHT_SPREAD = 1.0
