@@ -246,8 +246,7 @@ class SurrogateSampler(ClosedBatchSampler):
     ) -> tuple[bool, Array]:
         rows = np.flatnonzero(np.isfinite(values))
         if not len(rows):
-            coded = told(self._coding(np.zeros((1, len(self._choices)), np.int64)), beside)
-            return False, fit(self._coding, coded, np.zeros(1)).logs
+            return False, fit(self._coding, self._coding(np.zeros((1, len(self._choices)), np.int64)), np.zeros(1)).logs
         if len(rows) > SEARCHED:
             rows = rows[np.sort(np.random.default_rng(self._seed).permutation(len(rows))[:SEARCHED])]
 
