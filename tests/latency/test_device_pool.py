@@ -20,7 +20,7 @@ from mnas.latency.registry import DeviceEntry
 from mnas.latency.spread import Patience
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
-from tests.latency.faulty import KINDS, faulty_programs, faulty_unit, plan
+from tests.latency.faulty import KINDS, TURN_S, faulty_programs, faulty_unit, plan
 
 SIZE = 32
 QUICK = {"budget_s": 0.1, "interval": 0.5}
@@ -40,7 +40,8 @@ def models():
 @pytest.fixture(scope="module", autouse=True)
 def programs(tmp_path_factory):
     """What units run."""
-    with faulty_programs(tmp_path_factory.mktemp("programs")) as socket:
+    with faulty_programs(tmp_path_factory.mktemp("programs")) as socket, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scripted, "TURN_S", TURN_S)  # as in them: else a turn is doubted that a busy machine cut short
         yield socket
 
 

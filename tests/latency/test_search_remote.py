@@ -114,7 +114,7 @@ def test_a_search_over_adb_killed_once_is_resumed_and_measures_nothing_twice(
 def test_a_search_on_a_phone_and_a_board_whose_connection_drops(phones, program, server, tmp_path):
     phone = plug_in(phones, tmp_path, "FAKE0001")["FAKE0001"]
     describe(tmp_path, board_entry(server), phone_entry(phones, program, "FAKE0001"))
-    search = search_on(tmp_path, "pi,fake", 3, "--target-latency-ms", "pi=0.5,fake=0.01", home=server.home)
+    search = search_on(tmp_path, "pi,fake", 3, "--target-latency-ms", "pi=0.1,fake=0.01", home=server.home)
     on_board, on_phone = server.folder / "measured", phone.root / "measured"
     with search.started() as process:
         search.wait_for(lambda: len(sessions(on_board)) == 2, process)
@@ -126,8 +126,8 @@ def test_a_search_on_a_phone_and_a_board_whose_connection_drops(phones, program,
     assert len(twice(sessions(on_board), search)) <= 1  # what it was at
     assert not twice(sessions(on_phone), search)
     for trial in search.stored().trials:  # the phone's target is the harder one by far
-        assert trial.values[1] == pytest.approx(0.5 * trial.user_attrs["latencies"]["fake"]["latency_ms"] / 0.01)
-    assert "target pi 0.5 ms, fake 0.01 ms" in search.printed()
+        assert trial.values[1] == pytest.approx(0.1 * trial.user_attrs["latencies"]["fake"]["latency_ms"] / 0.01)
+    assert "target pi 0.1 ms, fake 0.01 ms" in search.printed()
     assert server.left() == phone.files() == []
 
 
