@@ -145,8 +145,11 @@ class Search:
         return read_run(self.run_dir)
 
     def files(self) -> set[str]:
-        """The digests of all trials' networks as files."""
-        return {digest(Arch.from_dict(t.user_attrs["arch"])) for t in self.stored().trials}
+        """The digests of all networks as files: the trials' and, where targets are given, the space's two ends."""
+        stored = self.stored()
+        ends = stored.attributes.get("reach", {}).values()
+        archs = [t.user_attrs["arch"] for t in stored.trials] + [end["arch"] for end in ends]
+        return {digest(Arch.from_dict(arch)) for arch in archs}
 
 
 def digest(arch: Arch) -> str:
