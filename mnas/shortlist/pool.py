@@ -4,8 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -72,7 +72,7 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
                     elif kind == "says":
                         say(f"trial {child.number}: {text}")
         finally:
-            _stop([child.process for child in busy.values()])
+            _stop(busy)
     return failed
 
 
@@ -158,14 +158,31 @@ def _cause(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _stop(processes: Sequence[BaseProcess]) -> None:
+def _stop(busy: Mapping[Connection, _Child]) -> None:
+    """Ask for the end; the end of a child is that of its pipe.
+
+    multiprocessing takes children for dead once their fork server is, and a signal to the process group ends that.
+    """
+    alive = dict(busy)
     try:
-        for process in processes:
-            process.terminate()
+        for child in busy.values():
+            _signal(child.process, signal.SIGTERM)
         deadline = time.monotonic() + STOP_S
-        for process in processes:
-            process.join(max(0.0, deadline - time.monotonic()))
+        while alive and (left := deadline - time.monotonic()) > 0:
+            for ready in wait(list(alive), left):
+                assert isinstance(ready, Connection)
+                try:
+                    ready.recv()
+                except (EOFError, OSError):
+                    del alive[ready]
     finally:  # also at a second Ctrl-C
-        for process in processes:
-            process.kill()
-            process.join()
+        for child in alive.values():
+            _signal(child.process, getattr(signal, "SIGKILL", signal.SIGTERM))
+        for child in busy.values():
+            child.process.join()
+
+
+def _signal(process: BaseProcess, number: int) -> None:
+    assert process.pid is not None
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)

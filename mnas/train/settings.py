@@ -1,5 +1,6 @@
 """What of the process a training changes, put back when it ends."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -64,9 +65,11 @@ def stop_requests() -> Iterator[StopRequest]:
     """While active, the first SIGINT or SIGTERM only asks; a later one does what it did before.
 
     One within a second is the first one again: Ctrl-C and cluster managers signal all processes of a group, and
-    launchers (torchrun, `mnas train RUN --top`) pass on what they get. A signal that is ignored stays ignored, and
+    torchrun passes on what it gets. A child of multiprocessing (`mnas train RUN --top`) takes all for the first one:
+    its parent, which may be late to pass it on, kills what takes too long. A signal that is ignored stays ignored, and
     threads other than the main one get none.
     """
+    has_parent = multiprocessing.parent_process() is not None
     request = StopRequest()
     before: dict[int, Any] = {}
     first_s = 0.0
@@ -75,7 +78,7 @@ def stop_requests() -> Iterator[StopRequest]:
         nonlocal first_s
         if not request.number:
             request.number, first_s = number, time.monotonic()
-        elif time.monotonic() - first_s > _SAME_S:
+        elif not has_parent and time.monotonic() - first_s > _SAME_S:
             signal.signal(number, before[number])
             os.kill(os.getpid(), number)
 

@@ -1,6 +1,10 @@
 """Trainings in child processes: failures stay where they are, Ctrl-C reaches all."""
 
 import multiprocessing
+import os
+import signal
+import time
+from multiprocessing import forkserver
 
 import pytest
 from toy_training import train_one
@@ -50,3 +54,19 @@ def test_ctrl_c_stops_all_of_them_and_lets_them_save(tmp_path):
         train_jobs([Job(n, ARCH, folder) for n, folder in enumerate(folders)], train_one, 2, say)
     assert multiprocessing.active_children() == []
     assert [p.name for folder in folders for p in folder.iterdir()] == ["checkpoint", "checkpoint"]
+
+
+def test_a_signal_to_the_whole_group_that_we_get_late_lets_them_save_too(tmp_path):
+    """It has ended the fork server, and reached the training before we pass it on."""
+    folder = tmp_path / "real"
+    folder.mkdir()
+
+    def say(text):
+        for pid in (forkserver._forkserver._forkserver_pid, int(text.split()[-1])):
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(1.2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_jobs([Job(0, ARCH, folder)], train_one, 1, say)
+    assert folder.joinpath("checkpoint").exists()
