@@ -255,7 +255,7 @@ def test_names_that_cannot_be_started_from(tmp_path, old):
         searched(tmp_path / "new", start=[wide])
     file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
     with pytest.raises(ValueError, match="must name each network and run once, but got "):
-        searched(tmp_path / "new", start=[file, file])
+        searched(tmp_path / "new", start=[file, f"{tmp_path}/./a.json"])
     copy = member_json(tmp_path / "b.json", toy_problem().space.decode([0] * 12))
     with pytest.raises(ValueError, match=r"must name different networks, but .*a\.json and .*b\.json are the same"):
         searched(tmp_path / "new", start=[file, copy])

@@ -53,7 +53,7 @@ class Contender:
         }
         try:
             sampler = factory(**{name: values[name] for name in _parameters(factory)})
-        except Exception as error:  # whatever somebody's code may raise
+        except (Exception, SystemExit) as error:  # whatever somebody's code may raise
             raise ValueError(f"{self.controller} cannot be called: {_one_line(error)}") from error
         if not isinstance(sampler, BaseSampler):
             raise ValueError(
@@ -85,7 +85,7 @@ def find_factory(name: str) -> Callable[..., object]:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever somebody's code may raise
+    except (Exception, SystemExit) as error:  # whatever somebody's code may raise
         raise ValueError(f"{name}: {module_name} cannot be imported: {_one_line(error)}") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):

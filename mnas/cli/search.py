@@ -263,7 +263,7 @@ class SearchCommand:
             del fields[may_change]
         fields["proxy"]["accelerator"] = self.proxy.device().type
         fields["candidates_per_update"] = self.batch_size
-        if len(self.targets_ms) > 1:
+        if self.targets_ms:
             fields["target_latency_ms"] = ",".join(f"{target_ms:.12g}" for target_ms in self.targets_ms)
         if self.proxy.image_share == 1:  # as in runs that were begun before there was a share
             del fields["proxy"]["image_share"]

@@ -249,8 +249,8 @@ def _conditioned(
 
 
 def _standard(values: Array) -> tuple[float, float]:
-    scale = float(values.std())
-    return float(values.mean()), scale if scale > 1e-9 * max(1e-300, float(np.abs(values).max())) else 1.0
+    scale, rounding = float(values.std()), 1e-9 * max(1e-300, float(np.abs(values).max()))
+    return float(values.mean()), scale if scale > rounding else max(1.0, rounding)
 
 
 def _cholesky(covariances: Tensor, noise: float | Tensor) -> Tensor:

@@ -111,7 +111,8 @@ class Goals:
             self._reference = self._place_reference()
             like = next(t for t, done in zip(data.trials, data.complete, strict=True) if done)
             fine = 0 if self._signs == (-1, 1) else 1
-            self._tables = [tabulate(reward, like, seen, fine) for reward in aims.rewards]
+            lowest = data.values[data.complete].min(axis=0)
+            self._tables = [tabulate(reward, like, seen, lowest, fine) for reward in aims.rewards]
             values = torch.from_numpy(seen)
             self._best = [float(t(values[:, 0], values[:, 1]).max()) for t in self._tables]
         self._goal = -1

@@ -120,10 +120,13 @@ class RewardTable:
         return cell.long(), place - cell
 
 
-def tabulate(reward: Callable[[FrozenTrial], float], like: FrozenTrial, values: Array, fine: int) -> RewardTable:
-    """Ask `reward` for trials that are `like` one but for their values, around those seen, (N, 2).
+def tabulate(
+    reward: Callable[[FrozenTrial], float], like: FrozenTrial, values: Array, lowest: Array, fine: int
+) -> RewardTable:
+    """Ask `reward` for trials that are `like` one but for their values, around those expected, (N, 2).
 
-    `fine` (0 or 1) is the value in which the reward may have a kink, as at a target latency.
+    `lowest` (2,) are the smallest values told: where one is above 0, so is all that the reward is asked of. `fine` (0
+    or 1) is the value in which the reward may have a kink, as at a target latency.
     """
     axes, lows, steps, logarithmic = [], [], [], []
     for axis in range(2):
@@ -135,7 +138,8 @@ def tabulate(reward: Callable[[FrozenTrial], float], like: FrozenTrial, values: 
         lows.append(float(grid[0]))
         steps.append(float(grid[1] - grid[0]))
         logarithmic.append(is_log)
-        axes.append(np.exp(grid) if is_log else grid)
+        asked_of = np.exp(grid) if is_log else grid
+        axes.append(np.where(asked_of > 0, asked_of, lowest[axis]) if lowest[axis] > 0 else asked_of)
     found = np.empty((len(axes[0]), len(axes[1])))
     asked = copy.copy(like)
     for i, first in enumerate(axes[0].tolist()):

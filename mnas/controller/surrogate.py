@@ -43,6 +43,8 @@ FIRST = 300
 """Of these, from the beginning; the others are the last."""
 LOG_RANGE = 2.0
 """The logarithm of a value may be modelled where its largest is so many times its smallest, above 0."""
+HUGE = 1e100
+"""What is larger counts as this: squares would overflow."""
 POOL = 1000
 """Random members whose predictions place the reference point."""
 RANDOM_STARTS = 128
@@ -146,7 +148,8 @@ class SurrogateSampler(ClosedBatchSampler):
         found = trial.values if trial.state == TrialState.COMPLETE else trial.user_attrs.get(KNOWN_VALUES)
         if not isinstance(found, list) or len(found) != len(self._signs):
             return [math.nan] * len(self._signs)
-        return [float(v) if isinstance(v, Real) and math.isfinite(v) else math.nan for v in found]
+        known = (float(v) if isinstance(v, Real) and math.isfinite(v) else math.nan for v in found)
+        return [math.copysign(HUGE, v) if abs(v) > HUGE else v for v in known]
 
     # Learning
 

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -46,11 +46,12 @@ class _Columns:
 
     values: Mapping[str, Sequence[Any]]
     row: str
-    """`line` of a CSV file, whose second is the first with values; `row` of a Parquet file."""
-    first: int
+    """`line` of a CSV file, `row` of a Parquet file."""
+    numbers: Sequence[int]
+    """Of the rows there."""
 
     def place(self, index: int) -> str:
-        return f"{self.row} {index + self.first}"
+        return f"{self.row} {self.numbers[index]}"
 
 
 def read_table(
@@ -102,7 +103,7 @@ def _benchmark(
     means = [np.bincount(group.ravel(), weights=v) / counts for v in (accuracies, costs)]
     notes = [f"{path.name}: {len(indices):,} rows, {len(names)} decisions"]
     if len(different) < len(indices):
-        notes.append(f"{len(indices) - len(different):,} rows repeat others: these have their mean")
+        notes.append(f"repeated rows: {len(indices) - len(different):,}; what they repeat has their mean")
     ordered = np.array([all(isinstance(c, int | float) for c in choices[name]) for name in names])
     shape = tuple(len(choices[name]) for name in names)
     accuracy_of, cost_of = _values(different, means, shape, ordered, notes, (accuracy, cost))
@@ -160,7 +161,9 @@ def _decisions(
     wanted = [accuracy, cost, *ignore, *(space.distributions if space else ())]
     missing = [name for name in wanted if name not in columns.values]
     if missing:
-        raise ValueError(f"there is no column {_listed(map(repr, missing))}; it has {_listed(columns.values)}")
+        raise ValueError(
+            f"there is no column {_listed([repr(name) for name in missing])}; it has {_listed(columns.values)}"
+        )
     if space:
         return tuple(space.distributions)
     names = tuple(name for name in columns.values if name not in (accuracy, cost, *ignore))
@@ -169,7 +172,7 @@ def _decisions(
     return names
 
 
-def _listed(names: Iterable[str]) -> str:
+def _listed(names: Collection[str]) -> str:
     first, rest = list(names)[:20], list(names)[20:]
     return ", ".join(first) + (f" and {len(rest)} more" if rest else "")
 
@@ -238,21 +241,26 @@ def _read_csv(path: Path) -> _Columns:
         text = path.read_bytes().decode("utf-8-sig")
         if "\0" in text:
             raise ValueError("it is not text")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = [(reader.line_num, line) for line in reader if line]
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise ValueError(f"{path} must be a CSV file (UTF-8, with commas) or Parquet, but got {error}") from None
-    lines = [line for line in lines if line]
     if not lines:
         raise ValueError(f"{path} must have at least one row, but got none")
-    header = [name.strip() for name in lines[0]]
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice or not all(header):
-        raise ValueError(f"{path}: columns must have different names, but got {', '.join(map(repr, twice or header))}")
-    for number, line in enumerate(lines[1:], 2):
+    header = [name.strip() for name in lines[0][1]]
+    _check_names(path, header)
+    for number, line in lines[1:]:
         if len(line) != len(header):
             raise ValueError(f"{path}: line {number} must have {len(header)} values, but got {len(line)}")
-    columns = zip(*lines[1:], strict=True)
-    return _Columns({name: _typed(texts) for name, texts in zip(header, columns, strict=False)}, "line", 2)
+    columns = zip(*(line for _, line in lines[1:]), strict=True)
+    values = {name: _typed(texts) for name, texts in zip(header, columns, strict=False)}
+    return _Columns(values, "line", [number for number, _ in lines[1:]])
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not all(names):
+        raise ValueError(f"{path}: columns must have different names, but got {', '.join(map(repr, twice or names))}")
 
 
 def _typed(texts: Sequence[str]) -> list[Choice | None]:
@@ -276,13 +284,15 @@ def _read_parquet(path: Path) -> _Columns:
     except ImportError:
         raise ImportError("Parquet files need pyarrow: pip install 'mnas[bench]'") from None
     try:
-        table = parquet.read_table(path)
+        with parquet.ParquetFile(path) as file:  # `read_table` takes a folder's many files, and no name twice
+            table = file.read()
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} must be a Parquet file, but it cannot be read: {error}") from None
+    _check_names(path, table.column_names)
     columns = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         values = column.to_pylist()
         if not all(value is None or isinstance(value, str | int | float) for value in values):
             raise ValueError(f"{path}: column {name} must be numbers, text or true and false, but got {column.type}")
         columns[name] = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
-    return _Columns(columns, "row", 1)
+    return _Columns(columns, "row", range(1, len(table) + 1))

@@ -76,7 +76,7 @@ def read_start(
     config = json.loads(json.dumps(config))  # as those of other runs read
     members: list[Member] = []
     histories: list[History] = []
-    if len(set(names)) < len(names):
+    if len({os.path.realpath(name) if os.path.exists(name) else name for name in names}) < len(names):
         raise ValueError(f"start from must name each network and run once, but got {','.join(names)}")
     for name in names:
         if os.path.isfile(os.path.join(name, "study.db")):

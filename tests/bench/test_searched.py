@@ -82,6 +82,7 @@ def random(space, seed):
     return optuna.samplers.RandomSampler(seed=seed)
 def none(seed): return None
 def broken(seed): raise KeyError("no\\nluck")
+def leaves(seed): raise SystemExit(3)
 def needs(seed, more): pass
 class Fails(optuna.samplers.RandomSampler):
     def sample_independent(self, *arguments): raise RuntimeError("cannot\\ndraw")
@@ -99,6 +100,7 @@ number = 3
         ("my_samplers:number", "number must be something in my_samplers to call, but got 3"),
         ("my_samplers:none", "must return an optuna.samplers.BaseSampler, but got NoneType"),
         ("my_samplers:broken", r"my_samplers:broken cannot be called: KeyError: 'no\\nluck'"),
+        ("my_samplers:leaves", "my_samplers:leaves cannot be called: SystemExit: 3"),
         ("my_samplers:needs", "my_samplers:needs cannot be called: TypeError: .*'more'"),
         ("my_samplers:Fails", "my_samplers:Fails failed at trial 0: RuntimeError: cannot draw"),
     ],

@@ -95,7 +95,7 @@ def trial(accuracy: float, latency_ms: float) -> FrozenTrial:
 def test_reward_improvement_is_the_mean_of_what_drawn_trials_are_worth(form: str, weight: float) -> None:
     objective = Objective(form=form, target_latency_ms=4.0, alpha=0.0 if form == "hard" else weight, beta=weight)
     seen = np.array([[0.0, 0.5], [1.0, 20.0]])
-    table = tabulate(lambda t: objective.reward(t.values[0], t.values[1]), trial(0.5, 3.0), seen, 1)
+    table = tabulate(lambda t: objective.reward(t.values[0], t.values[1]), trial(0.5, 3.0), seen, seen[0], 1)
     accuracy, latency = forecast(0, is_log=False, sign=1), forecast(2, is_log=True, sign=-1)
     found, means = reward_improvement(accuracy, latency, table, 0.6), expected_reward(accuracy, latency, table)
     for i, candidate in enumerate(CANDIDATES):
@@ -107,9 +107,8 @@ def test_reward_improvement_is_the_mean_of_what_drawn_trials_are_worth(form: str
 def test_a_tabulated_reward_is_the_reward() -> None:
     objective = Objective(form="absolute", target_latency_ms=4.0, alpha=-0.1, beta=-0.1)
     asked = trial(0.5, 3.0)
-    table = tabulate(
-        lambda t: objective.reward(t.values[0], t.values[1]), asked, np.array([[0.2, 1.0], [0.9, 20.0]]), 1
-    )
+    seen = np.array([[0.2, 1.0], [0.9, 20.0]])
+    table = tabulate(lambda t: objective.reward(t.values[0], t.values[1]), asked, seen, seen[0], 1)
     accuracy, latency = np.random.default_rng(0).uniform([0.2, 1.0], [0.9, 20.0], (1000, 2)).T
     exact = [objective.reward(a, b) for a, b in zip(accuracy, latency, strict=True)]
     np.testing.assert_allclose(table(torch.tensor(accuracy), torch.tensor(latency)), exact, atol=5e-4)

@@ -1,5 +1,6 @@
 """SurrogateSampler: what it learns from, that it finds more than random draws, and what must not trouble it."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -207,6 +208,7 @@ def test_a_view_shows_the_known_values_of_pruned_trials_once_their_batch_is_clos
         pytest.param(SPACE, lambda params: None, id="all pruned"),
         pytest.param(SPACE, lambda params: (toy(params)[0], float("inf")), id="infinite"),
         pytest.param(SPACE, lambda params: (1e300 * toy(params)[0], 1e-300 * toy(params)[1]), id="extreme"),
+        pytest.param(SPACE, lambda params: (toy(params)[0], 1e200 * toy(params)[1]), id="huge"),
         pytest.param(
             {k: SPACE[k] for k in list(SPACE)[:2]}, lambda params: (len(str(params)), 1.0), id="two decisions"
         ),
@@ -227,6 +229,19 @@ def test_nothing_troubles_it(space: Space, evaluate: Callable[[Mapping[str, Any]
     for distribution in space.values():
         size = min(count, size * len(distribution.choices))
     assert len(members) == size  # no member twice while there are others
+
+
+@pytest.mark.parametrize("nearest", [1e-4, 1e-2])
+def test_a_reward_is_asked_of_nothing_below_0_where_all_values_are_above_it(nearest: float) -> None:
+    def evaluate(params: Mapping[str, Any]) -> Values:
+        work = sum(params.values())
+        return 0.3 + 0.02 * work**0.5, nearest + 0.5 * max(0, work - 5)  # predicted to be below 0 for little work
+
+    def soft(trial: FrozenTrial) -> float:
+        return float(trial.values[0] * math.pow(trial.values[1], -0.07) + math.log(trial.values[0]))
+
+    space = {f"d{d}": CategoricalDistribution([0, 1, 2]) for d in range(8)}
+    assert len(run(space, evaluate, 30, reward=soft)) == 30
 
 
 def test_of_equal_things_only_the_canonical_is_drawn_and_none_twice() -> None:

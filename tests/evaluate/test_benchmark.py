@@ -290,7 +290,7 @@ def test_a_complete_table_is_looked_up(tmp_path):
 
 def test_rows_of_the_same_choices_have_their_mean(tmp_path):
     found = read_table(write_csv(tmp_path / "t.csv", [*complete(), ("conv", 3, 0.93, 8.0), ("conv", 3, 0.13, 6.0)]))
-    assert "2 rows repeat others: these have their mean" in found.notes
+    assert "repeated rows: 2; what they repeat has their mean" in found.notes
     accuracies, costs = found.score(np.array([[0, 0]]))
     assert accuracies[0] == pytest.approx((0.53 + 0.93 + 0.13) / 3)
     assert costs[0] == pytest.approx((4 + 8 + 6) / 3)
@@ -345,6 +345,9 @@ def test_parquet_is_the_same(tmp_path):
     parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
     with pytest.raises(ValueError, match=r"t.parquet: row 5: cost must be a number above 0, but got nothing"):
         read_table(tmp_path / "t.parquet")
+    parquet.write_table(pa.table([[1], [2], [0.5]], ["op", "op", "accuracy"]), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="columns must have different names, but got 'op'"):
+        read_table(tmp_path / "t.parquet")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(ValueError, match=r"must be a Parquet file, but it cannot be read"):
         read_table(tmp_path / "t.parquet")
@@ -378,6 +381,7 @@ def test_the_choices_of_a_space(tmp_path):
         ("op,op,accuracy,cost\n1,2,3,4\n", "columns must have different names, but got 'op'"),
         ("op,accuracy,cost\nconv,0.5\n", "line 2 must have 3 values, but got 2"),
         ("op,accuracy,cost\na,0.5,1\nb,0.5,\n", "line 3: cost must be a number above 0, but got nothing"),
+        ('op,accuracy,cost\n\n"a\nb",0.5,1\n\nb,0.5,\n', "line 6: cost must be a number above 0, but got nothing"),
         ("op,accuracy,cost\na,0.5,1\nb,0.5,0\n", "line 3: cost must be a number above 0, but got 0"),
         ("op,accuracy,cost\na,0.5,1\nb,0.5,inf\n", "line 3: cost must be a number above 0, but got inf"),
         ("op,accuracy,cost\na,0.5,1\nb,good,1\n", "line 3: accuracy must be a number from 0 to 1, but got 'good'"),

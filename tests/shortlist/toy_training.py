@@ -6,7 +6,7 @@ import time
 
 
 def train_one(job, say):
-    """Job 1 raises, job 2 is killed, the others leave a file; in `slow` and, with our handlers, `real` folders they wait."""
+    """Job 1 raises, job 2 is killed, others leave a file; in `slow` and, with our handlers, `real` they wait."""
     if job.folder.name == "real":
         from mnas.train.settings import stop_requests
 
