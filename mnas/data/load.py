@@ -14,7 +14,9 @@ from mnas.atomic import write_atomic
 from mnas.data.cache import OnProgress, cached
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.image import Item
-from mnas.data.source import NAMED, Source, folder_source
+from mnas.data.listing.folder import folder_source
+from mnas.data.named import NAMED
+from mnas.data.source import Source
 from mnas.data.split import at_most, hold_out
 from mnas.folders import user_cache_dir
 

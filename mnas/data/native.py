@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mnas.data.source import folder_source
+from mnas.data.listing.folder import folder_source
 
 NATIVE_SIZES = {"digits": 16, "cifar10": 32, "fashion-mnist": 32, "imagenet": 224}
 """Pixels; digits are 8 x 8, which no skeleton of the paper's depth can work on."""

@@ -21,7 +21,7 @@ from mnas.data.augment import Augmentation, seed_of
 from mnas.data.files import FolderBatches
 from mnas.data.image import read_image
 from mnas.data.load import open_source, split_parts
-from mnas.data.source import imagenet_folder
+from mnas.data.named import imagenet_folder
 from mnas.data.view import View
 from tests.data.test_load import make_folder
 

@@ -21,9 +21,9 @@ from PIL import Image
 
 from mnas.data.augment import Augmentation, generator_of
 from mnas.data.batches import Batches
+from mnas.data.named import imagenet_folder
 from mnas.data.shard_index import is_shards, read_index
 from mnas.data.shards import ShardBatches, lane_count, write_shards
-from mnas.data.source import imagenet_folder
 from tests.data.test_load import make_folder
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mnas.data.image import Item
 from mnas.data.load import keep_list, load_dataset, split_parts
-from mnas.data.source import IMAGENET_VAL_IMAGES, imagenet_folder
+from mnas.data.named import IMAGENET_VAL_IMAGES, imagenet_folder
 from mnas.data.split import hold_out_exactly
 from tests.data.test_load import levels
 
