@@ -6,7 +6,7 @@ from pathlib import Path
 import mnas
 
 ORDER = [
-    {"atomic", "folders"},
+    {"atomic", "folders", "readers"},
     {"arch"},
     {"cell_arch"},
     {"architecture"},

@@ -1,0 +1,174 @@
+"""Read files that others wrote: regular files only, of a bounded size, and JSON and TOML of a bounded depth.
+
+Whatever such a file holds, a reader here ends soon, with plain values or with one OSError or ValueError.
+"""
+
+import collections
+import errno
+import json
+import math
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable
+from typing import Any, BinaryIO
+
+JSON_BYTES = 16 << 20
+"""Largest JSON file that is read where nothing else is said; parsed, it takes at most some 30 times as much memory."""
+TOML_BYTES = 1 << 18
+"""Largest TOML file: a person writes them."""
+MAX_DEPTH = 64
+"""Deepest nesting of lists and objects; the program's own files have less than 10 levels."""
+_INTEGERS = range(-(2**63), 2**64)
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+# TOML's parser takes time by the square of the parts of a dotted key
+_KEY = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_DOTTED_KEY = re.compile(rf"""(?<![\w."'-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{{MAX_DEPTH}}}""")
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; a pipe, a socket or a device is refused at once instead of waited for.
+
+    Raises:
+        OSError: there is no such file, it may not be read, or it is something else than a regular file.
+    """
+    _require_regular(os.stat(path), path)  # opening a device may do something to it
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    try:
+        _require_regular(os.fstat(handle), path)  # it may have been replaced in between
+        if hasattr(os, "O_NONBLOCK"):
+            os.set_blocking(handle, True)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _require_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"Must be a regular file, but is {kind}", str(path))
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: as `open_regular`.
+        ValueError: the file is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(limit + 1) if size <= limit else b""
+    if size > limit or len(content) > limit:  # files of /proc say that they are empty
+        raise ValueError(f"{str(path)!r} must have at most {limit:,} bytes, but got {max(size, len(content)):,}")
+    return content
+
+
+def read_json(path: str | os.PathLike[str], limit: int = JSON_BYTES) -> Any:
+    """Return the value in a JSON file. Raises OSError as `open_regular`, ValueError as `parse_json`."""
+    return parse_json(read_regular(path, limit), limit)
+
+
+def parse_json(text: str | bytes, limit: int = JSON_BYTES) -> Any:
+    """Return the value of a JSON text in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        ValueError: it is longer than `limit`, not UTF-8, not JSON, nested too deeply, names a key twice, or holds a
+            number that is not finite or an integer of more than 64 bits.
+    """
+    if len(text) > limit:
+        raise ValueError(f"JSON must have at most {limit:,} bytes, but got {len(text):,}")
+    try:
+        value = json.loads(_decoded(text), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError(f"lists and objects must be nested at most {MAX_DEPTH} deep") from None
+    except ValueError as error:
+        raise ValueError(_digits_explained(error)) from None
+    _require_plain(value)
+    return value
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the tables of a TOML file. Raises OSError as `open_regular`, ValueError as `parse_toml`."""
+    return parse_toml(read_regular(path, TOML_BYTES))
+
+
+def parse_toml(text: str | bytes) -> dict[str, Any]:
+    """Return the tables of a TOML text in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        ValueError: it is longer than `TOML_BYTES`, not UTF-8, not TOML, nested too deeply, or holds a number that is
+            not finite or an integer of more than 64 bits.
+    """
+    if len(text) > TOML_BYTES:
+        raise ValueError(f"TOML must have at most {TOML_BYTES:,} bytes, but got {len(text):,}")
+    text = _decoded(text)
+    try:
+        if _DOTTED_KEY.search(text):
+            raise RecursionError
+        values = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"tables and arrays must be nested at most {MAX_DEPTH} deep") from None
+    except ValueError as error:
+        raise ValueError(_digits_explained(error)) from None
+    _require_plain(values)
+    return values
+
+
+def _decoded(text: str | bytes) -> str:
+    if isinstance(text, str):
+        return text.removeprefix("\ufeff")
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not text in UTF-8") from None
+
+
+def _digits_explained(error: ValueError) -> str:
+    """The error's message; Python's own about long numbers speaks of a setting that no user has."""
+    text = " ".join(str(error).split())
+    return "an integer must fit into 64 bits, but got thousands of digits" if "integer string conv" in text else text
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        counts = collections.Counter(name for name, _ in pairs)
+        twice = counts.most_common(1)[0][0]
+        raise ValueError(f"an object must name each key once, but got {twice[:80]!r} twice")
+    return values
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"a number must be finite, but got {name}")
+
+
+def _require_plain(value: object) -> None:
+    """Raise ValueError where `value` is nested too deeply or holds a number that others could not work with."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        _require_numbers(item for item in level if type(item) in (int, float))
+        nested = [item for item in level if isinstance(item, dict | list)]
+        if not nested:
+            return
+        level = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
+    raise ValueError(f"lists and objects must be nested at most {MAX_DEPTH} deep")
+
+
+def _require_numbers(numbers: Iterable[float]) -> None:
+    for number in numbers:
+        if isinstance(number, int):
+            if number not in _INTEGERS:
+                raise ValueError(f"an integer must fit into 64 bits, but got one of {number.bit_length():,} bits")
+        elif not math.isfinite(number):
+            raise ValueError(f"a number must be finite, but got {number}")

@@ -1,0 +1,120 @@
+import json
+import os
+import socket
+import sys
+
+import pytest
+
+from mnas.readers import (
+    MAX_DEPTH,
+    TOML_BYTES,
+    open_regular,
+    parse_json,
+    parse_toml,
+    read_json,
+    read_regular,
+    read_toml,
+)
+
+
+def test_a_regular_file_is_read_whole_and_only_up_to_its_limit(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(b"12345")
+    with open_regular(file) as opened:
+        assert opened.read() == b"12345"
+    assert read_regular(file, 5) == b"12345"
+    with pytest.raises(ValueError, match=r"at most 4 bytes, but got 5$"):
+        read_regular(file, 4)
+    if sys.platform == "linux":  # files of /proc say that they have 0 bytes
+        with pytest.raises(ValueError, match=r"at most 4 bytes, but got 5$"):
+            read_regular("/proc/cpuinfo", 4)
+
+
+@pytest.mark.timeout(20)
+def test_pipes_sockets_devices_and_folders_are_refused_at_once(tmp_path):
+    pipe, address = tmp_path / "pipe", tmp_path / "socket"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(address))
+        for path, kind in [
+            (pipe, "a named pipe"),
+            (tmp_path / "link", "a named pipe"),
+            (address, "a socket"),
+            ("/dev/zero", "a device"),
+        ]:
+            for read in (open_regular, read_json, read_toml):
+                with pytest.raises(OSError, match=f"Must be a regular file, but is {kind}") as refused:
+                    read(path)
+                assert refused.value.filename == str(path)
+    with pytest.raises(IsADirectoryError):
+        read_json(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "absent")
+
+
+PLAIN = {"a": [1, -(2**63), 2**64 - 1, 0.5, 1e300, None, True, "é\u2028", "\udcff"], "": {}}
+
+
+def test_plain_values_read_as_they_were_written():
+    assert parse_json(json.dumps(PLAIN)) == PLAIN
+    assert parse_json(json.dumps(PLAIN["a"][:8], ensure_ascii=False).encode("utf-8-sig")) == PLAIN["a"][:8]
+    assert parse_json("[" * MAX_DEPTH + "]" * MAX_DEPTH) is not None
+    assert parse_toml(b"\xef\xbb\xbfa.b = [1, 0.5]\n[c]\nd = 'x.y'") == {"a": {"b": [1, 0.5]}, "c": {"d": "x.y"}}
+    assert parse_toml("a = '" + "b." * 1000 + "'")["a"] == "b." * 1000  # no key, but a text of dots
+
+
+NO_JSON = {
+    "nested lists": ("[" * 100_000, "nested at most 64"),
+    "nested just too deeply": ("[" * 65 + "]" * 65, "nested at most 64"),
+    "nested below Python's own limit": ('{"a":' * 500 + "1" + "}" * 500, "nested at most 64"),
+    "digits without end": ("9" * 5000, "64 bits, but got thousands of digits"),
+    "many digits": ("9" * 500, "64 bits, but got one of 1,661 bits"),
+    "NaN": ("[NaN]", "finite, but got NaN"),
+    "infinity": ('{"a": -Infinity}', "finite, but got -Infinity"),
+    "a float that overflows": ("[1e999]", "finite, but got inf"),
+    "a key twice": ('{"a": 1, "b": 2, "a": 3}', "each key once, but got 'a' twice"),
+    "UTF-16": ("[1]".encode("utf-16"), "not text in UTF-8"),
+    "no UTF-8": (b'["\xff"]', "not text in UTF-8"),
+    "NUL": (b"[1]\0", "Extra data"),
+    "nothing": (b"", "Expecting value"),
+    "cut off": (b'{"a": ', "Expecting value"),
+    "size": (b"[" + b" " * (16 << 20) + b"]", "at most 16,777,216 bytes"),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", NO_JSON)
+def test_any_other_json_is_one_line(name):
+    text, words = NO_JSON[name]
+    with pytest.raises(ValueError, match=words) as refused:
+        parse_json(text)
+    assert type(refused.value) is ValueError
+    assert len(str(refused.value).splitlines()) == 1
+
+
+NO_TOML = {
+    "nested arrays": ("a = " + "[" * 100_000, "nested at most 64"),
+    "nested tables": ("a = " + "{a=" * 50_000, "nested at most 64"),
+    "nested just too deeply": ("a = " + "[" * 65 + "]" * 65, "nested at most 64"),
+    "a long dotted key": ("a." * 100_000 + "a = 1", "nested at most 64"),
+    "a long dotted table": ("[" + '"a" . ' * 40_000 + "a]", "nested at most 64"),
+    "a long dotted key within": ("a = {" + "a." * 100_000 + "a = 1}", "nested at most 64"),
+    "digits without end": ("a = " + "9" * 5000, "64 bits, but got thousands of digits"),
+    "many hexadecimal digits": ("a = 0x" + "f" * 200_000, "64 bits, but got one of 800,000 bits"),
+    "nan": ("a = nan", "finite, but got nan"),
+    "a key twice": ("a = 1\na = 2", "overwrite"),
+    "no UTF-8": (b"a = '\xff'", "not text in UTF-8"),
+    "NUL": (b"a = 1\0", "at line 1"),
+    "size": (b"#" * (TOML_BYTES + 1), "at most 262,144 bytes"),
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", NO_TOML)
+def test_any_other_toml_is_one_line(name):
+    text, words = NO_TOML[name]
+    with pytest.raises(ValueError, match=words) as refused:
+        parse_toml(text)
+    assert type(refused.value) is ValueError
+    assert len(str(refused.value).splitlines()) == 1
