@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock
 
-from mnas.data.image import DAMAGED, Item, Pixels, reason
+from mnas.data.image import Item, Pixels, UnreadableImage, reason
 
 MAX_UNREADABLE = 0.01
 _TASK = 32  # images decoded by one thread in one go: small ones take less time than handing them over
@@ -157,7 +157,7 @@ def _pixels(item: Item, size: int) -> Pixels | str:
     """The item's pixels, or why it has none."""
     try:
         return item.pixels(size)
-    except DAMAGED as error:
+    except UnreadableImage as error:
         return reason(error)
 
 

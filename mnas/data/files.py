@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from mnas.data.augment import Augmentation, generator_of, seed_of
 from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
-from mnas.data.image import DAMAGED, Item, reason
+from mnas.data.image import Item, UnreadableImage, reason
 from mnas.data.load import split_parts
 from mnas.data.moments import SAMPLE_IMAGES, sample_moments
 from mnas.data.source import Source
@@ -166,7 +166,7 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
                     images[len(labels)] = self._seen(epoch, candidate)
                     labels.append(int(self._labels[candidate]))
                     break
-                except DAMAGED as error:
+                except UnreadableImage as error:
                     unreadable.append((self.name(candidate), reason(error)))
         return torch.from_numpy(images[: len(labels)]), torch.tensor(labels, dtype=torch.int64), unreadable
 

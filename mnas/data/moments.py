@@ -13,7 +13,7 @@ import numpy as np
 
 from mnas.atomic import write_atomic
 from mnas.data.cache import OnProgress, check_unreadable, moments
-from mnas.data.image import DAMAGED, Pixels, reason
+from mnas.data.image import Pixels, UnreadableImage, reason
 from mnas.data.source import Triple
 from mnas.data.view import Content, View
 
@@ -78,7 +78,7 @@ def _seen_by(view: View) -> Callable[[tuple[str, Content]], Pixels | str]:
     def see(named: tuple[str, Content]) -> Pixels | str:
         try:
             return view.scored(named[1])
-        except DAMAGED as error:
+        except UnreadableImage as error:
             return reason(error)
 
     return see

@@ -1,11 +1,10 @@
 """The size at which a data set is trained on unless somebody says otherwise."""
 
-import contextlib
 import statistics
 from pathlib import Path
 
-from PIL import Image
-
+from mnas.data.decoders import opened
+from mnas.data.depth import UnreadableImage
 from mnas.data.listing.folder import folder_source
 
 NATIVE_SIZES = {"digits": 16, "cifar10": 32, "fashion-mnist": 32, "imagenet": 224}
@@ -23,6 +22,9 @@ def native_size(data: str) -> int:
     sides = []
     for item in images[:: max(1, len(images) // 100)]:
         assert isinstance(item.content, Path)
-        with contextlib.suppress(OSError), Image.open(item.content) as image:  # what cannot be read is counted later
-            sides.append(min(image.size))
+        try:
+            with opened(item.content) as image:
+                sides.append(min(image.stored_size))
+        except UnreadableImage:  # counted later
+            continue
     return min(224, max(16, int(statistics.median(sides)))) if sides else 224

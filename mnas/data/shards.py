@@ -26,7 +26,7 @@ from mnas.atomic import write_atomic
 from mnas.data.augment import Augmentation, generator_of, seed_of
 from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
-from mnas.data.image import DAMAGED, SUFFIXES, Item, reason
+from mnas.data.image import SUFFIXES, Item, UnreadableImage, reason
 from mnas.data.load import open_source, split_parts
 from mnas.data.moments import sample_moments
 from mnas.data.shard_index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, read_index
@@ -252,7 +252,7 @@ def _encoded(plan: _Plan, order: Sequence[int], begin: int, end: int) -> Iterato
 def _scored(view: View, image: _Encoded) -> _Seen:
     try:
         return view.scored(image.content), image.label, []
-    except DAMAGED as error:
+    except UnreadableImage as error:
         return None, image.label, [(image.name, reason(error))]
 
 
@@ -265,7 +265,7 @@ def _varied(plan: _Plan, buffer: Sequence[_Encoded], index: int) -> _Seen:
     for turn in range(_SUBSTITUTES):
         try:
             return plan.view.varied(image.content, plan.epoch, image.number), image.label, unreadable
-        except DAMAGED as error:
+        except UnreadableImage as error:
             unreadable.append((image.name, reason(error)))
         image = buffer[seed_of(_SUBSTITUTE, plan.view.seed, plan.epoch, first.number, turn) % len(buffer)]
     raise ValueError(f"at most 1 % of the images may be unreadable, but got {unreadable[0][0]} and many more")

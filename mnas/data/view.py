@@ -3,7 +3,6 @@
 All draws come from (seed, epoch, image), so that they depend neither on workers nor on what was decoded before.
 """
 
-import io
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -11,19 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mnas.data.augment import Augmentation, erase, generator_of, seed_of
-from mnas.data.image import Pixels, read_image, square, to_rgb
+from mnas.data.decoders import Opened, opened
+from mnas.data.image import Pixels, read_image, square
 
 Content = Path | bytes | Pixels
 """A file, its bytes, or pixels (H, W) or (H, W, 3)."""
 
 _ASPECT = (3 / 4, 4 / 3)  # Szegedy et al., arXiv:1409.4842, and the published MnasNet code
-_ORIENTATION, _TRANSPOSED = 0x0112, (5, 6, 7, 8)  # Exif: the tag, and its values that exchange width and height
 _DRAWS, _ERASED = 16, 17  # what a seed is for: its first number (below 16: `mnas.data.batches`' own)
 
 
@@ -49,13 +49,13 @@ class View:
             _policy(self.augmentation.auto_augment, self.size)
 
     def scored(self, content: Content) -> Pixels:
-        """The centre: uint8 (size, size, 3). Raises one of `mnas.data.image.DAMAGED`."""
+        """The centre: uint8 (size, size, 3). Raises UnreadableImage."""
         if isinstance(content, np.ndarray):
-            return square(Image.fromarray(content), self.size, self.crop)
-        return read_image(io.BytesIO(content) if isinstance(content, bytes) else content, self.size, self.crop)
+            return square(Image.fromarray(content).convert("RGB"), self.size, self.crop)
+        return read_image(content, self.size, self.crop)
 
     def varied(self, content: Content, epoch: int, image: int) -> Pixels:
-        """Augmented as (seed, epoch, image) say: uint8 (size, size, 3). Raises one of `mnas.data.image.DAMAGED`."""
+        """Augmented as (seed, epoch, image) say: uint8 (size, size, 3). Raises UnreadableImage."""
         how, seed = self.augmentation, (self.seed, epoch, image)
         with _seeded(seed_of(_DRAWS, *seed), arrays=bool(how.auto_augment)):
             seen = self._cropped(content) if how.kind == "inception" else self._shifted(content)
@@ -75,34 +75,49 @@ class View:
 
     def _cropped(self, content: Content) -> Image.Image:
         if isinstance(content, np.ndarray):
-            crop = self._resized_crop(Image.fromarray(content))
+            rgb = Image.fromarray(content).convert("RGB")
+            crop = self._resized(rgb, rgb.size, self._box(rgb.size))
         else:
-            with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+            with opened(content) as image:
                 crop = self._resized_crop(image)
         return self._mirrored(crop)
 
     def _mirrored(self, image: Image.Image) -> Image.Image:
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip and random.random() < 0.5 else image
 
-    def _resized_crop(self, image: Image.Image) -> Image.Image:
+    def _resized_crop(self, image: Opened) -> Image.Image:
         """timm's random-resized crop, drawn before the image is decoded."""
-        from timm.data.transforms import RandomResizedCropAndInterpolation  # seconds, and scoring needs none of it
+        box = self._box(image.size)
+        factor = min(box[2], box[3]) / self.size
+        least = None
+        if factor >= 2:  # JPEG: decode at a fraction of the size, with as many pixels for the crop as it needs
+            width, height = image.size
+            least = math.ceil(width / factor), math.ceil(height / factor)
+        return self._resized(image.rgb(least), image.size, box)
 
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        width, height = image.size[::-1] if orientation in _TRANSPOSED else image.size
+    def _box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, top, width, height) of a crop of an image of (width, height)."""
+        width, height = size
         upright = torch.empty((height, width), device="meta")  # timm asks for no more than its shape
         scale = (self.augmentation.scale_low, 1.0)
-        top, left, rows, columns = RandomResizedCropAndInterpolation.get_params(upright, scale, _ASPECT)
-        factor = min(rows, columns) / self.size
-        if factor >= 2:  # JPEG: decode at a fraction of the size, with as many pixels for the crop as it needs
-            image.draft(None, (math.ceil(image.width / factor), math.ceil(image.height / factor)))
-        rgb = to_rgb(ImageOps.exif_transpose(image) if orientation != 1 else image)
+        top, left, rows, columns = _crops().get_params(upright, scale, _ASPECT)
+        return left, top, columns, rows
+
+    def _resized(self, rgb: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
+        """The crop `box` of an image of `size`, which may have been decoded smaller than it is."""
+        (width, height), (left, top, columns, rows) = size, box
         x0, x1 = left * rgb.width / width, (left + columns) * rgb.width / width
         y0, y1 = top * rgb.height / height, (top + rows) * rgb.height / height
         outer = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
-        box = x0 - outer[0], y0 - outer[1], x1 - outer[0], y1 - outer[1]
+        inner = x0 - outer[0], y0 - outer[1], x1 - outer[0], y1 - outer[1]
         # cut out first, as timm does: resizing by a box mixes in what lies around it
-        return rgb.crop(outer).resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        return rgb.crop(outer).resize((self.size, self.size), Image.Resampling.BILINEAR, box=inner)
+
+
+def _crops() -> Any:
+    from timm.data.transforms import RandomResizedCropAndInterpolation  # seconds, and scoring needs none of it
+
+    return RandomResizedCropAndInterpolation
 
 
 @cache

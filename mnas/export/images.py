@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mnas.data.image import DAMAGED, Item, Pixels
+from mnas.data.image import Item, Pixels, UnreadableImage
 from mnas.data.load import open_source, split_parts
 from mnas.data.split import shuffled
 from mnas.folders import user_cache_dir
@@ -116,7 +116,7 @@ def _drawn(items: Sequence[Item], info: WeightsInfo, count: int, seed: int, what
             break
         try:
             pixels.append(dataclasses.replace(item, crop=info.crop).pixels(info.input_size))
-        except DAMAGED:
+        except UnreadableImage:
             continue
         labels.append(item.label)
     if not pixels:

@@ -2,7 +2,6 @@
 
 import glob
 import http.client
-import io
 import os
 import time
 import urllib.error
@@ -11,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from mnas.data.image import DAMAGED, SUFFIXES, Pixels, read_image, to_rgb
+from mnas.data.decoders import SUFFIXES, opened
+from mnas.data.image import Pixels, read_image
 
 TIMEOUT_S = 20.0
 """For a server to answer; a whole download may take `MOST_DOWNLOAD_S`."""
@@ -59,24 +59,15 @@ def read_pixels(source: str | bytes, size: int, crop: float) -> Pixels:
     Raises:
         ValueError: there is none, or it is no image; one line that does not repeat the name.
     """
-    content = _content(source)
-    try:
-        return read_image(content, size, crop)
-    except DAMAGED as error:
-        raise ValueError(_reason(error)) from None
+    return read_image(_content(source), size, crop)
 
 
 def read_picture(source: str | bytes, side: int) -> Image.Image:
     """The whole image, upright, RGB, no side longer than `side`; else as `read_pixels`."""
-    content = _content(source)
-    try:
-        with Image.open(content) as image:
-            image.draft("RGB", (side, side))
-            picture = to_rgb(ImageOps.exif_transpose(image))
-            picture.thumbnail((side, side))
-            return picture
-    except DAMAGED as error:
-        raise ValueError(_reason(error)) from None
+    with opened(_content(source)) as image:
+        picture = image.rgb((side, side))
+        picture.thumbnail((side, side))
+        return picture
 
 
 def _found(argument: str) -> list[str] | str:
@@ -106,9 +97,9 @@ def _in_folder(folder: str) -> list[str]:
     return names
 
 
-def _content(source: str | bytes) -> Path | io.BytesIO:
+def _content(source: str | bytes) -> Path | bytes:
     fetched = fetch(source) if isinstance(source, str) else source
-    return io.BytesIO(fetched) if isinstance(fetched, bytes) else Path(fetched)
+    return fetched if isinstance(fetched, bytes) else Path(fetched)
 
 
 def _download(url: str) -> bytes:
@@ -138,17 +129,6 @@ def _download(url: str) -> bytes:
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # while reading, or a URL of odd characters
         raise ValueError(f"it cannot be downloaded: {_line(error)}") from None
     return b"".join(parts)
-
-
-def _reason(error: Exception) -> str:
-    """Why something is no image, without the name that the caller has."""
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if isinstance(error, OSError) and error.strerror:
-        return f"it cannot be read: {error.strerror}"
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no image"
-    return f"it is no whole image: {_line(error)}"
 
 
 def _line(error: object) -> str:

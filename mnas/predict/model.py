@@ -9,9 +9,10 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mnas.architecture import Architecture
+from mnas.data.decoders import upright
 from mnas.data.image import Pixels, square
 from mnas.predict.images import read_pixels
 from mnas.predict.info import ModelInfo, Prediction, Run, Triple, Wanted
@@ -88,7 +89,7 @@ class Model:
                 raise ValueError(f"an array must be uint8 (H, W, 3), but got {image.dtype} {image.shape}")
             image = Image.fromarray(image)
         if isinstance(image, Image.Image):
-            return square(ImageOps.exif_transpose(image), info.input_size, info.crop)
+            return square(upright(image), info.input_size, info.crop)
         try:
             return read_pixels(str(image), info.input_size, info.crop)
         except ValueError as error:

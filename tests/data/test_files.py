@@ -230,7 +230,7 @@ def test_more_is_an_error_of_one_line(tmp_path: Path, workers: int) -> None:
     assert "\n" not in str(error.value)
     assert multiprocessing.active_children() == []  # they ended at once
     shutil.rmtree(folder / "train")
-    with pytest.raises(ValueError, match=r"at most 1 %.*No such file"):
+    with pytest.raises(ValueError, match=r"at most 1 %.*there is no such file"):
         list(batches.training(0, 8))
     with pytest.raises(ValueError, match="at most 1 %"):
         list(batches.scoring("train", 8))

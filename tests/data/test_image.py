@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnas.data.image import DAMAGED, read_image, square
+from mnas.data.image import UnreadableImage, read_image, square
 
 QUARTERS = np.zeros((8, 8), np.uint8)  # four flat quarters
 QUARTERS[:4, :4], QUARTERS[:4, 4:], QUARTERS[4:, :4], QUARTERS[4:, 4:] = 0, 80, 160, 240
@@ -57,13 +57,6 @@ def test_16_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(read_image(path, 8)[..., 2], QUARTERS)
 
 
-def test_32_bit_and_float_pixels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="8 or 16 bits, but got values up to 16777200"):
-        read_image(saved(tmp_path, Image.fromarray(QUARTERS.astype(np.int32) * 69905), ".tif"), 8)
-    with pytest.raises(ValueError, match="integer pixels"):
-        read_image(saved(tmp_path, Image.fromarray(QUARTERS.astype(np.float32)), ".tif"), 8)
-
-
 def test_palette(tmp_path: Path) -> None:
     image = Image.fromarray((QUARTERS // 80).astype(np.uint8), "P")
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (9, 9, 9)]
@@ -111,7 +104,7 @@ def test_a_large_jpeg_is_read_at_a_fraction_and_still_right(tmp_path: Path) -> N
     path = saved(tmp_path, Image.fromarray(np.kron(QUARTERS, np.ones((128, 128), np.uint8))), ".jpg", quality=95)
     found = read_image(path, 8).astype(int)
     with Image.open(path) as whole:
-        assert np.abs(found - square(whole, 8)).max() <= 2
+        assert np.abs(found - square(whole.convert("RGB"), 8)).max() <= 2
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".gif", ".bmp", ".tif"])
@@ -120,11 +113,11 @@ def test_a_file_cut_off_is_damaged(tmp_path: Path, suffix: str) -> None:
     whole = path.read_bytes()
     for share in (0, 0.01, 0.3, 0.7):
         path.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(DAMAGED):
+        with pytest.raises(UnreadableImage):
             read_image(path, 8)
 
 
 def test_text_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "image.jpg").write_text("not an image")
-    with pytest.raises(DAMAGED):
+    with pytest.raises(UnreadableImage):
         read_image(tmp_path / "image.jpg", 8)

@@ -1,0 +1,247 @@
+"""The one place where image files are opened: which formats are decoded, how large they may be, and what goes wrong.
+
+Pillow takes the decoder by a file's content, whatever its name says, and one of its decoders starts Ghostscript. So the
+formats are an allow-list, and all that a decoder raises becomes one exception, as its authors promise none.
+"""
+
+import importlib
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from mnas.data import exif
+from mnas.data.depth import Depth, UnreadableImage, depth_of, to_rgb, used_bits
+
+Encoded = Path | bytes | BinaryIO
+"""A file, its content, or an open one."""
+
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".ico", ".tga",
+})  # fmt: skip
+"""Of the files that are taken for images in a folder; a file's content decides which decoder reads it."""
+_PLUGINS = {
+    "JPEG": "Jpeg", "PNG": "Png", "BMP": "Bmp", "GIF": "Gif", "WEBP": "WebP", "TIFF": "Tiff", "PPM": "Ppm",
+    "JPEG2000": "Jpeg2K", "AVIF": "Avif", "ICO": "Ico", "TGA": "Tga",
+}  # fmt: skip
+"""The formats, and Pillow's module for each; TGA last, as it has no mark that it is known by."""
+MOST_PIXELS = 178_956_970
+"""Of an image: more are refused before they are decoded (Pillow's own limit)."""
+MOST_SCANS = 1_000
+"""Of a JPEG file. Each is a pass over all pixels, and a file of a megabyte has room for 100,000."""
+_MOST_SCANNED = 5_000_000_000  # pixels times scans; a usual progressive file has 10 scans
+_LARGE = 25_000_000  # pixels from which on images are decoded one by one: four bytes each, and copies
+_LARGE_WAIT_S = 120.0
+_JPEG = ("JPEG", "MPO")
+_TRANSPOSED = (5, 6, 7, 8)  # orientations that exchange width and height
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_large = threading.Lock()
+
+
+class Opened:
+    """An image whose header was read."""
+
+    def __init__(self, image: Image.Image, orientation: int | None, depth: Depth) -> None:
+        self._image, self._orientation, self._depth = image, orientation, depth
+        self.stored_size = image.size
+        """(width, height) before it is turned."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the picture as it is to be seen. Decodes a PNG, whose metadata may follow its pixels."""
+        # Pillow gives a TIFF's size as if it were turned already
+        turned_already = self._image.format == "TIFF" or self._known_orientation() not in _TRANSPOSED
+        return self.stored_size if turned_already else self.stored_size[::-1]
+
+    def rgb(self, least: tuple[int, int] | None = None) -> Image.Image:
+        """Decode it: upright, RGB.
+
+        Args:
+            least: (width, height) that is enough: a JPEG may come smaller than it is, by 1/2, 1/4 or 1/8, which takes
+                less time, but no smaller than that.
+        """
+        if least is not None and self._image.format in _JPEG:
+            asked = least[::-1] if self._known_orientation() in _TRANSPOSED else least
+            self._image.draft(None, asked)  # None: the mode as it is
+        self._load()
+        return turned(to_rgb(self._image, self._depth), self._known_orientation())
+
+    def used_bits(self) -> int:
+        """See `mnas.data.depth.used_bits`."""
+        self._load()
+        return used_bits(self._image, self._depth)
+
+    def _known_orientation(self) -> int:
+        if self._orientation is None:
+            self._load()
+            self._orientation = orientation_of(self._image)
+        return self._orientation
+
+    def _load(self) -> None:
+        width, height = self._image.size
+        held = width * height >= _LARGE and _large.acquire(timeout=_LARGE_WAIT_S)
+        try:
+            self._image.load()
+        finally:
+            if held:
+                _large.release()
+
+
+@contextmanager
+def opened(content: Encoded) -> Iterator[Opened]:
+    """Open an image of one of the formats that are read; of several pages or frames the first.
+
+    Raises:
+        UnreadableImage: there is no such file, it is none of these formats, damaged, too large, or of a depth that
+            nobody says; also for whatever is raised while it is open.
+    """
+    try:
+        with _file(content) as file:
+            image, orientation = _opened(file)
+            with image:
+                _check_size(image, file)
+                yield Opened(image, orientation, depth_of(image, file))
+    except UnreadableImage:
+        raise
+    except Exception as error:  # decoders promise nothing
+        raise UnreadableImage(_reason(error)) from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A picture that somebody opened, as it is to be seen, RGB. Raises UnreadableImage."""
+    try:
+        found = orientation_of(image)
+        if image.format == "TIFF":
+            _leave_unturned(image)
+        image.load()
+        return turned(to_rgb(image), found)
+    except UnreadableImage:
+        raise
+    except Exception as error:
+        raise UnreadableImage(_reason(error)) from error
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """The picture of an image that was stored with that orientation."""
+    method = _TURNS.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """What an open image's metadata say, 1 to 8. Decodes a PNG where nothing before its pixels says it."""
+    if image.format == "TIFF":
+        return exif.valid_orientation(getattr(image, "tag_v2", {}).get(exif.ORIENTATION))
+    if image.format == "PNG" and "exif" not in image.info:
+        image.load()
+    if "exif" in image.info:
+        found = exif.exif_orientation(image.info["exif"])
+    else:
+        found = exif.profile_orientation(image.info.get("Raw profile type exif"))
+    if found == 1:
+        found = exif.xmp_orientation(image.info.get("XML:com.adobe.xmp") or image.info.get("xmp"))
+    return found
+
+
+@contextmanager
+def _file(content: Encoded) -> Iterator[BinaryIO]:
+    if isinstance(content, bytes):
+        yield io.BytesIO(content)
+    elif isinstance(content, Path):
+        with content.open("rb") as file:  # not by name, as Pillow would map it: a file cut off meanwhile is a SIGBUS
+            yield file
+    else:
+        yield content
+
+
+def _opened(file: BinaryIO) -> tuple[Image.Image, int | None]:
+    """The image and its orientation, None where it has to be decoded first."""
+    _silence()
+    try:
+        return _identified(file)
+    except Image.DecompressionBombError:
+        raise
+    except Exception as error:
+        file.seek(0)
+        whole = file.read()
+        plain = exif.without_metadata(whole)
+        if plain is None:
+            raise
+        try:
+            image, found = _identified(io.BytesIO(plain))
+        except Exception:
+            raise error from None
+        return image, exif.jpeg_orientation(whole) if whole.startswith(b"\xff\xd8") else found
+
+
+def _identified(file: BinaryIO) -> tuple[Image.Image, int | None]:
+    image: Image.Image = Image.open(file, formats=_formats())
+    # a PNG's may follow its pixels
+    found = None if image.format == "PNG" and "exif" not in image.info else orientation_of(image)
+    if image.format == "TIFF":
+        _leave_unturned(image)
+    return image, found
+
+
+def _leave_unturned(image: Image.Image) -> None:
+    """Keep Pillow from turning a TIFF when it is decoded: it would read all other metadata for that."""
+    setattr(image, "getexif", Image.Exif)  # noqa: B010  # of this one instance
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of the list that this Pillow can read."""
+    for module in _PLUGINS.values():
+        importlib.import_module(f"PIL.{module}ImagePlugin")
+    return tuple(name for name in _PLUGINS if name in Image.OPEN)
+
+
+def _silence() -> None:
+    """Keep Pillow's remarks on odd but readable files off the terminal."""
+    # not by catch_warnings, which changes other threads' filters back
+    for category in (Image.DecompressionBombWarning, UserWarning):
+        if not any(entry[2] is category and entry[0] == "ignore" for entry in warnings.filters):
+            warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
+
+
+def _check_size(image: Image.Image, file: BinaryIO) -> None:
+    width, height = image.size
+    pixels = width * height
+    if pixels > MOST_PIXELS:
+        raise UnreadableImage(f"it has {width} x {height} pixels, and more than {MOST_PIXELS:,} are not read")
+    if image.format in _JPEG:
+        before = file.tell()
+        file.seek(0)
+        scans = file.read().count(b"\xff\xda")
+        file.seek(before)
+        if scans > MOST_SCANS or scans * pixels > _MOST_SCANNED:
+            raise UnreadableImage(f"it has {scans} scans of {width} x {height} pixels, which would take minutes")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return f"it cannot be read: {error.strerror}"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {MOST_PIXELS:,} pixels, which are not read"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    words = "".join(letter if letter.isprintable() else " " for letter in str(error)[:500])
+    return f"it is no whole image: {' '.join(words.split()) or type(error).__name__}"

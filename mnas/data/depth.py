@@ -1,0 +1,188 @@
+"""From whatever range of values an image has to 8 bits a channel: by what its file says, never by a guess."""
+
+import struct
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
+_MINIMA, _MAXIMA = (280, 340), (281, 341)  # MinSampleValue and SMinSampleValue; MaxSampleValue and SMaxSampleValue
+_SIGNED, _FLOAT = 2, 3  # SampleFormat
+_FULL = 65535
+_PNG_SEARCHED = 1 << 16  # bytes in which sBIT, which comes before the pixels, is looked for
+
+
+class UnreadableImage(ValueError):  # noqa: N818  # it says what is wrong
+    """Why a file gives no picture, in one line that does not name the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depth:
+    """What a file says of its values."""
+
+    bits: int = 8
+    """Of a sample as it is stored."""
+    significant: int = 0
+    """PNG's sBIT: of these bits, how many the original had; 0 where the file does not say."""
+    white: float = 0.0
+    """The value that stands for white; 0 where the file does not say."""
+    signed: bool = False
+    inverted: bool = False
+    """Whether 0 is white, and Pillow leaves it so."""
+
+
+def depth_of(image: Image.Image, file: BinaryIO) -> Depth:
+    """What an open image's file says."""
+    if image.format == "TIFF":
+        return _tiff_depth(getattr(image, "tag_v2", {}), image.mode)
+    if image.format == "PNG":
+        return _png_depth(file)
+    if image.mode.startswith("I") and image.format in ("PPM", "JPEG2000"):
+        return Depth(bits=16, white=_FULL)  # Pillow scales them to 16 bits
+    return Depth(bits=16 if image.mode.startswith("I;16") else 8)
+
+
+def to_rgb(image: Image.Image, depth: Depth | None = None) -> Image.Image:
+    """Any mode of Pillow's as 8-bit RGB; what is transparent is laid on white.
+
+    Raises:
+        UnreadableImage: its range of values is not known.
+    """
+    if image.mode.startswith("I") or image.mode == "F" or (depth is not None and depth.signed):
+        gray = _gray(image, depth or Depth(bits=16 if image.mode.startswith("I;16") else 32))
+        return gray.convert("RGB")
+    if depth is not None and depth.bits == 16:
+        _check_colours(image, depth)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        if image.mode == "La":
+            image = image.convert("LA")
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def used_bits(image: Image.Image, depth: Depth) -> int:
+    """Of a decoded image of 16 bits whose file says no more, the 8, 10, 12 or 14 bits that its values use; else 0."""
+    if depth.bits < 16 or depth.white or depth.significant or depth.signed or image.mode == "F":
+        return 0
+    largest = int(np.asarray(image).max()) if image.mode.startswith("I") else _largest_colour(image)
+    return next((bits for bits in (8, 10, 12, 14) if 0 < largest < 1 << bits), 0)
+
+
+def _largest_colour(image: Image.Image) -> int:
+    """Of an image of 16 bits of whose channels Pillow has kept the high bytes: the largest value that there may be."""
+    if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa", "LA"):
+        return 0
+    values = np.asarray(image)[..., : 1 if image.mode == "LA" else 3]
+    return int(values.max()) * 256 + 255 if values.any() else 0
+
+
+def _check_colours(image: Image.Image, depth: Depth) -> None:
+    """Raise UnreadableImage for colours that would come out nearly black, as the file itself says."""
+    said = 1 << depth.significant if depth.significant else int(depth.white) + 1
+    if depth.bits == 16 and 1 < said < _FULL and 0 < _largest_colour(image) < said:
+        raise UnreadableImage(
+            f"a colour image of 16 bits must use all of them, but got values below {said} only, as the file says; save "
+            "it with 8 bits"
+        )
+
+
+def _gray(image: Image.Image, depth: Depth) -> Image.Image:
+    values: npt.NDArray[Any] = np.asarray(image)
+    if image.mode == "F":
+        if not depth.white:
+            raise UnreadableImage(
+                "an image must have integer pixels, but got floating-point ones, whose range nobody says; save it with "
+                "8 or 16 bits"
+            )
+        scaled = np.nan_to_num(values.astype(np.float64) / depth.white, nan=-1.0, posinf=2.0, neginf=-1.0)
+        if scaled.min() < 0 or scaled.max() > 1:
+            raise UnreadableImage(f"pixels must be from 0 to {depth.white:g}, as the file says, but got others")
+        eight = np.rint(scaled * 255).astype(np.uint8)
+    else:
+        if depth.signed and depth.bits == 8:
+            values = values.view(np.int8)
+        whole = values.astype(np.int64)
+        white = _white(whole, depth)
+        eight = ((whole * 255 + white // 2) // white).astype(np.uint8)
+    if depth.inverted:
+        eight = 255 - eight
+    clear = image.info.get("transparency")
+    if type(clear) is int and image.mode.startswith("I;16"):
+        eight = np.where(values == clear, np.uint8(255), eight)
+    return Image.fromarray(eight)
+
+
+def _white(values: npt.NDArray[np.int64], depth: Depth) -> int:
+    """The value that stands for white. Raises ValueError where some are outside of the range, or it is not known."""
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest < 0:
+        raise UnreadableImage(f"pixels must be 0 or more, but got {lowest}: what is black and white in it nobody says")
+    if depth.significant and 0 < highest < 1 << depth.significant:
+        _check_unspread(values, depth.significant)
+        return (1 << depth.significant) - 1
+    if depth.white >= highest and depth.white:
+        return int(depth.white)
+    if depth.signed:
+        return (1 << (depth.bits - 1)) - 1 if depth.bits <= 16 else _of_32_bits(highest)
+    return _FULL if depth.bits <= 16 else _of_32_bits(highest)
+
+
+def _of_32_bits(highest: int) -> int:
+    if highest > _FULL or 0 < highest < 256:
+        raise UnreadableImage(
+            f"an integer image must have 8 or 16 bits, but got values up to {highest} in 32 bits, whose range nobody "
+            "says; save it with 8 or 16 bits"
+        )
+    return _FULL
+
+
+def _check_unspread(values: npt.NDArray[np.int64], bits: int) -> None:
+    """Raise UnreadableImage where small values may be dark ones that were spread over 16 bits, as PNG prescribes."""
+    if not (values & ((1 << (16 - bits)) - 1)).any():
+        raise UnreadableImage(
+            f"an image of 16 bits must use all of them, but got values up to {values.max()} and a file that says that "
+            f"{bits} bits are significant: they may be dark, or not be scaled; save it with 8 bits"
+        )
+
+
+def _tiff_depth(tags: Any, mode: str) -> Depth:
+    bits = _first(tags.get(_BITS), 1)
+    kind = _first(tags.get(_SAMPLE_FORMAT), 1)
+    white = 0.0
+    if not any(_first(tags.get(tag), 0) for tag in _MINIMA):
+        # a maximum is white only where it is that of some depth: others note the largest value that occurs
+        said = [_first(tags.get(tag), 0) for tag in _MAXIMA]
+        depths = (1, 255, _FULL) if kind == _FLOAT else [(1 << n) - 1 for n in range(8, 17)]
+        white = next((float(value) for value in said if value in depths), 0.0)
+    if 8 < bits < 16:
+        white = float((1 << bits) - 1)
+    inverted = tags.get(_PHOTOMETRIC) == 0 and mode[:1] in ("I", "F")
+    return Depth(bits=bits, white=white, signed=kind == _SIGNED, inverted=inverted)
+
+
+def _first(value: Any, default: int) -> Any:
+    """A tag's number, or the first of several."""
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int | float) else default
+
+
+def _png_depth(file: BinaryIO) -> Depth:
+    before = file.tell()
+    file.seek(0)
+    head = file.read(_PNG_SEARCHED)
+    file.seek(before)
+    bits = head[24] if len(head) > 24 else 8
+    significant = 0
+    start = 8
+    while bits == 16 and start + 9 <= len(head):
+        (length,), kind = struct.unpack_from(">I", head, start), head[start + 4 : start + 8]
+        if kind == b"sBIT" and length:
+            significant = head[start + 8]
+        if kind in (b"sBIT", b"IDAT"):
+            break
+        start += 12 + length
+    return Depth(bits=bits, significant=significant if 0 < significant < 16 else 0)
