@@ -68,7 +68,8 @@ class Ready(Batches):
         images = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
         labels = torch.randint(0, CLASSES, (batch_size,))
         self.batch = (images.pin_memory(), labels.pin_memory()) if cuda else (images, labels)
-        self.name, self.classes, self.fingerprint = "noise", tuple("0123456789"), "noise"
+        self.name, self.classes = "noise", tuple("0123456789")
+        self.fingerprint = self.content = "noise"
         self.mean, self.std, self.input_size, self.crop = MEAN, STD, size, 1.0
         self.counts = {"train": batch_size * steps, "val": batch_size}
 

@@ -37,7 +37,7 @@ class ArrayBatches(Batches):
         self.mean, self.std = dataset.mean, dataset.std
         self.input_size, self.crop = dataset.input_size, crop
         self.counts = {part: len(arrays) for part, arrays in self._parts.items()}
-        self.fingerprint = dataset.fingerprint
+        self.fingerprint, self.content = dataset.fingerprint, dataset.content
 
     @property
     def skipped(self) -> tuple[str, ...]:

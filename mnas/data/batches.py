@@ -6,6 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from mnas.data.source import STAT
+
 Part = Literal["train", "val", "test"]
 
 
@@ -13,6 +15,13 @@ def unreadable_line(skipped: Sequence[str]) -> str:
     """What people are told of unreadable images: how many, and the first few."""
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     return f"skipped {len(skipped)} unreadable image{'s' * (len(skipped) != 1)}: {'; '.join(skipped[:5])}{more}"
+
+
+def by_stat_line(batches: "Batches") -> str:
+    """The notice about data whose content was not read; empty where it was."""
+    if not batches.content.startswith(STAT):
+        return ""
+    return f"{batches.name} is identified by file names, sizes and times, not by content"
 
 
 class Batches(ABC):
@@ -35,6 +44,9 @@ class Batches(ABC):
     """Images of each part that there is; `train` and `val` always."""
     fingerprint: str
     """Equal for equal images, labels, classes and split."""
+    content: str
+    """Identifies the files, whatever the seed and the input size: `Dataset.content`, or, where images are not decoded
+    into the cache, `stat:` and a digest of file names, sizes and times (see `by_stat_line`)."""
 
     @property
     @abstractmethod

@@ -40,5 +40,8 @@ class Dataset:
     """Whether a mirrored image is as good as the original: not so for digits."""
     fingerprint: str
     """16 hexadecimal digits of pixels, labels, classes and split: equal for equal data, wherever it lies."""
+    content: str
+    """64 hexadecimal digits of the class names, and of the relative names and bytes of all files: equal for
+    equal data, whatever the seed, the input size, the place and the times of the files."""
     skipped: tuple[str, ...]
     """Files that could not be read, each with the reason."""

@@ -73,6 +73,8 @@ class FolderBatches(Batches):
         self._unreadable = Unreadable(sum(self.counts.values()))
         self.name, self.input_size, self.crop = source.name, input_size, crop
         self.fingerprint = _fingerprint(self.classes, items)
+        files = any(isinstance(item.content, Path) for item in items["train"])
+        self.content = source.by_stat if files else source.content()
         if source.moments is None:
             train = self._parts["train"]
             self.mean, self.std = sample_moments(

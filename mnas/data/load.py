@@ -79,6 +79,8 @@ def load_dataset(
     key = [source.identity, split_seed, max_images_per_class, *([crop] if crop != 1.0 else [])]
     safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
     entry, pixels = cached(cache_dir, safe_name, key, input_size, parts, on_progress)
+    with _reading(source.name):
+        content = source.content()
     labels = np.array(entry.labels, np.int64)
     arrays = {}
     start = 0
@@ -96,6 +98,7 @@ def load_dataset(
         input_size=input_size,
         flip=source.flip,
         fingerprint=entry.fingerprint,
+        content=content,
         skipped=entry.skipped,
     )
 

@@ -1,5 +1,6 @@
 """Data sets that have names: scikit-learn's digits, torchvision's sets, ImageNet."""
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,15 @@ def digits_source(data_dir: Path, download: bool) -> Source:
         train, test = hold_out(items, classes, 0.2, len(items), 0)
         return Parts(classes=classes, train=train, val=None, test=test)
 
-    return Source(name="digits", identity={"name": "digits"}, flip=False, parts=parts)
+    return Source(name="digits", identity={"name": "digits"}, flip=False, parts=parts, files=_digits_files)
+
+
+def _digits_files() -> dict[str, list[tuple[str, str]]]:
+    """Found without the half second that importing scikit-learn takes."""
+    found = importlib.util.find_spec("sklearn")
+    assert found is not None
+    assert found.origin is not None
+    return {"all": [("digits.csv.gz", str(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"))]}
 
 
 def cifar10_source(data_dir: Path, download: bool) -> Source:
@@ -77,6 +86,8 @@ def imagenet_folder(root: Path, val_images: int = IMAGENET_VAL_IMAGES) -> Source
     return Source(
         name="imagenet",
         identity={"val_images": val_images, "files": source.identity},
+        classes=source.classes,
+        files=source.files,
         flip=True,
         parts=parts,
         moments=IMAGENET_MOMENTS,
@@ -119,7 +130,17 @@ def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, downlo
         )
 
     found = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files.iterdir() if p.is_file())
-    return Source(name=name, identity={"name": name, "files": found}, flip=flip, parts=parts)
+    # what torchvision reads: archives and descriptions may have been removed, or be there
+    read = [
+        name for name, *_ in found if name.startswith(("data_batch", "test_batch")) or name.endswith(("ubyte", "meta"))
+    ]
+    return Source(
+        name=name,
+        identity={"name": name, "files": found},
+        flip=flip,
+        parts=parts,
+        files=lambda: {"all": [(name, str(files / name)) for name in read]},
+    )
 
 
 def _array_items(pixels: Pixels, labels: Sequence[Any]) -> list[Item]:

@@ -11,6 +11,7 @@ from typing import cast
 
 from mnas.data.batches import Part
 from mnas.data.image import SUFFIXES, reason
+from mnas.data.source import STAT
 
 INFO_NAME, CLASSES_NAME = "_info.json", "classes.txt"
 _TAR = re.compile(r"[^/\s\"'?]+\.tar(\.gz)?(?![\w.])")
@@ -38,6 +39,8 @@ class ShardIndex:
     parts: dict[Part, tuple[Shard, ...]]
     fingerprint: str
     """Of classes, and names and numbers of images of the shards."""
+    content: str
+    """`stat:` and a digest of that, and of the sizes and times of shards on disk."""
 
 
 def is_shards(data: str) -> bool:
@@ -83,12 +86,22 @@ def read_index(data: str) -> ShardIndex:
         part: tuple(Shard(url, _images(url, lengths)) for url in by_part[part]) for part in by_part
     }
     listed = [[part, [[_tar_name(shard.url), shard.images] for shard in shards]] for part, shards in parts.items()]
+    stats = [_stat(shard.url) for shards in parts.values() for shard in shards]
     return ShardIndex(
         name=path.resolve().name if path.is_dir() else _tar_name(first),
         classes=classes,
         parts=parts,
         fingerprint=hashlib.sha256(json.dumps(["shards", classes, listed]).encode()).hexdigest()[:16],
+        content=STAT + hashlib.sha256(json.dumps(["shards", classes, listed, stats]).encode()).hexdigest(),
     )
+
+
+def _stat(url: str) -> list[int]:
+    """Size and time of change; empty for what is not on disk."""
+    if not _is_local(url):
+        return []
+    found = Path(url).stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def _by_part(urls: Sequence[str], data: str) -> dict[Part, list[str]]:

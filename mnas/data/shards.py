@@ -78,7 +78,7 @@ class ShardBatches(Batches):
         index = self._index = read_index(data)
         self.name, self.classes, self.input_size, self.crop = index.name, index.classes, input_size, crop
         self.counts = {part: sum(shard.images for shard in shards) for part, shards in index.parts.items()}
-        self.fingerprint = index.fingerprint
+        self.fingerprint, self.content = index.fingerprint, index.content
         self._unreadable = Unreadable(sum(self.counts.values()))
         self.mean, self.std = sample_moments(
             cache_dir, self.fingerprint, self._view, lambda: _contents(index), self.counts["train"], on_progress

@@ -50,6 +50,8 @@ def folder_source(root: Path, *, val_is_test: bool = False) -> Source:
     return Source(
         name=root.resolve().name,
         identity={part: [(name, size, time) for name, _, size, time in found] for part, found in files.items()},
+        classes=classes,
+        files=lambda: {part: [(row[0], f"{parts[part]}/{row[0]}") for row in rows] for part, rows in files.items()},
         flip=True,
         parts=lambda: Parts(
             classes=classes,
