@@ -18,6 +18,8 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import column, table
 from sqlalchemy.orm import Session
 
+from mnas.children import ASKING
+
 _PARAMS = table("trial_params", *map(column, ("trial_id", "param_name", "param_value", "distribution_json")))
 _ATTRIBUTES = {
     name: table(f"trial_{name}_attributes", *map(column, ("trial_id", "key", "value_json")))
@@ -72,18 +74,26 @@ def use_pragmas(storage: RDBStorage, *pragmas: str) -> None:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off until the database is left: in the middle of a statement it leaves a connection in disorder."""
+    """Put signals that ask for the end off until the database is left.
+
+    In the middle of a statement they leave a connection in disorder.
+    """
     if threading.current_thread() is not threading.main_thread():  # no other thread gets it
         yield
         return
     arrived: list[tuple[int, types.FrameType | None]] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: arrived.append((number, frame)))
+    previous = {number: signal.getsignal(number) for number in ASKING}
+    for number, handler in previous.items():
+        if callable(handler):
+            signal.signal(number, lambda *signalled: arrived.append(signalled))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
-    if arrived and callable(previous):
-        previous(*arrived[0])
+        for number, handler in previous.items():
+            if callable(handler):
+                signal.signal(number, handler)
+    if arrived and callable(handler := previous[signal.Signals(arrived[0][0])]):
+        handler(*arrived[0])
 
 
 def _rows(template: FrozenTrial, trial_id: Any) -> Iterator[tuple[sqlalchemy.TableClause, list[dict[str, Any]]]]:

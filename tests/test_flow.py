@@ -6,7 +6,8 @@ from pathlib import Path
 import mnas
 
 ORDER = [
-    {"atomic", "folders", "readers"},
+    {"atomic", "folders", "readers", "children"},
+    {"foreign"},
     {"arch"},
     {"cell_arch"},
     {"architecture"},

@@ -3,14 +3,14 @@
 import contextlib
 import importlib
 import io
-import math
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Sequence
-from types import FrameType
+
+from mnas import children
+from mnas.cli import signals
 
 COMMANDS = {
     "search": ("mnas.cli.search:SearchCommand", "search for the best trade-off of accuracy and latency"),
@@ -37,42 +37,26 @@ comes at once."""
 _PATIENCE_S = 10.0
 """Torchrun looks after its processes every 0.1 s, and gives them 30 s to end."""
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
-
-_CLOSING_S = 5.0
-"""What is saved and closed after Ctrl-C takes less, mostly."""
-
 USAGE = "usage: mnas COMMAND [OPTIONS] [--debug]   (mnas COMMAND --help shows a command's options)"
 HELP = ("-h", "--help", "help")
 
 
 def main() -> None:
-    """The console script: exit code 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    """The console script: exit code 0, 2 for what the user can mend, 128 + N after signal N (Ctrl-C: 130)."""
     for stream in (sys.stdout, sys.stderr):
         # a file's name that is no UTF-8, or a terminal of few letters, must not end what it only names
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
-    _press_once()
-    code = run(sys.argv[1:])
-    if code == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's end would undo what _press_once did
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        children.end_with(os.getppid())
+    signals.listen()
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        children.kill_all()  # whoever is left hangs, and the end would wait for it
+    if code > 128:
+        signals.ignore()  # Python's end would undo what listening did
     sys.exit(code)
-
-
-def _press_once() -> None:
-    """From now on, who presses Ctrl-C again within `_CLOSING_S` does not interrupt the saving and closing."""
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        return
-    pressed_s = -math.inf
-
-    def press(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed_s
-        if time.monotonic() - pressed_s >= _CLOSING_S:
-            pressed_s = time.monotonic()
-            signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, press)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -96,8 +80,8 @@ def run(arguments: Sequence[str]) -> int:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         command = _parse(getattr(importlib.import_module(module), name), words, options)
         command.run()  # type: ignore[attr-defined]
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return signals.exit_code(stop)
     except BrokenPipeError:  # `mnas runs | head`
         sys.stderr.close()
         return 0

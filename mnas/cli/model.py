@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from mnas.cli.quiet import runtimes_quiet
+from mnas.foreign.limits import most_threads_here
 from mnas.names import resolve_arch, resolve_weights
 from mnas.predict.model import Model, load_model
 
@@ -84,7 +85,7 @@ def open_model(name: str, options: ModelOptions) -> Model:
             mean=_numbers("--mean", options.mean),
             std=_numbers("--std", options.std),
             crop=None if options.crop == "auto" else options.crop,
-            threads=(os.cpu_count() or 1) if options.threads == "auto" else options.threads,
+            threads=min(os.cpu_count() or 1, most_threads_here()) if options.threads == "auto" else options.threads,
         )
     for note in model.info.notes:
         print(f"mnas: {name}: {note}", file=sys.stderr)

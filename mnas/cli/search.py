@@ -21,6 +21,7 @@ from mnas.cli.progress import watching
 from mnas.cli.search_devices import device_values
 from mnas.cli.search_presets import named_preset
 from mnas.cli.search_start import open_search, versions
+from mnas.cli.signals import signal_name
 from mnas.controller.named import CONTROLLERS, candidates_per_update
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
@@ -284,8 +285,8 @@ class SearchCommand:
             try:
                 with watching(console) as watcher:
                     reason = search(run, problem, self.plan(), watcher)
-            except KeyboardInterrupt:
-                run.set("state", {"status": "stopped", "reason": "Ctrl-C"})
+            except KeyboardInterrupt as stop:
+                run.set("state", {"status": "stopped", "reason": signal_name(stop)})
                 write_snapshot_report(Snapshot(run.path, run.attributes, run.trials))
                 console.print(
                     f"stopped; nothing is lost. To go on: {_command()}", markup=False, highlight=False, soft_wrap=True

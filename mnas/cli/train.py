@@ -17,6 +17,7 @@ from mnas.architecture import Architecture
 from mnas.cli.console import make_console
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.cli.shortlist import train_best
+from mnas.cli.signals import closing_takes
 from mnas.cli.train_progress import is_first_process, watching_training
 from mnas.data.batches import Batches, unreadable_line
 from mnas.data.native import native_size
@@ -27,7 +28,7 @@ from mnas.nn.pretrained import load_pretrained, pretrained_info
 from mnas.train.config import TrainConfig
 from mnas.train.folder import Trained
 from mnas.train.presets import PRESETS, named_preset
-from mnas.train.settings import TrainingStopped
+from mnas.train.settings import STOPPING_S, TrainingStopped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,7 @@ class TrainCommand:
 
     def run(self) -> None:
         """Train, and print what came out. Raises ValueError for what the user can mend."""
+        closing_takes(STOPPING_S + 10)  # with the end of what is trained side by side
         if (Path(self.arch) / "study.db").is_file():
             self._train_shortlist()
             return

@@ -1,5 +1,6 @@
 """What loading by worker processes shares: how they are started, and what they report of images that cannot be read."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from mnas.children import ASKING, end_with
 from mnas.data.cache import check_unreadable
 
 MOST_WORKERS = 256
@@ -20,7 +22,7 @@ def loader_options(workers: int) -> dict[str, Any]:
         raise ValueError(f"workers must be an integer from 0 to {MOST_WORKERS}, but got {workers!r}")
     return {
         "num_workers": workers,
-        "worker_init_fn": _leave_signals_to_the_parent,
+        "worker_init_fn": _begin,
         "pin_memory": torch.cuda.is_available(),
         # the loader draws a seed for its workers, which nothing here uses: not from the training's random state
         "generator": torch.Generator(),
@@ -33,10 +35,9 @@ def started(loader: DataLoader[Any]) -> Iterator[Any]:
     A signal before a worker has said what it does with them would end it; so would SIGTERM to one of the threads that
     some libraries start anew in every forked process, if it were blocked in the main one only.
     """
-    signals = {signal.SIGINT, signal.SIGTERM}
     if not hasattr(signal, "pthread_sigmask"):
         return iter(loader)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     try:
         return iter(loader)
     finally:
@@ -48,9 +49,16 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C and cluster managers reach all processes, but a training finishes its step, and needs images for that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin(worker: int) -> None:
+    """In a new worker: end with the parent, and leave signals to it.
+
+    Ctrl-C and cluster managers reach all processes, but a training finishes its step, and needs images for that.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        end_with(parent.pid)
+    for number in ASKING - {signal.SIGTERM}:
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask") and not hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # or nobody could end it
     if hasattr(signal, "sigwaitinfo"):  # not on macOS; SIGTERM ends workers there, whoever sends it

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
+from mnas.foreign.limits import MOST_THREADS
 from mnas.train.machine import Accelerator, device_of, halved_batch
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class ProxyConfig:
         for name in ("epochs", "batch_size", "fewest_steps", "repeats", "threads"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be an integer of 1 or more, but got {getattr(self, name)!r}")
+        if self.threads > MOST_THREADS:
+            raise ValueError(f"threads must be from 1 to {MOST_THREADS}, but got {self.threads}")
         if self.batch_size < 2:
             raise ValueError("batch_size must be 2 or more, as batch norm needs a batch, but got 1")
         for name, low, high in (("learning_rate", 1e-9, 1e3), ("warmup", 0, 1), ("label_smoothing", 0, 1)):

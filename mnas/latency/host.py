@@ -7,26 +7,24 @@ import contextlib
 import os
 import queue
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 from pathlib import Path
 from typing import IO
 
+from mnas.children import end, spawn
 from mnas.latency import script
+from mnas.latency.keeper import sweep
 from mnas.latency.latency import UnitError
-from mnas.latency.scripted import Channel, EndedError, ScriptUnit
+from mnas.latency.scripted import Channel, EndedError, OverdueError, ScriptUnit
 from mnas.latency.unit import Core
 
-RUN_AND_REMOVE = """\
-import runpy, shutil, sys
-try:
-    runpy.run_path(sys.argv[1], run_name="__main__")
-finally:
-    shutil.rmtree(sys.argv[2], ignore_errors=True)
-"""
-"""What the child runs: it outlives a search that is killed, and leaves nothing behind."""
+if sys.platform != "win32":
+    import fcntl
+
+PREFIX = "mnas-latency-"
+"""Of the folder's name, in the system's folder for temporary files."""
 
 
 def host_unit(name: str = "host", core: Core = "auto") -> ScriptUnit:
@@ -35,24 +33,20 @@ def host_unit(name: str = "host", core: Core = "auto") -> ScriptUnit:
 
 
 class LocalChannel(Channel):
-    """`script.py` as a child process; it ends with its input, so also when this process is killed.
+    """`script.py` as a child process, which ends with this one.
 
     Args:
         program: what is run in its place (tests put a program before it that fails as devices do).
     """
 
     def __init__(self, program: str = script.__file__) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mnas-latency-", ignore_cleanup_errors=True)
-        self._complaints = (Path(self._folder.name) / "stderr").open("w+b")
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONIOENCODING": "utf-8"}
-        self._process = subprocess.Popen(
-            # -P: modules beside it are not to be found under their bare names
-            [sys.executable, "-P", "-c", RUN_AND_REMOVE, program, self._folder.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complaints,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is the search's
+        if sys.platform != "win32":
+            sweep(PREFIX)
+        self._folder = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+        self._alive = _locked(self._folder.name)
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        self._process = spawn(
+            program, errors=self._complaints, environment={"TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONIOENCODING": "utf-8"}
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -78,13 +72,13 @@ class LocalChannel(Channel):
             self._requests.write(line.encode() + b"\n")
             self._requests.flush()
         except OSError:
-            raise EndedError(self._end()) from None
+            raise self._ended() from None
         try:
             answer = self._answers.get(timeout=timeout_s)
         except queue.Empty:
             raise UnitError(f"no answer within {timeout_s:g} s") from None
         if not answer.endswith(b"\n"):
-            raise EndedError(self._end())
+            raise self._ended()
         return answer.decode(errors="replace").strip()
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
@@ -93,20 +87,21 @@ class LocalChannel(Channel):
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._requests.close()
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)  # with what it started to look at a model's memory
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         self._complaints.close()
         self._folder.cleanup()
+        if self._alive is not None:
+            os.close(self._alive)
+            self._alive = None
+
+    def _ended(self) -> EndedError:
+        words = self._end()
+        limits = () if sys.platform == "win32" else (-signal.SIGALRM, -signal.SIGXCPU)
+        return (OverdueError if self._process.returncode in limits else EndedError)(words)
 
     def _end(self) -> str:
         """What is known of a child that has ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
+        end(self._process, 5)
         self._complaints.seek(0)
         words = self._complaints.read().decode(errors="replace").strip().splitlines()
         return f"the measuring process ended ({self._process.returncode}){': ' + words[-1] if words else ''}"
@@ -116,3 +111,12 @@ def _pass_on(source: IO[bytes], answers: "queue.SimpleQueue[bytes]") -> None:
     for line in source:
         answers.put(line)
     answers.put(b"")  # the end
+
+
+def _locked(folder: str) -> int | None:
+    """A descriptor that holds the folder's lock, by which others see that somebody uses it."""
+    if sys.platform == "win32":
+        return None
+    alive = os.open(folder, os.O_RDONLY)
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    return alive

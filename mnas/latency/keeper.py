@@ -8,14 +8,13 @@ script with it, and the next keeper removes the folder.
 
 Lines of JSON come in. Those that begin with `KEEPER` are for it; the others are passed on to the script. Whatever it or
 the script answers goes out, a line each, in the script's form: {"ok": ...} or {"error": text, "of": "unit"}; "process"
-instead of "unit" where the script has ended.
+instead of "unit" where the script has ended, "time" where it was ended because a model took too long.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
 import hashlib
 import json
 import os
@@ -151,21 +150,14 @@ class Keeper:
     def _do_start(self) -> int:
         alone = ["-P"] if sys.version_info >= (3, 11) else []
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONIOENCODING": "utf-8"}
-        libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-
-        def die_with_me() -> None:
-            if libc is not None:
-                libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
         self._script = subprocess.Popen(
-            [sys.executable, *alone, os.path.join(self.folder, SCRIPT)],
+            [sys.executable, *alone, os.path.join(self.folder, SCRIPT), str(os.getpid())],  # whom it ends with
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
             cwd=self.folder,
             start_new_session=True,
-            preexec_fn=die_with_me,
         )
         threading.Thread(target=self._pass_back, args=(self._script,), daemon=True).start()
         return self._script.pid
@@ -221,7 +213,8 @@ class Keeper:
             status = script.wait()
             listening.join(1)
             last = "".join(f": {word.decode(errors='replace').strip()[:300]}" for word in list(words))
-            self._say({"error": f"the measuring process ended ({status}){last}", "of": "process"})
+            of = "time" if status in (-signal.SIGALRM, -signal.SIGXCPU) else "process"
+            self._say({"error": f"the measuring process ended ({status}){last}", "of": of})
 
     def _say(self, answer: dict[str, Any]) -> None:
         self._send(json.dumps(answer).encode() + b"\n")
@@ -232,14 +225,14 @@ class Keeper:
                 line = line[os.write(1, line) :]
 
 
-def sweep() -> None:
-    """Remove what keepers left that were killed; a folder of the last minute may just not be locked yet."""
+def sweep(prefix: str = PREFIX) -> None:
+    """Remove folders whose owners were killed; one of the last minute may just not be locked yet."""
     place = tempfile.gettempdir()
     for name in os.listdir(place):
         path = os.path.join(place, name)
         with contextlib.suppress(OSError):
             found = os.lstat(path)
-            mine = name.startswith(PREFIX) and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+            mine = name.startswith(prefix) and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
             if not mine or time.time() - found.st_mtime < SILENCE_S:
                 continue
             folder = os.open(path, os.O_RDONLY)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+from mnas.foreign.limits import MOST_THREADS
 from mnas.latency.script import RUNTIMES
 
 StoppedBy = Literal["interval", "budget"]
@@ -67,8 +68,8 @@ class Setup(_Record):
         if self.runtime not in RUNTIMES:
             raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, but got {self.runtime!r}")
         for name in ("threads", "batch"):
-            if not 1 <= getattr(self, name) <= 1024:
-                raise ValueError(f"{name} must be from 1 to 1024, but got {getattr(self, name)}")
+            if not 1 <= getattr(self, name) <= MOST_THREADS:
+                raise ValueError(f"{name} must be from 1 to {MOST_THREADS}, but got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)

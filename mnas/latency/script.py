@@ -22,12 +22,22 @@ import io
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+if sys.platform != "win32":
+    import resource
+
+LOAD_S = 60.0
+"""Limit for loading a model once the runtime is there. The kernel ends a process that takes longer."""
+INFERENCE_S, IMAGE_S = 15.0, 1.0
+"""Limit for an inference on one image, and for each further image of its batch."""
+REALTIME_S = 120.0
+"""Most seconds of computing in a row that real-time priority is ever given for."""
 TURN_S = 0.015
 """Length of a model's turn: about twice what it takes to fill the caches after another model's."""
 MIN_TURN_RUNS, MAX_TURN_RUNS = 2, 200
@@ -150,15 +160,71 @@ RUNTIMES: dict[str, tuple[Callable[[bytes, int, int], Run], str, str, str]] = {
 
 
 def load(runtime: str, model: bytes, threads: int, batch: int) -> Run:
-    """A call that runs one inference of `model`, which has run once. Raises ModelError, ImportError."""
+    """A call that runs one inference of `model`, which has run once. Raises ModelError, ImportError.
+
+    A model that takes too long ends the process (`limited`).
+    """
     try:
-        invoke = RUNTIMES[runtime][0](model, threads, batch)
-        invoke()
+        with contextlib.suppress(ImportError):  # which loading tells of; it takes seconds, and they are not the model's
+            importlib.import_module(RUNTIMES[runtime][3])
+        with limited(LOAD_S):
+            invoke = RUNTIMES[runtime][0](model, threads, batch)
+        with limited(inference_limit_s(batch)):
+            invoke()
     except (ModelError, ImportError):
         raise
     except Exception as error:  # the runtimes' own have no common base
         raise ModelError(f"{runtime} cannot run the model: {_line(error)}") from None
     return invoke
+
+
+# Limits
+
+
+def inference_limit_s(batch: int) -> float:
+    """Seconds that one inference may take."""
+    return INFERENCE_S + IMAGE_S * (batch - 1)
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """End this process by SIGALRM when what is inside takes longer, also where it never returns to Python."""
+    _alarm(seconds)
+    try:
+        yield
+    finally:
+        _alarm(0)
+
+
+def _alarm(seconds: float) -> None:
+    if hasattr(signal, "setitimer"):  # not on Windows, where whoever asks gives up at last
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+@contextlib.contextmanager
+def prioritised(limit_s: float) -> Iterator[bool]:
+    """Run this thread above all ordinary programs, for at most `limit_s` seconds of computing in a row.
+
+    The kernel ends a process that takes longer (SIGXCPU), so that no model stops the machine. Yields whether it has
+    the priority; it is left out where the system does not offer or allow it.
+    """
+    realtime = False
+    if hasattr(os, "sched_setscheduler") and hasattr(resource, "RLIMIT_RTTIME"):
+        before = os.sched_getscheduler(0), os.sched_getparam(0)
+        _, most = limits = resource.getrlimit(resource.RLIMIT_RTTIME)
+        limit_us = round(1e6 * min(limit_s, REALTIME_S))
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_RTTIME, (limit_us if most < 0 else min(limit_us, most), most))
+            # the lowest real-time priority: above all ordinary programs, below whatever else needs it
+            os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+            realtime = True
+            time.sleep(1e-4)  # waking up at this priority is what sets the kernel's count back to 0
+    try:
+        yield realtime
+    finally:
+        if realtime:
+            os.sched_setscheduler(0, *before)
+            resource.setrlimit(resource.RLIMIT_RTTIME, limits)
 
 
 # Rounds
@@ -167,9 +233,10 @@ def load(runtime: str, model: bytes, threads: int, batch: int) -> Run:
 class Pair:
     """Two models that take turns; `open` for as long as a measurement lasts."""
 
-    def __init__(self, models: list[tuple[bytes, str]], threads: int, batch: int) -> None:
-        self._models, self._how = models, (threads, batch)
-        self._clock = clock_of(threads)
+    def __init__(self, models: list[tuple[bytes, str]], threads: int, batch: int, first: bool = False) -> None:
+        self._models, self._how, self._first = models, (threads, batch), first
+        self._clock, self._limit_s = clock_of(threads), inference_limit_s(batch)
+        self._inference_s = [0.0, 0.0]
         self.runs = (self._turn_runs(0), self._turn_runs(1))
 
     def round(self, mirrored: bool) -> dict[str, list[list[float]]]:
@@ -184,7 +251,10 @@ class Pair:
         wall: list[list[float]] = [[], []]
         kept: list[list[float]] = [[], []]
         for which in order:
-            wall_ms, own_ms = self._time(loaded[which], self.runs[which] + 1)
+            runs = self.runs[which] + 1
+            limit_s = max(2.0, 20 * runs * self._inference_s[which])
+            with prioritised(limit_s) if self._first else contextlib.nullcontext():
+                wall_ms, own_ms = self._time(loaded[which], runs)
             wall[which] += wall_ms
             kept[which] += own_ms[1:]
         return {"wall_ms": wall, "kept_ms": kept}
@@ -203,16 +273,19 @@ class Pair:
         while len(own_ms) < 3 or (sum(own_ms) < TURN_S * 1e3 / 3 and len(own_ms) < MAX_TURN_RUNS):
             own_ms += self._time(invoke, 1)[1]
         fastest_ms = max(1e-6, min(own_ms))
+        self._inference_s[which] = fastest_ms / 1e3
         return min(MAX_TURN_RUNS, max(MIN_TURN_RUNS, round(TURN_S * 1e3 / fastest_ms)))
 
     def _time(self, invoke: Run, runs: int) -> tuple[list[float], list[float]]:
         wall_ms, own_ms, clock = [], [], self._clock
         for _ in range(runs):
+            _alarm(self._limit_s)
             wall, own = time.perf_counter_ns(), clock()
             invoke()
             own = clock() - own
             wall_ms.append((time.perf_counter_ns() - wall) / 1e6)
             own_ms.append(own / 1e6)
+        _alarm(0)
         return wall_ms, own_ms
 
 
@@ -226,13 +299,13 @@ def clock_of(threads: int) -> Callable[[], int]:
 
 
 @contextlib.contextmanager
-def steady(core: int | None) -> Iterator[bool]:
-    """Keep this thread on `core`, above all other programs, without garbage collection; all is restored at the end.
+def steady(core: int | None) -> Iterator[None]:
+    """Keep this thread on `core`, without garbage collection; all is restored at the end.
 
-    Yields whether it has real-time priority. What the system does not offer or allow is left out; with None nothing
-    is pinned (a runtime's own threads would all inherit the one core).
+    What the system does not offer is left out; with None nothing is pinned (a runtime's own threads would all inherit
+    the one core).
     """
-    collecting, affinity, policy, realtime = gc.isenabled(), None, None, False
+    collecting, affinity = gc.isenabled(), None
     gc.disable()
     try:
         if core is not None and hasattr(os, "sched_setaffinity"):
@@ -240,15 +313,8 @@ def steady(core: int | None) -> Iterator[bool]:
             if core in previous:  # a container may have moved since the calibration
                 os.sched_setaffinity(0, {core})
                 affinity = previous
-            policy = os.sched_getscheduler(0), os.sched_getparam(0)
-            with contextlib.suppress(PermissionError):
-                # the lowest real-time priority: above all ordinary programs, below whatever else needs it
-                os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-                realtime = True
-        yield realtime
+        yield
     finally:
-        if realtime and policy is not None:
-            os.sched_setscheduler(0, *policy)
         if affinity is not None:
             os.sched_setaffinity(0, affinity)
         if collecting:
@@ -350,7 +416,12 @@ def peak_memory_bytes(path: str, runtime: str, threads: int, batch: int) -> int 
         return None
     alone = ["-P"] if sys.version_info >= (3, 11) else []
     request = {"do": "grow", "model": path, "runtime": runtime, "threads": threads, "batch": batch}
-    done = subprocess.run([sys.executable, *alone, __file__], input=json.dumps(request).encode(), capture_output=True)
+    command = [sys.executable, *alone, __file__, str(os.getpid())]
+    limit_s = 2 * LOAD_S + inference_limit_s(batch)  # with the time to start the runtime
+    try:
+        done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        raise ModelError(f"{runtime} did not run the model once within {limit_s:g} s") from None
     if done.returncode != 0:
         raise ModelError(f"{runtime} ended its process ({done.returncode}) while it ran the model once")
     told = json.loads(done.stdout)
@@ -421,8 +492,12 @@ class Server:
         chosen = measuring_core() if core == "auto" else core
         ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         pinned = chosen if threads == 1 and chosen in ours else None
-        realtime = self._open.enter_context(steady(pinned))
-        self._pair = Pair(models, threads, batch)
+        self._open.enter_context(steady(pinned))
+        self._pair = Pair(models, threads, batch, first=pinned is not None)
+        realtime = False
+        if pinned is not None:
+            with prioritised(1.0) as realtime:  # whether a turn will have it
+                pass
         return {"core": pinned, "realtime": realtime, "runs": self._pair.runs}
 
 
@@ -435,10 +510,25 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def end_with(parent: int) -> None:
+    """Make this process end when its parent does, as `mnas.children.end_with`, which a board does not have."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def main() -> None:
     """Serve until the input ends. What a runtime prints goes to standard error: standard output is for answers."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    if sys.platform != "win32":
+        for number in (signal.SIGALRM, signal.SIGXCPU):  # how a model that takes too long is ended
+            signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     server = Server()
     for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"):
         try:
@@ -454,4 +544,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:  # whoever starts it says who it is
+        end_with(int(sys.argv[1]))
     main()

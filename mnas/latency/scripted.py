@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from mnas.latency.latency import MeasurementError, Setup, UnitError
-from mnas.latency.script import MAX_TURN_RUNS, TURN_S
+from mnas.latency.script import LOAD_S, MAX_TURN_RUNS, TURN_S, inference_limit_s
 from mnas.latency.unit import Condition, Core, Session, Times, Unit
 
 T = TypeVar("T")
@@ -21,7 +21,8 @@ OPEN_TIMEOUT_S = 300.0
 """To load two models and run them a few times; also to start the runtime."""
 ROUND_TIMEOUT_S = 120.0
 """Of one round, which takes some 30 ms, or two inferences of each model if they are slow."""
-
+_ROUND_RUNS, _OPEN_RUNS = 8, 12
+"""Inferences of a round and of opening where models are slow: a larger batch adds its time to each."""
 
 DEATHS = 2
 """So many ends of the measuring process over one model, and the model is to blame: its runtime crashes on it."""
@@ -29,6 +30,10 @@ DEATHS = 2
 
 class EndedError(UnitError):
     """The measuring process ended while it was asked something: a runtime crashed, or somebody killed it."""
+
+
+class OverdueError(EndedError):
+    """The measuring process was ended because loading a model, or an inference, took longer than it may."""
 
 
 class Channel(ABC):
@@ -44,7 +49,7 @@ class Channel(ABC):
 
     @abstractmethod
     def ask(self, line: str, timeout_s: float) -> str:
-        """Send a line, wait for a line. Raises EndedError if the script ends instead."""
+        """Send a line, wait for a line. Raises EndedError or OverdueError if the script ends instead."""
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
@@ -95,7 +100,7 @@ class ScriptUnit(Unit):
             paths = [self._put(stack, f"model-{i}", model) for i, model in enumerate(models)]
             runtimes = [setup.runtime, (other or setup).runtime]
             request = {"do": "open", "models": paths, "core": self._core, **setup.to_dict(), "runtimes": runtimes}
-            opened = self._ask(request, OPEN_TIMEOUT_S)
+            opened = self._ask(request, OPEN_TIMEOUT_S + _added_s(_OPEN_RUNS, setup))
             stack.callback(self._end)
             if not isinstance(opened, dict) or {"core", "realtime"} - set(opened):
                 raise self._failed(f"it answered {opened!r}")
@@ -104,7 +109,8 @@ class ScriptUnit(Unit):
 
             def one_round(mirrored: bool) -> tuple[Times, Times]:
                 began = time.perf_counter()
-                told = self._ask({"do": "round", "mirrored": mirrored}, ROUND_TIMEOUT_S)
+                request = {"do": "round", "mirrored": mirrored}
+                told = self._ask(request, ROUND_TIMEOUT_S + _added_s(_ROUND_RUNS, setup))
                 times = self._times(told, 0), self._times(told, 1)
                 if doubt := _doubt(times, (time.perf_counter() - began) * 1e3):
                     raise self._failed(doubt)
@@ -116,7 +122,8 @@ class ScriptUnit(Unit):
         with self._blaming(model, setup), contextlib.ExitStack() as stack:
             self._claim(stack)
             path = self._put(stack, "model", model)
-            told = self._ask({"do": "memory", "model": path, **setup.to_dict()}, OPEN_TIMEOUT_S)
+            request = {"do": "memory", "model": path, **setup.to_dict()}
+            told = self._ask(request, OPEN_TIMEOUT_S + _added_s(1, setup))
             if told is not None and not (isinstance(told, int) and told >= 0):
                 raise self._failed(f"it says that the model takes {told!r} bytes")
             return told
@@ -128,10 +135,15 @@ class ScriptUnit(Unit):
 
     @contextlib.contextmanager
     def _blaming(self, model: bytes, setup: Setup) -> Iterator[None]:
-        """Makes the last of `DEATHS` ends of the process over one model that model's failure."""
+        """Makes the last of `DEATHS` ends of the process over a model that model's failure, an overdue one at once."""
         key = hashlib.sha256(model).hexdigest(), setup.runtime
         try:
             yield
+        except OverdueError:
+            raise MeasurementError(
+                f"{setup.runtime} must load the model within {LOAD_S:g} s and run it within "
+                f"{inference_limit_s(setup.batch):g} s, but it took longer and was ended"
+            ) from None
         except EndedError as error:
             self._deaths[key] += 1
             if self._deaths[key] < DEATHS:
@@ -194,7 +206,8 @@ class ScriptUnit(Unit):
             raise MeasurementError(_line(told["error"]))
         if told["of"] == "setup":
             raise ValueError(f"{self.name}: {_line(told['error'])}")
-        raise self._failed(told["error"], EndedError if told["of"] == "process" else UnitError)
+        kinds: dict[Any, type[UnitError]] = {"process": EndedError, "time": OverdueError}
+        raise self._failed(told["error"], kinds.get(told["of"], UnitError))
 
     def _guarded(self, action: Callable[[], T]) -> T:
         try:
@@ -209,6 +222,11 @@ class ScriptUnit(Unit):
         """After a failure nothing of this connection is trusted: the next use makes a new one."""
         self.close()
         return kind(_line(f"{self.name}: {reason}"))
+
+
+def _added_s(inferences: int, setup: Setup) -> float:
+    """How much longer so many inferences may take because their batches are larger than one image."""
+    return inferences * (inference_limit_s(setup.batch) - inference_limit_s(1))
 
 
 def _line(text: object) -> str:

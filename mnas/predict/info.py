@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mnas.architecture import Architecture
 from mnas.data.image import Pixels
+from mnas.foreign.limits import require_threads_here
 
 Format = Literal["mnas", "litert", "onnx", "executorch"]
 Triple = tuple[float, float, float]
@@ -85,8 +86,7 @@ class Wanted:
             raise ValueError(f"input size must be from 1 to 4096 pixels, but got {self.input_size}")
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"crop must be above 0 and at most 1, but got {self.crop}")
-        if self.threads < 1:
-            raise ValueError(f"threads must be 1 or more, but got {self.threads}")
+        require_threads_here("threads", self.threads)
 
 
 def class_names(wanted: Wanted, found: tuple[str, ...] | None, outputs: int, name: str) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import threading
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,7 @@ from mnas.data.decoders import upright
 from mnas.data.image import Pixels, square
 from mnas.predict.images import read_pixels
 from mnas.predict.info import ModelInfo, Prediction, Run, Triple, Wanted
+from mnas.predict.tensors import ForeignRun
 from mnas.zoo.architectures import named_arch
 
 OPENERS = {
@@ -32,11 +34,27 @@ ImageLike = str | PathLike[str] | Image.Image | Pixels
 
 @final
 class Model:
-    """What an image shows, by a trained network in whatever format. Not for several threads at once."""
+    """What an image shows, by a trained network in whatever format; one thread at a time, the others wait.
+
+    A .tflite, .onnx or .pte file runs in a process of its own, which ends with the model: when nobody holds it any
+    more, at the end of a `with` block, or by `close`.
+    """
 
     def __init__(self, info: ModelInfo, run: Run) -> None:
         self.info = info
         self._run = run
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """End the model's process, if it has one; it cannot be run afterwards."""
+        if isinstance(self._run, ForeignRun):
+            self._run.close()
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def run(self, pixels: Pixels) -> NDArray[np.float32]:
         """The file's outputs (N, outputs), logits or probabilities (`info.probabilities`), dequantised.
@@ -45,12 +63,13 @@ class Model:
             pixels: uint8 (N, S, S, 3), RGB, with S = `info.input_size`.
 
         Raises:
-            ValueError: pixels of another shape or type, or outputs that are not finite.
+            ValueError: pixels of another shape or type, or outputs that are not finite; the model's process has ended.
         """
         size = self.info.input_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
             raise ValueError(f"pixels must be uint8 (N, {size}, {size}, 3), but got {pixels.dtype} {pixels.shape}")
-        outputs = self._run(pixels)
+        with self._lock:
+            outputs = self._run(pixels)
         if not np.isfinite(outputs).all():
             raise ValueError("a model must give finite numbers, but got others: its weights or normalisation are wrong")
         return outputs

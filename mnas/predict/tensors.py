@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.data.image import Pixels
-from mnas.predict.info import NORMALISATIONS, Triple, Wanted
+from mnas.foreign.session import MOST_BYTES, Session
+from mnas.predict.info import NORMALISATIONS, Run, Triple, Wanted
 
 Dim = int | None
 """None: any."""
@@ -50,6 +51,18 @@ def image_input(shape: Sequence[Dim], dtype: np.dtype[Any], scale: float, zero_p
         scale=scale,
         zero_point=zero_point,
     )
+
+
+def image_entry(session: Session, name: str) -> ImageInput:
+    """What the only input of a session's model takes. Raises ValueError where it has others, or takes no images."""
+    if len(session.inputs) != 1:
+        raise ValueError(f"an image classifier must have one input, but {name!r} has {len(session.inputs)}")
+    found = session.inputs[0]
+    try:
+        dtype = np.dtype(found.dtype)
+    except TypeError:
+        raise ValueError(f"an image classifier must take numbers, but {name!r} takes {found.dtype}") from None
+    return image_input(found.shape, dtype, found.scale, found.zero_point, name)
 
 
 def input_size(entry: ImageInput, wanted: Wanted, name: str) -> int:
@@ -142,12 +155,45 @@ def probe(size: int) -> Pixels:
     return np.stack([np.full_like(noise, 128), noise])
 
 
+@dataclass(frozen=True)
+class ForeignRun:
+    """What a model gives that runs in a process of its own."""
+
+    run: Run
+    close: Callable[[], None]
+    """Ends the process."""
+
+    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
+        return self.run(pixels)
+
+
+def in_a_child(
+    session: Session,
+    entry: ImageInput,
+    moments: tuple[Triple, Triple] | None,
+    outputs: int,
+    size: int,
+    batch: int = 1,
+) -> ForeignRun:
+    """What the session's model gives for images of `size` pixels, `batch` at a time in the runtime."""
+    scale, zero_point = session.outputs[0].scale, session.outputs[0].zero_point
+
+    def run(images: NDArray[Any]) -> NDArray[np.float32]:
+        missing = -len(images) % batch if entry.batch else 0  # a file of a fixed batch takes no fewer
+        whole = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
+        return dequantised(session.run(whole, batch, outputs)[: len(images)], scale, zero_point)
+
+    image_bytes = 3 * size * size * entry.dtype.itemsize
+    together = max(1, MOST_BYTES // image_bytes // batch)  # sent at a time
+    return ForeignRun(in_batches(run, encoder(entry, moments), outputs, batch * together), session.close)
+
+
 def in_batches(
     run: Callable[[NDArray[Any]], NDArray[np.float32]],
     encode: Callable[[Pixels], NDArray[Any]],
     outputs: int,
     batch: int,
-) -> Callable[[Pixels], NDArray[np.float32]]:
+) -> Run:
     """`run` over all images, `batch` at a time; only those are ever held as the file's type."""
 
     def run_all(pixels: Pixels) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ forked from a server that has imported what they need (seconds of CPU for torch 
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -21,7 +20,9 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from mnas.architecture import Architecture
+from mnas.children import ASKING, end_with, lasting
 from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.run import server
 
 Evaluate = Callable[[Architecture, int, Path], Evaluation]
 """(architecture, seed, where to keep the weights) -> Evaluation; picklable; raises EvaluationError for a candidate's
@@ -103,6 +104,7 @@ class LocalWorkers:
             self._slots[slot] = executor
         try:
             with ctrl_c_for_us():
+                start_server()
                 return executor.submit(task.evaluate or self._evaluate, task.arch, task.seed, task.weights_path)
         except BrokenProcessPool:  # died between two tasks: no task's fault
             self._slots[slot] = None
@@ -117,6 +119,22 @@ def child_context(modules: Sequence[str]) -> BaseContext:
     return context
 
 
+def start_server() -> None:
+    """Start the server that children are forked from, if it does not run; it ends with this process."""
+    if sys.platform == "win32":
+        return
+    from multiprocessing import forkserver
+
+    imports: list[str] = forkserver._forkserver._preload_modules  # type: ignore[attr-defined]
+    if server.__name__ not in imports:
+        forkserver.set_forkserver_preload([server.__name__, *imports])
+    os.environ[server.PARENT] = str(os.getpid())
+    try:
+        lasting(forkserver.ensure_running)
+    finally:
+        os.environ.pop(server.PARENT, None)
+
+
 def _kill(executor: ProcessPoolExecutor | None) -> None:
     if executor is not None:
         for process in list((executor._processes or {}).values()):
@@ -126,12 +144,12 @@ def _kill(executor: ProcessPoolExecutor | None) -> None:
 
 @contextlib.contextmanager
 def ctrl_c_for_us() -> Iterator[None]:
-    """Processes that are started meanwhile never see Ctrl-C, also not while they import; we do afterwards."""
+    """Processes that are started meanwhile never see Ctrl-C, SIGTERM or SIGHUP, also not while they import."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     resource_tracker.ensure_running()  # as it starts, it unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     try:
         yield
     finally:
@@ -147,11 +165,12 @@ def begin_child(parent: int, environment: dict[str, str]) -> None:
 
 def live_with(parent: int) -> None:
     """In a new child: leave signals to the parent, process number `parent`, and die when it dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux" and os.getppid() == parent:  # forked from a server, it is another process's child
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
+    if os.getppid() == parent:
+        end_with(parent)
+    elif server.number is not None:  # which ends with the parent
+        end_with(server.number)
     process = multiprocessing.parent_process()
     assert process is not None
 

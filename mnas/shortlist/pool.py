@@ -13,12 +13,9 @@ from pathlib import Path
 from types import FrameType
 
 from mnas.architecture import Architecture
-from mnas.run.local import begin_child, child_context, ctrl_c_for_us
-from mnas.train.settings import TrainingStopped
-
-STOP_S = 60.0
-"""After Ctrl-C or SIGTERM a training has so long to write its checkpoint; killed then, it loses what came after the
-last one."""
+from mnas.children import ASKING
+from mnas.run.local import begin_child, child_context, ctrl_c_for_us, start_server
+from mnas.train.settings import STOPPING_S, TrainingStopped
 
 MODULES = ("mnas.train.loop",)
 """What every training imports."""
@@ -46,14 +43,14 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
 
     Raises:
         KeyboardInterrupt: after all processes have been asked to stop, and have.
-        TrainingStopped: the same after SIGTERM.
+        TrainingStopped: the same after SIGTERM or SIGHUP, where nothing else listens to them.
     """
     waiting = list(reversed(jobs))
     gpus = _gpus()
     slots = [gpus[i % len(gpus)] for i in reversed(range(workers))]
     busy: dict[Connection, _Child] = {}
     failed: dict[int, str] = {}
-    with _sigterm_raised():
+    with _stop_raised():
         try:
             while waiting or busy:
                 while waiting and slots:
@@ -77,27 +74,32 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
 
 
 @contextmanager
-def _sigterm_raised() -> Iterator[None]:
-    """While active, the first SIGTERM raises TrainingStopped, as Ctrl-C does KeyboardInterrupt; the next ends at once.
+def _stop_raised() -> Iterator[None]:
+    """While active, the first SIGTERM or SIGHUP raises TrainingStopped; the next does what it did before.
 
+    Whoever listens to them already (the command line) goes on doing so.
     Without it this process would end, and take its children along before they can save anything.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ASKING - {signal.SIGINT}}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, before)
+        restore()
         raise TrainingStopped(number, "full training of a run's best")
 
-    if before not in (signal.SIG_IGN, None):
-        signal.signal(signal.SIGTERM, stop)
+    before = {number: handler for number, handler in before.items() if handler is signal.SIG_DFL}
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        restore()
 
 
 @dataclass
@@ -116,6 +118,7 @@ def _start(job: Job, train_one: TrainOne, slot: str) -> tuple[Connection, _Child
     environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": slot} if slot else {})}  # read when CUDA is first used
     process = context.Process(target=_child, args=(theirs, os.getpid(), environment, job, train_one))  # type: ignore[attr-defined]
     with ctrl_c_for_us():
+        start_server()
         process.start()
     theirs.close()  # so that the end of the child is the end of the pipe
     return ours, _Child(job.number, process, slot)
@@ -135,6 +138,8 @@ def _receive(connection: Connection, child: _Child) -> tuple[str, str]:
 def _child(connection: Connection, parent: int, environment: dict[str, str], job: Job, train_one: TrainOne) -> None:
     begin_child(parent, environment)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the parent asks for a checkpoint and the end
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         train_one(job, lambda text: connection.send(("says", text)))
     except Exception as error:
@@ -167,7 +172,7 @@ def _stop(busy: Mapping[Connection, _Child]) -> None:
     try:
         for child in busy.values():
             _signal(child.process, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + STOPPING_S
         while alive and (left := deadline - time.monotonic()) > 0:
             for ready in wait(list(alive), left):
                 assert isinstance(ready, Connection)

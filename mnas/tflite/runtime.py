@@ -1,8 +1,13 @@
 """Running a LiteRT file on this machine, by the runtime and the delegate (XNNPACK) that devices have."""
 
+import contextlib
+import tempfile
+from pathlib import Path
+
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
+
+from mnas.foreign.session import Session
 
 
 def run_tflite(model: bytes, images: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float32]:
@@ -11,19 +16,17 @@ def run_tflite(model: bytes, images: NDArray[np.float32], *, threads: int = 1) -
     Raises:
         ValueError: the bytes are no LiteRT file, the images have another shape or type than its input, or threads < 1.
     """
-    if threads < 1:
-        raise ValueError(f"threads must be 1 or more, but got {threads=}")
-    interpreter = Interpreter(model_content=model, num_threads=threads)
-    interpreter.allocate_tensors()
-    image, logits = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    expected = tuple(image["shape"][1:])
-    if images.dtype != np.float32 or images.shape[1:] != expected:
-        raise ValueError(
-            f"images must be float32 (N, {', '.join(map(str, expected))}), but got {images.dtype} {images.shape}"
-        )
-    outputs = np.empty((len(images), *logits["shape"][1:]), np.float32)
-    for i, one in enumerate(images):
-        interpreter.set_tensor(image["index"], one[None])
-        interpreter.invoke()
-        outputs[i] = interpreter.get_tensor(logits["index"])[0]
-    return outputs
+    with tempfile.TemporaryDirectory(prefix="mnas-") as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(model)
+        with contextlib.closing(Session("litert", path, threads)) as session:
+            expected = session.inputs[0].shape[1:]
+            if images.dtype != np.float32 or images.shape[1:] != expected:
+                raise ValueError(
+                    f"images must be float32 (N, {', '.join(map(str, expected))}), "
+                    f"but got {images.dtype} {images.shape}"
+                )
+            session.resize((1, *images.shape[1:]))
+            outputs = session.outputs[0].shape[1:]
+            rows = session.run(images, 1, int(np.prod([size or 1 for size in outputs])))
+    return rows.astype(np.float32).reshape(len(images), *(size or 1 for size in outputs))

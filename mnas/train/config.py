@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mnas.arch import require_choice, require_int, require_number
 from mnas.data.augment import Augmentation, AugmentationKind
+from mnas.foreign.limits import MOST_THREADS
 from mnas.train.machine import Accelerator, device_of, halved_batch
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class TrainConfig:
         if self.bn_momentum != "arch":
             require_number("bn_momentum", self.bn_momentum, 1e-9, 1)
         if self.threads != "auto":
-            require_int("threads", self.threads, 1, 4096)
+            require_int("threads", self.threads, 1, MOST_THREADS)
         for name, kind in (
             ("optimizer", Optimizer),
             ("schedule", Schedule),

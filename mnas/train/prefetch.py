@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -36,6 +36,9 @@ def prefetched(source: Iterator[T], prepare: Callable[[T], U], ahead: int = 2) -
             put(None, error)
         else:
             put(None, StopIteration())
+        finally:
+            if isinstance(source, Generator):  # its workers end with the thread that started them
+                source.close()
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()

@@ -13,8 +13,11 @@ from typing import Any, Literal
 
 import torch
 
+from mnas.children import ASKING
 from mnas.train.memory import kept_pages
 
+STOPPING_S = 60.0
+"""Limit for a training to finish its step and write its checkpoint once it is asked to stop."""
 _SAME_S = 1.0
 
 
@@ -62,7 +65,7 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """While active, the first SIGINT or SIGTERM only asks; a later one does what it did before.
+    """While active, the first SIGINT, SIGTERM or SIGHUP only asks; a later one does what it did before.
 
     One within a second is the first one again: Ctrl-C and cluster managers signal all processes of a group, and
     torchrun passes on what it gets. A child of multiprocessing (`mnas train RUN --top`) takes all for the first one:
@@ -83,7 +86,7 @@ def stop_requests() -> Iterator[StopRequest]:
             os.kill(os.getpid(), number)
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ASKING:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 before[number] = signal.getsignal(number)
                 signal.signal(number, handle)

@@ -6,6 +6,7 @@ It runs as whoever runs the tests. What it runs has its `TMPDIR`, so all that is
 import contextlib
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
@@ -55,7 +56,7 @@ class Sshd:
 
     def measuring(self) -> int:
         """The process of script.py."""
-        return next(pid for pid, command in self.programs().items() if command.endswith("script.py"))
+        return next(pid for pid, command in self.programs().items() if re.search(r"/script\.py \d+$", command))
 
     def keeping(self) -> int:
         """The process of keeper.py."""

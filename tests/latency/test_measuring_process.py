@@ -131,7 +131,7 @@ with unit.session((model, model), Setup()) as session:
 """
 
 
-def test_the_child_ends_and_leaves_nothing_when_its_parent_is_killed(tmp_path):
+def test_the_child_ends_when_its_parent_is_killed_and_the_next_removes_its_folder(tmp_path, monkeypatch):
     (tmp_path / "model.tflite").write_bytes(MODEL)
     environment = {**os.environ, "PYTHONPATH": str(Path(host.__file__).parents[2]), "TMPDIR": str(tmp_path)}
     parent = subprocess.Popen(
@@ -142,6 +142,12 @@ def test_the_child_ends_and_leaves_nothing_when_its_parent_is_killed(tmp_path):
     parent.kill()
     parent.wait()
     assert wait_until(lambda: not lives(child))
+    left = next(path for path in tmp_path.iterdir() if path.is_dir())
+    assert left.name.startswith(host.PREFIX)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    os.utime(left, (0, 0))  # as if a minute had passed
+    with contextlib.closing(LocalChannel()):
+        assert not left.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["model.tflite"]
 
 
@@ -182,3 +188,35 @@ def without_onnxruntime(monkeypatch):
             super().__init__()
 
     return Bare
+
+
+SLOW = """
+import sys, time
+sys.argv[1:] = []
+from mnas.latency import script
+script.INFERENCE_S = 0.3
+
+def load(model, threads, batch):
+    import itertools
+    return lambda: all(itertools.repeat(True))  # never returns to Python
+
+script.RUNTIMES["litert"] = (load, *script.RUNTIMES["litert"][1:])
+script.main()
+"""
+
+
+def test_an_inference_that_never_ends_is_ended_and_the_model_is_told(tmp_path, monkeypatch):
+    (tmp_path / "slow.py").write_text(SLOW)
+    monkeypatch.setenv("PYTHONPATH", str(Path(host.__file__).parents[2]))
+    channels = []
+
+    def connect():
+        channels.append(LocalChannel(str(tmp_path / "slow.py")))
+        return channels[-1]
+
+    with contextlib.closing(ScriptUnit("host", connect)) as unit:
+        with pytest.raises(MeasurementError, match=r"litert must load the model within 60 s and run it within 15 s"):
+            one_round(unit)
+        assert channels[0]._process.returncode == -signal.SIGALRM
+        unit.condition()  # another has taken its place
+    assert len(channels) == 2

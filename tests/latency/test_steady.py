@@ -2,10 +2,11 @@
 
 import gc
 import os
+import resource
 
 import pytest
 
-from mnas.latency.script import steady
+from mnas.latency.script import prioritised, steady
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin threads")
 
@@ -31,9 +32,18 @@ def test_real_time_priority_is_left_out_where_it_is_not_allowed(monkeypatch):
 
     before = state()
     monkeypatch.setattr(os, "sched_setscheduler", refuse)
-    with steady(max(os.sched_getaffinity(0))) as realtime:
+    with prioritised(2.0) as realtime:
         assert not realtime
     assert state() == before
+
+
+def test_real_time_priority_is_limited_inside_and_gone_afterwards():
+    before, limits = state(), resource.getrlimit(resource.RLIMIT_RTTIME)
+    with prioritised(2.5) as realtime:
+        if realtime:  # else this system does not allow it
+            assert os.sched_getscheduler(0) == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+            assert resource.getrlimit(resource.RLIMIT_RTTIME)[0] == 2_500_000
+    assert (state(), resource.getrlimit(resource.RLIMIT_RTTIME)) == (before, limits)
 
 
 def test_a_core_that_is_no_longer_ours_is_not_pinned_to():

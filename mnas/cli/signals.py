@@ -1,0 +1,90 @@
+"""Ctrl-C, SIGTERM and SIGHUP: each ends a command in the same orderly way, at any moment, and within a bounded time."""
+
+import math
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+from mnas.children import ASKING, kill_all
+
+AGAIN_S = 5.0
+"""A second signal within this time does not interrupt the saving and closing, which mostly take less."""
+LEAVE_S = 20.0
+"""Limit for saving and closing. The process then kills its children and ends, also where it hangs."""
+
+
+class Asked(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def signal_name(stop: KeyboardInterrupt) -> str:
+    """What asked for the end, as a person calls it: Ctrl-C, SIGTERM or SIGHUP."""
+    number = getattr(stop, "number", signal.SIGINT)
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
+def exit_code(stop: KeyboardInterrupt) -> int:
+    """128 + the signal's number, as shells count: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+    return 128 + int(getattr(stop, "number", signal.SIGINT))
+
+
+class _Patience:
+    seconds = LEAVE_S
+
+
+def closing_takes(seconds: float) -> None:
+    """Allow this command to take longer than `LEAVE_S` to save and close."""
+    _Patience.seconds = max(_Patience.seconds, seconds)
+
+
+def listen() -> None:
+    """From now on the three signals raise Asked in the main thread; one that is ignored (nohup) stays ignored."""
+    default = (signal.SIG_DFL, signal.default_int_handler)
+    numbers = [number for number in ASKING if signal.getsignal(number) in default]
+    asked_s = -math.inf
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked_s
+        if time.monotonic() - asked_s >= AGAIN_S:
+            asked_s = time.monotonic()
+            raise Asked(number)
+
+    for number in numbers:
+        signal.signal(number, ask)
+    if numbers and os.name == "posix":
+        _watch(frozenset(numbers))
+
+
+def ignore() -> None:
+    """The end has come: what arrives from now on would only spoil it."""
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _watch(numbers: frozenset[int]) -> None:
+    """End this process `LEAVE_S` after the first signal, also where the main thread never returns to Python."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=_unwatched)
+
+    def wait() -> None:
+        while not (found := numbers & set(os.read(reader, 1))):
+            pass
+        time.sleep(_Patience.seconds)
+        kill_all()
+        os._exit(128 + next(iter(found)))
+
+    threading.Thread(target=wait, daemon=True, name="ends the process").start()
+
+
+def _unwatched() -> None:
+    """In a forked process, whose signals are not the parent's."""
+    if threading.current_thread() is threading.main_thread():
+        signal.set_wakeup_fd(-1)

@@ -1,0 +1,284 @@
+"""Loads a model file and runs it, in a process of its own, which it may end.
+
+It imports nothing of mnas, and runs as `served.py SOCKET`, a descriptor. Frames go both ways: the length of a JSON
+object (4 bytes), the object, and `bytes` bytes of an array where it says so. Requests: {"do": "open" | "resize" |
+"run", ...}; answers: {"ok": ...}, or {"error": one line, "of": "file" | "setup"}, where "setup" is a package that is
+missing.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import socket
+import struct
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if sys.platform != "win32":
+    import resource
+
+Array = NDArray[Any]
+LEAST_BYTES = 1 << 30
+"""A model may always take this much memory."""
+SHARE = 0.75
+"""Of the memory that is available when it is opened: what it may take at most, where that is more."""
+MOST_TEXT = 1 << 24
+CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""A container's limit, and what it uses of it: version 2, version 1."""
+_HEAD = struct.Struct("<I")
+
+
+class Runtime:
+    """A model file opened by its runtime."""
+
+    inputs: list[dict[str, Any]]
+    """Each {"name", "shape": with None for any, "dtype", "scale", "zero_point"}; scale 0: numbers mean themselves."""
+    outputs: list[dict[str, Any]]
+    text: str | None = None
+    """What mnas wrote into the file, where the runtime is what reads it."""
+
+    def resize(self, shape: Sequence[int]) -> None:
+        """Prepare for inputs of this shape."""
+
+    def run(self, values: Array) -> Array:
+        """The first output for one batch of the only input."""
+        raise NotImplementedError
+
+
+class LiteRT(Runtime):
+    def __init__(self, path: str, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with open(path, "rb") as file:
+            self._interpreter: Any = Interpreter(model_content=file.read(), num_threads=threads)
+        self.inputs = list(map(_tensor, self._interpreter.get_input_details()))
+        self.outputs = list(map(_tensor, self._interpreter.get_output_details()))
+
+    def resize(self, shape: Sequence[int]) -> None:
+        detail = self._interpreter.get_input_details()[0]
+        if tuple(detail["shape"]) != tuple(shape):
+            self._interpreter.resize_tensor_input(detail["index"], tuple(shape))
+        self._interpreter.allocate_tensors()
+        self._entry = detail["index"]
+        self._exit = self._interpreter.get_output_details()[0]["index"]
+
+    def run(self, values: Array) -> Array:
+        self._interpreter.set_tensor(self._entry, values)
+        self._interpreter.invoke()
+        return np.asarray(self._interpreter.get_tensor(self._exit))
+
+
+def _tensor(detail: dict[str, Any]) -> dict[str, Any]:
+    scale, zero_point = detail["quantization"]
+    shape = [None if size < 0 else int(size) for size in detail["shape_signature"]]
+    dtype = np.dtype(detail["dtype"]).str
+    return {"name": "", "shape": shape, "dtype": dtype, "scale": float(scale), "zero_point": int(zero_point)}
+
+
+ONNX_TYPES = {"tensor(float)": "<f4", "tensor(float16)": "<f2", "tensor(uint8)": "|u1", "tensor(int8)": "|i1"}
+
+
+class Onnx(Runtime):
+    def __init__(self, path: str, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 4  # errors come as exceptions
+        self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.inputs = list(map(self._described, self._session.get_inputs()))
+        self.outputs = list(map(self._described, self._session.get_outputs()))
+        self.text = self._session.get_modelmeta().custom_metadata_map.get("mnas")
+
+    def run(self, values: Array) -> Array:
+        return np.asarray(self._session.run(None, {self.inputs[0]["name"]: values})[0])
+
+    def _described(self, entry: Any) -> dict[str, Any]:
+        shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
+        dtype = ONNX_TYPES.get(entry.type, entry.type)  # of others the name, for who refuses them
+        return {"name": entry.name, "shape": shape, "dtype": dtype, "scale": 0.0, "zero_point": 0}
+
+
+EXECUTORCH_TYPES = {6: "<f4", 0: "|u1", 1: "|i1"}
+"""By torch's ScalarType."""
+
+
+def _bindings() -> Any:
+    """ExecuTorch's extension module alone, as the package around it takes five seconds to import."""
+    import torch
+
+    assert torch
+    for name in ("_C", "_portable_lib"):  # as of 1.5, and before
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(f"executorch.extension.pybindings.{name}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is experimental
+        return importlib.import_module("executorch.extension.pybindings.portable_lib")
+
+
+class ExecuTorch(Runtime):
+    def __init__(self, path: str, threads: int) -> None:
+        library = _bindings()
+        if library._threadpool_get_thread_count() != threads:
+            library._unsafe_reset_threadpool(threads)  # safe while no method runs
+        with open(path, "rb") as file:
+            self._content = file.read()  # the program is in it
+        self._program: Any = library._load_program_from_buffer(self._content)
+        self._method: Any = self._program.load_method("forward")
+        meta = self._method.method_meta()
+        self.inputs = [self._described(meta.input_tensor_meta(i)) for i in range(meta.num_inputs())]
+        self.outputs = [self._described(meta.output_tensor_meta(i)) for i in range(meta.num_outputs())]
+
+    def run(self, values: Array) -> Array:
+        import torch
+
+        (rows,) = self._method([torch.from_numpy(values)])
+        return np.asarray(rows.float().numpy())
+
+    def _described(self, meta: Any) -> dict[str, Any]:
+        dtype = EXECUTORCH_TYPES.get(meta.dtype(), f"ScalarType {meta.dtype()}")
+        return {"name": "", "shape": list(meta.sizes()), "dtype": dtype, "scale": 0.0, "zero_point": 0}
+
+
+RUNTIMES: dict[str, tuple[Callable[[str, int], Runtime], str]] = {
+    "litert": (LiteRT, "ai_edge_litert"),
+    "onnx": (Onnx, "onnxruntime"),
+    "executorch": (ExecuTorch, "executorch"),
+}
+"""name -> (how it opens a file, the module that brings it)."""
+
+
+class Server:
+    """Answers requests about one file."""
+
+    def __init__(self) -> None:
+        self._runtime: Runtime | None = None
+
+    def answer(self, request: dict[str, Any], values: Array | None) -> tuple[dict[str, Any], Array | None]:
+        """What `Runtime` has for a request, or one line about what went wrong."""
+        try:
+            return self._answered(request, values)
+        except ImportError as error:
+            return {"error": line(error), "of": "setup"}, None
+        except Exception as error:  # the runtimes' own have no common base
+            return {"error": line(error), "of": "file"}, None
+
+    def _answered(self, request: dict[str, Any], values: Array | None) -> tuple[dict[str, Any], Array | None]:
+        if request["do"] == "open":
+            opened, module = RUNTIMES[request["runtime"]]
+            importlib.import_module(module)
+            found = self._runtime = opened(request["path"], request["threads"])
+            return {"ok": {"inputs": found.inputs, "outputs": found.outputs, "text": found.text}}, None
+        assert self._runtime is not None
+        if request["do"] == "resize":
+            self._runtime.resize(request["shape"])
+            return {"ok": None}, None
+        assert values is not None
+        step = request["batch"]
+        rows = [self._runtime.run(values[i : i + step]) for i in range(0, len(values), step)]
+        return {"ok": None}, np.concatenate(
+            [_rows(row, min(step, len(values) - i * step)) for i, row in enumerate(rows)]
+        )
+
+
+def _rows(values: Array, count: int) -> Array:
+    """A batch's output as one row an image."""
+    if values.size % count:
+        raise ValueError(f"a batch of {count} must give a row for each, but gave {values.shape}")
+    return values.reshape(count, -1)
+
+
+def line(error: BaseException) -> str:
+    """What an error says, on one line of printable characters."""
+    return printable(str(error)) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text on one line, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))[:500]
+
+
+# Frames
+
+
+def send(end: socket.socket, head: dict[str, Any], values: Array | None) -> None:
+    """Send an object, and an array after it."""
+    if values is not None:
+        head = {**head, "shape": values.shape, "dtype": values.dtype.str, "bytes": values.nbytes}
+    text = json.dumps(head).encode()
+    end.sendall(_HEAD.pack(len(text)) + text)
+    if values is not None and values.nbytes:
+        end.sendall(memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
+
+
+def receive(end: socket.socket, most_bytes: int) -> tuple[dict[str, Any], Array | None]:
+    """The next object, and the array after it. Raises EOFError at the end, ValueError for what is none of ours."""
+    (length,) = _HEAD.unpack(_exactly(end, _HEAD.size))
+    if length > MOST_TEXT:
+        raise ValueError(f"a frame must have at most {MOST_TEXT} bytes of text, but got {length}")
+    head = json.loads(bytes(_exactly(end, length)))
+    if "bytes" not in head:
+        return head, None
+    dtype, shape, size = np.dtype(head.pop("dtype")), head.pop("shape"), head.pop("bytes")
+    if dtype.kind not in "fiu" or size > most_bytes:
+        raise ValueError(f"an array must have numbers of at most {most_bytes} bytes, but got {dtype} {size}")
+    return head, np.frombuffer(_exactly(end, size), dtype).reshape(shape)
+
+
+def _exactly(end: socket.socket, size: int) -> bytearray:
+    content = bytearray(size)
+    view = memoryview(content)
+    while view:
+        count = end.recv_into(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return content
+
+
+def limit_memory() -> None:
+    """Let allocations fail before the machine has no memory left; no core dumps; first to go when it has none."""
+    if sys.platform == "win32":
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = max(LEAST_BYTES, int(SHARE * available_bytes()))
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted if most < 0 else min(wanted, most), most))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def available_bytes() -> int:
+    """Memory that programs can still get on this machine, or in this container; the most where it is not told."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as file:
+        found.append(1024 * int(next(row.split()[1] for row in file if row.startswith("MemAvailable:"))))
+    for most, used in CGROUP_FILES:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(max(0, int(Path(most).read_text()) - int(Path(used).read_text())))
+    return min(found, default=1 << 62)
+
+
+def main(descriptor: int) -> None:
+    """Serve until the other end is closed."""
+    limit_memory()
+    server = Server()
+    with socket.socket(fileno=descriptor) as end, contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            send(end, *server.answer(*receive(end, 1 << 40)))
+    os._exit(0)  # what a damaged file did to the runtime shall not show as it is taken down
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,249 @@
+"""A model file in a child process: whatever is in it, it can end that process, and not this one.
+
+Files of ours run in the same way: a file does not show whose it is before it is read.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+
+from mnas.children import end, kill, spawn
+from mnas.foreign import served
+from mnas.foreign.limits import require_threads_here
+from mnas.foreign.served import Array, printable
+
+Runtime = Literal["litert", "onnx", "executorch"]
+TITLES: dict[Runtime, str] = {"litert": "LiteRT", "onnx": "onnxruntime", "executorch": "ExecuTorch"}
+
+OPEN_S = 120.0
+"""Limit for starting the runtime, loading a file, and preparing it for a shape."""
+RUN_S, IMAGE_S = 60.0, 15.0
+"""Limit for a batch of one image, and for each further image while it is not known how long one takes."""
+TIMES = 20
+"""Once it is known, further images may take this many times as long."""
+MOST_BYTES = 1 << 22
+"""Bytes that are sent at a time, so that neither side holds all inputs."""
+_CHUNK_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """An input or output of a model."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    """None: any."""
+    dtype: str
+    """As NumPy writes it (`<f4`), or the runtime's own name of a type that mnas does not use."""
+    scale: float
+    """A stored number q means scale * (q - zero_point); 0 where it means itself."""
+    zero_point: int
+
+
+class Session:
+    """An open model file. For any number of threads, one at a time; a forked process opens it anew.
+
+    Raises:
+        ImportError: the runtime is not installed.
+        ValueError: the file cannot be loaded or run, took too long, or ended its process; one line that names it. The
+            same line is raised for every later use of a session whose process has ended.
+    """
+
+    inputs: tuple[Entry, ...]
+    outputs: tuple[Entry, ...]
+    text: str | None
+    """What mnas wrote into an .onnx file, as it was found."""
+
+    def __init__(self, runtime: Runtime, path: Path, threads: int) -> None:
+        require_threads_here("threads", threads)
+        self.runtime, self.name = runtime, str(path)
+        self._path, self._threads = str(path.resolve()), threads
+        self._shape: tuple[int, ...] | None = None
+        self._image_s: float | None = None
+        self._lock = threading.RLock()
+        self._child: _Child | None = None
+        self._over: str | None = None
+        self._connected()
+
+    def resize(self, shape: Sequence[int]) -> None:
+        """Prepare for inputs of this shape."""
+        with self._lock:
+            self._shape = tuple(shape)
+            self._prepare()
+
+    def run(self, values: Array, batch: int, outputs: int) -> Array:
+        """What the model gives for `values` (N, ...), in batches of `batch`, of which N is a multiple: (N, outputs)."""
+        done: list[Array] = [np.empty((0, outputs), np.float32)] if not len(values) else []
+        with self._lock:
+            start = 0
+            while start < len(values):
+                count = self._chunk(values, batch)
+                done.append(self._run(values[start : start + count], batch, outputs))
+                start += count
+        return np.concatenate(done)
+
+    def close(self) -> None:
+        """End the process; a later use raises ValueError."""
+        with self._lock:
+            self._over = self._over or f"{self.name!r} must be open to be run, but it was closed"
+            if self._child is not None:
+                self._child.close()
+                self._child = None
+
+    def _chunk(self, values: Array, batch: int) -> int:
+        """Images to send at a time: a multiple of the batch that takes some seconds at most."""
+        if self._image_s is None:
+            return batch
+        by_bytes = MOST_BYTES // max(1, int(values[0].nbytes))
+        by_time = int(_CHUNK_S / max(self._image_s, 1e-6))
+        return max(1, min(by_bytes, by_time) // batch) * batch
+
+    def _run(self, chunk: Array, batch: int, outputs: int) -> Array:
+        count = len(chunk)
+        known = self._image_s is not None
+        limit_s = RUN_S + (TIMES * count * (self._image_s or 0.0) if known else IMAGE_S * (count - 1))
+        began = time.perf_counter()
+        answer = self._ask({"do": "run", "batch": batch}, chunk, limit_s, 8 * (count + 1) * outputs)
+        self._image_s = (time.perf_counter() - began) / count
+        rows = answer[1]
+        if rows is None or rows.shape != (count, outputs):
+            got = None if rows is None else rows.shape
+            raise ValueError(f"{self._title} must give ({count}, {outputs}) numbers for {self.name!r}, but got {got}")
+        return rows
+
+    # The process
+
+    @property
+    def _title(self) -> str:
+        return TITLES[self.runtime]
+
+    def _connected(self) -> "_Child":
+        if self._over is not None:
+            raise ValueError(self._over)
+        if self._child is None or self._child.owner != os.getpid():
+            self._child = _Child()
+            request = {"do": "open", "runtime": self.runtime, "path": self._path, "threads": self._threads}
+            told, _ = self._ask(request, None, OPEN_S)
+            self.inputs, self.outputs = (tuple(map(_entry, told[name])) for name in ("inputs", "outputs"))
+            self.text = told["text"]
+            if self._shape is not None:
+                self._prepare()
+        return self._child
+
+    def _prepare(self) -> None:
+        self._ask({"do": "resize", "shape": self._shape}, None, OPEN_S)
+
+    def _ask(
+        self, request: dict[str, Any], values: Array | None, limit_s: float, most_bytes: int = 0
+    ) -> tuple[Any, Array | None]:
+        child = self._child if request["do"] == "open" else self._connected()
+        assert child is not None
+        try:
+            told, found = child.ask(request, values, limit_s, most_bytes)
+        except TimeoutError:
+            self._fail(f"must run {self.name!r} within {limit_s:.0f} s, but it took longer and was ended")
+        except (EOFError, OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+            self._fail(f"cannot run {self.name!r}, which is damaged or too large: {child.ended(error)}")
+        except BaseException:  # Ctrl-C: an answer may come yet that nobody waits for
+            self.close()
+            raise
+        if "ok" in told:
+            return told["ok"], found
+        text = printable(str(told.get("error")))
+        if told.get("of") == "setup":
+            self.close()
+            raise ImportError(text)
+        if request["do"] == "open":
+            self._fail(f"cannot read {self.name!r}, which may be cut off: {text}")
+        where = f" on inputs of shape {self._shape}" if request["do"] == "resize" else ""
+        raise ValueError(f"{self._title} cannot run {self.name!r}{where}: {text}")
+
+    def _fail(self, reason: str) -> None:
+        self._over = f"{self._title} {reason}"
+        self.close()
+        raise ValueError(self._over)
+
+
+class _Child:
+    """The process and the connection to it. Ends when nobody holds it any more."""
+
+    def __init__(self) -> None:
+        self.owner = os.getpid()
+        self._direct: served.Server | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        if sys.platform == "win32":  # no sockets are passed on there: a file runs in this process
+            self._direct = served.Server()
+            return
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `_end`)
+        self._end, theirs = socket.socketpair()
+        with theirs:
+            for side in (self._end, theirs):
+                side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_BYTES)
+            self._process = spawn(
+                served.__file__,
+                [str(theirs.fileno())],
+                errors=self._errors,
+                environment={"TF_CPP_MIN_LOG_LEVEL": "2"},
+                descriptors=[theirs.fileno()],
+            )
+        self._finalizer = weakref.finalize(self, _end, self.owner, self._process, self._end, self._errors)
+
+    def ask(
+        self, request: dict[str, Any], values: Array | None, limit_s: float, most_bytes: int
+    ) -> tuple[dict[str, Any], Array | None]:
+        """Raises TimeoutError, EOFError, OSError, and ValueError for an answer that is none."""
+        if self._direct is not None:
+            return self._direct.answer(request, values)
+        self._end.settimeout(limit_s)
+        served.send(self._end, request, values)
+        return served.receive(self._end, most_bytes)
+
+    def ended(self, error: BaseException) -> str:
+        """How the process ended, with its last words."""
+        if self._process is None:
+            return printable(str(error))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(2)
+        code = self._process.returncode
+        if code is None:
+            return f"the process that ran it answered {printable(str(error))[:200]!r}"
+        self._errors.seek(0)
+        lines = self._errors.read()[-4096:].decode(errors="replace").splitlines()
+        words = [text for text in lines if text.strip() and not text.startswith("INFO:")]
+        how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        return f"its process was ended by {how}" + (f": {printable(words[-1])[:200]}" if words else "")
+
+    def close(self) -> None:
+        if self._process is not None and self.owner == os.getpid():
+            self._finalizer()
+
+
+def _end(owner: int, process: "subprocess.Popen[bytes]", connection: socket.socket, errors: IO[bytes]) -> None:
+    connection.close()
+    errors.close()
+    if owner == os.getpid():  # a forked process has a copy of what is its parent's
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+        kill(process)
+        end(process, 5)
+
+
+def _entry(told: dict[str, Any]) -> Entry:
+    return Entry(
+        name=told["name"], shape=tuple(told["shape"]), dtype=told["dtype"], scale=told["scale"],
+        zero_point=told["zero_point"],
+    )  # fmt: skip
