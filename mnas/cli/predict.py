@@ -19,8 +19,9 @@ from PIL.Image import Image
 from mnas.atomic import write_atomic
 from mnas.cli.model import ModelOptions, open_model
 from mnas.data.image import Pixels
+from mnas.data.web import is_url
 from mnas.predict.annotate import SIDE, annotated
-from mnas.predict.images import fetch, find_images, is_url, read_picture, read_pixels
+from mnas.predict.images import fetch, find_images, read_picture, read_pixels
 from mnas.predict.info import Prediction
 from mnas.predict.model import Model
 

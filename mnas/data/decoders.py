@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mnas.data import exif
 from mnas.data.depth import Depth, UnreadableImage, depth_of, to_rgb, used_bits
+from mnas.readers import open_regular
 
 Encoded = Path | bytes | BinaryIO
 """A file, its content, or an open one."""
@@ -162,7 +163,7 @@ def _file(content: Encoded) -> Iterator[BinaryIO]:
     if isinstance(content, bytes):
         yield io.BytesIO(content)
     elif isinstance(content, Path):
-        with content.open("rb") as file:  # not by name, as Pillow would map it: a file cut off meanwhile is a SIGBUS
+        with open_regular(content) as file:  # not by name, as Pillow would map it: a file cut off meanwhile is a SIGBUS
             yield file
     else:
         yield content

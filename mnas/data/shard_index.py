@@ -3,21 +3,28 @@
 import hashlib
 import json
 import re
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any
+from urllib.parse import urlsplit
 
 from mnas.data.batches import Part
 from mnas.data.image import SUFFIXES, reason
 from mnas.data.source import STAT
+from mnas.data.tar_files import location, names
+from mnas.data.web import download, is_url
+from mnas.readers import JSON_BYTES, parse_json, read_regular
 
+_MOST_SHARDS = 200_000
+_INDEX_S = 60.0
+_RANGE = re.compile(r"(-?\d{1,18})\.\.(-?\d{1,18})")
 INFO_NAME, CLASSES_NAME = "_info.json", "classes.txt"
 _TAR = re.compile(r"[^/\s\"'?]+\.tar(\.gz)?(?![\w.])")
 _NUMBER = re.compile(r"(.*?\D|)(\d+)((?:-of-\d+)?\.tar(?:\.gz)?)")
 _TOTAL = re.compile(r"-of-(\d+)")
-_PART = re.compile(r"(?:^|[-_.])(train|val|valid|validation|test)(?=[-_.])")
+_PART = re.compile(r"(?:^|[\W_])(train|val|valid|validation|test)(?=[\W_])")
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -26,7 +33,7 @@ class Shard:
     """A tar file."""
 
     url: str
-    """As webdataset opens it: a path, http(s)://, gs://, hf://, or pipe: and a command."""
+    """An absolute path, or a URL of http or https."""
     images: int
 
 
@@ -55,24 +62,21 @@ def read_index(data: str) -> ShardIndex:
     """The shards of a folder or a pattern.
 
     Args:
-        data: a folder of train-*.tar and val-*.tar (and test-*.tar); or paths or URLs with webdataset's braces, several
-            of them joined by `::`. Which part a shard belongs to its name says: `train`, `val`, `validation` or `test`
-            between other words. Beside the first training shard lie `classes.txt`, a line for each class, and
-            `_info.json`, which says how many images each shard has (as timm writes and reads it; shards on disk are
-            counted without). Where they lie elsewhere, they are named among the joined patterns.
+        data: a folder of train-*.tar and val-*.tar (and test-*.tar); or paths, or URLs of http or https, with
+            webdataset's braces, several of them joined by `::`. Which part a shard belongs to its name says: `train`,
+            `val`, `validation` or `test` between other words. Beside the first training shard lie `classes.txt`, a line
+            for each class, and `_info.json`, which says how many images each shard has (as timm writes and reads it;
+            shards on disk are counted without). Where they lie elsewhere, they are named among the joined patterns.
 
     Raises:
         ValueError: no such shards, no training or no validation shards, classes or numbers that nothing says, or a
             folder from whose numbered shards some are missing.
         ImportError: webdataset is not installed.
     """
-    try:
-        from webdataset.shardlists import expand_urls
-    except ImportError:
-        raise ImportError("tar shards need webdataset; pip install 'mnas[webdataset]'") from None
     path = Path(data).expanduser()
-    found = sorted(map(str, path.glob("*.tar*"))) if path.is_dir() else list(map(str, expand_urls(data)))
-    urls = [url for url in found if _TAR.search(url)]
+    # what is found on disk is a file, whatever its name looks like
+    found = list(map(str, sorted(path.absolute().glob("*.tar*")))) if path.is_dir() else _expanded(data)
+    urls = [url for url in found if _TAR.search(_last(url))]
     by_part = _by_part(urls, data)
     if path.is_dir():
         _check_gaps(urls)
@@ -147,9 +151,48 @@ def _incomplete(missing: Sequence[str], why: str) -> str:
     )
 
 
+def _expanded(data: str) -> list[str]:
+    """The paths, made absolute, and the URLs that a user named."""
+    try:
+        from webdataset import shardlists
+    except ImportError:
+        raise ImportError("tar shards need webdataset; pip install 'mnas[webdataset]'") from None
+    patterns = [data] if Path(data).expanduser().is_file() else data.split("::")
+    found: list[str] = []
+    for pattern in patterns:
+        place = location(pattern)
+        if is_url(place):
+            found += _without_braces(shardlists, place)
+        elif Path(place).expanduser().is_file():  # braces in a name that there is are no pattern
+            found.append(str(Path(place).expanduser().absolute()))
+        else:
+            found += (str(Path(path).expanduser().absolute()) for path in _without_braces(shardlists, place))
+    return found
+
+
+def _without_braces(shardlists: Any, pattern: str) -> list[str]:
+    most = max((abs(int(last) - int(first)) for first, last in _RANGE.findall(pattern)), default=0)
+    try:
+        if most > _MOST_SHARDS:  # it would be made whole before the first name comes out
+            raise OverflowError
+        found = list(islice(shardlists.braceexpand.braceexpand(shardlists.envsubst(pattern)), _MOST_SHARDS + 1))
+        if len(found) > _MOST_SHARDS:
+            raise OverflowError
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the braces of {pattern[:200]!r} must be in pairs, but got {reason(error)}") from None
+    except OverflowError:
+        raise ValueError(f"a pattern must name at most {_MOST_SHARDS:,} shards, but got {pattern[:200]!r}") from None
+    return found
+
+
+def _last(url: str) -> str:
+    """The file's name in a path or a URL."""
+    return urlsplit(url).path.rpartition("/")[2] if is_url(url) else Path(url).name
+
+
 def _tar_name(url: str) -> str:
-    """The file's name in a path, a URL or a command."""
-    return [found.group() for found in _TAR.finditer(url)][-1]
+    """The name by which the index knows a shard."""
+    return _last(url)
 
 
 def _part_of(name: str) -> Part | None:
@@ -158,21 +201,20 @@ def _part_of(name: str) -> Part | None:
 
 
 def _is_local(url: str) -> bool:
-    return not re.match(r"[a-z0-9]{2,}:", url)
+    return not is_url(url)
 
 
 def _beside(url: str, name: str) -> str:
     """That name in the place of the shard's."""
-    return name.join(url.rsplit(_tar_name(url), 1))
+    return str(Path(url).with_name(name)) if _is_local(url) else name.join(url.rsplit(_last(url), 1))
 
 
 def _read(url: str) -> bytes | None:
-    """None where there is nothing; of a command that failed nobody says whether it is that or the network."""
-    from webdataset.gopen import gopen
-
+    """None where there is nothing."""
     try:
-        with gopen(url) as file:
-            return cast(bytes, file.read()) or None
+        if is_url(url):
+            return download(url, most_bytes=JSON_BYTES, most_s=_INDEX_S) or None
+        return read_regular(url, JSON_BYTES) or None
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -187,7 +229,7 @@ def _lengths(url: str) -> dict[str, int]:
     if content is None:
         return {}
     try:
-        splits = json.loads(content)["splits"].values()
+        splits = parse_json(content)["splits"].values()
         pairs = [pair for s in splits for pair in zip(s["filenames"], s["shard_lengths"], strict=True)]
         return {str(name): int(count) for name, count in pairs}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -224,13 +266,12 @@ def _images(url: str, lengths: dict[str, int]) -> int:
 def _counted(url: str) -> int:
     keys: set[str] = set()
     try:
-        with tarfile.open(url) as file:
-            for member in file:
-                folder, _, name = member.name.rpartition("/")
-                key, _, suffixes = name.partition(".")  # as webdataset: all after the first dot
-                if member.isreg() and f".{suffixes.lower()}" in SUFFIXES:
-                    keys.add(f"{folder}/{key}")
-    except (OSError, tarfile.TarError) as error:
+        for member in names(url):
+            folder, _, name = member.rpartition("/")
+            key, _, suffixes = name.partition(".")  # as webdataset: all after the first dot
+            if f".{suffixes.lower()}" in SUFFIXES:
+                keys.add(f"{folder}/{key}")
+    except Exception as error:  # of damaged ones tarfile and gzip raise much
         raise ValueError(f"a shard must be a tar file, but got {url!r} ({reason(error)})") from None
     if not keys:
         raise ValueError(f"a shard must have images (jpg, png, ...), but got none in {url!r}")

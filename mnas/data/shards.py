@@ -32,8 +32,10 @@ from mnas.data.moments import sample_moments
 from mnas.data.shard_index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, read_index
 from mnas.data.source import Source
 from mnas.data.split import shuffled
+from mnas.data.tar_files import samples
 from mnas.data.view import Content, View
 from mnas.data.workers import Unreadable, as_it_is, loader_options, started
+from mnas.readers import parse_json
 
 MOST_LANES = 64
 BUFFERED = 8192
@@ -274,14 +276,14 @@ def _varied(plan: _Plan, buffer: Sequence[_Encoded], index: int) -> _Seen:
 def _samples(shard: Shard, classes: int) -> Iterator[tuple[str, bytes, int]]:
     """(name, content, label) of every image of a shard. Raises ValueError for one that is not as its index says."""
     count = 0
-    for sample in _read(shard.url):
-        image = next((key for key in sample if f".{key}" in SUFFIXES), None)
+    for key, sample in _read(shard.url):
+        image = next((suffix for suffix in sample if f".{suffix}" in SUFFIXES), None)
         if image is None:
             continue
         count += 1
-        name = f"{sample['__key__']}.{image}"
+        name = f"{key}.{image}"
         try:
-            label = int(sample["cls"] if "cls" in sample else json.loads(sample["json"])["label"])
+            label = int(sample["cls"] if "cls" in sample else parse_json(sample["json"])["label"])
         except (ValueError, TypeError, KeyError):
             raise ValueError(
                 f"every image of a shard must have its label in .cls, or as `label` in .json, but got none for {name} "
@@ -297,12 +299,10 @@ def _samples(shard: Shard, classes: int) -> Iterator[tuple[str, bytes, int]]:
         )
 
 
-def _read(url: str) -> Iterator[dict[str, Any]]:
-    from webdataset.tariterators import tarfile_samples
-
+def _read(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     try:
-        yield from tarfile_samples([{"url": url}])
-    except Exception as error:  # by webdataset, tarfile, the network: they have no class in common
+        yield from samples(url)
+    except Exception as error:  # by tarfile, gzip, the network: they have no class in common
         raise ValueError(
             f"a shard must be a tar file that can be read to its end, but got {url!r} ({reason(error)[:200]})"
         ) from None

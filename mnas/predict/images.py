@@ -1,30 +1,24 @@
 """Images wherever they are: files, folders, globs, URLs; each read as a model or as a person is to see it."""
 
 import glob
-import http.client
 import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from PIL import Image
 
 from mnas.data.decoders import SUFFIXES, opened
 from mnas.data.image import Pixels, read_image
+from mnas.data.web import download, is_url
 
-TIMEOUT_S = 20.0
-"""For a server to answer; a whole download may take `MOST_DOWNLOAD_S`."""
-MOST_DOWNLOAD_S = 120.0
+TIMEOUT_S = 30.0
+"""For a whole download, redirects and all."""
 MOST_BYTES = 64_000_000
-_CHUNK = 1 << 16
-
-
-def is_url(name: str) -> bool:
-    """Whether `name` is to be downloaded."""
-    return name.lower().startswith(("http://", "https://"))
+_UNREAD = frozenset({
+    ".heic", ".heif", ".jxl", ".svg", ".psd", ".eps", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
+    ".rw2", ".raf",
+})  # fmt: skip
+"""Images that people have and that are not decoded: they are named, so that nobody takes them for classified."""
 
 
 def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) -> Iterator[str]:
@@ -38,7 +32,7 @@ def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) 
     """
     seen: set[str] = set()
     for argument in arguments:
-        found = _found(argument)
+        found = _found(argument, complain)
         if isinstance(found, str):
             complain(argument, found)
             continue
@@ -50,7 +44,7 @@ def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) 
 
 def fetch(name: str) -> str | bytes:
     """A path as it is, the content of a URL. Raises ValueError where it cannot be downloaded."""
-    return _download(name) if is_url(name) else name
+    return download(name, most_bytes=MOST_BYTES, most_s=TIMEOUT_S) if is_url(name) else name
 
 
 def read_pixels(source: str | bytes, size: int, crop: float) -> Pixels:
@@ -70,68 +64,59 @@ def read_picture(source: str | bytes, side: int) -> Image.Image:
         return picture
 
 
-def _found(argument: str) -> list[str] | str:
+def _found(argument: str, complain: Callable[[str, str], None]) -> list[str] | str:
     """What an argument names, or why it names nothing."""
     if is_url(argument) or os.path.isfile(argument):
         return [argument]
     if os.path.isdir(argument):
-        return _in_folder(argument) or "there are no images (jpg, png, ...) in this folder"
+        return _in_folder(argument, complain) or "there are no images (jpg, png, ...) in this folder"
     if "://" in argument:
         return "a URL must begin with http:// or https://"
-    if os.path.exists(argument):
-        return "it is no ordinary file"  # a pipe, a device
+    if os.path.lexists(argument):
+        return _no_file(argument)
     if not glob.has_magic(argument):
         return "there is no such file"
+    files: list[str] = []
     matches = sorted(glob.glob(os.path.expanduser(argument), recursive=True))
-    files = [name for match in matches for name in (_in_folder(match) if os.path.isdir(match) else [match])]
-    return files or "no file fits this pattern"
+    for match in matches:
+        if os.path.isdir(match):
+            files += _in_folder(match, complain)
+        elif os.path.isfile(match):
+            files.append(match)
+        else:
+            complain(match, _no_file(match))
+    return files if matches else "no file fits this pattern"
 
 
-def _in_folder(folder: str) -> list[str]:
-    """All images below it, without hidden ones."""
-    names = []
-    for parent, folders, files in os.walk(folder):
+def _no_file(path: str) -> str:
+    """Why something that is there is no file; nothing is opened to find out, as a pipe would never answer."""
+    return "it is no ordinary file" if os.path.exists(path) else "it is a link to nothing"
+
+
+def _in_folder(folder: str, complain: Callable[[str, str], None]) -> list[str]:
+    """All images below it, without hidden ones; linked folders too, each folder once."""
+    names: list[str] = []
+    entered: set[tuple[int, int]] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        stat = os.stat(parent)
+        if (stat.st_dev, stat.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((stat.st_dev, stat.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        images = (f for f in sorted(files) if not f.startswith(".") and os.path.splitext(f)[1].lower() in SUFFIXES)
-        names += [os.path.join(parent, file) for file in images]
+        for file in sorted(files):
+            suffix, path = os.path.splitext(file)[1].lower(), os.path.join(parent, file)
+            if file.startswith(".") or suffix not in SUFFIXES | _UNREAD:
+                continue
+            if suffix in _UNREAD:
+                complain(path, f"images of this kind ({suffix}) are not read; convert it to JPEG or PNG")
+            elif not os.path.isfile(path):
+                complain(path, _no_file(path))
+            else:
+                names.append(path)
     return names
 
 
 def _content(source: str | bytes) -> Path | bytes:
     fetched = fetch(source) if isinstance(source, str) else source
     return fetched if isinstance(fetched, bytes) else Path(fetched)
-
-
-def _download(url: str) -> bytes:
-    """The bytes at a URL. Raises ValueError on any failure, on more than `MOST_BYTES`, and when it takes too long."""
-    request = urllib.request.Request(url, headers={"User-Agent": "mnas", "Accept": "image/*,*/*;q=0.5"})
-    deadline = time.monotonic() + MOST_DOWNLOAD_S
-    parts: list[bytes] = []
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            if urlsplit(response.url).scheme not in ("http", "https"):  # urllib would follow a redirect to ftp
-                raise ValueError(f"it leads to {response.url}")
-            expected = response.length
-            while part := response.read1(_CHUNK):
-                parts.append(part)
-                if sum(map(len, parts)) > MOST_BYTES:
-                    raise ValueError(f"it is larger than {MOST_BYTES // 1_000_000} MB")
-                if time.monotonic() > deadline:
-                    raise ValueError(f"it took more than {MOST_DOWNLOAD_S:.0f} s")
-            if expected is not None and (got := sum(map(len, parts))) < expected:
-                raise ValueError(f"the server sent {got} of {expected} bytes")
-    except urllib.error.HTTPError as error:
-        if 300 <= error.code < 400 and "infinite loop" in str(error.reason):  # urllib's own words take three lines
-            raise ValueError("the server redirects it in circles, or too often") from None
-        raise ValueError(f"the server says {error.code} {_line(error.reason)}") from None
-    except urllib.error.URLError as error:
-        raise ValueError(f"it cannot be downloaded: {_line(error.reason)}") from None
-    except (OSError, http.client.HTTPException, UnicodeError) as error:  # while reading, or a URL of odd characters
-        raise ValueError(f"it cannot be downloaded: {_line(error)}") from None
-    return b"".join(parts)
-
-
-def _line(error: object) -> str:
-    """Its words on one line; without what a server could steer a terminal by."""
-    words = "".join(letter if letter.isprintable() else " " for letter in str(error))
-    return " ".join(words.split()) or type(error).__name__

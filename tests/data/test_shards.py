@@ -1,4 +1,4 @@
-"""Tar shards: written, found by folder, pattern, command and URL, read in lanes; timm reads the same files."""
+"""Tar shards: written, found by folder, pattern and URL, read in lanes; timm reads the same files."""
 
 import functools
 import http.server
@@ -114,7 +114,7 @@ def test_timm_reads_our_shards(shards: Path) -> None:
 # Finding
 
 
-def test_folder_pattern_and_command_name_the_same_shards(shards: Path, tmp_path: Path) -> None:
+def test_folder_and_patterns_name_the_same_shards(shards: Path, tmp_path: Path) -> None:
     expected = read_index(str(shards))
     assert expected.classes == ("cat", "dog")
     assert {part: [shard.images for shard in found] for part, found in expected.parts.items()} == {
@@ -123,13 +123,13 @@ def test_folder_pattern_and_command_name_the_same_shards(shards: Path, tmp_path:
     patterns = [
         f"{shards}/train-{{000000..000004}}.tar::{shards}/val-000000.tar",
         f"{shards}/{{train-{{000000..000004}},val-000000}}.tar",
-        f"pipe:cat {shards}/{{train-{{000000..000004}},val-000000}}.tar",
+        f"file://{shards}/{{train-{{000000..000004}},val-000000}}.tar",
     ]
     for pattern in patterns:
         assert is_shards(pattern)
         assert read_index(pattern).fingerprint == expected.fingerprint
-    batches, command = opened(shards, tmp_path), opened(patterns[2], tmp_path)
-    assert levels(command) == levels(batches)
+    batches, typed = opened(shards, tmp_path), opened(patterns[2], tmp_path)
+    assert levels(typed) == levels(batches)
     assert not is_shards(str(tmp_path / "gray"))
     assert not is_shards("cifar10")
     # counted where nothing says it, and named like others do
@@ -332,7 +332,7 @@ def test_without_webdataset_the_extra_is_named(shards: Path, tmp_path: Path, mon
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "webdataset", None)
     with pytest.raises(ImportError, match=r"pip install 'mnas\[webdataset\]'"):
-        opened(shards, tmp_path)
+        opened(f"{shards}/{{train-{{000000..000004}},val-000000}}.tar", tmp_path)
 
 
 def test_moments_are_remembered_without_the_images(shards: Path, tmp_path: Path) -> None:
