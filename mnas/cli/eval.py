@@ -27,6 +27,7 @@ from mnas.data.batches import Batches, Part
 from mnas.data.files import FolderBatches
 from mnas.data.image import Pixels
 from mnas.data.load import load_dataset, open_source
+from mnas.data.named import NAMED
 from mnas.data.open_batches import MOST_ARRAY_BYTES
 from mnas.data.shard_index import is_shards
 from mnas.data.shards import ShardBatches
@@ -54,6 +55,9 @@ class EvalCommand:
     not trained on."""
     seed: int = 0
     """Draws the validation images where the data does not say: that of the training or search."""
+    class_order: Literal["auto", "data"] = "auto"
+    """How classes are matched to a model that does not name its own; auto: by number, or as a list of classes says;
+    data: in the order of the folders, sorted as text."""
     json: bool = False
     """Print one JSON object instead of a table, with the whole confusion matrix."""
     save: Path | None = None
@@ -81,7 +85,9 @@ class EvalCommand:
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             batches = self._open(model, bar)
-            outputs, matching = match_classes(model.info, batches.classes)
+            outputs, matching = match_classes(
+                model.info, batches.classes, in_order=self.class_order == "data" or _is_listed(self.data)
+            )
             parts = self._parts(batches)
             task = bar.add_task("scoring", total=sum(batches.counts[part] for part in parts))
             images = itertools.chain.from_iterable(batches.scoring(part, _BATCH) for part in parts)
@@ -148,6 +154,11 @@ class EvalCommand:
         if part in ("test", "all"):
             return ""
         return f" (drawn with seed {self.seed} unless the data has parts of its own; --part all: every image)"
+
+
+def _is_listed(data: str) -> bool:
+    """Whether the data's classes come in an order that somebody meant: a published one, or that of classes.txt."""
+    return data in NAMED or is_shards(data)
 
 
 def _labelled(

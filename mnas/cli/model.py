@@ -12,6 +12,7 @@ from mnas.cli.quiet import runtimes_quiet
 from mnas.foreign.limits import most_threads_here
 from mnas.names import resolve_arch, resolve_weights
 from mnas.predict.model import Model, load_model
+from mnas.predict.outputs import Kind
 
 Auto = Literal["auto"]
 
@@ -33,6 +34,9 @@ class ModelOptions:
     """The model's input is (pixel / 255 - mean) / std; not given: the model's own."""
     crop: float | Auto = "auto"
     """Share of the side of an image's centre square that the model sees; auto: the model's own, 1 for other files."""
+    outputs: Auto | Kind = "auto"
+    """What the model's numbers are: logits; softmax: probabilities that sum to 1; sigmoid: a probability for each class
+    by itself; auto: what the file says, else by trying."""
     threads: int | Auto = "auto"
     """Threads of the runtime; auto: one for each core."""
 
@@ -85,6 +89,7 @@ def open_model(name: str, options: ModelOptions) -> Model:
             mean=_numbers("--mean", options.mean),
             std=_numbers("--std", options.std),
             crop=None if options.crop == "auto" else options.crop,
+            outputs=options.outputs,
             threads=min(os.cpu_count() or 1, most_threads_here()) if options.threads == "auto" else options.threads,
         )
     for note in model.info.notes:

@@ -45,6 +45,8 @@ class ModelInfo:
     """Whether the outputs are probabilities; else logits."""
     size_bytes: int
     """Of the file."""
+    independent: bool = False
+    """Whether each output is a probability by itself (a sigmoid), so that several classes may be there at once."""
     notes: tuple[str, ...] = ()
     """What had to be assumed, in words."""
 
@@ -98,6 +100,7 @@ def class_names(wanted: Wanted, found: tuple[str, ...] | None, outputs: int, nam
     Raises:
         ValueError: the user's names are too many or too few. A file's own names of another number say nothing.
     """
+    outputs = max(outputs, 2)  # a single output is the probability of the second of two classes
     if wanted.classes is None:
         return found if found is not None and len(found) == outputs else None
     names = wanted.classes

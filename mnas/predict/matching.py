@@ -7,18 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.predict.info import ModelInfo
+from mnas.predict.numbered import by_number, same_numbers
 
 _WORDNET = re.compile(r"n\d{8}")
 
 
-def match_classes(info: ModelInfo, classes: Sequence[str]) -> tuple[NDArray[np.int64], str]:
+def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = True) -> tuple[NDArray[np.int64], str]:
     """The output that stands for each of the data's classes, and in words how that was found (empty: same names).
 
     By name, whatever the order; the data may have fewer classes than the model. ImageNet's folders (`n01440764`) fit
-    models of 1000 outputs, and of 1001 with a background. A model without names fits data of as many classes, in order.
+    models of 1000 outputs, and of 1001 with a background. A model without names fits data of as many classes: by
+    number, where the classes are 0 to N - 1 or 1 to N, else in order.
+
+    Args:
+        in_order: whether the data's order means something (a list of classes, the user's word); else it is that of
+            folders, sorted as text, and only a guess for a model that names nothing.
 
     Raises:
-        ValueError: the data has more classes than the model, or others.
+        ValueError: the data has more classes than the model, or others, or their order would be a guess.
     """
     if info.classes is not None and set(classes) <= set(info.classes):
         indices = {name: index for index, name in reversed(list(enumerate(info.classes)))}
@@ -26,6 +32,8 @@ def match_classes(info: ModelInfo, classes: Sequence[str]) -> tuple[NDArray[np.i
         if len(classes) < info.outputs:
             words = f"the data has {len(classes)} of the model's {info.outputs} classes, matched by name"
         return np.array([indices[name] for name in classes], np.int64), words
+    if info.classes is not None and (numbers := same_numbers(info.classes, classes)) is not None:
+        return numbers, "classes matched by number"
     has_own = info.classes is not None and any(_WORDNET.fullmatch(name) for name in info.classes)
     if not has_own and info.outputs in (1000, 1001) and all(_WORDNET.fullmatch(name) for name in classes):
         return _imagenet(classes, info.outputs - 1000), "classes matched by ImageNet's order"
@@ -44,6 +52,13 @@ def match_classes(info: ModelInfo, classes: Sequence[str]) -> tuple[NDArray[np.i
         raise ValueError(
             f"the data must have {info.outputs} classes for a model that does not name its own, but got "
             f"{len(classes)}; name the outputs with --class-file"
+        )
+    if (found := by_number(classes)) is not None:
+        return found
+    if not in_order:
+        raise ValueError(
+            "the order of the classes must be known, but the model does not name its own, and folders are sorted as "
+            f"text ({_some(classes)}); name the outputs with --class-file, or say --class-order data"
         )
     return np.arange(len(classes)), "the model does not name its classes: taken in the data's order"
 

@@ -1,12 +1,11 @@
 """`load_model`: any of the files that are shipped, ours or a classifier of others, as one thing that predicts."""
 
 import importlib
-import json
 import threading
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,9 @@ from mnas.data.decoders import upright
 from mnas.data.image import Pixels, square
 from mnas.predict.images import read_pixels
 from mnas.predict.info import ModelInfo, Prediction, Run, Triple, Wanted
+from mnas.predict.labels import read_class_names
+from mnas.predict.last_op import last_op
+from mnas.predict.outputs import Kind, settled
 from mnas.predict.tensors import ForeignRun
 from mnas.zoo.architectures import named_arch
 
@@ -75,7 +77,7 @@ class Model:
         return outputs
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
-        """As `run`, with a softmax where the file has none; rows sum to 1 but for a quantised output's rounding."""
+        """As `run`, with a softmax over logits; rows sum to 1 but for a quantised output's rounding, and sigmoids."""
         outputs = self.run(pixels)
         if self.info.probabilities:
             return outputs
@@ -125,6 +127,7 @@ def load_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     crop: float | None = None,
+    outputs: Literal["auto"] | Kind = "auto",
     threads: int = 1,
 ) -> Model:
     """A trained model; what is given here goes before what the file says.
@@ -138,6 +141,8 @@ def load_model(
         input_size: pixels along one side, for files that take any size.
         mean, std: of pixels as 0..1, one number or three: the input is (pixel / 255 - mean) / std.
         crop: share of the side of an image's centre square.
+        outputs: what the file's numbers are: `logits`, `softmax` (probabilities that sum to 1) or `sigmoid` (a
+            probability for each class by itself); `auto`: what the file says, or what is found by trying.
         threads: of the runtime.
 
     Raises:
@@ -157,11 +162,21 @@ def load_model(
         from mnas.predict.network import open_pretrained
 
         arch = model if isinstance(model, Architecture) else named_arch(str(model))
-        return Model(*open_pretrained(weights, arch, name or str(model), wanted))
+        info, run = open_pretrained(weights, arch, name or str(model), wanted)
+        return Model(info, run) if outputs == "auto" else Model(*settled(info, run, outputs, None))
     if isinstance(model, Architecture):
         raise ValueError("an architecture needs weights, but got none; give timm, torchvision or a file")
     path = Path(model) / "model.safetensors" if Path(model).is_dir() else Path(model)
-    return Model(*_opener(path)(path, wanted))
+    info, run = _opener(path)(path, wanted)
+    if outputs == "auto" and info.arch is not None:
+        return Model(info, run)  # ours say it
+    try:
+        kind = None if outputs == "auto" else outputs
+        return Model(*settled(info, run, kind, last_op(path) if kind is None else None))
+    except ValueError as error:
+        if isinstance(run, ForeignRun):
+            run.close()
+        raise ValueError(f"{str(path)!r}: {error}") from None
 
 
 def _opener(path: Path) -> Callable[[Path, Wanted], tuple[ModelInfo, Run]]:
@@ -175,34 +190,6 @@ def _opener(path: Path) -> Callable[[Path, Wanted], tuple[ModelInfo, Run]]:
     module, _, function = OPENERS[path.suffix].partition(":")
     opener: Callable[[Path, Wanted], tuple[ModelInfo, Run]] = getattr(importlib.import_module(module), function)
     return opener
-
-
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Names in the order of a model's outputs: one a line, a JSON list, or a JSON object {"0": name, ...}.
-
-    In an object a name may be a list, of which the last counts (Keras' {"0": ["n01440764", "tench"]}).
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it has no names, or an object's numbers are not 0 to N - 1.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"a class file must be text in UTF-8, but got {str(path)!r}") from None
-    try:
-        values = json.loads(text)
-    except ValueError:
-        values = text.rstrip().splitlines()
-    if isinstance(values, dict):
-        keys = [str(i) for i in range(len(values))]
-        if set(keys) != set(values):
-            raise ValueError(f"the keys of class file {str(path)!r} must be 0 to {len(values) - 1}, but got others")
-        values = [values[key] for key in keys]
-        values = [value[-1] if isinstance(value, list) and value else value for value in values]
-    if not isinstance(values, list) or not values or not all(isinstance(v, str) and v.strip() for v in values):
-        raise ValueError(f"a class file must have one name a line, or a JSON list of names, but got {str(path)!r}")
-    return tuple(value.strip() for value in values)
 
 
 def _triple(what: str, values: Sequence[float]) -> Triple:

@@ -17,6 +17,7 @@ from flatbuffers import encode, number_types, packer
 from flatbuffers.table import Table
 
 from mnas.predict.info import Triple
+from mnas.predict.labels import names_of_lines
 
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
 _AXIS_LABELS, _VALUE_LABELS = 2, 3  # enum AssociatedFileType
@@ -86,7 +87,7 @@ def _labels(tensor: Table, model: bytes) -> tuple[str, ...] | None:
         info = archive.getinfo(_string(files[0], 0))
         if info.file_size > _MOST_LABEL_BYTES:
             raise ValueError(f"a file of labels must have at most {_MOST_LABEL_BYTES} bytes, but got {info.file_size}")
-        return tuple(archive.read(info).decode().splitlines())
+        return names_of_lines(archive.read(info).decode("utf-8-sig").splitlines())
 
 
 def _triple(values: list[float]) -> Triple | None:

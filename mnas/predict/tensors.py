@@ -127,11 +127,13 @@ def encoder(entry: ImageInput, moments: tuple[Triple, Triple] | None) -> Callabl
 
 
 def class_outputs(shapes: Sequence[Sequence[Dim]], name: str) -> int:
-    """How many classes there are, from the shapes of all outputs. Raises ValueError where it is no classifier."""
-    rule = "a classifier must have one output, (N, classes) of 2 classes or more, but"
+    """How many classes have an output, from the shapes of all. Raises ValueError where it is no classifier."""
+    rule = "a classifier must have one output, (N, classes), but"
     if len(shapes) != 1:
         raise ValueError(f"{rule} {name!r} has {len(shapes)}")
     wide = [dim for dim in shapes[0][1:] if dim != 1]  # some keep the last map's height and width of 1
+    if not wide and len(shapes[0]) > 1:
+        return 1
     if len(wide) != 1 or wide[0] is None:
         raise ValueError(f"{rule} {name!r} gives {_text(shapes[0])}")
     return wide[0]

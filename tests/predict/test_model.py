@@ -225,7 +225,7 @@ def test_class_files(folder, tmp_path):
         with pytest.raises(ValueError, match=message):
             read_class_names(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="must be text in UTF-8"):
+    with pytest.raises(ValueError, match="must be text in UTF-8 or UTF-16"):
         read_class_names(path)
     path.write_text("a\nb\nc\n")
     with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 3"):

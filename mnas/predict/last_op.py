@@ -1,0 +1,111 @@
+"""The operation that makes a model's output, read from an .onnx or .tflite file without running or loading it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mnas.predict.outputs import Kind
+from mnas.readers import open_regular
+
+_MOST_BYTES = 1_000_000_000
+# operations that leave every number what it means
+_ONNX_SAME = {
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose", "QuantizeLinear", "DequantizeLinear",
+}  # fmt: skip
+_ONNX: dict[str, Kind] = {
+    "Softmax": "softmax", "Sigmoid": "sigmoid", "HardSigmoid": "sigmoid", "LogSoftmax": "logits", "Gemm": "logits",
+    "MatMul": "logits", "Conv": "logits", "Add": "logits", "GlobalAveragePool": "logits", "AveragePool": "logits",
+    "ReduceMean": "logits", "QLinearMatMul": "logits", "QLinearConv": "logits", "QGemm": "logits",
+    "QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid",
+}  # fmt: skip
+_LITERT_SAME = {6, 22, 39, 43, 53, 70, 114}  # DEQUANTIZE, RESHAPE, TRANSPOSE, SQUEEZE, CAST, EXPAND_DIMS, QUANTIZE
+_LITERT: dict[int, Kind] = {
+    25: "softmax", 14: "sigmoid", 50: "logits", 9: "logits", 3: "logits", 0: "logits", 1: "logits", 40: "logits",
+}  # fmt: skip  # SOFTMAX, LOGISTIC, LOG_SOFTMAX, FULLY_CONNECTED, CONV_2D, ADD, AVERAGE_POOL_2D, MEAN
+
+
+def last_op(path: Path) -> Kind | None:
+    """What the file's last operation says that its numbers are; None where it says nothing, or cannot be read."""
+    readers = {".onnx": _onnx, ".tflite": _litert}
+    read = readers.get(path.suffix)
+    if read is None or path.stat().st_size > _MOST_BYTES:
+        return None
+    try:
+        with open_regular(path) as file:
+            return read(file.read())
+    except Exception:  # whether it is damaged its runtime says
+        return None
+
+
+def _onnx(file: bytes) -> Kind | None:
+    whole = memoryview(file)
+    graph = next(whole[a:b] for number, a, b in _fields(whole) if number == 7)
+    makers: dict[bytes, tuple[str, bytes]] = {}  # output -> operation, its first input
+    outputs: list[bytes] = []
+    for number, start, end in _fields(graph):
+        part = graph[start:end]
+        if number == 1:
+            fields = [(n, bytes(part[a:b])) for n, a, b in _fields(part) if n in (1, 2, 4)]
+            first = next((value for n, value in fields if n == 1), b"")
+            kind = next((value for n, value in fields if n == 4), b"").decode()
+            makers |= {value: (kind, first) for n, value in fields if n == 2}
+        elif number == 12:
+            outputs.append(next(bytes(part[a:b]) for n, a, b in _fields(part) if n == 1))
+    (name,) = outputs
+    for _ in range(len(makers)):
+        kind, first = makers[name]
+        if kind not in _ONNX_SAME:
+            return _ONNX.get(kind)
+        name = first
+    return None
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, int]]:
+    """(number, start, end) of each field with a length of its own in a protobuf message."""
+    place = 0
+    while place < len(message):
+        tag, place = _number(message, place)
+        kind = tag & 7
+        if kind == 2:
+            length, place = _number(message, place)
+            yield tag >> 3, place, place + length
+            place += length
+        elif kind == 0:
+            _, place = _number(message, place)
+        else:
+            place += {1: 8, 5: 4}[kind]
+
+
+def _number(message: memoryview, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number must have at most 64 bits")
+
+
+def _litert(file: bytes) -> Kind | None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(file)
+    graph = model.Subgraphs(0)
+    makers: dict[int, tuple[int, int]] = {}
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        first = operator.Inputs(0) if operator.InputsLength() else -1
+        makers |= {operator.Outputs(i): (kind, first) for i in range(operator.OutputsLength())}
+    if graph.OutputsLength() != 1:
+        return None
+    tensor = graph.Outputs(0)
+    for _ in range(len(makers)):
+        kind, first = makers[tensor]
+        if kind not in _LITERT_SAME:
+            return _LITERT.get(kind)
+        tensor = first
+    return None
