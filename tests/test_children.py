@@ -95,10 +95,10 @@ class Endless:
 def reads_images(folder: str) -> None:
     from torch.utils.data import DataLoader
 
-    from mnas.data.workers import as_it_is, loader_options, started
+    from mnas.data.workers import Loaded, loader_options
 
     announce_when(2)
-    next(started(DataLoader(Endless(), batch_size=None, collate_fn=as_it_is, **loader_options(2))))
+    next(Loaded(DataLoader(Endless(), **loader_options(2))))
 
 
 def announce_when(count: int) -> None:

@@ -21,7 +21,7 @@ from mnas.data.load import split_parts
 from mnas.data.moments import SAMPLE_IMAGES, sample_moments
 from mnas.data.source import Source
 from mnas.data.view import Content, View
-from mnas.data.workers import Unreadable, as_it_is, loader_options, started
+from mnas.data.workers import Loaded, Unreadable, loader_options
 
 _ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # what a seed is for: its first number; the order is that of arrays.py
 _SCORING = -1  # stands for the epoch where nothing is augmented
@@ -104,19 +104,17 @@ class FolderBatches(Batches):
         steps = [(epoch, indices) for indices in chosen]
         loader: DataLoader[Any] = DataLoader(
             self._parts[part],
-            batch_size=None,  # a worker makes a batch at a time
             sampler=steps,
-            collate_fn=as_it_is,
             **self._options,
         )
-        found = started(loader)
+        found = Loaded(loader)
         try:
             for images, labels, unreadable in found:
                 self._unreadable.add(unreadable)
                 if len(labels):
                     yield images, labels
         finally:
-            del found  # its workers end now, not when somebody lets go of an exception that names this frame
+            found.close()
 
 
 class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):

@@ -34,7 +34,7 @@ from mnas.data.source import Source
 from mnas.data.split import shuffled
 from mnas.data.tar_files import samples
 from mnas.data.view import Content, View
-from mnas.data.workers import Unreadable, as_it_is, loader_options, started
+from mnas.data.workers import Loaded, Unreadable, loader_options
 from mnas.readers import parse_json
 
 MOST_LANES = 64
@@ -117,10 +117,7 @@ class ShardBatches(Batches):
 
     def _loaded(self, plan: "_Plan", own: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
         workers = min(self._workers, len(own))
-        loader: DataLoader[Any] = DataLoader(
-            _Lanes(plan, own), batch_size=None, collate_fn=as_it_is, **loader_options(workers)
-        )
-        parts = started(loader)
+        parts = Loaded(DataLoader(_Lanes(plan, own), **loader_options(workers)))
         try:
             for _ in plan.steps:
                 by_lane: dict[int, tuple[Tensor, Tensor]] = {}
@@ -135,7 +132,7 @@ class ShardBatches(Batches):
                 if len(labels):
                     yield images, labels
         finally:
-            del parts  # its workers end now, not when somebody lets go of an exception that names this frame
+            parts.close()
 
 
 def lane_count(batch_size: int, shards: int) -> int:

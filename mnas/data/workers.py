@@ -1,14 +1,17 @@
 """What loading by worker processes shares: how they are started, and what they report of images that cannot be read."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data._utils import signal_handling
 
 from mnas.children import ASKING, end_with
 from mnas.data.cache import check_unreadable
@@ -16,37 +19,101 @@ from mnas.data.cache import check_unreadable
 MOST_WORKERS = 256
 
 
+BATCH_S = 300.0
+"""Limit for the next batch of the workers, none of which may be alive but stuck for ever."""
+_SHARED_BYTES = 1 << 16
+"""What is smaller is not worth a file in shared memory."""
+
+
 def loader_options(workers: int) -> dict[str, Any]:
     """Arguments of torch's DataLoader. Raises ValueError for a number of workers that cannot be."""
     if type(workers) is not int or not 0 <= workers <= MOST_WORKERS:
         raise ValueError(f"workers must be an integer from 0 to {MOST_WORKERS}, but got {workers!r}")
     return {
+        "batch_size": None,  # a worker makes a batch at a time
         "num_workers": workers,
         "worker_init_fn": _begin,
+        "collate_fn": _handed_over,
         "pin_memory": torch.cuda.is_available(),
         # the loader draws a seed for its workers, which nothing here uses: not from the training's random state
         "generator": torch.Generator(),
     }
 
 
-def started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """`iter(loader)`, whose workers are born with signals blocked.
+class Loaded(Iterator[Any]):
+    """What a loader's workers make, one after another; they are born with signals blocked.
 
     A signal before a worker has said what it does with them would end it; so would SIGTERM to one of the threads that
     some libraries start anew in every forked process, if it were blocked in the main one only.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        return iter(loader)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
-    try:
-        return iter(loader)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        if not hasattr(signal, "pthread_sigmask"):
+            self._found: Iterator[Any] = iter(loader)
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+        try:
+            self._found = iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __next__(self) -> Any:
+        """Raises RuntimeError where a worker has died, or none has made the batch within `BATCH_S`."""
+        late = threading.Event()
+        watch = threading.Timer(BATCH_S, self._end_workers, [late])  # torch's own limit ends where a batch is begun
+        watch.daemon = True
+        watch.start()
+        try:
+            found = next(self._found)
+        except (RuntimeError, EOFError, OSError) as error:
+            if isinstance(error, EOFError | ConnectionError):  # it died with what it was to hand over
+                error = RuntimeError("DataLoader worker exited unexpectedly")
+            if late.is_set():
+                raise RuntimeError(f"DataLoader timed out after {BATCH_S:g} seconds") from None
+            raise error
+        finally:
+            watch.cancel()
+        return _mapped(found, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
+
+    def close(self) -> None:
+        """End the workers now, not when somebody lets go of an exception; at once, whatever they are doing."""
+        if not torch.cuda.is_available():  # where batches are pinned, a thread may be reading from them
+            self._end_workers(None)
+        del self._found
+
+    def _end_workers(self, late: threading.Event | None) -> None:
+        workers = [worker for worker in getattr(self._found, "_workers", []) if worker.is_alive()]
+        if late is not None:
+            late.set()
+        elif workers:  # else torch takes their end for a failure
+            signal_handling._remove_worker_pids(id(self._found))  # type: ignore[attr-defined]
+            self._found._worker_pids_set = False  # type: ignore[attr-defined]
+        for worker in workers:
+            worker.kill()
 
 
-def as_it_is(batch: Any) -> Any:
-    """What a worker made, not put together any further."""
-    return batch
+def _handed_over(batch: Any) -> Any:
+    """A batch as a worker gives it to the parent: through shared memory, or where that is full through the pipe.
+
+    Torch itself would find out only in a thread that loses the batch, for which the parent then waits for ever.
+    """
+    return batch if get_worker_info() is None else _mapped(batch, _shared)
+
+
+def _shared(value: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    if value.nbytes >= _SHARED_BYTES:
+        with contextlib.suppress(RuntimeError):  # no room: containers have 64 MB of it
+            return value.share_memory_()  # type: ignore[no-untyped-call]
+    return value.numpy()
+
+
+def _mapped(batch: Any, function: Callable[[Any], Any]) -> Any:
+    """`function` of everything in a batch, however it is nested."""
+    if isinstance(batch, list | tuple):
+        return type(batch)(_mapped(value, function) for value in batch)
+    return function(batch)
 
 
 def _begin(worker: int) -> None:

@@ -14,6 +14,8 @@ def machine_failure(error: BaseException) -> str:
     text = str(error)
     if "shared memory" in text or ("torch_" in text and "No space left" in text):
         return "the processes that read images have no shared memory left (/dev/shm)"
+    if "DataLoader timed out" in text:
+        return "the processes that read images have stood still for minutes"
     if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
         return "a process that reads images was killed, perhaps for lack of memory"
     return "out of memory" if is_out_of_memory(error) else ""

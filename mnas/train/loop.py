@@ -12,7 +12,7 @@ import itertools
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -39,7 +39,7 @@ from mnas.train.metrics import EpochMetrics, MetricsFiles
 from mnas.train.prefetch import prefetched
 from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, optimizer_for, schedule_for
 from mnas.train.scoring import Scored, TrainingError, estimate_statistics, moments, score
-from mnas.train.settings import StopRequest, TrainingStopped, stop_requests, training_settings
+from mnas.train.settings import StopNow, StopRequest, TrainingStopped, stop_requests, training_settings
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 
 _CHECK_EVERY = 50  # steps between looks at the loss on a GPU, which each look waits for
@@ -88,11 +88,16 @@ def train(
         if finished := read_result(folder):
             return finished
         with _failures_told(folder, config.batch_size_for(batches.counts["train"])):
-            torch.manual_seed(seed_of(_START, config.seed))
-            network = build_network(arch, len(batches.classes)) if initial is None else _copied(initial, arch, batches)
-            training = Training(network, batches, config, folder, accelerator, watcher or Unwatched(), stop, identity)
-            if (folder / CHECKPOINT_NAME).exists():
-                training.load()
+            try:
+                with stop.at_once(accelerator.num_processes == 1):
+                    torch.manual_seed(seed_of(_START, config.seed))
+                    network = _begun(initial, arch, batches)
+                    watch = watcher or Unwatched()
+                    training = Training(network, batches, config, folder, accelerator, watch, stop, identity)
+                    if (folder / CHECKPOINT_NAME).exists():
+                        training.load()
+            except StopNow:
+                raise TrainingStopped(stop.number, "the start") from None
             return training.run()
 
 
@@ -130,6 +135,8 @@ class Training:
         self.loss, self.mix = loss_of(config), mix_of(config, len(batches.classes))
         self.mean, self.std = moments(batches.mean, batches.std, self.device)
         self.epoch = self.step = 0
+        self.untouched = True
+        """Whether the last checkpoint, if there is one, holds all of it."""
         self.loss_sum = torch.zeros((), device=self.device)
         self.spent = {"training": 0.0, "waiting": 0.0}  # seconds of this epoch
         self.rows: list[EpochMetrics] = []
@@ -160,9 +167,14 @@ class Training:
             while self.step < self.steps:
                 self._stop_where_asked()
                 start = time.perf_counter()
-                images, labels = next(source)
+                try:
+                    with self._at_once():
+                        images, labels = next(source)
+                except StopNow:
+                    self._save()
+                    raise TrainingStopped(self.stop.number, self._where()) from None
                 self.spent["waiting"] += time.perf_counter() - start
-                self._update(images, labels)
+                self._first_update(images, labels) if self.untouched else self._update(images, labels)
                 self.step += 1
                 looks = self.device.type == "cpu" or self.step % _CHECK_EVERY == 0 or self.step == self.steps
                 loss = self._checked_loss() if looks else math.nan
@@ -172,6 +184,15 @@ class Training:
         finally:
             if isinstance(source, Generator):
                 source.close()
+
+    def _first_update(self, images: Tensor, labels: Tensor) -> None:
+        """One that may take minutes, as the network is compiled: a signal ends it, and what is stored stands."""
+        try:
+            with self._at_once():
+                self._update(images, labels)
+        except StopNow:
+            raise TrainingStopped(self.stop.number, self._where()) from None
+        self.untouched = False
 
     def _update(self, images: Tensor, labels: Tensor) -> None:
         done = self.epoch * self.steps + self.step
@@ -194,8 +215,9 @@ class Training:
         start = time.perf_counter()
         loss = float(self.accelerator.reduce(self.loss_sum, "mean")) / self.steps
         if self.main:
-            self._prepare_scored()
-            scored = self._score("val")
+            with self._scoring():
+                self._prepare_scored()
+                scored = self._score("val")
             self.rows.append(
                 EpochMetrics(
                     epoch=self.epoch + 1,
@@ -219,9 +241,10 @@ class Training:
     def _finish(self) -> Trained:
         results: list[Trained | None] = [None]
         if self.main:
-            self._prepare_scored()
             accuracy = self.rows[-1].val_accuracy
-            tested = self._score("test").accuracy if self.batches.counts.get("test") else None  # it may have diverged
+            with self._scoring():
+                self._prepare_scored()
+                tested = self._score("test").accuracy if self.batches.counts.get("test") else None  # it may diverge
             weights = self.folder / WEIGHTS_NAME
             save_weights(weights, self.scored, self._info(accuracy))
             train_s = sum(row.train_s for row in self.rows)
@@ -257,8 +280,20 @@ class Training:
             estimate_statistics(self.scored, images, self.mean, self.std)
 
     def _score(self, part: Part) -> Scored:
-        batches = self._until_stopped(self.batches.scoring(part, _SCORE_BATCH))
-        return score(self.scored, batches, self.mean, self.std)
+        return score(self.scored, self._until_stopped(self.batches.scoring(part, _SCORE_BATCH)), self.mean, self.std)
+
+    @contextmanager
+    def _scoring(self) -> Iterator[None]:
+        """Scoring changes nothing of the training, so a signal ends it anywhere."""
+        try:
+            with self._at_once():
+                yield
+        except StopNow:
+            self._save()
+            raise TrainingStopped(self.stop.number, "scoring") from None
+
+    def _at_once(self) -> AbstractContextManager[None]:
+        return self.stop.at_once(self.world == 1)  # several must stop at the same step
 
     def _until_stopped(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in batches:
@@ -317,8 +352,10 @@ class Training:
         if number:
             self._save()
             self.accelerator.wait_for_everyone()
-            where = f"epoch {self.epoch + 1} of {self.config.epochs}, step {self.step} of {self.steps}"
-            raise TrainingStopped(number, where)
+            raise TrainingStopped(number, self._where())
+
+    def _where(self) -> str:
+        return f"epoch {self.epoch + 1} of {self.config.epochs}, step {self.step} of {self.steps}"
 
     # Parts of the above
 
@@ -403,7 +440,9 @@ def _anew(folder: Path) -> str:
     return f", and rename {folder}, which holds this one" if (folder / CHECKPOINT_NAME).exists() else ""
 
 
-def _copied(initial: Network, arch: Architecture, batches: Batches) -> Network:
+def _begun(initial: Network | None, arch: Architecture, batches: Batches) -> Network:
+    if initial is None:
+        return build_network(arch, len(batches.classes))
     if initial.arch != arch or initial.classifier.out_features != len(batches.classes):
         raise ValueError(
             f"initial weights must be of the architecture and {len(batches.classes)} classes, but got "

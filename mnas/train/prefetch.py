@@ -7,6 +7,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
+END_S = 5.0
+"""Limit for the thread to end by itself; one that waits for others is left to."""
 
 
 def prefetched(source: Iterator[T], prepare: Callable[[T], U], ahead: int = 2) -> Iterator[U]:
@@ -53,4 +55,4 @@ def prefetched(source: Iterator[T], prepare: Callable[[T], U], ahead: int = 2) -
             yield value
     finally:
         closed.set()
-        thread.join()
+        thread.join(END_S)

@@ -55,12 +55,35 @@ class TrainingStopped(SystemExit):
         """As `epoch 3 of 30, step 17 of 312`."""
 
 
+class StopNow(BaseException):
+    """A signal came where nothing was being changed."""
+
+
 @dataclass
 class StopRequest:
     """Whether somebody wants the training to end."""
 
     number: int = 0
     """The signal's; 0 for none."""
+    _at_once: bool = False
+
+    @contextmanager
+    def at_once(self, possible: bool = True) -> Iterator[None]:
+        """Inside, a signal raises StopNow wherever it arrives, and an earlier one does so at the start."""
+        self._at_once = possible
+        try:
+            if possible and self.number:
+                raise StopNow
+            yield
+        finally:
+            self._at_once = False
+
+    def ask(self, number: int) -> None:
+        """The first signal."""
+        self.number = number
+        if self._at_once:
+            self._at_once = False  # once is enough
+            raise StopNow
 
 
 @contextmanager
@@ -80,7 +103,8 @@ def stop_requests() -> Iterator[StopRequest]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal first_s
         if not request.number:
-            request.number, first_s = number, time.monotonic()
+            first_s = time.monotonic()
+            request.ask(number)
         elif not has_parent and time.monotonic() - first_s > _SAME_S:
             signal.signal(number, before[number])
             os.kill(os.getpid(), number)
