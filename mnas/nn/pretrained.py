@@ -5,28 +5,23 @@ MnasNet-small's first residual) come from where the weights were trained, so tha
 Nothing in a file is ever run.
 """
 
-import argparse
 import logging
-import pickle
-import pickletools
-import re
-import struct
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
+from mnas.nn.checkpoint import WouldRunError, read_bytes, read_checkpoint
 from mnas.nn.layouts import LAYOUTS, Layout, layout_of, trained_arch
 from mnas.nn.network import Network, build_network
+from mnas.nn.state_dicts import find_weights
 from mnas.nn.weights_info import WeightsInfo, read_weights_info
 from mnas.zoo.architectures import ZOO
 
@@ -59,22 +54,7 @@ TORCHVISION = {
 }
 """Our name -> torchvision's."""
 
-_NESTS = ("state_dict_ema", "model_ema", "state_dict", "model")  # the averaged weights first, as timm
-_WRAPPERS = ("module.", "_orig_mod.")  # DDP's and torch.compile's
 _SHOWN = 3
-# what reading a damaged archive or pickle comes upon
-_DAMAGED = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    struct.error,
-)
 
 
 def load_pretrained(
@@ -179,22 +159,12 @@ def _read(source: str, name: str) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> object:
-    """What torch.load gives with `weights_only`: plain values and tensors. Never runs code from the file."""
+    """What `read_checkpoint` gives. Never runs code from the file."""
     try:
-        # timm's training checkpoints hold their command line in one, a record without behaviour
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of unusual pickles, before the error that says it all
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        code = found[1] if found else _code_in(path)
-        if code is None:
-            raise ValueError(f"weights file {str(path)!r} is damaged or no file of torch.save") from None
-        raise ValueError(
-            f"a weights file must hold tensors only, but {str(path)!r} would have {code} run, which is refused; "
-            "save the model's state_dict() instead"
-        ) from None
-    except _DAMAGED as error:
+        return read_checkpoint(path)
+    except WouldRunError as error:
+        raise _would_run(str(path), str(error)) from None
+    except Exception as error:  # a damaged archive or pickle comes upon much
         script = "TorchScript" in str(error)
         reason = (
             "is TorchScript, which is code; save its state_dict() instead"
@@ -204,35 +174,28 @@ def _read_torch(path: Path) -> object:
         raise ValueError(f"weights file {str(path)!r} {reason}") from None
 
 
-def _code_in(path: Path) -> str | None:
-    """The first function that a plain pickle names, found without running it; None in what is no pickle."""
-    strings: list[str] = []
-    try:
-        with path.open("rb") as file:
-            for operation, argument, _ in pickletools.genops(file):
-                if operation.name == "GLOBAL":
-                    return str(argument).replace(" ", ".")
-                if operation.name == "STACK_GLOBAL":
-                    return ".".join(strings[-2:])
-                if isinstance(argument, str):
-                    strings.append(argument)
-    except (ValueError, OSError, struct.error):
-        pass  # damaged
-    return None
+def _would_run(source: str, code: str) -> ValueError:
+    name = "".join(letter for letter in code if letter.isprintable())[:100]
+    return ValueError(
+        f"a weights file must hold tensors only, but {source!r} would have {name} run, which is refused; "
+        "save the model's state_dict() instead"
+    )
 
 
 def _tensors(saved: object, source: str) -> dict[str, Tensor]:
     """The state dict in what a file holds, without nests and wrappers' prefixes, floating point as float32."""
-    while isinstance(saved, Mapping) and (nest := next((n for n in _NESTS if isinstance(saved.get(n), Mapping)), None)):
-        saved = saved[nest]
-    if not isinstance(saved, Mapping) or not saved:
-        raise ValueError(f"weights file {source!r} must hold a state dict, but got {type(saved).__name__}")
-    named = {str(key): value for key, value in saved.items() if key != "n_averaged"}  # torch's AveragedModel counts
-    while prefix := next((p for p in _WRAPPERS if named and all(key.startswith(p) for key in named)), None):
-        named = {key.removeprefix(prefix): value for key, value in named.items()}
-    if wrong := [key for key, value in named.items() if not isinstance(value, Tensor)]:
-        raise ValueError(f"weights file {source!r} must hold a state dict of tensors only, but got {_some(wrong)}")
-    return {key: value.float() if value.is_floating_point() else value for key, value in named.items()}
+    try:
+        found = find_weights(saved, source)
+    except WouldRunError as error:
+        raise _would_run(source, str(error)) from None
+    size = Path(source).stat().st_size
+    if read_bytes(found) > 4 * size:  # many tensors may share a few bytes, and tied weights do
+        raise ValueError(f"weights file {source!r} is damaged: its tensors must not be larger than the file")
+    try:
+        tensors = {key: value if isinstance(value, Tensor) else value.tensor() for key, value in found.items()}
+    except Exception:
+        raise ValueError(f"weights file {source!r} is damaged or no file of torch.save") from None
+    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
 def _download_timm(name: str) -> dict[str, Tensor]:

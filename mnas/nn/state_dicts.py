@@ -1,0 +1,79 @@
+"""Which of all that a checkpoint holds are the weights: averaged ones first, without wrappers' names."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from mnas.nn.checkpoint import Placeholder, StoredTensor, WouldRunError
+from mnas.nn.layouts import layout_of
+
+Weights = dict[str, StoredTensor | Tensor]
+
+_NESTS = (
+    "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "averaged_model", "state_dict",
+    "model_state_dict", "model", "net", "network", "module", "weights", "params",
+)  # fmt: skip  # the averaged weights first, as timm
+_WRAPPERS = ("module.", "_orig_mod.")  # DDP's and torch.compile's
+_PREFIXES = ("ema_model.", "model_ema.", "ema.", "module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
+_DEEPEST = 4
+_SHOWN = 3
+
+
+def find_weights(saved: Any, source: str) -> Weights:
+    """The tensors by the names that a layout knows, or by those in the file where none does.
+
+    Raises:
+        ValueError: there is no state dict.
+    """
+    first: Weights | None = None
+    for found in _candidates(saved, 0, set()):
+        weights = _unwrapped(found)
+        if layout_of(weights) is not None:
+            return weights
+        first = first or weights
+    if first is not None:
+        return first
+    if isinstance(saved, Placeholder):
+        raise WouldRunError(saved.name)
+    kind = type(saved).__name__
+    if isinstance(saved, Mapping) and saved:
+        names = [str(key) for key in saved]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        raise ValueError(
+            f"weights file {source!r} must hold a state dict of tensors only, but got {', '.join(names[:_SHOWN])}{more}"
+        )
+    raise ValueError(f"weights file {source!r} must hold a state dict, but got {kind}")
+
+
+def _candidates(saved: Any, depth: int, seen: set[int]) -> Iterator[Weights]:
+    """State dicts, the most likely first: what is nested under a usual name, what is here, what else is nested."""
+    if not isinstance(saved, Mapping) or depth > _DEEPEST or id(saved) in seen:
+        return
+    seen.add(id(saved))  # one may contain itself
+    for nest in _NESTS:
+        yield from _candidates(saved.get(nest), depth + 1, seen)
+    # numbers and settings may lie beside the tensors
+    here: Weights = {str(key): value for key, value in saved.items() if isinstance(value, StoredTensor | Tensor)}
+    here.pop("n_averaged", None)  # torch's AveragedModel counts
+    if here:
+        yield here
+    for key, value in saved.items():
+        if key not in _NESTS and not str(key).startswith(("optim", "lr_", "sched", "callback", "loop")):
+            yield from _candidates(value, depth + 1, seen)
+
+
+def _unwrapped(named: Weights) -> Weights:
+    while prefix := next((p for p in _WRAPPERS if all(key.startswith(p) for key in named)), None):
+        named = {key.removeprefix(prefix): value for key, value in named.items()}
+    if layout_of(named) is not None:
+        return named
+    for prefix in _PREFIXES:  # one of several networks and losses in a training's module
+        part = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+        if part and len(part) < len(named) and layout_of(inner := _unwrapped(part)) is not None:
+            return inner
+    first = next(iter(named)).partition(".")[0] + "."
+    if first != "." and all(key.startswith(first) and len(key) > len(first) for key in named):
+        inner = _unwrapped({key.removeprefix(first): value for key, value in named.items()})
+        return inner if layout_of(inner) is not None else named
+    return named
