@@ -6,6 +6,7 @@ from pathlib import Path
 import mnas
 
 ORDER = [
+    {"text"},
     {"atomic", "folders", "readers", "children"},
     {"foreign"},
     {"arch"},

@@ -7,6 +7,7 @@ from typing import Literal
 import tyro
 
 from mnas.cli.benchmark import BenchmarkOptions
+from mnas.cli.console import say
 from mnas.objective import DEFAULT_WEIGHTS
 
 Auto = Literal["auto"]
@@ -92,7 +93,7 @@ class BenchCommand:
         try:
             run_bench(self)
         except KeyboardInterrupt:
-            print("stopped; searches that are done are kept: the same command goes on")
+            say("stopped; searches that are done are kept: the same command goes on")
             raise
 
 

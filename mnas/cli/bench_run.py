@@ -13,6 +13,7 @@ from mnas.bench.parallel import search_all
 from mnas.bench.pool import Pool, draw_pool, marks
 from mnas.bench.searched import Searched
 from mnas.cli.bench_output import Outcome, hit_table, progress_table, protocol, reward_table, sampled_table
+from mnas.cli.console import make_console
 from mnas.controller import named
 from mnas.evaluate.benchmark import Benchmark
 from mnas.folders import user_cache_dir
@@ -27,8 +28,7 @@ BATCH = 20
 
 def run_bench(command: "BenchCommand") -> None:
     """Search, print, write. Raises ValueError for what the user can mend, before anything is searched."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=140)
+    console = make_console()
     uses = {name: takes_reward(name) for name in command.names}  # says now which do not exist
     benchmark = command.source.load()
     for name in command.names:
@@ -38,9 +38,9 @@ def run_bench(command: "BenchCommand") -> None:
             trial = Contender(controller=name, candidates_per_update=size, seed=0, objective=objective)
             trial.sampler(benchmark.space)
     for note in benchmark.notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(note)
     pool = draw_pool(benchmark)
-    console.print(protocol(benchmark, pool, command.target_quantile), highlight=False, markup=False)
+    console.print(protocol(benchmark, pool, command.target_quantile))
     wanted = _Wanted(command, uses)
     found = _search(console, benchmark, pool, wanted)
     rows = [wanted.row(found, name, form, pool.target(command.target_quantile)) for name, form in wanted.shown]
@@ -57,9 +57,9 @@ def run_bench(command: "BenchCommand") -> None:
         console.print(hit_table(reached))
     outcome = Outcome(benchmark, pool, command.target_quantile, command.trials, tuple(rows), tuple(reached))
     if outcome.missing:
-        console.print(f"not in this space, so not in the picture: {', '.join(outcome.missing)}", highlight=False)
+        console.print(f"not in this space, so not in the picture: {', '.join(outcome.missing)}")
     written = outcome.write(command.out)
-    console.print(f"{command.out}: {', '.join(written)}", highlight=False, markup=False)
+    console.print(f"{command.out}: {', '.join(written)}")
 
 
 def batch_size_of(controller: str) -> int:
@@ -123,7 +123,7 @@ def _search(console: Console, benchmark: Benchmark, pool: Pool, wanted: _Wanted)
         source = "from the cache" if cached else f"{searched.ms.mean():.1f} CPU ms a trial"
         ratio = pool.ratio(searched.accuracies, searched.costs)
         line = f"{contender.controller}{form}, seed {contender.seed}: hypervolume {ratio:.3f}, {source}"
-        console.print(f"[{done}/{total}] {line}", highlight=False, markup=False)
+        console.print(f"[{done}/{total}] {line}")
 
     return search_all(
         benchmark,

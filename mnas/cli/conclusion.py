@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from mnas.architecture import architecture_from_dict
@@ -61,7 +60,8 @@ def conclude(
 ) -> None:
     """Print why the search ended, the front, which model to take and why, and where everything is."""
     own = run.trials[count_taken(run.trials) :]
-    console.print(f"\n{ENDED[reason].format(trials=len(own))}", highlight=False)
+    console.print()
+    console.print(f"{ENDED[reason].format(trials=len(own))}")
     front = front_of(run.trials)
     skipped = _skipped(own)
     if not front:
@@ -69,8 +69,6 @@ def conclude(
         told = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
         console.print(
             f"no candidate was trained to the end: {'; '.join(told)}",
-            highlight=False,
-            soft_wrap=True,
         )
         return
     complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
@@ -85,17 +83,16 @@ def conclude(
         *_noise(front, best_for(front, objectives[0]), images),
         *map(_sharing, costs),
     ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line)
     folder = run.path / "front"
     if any(len(t.user_attrs["evaluation"]["accuracies"]) > 1 for t in front):
         console.print("accuracies are means over --repeats; weights and model.tflite are the first training's")
-    console.print(f"models: {folder}/TRIAL/model.tflite and arch.json", highlight=False, soft_wrap=True)
+    console.print(f"models: {folder}/TRIAL/model.tflite and arch.json")
     if missing := [str(t.number) for t in front if not (folder / str(t.number) / "model.tflite").exists()]:
         console.print(
             f"without model.tflite: trial {', '.join(missing)} (weights in models/ deleted, or over --keep-models-mb)",
-            highlight=False,
         )
-    console.print(f"report: {run.path / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"report: {run.path / 'report.html'}")
 
 
 SIGNS: dict[Source, str] = {"measured": "", "cached": "*", "predicted": "~"}
@@ -109,7 +106,7 @@ def _table(front: list[FrozenTrial], devices: Collection[str], objectives: Seque
     rewards = ["reward"] if single else [f"reward {objective.target_latency_ms:g} ms" for objective in objectives]
     names = ["trial", "accuracy", *latencies, *(["of target"] if single else []), "params", "MACs", *rewards]
     best = {best_for(front, objective).number for objective in objectives}
-    table = Table(*map(escape, names), box=box.SIMPLE)  # names of devices are no markup
+    table = Table(*names, box=box.SIMPLE)
     for trial in front:
         told = [Latency.from_dict(x) for x in trial.user_attrs["latencies"].values()]
         shown = [f"{x.latency_ms:.3f}{SIGNS[x.source]}" for x in told]

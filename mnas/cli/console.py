@@ -1,9 +1,82 @@
-"""Where commands print."""
+"""Where commands print. Text is shown as it is, whoever wrote it: no markup, no emoji codes, no control characters."""
 
-from rich.console import Console
+import json
+import sys
+from typing import Any
+
+import rich.progress
+from rich.console import Console, RenderableType
+from rich.status import Status
+from rich.text import Text
+
+from mnas.text import clean
 
 
-def make_console() -> Console:
+class SafeConsole(Console):
+    """A console for which every string is one line of plain text; several lines are several arguments of `lines`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return `text` cleaned; what is printed and what stands in tables passes through here."""
+        options |= {"markup": False, "emoji": False, "highlight": False, "highlighter": None}
+        return super().render_str(clean(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print strings as unbroken lines, tables at the width of the terminal."""
+        if all(isinstance(one, str) for one in objects):
+            options.setdefault("soft_wrap", True)
+        super().print(*objects, **{"markup": False, "highlight": False, "emoji": False} | options)
+
+    def lines(self, *texts: str) -> None:
+        """Print each text as a line of its own."""
+        for text in texts:
+            self.print(text)
+
+    def status(self, status: RenderableType, **options: Any) -> Status:
+        """A spinner with a text beside it."""
+        return SafeStatus(_plain(status), console=self, **options)
+
+
+class SafeStatus(Status):
+    """A status whose text is no markup."""
+
+    def update(self, status: RenderableType | None = None, **options: Any) -> None:
+        super().update(None if status is None else _plain(status), **options)
+
+
+class FieldColumn(rich.progress.ProgressColumn):
+    """A column of a progress bar that shows one field of its task, as plain text."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__()
+        self._field = field
+
+    def render(self, task: rich.progress.Task) -> Text:
+        return Text(clean(task.fields[self._field]), no_wrap=True, overflow="ellipsis")
+
+
+def _plain(status: RenderableType) -> RenderableType:
+    return Text(clean(status)) if isinstance(status, str) else status
+
+
+def make_console(*, stderr: bool = False, quiet: bool = False) -> SafeConsole:
     """The terminal; where there is none (a log, a pipe), lines are long enough for every table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=140)
+    console = SafeConsole(stderr=stderr, quiet=quiet)
+    return console if console.is_terminal else SafeConsole(stderr=stderr, quiet=quiet, width=140)
+
+
+def say(text: str) -> None:
+    """Print one line, whatever `text` holds."""
+    print(clean(text), flush=True)
+
+
+def say_json(value: object) -> None:
+    """Print `value` as one line of JSON, which escapes all that is not ASCII."""
+    print(json.dumps(value), flush=True)
+
+
+def complain(text: str) -> None:
+    """Print one line to standard error, as `mnas: text`."""
+    print(f"mnas: {clean(text)}", file=sys.stderr, flush=True)

@@ -45,7 +45,7 @@ class DemoCommand:
         )
         run = command.search(console)
         self._check(console, command, front_of(run.trials))
-        console.print(f"to begin anew, delete {self.run_dir}", highlight=False, markup=False)
+        console.print(f"to begin anew, delete {self.run_dir}")
 
     def _check(self, console: Console, command: SearchCommand, front: list[FrozenTrial]) -> None:
         """Run every exported file on the validation images and set its accuracy beside the table's."""
@@ -62,5 +62,6 @@ class DemoCommand:
                 raise RuntimeError(
                     f"{path} must have the accuracy {in_table:.4f} in LiteRT too, but got {accuracy:.4f}"
                 )
-        console.print(f"\nthe exported files, run by LiteRT on the {len(images)} held-out digits:")
+        console.print()
+        console.print(f"the exported files, run by LiteRT on the {len(images)} held-out digits:")
         console.print(table)

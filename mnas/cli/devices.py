@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mnas.cli.console import make_console
 from mnas.export.render import render
@@ -27,6 +28,7 @@ from mnas.latency.repeatability import (
 )
 from mnas.latency.spoilers import measuring_core, spoilers
 from mnas.latency.unit import Condition, Unit
+from mnas.text import clean
 from mnas.zoo.architectures import named_arch
 
 File = Path | Literal["auto"]
@@ -46,13 +48,13 @@ class DevicesListCommand:
         entries = read_devices(self.devices)
         table = Table("device", "kind", "address", "runtime", "core", "threads", "batch")
         for e in entries.values():
-            row = (e.name, e.kind, "\n".join(e.address), e.runtime, str(e.core), str(e.threads), str(e.batch))
-            table.add_row(*row)
+            addresses = Text("\n".join(map(clean, e.address)))
+            table.add_row(e.name, e.kind, addresses, e.runtime, str(e.core), str(e.threads), str(e.batch))
         console = make_console()
         console.print(table)
         path = devices_file() if self.devices == "auto" else self.devices
         there = "" if path.exists() else " (not there yet)"
-        console.print(f"  described in {path}{there}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  described in {path}{there}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +161,7 @@ def _check(console: Console, entry: DeviceEntry, unit: Unit, key: str, address: 
     }
     for name, fact in facts.items():
         table.add_row(name, fact)
-    console.print(table, highlight=False, markup=False)
+    console.print(table)
     found = spoilers(entry.kind, entry.setup, condition, pinned_core=pinned_core, realtime=realtime)
     _print(console, "  would spoil a measurement:" if found else "  nothing that would spoil a measurement")
     for spoiler in found:
@@ -215,4 +217,4 @@ def _print_sessions(console: Console, sessions: Sequence[Calibration], found: Re
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text)

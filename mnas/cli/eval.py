@@ -1,7 +1,6 @@
 """`mnas eval`: how good a model is on labelled images, by whatever file it is shipped as."""
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,14 +11,12 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
 from mnas.atomic import write_atomic
-from mnas.cli.console import make_console
+from mnas.cli.console import make_console, say, say_json
 from mnas.cli.model import ModelOptions, open_model
 from mnas.data.arrays import ArrayBatches
 from mnas.data.augment import Augmentation
@@ -35,6 +32,7 @@ from mnas.folders import user_cache_dir
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model
 from mnas.predict.score import Score, confusion_picture, score_model, wilson
+from mnas.text import NAME_CHARS, clean
 
 _BATCH = 256
 _SHOWN, _ERRORS = 10, 5
@@ -82,7 +80,7 @@ class EvalCommand:
             what = "is there already" if self.save.exists() else "is in no folder that there is"
             raise ValueError(f"--save must name a new file, but {str(self.save)!r} {what}")
         model = open_model(self.model, self.options)
-        console = Console(stderr=True)
+        console = make_console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             batches = self._open(model, bar)
             outputs, matching = match_classes(
@@ -101,11 +99,11 @@ class EvalCommand:
         if self.save is not None:
             write_atomic(self.save, confusion_picture(score, labels, f"{Path(self.model).name} on the {where}"))
         if self.json:
-            print(json.dumps(_values(self.model, model, score, labels, batches, part, matching)))
+            say_json(_values(self.model, model, score, labels, batches, part, matching))
             return
         for line in (where + self._drawn(part), matching, f"confusion matrix: {self.save}" if self.save else ""):
             if line:
-                print(line)
+                say(line)
         _print_tables(self.model, model, score, labels)
 
     def _open(self, model: Model, bar: Progress) -> Batches:
@@ -199,7 +197,7 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
         table.add_column(column, justify="right", no_wrap=True)
     low, high = wilson(score.top1, score.images)
     table.add_row(
-        escape(name),
+        name,
         model.info.format,
         str(model.info.input_size),
         f"{model.info.size_bytes / 1e6:.2f}",
@@ -217,9 +215,9 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
     classes.add_column("images", justify="right")
     classes.add_column("top-1", justify="right")
     for top1, label, count in known[:_SHOWN]:
-        classes.add_row(escape(label), str(count), f"{100 * top1:.2f} %")
+        classes.add_row(clean(label, NAME_CHARS), str(count), f"{100 * top1:.2f} %")
     console.print(classes)
     if errors := score.confused(_ERRORS):
-        print("  most frequent errors (truth -> model)")
+        say("  most frequent errors (truth -> model)")
     for truth, first, count in errors:
-        print(f"  {count:6d}  {labels[truth]} -> {labels[first]}")
+        say(f"  {count:6d}  {clean(labels[truth], NAME_CHARS)} -> {clean(labels[first], NAME_CHARS)}")

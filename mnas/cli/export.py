@@ -4,14 +4,14 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import tyro
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from mnas.cli.console import make_console
 from mnas.cli.quiet import runtimes_quiet
 from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
 from mnas.export.images import RealImages, open_samples, photographs
@@ -112,7 +112,7 @@ class ExportCommand:
         network = load_weights(path)
         targets = self.targets()
         outs = [self._out(path, target) for target in targets]
-        console = Console()
+        console = make_console()
         with console.status("reading images", spinner="line") as status, runtimes_quiet():
             images, calibration = self._images(info)
             status.update("asking the network")
@@ -126,7 +126,7 @@ class ExportCommand:
         _print(console, [result for _, result in made], images, calibration)
         for file, result in made:
             if result.passed:
-                console.print(f"  exported to {file}, the table to {file}{REPORT_SUFFIX}", **_PLAIN)
+                console.print(f"  exported to {file}, the table to {file}{REPORT_SUFFIX}")
         if failed := [(file, result) for file, result in made if not result.passed]:
             raise ValueError(
                 "; ".join(f"{'; '.join(result.failures)}: kept aside as {str(file)!r}" for file, result in failed)
@@ -163,26 +163,23 @@ class ExportCommand:
         return dataclasses.replace(TOLERANCES[kind], **{name: v for name, v in given.items() if v != "auto"})
 
 
-_PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
-
-
 def _print(console: Console, results: list[GateResult], images: RealImages, calibration: RealImages | None) -> None:
     """A column for each file, a row for each thing that was found."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("")
     for result in results:
-        table.add_column(escape(result.file), overflow="fold", justify="right")
+        table.add_column(result.file, overflow="fold", justify="right")
     table.add_column("allowed")
     columns, allowed = [_cells(result) for result in results], _allowed(results[0].tolerance)
     for name in dict.fromkeys(name for column in columns for name in column):
         table.add_row(name, *(column.get(name, "") for column in columns), allowed.get(name, ""))
     table.add_row("gate", *("passed" if result.passed else "FAILED" for result in results))
     console.print(table)
-    console.print(f"  compared with the network on {images.source}", **_PLAIN)
+    console.print(f"  compared with the network on {images.source}")
     if calibration is not None:
-        console.print(f"  calibrated on {calibration.source}", **_PLAIN)
+        console.print(f"  calibrated on {calibration.source}")
     if timed := [r.speed for r in results if r.speed is not None]:
-        console.print(f"  one thread, batch 1; the fp32 LiteRT file takes {timed[0].reference_ms:.4g} ms", **_PLAIN)
+        console.print(f"  one thread, batch 1; the fp32 LiteRT file takes {timed[0].reference_ms:.4g} ms")
 
 
 def _cells(result: GateResult) -> dict[str, str]:

@@ -2,20 +2,18 @@
 
 import dataclasses
 import importlib.util
-import json
 import os
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 from rich.status import Status
 
 from mnas.architecture import Architecture
+from mnas.cli.console import complain, make_console, say_json
 from mnas.cli.latency_table import Row, print_table
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.latency.latency import Latency, MeasurementError, Setup
@@ -147,14 +145,14 @@ class LatencyCommand:
         return tasks
 
     def _print(self, entry: DeviceEntry, tasks: Sequence[_Task], sizes: Sequence[int], classes: int) -> None:
-        console, errors = Console(), []
+        console, errors = make_console(), []
         rows: list[Row] = []
         now: list[_Task] = []  # those being measured, by the numbers that the device knows them by
         with console.status("", spinner="line") as status:
 
             def say(text: str) -> None:
                 named = re.sub(r"\bcandidate (\d+)\b", lambda found: now[int(found[1])].name, text)
-                print(f"mnas: {named}", file=sys.stderr)
+                complain(named)
 
             with open_device(entry, say=say, patience_s=60.0) as device:
                 runtimes = {
@@ -167,7 +165,7 @@ class LatencyCommand:
                     errors += failed
         if self.json:
             for row in rows:
-                print(json.dumps(row.to_dict()))
+                say_json(row.to_dict())
         elif rows:
             print_table(console, rows, runtimes)
         if errors:

@@ -173,7 +173,7 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text)
 
 
 def _print_scores(console: Console, predictor: Predictor) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from mnas.latency.latency import Calibration, Latency
@@ -76,7 +75,7 @@ def print_table(console: Console, rows: Sequence[Row], runtimes: dict[str, str])
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            escape(row.name),
+            row.name,
             *([row.runtime] if by_runtime else []),
             *([str(row.calibration.input_size)] if by_size else []),
             *_numbers(row),
@@ -84,14 +83,12 @@ def print_table(console: Console, rows: Sequence[Row], runtimes: dict[str, str])
     console.print(table)
     for row in rows:
         if row.notes:
-            console.print(f"  {escape(row.name)}, {row.runtime}: {'; '.join(row.notes)}", highlight=False)
+            console.print(f"  {row.name}, {row.runtime}: {'; '.join(row.notes)}")
     for calibration in calibrations.values():
         console.print(
             f"  ratio to {calibration.reference} at {calibration.input_size} px, fp32 in "
             f"{calibration.device['runtime']}, "
             f"{calibration.reference_ms:.4g} ms ({calibration.low_ms:.4g}-{calibration.high_ms:.4g})",
-            highlight=False,
-            soft_wrap=True,
         )
     core = "not pinned" if calibration.pinned_core is None else f"pinned to core {calibration.pinned_core}"
     batch = "" if calibration.batch == 1 else f", {calibration.batch} images at once"
@@ -100,8 +97,6 @@ def print_table(console: Console, rows: Sequence[Row], runtimes: dict[str, str])
         f"{calibration.threads} thread(s){batch}, {core}"
         f"{', real-time priority' if calibration.realtime else ''}; "
         f"{', '.join(sorted({row.latency.unit for row in rows}))}: {calibration.device['processor']}",
-        highlight=False,
-        soft_wrap=True,
     )
     if any(row.int8 for row in rows):
         console.print("  architectures in int8")

@@ -7,10 +7,13 @@ import os
 import re
 import sys
 import time
+import traceback
 from collections.abc import Sequence
+from types import TracebackType
 
 from mnas import children
 from mnas.cli import signals
+from mnas.text import clean
 
 COMMANDS = {
     "search": ("mnas.cli.search:SearchCommand", "search for the best trade-off of accuracy and latency"),
@@ -49,6 +52,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     if "TORCHELASTIC_RUN_ID" in os.environ:
         children.end_with(os.getppid())
+    sys.excepthook = _print_traceback
     signals.listen()
     try:
         code = run(sys.argv[1:])
@@ -57,6 +61,12 @@ def main() -> None:
     if code > 128:
         signals.ignore()  # Python's end would undo what listening did
     sys.exit(code)
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What `--debug` shows: Python's own words, without what a file or a server may have put into them."""
+    for line in "".join(traceback.format_exception(kind, error, trace)).split("\n"):
+        print(clean(line), file=sys.stderr)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -89,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
         if debug:
             raise
         _let_the_first_process_speak(error)
-        print(f"mnas: {_one_line(error)}", file=sys.stderr)
+        print(f"mnas: {clean(_one_line(error))}", file=sys.stderr)
         return 2 if _is_users(error) else 1
     return 0
 

@@ -2,12 +2,12 @@
 
 import os
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mnas.cli.console import complain
 from mnas.cli.quiet import runtimes_quiet
 from mnas.foreign.limits import most_threads_here
 from mnas.names import resolve_arch, resolve_weights
@@ -93,5 +93,5 @@ def open_model(name: str, options: ModelOptions) -> Model:
             threads=min(os.cpu_count() or 1, most_threads_here()) if options.threads == "auto" else options.threads,
         )
     for note in model.info.notes:
-        print(f"mnas: {name}: {note}", file=sys.stderr)
+        complain(f"{name}: {note}")
     return model

@@ -2,10 +2,8 @@
 
 import io
 import itertools
-import json
 import os
 import re
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -17,6 +15,7 @@ import tyro
 from PIL.Image import Image
 
 from mnas.atomic import write_atomic
+from mnas.cli.console import complain, say, say_json
 from mnas.cli.model import ModelOptions, open_model
 from mnas.data.image import Pixels
 from mnas.data.web import is_url
@@ -24,6 +23,7 @@ from mnas.predict.annotate import SIDE, annotated
 from mnas.predict.images import fetch, find_images, read_picture, read_pixels
 from mnas.predict.info import Prediction
 from mnas.predict.model import Model
+from mnas.text import NAME_CHARS, clean
 
 _BATCH = 32
 """Images decoded side by side, and held in memory."""
@@ -98,16 +98,16 @@ class PredictCommand:
 
     def _print(self, name: str, predictions: tuple[Prediction, ...]) -> None:
         if self.json:
-            print(json.dumps({"image": name, "predictions": [asdict(p) for p in predictions]}), flush=True)
+            say_json({"image": name, "predictions": [asdict(p) for p in predictions]})
             return
-        print(name)
+        say(name)
         for prediction in predictions:
-            print(f"  {100 * prediction.probability:6.2f} %  {prediction.label}", flush=True)
+            say(f"  {100 * prediction.probability:6.2f} %  {clean(prediction.label, NAME_CHARS)}")
 
     def _complain(self, name: str, reason: str) -> None:
         if self.json:
-            print(json.dumps({"image": name, "error": reason}), flush=True)
-        print(f"mnas: {name!r}: {reason}", file=sys.stderr, flush=True)
+            say_json({"image": name, "error": reason})
+        complain(f"{name!r}: {reason}")
 
 
 def _write_picture(folder: Path, name: str, picture: Image) -> None:

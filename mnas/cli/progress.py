@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import rich.progress
 from rich.console import Console
 
+from mnas.cli.console import FieldColumn
 from mnas.report.html import write_snapshot_report
 from mnas.search.progress import Progress, Watcher
 from mnas.study import Run, Snapshot
@@ -48,7 +49,7 @@ class PlainWatcher(_Reporting):
         self._finished = -1
 
     def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(text)
 
     def progress(self, progress: Progress) -> None:
         if progress.finished != self._finished:
@@ -64,7 +65,7 @@ class LiveWatcher(_Reporting):
         self._task = bar.add_task("search", total=None, line="")
 
     def say(self, text: str) -> None:
-        self._bar.console.print(text, highlight=False, markup=False)
+        self._bar.console.print(text)
 
     def progress(self, progress: Progress) -> None:
         self._bar.update(self._task, completed=progress.finished, total=progress.total, line=_line(progress))
@@ -80,7 +81,7 @@ def watching(console: Console) -> Iterator[Watcher]:
         rich.progress.BarColumn(bar_width=20),
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeElapsedColumn(),
-        rich.progress.TextColumn("{task.fields[line]}", markup=False),
+        FieldColumn("line"),
     )
     with rich.progress.Progress(*columns, console=console) as bar:
         yield LiveWatcher(bar)
@@ -93,7 +94,7 @@ def counting(console: Console, total: int) -> Iterator[Callable[[int, str], None
 
         def say(done: int, line: str) -> None:
             if line:
-                console.print(f"[{done}/{total}] {line}", highlight=False, markup=False, soft_wrap=True)
+                console.print(f"[{done}/{total}] {line}")
 
         yield say
         return
@@ -102,7 +103,7 @@ def counting(console: Console, total: int) -> Iterator[Callable[[int, str], None
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeElapsedColumn(),
         rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.fields[line]}", markup=False),
+        FieldColumn("line"),
     )
     with rich.progress.Progress(*columns, console=console) as bar:
         task = bar.add_task("count", total=total, line="")

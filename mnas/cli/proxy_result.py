@@ -85,7 +85,7 @@ def check_of(
 
 def say(console: Console, text: str) -> None:
     """A line as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text)
 
 
 def print_check(console: Console, check: Check) -> None:

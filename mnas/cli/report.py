@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from mnas.cli.console import say
 from mnas.report.html import write_report
 
 
@@ -22,6 +23,6 @@ class ReportCommand:
     def run(self) -> None:
         """Write the file and print its path."""
         path = write_report(self.run_dir)
-        print(path)
+        say(str(path))
         if self.open_browser:
             webbrowser.open(path.resolve().as_uri())

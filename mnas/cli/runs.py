@@ -8,7 +8,7 @@ import tyro
 from optuna.trial import TrialState
 from rich.table import Table
 
-from mnas.cli.console import make_console
+from mnas.cli.console import make_console, say
 from mnas.study import RunError, Snapshot, count_taken, is_trained, read_run
 
 
@@ -25,7 +25,7 @@ class RunsCommand:
             raise ValueError(f"directory must be a folder with runs, but got {self.directory}, which is none")
         paths = sorted(p.parent for p in self.directory.glob("*/study.db"))
         if not paths:
-            print(f"no runs in {self.directory}; `mnas search --run {self.directory}/NAME` begins one")
+            say(f"no runs in {self.directory}; `mnas search --run {self.directory}/NAME` begins one")
             return
         table = Table(
             "run", "state", "trials", "failed", "skipped", "best reward", "front", "trained", "data", "last change"

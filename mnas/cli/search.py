@@ -288,9 +288,7 @@ class SearchCommand:
             except KeyboardInterrupt as stop:
                 run.set("state", {"status": "stopped", "reason": signal_name(stop)})
                 write_snapshot_report(Snapshot(run.path, run.attributes, run.trials))
-                console.print(
-                    f"stopped; nothing is lost. To go on: {_command()}", markup=False, highlight=False, soft_wrap=True
-                )
+                console.print(f"stopped; nothing is lost. To go on: {_command()}")
                 raise
             export_front(run, dataset)
             conclude(console, run, reason, problem.objectives, dataset)

@@ -53,7 +53,7 @@ def open_fleet(command: "SearchCommand", reference: Architecture, dataset: Datas
     """
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(text)
 
     classes = len(dataset.classes)
     posts = {}

@@ -132,7 +132,7 @@ class _Starter:
             self._say(line)
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(line)
 
 
 def versions() -> dict[str, str]:
@@ -145,7 +145,7 @@ def say_changes(console: Console, before: Mapping[str, str]) -> None:
     """Say which versions differ from those of `before`."""
     changed = [f"{k} {before[k]} then, {v} now" for k, v in versions().items() if before.get(k, v) != v]
     if changed:
-        console.print(f"accuracies may not repeat: {', '.join(changed)}", highlight=False, soft_wrap=True)
+        console.print(f"accuracies may not repeat: {', '.join(changed)}")
 
 
 def describe(console: Console, command: "SearchCommand", space: Space, dataset: Dataset) -> None:
@@ -165,4 +165,4 @@ def describe(console: Console, command: "SearchCommand", space: Space, dataset: 
             f"--candidates-per-update {workers} would keep all of them busy"
         )
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line)

@@ -99,7 +99,7 @@ def train_best(
     _check_unchanged(run, images, batches)
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(text)
 
     if batches.skipped:
         say(unreadable_line(batches.skipped))

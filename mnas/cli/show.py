@@ -7,12 +7,11 @@ from typing import Literal
 
 import tyro
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
+from mnas.cli.console import make_console
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.names import searched_as
 from mnas.nn.cost import Shape, by_layer, cost
@@ -43,7 +42,7 @@ class ShowCommand:
         own_size, own_classes = searched_as(self.arch)
         sizes = input_sizes(self.input_size) or (own_size,)
         classes = own_classes if self.classes == "auto" else self.classes
-        console = Console()
+        console = make_console()
         if len(sizes) * len(scaled) > 1:
             if self.save is not None:
                 raise ValueError(f"--save must go with one width and one input size, but got {str(self.save)!r}")
@@ -51,11 +50,11 @@ class ShowCommand:
             return
         (arch,), (input_size,) = scaled.values(), sizes
         console.print(cost_table(arch, input_size, classes))
-        console.print("  " + "\n  ".join(arch.lines), highlight=False, markup=False, soft_wrap=True)
-        console.print(f"  fingerprint {arch.fingerprint}, output stride {arch.output_stride}", highlight=False)
+        console.lines(*(f"  {line}" for line in arch.lines))
+        console.print(f"  fingerprint {arch.fingerprint}, output stride {arch.output_stride}")
         if self.save is not None:
             write_atomic(self.save, drawing(arch, input_size))
-            console.print(f"  drawn to {self.save}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"  drawn to {self.save}")
 
 
 def scaling_table(archs: Mapping[str, Architecture], input_sizes: Sequence[int], num_classes: int) -> Table:
@@ -66,7 +65,7 @@ def scaling_table(archs: Mapping[str, Architecture], input_sizes: Sequence[int],
     for size in input_sizes:
         for name, arch in archs.items():
             whole = cost(arch, size, num_classes)
-            table.add_row(escape(name), str(size), f"{whole.params:,}", f"{whole.macs:,}")
+            table.add_row(name, str(size), f"{whole.params:,}", f"{whole.macs:,}")
     return table
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 
 import tyro
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from mnas.cell_arch import CellSkeleton
+from mnas.cli.console import make_console
 from mnas.space.cell import CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.named import load_space
@@ -32,8 +32,8 @@ class SpaceCommand:
     def run(self) -> None:
         """Print the tables."""
         space = load_space(self.space)
-        console = Console()
-        console.print(f"space {space.name}", highlight=False, markup=False)
+        console = make_console()
+        console.print(f"space {space.name}")
         if isinstance(space, CellSpace):
             console.print(cell_table(space))
             frame, comparison = cell_frame(space.skeleton), cell_lines(space)
@@ -44,7 +44,7 @@ class SpaceCommand:
             frame = block_frame(blocks.skeleton)
             comparison = factorized_lines(blocks) if blocks is space else flat_lines(blocks)
         lines = [frame, *size_lines(space), *comparison]
-        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+        console.lines(*lines)
 
 
 def cell_table(space: CellSpace) -> Table:

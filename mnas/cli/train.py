@@ -96,7 +96,7 @@ class TrainCommand:
             raise ValueError(f"--top must come with a run's folder, but got {self.arch!r}; name one (mnas runs)")
         if not self.data:
             raise ValueError("data must be given, but got none; use --data with a name (digits) or a folder of images")
-        console = make_console() if is_first_process() else Console(quiet=True)
+        console = make_console() if is_first_process() else make_console(quiet=True)
         sizes = input_sizes(self.input_size) or (searched_size(self.arch) or native_size(self.data),)
         widths = width_multipliers(self.width_multiplier)
         trainings = [(*at_width(self.arch, width), size) for width in widths for size in sizes]
@@ -116,7 +116,8 @@ class TrainCommand:
         if self.weights:
             initial = _initial(self.weights, name, arch, batches, self.config.seed)
             arch = initial.arch
-        _print(console, _described(name, arch, batches, self.config, folder))
+        for line in _described(name, arch, batches, self.config, folder):
+            _print(console, line)
         known = len(batches.skipped)  # decoded before; others turn up while files are read
         if known:
             _print(console, unreadable_line(batches.skipped))
@@ -230,13 +231,13 @@ def _as_file_name(name: str, arch: Architecture) -> str:
     return re.sub(r"[^A-Za-z0-9@.]+", "-", name).strip("-")
 
 
-def _described(name: str, arch: Architecture, batches: Batches, config: TrainConfig, folder: Path) -> str:
+def _described(name: str, arch: Architecture, batches: Batches, config: TrainConfig, folder: Path) -> tuple[str, str]:
     counts = ", ".join(f"{count:,} {part}" for part, count in batches.counts.items())
     size = config.batch_size_for(batches.counts["train"])
     return (
-        f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px\n"
+        f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px",
         f"{name}: {config.epochs} epoch(s) of {batches.steps(size):,} steps of {size} images, peak learning rate "
-        f"{config.learning_rate * size / 256:.4g}; into {folder}"
+        f"{config.learning_rate * size / 256:.4g}; into {folder}",
     )
 
 
@@ -249,7 +250,7 @@ def _conclusion(trained: Trained) -> str:
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text)
 
 
 def resuming() -> str:

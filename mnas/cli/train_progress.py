@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import rich.progress
 from rich.console import Console
 
+from mnas.cli.console import FieldColumn
 from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 
@@ -57,7 +58,7 @@ class PlainTraining(TrainWatcher):
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(text)
 
 
 class LiveTraining(TrainWatcher):
@@ -79,7 +80,7 @@ class LiveTraining(TrainWatcher):
             )
 
     def epoch(self, row: EpochMetrics) -> None:
-        self._bar.console.print(_epoch_line(row, self._epochs or row.epoch), highlight=False, markup=False)
+        self._bar.console.print(_epoch_line(row, self._epochs or row.epoch))
 
 
 @contextlib.contextmanager
@@ -91,10 +92,10 @@ def watching_training(console: Console) -> Iterator[TrainWatcher]:
         yield PlainTraining(console)
     else:
         columns = (
-            rich.progress.TextColumn("{task.fields[epoch]}"),
+            FieldColumn("epoch"),
             rich.progress.BarColumn(bar_width=20),
             rich.progress.MofNCompleteColumn(),
-            rich.progress.TextColumn("{task.fields[line]}", markup=False),
+            FieldColumn("line"),
         )
         with rich.progress.Progress(*columns, console=console, transient=True) as bar:
             yield LiveTraining(bar)

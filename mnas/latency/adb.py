@@ -20,6 +20,7 @@ from mnas.latency.adb_phone import Phone
 from mnas.latency.android import CLOCK, FULL_CLOCK, State, condition_of
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 from mnas.latency.unit import Condition, Core, Session, Times, Unit
+from mnas.text import clean
 
 XNNPACK = {"litert": True, "litert-builtin": False}
 """Runtimes of an adb device -> whether with XNNPACK."""
@@ -49,7 +50,7 @@ Say = Callable[[str], None]
 
 
 def _to_stderr(text: str) -> None:
-    print(f"mnas: {text}", file=sys.stderr, flush=True)
+    print(f"mnas: {clean(text)}", file=sys.stderr, flush=True)
 
 
 def adb_unit(

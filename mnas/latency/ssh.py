@@ -26,6 +26,7 @@ from mnas.latency.latency import UnitError
 from mnas.latency.scripted import Channel, ScriptUnit
 from mnas.latency.ssh_login import Address, log_in, parse_address, require_asyncssh
 from mnas.latency.unit import Core
+from mnas.text import clean
 
 if TYPE_CHECKING:
     import asyncssh
@@ -53,7 +54,7 @@ Say = Callable[[str], None]
 
 
 def _say_on_stderr(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(clean(text), file=sys.stderr, flush=True)
 
 
 def ssh_unit(

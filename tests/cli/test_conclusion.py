@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from optuna.trial import TrialState
-from rich.console import Console
 
 from mnas.cli.conclusion import conclude
+from mnas.cli.console import SafeConsole
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.objective import Objective
 from mnas.report.devices import sharing_costs
@@ -40,7 +40,7 @@ def concluded(path: Path, states: list[TrialState], **options) -> tuple[Snapshot
     """A synthetic run, and what is printed at its end."""
     run = synthetic_snapshot(path, states, **options)
     out = io.StringIO()
-    conclude(Console(file=out, width=140), run, "trials", [OBJECTIVE], dataset())
+    conclude(SafeConsole(file=out, width=140), run, "trials", [OBJECTIVE], dataset())
     return run, out.getvalue()
 
 
@@ -100,7 +100,7 @@ def test_a_model_that_is_not_at_the_target_says_why(tmp_path):
     near = [t for t in run.trials if 0.95 <= t.values[1] / between <= 1.05]
     nearer = max(near, key=lambda t: wanted.reward(*t.values))
     out = io.StringIO()
-    conclude(Console(file=out, width=140), run, "trials", [wanted], dataset())
+    conclude(SafeConsole(file=out, width=140), run, "trials", [wanted], dataset())
     assert f"take trial {front[0].number}: the best target reward on the front" in out.getvalue()
     assert (
         "it is below the target because nothing was found between them that is more accurate; "

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tyro
 from optuna.trial import TrialState
-from rich.console import Console
 
 from mnas.arch import Arch
 from mnas.cli import main
+from mnas.cli.console import SafeConsole
 from mnas.cli.search import SearchCommand, Training, native_size
 from mnas.evaluate.config import ProxyConfig
 from mnas.study import RunError, front_of, open_run, read_run
@@ -42,7 +42,7 @@ def searched(tmp_path_factory):
         proxy=ProxyConfig(epochs=1, fewest_steps=1),
     )
     with (folder / "out").open("w") as out:
-        command.search(Console(file=out, width=140))
+        command.search(SafeConsole(file=out, width=140))
     yield command, (folder / "out").read_text()
     if previous is None:
         del os.environ["XDG_CACHE_HOME"]
@@ -98,7 +98,7 @@ def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):
     before = [(t.params, t.values, t.user_attrs) for t in read_run(command.run_dir).trials]
     shutil.rmtree(command.run_dir / "front")
     with (tmp_path / "out").open("w") as out:
-        command.search(Console(file=out, width=140))
+        command.search(SafeConsole(file=out, width=140))
     assert [(t.params, t.values, t.user_attrs) for t in read_run(command.run_dir).trials] == before
     assert (command.run_dir / "front").is_dir()
     assert "all 4 candidates are done" in (tmp_path / "out").read_text()
@@ -111,25 +111,25 @@ def test_a_resumed_search_says_what_has_changed_and_refuses_another_device(searc
     installed = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0.1" if name == "timm" else installed(name))
     with (tmp_path / "out").open("w") as out:
-        again.search(Console(file=out, width=140))
+        again.search(SafeConsole(file=out, width=140))
     assert re.search(r"accuracies may not repeat: timm \S+ then, 0\.0\.1 now", (tmp_path / "out").read_text())
     monkeypatch.setattr("mnas.latency.scripted.ScriptUnit.fingerprint", lambda self, setup: {"cores": 4096})
     with pytest.raises(RunError, match=r"copy: .*another device \(.*cores \d+ there, 4096 here"):
-        again.search(Console(quiet=True))
+        again.search(SafeConsole(quiet=True))
 
 
 def test_a_larger_output_stride_than_the_skeletons_is_refused(searched, tmp_path):
     command, _ = searched
     command = dataclasses.replace(command, run_dir=tmp_path / "run", output_stride=64, input_size=64)
     with pytest.raises(ValueError, match=r"output stride must be .*, but got 64"):
-        command.search(Console(quiet=True))
+        command.search(SafeConsole(quiet=True))
 
 
 def test_a_nested_difference_is_named(searched):
     command, _ = searched
     other = dataclasses.replace(command, proxy=dataclasses.replace(command.proxy, learning_rate=0.5))
     with pytest.raises(RunError, match=r"proxy\.learning_rate: 0\.064 there, 0\.5 now"):
-        other.search(Console(file=open(os.devnull, "w")))  # noqa: SIM115
+        other.search(SafeConsole(file=open(os.devnull, "w")))  # noqa: SIM115
 
 
 def test_workers_notice_that_images_have_changed(searched, tmp_path):

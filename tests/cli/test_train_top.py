@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
+from mnas.cli.console import SafeConsole
 from mnas.cli.main import run
 from mnas.cli.search import SearchCommand
 from mnas.evaluate.config import ProxyConfig
@@ -39,7 +39,7 @@ def run_path(tmp_path_factory):
         proxy=ProxyConfig(epochs=1, fewest_steps=1),
     )
     with (folder / "out").open("w") as out:
-        command.search(Console(file=out, width=140))
+        command.search(SafeConsole(file=out, width=140))
     yield folder / "run"
     if previous is None:
         del os.environ["XDG_CACHE_HOME"]
