@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from mnas.readers import parse_json
+
 Op = Literal["conv", "sepconv", "mbconv"]
 Skip = Literal["identity", "pool", "none"]
 Activation = Literal["relu", "relu6"]
@@ -268,10 +270,8 @@ class Arch:
     def from_json(text: str | bytes) -> "Arch":
         """The inverse of `to_json`. Raises ValueError on text that is no JSON or no architecture."""
         try:
-            values = json.loads(text)
-        except UnicodeDecodeError:
-            raise ValueError("an architecture file must be JSON, but it is no text") from None
-        except (ValueError, RecursionError) as error:
+            values = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"an architecture file must be JSON: {error}") from None
         return Arch.from_dict(values)
 

@@ -4,11 +4,11 @@ Both have `output_stride`, `check_input_size`, `canonical`, `fingerprint`, `scal
 `to_dict` and `to_json`. Their JSON says which kind it is: `"kind": "cell"`, or no kind for blocks.
 """
 
-import json
 import reprlib
 
 from mnas.arch import Arch
 from mnas.cell_arch import CellArch
+from mnas.readers import parse_json
 
 Architecture = Arch | CellArch
 
@@ -25,9 +25,7 @@ def architecture_from_dict(values: object) -> Architecture:
 def architecture_from_json(text: str | bytes) -> Architecture:
     """The inverse of `to_json` of either kind. Raises ValueError on text that is no JSON or no architecture."""
     try:
-        values = json.loads(text)
-    except UnicodeDecodeError:
-        raise ValueError("an architecture file must be JSON, but it is no text") from None
-    except (ValueError, RecursionError) as error:
+        values = parse_json(text)
+    except ValueError as error:
         raise ValueError(f"an architecture file must be JSON: {error}") from None
     return architecture_from_dict(values)

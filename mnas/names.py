@@ -11,6 +11,7 @@ from pathlib import Path
 from mnas.arch import Arch
 from mnas.architecture import Architecture, architecture_from_json
 from mnas.nn.weights_info import read_weights_info
+from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
 from mnas.study import FULL_WEIGHTS, RunError, is_trained, load_trial_arch, read_run, trained_path
 from mnas.zoo.architectures import ZOO, named_arch
 
@@ -112,7 +113,7 @@ def _searched_as(name: str) -> tuple[int, int] | None:
 
 def _read_arch(path: str) -> Architecture:
     try:
-        text = Path(path).read_bytes()
+        text = read_regular(path, JSON_BYTES)
     except OSError as error:
         raise ValueError(f"architecture file {path!r} cannot be read: {error.strerror}") from None
     try:
@@ -127,7 +128,7 @@ def _arch_of_model(path: str) -> Architecture:
     from mnas.tflite.metadata import read_metadata
 
     try:
-        return read_metadata(Path(path).read_bytes()).arch
+        return read_metadata(read_regular(path, MODEL_BYTES)).arch
     except OSError as error:
         raise ValueError(f"model file {path!r} cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -18,6 +18,8 @@ JSON_BYTES = 16 << 20
 """Largest JSON file that is read where nothing else is said; parsed, it takes at most some 30 times as much memory."""
 TOML_BYTES = 1 << 18
 """Largest TOML file: a person writes them."""
+MODEL_BYTES = 1 << 31
+"""Largest model file: more than a flatbuffer can be."""
 MAX_DEPTH = 64
 """Deepest nesting of lists and objects; the program's own files have less than 10 levels."""
 _INTEGERS = range(-(2**63), 2**64)

@@ -23,6 +23,7 @@ from mnas.latency.registry import DeviceEntry, find_device
 from mnas.latency.script import RUNTIMES
 from mnas.names import searched_as
 from mnas.nn.cost import cost
+from mnas.readers import MODEL_BYTES, read_regular
 from mnas.zoo.architectures import named_arch
 
 FILES = {".tflite": ("litert", "litert-builtin"), ".onnx": ("onnxruntime",), ".pte": ("executorch",)}
@@ -213,7 +214,7 @@ class LatencyCommand:
                 task.arch, input_size, classes
             )
         try:
-            return Path(task.name).read_bytes()
+            return read_regular(task.name, MODEL_BYTES)
         except OSError as error:
             raise ValueError(f"model file {task.name!r} cannot be read: {error.strerror}") from None
 
@@ -244,7 +245,7 @@ def _side(name: str) -> int | None:
         return None
     from mnas.tflite.metadata import image_side
 
-    return image_side(path.read_bytes())
+    return image_side(read_regular(path, MODEL_BYTES))
 
 
 def _is_file(name: str, wanted: tuple[str, ...]) -> bool:

@@ -16,6 +16,7 @@ from mnas.data.cache import OnProgress, check_unreadable, moments
 from mnas.data.image import Pixels, UnreadableImage, reason
 from mnas.data.source import Triple
 from mnas.data.view import Content, View
+from mnas.readers import read_json
 
 SAMPLE_IMAGES = 1024
 """At 32 px their mean is within a fifth of a grey level of all images' on CIFAR-10."""
@@ -43,7 +44,7 @@ def sample_moments(
     text = json.dumps([1, key, view.size, view.crop], sort_keys=True)
     path = cache_dir / f"moments-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or damaged
-        found = json.loads(path.read_text())
+        found = read_json(path)
         return _triple(found["mean"]), _triple(found["std"])
     mean, std = _estimated(view, itertools.islice(images(), SAMPLE_IMAGES), min(count, SAMPLE_IMAGES), on_progress)
     with contextlib.suppress(OSError):  # it is only slower without

@@ -8,21 +8,26 @@ Which networks these are is not in the file, but in the authors' code: Efficient
 `params` come out exactly so with squeeze-and-excitation at a quarter of a layer's input.
 """
 
+import bz2
+import contextlib
+import gzip
 import hashlib
+import io
 import itertools
-import json
+import lzma
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnas.evaluate.benchmark import Benchmark, Indices, Values
 from mnas.evaluate.regressor import fit_regressor, hold_out
+from mnas.readers import open_regular, parse_json, read_json
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.skeleton import Skeleton
 
@@ -63,6 +68,14 @@ _FIELDS = ("e", "k", "se", "skip", "filters", "l")
 """Their names of a block's decisions, in the order of ours."""
 _THEIRS: dict[str, tuple[object, ...]] = {"e": (1, 4, 6), "k": (3, 5), "se": (False, True), "l": (1, 2, 3, 4)}
 _MAX_ROW_BYTES = 1_000_000
+_MAX_ARCHIVE_BYTES = 128 << 20
+"""The published archive has 11 MB unpacked."""
+_PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZ": bz2.BZ2File,
+    b"\xfd7": lzma.LZMAFile,
+}
+"""First two bytes -> what unpacks such a file."""
 
 MEMBERS = {
     # authors' code, EfficientNetSS.efficientnet_b0: what B0 is in this space (its activation is another)
@@ -121,28 +134,40 @@ def _read_rows(path: Path, device: str) -> dict[str, _Row]:
     """File name -> row."""
     rows: dict[str, _Row] = {}
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(fileobj=io.BytesIO(_unpacked(path)), mode="r:") as archive:
             for member in archive:
-                if not member.isfile() or not member.name.endswith(".json"):
-                    continue
+                if not member.isreg() or member.issparse() or not member.name.endswith(".json"):
+                    continue  # links and the like are no rows
                 if member.size > _MAX_ROW_BYTES:
                     raise ValueError(f"{path}: {member.name} must be under 1 MB, but got {member.size:,} bytes")
                 file = archive.extractfile(member)
                 assert file is not None  # it is a file
                 name = Path(member.name).name
                 try:
-                    rows[name] = _row(json.load(file), device)
+                    rows[name] = _row(parse_json(file.read(), _MAX_ROW_BYTES), device)
                 except (KeyError, TypeError) as error:
                     raise ValueError(f"{path}: {name} is no row of Accel-NASBench: {_missing(error)}") from None
                 except ValueError as error:
                     raise ValueError(f"{path}: {name}: {' '.join(str(error).split())}") from None
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.strerror and error.filename:
             raise
         raise ValueError(f"{path} must be anb_dataset_jsons.tar.gz, but it cannot be read as one ({error})") from None
     if not rows:
         raise ValueError(f"{path} must have a .json file for each network, but got none")
     return rows
+
+
+def _unpacked(path: Path) -> bytes:
+    """The archive without its compression, bounded: what packs a thousandfold must not fill the memory."""
+    with open_regular(path) as packed:
+        opened = _PACKED.get(packed.read(2), contextlib.nullcontext)
+        packed.seek(0)
+        with opened(packed) as file:
+            content: bytes = file.read(_MAX_ARCHIVE_BYTES + 1)
+    if len(content) > _MAX_ARCHIVE_BYTES:
+        raise ValueError(f"{path} must have at most {_MAX_ARCHIVE_BYTES:,} bytes unpacked, but got more")
+    return content
 
 
 def _missing(error: Exception) -> str:
@@ -155,7 +180,7 @@ def _row(values: Any, device: str) -> _Row:
     for block, name in itertools.product(range(7), _FIELDS):
         if name in _THEIRS:
             key, choices = f"block{block}_{name}", _THEIRS[name][: 4 if name != "l" or block == 5 else 3]
-            if architecture[key] not in choices:
+            if architecture[key] not in choices or type(architecture[key]) is not type(choices[0]):
                 raise ValueError(f"{key} must be one of {', '.join(map(str, choices))}, but got {architecture[key]!r}")
             indices.append(choices.index(architecture[key]))
         else:
@@ -183,7 +208,7 @@ def _read_split(folder: Path, rows: Mapping[str, _Row]) -> tuple[dict[str, bool]
     for part in ("train", "val", "test"):
         file = folder / f"{part}_paths.json"
         try:
-            listed = [Path(name).name for name in json.loads(file.read_bytes())]
+            listed = [Path(name).name for name in read_json(file)]
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{file} must be a list of paths in JSON, but got {' '.join(str(error).split())}"

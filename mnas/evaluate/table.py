@@ -8,7 +8,8 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,10 +20,17 @@ from optuna.distributions import CategoricalDistribution
 
 from mnas.evaluate.benchmark import Benchmark, Indices, Values
 from mnas.evaluate.regressor import fit_regressor, hold_out
+from mnas.readers import open_regular, read_regular
 from mnas.space.space import Choice, Space
 
 FEWEST = 25
 """Rows that others are predicted from: those that are learned from and those held out."""
+MAX_ROWS, MAX_COLUMNS, MAX_VALUES = 1_000_000, 1000, 10_000_000
+"""Of a table; the largest published ones have some 420,000 rows."""
+MAX_CSV_BYTES = 64 << 20
+MAX_LINE_CHARS = 1 << 20
+MAX_TEXT_CHARS = 1000
+"""Of a value of a Parquet file."""
 MAX_CHOICES = 100
 """A column with more different values is a name or a measurement, not a decision."""
 
@@ -228,7 +236,7 @@ def _is_number(text: str) -> bool:
 
 
 def _read(path: Path) -> _Columns:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         parquet = file.read(4) == b"PAR1"
     columns = _read_parquet(path) if parquet else _read_csv(path)
     if not columns.values or not len(next(iter(columns.values.values()))):
@@ -238,11 +246,17 @@ def _read(path: Path) -> _Columns:
 
 def _read_csv(path: Path) -> _Columns:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, MAX_CSV_BYTES).decode("utf-8-sig")
         if "\0" in text:
             raise ValueError("it is not text")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        lines = [(reader.line_num, line) for line in reader if line]
+        reader = csv.reader(_short_lines(text), strict=True)
+        header = next(reader, [])
+        _require_size(1, len(header))
+        lines = [(1, header)] if header else []
+        for line in reader:
+            if line:
+                lines.append((reader.line_num, line))
+                _require_size(len(lines) - 1, len(header))
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise ValueError(f"{path} must be a CSV file (UTF-8, with commas) or Parquet, but got {error}") from None
     if not lines:
@@ -257,8 +271,26 @@ def _read_csv(path: Path) -> _Columns:
     return _Columns(values, "line", [number for number, _ in lines[1:]])
 
 
+def _require_size(rows: int, columns: int) -> None:
+    if columns > MAX_COLUMNS or rows > MAX_ROWS or rows * columns > MAX_VALUES:
+        raise ValueError(
+            f"a table must have at most {MAX_ROWS:,} rows, {MAX_COLUMNS:,} columns and {MAX_VALUES:,} values, but got "
+            f"{rows:,} rows or more of {columns:,} columns"
+        )
+
+
+def _short_lines(text: str) -> Iterator[str]:
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if len(line) > MAX_LINE_CHARS:
+            raise ValueError(
+                f"line {number}, which has {len(line):,} characters instead of {MAX_LINE_CHARS:,} or fewer"
+            )
+        yield line
+
+
 def _check_names(path: Path, names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    counts = Counter(names)
+    twice = sorted(name for name, count in counts.items() if count > 1)
     if twice or not all(names):
         raise ValueError(f"{path}: columns must have different names, but got {', '.join(map(repr, twice or names))}")
 
@@ -283,16 +315,61 @@ def _read_parquet(path: Path) -> _Columns:
         from pyarrow import parquet
     except ImportError:
         raise ImportError("Parquet files need pyarrow: pip install 'mnas[bench]'") from None
+    open_regular(path).close()
     try:
         with parquet.ParquetFile(path) as file:  # `read_table` takes a folder's many files, and no name twice
+            schema, metadata = file.schema_arrow, file.metadata
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{path} must be a Parquet file, but it cannot be read: {error}") from None
+    _check_names(path, schema.names)
+    texts = _require_small(path, metadata, schema)
+    try:
+        # texts stay what each row points to: a long one in a million rows is in the memory once
+        with parquet.ParquetFile(path, read_dictionary=texts) as file:
             table = file.read()
+            table.validate(full=True)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} must be a Parquet file, but it cannot be read: {error}") from None
-    _check_names(path, table.column_names)
     columns = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        values = column.to_pylist()
-        if not all(value is None or isinstance(value, str | int | float) for value in values):
-            raise ValueError(f"{path}: column {name} must be numbers, text or true and false, but got {column.type}")
-        columns[name] = [None if isinstance(v, float) and math.isnan(v) else v for v in values]
+    for name, column in zip(schema.names, table.columns, strict=True):
+        try:
+            columns[name] = _plain_values(column)
+        except ValueError as error:
+            raise ValueError(f"{path}: column {name}: {error}") from None
     return _Columns(columns, "row", range(1, len(table) + 1))
+
+
+def _require_small(path: Path, metadata: Any, schema: Any) -> list[str]:
+    """Return the columns of text. Raises ValueError, before any row is read, for very many rows and for lists."""
+    from pyarrow import types
+
+    for field in schema:
+        kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+        plain = (types.is_integer, types.is_floating, types.is_boolean, types.is_string, types.is_large_string)
+        if not any(is_kind(kind) for is_kind in plain):
+            raise ValueError(f"{path}: column {field.name} must be numbers, text or true and false, but got {kind}")
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    try:
+        rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+        _require_size(rows, metadata.num_columns)
+        if max((chunk.total_uncompressed_size for chunk in chunks), default=0) > MAX_CSV_BYTES:
+            raise ValueError(f"a column must have at most {MAX_CSV_BYTES:,} bytes unpacked, but got more")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return [field.name for field in schema if types.is_string(field.type) or types.is_large_string(field.type)]
+
+
+def _plain_values(column: Any) -> list[Any]:
+    """A column's values; None for what is missing and for NaN."""
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        found: list[Any] = []
+        for chunk in column.chunks:
+            texts = chunk.dictionary.to_pylist()
+            if (longest := max((len(text) for text in texts if text is not None), default=0)) > MAX_TEXT_CHARS:
+                raise ValueError(f"a text must have at most {MAX_TEXT_CHARS:,} characters, but got {longest:,}")
+            found += [None if index is None else texts[index] for index in chunk.indices.to_pylist()]
+        return found
+    return [None if isinstance(v, float) and math.isnan(v) else v for v in column.to_pylist()]

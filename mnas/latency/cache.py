@@ -16,6 +16,7 @@ from mnas.atomic import write_atomic
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.protocol import Reference
 from mnas.latency.statistics import Estimate, on_scale
+from mnas.readers import read_json
 
 VERSION = 1
 """Of the format and of the protocol; entries of others are not read."""
@@ -77,7 +78,7 @@ def key_of(model: bytes, reference: Reference, calibration: Calibration, runtime
 def look_up(folder: Path, key: dict[str, Any]) -> Entry | None:
     """What is kept under `key`; None if there is nothing, or nothing that can be read."""
     try:
-        kept = json.loads(_path(folder, key).read_text(encoding="utf-8"))
+        kept = read_json(_path(folder, key))
         if kept["key"] != key or kept.pop("check") != _check(kept):
             return None
         latency, turn = Latency.from_dict(kept["latency"]), Estimate(*map(float, kept["turn"]))

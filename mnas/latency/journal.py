@@ -9,6 +9,10 @@ from typing import Any
 from mnas.atomic import write_atomic
 from mnas.latency.latency import Calibration
 from mnas.latency.predictor import Sample
+from mnas.readers import parse_json, read_regular
+
+JOURNAL_BYTES = 64 << 20
+"""Largest journal; a sample takes some 200 bytes."""
 
 
 class Journal:
@@ -30,7 +34,7 @@ class Journal:
         """By their indices."""
         self._identity = json.loads(json.dumps(identity))
         try:
-            lines = path.read_bytes().splitlines(keepends=True)
+            lines = read_regular(path, JOURNAL_BYTES).splitlines(keepends=True)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -38,7 +42,7 @@ class Journal:
         if lines and not lines[-1].endswith(b"\n"):
             del lines[-1]  # it was killed while writing
         try:
-            rows = [json.loads(line) for line in lines]
+            rows = [parse_json(line) for line in lines]
             before = rows[0]["identity"] if rows else self._identity
             self.calibrations = [Calibration.from_dict(c) for row in rows[:1] for c in row["calibrations"]]
             samples = [Sample(tuple(row["indices"]), row["ratio"], row["error"]) for row in rows[1:]]

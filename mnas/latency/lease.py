@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mnas.atomic import write_atomic
+from mnas.readers import read_json
 
 POLL_S = 0.05
 FIRST_S, REMIND_S = 0.5, 300.0
@@ -109,7 +110,7 @@ def _sign(note: Path) -> None:
 def _holder(note: Path) -> str:
     """In words; the note may be gone, or damaged, or a killed holder's, whose lease another has by now."""
     try:
-        told = json.loads(note.read_text())
+        told = read_json(note)
         since = datetime.datetime.fromisoformat(told["since"])
         command = str(told["command"])
         short = command if len(command) <= 60 else command[:57] + "..."

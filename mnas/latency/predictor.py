@@ -17,6 +17,7 @@ from mnas.latency.additive import Network, Parameters
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.learned import FOLDS, HeldOut, Learned, learn, relearn
 from mnas.latency.parts import parts_of_arch
+from mnas.readers import read_json
 from mnas.space.named import space_from_dict
 from mnas.space.space import Space
 from mnas.zoo.architectures import reference_arch
@@ -167,6 +168,10 @@ def fit_predictor(
     )
 
 
+PREDICTOR_BYTES = 64 << 20
+"""Largest file of a predictor; a sample takes some 300 bytes."""
+
+
 def load_predictor(path: Path) -> Predictor:
     """What `Predictor.save` wrote; it predicts exactly as that did.
 
@@ -174,10 +179,10 @@ def load_predictor(path: Path) -> Predictor:
         ValueError: the file cannot be read, or is no predictor; one line.
     """
     try:
-        values: Any = json.loads(path.read_bytes())
+        values: Any = read_json(path, PREDICTOR_BYTES)
     except OSError as error:
         raise ValueError(f"predictor file {str(path)!r} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise ValueError(f"predictor file {str(path)!r} must be JSON (mnas latency fit writes it)") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f"predictor file {str(path)!r} must be one that mnas latency fit wrote ({FORMAT})")

@@ -11,7 +11,6 @@ threads = 1
 """
 
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Literal, get_args
 from mnas.folders import user_config_dir
 from mnas.latency.latency import Setup
 from mnas.latency.unit import Unit
+from mnas.readers import read_toml
 
 Kind = Literal["host", "adb", "ssh"]
 
@@ -97,7 +97,7 @@ def read_devices(file: Path | Literal["auto"] = "auto") -> dict[str, DeviceEntry
     if file == "auto" and not path.exists():
         return {"host": host}
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = read_toml(path)
     except OSError as error:
         raise ValueError(f"devices file {path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # of TOML, and of UTF-8

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 from mnas.latency.script import LOAD_S, MAX_TURN_RUNS, TURN_S, inference_limit_s
 from mnas.latency.unit import Condition, Core, Session, Times, Unit
+from mnas.readers import parse_json
 
 T = TypeVar("T")
 
@@ -195,7 +196,7 @@ class ScriptUnit(Unit):
         channel = self._connected()
         answer = self._guarded(lambda: channel.ask(json.dumps(request), timeout_s))
         try:
-            told = json.loads(answer)
+            told = parse_json(answer)
             if not isinstance(told, dict) or not ({"ok"} == set(told) or {"error", "of"} == set(told)):
                 raise ValueError
         except ValueError:

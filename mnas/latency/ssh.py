@@ -26,6 +26,7 @@ from mnas.latency.latency import UnitError
 from mnas.latency.scripted import Channel, ScriptUnit
 from mnas.latency.ssh_login import Address, log_in, parse_address, require_asyncssh
 from mnas.latency.unit import Core
+from mnas.readers import parse_json
 from mnas.text import clean
 
 if TYPE_CHECKING:
@@ -190,8 +191,11 @@ class SshChannel(Channel):
         for _ in range(1000):
             line = self._answer(until, START_TIMEOUT_S)
             if line.startswith(keeper.KEEPER.encode()):
-                greeting = json.loads(line)["keeper"]
-                self._folder, self._pids = str(greeting["folder"]), str(int(greeting["pid"]))
+                try:
+                    greeting = parse_json(line, LONGEST_LINE)["keeper"]
+                    self._folder, self._pids = str(greeting["folder"]), str(int(greeting["pid"]))
+                except (ValueError, KeyError, TypeError):
+                    break
                 return
         raise UnitError(f"{self._address} says a lot, but nothing that was asked: {line[:80]!r}")
 
@@ -314,7 +318,7 @@ def _ending(process: "asyncssh.SSHClientProcess[bytes]") -> str:
 def _told(answer: bytes) -> Any:
     """What the keeper answered. Raises UnitError if it is an error, or nothing that the keeper says."""
     try:
-        told = json.loads(answer)
+        told = parse_json(answer, LONGEST_LINE)
         if not isinstance(told, dict) or not {"ok", "error"} & set(told):
             raise ValueError
     except ValueError:

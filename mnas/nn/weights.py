@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from mnas.atomic import write_atomic
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights_info import KEY, WeightsInfo, read_weights_info, weights_info, weights_json
+from mnas.readers import parse_json
 
 
 def weights_bytes(network: Network, info: WeightsInfo) -> bytes:
@@ -25,8 +26,8 @@ def save_weights(path: Path, network: Network, info: WeightsInfo) -> None:
 def network_of_bytes(file: bytes) -> tuple[Network, WeightsInfo]:
     """The network of `weights_bytes`, in evaluation mode, on the CPU. Raises ValueError for other bytes."""
     try:
-        header = json.loads(file[8 : 8 + int.from_bytes(file[:8], "little")])
-        info = weights_info(json.loads(header["__metadata__"][KEY]))
+        header = parse_json(file[8 : 8 + int.from_bytes(file[:8], "little")])
+        info = weights_info(parse_json(header["__metadata__"][KEY]))
         network = build_network(info.arch, len(info.classes))
         network.load_state_dict(safetensors.torch.load(file))
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:

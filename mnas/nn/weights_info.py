@@ -1,6 +1,5 @@
 """What a file of weights says besides its tensors; read without torch, which takes seconds to import."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from mnas.architecture import Architecture, architecture_from_dict
+from mnas.readers import open_regular, parse_json
 
 KEY = "mnas"
 """The only entry of the metadata: safetensors orders several at random, and equal weights are to be equal bytes."""
@@ -55,8 +55,9 @@ def read_weights_info(path: Path) -> WeightsInfo:
         ValueError: no such file, or one that is not of `save_weights`.
     """
     try:
+        open_regular(path).close()  # safetensors would wait for a pipe
         with safe_open(path, "numpy") as file:
-            values = json.loads((file.metadata() or {})[KEY])
+            values = parse_json((file.metadata() or {})[KEY])
         return weights_info(values)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from mnas.predict.tensors import (
     normalisation,
     probe,
 )
+from mnas.readers import MODEL_BYTES, read_json, read_regular
 
 SIDECAR = ".json"
 """Added to the file's name; the JSON of `mnas.nn.weights.weights_json`."""
@@ -60,7 +60,7 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
 
 def _check(path: Path, digest: str | None) -> None:
     """Raises ImportError, and ValueError where the file is no program, or not the one that is described beside it."""
-    content = path.read_bytes()
+    content = read_regular(path, MODEL_BYTES)
     if content[4:6] != b"ET":
         raise ValueError(
             f"a .pte file must be an ExecuTorch program, but {str(path)!r} has {len(content)} bytes of something else"
@@ -82,7 +82,7 @@ def _sidecar(path: Path) -> tuple[Any, str | None]:
     from mnas.nn.weights_info import weights_info
 
     try:
-        values = json.loads(beside.read_text())
+        values = read_json(beside)
         return weights_info(values), values.get("sha256")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(beside)!r} must be what mnas export wrote, but got {error!r}") from None

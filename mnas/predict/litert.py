@@ -18,6 +18,7 @@ from mnas.predict.tensors import (
     normalisation,
     probe,
 )
+from mnas.readers import MODEL_BYTES, read_regular
 from mnas.tflite.metadata import FileMetadata, metadata_entry, read_metadata
 
 
@@ -28,7 +29,7 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         OSError: it cannot be read.
         ValueError: it is damaged, or no classifier of RGB images, or what it does not say is missing in `wanted`.
     """
-    file = path.read_bytes()
+    file = read_regular(path, MODEL_BYTES)
     name = str(path)
     if file[4:8] != b"TFL3":
         raise ValueError(f"a .tflite file must be a LiteRT model, but {name!r} has {len(file)} bytes of something else")

@@ -1,7 +1,6 @@
 """ONNX files (.onnx), run by onnxruntime on the processor: ours by what they say of themselves, those of others too."""
 
 import importlib.util
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mnas.predict.tensors import (
     normalisation,
     probe,
 )
+from mnas.readers import parse_json
 
 METADATA_KEY = "mnas"
 """Of `metadata_props`; its value is the JSON of `mnas.nn.weights.weights_json`."""
@@ -70,6 +70,6 @@ def _metadata(session: Session, name: str) -> Any:
     from mnas.nn.weights_info import weights_info  # torch takes seconds, and files of others need none of it
 
     try:
-        return weights_info(json.loads(text))
+        return weights_info(parse_json(text))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the metadata of {name!r} must be those of mnas, but got {error!r}") from None

@@ -9,6 +9,7 @@ from typing import Any
 import filelock
 
 from mnas.atomic import write_atomic
+from mnas.readers import read_json
 from mnas.study import RunError, differences
 
 FILE_NAME = "trainings.json"
@@ -75,7 +76,7 @@ def open_results(folder: Path, config: Mapping[str, Any]) -> Iterator[Results]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path)
         if values["format"] == FORMAT and isinstance(values["config"], dict) and isinstance(values["trainings"], dict):
             return dict(values)
     except (ValueError, KeyError, TypeError):

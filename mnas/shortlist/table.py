@@ -3,7 +3,6 @@
 import csv
 import io
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from mnas.latency.latency import Source, joint_source
 from mnas.objective import Objective
+from mnas.readers import read_json
 from mnas.study import RunError, Snapshot, trained_path
 
 FILE_NAME = "table.csv"
@@ -91,7 +91,7 @@ def finished_rows(run: Snapshot) -> list[Row]:
 
 def _accuracies(path: Path) -> tuple[float, float | None]:
     try:
-        result = json.loads(path.read_text())
+        result = read_json(path)
         test = result["test_accuracy"]
         return float(result["accuracy"]), None if test is None else float(test)
     except (OSError, ValueError, TypeError, KeyError) as error:

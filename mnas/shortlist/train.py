@@ -15,6 +15,7 @@ import filelock
 from mnas.architecture import architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.data.batches import Batches, unreadable_line
+from mnas.readers import read_json
 from mnas.shortlist.choose import choose
 from mnas.shortlist.pool import Job, Say, train_jobs
 from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
@@ -163,7 +164,7 @@ def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
+        found = read_json(path)
         if not isinstance(found, dict):
             raise ValueError(f"it holds {type(found).__name__}")
     except ValueError as error:

@@ -4,14 +4,13 @@ import difflib
 import os
 import re
 import reprlib
-import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 from mnas.arch import require_choice
 from mnas.cell_arch import CellSkeleton
+from mnas.readers import TOML_BYTES, parse_toml, read_regular
 from mnas.space.cell import SEARCHED, CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.per_layer import PerLayerSpace
@@ -45,23 +44,19 @@ def load_space(name: str) -> Space:
             f"space must be one of {', '.join(SPACES)} or the path of a .toml file, but got {name!r}{hint}"
         )
     try:
-        text = Path(name).read_bytes().decode()
+        return space_from_toml(read_regular(name, TOML_BYTES))
     except OSError as error:
         raise ValueError(f"space file {name!r} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"space file {name!r} must be UTF-8 text") from None
-    try:
-        return space_from_toml(text)
     except ValueError as error:
         raise ValueError(f"space file {name!r}: {error}") from None
 
 
-def space_from_toml(text: str) -> Space:
+def space_from_toml(text: str | bytes) -> Space:
     """The space of a TOML text. Raises ValueError where that is not TOML, or no space."""
     try:
-        values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not valid TOML: {' '.join(str(error).split())}") from None
+        values = parse_toml(text)
+    except ValueError as error:
+        raise ValueError(f"not valid TOML: {error}") from None
     return space_from_dict(values)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mnas.architecture import Architecture, architecture_from_dict
+from mnas.readers import parse_json
 
 LABELS_FILE = "labels.txt"
 _ENTRY = "mnas"
@@ -116,7 +117,7 @@ def read_metadata(model: bytes) -> FileMetadata:
     if text is None:
         raise ValueError(f"the LiteRT file must have been written by mnas, but got one without metadata {_ENTRY!r}")
     try:
-        values: dict[str, Any] = json.loads(text)
+        values: dict[str, Any] = parse_json(text)
         mean, std = values["mean"], values["std"]
         return FileMetadata(
             arch=architecture_from_dict(values["arch"]),

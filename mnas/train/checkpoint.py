@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mnas.atomic import write_atomic
+from mnas.readers import open_regular
 
 FORMAT = 1
 _MARK = b"\nmnas checkpoint, SHA-256 of all before this line: "
@@ -36,7 +37,8 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     """
     way_out = "remove it to start from the beginning"
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
         _check_digest(content)
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

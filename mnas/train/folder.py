@@ -10,6 +10,7 @@ from typing import Any
 import filelock
 
 from mnas.atomic import write_atomic
+from mnas.readers import read_json
 from mnas.train.checkpoint import differences
 
 CONFIG_NAME = "config.json"
@@ -85,7 +86,7 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
 
 def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
     try:
-        there = json.loads((folder / CONFIG_NAME).read_text())["identity"]
+        there = read_json(folder / CONFIG_NAME)["identity"]
         different = differences(there, json.loads(json.dumps(identity)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
@@ -110,7 +111,7 @@ def read_result(folder: Path) -> Trained | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
         return Trained(**values | {"weights": folder / WEIGHTS_NAME})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
