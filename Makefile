@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 EXTRAS := ray,onnx,executorch,quantize,adb,ssh,detect,webdataset,bench,baselines,dashboard,postgres,dev
 ANB ?= ../shared/data/anb/anb_dataset_jsons.tar.gz
 
-.PHONY: demo test test-slow lint bench bench-search clean
+.PHONY: demo test test-slow fuzz lint bench bench-search clean
 
 demo: $(VENV)/core
 	$(BIN)/mnas demo $(DEMO)
@@ -16,6 +16,12 @@ test: $(VENV)/all
 
 test-slow: $(VENV)/all
 	$(BIN)/python -m pytest -m slow
+
+# damaged images, models, tables, settings, studies and names, for SECONDS in all; make fuzz SEED=7 repeats a run
+SECONDS ?= 300
+SEED ?= $(shell date +%s)
+fuzz: $(VENV)/all
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) --keep build/fuzz
 
 lint: $(VENV)/all
 	$(BIN)/ruff check .

@@ -96,7 +96,7 @@ def parse_json(text: str | bytes, limit: int = JSON_BYTES) -> Any:
         raise ValueError(f"lists and objects must be nested at most {MAX_DEPTH} deep") from None
     except ValueError as error:
         raise ValueError(_digits_explained(error)) from None
-    _require_plain(value)
+    _require_plain(value, finite=True)
     return value
 
 
@@ -109,8 +109,8 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
     """Return the tables of a TOML text in UTF-8, with or without a byte-order mark.
 
     Raises:
-        ValueError: it is longer than `TOML_BYTES`, not UTF-8, not TOML, nested too deeply, or holds a number that is
-            not finite or an integer of more than 64 bits.
+        ValueError: it is longer than `TOML_BYTES`, not UTF-8, not TOML, nested too deeply, or holds an integer of more
+            than 64 bits.
     """
     if len(text) > TOML_BYTES:
         raise ValueError(f"TOML must have at most {TOML_BYTES:,} bytes, but got {len(text):,}")
@@ -123,7 +123,7 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
         raise ValueError(f"tables and arrays must be nested at most {MAX_DEPTH} deep") from None
     except ValueError as error:
         raise ValueError(_digits_explained(error)) from None
-    _require_plain(values)
+    _require_plain(values, finite=False)  # TOML has nan and inf; who reads a value says what it may be
     return values
 
 
@@ -155,11 +155,11 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"a number must be finite, but got {name}")
 
 
-def _require_plain(value: object) -> None:
+def _require_plain(value: object, *, finite: bool) -> None:
     """Raise ValueError where `value` is nested too deeply or holds a number that others could not work with."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH + 1):
-        _require_numbers(item for item in level if type(item) in (int, float))
+        _require_numbers((item for item in level if type(item) in (int, float)), finite)
         nested = [item for item in level if isinstance(item, dict | list)]
         if not nested:
             return
@@ -167,10 +167,10 @@ def _require_plain(value: object) -> None:
     raise ValueError(f"lists and objects must be nested at most {MAX_DEPTH} deep")
 
 
-def _require_numbers(numbers: Iterable[float]) -> None:
+def _require_numbers(numbers: Iterable[float], finite: bool) -> None:
     for number in numbers:
         if isinstance(number, int):
             if number not in _INTEGERS:
                 raise ValueError(f"an integer must fit into 64 bits, but got one of {number.bit_length():,} bits")
-        elif not math.isfinite(number):
+        elif finite and not math.isfinite(number):
             raise ValueError(f"a number must be finite, but got {number}")

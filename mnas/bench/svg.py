@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mnas.report.plot import Figure
+from mnas.text import clean
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 460, 300, 58, 14
 Scale = Callable[[float], float]
@@ -94,7 +95,7 @@ def _colour(trace: dict[str, Any]) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(html.unescape(text), quote=False)  # figures hold text as Plotly reads it
+    return html.escape(clean(html.unescape(text)), quote=False)  # figures hold text as Plotly reads it
 
 
 def _extent(trace: dict[str, Any]) -> list[float]:

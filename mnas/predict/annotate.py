@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from mnas.predict.info import Prediction
+from mnas.text import NAME_CHARS, clean
 
 SIDE = 800
 """Of the longer side of an annotated picture, pixels, at most."""
@@ -40,6 +41,7 @@ def annotated(picture: Image.Image, predictions: Sequence[Prediction]) -> Image.
 
 def shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
     """`text`, cut with `...` where it is wider than `room` pixels."""
+    text = clean(text, NAME_CHARS)
     if font.getlength(text) <= room:
         return text
     while text and font.getlength(text + "...") > room:

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mnas.data.image import Pixels
 from mnas.predict.annotate import shortened
 from mnas.predict.model import Model
+from mnas.text import clean
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,7 +116,7 @@ def confusion_picture(score: Score, classes: Sequence[str], title: str) -> bytes
     errors = score.confused(_LIST)
     canvas = Image.new("RGB", (left + side + 440, max(top + side, top + 40 + 20 * _LIST) + 24), "white")
     draw = ImageDraw.Draw(canvas)
-    draw.text((16, 14), title, fill=_INK, font=font)
+    draw.text((16, 14), clean(title, 200), fill=_INK, font=font)
     summary = f"top-1 {100 * score.top1:.2f} %, top-5 {100 * score.top5:.2f} %, {score.images:,} images"
     draw.text((16, 46), f"{summary}; rows: the truth, columns: what the model says", fill=_FAINT, font=small)
     canvas.paste(_cells(matrix, cell), (left, top))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from mnas.arch import Arch, Block
+from mnas.text import clean
 
 WIDTH = 340
 CENTRE = 152
@@ -85,7 +86,7 @@ def standalone(parts: Sequence[str], width: int, height: int, title: str) -> str
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'role="img" font-family="Helvetica, Arial, sans-serif" font-size="13">',
-        f"<title>{escape(title)}</title>",
+        f"<title>{escape(clean(title))}</title>",
         f'<rect width="{width}" height="{height}" rx="8" fill="#ffffff"/>',
     ]
     return "\n".join([*head, *parts, "</svg>"]) + "\n"
@@ -137,7 +138,7 @@ def svg_text(
 ) -> str:
     return (
         f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" font-size="{size}" font-weight="{weight}" '
-        f'fill="{colour}">{escape(text)}</text>'
+        f'fill="{colour}">{escape(clean(text))}</text>'
     )
 
 

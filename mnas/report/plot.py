@@ -8,6 +8,7 @@ import html
 from typing import Any
 
 from mnas.latency.latency import Source
+from mnas.text import clean
 
 Figure = dict[str, Any]
 """{"data": [...], "layout": {...}}, ready for JSON."""
@@ -21,7 +22,7 @@ SYMBOLS: dict[Source, str] = {"measured": "circle", "cached": "square", "predict
 
 def escape(text: object) -> str:
     """`text` as Plotly shows it and reads nothing into it."""
-    return html.escape(str(text), quote=False)
+    return html.escape(clean(text), quote=False)
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from mnas.latency.latency import Latency
 from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.cell_diagram import drawing
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
+from mnas.text import clean
 
 DRAWINGS = 12
 """At most so many architectures are drawn: each is 8 kB, and a reader compares no more."""
@@ -25,7 +26,7 @@ SHARE_COLOURS = (
 
 def escape(value: object) -> str:
     """`value` as text that HTML reads as nothing but text, in attributes too."""
-    return html.escape(str(value), quote=True)
+    return html.escape(clean(value), quote=True)
 
 
 def section(title: str, *parts: str, kind: str = "") -> str:

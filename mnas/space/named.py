@@ -44,14 +44,17 @@ def load_space(name: str) -> Space:
             f"space must be one of {', '.join(SPACES)} or the path of a .toml file, but got {name!r}{hint}"
         )
     try:
-        return space_from_toml(read_regular(name, TOML_BYTES))
+        text = read_regular(name, TOML_BYTES).decode("utf-8-sig")
+        return space_from_toml(text)
     except OSError as error:
         raise ValueError(f"space file {name!r} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"space file {name!r} must be UTF-8 text") from None
     except ValueError as error:
         raise ValueError(f"space file {name!r}: {error}") from None
 
 
-def space_from_toml(text: str | bytes) -> Space:
+def space_from_toml(text: str) -> Space:
     """The space of a TOML text. Raises ValueError where that is not TOML, or no space."""
     try:
         values = parse_toml(text)

@@ -23,8 +23,9 @@ def short_calibration(monkeypatch, tmp_path):
     monkeypatch.setattr(Device, "calibrate", functools.partialmethod(Device.calibrate, budget_s=0.1))
 
 
-def test_a_table_with_names_files_and_costs(capsys, tmp_path):
-    file = tmp_path / "own.tflite"
+def test_a_table_with_names_files_and_costs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = Path("own.tflite")
     file.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35"), 32, 10))
     assert run(["latency", "mnasnet-small", str(file), *QUICK]) == 0
     printed = capsys.readouterr().out
