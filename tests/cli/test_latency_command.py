@@ -3,6 +3,7 @@
 import functools
 import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 from foreign_models import onnx_model
