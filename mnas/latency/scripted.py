@@ -207,8 +207,8 @@ class ScriptUnit(Unit):
             raise MeasurementError(_line(told["error"]))
         if told["of"] == "setup":
             raise ValueError(f"{self.name}: {_line(told['error'])}")
-        kinds: dict[Any, type[UnitError]] = {"process": EndedError, "time": OverdueError}
-        raise self._failed(told["error"], kinds.get(told["of"], UnitError))
+        kinds: dict[str, type[UnitError]] = {"process": EndedError, "time": OverdueError}
+        raise self._failed(told["error"], kinds.get(str(told["of"]), UnitError))
 
     def _guarded(self, action: Callable[[], T]) -> T:
         try:
