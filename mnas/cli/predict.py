@@ -17,6 +17,7 @@ from PIL.Image import Image
 from mnas.atomic import write_atomic
 from mnas.cli.console import complain, say, say_json
 from mnas.cli.model import ModelOptions, open_model
+from mnas.data.dim import dim_line, used_bits_of
 from mnas.data.image import Pixels
 from mnas.data.web import is_url
 from mnas.predict.annotate import SIDE, annotated
@@ -62,7 +63,8 @@ class PredictCommand:
         if self.save is not None:
             self.save.mkdir(parents=True, exist_ok=True)
         done, failed = 0, 0
-        for name, result, picture in self._results(model):
+        bits: dict[str, int] = {}
+        for name, result, picture in self._results(model, bits):
             if isinstance(result, str):
                 failed += 1
                 self._complain(name, result)
@@ -71,11 +73,19 @@ class PredictCommand:
             self._print(name, result)
             if self.save is not None and picture is not None:
                 _write_picture(self.save, name, annotated(picture, result))
+        if line := dim_line(bits):
+            complain(line)
         if failed:
             raise ValueError(f"{failed} of {done + failed} images could not be read")
 
-    def _results(self, model: Model) -> Iterator[tuple[str, tuple[Prediction, ...] | str, Image | None]]:
-        """Of every image in order, its predictions or why there are none, and the picture to be annotated."""
+    def _results(
+        self, model: Model, bits: dict[str, int]
+    ) -> Iterator[tuple[str, tuple[Prediction, ...] | str, Image | None]]:
+        """Of every image in order, its predictions or why there are none, and the picture to be annotated.
+
+        Args:
+            bits: gets the names of images of 16 bits whose files say no more, and how many their values use.
+        """
         size, crop = model.info.input_size, model.info.crop
         problems: list[tuple[str, str]] = []
         names = find_images(self.images, lambda argument, reason: problems.append((argument, reason)))
@@ -83,6 +93,8 @@ class PredictCommand:
         def read(name: str) -> tuple[Pixels, Image | None] | str:
             try:
                 source = fetch(name)  # a URL once, for both
+                if used := used_bits_of(Path(source) if isinstance(source, str) else source):
+                    bits[name] = used
                 return read_pixels(source, size, crop), None if self.save is None else read_picture(source, SIDE)
             except ValueError as error:
                 return str(error)

@@ -65,11 +65,19 @@ def to_rgb(image: Image.Image, depth: Depth | None = None) -> Image.Image:
 
 
 def used_bits(image: Image.Image, depth: Depth) -> int:
-    """Of a decoded image of 16 bits whose file says no more, the 8, 10, 12 or 14 bits that its values use; else 0."""
-    if depth.bits < 16 or depth.white or depth.significant or depth.signed or image.mode == "F":
+    """Of a decoded image of 16 bits whose file says no more, the 8, 10, 12, 14 or 16 bits that its values use.
+
+    0 for all others, and for black ones.
+    """
+    if not is_silent(depth) or image.mode == "F":
         return 0
     largest = int(np.asarray(image).max()) if image.mode.startswith("I") else _largest_colour(image)
-    return next((bits for bits in (8, 10, 12, 14) if 0 < largest < 1 << bits), 0)
+    return next((bits for bits in (8, 10, 12, 14) if largest < 1 << bits), 16) if largest > 0 else 0
+
+
+def is_silent(depth: Depth) -> bool:
+    """Whether values have 16 bits or more and the file does not say how many of them are used."""
+    return depth.bits >= 16 and not depth.white and not depth.significant and not depth.signed
 
 
 def _largest_colour(image: Image.Image) -> int:

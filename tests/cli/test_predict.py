@@ -151,6 +151,29 @@ def test_what_the_file_does_not_say(capsys, files):
     assert found[0]["predictions"][0]["label"].startswith("class ")
 
 
+def test_images_of_12_bits_are_said(capsys, files):
+    for name, scale in (("dim", 1), ("full", 16)):
+        values = (np.arange(24 * 24).reshape(24, 24) * 7 % 4096 * scale).astype(np.uint16)
+        Image.fromarray(values).save(files / f"{name}.png")
+    assert run(["predict", "model.tflite", "dim.png"]) == 0
+    assert "16 bits use the lowest 12 bits only (dim.png)" in capsys.readouterr().err
+    assert run(["predict", "model.tflite", "dim.png", "full.png"]) == 0
+    assert "16 bits" not in capsys.readouterr().err
+
+
+def test_pipes_are_not_waited_for(capsys, files):
+    for name in ("p.tflite", "p.onnx", "p.pte", "p.safetensors", "p.pth", "names.txt", "p.png"):
+        os.mkfifo(name)
+    for arguments in (
+        ["p.tflite", "photos"], ["p.onnx", "photos"], ["p.pte", "photos"], ["p.safetensors", "photos"],
+        ["mnasnet-small", "photos", "--weights", "p.pth"],
+        ["model.tflite", "photos", "--class-file", "names.txt"],
+    ):  # fmt: skip
+        assert complaint(capsys, *arguments).startswith("mnas: ")
+    assert run(["predict", "model.tflite", "photos/1.png", "p.png"]) == 2
+    assert "'p.png': it is no ordinary file" in capsys.readouterr().err
+
+
 def test_bad_input(capsys, files):
     save_weights(files / "small.safetensors", build_network(ARCH, 3), replace(INFO, input_size=16))
     whole = (files / "small.safetensors").read_bytes()

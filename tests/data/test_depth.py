@@ -107,7 +107,7 @@ def test_an_unknown_range_is_refused(file: bytes, reason: str) -> None:
         (tiff(of_bits(14)), 14),
         (tiff(of_bits(12).astype(np.uint32)), 12),
         (png(np.dstack([of_bits(12)] * 3), color_type=2), 12),
-        (png(FULL), 0),
+        (png(FULL), 16),
         (png(np.zeros((8, 8), np.uint16)), 0),  # black at any depth
         (png(QUARTERS), 0),
         (png(of_bits(12), (b"sBIT", b"\x0c")), 0),  # the file says it

@@ -1,0 +1,44 @@
+"""Images of 10, 12 or 14 bits in files of 16 that do not say so: they are read as nearly black, which must be said."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mnas.data.decoders import Encoded, opened
+from mnas.data.depth import UnreadableImage
+
+_SUFFIXES = (".png", ".tif", ".tiff")
+_LOOKED_AT, _DECODED = 64, 16  # of a data set
+
+
+def used_bits_of(content: Encoded) -> int:
+    """See `mnas.data.depth.used_bits`; 0 for what cannot be read, and for names that no such file has."""
+    if isinstance(content, Path) and content.suffix.lower() not in _SUFFIXES:
+        return 0
+    try:
+        with opened(content) as image:
+            return image.used_bits()
+    except UnreadableImage:
+        return 0
+
+
+def dim_note(paths: Sequence[Path]) -> str:
+    """A warning where the images of 16 bits among some of `paths` use fewer; empty where there are none."""
+    likely = [path for path in paths if path.suffix.lower() in _SUFFIXES]
+    found: dict[str, int] = {}
+    for path in likely[:: max(1, len(likely) // _LOOKED_AT)]:
+        if bits := used_bits_of(path):
+            found[path.name] = bits
+            if bits == 16 or len(found) == _DECODED:
+                break
+    return dim_line(found)
+
+
+def dim_line(bits: Mapping[str, int]) -> str:
+    """The warning for images by name and the bits that each uses; empty where one uses all 16, or there are none."""
+    most = max(bits.values(), default=16)
+    if most == 16:
+        return ""
+    return (
+        f"warning: images of 16 bits use the lowest {most} bits only ({', '.join(list(bits)[:2])}) and are read as "
+        "nearly black, as nothing in their files says so; scale them to 16 bits, or save them with 8"
+    )

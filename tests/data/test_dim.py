@@ -1,0 +1,38 @@
+"""12-bit data in 16-bit files that say nothing: a warning for a folder of them, none for others."""
+
+import numpy as np
+from image_files import png, tiff
+
+from mnas.data.dim import dim_line, dim_note, used_bits_of
+
+VALUES = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+def of_bits(bits: int) -> np.ndarray:
+    return np.rint(VALUES * ((1 << bits) - 1)).astype(np.uint16)
+
+
+def test_a_folder_of_12_bits(tmp_path):
+    paths = [tmp_path / f"{i:03}.png" for i in range(200)]
+    for i, path in enumerate(paths):
+        path.write_bytes(png(of_bits(10 if i % 2 else 12)))
+    assert dim_note(paths).startswith(
+        "warning: images of 16 bits use the lowest 12 bits only (000.png, 003.png) and are read as nearly black"
+    )
+    assert "lowest 10 bits" in dim_note(paths[1::2])
+    paths[3].write_bytes(png(of_bits(16)))  # so the others are dark ones
+    assert dim_note(paths) == ""
+
+
+def test_no_warning(tmp_path):
+    files = {
+        "eight.png": png(np.uint8(VALUES * 255)), "full.tif": tiff(of_bits(16)), "black.png": png(of_bits(16) * 0),
+        "said.tif": tiff(of_bits(12), {281: (3, 4095)}), "said.png": png(of_bits(12), (b"sBIT", b"\x0c")),
+        "text.png": b"text", "photo.jpg": png(of_bits(12)),
+    }  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        assert dim_note([tmp_path / name]) == "", name
+    assert dim_note([tmp_path / "nothing.png"]) == ""
+    assert dim_line({}) == ""
+    assert used_bits_of(files["photo.jpg"]) == 12  # downloaded, it has no name
