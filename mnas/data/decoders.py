@@ -6,6 +6,7 @@ formats are an allow-list, and all that a decoder raises becomes one exception, 
 
 import importlib
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -214,7 +215,10 @@ def _formats() -> tuple[str, ...]:
 
 
 def _silence() -> None:
-    """Keep Pillow's remarks on odd but readable files off the terminal."""
+    """Keep Pillow's remarks on odd files off the terminal: what matters is in the exception."""
+    logger = logging.getLogger("PIL")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
     # not by catch_warnings, which changes other threads' filters back
     for category in (Image.DecompressionBombWarning, UserWarning):
         if not any(entry[2] is category and entry[0] == "ignore" for entry in warnings.filters):

@@ -21,13 +21,13 @@ def used_bits_of(content: Encoded) -> int:
         return 0
 
 
-def dim_note(paths: Sequence[Path]) -> str:
-    """A warning where the images of 16 bits among some of `paths` use fewer; empty where there are none."""
-    likely = [path for path in paths if path.suffix.lower() in _SUFFIXES]
+def dim_note(folder: Path, names: Sequence[str]) -> str:
+    """A warning where images of 16 bits, among some of a folder's files, use fewer; empty where there are none."""
+    likely = [name for name in names if name.lower().endswith(_SUFFIXES)]
     found: dict[str, int] = {}
-    for path in likely[:: max(1, len(likely) // _LOOKED_AT)]:
-        if bits := used_bits_of(path):
-            found[path.name] = bits
+    for name in likely[:: max(1, len(likely) // _LOOKED_AT)]:
+        if bits := used_bits_of(folder / name):
+            found[name] = bits
             if bits == 16 or len(found) == _DECODED:
                 break
     return dim_line(found)

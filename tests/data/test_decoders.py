@@ -3,6 +3,8 @@
 import io
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -223,6 +225,13 @@ def test_large_pictures_make_no_remarks(capsys: pytest.CaptureFixture[str], recw
     with opened(file) as image:
         assert image.stored_size == (10_000, 10_000)
     assert not recwarn.list
+
+
+def test_damaged_files_make_no_remarks(capfd: pytest.CaptureFixture[str]) -> None:
+    file = tiff(SCENE, {277: (3, 65535)})
+    code = f"from mnas.data.image import read_image\ntry: read_image({file!r}, 8)\nexcept ValueError: print('one line')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert capfd.readouterr() == ("one line\n", "")
 
 
 def test_a_jpeg_of_a_thousand_scans() -> None:

@@ -14,14 +14,15 @@ def of_bits(bits: int) -> np.ndarray:
 
 def test_a_folder_of_12_bits(tmp_path):
     paths = [tmp_path / f"{i:03}.png" for i in range(200)]
+    names = [path.name for path in paths]
     for i, path in enumerate(paths):
         path.write_bytes(png(of_bits(10 if i % 2 else 12)))
-    assert dim_note(paths).startswith(
+    assert dim_note(tmp_path, names).startswith(
         "warning: images of 16 bits use the lowest 12 bits only (000.png, 003.png) and are read as nearly black"
     )
-    assert "lowest 10 bits" in dim_note(paths[1::2])
+    assert "lowest 10 bits" in dim_note(tmp_path, names[1::2])
     paths[3].write_bytes(png(of_bits(16)))  # so the others are dark ones
-    assert dim_note(paths) == ""
+    assert dim_note(tmp_path, names) == ""
 
 
 def test_no_warning(tmp_path):
@@ -32,7 +33,7 @@ def test_no_warning(tmp_path):
     }  # fmt: skip
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-        assert dim_note([tmp_path / name]) == "", name
-    assert dim_note([tmp_path / "nothing.png"]) == ""
+        assert dim_note(tmp_path, [name]) == "", name
+    assert dim_note(tmp_path, ["nothing.png"]) == ""
     assert dim_line({}) == ""
     assert used_bits_of(files["photo.jpg"]) == 12  # downloaded, it has no name
