@@ -24,16 +24,25 @@ def find_weights(saved: Any, source: str) -> Weights:
     """The tensors by the names that a layout knows, or by those in the file where none does.
 
     Raises:
-        ValueError: there is no state dict.
+        ValueError: there is no state dict, or there are several networks under names that say nothing.
     """
     first: Weights | None = None
-    for found in _candidates(saved, 0, set()):
+    others: dict[str, Weights] = {}
+    for name, found in _candidates(saved, "", 0, set()):
         weights = _unwrapped(found)
-        if layout_of(weights) is not None:
+        if layout_of(weights) is None:
+            first = first or weights
+        elif name:
+            others.setdefault(name, weights)
+        else:
             return weights
-        first = first or weights
-    if first is not None:
-        return first
+    if len(others) > 1:  # a teacher and a student, say
+        raise ValueError(
+            f"weights file {source!r} must hold one network, but got several ({', '.join(map(repr, others))}); save "
+            "the state_dict() of one of them"
+        )
+    if others or first is not None:
+        return next(iter(others.values())) if others else first or {}
     if isinstance(saved, Placeholder):
         raise WouldRunError(saved.name)
     kind = type(saved).__name__
@@ -46,21 +55,24 @@ def find_weights(saved: Any, source: str) -> Weights:
     raise ValueError(f"weights file {source!r} must hold a state dict, but got {kind}")
 
 
-def _candidates(saved: Any, depth: int, seen: set[int]) -> Iterator[Weights]:
-    """State dicts, the most likely first: what is nested under a usual name, what is here, what else is nested."""
+def _candidates(saved: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Weights]]:
+    """State dicts, the most likely first: what is nested under a usual name, what is here, what else is nested.
+
+    Each with the name of its own that it is nested under; empty where all are usual ones.
+    """
     if not isinstance(saved, Mapping) or depth > _DEEPEST or id(saved) in seen:
         return
     seen.add(id(saved))  # one may contain itself
     for nest in _NESTS:
-        yield from _candidates(saved.get(nest), depth + 1, seen)
+        yield from _candidates(saved.get(nest), name, depth + 1, seen)
     # numbers and settings may lie beside the tensors
     here: Weights = {str(key): value for key, value in saved.items() if isinstance(value, StoredTensor | Tensor)}
     here.pop("n_averaged", None)  # torch's AveragedModel counts
     if here:
-        yield here
+        yield name, here
     for key, value in saved.items():
         if key not in _NESTS and not str(key).startswith(("optim", "lr_", "sched", "callback", "loop")):
-            yield from _candidates(value, depth + 1, seen)
+            yield from _candidates(value, name or str(key)[:60], depth + 1, seen)
 
 
 def _unwrapped(named: Weights) -> Weights:

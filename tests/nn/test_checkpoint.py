@@ -97,6 +97,17 @@ def test_tensors_are_those_of_torch(tmp_path, zipped):
         assert torch.equal(read, tensor), key
 
 
+def test_several_networks_are_no_guess(tmp_path):
+    state = tiny().state_dict()
+    wrong = {key: value + 1 for key, value in state.items()}
+    torch.save({"teacher": wrong, "student": state}, tmp_path / "w.pth")
+    assert "must hold one network, but got several ('teacher', 'student')" in refused(tmp_path / "w.pth")
+    torch.save({"teacher": wrong, "student": state, "model": state}, tmp_path / "w.pth")
+    assert torch.equal(outputs(load(tmp_path / "w.pth")), outputs(tiny()))
+    torch.save({"teacher": wrong, "student": {"epoch": 3}}, tmp_path / "w.pth")
+    assert not torch.equal(outputs(load(tmp_path / "w.pth")), outputs(tiny()))
+
+
 # Harm
 
 
