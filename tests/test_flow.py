@@ -7,7 +7,7 @@ import mnas
 
 ORDER = [
     {"text"},
-    {"atomic", "folders", "readers", "children"},
+    {"atomic", "folders", "labels", "readers", "children"},
     {"foreign"},
     {"arch"},
     {"cell_arch"},

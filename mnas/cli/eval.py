@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mnas.atomic import write_atomic
+from mnas.cli.class_table import print_class_table
 from mnas.cli.console import make_console, say, say_json
 from mnas.cli.model import ModelOptions, open_model
 from mnas.data.arrays import ArrayBatches
@@ -99,11 +100,13 @@ class EvalCommand:
         if self.save is not None:
             write_atomic(self.save, confusion_picture(score, labels, f"{Path(self.model).name} on the {where}"))
         if self.json:
+            print_class_table(console, batches.table, *parts)
             say_json(_values(self.model, model, score, labels, batches, part, matching))
             return
         for line in (where + self._drawn(part), matching, f"confusion matrix: {self.save}" if self.save else ""):
             if line:
                 say(line)
+        print_class_table(make_console(), batches.table, *parts)
         _print_tables(self.model, model, score, labels)
 
     def _open(self, model: Model, bar: Progress) -> Batches:
@@ -182,6 +185,7 @@ def _values(
         "part": part,
         "classes_matched": matching or "same names",
         "images": score.images,
+        "class_table": batches.table.to_dict(),
         "top1": score.top1,
         "top5": score.top5,
         "per_class": [{"label": label, "top1": top1} for label, top1 in zip(labels, score.per_class, strict=True)],

@@ -16,16 +16,19 @@ import tyro
 from rich.console import Console
 
 from mnas.architecture import Architecture
+from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.console import make_console
+from mnas.cli.mirrored import stored_settings
 from mnas.cli.progress import counting
 from mnas.cli.proxy_result import RESULT_NAME, check_of, print_check, say, write_result
 from mnas.cli.search import SearchCommand, Training
 from mnas.data.dataset import Dataset
+from mnas.data.mirror import as_begun, mirror_note, mirrors, to_store
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.script import processor_of
 from mnas.proxycheck.plan import Setting, settings_of, smaller_sizes, spread
-from mnas.proxycheck.results import Results, key_of, open_results
+from mnas.proxycheck.results import FILE_NAME, Results, key_of, open_results
 from mnas.run.local import LocalWorkers, Task
 from mnas.search.start import named_member
 from mnas.space.space import Space
@@ -100,6 +103,13 @@ class ProxyCheckCommand:
         console = make_console()
         with console.status("reading the images"):
             dataset = self.search_command(self.input_size, self.proxy).load_data()
+        print_class_table(console, dataset.table, "val")
+        stored = stored_settings(self.out / FILE_NAME, "config", "proxy")
+        mirror = as_begun(self.proxy.mirror, stored, dataset.flip, dataset.classes)
+        print_line(console, mirror_note(mirror, dataset.flip, dataset.classes))
+        dataclasses.replace(self, proxy=dataclasses.replace(self.proxy, mirror=mirror))._check(console, dataset)
+
+    def _check(self, console: Console, dataset: Dataset) -> None:
         space = self.search_command(self.input_size, self.proxy).searched_space(dataset.input_size)
         reference, settings = self._ways(dataset.input_size, space.skeleton.output_stride)
         archs = self._architectures(space, dataset)
@@ -138,8 +148,10 @@ class ProxyCheckCommand:
     def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
         """What must not change between two starts, as trainings would not be comparable."""
         proxy = dataclasses.asdict(self.proxy)
-        for tried in ("epochs", "image_share"):
+        for tried in ("epochs", "image_share", "mirror"):
             del proxy[tried]
+        mirrored = mirrors(self.proxy.mirror, dataset.flip, dataset.classes)
+        proxy |= to_store(mirrored, dataset.flip)
         proxy["accelerator"] = self.proxy.device().type
         content = {"data": self.data, "data_content": dataset.fingerprint, "seed": self.seed}
         return {**content, "input_size": dataset.input_size, "space": space.to_dict(), "proxy": proxy}

@@ -15,8 +15,10 @@ from rich.console import Console
 
 from mnas import __version__
 from mnas.architecture import Architecture
+from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.console import make_console
+from mnas.cli.mirrored import stored_settings
 from mnas.cli.progress import watching
 from mnas.cli.search_devices import device_values
 from mnas.cli.search_presets import named_preset
@@ -26,6 +28,7 @@ from mnas.controller.named import CONTROLLERS, candidates_per_update
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
+from mnas.data.mirror import as_begun, mirror_note, mirrors, to_store
 from mnas.data.native import native_size
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import Evaluation
@@ -266,6 +269,9 @@ class SearchCommand:
         fields["candidates_per_update"] = self.batch_size
         if self.targets_ms:
             fields["target_latency_ms"] = ",".join(f"{target_ms:.12g}" for target_ms in self.targets_ms)
+        del fields["proxy"]["mirror"]
+        mirrored = mirrors(self.proxy.mirror, dataset.flip, dataset.classes)
+        fields["proxy"] |= to_store(mirrored, dataset.flip)
         if self.proxy.image_share == 1:  # as in runs that were begun before there was a share
             del fields["proxy"]["image_share"]
         changed = {"space": space.to_dict(), "input_size": dataset.input_size, "data_content": dataset.fingerprint}
@@ -276,8 +282,20 @@ class SearchCommand:
         """`run`, printing to `console`; returns the run, closed, for who wants to read it."""
         with console.status("reading the images") as status:
             dataset = self.load_data(lambda done, count: status.update(f"decoding images: {done} of {count}"))
-        if dataset.skipped:
-            console.print(f"skipped {len(dataset.skipped)} unreadable images: {', '.join(dataset.skipped[:5])}")
+        command = self._as_begun(dataset)
+        print_class_table(console, dataset.table, "val")
+        print_line(console, mirror_note(command.proxy.mirror, dataset.flip, dataset.classes))
+        return command._search(console, dataset)
+
+    def _as_begun(self, dataset: Dataset) -> "SearchCommand":
+        """With images mirrored as in the run to go on with."""
+        stored = stored_settings(self.run_dir / "config.json", "proxy")
+        mirror = as_begun(self.proxy.mirror, stored, dataset.flip, dataset.classes)
+        if mirror == self.proxy.mirror:
+            return self
+        return dataclasses.replace(self, proxy=dataclasses.replace(self.proxy, mirror=mirror))
+
+    def _search(self, console: Console, dataset: Dataset) -> Run:
         space = self.searched_space(dataset.input_size)
         evaluate = Training(self, dataset.input_size, dataset.fingerprint)
         with open_search(self, space, dataset, evaluate, console) as (run, problem):
@@ -353,6 +371,7 @@ def _keep_provenance(run: Run, dataset: Dataset, problem: Problem) -> None:
                 "train_images": len(dataset.train.labels),
                 "val_images": len(dataset.val.labels),
                 "skipped": len(dataset.skipped),
+                "table": dataset.table.to_dict(),
             },
             "command": _command(),
         },

@@ -1,5 +1,6 @@
 """`mnas train RUN --top N`: the best of a search trained in full, and what that says of the search's proxy."""
 
+import dataclasses
 import os
 import shlex
 import sys
@@ -11,14 +12,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mnas.cli.class_table import print_class_table, print_line
+from mnas.cli.mirrored import stored_settings
 from mnas.data.arrays import ArrayBatches
 from mnas.data.batches import Batches, unreadable_line
 from mnas.data.cache import OnProgress
+from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.open_batches import Loader, open_batches
 from mnas.objective import Objective
 from mnas.report.html import write_report
 from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
-from mnas.shortlist.train import train_shortlist
+from mnas.shortlist.train import SETTINGS_NAME, train_shortlist
 from mnas.study import RunError, Snapshot, objectives_of, read_run
 from mnas.train.config import TrainConfig
 from mnas.train.settings import TrainingStopped
@@ -97,6 +101,10 @@ def train_best(
     with console.status("reading the images") as status:
         batches = images(lambda done, count: status.update(f"decoding images: {done} of {count}"))
     _check_unchanged(run, images, batches)
+    config = _mirrored_as_begun(run, config, batches)
+    images = dataclasses.replace(images, config=config)
+    print_class_table(console, batches.table, "val")
+    print_line(console, mirror_note(config.mirror, batches.may_be_mirrored, batches.classes))
 
     def say(text: str) -> None:
         console.print(text)
@@ -122,6 +130,15 @@ def train_best(
             f"all trainings must end well, but got {len(outcome.failed)} of {len(outcome.chosen)} failed ({reasons}); "
             "the same command tries them again"
         )
+
+
+def _mirrored_as_begun(run: Snapshot, config: TrainConfig, batches: Batches) -> TrainConfig:
+    """The recipe with images mirrored as in the trainings to go on with, else as the search was told to."""
+    stored = stored_settings(run.path / "trained" / SETTINGS_NAME)
+    mirror = as_begun(config.mirror, stored, batches.may_be_mirrored, batches.classes)
+    if mirror == "auto":
+        mirror = run.attributes["config"]["proxy"].get("mirror", "auto")
+    return dataclasses.replace(config, mirror=mirror)
 
 
 def _check_unchanged(run: Snapshot, images: RunImages, batches: Batches) -> None:

@@ -1,5 +1,6 @@
 """`mnas train`: an architecture, or a run's best, trained in full."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -14,19 +15,23 @@ import tyro
 from rich.console import Console
 
 from mnas.architecture import Architecture
+from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.console import make_console
+from mnas.cli.mirrored import stored_settings
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.cli.shortlist import train_best
 from mnas.cli.signals import closing_takes
 from mnas.cli.train_progress import is_first_process, watching_training
 from mnas.data.batches import Batches, unreadable_line
+from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.native import native_size
 from mnas.data.open_batches import Loader, open_batches
+from mnas.labels import same_names
 from mnas.names import searched_size
 from mnas.nn.network import Network
 from mnas.nn.pretrained import load_pretrained, pretrained_info
 from mnas.train.config import TrainConfig
-from mnas.train.folder import Trained
+from mnas.train.folder import CONFIG_NAME, Trained
 from mnas.train.presets import PRESETS, named_preset
 from mnas.train.settings import STOPPING_S, TrainingStopped
 
@@ -102,30 +107,36 @@ class TrainCommand:
         trainings = [(*at_width(self.arch, width), size) for width in widths for size in sizes]
         for _, arch, size in trainings:
             arch.check_input_size(size)  # before the first of them takes its hours
-        for name, arch, size in trainings:
-            self._train(console, name, arch, size)
+        for number, (name, arch, size) in enumerate(trainings):
+            self._train(console, name, arch, size, show=number == 0)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
-    def _train(self, console: Console, name: str, arch: Architecture, size: int) -> Trained:
+    def _train(self, console: Console, name: str, arch: Architecture, size: int, *, show: bool) -> Trained:
         from mnas.train.loop import train  # timm and accelerate take seconds, and what is refused needs neither
 
         folder = self.out / f"{_as_file_name(name, arch)}-{size}px"
-        batches = self._open(console, size)
+        batches = self._open(console, size, self.config)
+        stored = stored_settings(folder / CONFIG_NAME, "identity") if self.resume else None
+        mirror = as_begun(self.config.mirror, stored, batches.may_be_mirrored, batches.classes)
+        config = dataclasses.replace(self.config, mirror=mirror)
+        if mirror != self.config.mirror:
+            batches = self._open(console, size, config)
         initial = None
         if self.weights:
             initial = _initial(self.weights, name, arch, batches, self.config.seed)
             arch = initial.arch
-        for line in _described(name, arch, batches, self.config, folder):
+        for line in _described(name, arch, batches, config, folder):
             _print(console, line)
+        if show:
+            print_class_table(console, batches.table, "val")
+            print_line(console, mirror_note(mirror, batches.may_be_mirrored, batches.classes))
         known = len(batches.skipped)  # decoded before; others turn up while files are read
         if known:
             _print(console, unreadable_line(batches.skipped))
         try:
             with watching_training(console) as watcher:
-                trained = train(
-                    arch, batches, self.config, folder, initial=initial, resume=self.resume, watcher=watcher
-                )
+                trained = train(arch, batches, config, folder, initial=initial, resume=self.resume, watcher=watcher)
         except TrainingStopped as stop:
             _print(console, f"stopped at {stop.where}; nothing is lost. To go on: {resuming()}")
             raise
@@ -134,14 +145,14 @@ class TrainCommand:
         _print(console, _conclusion(trained))
         return trained
 
-    def _open(self, console: Console, size: int) -> Batches:
+    def _open(self, console: Console, size: int, config: TrainConfig) -> Batches:
         with console.status("reading the images", spinner="line") as status:
             return open_batches(
                 self.data,
                 input_size=size,
-                seed=self.config.seed,
-                crop=self.config.crop,
-                augmentation=self.config.variation(),
+                seed=config.seed,
+                crop=config.crop,
+                augmentation=config.variation(),
                 loader=self.loader,
                 workers=_readers() if self.workers == "auto" else self.workers,
                 data_dir=self.data_dir,
@@ -214,7 +225,7 @@ def _initial(source: str, name: str, arch: Architecture, batches: Batches, seed:
         info = pretrained_info(source, network, name=name, classes=[f"class {i}" for i in range(count)])
     batches.mean, batches.std = info.mean, info.std
     is_imagenet = count == len(batches.classes) == 1000  # folders have its identifiers, weights its words
-    if info.classes != batches.classes and not is_imagenet:
+    if not same_names(info.classes, batches.classes) and not is_imagenet:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 from mnas.data.augment import Augmentation, augment, erase, generator_of, random_resized_crops
 from mnas.data.batches import Batches, Part
 from mnas.data.dataset import Dataset, ImageArrays
+from mnas.data.mirror import mirrors
 
 _ORDER, _VARIATION = 0, 1  # what a generator is for: the first number of its seed
 
@@ -38,6 +39,9 @@ class ArrayBatches(Batches):
         self.input_size, self.crop = dataset.input_size, crop
         self.counts = {part: len(arrays) for part, arrays in self._parts.items()}
         self.fingerprint, self.content = dataset.fingerprint, dataset.content
+        self.listing, self.images_by_class = dataset.listing, dataset.table.images
+        self.may_be_mirrored = dataset.flip
+        self.mirrored = mirrors(augmentation.mirror, dataset.flip, dataset.classes)
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -61,7 +65,7 @@ class ArrayBatches(Batches):
             yield images[start : start + batch_size], labels[start : start + batch_size]
 
     def _varied(self, images: Tensor, chosen: Tensor, generator: torch.Generator, rows: slice) -> Tensor:
-        flip, how = self._dataset.flip, self._augmentation
+        flip, how = self.mirrored, self._augmentation
         if how.kind == "shift":
             pixels = augment(images, chosen, generator, padding=self.input_size // 16, flip=flip, rows=rows)
         else:

@@ -1,11 +1,13 @@
 """What a training loop reads: batches of uint8 images, the same for every number of workers and after every resume."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 from torch import Tensor
 
+from mnas.data.listing.class_table import ClassTable, Listing, with_unreadable
 from mnas.data.source import STAT
 
 Part = Literal["train", "val", "test"]
@@ -47,11 +49,30 @@ class Batches(ABC):
     content: str
     """Identifies the files, whatever the seed and the input size: `Dataset.content`, or, where images are not decoded
     into the cache, `stat:` and a digest of file names, sizes and times (see `by_stat_line`)."""
+    mirrored: bool = True
+    """Whether half of the training images are mirrored."""
+    may_be_mirrored: bool = True
+    """Whether images of this data set stay what they are when mirrored, as far as nobody says otherwise."""
+    listing: Listing = Listing()
+    """What was left out beside `skipped`, and what had to be guessed."""
+    images_by_class: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    """Part -> images of each class; without parts of which it is not known before they are read."""
 
     @property
     @abstractmethod
     def skipped(self) -> tuple[str, ...]:
         """Images that turned out unreadable so far, each with the reason."""
+
+    @property
+    def table(self) -> ClassTable:
+        """Images of each class and part, and what was left out so far."""
+        return ClassTable(
+            name=self.name,
+            classes=self.classes,
+            counts=dict(self.counts.items()),
+            images=dict(self.images_by_class),
+            listing=with_unreadable(self.listing, self.skipped, self.classes),
+        )
 
     def steps(self, batch_size: int) -> int:
         """Of an epoch of training; images that fill no batch are left out (others every epoch)."""

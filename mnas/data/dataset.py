@@ -1,9 +1,11 @@
 """A data set as the training loops see it: arrays of square images, split once, and how to normalise them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from mnas.data.listing.class_table import ClassTable, Listing, with_unreadable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -17,6 +19,10 @@ class ImageArrays:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def by_class(self, classes: int) -> tuple[int, ...]:
+        """Return the number of images of each of so many classes."""
+        return tuple(np.bincount(self.labels, minlength=classes).tolist())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,3 +51,17 @@ class Dataset:
     equal data, whatever the seed, the input size, the place and the times of the files."""
     skipped: tuple[str, ...]
     """Files that could not be read, each with the reason."""
+    listing: Listing = field(default_factory=Listing)
+    """What was left out beside these files, and what had to be guessed."""
+
+    @property
+    def table(self) -> ClassTable:
+        """Images of each class and part, and what was left out."""
+        parts = {"train": self.train, "val": self.val} | ({} if self.test is None else {"test": self.test})
+        return ClassTable(
+            name=self.name,
+            classes=self.classes,
+            counts={part: len(arrays) for part, arrays in parts.items()},
+            images={part: arrays.by_class(len(self.classes)) for part, arrays in parts.items()},
+            listing=with_unreadable(self.listing, self.skipped, self.classes),
+        )

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from mnas.data.augment import Augmentation, generator_of, seed_of
 from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
 from mnas.data.image import Item, UnreadableImage, reason
+from mnas.data.listing.duplicates import duplicates, file_keys, shown_names
 from mnas.data.load import split_parts
+from mnas.data.mirror import mirrors
 from mnas.data.moments import SAMPLE_IMAGES, sample_moments
 from mnas.data.source import Source
 from mnas.data.view import Content, View
@@ -62,9 +64,11 @@ class FolderBatches(Batches):
         max_images_per_class: int = 0,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self._view = View(size=input_size, crop=crop, augmentation=augmentation, flip=source.flip, seed=seed)
         self._options = loader_options(workers)
         self.classes, items = split_parts(source, seed, max_images_per_class, cache_dir)
+        self.may_be_mirrored = source.flip
+        self.mirrored = mirrors(augmentation.mirror, source.flip, self.classes)
+        self._view = View(size=input_size, crop=crop, augmentation=augmentation, flip=self.mirrored, seed=seed)
         self._parts: dict[str, _Images] = {part: _Images(found, self._view) for part, found in items.items()}
         self.counts = {}
         for part in ("train", "val", "test"):
@@ -75,6 +79,8 @@ class FolderBatches(Batches):
         self.fingerprint = _fingerprint(self.classes, items)
         files = any(isinstance(item.content, Path) for item in items["train"])
         self.content = source.by_stat if files else source.content()
+        self.listing = source.listing.with_notes(*_duplicates(items, self.counts))
+        self.images_by_class = {part: images.by_class(len(self.classes)) for part, images in self._parts.items()}
         if source.moments is None:
             train = self._parts["train"]
             self.mean, self.std = sample_moments(
@@ -135,6 +141,10 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
     def __len__(self) -> int:
         return len(self._labels)
 
+    def by_class(self, classes: int) -> tuple[int, ...]:
+        """Return the number of images of each of so many classes."""
+        return tuple(np.bincount(self._labels, minlength=classes).tolist())
+
     def content(self, index: int) -> Content:
         """What is to be decoded."""
         if self._pixels is not None:
@@ -180,6 +190,20 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
         if epoch != _SCORING:
             for turn in range(_SUBSTITUTES):
                 yield seed_of(_SUBSTITUTE, self._view.seed, epoch, index, turn) % len(self)
+
+
+def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) -> tuple[str, ...]:
+    """What is to be said of equal files in several parts or classes."""
+    every = [item for part in counts for item in items[part]]
+    try:
+        keys = file_keys(every)
+    except OSError:  # it is counted as unreadable when its turn comes
+        keys = None
+    if keys is None:
+        return ("equal images in several parts or classes were not looked for: there are too many files to compare",)
+    found = duplicates(keys, [item.label for item in every], dict(counts.items()))
+    names = shown_names([item.name for item in every])
+    return found.notes(dict(counts.items()), lambda number: names[number])
 
 
 def _fingerprint(classes: Sequence[str], items: dict[str, Sequence[Item]]) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,11 +15,14 @@ from mnas.atomic import write_atomic
 from mnas.data.cache import OnProgress, cached
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.image import Item
+from mnas.data.listing.duplicates import duplicates, names_of, pixel_keys, remembered
 from mnas.data.listing.folder import folder_source
+from mnas.data.listing.given import check_not_ambiguous, data_folder
 from mnas.data.named import NAMED
 from mnas.data.source import Source
 from mnas.data.split import at_most, hold_out
 from mnas.folders import user_cache_dir
+from mnas.labels import check_class_names
 
 VAL_SHARE = 0.2
 """Of the training images; a fifth, because with few of them the noise of the score is what limits a search ..."""
@@ -87,6 +91,10 @@ def load_dataset(
     for part, count in entry.counts.items():
         arrays[part] = ImageArrays(images=pixels[start : start + count], labels=labels[start : start + count])
         start += count
+    known = remembered(cache_dir, entry.fingerprint, lambda: duplicates(pixel_keys(pixels), entry.labels, entry.counts))
+    names: Sequence[str] = []
+    if known.in_train or known.in_two_classes:
+        names = names_of(itertools.chain.from_iterable(parts()[1].values()), entry.skipped)
     return Dataset(
         name=source.name,
         classes=entry.classes,
@@ -100,6 +108,7 @@ def load_dataset(
         fingerprint=entry.fingerprint,
         content=content,
         skipped=entry.skipped,
+        listing=source.listing.with_notes(*known.notes(entry.counts, lambda number: names[number])),
     )
 
 
@@ -107,12 +116,11 @@ def open_source(data: str, data_dir: Path, download: bool) -> Source:
     """The data set of a name or a folder. Raises ValueError where there is none, or it cannot be read."""
     if data in NAMED:
         with _reading(data_dir):
-            return NAMED[data](data_dir, download)
-    path = Path(data).expanduser()
-    with _reading(path):
-        if not path.exists():
-            raise ValueError(f"data must be a folder or one of {', '.join(NAMED)}, but got {data!r} (no such folder)")
-        return folder_source(path)
+            note = check_not_ambiguous(data, data_dir)
+            source = NAMED[data](data_dir, download)
+        return replace(source, listing=source.listing.with_notes(note)) if note else source
+    with _reading(data):
+        return folder_source(data_folder(data, NAMED))
 
 
 def split_parts(
@@ -131,6 +139,7 @@ def split_parts(
     """
     with _reading(source.name):
         given = source.parts()
+    check_class_names(given.classes, source.name)
     train: Sequence[Item] = at_most(given.train, given.classes, per_class, seed)
     if given.val is None:
         train, val = hold_out(train, given.classes, VAL_SHARE, MOST_VAL_IMAGES, seed)

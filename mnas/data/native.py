@@ -6,6 +6,7 @@ from pathlib import Path
 from mnas.data.decoders import opened
 from mnas.data.depth import UnreadableImage
 from mnas.data.listing.folder import folder_source
+from mnas.data.listing.given import data_folder
 
 NATIVE_SIZES = {"digits": 16, "cifar10": 32, "fashion-mnist": 32, "imagenet": 224}
 """Pixels; digits are 8 x 8, which no skeleton of the paper's depth can work on."""
@@ -15,8 +16,9 @@ def native_size(data: str) -> int:
     """Side in pixels at which a data set is searched unless told: a folder's median image, from 16 up to 224."""
     if data in NATIVE_SIZES:
         return NATIVE_SIZES[data]
-    path = Path(data).expanduser()
-    if not path.is_dir():
+    try:
+        path = data_folder(data, NATIVE_SIZES)
+    except ValueError:
         return 224  # it makes no difference: loading it will say what is wrong
     images = folder_source(path).parts().train
     sides = []

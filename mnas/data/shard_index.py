@@ -15,6 +15,7 @@ from mnas.data.image import SUFFIXES, reason
 from mnas.data.source import STAT
 from mnas.data.tar_files import location, names
 from mnas.data.web import download, is_url
+from mnas.labels import check_class_names, shown
 from mnas.readers import JSON_BYTES, parse_json, read_regular
 
 _MOST_SHARDS = 200_000
@@ -240,13 +241,15 @@ def _lengths(url: str) -> dict[str, int]:
 
 
 def _classes(url: str) -> tuple[str, ...]:
-    lines = (_read(url) or b"").decode(errors="replace").splitlines()
-    classes = tuple(line.strip() for line in lines if line.strip())
+    text = (_read(url) or b"").decode("utf-8-sig", errors="surrogateescape")
+    # only what every tool takes for the end of a line: a name that holds another one is refused, not cut in two
+    classes = tuple(line.strip(" \t\r") for line in text.rstrip("\r\n\t ").split("\n")) if text.strip() else ()
     if len(classes) < 2:
         raise ValueError(
             f"shards must come with a file of their classes, a line for each, but got {len(classes)} lines in {url!r}; "
             "write it, or name another one after ::"
         )
+    check_class_names(classes, shown(url))
     return classes
 
 

@@ -28,6 +28,7 @@ from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
 from mnas.data.image import SUFFIXES, Item, UnreadableImage, reason
 from mnas.data.load import open_source, split_parts
+from mnas.data.mirror import mirrors
 from mnas.data.moments import sample_moments
 from mnas.data.shard_index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, read_index
 from mnas.data.source import Source
@@ -74,10 +75,11 @@ class ShardBatches(Batches):
         cache_dir: Path,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self._view = View(size=input_size, crop=crop, augmentation=augmentation, flip=True, seed=seed)
         self._workers = workers
         loader_options(workers)  # its checks come before any reading
         index = self._index = read_index(data)
+        self.mirrored = mirrors(augmentation.mirror, True, index.classes)
+        self._view = View(size=input_size, crop=crop, augmentation=augmentation, flip=self.mirrored, seed=seed)
         self.name, self.classes, self.input_size, self.crop = index.name, index.classes, input_size, crop
         self.counts = {part: sum(shard.images for shard in shards) for part, shards in index.parts.items()}
         self.fingerprint, self.content = index.fingerprint, index.content

@@ -3,11 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mnas.data.content.digests import content_of, digest_files
 from mnas.data.image import Item
+from mnas.data.listing.class_table import Listing
 
 Triple = tuple[float, float, float]
 STAT = "stat:"
@@ -42,6 +43,8 @@ class Source:
     """Mean and deviation of pixels as 0..1, by channel, where everybody uses the same; None where they are computed."""
     fixed_val: bool = False
     """Whether the validation images were held out of a published training part: their names are kept as a list."""
+    listing: Listing = field(default_factory=Listing)
+    """What was left out, and what had to be guessed."""
 
     @property
     def by_stat(self) -> str:

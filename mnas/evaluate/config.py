@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
+from mnas.data.mirror import Mirror
 from mnas.foreign.limits import MOST_THREADS
 from mnas.train.machine import Accelerator, device_of, halved_batch
 
@@ -30,6 +31,9 @@ class ProxyConfig:
     """Published code."""
     weight_decay: float = 1e-5
     """On all but batch norm and biases (published code)."""
+    mirror: Mirror = "auto"
+    """Mirror half of the training images at random: yes, no, or auto (not where two classes are each other's mirror
+    images by their names, as left and right, nor for digits and fashion-mnist)."""
     repeats: int = 1
     """Trainings with seeds of their own; the accuracy is their mean."""
     accelerator: Accelerator = "auto"
@@ -52,6 +56,8 @@ class ProxyConfig:
             raise ValueError(f"image_share must be above 0 and at most 1, but got {self.image_share!r}")
         if not 0 <= self.weight_decay <= 1:
             raise ValueError(f"weight_decay must be from 0 to 1, but got {self.weight_decay!r}")
+        if self.mirror not in get_args(Mirror):
+            raise ValueError(f"mirror must be one of {', '.join(get_args(Mirror))}, but got {self.mirror!r}")
         if self.accelerator not in get_args(Accelerator):
             raise ValueError(f"accelerator must be auto, cpu or cuda, but got {self.accelerator!r}")
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from mnas.architecture import Architecture
 from mnas.data.augment import augment, normalised
 from mnas.data.dataset import Dataset, ImageArrays
+from mnas.data.mirror import mirrors
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import Evaluation, EvaluationError
 from mnas.nn.fast import speed_up
@@ -103,6 +104,7 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
     used = torch.from_numpy(trained_images(dataset.train.labels, config.image_share))
     batch_size = config.batch_size_for(len(used))
     steps = len(used) // batch_size
+    flip = mirrors(config.mirror, dataset.flip, dataset.classes)
     peak = config.learning_rate * batch_size / 256
     loss_sum = torch.zeros((), device=device)
     for epoch in range(config.epochs):
@@ -112,7 +114,7 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
             for group in optimizer.param_groups:
                 group["lr"] = peak * schedule((now + 1) / (config.epochs * steps), config.warmup)
             chosen = order[step * batch_size : (step + 1) * batch_size]
-            pixels = augment(images, chosen, generator, padding=dataset.input_size // 16, flip=dataset.flip)
+            pixels = augment(images, chosen, generator, padding=dataset.input_size // 16, flip=flip)
             with _mixed_precision(device):
                 logits = network(normalised(pixels, mean, std))
                 loss = F.cross_entropy(logits, labels[chosen], label_smoothing=config.label_smoothing)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.labels import same_name
 from mnas.predict.info import ModelInfo
 from mnas.predict.numbered import by_number, same_numbers
 
@@ -26,12 +27,13 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
     Raises:
         ValueError: the data has more classes than the model, or others, or their order would be a guess.
     """
-    if info.classes is not None and set(classes) <= set(info.classes):
-        indices = {name: index for index, name in reversed(list(enumerate(info.classes)))}
+    if (by_name := _indices(info, classes)) is not None:
         words = "" if tuple(classes) == info.classes else "classes matched by name"
         if len(classes) < info.outputs:
             words = f"the data has {len(classes)} of the model's {info.outputs} classes, matched by name"
-        return np.array([indices[name] for name in classes], np.int64), words
+        if not set(classes) <= set(info.classes or ()):
+            words += " (some are equal but for their Unicode form)"
+        return by_name, words
     if info.classes is not None and (numbers := same_numbers(info.classes, classes)) is not None:
         return numbers, "classes matched by number"
     has_own = info.classes is not None and any(_WORDNET.fullmatch(name) for name in info.classes)
@@ -43,7 +45,8 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
             "score a model that was trained on these classes"
         )
     if info.classes is not None:
-        unknown = [name for name in classes if name not in info.classes]
+        known = set(map(same_name, info.classes))
+        unknown = [name for name in classes if same_name(name) not in known]
         raise ValueError(
             f"the data's classes must be the model's ({_some(info.classes)}), but got {_some(unknown)}; "
             "rename the folders, or name the outputs with --class-file"
@@ -61,6 +64,13 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
             f"text ({_some(classes)}); name the outputs with --class-file, or say --class-order data"
         )
     return np.arange(len(classes)), "the model does not name its classes: taken in the data's order"
+
+
+def _indices(info: ModelInfo, classes: Sequence[str]) -> NDArray[np.int64] | None:
+    """The output of each class by its name, in whatever Unicode form; None where the model lacks one of them."""
+    outputs = {same_name(name): index for index, name in reversed(list(enumerate(info.classes or ())))}
+    found = [outputs.get(same_name(name)) for name in classes]
+    return None if info.classes is None or None in found else np.array(found, np.int64)
 
 
 def _imagenet(classes: Sequence[str], first: int) -> NDArray[np.int64]:

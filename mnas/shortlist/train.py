@@ -15,6 +15,8 @@ import filelock
 from mnas.architecture import architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.data.batches import Batches, unreadable_line
+from mnas.data.mirror import mirrors, to_store
+from mnas.labels import same_names
 from mnas.readers import read_json
 from mnas.shortlist.choose import choose
 from mnas.shortlist.pool import Job, Say, train_jobs
@@ -25,6 +27,7 @@ from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher
 
 EVERY_S = 60.0
+SETTINGS_NAME = "settings.json"
 
 OpenBatches = Callable[[], Batches]
 """Opens the images; picklable, as every training opens them for itself."""
@@ -68,7 +71,8 @@ def train_shortlist(
     except filelock.Timeout:
         raise RunError(f"{folder} is in use by another process; wait for it or stop it") from None
     with held:
-        _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity()})
+        mirrored = to_store(mirrors(config.mirror, batches.may_be_mirrored, batches.classes), batches.may_be_mirrored)
+        _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity(), **mirrored})
         jobs = [
             Job(number, architecture_from_dict(run.trials[number].user_attrs["arch"]), trained_path(path, number))
             for number in chosen
@@ -134,7 +138,7 @@ class _Saying(TrainWatcher):
 
 def _check_images(run: Snapshot, batches: Batches) -> None:
     classes = run.attributes["provenance"]["data"]["classes"]
-    if list(batches.classes) != classes:
+    if not same_names(batches.classes, classes):
         raise ValueError(
             f"the images must have the classes of the search ({_listed(classes)}), but got {_listed(batches.classes)}; "
             "use its --data"
@@ -151,7 +155,7 @@ def _listed(classes: Any) -> str:
 
 def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     """All models of a table are trained alike."""
-    path = folder / "settings.json"
+    path = folder / SETTINGS_NAME
     settings = json.loads(json.dumps(settings))  # as it reads back
     begun = any(entry.name.isdecimal() for entry in folder.iterdir())
     if begun and path.exists() and (shown := differences(_read_settings(path), settings)):

@@ -20,6 +20,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mnas.architecture import Architecture, architecture_from_dict
+from mnas.labels import label_fault, shown
 from mnas.readers import parse_json
 
 LABELS_FILE = "labels.txt"
@@ -80,8 +81,8 @@ class FileMetadata:
                 f"labels must be one for each of the {self.num_classes} classes, but got {len(self.labels)}"
             )
         for label in self.labels:
-            if not isinstance(label, str) or not label.strip() or len(label.splitlines()) != 1:
-                raise ValueError(f"a label must be one line of text, but got {label!r}")
+            if fault := label_fault(label):
+                raise ValueError(f"a label must be one line of text, but got {shown(label)} ({fault})")
 
 
 def metadata_entries(metadata: FileMetadata) -> dict[str, bytes]:

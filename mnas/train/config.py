@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mnas.arch import require_choice, require_int, require_number
 from mnas.data.augment import Augmentation, AugmentationKind
+from mnas.data.mirror import Mirror
 from mnas.foreign.limits import MOST_THREADS
 from mnas.train.machine import Accelerator, device_of, halved_batch
 
@@ -60,14 +61,17 @@ class TrainConfig:
     cutmix: float = 0.0
     """Alpha of CutMix; 0: off. With both, each is used for half of the batches."""
     augmentation: AugmentationKind
-    """`shift`: by up to a sixteenth of the side; `inception`: a crop of random area and aspect, resized. Both mirror
-    where the data allows it."""
+    """`shift`: by up to a sixteenth of the side; `inception`: a crop of random area and aspect, resized. Both go
+    with --mirror."""
     scale_low: float = 0.08
     """Smallest share of the area of an `inception` crop."""
     auto_augment: str = ""
     """timm's policy, as rand-m9-mstd0.5-inc1; empty for none. Not for images in arrays."""
     random_erasing: float = 0.0
     """Probability that a part of an image becomes noise."""
+    mirror: Mirror = "auto"
+    """Mirror half of the training images at random: yes, no, or auto (not where two classes are each other's mirror
+    images by their names, as left and right, nor for digits and fashion-mnist)."""
     crop: float
     """Share of the centre square's side that is scored."""
     seed: int = 0
@@ -131,12 +135,14 @@ class TrainConfig:
             scale_low=self.scale_low,
             auto_augment=self.auto_augment,
             random_erasing=self.random_erasing,
+            mirror=self.mirror,
         )
 
     def identity(self) -> dict[str, Any]:
         """The fields that must not change while a training is resumed."""
         fields = dataclasses.asdict(self)
-        for may_change in ("accelerator", "mixed_precision", "compile", "threads", "checkpoint_every"):
+        # what `mirror` comes to depends on the images: `mnas.data.mirror.to_store`
+        for may_change in ("accelerator", "mixed_precision", "compile", "threads", "checkpoint_every", "mirror"):
             del fields[may_change]
         return fields
 

@@ -10,6 +10,7 @@ import torch
 from mnas import __version__
 from mnas.architecture import Architecture
 from mnas.data.batches import Batches
+from mnas.data.mirror import to_store
 from mnas.nn.network import Network
 from mnas.train.config import TrainConfig
 
@@ -24,6 +25,7 @@ def identity_of(arch: Architecture, batches: Batches, config: TrainConfig, initi
         "data": batches.fingerprint,
         "input_size": batches.input_size,
         **config.identity(),
+        **to_store(batches.mirrored, batches.may_be_mirrored),
     }
 
 

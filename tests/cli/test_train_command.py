@@ -59,6 +59,9 @@ def test_from_a_name_to_weights_and_never_twice(capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "data digits: 10 classes, images 1,151 train, 287 val, 359 test, 8 px"
     assert printed[1].startswith("tiny.json: 2 epoch(s) of 8 steps of 128 images, peak learning rate ")
+    end = printed.index("majority share: 10.10% of the val images are 1; guessing it scores that")
+    assert printed[end - 1].split() == ["all", "10", "classes", "1,151", "287", "359", "0"]
+    del printed[2 : end + 1]
     assert [line[:5] for line in printed[2:4]] == ["[1/2]", "[2/2]"]
     assert "waiting for data; trained/tiny-8px/model.safetensors" in printed[4]
     folder = Path("trained/tiny-8px")
@@ -195,7 +198,7 @@ def test_unreadable_images_are_named(capsys, loader):
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped ")]
     assert len(lines) == 1
     assert lines[0].startswith("skipped 1 unreadable image: ")
-    assert "cat/0.png: cannot identify image file" in lines[0]
+    assert "cat/0.png: it is no image" in lines[0]
 
 
 @pytest.mark.slow  # two interpreters that import all

@@ -66,6 +66,7 @@ def test_the_best_are_trained_once_and_compared(run_path, capsys):
 
     assert run(arguments(run_path, "--top", "2")) == 0
     again = capsys.readouterr().out.splitlines()
+    again = again[[line.startswith("trials to train in full") for line in again].index(True) :]  # after that of classes
     assert again[0].endswith("; 2 of them are trained already")
     assert again[1:] == first.splitlines()[-len(again) + 1 :]  # the table, and nothing else
 

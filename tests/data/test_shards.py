@@ -160,6 +160,28 @@ def test_shards_of_a_url(shards: Path, server: str, tmp_path: Path) -> None:
     assert read_index(f"{url}::{tmp_path}/lengths.json").fingerprint == batches.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"cat\n\ndog\n", "'' in .* \\(it is blank"),
+        ("cat\na\u2028b\n".encode(), "it has a line break"),
+        (b"cat\ndo\0g\n", "it has a control character"),
+        (b"cat\ncaf\xe9\n", "it is not UTF-8"),
+        (b"cat\ncat \n", "the same name"),
+    ],
+)
+def test_names_that_cannot_be_shipped_are_refused(shards: Path, tmp_path: Path, content: bytes, fault: str) -> None:
+    (shards / "classes.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=fault) as error:
+        opened(shards, tmp_path / "cache")
+    assert str(error.value).isprintable()
+
+
+def test_classes_as_other_systems_write_them(shards: Path, tmp_path: Path) -> None:
+    (shards / "classes.txt").write_bytes(b"\xef\xbb\xbfcat \r\ndog\r\n\r\n")
+    assert opened(shards, tmp_path / "cache").classes == ("cat", "dog")
+
+
 def test_labels_in_json_and_classes_elsewhere(shards: Path, tmp_path: Path) -> None:
     for path in shards.glob("*.tar"):
         files = members(path)

@@ -1,96 +1,146 @@
 """Folders of images: class folders, in parts or not."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mnas.data.image import SUFFIXES, Item
+from mnas.data.image import Item
+from mnas.data.listing.class_table import Listing, left_out_of
+from mnas.data.listing.layout import check_classes, find_layout
+from mnas.data.listing.walk import Note, contents_of, images_below, note_files
 from mnas.data.source import Parts, Source
+from mnas.labels import alike, check_class_names, same_name, shown, shown_path
 
-_VAL_NAMES = ("val", "valid", "validation")
+_Row = tuple[str, int, int, int]
+"""(relative path, label, bytes, time of change) of an image."""
+_NAMED = 3
 
 
 def folder_source(root: Path, *, val_is_test: bool = False) -> Source:
-    """Class folders in `root`, or in its train/, val/ (valid/, validation/) and test/.
+    """Class folders in `root`, or in its train/, val/ (valid/, validation/, ...) and test/ (docs/data.md).
 
     Args:
         val_is_test: keep val/ out of the search, as its labels are what a benchmark reports on (ImageNet).
 
     Raises:
-        ValueError: no such folder, no class folders, no images in one of them, fewer than two classes, or a class
-            that is not among those of train/.
+        ValueError: no such folder, no class folders, no images in one of them, fewer than two classes, a class that is
+            not among those of train/, a name that no class can have, or a layout that is not clear.
+        OSError: a folder cannot be read.
     """
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing there"
         raise ValueError(f"data must be a folder of class folders, but got {str(root)!r} ({what})")
-    folders = {name: root / name for name in ("train", *_VAL_NAMES, "test")}
-    # a folder `train` that holds images is a class (of vehicles, say), one that holds folders is a part
-    if folders["train"].is_dir() and _subfolders(folders["train"]):
-        given = [name for name in _VAL_NAMES if folders[name].is_dir()]
-        if len(given) > 1:
-            raise ValueError(f"data must have one validation folder, but got {' and '.join(given)} in {str(root)!r}")
-        parts = {"train": folders["train"]}
-        parts |= {"test" if val_is_test else "val": folders[name] for name in given}
-        parts |= {"test": folders["test"]} if folders["test"].is_dir() else {}
-    else:
-        parts = {"train": root}
-    classes = tuple(path.name for path in _subfolders(parts["train"]))
-    if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "no folder"
-        raise ValueError(f"data must have at least two class folders of images, but got {found} in {parts['train']}")
-    files = {part: _scan(path, classes) for part, path in parts.items()}
+    layout = find_layout(root)
+    folders = {
+        "test" if part == "val" and val_is_test else part: path
+        for part, path in layout.parts.items()
+        if not (val_is_test and part == "test" and "val" in layout.parts)
+    }
+    seen = _Seen()
+    classes = _classes(folders["train"])
+    seen.notes += [*layout.notes, *check_classes(folders["train"], classes)]
+    if pairs := alike(classes):
+        seen.notes.append(f"classes {' and '.join(map(shown, pairs[0]))} differ in case only: one name on some systems")
+    rows = {part: _rows(path, part, classes, seen) for part, path in folders.items()}
+    if root not in folders.values():
+        note_files(root, seen.leaver("", ""))
 
     def items(part: str) -> list[Item]:
-        found = files[part]
         return [
-            Item(name=f"{part}/{name}", label=label, content=parts[part] / name, size_bytes=size)
-            for name, label, size, _ in found
+            Item(name=f"{part}/{name}", label=label, content=folders[part] / name, size_bytes=size)
+            for name, label, size, _ in rows[part]
         ]
 
     return Source(
         name=root.resolve().name,
-        identity={part: [(name, size, time) for name, _, size, time in found] for part, found in files.items()},
         classes=classes,
-        files=lambda: {part: [(row[0], f"{parts[part]}/{row[0]}") for row in rows] for part, rows in files.items()},
+        files=lambda: {part: [(row[0], f"{folders[part]}/{row[0]}") for row in found] for part, found in rows.items()},
+        identity={part: [(name, size, time) for name, _, size, time in found] for part, found in rows.items()},
         flip=True,
         parts=lambda: Parts(
             classes=classes,
             train=items("train"),
-            val=items("val") if "val" in files else None,
-            test=items("test") if "test" in files else None,
+            val=items("val") if "val" in rows else None,
+            test=items("test") if "test" in rows else None,
         ),
+        listing=seen.listing,
     )
 
 
-def _subfolders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _classes(folder: Path) -> tuple[str, ...]:
+    """The names of the class folders of the training part, as text in order."""
+    held = contents_of(folder)
+    if len(held.folders) < 2:
+        found = f"only {shown(held.folders[0])}" if held.folders else "no folder"
+        found += ", and images beside them" if held.folders and held.images else ", but images" if held.images else ""
+        raise ValueError(
+            f"data must have at least two class folders of images, but got {found} in {shown_path(folder)}"
+        )
+    check_class_names(held.folders, f"the folder {shown(folder.name)}")
+    return held.folders
 
 
-def _scan(path: Path, classes: Sequence[str]) -> list[tuple[str, int, int, int]]:
-    """(relative path, label, bytes, time of change) of all images below the class folders, in order of their names."""
-    unknown = sorted({folder.name for folder in _subfolders(path)} - set(classes))
-    if unknown:
-        raise ValueError(f"every part of the data must have the classes of train/, but got {unknown[0]!r} in {path}")
-    found: list[tuple[str, int, int, int]] = []
-    for label, name in enumerate(classes):
-        count = len(found)
-        if (path / name).is_dir():
-            found += ((f"{name}/{file}", label, size, time) for file, size, time in sorted(_images(str(path / name))))
-            if len(found) == count:
-                raise ValueError(f"a class folder must have images (jpg, png, ...), but got none in {path / name}")
-    if not found:
-        raise ValueError(f"a part of the data must have images in class folders, but got none in {path}")
-    return found
+class _Seen:
+    """What is seen beside the images while the parts are listed, one after another."""
+
+    def __init__(self) -> None:
+        self.left_out: list[tuple[str, str, str]] = []
+        """(reason, class, name)."""
+        self.notes: list[str] = []
+        self.empty: set[str] = set()
+
+    def leaver(self, class_name: str, before: str) -> Note:
+        """Return what notes a reason and a name relative to `before`."""
+        return lambda reason, name: self.left_out.append((reason, class_name, before + name))
+
+    @property
+    def listing(self) -> Listing:
+        """All of it."""
+        return Listing(left_out=left_out_of(self.left_out), notes=tuple(self.notes), empty=frozenset(self.empty))
 
 
-def _images(folder: str) -> Iterator[tuple[str, int, int]]:
-    """(relative path, bytes, time of change) of all images below `folder`; plain strings, as there may be a million."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from ((f"{entry.name}/{name}", size, time) for name, size, time in _images(entry.path))
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
-                stat = entry.stat()
-                yield entry.name, stat.st_size, stat.st_mtime_ns
+def _rows(folder: Path, part: str, classes: Sequence[str], seen: _Seen) -> list[_Row]:
+    """All images below the class folders of a part, in order of the classes and of their names."""
+    before = f"{part}/"
+    note_files(folder, seen.leaver("", before))
+    rows: list[_Row] = []
+    for label, name in _class_folders(folder, part, classes, seen.notes).items():
+        count, left = len(rows), len(seen.left_out)
+        note = seen.leaver(classes[label], f"{before}{name}/")
+        rows += ((f"{name}/{file}", label, size, time) for file, size, time in images_below(folder / name, note))
+        if len(rows) == count:
+            inside = [f"{group.count} {group.reason}" for group in left_out_of(seen.left_out[left:])]
+            instead = f" ({', '.join(inside[:_NAMED])})" if inside else ""
+            raise ValueError(
+                f"a class folder must have images (jpg, png, ...), but got none in {shown_path(folder / name)}{instead}"
+            )
+    if not rows:
+        raise ValueError(f"a part of the data must have images in class folders, but got none in {shown_path(folder)}")
+    seen.empty |= {before + name for name, _, size, _ in rows if not size}
+    return rows
+
+
+def _class_folders(folder: Path, part: str, classes: Sequence[str], notes: list[str]) -> dict[int, str]:
+    """Label -> the name of the class's folder in a part, which may differ in Unicode form or case from the class's."""
+    there = contents_of(folder).folders
+    found = {label: name for label, name in enumerate(classes) if name in set(there)}
+    rest = [name for name in there if name not in set(found.values())]
+    forms: tuple[tuple[str, Callable[[str], str]], ...] = (
+        ("Unicode form", same_name),
+        ("case", lambda name: same_name(name).casefold()),
+    )
+    for what, form in forms:
+        labels = {form(name): label for label, name in enumerate(classes) if label not in found}
+        for name in [name for name in rest if form(name) in labels]:
+            label = labels.pop(form(name))
+            found[label] = name
+            rest.remove(name)
+            notes.append(f"{part} folder {shown(name)} is read as class {shown(classes[label])}: equal but for {what}")
+    if rest:
+        raise ValueError(
+            f"every part of the data must have the classes of train/, but got {shown(rest[0])} in "
+            f"{shown_path(folder)}; rename or remove that folder, or give train/ its images too"
+        )
+    if missing := [shown(name) for label, name in enumerate(classes) if label not in found]:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        notes.append(f"the {part} part has no images of {', '.join(missing[:_NAMED])}{more}")
+    return dict(sorted(found.items()))

@@ -1,0 +1,101 @@
+"""How many images of each class a data set has, and what of it was left out."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Files of one kind that are not used."""
+
+    reason: str
+    """`unsupported .heic`, `dangling link`, ..."""
+    by_class: Mapping[str, int]
+    """How many of each class; under the empty name those that lie in no class's folder."""
+    example: str
+    """One of them."""
+
+    @property
+    def count(self) -> int:
+        """How many files."""
+        return sum(self.by_class.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What was seen while a data set was listed, beside its images."""
+
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What had to be guessed, or must be known of the data, each a sentence on one line."""
+    empty: frozenset[str] = frozenset()
+    """Names of files without any bytes, which are images by their names; they are among those that cannot be read."""
+
+    def with_notes(self, *notes: str) -> "Listing":
+        """Return it with more notes."""
+        return replace(self, notes=(*self.notes, *notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTable:
+    """What every command that reads a data set shows of it."""
+
+    name: str
+    """Of the data set."""
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
+    """Part -> images that are used."""
+    images: Mapping[str, tuple[int, ...]]
+    """Part -> images that are used of each class; without the parts of which only `counts` is known (shards)."""
+    listing: Listing = field(default_factory=Listing)
+
+    def majority_share(self, *parts: str) -> float | None:
+        """Return the accuracy on `parts` of always naming their largest class; None where its size is not known."""
+        sums = self._sums(parts)
+        return max(sums) / sum(sums) if sum(sums) else None
+
+    def majority_class(self, *parts: str) -> str | None:
+        """Return the class that has the most images in `parts`, the first of equals; None where that is not known."""
+        sums = self._sums(parts)
+        return self.classes[sums.index(max(sums))] if sum(sums) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        values = asdict(self)
+        del values["listing"]["empty"]  # it is in left_out
+        for left_out, own in zip(values["listing"]["left_out"], self.listing.left_out, strict=True):
+            left_out["count"] = own.count
+        return values
+
+    def _sums(self, parts: Sequence[str]) -> list[int]:
+        """Images of each class in all of `parts`; empty where one of them is not known."""
+        if not parts or any(part not in self.images for part in parts):
+            return []
+        return [sum(self.images[part][label] for part in parts) for label in range(len(self.classes))]
+
+
+def left_out_of(found: Iterable[tuple[str, str, str]]) -> tuple[LeftOut, ...]:
+    """Group (reason, class, name) by reason, the most frequent first."""
+    counts: dict[str, Counter[str]] = {}
+    examples: dict[str, str] = {}
+    for reason, class_name, name in found:
+        counts.setdefault(reason, Counter())[class_name] += 1
+        examples.setdefault(reason, name)
+    groups = [
+        LeftOut(reason=reason, by_class=dict(by_class), example=examples[reason]) for reason, by_class in counts.items()
+    ]
+    return tuple(sorted(groups, key=lambda group: (-group.count, group.reason)))
+
+
+def with_unreadable(listing: Listing, skipped: Sequence[str], classes: Sequence[str]) -> Listing:
+    """Return the listing with files that could not be read (`train/cat/7.png: why`) among what was left out."""
+    known = set(classes)
+    found = []
+    for line in skipped:
+        name = line.split(": ")[0]
+        folders = name.split("/")[:-1]
+        class_name = next((folder for folder in reversed(folders) if folder in known), "")
+        found.append(("empty file" if name in listing.empty else "unreadable", class_name, line))
+    return replace(listing, left_out=(*listing.left_out, *left_out_of(found)))

@@ -1,0 +1,169 @@
+"""The same image in two parts or in two classes: then an accuracy says less than it seems to."""
+
+import contextlib
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mnas.atomic import write_atomic
+from mnas.data.content.digests import digest_files
+from mnas.data.image import Item, Pixels
+from mnas.readers import read_json
+
+MOST_BYTES = 256_000_000
+"""Of files that are read to compare images that are not decoded; half a second or so."""
+_EXAMPLES = 2
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """Images that are there more than once. Images are numbered through all parts, in their order."""
+
+    in_train: Mapping[str, int]
+    """Part -> how many of its images also stand in the training part; without parts that have none."""
+    examples: Mapping[str, tuple[tuple[int, int], ...]]
+    """Part -> some of them, each with its double in the training part."""
+    in_two_classes: int
+    """How many images stand in more than one class."""
+    of_two_classes: tuple[tuple[int, int], ...]
+    """Some of them, each with a double."""
+
+    def notes(self, counts: Mapping[str, int], name: Callable[[int], str]) -> tuple[str, ...]:
+        """Return the warnings.
+
+        Args:
+            counts: part -> images.
+            name: of an image, by its number.
+        """
+
+        def pairs(examples: Iterable[tuple[int, int]]) -> str:
+            return ", ".join(f"{name(first)} = {name(second)}" for first, second in examples)
+
+        found = [
+            f"warning: {count:,} of the {counts[part]:,} {part} images also stand in train "
+            f"({pairs(self.examples[part])}): the {part} accuracy is too high"
+            for part, count in self.in_train.items()
+        ]
+        if self.in_two_classes:
+            found.append(
+                f"warning: {self.in_two_classes:,} images stand in more than one class ({pairs(self.of_two_classes)}): "
+                "no model can be right about them"
+            )
+        return tuple(found)
+
+
+def duplicates(
+    keys: Mapping[int, Hashable], labels: npt.NDArray[np.int64] | Sequence[int], counts: Mapping[str, int]
+) -> Duplicates:
+    """Find images with equal keys.
+
+    Args:
+        keys: number of an image -> what is equal for equal images; images that are like no other may be left out.
+        labels: of all images.
+        counts: part -> images, in the order in which they are numbered.
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for number in sorted(keys):
+        groups.setdefault(keys[number], []).append(number)
+    part_of = [part for part, count in counts.items() for _ in range(count)]
+    in_train: dict[str, int] = {}
+    examples: dict[str, list[tuple[int, int]]] = {}
+    in_two, of_two = 0, []
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        trained = [number for number in group if part_of[number] == "train"]
+        for number in group if trained else ():
+            if (part := part_of[number]) != "train":
+                in_train[part] = in_train.get(part, 0) + 1
+                examples.setdefault(part, []).append((number, trained[0]))
+        other = [number for number in group if labels[number] != labels[group[0]]]
+        if other:
+            in_two += len(group)
+            of_two.append((group[0], other[0]))
+    return Duplicates(
+        in_train={part: in_train[part] for part in counts if part in in_train},
+        examples={part: tuple(found[:_EXAMPLES]) for part, found in examples.items()},
+        in_two_classes=in_two,
+        of_two_classes=tuple(of_two[:_EXAMPLES]),
+    )
+
+
+def pixel_keys(pixels: Pixels) -> dict[int, bytes]:
+    """Return a digest of every image (N, S, S, 3) that has the same middle line as another one."""
+    middle = np.ascontiguousarray(pixels[:, pixels.shape[1] // 2])
+    lines = np.fromiter((zlib.crc32(line) for line in middle), np.uint32, len(middle))
+    _, inverse, count = np.unique(lines, return_inverse=True, return_counts=True)
+    alike = np.flatnonzero(count[inverse] > 1).tolist()
+    return {number: hashlib.blake2b(pixels[number].tobytes(), digest_size=16).digest() for number in alike}
+
+
+def file_keys(items: Sequence[Item]) -> dict[int, bytes] | None:
+    """Return a digest of every file that is as long as another one; None where that is too much to read.
+
+    Raises OSError for a file that cannot be read.
+    """
+    sizes = np.array([item.size_bytes for item in items], np.int64)
+    _, inverse, count = np.unique(sizes, return_inverse=True, return_counts=True)
+    alike = np.flatnonzero(count[inverse] > 1)
+    if sizes[alike].sum() > MOST_BYTES:
+        return None
+    numbers = alike.tolist()
+    contents = [items[number].content for number in numbers]
+    paths = [str(content) for content in contents if isinstance(content, Path)]
+    return dict(zip(numbers, digest_files(paths), strict=True)) if len(paths) == len(numbers) else None
+
+
+def names_of(items: Iterable[Item], skipped: Iterable[str]) -> Sequence[str]:
+    """Return the names of the items that could be read, in their order.
+
+    Args:
+        skipped: a line for each that could not, which begins with its name and a colon.
+    """
+    names = [item.name for item in items]
+    known, unread = set(names), set()
+    for line in skipped:
+        ends = (found.start() for found in re.finditer(": ", line))
+        unread |= {line[:end] for end in ends if line[:end] in known}
+    return shown_names([name for name in names if name not in unread])
+
+
+def shown_names(names: Sequence[str]) -> Sequence[str]:
+    """Return names of items as their files are called: without `train/`, where there is no such folder."""
+    alone = all(name.startswith("train/") for name in names)
+    return [name.removeprefix("train/") for name in names] if alone else names
+
+
+def remembered(cache_dir: Path, fingerprint: str, find: Callable[[], Duplicates]) -> Duplicates:
+    """Return what `find` says of the images of that fingerprint; asked once, and kept in the cache folder."""
+    path = cache_dir / f"duplicates-{fingerprint}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # absent, or damaged
+        return _read(read_json(path))
+    found = find()
+    with contextlib.suppress(OSError):  # it is only slower without
+        write_atomic(path, json.dumps({"format": _FORMAT, **asdict(found)}))
+    return found
+
+
+def _read(values: Any) -> Duplicates:
+    if values["format"] != _FORMAT:
+        raise ValueError("another version's")
+
+    def pairs(found: Any) -> tuple[tuple[int, int], ...]:
+        return tuple((int(first), int(second)) for first, second in found)
+
+    return Duplicates(
+        in_train={str(part): int(count) for part, count in values["in_train"].items()},
+        examples={str(part): pairs(found) for part, found in values["examples"].items()},
+        in_two_classes=int(values["in_two_classes"]),
+        of_two_classes=pairs(values["of_two_classes"]),
+    )

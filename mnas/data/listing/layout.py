@@ -1,0 +1,245 @@
+"""Which folders are parts of a data set, and which are classes; what is not clear is refused with what was seen."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnas.data.listing.walk import contents_of
+from mnas.labels import same_name, shown
+
+_PARTS = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+_FILLERS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "folder", "part"})
+_IMAGES = frozenset({"images", "image", "imgs", "img", "jpegimages", "jpgimages", "rgb"})
+_MARKINGS = frozenset({
+    "labels", "label", "annotations", "annotation", "masks", "mask", "bboxes", "xmls", "imagesets", "gt",
+    "groundtruth", "ground_truth", "segmentation", "segmentations", "segmentationclass", "segmentationobject",
+})  # fmt: skip
+_MOST_WRAPPINGS = 4
+_NAMED = 3
+_COMPARED = 50  # class folders that every other one is compared with; there may be thousands
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The folders that hold class folders."""
+
+    parts: Mapping[str, Path]
+    """train, and where they are there val and test."""
+    notes: tuple[str, ...]
+    """What was guessed."""
+
+
+def find_layout(root: Path) -> Layout:
+    """Find the parts in `root`; where it has none, it is the training part itself.
+
+    A folder that is called as a part and holds folders is a part, in any case, one that holds images only is a class
+    (`train`, of vehicles). An outer folder that wraps the only other one is passed.
+
+    Raises:
+        ValueError: the layout is not clear.
+        OSError: a folder cannot be read.
+    """
+    base, notes = _unwrapped(root)
+    folders = contents_of(base).folders
+    _refuse_markings(base, folders)
+    kinds = {name: kind for name in folders if (kind := _part_of(name))}
+    holding = {name: kind for name, kind in kinds.items() if contents_of(base / name).folders}
+    if not holding and not kinds:
+        kinds = holding = _by_affix(base, folders)
+        if kinds:
+            notes = [*notes, f"read as parts, by their names: {_listed(kinds)}"]
+    if not holding:
+        _refuse_flat_parts(base, folders, kinds)
+        return Layout(parts={"train": base}, notes=tuple(notes))
+    if "train" not in holding.values():
+        raise ValueError(
+            f"data must have a part train/ beside its other parts, but got {_listed(folders)} in {str(base)!r}; "
+            "name the folder of training images train, or give --data the folder whose folders are the classes"
+        )
+    parts, found = _chosen(base, kinds, holding)
+    others = [name for name in folders if name not in kinds]
+    _refuse_classes_beside(base, parts, others)
+    notes += found
+    if others:
+        notes.append(f"not read, as they stand beside the parts: {_listed(others)}")
+    unwrapped, found = _unwrapped(parts["train"], in_part=True)
+    classes = frozenset(map(same_name, contents_of(unwrapped).folders))
+    notes += found
+    rest = {part: _unwrapped(path, classes, in_part=True)[0] for part, path in parts.items() if part != "train"}
+    return Layout(parts={"train": unwrapped, **rest}, notes=tuple(notes))
+
+
+def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
+    """Return what has to be guessed about the class folders of the training part.
+
+    Raises:
+        ValueError: they may as well be parts, or images and their markings.
+        OSError: a folder cannot be read.
+    """
+    _refuse_markings(folder, classes)
+    inner: dict[str, set[str]] = {}
+    for name in classes:
+        held = contents_of(folder / name, until_image=True)
+        if not held.images and held.folders:
+            inner[name] = _alike(held.folders)
+    for name, folders in inner.items():
+        _refuse_shared(shown(name), folders, repr(str(folder)), _alike(other for other in classes if other != name))
+        for other in itertools.islice(inner, _COMPARED):
+            if other != name:
+                _refuse_shared(shown(name), folders, shown(other), inner[other])
+    several = [name for name, folders in inner.items() if len(folders) > 1]
+    if several and len(inner) == len(classes):
+        inside = f"images lie in folders inside of the class folders (see {shown(several[0])})"
+        return [f"{inside}; the outer are the classes"]
+    return []
+
+
+def _refuse_shared(name: str, folders: set[str], other: str, theirs: set[str]) -> None:
+    """Raise ValueError where two folders hold folders of the same names: then those may be the classes."""
+    if len(shared := folders & theirs) > 1:
+        raise ValueError(
+            f"data must have one folder for each class, but got {name} and {other}, which both hold folders called "
+            f"{_listed(sorted(shared))}: these may be the classes; name parts train, val and test, or put the images "
+            "directly into their class's folder"
+        )
+
+
+def _alike(names: Iterable[str]) -> set[str]:
+    return {same_name(name).casefold() for name in names}
+
+
+def _unwrapped(folder: Path, classes: frozenset[str] = frozenset(), *, in_part: bool = False) -> tuple[Path, list[str]]:
+    """The folder inside of those that hold nothing but one folder of folders, and what is to be said of that.
+
+    Args:
+        classes: names of folders that wrap nothing, as they are classes.
+        in_part: whether the folder is a part, so that another one of such a name (train/train) only wraps.
+    """
+    start = folder
+    for _ in range(_MOST_WRAPPINGS):
+        held = contents_of(folder, until_image=True)
+        if held.images:
+            break
+        inner = _images_beside_markings(folder, held.folders)
+        if inner is None and len(held.folders) == 1 and (in_part or not _part_of(held.folders[0])):
+            inner = held.folders[0]
+        if inner is None or same_name(inner) in classes:
+            break
+        within = contents_of(folder / inner, until_image=True)
+        if within.images or not within.folders:
+            break
+        folder = folder / inner
+    note = f"the data was taken from the folder {shown(str(folder.relative_to(start)))} in {shown(start.name)}"
+    return folder, [note] if folder != start else []
+
+
+def _images_beside_markings(folder: Path, names: Sequence[str]) -> str | None:
+    """The folder of images, where the only others are of markings and hold no images themselves."""
+    images = [name for name in names if name.casefold() in _IMAGES]
+    markings = [name for name in names if name.casefold() in _MARKINGS]
+    if len(images) != 1 or not markings or len(names) > 1 + len(markings):
+        return None
+    for name in markings:
+        held = contents_of(folder / name, until_image=True)
+        if held.images or any(contents_of(folder / name / i, until_image=True).images for i in held.folders):
+            return None
+    return images[0]
+
+
+def _refuse_markings(folder: Path, names: Sequence[str]) -> None:
+    words = [name.casefold() for name in names]
+    if any(word in _IMAGES for word in words) and any(word in _MARKINGS for word in words):
+        raise ValueError(
+            f"data must be folders of images by class, but got {_listed(names)} in {str(folder)!r}, as data for "
+            "detection or segmentation have them; sort the images into a folder for each class"
+        )
+
+
+def _part_of(name: str) -> str | None:
+    """train, val or test, where the name says nothing but that (`Training`, `test_set`)."""
+    words = [word for word in re.split(r"[^a-z]+", name.casefold()) if word and word not in _FILLERS]
+    if len(words) != 1 or re.search(r"\d", name):
+        return None
+    return _PARTS.get(words[0]) or _PARTS.get(re.sub(r"(set|data|images?)$", "", words[0]))
+
+
+def _by_affix(base: Path, folders: Sequence[str]) -> dict[str, str]:
+    """Parts whose names share another word (seg_train, seg_test) and that hold folders and no images."""
+    found: dict[str, dict[str, str]] = {}
+    for name in folders:
+        words = re.split(r"[^a-z0-9]+", name.casefold())
+        kinds = [_PARTS[word] for word in words if word in _PARTS]
+        if len(kinds) == 1:
+            held = contents_of(base / name, until_image=True)
+            if held.folders and not held.images:
+                rest = " ".join(word for word in words if word not in _PARTS)
+                found.setdefault(rest, {})[name] = kinds[0]
+    groups = [group for group in found.values() if len(group) > 1 and "train" in group.values()]
+    return groups[0] if len(groups) == 1 else {}
+
+
+def _chosen(base: Path, kinds: Mapping[str, str], holding: Mapping[str, str]) -> tuple[dict[str, Path], list[str]]:
+    """The folder of each part, and what was guessed."""
+    by_part: dict[str, list[str]] = {}
+    notes = []
+    for name, kind in kinds.items():
+        flat = name not in holding and contents_of(base / name, until_image=True).images
+        if flat and kind == "test":  # images of a contest, whose classes only its judges have
+            notes.append(f"not read, as its images are in no class folders: {shown(name)}")
+        else:
+            by_part.setdefault(kind, []).append(name)
+    judged = [name for name in by_part.get("val", []) if _words(name) & {"eval", "evaluation"}]
+    if len(by_part.get("val", [])) == 2 and len(judged) == 1 and "test" not in by_part:
+        by_part["val"].remove(judged[0])
+        by_part["test"] = judged
+        notes.append(f"{shown(judged[0])} is read as the test part, {shown(by_part['val'][0])} as the validation part")
+    words = {"train": "training", "val": "validation", "test": "test"}
+    for part, names in by_part.items():
+        if len(names) > 1:
+            raise ValueError(
+                f"data must have one {words[part]} folder, but got {' and '.join(map(shown, names))} in {str(base)!r}; "
+                "merge or rename them"
+            )
+    parts: dict[str, Path] = {part: base / by_part[part][0] for part in words if part in by_part}
+    unusual = {path.name: part for part, path in parts.items() if path.name not in (part, "valid", "validation")}
+    if unusual:
+        notes.insert(0, "read as parts: " + ", ".join(f"{shown(name)} ({part})" for name, part in unusual.items()))
+    return parts, notes
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", name.casefold()))
+
+
+def _refuse_classes_beside(base: Path, parts: Mapping[str, Path], others: Sequence[str]) -> None:
+    """Raise ValueError where `train` may be a class among other classes."""
+    classes = _alike(contents_of(parts["train"]).folders)
+    same = [name for name in others if same_name(name).casefold() in classes]
+    alone = len(parts) == 1 and any(contents_of(base / name, until_image=True).images for name in others)
+    if same or alone:
+        raise ValueError(
+            f"data must be class folders, or parts of class folders, but got both in {str(base)!r}: "
+            f"{_listed([parts['train'].name, *(same or others)])}; move the parts into a folder of their own, or put "
+            "the images of a class directly into its folder"
+        )
+
+
+def _refuse_flat_parts(base: Path, folders: Sequence[str], kinds: Mapping[str, str]) -> None:
+    """Raise ValueError where all folders are called as parts, and hold images: nobody's classes are train and test."""
+    if len(set(kinds.values())) > 1 and len(kinds) == len(folders):
+        raise ValueError(
+            f"the parts of data must hold a folder for each class, but got {_listed(folders)} in {str(base)!r} with "
+            "images directly in them; sort the images into class folders, as in train/cat/1.jpg"
+        )
+
+
+def _listed(names: Sequence[str] | Mapping[str, str]) -> str:
+    some = list(names)
+    more = f" and {len(some) - _NAMED} more" if len(some) > _NAMED else ""
+    return ", ".join(map(shown, some[:_NAMED])) + more

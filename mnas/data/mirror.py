@@ -1,0 +1,129 @@
+"""Whether a mirrored image still shows its class: not where classes are each other's mirror images by their names."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from mnas.labels import same_name, shown
+
+Mirror = Literal["auto", "yes", "no"]
+"""Whether training images are mirrored; auto: unless the data set, or the names of its classes, speak against it."""
+
+_WORDS = (
+    "left/right", "lefthand/righthand", "leftward/rightward", "leftwards/rightwards", "lhs/rhs", "lh/rh", "l/r",
+    "links/rechts", "linker/rechter", "linke/rechte", "linkes/rechtes", "gauche/droite", "gauche/droit",
+    "izquierda/derecha", "izquierdo/derecho", "esquerda/direita", "esquerdo/direito", "sinistra/destra",
+    "sinistro/destro", "vänster/höger", "venstre/højre", "venstre/høyre", "vasen/oikea", "lewo/prawo", "lewa/prawa",
+    "lewy/prawy", "levo/pravo", "levo/desno", "lijevo/desno", "stânga/dreapta", "bal/jobb", "sol/sağ", "kiri/kanan",
+    "trái/phải", "лево/право", "левый/правый", "левая/правая", "налево/направо", "влево/вправо", "слева/справа",
+    "αριστερά/δεξιά", "يسار/يمين", "שמאל/ימין", "बाएं/दाएं", "ซ้าย/ขวา", "왼쪽/오른쪽", "좌/우", "左/右",
+    "east/west", "ost/west", "est/ouest", "este/oeste", "восток/запад", "东/西", "東/西",
+    "clockwise/counterclockwise", "clockwise/anticlockwise", "cw/ccw", "cw/acw", "port/starboard",
+    "backbord/steuerbord", "forward/backward", "forwards/backwards", "forehand/backhand", "dexter/sinister",
+    "dextral/sinistral", "levorotatory/dextrorotatory", "os/od", "slash/backslash",
+)  # fmt: skip
+_SIGNS = "()", "[]", "{}", "<>", "«»", "‹›", "←→", "⇐⇒", "↖↗", "↙↘", "⬅➡", "◀▶", "◁▷", "👈👉", "🔙🔜", "/\\", "≤≥"
+_LETTERS = "bd", "pq", "sz", "jl", "25", "ew"
+_OF_LETTERS = frozenset({
+    "letter", "character", "char", "lower", "lowercase", "upper", "uppercase", "small", "capital", "alphabet", "digit",
+    "number", "numeral", "figure", "num",
+})  # fmt: skip
+_FEWEST_CUT = 4  # letters of a word that may be cut out of another (northeast, turnleft); shorter ones are anywhere
+_NAMED = 3
+
+
+def mirrors(mirror: Mirror, allowed: bool, classes: Sequence[str]) -> bool:
+    """Return whether training images are mirrored.
+
+    Args:
+        mirror: what the user wants.
+        allowed: whether images of this data set stay what they are (digits do not).
+        classes: their names; pairs of mirror images among them speak against it.
+    """
+    return mirror == "yes" or (mirror == "auto" and allowed and not mirror_pairs(classes))
+
+
+def mirror_note(mirror: Mirror, allowed: bool, classes: Sequence[str]) -> str:
+    """Return the warning about classes that are mirror images by their names; empty where there are none."""
+    pairs = mirror_pairs(classes)
+    if not pairs or mirror == "no" or (mirror == "auto" and not allowed):
+        return ""
+    named = ", ".join(f"{shown(first)} and {shown(second)}" for first, second in pairs[:_NAMED])
+    more = f" and {len(pairs) - _NAMED} more pairs" if len(pairs) > _NAMED else ""
+    why = f"by their names, mirroring turns these classes into each other: {named}{more}"
+    if mirror == "yes":
+        return f"warning: {why}; training images are mirrored all the same (--mirror yes)"
+    return f"warning: {why}; training images are not mirrored (--mirror yes mirrors them)"
+
+
+def as_begun(mirror: Mirror, stored: Mapping[str, Any] | None, allowed: bool, classes: Sequence[str]) -> Mirror:
+    """Return how to go on with what was begun with the settings `stored` (None: nothing was).
+
+    Settings say `mirror` only where it is not what the data set allows: what was begun before there was a choice, or
+    with --mirror yes, goes on mirrored.
+    """
+    if stored is None or "mirror" in stored or mirror != "auto" or not allowed:
+        return mirror
+    return "yes" if mirror_pairs(classes) else "auto"
+
+
+def to_store(mirrored: bool, allowed: bool) -> dict[str, str]:
+    """Return the setting as runs and trainings store it: see `as_begun`."""
+    return {} if mirrored == allowed else {"mirror": "yes" if mirrored else "no"}
+
+
+def mirror_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of classes that are mirror images by their names (turn_left and turn-right, b and d)."""
+    words = {name: _words(name) for name in classes}
+    text = "\n".join(" ".join(found) for found in words.values())
+    pairs: dict[tuple[str, str], None] = {}
+    for left, _, right in (pair.partition("/") for pair in _WORDS):
+        if left in text and right in text:
+            cut = {name: _cut(found, left, right) for name, found in words.items()}
+            pairs |= dict.fromkeys(_swapped(left, right, cut))
+    for signs in _SIGNS:
+        pairs |= dict.fromkeys(_swapped(signs[0], signs[1], words))
+    letters = {name: found for name, found in words.items() if _is_letter(found)}
+    if any(len(word) > 1 and word.isdigit() for found in words.values() for word in found):  # numbers, not digits
+        letters = {name: found for name, found in letters.items() if not any(map(str.isdigit, found))}
+    for letter in _LETTERS:
+        pairs |= dict.fromkeys(_swapped(letter[0], letter[1], letters))
+    return list(pairs)
+
+
+def _swapped(left: str, right: str, words: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
+    """Pairs of names that are equal but for the two words, in any order of their words."""
+    groups: dict[tuple[str, ...], dict[str, str]] = {}
+    for name, found in words.items():
+        if sides := [word for word in found if word in (left, right)]:
+            key = tuple(sorted("" if word in (left, right) else word for word in found))
+            groups.setdefault(key, {}).setdefault(sides[0], name)
+    return [(group[left], group[right]) for group in groups.values() if len(group) == 2]
+
+
+def _words(name: str) -> list[str]:
+    """The words, numbers and signs of a name, in lower case; separators are none of them."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", same_name(name))  # turnLeft
+    apart = re.sub(r"(?i)(counter|anti)[\W_]+(?=clockwise)", r"\1", apart)
+    return re.findall(r"[^\W\d_]+|\d+|[^\w\s.,;:!?'\"\-]", apart.casefold().replace("\ufe0f", ""))
+
+
+def _cut(words: Sequence[str], left: str, right: str) -> list[str]:
+    """The words, those cut in two that begin or end with one of the pair: `turnleft`, `左转`."""
+    found: list[str] = []
+    for word in words:
+        parts = [word]
+        for side in (left, right):
+            if word in (left, right) or (len(side) < _FEWEST_CUT and side.isascii()):
+                continue
+            if word.startswith(side):
+                parts = [side, word.removeprefix(side)]
+            elif word.endswith(side):
+                parts = [side, word.removesuffix(side)]
+        found += parts
+    return found
+
+
+def _is_letter(words: Sequence[str]) -> bool:
+    """Whether a name is one letter or digit, or says that it is one (`letter_b`)."""
+    return [len(word) for word in words if word not in _OF_LETTERS] == [1]
