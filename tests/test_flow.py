@@ -10,6 +10,7 @@ ORDER = [
     {"atomic", "folders", "labels", "readers", "children"},
     {"foreign"},
     {"arch"},
+    {"training_data"},
     {"cell_arch"},
     {"architecture"},
     {"objective"},

@@ -43,8 +43,8 @@ def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
     lines += [note if note.startswith("warning: ") else f"note: {note}" for note in table.listing.notes]
     share, largest = table.majority_share(*scored), table.majority_class(*scored)
     if share is not None and largest is not None:
-        part = " and ".join(scored)
-        lines.append(f"majority share: {share:.2%} of the {part} images are {_plain(largest)}; guessing it scores that")
+        which = "all" if scored == ("all",) else f"the {' and '.join(scored)}"
+        lines.append(f"majority share: {share:.2%} of {which} images are {_plain(largest)}; guessing it scores that")
     return lines
 
 

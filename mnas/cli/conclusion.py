@@ -20,6 +20,7 @@ from mnas.report.facts import facts_of, origin_of, skipped_by
 from mnas.study import Run, Snapshot, best_for, count_taken, front_of
 from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import write_tflite
+from mnas.training_data import after_training
 
 
 def export_front(run: Run, dataset: Dataset) -> None:
@@ -44,6 +45,7 @@ def export_front(run: Run, dataset: Dataset) -> None:
             dataset.input_size,
             labels=dataset.classes,
             normalisation=Normalisation(mean=dataset.mean, std=dataset.std),
+            trained_on=after_training(dataset.training_data, ()),
         )
         write_atomic(folder / name / "model.tflite", model)
 

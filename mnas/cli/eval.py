@@ -19,17 +19,11 @@ from mnas.atomic import write_atomic
 from mnas.cli.class_table import print_class_table
 from mnas.cli.console import make_console, say, say_json
 from mnas.cli.model import ModelOptions, open_model
-from mnas.data.arrays import ArrayBatches
-from mnas.data.augment import Augmentation
-from mnas.data.batches import Batches, Part
-from mnas.data.files import FolderBatches
+from mnas.data.held_out import Offered, Selection, Wanted, select
 from mnas.data.image import Pixels
-from mnas.data.load import load_dataset, open_source
 from mnas.data.named import NAMED
-from mnas.data.open_batches import MOST_ARRAY_BYTES
+from mnas.data.scored import Scored, open_scored
 from mnas.data.shard_index import is_shards
-from mnas.data.shards import ShardBatches
-from mnas.folders import user_cache_dir
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model
 from mnas.predict.score import Score, confusion_picture, score_model, wilson
@@ -49,11 +43,11 @@ class EvalCommand:
     data: str
     """digits, cifar10, fashion-mnist, imagenet, a folder with one folder of images for each class (or train/, val/,
     test/), or tar shards."""
-    part: Part | Literal["auto", "all"] = "auto"
-    """Which images; auto: test where the data has such a part, else val; all: every one, for data that the model was
-    not trained on."""
-    seed: int = 0
-    """Draws the validation images where the data does not say: that of the training or search."""
+    part: Wanted = "auto"
+    """Images to score; auto: the test part where the data has one, else the validation part or what the training held
+    out; all: every image, for data that the model was not trained on."""
+    seed: int | Literal["auto"] = "auto"
+    """Seed that draws the validation images where the data has none of its own; auto: the one in the model file."""
     class_order: Literal["auto", "data"] = "auto"
     """How classes are matched to a model that does not name its own; auto: by number, or as a list of classes says;
     data: in the order of the folders, sorted as text."""
@@ -80,81 +74,69 @@ class EvalCommand:
         if self.save is not None and (self.save.exists() or not self.save.parent.is_dir()):
             what = "is there already" if self.save.exists() else "is in no folder that there is"
             raise ValueError(f"--save must name a new file, but {str(self.save)!r} {what}")
+        if self.seed != "auto" and self.seed < 0:
+            raise ValueError(f"--seed must be auto, or 0 or more, but got {self.seed}")
         model = open_model(self.model, self.options)
         console = make_console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            batches = self._open(model, bar)
+            scored = self._open(model, bar)
+            batches, selection = scored.batches, scored.selection
             outputs, matching = match_classes(
                 model.info, batches.classes, in_order=self.class_order == "data" or _is_listed(self.data)
             )
-            parts = self._parts(batches)
-            task = bar.add_task("scoring", total=sum(batches.counts[part] for part in parts))
-            images = itertools.chain.from_iterable(batches.scoring(part, _BATCH) for part in parts)
+            task = bar.add_task("scoring", total=sum(batches.counts[part] for part in scored.parts))
+            images = itertools.chain.from_iterable(batches.scoring(part, _BATCH) for part in scored.parts)
             score = score_model(model, _labelled(images, outputs, lambda count: bar.advance(task, count)))
         labels = [model.info.label(i) for i in range(model.info.outputs)]
         if model.info.classes is None:
             for name, output in zip(batches.classes, outputs, strict=True):
                 labels[output] = name
-        part = parts[0] if len(parts) == 1 else "all"
-        where = f"all images of {batches.name}" if part == "all" else f"{part} part of {batches.name}"
+        where = f"{'all images' if selection.part == 'all' else f'{selection.part} part'} of {batches.name}"
         if self.save is not None:
             write_atomic(self.save, confusion_picture(score, labels, f"{Path(self.model).name} on the {where}"))
         if self.json:
-            print_class_table(console, batches.table, *parts)
-            say_json(_values(self.model, model, score, labels, batches, part, matching))
+            print_class_table(console, scored.table, *scored.names)
+            say_json(_values(self.model, model, score, labels, scored, matching))
             return
-        for line in (where + self._drawn(part), matching, f"confusion matrix: {self.save}" if self.save else ""):
+        saved = f"confusion matrix: {self.save}" if self.save else ""
+        for line in (where + _drawn(selection), *selection.notes, matching, saved):
             if line:
                 say(line)
-        print_class_table(make_console(), batches.table, *parts)
+        print_class_table(make_console(), scored.table, *scored.names)
         _print_tables(self.model, model, score, labels)
 
-    def _open(self, model: Model, bar: Progress) -> Batches:
-        """The images as the model is to see them: from the cache where they are few, else decoded on the fly."""
+    def _open(self, model: Model, bar: Progress) -> Scored:
+        """The images as the model is to see them."""
         task = bar.add_task("reading images", total=None)
 
         def on_progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        size, crop, workers = model.info.input_size, model.info.crop, os.cpu_count() or 1
-        cache_dir = user_cache_dir()
-        if is_shards(self.data):
-            batches: Batches = ShardBatches(
-                self.data, input_size=size, seed=self.seed, crop=crop, augmentation=Augmentation(), workers=workers,
-                cache_dir=cache_dir, on_progress=on_progress,
-            )  # fmt: skip
-        else:
-            data_dir = cache_dir / "downloads" if self.data_dir is None else self.data_dir
-            source = open_source(self.data, data_dir, self.download)
-            found = source.parts()
-            count = sum(len(part) for part in (found.train, found.val, found.test) if part is not None)
-            if count * size * size * 3 <= MOST_ARRAY_BYTES:
-                dataset = load_dataset(
-                    self.data, input_size=size, seed=self.seed, crop=crop, data_dir=self.data_dir,
-                    on_progress=on_progress,
-                )  # fmt: skip
-                batches = ArrayBatches(dataset, Augmentation(), self.seed)
-            else:
-                batches = FolderBatches(
-                    source, input_size=size, seed=self.seed, crop=crop, augmentation=Augmentation(), workers=workers,
-                    cache_dir=cache_dir, on_progress=on_progress,
-                )  # fmt: skip
+        def choose(offered: Offered) -> Selection:
+            seed = None if self.seed == "auto" else self.seed
+            return select(self.part, seed, offered, model.info.trained_on, ours=model.info.ours)
+
+        opened = open_scored(
+            self.data,
+            choose,
+            input_size=model.info.input_size,
+            crop=model.info.crop,
+            data_dir=self.data_dir,
+            download=self.download,
+            workers=os.cpu_count() or 1,
+            on_progress=on_progress,
+        )
         bar.remove_task(task)
-        return batches
+        return opened
 
-    def _parts(self, batches: Batches) -> list[Part]:
-        if self.part == "all":
-            return list(batches.counts)
-        part: Part = ("test" if "test" in batches.counts else "val") if self.part == "auto" else self.part
-        if part not in batches.counts:
-            have = " and ".join(batches.counts)
-            raise ValueError(f"the data must have the part {part!r}, but {batches.name!r} has {have} only")
-        return [part]
 
-    def _drawn(self, part: str) -> str:
-        if part in ("test", "all"):
-            return ""
-        return f" (drawn with seed {self.seed} unless the data has parts of its own; --part all: every image)"
+def _drawn(selection: Selection) -> str:
+    """How the part was drawn, to follow its name."""
+    if selection.seed is None:
+        return ""
+    if selection.record is None:
+        return f" (drawn with seed {selection.seed})"
+    return f" (drawn with seed {selection.seed}, as in the training)"
 
 
 def _is_listed(data: str) -> bool:
@@ -171,21 +153,24 @@ def _labelled(
         advance(len(labels))
 
 
-def _values(
-    name: str, model: Model, score: Score, labels: list[str], batches: Batches, part: str, matching: str
-) -> dict[str, Any]:
+def _values(name: str, model: Model, score: Score, labels: list[str], scored: Scored, matching: str) -> dict[str, Any]:
+    selection = scored.selection
     return {
         "model": name,
         "format": model.info.format,
         "size_bytes": model.info.size_bytes,
         "input_size": model.info.input_size,
         "crop": model.info.crop,
-        "data": batches.name,
-        "data_fingerprint": batches.fingerprint,
-        "part": part,
+        "data": scored.batches.name,
+        "data_fingerprint": scored.batches.fingerprint,
+        "data_content": scored.content,
+        "data_of_training": None if selection.relation == "unknown" else selection.relation == "same",
+        "part": selection.part,
+        "seed": selection.seed,
+        "notes": list(selection.notes),
         "classes_matched": matching or "same names",
         "images": score.images,
-        "class_table": batches.table.to_dict(),
+        "class_table": scored.table.to_dict(),
         "top1": score.top1,
         "top5": score.top5,
         "per_class": [{"label": label, "top1": top1} for label, top1 in zip(labels, score.per_class, strict=True)],

@@ -55,8 +55,11 @@ class ExportCommand:
     """How many training images --int8 takes the activations' ranges from."""
     images: int = 1000
     """How many validation images network and file are compared on; 0: all."""
-    seed: int = 0
-    """Of the training: which images are held out for validation, and which are drawn."""
+    part: Literal["auto", "all"] = "auto"
+    """Images to compare on; auto: those that the training held out, or the data's own validation part; all: any image,
+    for data that the model was not trained on."""
+    seed: int | Auto = "auto"
+    """Seed that draws the held-out images where the data has none of its own; auto: the one in the model file."""
 
     max_difference: float | Auto = "auto"
     """Largest difference of the outputs that passes, as a share of the largest; auto: 1e-4, fp16 0.05, int8 any."""
@@ -76,6 +79,8 @@ class ExportCommand:
         for name, low in (("calibration_images", 1), ("images", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name.replace('_', ' ')} must be {low} or more, but got {getattr(self, name)}")
+        if self.seed != "auto" and self.seed < 0:
+            raise ValueError(f"--seed must be auto, or 0 or more, but got {self.seed}")
         for field in dataclasses.fields(Tolerance):
             value = getattr(self, field.name)
             if value != "auto" and not value >= 0:
@@ -114,7 +119,7 @@ class ExportCommand:
         outs = [self._out(path, target) for target in targets]
         console = make_console()
         with console.status("reading images", spinner="line") as status, runtimes_quiet():
-            images, calibration = self._images(info)
+            images, calibration, notes = self._images(info)
             status.update("asking the network")
             gate = make_gate(network, info, images, softmax=self.softmax, speed_s=self.speed_s)
             made = []
@@ -124,6 +129,8 @@ class ExportCommand:
                 status.update(f"comparing {out.name} with the network")
                 made.append(ship(content, target, out, gate, self._tolerance(target.kind)))
         _print(console, [result for _, result in made], images, calibration)
+        for note in notes:
+            console.print(f"  {note}")
         for file, result in made:
             if result.passed:
                 console.print(f"  exported to {file}, the table to {file}{REPORT_SUFFIX}")
@@ -150,13 +157,18 @@ class ExportCommand:
                 raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or give --overwrite")
         return out
 
-    def _images(self, info: WeightsInfo) -> tuple[RealImages, RealImages | None]:
-        """(to compare on, to calibrate on)."""
+    def _images(self, info: WeightsInfo) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
+        """(to compare on, to calibrate on, what must be known of them)."""
         if self.data is None:
-            return photographs(info.input_size), None
-        samples = open_samples(self.data, info, seed=self.seed, data_dir=self.data_dir, download=self.download)
-        calibration = samples.calibration(info, self.calibration_images, self.seed) if self.int8 else None
-        return samples.validation(info, self.images, self.seed), calibration
+            return photographs(info.input_size), None, ()
+        seed = None if self.seed == "auto" else self.seed
+        samples = open_samples(
+            self.data, info, part=self.part, seed=seed, data_dir=self.data_dir, download=self.download
+        )
+        selection = samples.selection
+        order = seed or selection.seed or 0
+        calibration = samples.calibration(info, self.calibration_images, order) if self.int8 else None
+        return samples.validation(info, self.images, order), calibration, selection.notes
 
     def _tolerance(self, kind: Kind) -> Tolerance:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Tolerance)}

@@ -22,18 +22,17 @@ from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.cli.shortlist import train_best
 from mnas.cli.signals import closing_takes
 from mnas.cli.train_progress import is_first_process, watching_training
+from mnas.cli.train_weights import held_out_seed, initial_network, trained_on
 from mnas.data.batches import Batches, unreadable_line
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.native import native_size
 from mnas.data.open_batches import Loader, open_batches
-from mnas.labels import same_names
 from mnas.names import searched_size
-from mnas.nn.network import Network
-from mnas.nn.pretrained import load_pretrained, pretrained_info
 from mnas.train.config import TrainConfig
 from mnas.train.folder import CONFIG_NAME, Trained
 from mnas.train.presets import PRESETS, named_preset
 from mnas.train.settings import STOPPING_S, TrainingStopped
+from mnas.training_data import TrainedOn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +114,33 @@ class TrainCommand:
     def _train(self, console: Console, name: str, arch: Architecture, size: int, *, show: bool) -> Trained:
         from mnas.train.loop import train  # timm and accelerate take seconds, and what is refused needs neither
 
+        def say(text: str) -> None:
+            _print(console, text)
+
         folder = self.out / f"{_as_file_name(name, arch)}-{size}px"
-        batches = self._open(console, size, self.config)
+        earlier: TrainedOn = ()
+        split_seed = self.config.seed
+        if self.weights:
+            earlier = trained_on(self.weights, say)
+            split_seed = held_out_seed(
+                self.weights,
+                earlier,
+                self.data,
+                seed=split_seed,
+                max_images_per_class=self.max_images_per_class,
+                data_dir=self.data_dir,
+                download=self.download,
+                say=say,
+            )
+        batches = self._open(console, size, self.config, split_seed)
         stored = stored_settings(folder / CONFIG_NAME, "identity") if self.resume else None
         mirror = as_begun(self.config.mirror, stored, batches.may_be_mirrored, batches.classes)
         config = dataclasses.replace(self.config, mirror=mirror)
         if mirror != self.config.mirror:
-            batches = self._open(console, size, config)
+            batches = self._open(console, size, config, split_seed)
         initial = None
         if self.weights:
-            initial = _initial(self.weights, name, arch, batches, self.config.seed)
+            initial = initial_network(self.weights, name, arch, batches, self.config.seed)
             arch = initial.arch
         for line in _described(name, arch, batches, config, folder):
             _print(console, line)
@@ -136,7 +152,9 @@ class TrainCommand:
             _print(console, unreadable_line(batches.skipped))
         try:
             with watching_training(console) as watcher:
-                trained = train(arch, batches, config, folder, initial=initial, resume=self.resume, watcher=watcher)
+                trained = train(
+                    arch, batches, config, folder, initial=initial, earlier=earlier, resume=self.resume, watcher=watcher
+                )
         except TrainingStopped as stop:
             _print(console, f"stopped at {stop.where}; nothing is lost. To go on: {resuming()}")
             raise
@@ -145,12 +163,12 @@ class TrainCommand:
         _print(console, _conclusion(trained))
         return trained
 
-    def _open(self, console: Console, size: int, config: TrainConfig) -> Batches:
+    def _open(self, console: Console, size: int, config: TrainConfig, split_seed: int) -> Batches:
         with console.status("reading the images", spinner="line") as status:
             return open_batches(
                 self.data,
                 input_size=size,
-                seed=config.seed,
+                seed=split_seed,
                 crop=config.crop,
                 augmentation=config.variation(),
                 loader=self.loader,
@@ -210,26 +228,6 @@ class _Choice:
 def _readers() -> int:
     """Processes that read files or shards unless told: the machine's cores, shared by those that torchrun started."""
     return max(1, min(16, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-
-
-def _initial(source: str, name: str, arch: Architecture, batches: Batches, seed: int) -> Network:
-    """The weights to start from, with a new classifier unless they are of the data's classes.
-
-    Images are normalised as these weights have learnt it. Raises ValueError as `load_pretrained`.
-    """
-    network = load_pretrained(source, arch, None, name=name)
-    count = network.classifier.out_features
-    try:
-        info = pretrained_info(source, network, name=name)
-    except ValueError:  # classes that nobody has named
-        info = pretrained_info(source, network, name=name, classes=[f"class {i}" for i in range(count)])
-    batches.mean, batches.std = info.mean, info.std
-    is_imagenet = count == len(batches.classes) == 1000  # folders have its identifiers, weights its words
-    if not same_names(info.classes, batches.classes) and not is_imagenet:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)
-    return network
 
 
 def _as_file_name(name: str, arch: Architecture) -> str:

@@ -42,6 +42,7 @@ class ArrayBatches(Batches):
         self.listing, self.images_by_class = dataset.listing, dataset.table.images
         self.may_be_mirrored = dataset.flip
         self.mirrored = mirrors(augmentation.mirror, dataset.flip, dataset.classes)
+        self.training_data = dataset.training_data
 
     @property
     def skipped(self) -> tuple[str, ...]:

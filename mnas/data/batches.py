@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mnas.data.listing.class_table import ClassTable, Listing, with_unreadable
 from mnas.data.source import STAT
+from mnas.training_data import TrainingData
 
 Part = Literal["train", "val", "test"]
 
@@ -57,6 +58,9 @@ class Batches(ABC):
     """What was left out beside `skipped`, and what had to be guessed."""
     images_by_class: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     """Part -> images of each class; without parts of which it is not known before they are read."""
+
+    training_data: TrainingData | None = None
+    """What a model that is trained on them says of them."""
 
     @property
     @abstractmethod

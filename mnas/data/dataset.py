@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnas.data.listing.class_table import ClassTable, Listing, with_unreadable
+from mnas.training_data import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,6 +52,8 @@ class Dataset:
     equal data, whatever the seed, the input size, the place and the times of the files."""
     skipped: tuple[str, ...]
     """Files that could not be read, each with the reason."""
+    training_data: TrainingData | None = None
+    """What a model that is trained on it says of it; None where it is of no use to know (a toy)."""
     listing: Listing = field(default_factory=Listing)
     """What was left out beside these files, and what had to be guessed."""
 

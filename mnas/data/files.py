@@ -18,7 +18,7 @@ from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
 from mnas.data.image import Item, UnreadableImage, reason
 from mnas.data.listing.duplicates import duplicates, file_keys, shown_names
-from mnas.data.load import split_parts
+from mnas.data.load import split_parts, training_data
 from mnas.data.mirror import mirrors
 from mnas.data.moments import SAMPLE_IMAGES, sample_moments
 from mnas.data.source import Source
@@ -28,6 +28,9 @@ from mnas.data.workers import Loaded, Unreadable, loader_options
 _ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # what a seed is for: its first number; the order is that of arrays.py
 _SCORING = -1  # stands for the epoch where nothing is augmented
 _SUBSTITUTES = 10  # draws of another image for an unreadable one; where 1 % are unreadable, 1 in 1e20 needs more
+
+DIGESTED_BYTES = 8_000_000_000
+"""Size of the files up to which a training records what they hold (some 5 s a core), not only how they are listed."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -81,6 +84,11 @@ class FolderBatches(Batches):
         self.content = source.by_stat if files else source.content()
         self.listing = source.listing.with_notes(*_duplicates(items, self.counts))
         self.images_by_class = {part: images.by_class(len(self.classes)) for part, images in self._parts.items()}
+        # a model's file goes to other machines, where times say nothing
+        small = sum(item.size_bytes for part in items.values() for item in part) <= DIGESTED_BYTES
+        content = source.content() if small else self.content
+        images = sum(self.counts.values())
+        self.training_data = training_data(source, content, images, seed, max_images_per_class)
         if source.moments is None:
             train = self._parts["train"]
             self.mean, self.std = sample_moments(

@@ -23,6 +23,7 @@ from mnas.data.source import Source
 from mnas.data.split import at_most, hold_out
 from mnas.folders import user_cache_dir
 from mnas.labels import check_class_names
+from mnas.training_data import TrainingData, printable_name
 
 VAL_SHARE = 0.2
 """Of the training images; a fifth, because with few of them the noise of the score is what limits a search ..."""
@@ -62,6 +63,31 @@ def load_dataset(
             1 % unreadable images; more pixels than `max_bytes`; a set that is not there; a folder that cannot be read;
             an unwritable cache.
     """
+    cache_dir = user_cache_dir() if cache_dir is None else cache_dir
+    return load_source(
+        open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download),
+        input_size=input_size,
+        seed=seed,
+        cache_dir=cache_dir,
+        max_images_per_class=max_images_per_class,
+        max_bytes=max_bytes,
+        crop=crop,
+        on_progress=on_progress,
+    )
+
+
+def load_source(
+    source: Source,
+    *,
+    input_size: int,
+    seed: int,
+    cache_dir: Path | None = None,
+    max_images_per_class: int = 0,
+    max_bytes: int = 8_000_000_000,
+    crop: float = 1.0,
+    on_progress: OnProgress | None = None,
+) -> Dataset:
+    """As `load_dataset`, of a source that is open."""
     if type(input_size) is not int or not 8 <= input_size <= 1024:
         raise ValueError(f"input size must be an integer from 8 to 1024, but got {input_size!r}")
     if type(max_images_per_class) is not int or max_images_per_class < 0:
@@ -69,7 +95,6 @@ def load_dataset(
     if not 0 < crop <= 1:
         raise ValueError(f"crop must be above 0 and at most 1, but got {crop!r}")
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
-    source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
 
     def parts() -> tuple[Sequence[str], dict[str, Sequence[Item]]]:
         classes, items = split_parts(source, seed, max_images_per_class, cache_dir)
@@ -95,6 +120,7 @@ def load_dataset(
     names: Sequence[str] = []
     if known.in_train or known.in_two_classes:
         names = names_of(itertools.chain.from_iterable(parts()[1].values()), entry.skipped)
+    images = len(labels) + len(entry.skipped)
     return Dataset(
         name=source.name,
         classes=entry.classes,
@@ -109,6 +135,19 @@ def load_dataset(
         content=content,
         skipped=entry.skipped,
         listing=source.listing.with_notes(*known.notes(entry.counts, lambda number: names[number])),
+        training_data=training_data(source, content, images, seed, max_images_per_class),
+    )
+
+
+def training_data(source: Source, content: str, images: int, seed: int, per_class: int) -> TrainingData:
+    """Return what a model says that is trained on `source`, split as `split_parts` does with these arguments."""
+    return TrainingData(
+        name=printable_name(source.name),
+        content=content,
+        images=images,
+        seed=seed,
+        max_images_per_class=per_class,
+        held_out=not source.own_val,
     )
 
 

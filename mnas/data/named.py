@@ -91,6 +91,7 @@ def imagenet_folder(root: Path, val_images: int = IMAGENET_VAL_IMAGES) -> Source
         flip=True,
         parts=parts,
         moments=IMAGENET_MOMENTS,
+        own_val=True,
         fixed_val=True,
     )
 

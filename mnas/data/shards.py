@@ -37,6 +37,7 @@ from mnas.data.tar_files import samples
 from mnas.data.view import Content, View
 from mnas.data.workers import Loaded, Unreadable, loader_options
 from mnas.readers import parse_json
+from mnas.training_data import TrainingData, printable_name
 
 MOST_LANES = 64
 BUFFERED = 8192
@@ -83,7 +84,16 @@ class ShardBatches(Batches):
         self.name, self.classes, self.input_size, self.crop = index.name, index.classes, input_size, crop
         self.counts = {part: sum(shard.images for shard in shards) for part, shards in index.parts.items()}
         self.fingerprint, self.content = index.fingerprint, index.content
-        self._unreadable = Unreadable(sum(self.counts.values()))
+        images = sum(self.counts.values())
+        self.training_data = TrainingData(
+            name=printable_name(index.name),
+            content=index.content,
+            images=images,
+            seed=seed,
+            max_images_per_class=0,
+            held_out=False,
+        )
+        self._unreadable = Unreadable(images)
         self.mean, self.std = sample_moments(
             cache_dir, self.fingerprint, self._view, lambda: _contents(index), self.counts["train"], on_progress
         )

@@ -41,6 +41,8 @@ class Source:
     """Names of the classes; empty where they follow from the set's name."""
     moments: tuple[Triple, Triple] | None = None
     """Mean and deviation of pixels as 0..1, by channel, where everybody uses the same; None where they are computed."""
+    own_val: bool = False
+    """Whether the data has validation images of its own, so that none are drawn by a seed."""
     fixed_val: bool = False
     """Whether the validation images were held out of a published training part: their names are kept as a list."""
     listing: Listing = field(default_factory=Listing)

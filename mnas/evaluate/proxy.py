@@ -37,6 +37,7 @@ from mnas.train.failures import is_out_of_memory
 from mnas.train.recipe import parameter_groups, rmsprop
 from mnas.train.scoring import TrainingError, moments
 from mnas.train.settings import training_settings
+from mnas.training_data import after_training
 
 _CHECK_EVERY = 50  # steps between looks at the loss; on a GPU each look waits for it
 _STATISTICS_IMAGES = 2048  # enough for means and variances to a few percent of a deviation
@@ -223,4 +224,5 @@ def _info(arch: Architecture, dataset: Dataset, accuracy: float) -> WeightsInfo:
         std=dataset.std,
         input_size=dataset.input_size,
         accuracy=accuracy,
+        trained_on=after_training(dataset.training_data, ()),
     )

@@ -4,13 +4,16 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from mnas.data.held_out import Selection, Wanted, select
 from mnas.data.image import Item, Pixels, UnreadableImage
 from mnas.data.load import open_source, split_parts
+from mnas.data.scored import offered_by
 from mnas.data.split import shuffled
 from mnas.folders import user_cache_dir
 from mnas.nn.weights_info import WeightsInfo
@@ -57,30 +60,63 @@ class Samples:
 
     name: str
     train: Sequence[Item]
-    val: Sequence[Item]
+    """To calibrate on."""
+    held_out: Sequence[Item]
+    """To compare on."""
+    selection: Selection
+    """What `held_out` is."""
 
     def calibration(self, info: WeightsInfo, count: int, seed: int) -> RealImages:
-        """Up to `count` training images drawn from the seed."""
-        return _drawn(self.train, info, count, seed, f"training images of {self.name}")
+        """Up to `count` images to calibrate on, drawn from the seed."""
+        kind = "images" if self.selection.part == "all" else "training images"
+        return _drawn(self.train, info, count, seed, f"{kind} of {self.name}")
 
     def validation(self, info: WeightsInfo, count: int, seed: int) -> RealImages:
-        """Up to `count` validation images drawn from the seed; 0 for all."""
-        return _drawn(self.val, info, count or len(self.val), seed, f"validation images of {self.name}")
+        """Up to `count` images to compare on, drawn from the seed; 0 for all."""
+        kind = "images" if self.selection.part == "all" else "validation images"
+        return _drawn(self.held_out, info, count or len(self.held_out), seed, f"{kind} of {self.name}")
 
 
 def open_samples(
-    data: str, info: WeightsInfo, *, seed: int, data_dir: Path | None = None, download: bool = False
+    data: str,
+    info: WeightsInfo,
+    *,
+    part: Literal["auto", "all"] = "auto",
+    seed: int | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
 ) -> Samples:
-    """A data set by name or folder, as `load_dataset` takes it, and split by it in the same way for the same seed.
+    """Return the images of a data set by name or folder, as `load_dataset` takes it, split as the training split it.
+
+    Args:
+        part: `auto`: what the training held out, or the data's own validation part; `all`: any image.
+        seed: of the split, for weights that do not say what they were trained on; None for what they say.
 
     Raises:
-        ValueError: as `load_dataset`, or the data's classes are not the network's (`match_classes`).
+        ValueError: as `load_dataset` and `select`, or the data's classes are not the network's (`match_classes`).
     """
     cache_dir = user_cache_dir()
     source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
-    classes, parts = split_parts(source, seed, 0, cache_dir)
-    outputs, _ = match_classes(_model_info(info), classes)
-    return Samples(name=source.name, train=_relabelled(parts["train"], outputs), val=_relabelled(parts["val"], outputs))
+    given = source.parts()
+    outputs, _ = match_classes(_model_info(info), given.classes)
+    wanted: Wanted = "all" if part == "all" else "val"
+    selection = select(wanted, seed, offered_by(source, given), info.trained_on, ours=True)
+    if selection.part == "all":
+        train: Sequence[Item] = [*given.train, *(given.val or ()), *(given.test or ())]
+        held_out = train
+    elif selection.seed is None:  # the data has its own
+        train, held_out = given.train, given.val or ()
+    else:
+        record = selection.record
+        per_class = 0 if record is None else record.max_images_per_class
+        _, parts = split_parts(source, selection.seed, per_class, cache_dir)
+        train, held_out = parts["train"], parts["val"]
+    return Samples(
+        name=source.name,
+        train=_relabelled(train, outputs),
+        held_out=_relabelled(held_out, outputs),
+        selection=selection,
+    )
 
 
 def _model_info(info: WeightsInfo) -> ModelInfo:

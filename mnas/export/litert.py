@@ -40,6 +40,7 @@ def litert_fp32(network: Network, info: WeightsInfo, *, softmax: bool = False) -
         normalisation=Normalisation(mean=info.mean, std=info.std),
         crop=info.crop,
         softmax=softmax,
+        trained_on=info.trained_on,
     )
 
 

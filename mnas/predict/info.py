@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mnas.architecture import Architecture
 from mnas.data.image import Pixels
 from mnas.foreign.limits import require_threads_here
+from mnas.training_data import TrainedOn
 
 Format = Literal["mnas", "litert", "onnx", "executorch"]
 Triple = tuple[float, float, float]
@@ -47,6 +48,10 @@ class ModelInfo:
     """Of the file."""
     independent: bool = False
     """Whether each output is a probability by itself (a sigmoid), so that several classes may be there at once."""
+    ours: bool = False
+    """Whether mnas wrote the file."""
+    trained_on: TrainedOn = ()
+    """The images of the model's trainings, as the file says; empty where it does not."""
     notes: tuple[str, ...] = ()
     """What had to be assumed, in words."""
 

@@ -53,6 +53,8 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         arch=None if own is None else own.arch,
         probabilities=_softmaxed(outputs[0], run, size) if own is None else own.softmax,
         size_bytes=len(file),
+        ours=own is not None,
+        trained_on=() if own is None else own.trained_on,
         notes=() if moments else (f"pixels of 0 to 255 stand for the whole range of the {entry.dtype} input",),
     )
     return info, run

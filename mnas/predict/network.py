@@ -29,7 +29,8 @@ def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     info = read_weights_info(path)
     if wanted.classes is not None:
         info = replace(info, classes=class_names(wanted, None, len(info.classes), str(path)) or ())
-    return network_model(load_weights(path), info, wanted, path.stat().st_size)
+    model, run = network_model(load_weights(path), info, wanted, path.stat().st_size)
+    return replace(model, ours=True), run
 
 
 def open_pretrained(source: str, arch: Architecture, name: str, wanted: Wanted) -> tuple[ModelInfo, Run]:
@@ -50,7 +51,7 @@ def open_pretrained(source: str, arch: Architecture, name: str, wanted: Wanted) 
         notes = (f"{source} does not say how images are prepared; taken: {usual} (--mean, --std, --crop)",)
     size = path.stat().st_size if path.is_file() else sum(4 * p.numel() for p in network.parameters())
     model, run = network_model(network, info, wanted, size)
-    return replace(model, notes=notes), run
+    return replace(model, notes=notes, ours=path.is_file() and _is_ours(path)), run
 
 
 def network_model(network: Network, info: WeightsInfo, wanted: Wanted, size_bytes: int) -> tuple[ModelInfo, Run]:
@@ -69,6 +70,7 @@ def network_model(network: Network, info: WeightsInfo, wanted: Wanted, size_byte
         arch=network.arch,
         probabilities=False,
         size_bytes=size_bytes,
+        trained_on=info.trained_on,
     )
     return model, _runner(network, model, wanted.threads)
 

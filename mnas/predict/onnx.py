@@ -53,6 +53,8 @@ def open_onnx(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         arch=None if own is None else own.arch,
         probabilities=own is None and are_probabilities(run(probe(size))),
         size_bytes=size_bytes,
+        ours=own is not None,
+        trained_on=() if own is None else own.trained_on,
         notes=() if moments else (f"pixels of 0 to 255 stand for the whole range of the {entry.dtype} input",),
     )
     return info, run

@@ -22,6 +22,7 @@ from ai_edge_litert import schema_py_generated as schema
 from mnas.architecture import Architecture, architecture_from_dict
 from mnas.labels import label_fault, shown
 from mnas.readers import parse_json
+from mnas.training_data import TrainedOn, read_trained_on, trained_on_json
 
 LABELS_FILE = "labels.txt"
 _ENTRY = "mnas"
@@ -71,6 +72,8 @@ class FileMetadata:
     """Whether the output is probabilities instead of logits."""
     crop: float = 1.0
     """Share of the side of an image's centre square that the input shows (ImageNet's evaluation: 0.875)."""
+    trained_on: TrainedOn = ()
+    """The images of the network's trainings, the last training first; empty if not recorded."""
 
     def __post_init__(self) -> None:
         self.arch.check_input_size(self.input_size)
@@ -99,6 +102,8 @@ def metadata_entries(metadata: FileMetadata) -> dict[str, bytes]:
         "softmax": metadata.softmax,
         "crop": metadata.crop,
     }
+    if metadata.trained_on:  # without it the bytes are those that earlier versions wrote
+        values["trained_on"] = trained_on_json(metadata.trained_on)
     text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
     return {_ENTRY: text.encode(), "TFLITE_METADATA": _tflite_metadata(metadata)}
 
@@ -128,6 +133,7 @@ def read_metadata(model: bytes) -> FileMetadata:
             normalisation=None if mean is None else Normalisation(mean=tuple(mean), std=tuple(std)),
             softmax=values["softmax"],
             crop=values.get("crop", 1.0),
+            trained_on=read_trained_on(values.get("trained_on", [])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas: {error!r}") from None

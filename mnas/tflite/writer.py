@@ -21,6 +21,7 @@ from mnas.tflite.cells import add_cells, constants
 from mnas.tflite.graph import Fused, Graph, Padding, Value
 from mnas.tflite.metadata import FileMetadata, Normalisation, append_labels, metadata_entries
 from mnas.tflite.source import Source, random_weights
+from mnas.training_data import TrainedOn
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a graph of random weights needs none of it
     from mnas.nn.network import Network
@@ -34,11 +35,12 @@ def write_tflite(
     normalisation: Normalisation | None = None,
     crop: float = 1.0,
     softmax: bool = False,
+    trained_on: TrainedOn = (),
 ) -> bytes:
     """The network as in evaluation mode (dropout off, running statistics), for images of input_size x input_size.
 
-    `labels` (one for each class, or none), `normalisation` (None: not recorded) and `crop` are carried in the file; see
-    mnas.tflite.metadata. The same arguments give the same bytes.
+    `labels` (one for each class, or none), `normalisation` (None: not recorded), `crop` and `trained_on` are carried in
+    the file; see mnas.tflite.metadata. The same arguments give the same bytes.
 
     Raises:
         ValueError: the input is too small for the strides, a label too many, too few or of several lines, or a weight
@@ -54,6 +56,7 @@ def write_tflite(
         normalisation=normalisation,
         crop=crop,
         softmax=softmax,
+        trained_on=trained_on,
     )
     return _write(metadata, network_weights(network))
 

@@ -13,6 +13,7 @@ from mnas.data.batches import Batches
 from mnas.data.mirror import to_store
 from mnas.nn.network import Network
 from mnas.train.config import TrainConfig
+from mnas.training_data import after_training, trained_on_json
 
 
 def identity_of(arch: Architecture, batches: Batches, config: TrainConfig, initial: Network | None) -> dict[str, Any]:
@@ -35,5 +36,6 @@ def facts_of(arch: Architecture, batches: Batches, config: TrainConfig) -> dict[
         "arch": arch.to_dict(),
         "config": asdict(config),
         "data": {"name": batches.name, "classes": len(batches.classes), "images": dict(batches.counts)},
+        "trained_on": trained_on_json(after_training(batches.training_data, ())),
         "versions": {"mnas": __version__, "torch": torch.__version__, "accelerate": accelerate.__version__},
     }

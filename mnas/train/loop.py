@@ -41,6 +41,7 @@ from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, o
 from mnas.train.scoring import Scored, TrainingError, estimate_statistics, moments, score
 from mnas.train.settings import StopNow, StopRequest, TrainingStopped, stop_requests, training_settings
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
+from mnas.training_data import TrainedOn, after_training
 
 _CHECK_EVERY = 50  # steps between looks at the loss on a GPU, which each look waits for
 _AGREE_EVERY = 20  # steps between the moments at which several processes ask each other whether to stop
@@ -56,6 +57,7 @@ def train(
     folder: Path,
     *,
     initial: Network | None = None,
+    earlier: TrainedOn = (),
     resume: bool = False,
     watcher: TrainWatcher | None = None,
 ) -> Trained:
@@ -66,6 +68,7 @@ def train(
 
     Args:
         initial: where to start from, of this architecture and as many classes; None for fresh weights.
+        earlier: what `initial` was trained on, for the record in the file.
         resume: go on with the training in `folder`, from its last checkpoint; the end is what it would have been, bit
             for bit on one process of a CPU with as many threads. A finished one is only read.
         watcher: None for nobody.
@@ -94,6 +97,7 @@ def train(
                     network = _begun(initial, arch, batches)
                     watch = watcher or Unwatched()
                     training = Training(network, batches, config, folder, accelerator, watch, stop, identity)
+                    training.earlier = earlier
                     if (folder / CHECKPOINT_NAME).exists():
                         training.load()
             except StopNow:
@@ -134,6 +138,7 @@ class Training:
         self.model, self.optimizer = accelerator.prepare(self.network, self.raw_optimizer)
         self.loss, self.mix = loss_of(config), mix_of(config, len(batches.classes))
         self.mean, self.std = moments(batches.mean, batches.std, self.device)
+        self.earlier: TrainedOn = ()
         self.epoch = self.step = 0
         self.untouched = True
         """Whether the last checkpoint, if there is one, holds all of it."""
@@ -398,6 +403,7 @@ class Training:
             input_size=self.batches.input_size,
             accuracy=accuracy,
             crop=self.batches.crop,
+            trained_on=after_training(self.batches.training_data, self.earlier),
         )
 
 

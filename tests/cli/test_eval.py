@@ -135,7 +135,7 @@ def test_parts(capsys):
 
 def test_large_data_is_decoded_on_the_fly(capsys, monkeypatch):
     cached = values(capsys, "model.tflite", "--data", "data")
-    monkeypatch.setattr("mnas.cli.eval.MOST_ARRAY_BYTES", 0)
+    monkeypatch.setattr("mnas.data.scored.MOST_ARRAY_BYTES", 0)
     large = values(capsys, "model.tflite", "--data", "data")
     for key in ("top1", "top5", "per_class", "confusion", "images", "part", "classes_matched"):
         assert large[key] == cached[key], key

@@ -19,6 +19,7 @@ from mnas.cli import main
 from mnas.cli.console import SafeConsole
 from mnas.cli.search import SearchCommand, Training, native_size
 from mnas.evaluate.config import ProxyConfig
+from mnas.nn.weights_info import read_weights_info
 from mnas.study import RunError, front_of, open_run, read_run
 from mnas.tflite.metadata import read_metadata
 from mnas.tflite.runtime import run_tflite
@@ -62,6 +63,8 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
         model = (folder / "model.tflite").read_bytes()
         metadata = read_metadata(model)
         assert metadata.labels == dataset.classes
+        kept = read_weights_info(command.run_dir / "models" / f"{trial.number}.safetensors")
+        assert metadata.trained_on == kept.trained_on == (dataset.training_data,)
         assert metadata.normalisation.mean == pytest.approx(dataset.mean)
         assert metadata.normalisation.std == pytest.approx(dataset.std)
         assert Arch.from_json((folder / "arch.json").read_text()) == Arch.from_dict(trial.user_attrs["arch"])
@@ -69,6 +72,9 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
         assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.values[0], abs=0.005)
         assert f"{trial.values[0]:.4f}" in printed
     best = max(run.front, key=lambda t: t.user_attrs["reward"])
+    assert dataset.training_data.content == dataset.content
+    assert dataset.training_data.seed == command.seed
+    assert dataset.training_data.max_images_per_class == command.max_images_per_class
     assert f"take trial {best.number}: the best target reward on the front" in printed
     assert "output stride 8" in printed
 

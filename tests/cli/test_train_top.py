@@ -1,5 +1,6 @@
 """`mnas train RUN --top N` after a real search: trained in processes, skipped, stopped by Ctrl-C and gone on with."""
 
+import json
 import os
 import re
 import signal
@@ -36,6 +37,7 @@ def run_path(tmp_path_factory):
         output_stride=8,
         latency_budget_s=0.1,
         max_images_per_class=30,
+        seed=4,
         proxy=ProxyConfig(epochs=1, fewest_steps=1),
     )
     with (folder / "out").open("w") as out:
@@ -63,6 +65,12 @@ def test_the_best_are_trained_once_and_compared(run_path, capsys):
     assert "proxy" in first
     assert [r.trial for r in facts_of(read_run(run_path)).trained] == [r.trial for r in rows]
     assert 'id="trained"' in (run_path / "report.html").read_text()
+
+    for row in rows:  # scored as the search split the images, though nobody gives its seed
+        assert run(["eval", f"{run_path}#{row.trial}", "--data", "digits", "--part", "val", "--json"]) == 0
+        scored = json.loads(capsys.readouterr().out)
+        assert (scored["top1"], scored["seed"], scored["images"]) == (row.accuracy, 4, 287)
+        assert (scored["data_of_training"], scored["notes"]) == (True, [])
 
     assert run(arguments(run_path, "--top", "2")) == 0
     again = capsys.readouterr().out.splitlines()

@@ -56,6 +56,7 @@ def folder_source(root: Path, *, val_is_test: bool = False) -> Source:
         files=lambda: {part: [(row[0], f"{folders[part]}/{row[0]}") for row in found] for part, found in rows.items()},
         identity={part: [(name, size, time) for name, _, size, time in found] for part, found in rows.items()},
         flip=True,
+        own_val="val" in rows,
         parts=lambda: Parts(
             classes=classes,
             train=items("train"),

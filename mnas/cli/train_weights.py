@@ -1,0 +1,94 @@
+"""Weights that `mnas train --weights` starts from, and the split that keeps their own images out of validation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mnas.architecture import Architecture
+from mnas.data.batches import Batches
+from mnas.data.load import open_source
+from mnas.data.scored import offered_by
+from mnas.data.shard_index import is_shards
+from mnas.folders import user_cache_dir
+from mnas.labels import same_names
+from mnas.nn.network import Network
+from mnas.nn.pretrained import load_pretrained, pretrained_info
+from mnas.nn.weights_info import read_weights_info
+from mnas.training_data import TrainedOn, printable_name
+
+Say = Callable[[str], None]
+
+
+def trained_on(weights: str, say: Say) -> TrainedOn:
+    """Return what a file of weights says of its trainings; a file of ours that says nothing gets a warning."""
+    if not weights.endswith(".safetensors"):
+        return ()
+    try:
+        info = read_weights_info(Path(weights))
+    except ValueError:
+        return ()  # by others, or damaged: loading it complains
+    if not info.trained_on:
+        say(
+            f"{weights} does not say what it was trained on: if it was these images, validation images may be among "
+            "them unless --seed is that of its training"
+        )
+    return info.trained_on
+
+
+def held_out_seed(
+    weights: str,
+    earlier: TrainedOn,
+    data: str,
+    *,
+    seed: int,
+    max_images_per_class: int,
+    data_dir: Path | None,
+    download: bool,
+    say: Say,
+) -> int:
+    """Return the seed of the split: `seed`, or the one that held images of this data out when `weights` was trained.
+
+    Raises:
+        ValueError: the data cannot be opened, or `weights` was trained on a part of it that only another
+            --max-images-per-class draws.
+    """
+    if not earlier or is_shards(data):  # shards have validation images of their own
+        return seed
+    source = open_source(data, user_cache_dir() / "downloads" if data_dir is None else data_dir, download)
+    record = offered_by(source, source.parts()).record_in(earlier)
+    if record is None and any(one.name == printable_name(source.name) for one in earlier):
+        say(
+            f"the images of {source.name} have changed since {weights} was trained on them: validation images may be "
+            "among those that it was trained on"
+        )
+    if record is None or not record.held_out:
+        return seed
+    if record.max_images_per_class != max_images_per_class:
+        raise ValueError(
+            f"--max-images-per-class must be {record.max_images_per_class}, as in the training of {weights} on these "
+            f"images, but got {max_images_per_class}, which validates on images that it was trained on"
+        )
+    if record.seed != seed:
+        say(f"validation images: those that were held out when {weights} was trained (seed {record.seed})")
+    return record.seed
+
+
+def initial_network(source: str, name: str, arch: Architecture, batches: Batches, seed: int) -> Network:
+    """The weights to start from, with a new classifier unless they are of the data's classes.
+
+    Images are normalised as these weights have learnt it. Raises ValueError as `load_pretrained`.
+    """
+    network = load_pretrained(source, arch, None, name=name)
+    count = network.classifier.out_features
+    try:
+        info = pretrained_info(source, network, name=name)
+    except ValueError:  # classes that nobody has named
+        info = pretrained_info(source, network, name=name, classes=[f"class {i}" for i in range(count)])
+    batches.mean, batches.std = info.mean, info.std
+    is_imagenet = count == len(batches.classes) == 1000  # folders have its identifiers, weights its words
+    if not same_names(info.classes, batches.classes) and not is_imagenet:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)
+    return network

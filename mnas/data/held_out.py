@@ -1,0 +1,166 @@
+"""Which images of a data set a model may be scored on, by what its file says of its training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from mnas.data.batches import Part
+from mnas.training_data import STAT, TrainedOn, TrainingData, printable_name
+
+Wanted = Part | Literal["auto", "all"]
+Relation = Literal["same", "other", "unknown"]
+"""What data is to a model: what it was trained on, other data, or not recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offered:
+    """A data set before any of its images is read."""
+
+    name: str
+    digest: Callable[[], str]
+    """Returns the digest of its content, or by stat where that is all there is."""
+    by_stat: str
+    """Digest of file names, sizes and times."""
+    counts: dict[Part, int]
+    """Images of the parts that lie in it; `val` is among them only where the data has validation images of its own."""
+
+    @cached_property
+    def content(self) -> str:
+        """What `digest` returns."""
+        return self.digest()
+
+    def record_in(self, trained_on: Sequence[TrainingData]) -> TrainingData | None:
+        """Return the last training that was on exactly these images, None where there was none."""
+        images = sum(self.counts.values())
+        for record in trained_on:
+            if record.images != images and not record.max_images_per_class:
+                continue  # without the digest, which of ImageNet takes minutes
+            if record.content == (self.by_stat if record.content.startswith(STAT) else self.content):
+                return record
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The images to score."""
+
+    part: Part | Literal["all"]
+    parts: tuple[Part, ...]
+    """The parts that make up `part`."""
+    seed: int | None
+    """Seed of the split that drew `part`; None where it lies in the data as it is."""
+    record: TrainingData | None
+    """The training that was on this data; None where the model's file speaks of none."""
+    relation: Relation
+    notes: tuple[str, ...] = ()
+    """What a reader of the score must know, a clause each."""
+
+
+def select(
+    wanted: Wanted, seed: int | None, data: Offered, trained_on: TrainedOn, *, ours: bool, way_out: str = "--part all"
+) -> Selection:
+    """Return which images to score, so that none of them was trained on unless the user asks for it.
+
+    Args:
+        wanted: `auto`: test where the data has it, else its own validation part, else what the training held out. Data
+            without parts of its own that a foreign model cannot say anything about is scored whole.
+        seed: of the split; None for the training's.
+        trained_on: what the model's file says.
+        ours: whether mnas wrote the model's file.
+        way_out: the option that takes all images, for messages.
+
+    Raises:
+        ValueError: no such part; a seed that contradicts the file; or other data, or data that has changed since the
+            training, without a part of its own.
+    """
+    record = data.record_in(trained_on)
+    relation: Relation = "same" if record else "other" if trained_on else "unknown"
+    part = _resolved(wanted, seed, data, relation, ours)
+    if part == "all" or (part in data.counts and (part != "train" or "val" in data.counts)):
+        parts: tuple[Part, ...] = tuple(data.counts) if part == "all" else (part,)
+        notes = _notes_on(part, data, relation, trained_on, ours=ours, chosen=wanted != "auto")
+        return Selection(part=part, parts=parts, seed=None, record=record, relation=relation, notes=notes)
+    if part == "test" or "train" not in data.counts:
+        have = [*data.counts, *(["val"] if "val" not in data.counts and "train" in data.counts else [])]
+        listed = " and ".join(name for name in ("train", "val", "test") if name in have)
+        raise ValueError(f"the data must have the part {part!r}, but {data.name!r} has {listed} only")
+    if relation == "other":
+        raise ValueError(_refusal(data, trained_on, way_out))
+    if record is None:
+        drawn = 0 if seed is None else seed
+        notes = _notes_unknown(part, drawn, data, ours) if seed is None else ()
+        return Selection(part=part, parts=(part,), seed=drawn, record=None, relation=relation, notes=notes)
+    if seed is not None and seed != record.seed:
+        raise ValueError(
+            f"--seed must be {record.seed}, which drew the split of these images for the model's training, but got "
+            f"{seed}, which draws images that it was trained on; leave --seed out, or use {way_out}"
+        )
+    return Selection(
+        part=part,
+        parts=(part,),
+        seed=record.seed,
+        record=record,
+        relation=relation,
+        notes=("the model was trained on these images",) if part == "train" else (),
+    )
+
+
+def _resolved(wanted: Wanted, seed: int | None, data: Offered, relation: Relation, ours: bool) -> Part | Literal["all"]:
+    if wanted != "auto":
+        return wanted
+    if "test" in data.counts or "val" in data.counts:
+        return "test" if "test" in data.counts else "val"
+    return "all" if relation == "unknown" and not ours and seed is None else "val"
+
+
+def _notes_on(
+    part: Part | Literal["all"], data: Offered, relation: Relation, trained_on: TrainedOn, *, ours: bool, chosen: bool
+) -> tuple[str, ...]:
+    """On images that are scored as they lie."""
+    if relation == "same":
+        return ("these include images that the model was trained on",) if part in ("train", "all") else ()
+    name = printable_name(data.name)
+    if relation == "other" and name in {record.name for record in trained_on}:
+        return (f"{name!r} has changed since the model was trained on it: these may include images of its training",)
+    if relation == "other":
+        return (
+            f"{name!r} is not the data that the model was trained on ({_named(trained_on)}); mnas cannot tell whether "
+            "they share images",
+        )
+    if not chosen and part == "all":
+        return (f"{name!r} has no test or validation part, so every image is scored",)
+    if ours and part in ("train", "all"):
+        return ("the model file does not say what it was trained on: these may include images of its training",)
+    return ()
+
+
+def _notes_unknown(part: Part | Literal["all"], seed: int, data: Offered, ours: bool) -> tuple[str, ...]:
+    """On a part that is drawn for a model whose file says nothing."""
+    if not ours:
+        return (f"{data.name!r} has no part {part!r} of its own: drawn with seed {seed}",)
+    return (
+        f"the model file does not say what it was trained on, so {part} is drawn with seed {seed}: if the training had "
+        "another --seed or other images, some of these were trained on; give the training's --seed",
+    )
+
+
+def _refusal(data: Offered, trained_on: TrainedOn, way_out: str) -> str:
+    name = printable_name(data.name)
+    if then := [record for record in trained_on if record.name == name]:
+        images = sum(data.counts.values())
+        counts = "" if then[0].max_images_per_class else f" ({then[0].images:,} images then, {images:,} now)"
+        times = ", or copied" if then[0].content.startswith(STAT) else ""
+        return (
+            f"the images of {name!r} must be those that the model was trained on, but they have been changed{times} "
+            f"since{counts}, so what was held out cannot be drawn again; restore them, train again, or put images that "
+            f"the model has not seen into a folder of their own and use {way_out}"
+        )
+    return (
+        f"data without a test or validation part must be what the model was trained on ({_named(trained_on)}), but got "
+        f"other images in {name!r}; use {way_out} if the model was trained on none of them"
+    )
+
+
+def _named(trained_on: TrainedOn) -> str:
+    return ", ".join(dict.fromkeys(repr(record.name) for record in trained_on))

@@ -1,0 +1,136 @@
+"""`open_scored`: the images that a model is scored on, split only where that is what was asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mnas.data.arrays import ArrayBatches
+from mnas.data.augment import Augmentation
+from mnas.data.batches import Batches, Part
+from mnas.data.cache import OnProgress
+from mnas.data.files import FolderBatches
+from mnas.data.held_out import Offered, Selection
+from mnas.data.listing.class_table import ClassTable
+from mnas.data.load import load_source, open_source
+from mnas.data.named import IMAGENET_MOMENTS
+from mnas.data.open_batches import MOST_ARRAY_BYTES
+from mnas.data.shard_index import is_shards
+from mnas.data.shards import ShardBatches
+from mnas.data.source import Parts, Source
+from mnas.folders import user_cache_dir
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scored:
+    """What a model is scored on."""
+
+    batches: Batches
+    parts: tuple[Part, ...]
+    """Parts of `batches` that hold the selected images; they may have other names there."""
+    selection: Selection
+    alone: bool
+    """Whether nothing but these images was opened, as one part under the name `train`."""
+    content: str
+    """Digest of the whole data; by stat where its images are not decoded into the cache."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `table` calls the parts that are scored."""
+        return (self.selection.part,) if self.alone else self.parts
+
+    @property
+    def table(self) -> ClassTable:
+        """Images of each class, of the selected images alone where nothing else of the data was opened."""
+        table = self.batches.table
+        if not self.alone:
+            return table
+        [part], [name] = self.parts, self.names
+        return replace(table, counts={name: table.counts[part]}, images={name: table.images[part]})
+
+
+def open_scored(
+    data: str,
+    choose: Callable[[Offered], Selection],
+    *,
+    input_size: int,
+    crop: float,
+    data_dir: Path | None,
+    download: bool,
+    workers: int,
+    on_progress: OnProgress | None,
+) -> Scored:
+    """Return the images that `choose` chooses.
+
+    They come from the cache where they are few, else they are decoded on the fly.
+
+    Raises:
+        ValueError: as `load_dataset` and `choose`.
+        ImportError: shards without webdataset.
+    """
+    cache_dir = user_cache_dir()
+    if is_shards(data):
+        shards = ShardBatches(
+            data, input_size=input_size, seed=0, crop=crop, augmentation=Augmentation(), workers=workers,
+            cache_dir=cache_dir, on_progress=on_progress,
+        )  # fmt: skip
+        offered = Offered(
+            name=shards.name, digest=lambda: shards.content, by_stat=shards.content, counts=dict(shards.counts)
+        )
+        selection = choose(offered)
+        return Scored(batches=shards, parts=selection.parts, selection=selection, alone=False, content=shards.content)
+    source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
+    given = source.parts()
+    offered = offered_by(source, given)
+    selection = choose(offered)
+    seed, per_class, parts = 0, 0, selection.parts
+    alone = selection.seed is None and not _in_cache(selection)
+    if not alone:
+        record = selection.record
+        seed = (0 if record is None else record.seed) if selection.seed is None else selection.seed
+        per_class = 0 if record is None else record.max_images_per_class
+        images = sum(len(part) for part in (given.train, given.val, given.test) if part is not None)
+    else:
+        source, parts = unsplit(source, given, selection.parts), ("train",)
+        images = len(source.parts().train)
+    if images * input_size * input_size * 3 <= MOST_ARRAY_BYTES:
+        dataset = load_source(
+            source, input_size=input_size, seed=seed, max_images_per_class=per_class, crop=crop, on_progress=on_progress
+        )
+        arrays = ArrayBatches(dataset, Augmentation(), seed)
+        return Scored(batches=arrays, parts=parts, selection=selection, alone=alone, content=offered.content)
+    files = FolderBatches(
+        replace(source, moments=source.moments or IMAGENET_MOMENTS),  # the model has its own: none are estimated
+        input_size=input_size, seed=seed, crop=crop, augmentation=Augmentation(), workers=workers, cache_dir=cache_dir,
+        max_images_per_class=per_class, on_progress=on_progress,
+    )  # fmt: skip
+    return Scored(batches=files, parts=parts, selection=selection, alone=alone, content=offered.by_stat)
+
+
+def _in_cache(selection: Selection) -> bool:
+    """Whether a part that lies in the data as it is was decoded whole for the training."""
+    record = selection.record
+    whole = record is not None and not record.max_images_per_class
+    return record is not None and (selection.part == "test" or (selection.part == "val" and whole))
+
+
+def offered_by(source: Source, given: Parts) -> Offered:
+    """Return what a choice of images is made by; `given` is what `source.parts()` returned."""
+    found: dict[Part, int] = {"train": len(given.train), "val": len(given.val or ()), "test": len(given.test or ())}
+    return Offered(
+        name=source.name,
+        digest=source.content,
+        by_stat=source.by_stat,
+        counts={part: count for part, count in found.items() if count},
+    )
+
+
+def unsplit(source: Source, given: Parts, parts: Sequence[Part]) -> Source:
+    """Return `source` with all images of `parts` and no others as its part `train`, from which nothing is held out."""
+    items = {"train": given.train, "val": given.val, "test": given.test}
+    kept = [item for part in parts for item in items[part] or ()]
+    return replace(
+        source,
+        identity=["unsplit", list(parts), source.identity],
+        parts=lambda: Parts(classes=given.classes, train=kept, val=[], test=None),
+        fixed_val=False,
+    )

@@ -1,0 +1,95 @@
+"""What a model file says of the images that its model was trained on, so that they are not scored as unseen ones."""
+
+import re
+import reprlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mnas.arch import require_int
+
+STAT = "stat:"
+"""What a content begins with that was made of file names, sizes and times instead of bytes."""
+MOST_TRAININGS = 16
+"""Largest number of trainings, one after another, that a model file speaks of."""
+_LONGEST_NAME = 200
+_CONTENT = re.compile(rf"({STAT})?[0-9a-f]{{16,128}}", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The images of one training, and how they were split. Raises ValueError where a field is out of its range."""
+
+    name: str
+    """Name of the data set or folder, printable and at most 200 characters."""
+    content: str
+    """Digest of the data: `mnas.data.batches.Batches.content`."""
+    images: int
+    """Images of all parts that were used."""
+    seed: int
+    """Seed of the split."""
+    max_images_per_class: int
+    """Limit on the training images of a class, drawn by the seed; 0 for none."""
+    held_out: bool
+    """Whether the validation images were drawn from the training images by the seed; else the data has its own."""
+
+    def __post_init__(self) -> None:
+        if type(self.name) is not str or not 0 < len(self.name) <= _LONGEST_NAME or not self.name.isprintable():
+            got = reprlib.repr(self.name)
+            raise ValueError(f"name must be 1 to {_LONGEST_NAME} printable characters, but got {got}")
+        if type(self.content) is not str or not _CONTENT.fullmatch(self.content):
+            raise ValueError(
+                f"content must be 16 to 128 hexadecimal digits, with or without {STAT} before them, but got "
+                f"{reprlib.repr(self.content)}"
+            )
+        require_int("images", self.images, 1, 2**53)
+        require_int("seed", self.seed, 0, 2**63 - 1)
+        require_int("max_images_per_class", self.max_images_per_class, 0, 2**53)
+        if type(self.held_out) is not bool:
+            raise ValueError(f"held_out must be true or false, but got {reprlib.repr(self.held_out)}")
+
+
+TrainedOn = tuple[TrainingData, ...]
+"""The trainings of a model, the last one first, as weights that a training starts from bring theirs; empty: not
+recorded."""
+
+
+def printable_name(name: str) -> str:
+    """Return `name` as `TrainingData` takes it: folders may have names that a file format or a terminal does not."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)[:_LONGEST_NAME] or "?"
+
+
+def trained_on_json(trainings: TrainedOn) -> list[dict[str, Any]]:
+    """Return plain values, which `read_trained_on` reads."""
+    return [asdict(training) for training in trainings]
+
+
+def read_trained_on(values: object) -> TrainedOn:
+    """Return the trainings of values by `trained_on_json`; a file's values are checked one by one.
+
+    Keys of later versions are passed over.
+
+    Raises:
+        ValueError: values of another form, named on one line.
+    """
+    if not isinstance(values, list) or len(values) > MOST_TRAININGS:
+        got = f"one of {len(values)}" if isinstance(values, list) else reprlib.repr(values)
+        raise ValueError(f"trained_on must be a list of at most {MOST_TRAININGS} trainings, but got {got}")
+    names = [field.name for field in fields(TrainingData)]
+    found = []
+    for value in values:
+        if not isinstance(value, dict) or not set(names) <= set(value):
+            raise ValueError(f"trained_on must have objects of {', '.join(names)}, but got {reprlib.repr(value)}")
+        try:
+            found.append(TrainingData(**{name: value[name] for name in names}))
+        except ValueError as error:
+            raise ValueError(f"trained_on: {error}") from None
+    return tuple(found)
+
+
+def after_training(latest: TrainingData | None, earlier: Sequence[TrainingData]) -> TrainedOn:
+    """Return the trainings of a model that was trained on `latest` from weights that were trained on `earlier`.
+
+    Each data set and split stands once. Without a record of the latest nothing is said, as part of the truth misleads.
+    """
+    return () if latest is None else tuple(dict.fromkeys((latest, *earlier)))[:MOST_TRAININGS]
