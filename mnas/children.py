@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 ASKING = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a process to end. Those to a group are the parent's, which then tells its children."""
+MOST_WORKERS = 256
+"""Children of one kind side by side, at most."""
 END_S = 2.0
 """Time that a child has to end by itself once its input has ended."""
 _LOOK_S = 0.5

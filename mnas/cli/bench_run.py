@@ -12,6 +12,7 @@ from mnas.bench.contender import Contender, takes_reward
 from mnas.bench.parallel import search_all
 from mnas.bench.pool import Pool, draw_pool, marks
 from mnas.bench.searched import Searched
+from mnas.children import MOST_WORKERS
 from mnas.cli.bench_output import Outcome, hit_table, progress_table, protocol, reward_table, sampled_table
 from mnas.cli.console import make_console
 from mnas.controller import named
@@ -129,7 +130,7 @@ def _search(console: Console, benchmark: Benchmark, pool: Pool, wanted: _Wanted)
         benchmark,
         contenders,
         command.trials,
-        workers=(os.cpu_count() or 1) if command.workers == "auto" else command.workers,
+        workers=min(os.cpu_count() or 1, MOST_WORKERS) if command.workers == "auto" else command.workers,
         cache=Cache(user_cache_dir() / "bench", benchmark),
         on_done=on_done,
     )

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mnas import __version__
 from mnas.architecture import Architecture
+from mnas.children import MOST_WORKERS
 from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.conclusion import conclude, export_front
 from mnas.cli.console import make_console
@@ -170,8 +171,10 @@ class SearchCommand:
         cores = os.cpu_count() or 1
         if self.workers != "auto":
             workers = self.workers
-        else:  # one for a GPU, where several would take each other's memory
-            workers = 1 if self.proxy.device().type == "cuda" else max(1, cores // self.proxy.threads)
+        elif self.proxy.device().type == "cuda":  # several would take each other's memory
+            workers = 1
+        else:
+            workers = max(1, min(MOST_WORKERS, cores // self.proxy.threads))
         return Plan(
             controller=self.controller,
             seed=self.seed,

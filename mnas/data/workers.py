@@ -13,11 +13,8 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data._utils import signal_handling
 
-from mnas.children import ASKING, end_with
+from mnas.children import ASKING, MOST_WORKERS, end_with
 from mnas.data.cache import check_unreadable
-
-MOST_WORKERS = 256
-
 
 BATCH_S = 300.0
 """Limit for the next batch of the workers, none of which may be alive but stuck for ever."""

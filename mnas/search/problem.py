@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
 from mnas.architecture import Architecture
+from mnas.children import MOST_WORKERS
 from mnas.latency.fleet import Measured
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.objective import Objective, Sharing
@@ -75,6 +76,8 @@ class Plan:
         for name in ("trials", "workers", "candidates_per_update"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, but got {getattr(self, name)}")
+        if self.workers > MOST_WORKERS:
+            raise ValueError(f"workers must be from 1 to {MOST_WORKERS}, but got {self.workers}")
         for name in ("hours", "latency_limit", "max_size_mb", "max_memory_mb", "keep_models_mb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {getattr(self, name)}")

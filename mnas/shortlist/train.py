@@ -14,6 +14,7 @@ import filelock
 
 from mnas.architecture import architecture_from_dict
 from mnas.atomic import write_atomic
+from mnas.children import MOST_WORKERS
 from mnas.data.batches import Batches, unreadable_line
 from mnas.data.mirror import mirrors, to_store
 from mnas.labels import same_names
@@ -58,6 +59,8 @@ def train_shortlist(
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, but got {workers}")
+    if workers > MOST_WORKERS:
+        raise ValueError(f"workers must be from 1 to {MOST_WORKERS}, but got {workers}")
     run = read_run(path)
     chosen = choose(run.trials, top)
     if not chosen:

@@ -71,6 +71,7 @@ def test_missing_option(capsys):
         ("--trials", "0", "trials must be 1 or more, but got 0"),
         ("--trials", "many", "--trials"),
         ("--workers", "0", "workers must be 1 or more, but got 0"),
+        ("--workers", "1000000", "workers must be from 1 to 256, but got 1000000"),
         ("--hours", "-1", "hours must be above 0, but got -1"),
         ("--epochs", "0", "epochs must be"),
         ("--alpha", "0.5", "alpha must be 0 or less"),
