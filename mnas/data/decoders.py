@@ -7,13 +7,14 @@ formats are an allow-list, and all that a decoder raises becomes one exception, 
 import importlib
 import io
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -41,6 +42,7 @@ MOST_SCANS = 1_000
 _MOST_SCANNED = 5_000_000_000  # pixels times scans; a usual progressive file has 10 scans
 _LARGE = 25_000_000  # pixels from which on images are decoded one by one: four bytes each, and copies
 _LARGE_WAIT_S = 120.0
+_AT_ONCE = 4_000_000  # bytes of a file that is read in one go
 _JPEG = ("JPEG", "MPO")
 _TRANSPOSED = (5, 6, 7, 8)  # orientations that exchange width and height
 _TURNS = {
@@ -53,6 +55,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _large = threading.Lock()
+_ignored: dict[type[Warning], Any] = {Image.DecompressionBombWarning: None, UserWarning: None}
+"""Category -> the entry in Python's list of filters that ignores it, once there is one."""
 
 
 class Opened:
@@ -166,8 +170,10 @@ def _file(content: Encoded) -> Iterator[BinaryIO]:
     if isinstance(content, bytes):
         yield io.BytesIO(content)
     elif isinstance(content, Path):
-        with open_regular(content) as file:  # not by name, as Pillow would map it: a file cut off meanwhile is a SIGBUS
-            yield file
+        # not by name, as Pillow would map it into memory: a file that is cut off meanwhile is a SIGBUS
+        with open_regular(content) as file:
+            small = os.fstat(file.fileno()).st_size <= _AT_ONCE
+            yield io.BytesIO(file.read()) if small else file
     else:
         yield content
 
@@ -216,13 +222,17 @@ def _formats() -> tuple[str, ...]:
 
 def _silence() -> None:
     """Keep Pillow's remarks on odd files off the terminal: what matters is in the exception."""
-    logger = logging.getLogger("PIL")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
+    _without_log()
     # not by catch_warnings, which changes other threads' filters back
-    for category in (Image.DecompressionBombWarning, UserWarning):
-        if not any(entry[2] is category and entry[0] == "ignore" for entry in warnings.filters):
+    for category, entry in _ignored.items():
+        if entry not in warnings.filters:
             warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
+            _ignored[category] = warnings.filters[0]
+
+
+@cache
+def _without_log() -> None:
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def _check_size(image: Image.Image, file: BinaryIO) -> None:

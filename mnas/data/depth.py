@@ -34,8 +34,13 @@ class Depth:
     """Whether 0 is white, and Pillow leaves it so."""
 
 
+_PLAIN = Depth()
+
+
 def depth_of(image: Image.Image, file: BinaryIO) -> Depth:
     """What an open image's file says."""
+    if image.mode == "RGB" and image.format not in ("TIFF", "PNG"):
+        return _PLAIN
     if image.format == "TIFF":
         return _tiff_depth(getattr(image, "tag_v2", {}), image.mode)
     if image.format == "PNG":

@@ -4,6 +4,7 @@ import numpy as np
 from image_files import png, tiff
 
 from mnas.data.dim import dim_line, dim_note, used_bits_of
+from mnas.data.listing.folder import folder_source
 
 VALUES = np.linspace(0, 1, 64).reshape(8, 8)
 
@@ -37,3 +38,19 @@ def test_no_warning(tmp_path):
     assert dim_note(tmp_path, ["nothing.png"]) == ""
     assert dim_line({}) == ""
     assert used_bits_of(files["photo.jpg"]) == 12  # downloaded, it has no name
+
+
+def test_the_table_of_a_folder_says_it(tmp_path):
+    for name, bits in (("a", 12), ("b", 10)):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            (tmp_path / name / f"{i}.png").write_bytes(png(of_bits(bits)))
+    assert [
+        note for note in folder_source(tmp_path).listing.notes if note.startswith("warning: images of 16 bits")
+    ] == [
+        "warning: images of 16 bits use the lowest 12 bits only (a/0.png, a/1.png) and are read as nearly black, as "
+        "nothing in their files says so; scale them to 16 bits, or save them with 8"
+    ]
+    for i in range(4):
+        (tmp_path / "a" / f"{i}.png").write_bytes(png(of_bits(16)))
+    assert folder_source(tmp_path).listing.notes == ()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mnas.data.dim import dim_note
 from mnas.data.image import Item
 from mnas.data.listing.class_table import Listing, left_out_of
 from mnas.data.listing.layout import check_classes, find_layout
@@ -41,6 +42,8 @@ def folder_source(root: Path, *, val_is_test: bool = False) -> Source:
     if pairs := alike(classes):
         seen.notes.append(f"classes {' and '.join(map(shown, pairs[0]))} differ in case only: one name on some systems")
     rows = {part: _rows(path, part, classes, seen) for part, path in folders.items()}
+    if note := dim_note(folders["train"], [row[0] for row in rows["train"]]):
+        seen.notes.append(note)
     if root not in folders.values():
         note_files(root, seen.leaver("", ""))
 
