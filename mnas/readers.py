@@ -5,14 +5,17 @@ Whatever such a file holds, a reader here ends soon, with plain values or with o
 
 import collections
 import errno
+import functools
 import json
 import math
 import os
 import re
+import reprlib
 import stat
 import tomllib
-from collections.abc import Iterable
-from typing import Any, BinaryIO
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
 
 JSON_BYTES = 16 << 20
 """Largest JSON file that is read where nothing else is said; parsed, it takes at most some 30 times as much memory."""
@@ -174,3 +177,41 @@ def _require_numbers(numbers: Iterable[float], finite: bool) -> None:
                 raise ValueError(f"an integer must fit into 64 bits, but got one of {number.bit_length():,} bits")
         elif finite and not math.isfinite(number):
             raise ValueError(f"a number must be finite, but got {number}")
+
+
+def require_types(record: type, values: object) -> None:
+    """Raise ValueError unless `values` is a mapping whose values are of the types that the dataclass `record` declares.
+
+    Missing and unknown names are left to the record itself; a bool is no number, and an int is a float.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{record.__name__} must be a mapping of fields, but got {reprlib.repr(values)}")
+    for name, kind in _hints(record).items():
+        if name in values and not _fits(values[name], kind):
+            words = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+            raise ValueError(f"{name} must be of type {words}, but got {reprlib.repr(values[name])}")
+
+
+@functools.cache
+def _hints(record: type) -> dict[str, Any]:
+    return get_type_hints(record)
+
+
+def _fits(value: object, kind: Any) -> bool:
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return any(type(value) is type(one) and value == one for one in inner)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            return False
+        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(k, inner[0]) and _fits(v, inner[1]) for k, v in value.items())
+    if kind in (int, float):
+        return isinstance(value, int | float if kind is float else int) and not isinstance(value, bool)
+    return isinstance(value, kind) if kind in (str, bool, types.NoneType) else True

@@ -2,6 +2,8 @@ import json
 import os
 import socket
 import sys
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pytest
 
@@ -14,6 +16,7 @@ from mnas.readers import (
     read_json,
     read_regular,
     read_toml,
+    require_types,
 )
 
 
@@ -117,3 +120,39 @@ def test_any_other_toml_is_one_line(name):
         parse_toml(text)
     assert type(refused.value) is ValueError
     assert len(str(refused.value).splitlines()) == 1
+
+
+@dataclass
+class Record:
+    count: int
+    share: float
+    name: str
+    on: bool
+    most: int | None
+    kind: Literal["a", "b"]
+    pair: tuple[float, float]
+    numbers: tuple[int, ...]
+    facts: dict[str, str | int]
+    anything: Any
+
+
+GOOD = {
+    "count": 3, "share": 1, "name": "x", "on": True, "most": None, "kind": "a", "pair": [1, 0.5], "numbers": [],
+    "facts": {"a": 1}, "anything": object,
+}  # fmt: skip
+BAD = {
+    "count": (True, 1.0, "1", None), "share": (True, "1", None), "name": (1, None, ["x"]), "on": (1, "true"),
+    "most": ("1", 1.5, False), "kind": ("c", 1, None, ["a"]), "pair": ([1], [1, 2, 3], "12", [1, None]),
+    "numbers": ([1.5], "12", None, {}), "facts": ([], {"a": 1.5}, {1: 1}),
+}  # fmt: skip
+
+
+def test_values_of_a_record_are_of_its_types():
+    require_types(Record, GOOD)
+    for name, values in BAD.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"^{name} must be of type "):
+                require_types(Record, GOOD | {name: value})
+    for values in ([], None, "x", 3):
+        with pytest.raises(ValueError, match="Record must be a mapping of fields"):
+            require_types(Record, values)

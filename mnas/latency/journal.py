@@ -8,7 +8,7 @@ from typing import Any
 
 from mnas.atomic import write_atomic
 from mnas.latency.latency import Calibration
-from mnas.latency.predictor import Sample
+from mnas.latency.predictor import Sample, sample_of
 from mnas.readers import parse_json, read_regular
 
 JOURNAL_BYTES = 64 << 20
@@ -45,7 +45,7 @@ class Journal:
             rows = [parse_json(line) for line in lines]
             before = rows[0]["identity"] if rows else self._identity
             self.calibrations = [Calibration.from_dict(c) for row in rows[:1] for c in row["calibrations"]]
-            samples = [Sample(tuple(row["indices"]), row["ratio"], row["error"]) for row in rows[1:]]
+            samples = [sample_of(row) for row in rows[1:]]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{path} must be what an unfinished fit left behind; remove it to begin anew") from None
         if differing := [name for name in self._identity if before.get(name) != self._identity[name]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from mnas.foreign.limits import MOST_THREADS
 from mnas.latency.script import RUNTIMES
+from mnas.readers import require_types
 
 StoppedBy = Literal["interval", "budget"]
 Source = Literal["measured", "cached", "predicted"]
@@ -43,6 +44,7 @@ class _Record:
         names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
         if not isinstance(values, dict) or sorted(map(str, values)) != sorted(names):
             raise ValueError(f"{cls.__name__} must have exactly the fields {', '.join(names)}, but got {values!r}")
+        require_types(cls, values)
         return cls(**values)
 
     def _require_order(self, low: str, value: str, high: str) -> None:

@@ -17,7 +17,7 @@ from mnas.latency.additive import Network, Parameters
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.learned import FOLDS, HeldOut, Learned, learn, relearn
 from mnas.latency.parts import parts_of_arch
-from mnas.readers import read_json
+from mnas.readers import read_json, require_types
 from mnas.space.named import space_from_dict
 from mnas.space.space import Space
 from mnas.zoo.architectures import reference_arch
@@ -44,6 +44,15 @@ class Sample:
     def of(indices: Sequence[int], latency: Latency) -> "Sample":
         """What was measured of a member."""
         return Sample(tuple(indices), latency.ratio, math.log(latency.ratio_high / latency.ratio_low) / 2 / 1.96)
+
+
+def sample_of(values: Any) -> Sample:
+    """The inverse of `asdict` of a sample. Raises KeyError, TypeError or ValueError for anything else."""
+    require_types(Sample, values)
+    sample = Sample(tuple(values["indices"]), values["ratio"], values["error"])
+    if not (0 < sample.ratio < math.inf and 0 <= sample.error < math.inf):
+        raise ValueError(f"a sample must have a ratio above 0 and an error of 0 or more, but got {sample}")
+    return sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +266,7 @@ def _known(space: Space, input_size: int, num_classes: int) -> list[tuple[Networ
 def _predictor(values: dict[str, Any]) -> Predictor:
     space, calibration = space_from_dict(values["space"]), Calibration.from_dict(values["calibration"])
     size, classes = values["input_size"], values["num_classes"]
-    samples = tuple(Sample(tuple(s["indices"]), s["ratio"], s["error"]) for s in values["samples"])
+    samples = tuple(map(sample_of, values["samples"]))
     learned = relearn(
         _networks(space, samples, size, classes),
         [sample.ratio for sample in samples],

@@ -18,7 +18,7 @@ from statistics import mean, stdev
 from mnas.atomic import write_atomic
 from mnas.latency.latency import Calibration, Setup
 from mnas.latency.statistics import SESSION_ERROR
-from mnas.readers import read_json
+from mnas.readers import read_json, require_types
 
 LEAST_SESSIONS = 3
 LEAST_ERROR = 0.002
@@ -98,7 +98,9 @@ def keep_repeatability(folder: Path, found: Repeatability) -> Path:
 def find_repeatability(folder: Path, device: dict[str, str | int], setup: Setup) -> Repeatability | None:
     """Of a device with this fingerprint, run in this way; None where it is not known."""
     try:
-        kept = Repeatability(**read_json(_path(folder, device, setup)))
+        values = read_json(_path(folder, device, setup))
+        require_types(Repeatability, values)
+        kept = Repeatability(**values)
         sound = kept.device == device and LEAST_ERROR <= kept.session_error < 1
     except (OSError, ValueError, TypeError):
         return None

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 from mnas.latency.script import LOAD_S, MAX_TURN_RUNS, TURN_S, inference_limit_s
 from mnas.latency.unit import Condition, Core, Session, Times, Unit
-from mnas.readers import parse_json
+from mnas.readers import parse_json, require_types
 
 T = TypeVar("T")
 
@@ -88,8 +88,9 @@ class ScriptUnit(Unit):
     def condition(self) -> Condition:
         told = self._ask({"do": "condition"}, ROUND_TIMEOUT_S)
         try:
+            require_types(Condition, told)
             return Condition(**{**told, "cores": tuple(told["cores"])})
-        except (TypeError, KeyError):
+        except (TypeError, KeyError, ValueError):
             raise self._failed(f"it says of its condition {told!r}") from None
 
     @contextlib.contextmanager

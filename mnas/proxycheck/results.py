@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import filelock
 
+from mnas.arch import require_number
 from mnas.atomic import write_atomic
 from mnas.readers import read_json
 from mnas.study import RunError, differences
@@ -78,7 +80,19 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         values = read_json(path)
         if values["format"] == FORMAT and isinstance(values["config"], dict) and isinstance(values["trainings"], dict):
+            for training in values["trainings"].values():
+                _require_outcome(training)
             return dict(values)
     except (ValueError, KeyError, TypeError):
         pass
     raise RunError(f"{path} is damaged, or of another version of mnas; remove it, or choose another --out")
+
+
+def _require_outcome(training: Any) -> None:
+    """Raise ValueError, KeyError or TypeError unless it is an error's text or numbers with an accuracy."""
+    if "error" in training:
+        if not isinstance(training["error"], str):
+            raise ValueError(f"an error must be a text, but got {training['error']!r}")
+        return
+    require_number("accuracy", training["accuracy"], 0, 1)
+    require_number("train_s", training.get("train_s", 0.0), 0, math.inf)

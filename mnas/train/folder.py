@@ -9,8 +9,9 @@ from typing import Any
 
 import filelock
 
+from mnas.arch import require_number
 from mnas.atomic import write_atomic
-from mnas.readers import read_json
+from mnas.readers import read_json, require_types
 from mnas.train.checkpoint import differences
 
 CONFIG_NAME = "config.json"
@@ -112,6 +113,8 @@ def read_result(folder: Path) -> Trained | None:
         return None
     try:
         values = read_json(path)
+        require_types(Trained, values)
+        require_number("accuracy", values["accuracy"], 0, 1)
         return Trained(**values | {"weights": folder / WEIGHTS_NAME})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
