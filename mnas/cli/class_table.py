@@ -26,7 +26,7 @@ def print_class_table(console: Console, table: ClassTable, *scored: str) -> None
 def print_line(console: Console, line: str) -> None:
     """Print a line as it is; an empty one is nothing to say."""
     if line:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line)
 
 
 def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
