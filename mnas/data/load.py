@@ -151,15 +151,22 @@ def training_data(source: Source, content: str, images: int, seed: int, per_clas
     )
 
 
-def open_source(data: str, data_dir: Path, download: bool) -> Source:
-    """The data set of a name or a folder. Raises ValueError where there is none, or it cannot be read."""
+def open_source(data: str, data_dir: Path, download: bool, *, needs_train: bool = True) -> Source:
+    """The data set of a name or a folder.
+
+    Args:
+        needs_train: see `folder_source`.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
     if data in NAMED:
         with _reading(data_dir):
             note = check_not_ambiguous(data, data_dir)
             source = NAMED[data](data_dir, download)
         return replace(source, listing=source.listing.with_notes(note)) if note else source
     with _reading(data):
-        return folder_source(data_folder(data, NAMED))
+        return folder_source(data_folder(data, NAMED), needs_train=needs_train)
 
 
 def split_parts(

@@ -78,7 +78,8 @@ def open_scored(
         )
         selection = choose(offered)
         return Scored(batches=shards, parts=selection.parts, selection=selection, alone=False, content=shards.content)
-    source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
+    data_dir = cache_dir / "downloads" if data_dir is None else data_dir
+    source = open_source(data, data_dir, download, needs_train=False)
     given = source.parts()
     offered = offered_by(source, given)
     selection = choose(offered)

@@ -172,6 +172,19 @@ def test_one_image_a_class_is_scored(capsys, here):
     assert scored(capsys, "seed-7", "--data", "few", "--part", "all")["images"] == 2
 
 
+def test_parts_are_scored_where_there_are_no_training_images(capsys, here):
+    noise(here / "judged" / "test", 1, seed=2)
+    for part in ("auto", "test", "all"):
+        assert scored(capsys, "seed-7", "--data", "judged", "--part", part)["images"] == 2
+    line = complaint(capsys, "eval", "seed-7", "--data", "judged", "--part", "val")
+    assert "must have the part 'val', but 'judged' has test only" in line
+    noise(here / "judged" / "val", 2, seed=3)
+    assert scored(capsys, "seed-7", "--data", "judged")["images"] == 2
+    assert scored(capsys, "seed-7", "--data", "judged", "--part", "val")["images"] == 4
+    assert scored(capsys, "seed-7", "--data", "judged", "--part", "all")["images"] == 6
+    assert "data must have a part train/" in complaint(capsys, "train", "net.json", "--data", "judged")
+
+
 def test_exports_are_compared_on_what_was_held_out_and_say_what_they_were_trained_on(capsys, here):
     assert run(["export", "seed-7", "--to", "litert,onnx", "--data", "noise", "--speed-s", "0"]) == 0
     assert "24 validation images of noise" in capsys.readouterr().out

@@ -16,11 +16,12 @@ _Row = tuple[str, int, int, int]
 _NAMED = 3
 
 
-def folder_source(root: Path, *, val_is_test: bool = False) -> Source:
+def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = True) -> Source:
     """Class folders in `root`, or in its train/, val/ (valid/, validation/, ...) and test/ (docs/data.md).
 
     Args:
         val_is_test: keep val/ out of the search, as its labels are what a benchmark reports on (ImageNet).
+        needs_train: refuse parts without one of training images; else that part may be empty.
 
     Raises:
         ValueError: no such folder, no class folders, no images in one of them, fewer than two classes, a class that is
@@ -30,15 +31,16 @@ def folder_source(root: Path, *, val_is_test: bool = False) -> Source:
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing there"
         raise ValueError(f"data must be a folder of class folders, but got {str(root)!r} ({what})")
-    layout = find_layout(root)
+    layout = find_layout(root, needs_train=needs_train)
     folders = {
         "test" if part == "val" and val_is_test else part: path
         for part, path in layout.parts.items()
         if not (val_is_test and part == "test" and "val" in layout.parts)
     }
     seen = _Seen()
-    classes = _classes(folders["train"])
-    seen.notes += [*layout.notes, *check_classes(folders["train"], classes)]
+    classed = next(iter(folders.values()))
+    classes = _classes(classed)
+    seen.notes += [*layout.notes, *check_classes(classed, classes)]
     if pairs := alike(classes):
         seen.notes.append(f"classes {' and '.join(map(shown, pairs[0]))} differ in case only: one name on some systems")
     rows = {part: _rows(path, part, classes, seen) for part, path in folders.items()}
@@ -62,7 +64,7 @@ def folder_source(root: Path, *, val_is_test: bool = False) -> Source:
         own_val="val" in rows,
         parts=lambda: Parts(
             classes=classes,
-            train=items("train"),
+            train=items("train") if "train" in rows else [],
             val=items("val") if "val" in rows else None,
             test=items("test") if "test" in rows else None,
         ),

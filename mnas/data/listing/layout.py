@@ -30,16 +30,19 @@ class Layout:
     """The folders that hold class folders."""
 
     parts: Mapping[str, Path]
-    """train, and where they are there val and test."""
+    """train, and where they are there val and test; first the one whose folders are the classes."""
     notes: tuple[str, ...]
     """What was guessed."""
 
 
-def find_layout(root: Path) -> Layout:
+def find_layout(root: Path, *, needs_train: bool = True) -> Layout:
     """Find the parts in `root`; where it has none, it is the training part itself.
 
     A folder that is called as a part and holds folders is a part, in any case, one that holds images only is a class
     (`train`, of vehicles). An outer folder that wraps the only other one is passed.
+
+    Args:
+        needs_train: refuse parts without one of training images, which only scoring can do without.
 
     Raises:
         ValueError: the layout is not clear.
@@ -57,7 +60,7 @@ def find_layout(root: Path) -> Layout:
     if not holding:
         _refuse_flat_parts(base, folders, kinds)
         return Layout(parts={"train": base}, notes=tuple(notes))
-    if "train" not in holding.values():
+    if needs_train and "train" not in holding.values():
         raise ValueError(
             f"data must have a part train/ beside its other parts, but got {_listed(folders)} in {str(base)!r}; "
             "name the folder of training images train, or give --data the folder whose folders are the classes"
@@ -68,11 +71,12 @@ def find_layout(root: Path) -> Layout:
     notes += found
     if others:
         notes.append(f"not read, as they stand beside the parts: {_listed(others)}")
-    unwrapped, found = _unwrapped(parts["train"], in_part=True)
+    first = next(iter(parts))
+    unwrapped, found = _unwrapped(parts[first], in_part=True)
     classes = frozenset(map(same_name, contents_of(unwrapped).folders))
     notes += found
-    rest = {part: _unwrapped(path, classes, in_part=True)[0] for part, path in parts.items() if part != "train"}
-    return Layout(parts={"train": unwrapped, **rest}, notes=tuple(notes))
+    rest = {part: _unwrapped(path, classes, in_part=True)[0] for part, path in parts.items() if part != first}
+    return Layout(parts={first: unwrapped, **rest}, notes=tuple(notes))
 
 
 def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
@@ -219,13 +223,14 @@ def _words(name: str) -> set[str]:
 
 def _refuse_classes_beside(base: Path, parts: Mapping[str, Path], others: Sequence[str]) -> None:
     """Raise ValueError where `train` may be a class among other classes."""
-    classes = _alike(contents_of(parts["train"]).folders)
+    first = next(iter(parts.values()))
+    classes = _alike(contents_of(first).folders)
     same = [name for name in others if same_name(name).casefold() in classes]
     alone = len(parts) == 1 and any(contents_of(base / name, until_image=True).images for name in others)
     if same or alone:
         raise ValueError(
             f"data must be class folders, or parts of class folders, but got both in {str(base)!r}: "
-            f"{_listed([parts['train'].name, *(same or others)])}; move the parts into a folder of their own, or put "
+            f"{_listed([first.name, *(same or others)])}; move the parts into a folder of their own, or put "
             "the images of a class directly into its folder"
         )
 
