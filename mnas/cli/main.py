@@ -89,6 +89,7 @@ def run(arguments: Sequence[str]) -> int:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         command = _parse(getattr(importlib.import_module(module), name), words, options)
+        signals.heed()
         command.run()  # type: ignore[attr-defined]
     except KeyboardInterrupt as stop:
         return signals.exit_code(stop)

@@ -36,6 +36,14 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 
 class _Patience:
     seconds = LEAVE_S
+    asked = 0
+    """The first signal; 0 before."""
+
+
+def heed() -> None:
+    """Raise Asked if a signal has come already: what it raises can get lost while extension modules are imported."""
+    if _Patience.asked:
+        raise Asked(_Patience.asked)
 
 
 def closing_takes(seconds: float) -> None:
@@ -51,6 +59,7 @@ def listen() -> None:
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked_s
+        _Patience.asked = _Patience.asked or number
         if time.monotonic() - asked_s >= AGAIN_S:
             asked_s = time.monotonic()
             raise Asked(number)
