@@ -13,6 +13,7 @@ from types import TracebackType
 
 from mnas import children
 from mnas.cli import signals
+from mnas.cli.streams import close_streams, complain, is_broken_pipe, open_streams
 from mnas.text import clean
 
 COMMANDS = {
@@ -46,18 +47,18 @@ HELP = ("-h", "--help", "help")
 
 def main() -> None:
     """The console script: exit code 0, 2 for what the user can mend, 128 + N after signal N (Ctrl-C: 130)."""
-    for stream in (sys.stdout, sys.stderr):
-        # a file's name that is no UTF-8, or a terminal of few letters, must not end what it only names
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
+    open_streams()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         children.end_with(os.getppid())
     sys.excepthook = _print_traceback
     signals.listen()
     try:
         code = run(sys.argv[1:])
+    except SystemExit as stop:  # tyro, after it has printed help
+        code = stop.code if isinstance(stop.code, int) else 0
     finally:
         children.kill_all()  # whoever is left hangs, and the end would wait for it
+    code = close_streams(code)
     if code > 128:
         signals.ignore()  # Python's end would undo what listening did
     sys.exit(code)
@@ -71,18 +72,27 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name) and return its exit code."""
+    try:
+        return _run(arguments)
+    except (BrokenPipeError, SystemExit) as error:  # `mnas runs | head`
+        if not is_broken_pipe(error):
+            raise
+        return 0
+
+
+def _run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     arguments = [a for a in arguments if a != "--debug"]
-    if not arguments or arguments[0] in HELP:
-        return _print_help(list(COMMANDS))
-    if arguments[0] not in COMMANDS and _group(arguments[0]) and arguments[1:2] in ([word] for word in HELP):
-        return _print_help(_group(arguments[0]))
-    if arguments[0] == "--version":
-        from mnas import __version__
-
-        print(f"mnas {__version__}")
-        return 0
     try:
+        if not arguments or arguments[0] in HELP:
+            return _print_help(list(COMMANDS))
+        if arguments[0] not in COMMANDS and _group(arguments[0]) and arguments[1:2] in ([word] for word in HELP):
+            return _print_help(_group(arguments[0]))
+        if arguments[0] == "--version":
+            from mnas import __version__
+
+            print(f"mnas {__version__}")
+            return 0
         words, options = _command(arguments)
         module, _, name = COMMANDS[words][0].partition(":")
         import optuna
@@ -93,14 +103,11 @@ def run(arguments: Sequence[str]) -> int:
         command.run()  # type: ignore[attr-defined]
     except KeyboardInterrupt as stop:
         return signals.exit_code(stop)
-    except BrokenPipeError:  # `mnas runs | head`
-        sys.stderr.close()
-        return 0
     except Exception as error:
-        if debug:
+        if debug or is_broken_pipe(error):
             raise
         _let_the_first_process_speak(error)
-        print(f"mnas: {clean(_one_line(error))}", file=sys.stderr)
+        complain(f"mnas: {clean(_one_line(error))}")
         return 2 if _is_users(error) else 1
     return 0
 
