@@ -9,13 +9,14 @@ import re
 from pathlib import Path
 
 from mnas.arch import Arch
-from mnas.architecture import Architecture, architecture_from_json
+from mnas.architecture import Architecture, architecture_from_dict, architecture_from_json
 from mnas.nn.weights_info import read_weights_info
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
-from mnas.study import FULL_WEIGHTS, RunError, is_trained, load_trial_arch, read_run, trained_path
+from mnas.study import FULL_WEIGHTS, is_trained, needed, objectives_of, read_run, trained_path
+from mnas.study.results import find_result, label_of, recommend, references_of, title_of
 from mnas.zoo.architectures import ZOO, named_arch
 
-_TRIAL = re.compile(r"(.+)#(\d{1,9})", re.ASCII)
+_TRIAL = re.compile(r"(.+)#(\d{1,9}|[A-Za-z][A-Za-z0-9@._-]*)", re.ASCII)
 _BLOCK_STRING = re.compile(r"\s*[rkseio]+\d+_")
 
 
@@ -23,8 +24,9 @@ def resolve_arch(name: str) -> Architecture:
     """The architecture that `name` names.
 
     `mnasnet-a1`, with a width multiplier `mnasnet-a1@0.5`, at an output stride `mnasnet-small/s8`; `runs/NAME#17`, a
-    trial; the path of a file as an architecture's `to_json` writes it, of a .safetensors or .tflite file of ours, or of
-    the folder of a finished training; block strings joined by commas.
+    trial; `runs/NAME#mobilenetv2`, the reference network that the search trained like its trials; the path of a file as
+    an architecture's `to_json` writes it, of a .safetensors or .tflite file of ours, or of the folder of a finished
+    training; block strings joined by commas.
 
     Raises:
         ValueError: it names none; one line with what could have been meant.
@@ -33,8 +35,8 @@ def resolve_arch(name: str) -> Architecture:
         return named_arch(name)
     if _BLOCK_STRING.match(name):
         return Arch.from_block_strings(name)
-    if (trial := _TRIAL.fullmatch(name)) and not os.path.isfile(name):
-        return load_trial_arch(Path(trial[1]), int(trial[2]))
+    if (trial := _result(name)) and not os.path.isfile(name):
+        return architecture_from_dict(find_result(read_run(trial[0]), trial[1]).user_attrs["arch"])
     if name.endswith((".safetensors", ".tflite")):
         return _arch_of_model(name)
     if os.path.isfile(os.path.join(name, FULL_WEIGHTS)):
@@ -53,17 +55,18 @@ def resolve_arch(name: str) -> Architecture:
 def resolve_weights(name: str) -> Path:
     """The file of the trained model that `name` names.
 
-    `runs/NAME#17`: the trial's weights of the full training (`mnas train runs/NAME --top ...`) where that is finished,
-    else those that the search kept; of a network that was drawn several times, those of any of its trials. The folder
-    of a training: its model.safetensors. Any other file stands for itself, whatever its format.
+    `runs/NAME#17`, or `runs/NAME#mobilenetv2`, its reference network: the weights of the full training (`mnas train
+    runs/NAME --top ...`) where that is finished, else those that the search kept; of a network that was drawn several
+    times, those of any of its trials. The folder of a training: its model.safetensors. Any other file stands for
+    itself, whatever its format.
 
     Raises:
         ValueError: there are no such weights; one line with the way to get them.
     """
     if os.path.isfile(name):
         return Path(name)
-    if trial := _TRIAL.fullmatch(name):
-        return _trial_weights(Path(trial[1]), int(trial[2]))
+    if trial := _result(name):
+        return _trial_weights(*trial)
     if not os.path.exists(name):
         if re.split("[@/]", name)[0] in ZOO or _BLOCK_STRING.match(name):
             raise ValueError(
@@ -104,11 +107,20 @@ def _searched_as(name: str) -> tuple[int, int] | None:
     if weights.endswith(".safetensors") and os.path.isfile(weights):
         info = read_weights_info(Path(weights))
         return info.input_size, len(info.classes)
-    trial = _TRIAL.fullmatch(name)
+    trial = _result(name)
     if not trial:
         return None
-    attributes = read_run(Path(trial[1])).attributes
-    return int(attributes["config"]["input_size"]), len(attributes["provenance"]["data"]["classes"])
+    run = read_run(trial[0])
+    classes = needed(run.path, run.attributes, "provenance", "data", "classes")
+    return int(needed(run.path, run.attributes, "config", "input_size")), len(classes)
+
+
+def _result(name: str) -> tuple[Path, str] | None:
+    """(run, what comes after #) of `runs/NAME#17`, or of `runs/NAME#mobilenetv2` where such a folder is."""
+    found = _TRIAL.fullmatch(name)
+    if not found or not (found[2].isdecimal() or os.path.isdir(found[1])):
+        return None
+    return Path(found[1]), found[2]
 
 
 def _read_arch(path: str) -> Architecture:
@@ -135,25 +147,29 @@ def _arch_of_model(path: str) -> Architecture:
         raise ValueError(f"model file {path!r}: {error}") from None
 
 
-def _trial_weights(run: Path, number: int) -> Path:
-    trials = read_run(run).trials
-    if not 0 <= number < len(trials):
-        raise RunError(f"{run} has the trials 0 to {len(trials) - 1}, but got {number}")
-    fingerprint = trials[number].user_attrs["fingerprint"]
-    same = [t.number for t in trials if t.user_attrs["fingerprint"] == fingerprint]
-    same.sort(key=lambda n: n != number)  # its own first
-    trained = [trained_path(run, n) / FULL_WEIGHTS for n in same if is_trained(run, n)]
-    searched = [run / "models" / f"{n}.safetensors" for n in same]
-    for path in [*trained, *searched]:
-        if path.is_file():
-            return path
+def _trial_weights(path: Path, label: str) -> Path:
+    run = read_run(path)
+    result = find_result(run, label)
+    fingerprint = result.user_attrs["fingerprint"]
+    same = [t for t in run.trials if t.user_attrs["fingerprint"] == fingerprint and t is not result]
+    labels = [label_of(t) for t in (result, *same)]  # its own first
+    trained = [trained_path(path, name) / FULL_WEIGHTS for name in labels if is_trained(path, name)]
+    searched = [path / "models" / f"{name}.safetensors" for name in labels]
+    for file in [*trained, *searched]:
+        if file.is_file():
+            return file
+    way = f"`mnas train {path} --top 15` trains the best"
+    if result.number < 0:
+        way = f"`mnas train {path}#{label} --data DIR` trains it"
     raise ValueError(
-        f"the weights of trial {number} must have been kept or trained in full, but got neither in {run} (a search "
-        f"keeps those of its front, up to --keep-models-mb); `mnas train {run} --top 15` trains the best"
+        f"the weights of {title_of(result)} must have been kept or trained in full, but got neither in {path} (a "
+        f"search keeps those of its front, up to --keep-models-mb); {way}"
     )
 
 
-def _suggested(run: Path) -> int:
-    """The front's trial of the highest reward, or 0."""
-    front = read_run(run).front
-    return max(front, key=lambda t: float(t.user_attrs["reward"])).number if front else 0
+def _suggested(path: Path) -> str:
+    """The result to take for the run's first target, or trial 0."""
+    run = read_run(path)
+    objectives = objectives_of(run.attributes)
+    found = recommend(run.trials, references_of(run), objectives[0], 0) if objectives else None
+    return "0" if found is None else label_of(found.best)

@@ -24,7 +24,6 @@ ORDER = [
     {"export"},
     {"evaluate"},
     {"controller"},
-    {"storage"},
     {"study"},
     {"names"},
     {"run"},

@@ -47,6 +47,12 @@ def test_files_that_are_none(tmp_path):
         resolve_arch(str(tmp_path / "none.json"))
 
 
+def candidate(arch: Arch) -> dict[str, object]:
+    """What a trial is stored with when it is drawn."""
+    named = {"arch": arch.to_dict(), "fingerprint": arch.fingerprint}
+    return {**named, "params": 1, "macs": 1, "size_bytes": 1, "seed": 0}
+
+
 def test_trials_of_a_run(tmp_path: Path):
     space, rng, path = SPACES["mnasnet"], random.Random(0), tmp_path / "run"
     archs = []
@@ -54,7 +60,7 @@ def test_trials_of_a_run(tmp_path: Path):
         for _ in range(3):
             indices = [rng.randrange(len(d.choices)) for d in space.decisions]
             archs.append(space.decode(indices))
-            run.add(running_trial(space.params(indices), space.distributions, {"arch": archs[-1].to_dict()}, {}))
+            run.add(running_trial(space.params(indices), space.distributions, candidate(archs[-1]), {}))
     assert [resolve_arch(f"{path}#{number}") for number in range(3)] == archs
     with pytest.raises(ValueError, match=r"has the trials 0 to 2, but got 3"):
         resolve_arch(f"{path}#3")
@@ -154,8 +160,7 @@ def test_weights_of_a_trial_are_the_fully_trained_ones_where_there_are(tmp_path)
         for first in (0, 1, 0):  # the third is the first's network
             indices = [first] + [0] * (len(space.decisions) - 1)
             arch = space.decode(indices)
-            attributes = {"arch": arch.to_dict(), "fingerprint": arch.fingerprint}
-            run.add(running_trial(space.params(indices), space.distributions, attributes, {}))
+            run.add(running_trial(space.params(indices), space.distributions, candidate(arch), {}))
     with pytest.raises(ValueError, match=rf"of trial 0 .* but got neither in {path} .* `mnas train {path} --top 15`"):
         resolve_weights(f"{path}#0")
     searched = path / "models" / "0.safetensors"

@@ -16,11 +16,12 @@ from toy import evaluate_on_full_disk, evaluate_or_die, latency_of, measure, toy
 
 from mnas.arch import Arch
 from mnas.latency.latency import MeasurementError
+from mnas.names import resolve_arch
 from mnas.objective import hypervolume
 from mnas.search.loop import search, trial_seed
 from mnas.search.problem import Plan
 from mnas.search.progress import Watcher
-from mnas.study import Beginning, Run, RunError, Standing, begin_study, front_of, load_trial_arch, open_run, read_run
+from mnas.study import Beginning, Run, RunError, Standing, begin_study, front_of, open_run, read_run
 
 
 class Listener(Watcher):
@@ -59,7 +60,7 @@ def test_stores_everything_of_a_trial(tmp_path):
         assert t.user_attrs["fingerprint"] == arch.fingerprint
         assert t.user_attrs["seed"] == trial_seed(1, t.number)
         assert t.user_attrs["latency"] == latency_of(arch).to_dict()
-        assert load_trial_arch(tmp_path / "run", t.number) == arch
+        assert resolve_arch(f"{tmp_path}/run#{t.number}") == arch
         slow = t.user_attrs["latency"]["latency_ms"] > 1.2 * 1.5
         assert (t.state == TrialState.PRUNED) == slow
         if t.state == TrialState.COMPLETE:
@@ -269,7 +270,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_a_missing_trial_is_named(tmp_path):
     run_search(tmp_path / "run", trials=3)
     with pytest.raises(RunError, match="the trials 0 to 2, but got 3"):
-        load_trial_arch(tmp_path / "run", 3)
+        resolve_arch(f"{tmp_path}/run#3")
 
 
 def test_ctrl_c_waits_until_the_database_is_left(tmp_path):

@@ -172,3 +172,49 @@ def toy_config(**changes):
         "latency": "measured",
     }
     return {**fields, **changes}
+
+
+def toy_facts(arch, number=0):
+    """What a trial of `arch` is stored with when it is drawn."""
+    from mnas.search.candidate import candidate_facts
+
+    return candidate_facts(arch, number, toy_problem(), toy_plan())
+
+
+def toy_evaluation(accuracy, val_images=360):
+    """The record of a training that came to `accuracy`."""
+    return Evaluation(
+        accuracy=accuracy,
+        accuracies=(accuracy,),
+        val_images=val_images,
+        train_s=0.01,
+        images_per_s=1e5,
+        epochs=1,
+    ).to_dict()
+
+
+def toy_run(path, trials=8):
+    """A finished run of the toy problem with all that `mnas search` stores; returns nothing, it is on the disk."""
+    import dataclasses
+
+    from test_search import Listener
+
+    from mnas.search.loop import search
+    from mnas.study import Beginning, open_run
+
+    problem = toy_problem()
+    attributes = {
+        "calibrations": toy_calibrations(),
+        "objective": dataclasses.asdict(problem.objective),
+        "other_objectives": [],
+        "sharing": dataclasses.asdict(problem.sharing),
+        "provenance": {
+            "mnas": "0.1.0",
+            "versions": {"torch": "2.15.0"},
+            "devices": {"host": {"cpu": "toy"}},
+            "data": {"name": "toy", "classes": [str(i) for i in range(10)], "val_images": 1000, "skipped": 0},
+            "command": "mnas search",
+        },
+    }
+    with open_run(path, toy_config(), lambda: Beginning(attributes=attributes)) as run:
+        search(run, problem, toy_plan(trials=trials), Listener())

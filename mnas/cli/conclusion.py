@@ -1,7 +1,6 @@
-"""What a search leaves behind when it ends: the front's models as files, its table, and what to take."""
+"""What a search leaves behind when it ends: its table, what to take, and how far that can be trusted."""
 
 import itertools
-import shutil
 from collections.abc import Collection, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
@@ -9,46 +8,26 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mnas.architecture import architecture_from_dict
-from mnas.atomic import write_atomic
 from mnas.data.dataset import Dataset
+from mnas.evaluate.baseline import NAMES, baseline_line, not_above_baseline
 from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import Latency, Source
 from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.devices import SharingCost, sharing_costs
 from mnas.report.facts import facts_of, origin_of, skipped_by
-from mnas.study import Run, Snapshot, best_for, count_taken, front_of
-from mnas.tflite.metadata import Normalisation
-from mnas.tflite.writer import write_tflite
-from mnas.training_data import after_training
-
-
-def export_front(run: Run, dataset: Dataset) -> None:
-    """Write front/N/arch.json for every trial N on the front, and model.tflite where its weights were kept."""
-    from mnas.nn.weights import load_weights
-
-    folder = run.path / "front"
-    folder.mkdir(exist_ok=True)
-    front = {str(t.number): t for t in front_of(run.trials)}
-    for stale in folder.iterdir():
-        if stale.name not in front:
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    for name, trial in front.items():
-        (folder / name).mkdir(exist_ok=True)
-        write_atomic(folder / name / "arch.json", architecture_from_dict(trial.user_attrs["arch"]).to_json())
-        weights = run.weights_path(trial.number)
-        if not weights.exists():
-            continue
-        network = load_weights(weights)
-        model = write_tflite(
-            network,
-            dataset.input_size,
-            labels=dataset.classes,
-            normalisation=Normalisation(mean=dataset.mean, std=dataset.std),
-            trained_on=after_training(dataset.training_data, ()),
-        )
-        write_atomic(folder / name / "model.tflite", model)
-
+from mnas.study import Run, Snapshot, count_taken, front_of
+from mnas.study.results import (
+    REFERENCE,
+    Recommendation,
+    images_behind,
+    label_of,
+    metric_of,
+    recommend,
+    references_of,
+    results_of,
+    shown_results,
+    title_of,
+)
 
 ENDED = {
     "trials": "all {trials} candidates are done",
@@ -62,73 +41,132 @@ def conclude(
 ) -> None:
     """Print why the search ended, the front, which model to take and why, and where everything is."""
     own = run.trials[count_taken(run.trials) :]
-    console.print()
-    console.print(f"{ENDED[reason].format(trials=len(own))}")
-    front = front_of(run.trials)
+    references = references_of(run)
     skipped = _skipped(own)
-    if not front:
+    shown = shown_results(run, objectives)
+
+    def say(line: str) -> None:
+        console.print(line)
+
+    say("")
+    say(f"{ENDED[reason].format(trials=len(own))}")
+    if not front_of(run.trials):
         failed = sum(t.state == TrialState.FAIL for t in run.trials)
         told = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
-        console.print(
-            f"no candidate was trained to the end: {'; '.join(told)}",
-        )
-        return
-    complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
-    console.print(_table(front, run.attributes["sharing"]["targets_ms"], objectives))
-    images = len(dataset.val.labels)
-    costs = sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
+        say(f"no candidate was trained to the end: {'; '.join(told)}")
+        if not shown:
+            return
+    images = images_behind(run, len(dataset.val.labels))
+    counts = label_counts(dataset)
+    metric = metric_of(run.attributes)
+    found = [recommend(run.trials, references, objective, images) for objective in objectives]
+    wanted = [each for each in found if each is not None]
+    best = {each.best.number for each in wanted}
+    devices = run.attributes["sharing"]["targets_ms"]
+    listed = sorted([*shown, *_off_the_front(references, shown)], key=lambda t: t.user_attrs["latency"]["latency_ms"])
+    advised = [
+        (each.is_reference, _advice(run, objective, each, images, objectives))
+        for objective, each in zip(objectives, found, strict=True)
+        if each is not None
+    ]
+    for line in (line for is_reference, lines in advised for line in lines if is_reference):
+        say(line)  # that a network everybody knows is better than what was found comes before all else
+    console.print(_table(listed, devices, objectives, best, NAMES[metric]))
+    for line in (line for is_reference, lines in advised for line in lines if not is_reference):
+        say(line)
+    say(baseline_line(metric, counts, dataset.classes))
+    if warning := not_above_baseline(metric, counts, images, wanted[0].best.values[0]):
+        say(warning)
     for line in (
-        _sources(front),
-        *_origins(front),
+        *map(_place, references),
+        _sources(listed),
+        *_origins(shown),
         *([skipped] if skipped else []),
-        *(line for objective in objectives for line in _advice(complete, objective, images, objectives)),
-        *_noise(front, best_for(front, objectives[0]), images),
-        *map(_sharing, costs),
+        *_noise(front_of(results_of(run)), wanted[0].best, images),
+        *map(_sharing, sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))),
     ):
-        console.print(line)
+        say(line)
+    _say_where(console, run, shown)
+
+
+def _say_where(console: Console, run: Run | Snapshot, shown: Sequence[FrozenTrial]) -> None:
+    """Where the models of the table are, and which of them are not."""
     folder = run.path / "front"
-    if any(len(t.user_attrs["evaluation"]["accuracies"]) > 1 for t in front):
+    if any(len(t.user_attrs["evaluation"]["accuracies"]) > 1 for t in shown):
         console.print("accuracies are means over --repeats; weights and model.tflite are the first training's")
     console.print(f"models: {folder}/TRIAL/model.tflite and arch.json")
-    if missing := [str(t.number) for t in front if not (folder / str(t.number) / "model.tflite").exists()]:
+    missing = [label_of(t) for t in shown if not (folder / label_of(t) / "model.tflite").exists()]
+    if missing:
         console.print(
-            f"without model.tflite: trial {', '.join(missing)} (weights in models/ deleted, or over --keep-models-mb)",
+            f"without model.tflite: trial {', '.join(missing)} (weights in models/ deleted, or over --keep-models-mb, "
+            "or not kept by an earlier version); train one again with "
+            f"mnas train {run.path}#{missing[0]} --data {run.attributes['config'].get('data', 'DIR')}"
         )
     console.print(f"report: {run.path / 'report.html'}")
+
+
+def label_counts(dataset: Dataset) -> list[int]:
+    """How many validation images each class has."""
+    counts = [0] * len(dataset.classes)
+    for label in dataset.val.labels.tolist():
+        counts[label] += 1
+    return counts
+
+
+def _off_the_front(references: Sequence[FrozenTrial], shown: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """References that are shown though they are not on the front: dominated, over a limit, or not trained."""
+    on_it = {trial.number for trial in shown}
+    return [reference for reference in references if reference.number not in on_it]
+
+
+def _place(reference: FrozenTrial) -> str:
+    """What a reference is, and why it is not recommended where it cannot be."""
+    told = f"{label_of(reference)} is the reference network, measured and trained like the trials"
+    known = reference.user_attrs
+    if "skipped" in known:
+        return f"{told}; it is shown but not recommended: {known['skipped']}"
+    return f"{told}; its training failed ({known['error']})" if "error" in known else told
 
 
 SIGNS: dict[Source, str] = {"measured": "", "cached": "*", "predicted": "~"}
 """What a latency in the table ends with."""
 
 
-def _table(front: list[FrozenTrial], devices: Collection[str], objectives: Sequence[Objective]) -> Table:
-    """The front, fastest first; for one device its interval, for several each one's latency; a reward a target."""
+def _table(
+    shown: Sequence[FrozenTrial],
+    devices: Collection[str],
+    objectives: Sequence[Objective],
+    best: Collection[int],
+    name: str,
+) -> Table:
+    """The results, fastest first; for one device its interval, for several each one's latency; a reward a target."""
     latencies = ["latency ms", "95 %"] if len(devices) == 1 else [f"{device} ms" for device in devices]
     single = len(objectives) == 1
     rewards = ["reward"] if single else [f"reward {objective.target_latency_ms:g} ms" for objective in objectives]
-    names = ["trial", "accuracy", *latencies, *(["of target"] if single else []), "params", "MACs", *rewards]
-    best = {best_for(front, objective).number for objective in objectives}
+    names = ["trial", name, *latencies, *(["of target"] if single else []), "params", "MACs", *rewards]
     table = Table(*names, box=box.SIMPLE)
-    for trial in front:
+    for trial in shown:
         told = [Latency.from_dict(x) for x in trial.user_attrs["latencies"].values()]
-        shown = [f"{x.latency_ms:.3f}{SIGNS[x.source]}" for x in told]
+        cells = [f"{x.latency_ms:.3f}{SIGNS[x.source]}" for x in told]
         if len(told) == 1:
-            shown.append(f"{told[0].low_ms:.3f}-{told[0].high_ms:.3f}")
+            cells.append(f"{told[0].low_ms:.3f}-{told[0].high_ms:.3f}")
         if single:
-            shown.append(f"{trial.values[1] / objectives[0].target_latency_ms:.2f}")
-        cells = [
-            str(trial.number),
-            f"{trial.values[0]:.4f}",
-            *shown,
+            latency_ms = trial.user_attrs["latency"]["latency_ms"]
+            cells.append(f"{latency_ms / objectives[0].target_latency_ms:.2f}")
+        scored = trial.values is not None
+        table.add_row(
+            label_of(trial),
+            f"{trial.values[0]:.4f}" if scored else "failed",
+            *cells,
             f"{trial.user_attrs['params'] / 1e6:.2f}M",
             f"{trial.user_attrs['macs'] / 1e6:.1f}M",
-            *(f"{objective.reward(*trial.values):.4f}" for objective in objectives),
-        ]
-        table.add_row(*cells, style="bold" if trial.number in best else "")
+            *(f"{objective.reward(*trial.values):.4f}" if scored else "" for objective in objectives),
+            style="bold" if trial.number in best else "italic" if REFERENCE in trial.user_attrs else "",
+        )
     return table
 
 
-def _sources(front: list[FrozenTrial]) -> str:
+def _sources(front: Sequence[FrozenTrial]) -> str:
     """What the table's latencies are."""
     sources = {latency["source"] for trial in front for latency in trial.user_attrs["latencies"].values()}
     if sources == {"measured"}:
@@ -141,9 +179,9 @@ def _sources(front: list[FrozenTrial]) -> str:
     return f"latencies: {', '.join(meaning for source, meaning in meanings.items() if source in sources)}"
 
 
-def _origins(front: list[FrozenTrial]) -> list[str]:
+def _origins(front: Sequence[FrozenTrial]) -> list[str]:
     """Which of the front are networks that the search was begun with, or another run's trials."""
-    known = [f"{t.number} is {origin}" for t in front if (origin := origin_of(t))]
+    known = [f"{t.number} is {origin}" for t in front if t.number >= 0 and (origin := origin_of(t))]
     return [f"begun with: trial {', '.join(known)}"] if known else []
 
 
@@ -156,40 +194,67 @@ def _skipped(trials: list[FrozenTrial]) -> str:
 def _sharing(cost: SharingCost) -> str:
     """What one device loses by sharing the recommended model."""
     if cost.alone is cost.shared:
-        return f"{cost.device}: sharing costs nothing, trial {cost.shared.number} is also the best for it alone"
+        return f"{cost.device}: sharing costs nothing, {cost.shared.title} is also the best for it alone"
     return (
-        f"{cost.device}: the best for it alone is trial {cost.alone.number} (accuracy {cost.alone.accuracy:.4f}, "
-        f"{cost.alone_latency.latency_ms:.3f} ms {cost.alone_latency.source}); sharing trial {cost.shared.number} "
+        f"{cost.device}: the best for it alone is {cost.alone.title} (accuracy {cost.alone.accuracy:.4f}, "
+        f"{cost.alone_latency.latency_ms:.3f} ms {cost.alone_latency.source}); sharing {cost.shared.title} "
         f"costs it {cost.reward_lost:.4f} of reward (accuracy {cost.shared.accuracy:.4f}, "
         f"{cost.shared_latency.latency_ms:.3f} ms {cost.shared_latency.source})"
     )
 
 
 def _advice(
-    complete: Sequence[FrozenTrial], objective: Objective, val_images: int, objectives: Sequence[Objective]
+    run: Run | Snapshot, objective: Objective, wanted: Recommendation, val_images: int, objectives: Sequence[Objective]
 ) -> list[str]:
-    """Which model of the front to take for a target, and why."""
-    front = front_of(complete)
-    best = best_for(front, objective)
+    """Which result to take for a target, and why; where a reference is better than what was found, that first."""
+    best, front = wanted.best, front_of(results_of(run))
     target = f"for {objective.target_latency_ms:g} ms " if len(objectives) > 1 else ""
     lines = [
-        f"{target}take trial {best.number}: the best {objective.form} reward on the front "
-        f"({objective.reward(*best.values):.4f}), accuracy {best.values[0]:.4f} at "
-        f"{best.values[1] / objective.target_latency_ms:.2f} of the target latency"
+        f"{target}take {title_of(best)}: the best {objective.form} reward on the front "
+        f"({objective.reward(*best.values):.4f}), {_scored(best, objective)}"
     ]
-    if why := why_not_at_target(best.values[1], [t.values[1] for t in front], objective.target_latency_ms):
+    if wanted.is_reference:
+        lines = [f"{target}{_better(wanted, objective)}"]
+    elif why := why_not_at_target(best.values[1], [t.values[1] for t in front], objective.target_latency_ms):
+        complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
         place = best_at_target([(t.values[0], t.values[1]) for t in complete], objective)
         nearer = "" if place is None else _at_target(complete[place], objective)
         lines.append(f"{why}{nearer}")
-    noise = accuracy_noise(best.values[0], val_images)
-    as_good = [t for t in front if t.values[1] < best.values[1] and best.values[0] - t.values[0] < noise]
-    if as_good:
+    lines += [
+        f"{label_of(reference)}, the reference network, cannot be told apart from {title_of(best)} with {val_images} "
+        f"validation images: {_scored(reference, objective)}"
+        for reference in wanted.alike
+    ]
+    alike = {t.number for t in wanted.alike}
+    as_good = [t for t in front if t.values[1] < best.values[1] and best.values[0] - t.values[0] < wanted.noise]
+    if as_good and as_good[0].number not in alike:
         fastest = as_good[0]
         lines.append(
-            f"trial {fastest.number} is {best.values[1] / fastest.values[1]:.2f} times as fast, and its accuracy "
+            f"{title_of(fastest)} is {best.values[1] / fastest.values[1]:.2f} times as fast, and its accuracy "
             f"cannot be told apart with {val_images} validation images"
         )
     return lines
+
+
+def _scored(trial: FrozenTrial, objective: Objective) -> str:
+    """`accuracy 0.5660 at 0.99 of the target latency`."""
+    of_target = trial.values[1] / objective.target_latency_ms
+    return f"accuracy {trial.values[0]:.4f} at {of_target:.2f} of the target latency"
+
+
+def _better(wanted: Recommendation, objective: Objective) -> str:
+    """That a reference is better than what was found, how much better, and what may help."""
+    best, found = wanted.best, wanted.found
+    told = f"take {label_of(best)}, the reference network, {_scored(best, objective)}"
+    if found is None:
+        return f"{told}: the search found nothing that could be trained to the end"
+    rewards = [objective.reward(*trial.values) for trial in (best, found)]
+    close = "; the difference is within noise" if abs(best.values[0] - found.values[0]) < wanted.noise else ""
+    return (
+        f"{told}: it is better than everything that the search found ({objective.form} reward {rewards[0]:.4f} against "
+        f"{rewards[1]:.4f} of {title_of(found)}, {_scored(found, objective)}{close}); more --trials or a longer "
+        "training of each (--epochs) may find better ones"
+    )
 
 
 def _at_target(trial: FrozenTrial, objective: Objective) -> str:

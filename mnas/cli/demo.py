@@ -13,6 +13,7 @@ from mnas.cli.console import make_console
 from mnas.cli.search import SearchCommand
 from mnas.evaluate.config import ProxyConfig
 from mnas.study import front_of
+from mnas.study.results import label_of, results_of
 from mnas.tflite.runtime import run_tflite
 
 
@@ -44,7 +45,7 @@ class DemoCommand:
             "a few minutes on two cores"
         )
         run = command.search(console)
-        self._check(console, command, front_of(run.trials))
+        self._check(console, command, front_of(results_of(run)))
         console.print(f"to begin anew, delete {self.run_dir}")
 
     def _check(self, console: Console, command: SearchCommand, front: list[FrozenTrial]) -> None:
@@ -53,7 +54,7 @@ class DemoCommand:
         images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
         table = Table("file", "accuracy by LiteRT", "accuracy in the table", "difference", box=box.SIMPLE)
         for trial in front:
-            path = self.run_dir / "front" / str(trial.number) / "model.tflite"
+            path = self.run_dir / "front" / label_of(trial) / "model.tflite"
             outputs = run_tflite(path.read_bytes(), images.astype(np.float32))
             accuracy = float((outputs.argmax(1) == dataset.val.labels).mean())
             in_table = trial.values[0]

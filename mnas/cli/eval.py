@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
-from mnas.atomic import write_atomic
+from mnas.atomic import claimed, write_atomic
 from mnas.cli.class_table import print_class_table
 from mnas.cli.console import make_console, say, say_json
 from mnas.cli.model import ModelOptions, open_model
@@ -24,6 +24,7 @@ from mnas.data.image import Pixels
 from mnas.data.named import NAMED
 from mnas.data.scored import Scored, open_scored
 from mnas.data.shard_index import is_shards
+from mnas.evaluate.baseline import not_above_baseline
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model
 from mnas.predict.score import Score, confusion_picture, score_model, wilson
@@ -76,6 +77,10 @@ class EvalCommand:
             raise ValueError(f"--save must name a new file, but {str(self.save)!r} {what}")
         if self.seed != "auto" and self.seed < 0:
             raise ValueError(f"--seed must be auto, or 0 or more, but got {self.seed}")
+        with claimed([] if self.save is None else [self.save], "--save"):
+            self._score()
+
+    def _score(self) -> None:
         model = open_model(self.model, self.options)
         console = make_console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -93,7 +98,8 @@ class EvalCommand:
                 labels[output] = name
         where = f"{'all images' if selection.part == 'all' else f'{selection.part} part'} of {batches.name}"
         if self.save is not None:
-            write_atomic(self.save, confusion_picture(score, labels, f"{Path(self.model).name} on the {where}"))
+            title = f"{Path(self.model).name} on the {where}"
+            write_atomic(self.save, confusion_picture(score, labels, title), new=True)
         if self.json:
             print_class_table(console, scored.table, *scored.names)
             say_json(_values(self.model, model, score, labels, scored, matching))
@@ -173,16 +179,23 @@ def _values(name: str, model: Model, score: Score, labels: list[str], scored: Sc
         "class_table": scored.table.to_dict(),
         "top1": score.top1,
         "top5": score.top5,
+        "balanced_accuracy": score.balanced_accuracy,
+        "majority_share": score.majority_share,
         "per_class": [{"label": label, "top1": top1} for label, top1 in zip(labels, score.per_class, strict=True)],
         "confusion": score.confusion.tolist(),
     }
+
+
+def _majority(score: Score, labels: list[str]) -> str:
+    """The most frequent class."""
+    return repr(labels[max(range(len(labels)), key=lambda i: score.counts[i])])
 
 
 def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> None:
     console = make_console()
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
-    for column in ("format", "px", "MB", "images", "top-1", "95 %", "top-5"):
+    for column in ("format", "px", "MB", "images", "top-1", "95 %", "top-5", "balanced", "majority"):
         table.add_column(column, justify="right", no_wrap=True)
     low, high = wilson(score.top1, score.images)
     table.add_row(
@@ -194,8 +207,13 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
         f"{100 * score.top1:.2f} %",
         f"{100 * low:.2f}-{100 * high:.2f}",
         f"{100 * score.top5:.2f} %",
+        f"{100 * score.balanced_accuracy:.2f} %",
+        f"{100 * score.majority_share:.2f} %",
     )
     console.print(table)
+    print(f"  balanced: the mean of the classes' top-1; majority: always saying {_majority(score, labels)}")
+    if warning := not_above_baseline("accuracy", score.counts, score.images, score.top1, advice=""):
+        print(f"  {warning}")
     counts = score.confusion.sum(1)
     rows = zip(score.per_class, labels, counts, strict=True)
     known = sorted([(top1, label, int(count)) for top1, label, count in rows if top1 is not None], key=lambda r: r[0])

@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 from rich.table import Table
 
 from mnas.cli.console import make_console, say
-from mnas.study import RunError, Snapshot, count_taken, is_trained, read_run
+from mnas.study import RunError, Snapshot, count_taken, front_of, is_trained, read_run
+from mnas.study.results import label_of, results_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +31,24 @@ class RunsCommand:
         table = Table(
             "run", "state", "trials", "failed", "skipped", "best reward", "front", "trained", "data", "last change"
         )
+        unreadable = []
         for path in paths:
             try:
                 table.add_row(str(path), *_row(read_run(path)))
             except RunError as error:
-                table.add_row(str(path), f"unreadable: {error}")
-        make_console().print(table)
+                table.add_row(str(path), "unreadable")
+                unreadable.append(f"unreadable: {error}")
+        console = make_console()
+        console.print(table)
+        for line in unreadable:
+            console.print(line)
 
 
 def _row(run: Snapshot) -> list[str]:
     taken = count_taken(run.trials)
     states = [t.state for t in run.trials[taken:]]
-    rewards = [t.user_attrs["reward"] for t in run.trials if t.state == TrialState.COMPLETE]
+    results = [t for t in results_of(run) if t.state == TrialState.COMPLETE and "reward" in t.user_attrs]
+    best = max(results, key=lambda t: float(t.user_attrs["reward"]), default=None)
     state = run.state
     changed = datetime.datetime.fromtimestamp(
         max(run.path.glob("study.db*"), key=lambda p: p.stat().st_mtime).stat().st_mtime
@@ -51,9 +58,11 @@ def _row(run: Snapshot) -> list[str]:
         f"{sum(s.is_finished() for s in states)}" + (f" (+{taken})" if taken else ""),
         str(states.count(TrialState.FAIL)),
         str(states.count(TrialState.PRUNED)),
-        f"{max(rewards):.4f}" if rewards else "",
-        str(len(run.front)),
-        str(sum(is_trained(run.path, t.number) for t in run.trials) or ""),
-        str(run.attributes["config"]["data"]),
+        ""
+        if best is None
+        else f"{best.user_attrs['reward']:.4f}" + (f" ({label_of(best)})" if best.number < 0 else ""),
+        str(len(front_of(results_of(run)))),
+        str(sum(is_trained(run.path, label_of(t)) for t in results_of(run)) or ""),
+        str(run.attributes["config"].get("data", "")),
         f"{changed:%Y-%m-%d %H:%M}",
     ]

@@ -15,10 +15,12 @@ from rich.console import Console
 
 from mnas import __version__
 from mnas.architecture import Architecture
+from mnas.atomic import require_writable
 from mnas.children import MOST_WORKERS
 from mnas.cli.class_table import print_class_table, print_line
-from mnas.cli.conclusion import conclude, export_front
+from mnas.cli.conclusion import conclude, label_counts
 from mnas.cli.console import make_console
+from mnas.cli.front import export_front
 from mnas.cli.mirrored import stored_settings
 from mnas.cli.progress import watching
 from mnas.cli.search_devices import device_values
@@ -32,7 +34,7 @@ from mnas.data.load import load_dataset
 from mnas.data.mirror import as_begun, mirror_note, mirrors, to_store
 from mnas.data.native import native_size
 from mnas.evaluate.config import ProxyConfig
-from mnas.evaluate.evaluation import Evaluation
+from mnas.evaluate.evaluation import METRICS, Evaluation, Metric
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective, Sharing
 from mnas.report.html import write_snapshot_report
 from mnas.search.loop import search
@@ -94,6 +96,9 @@ class SearchCommand:
     reward: Form = "target"
     """target: the most accurate at T; soft (trades latency for accuracy whatever T is) and hard are the paper's,
     absolute TuNAS's, weighted-sum the linear trade-off."""
+    metric: Metric = "accuracy"
+    """What counts as accuracy: accuracy, or balanced-accuracy (the mean of the classes' recalls), where all classes
+    count alike however many images they have."""
     target_latency_ms: str = "auto"
     """T, ms on the device; auto: MobileNetV2's on the same skeleton and input. Several that share all trials, a model
     for each: 3,5,8. For several devices: pixel=5,pi=20."""
@@ -141,6 +146,8 @@ class SearchCommand:
     def __post_init__(self) -> None:
         if self.controller not in CONTROLLERS:
             raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {self.controller!r}")
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, but got {self.metric!r}")
         if not (math.isfinite(self.latency_budget_s) and self.latency_budget_s > 0):
             raise ValueError(f"latency budget s must be above 0, but got {self.latency_budget_s}")
         if self.start_from and not all(self.start_from.split(",")):
@@ -270,6 +277,8 @@ class SearchCommand:
             del fields[may_change]
         fields["proxy"]["accelerator"] = self.proxy.device().type
         fields["candidates_per_update"] = self.batch_size
+        if self.metric == "accuracy":  # as in runs that were begun before there was a choice
+            del fields["metric"]
         if self.targets_ms:
             fields["target_latency_ms"] = ",".join(f"{target_ms:.12g}" for target_ms in self.targets_ms)
         del fields["proxy"]["mirror"]
@@ -283,6 +292,7 @@ class SearchCommand:
 
     def search(self, console: Console) -> Run:
         """`run`, printing to `console`; returns the run, closed, for who wants to read it."""
+        require_writable(self.run_dir, "--run")  # before the images are read
         with console.status("reading the images") as status:
             dataset = self.load_data(lambda done, count: status.update(f"decoding images: {done} of {count}"))
         command = self._as_begun(dataset)
@@ -311,8 +321,14 @@ class SearchCommand:
                 write_snapshot_report(Snapshot(run.path, run.attributes, run.trials))
                 console.print(f"stopped; nothing is lost. To go on: {_command()}")
                 raise
-            export_front(run, dataset)
+            failed = export_front(run, dataset, problem.objectives)
             conclude(console, run, reason, problem.objectives, dataset)
+        if failed:
+            told = "; ".join(f"{run.path / 'front' / label}: {reason}" for label, reason in failed.items())
+            raise RunError(
+                f"all models must be exported, but got {len(failed)} that failed ({told}); the others are there, and "
+                "the same command tries again"
+            )
         return run
 
 
@@ -355,7 +371,9 @@ def _dataset_of(command: SearchCommand) -> Dataset:
 
 
 def _keep_provenance(run: Run, dataset: Dataset, problem: Problem) -> None:
-    """Written by the first start."""
+    """Written by the first start; counts of classes also by a later one, where they were not kept yet."""
+    if "val_counts" not in run.attributes:
+        run.set("val_counts", label_counts(dataset))
     if "provenance" in run.attributes:
         return
     run.set("objective", dataclasses.asdict(problem.objective))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
+from mnas.cli.conclusion import label_counts
 from mnas.cli.search_devices import open_fleet, predicting, read_predictors, start_fleet
 from mnas.data.dataset import Dataset
+from mnas.evaluate.baseline import baseline_line
 from mnas.run.local import Evaluate
 from mnas.search.problem import Problem
 from mnas.search.reach import find_reach
@@ -94,6 +96,7 @@ class _Starter:
             evaluate=self._evaluate,
             references={"mobilenetv2": self._reference},
             objective=objective,
+            metric=self._command.metric,
             others=tuple(others),
             sharing=sharing,
             predict=predicting(self._predictors, attributes["calibrations"]),
@@ -159,6 +162,7 @@ def describe(console: Console, command: "SearchCommand", space: Space, dataset: 
         f"controller {command.controller}, {command.proxy.epochs} epoch(s) a candidate, latency {command.latency} on "
         f"{command.device}, at most {command.latency_budget_s:g} s each; run {command.run_dir}",
     ]
+    lines.insert(1, baseline_line(command.metric, label_counts(dataset), dataset.classes))
     if (workers := command.plan().workers) > command.batch_size:
         lines.append(
             f"{workers} workers, but {command.batch_size} candidates are drawn at a time: "

@@ -23,7 +23,7 @@ from mnas.objective import Objective
 from mnas.report.html import write_report
 from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
 from mnas.shortlist.train import SETTINGS_NAME, train_shortlist
-from mnas.study import RunError, Snapshot, objectives_of, read_run
+from mnas.study import RunError, Snapshot, needed, objectives_of, read_run
 from mnas.train.config import TrainConfig
 from mnas.train.settings import TrainingStopped
 
@@ -86,7 +86,7 @@ def train_best(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("a run's best must be trained without torchrun, which shares out one training; use --workers")
     run = read_run(path)
-    searched = run.attributes["config"]
+    searched = {name: needed(path, run.attributes, "config", name) for name in ("data", "input_size", "seed")}
     images = RunImages(
         data=data or searched["data"],
         input_size=searched["input_size"],
@@ -125,7 +125,8 @@ def train_best(
             say(_advice(path, outcome.rows, objective, len(objectives_of(run.attributes)) > 1))
         say(f"table: {path / 'trained' / FILE_NAME}; report: {write_report(path)}")
     if outcome.failed:
-        reasons = "; ".join(f"trial {number}: {reason}" for number, reason in outcome.failed.items())
+        titles = {n: f"trial {n}" if isinstance(n, int) else n for n in outcome.failed}
+        reasons = "; ".join(f"{titles[n]}: {reason}" for n, reason in outcome.failed.items())
         raise RunError(
             f"all trainings must end well, but got {len(outcome.failed)} of {len(outcome.chosen)} failed ({reasons}); "
             "the same command tries them again"
@@ -137,12 +138,14 @@ def _mirrored_as_begun(run: Snapshot, config: TrainConfig, batches: Batches) -> 
     stored = stored_settings(run.path / "trained" / SETTINGS_NAME)
     mirror = as_begun(config.mirror, stored, batches.may_be_mirrored, batches.classes)
     if mirror == "auto":
-        mirror = run.attributes["config"]["proxy"].get("mirror", "auto")
+        mirror = needed(run.path, run.attributes, "config", "proxy").get("mirror", "auto")
     return dataclasses.replace(config, mirror=mirror)
 
 
 def _check_unchanged(run: Snapshot, images: RunImages, batches: Batches) -> None:
     searched = run.attributes["config"]
+    for name in ("data", "max_images_per_class", "data_content"):
+        needed(run.path, run.attributes, "config", name)
     same_images = (searched["data"], searched["max_images_per_class"]) == (images.data, images.max_images_per_class)
     # other loaders have fingerprints of their own kind
     if same_images and isinstance(batches, ArrayBatches) and batches.fingerprint != searched["data_content"]:
@@ -185,6 +188,6 @@ def _advice(path: Path, rows: Sequence[Row], objective: Objective, several: bool
     model = f"{path}#{best.trial}"
     target = f"for {objective.target_latency_ms:g} ms " if several else ""
     return (
-        f"{target}take trial {best.trial}: the best reward after full training ({reward:.4f}), accuracy "
+        f"{target}take {best.title}: the best reward after full training ({reward:.4f}), accuracy "
         f"{best.accuracy:.4f} at {best.latency_ms:.3f} ms; mnas export {model} --to litert"
     )

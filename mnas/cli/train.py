@@ -29,7 +29,7 @@ from mnas.data.native import native_size
 from mnas.data.open_batches import Loader, open_batches
 from mnas.names import searched_size
 from mnas.train.config import TrainConfig
-from mnas.train.folder import CONFIG_NAME, Trained
+from mnas.train.folder import CONFIG_NAME, Trained, require_free
 from mnas.train.presets import PRESETS, named_preset
 from mnas.train.settings import STOPPING_S, TrainingStopped
 from mnas.training_data import TrainedOn
@@ -104,8 +104,10 @@ class TrainCommand:
         sizes = input_sizes(self.input_size) or (searched_size(self.arch) or native_size(self.data),)
         widths = width_multipliers(self.width_multiplier)
         trainings = [(*at_width(self.arch, width), size) for width in widths for size in sizes]
-        for _, arch, size in trainings:
-            arch.check_input_size(size)  # before the first of them takes its hours
+        for name, arch, size in trainings:  # before the first of them takes its hours
+            arch.check_input_size(size)
+            if is_first_process():  # the others come when it may have begun
+                require_free(self._folder(name, arch, size), self.resume)
         for number, (name, arch, size) in enumerate(trainings):
             self._train(console, name, arch, size, show=number == 0)
         if torch.distributed.is_initialized():
@@ -117,7 +119,7 @@ class TrainCommand:
         def say(text: str) -> None:
             _print(console, text)
 
-        folder = self.out / f"{_as_file_name(name, arch)}-{size}px"
+        folder = self._folder(name, arch, size)
         earlier: TrainedOn = ()
         split_seed = self.config.seed
         if self.weights:
@@ -162,6 +164,9 @@ class TrainCommand:
             _print(console, unreadable_line(batches.skipped))
         _print(console, _conclusion(trained))
         return trained
+
+    def _folder(self, name: str, arch: Architecture, size: int) -> Path:
+        return self.out / f"{_as_file_name(name, arch)}-{size}px"
 
     def _open(self, console: Console, size: int, config: TrainConfig, split_seed: int) -> Batches:
         with console.status("reading the images", spinner="line") as status:
@@ -252,8 +257,13 @@ def _described(name: str, arch: Architecture, batches: Batches, config: TrainCon
 
 def _conclusion(trained: Trained) -> str:
     test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
+    if trained.test_balanced_accuracy is not None:
+        test += f" (balanced {trained.test_balanced_accuracy:.2%})"
+    balanced = "" if trained.balanced_accuracy is None else f" (balanced {trained.balanced_accuracy:.2%})"
+    floor = "" if trained.majority_share is None else f", majority share {trained.majority_share:.2%}"
     return (
-        f"validation accuracy {trained.accuracy:.2%}{test}; {trained.epochs} epoch(s) in {trained.seconds:.0f} s, "
+        f"validation accuracy {trained.accuracy:.2%}{balanced}{test}{floor}; "
+        f"{trained.epochs} epoch(s) in {trained.seconds:.0f} s, "
         f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
     )
 

@@ -1,8 +1,19 @@
-"""What training a candidate tells about it, and how much of that is noise."""
+"""What training a candidate tells about it, how much of that is noise, and what guessing scores.
+
+A score means nothing without its baseline: of 190 images of one class and 10 of another, 95 % are right for a model
+that never says the second. So the share of the most frequent class (`majority_share`) stands beside every accuracy, and
+the mean of the classes' recalls (`balanced_accuracy`), 1 / classes for such a model, can be searched for instead.
+"""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+Metric = Literal["accuracy", "balanced-accuracy"]
+"""What a search makes the most of; the first value of its trials."""
+
+METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class EvaluationError(Exception):
@@ -11,7 +22,7 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The score of one candidate."""
+    """The score of one candidate; raises ValueError where a field is not what it must be."""
 
     accuracy: float
     """Mean over the repeats, in [0, 1]."""
@@ -24,15 +35,90 @@ class Evaluation:
     images_per_s: float
     """Training images a second, scoring left out."""
     epochs: int
+    balanced_accuracy: float | None = None
+    """Mean over classes of the share of each class's images that are right, then over the repeats; None in records
+    that were made before it was kept."""
+    right: tuple[int, ...] = ()
+    """Right answers for each class, of all repeats together; empty in records that were made before it was kept."""
+
+    def __post_init__(self) -> None:
+        shares = [
+            self.accuracy,
+            *self.accuracies,
+            *([] if self.balanced_accuracy is None else [self.balanced_accuracy]),
+        ]
+        if not all(_is_number(share) and 0 <= share <= 1 for share in shares) or not self.accuracies:
+            raise ValueError(f"accuracies must be from 0 to 1, but got {shares}")
+        for name in ("val_images", "epochs"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
+                raise ValueError(f"{name} must be an integer of 0 or more, but got {getattr(self, name)!r}")
+        for name in ("train_s", "images_per_s"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
+                raise ValueError(f"{name} must be a number of 0 or more, but got {getattr(self, name)!r}")
+        if any(type(count) is not int or count < 0 for count in self.right):
+            raise ValueError(f"right must be counts, but got {self.right}")
+
+    def score(self, metric: Metric) -> float:
+        """The value that is searched for. Raises ValueError where the record does not hold it."""
+        if metric == "accuracy":
+            return self.accuracy
+        if self.balanced_accuracy is None:
+            raise ValueError("balanced_accuracy must be known, but the record has none")
+        return self.balanced_accuracy
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, JSON-able; `from_dict` reads them back equal."""
-        return asdict(self) | {"accuracies": list(self.accuracies)}
+        return asdict(self) | {"accuracies": list(self.accuracies), "right": list(self.right)}
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> "Evaluation":
-        """The inverse of `to_dict`."""
-        return Evaluation(**{**values, "accuracies": tuple(values["accuracies"])})
+    def from_dict(values: object) -> "Evaluation":
+        """The inverse of `to_dict`; also of records without the fields that have a default. Raises ValueError."""
+        names = {field.name for field in fields(Evaluation)}
+        if not isinstance(values, dict) or not names - {"balanced_accuracy", "right"} <= set(values) <= names:
+            raise ValueError(f"an evaluation must have the fields {', '.join(sorted(names))}, but got {values!r}")
+        lists = {name: values.get(name, []) for name in ("accuracies", "right")}
+        if not all(isinstance(value, list | tuple) for value in lists.values()):
+            raise ValueError(f"accuracies and right must be lists, but got {lists}")
+        return Evaluation(**{**values, **{name: tuple(value) for name, value in lists.items()}})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+# What guessing scores
+
+
+def majority_share(counts: Sequence[int]) -> float:
+    """The accuracy of always saying the most frequent class, where each class has so many images; 0 without any."""
+    total = sum(counts)
+    return max(counts) / total if total else 0.0
+
+
+def baseline(metric: Metric, counts: Sequence[int]) -> float:
+    """What a model scores that always says one class: the majority share; of the balanced accuracy 1 / classes."""
+    if metric == "accuracy":
+        return majority_share(counts)
+    present = sum(count > 0 for count in counts)
+    return 1 / present if present else 0.0
+
+
+def balanced_accuracy(right: Sequence[int], counts: Sequence[int]) -> float:
+    """Mean over the classes that have images of the share that is right; 0 without any images."""
+    recalls = [hits / count for hits, count in zip(right, counts, strict=True) if count]
+    return sum(recalls) / len(recalls) if recalls else 0.0
+
+
+def effective_images(metric: Metric, counts: Sequence[int]) -> int:
+    """How many images an accuracy would be a share of that is as uncertain as the metric is on these.
+
+    The mean of K recalls has the variance p (1 - p) sum(1 / n_k) / K^2 where all are p: that of a share of
+    K^2 / sum(1 / n_k) images, which is all of them where classes are equally frequent.
+    """
+    present = [count for count in counts if count]
+    if metric == "accuracy" or not present:
+        return sum(present)
+    return max(1, round(len(present) ** 2 / sum(1 / count for count in present)))
 
 
 def accuracy_error(accuracy: float, val_images: int) -> float:

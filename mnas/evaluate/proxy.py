@@ -35,7 +35,7 @@ from mnas.nn.weights_info import WeightsInfo
 from mnas.train import scoring
 from mnas.train.failures import is_out_of_memory
 from mnas.train.recipe import parameter_groups, rmsprop
-from mnas.train.scoring import TrainingError, moments
+from mnas.train.scoring import Scored, TrainingError, moments
 from mnas.train.settings import training_settings
 from mnas.training_data import after_training
 
@@ -62,7 +62,7 @@ def evaluate_proxy(
     """
     arch.check_input_size(dataset.input_size)
     device = config.device()
-    accuracies: list[float] = []
+    scores: list[Scored] = []
     count = len(trained_images(dataset.train.labels, config.image_share))
     training_s = 0.0
     start = time.perf_counter()
@@ -75,13 +75,15 @@ def evaluate_proxy(
                 network = train(network, dataset, config, device, _derived_seed(seed, repeat, 1))
                 training_s += time.perf_counter() - before
                 estimate_statistics(network, dataset)
-                accuracies.append(score(network, dataset, dataset.val))
+                scores.append(scored(network, dataset, dataset.val))
             if weights_path is not None and repeat == 0:
-                save_weights(weights_path, network, _info(arch, dataset, accuracies[0]))
+                save_weights(weights_path, network, _info(arch, dataset, scores[0].accuracy))
     images = config.repeats * config.epochs * count
     return Evaluation(
-        accuracy=sum(accuracies) / len(accuracies),
-        accuracies=tuple(accuracies),
+        accuracy=sum(one.accuracy for one in scores) / len(scores),
+        accuracies=tuple(one.accuracy for one in scores),
+        balanced_accuracy=sum(one.balanced_accuracy for one in scores) / len(scores),
+        right=tuple(map(sum, zip(*(one.right for one in scores), strict=True))),
         val_images=len(dataset.val),
         train_s=time.perf_counter() - start,
         images_per_s=images / training_s,
@@ -160,7 +162,12 @@ def estimate_statistics(network: Network, dataset: Dataset) -> None:
 
 
 def score(network: Network, dataset: Dataset, part: ImageArrays) -> float:
-    """Share of the images of `part` whose class the network puts first, with the network as it is (eval or train mode).
+    """Share of the images of `part` whose class the network puts first; raises as `scored`."""
+    return scored(network, dataset, part).accuracy
+
+
+def scored(network: Network, dataset: Dataset, part: ImageArrays) -> Scored:
+    """The network as it is (eval or train mode) against the images of `part`.
 
     Raises:
         EvaluationError: logits are not finite.
@@ -169,7 +176,7 @@ def score(network: Network, dataset: Dataset, part: ImageArrays) -> float:
     starts = range(0, len(part), _SCORE_BATCH)
     batches = (_tensors(part, cpu, slice(start, start + _SCORE_BATCH)) for start in starts)
     try:
-        return scoring.score(network, batches, *_moments(dataset, network.classifier.weight.device)).accuracy
+        return scoring.score(network, batches, *_moments(dataset, network.classifier.weight.device))
     except TrainingError as error:
         raise EvaluationError(str(error)) from None
 

@@ -29,6 +29,22 @@ class Score:
     """(outputs, outputs): images by true class (rows) and by the class that came first (columns)."""
     images: int
 
+    @property
+    def counts(self) -> list[int]:
+        """Images of each of the model's classes."""
+        return [int(count) for count in self.confusion.sum(1)]
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean of `per_class` over the classes that have images; top-1 where all have equally many."""
+        known = [share for share in self.per_class if share is not None]
+        return sum(known) / len(known)
+
+    @property
+    def majority_share(self) -> float:
+        """The top-1 of always saying the class that has the most images."""
+        return max(self.counts) / self.images
+
     def confused(self, count: int) -> list[tuple[int, int, int]]:
         """The most frequent errors: (true class, class that came first, images), most frequent first."""
         errors = self.confusion.copy()

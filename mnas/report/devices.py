@@ -24,7 +24,7 @@ class View:
     targets_ms: tuple[float, ...]
     """T, or each of several; empty before the run has one."""
     candidates: tuple[Candidate, ...]
-    """By number."""
+    """Trials by number, then references."""
     front: tuple[Candidate, ...]
     """Fastest first."""
     best: tuple[Candidate, ...]
@@ -44,7 +44,7 @@ def views(facts: Facts) -> list[View]:
     together = View(
         device="",
         targets_ms=tuple(facts.goals_ms),
-        candidates=facts.candidates,
+        candidates=facts.results,
         front=facts.front,
         best=tuple(facts.chosen),
     )
@@ -54,12 +54,12 @@ def views(facts: Facts) -> list[View]:
 
 def _alone(facts: Facts, device: str) -> View:
     best = best_alone(facts, device)
-    places = [(c.accuracy, c.latencies[device].latency_ms) for c in facts.candidates]
+    places = [(c.accuracy, c.latencies[device].latency_ms) for c in facts.results]
     return View(
         device=device,
         targets_ms=(facts.targets_ms[device],),
-        candidates=facts.candidates,
-        front=tuple(facts.candidates[i] for i in pareto_front(places)),
+        candidates=facts.results,
+        front=tuple(facts.results[i] for i in pareto_front(places)),
         best=() if best is None else (best,),
     )
 
@@ -67,7 +67,7 @@ def _alone(facts: Facts, device: str) -> View:
 def best_alone(facts: Facts, device: str) -> Candidate | None:
     """The candidate with the highest reward where `device` alone counts, with its own T; the fastest of equals."""
     return max(
-        facts.candidates,
+        facts.results,
         key=lambda c: (reward_alone(facts, device, c), -c.latencies[device].latency_ms),
         default=None,
     )
@@ -111,7 +111,7 @@ class SharingCost:
 def sharing_costs(facts: Facts) -> list[SharingCost]:
     """Of each device; empty unless there are several and something is trained."""
     shared = facts.best
-    if len(facts.targets_ms) < 2 or shared is None:
+    if len(facts.targets_ms) < 2 or shared is None or not facts.candidates:
         return []
     costs = []
     for device, target_ms in facts.targets_ms.items():

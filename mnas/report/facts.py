@@ -11,11 +11,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnas.architecture import Architecture, architecture_from_dict
 from mnas.cell_arch import CellArch
-from mnas.evaluate.evaluation import accuracy_noise
+from mnas.evaluate.baseline import NAMES
+from mnas.evaluate.evaluation import Metric, accuracy_noise
 from mnas.latency.latency import SOURCES, Latency, Source, joint_source
 from mnas.objective import Objective
 from mnas.shortlist.table import Row, finished_rows
 from mnas.study import RunState, Snapshot, count_taken, front_of, objectives_of
+from mnas.study.results import (
+    REFERENCE,
+    Recommendation,
+    images_behind,
+    metric_of,
+    recommend,
+    references_of,
+    val_counts,
+)
 
 Z95 = 1.959964
 """Two-sided 95 % quantile of the normal distribution."""
@@ -26,6 +36,9 @@ class Candidate:
     """A trained and measured network: a COMPLETE trial."""
 
     number: int
+    """Below 0 of a reference network."""
+    reference: str
+    """The name of a reference network, which is no trial but a result like any other; else empty."""
     accuracy: float
     accuracy_low: float
     """95 % Wilson interval for the number of validation images; the accuracy itself where that is unknown."""
@@ -48,6 +61,18 @@ class Candidate:
     origin: str
     """`runs/OLD#17` of a trial that was taken over, the name of a network that the search began with; else empty."""
     arch: Architecture
+    right: tuple[int, ...]
+    """Right answers for each class, of all repeats together; empty where they were not kept."""
+
+    @property
+    def label(self) -> str:
+        """What comes after # in runs/NAME#17."""
+        return self.reference or str(self.number)
+
+    @property
+    def title(self) -> str:
+        """`trial 17`, or a reference's name."""
+        return self.reference or f"trial {self.number}"
 
     @property
     def latency_ms(self) -> float:
@@ -99,9 +124,13 @@ class Facts:
     """Of the study."""
     trials: Sequence[FrozenTrial]
     candidates: tuple[Candidate, ...]
-    """By number."""
+    """The trials, by number."""
+    compared: tuple[Candidate, ...]
+    """The references that are results like the trials: trained, and over no limit."""
     front: tuple[Candidate, ...]
-    """Fastest first."""
+    """Of trials and references; fastest first."""
+    recommended: tuple[Recommendation, ...]
+    """For each target; none before anything is trained."""
     updates: tuple[Update, ...]
     trained: tuple[Row, ...]
     """In full; fastest first."""
@@ -145,19 +174,45 @@ class Facts:
         return list(self.attributes.get("references", []))
 
     @property
-    def best(self) -> Candidate | None:
-        """The highest reward on the front, the fastest of equals; for the first target."""
-        return max(self.front, key=lambda c: c.reward, default=None)
+    def results(self) -> tuple[Candidate, ...]:
+        """Trials and references."""
+        return (*self.candidates, *self.compared)
 
-    def best_for(self, objective: Objective) -> Candidate | None:
-        """The same for any target."""
-        return max(self.front, key=lambda c: objective.reward(c.accuracy, c.latency_ms), default=None)
+    def result(self, number: int) -> Candidate:
+        """The trial or reference of that number."""
+        return next(c for c in self.results if c.number == number)
+
+    @property
+    def best(self) -> Candidate | None:
+        """What is recommended for the first target; of a run without one yet, the highest reward on the front."""
+        if self.recommended:
+            return self.result(self.recommended[0].best.number)
+        return max(self.front, key=lambda c: c.reward, default=None)
 
     @property
     def chosen(self) -> list[Candidate]:
-        """The best for each target, each once."""
-        found = [self.best_for(objective) for objective in self.objectives]
-        return list({c.number: c for c in found if c is not None}.values())
+        """What is recommended for each target, each once."""
+        return [self.result(n) for n in dict.fromkeys(each.best.number for each in self.recommended)]
+
+    @property
+    def metric(self) -> Metric:
+        """What the search makes the most of, and what is called a candidate's accuracy here."""
+        return metric_of(self.attributes)
+
+    @property
+    def metric_name(self) -> str:
+        """`accuracy`, or `balanced accuracy`."""
+        return NAMES[self.metric]
+
+    @property
+    def val_counts(self) -> list[int]:
+        """Validation images of each class; empty in runs that were made before it was kept."""
+        return val_counts(self.attributes)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; empty before the run has them."""
+        return list(self.attributes.get("provenance", {}).get("data", {}).get("classes", []))
 
     @property
     def taken(self) -> int:
@@ -201,7 +256,14 @@ class Facts:
 
 def facts_of(snapshot: Snapshot) -> Facts:
     """Everything the report shows of `snapshot`."""
-    candidates = {t.number: _candidate(t) for t in snapshot.trials if t.state == TrialState.COMPLETE}
+    references = references_of(snapshot)
+    images = _images_of(snapshot)
+    done = [t for t in (*snapshot.trials, *references) if t.state == TrialState.COMPLETE]
+    candidates = {t.number: _candidate(t, images) for t in done}
+    told = [
+        recommend(snapshot.trials, references, objective, images or 0)
+        for objective in objectives_of(snapshot.attributes)
+    ]
     updates = sorted((int(k.split(":")[1]), v) for k, v in snapshot.attributes.items() if k.startswith("update:"))
     ended = snapshot.attributes.get("state", {}).get("status") in ("finished", "stopped")
     return Facts(
@@ -210,8 +272,10 @@ def facts_of(snapshot: Snapshot) -> Facts:
         state=RunState(**snapshot.attributes["state"]) if ended else snapshot.state,
         attributes=snapshot.attributes,
         trials=snapshot.trials,
-        candidates=tuple(candidates.values()),
-        front=tuple(candidates[t.number] for t in front_of(snapshot.trials)),
+        candidates=tuple(c for c in candidates.values() if not c.reference),
+        compared=tuple(c for c in candidates.values() if c.reference),
+        front=tuple(candidates[t.number] for t in front_of(done)),
+        recommended=tuple(each for each in told if each is not None),
         updates=tuple(
             Update(trials=u["trials"], hypervolume=u["hypervolume"], diagnostics=u["diagnostics"] or {})
             for _, u in updates
@@ -220,20 +284,27 @@ def facts_of(snapshot: Snapshot) -> Facts:
     )
 
 
-def _candidate(trial: FrozenTrial) -> Candidate:
+def _images_of(snapshot: Snapshot) -> int | None:
+    """How many images the metric is as uncertain as; None where the run does not say."""
+    images = snapshot.attributes.get("provenance", {}).get("data", {}).get("val_images")
+    return None if images is None else images_behind(snapshot, int(images))
+
+
+def _candidate(trial: FrozenTrial, images: int | None) -> Candidate:
     known = trial.user_attrs
     accuracy = trial.values[0]
     evaluation = known["evaluation"]
-    val_images = int(evaluation["val_images"])
+    val_images = int(evaluation["val_images"]) if images is None else images
     low, high = wilson_interval(accuracy, val_images)
     return Candidate(
         number=trial.number,
+        reference=str(known.get(REFERENCE, "")),
         accuracy=accuracy,
         accuracy_low=low,
         accuracy_high=high,
         latency=Latency.from_dict(known["latency"]),
         latencies={device: Latency.from_dict(told) for device, told in known["latencies"].items()},
-        reward=known["reward"],
+        reward=known.get("reward", math.nan),
         params=known["params"],
         macs=known["macs"],
         size_bytes=known["size_bytes"],
@@ -242,6 +313,7 @@ def _candidate(trial: FrozenTrial) -> Candidate:
         same_as=known.get("same_as"),
         origin=origin_of(trial),
         arch=architecture_from_dict(known["arch"]),
+        right=tuple(evaluation.get("right", ())),
     )
 
 

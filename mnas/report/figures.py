@@ -215,7 +215,7 @@ def full_against_proxy(facts: Facts) -> Figure:
         "name": "trials",
         "x": proxy,
         "y": full,
-        "text": [str(r.trial) for r in facts.trained],
+        "text": [escape(r.label) for r in facts.trained],
         "textposition": "top center",
         "hovertemplate": "trial %{text}: proxy %{x:.2%}, full %{y:.2%}<extra></extra>",
         "marker": {"size": 9, "color": RED},

@@ -34,7 +34,7 @@ def scatters(facts: Facts) -> dict[str, Figure]:
 def scatter(facts: Facts, view: View) -> Figure:
     """Every complete trial, the front, the reference models, and T, by one view's latency."""
     on_front = {c.number for c in view.front}
-    others = tuple(c for c in view.candidates if c.number not in on_front)
+    others = tuple(c for c in view.candidates if c.number not in on_front and not c.reference)
     foot = min((c.accuracy for c in view.candidates), default=0.0)
     data = [
         *([_trials(facts, view, others)] if others else []),
@@ -45,7 +45,7 @@ def scatter(facts: Facts, view: View) -> Figure:
     ]
     layout = layout_of(
         axis(f"latency on {escape(view.device)} (ms)" if view.device else latency_title(facts)),
-        axis("accuracy on held-out images", tickformat=".0%"),
+        axis(f"{facts.metric_name} on held-out images", tickformat=".0%"),
         hovermode="closest",
         legend={**LEGEND_BELOW, "y": -0.2},
         **target_lines(*view.targets_ms),
@@ -135,7 +135,7 @@ def _places(view: View, candidates: tuple[Candidate, ...]) -> dict[str, list[flo
 
 
 def _symbols(view: View, candidates: tuple[Candidate, ...]) -> list[str]:
-    return [SYMBOLS[_source(view, c)] for c in candidates]
+    return ["diamond" if c.reference else SYMBOLS[_source(view, c)] for c in candidates]
 
 
 def _source(view: View, candidate: Candidate) -> Source:
@@ -144,7 +144,7 @@ def _source(view: View, candidate: Candidate) -> Source:
 
 def _key(view: View) -> list[dict[str, Any]]:
     """Entries of the legend for the shapes, unless all are measured."""
-    used = set(_symbols(view, view.candidates)) - {SYMBOLS["measured"]}
+    used = set(_symbols(view, view.candidates)) - {SYMBOLS["measured"], "diamond"}
     sources = [source for source in SOURCES if SYMBOLS[source] in used]
     return [
         {
@@ -165,10 +165,10 @@ def hover(candidate: Candidate, facts: Facts) -> str:
     c = candidate
     several = len(c.latencies) > 1
     lines = [
-        f"<b>trial {c.number}</b>"
+        f"<b>{escape(c.title)}</b>{' (reference)' if c.reference else ''}"
         + (f" ({escape(c.origin)})" if c.origin else "")
         + ("" if c.same_as is None else f" (same network as {c.same_as})"),
-        f"accuracy {c.accuracy:.2%} [{c.accuracy_low:.2%}, {c.accuracy_high:.2%}]",
+        f"{facts.metric_name} {c.accuracy:.2%} [{c.accuracy_low:.2%}, {c.accuracy_high:.2%}]",
     ]
     if len(c.accuracies) > 1:
         lines.append("repeats " + ", ".join(f"{a:.2%}" for a in c.accuracies))

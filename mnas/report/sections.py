@@ -9,10 +9,12 @@ from optuna.trial import TrialState
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture
+from mnas.evaluate.baseline import baseline_line, not_above_baseline
 from mnas.latency.latency import Latency
 from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.cell_diagram import drawing
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
+from mnas.study.results import Recommendation
 from mnas.text import clean
 
 DRAWINGS = 12
@@ -94,7 +96,7 @@ def tiles(facts: Facts) -> str:
     shown = [
         (
             f"{best.accuracy:.2%}" if best else "–",
-            f"accuracy of the best (trial {best.number})" if best else "accuracy",
+            f"{facts.metric_name} of the best ({best.title})" if best else facts.metric_name,
         ),
         _latency_tile(facts, best),
         _target_tile(facts),
@@ -133,28 +135,49 @@ def _target_tile(facts: Facts) -> tuple[str, str]:
 
 def advice(facts: Facts) -> str:
     """Which model to take, and why; for each target."""
-    if facts.best is None:
+    under_way = facts.state.status in ("running", "interrupted")
+    if not facts.recommended or (under_way and not facts.candidates):
         return "<p>No candidate has been trained yet.</p>"
-    return "\n".join(_advice(facts, objective) for objective in facts.objectives)
+    pairs = zip(facts.objectives, facts.recommended, strict=True)
+    return "\n".join([*(_advice(facts, objective, wanted) for objective, wanted in pairs), *_baseline(facts)])
 
 
-def _advice(facts: Facts, objective: Objective) -> str:
-    best = facts.best_for(objective)
-    assert best is not None
+def _baseline(facts: Facts) -> list[str]:
+    """What guessing scores, and a warning where the best is not above it; nothing where counts were not kept."""
+    counts, best = facts.val_counts, facts.best
+    if not sum(counts) or best is None or len(counts) != len(facts.classes):
+        return []
+    line = baseline_line(facts.metric, counts, facts.classes)
+    warning = not_above_baseline(facts.metric, counts, best.val_images, best.accuracy)
+    return [f"<p>{escape(part[0].upper() + part[1:])}.</p>" for part in (line, warning) if part]
+
+
+def _advice(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
+    best = facts.result(wanted.best.number)
     single = len(facts.targets_ms) == 1
     target = f", {best.latency_ms / objective.target_latency_ms:.2f} T" if single else ""
-    wanted = f"For {objective.target_latency_ms:g} ms take" if len(facts.goals_ms) > 1 else "Take"
+    take = f"For {objective.target_latency_ms:g} ms take" if len(facts.goals_ms) > 1 else "Take"
     reward = objective.reward(best.accuracy, best.latency_ms)
     lines = [
-        f"<p><b>{wanted} trial {best.number}</b>: it has the highest {escape(objective.form)} reward on the front "
-        f"({reward:.4f}), with accuracy {accuracy_text(best)} and latency {latencies_text(facts, best)}{target}.</p>"
+        f"<p><b>{take} {escape(best.title)}</b>{_why(facts, objective, wanted)} "
+        f"({reward:.4f}), with {facts.metric_name} {accuracy_text(best)} and latency {latencies_text(facts, best)}"
+        f"{target}.</p>"
     ]
+    for reference in wanted.alike:
+        same = facts.result(reference.number)
+        lines.append(
+            f"<p>{escape(same.title)}, the reference network, cannot be told apart from {escape(best.title)} on "
+            f"{best.val_images:,} validation images: {accuracy_text(same)} at {latencies_text(facts, same)}.</p>"
+        )
+    if wanted.is_reference:
+        return "\n".join(lines)
     if why := why_not_at_target(best.latency_ms, [c.latency_ms for c in facts.front], objective.target_latency_ms):
         place = best_at_target([(c.accuracy, c.latency_ms) for c in facts.candidates], objective)
         nearer = "" if place is None else _at_target(facts, facts.candidates[place])
         lines.append(f"<p>{why[0].upper()}{why[1:]}{nearer}.</p>")
     if close := indistinguishable(best, facts.front):
-        names = ", ".join(f"{c.number} ({c.accuracy:.2%}, {_short_latency(facts, c)} {c.source})" for c in close[:4])
+        told = ((escape(c.label), f"{c.accuracy:.2%}, {_short_latency(facts, c)} {c.source}") for c in close[:4])
+        names = ", ".join(f"{label} ({what})" for label, what in told)
         lines.append(
             f"<p>On {best.val_images:,} validation images the faster {'trials' if len(close) > 1 else 'trial'} {names} "
             "cannot be told from it in accuracy (95 %): take one of them where speed matters more, or compare after "
@@ -164,10 +187,27 @@ def _advice(facts: Facts, objective: Objective) -> str:
     if slower and objective == facts.objectives[-1]:
         top = slower[-1]
         lines.append(
-            f"<p>The most accurate is trial {top.number}: {accuracy_text(top)} at {latencies_text(facts, top)}, "
+            f"<p>The most accurate is {escape(top.title)}: {accuracy_text(top)} at {latencies_text(facts, top)}, "
             f"{top.latency_ms / best.latency_ms:.2f} times as slow.</p>"
         )
     return "\n".join(lines)
+
+
+def _why(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
+    """Between what to take and its reward: that a reference is better than what was found comes first."""
+    form = escape(objective.form)
+    if not wanted.is_reference:
+        return f": it has the highest {form} reward on the front"
+    if wanted.found is None:
+        return f", the reference network: the search found nothing that could be trained to the end; its {form} reward"
+    found = facts.result(wanted.found.number)
+    close = ", a difference within noise" if abs(found.accuracy - wanted.best.values[0]) < wanted.noise else ""
+    reward = objective.reward(found.accuracy, found.latency_ms)
+    return (
+        f", the reference network: it is better than everything that the search found, of which the best is "
+        f"{found.title} ({form} reward {reward:.4f}, {facts.metric_name} {found.accuracy:.2%} at "
+        f"{_short_latency(facts, found)}{close}). Its numbers: {form} reward"
+    )
 
 
 def _at_target(facts: Facts, candidate: Candidate) -> str:
@@ -187,17 +227,22 @@ def drawings(facts: Facts) -> str:
     """The front's architectures as block diagrams."""
     if not facts.front or facts.input_size is None:
         return ""
-    chosen, best = _spread(facts.front, facts.best), facts.chosen
+    chosen, best = spread(facts.front, facts.best), facts.chosen
     cards = "".join(
-        f'<div class="drawing{" best" if c in best else ""}"><b>trial {c.number}</b>{origin_text(c)}'
-        f"{' · highest reward' if c in best else ''}<dl><dt>accuracy</dt><dd>{accuracy_text(c)}</dd>"
+        f'<div class="drawing{" best" if c in best else ""}"><b>{escape(c.title)}</b>{origin_text(c)}'
+        f"{' · highest reward' if c in best else ''}<dl><dt>{facts.metric_name}</dt><dd>{accuracy_text(c)}</dd>"
         f"{_terms(c)}<dt>params</dt><dd>{c.params:,}</dd>"
-        f"<dt>MACs</dt><dd>{c.macs / 1e6:,.1f}M</dd><dt>file</dt><dd>{c.size_bytes / 1e6:.2f} MB</dd></dl>"
+        f"<dt>MACs</dt><dd>{c.macs / 1e6:,.1f}M</dd><dt>file</dt><dd>{_file(c)}</dd></dl>"
         f"{drawing(c.arch, facts.input_size)}{_written(c.arch)}</div>"
         for c in chosen
     )
     note = f"<p class='quiet'>{len(chosen)} of {len(facts.front)} drawn.</p>" if len(chosen) < len(facts.front) else ""
     return f'{note}<div class="drawings">{cards}</div>'
+
+
+def _file(candidate: Candidate) -> str:
+    """The size of the LiteRT file; – where an earlier version kept none."""
+    return f"{candidate.size_bytes / 1e6:.2f} MB" if candidate.size_bytes else "–"
 
 
 def _written(arch: Architecture) -> str:
@@ -218,7 +263,7 @@ def _terms(candidate: Candidate) -> str:
     )
 
 
-def _spread(front: Sequence[Candidate], best: Candidate | None) -> list[Candidate]:
+def spread(front: Sequence[Candidate], best: Candidate | None) -> list[Candidate]:
     """At most DRAWINGS of the front: its ends, the best, and evenly between."""
     if len(front) <= DRAWINGS:
         return list(front)

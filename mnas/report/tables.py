@@ -6,10 +6,12 @@ from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import Latency
 from mnas.report.devices import SharingCost, counted, sharing_costs
 from mnas.report.facts import Candidate, Facts
-from mnas.report.sections import accuracy_text, escape, latency_text, origin_text, together
+from mnas.report.sections import accuracy_text, escape, latency_text, origin_text, spread, together
 from mnas.shortlist.table import agreement, meaning
 
 REASONS = 50
+CLASSES = 50
+"""At most so many rows of a table of classes."""
 SOURCES_MEAN = (
     "Latencies are measured in this search, cached (measured in an earlier one on the same device), or predicted."
 )
@@ -56,22 +58,27 @@ def front_table(facts: Facts) -> str:
     rows = [
         _row(
             [
-                f"{c.number}{origin_text(c)}",
+                f"{escape(c.label)}{origin_text(c)}",
                 accuracy_text(c),
                 *_latency_cells(facts, c.latency, c.latencies.values()),
                 *(f"{o.reward(c.accuracy, c.latency_ms):.4f}" for o in facts.objectives),
                 f"{c.params / 1e6:.2f}M",
                 f"{c.macs / 1e6:,.1f}M",
-                _mb(c.size_bytes),
+                _mb(c.size_bytes or None),
                 _mb(c.peak_memory_bytes),
             ],
-            "best" if c in best else "",
+            " ".join(kind for kind, is_it in (("best", c in best), ("reference", bool(c.reference))) if is_it),
         )
         for c in facts.front
     ]
+    compared = {c.reference: c for c in facts.compared}
     for r in facts.references:
+        if any(c.reference == r["name"] for c in facts.front):
+            continue
+        scored = compared.get(r["name"])
         latencies = [Latency.from_dict(told) for told in r["latencies"].values()]
         accuracy = "not trained" if r["accuracy"] is None else f"{r['accuracy']:.2%}"
+        accuracy = accuracy_text(scored) if scored else accuracy
         memory = max((x.peak_memory_bytes for x in latencies if x.peak_memory_bytes), default=None)
         cells = _latency_cells(facts, Latency.from_dict(r["latency"]), latencies)
         macs = f"{r['macs'] / 1e6:,.1f}M"
@@ -81,7 +88,7 @@ def front_table(facts: Facts) -> str:
                     escape(r["name"]),
                     accuracy,
                     *cells,
-                    *([""] * len(rewards)),
+                    *_rewards(facts, scored),
                     f"{r['params'] / 1e6:.2f}M",
                     macs,
                     "",
@@ -92,13 +99,21 @@ def front_table(facts: Facts) -> str:
         )
     if not rows:
         return ""
-    head = ("trial", "accuracy", *_latency_heads(facts), *rewards, "params", "MACs", "file MB", "memory MB")
+    head = ("trial", facts.metric_name, *_latency_heads(facts), *rewards, "params", "MACs", "file MB", "memory MB")
     of_t = f" Of T: {escape(together(facts))}." if together(facts) else ""
     return (
         f"{_table('front', head, rows, _kind(facts))}<figcaption>In brackets: 95 % intervals. In italics: reference "
-        f"models, measured and trained like the candidates. {SOURCES_MEAN}{of_t} Memory: what the runtime takes "
+        f"networks, measured and trained like the candidates; below the front those that are not on it. "
+        f"{SOURCES_MEAN}{of_t} Memory: what the runtime takes "
         "at most to load the model and run it once, – where no device told.</figcaption>"
     )
+
+
+def _rewards(facts: Facts, candidate: Candidate | None) -> list[str]:
+    """For each target; empty cells for what was not trained or may not be recommended."""
+    if candidate is None:
+        return [""] * max(1, len(facts.goals_ms))
+    return [f"{o.reward(candidate.accuracy, candidate.latency_ms):.4f}" for o in facts.objectives]
 
 
 def full_table(facts: Facts) -> str:
@@ -106,15 +121,15 @@ def full_table(facts: Facts) -> str:
     if not facts.trained:
         return ""
     best = max(facts.trained, key=lambda r: r.reward)
-    candidates = {c.number: c for c in facts.candidates}
+    candidates = {c.label: c for c in facts.results}
     rows = [
         _row(
             [
-                str(r.trial),
+                escape(r.label),
                 f"{r.proxy_accuracy:.2%}",
                 f"{r.accuracy:.2%}",
                 "–" if r.test_accuracy is None else f"{r.test_accuracy:.2%}",
-                *_latency_cells(facts, candidates[r.trial].latency, candidates[r.trial].latencies.values()),
+                *_latency_cells(facts, candidates[r.label].latency, candidates[r.label].latencies.values()),
                 f"{r.reward:.4f}",
                 f"{r.params:,}",
                 f"{r.macs / 1e6:,.1f}M",
@@ -129,6 +144,43 @@ def full_table(facts: Facts) -> str:
         "training, and the reward with it; the test images were used for nothing else.</figcaption>"
         f"<p>{escape(meaning(agreement(facts.trained)))}.</p>"
     )
+
+
+def recall_table(facts: Facts) -> str:
+    """How many of each class's images each result of the front recognises; the classes that suffer most first."""
+    counts = facts.val_counts
+    front = [c for c in facts.front if c.right and len(c.right) == len(counts) == len(facts.classes)]
+    if not front:
+        return ""
+    shown = spread(front, facts.best)
+    recalls = {c.label: _recalls(c, counts) for c in shown}
+    order = sorted((i for i, count in enumerate(counts) if count), key=lambda i: min(r[i] for r in recalls.values()))
+    rows = [
+        _row(
+            [
+                escape(facts.classes[i]),
+                f"{counts[i]:,}",
+                f"{counts[i] / sum(counts):.1%}",
+                *(f"{recall[i]:.1%}" for recall in recalls.values()),
+            ]
+        )
+        for i in order[:CLASSES]
+    ]
+    means = (f"{sum(recall[i] for i in order) / len(order):.1%}" for recall in recalls.values())
+    balanced = [_row(["<i>mean of the classes</i>", "", "", *means])]
+    head = ("class", "images", "share", *(escape(c.title) for c in shown))
+    left = f" The {CLASSES} lowest of {len(order)} classes." if len(order) > CLASSES else ""
+    return (
+        f"{_table('recall', head, [*balanced, *rows], scroll='scroll high')}<figcaption>Recall: the share of a class's "
+        f"validation images that the model says the class of; a class that is never said has 0 %.{left} The mean of "
+        "all classes is the balanced accuracy.</figcaption>"
+    )
+
+
+def _recalls(candidate: Candidate, counts: Sequence[int]) -> list[float]:
+    """Of each class, over all repeats; 0 for a class without images."""
+    repeats = max(1, len(candidate.accuracies))
+    return [right / (repeats * count) if count else 0.0 for right, count in zip(candidate.right, counts, strict=True)]
 
 
 def sharing_table(facts: Facts) -> str:
@@ -156,7 +208,7 @@ def sharing_table(facts: Facts) -> str:
 def _choice(name: str, candidate: Candidate, latency: Latency, target_ms: float, reward: float) -> list[str]:
     return [
         name,
-        str(candidate.number),
+        escape(candidate.label),
         accuracy_text(candidate),
         latency_text(latency),
         f"{latency.latency_ms / target_ms:.2f}",

@@ -4,6 +4,7 @@ Tan et al., MnasNet (CVPR 2019), section 4.2 and Figure 4. Departures: see docs/
 before training).
 """
 
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ from mnas.search.measure import fail, may_be_on_front, measure, measure_trained,
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
 from mnas.search.start import take_weights
-from mnas.study import DIRECTIONS, Run, RunError, Standing, running_trial
+from mnas.study import DIRECTIONS, Run, RunError, Standing, front_of, running_trial
+from mnas.study.results import label_of, reference_record, results_of, weights_of
 
 CONVERGED_AFTER = 2
 """So many updates in a row that draw nothing new end a search."""
@@ -185,7 +187,7 @@ def _confirm(run: Run, problem: Problem, numbers: range, watcher: Watcher, clock
 
 
 def _complete(run: Run, problem: Problem, number: int) -> None:
-    accuracy = run.trials[number].user_attrs["evaluation"]["accuracy"]
+    accuracy = Evaluation.from_dict(run.trials[number].user_attrs["evaluation"]).score(problem.metric)
     latency_ms = run.trials[number].user_attrs["latency"]["latency_ms"]
     rewards = [objective.reward(accuracy, latency_ms) for objective in problem.objectives]
     reward = rewards[0]
@@ -217,22 +219,25 @@ def _close(
 
 
 def _drop_weights(run: Run, plan: Plan) -> None:
-    """Keep the weights of the front: accuracies and latencies are frozen, so what is dominated once stays so."""
-    front = run.standing.front
-    keep = {run.weights_path(t.number) for t in front}
+    """Keep the weights of the front: accuracies and latencies are frozen, so what is dominated once stays so.
+
+    Of a reference where it is on the front of trials and references; a trial that only a reference dominates keeps its.
+    """
+    front = [*run.standing.front, *(t for t in front_of(results_of(run)) if t.number < 0)]
+    keep = {weights_of(run.path, t) for t in front}
     for path in (run.path / "models").glob("*.safetensors"):
         if path not in keep:
             path.unlink()
     left_bytes = plan.keep_models_mb * 1e6
-    for trial in sorted(front, key=lambda t: -t.user_attrs["reward"]):
-        path = run.weights_path(trial.number)
+    for trial in sorted(front, key=lambda t: -t.user_attrs.get("reward", -math.inf)):
+        path = weights_of(run.path, trial)
         if path.exists():
             size_bytes = path.stat().st_size
             if size_bytes <= left_bytes:
                 left_bytes -= size_bytes
             else:
                 path.unlink()
-                run.log("weights dropped", trial=trial.number, keep_models_mb=plan.keep_models_mb)
+                run.log("weights dropped", trial=label_of(trial), keep_models_mb=plan.keep_models_mb)
 
 
 def _evaluate_references(
@@ -250,29 +255,31 @@ def _evaluate_references(
             raise RunError(f"measuring {name} failed: {found}; without it no candidate can be compared")
         latency = shared_latency(problem.sharing, found.latencies)
         measured = time.monotonic()
-        task = Task(-1 - index, arch, trial_seed(plan.seed, -1 - index), run.path / "models" / f".{name}.tmp")
+        seed = trial_seed(plan.seed, -1 - index)
+        task = Task(-1 - index, arch, seed, run.path / "models" / f".{name}.tmp")
         pending = [task]
         [(_, outcome)] = workers.run(lambda pending=pending: pending.pop() if pending else None)  # type: ignore[misc]
-        task.weights_path.unlink(missing_ok=True)
         if outcome == PROCESS_DIED:
+            task.weights_path.unlink(missing_ok=True)
             raise RunError(f"training {name} failed: {outcome}; with such a machine no candidate can be trained")
+        if isinstance(outcome, str):
+            task.weights_path.unlink(missing_ok=True)
+        elif task.weights_path.exists():  # before its record, so that what is recorded has its weights
+            task.weights_path.replace(run.path / "models" / f"{name}.safetensors")
         costs = cost(arch, problem.input_size, problem.num_classes)
-        scored = None if isinstance(outcome, str) else outcome
-        done = [
-            *done,
-            {
-                "name": name,
-                "latency": latency.to_dict(),
-                "latencies": {device: told.to_dict() for device, told in found.latencies.items()},
-                "accuracy": scored.accuracy if scored else None,
-                "params": costs.params,
-                "macs": costs.macs,
-                "measure_s": measured - start,
-                "train_s": scored.train_s if scored else None,
-            },
-        ]
+        record = reference_record(
+            name,
+            arch,
+            seed=seed,
+            costs={"params": costs.params, "macs": costs.macs, "size_bytes": problem.size_bytes(arch)},
+            latency=latency,
+            latencies=found.latencies,
+            evaluation=outcome,
+            measure_s=measured - start,
+        )
+        done = [*done, record]
         run.set("references", done)
-        result = f"accuracy {scored.accuracy:.3f}" if scored else f"failed: {outcome}"
+        result = f"failed: {outcome}" if isinstance(outcome, str) else f"accuracy {outcome.accuracy:.3f}"
         watcher.say(f"reference {name}: {latency.latency_ms:.3g} ms, {result}")
 
 
@@ -284,7 +291,7 @@ def _estimate(run: Run, plan: Plan, watcher: Watcher) -> None:
     source = f"{len(times)} candidates"
     if not times:
         references = run.attributes.get("references", [])
-        times = [(r["measure_s"], r["train_s"]) for r in references if r["train_s"] is not None]
+        times = [(r["measure_s"], r["train_s"]) for r in references if r.get("train_s") is not None]
         source = "the reference model"
     left = plan.trials - sum(t.state.is_finished() for t in own)
     if not times or left <= 0:

@@ -9,12 +9,14 @@ from optuna.trial import TrialState
 
 from mnas.architecture import architecture_from_dict
 from mnas.controller.view import KNOWN_VALUES
+from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.latency import Latency, MeasurementError, joint_source
 from mnas.latency.predictor import choose_to_measure
 from mnas.objective import Sharing
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
 from mnas.study import Run, front_of
+from mnas.study.limits import over_limits, over_size
 
 
 def measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
@@ -54,7 +56,7 @@ def may_be_on_front(run: Run, problem: Problem, closed: int, number: int) -> boo
         [latency],
         target_ms=problem.objective.target_latency_ms,
         front=[(t.values[0], t.values[1]) for t in front_of(run.trials[:closed])],
-        accuracies=[trial["evaluation"]["accuracy"]],
+        accuracies=[Evaluation.from_dict(trial["evaluation"]).score(problem.metric)],
     )
     return bool(chosen)
 
@@ -138,21 +140,6 @@ def _skip_slow(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock
     known = run.trials[number].user_attrs
     if reason := over_limits(plan, problem.slowest_target_ms, known["latency"], known["latencies"]):
         _prune(run, number, reason, clock)
-
-
-def over_size(plan: Plan, size_bytes: int) -> str:
-    """Why a file of that size is skipped; empty where it is not."""
-    return f"its file of {size_bytes / 1e6:.3g} MB is over --max-size-mb" if size_bytes > plan.max_size_mb * 1e6 else ""
-
-
-def over_limits(plan: Plan, target_ms: float, latency: Mapping[str, Any], latencies: Mapping[str, Any]) -> str:
-    """Why a network of these latencies (plain values: the one that counts, and each device's) is skipped; or empty."""
-    peaks = [told["peak_memory_bytes"] or 0 for told in latencies.values()]
-    if latency["latency_ms"] > plan.latency_limit * target_ms:
-        return "slower than --latency-limit"
-    if max(peaks) > plan.max_memory_mb * 1e6:
-        return f"its {max(peaks) / 1e6:.3g} MB of memory are over --max-memory-mb"
-    return ""
 
 
 def _prune(run: Run, number: int, reason: str, clock: Clock) -> None:

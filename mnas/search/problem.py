@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mnas.architecture import Architecture
 from mnas.children import MOST_WORKERS
+from mnas.evaluate.evaluation import Metric
 from mnas.latency.fleet import Measured
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.objective import Objective, Sharing
@@ -30,6 +31,8 @@ class Problem:
     references: Mapping[str, Architecture]
     """name -> architecture, measured and trained like the candidates for comparison."""
     objective: Objective
+    metric: Metric = "accuracy"
+    """What the objective takes as the accuracy of a trial, and what is the first of its values."""
     others: tuple[Objective, ...] = ()
     """Further targets that all trials serve too; they differ from `objective` in T alone."""
     sharing: Sharing

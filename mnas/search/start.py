@@ -19,16 +19,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.controller.named import given_attrs
+from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.statistics import rescaled
 from mnas.names import resolve_arch
 from mnas.search.candidate import candidate_facts
-from mnas.search.measure import over_limits, over_size, shared_latency
+from mnas.search.measure import shared_latency
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Watcher
 from mnas.space.factorized import FactorizedSpace
 from mnas.space.space import Space
 from mnas.study import DERIVED, Run, RunError, Snapshot, count_taken, differences, front_of, read_run, running_trial
+from mnas.study.limits import over_limits, over_size
 from mnas.zoo.architectures import ZOO
 from mnas.zoo.member import nearest_member
 
@@ -139,7 +141,12 @@ def _history(name: str, config: Mapping[str, Any], run_dir: Path, others: Sequen
             f"a search starts from runs of the same space, images, proxy and device, but {name} has others: {differing}"
         )
     history = History(name=name, run=run)
-    if not any(t.state == TrialState.COMPLETE for t in run.trials):
+    complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
+    if config.get("metric", "accuracy") != "accuracy" and any(
+        t.user_attrs["evaluation"].get("balanced_accuracy") is None for t in complete
+    ):
+        raise RunError(f"{name} has no balanced accuracies, as it was made by an earlier version; search without it")
+    if not complete:
         raise RunError(f"{name} has no trained candidate to start from")
     for other in others[:1]:
         _require_one_device(other, history)
@@ -221,7 +228,8 @@ def _taken(history: History, trial: FrozenTrial, first: History, problem: Proble
     if reason:
         known["skipped"] = reason
     else:
-        values = (known["evaluation"]["accuracy"], known["latency"]["latency_ms"])
+        score = Evaluation.from_dict(known["evaluation"]).score(problem.metric)
+        values = (score, known["latency"]["latency_ms"])
         rewards = [objective.reward(*values) for objective in problem.objectives]
         known["reward"] = rewards[0]
         if len(rewards) > 1:

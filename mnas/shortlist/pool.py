@@ -25,10 +25,16 @@ MODULES = ("mnas.train.loop",)
 class Job:
     """One architecture to train."""
 
-    number: int
+    number: int | str
+    """Of the trial; of a reference network its name."""
     arch: Architecture
     folder: Path
     """Where it is trained, and goes on where it was interrupted."""
+
+    @property
+    def title(self) -> str:
+        """`trial 17`, or a reference's name."""
+        return f"trial {self.number}" if isinstance(self.number, int) else self.number
 
 
 Say = Callable[[str], None]
@@ -36,7 +42,7 @@ TrainOne = Callable[[Job, Say], None]
 """Trains a job, or goes on with it, and says how far it is; picklable; ends in a child's SIGTERM, resumable."""
 
 
-def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say) -> dict[int, str]:
+def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say) -> dict[int | str, str]:
     """Train the jobs, `workers` side by side, each in a process of its own; the reasons of those that failed.
 
     With several GPUs the processes take turns with them.
@@ -49,7 +55,7 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
     gpus = _gpus()
     slots = [gpus[i % len(gpus)] for i in reversed(range(workers))]
     busy: dict[Connection, _Child] = {}
-    failed: dict[int, str] = {}
+    failed: dict[int | str, str] = {}
     with _stop_raised():
         try:
             while waiting or busy:
@@ -64,10 +70,10 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
                         slots.append(child.slot)
                         del busy[ready]
                     if kind == "failed" or (kind == "over" and text):
-                        failed[child.number] = text
-                        say(f"trial {child.number} failed: {text}")
+                        failed[child.job.number] = text
+                        say(f"{child.job.title} failed: {text}")
                     elif kind == "says":
-                        say(f"trial {child.number}: {text}")
+                        say(f"{child.job.title}: {text}")
         finally:
             _stop(busy)
     return failed
@@ -104,7 +110,7 @@ def _stop_raised() -> Iterator[None]:
 
 @dataclass
 class _Child:
-    number: int
+    job: Job
     process: BaseProcess
     slot: str
     """The GPU that it has to itself; empty where they need not be shared out."""
@@ -121,7 +127,7 @@ def _start(job: Job, train_one: TrainOne, slot: str) -> tuple[Connection, _Child
         start_server()
         process.start()
     theirs.close()  # so that the end of the child is the end of the pipe
-    return ours, _Child(job.number, process, slot)
+    return ours, _Child(job, process, slot)
 
 
 def _receive(connection: Connection, child: _Child) -> tuple[str, str]:

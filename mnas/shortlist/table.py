@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from optuna.trial import TrialState
+
+from mnas.evaluate.evaluation import Metric
 from mnas.latency.latency import Source, joint_source
 from mnas.objective import Objective
 from mnas.readers import read_json
-from mnas.study import RunError, Snapshot, trained_path
+from mnas.study import RunError, Snapshot, needed, trained_path
+from mnas.study.results import label_of, metric_of, results_of
 
 FILE_NAME = "table.csv"
 """In the run's trained/."""
@@ -24,7 +28,8 @@ FEW = 5
 class Row:
     """A fully trained trial."""
 
-    trial: int
+    trial: int | str
+    """Its number, or a reference's name."""
     proxy_accuracy: float
     """Of the search, on its validation images."""
     accuracy: float
@@ -41,6 +46,16 @@ class Row:
     macs: int
     reward: float
     """Of `accuracy` and `latency_ms`."""
+
+    @property
+    def label(self) -> str:
+        """What comes after # in runs/NAME#17."""
+        return str(self.trial)
+
+    @property
+    def title(self) -> str:
+        """`trial 17`, or a reference's name."""
+        return f"trial {self.trial}" if self.label.isdecimal() else self.label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +80,17 @@ def finished_rows(run: Snapshot) -> list[Row]:
     Raises:
         RunError: a result is damaged.
     """
-    numbers = [int(p.parent.name) for p in run.path.glob("trained/*/result.json") if p.parent.name.isdecimal()]
+    labels = {path.parent.name for path in run.path.glob("trained/*/result.json")}
     rows = []
-    for trial in (run.trials[number] for number in numbers if number < len(run.trials)):
-        if trial.values:
-            accuracy, test_accuracy = _accuracies(trained_path(run.path, trial.number) / "result.json")
+    for trial in results_of(run):
+        if trial.state == TrialState.COMPLETE and label_of(trial) in labels:
+            accuracy, test_accuracy = _accuracies(
+                trained_path(run.path, label_of(trial)) / "result.json", metric_of(run.attributes)
+            )
             latency = trial.user_attrs["latency"]
             rows.append(
                 Row(
-                    trial=trial.number,
+                    trial=trial.number if trial.number >= 0 else label_of(trial),
                     proxy_accuracy=trial.values[0],
                     accuracy=accuracy,
                     test_accuracy=test_accuracy,
@@ -83,17 +100,19 @@ def finished_rows(run: Snapshot) -> list[Row]:
                     source=joint_source(x["source"] for x in trial.user_attrs["latencies"].values()),
                     params=trial.user_attrs["params"],
                     macs=trial.user_attrs["macs"],
-                    reward=Objective(**run.attributes["objective"]).reward(accuracy, trial.values[1]),
+                    reward=Objective(**needed(run.path, run.attributes, "objective")).reward(accuracy, trial.values[1]),
                 )
             )
-    return sorted(rows, key=lambda row: (row.latency_ms, row.trial))
+    return sorted(rows, key=lambda row: (row.latency_ms, row.label))
 
 
-def _accuracies(path: Path) -> tuple[float, float | None]:
+def _accuracies(path: Path, metric: Metric) -> tuple[float, float | None]:
+    """On the validation and on the test images, by the search's metric."""
+    kind = "" if metric == "accuracy" else "balanced_"
     try:
         result = read_json(path)
-        test = result["test_accuracy"]
-        return float(result["accuracy"]), None if test is None else float(test)
+        test = result[f"test_{kind}accuracy"]
+        return float(result[f"{kind}accuracy"]), None if test is None else float(test)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
 

@@ -22,7 +22,8 @@ from mnas.readers import read_json
 from mnas.shortlist.choose import choose
 from mnas.shortlist.pool import Job, Say, train_jobs
 from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
-from mnas.study import RunError, Snapshot, differences, is_trained, read_run, trained_path
+from mnas.study import RunError, Snapshot, differences, is_trained, needed, read_run, trained_path
+from mnas.study.results import label_of, results_of
 from mnas.train.config import TrainConfig
 from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher
@@ -38,11 +39,12 @@ OpenBatches = Callable[[], Batches]
 class Outcome:
     """What is known when all trainings have ended."""
 
-    chosen: tuple[int, ...]
+    chosen: tuple[int | str, ...]
+    """Numbers of trials, names of references."""
     rows: list[Row]
     """Of all trials of the run that are trained, by this call or an earlier one; fastest first."""
-    failed: dict[int, str]
-    """number -> reason; the next call tries again."""
+    failed: dict[int | str, str]
+    """One of the chosen -> reason; the next call tries again."""
 
 
 def train_shortlist(
@@ -62,7 +64,9 @@ def train_shortlist(
     if workers > MOST_WORKERS:
         raise ValueError(f"workers must be from 1 to {MOST_WORKERS}, but got {workers}")
     run = read_run(path)
-    chosen = choose(run.trials, top)
+    results = {t.number: t for t in results_of(run)}
+    picked = [results[number] for number in choose(list(results.values()), top)]
+    chosen = [t.number if t.number >= 0 else label_of(t) for t in picked]
     if not chosen:
         raise RunError(f"a run must have a finished trial for full training, but got none in {path}; search longer")
     batches = open_batches()
@@ -77,9 +81,9 @@ def train_shortlist(
         mirrored = to_store(mirrors(config.mirror, batches.may_be_mirrored, batches.classes), batches.may_be_mirrored)
         _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity(), **mirrored})
         jobs = [
-            Job(number, architecture_from_dict(run.trials[number].user_attrs["arch"]), trained_path(path, number))
-            for number in chosen
-            if not is_trained(path, number)
+            Job(label, architecture_from_dict(trial.user_attrs["arch"]), trained_path(path, label))
+            for label, trial in zip(chosen, picked, strict=True)
+            if not is_trained(path, label)
         ]
         say(_plan(run, top, chosen, len(jobs)))
         del batches
@@ -112,6 +116,8 @@ class _Training:
         if len(batches.skipped) > known:  # the first ones were told when the images were opened
             say(unreadable_line(batches.skipped))
         test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
+        if trained.balanced_accuracy is not None and trained.majority_share is not None:
+            test += f", balanced {trained.balanced_accuracy:.2%}, majority share {trained.majority_share:.2%}"
         say(f"finished: accuracy {trained.accuracy:.2%}{test}, {trained.epochs} epochs in {trained.seconds:.0f} s")
 
 
@@ -140,13 +146,13 @@ class _Saying(TrainWatcher):
 
 
 def _check_images(run: Snapshot, batches: Batches) -> None:
-    classes = run.attributes["provenance"]["data"]["classes"]
+    classes = needed(run.path, run.attributes, "provenance", "data", "classes")
     if not same_names(batches.classes, classes):
         raise ValueError(
             f"the images must have the classes of the search ({_listed(classes)}), but got {_listed(batches.classes)}; "
             "use its --data"
         )
-    input_size = run.attributes["config"]["input_size"]
+    input_size = needed(run.path, run.attributes, "config", "input_size")
     if batches.input_size != input_size:
         raise ValueError(f"the input size must be the search's {input_size} pixels, but got {batches.input_size}")
 
@@ -160,7 +166,7 @@ def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     """All models of a table are trained alike."""
     path = folder / SETTINGS_NAME
     settings = json.loads(json.dumps(settings))  # as it reads back
-    begun = any(entry.name.isdecimal() for entry in folder.iterdir())
+    begun = any(entry.is_dir() for entry in folder.iterdir())
     if begun and path.exists() and (shown := differences(_read_settings(path), settings)):
         raise RunError(
             f"the models in {folder} must be trained alike, but got other settings ({shown}); use the same, or rename "
@@ -182,7 +188,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return found
 
 
-def _plan(run: Snapshot, top: int, chosen: list[int], left: int) -> str:
+def _plan(run: Snapshot, top: int, chosen: list[int | str], left: int) -> str:
     fewer = f" (there are no more than these; --top was {top})" if len(chosen) < top else ""
     done = f"; {len(chosen) - left} of them are trained already" if left < len(chosen) else ""
     running = "; the search is still running, so others may be the best later" if run.state.status == "running" else ""

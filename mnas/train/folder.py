@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 
 from mnas.arch import require_number
-from mnas.atomic import write_atomic
+from mnas.atomic import require_writable, write_atomic
 from mnas.readers import read_json, require_types
 from mnas.train.checkpoint import differences
 
@@ -37,6 +37,23 @@ class Trained:
     """Of training."""
     waiting: float
     """Share of the training time in which data was waited for."""
+    balanced_accuracy: float | None = None
+    """Mean of the classes' recalls on the validation images; None in results that were made before it was kept."""
+    test_balanced_accuracy: float | None = None
+    """The same on the test images."""
+    majority_share: float | None = None
+    """The accuracy of always saying the most frequent class of the validation images."""
+
+
+def require_free(folder: Path, resume: bool) -> None:
+    """Raise ValueError where a training is in the folder, and is not to be resumed; or where it cannot be written."""
+    require_writable(folder, "--out")
+    there = [name for name in _OURS if (folder / name).exists()]
+    if there and not resume:
+        raise ValueError(
+            f"a training must not overwrite another, but got {folder}, which holds {there[0]}; go on with it "
+            "(--resume), or choose another --out"
+        )
 
 
 @contextmanager
@@ -60,12 +77,8 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
     except filelock.Timeout:
         raise ValueError(f"a training must have its folder to itself, but got {folder}, where one is running") from None
     try:
+        require_free(folder, resume)
         there = [name for name in _OURS if (folder / name).exists()]
-        if there and not resume:
-            raise ValueError(
-                f"a training must not overwrite another, but got {folder}, which holds {there[0]}; go on with it "
-                "(--resume), or choose another --out"
-            )
         if there and CONFIG_NAME not in there:
             raise ValueError(
                 f"a training to go on with must have its {CONFIG_NAME}, but got {folder}, which holds only "

@@ -145,6 +145,7 @@ class Training:
         self.loss_sum = torch.zeros((), device=self.device)
         self.spent = {"training": 0.0, "waiting": 0.0}  # seconds of this epoch
         self.rows: list[EpochMetrics] = []
+        self.last: Scored | None = None
 
     # The loop
 
@@ -222,7 +223,7 @@ class Training:
         if self.main:
             with self._scoring():
                 self._prepare_scored()
-                scored = self._score("val")
+                scored = self.last = self._score("val")
             self.rows.append(
                 EpochMetrics(
                     epoch=self.epoch + 1,
@@ -249,7 +250,8 @@ class Training:
             accuracy = self.rows[-1].val_accuracy
             with self._scoring():
                 self._prepare_scored()
-                tested = self._score("test").accuracy if self.batches.counts.get("test") else None  # it may diverge
+                scored = self.last or self._score("val")  # None where a resumed training had nothing left but this
+                tested = self._score("test") if self.batches.counts.get("test") else None  # it may have diverged
             weights = self.folder / WEIGHTS_NAME
             save_weights(weights, self.scored, self._info(accuracy))
             train_s = sum(row.train_s for row in self.rows)
@@ -257,7 +259,10 @@ class Training:
                 Trained(
                     weights=weights,
                     accuracy=accuracy,
-                    test_accuracy=tested,
+                    test_accuracy=tested.accuracy if tested else None,
+                    balanced_accuracy=scored.balanced_accuracy,
+                    test_balanced_accuracy=tested.balanced_accuracy if tested else None,
+                    majority_share=scored.majority_share,
                     epochs=self.epoch,
                     seconds=train_s + sum(row.score_s for row in self.rows),
                     images_per_s=self.epoch * self.steps * self.batch_size / train_s,

@@ -23,6 +23,21 @@ class Scored:
     """Share of the images whose class it puts first."""
     loss: float
     """Mean cross entropy, in nats."""
+    right: tuple[int, ...]
+    """Right answers for each class."""
+    counts: tuple[int, ...]
+    """Images of each class."""
+
+    @property
+    def majority_share(self) -> float:
+        """The accuracy of always saying the most frequent class."""
+        return max(self.counts) / sum(self.counts)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean over the classes that have images of the share that is right."""
+        recalls = [right / count for right, count in zip(self.right, self.counts, strict=True) if count]
+        return sum(recalls) / len(recalls)
 
 
 def moments(mean: Iterable[float], std: Iterable[float], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -63,13 +78,21 @@ def score(network: Network, batches: Iterable[tuple[Tensor, Tensor]], mean: Tens
     Raises:
         TrainingError: logits are not finite.
     """
-    right = count = 0
     loss = 0.0
+    right = counts = torch.zeros(0, dtype=torch.int64)
     for images, labels in batches:
         logits = network(normalised(images.to(mean.device), mean, std)).cpu()
         if not bool(logits.isfinite().all()):
             raise TrainingError("diverged: the trained network's outputs are not finite; use a lower --learning-rate")
-        right += int((logits.argmax(1) == labels).sum())
+        if not len(counts):
+            right = counts = torch.zeros(logits.shape[1], dtype=torch.int64)
+        right = right + torch.bincount(labels[logits.argmax(1) == labels], minlength=len(right))
+        counts = counts + torch.bincount(labels, minlength=len(counts))
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
-        count += len(labels)
-    return Scored(accuracy=right / count, loss=loss / count)
+    count = int(counts.sum())
+    return Scored(
+        accuracy=int(right.sum()) / count,
+        loss=loss / count,
+        right=tuple(right.tolist()),
+        counts=tuple(counts.tolist()),
+    )

@@ -1,6 +1,7 @@
 """What `mnas search` prints at its end: where each latency comes from, what was skipped, what sharing costs."""
 
 import dataclasses
+import html
 import io
 import re
 import sys
@@ -18,9 +19,10 @@ from mnas.report.devices import sharing_costs
 from mnas.report.facts import facts_of
 from mnas.report.html import report_html
 from mnas.study import Snapshot
+from mnas.zoo.architectures import reference_arch
 
 sys.path.append(str(Path(__file__).parent.parent / "report"))
-from synthetic_run import OBJECTIVE, VAL_IMAGES, synthetic_snapshot
+from synthetic_run import OBJECTIVE, SPACE, VAL_IMAGES, synthetic_snapshot
 
 DONE, FAILED, SKIPPED = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED
 
@@ -44,16 +46,18 @@ def concluded(path: Path, states: list[TrialState], **options) -> tuple[Snapshot
     return run, out.getvalue()
 
 
-def rows_of(text: str) -> dict[int, list[str]]:
-    """trial -> the other cells of the table."""
-    lines = [line.split() for line in text.splitlines() if re.match(r" +\d+ +0\.\d{4}", line)]
-    return {int(cells[0]): cells[1:] for cells in lines}
+def rows_of(text: str) -> dict[str, list[str]]:
+    """trial or reference -> the other cells of the table."""
+    lines = [line.split() for line in text.splitlines() if re.match(r" +[\w-]+ +0\.\d{4}", line)]
+    return {cells[0]: cells[1:] for cells in lines}
 
 
 def test_one_device_measured(tmp_path):
     run, text = concluded(tmp_path, [DONE] * 20)
     assert re.search(r"trial +accuracy +latency ms +95 % +of target", text)
-    assert {n: row[1] for n, row in rows_of(text).items()} == {t.number: f"{t.values[1]:.3f}" for t in run.front}
+    front = {str(t.number): f"{t.values[1]:.3f}" for t in run.front}
+    assert {n: row[1] for n, row in rows_of(text).items()} == front | {"mobilenetv2": "2.000"}
+    assert "mobilenetv2 is the reference network, measured and trained like the trials" in text
     assert "latencies: all measured in this search" in text
     assert "skipped" not in text
     assert "sharing" not in text
@@ -64,11 +68,11 @@ def test_several_devices_with_predictions_and_skips(tmp_path):
     facts = facts_of(run)
     assert re.search(r"trial +accuracy +host ms +board ms +of target", text)
     rows = rows_of(text)
-    assert list(rows) == [c.number for c in facts.front]
+    assert [name for name in rows if name != "mobilenetv2"] == [c.label for c in facts.front]
     for candidate in facts.front:
         sign = {"measured": "", "cached": "*", "predicted": "~"}[candidate.source]
         told = [f"{latency.latency_ms:.3f}{sign}" for latency in candidate.latencies.values()]
-        assert rows[candidate.number][1:3] == told
+        assert rows[candidate.label][1:3] == told
     assert {c.source for c in facts.front} == {"measured", "cached", "predicted"}
     assert "latencies: measured in this search, * measured in an earlier one, ~ predicted" in text
     assert (
@@ -108,3 +112,81 @@ def test_a_model_that_is_not_at_the_target_says_why(tmp_path):
     ) in out.getvalue()
     page = report_html(Snapshot(run.path, run.attributes | {"objective": dataclasses.asdict(wanted)}, run.trials))
     assert f"nothing was found between them that is more accurate; the best at it is trial {nearer.number} (" in page
+
+
+def with_reference(run: Snapshot, accuracy: float, size_bytes: int = 2_000_000, **changes) -> Snapshot:
+    """The same run with a MobileNetV2 of this accuracy, at exactly the target latency."""
+    [first, *_] = run.attributes["references"]
+    arch = reference_arch(SPACE.reference_skeleton).to_dict()
+    record = {**first, "accuracy": accuracy, "arch": arch, "fingerprint": "f", "size_bytes": size_bytes}
+    return Snapshot(run.path, {**run.attributes, "references": [record], **changes}, run.trials)
+
+
+def said(run: Snapshot, objectives=(OBJECTIVE,), images: Dataset | None = None) -> list[str]:
+    out = io.StringIO()
+    conclude(SafeConsole(file=out, width=140), run, "trials", objectives, images or dataset())
+    return out.getvalue().splitlines()
+
+
+def test_a_better_reference_comes_first_and_is_recommended(tmp_path):
+    run = with_reference(synthetic_snapshot(tmp_path, [DONE] * 12), 0.95)
+    lines = said(run)
+    assert lines[1] == "all 12 candidates are done"
+    assert lines[2] == (
+        "take mobilenetv2, the reference network, accuracy 0.9500 at 1.00 of the target latency: it is better than "
+        "everything that the search found (soft reward 0.9500 against 0.8888 of trial 5, accuracy 0.8910 at 1.04 of "
+        "the target latency); more --trials or a longer training of each (--epochs) may find better ones"
+    )
+    rows = rows_of("\n".join(lines))
+    assert list(rows) == ["8", "0", "mobilenetv2", "5"]  # the front, and the best of what was found
+    facts = facts_of(run)
+    assert [c.label for c in facts.front] == ["8", "0", "mobilenetv2"]
+    assert [c.label for c in facts.chosen] == ["mobilenetv2"]
+    page = report_html(run)
+    assert "<b>Take mobilenetv2</b>, the reference network: it is better than everything that the search found" in page
+    assert page.count('"diamond"') >= 1
+
+
+def test_a_reference_within_noise_of_the_best_says_so(tmp_path):
+    run = with_reference(synthetic_snapshot(tmp_path, [DONE] * 12), 0.885)
+    lines = said(run)
+    assert any(line.startswith("take trial 5: the best soft reward on the front (0.8888)") for line in lines)
+    assert (
+        "mobilenetv2, the reference network, cannot be told apart from trial 5 with 2000 validation images: accuracy "
+        "0.8850 at 1.00 of the target latency"
+    ) in lines
+    assert "cannot be told apart from trial 5 on 2,000 validation images" in report_html(run)
+
+
+def test_a_reference_over_a_limit_is_shown_but_not_recommended(tmp_path):
+    run = with_reference(synthetic_snapshot(tmp_path, [DONE] * 12), 0.99, 9_000_000)  # 2.5 MB are allowed
+    lines = said(run)
+    assert any(line.startswith("take trial 5") for line in lines)
+    assert "mobilenetv2" in rows_of("\n".join(lines))
+    assert any("shown but not recommended: its file of 9 MB is over --max-size-mb" in line for line in lines)
+
+
+def test_each_of_several_targets_is_told_of_the_reference(tmp_path):
+    far = dataclasses.replace(OBJECTIVE, target_latency_ms=4.0)
+    several = {"other_objectives": [dataclasses.asdict(far)]}
+    run = synthetic_snapshot(tmp_path, [DONE] * 12)
+    for trial in run.trials:
+        trial.user_attrs["rewards"] = [o.reward(*trial.values) for o in (OBJECTIVE, far)]
+    run = with_reference(run, 0.95, **several)
+    lines = said(run, (OBJECTIVE, far))
+    assert lines[2].startswith("for 2 ms take mobilenetv2, the reference network")
+    assert lines[3].startswith("for 4 ms take mobilenetv2, the reference network")
+
+
+def test_a_score_is_never_without_its_baseline(tmp_path):
+    run = synthetic_snapshot(tmp_path, [DONE] * 12)
+    labels = np.zeros(VAL_IMAGES, np.int64)
+    labels[:200] = 1
+    images = dataset()
+    images = dataclasses.replace(images, val=ImageArrays(images=images.val.images, labels=labels))
+    lines = said(run, images=images)
+    always = "always saying 'cat', the most frequent class has the accuracy 0.9000"
+    assert f"baseline: {always}; guessing among 2 classes 0.5000" in lines
+    assert any(line.startswith("warning: accuracy 0.8910 is not above what always saying one class") for line in lines)
+    run.attributes["val_counts"] = [1800, 200]
+    assert html.escape(always) in report_html(run)

@@ -20,7 +20,8 @@ from mnas.cli.console import SafeConsole
 from mnas.cli.search import SearchCommand, Training, native_size
 from mnas.evaluate.config import ProxyConfig
 from mnas.nn.weights_info import read_weights_info
-from mnas.study import RunError, front_of, open_run, read_run
+from mnas.study import RunError, front_of, objectives_of, open_run, read_run
+from mnas.study.results import label_of, recommend, references_of, shown_results, title_of
 from mnas.tflite.metadata import read_metadata
 from mnas.tflite.runtime import run_tflite
 
@@ -56,14 +57,17 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
     run = read_run(command.run_dir)
     dataset = command.load_data()
     assert [t.state for t in run.trials] == [TrialState.COMPLETE] * 4
-    assert sorted(p.name for p in (command.run_dir / "front").iterdir()) == sorted(str(t.number) for t in run.front)
+    [objective] = objectives_of(run.attributes)
+    shown = shown_results(run, [objective])
+    assert "mobilenetv2 is the reference network, measured and trained like the trials" in printed
+    assert sorted(p.name for p in (command.run_dir / "front").iterdir()) == sorted(map(label_of, shown))
     images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
-    for trial in run.front:
-        folder = command.run_dir / "front" / str(trial.number)
+    for trial in shown:
+        folder = command.run_dir / "front" / label_of(trial)
         model = (folder / "model.tflite").read_bytes()
         metadata = read_metadata(model)
         assert metadata.labels == dataset.classes
-        kept = read_weights_info(command.run_dir / "models" / f"{trial.number}.safetensors")
+        kept = read_weights_info(command.run_dir / "models" / f"{label_of(trial)}.safetensors")
         assert metadata.trained_on == kept.trained_on == (dataset.training_data,)
         assert metadata.normalisation.mean == pytest.approx(dataset.mean)
         assert metadata.normalisation.std == pytest.approx(dataset.std)
@@ -71,11 +75,12 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
         outputs = run_tflite(model, images.astype(np.float32))
         assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.values[0], abs=0.005)
         assert f"{trial.values[0]:.4f}" in printed
-    best = max(run.front, key=lambda t: t.user_attrs["reward"])
     assert dataset.training_data.content == dataset.content
     assert dataset.training_data.seed == command.seed
     assert dataset.training_data.max_images_per_class == command.max_images_per_class
-    assert f"take trial {best.number}: the best target reward on the front" in printed
+    best = recommend(run.trials, references_of(run), objective, len(dataset.val)).best
+    how = "the reference network" if best.number < 0 else "the best target reward on the front"
+    assert re.search(f"take {title_of(best)}[:,] {how}", printed)
     assert "output stride 8" in printed
 
 

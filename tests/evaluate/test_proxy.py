@@ -59,6 +59,9 @@ def test_digits_are_learnt(digits: Dataset) -> None:
     assert evaluation.accuracy > 0.75
     assert evaluation.accuracies == (evaluation.accuracy,)
     assert (evaluation.val_images, evaluation.epochs) == (287, 5)
+    counts = np.bincount(digits.val.labels)
+    assert sum(evaluation.right) / 287 == pytest.approx(evaluation.accuracy)
+    assert evaluation.balanced_accuracy == pytest.approx(np.mean(np.array(evaluation.right) / counts))
     assert evaluation.train_s > 0
     assert evaluation.images_per_s > 0
 

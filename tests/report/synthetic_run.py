@@ -102,10 +102,11 @@ def synthetic_trial(
         "params": costs.params,
         "macs": costs.macs,
         "seed": number,
+        "size_bytes": 4 * costs.params + 30_000,
     }
     if state != TrialState.RUNNING:
         latencies = latencies_of(number, latency_ms, costs.macs, costs.params, devices)
-        known |= {"latencies": latencies, "latency": together(latencies), "size_bytes": 4 * costs.params + 30_000}
+        known |= {"latencies": latencies, "latency": together(latencies)}
         latency_ms = known["latency"]["latency_ms"]
         reward = OBJECTIVE.reward(accuracy, latency_ms)
     if state == TrialState.PRUNED:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
-from toy import latency_of, toy_space
+from toy import latency_of, toy_evaluation, toy_space
 
 from mnas.data.arrays import ArrayBatches
 from mnas.data.augment import Augmentation
@@ -23,6 +23,7 @@ from mnas.objective import Objective
 from mnas.shortlist.train import train_shortlist
 from mnas.study import RunError, open_run, running_trial
 from mnas.train.presets import named_preset
+from mnas.zoo.architectures import reference_arch
 
 CONFIG = dataclasses.replace(
     named_preset("small"), epochs=1, batch_size=64, fewest_steps=1, warmup_epochs=0, estimate_statistics=256, threads=1
@@ -73,7 +74,7 @@ def path(tmp_path, digits):
             facts = {
                 "arch": arch.to_dict(), "fingerprint": arch.fingerprint, "params": costs.params, "macs": costs.macs,
                 "latencies": {"host": latency.to_dict()}, "latency": latency.to_dict(), "size_bytes": 1,
-                "evaluation": {"val_images": 360},
+                "evaluation": toy_evaluation(accuracy), "seed": number,
                 "reward": objective.reward(accuracy, latency.latency_ms),
             }  # fmt: skip
             run.add(running_trial(space.params(indices), space.distributions, facts, {}))
@@ -113,6 +114,32 @@ def test_trained_skipped_and_added_to(path, digits):
     said.clear()
     assert best_of(path, digits, said, top=9) == again
     assert len(said) == 1  # nothing was left to do
+
+
+def test_a_reference_is_chosen_and_trained_as_any_other(path, digits):
+    """The run's second best by reward is its reference network, whose weights nobody kept."""
+    arch = reference_arch(toy_space().skeleton)
+    latency = dataclasses.replace(latency_of(arch), latency_ms=1.5, low_ms=1.4, high_ms=1.6).to_dict()
+    costs = cost(arch, 8, 10)
+    record = {
+        "name": "mobilenetv2", "arch": arch.to_dict(), "accuracy": 0.99, "latency": latency,
+        "latencies": {"host": latency}, "params": costs.params, "macs": costs.macs,
+    }  # fmt: skip
+    with open_run(path, {"input_size": 8}) as run:
+        run.set("references", [record])
+    with pytest.raises(ValueError, match=r"of mobilenetv2 must have .* `mnas train .*#mobilenetv2 --data DIR` trains"):
+        resolve_weights(f"{path}#mobilenetv2")
+    said = []
+    outcome = best_of(path, digits, said, top=1)
+    assert outcome.chosen == ("mobilenetv2",)
+    assert said[0] == "trials to train in full, the best by reward first: mobilenetv2"
+    weights = resolve_weights(f"{path}#mobilenetv2")
+    assert weights == path / "trained" / "mobilenetv2" / "model.safetensors"
+    assert read_weights_info(weights).arch == arch
+    [row] = outcome.rows
+    assert (row.trial, row.params, row.latency_ms) == ("mobilenetv2", costs.params, 1.5)
+    assert (path / "trained" / "table.csv").read_text().splitlines()[1].startswith("mobilenetv2,0.99,")
+    assert best_of(path, digits, [], top=2).chosen[0] == "mobilenetv2"
 
 
 def test_interrupted_and_resumed_is_as_never_interrupted(path, digits, tmp_path):

@@ -8,7 +8,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from mnas.storage import BulkStorage, use_pragmas
+from mnas.study.storage import BulkStorage, use_pragmas
 
 SPACE = {"op": CategoricalDistribution(["conv", "mbconv", 3, 0.5]), "se": CategoricalDistribution([0.0, 0.25, None])}
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)

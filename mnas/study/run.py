@@ -34,33 +34,19 @@ from typing import Any
 
 import filelock
 import optuna
-import sqlalchemy
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from mnas.architecture import Architecture, architecture_from_dict
 from mnas.atomic import write_atomic
-from mnas.objective import Objective, pareto_front
-from mnas.storage import BulkStorage, uninterrupted, use_pragmas
-
-STUDY_NAME = "mnas"
-FORMAT = 3
-"""Of the attributes below; a run with another one is refused."""
+from mnas.study.check import RunError
+from mnas.study.reading import FORMAT, STUDY_NAME, count_taken, front_of, open_database, read_study
+from mnas.study.storage import BulkStorage, uninterrupted, use_pragmas
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
-
 DERIVED = "data_content"
 """A field of the configuration that follows others (data, seed, input size): named only where nothing else differs."""
-
-
-FULL_WEIGHTS = "model.safetensors"
-"""What a training leaves in its folder."""
-
-
-class RunError(ValueError):
-    """A run directory that cannot be used, and what to do about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +57,6 @@ class Beginning:
     """Those taken over from other runs come first."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able, of the whole run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunState:
-    """How a run stands, in one word and its reason."""
-
-    status: str
-    """`running`, `interrupted`, `stopped` (may go on), `finished`."""
-    reason: str
 
 
 class Standing:
@@ -123,14 +100,16 @@ class Run:
     `trials` mirrors the storage, but for the microseconds of `datetime_complete`: this process is its only writer.
     """
 
-    def __init__(self, path: Path, storage: BaseStorage) -> None:
-        """`storage` holds a study of this run and nothing else (`begin_study`)."""
+    def __init__(
+        self, path: Path, storage: BaseStorage, known: tuple[dict[str, Any], list[FrozenTrial]] | None = None
+    ) -> None:
+        """`storage` holds a study of this run and nothing else (`begin_study`), of which `known` is what was read."""
         self.path = path
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
-        self.trials: list[FrozenTrial] = storage.get_all_trials(self._study_id)
+        self.attributes: dict[str, Any] = known[0] if known else dict(storage.get_study_user_attrs(self._study_id))
+        self.trials: list[FrozenTrial] = known[1] if known else storage.get_all_trials(self._study_id)
         assert [trial.number for trial in self.trials] == list(range(len(self.trials)))
-        self.attributes: dict[str, Any] = dict(storage.get_study_user_attrs(self._study_id))
         self.standing = Standing(self.trials)
 
     def set(self, name: str, value: Any) -> None:
@@ -244,9 +223,9 @@ def open_run(path: Path, config: Mapping[str, Any], begin: Callable[[], Beginnin
                 if new:
                     _remove_empty(path)
                 raise
-        storage = _open_database(path)
+        storage = open_database(path, path)
         try:
-            run = Run(path, storage)
+            run = Run(path, storage, read_study(path, storage, path))  # what is damaged is refused before any write
             _check_same(path, run.attributes, config)
             (path / "models").mkdir(exist_ok=True)
             write_atomic(path / "config.json", json.dumps(config, indent=1))
@@ -286,28 +265,6 @@ def _remove_empty(path: Path) -> None:
         path.rmdir()
 
 
-def _open_database(path: Path) -> BulkStorage:
-    try:
-        with (path / "study.db").open("rb") as file:
-            if file.read(16) != b"SQLite format 3\0":  # Optuna would make an empty file a new study
-                raise RuntimeError("it is no SQLite database")
-        storage = BulkStorage(f"sqlite:///{path / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
-        attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(STUDY_NAME))
-    except (sqlalchemy.exc.DatabaseError, RuntimeError, KeyError, optuna.exceptions.StorageInternalError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"{path / 'study.db'} cannot be read as a study of this version, or is damaged ({reason})"
-        ) from None
-    if attributes.get("format") != FORMAT:
-        raise RunError(
-            f"{path} was made by another version of mnas (format {attributes.get('format')}, this one writes "
-            f"{FORMAT}); use that version, or choose another --run"
-        )
-    # the write-ahead log costs no fsync a commit, and a kill at any moment loses nothing that was committed
-    use_pragmas(storage, "journal_mode=WAL", "synchronous=NORMAL")
-    return storage
-
-
 def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     if shown := differences(attributes["config"], config):
         raise RunError(f"{path} was made with another configuration ({shown}); use the same, or choose another --run")
@@ -339,103 +296,3 @@ def _remove_temporaries(path: Path) -> None:
     """What a killed process left half written, here and in models/."""
     for leftover in (*path.glob(".*.tmp"), *path.glob("models/.*.tmp"), *path.glob(".new-*")):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-
-
-# Reading, also while another process writes
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run as it stands in the database now."""
-
-    path: Path
-    attributes: dict[str, Any]
-    trials: list[FrozenTrial]
-
-    @property
-    def front(self) -> list[FrozenTrial]:
-        """The COMPLETE trials on the Pareto front, fastest first."""
-        return front_of(self.trials)
-
-    @property
-    def state(self) -> RunState:
-        """`running` only while a process holds the lock."""
-        state = self.attributes.get("state")
-        if _is_locked(self.path):
-            return RunState(status="running", reason="")
-        if state is None:
-            return RunState(status="interrupted", reason="before the first trial")
-        if state["status"] == "running":
-            return RunState(status="interrupted", reason="run the same command again to go on")
-        return RunState(**state)
-
-
-def read_run(path: Path) -> Snapshot:
-    """Read the run at `path` without locking it.
-
-    Raises:
-        RunError: there is no run, or one of another version.
-    """
-    if not (path / "study.db").is_file():
-        raise RunError(f"{path} is no run: it has no study.db (`mnas runs` lists those under runs/)")
-    with contextlib.ExitStack() as stack:
-        folder = path
-        if not (os.access(path, os.W_OK) and os.access(path / "study.db", os.W_OK)):  # SQLite reads no log without
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            for file in path.glob("study.db*"):
-                shutil.copy(file, folder)
-                (folder / file.name).chmod(0o600)
-        storage = _open_database(folder)
-        stack.callback(storage.engine.dispose)
-        study_id = storage.get_study_id_from_name(STUDY_NAME)
-        return Snapshot(path, storage.get_study_user_attrs(study_id), storage.get_all_trials(study_id))
-
-
-def objectives_of(attributes: Mapping[str, Any]) -> list[Objective]:
-    """The reward for each target of a run with these attributes; none before the run has one."""
-    told = [attributes["objective"]] if "objective" in attributes else []
-    return [Objective(**values) for values in (*told, *attributes.get("other_objectives", []))]
-
-
-def best_for(trials: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
-    """Of COMPLETE trials, fastest first, the one with the highest reward; the fastest of equals."""
-    return max(trials, key=lambda t: objective.reward(*t.values))
-
-
-def count_taken(trials: Sequence[FrozenTrial]) -> int:
-    """How many of a study's trials were taken over from other runs; these are its first."""
-    return next((number for number, t in enumerate(trials) if "from" not in t.user_attrs), len(trials))
-
-
-def front_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The COMPLETE ones of `trials` that none dominates, fastest first."""
-    complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    return [complete[i] for i in pareto_front([(t.values[0], t.values[1]) for t in complete])]
-
-
-def load_trial_arch(path: Path, number: int) -> Architecture:
-    """The architecture of trial `number` of the run at `path`. Raises RunError where there is none."""
-    trials = read_run(path).trials
-    if not 0 <= number < len(trials):
-        raise RunError(f"{path} has the trials 0 to {len(trials) - 1}, but got {number}")
-    return architecture_from_dict(trials[number].user_attrs["arch"])
-
-
-def trained_path(run: Path, number: int) -> Path:
-    """The folder of the full training of trial `number`."""
-    return run / "trained" / str(number)
-
-
-def is_trained(run: Path, number: int) -> bool:
-    """Whether that training is finished: its result is written last."""
-    return (trained_path(run, number) / "result.json").is_file()
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with filelock.FileLock(path / "lock", blocking=False):
-            return False
-    except filelock.Timeout:
-        return True
-    except OSError:  # a read-only run: nobody is writing
-        return False

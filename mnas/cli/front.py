@@ -1,0 +1,61 @@
+"""The models of a finished search as files: front/N for every result of its table, each standing alone."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from optuna.trial import FrozenTrial
+
+from mnas.architecture import architecture_from_dict
+from mnas.atomic import write_atomic
+from mnas.data.dataset import Dataset
+from mnas.objective import Objective
+from mnas.study import Run
+from mnas.study.check import one_line
+from mnas.study.results import label_of, shown_results, weights_of
+from mnas.tflite.metadata import Normalisation
+from mnas.tflite.writer import write_tflite
+from mnas.training_data import after_training
+
+
+def export_front(run: Run, dataset: Dataset, objectives: Sequence[Objective]) -> dict[str, str]:
+    """Write front/N/arch.json for every result of the run's table, and model.tflite where its weights were kept.
+
+    Returns label -> reason of those that could not be written; the others are there all the same.
+
+    Raises:
+        OSError: the folder front/ cannot be made.
+    """
+    folder = run.path / "front"
+    folder.mkdir(exist_ok=True)
+    front = {label_of(trial): trial for trial in shown_results(run, objectives)}
+    for stale in folder.iterdir():
+        if stale.name not in front:
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    failed = {}
+    for label, trial in front.items():
+        try:
+            _export(run, trial, folder / label, dataset)
+        except Exception as error:  # whatever it is: the others are exported before it is told
+            failed[label] = one_line(error if isinstance(error, ValueError | OSError) else repr(error))
+            (folder / label / "model.tflite").unlink(missing_ok=True)  # of an earlier end of this search
+    return failed
+
+
+def _export(run: Run, trial: FrozenTrial, folder: Path, dataset: Dataset) -> None:
+    from mnas.nn.weights import load_weights
+
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / "arch.json", architecture_from_dict(trial.user_attrs["arch"]).to_json())
+    weights = weights_of(run.path, trial)
+    if not weights.exists():
+        return
+    network = load_weights(weights)
+    model = write_tflite(
+        network,
+        dataset.input_size,
+        labels=dataset.classes,
+        normalisation=Normalisation(mean=dataset.mean, std=dataset.std),
+        trained_on=after_training(dataset.training_data, ()),
+    )
+    write_atomic(folder / "model.tflite", model)

@@ -1,0 +1,60 @@
+"""What stands beside an accuracy that a command prints: the score of guessing, and a warning where it is not beaten."""
+
+from collections.abc import Sequence
+
+from mnas.evaluate.evaluation import Metric, accuracy_noise, baseline, effective_images, majority_share
+
+NAMES: dict[Metric, str] = {"accuracy": "accuracy", "balanced-accuracy": "balanced accuracy"}
+"""What a metric is called before a number."""
+
+
+def baseline_line(metric: Metric, counts: Sequence[int], classes: Sequence[str]) -> str:
+    """What guessing scores on images of which each class has so many."""
+    present = sum(count > 0 for count in counts)
+    if not present:
+        return "baseline: there are no images"
+    if present == 1:
+        return f"baseline: all images are of one class ({_most_frequent(counts, classes)!r}): no score says anything"
+    if metric == "balanced-accuracy":
+        return f"baseline: always saying one class has the balanced accuracy {1 / present:.4f} (1 of {present} classes)"
+    always = f"always saying {most_frequent(counts, classes)} has the accuracy {majority_share(counts):.4f}"
+    return f"baseline: {always}; guessing among {present} classes {1 / present:.4f}"
+
+
+def most_frequent(counts: Sequence[int], classes: Sequence[str]) -> str:
+    """`'cat', the most frequent class`; of several the first."""
+    return f"{_most_frequent(counts, classes)!r}, the most frequent class"
+
+
+SEARCH_BALANCED = "; --metric balanced-accuracy counts all classes alike"
+"""What a search can do about it."""
+
+
+def not_above_baseline(
+    metric: Metric, counts: Sequence[int], images: int, score: float, advice: str = SEARCH_BALANCED
+) -> str:
+    """A warning where a score on `images` images is no better than always saying one class; else empty."""
+    floor = baseline(metric, counts)
+    if not images or sum(count > 0 for count in counts) < 2 or score - floor >= accuracy_noise(score, images) / 2**0.5:
+        return ""
+    return (
+        f"warning: {NAMES[metric]} {score:.4f} is not above what always saying one class scores ({floor:.4f}), beyond "
+        f"what chance may do on {images} images: the model may have learnt nothing"
+        + (advice if metric == "accuracy" else "")
+    )
+
+
+def share_text(counts: Sequence[int], classes: Sequence[str]) -> str:
+    """`majority share 95.00 % ('cat')`; empty without images."""
+    if not sum(counts):
+        return ""
+    return f"majority share {majority_share(counts):.2%} ({_most_frequent(counts, classes)!r})"
+
+
+def _most_frequent(counts: Sequence[int], classes: Sequence[str]) -> str:
+    return classes[max(range(len(counts)), key=lambda i: counts[i])]
+
+
+def images_for(metric: Metric, counts: Sequence[int]) -> int:
+    """How many images the metric's noise is that of."""
+    return effective_images(metric, counts)

@@ -1,0 +1,55 @@
+"""A run's study: what is kept of a search, written by one process and read by any."""
+
+from mnas.study.check import RunError, damaged, needed
+from mnas.study.reading import (
+    FORMAT,
+    FULL_WEIGHTS,
+    STUDY_NAME,
+    RunState,
+    Snapshot,
+    best_for,
+    count_taken,
+    front_of,
+    is_trained,
+    objectives_of,
+    read_run,
+    trained_path,
+)
+from mnas.study.run import (
+    DERIVED,
+    DIRECTIONS,
+    Beginning,
+    Run,
+    Standing,
+    begin_study,
+    differences,
+    open_run,
+    running_trial,
+)
+
+__all__ = [
+    "DERIVED",
+    "DIRECTIONS",
+    "FORMAT",
+    "FULL_WEIGHTS",
+    "STUDY_NAME",
+    "Beginning",
+    "Run",
+    "RunError",
+    "RunState",
+    "Snapshot",
+    "Standing",
+    "begin_study",
+    "best_for",
+    "count_taken",
+    "damaged",
+    "differences",
+    "front_of",
+    "is_trained",
+    "needed",
+    "objectives_of",
+    "open_run",
+    "read_run",
+    "running_trial",
+    "trained_path",
+]

@@ -1,0 +1,202 @@
+"""A run as it stands in its database, read without locking it, also while another process writes."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import optuna
+import sqlalchemy
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from mnas.objective import Objective, pareto_front
+from mnas.study.check import RunError, check_attributes, check_trials, damaged, one_line
+from mnas.study.storage import BulkStorage, use_pragmas
+
+STUDY_NAME = "mnas"
+FORMAT = 3
+"""Of the attributes below; a run with another one is refused."""
+
+FULL_WEIGHTS = "model.safetensors"
+"""What a training leaves in its folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """How a run stands, in one word and its reason."""
+
+    status: str
+    """`running`, `interrupted`, `stopped` (may go on), `finished`."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A run as it stands in the database now."""
+
+    path: Path
+    attributes: dict[str, Any]
+    trials: list[FrozenTrial]
+
+    @property
+    def front(self) -> list[FrozenTrial]:
+        """The COMPLETE trials on the Pareto front, fastest first."""
+        return front_of(self.trials)
+
+    @property
+    def state(self) -> RunState:
+        """`running` only while a process holds the lock."""
+        state = self.attributes.get("state")
+        if _is_locked(self.path):
+            return RunState(status="running", reason="")
+        if state is None and not self.trials:
+            return RunState(status="interrupted", reason="before the first trial")
+        if state is None or state["status"] == "running":
+            return RunState(status="interrupted", reason="run the same command again to go on")
+        return RunState(**state)
+
+
+def read_run(path: Path) -> Snapshot:
+    """Read the run at `path` without locking it.
+
+    Raises:
+        RunError: there is no run, one of another version, or one with a damaged record.
+    """
+    if not (path / "study.db").is_file():
+        raise RunError(f"{path} is no run: it has no study.db (`mnas runs` lists those under runs/)")
+    with contextlib.ExitStack() as stack:
+        folder = path
+        if not (os.access(path, os.W_OK) and os.access(path / "study.db", os.W_OK)):  # SQLite reads no log without
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            for file in path.glob("study.db*"):
+                shutil.copy(file, folder)
+                (folder / file.name).chmod(0o600)
+        storage = open_database(folder, path)
+        stack.callback(storage.engine.dispose)
+        return Snapshot(path, *read_study(path, storage, folder))
+
+
+def open_database(folder: Path, path: Path) -> BulkStorage:
+    """The study.db in `folder`, which is the run's at `path` or a copy of it. Raises RunError."""
+    file = path / "study.db"
+    try:
+        with (folder / "study.db").open("rb") as begin:
+            if begin.read(16) != b"SQLite format 3\0":  # Optuna would make an empty file a new study
+                raise RunError(f"{file} cannot be read as a study of this version, or is damaged (no SQLite database)")
+        storage = BulkStorage(f"sqlite:///{folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
+        storage.get_study_id_from_name(STUDY_NAME)
+    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, KeyError, optuna.exceptions.OptunaError) as error:
+        reason = one_line(error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error)
+        raise RunError(f"{file} cannot be read as a study of this version, or is damaged ({reason})") from None
+    except OSError:
+        raise
+    except Exception as error:  # whatever Optuna makes of rows that it would never write
+        raise RunError(f"{file} cannot be read as a study of this version, or is damaged ({one_line(error)})") from None
+    # the write-ahead log costs no fsync a commit, and a kill at any moment loses nothing that was committed
+    use_pragmas(storage, "journal_mode=WAL", "synchronous=NORMAL")
+    return storage
+
+
+def read_study(path: Path, storage: BaseStorage, folder: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
+    """Attributes and trials of the run at `path`, whose study.db is open from `folder`; each record checked.
+
+    Raises:
+        RunError: of another version; or damaged, with the record's name.
+    """
+    try:
+        study_id = storage.get_study_id_from_name(STUDY_NAME)
+        attributes = dict(storage.get_study_user_attrs(study_id))
+    except Exception as error:
+        raise damaged(path, f"an attribute of the run cannot be read ({one_line(error)})") from None
+    if attributes.get("format") != FORMAT:
+        raise RunError(
+            f"{path} was made by another version of mnas (format {one_line(attributes.get('format'))}, this one writes "
+            f"{FORMAT}); use that version, or choose another --run"
+        )
+    try:
+        directions = [direction.name for direction in storage.get_study_directions(study_id)]
+        trials = storage.get_all_trials(study_id)
+    except Exception as error:
+        raise damaged(path, f"{_unreadable(storage, folder)}({one_line(error)})") from None
+    if directions != ["MAXIMIZE", "MINIMIZE"]:
+        raise damaged(path, f"its directions must be MAXIMIZE and MINIMIZE, but are {', '.join(directions) or 'none'}")
+    check_attributes(path, attributes)
+    check_trials(path, attributes, trials)
+    if orphan := _orphan(folder):
+        raise damaged(path, orphan)
+    return attributes, trials
+
+
+def _unreadable(storage: BaseStorage, folder: Path) -> str:
+    """`trial 3 cannot be read `: the first that Optuna cannot."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
+        for trial_id, number in database.execute("SELECT trial_id, number FROM trials ORDER BY trial_id"):
+            try:
+                storage.get_trial(trial_id)
+            except Exception:
+                return f"trial {number} cannot be read "
+    return "a trial cannot be read "
+
+
+_OF_TRIALS = ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes")
+
+
+def _orphan(folder: Path) -> str:
+    """What is left of a trial whose own row is gone, which a new trial would get; or of a table's rules. Else empty."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
+        for table in _OF_TRIALS:
+            if not any(index[2] for index in database.execute(f"PRAGMA index_list({table})")):
+                return f"{table} has lost its unique keys, so that rows may be doubled"
+            query = f"SELECT trial_id FROM {table} WHERE trial_id NOT IN (SELECT trial_id FROM trials) LIMIT 1"
+            if row := database.execute(query).fetchone():
+                return f"{table} has rows of a trial (trial_id {row[0]}) that is missing from trials"
+    return ""
+
+
+def objectives_of(attributes: Mapping[str, Any]) -> list[Objective]:
+    """The reward for each target of a run with these attributes; none before the run has one."""
+    told = [attributes["objective"]] if "objective" in attributes else []
+    return [Objective(**values) for values in (*told, *attributes.get("other_objectives", []))]
+
+
+def best_for(trials: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
+    """Of COMPLETE trials, fastest first, the one with the highest reward; the fastest of equals."""
+    return max(trials, key=lambda t: objective.reward(*t.values))
+
+
+def count_taken(trials: Sequence[FrozenTrial]) -> int:
+    """How many of a study's trials were taken over from other runs; these are its first."""
+    return next((number for number, t in enumerate(trials) if "from" not in t.user_attrs), len(trials))
+
+
+def front_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The COMPLETE ones of `trials` that none dominates, fastest first."""
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    return [complete[i] for i in pareto_front([(t.values[0], t.values[1]) for t in complete])]
+
+
+def trained_path(run: Path, label: int | str) -> Path:
+    """The folder of the full training of a trial, by its number, or of a reference, by its name."""
+    return run / "trained" / str(label)
+
+
+def is_trained(run: Path, label: int | str) -> bool:
+    """Whether that training is finished: its result is written last."""
+    return (trained_path(run, label) / "result.json").is_file()
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with filelock.FileLock(path / "lock", blocking=False):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:  # a read-only run: nobody is writing
+        return False
