@@ -30,7 +30,8 @@ def check(told: dict, kills: int, trials: int = TRIALS) -> None:
     # the scenario has every kind of trial, or it would show little
     assert {"COMPLETE", "FAIL", "PRUNED"} <= set(states)
     assert any(trial[4]["same_as"] is not None for trial in told["trials"])
-    assert told["weights"] == sorted(f"{number}.safetensors" for number in told["front"])
+    of_trials = [name for name in told["weights"] if name != "mobilenetv2.safetensors"]  # the reference's
+    assert of_trials == sorted(f"{number}.safetensors" for number in told["front"])
 
 
 @pytest.mark.parametrize("controller", ["ppo", "surrogate"])  # the others are killed 20 times below

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,14 +12,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mnas.atomic import claimed
 from mnas.cli.console import make_console
 from mnas.cli.quiet import runtimes_quiet
 from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
 from mnas.export.images import RealImages, open_samples, photographs
-from mnas.export.ship import REPORT_SUFFIX, Format, Target, exported, make_gate, ship
+from mnas.export.ship import REPORT_SUFFIX, Format, Target, exported, make_gate, require_packages, ship
 from mnas.names import resolve_weights
 from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import WeightsInfo, read_weights_info
+from mnas.study.check import one_line
 
 Auto = Literal["auto"]
 
@@ -111,33 +114,43 @@ class ExportCommand:
         ]
 
     def run(self) -> None:
-        """Export all, print what was found, and raise ValueError if a file failed."""
+        """Export all, print what was found, and raise ValueError if a file failed; one failure leaves the others."""
         path = resolve_weights(self.model)
         info = read_weights_info(path)
-        network = load_weights(path)
         targets = self.targets()
         outs = [self._out(path, target) for target in targets]
+        failed = _missing_packages(targets, outs)
+        network = load_weights(path)
         console = make_console()
-        with console.status("reading images", spinner="line") as status, runtimes_quiet():
+        made: list[tuple[Path, GateResult]] = []
+        with claimed(outs, "--out"), console.status("reading images", spinner="line") as status, runtimes_quiet():
+            for out in outs:
+                self._require_new(out)  # who had claimed it before may have made it
             images, calibration, notes = self._images(info)
             status.update("asking the network")
             gate = make_gate(network, info, images, softmax=self.softmax, speed_s=self.speed_s)
-            made = []
             for target, out in zip(targets, outs, strict=True):
-                status.update(f"writing {out.name}")
-                content = exported(network, info, target, calibration)
-                status.update(f"comparing {out.name} with the network")
-                made.append(ship(content, target, out, gate, self._tolerance(target.kind)))
-        _print(console, [result for _, result in made], images, calibration)
+                if out in failed:
+                    continue
+                try:
+                    status.update(f"writing {out.name}")
+                    content = exported(network, info, target, calibration)
+                    status.update(f"comparing {out.name} with the network")
+                    tolerance = self._tolerance(target.kind)
+                    made.append(ship(content, target, out, gate, tolerance, overwrite=self.overwrite))
+                except Exception as error:  # whatever it is: the others are exported before it is told
+                    failed[out] = one_line(error if isinstance(error, _USERS) else repr(error))
+        if made:
+            _print(console, [result for _, result in made], images, calibration)
         for note in notes:
             console.print(f"  {note}")
         for file, result in made:
             if result.passed:
                 console.print(f"  exported to {file}, the table to {file}{REPORT_SUFFIX}")
-        if failed := [(file, result) for file, result in made if not result.passed]:
-            raise ValueError(
-                "; ".join(f"{'; '.join(result.failures)}: kept aside as {str(file)!r}" for file, result in failed)
-            )
+        told = [f"{'; '.join(r.failures)}: kept aside as {str(file)!r}" for file, r in made if not r.passed]
+        told += [f"{out.name} was not written: {reason}" for out, reason in failed.items()]
+        if told:
+            raise ValueError("; ".join(told))
 
     def _out(self, weights: Path, target: Target) -> Path:
         trial = self.model.rpartition("#")
@@ -152,10 +165,13 @@ class ExportCommand:
             raise ValueError(f"--out must end in {Path(name).suffix} for {target.format}, but got {str(out)!r}")
         if not out.parent.is_dir():
             raise ValueError(f"--out must be in a folder that exists, but got {str(out)!r}")
+        self._require_new(out)
+        return out
+
+    def _require_new(self, out: Path) -> None:
         for path in (out, Path(f"{out}{REPORT_SUFFIX}"), Path(f"{out}.json")):
             if path.exists() and not self.overwrite:
                 raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or give --overwrite")
-        return out
 
     def _images(self, info: WeightsInfo) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
         """(to compare on, to calibrate on, what must be known of them)."""
@@ -173,6 +189,23 @@ class ExportCommand:
     def _tolerance(self, kind: Kind) -> Tolerance:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Tolerance)}
         return dataclasses.replace(TOLERANCES[kind], **{name: v for name, v in given.items() if v != "auto"})
+
+
+_USERS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
+"""Errors whose own words say enough."""
+
+
+def _missing_packages(targets: Sequence[Target], outs: Sequence[Path]) -> dict[Path, str]:
+    """File -> which package its format needs, before any work. Raises ImportError where that is every file."""
+    failed = {}
+    for target, out in zip(targets, outs, strict=True):
+        try:
+            require_packages(target)
+        except ImportError as error:
+            failed[out] = str(error)
+    if len(failed) == len(targets):
+        raise ImportError("; ".join(dict.fromkeys(failed.values())))
+    return failed
 
 
 def _print(console: Console, results: list[GateResult], images: RealImages, calibration: RealImages | None) -> None:
@@ -204,6 +237,7 @@ def _cells(result: GateResult) -> dict[str, str]:
         if found.accuracy is not None and found.torch_accuracy is not None:
             cells["accuracy"] = f"{found.accuracy:.2%}"
             cells["torch's"] = f"{found.torch_accuracy:.2%}"
+            cells["majority share"] = "" if found.majority_share is None else f"{found.majority_share:.2%}"
     if speed is not None:
         cells["latency, ms"] = f"{speed.latency_ms:.4g} {_interval(speed.low_ms, speed.latency_ms, speed.high_ms)}"
         cells["/ LiteRT fp32"] = f"{speed.ratio:.3f} {_interval(speed.ratio_low, speed.ratio, speed.ratio_high)}"

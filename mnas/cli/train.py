@@ -257,12 +257,12 @@ def _described(name: str, arch: Architecture, batches: Batches, config: TrainCon
 
 def _conclusion(trained: Trained) -> str:
     test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
-    if trained.test_balanced_accuracy is not None:
-        test += f" (balanced {trained.test_balanced_accuracy:.2%})"
-    balanced = "" if trained.balanced_accuracy is None else f" (balanced {trained.balanced_accuracy:.2%})"
-    floor = "" if trained.majority_share is None else f", majority share {trained.majority_share:.2%}"
+    balanced = ""
+    if trained.balanced_accuracy is not None and trained.majority_share is not None:
+        tested = "" if trained.test_balanced_accuracy is None else f", test {trained.test_balanced_accuracy:.2%}"
+        balanced = f"balanced {trained.balanced_accuracy:.2%}{tested}, majority share {trained.majority_share:.2%}; "
     return (
-        f"validation accuracy {trained.accuracy:.2%}{balanced}{test}{floor}; "
+        f"validation accuracy {trained.accuracy:.2%}{test}; {balanced}"
         f"{trained.epochs} epoch(s) in {trained.seconds:.0f} s, "
         f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
     )

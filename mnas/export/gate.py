@@ -64,6 +64,8 @@ class Comparison:
     """Of the file; None where the images have no labels of the network's classes."""
     torch_accuracy: float | None
     """Of the network on the same images."""
+    majority_share: float | None = None
+    """The accuracy of always saying the most frequent class of these images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +140,7 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32], images: Rea
         agreement=float(np.mean(first == file_first)),
         accuracy=None if labels is None else float(np.mean(file_first == labels)),
         torch_accuracy=None if labels is None else float(np.mean(first == labels)),
+        majority_share=None if labels is None else float(np.bincount(labels).max() / len(labels)),
     )
 
 

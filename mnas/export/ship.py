@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.atomic import write_atomic
+from mnas.atomic import place, write_atomic
 from mnas.export.executorch import executorch_fp32, sidecar
 from mnas.export.gate import (
     Comparison,
@@ -104,13 +104,31 @@ def make_gate(
     )
 
 
-def ship(content: bytes, target: Target, out: Path, gate: Gate, tolerance: Tolerance) -> tuple[Path, GateResult]:
+_PACKAGES = {"onnx": ("onnx", "onnxscript"), "executorch": ("executorch",), "quantize": ("ai_edge_quantizer",)}
+"""Extra -> what it installs."""
+
+
+def require_packages(target: Target) -> None:
+    """Raise ImportError, with the extra to install, where the target's format needs a package that is missing."""
+    extra = "quantize" if target.kind != "fp32" else target.format
+    missing = [name for name in _PACKAGES.get(extra, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"writing {target.suffix} files needs {' and '.join(missing)}; pip install 'mnas[{extra}]'")
+
+
+def ship(
+    content: bytes, target: Target, out: Path, gate: Gate, tolerance: Tolerance, *, overwrite: bool = True
+) -> tuple[Path, GateResult]:
     """Judge a file and put it to `out`, or aside to another name if it fails: (where it is, what was found).
 
     Beside it `NAME.gate.json`, what was found, and for ExecuTorch `NAME.json`, the classes and all that. A file that
     fails overwrites nothing; one that passes takes the place of what had its name.
 
+    Args:
+        overwrite: whether a file may be replaced; else one that has appeared meanwhile is left alone.
+
     Raises:
+        FileExistsError: without `overwrite`, there is such a file.
         OSError: the disk is full, the folder is missing or read-only; nothing is left behind.
     """
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
@@ -125,8 +143,16 @@ def ship(content: bytes, target: Target, out: Path, gate: Gate, tolerance: Toler
         result = dataclasses.replace(result, file=final.name)
         write_atomic(Path(f"{file}{REPORT_SUFFIX}"), json.dumps(result.to_dict(), indent=1) + "\n")
         parts.append(REPORT_SUFFIX)
-        for part in reversed(parts):  # the file itself last: what belongs to it is there when it appears
-            os.replace(f"{file}{part}", f"{final}{part}")
+        placed: list[Path] = []
+        try:
+            for part in reversed(parts):  # the file itself last: what belongs to it is there when it appears
+                place(Path(f"{file}{part}"), Path(f"{final}{part}"), new=not overwrite)
+                placed.append(Path(f"{final}{part}"))
+        except OSError:
+            if not overwrite:
+                for other in placed:
+                    other.unlink(missing_ok=True)
+            raise
     return final, result
 
 

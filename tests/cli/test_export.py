@@ -1,10 +1,13 @@
 """`mnas export` as a user types it."""
 
+import importlib.util
 import json
+import re
 import sys
 
 import pytest
 
+from mnas.atomic import claimed
 from mnas.cli.main import run
 from mnas.nn.weights import save_weights
 from mnas.study import read_run
@@ -146,3 +149,42 @@ def test_a_missing_extra_is_named(capsys, monkeypatch, package, options, extra):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     assert extra in complaint(capsys, "export", "trained", *options, *QUICK)
+
+
+def test_one_format_that_fails_leaves_the_others(capsys, folder, tmp_path, monkeypatch):
+    def broken(network, info):
+        raise RuntimeError("the exporter\nbroke")
+
+    monkeypatch.setattr("mnas.export.ship.onnx_fp32", broken)
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, find=importlib.util.find_spec: None if name == "executorch" else find(name),
+    )
+    line = complaint(capsys, "export", "trained", "--to", "onnx,executorch,litert", "--out", tmp_path, *QUICK)
+    assert "model.onnx was not written: the exporter broke" in line
+    assert "model.pte was not written: writing .pte files needs executorch; pip install 'mnas[executorch]'" in line
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.tflite", "model.tflite.gate.json"]
+
+
+def test_a_missing_package_is_told_before_any_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("mnas.cli.export.load_weights", lambda path: pytest.fail("work was begun"))
+    line = complaint(capsys, "export", "trained", "--to", "onnx", "--out", tmp_path)
+    assert line == "mnas: writing .onnx files needs onnx and onnxscript; pip install 'mnas[onnx]'"
+
+
+def test_two_exports_to_one_file(capsys, tmp_path):
+    out = tmp_path / "model.tflite"
+    with claimed([out], "--out"):
+        line = complaint(capsys, "export", "trained", "--to", "litert", "--out", out, *QUICK)
+    assert "must be a file that nobody else is writing, but another process is at" in line
+    assert not out.exists()
+
+
+def test_the_majority_share_stands_beside_the_accuracy(capsys, tmp_path):
+    command = ["export", "trained", "--to", "litert", "--data", "digits", "--out", str(tmp_path), *QUICK]
+    assert run(command) == 0
+    report = json.loads((tmp_path / "model.tflite.gate.json").read_text())
+    assert 0.1 <= report["comparison"]["majority_share"] < 0.2
+    share = f"{report['comparison']['majority_share']:.2%}"
+    assert re.search(rf"majority share +{share}", capsys.readouterr().out)
