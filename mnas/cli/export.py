@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mnas.atomic import claimed
+from mnas.cli.class_table import class_table_lines
 from mnas.cli.console import make_console
 from mnas.cli.quiet import runtimes_quiet
 from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
@@ -184,7 +185,11 @@ class ExportCommand:
         selection = samples.selection
         order = seed or selection.seed or 0
         calibration = samples.calibration(info, self.calibration_images, order) if self.int8 else None
-        return samples.validation(info, self.images, order), calibration, selection.notes
+        return (
+            samples.validation(info, self.images, order),
+            calibration,
+            (*class_table_lines(samples.table, "val"), *selection.notes),
+        )
 
     def _tolerance(self, kind: Kind) -> Tolerance:
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Tolerance)}

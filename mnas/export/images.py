@@ -12,6 +12,8 @@ from PIL import Image
 
 from mnas.data.held_out import Selection, Wanted, select
 from mnas.data.image import Item, Pixels, UnreadableImage
+from mnas.data.listing.class_table import ClassTable
+from mnas.data.listing.tabled import table_of
 from mnas.data.load import open_source, split_parts
 from mnas.data.scored import offered_by
 from mnas.data.split import shuffled
@@ -65,6 +67,8 @@ class Samples:
     """To compare on."""
     selection: Selection
     """What `held_out` is."""
+    table: ClassTable
+    """Images of each class: to calibrate on (`train`), and to compare on (`val`)."""
 
     def calibration(self, info: WeightsInfo, count: int, seed: int) -> RealImages:
         """Up to `count` images to calibrate on, drawn from the seed."""
@@ -116,6 +120,7 @@ def open_samples(
         train=_relabelled(train, outputs),
         held_out=_relabelled(held_out, outputs),
         selection=selection,
+        table=table_of(source.name, given.classes, {"train": train, "val": held_out}, source.listing),
     )
 
 

@@ -92,6 +92,7 @@ def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
         held = contents_of(folder / name, until_image=True)
         if not held.images and held.folders:
             inner[name] = _alike(held.folders)
+            _refuse_parts_inside(folder, name, held.folders)
     for name, folders in inner.items():
         _refuse_shared(shown(name), folders, repr(str(folder)), _alike(other for other in classes if other != name))
         for other in itertools.islice(inner, _COMPARED):
@@ -102,6 +103,15 @@ def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
         inside = f"images lie in folders inside of the class folders (see {shown(several[0])})"
         return [f"{inside}; the outer are the classes"]
     return []
+
+
+def _refuse_parts_inside(folder: Path, name: str, inner: Sequence[str]) -> None:
+    """Raise ValueError where what should be a class is a data set in parts, with other folders beside it."""
+    if len({kind for other in inner if (kind := _part_of(other))}) > 1:
+        raise ValueError(
+            f"data must have one folder for each class, but got {shown(name)} in {str(folder)!r}, which holds the "
+            f"parts {_listed(inner)}; give --data that folder, or put classes into parts (train/cat) instead"
+        )
 
 
 def _refuse_shared(name: str, folders: set[str], other: str, theirs: set[str]) -> None:
