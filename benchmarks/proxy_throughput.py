@@ -44,7 +44,7 @@ def random_dataset(images: int, size: int) -> Dataset:
     part = ImageArrays(images=pixels, labels=generator.integers(0, 10, images))
     return Dataset(
         name="noise", classes=tuple("0123456789"), train=part, val=part, test=None, mean=MEAN, std=STD,
-        input_size=size, flip=True, fingerprint="", content="", skipped=(),
+        input_size=size, flip=True, fingerprint="", content="", key="", skipped=(),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import mnas
 from mnas.atomic import write_atomic
@@ -33,13 +34,16 @@ class Cache:
     def __init__(self, folder: Path, benchmark: Benchmark) -> None:
         self._folder = folder
         space = {name: list(d.choices) for name, d in benchmark.space.items()}
-        self._benchmark = [benchmark.content, space]
+        self._benchmark: tuple[str, dict[str, list[Any]]] = (benchmark.content, space)
 
     def load(self, contender: Contender, trials: int) -> Searched | None:
         """The search's first `trials` trials, or None where there is none, a shorter one, or a damaged one."""
         try:
             found = Searched.from_bytes(self._path(contender).read_bytes())
         except (OSError, ValueError):
+            return None
+        sizes = [len(choices) for choices in self._benchmark[1].values()]
+        if found.indices.shape[1] != len(sizes) or not (found.indices < sizes).all():
             return None
         return found.first(trials) if len(found.accuracies) >= trials else None
 

@@ -3,7 +3,6 @@
 import io
 import time
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,9 +54,23 @@ class Searched:
         """The inverse of `to_bytes`. Raises ValueError on anything else."""
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return Searched(*(arrays[name] for name in _FIELDS))
-        except (KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+                found = Searched(*(arrays[name] for name in _FIELDS))
+        except Exception as error:  # numpy's reader of damaged files raises many kinds
             raise ValueError(f"no search: {error}") from None
+        if not found._is_possible():
+            raise ValueError("no search: its arrays do not fit each other, or have values that cannot be")
+        return found
+
+    def _is_possible(self) -> bool:
+        floats = (self.accuracies, self.costs, self.ms, self.entropies)
+        return (
+            self.indices.dtype.kind == "i"
+            and self.indices.ndim == 2
+            and bool((self.indices >= 0).all())
+            and all(values.dtype == np.float64 and values.ndim == 1 for values in floats)
+            and all(len(values) == len(self.indices) for values in floats[:3])
+            and all(bool(np.isfinite(values).all()) for values in floats)
+        )
 
 
 _FIELDS = ("indices", "accuracies", "costs", "ms", "entropies")

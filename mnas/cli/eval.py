@@ -18,7 +18,9 @@ from torch import Tensor
 from mnas.atomic import claimed, write_atomic
 from mnas.cli.class_table import print_class_table
 from mnas.cli.console import make_console, say, say_json
+from mnas.cli.data_options import VerifyCache
 from mnas.cli.model import ModelOptions, open_model
+from mnas.data.batches import by_stat_line
 from mnas.data.held_out import Offered, Selection, Wanted, select
 from mnas.data.image import Pixels
 from mnas.data.named import NAMED
@@ -60,6 +62,7 @@ class EvalCommand:
     """Where cifar10, fashion-mnist and imagenet lie; not given: in the cache folder."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
+    verify_cache: VerifyCache = False
     options: Annotated[tyro.conf.OmitArgPrefixes[ModelOptions], tyro.conf.arg(name="model-file")] = field(
         default_factory=ModelOptions
     )
@@ -105,7 +108,7 @@ class EvalCommand:
             say_json(_values(self.model, model, score, labels, scored, matching))
             return
         saved = f"confusion matrix: {self.save}" if self.save else ""
-        for line in (where + _drawn(selection), *selection.notes, matching, saved):
+        for line in (where + _drawn(selection), *selection.notes, by_stat_line(scored.batches), matching, saved):
             if line:
                 say(line)
         print_class_table(make_console(), scored.table, *scored.names)
@@ -131,6 +134,7 @@ class EvalCommand:
             download=self.download,
             workers=os.cpu_count() or 1,
             on_progress=on_progress,
+            verify_cache=self.verify_cache,
         )
         bar.remove_task(task)
         return opened

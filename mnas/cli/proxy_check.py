@@ -18,6 +18,7 @@ from rich.console import Console
 from mnas.architecture import Architecture
 from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.console import make_console
+from mnas.cli.data_options import VerifyCache
 from mnas.cli.mirrored import stored_settings
 from mnas.cli.progress import counting
 from mnas.cli.proxy_result import RESULT_NAME, check_of, print_check, say, write_result
@@ -83,6 +84,7 @@ class ProxyCheckCommand:
     """Where cifar10, fashion-mnist and imagenet lie, or are downloaded to; not given: in the cache folder."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
+    verify_cache: VerifyCache = False
     workers: int | Auto = "auto"
     """Trainings side by side; auto: as many as the cores allow."""
     seed: int = 0
@@ -141,6 +143,7 @@ class ProxyCheckCommand:
             max_images_per_class=self.max_images_per_class,
             data_dir=self.data_dir,
             download=self.download,
+            verify_cache=self.verify_cache,
             workers=self.workers,
             seed=self.seed,
         )
@@ -229,10 +232,10 @@ class ProxyCheckCommand:
     def _training(self, setting: Setting, dataset: Dataset) -> "_Scoring":
         """Picklable: how a worker trains in that way; images of another size have been decoded by then."""
         command = self.search_command(setting.input_size, setting.config(self.proxy))
-        content = dataset.fingerprint
         if setting.input_size != dataset.input_size:
-            content = command.load_data().fingerprint
-        return _Scoring(Training(command, setting.input_size, content))
+            dataset = command.load_data()
+        known = (dataset.content, dataset.key)
+        return _Scoring(Training(command, setting.input_size, dataset.fingerprint, known))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mnas.children import MOST_WORKERS
 from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.conclusion import conclude, label_counts
 from mnas.cli.console import make_console
+from mnas.cli.data_options import VerifyCache
 from mnas.cli.front import export_front
 from mnas.cli.mirrored import stored_settings
 from mnas.cli.progress import watching
@@ -28,6 +29,7 @@ from mnas.cli.search_presets import named_preset
 from mnas.cli.search_start import open_search, versions
 from mnas.cli.signals import signal_name
 from mnas.controller.named import CONTROLLERS, candidates_per_update
+from mnas.data.batches import by_stat_line
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
@@ -49,7 +51,7 @@ Auto = Literal["auto"]
 
 MAY_CHANGE = (
     *("preset", "run_dir", "trials", "hours", "workers", "keep_models_mb", "data_dir", "download", "width"),
-    *("devices", "fresh", "predictor"),
+    *("devices", "fresh", "predictor", "verify_cache"),
 )
 """Fields that need not be the same when a run is resumed; of some it is kept elsewhere what they stood for."""
 
@@ -139,6 +141,7 @@ class SearchCommand:
     """Where cifar10, fashion-mnist and imagenet lie, or are downloaded to; not given: in the cache folder."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
+    verify_cache: VerifyCache = False
 
     keep_models_mb: float = 1000.0
     """Cap on the weights kept of the front's models."""
@@ -250,8 +253,8 @@ class SearchCommand:
             for target_ms in self.targets_ms or [next(iter(sharing.targets_ms.values()))]
         ]
 
-    def load_data(self, on_progress: OnProgress | None = None) -> Dataset:
-        """The images, decoded once and shared by all processes."""
+    def load_data(self, on_progress: OnProgress | None = None, *, known: tuple[str, str] | None = None) -> Dataset:
+        """The images, decoded once and shared by all processes; `known`: see `load_dataset`."""
         return load_dataset(
             self.data,
             input_size=native_size(self.data) if self.input_size == "auto" else self.input_size,
@@ -260,6 +263,8 @@ class SearchCommand:
             download=self.download,
             max_images_per_class=self.max_images_per_class,
             on_progress=on_progress,
+            known=known,
+            verify_cache=self.verify_cache and known is None,
         )
 
     def searched_space(self, input_size: int) -> Space:
@@ -297,6 +302,7 @@ class SearchCommand:
             dataset = self.load_data(lambda done, count: status.update(f"decoding images: {done} of {count}"))
         command = self._as_begun(dataset)
         print_class_table(console, dataset.table, "val")
+        print_line(console, by_stat_line(dataset))
         print_line(console, mirror_note(command.proxy.mirror, dataset.flip, dataset.classes))
         return command._search(console, dataset)
 
@@ -310,7 +316,7 @@ class SearchCommand:
 
     def _search(self, console: Console, dataset: Dataset) -> Run:
         space = self.searched_space(dataset.input_size)
-        evaluate = Training(self, dataset.input_size, dataset.fingerprint)
+        evaluate = Training(self, dataset.input_size, dataset.fingerprint, (dataset.content, dataset.key))
         with open_search(self, space, dataset, evaluate, console) as (run, problem):
             _keep_provenance(run, dataset, problem)
             try:
@@ -346,6 +352,8 @@ class Training:
     command: SearchCommand
     input_size: int
     data_content: str
+    known: tuple[str, str] | None = None
+    """Content and key of the images, so that a worker opens the cache without looking at every file."""
     modules: ClassVar = ("mnas.evaluate.proxy",)
 
     def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
@@ -355,7 +363,7 @@ class Training:
         """As `evaluate_proxy`; raises RunError where the images are not those of the start."""
         from mnas.evaluate.proxy import evaluate_proxy  # torch and timm: the searching process needs none of them
 
-        dataset = _dataset_of(self.command)
+        dataset = _dataset_of(self.command, self.known)
         if (dataset.input_size, dataset.fingerprint) != (self.input_size, self.data_content):
             raise RunError(f"the images of {self.command.data} have changed during the search; begin another --run")
         return evaluate_proxy(arch, dataset, self.command.proxy, seed, weights_path)
@@ -364,9 +372,9 @@ class Training:
 _opened: dict[SearchCommand, Dataset] = {}
 
 
-def _dataset_of(command: SearchCommand) -> Dataset:
+def _dataset_of(command: SearchCommand, known: tuple[str, str] | None) -> Dataset:
     if command not in _opened:
-        _opened[command] = command.load_data()
+        _opened[command] = command.load_data(known=known)
     return _opened[command]
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.mirrored import stored_settings
 from mnas.data.arrays import ArrayBatches
-from mnas.data.batches import Batches, unreadable_line
+from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.cache import OnProgress
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.open_batches import Loader, open_batches
@@ -43,8 +43,10 @@ class RunImages:
     data_dir: Path | None
     download: bool
     max_images_per_class: int
+    known: tuple[str, str] | None = None
+    """Of images that this process has opened before the trainings' own processes do."""
 
-    def __call__(self, on_progress: OnProgress | None = None) -> Batches:
+    def __call__(self, on_progress: OnProgress | None = None, *, verify_cache: bool = False) -> Batches:
         """Raises ValueError as `open_batches`."""
         return open_batches(
             self.data,
@@ -58,6 +60,8 @@ class RunImages:
             download=self.download,
             max_images_per_class=self.max_images_per_class,
             on_progress=on_progress,
+            known=self.known,
+            verify_cache=verify_cache,
         )
 
 
@@ -74,6 +78,7 @@ def train_best(
     data_dir: Path | None,
     download: bool,
     max_images_per_class: int,
+    verify_cache: bool,
 ) -> None:
     """Train the best `top` of the run at `path`, and print its table; `data` empty: the run's own.
 
@@ -99,18 +104,23 @@ def train_best(
         max_images_per_class=max_images_per_class,
     )
     with console.status("reading the images") as status:
-        batches = images(lambda done, count: status.update(f"decoding images: {done} of {count}"))
+        batches = images(
+            lambda done, count: status.update(f"decoding images: {done} of {count}"), verify_cache=verify_cache
+        )
     _check_unchanged(run, images, batches)
     config = _mirrored_as_begun(run, config, batches)
     images = dataclasses.replace(images, config=config)
+    if isinstance(batches, ArrayBatches):
+        images = dataclasses.replace(images, known=batches.known)
     print_class_table(console, batches.table, "val")
     print_line(console, mirror_note(config.mirror, batches.may_be_mirrored, batches.classes))
 
     def say(text: str) -> None:
         console.print(text)
 
-    if batches.skipped:
-        say(unreadable_line(batches.skipped))
+    for line in (by_stat_line(batches), unreadable_line(batches.skipped) if batches.skipped else ""):
+        if line:
+            say(line)
     del batches
 
     try:

@@ -17,13 +17,14 @@ from rich.console import Console
 from mnas.architecture import Architecture
 from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.console import make_console
+from mnas.cli.data_options import VerifyCache
 from mnas.cli.mirrored import stored_settings
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.cli.shortlist import train_best
 from mnas.cli.signals import closing_takes
 from mnas.cli.train_progress import is_first_process, watching_training
 from mnas.cli.train_weights import held_out_seed, initial_network, trained_on
-from mnas.data.batches import Batches, unreadable_line
+from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.native import native_size
 from mnas.data.open_batches import Loader, open_batches
@@ -73,6 +74,7 @@ class TrainCommand:
     """Where cifar10, fashion-mnist and imagenet lie, or are downloaded to; not given: in the cache folder."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
+    verify_cache: VerifyCache = False
     max_images_per_class: int = 0
     """Use only so many training images of each class; 0: all."""
 
@@ -148,6 +150,7 @@ class TrainCommand:
             _print(console, line)
         if show:
             print_class_table(console, batches.table, "val")
+            print_line(console, by_stat_line(batches))
             print_line(console, mirror_note(mirror, batches.may_be_mirrored, batches.classes))
         known = len(batches.skipped)  # decoded before; others turn up while files are read
         if known:
@@ -182,6 +185,7 @@ class TrainCommand:
                 download=self.download,
                 max_images_per_class=self.max_images_per_class,
                 on_progress=lambda done, count: status.update(f"decoding images: {done} of {count}"),
+                verify_cache=self.verify_cache,
             )
 
     def _train_shortlist(self) -> None:
@@ -212,6 +216,7 @@ class TrainCommand:
             data_dir=self.data_dir,
             download=self.download,
             max_images_per_class=self.max_images_per_class,
+            verify_cache=self.verify_cache,
         )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from mnas.data.dataset import Dataset
 from mnas.data.listing.class_table import ClassTable, Listing, with_unreadable
 from mnas.data.source import STAT
 from mnas.training_data import TrainingData
@@ -20,11 +21,11 @@ def unreadable_line(skipped: Sequence[str]) -> str:
     return f"skipped {len(skipped)} unreadable image{'s' * (len(skipped) != 1)}: {'; '.join(skipped[:5])}{more}"
 
 
-def by_stat_line(batches: "Batches") -> str:
+def by_stat_line(data: "Batches | Dataset") -> str:
     """The notice about data whose content was not read; empty where it was."""
-    if not batches.content.startswith(STAT):
+    if not data.content.startswith(STAT):
         return ""
-    return f"{batches.name} is identified by file names, sizes and times, not by content"
+    return f"{data.name} is identified by file names, sizes and times, not by content"
 
 
 class Batches(ABC):

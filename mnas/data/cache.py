@@ -1,85 +1,97 @@
 """Decoded images on disk: built once, whole or absent, mapped into memory by every process that asks.
 
-An entry is a folder `NAME-KEY/` of `images.u8` (raw pixels) and `index.json`. It is written under another name while a
-lock is held and then renamed, so a reader never sees a part, two builders never work at once, and what a killed builder
-leaves behind is removed by the next one. Any entry may be deleted at any time.
+An entry is a folder `NAME-SIZEpx-KEY/` (see `mnas.data.entry`). Its key is of the content of the files that it was
+decoded from: equal files share an entry wherever they lie, and changed files never do. It is written under another name
+while a lock is held and then renamed, so a reader never sees a part, two builders never work at once, and what a killed
+builder leaves behind is removed by the next one. Any entry may be deleted at any time.
 """
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 
-from mnas.data.image import Item, Pixels, UnreadableImage, reason
+from mnas.data.content.digests import verified
+from mnas.data.entry import IMAGES, Entry, PixelDigest, open_entry, seal, synced
+from mnas.data.image import Item, Pixels, UnreadableImage, read_image, reason
 
 MAX_UNREADABLE = 0.01
 _TASK = 32  # images decoded by one thread in one go: small ones take less time than handing them over
 _CHUNK = 32  # tasks under way before their images are written; bounds the memory
+_VERSION = 2  # of this format and of the decoding; 1 was keyed by names, sizes and times
 OnProgress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
+Built = tuple[Sequence[str], dict[str, Sequence[Item]]]
+"""Classes, and the items of each part ("train" among them)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """What `index.json` says of an entry."""
+def entry_key(description: object, size: int) -> str:
+    """Return the key of an entry, 64 hexadecimal digits.
 
-    size: int
-    classes: tuple[str, ...]
-    counts: dict[str, int]
-    """Images of each part, in the order in which they lie in `images.u8`."""
-    labels: tuple[int, ...]
-    """Of all parts, in that order."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    fingerprint: str
-    skipped: tuple[str, ...]
+    Args:
+        description: JSON-able; equal descriptions mean equal pixels.
+        size: pixels along one side.
+    """
+    return hashlib.sha256(json.dumps([_VERSION, description, size], sort_keys=True).encode()).hexdigest()
+
+
+def find_entry(cache_dir: Path, key: str, size: int, *, verify: bool = False) -> tuple[Entry, Pixels] | None:
+    """The entry of `key` and its pixels, memory-mapped (N, size, size, 3); None where it is absent or damaged."""
+    path = _place(cache_dir, "", key, size)
+    return _open(path, key, size, verify, say=False)
 
 
 def cached(
     cache_dir: Path,
     name: str,
-    key: object,
+    key: str,
     size: int,
-    parts: Callable[[], tuple[Sequence[str], dict[str, Sequence[Item]]]],
+    parts: Callable[[], Built],
+    sha256: Mapping[str, bytes],
     on_progress: OnProgress | None,
+    *,
+    verify: bool = False,
 ) -> tuple[Entry, Pixels]:
-    """The entry of `key` and its pixels, memory-mapped (N, size, size, 3); built from `parts()` where it is not there.
+    """As `find_entry`; built from `parts()` where it is not there.
 
     Args:
-        key: JSON-able; equal keys mean equal pixels.
-        parts: classes, and the items of each part ("train" among them); only called to build.
+        name: for the folder's name.
+        key: see `entry_key`.
+        parts: only called to build.
+        sha256: of every file that an item names, by its path; what is decoded must have this digest.
+        verify: read an entry in full and compare it with its digests, even where its stats are those of its seal.
 
     Raises:
         ValueError: more than 1 % of the images are unreadable, or the cache folder cannot be written.
+        ContentChangedError: a file is another one by now.
     """
-    text = json.dumps([1, key, size], sort_keys=True)  # 1: the version of this format and of the decoding
-    path = cache_dir / f"{name}-{size}px-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-    found = _open(path)
+    found = find_entry(cache_dir, key, size, verify=verify)
     if found is not None:
         return found
+    path = _place(cache_dir, name, key, size)
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            found = _open(path)  # another process may have built it while we waited
+            found = _open(path, key, size, verify, say=True)  # another process may have built it while we waited
             if found is None:
                 temporary = Path(f"{path}.tmp")
                 for stale in (temporary, path):  # nobody else holds the lock: what is there is dead or damaged
-                    shutil.rmtree(stale, ignore_errors=True)
+                    _remove(stale)
                 temporary.mkdir()
                 try:
-                    _build(temporary, size, *parts(), on_progress)
+                    _build(temporary, key, size, *parts(), sha256, on_progress)
                     temporary.rename(path)
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
-                found = _open(path)
+                found = _open(path, key, size, False, say=True)
     except OSError as error:
         raise ValueError(
             f"the cache folder must be writable and have room, but got {str(cache_dir)!r} ({error.strerror or error}); "
@@ -89,75 +101,94 @@ def cached(
     return found
 
 
-def _open(path: Path) -> tuple[Entry, Pixels] | None:
+def _place(cache_dir: Path, name: str, key: str, size: int) -> Path:
+    """The entry's folder, under whatever name: a folder of images that was renamed has the same ones."""
+    ending = f"-{size}px-{key[:32]}"
+    return min(cache_dir.glob(f"*{ending}"), default=cache_dir / f"{name}{ending}")
+
+
+def _remove(path: Path) -> None:
+    """Whatever it is, if it is there."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _open(path: Path, key: str, size: int, verify: bool, *, say: bool) -> tuple[Entry, Pixels] | None:
     """The entry, or None where there is none, or one that is damaged."""
     try:
-        values: dict[str, Any] = json.loads((path / "index.json").read_text())
-        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        entry = Entry(**values)
-        shape = (len(entry.labels), entry.size, entry.size, 3)
-        if (path / "images.u8").stat().st_size != np.prod(shape, dtype=np.int64):
-            return None
-        # copy on write: torch wants writable memory, and nobody's writes may reach the file
-        return entry, np.memmap(path / "images.u8", dtype=np.uint8, mode="c", shape=shape)
-    except (OSError, ValueError, TypeError):
+        return open_entry(path, key, size, verify=verify)
+    except ValueError as error:
+        if say:
+            logging.getLogger(__name__).warning(
+                "the decoded images in %s are damaged (%s); decoding them again", path, reason(error)
+            )
         return None
 
 
 def _build(
-    folder: Path, size: int, classes: Sequence[str], parts: dict[str, Sequence[Item]], on_progress: OnProgress | None
+    folder: Path,
+    key: str,
+    size: int,
+    classes: Sequence[str],
+    parts: dict[str, Sequence[Item]],
+    sha256: Mapping[str, bytes],
+    on_progress: OnProgress | None,
 ) -> None:
     total = sum(map(len, parts.values()))
     labels: list[int] = []
     counts: dict[str, int] = {}
     skipped: list[str] = []
-    digest = hashlib.sha256(json.dumps(list(classes)).encode())
+    digest = PixelDigest(classes)
     histogram = np.zeros((3, 256), np.int64)
+
+    def decode(task: Sequence[Item]) -> list[Pixels | str]:
+        return [_pixels(item, size, sha256) for item in task]
+
     # threads: Pillow gives the lock away while it decodes
-    with (folder / "images.u8").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (folder / IMAGES).open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         for part, items in parts.items():
             before, done = len(labels), len(labels) + len(skipped)
             for start in range(0, len(items), _CHUNK * _TASK):
                 chunk = items[start : start + _CHUNK * _TASK]
                 tasks = [chunk[i : i + _TASK] for i in range(0, len(chunk), _TASK)]
-                for task, rows in zip(
-                    tasks, pool.map(lambda task: [_pixels(i, size) for i in task], tasks), strict=True
-                ):
+                for task, rows in zip(tasks, pool.map(decode, tasks), strict=True):
                     read = [row for row in rows if not isinstance(row, str)]
                     labels += (item.label for item, row in zip(task, rows, strict=True) if not isinstance(row, str))
                     skipped += (f"{i.name}: {row}" for i, row in zip(task, rows, strict=True) if isinstance(row, str))
                     if read:
                         pixels = np.stack(read)
                         file.write(pixels.tobytes())
-                        digest.update(pixels.tobytes())
+                        digest.add(pixels.tobytes())
                         if part == "train":
                             histogram += [np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)]
                 if on_progress:
                     on_progress(done + start + len(chunk), total)
             counts[part] = len(labels) - before
-        _sync(file)
+        synced(file)
     check_unreadable(skipped, total)
-    digest.update(json.dumps([labels, counts]).encode())
+    content = digest.result(labels, counts)
     mean, std = moments(histogram)
-    index: dict[str, Any] = {
-        "size": size, "classes": list(classes), "counts": counts, "labels": labels, "mean": mean, "std": std,
-        "fingerprint": digest.hexdigest()[:16], "skipped": skipped,
-    }  # fmt: skip
-    with (folder / "index.json").open("wb") as file:
-        file.write(json.dumps(index).encode())
-        _sync(file)
+    Entry(
+        key=key, size=size, classes=tuple(classes), counts=counts, labels=tuple(labels), mean=_triple(mean),
+        std=_triple(std), fingerprint=content[:16], skipped=tuple(skipped),
+    ).write(folder)  # fmt: skip
+    seal(folder, content)
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _triple(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = values
+    return first, second, third
 
 
-def _pixels(item: Item, size: int) -> Pixels | str:
-    """The item's pixels, or why it has none."""
+def _pixels(item: Item, size: int, sha256: Mapping[str, bytes]) -> Pixels | str:
+    """The item's pixels, or why it has none. Raises ContentChangedError."""
     try:
-        return item.pixels(size)
-    except UnreadableImage as error:
+        if not isinstance(item.content, Path):
+            return item.pixels(size)
+        with verified(str(item.content), sha256[str(item.content)]) as file:
+            return read_image(file, size, item.crop)
+    except (UnreadableImage, OSError) as error:
         return reason(error)
 
 

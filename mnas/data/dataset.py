@@ -49,7 +49,10 @@ class Dataset:
     """16 hexadecimal digits of pixels, labels, classes and split: equal for equal data, wherever it lies."""
     content: str
     """64 hexadecimal digits of the class names, and of the relative names and bytes of all files: equal for
-    equal data, whatever the seed, the input size, the place and the times of the files."""
+    equal data, whatever the seed, the input size, the place and the times of the files. `stat:` and as many digits of
+    names, sizes and times, where only a few images of a set of more than 20 GB are taken."""
+    key: str
+    """Of its entry in the cache, 64 hexadecimal digits."""
     skipped: tuple[str, ...]
     """Files that could not be read, each with the reason."""
     training_data: TrainingData | None = None

@@ -1,5 +1,6 @@
 """Batches of images that are decoded on the fly, by worker processes: folders too large for an array, ImageNet."""
 
+import functools
 import hashlib
 import json
 import os
@@ -16,16 +17,18 @@ from torch.utils.data import DataLoader, Dataset
 from mnas.data.augment import Augmentation, generator_of, seed_of
 from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
+from mnas.data.content.digests import UNREADABLE, ContentChangedError, changing_files, verified
 from mnas.data.image import Item, UnreadableImage, reason
 from mnas.data.listing.duplicates import duplicates, file_keys, shown_names
 from mnas.data.load import split_parts, training_data
 from mnas.data.mirror import mirrors
 from mnas.data.moments import SAMPLE_IMAGES, sample_moments
-from mnas.data.source import Source
+from mnas.data.source import Source, Triple, digests_of
 from mnas.data.view import Content, View
 from mnas.data.workers import Loaded, Unreadable, loader_options
 
 _ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # what a seed is for: its first number; the order is that of arrays.py
+_TURNS = 3  # readings of files that change meanwhile
 _SCORING = -1  # stands for the epoch where nothing is augmented
 _SUBSTITUTES = 10  # draws of another image for an unreadable one; where 1 % are unreadable, 1 in 1e20 needs more
 
@@ -80,22 +83,33 @@ class FolderBatches(Batches):
         self._unreadable = Unreadable(sum(self.counts.values()))
         self.name, self.input_size, self.crop = source.name, input_size, crop
         self.fingerprint = _fingerprint(self.classes, items)
-        files = any(isinstance(item.content, Path) for item in items["train"])
-        self.content = source.by_stat if files else source.content()
+        self.content = source.content(cache_dir) if source.in_memory else source.by_stat
         self.listing = source.listing.with_notes(*_duplicates(items, self.counts))
         self.images_by_class = {part: images.by_class(len(self.classes)) for part, images in self._parts.items()}
         # a model's file goes to other machines, where times say nothing
         small = sum(item.size_bytes for part in items.values() for item in part) <= DIGESTED_BYTES
-        content = source.content() if small else self.content
+        content = source.content(cache_dir) if small else self.content
         images = sum(self.counts.values())
         self.training_data = training_data(source, content, images, seed, max_images_per_class)
         if source.moments is None:
-            train = self._parts["train"]
-            self.mean, self.std = sample_moments(
-                cache_dir, self.fingerprint, self._view, train.sample, len(train), on_progress
-            )
+            self.mean, self.std = self._moments(cache_dir, on_progress)
         else:
             self.mean, self.std = source.moments
+
+    def _moments(self, cache_dir: Path, on_progress: OnProgress | None) -> tuple[Triple, Triple]:
+        train = self._parts["train"]
+        for _ in range(_TURNS):
+            sample = list(train.sample())
+            paths = [str(content) for _, content in sample if isinstance(content, Path)]
+            sha256 = digests_of(paths, cache_dir)
+            # what is known of files by name and size is not enough: the sample's own content is the key
+            key = [self.fingerprint, *(sha256[path].hex() for path in paths)]
+            images = functools.partial(_verified, sample, sha256)
+            try:
+                return sample_moments(cache_dir, key, self._view, images, len(train), on_progress)
+            except ContentChangedError as error:
+                changed = error
+        raise ValueError(changing_files(changed, _TURNS))
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -212,6 +226,16 @@ def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) ->
     found = duplicates(keys, [item.label for item in every], dict(counts.items()))
     names = shown_names([item.name for item in every])
     return found.notes(dict(counts.items()), lambda number: names[number])
+
+
+def _verified(sample: Sequence[tuple[str, Content]], sha256: Mapping[str, bytes]) -> Iterator[tuple[str, Content]]:
+    """The sample's images as they were digested. Raises ContentChangedError."""
+    for name, content in sample:
+        if not isinstance(content, Path) or sha256[str(content)] == UNREADABLE:
+            yield name, content
+        else:
+            with verified(str(content), sha256[str(content)]) as file:
+                yield name, file.read()
 
 
 def _fingerprint(classes: Sequence[str], items: dict[str, Sequence[Item]]) -> str:

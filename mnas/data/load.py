@@ -5,21 +5,23 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from mnas.atomic import write_atomic
-from mnas.data.cache import OnProgress, cached
+from mnas.data.cache import Built, OnProgress, cached, entry_key, find_entry
+from mnas.data.content.digests import ContentChangedError, changing_files, content_of
 from mnas.data.dataset import Dataset, ImageArrays
-from mnas.data.image import Item
-from mnas.data.listing.duplicates import duplicates, names_of, pixel_keys, remembered
+from mnas.data.entry import Entry
+from mnas.data.image import Item, Pixels
+from mnas.data.listing.duplicates import Duplicates, duplicates, names_of, pixel_keys, remembered
 from mnas.data.listing.folder import folder_source
 from mnas.data.listing.given import check_not_ambiguous, data_folder
 from mnas.data.named import NAMED
-from mnas.data.source import Source
+from mnas.data.source import Source, digests_of
 from mnas.data.split import at_most, hold_out
 from mnas.folders import user_cache_dir
 from mnas.labels import check_class_names
@@ -29,6 +31,9 @@ VAL_SHARE = 0.2
 """Of the training images; a fifth, because with few of them the noise of the score is what limits a search ..."""
 MOST_VAL_IMAGES = 10_000
 """... and no more than these, where it is 0.5 points (the paper holds out 50,000 of ImageNet)."""
+MOST_DIGESTED = 20_000_000_000
+"""Bytes of a set up to which all its files are digested where only some of its images are taken (half a minute)."""
+_TURNS = 3  # readings of files that change meanwhile
 
 
 def load_dataset(
@@ -43,6 +48,8 @@ def load_dataset(
     max_bytes: int = 8_000_000_000,
     crop: float = 1.0,
     on_progress: OnProgress | None = None,
+    known: tuple[str, str] | None = None,
+    verify_cache: bool = False,
 ) -> Dataset:
     """The images of `data` as squares of `input_size` pixels; the second call for equal files only maps them.
 
@@ -57,15 +64,18 @@ def load_dataset(
         max_bytes: of decoded pixels.
         crop: share of the side of every image's centre square that is kept; what a model was evaluated with.
         on_progress: called with (images decoded, images in all) while decoding.
+        known: `Dataset.content` and `Dataset.key` of these images as another process found them a moment ago; where
+            they are in the cache, no file is looked at again.
+        verify_cache: read what is in the cache in full and compare it with its digests.
 
     Raises:
         ValueError: unknown name; missing or empty folder; fewer than two classes; a class too small to split; more than
             1 % unreadable images; more pixels than `max_bytes`; a set that is not there; a folder that cannot be read;
-            an unwritable cache.
+            an unwritable cache; files that change while they are read, again and again.
     """
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
     return load_source(
-        open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download),
+        lambda: open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download),
         input_size=input_size,
         seed=seed,
         cache_dir=cache_dir,
@@ -73,11 +83,13 @@ def load_dataset(
         max_bytes=max_bytes,
         crop=crop,
         on_progress=on_progress,
+        known=known,
+        verify_cache=verify_cache,
     )
 
 
 def load_source(
-    source: Source,
+    source: Source | Callable[[], Source],
     *,
     input_size: int,
     seed: int,
@@ -86,8 +98,10 @@ def load_source(
     max_bytes: int = 8_000_000_000,
     crop: float = 1.0,
     on_progress: OnProgress | None = None,
+    known: tuple[str, str] | None = None,
+    verify_cache: bool = False,
 ) -> Dataset:
-    """As `load_dataset`, of a source that is open."""
+    """As `load_dataset`, of a source that is open, or of one that is opened again where files change meanwhile."""
     if type(input_size) is not int or not 8 <= input_size <= 1024:
         raise ValueError(f"input size must be an integer from 8 to 1024, but got {input_size!r}")
     if type(max_images_per_class) is not int or max_images_per_class < 0:
@@ -95,32 +109,107 @@ def load_source(
     if not 0 < crop <= 1:
         raise ValueError(f"crop must be above 0 and at most 1, but got {crop!r}")
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
+    wanted = _Wanted(
+        size=input_size, seed=seed, per_class=max_images_per_class, max_bytes=max_bytes, crop=crop, cache_dir=cache_dir,
+        verify=verify_cache,
+    )  # fmt: skip
+    for _ in range(_TURNS):
+        try:
+            return wanted.load(source if isinstance(source, Source) else source(), known, on_progress)
+        except ContentChangedError as error:
+            changed = error
+    raise ValueError(changing_files(changed, _TURNS))
 
-    def parts() -> tuple[Sequence[str], dict[str, Sequence[Item]]]:
-        classes, items = split_parts(source, seed, max_images_per_class, cache_dir)
-        _check_bytes(items, input_size, max_bytes)
-        if crop != 1.0:
-            items = {part: [replace(item, crop=crop) for item in chosen] for part, chosen in items.items()}
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """A data set as `load_dataset` is asked for it."""
+
+    size: int
+    seed: int
+    per_class: int
+    max_bytes: int
+    crop: float
+    cache_dir: Path
+    verify: bool
+
+    def load(self, source: Source, known: tuple[str, str] | None, on_progress: OnProgress | None) -> Dataset:
+        """Raises ContentChangedError where files change while they are decoded."""
+        if known is not None:
+            found = find_entry(self.cache_dir, known[1], self.size, verify=self.verify)
+            if found is not None:
+                return _dataset(self, source, *known, *found)
+        with _reading(source.name):
+            content, key, sha256 = self._identified(source)
+        safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
+        entry, pixels = cached(
+            self.cache_dir, safe_name, key, self.size, lambda: self._built(source, content), sha256, on_progress,
+            verify=self.verify,
+        )  # fmt: skip
+        return _dataset(self, source, content, key, entry, pixels, self._notes(source, entry, pixels))
+
+    def _notes(self, source: Source, entry: Entry, pixels: Pixels) -> tuple[str, ...]:
+        """What is to be said of equal images in several parts or classes."""
+
+        def find() -> Duplicates:
+            return duplicates(pixel_keys(pixels), entry.labels, entry.counts)
+
+        found = remembered(self.cache_dir, entry.fingerprint, find)
+        names: Sequence[str] = []
+        if found.in_train or found.in_two_classes:
+            names = names_of(itertools.chain.from_iterable(self._items(source)[1].values()), entry.skipped)
+        return found.notes(entry.counts, lambda number: names[number])
+
+    def _identified(self, source: Source) -> tuple[str, str, dict[str, bytes]]:
+        """The content of the source, the key of the entry, and the SHA-256 of files by path."""
+        if self.per_class and not source.in_memory:  # of a large set, only what is taken is read
+            classes, items = self._items(source)
+            files = {part: [(f"{i.label}/{i.name}", str(i.content)) for i in chosen] for part, chosen in items.items()}
+            sha256 = digests_of([path for found in files.values() for _, path in found], self.cache_dir)
+            taken = content_of(classes, {p: [(name, sha256[path]) for name, path in f] for p, f in files.items()})
+            content = source.content(self.cache_dir) if source.size_bytes() <= MOST_DIGESTED else source.by_stat
+        else:
+            if not source.in_memory:
+                _check_bytes(sum(map(len, source.files().values())), self.size, self.max_bytes)
+            content, sha256 = source.read_content(self.cache_dir)
+            taken = content
+        described = {
+            "content": taken,
+            "split": source.split,
+            "seed": 0 if source.fixed_val and not self.per_class else self.seed,
+            "images_per_class": self.per_class,
+            "crop": self.crop,
+        }
+        return content, entry_key(described, self.size), sha256
+
+    def _items(self, source: Source) -> Built:
+        """Classes, and the items of each part, which fit into `max_bytes`."""
+        classes, items = split_parts(source, self.seed, self.per_class, self.cache_dir)
+        _check_bytes(sum(map(len, items.values())), self.size, self.max_bytes)
+        if self.crop != 1.0:
+            items = {part: [replace(item, crop=self.crop) for item in chosen] for part, chosen in items.items()}
         return classes, items
 
-    # without a crop the key is that of caches that were made before there were crops
-    split_seed = 0 if source.fixed_val and not max_images_per_class else seed
-    key = [source.identity, split_seed, max_images_per_class, *([crop] if crop != 1.0 else [])]
-    safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
-    entry, pixels = cached(cache_dir, safe_name, key, input_size, parts, on_progress)
-    with _reading(source.name):
-        content = source.content()
+    def _built(self, source: Source, content: str) -> Built:
+        """As `_items`. Raises ContentChangedError where files that hold many images have changed."""
+        found = self._items(source)
+        if source.in_memory:
+            with _reading(source.name):
+                now = source.content(None)
+            if now != content:
+                raise ContentChangedError(source.name)
+        return found
+
+
+def _dataset(
+    wanted: _Wanted, source: Source, content: str, key: str, entry: Entry, pixels: Pixels, notes: Sequence[str] = ()
+) -> Dataset:
     labels = np.array(entry.labels, np.int64)
     arrays = {}
     start = 0
     for part, count in entry.counts.items():
         arrays[part] = ImageArrays(images=pixels[start : start + count], labels=labels[start : start + count])
         start += count
-    known = remembered(cache_dir, entry.fingerprint, lambda: duplicates(pixel_keys(pixels), entry.labels, entry.counts))
-    names: Sequence[str] = []
-    if known.in_train or known.in_two_classes:
-        names = names_of(itertools.chain.from_iterable(parts()[1].values()), entry.skipped)
-    images = len(labels) + len(entry.skipped)
     return Dataset(
         name=source.name,
         classes=entry.classes,
@@ -129,13 +218,14 @@ def load_source(
         test=arrays.get("test"),
         mean=entry.mean,
         std=entry.std,
-        input_size=input_size,
+        input_size=entry.size,
         flip=source.flip,
         fingerprint=entry.fingerprint,
         content=content,
+        key=key,
         skipped=entry.skipped,
-        listing=source.listing.with_notes(*known.notes(entry.counts, lambda number: names[number])),
-        training_data=training_data(source, content, images, seed, max_images_per_class),
+        listing=source.listing.with_notes(*notes),
+        training_data=training_data(source, content, len(labels) + len(entry.skipped), wanted.seed, wanted.per_class),
     )
 
 
@@ -198,17 +288,18 @@ def split_parts(
 
 
 def keep_list(folder: Path, name: str, items: Sequence[Item]) -> Path:
-    """Write the names of validation images to `folder`, where they are not there yet, and return the file.
+    """Write the names of validation images to `folder`, unless they are there, and return the file.
 
     The first line says how many and the SHA-256 of the lines that follow; the file is named after it.
     """
     names = "".join(f"{item.name}\n" for item in sorted(items, key=lambda item: item.name))
     digest = hashlib.sha256(os.fsencode(names)).hexdigest()
     path = folder / f"{name}-val-{digest[:16]}.txt"
-    if not path.exists():
+    head = f"# {len(items)} validation images held out of {name}; SHA-256 of the lines below: {digest}\n"
+    content = os.fsencode(head + names)
+    if not path.exists() or path.read_bytes() != content:  # absent, or damaged
         folder.mkdir(parents=True, exist_ok=True)
-        head = f"# {len(items)} validation images held out of {name}; SHA-256 of the lines below: {digest}\n"
-        write_atomic(path, os.fsencode(head + names))
+        write_atomic(path, content)
     return path
 
 
@@ -223,8 +314,8 @@ def _reading(what: object) -> Iterator[None]:
         ) from None
 
 
-def _check_bytes(parts: dict[str, Sequence[Item]], size: int, max_bytes: int) -> None:
-    size_bytes = sum(map(len, parts.values())) * size * size * 3
+def _check_bytes(images: int, size: int, max_bytes: int) -> None:
+    size_bytes = images * size * size * 3
     if size_bytes > max_bytes:
         raise ValueError(
             f"decoded images must fit into {max_bytes / 1e9:g} GB, but got {size_bytes / 1e9:.1f} GB at {size} px; "

@@ -13,6 +13,7 @@ import numpy as np
 
 from mnas.atomic import write_atomic
 from mnas.data.cache import OnProgress, check_unreadable, moments
+from mnas.data.entry import are_moments
 from mnas.data.image import Pixels, UnreadableImage, reason
 from mnas.data.source import Triple
 from mnas.data.view import Content, View
@@ -40,17 +41,36 @@ def sample_moments(
 
     Raises:
         ValueError: more than 1 % of the sample are unreadable.
+        ContentChangedError: what `images` raises.
     """
-    text = json.dumps([1, key, view.size, view.crop], sort_keys=True)
-    path = cache_dir / f"moments-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):  # absent, or damaged
-        found = read_json(path)
-        return _triple(found["mean"]), _triple(found["std"])
+    text = json.dumps([2, key, view.size, view.crop], sort_keys=True)  # 1 was keyed by names and sizes
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = cache_dir / f"moments-{digest[:32]}.json"
+    found = _remembered(path, digest)
+    if found is not None:
+        return found
     mean, std = _estimated(view, itertools.islice(images(), SAMPLE_IMAGES), min(count, SAMPLE_IMAGES), on_progress)
     with contextlib.suppress(OSError):  # it is only slower without
         cache_dir.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps({"mean": mean, "std": std}))
+        write_atomic(path, json.dumps({"mean": mean, "std": std, "check": _check(digest, mean, std)}))
     return _triple(mean), _triple(std)
+
+
+def _remembered(path: Path, digest: str) -> tuple[Triple, Triple] | None:
+    """None where the file is absent or damaged."""
+    try:
+        found = read_json(path)
+        mean, std = tuple(found["mean"]), tuple(found["std"])
+        if found["check"] == _check(digest, mean, std) and are_moments(mean) and are_moments(std) and min(std) > 0:
+            return _triple(mean), _triple(std)
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    return None
+
+
+def _check(digest: str, mean: Sequence[float], std: Sequence[float]) -> str:
+    """Of what the values are, and of what they belong to."""
+    return hashlib.sha256(json.dumps([digest, list(mean), list(std)]).encode()).hexdigest()
 
 
 def _estimated(

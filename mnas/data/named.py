@@ -33,7 +33,9 @@ def digits_source(data_dir: Path, download: bool) -> Source:
         train, test = hold_out(items, classes, 0.2, len(items), 0)
         return Parts(classes=classes, train=train, val=None, test=test)
 
-    return Source(name="digits", identity={"name": "digits"}, flip=False, parts=parts, files=_digits_files)
+    return Source(
+        name="digits", identity={"name": "digits"}, flip=False, parts=parts, files=_digits_files, in_memory=True
+    )
 
 
 def _digits_files() -> dict[str, list[tuple[str, str]]]:
@@ -93,6 +95,7 @@ def imagenet_folder(root: Path, val_images: int = IMAGENET_VAL_IMAGES) -> Source
         moments=IMAGENET_MOMENTS,
         own_val=True,
         fixed_val=True,
+        split={"val_images": val_images},
     )
 
 
@@ -141,6 +144,7 @@ def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, downlo
         flip=flip,
         parts=parts,
         files=lambda: {"all": [(name, str(files / name)) for name in read]},
+        in_memory=True,
     )
 
 

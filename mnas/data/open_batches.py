@@ -37,6 +37,8 @@ def open_batches(
     max_images_per_class: int,
     on_progress: OnProgress | None,
     cache_dir: Path | None = None,
+    known: tuple[str, str] | None = None,
+    verify_cache: bool = False,
 ) -> Batches:
     """The images of `data` in batches.
 
@@ -52,6 +54,8 @@ def open_batches(
         max_images_per_class: see `load_dataset`; not for shards.
         on_progress: called with (images done, images in all) while images are decoded before the training.
         cache_dir: None for the user's cache folder.
+        known: see `load_dataset`; of arrays.
+        verify_cache: see `load_dataset`.
 
     Raises:
         ValueError: as `load_dataset`, `FolderBatches` and `ShardBatches`; or the loader cannot serve such data.
@@ -78,7 +82,8 @@ def open_batches(
     if source is None or (loader == "auto" and _fits_array(source, input_size, crop, augmentation)):
         dataset = load_dataset(
             data, input_size=input_size, seed=seed, cache_dir=cache_dir, data_dir=data_dir, download=download,
-            max_images_per_class=max_images_per_class, on_progress=on_progress,
+            max_images_per_class=max_images_per_class, on_progress=on_progress, known=known,
+            verify_cache=verify_cache,
         )  # fmt: skip
         return ArrayBatches(dataset, augmentation, seed, crop)
     return FolderBatches(

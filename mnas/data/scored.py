@@ -58,6 +58,7 @@ def open_scored(
     download: bool,
     workers: int,
     on_progress: OnProgress | None,
+    verify_cache: bool = False,
 ) -> Scored:
     """Return the images that `choose` chooses.
 
@@ -95,8 +96,9 @@ def open_scored(
         images = len(source.parts().train)
     if images * input_size * input_size * 3 <= MOST_ARRAY_BYTES:
         dataset = load_source(
-            source, input_size=input_size, seed=seed, max_images_per_class=per_class, crop=crop, on_progress=on_progress
-        )
+            source, input_size=input_size, seed=seed, max_images_per_class=per_class, crop=crop,
+            on_progress=on_progress, verify_cache=verify_cache,
+        )  # fmt: skip
         arrays = ArrayBatches(dataset, Augmentation(), seed)
         return Scored(batches=arrays, parts=parts, selection=selection, alone=alone, content=offered.content)
     files = FolderBatches(
@@ -119,7 +121,7 @@ def offered_by(source: Source, given: Parts) -> Offered:
     found: dict[Part, int] = {"train": len(given.train), "val": len(given.val or ()), "test": len(given.test or ())}
     return Offered(
         name=source.name,
-        digest=source.content,
+        digest=lambda: source.content(user_cache_dir()),
         by_stat=source.by_stat,
         counts={part: count for part, count in found.items() if count},
     )
@@ -132,6 +134,8 @@ def unsplit(source: Source, given: Parts, parts: Sequence[Part]) -> Source:
     return replace(
         source,
         identity=["unsplit", list(parts), source.identity],
+        split=["unsplit", list(parts), source.split],
+        files=source.files if source.in_memory else lambda: {"train": [(i.name, str(i.content)) for i in kept]},
         parts=lambda: Parts(classes=given.classes, train=kept, val=[], test=None),
         fixed_val=False,
     )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mnas.data.batches import Part
+from mnas.data.content.digests import stamp_of
 from mnas.data.image import SUFFIXES, reason
 from mnas.data.source import STAT
 from mnas.data.tar_files import location, names
@@ -49,6 +51,8 @@ class ShardIndex:
     """Of classes, and names and numbers of images of the shards."""
     content: str
     """`stat:` and a digest of that, and of the sizes and times of shards on disk."""
+    places: tuple[tuple[str, tuple[int, ...]], ...]
+    """Where each shard lies, and the stamp of one on disk: what is remembered of these shards holds for no others."""
 
 
 def is_shards(data: str) -> bool:
@@ -91,22 +95,21 @@ def read_index(data: str) -> ShardIndex:
         part: tuple(Shard(url, _images(url, lengths)) for url in by_part[part]) for part in by_part
     }
     listed = [[part, [[_tar_name(shard.url), shard.images] for shard in shards]] for part, shards in parts.items()]
-    stats = [_stat(shard.url) for shards in parts.values() for shard in shards]
+    stamps = [(shard.url, _stamp(shard.url)) for shards in parts.values() for shard in shards]
+    stats = [[stamp[2], stamp[3]] if stamp else [] for _, stamp in stamps]
     return ShardIndex(
         name=path.resolve().name if path.is_dir() else _tar_name(first),
         classes=classes,
         parts=parts,
         fingerprint=hashlib.sha256(json.dumps(["shards", classes, listed]).encode()).hexdigest()[:16],
         content=STAT + hashlib.sha256(json.dumps(["shards", classes, listed, stats]).encode()).hexdigest(),
+        places=tuple(stamps),
     )
 
 
-def _stat(url: str) -> list[int]:
-    """Size and time of change; empty for what is not on disk."""
-    if not _is_local(url):
-        return []
-    found = Path(url).stat()
-    return [found.st_size, found.st_mtime_ns]
+def _stamp(url: str) -> tuple[int, ...]:
+    """Empty for what is not on disk."""
+    return stamp_of(os.stat(url)) if _is_local(url) else ()
 
 
 def _by_part(urls: Sequence[str], data: str) -> dict[Part, list[str]]:

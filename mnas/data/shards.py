@@ -95,7 +95,12 @@ class ShardBatches(Batches):
         )
         self._unreadable = Unreadable(images)
         self.mean, self.std = sample_moments(
-            cache_dir, self.fingerprint, self._view, lambda: _contents(index), self.counts["train"], on_progress
+            cache_dir,
+            [index.content, index.places],
+            self._view,
+            lambda: _contents(index),
+            self.counts["train"],
+            on_progress,
         )
 
     @property

@@ -4,9 +4,11 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from mnas.data.content.digests import content_of, digest_files
+from mnas.data.content.digests import content_of
+from mnas.data.content.memory import DigestMemory, digest_all
 from mnas.data.image import Item
 from mnas.data.listing.class_table import Listing
 
@@ -32,7 +34,7 @@ class Source:
 
     name: str
     identity: Any
-    """JSON-able; changes when any file does (relative path, size, time of change): what the cache is keyed by."""
+    """JSON-able; of every file's relative path, size and time of change."""
     flip: bool
     parts: Callable[[], Parts]
     files: Callable[[], Mapping[str, Sequence[tuple[str, str]]]]
@@ -47,6 +49,16 @@ class Source:
     """Whether the validation images were held out of a published training part: their names are kept as a list."""
     listing: Listing = field(default_factory=Listing)
     """What was left out, and what had to be guessed."""
+    split: Any = None
+    """JSON-able; what else than its files decides which images are for validation."""
+
+    in_memory: bool = False
+    """Whether a file holds many images, all of which `parts` reads."""
+
+    def size_bytes(self) -> int:
+        """Of all image files."""
+        parts = self.parts()
+        return sum(item.size_bytes for part in (parts.train, parts.val, parts.test) for item in part or ())
 
     @property
     def by_stat(self) -> str:
@@ -54,13 +66,27 @@ class Source:
         text = json.dumps([self.classes or self.name, self.identity], sort_keys=True)
         return STAT + hashlib.sha256(text.encode()).hexdigest()
 
-    def content(self) -> str:
+    def content(self, cache_dir: Path | None) -> str:
         """Return 64 hexadecimal digits of the classes, and of the names and bytes of all files, wherever they lie.
+
+        Args:
+            cache_dir: where digests of files are remembered; None to read every file.
 
         Raises OSError for a file that cannot be read.
         """
-        parts = {
-            part: list(zip([name for name, _ in files], digest_files([path for _, path in files]), strict=True))
-            for part, files in self.files().items()
-        }
-        return content_of(self.classes or (self.name,), parts)
+        return self.read_content(cache_dir)[0]
+
+    def read_content(self, cache_dir: Path | None) -> tuple[str, dict[str, bytes]]:
+        """As `content`, and the SHA-256 of every file, by its path."""
+        parts = self.files()
+        paths = [path for files in parts.values() for _, path in files]
+        sha256 = digests_of(paths, cache_dir)
+        named = {part: [(name, sha256[path]) for name, path in files] for part, files in parts.items()}
+        return content_of(self.classes or (self.name,), named), sha256
+
+
+def digests_of(paths: Sequence[str], cache_dir: Path | None) -> dict[str, bytes]:
+    """Return the SHA-256 of files by path, remembered in the cache folder (None: read all of them). Raises OSError."""
+    if cache_dir is None:
+        return {path: digest.sha256 for path, digest in zip(paths, digest_all(paths), strict=True)}
+    return dict(zip(paths, DigestMemory(cache_dir / "digests").digests(paths), strict=True))

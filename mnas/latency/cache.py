@@ -83,11 +83,25 @@ def look_up(folder: Path, key: dict[str, Any]) -> Entry | None:
             return None
         latency, turn = Latency.from_dict(kept["latency"]), Estimate(*map(float, kept["turn"]))
         datetime.datetime.fromisoformat(kept["at"])
+        budget_s = float(kept["budget_s"])
         if latency.source != "measured" or not 0 < turn.low <= turn.value <= turn.high < float("inf"):
             return None
-        return Entry(latency=latency, turn=turn, budget_s=float(kept["budget_s"]), at=kept["at"])
-    except (OSError, ValueError, KeyError, TypeError):
+        if not 0 <= budget_s < float("inf") or not _is_possible(latency):
+            return None
+        return Entry(latency=latency, turn=turn, budget_s=budget_s, at=kept["at"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def _is_possible(latency: Latency) -> bool:
+    """Whether what `Latency` does not check itself can have been measured."""
+    counts = (latency.runs, latency.rounds, latency.peak_memory_bytes or 0)
+    values = (latency.seconds, latency.disturbed, latency.drift + 1, latency.energy_mj or 0.0)
+    return (
+        all(type(count) is int and count >= 0 for count in counts)
+        and all(type(value) in (int, float) and 0 <= value < float("inf") for value in values)
+        and isinstance(latency.unit, str)
+    )
 
 
 def keep(folder: Path, key: dict[str, Any], latency: Latency, calibration: Calibration, budget_s: float) -> None:

@@ -54,6 +54,17 @@ class Repeatability:
     at: str
     """When, in ISO 8601."""
 
+    def is_possible(self) -> bool:
+        """Whether all values are of their kinds and in their ranges."""
+        positive = (self.reference_ms, self.light_ratio)
+        deviations = (self.ratio_deviation, self.level_deviation, self.session_error)
+        return (
+            all(isinstance(text, str) for text in (self.name, self.runtime, self.reference))
+            and all(type(n) is int and n > 0 for n in (self.threads, self.batch, self.input_size, self.sessions))
+            and all(type(value) in (int, float) and 0 < value < math.inf for value in positive)
+            and all(type(value) in (int, float) and 0 <= value < math.inf for value in deviations)
+        )
+
 
 def repeatability_of(name: str, calibrations: Sequence[Calibration]) -> Repeatability:
     """From calibrations of one device, each of a session of its own, with a session error of 0.
@@ -101,7 +112,8 @@ def find_repeatability(folder: Path, device: dict[str, str | int], setup: Setup)
         values = read_json(_path(folder, device, setup))
         require_types(Repeatability, values)
         kept = Repeatability(**values)
-        sound = kept.device == device and LEAST_ERROR <= kept.session_error < 1
+        datetime.datetime.fromisoformat(kept.at)
+        sound = kept.device == device and LEAST_ERROR <= kept.session_error < 1 and kept.is_possible()
     except (OSError, ValueError, TypeError):
         return None
     return kept if sound else None

@@ -1,5 +1,6 @@
 """One search on a benchmark: reproducible, prefixes of longer ones, somebody's sampler as in a study of his own."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,21 @@ def test_a_damaged_search_is_none(benchmark_, tmp_path):
     for damaged in (b"", content[:100], content[:-30], b"PK\x03\x04"):
         file.write_bytes(damaged)
         assert cache.load(contender("random"), 5) is None
+    whole = Searched.from_bytes(content)
+    nan, far = whole.costs.copy(), whole.indices.copy()
+    nan[2], far[1, 0] = np.nan, 99
+    for change in (
+        {"costs": nan}, {"accuracies": nan}, {"indices": far}, {"indices": -1 - whole.indices}, {"ms": whole.ms[:3]},
+        {"indices": whole.indices[:, :1]}, {"indices": whole.indices.astype(float)}, {"costs": whole.costs.astype(str)},
+    ):  # fmt: skip
+        file.write_bytes(dataclasses.replace(whole, **change).to_bytes())
+        assert cache.load(contender("random"), 5) is None, change
+    for at in range(0, len(content), 7):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :])
+        found = cache.load(contender("random"), 5)
+        assert found is None or np.array_equal(found.costs, whole.costs)
+    file.write_bytes(content)
+    assert np.array_equal(cache.load(contender("random"), 5).costs, whole.costs)
     with pytest.raises(ValueError, match="no search"):
         Searched.from_bytes(b"")
 

@@ -34,7 +34,7 @@ def dataset() -> Dataset:
     one = (1.0, 1.0, 1.0)
     return Dataset(
         name="digits", classes=("cat", "dog"), train=empty, val=val, test=None, mean=one, std=one, input_size=32,
-        flip=False, fingerprint="ab" * 8, content="ab" * 32, skipped=(),
+        flip=False, fingerprint="ab" * 8, content="ab" * 32, key="cd" * 32, skipped=(),
     )  # fmt: skip
 
 

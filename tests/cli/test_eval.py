@@ -139,6 +139,8 @@ def test_large_data_is_decoded_on_the_fly(capsys, monkeypatch):
     large = values(capsys, "model.tflite", "--data", "data")
     for key in ("top1", "top5", "per_class", "confusion", "images", "part", "classes_matched"):
         assert large[key] == cached[key], key
+    assert run(["eval", "model.tflite", "--data", "data"]) == 0
+    assert "data is identified by file names, sizes and times, not by content\n" in capsys.readouterr().out
 
 
 def test_tables_and_picture(capsys, files):

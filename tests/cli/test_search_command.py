@@ -24,6 +24,7 @@ from mnas.study import RunError, front_of, objectives_of, open_run, read_run
 from mnas.study.results import label_of, recommend, references_of, shown_results, title_of
 from mnas.tflite.metadata import read_metadata
 from mnas.tflite.runtime import run_tflite
+from tests.data.test_load import make_folder
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +149,28 @@ def test_workers_notice_that_images_have_changed(searched, tmp_path):
     arch = Arch.from_dict(front_of(read_run(command.run_dir).trials)[0].user_attrs["arch"])
     with pytest.raises(RunError, match="have changed during the search"):
         Training(command, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
+
+
+def test_workers_open_the_images_of_the_start_without_looking_at_their_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    root = make_folder(tmp_path / "pets", {"": 10})
+    command = SearchCommand(data=str(root), input_size=8, verify_cache=True)
+    start = command.load_data()
+    (root / "cat" / "0.png").unlink()  # a worker that starts later sees it as it was
+    monkeypatch.setattr("mnas.data.source.Source.read_content", None)
+    worker = command.load_data(known=(start.content, start.key))
+    assert worker.fingerprint == start.fingerprint
+    assert np.array_equal(worker.train.images, start.train.images)
+
+
+def test_verifying_the_cache_is_no_part_of_a_runs_identity(searched):
+    command, _ = searched
+    dataset = command.load_data()
+    space = command.searched_space(8)
+    verifying = dataclasses.replace(command, verify_cache=True)
+    assert verifying.identity(space, dataset) == command.identity(space, dataset)
+    assert "verify_cache" not in command.identity(space, dataset)
+    assert verifying.load_data().fingerprint == dataset.fingerprint
 
 
 def test_a_run_that_cannot_be_written_can_be_read(searched):

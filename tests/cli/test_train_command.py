@@ -195,10 +195,13 @@ def make_photos(count: int = 60, damaged: int = 1) -> list[str]:
 def test_unreadable_images_are_named(capsys, loader):
     command = make_photos(count=130)
     assert run([*command, "--epochs", "1", "--loader", loader, "--workers", "0"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped ")]
+    printed = capsys.readouterr().out.splitlines()
+    lines = [line for line in printed if line.startswith("skipped ")]
     assert len(lines) == 1
     assert lines[0].startswith("skipped 1 unreadable image: ")
     assert "cat/0.png: it is no image" in lines[0]
+    by_stat = "photos is identified by file names, sizes and times, not by content"
+    assert printed.count(by_stat) == (loader == "files")
 
 
 @pytest.mark.slow  # two interpreters that import all

@@ -23,7 +23,7 @@ def dataset() -> Dataset:
     part = ImageArrays(images=rng.integers(0, 256, (50, 16, 16, 3), dtype=np.uint8), labels=np.arange(50) % 5)
     return Dataset(
         name="noise", classes=tuple("abcde"), train=part, val=part, test=None, mean=(0.5,) * 3, std=(0.3,) * 3,
-        input_size=16, flip=True, fingerprint="f", content="c", skipped=(),
+        input_size=16, flip=True, fingerprint="f", content="c", key="k", skipped=(),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Files decoded on the fly: the augmentation is timm's, drawn for each image; workers; unreadable images; identity."""
 
+import json
 import multiprocessing
 import pickle
 import random
@@ -261,8 +262,18 @@ def test_moments_are_those_of_the_training_images_and_remembered(pets: Path, tmp
     again = opened(pets, tmp_path / "cache", on_progress=lambda done, total: seen.append((done, total)))
     assert (again.mean, again.std, len(seen)) == (batches.mean, batches.std, 1)
     (memory,) = (tmp_path / "cache").glob("moments-*.json")
-    memory.write_text("{")
-    assert opened(pets, tmp_path / "cache").mean == batches.mean
+    whole = json.loads(memory.read_text())
+    nan, third = float("nan"), batches.mean[2]
+    others = [
+        "{", "null", "[]", "{}", '{"mean": 1}', "[" * 100_000, json.dumps({**whole, "mean": [0.5, 0.5, 0.5]}),
+        json.dumps({**whole, "mean": [nan] * 3}), json.dumps({**whole, "std": [0, 0, 0]}),
+        json.dumps({**whole, "mean": [*batches.mean, third]}), json.dumps({**whole, "std": ["a", "b", "c"]}),
+    ]  # fmt: skip
+    for damaged in others:
+        memory.write_text(damaged)
+        found = opened(pets, tmp_path / "cache")
+        assert (found.mean, found.std) == (batches.mean, batches.std), damaged
+        assert json.loads(memory.read_text()) == whole
     other_size = opened(pets, tmp_path / "cache", input_size=8)
     assert other_size.mean != batches.mean
 

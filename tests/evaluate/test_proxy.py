@@ -192,7 +192,7 @@ def test_fewer_images_than_a_batch_are_one_batch() -> None:
     part = ImageArrays(images=images, labels=np.array([0, 1, 0, 1, 0, 1]))
     tiny = Dataset(
         name="tiny", classes=("a", "b"), train=part, val=part, test=None, mean=(0.5,) * 3, std=(0.3,) * 3,
-        input_size=16, flip=True, fingerprint="", content="", skipped=(),
+        input_size=16, flip=True, fingerprint="", content="", key="", skipped=(),
     )  # fmt: skip
     assert evaluate_proxy(ARCH, tiny, CONFIG, 0).val_images == 6
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnas.latency.cache import keep, key_of, look_up, moved
+from mnas.latency.cache import _check, keep, key_of, look_up, moved
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.protocol import Reference
 from mnas.latency.statistics import Round, latency_of
@@ -112,6 +112,14 @@ def test_damaged_entries_are_as_if_they_were_not_there(tmp_path):
     damaged += ["[]", "null", "{}", whole.replace("0.8", "0.7"), whole.replace("measured", "cached")]
     damaged += [json.dumps({**kept, "turn": turn}) for turn in ([0.8, 0.9, 1], [float("nan")] * 3, [], "abc", None)]
     damaged += [json.dumps({**kept, "latency": {**kept["latency"], "latency_ms": -1}})]
+    damaged += ["[" * 100_000, json.dumps({**kept, "key": []})]
+    nan = float("nan")
+    changes = [{"budget_s": nan}, {"budget_s": -1}, {"budget_s": "x"}, {"at": 5}, {"turn": [nan, 1, 1]}]
+    fields = [{"runs": -1}, {"rounds": 1.5}, {"seconds": nan}, {"disturbed": -1}, {"drift": nan}, {"energy_mj": "x"}]
+    changes += [{"latency": kept["latency"] | field} for field in (*fields, {"peak_memory_bytes": "1"}, {"unit": 1})]
+    for change in changes:  # as if they had been written so
+        other = {name: value for name, value in {**kept, **change}.items() if name != "check"}
+        damaged.append(json.dumps({**other, "check": _check(other)}))
     for text in damaged:
         assert text != whole
         path.write_text(text)

@@ -51,7 +51,11 @@ def test_it_is_kept_for_the_device_and_its_way_of_running(tmp_path):
     assert find_repeatability(tmp_path / "devices", PIXEL.device, Setup(threads=2)) is None
     assert find_repeatability(tmp_path / "devices", {**PIXEL.device, "os": "15"}, Setup()) is None
     whole = path.read_text()
-    for damaged in (whole[:40], "[]", "null", json.dumps({**json.loads(whole), "session_error": 0.0})):
+    nan = float("nan")
+    changes = [{"session_error": 0.0}, {"session_error": nan}, {"reference_ms": nan}, {"light_ratio": "x"}, {"at": 5}]
+    changes += [{"threads": 1.5}, {"sessions": 0}, {"ratio_deviation": -1}, {"name": None}, {"more": 1}]
+    texts = [json.dumps({**json.loads(whole), **change}) for change in changes]
+    for damaged in (whole[:40], "[]", "null", "[" * 100_000, *texts):
         path.write_text(damaged)
         assert session_error_of(tmp_path / "devices", PIXEL.device, Setup()) == SESSION_ERROR
 

@@ -49,7 +49,7 @@ def toy_dataset(images: int = 100, classes: int = 3, size: int = 8, **changes) -
     fields = {
         "name": "toy", "classes": tuple("abcdefghij"[:classes]), "train": part(images), "val": part(images // 2),
         "test": part(images // 2), "mean": (0.5,) * 3, "std": (0.2,) * 3, "input_size": size, "flip": True,
-        "fingerprint": "0123456789abcdef", "content": "ab" * 32, "skipped": (),
+        "fingerprint": "0123456789abcdef", "content": "ab" * 32, "key": "cd" * 32, "skipped": (),
     }  # fmt: skip
     return Dataset(**{**fields, **changes})
 

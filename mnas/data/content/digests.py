@@ -1,32 +1,118 @@
 """SHA-256 of files and of a data set's content."""
 
+import errno
 import hashlib
+import io
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
 
-_TASK = 64  # files digested by one thread in one go: small ones take less time than handing them over
+UNREADABLE = hashlib.sha256(b"mnas: a file that cannot be read").digest()
+"""Stands for the digest of a file that cannot be read: it counts as an unreadable image."""
+SETTLED_NS = 2_000_000_000
+"""A file that changed less than this before it was read may change again without another time: file systems round
+times, some to 2 s."""
+MOST_IN_MEMORY = 64_000_000
+"""Bytes of a file up to which it is read as a whole to be decoded."""
+MOST_BYTES = 2_000_000_000
+"""Bytes of a file above which it counts as unreadable: images of 0.2 gigapixels are refused, and a sparse file costs
+nobody anything to make."""
 _BLOCK = 1 << 20
+_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_TURNS = 3  # readings of a file that changes meanwhile
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # faults of this process, not of the file
+
+Stamp = tuple[int, int, int, int, int]
+"""Device, inode, size, mtime_ns and ctime_ns: where the file system is local, what changes with the content."""
 
 
-def digest_files(paths: Sequence[str]) -> list[bytes]:
-    """Return the SHA-256 of each file's bytes, in the order of `paths`. Raises OSError."""
-    tasks = [paths[i : i + _TASK] for i in range(0, len(paths), _TASK)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(chain.from_iterable(pool.map(lambda task: [digest_file(path) for path in task], tasks)))
+class ContentChangedError(Exception):
+    """A file is not what it was when its digest was taken."""
 
 
-def digest_file(path: str) -> bytes:
-    """Return the SHA-256 of the file's bytes. Raises OSError."""
-    digest = hashlib.sha256()
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+def changing_files(error: ContentChangedError, turns: int) -> str:
+    """What people are told of files that do not stay as they are."""
+    return (
+        f"files must not change while they are read, but got changes in {str(error)!r} ({turns} times); wait until "
+        "they are complete, then try again"
+    )
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What was read of a file."""
+
+    sha256: bytes
+    stamp: Stamp | None
+    """Of the file as it was read; None where it may change without another one."""
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """Return what is compared of a file's stat."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def digest_file(path: str) -> Digest:
+    """Return the SHA-256 of the file's bytes; `UNREADABLE` where it is no file or cannot be read.
+
+    Raises OSError where this process cannot open any more files.
+    """
     try:
-        while block := os.read(handle, _BLOCK):
-            digest.update(block)
-    finally:
-        os.close(handle)
-    return digest.digest()
+        handle = _open(path)
+        try:
+            for _ in range(_TURNS):
+                now, before = time.time_ns(), stamp_of(os.fstat(handle))
+                found = _sha256(handle, before[2])
+                if stamp_of(os.fstat(handle)) == before:
+                    # a time in the future, of a clock that was set back since, could come again
+                    return Digest(found, before if max(before[3:]) + SETTLED_NS <= now else None)
+            return Digest(found, None)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno in _OURS:
+            raise
+        return Digest(UNREADABLE, None)
+
+
+@contextmanager
+def verified(path: str, sha256: bytes) -> Iterator[BinaryIO]:
+    """The file's bytes, which are those with that digest.
+
+    Raises:
+        ContentChangedError: they are others by now.
+        OSError: the file cannot be read, as when its digest was taken.
+    """
+    try:
+        file = os.fdopen(_open(path), "rb")
+    except OSError as error:
+        if sha256 == UNREADABLE and error.errno not in _OURS:
+            raise
+        raise ContentChangedError(path) from error
+    with file:
+        before = os.fstat(file.fileno())
+        if before.st_size <= MOST_IN_MEMORY:
+            try:
+                content = file.read(before.st_size + 1)  # no more, as so much memory is taken first
+            except OSError as error:
+                if sha256 == UNREADABLE:
+                    raise
+                raise ContentChangedError(path) from error
+            if hashlib.sha256(content).digest() != sha256:
+                raise ContentChangedError(path)
+            yield io.BytesIO(content)
+            return
+        if _sha256(file.fileno(), before.st_size) != sha256:
+            raise ContentChangedError(path)
+        try:
+            yield file
+        finally:
+            if stamp_of(os.fstat(file.fileno())) != stamp_of(before):
+                raise ContentChangedError(path)
 
 
 def content_of(classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, bytes]]]) -> str:
@@ -36,12 +122,12 @@ def content_of(classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, b
         classes: names in the order of their labels.
         parts: relative name and SHA-256 of each file, by part; their order makes no difference.
     """
-    digest = hashlib.sha256(b"mnas content 1")
+    digest = hashlib.sha256(f"mnas content 1 {len(classes)} {len(parts)}\n".encode())
     for name in classes:
         _add(digest, name)
     for part, files in sorted(parts.items()):
-        digest.update(b"\1")
         _add(digest, part)
+        digest.update(len(files).to_bytes(8, "little"))
         for name, found in sorted(files):
             _add(digest, name)
             digest.update(found)
@@ -51,3 +137,29 @@ def content_of(classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, b
 def _add(digest: "hashlib._Hash", name: str) -> None:
     encoded = os.fsencode(name)
     digest.update(len(encoded).to_bytes(4, "little") + encoded)
+
+
+def _open(path: str) -> int:
+    """A handle of the file. Raises OSError, also for what is no regular file; a pipe is not waited for."""
+    handle = os.open(path, os.O_RDONLY | _FLAGS)
+    found = os.fstat(handle)
+    if stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES:
+        return handle
+    os.close(handle)
+    if stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EFBIG, f"File larger than {MOST_BYTES / 1e9:g} GB", path)
+    raise OSError(errno.EINVAL, "Not a regular file", path)
+
+
+def _sha256(handle: int, size: int) -> bytes:
+    """Of the whole file, which had that size a moment ago, and is left at its start."""
+    os.lseek(handle, 0, os.SEEK_SET)
+    block = os.read(handle, min(size + 1, _BLOCK))  # no larger: a megabyte of memory takes longer than a small file
+    digest = hashlib.sha256(block)
+    if len(block) != size:  # at its end it would be
+        left = MOST_BYTES  # of a file that grows while it is read
+        while left > 0 and (block := os.read(handle, _BLOCK)):
+            digest.update(block)
+            left -= len(block)
+    os.lseek(handle, 0, os.SEEK_SET)
+    return digest.digest()

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mnas.atomic import write_atomic
-from mnas.data.content.digests import digest_files
+from mnas.data.content.digests import UNREADABLE
+from mnas.data.content.memory import digest_all
 from mnas.data.image import Item, Pixels
 from mnas.readers import read_json
 
@@ -120,7 +121,10 @@ def file_keys(items: Sequence[Item]) -> dict[int, bytes] | None:
     numbers = alike.tolist()
     contents = [items[number].content for number in numbers]
     paths = [str(content) for content in contents if isinstance(content, Path)]
-    return dict(zip(numbers, digest_files(paths), strict=True)) if len(paths) == len(numbers) else None
+    if len(paths) < len(numbers):
+        return None
+    digests = zip(numbers, digest_all(paths), strict=True)
+    return {number: digest.sha256 for number, digest in digests if digest.sha256 != UNREADABLE}
 
 
 def names_of(items: Iterable[Item], skipped: Iterable[str]) -> Sequence[str]:

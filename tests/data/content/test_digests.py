@@ -62,7 +62,7 @@ def test_names_cannot_run_into_each_other() -> None:
 
 def test_digits_have_content_too(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", content("digits", tmp_path))
-    assert open_source("digits", tmp_path, False).content() == content("digits", tmp_path)
+    assert open_source("digits", tmp_path, False).content(tmp_path) == content("digits", tmp_path)
 
 
 def test_what_is_not_decoded_is_identified_by_stat_and_says_so(tmp_path: Path) -> None:

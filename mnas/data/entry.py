@@ -1,0 +1,196 @@
+"""An entry of the cache of decoded images: `images.u8` (raw pixels), `index.json`, and `seal.json` about both.
+
+The seal holds digests of the two files and their stats. While the stats are those, the files are taken as they are;
+where one differs (the cache was copied, a file was changed), they are read in full and compared with the digests.
+Whatever is wrong with an entry, it is built again.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mnas.atomic import write_atomic
+from mnas.data.image import Pixels
+from mnas.readers import open_regular, parse_json, read_json
+
+IMAGES, INDEX, SEAL = "images.u8", "index.json", "seal.json"
+_PARTS = ("train", "val", "test")
+_TICK_S = 0.02  # longer than the steps in which kernels count times of change
+_BLOCK = 1 << 24
+_MOST_INDEX_BYTES = 1 << 30  # of some hundred million labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What `index.json` says of an entry. Raises ValueError where a field cannot be right."""
+
+    key: str
+    """What the entry was built from: 64 hexadecimal digits."""
+    size: int
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    """Images of each part, in the order in which they lie in `images.u8`."""
+    labels: tuple[int, ...]
+    """Of all parts, in that order."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fingerprint: str
+    skipped: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        right = {
+            "key": isinstance(self.key, str) and re.fullmatch("[0-9a-f]{64}", self.key),
+            "size": type(self.size) is int and self.size > 0,
+            "classes": _all_of(str, self.classes) and len(set(self.classes)) == len(self.classes) > 0,
+            "counts": (
+                isinstance(self.counts, dict)
+                and tuple(self.counts) in (_PARTS[:2], _PARTS)
+                and all(type(count) is int and count >= 0 for count in self.counts.values())
+            ),
+            "labels": _all_of(int, self.labels),
+            "mean": are_moments(self.mean),
+            "std": are_moments(self.std) and min(self.std) > 0,
+            "fingerprint": isinstance(self.fingerprint, str) and re.fullmatch("[0-9a-f]{16}", self.fingerprint),
+            "skipped": _all_of(str, self.skipped),
+        }
+        for name, holds in right.items():
+            if not holds:
+                raise ValueError(f"{name} cannot be {_short(getattr(self, name))}")
+        if len(self.labels) != sum(self.counts.values()):
+            raise ValueError(f"{sum(self.counts.values())} images cannot have {len(self.labels)} labels")
+        if self.labels and not (min(self.labels) >= 0 and max(self.labels) < len(self.classes)):
+            raise ValueError(
+                f"labels cannot be {min(self.labels)} to {max(self.labels)} of {len(self.classes)} classes"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the pixels."""
+        return len(self.labels), self.size, self.size, 3
+
+    def write(self, folder: Path) -> None:
+        """Write `index.json`, on the disk when this returns."""
+        with (folder / INDEX).open("wb") as file:
+            file.write(json.dumps(asdict(self)).encode())
+            synced(file)
+
+
+def _all_of(kind: type, values: object) -> bool:
+    return isinstance(values, tuple) and all(type(value) is kind for value in values)
+
+
+def are_moments(values: object) -> bool:
+    """Whether the values can be a mean or a deviation, by channel, of pixels as 0..1."""
+    return (
+        isinstance(values, tuple)
+        and len(values) == 3
+        and all(type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1 for value in values)
+    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def synced(file: BinaryIO) -> None:
+    """Put what was written on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+class PixelDigest:
+    """SHA-256 of classes, pixels and labels; its first 16 digits are the fingerprint of a data set."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._digest = hashlib.sha256(json.dumps(list(classes)).encode())
+
+    def add(self, pixels: bytes | memoryview) -> None:
+        """The next pixels, in the order of `images.u8`."""
+        self._digest.update(pixels)
+
+    def result(self, labels: Sequence[int], counts: dict[str, int]) -> str:
+        """All 64 digits."""
+        self._digest.update(json.dumps([list(labels), counts]).encode())
+        return self._digest.hexdigest()
+
+
+def seal(folder: Path, pixels_sha256: str) -> None:
+    """Write `seal.json` for the two files, which are complete."""
+    newest = max((folder / name).stat().st_ctime_ns for name in (IMAGES, INDEX))
+    if time.time_ns() - newest < _TICK_S * 1e9:
+        time.sleep(_TICK_S)  # so that a later change has another time
+    stats = {name: _stat(os.stat(folder / name)) for name in (IMAGES, INDEX)}
+    index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
+    write_atomic(folder / SEAL, json.dumps({"pixels": pixels_sha256, "index": index, "stats": stats}))
+
+
+def _stat(found: os.stat_result) -> list[int]:
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Entry, Pixels] | None:
+    """Return the entry and its pixels, memory-mapped; None where there is no entry.
+
+    Args:
+        key: what it must have been built from.
+        size: pixels along one side.
+        verify: read the files in full, whatever their stats.
+
+    Raises:
+        ValueError: the entry is damaged; says in what.
+    """
+    if not folder.is_dir():
+        return None
+    try:
+        with open_regular(folder / INDEX) as index, open_regular(folder / IMAGES) as images:
+            sealed = read_json(folder / SEAL)
+            stats = {IMAGES: _stat(os.fstat(images.fileno())), INDEX: _stat(os.fstat(index.fileno()))}
+            content = index.read(_MOST_INDEX_BYTES + 1)
+            entry = _parsed(content)
+            if (entry.key, entry.size) != (key, size):
+                raise ValueError("it is of other images")
+            if stats[IMAGES][1] != math.prod(entry.shape):
+                raise ValueError(f"{IMAGES} has {stats[IMAGES][1]} bytes instead of {math.prod(entry.shape)}")
+            if not isinstance(sealed, dict) or set(sealed) != {"pixels", "index", "stats"}:
+                raise ValueError(f"{SEAL} has other fields")
+            if verify or sealed["stats"] != stats:
+                if hashlib.sha256(content).hexdigest() != sealed["index"]:
+                    raise ValueError(f"{INDEX} was changed")
+                if _digest_of(entry, images) != sealed["pixels"]:
+                    raise ValueError(f"{IMAGES} was changed")
+                if sealed["stats"] != stats:
+                    with contextlib.suppress(OSError):  # next time it is read in full again
+                        write_atomic(folder / SEAL, json.dumps(sealed | {"stats": stats}))
+            # copy on write: torch wants writable memory, and nobody's writes may reach the file
+            return entry, np.memmap(images, dtype=np.uint8, mode="c", shape=entry.shape)
+    except OSError as error:
+        raise ValueError(f"{Path(error.filename or folder).name}: {error.strerror or error}") from None
+
+
+def _parsed(content: bytes) -> Entry:
+    found = parse_json(content, _MOST_INDEX_BYTES)
+    if not isinstance(found, dict):
+        raise ValueError(f"{INDEX} is no object")
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in found.items()}
+    try:
+        return Entry(**values)
+    except TypeError:
+        raise ValueError(f"{INDEX} has other fields") from None
+
+
+def _digest_of(entry: Entry, images: BinaryIO) -> str:
+    digest = PixelDigest(entry.classes)
+    while block := images.read(_BLOCK):
+        digest.add(block)
+    return digest.result(entry.labels, entry.counts)
