@@ -1,0 +1,106 @@
+"""Search and training of two checkouts of mnas side by side, decoding included: is the newer one slower?
+
+Each run is a whole command in a process of its own with an empty cache folder, so the images are listed, identified,
+decoded and written to the cache every time. The two checkouts alternate, and which one goes first alternates too, so
+what else the machine does meets both. The table gives the ratio after / before: geometric mean over the pairs and its
+95 % confidence interval (Student's t over the logarithms), in wall-clock time and in CPU time of the command's own
+process and the children that it waits for (a search's training workers are not among them). Latencies are measured in
+turn, so nothing else may measure on the machine meanwhile. Goal: the interval's upper end is at most 1.05.
+
+    git worktree add ../before COMMIT
+    python benchmarks/before_after.py --before ../before --data cifar10     # a folder of CIFAR-10 as JPEGs
+"""
+
+import argparse
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy.stats import t as student
+
+COMMANDS: Mapping[str, Sequence[str]] = {
+    # the latency budget is a fixed number of seconds: the shortest, or it would hide a slower search
+    "search": (
+        *("search", "--input-size", "32", "--width", "0.35", "--trials", "3", "--epochs", "1", "--image-share", "0.2"),
+        *("--max-images-per-class", "500", "--latency-budget-s", "0.2", "--run", "{out}/run"),
+    ),
+    "train": (
+        *("train", "mnasnet-small@0.35/s8", "--input-size", "32", "--epochs", "1"),
+        *("--max-images-per-class", "250", "--out", "{out}"),
+    ),
+}
+"""Each decodes the 10,000 test images as well as those that it trains on."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    wall_s: float
+    cpu_s: float
+    """CPU time of the command and the children that it has waited for."""
+
+
+def run(checkout: Path, command: Sequence[str], data: Path) -> Cost:
+    """Run a command of `checkout` in an empty folder with an empty cache. Raises RuntimeError where it fails."""
+    with tempfile.TemporaryDirectory() as out:
+        environment = os.environ | {"PYTHONPATH": str(checkout.resolve()), "XDG_CACHE_HOME": f"{out}/cache"}
+        arguments = [sys.executable, "-m", "mnas.cli.main", *(word.format(out=out) for word in command)]
+        started = time.perf_counter()
+        with (Path(out) / "printed").open("w+") as printed:
+            process = subprocess.Popen(
+                [*arguments, "--data", str(data.resolve())], cwd=out, env=environment, stdout=printed, stderr=printed
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            wall_s = time.perf_counter() - started
+            if process.returncode:
+                printed.seek(0)
+                raise RuntimeError(
+                    f"{' '.join(arguments)} in {checkout} ended with {process.returncode}: {printed.read()}"
+                )
+        return Cost(wall_s, usage.ru_utime + usage.ru_stime)
+
+
+def interval(ratios: Sequence[float]) -> str:
+    """Geometric mean and 95 % confidence interval."""
+    logs = [math.log(ratio) for ratio in ratios]
+    middle = statistics.fmean(logs)
+    half = student.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    return f"{math.exp(middle):.3f} ({math.exp(middle - half):.3f}-{math.exp(middle + half):.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, required=True, help="checkout of the older version")
+    parser.add_argument("--after", type=Path, default=Path(__file__).parents[1], help="checkout of the newer version")
+    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10 as JPEGs, train/ and test/")
+    parser.add_argument("--pairs", type=int, default=10, help="runs of each version and command")
+    parser.add_argument("--commands", default=",".join(COMMANDS), help="which of %(default)s")
+    options = parser.parse_args()
+    if options.pairs < 2:
+        parser.error(f"--pairs must be 2 or more, but got {options.pairs}")
+    for name in options.commands.split(","):
+        pairs: list[tuple[Cost, Cost]] = []
+        for number in range(options.pairs):
+            checkouts = [options.before, options.after]
+            order = checkouts if number % 2 == 0 else checkouts[::-1]
+            costs = {checkout: run(checkout, COMMANDS[name], options.data) for checkout in order}
+            pairs.append((costs[options.before], costs[options.after]))
+            print(
+                f"{name} {number + 1}: wall {pairs[-1][0].wall_s:.1f} s before, {pairs[-1][1].wall_s:.1f} s after; "
+                f"CPU {pairs[-1][0].cpu_s:.1f} s, {pairs[-1][1].cpu_s:.1f} s",
+                flush=True,
+            )
+        wall = interval([after.wall_s / before.wall_s for before, after in pairs])
+        cpu = interval([after.cpu_s / before.cpu_s for before, after in pairs])
+        print(f"{name:<8} {len(pairs)} pairs  after / before: wall {wall}, CPU {cpu}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
