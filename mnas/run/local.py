@@ -135,6 +135,22 @@ def start_server() -> None:
         os.environ.pop(server.PARENT, None)
 
 
+def _forked() -> None:
+    """In a forked process: forget its parent's server, which is no child of this process and ends with the parent."""
+    module = sys.modules.get("multiprocessing.forkserver")
+    if module is None:
+        return
+    known = module._forkserver
+    if known._forkserver_alive_fd is not None:
+        os.close(known._forkserver_alive_fd)
+    known._forkserver_address = known._forkserver_alive_fd = known._forkserver_pid = None
+    known._lock = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def _kill(executor: ProcessPoolExecutor | None) -> None:
     if executor is not None:
         for process in list((executor._processes or {}).values()):
