@@ -25,7 +25,7 @@ from mnas.data.held_out import Offered, Selection, Wanted, select
 from mnas.data.image import Pixels
 from mnas.data.named import NAMED
 from mnas.data.scored import Scored, open_scored
-from mnas.data.shard_index import is_shards
+from mnas.data.shards.index import is_shards
 from mnas.evaluate.baseline import not_above_baseline
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model

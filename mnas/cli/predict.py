@@ -17,7 +17,7 @@ from PIL.Image import Image
 from mnas.atomic import write_atomic
 from mnas.cli.console import complain, say, say_json
 from mnas.cli.model import ModelOptions, open_model
-from mnas.data.dim import dim_line, used_bits_of
+from mnas.data.decoding.dim import dim_line, used_bits_of
 from mnas.data.image import Pixels
 from mnas.data.web import is_url
 from mnas.predict.annotate import SIDE, annotated

@@ -9,7 +9,7 @@ from mnas.architecture import Architecture
 from mnas.data.batches import Batches
 from mnas.data.load import open_source
 from mnas.data.scored import offered_by
-from mnas.data.shard_index import is_shards
+from mnas.data.shards.index import is_shards
 from mnas.folders import user_cache_dir
 from mnas.labels import same_names
 from mnas.nn.network import Network

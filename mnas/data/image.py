@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mnas.data.decoders import SUFFIXES, Encoded, opened
-from mnas.data.depth import UnreadableImage
+from mnas.data.decoding.decoders import SUFFIXES, Encoded, opened
+from mnas.data.decoding.depth import UnreadableImage
 
 __all__ = ["SUFFIXES", "Item", "Pixels", "UnreadableImage", "read_image", "reason", "square"]
 

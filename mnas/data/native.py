@@ -3,8 +3,8 @@
 import statistics
 from pathlib import Path
 
-from mnas.data.decoders import opened
-from mnas.data.depth import UnreadableImage
+from mnas.data.decoding.decoders import opened
+from mnas.data.decoding.depth import UnreadableImage
 from mnas.data.listing.folder import folder_source
 from mnas.data.listing.given import data_folder
 

@@ -9,8 +9,8 @@ from mnas.data.batches import Batches
 from mnas.data.cache import OnProgress
 from mnas.data.files import FolderBatches
 from mnas.data.load import load_dataset, open_source
-from mnas.data.shard_index import is_shards
 from mnas.data.shards import ShardBatches
+from mnas.data.shards.index import is_shards
 from mnas.data.source import Source
 from mnas.folders import user_cache_dir
 

@@ -14,8 +14,8 @@ from mnas.data.listing.class_table import ClassTable
 from mnas.data.load import load_source, open_source
 from mnas.data.named import IMAGENET_MOMENTS
 from mnas.data.open_batches import MOST_ARRAY_BYTES
-from mnas.data.shard_index import is_shards
 from mnas.data.shards import ShardBatches
+from mnas.data.shards.index import is_shards
 from mnas.data.source import Parts, Source
 from mnas.folders import user_cache_dir
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from mnas.data.augment import Augmentation, erase, generator_of, seed_of
-from mnas.data.decoders import Opened, opened
+from mnas.data.decoding.decoders import Opened, opened
 from mnas.data.image import Pixels, read_image, square
 
 Content = Path | bytes | Pixels

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mnas.data.decoders import SUFFIXES, opened
+from mnas.data.decoding.decoders import SUFFIXES, opened
 from mnas.data.image import Pixels, read_image
 from mnas.data.web import download, is_url
 

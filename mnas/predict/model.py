@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mnas.architecture import Architecture
-from mnas.data.decoders import upright
+from mnas.data.decoding.decoders import upright
 from mnas.data.image import Pixels, square
 from mnas.predict.images import read_pixels
 from mnas.predict.info import ModelInfo, Prediction, Run, Triple, Wanted

@@ -13,9 +13,9 @@ import pytest
 from image_files import exif, png, tiff
 from PIL import EpsImagePlugin, Image, JpegImagePlugin
 
-from mnas.data import decoders
-from mnas.data.decoders import opened, upright
-from mnas.data.depth import UnreadableImage
+from mnas.data.decoding import decoders
+from mnas.data.decoding.decoders import opened, upright
+from mnas.data.decoding.depth import UnreadableImage
 from mnas.data.image import read_image
 
 SCENE = np.zeros((8, 8), np.uint8)

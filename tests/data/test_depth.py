@@ -7,8 +7,8 @@ import pytest
 from image_files import png, tiff
 from PIL import Image
 
-from mnas.data.decoders import opened
-from mnas.data.depth import UnreadableImage
+from mnas.data.decoding.decoders import opened
+from mnas.data.decoding.depth import UnreadableImage
 from mnas.data.image import read_image
 
 QUARTERS = np.zeros((8, 8), np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 from image_files import png, tiff
 
-from mnas.data.dim import dim_line, dim_note, used_bits_of
+from mnas.data.decoding.dim import dim_line, dim_note, used_bits_of
 from mnas.data.listing.folder import folder_source
 
 VALUES = np.linspace(0, 1, 64).reshape(8, 8)

@@ -22,8 +22,8 @@ from PIL import Image
 from mnas.data.augment import Augmentation, generator_of
 from mnas.data.batches import Batches
 from mnas.data.named import imagenet_folder
-from mnas.data.shard_index import is_shards, read_index
-from mnas.data.shards import ShardBatches, lane_count, write_shards
+from mnas.data.shards.batches import ShardBatches, lane_count, write_shards
+from mnas.data.shards.index import is_shards, read_index
 from tests.data.test_load import make_folder
 
 
@@ -209,7 +209,7 @@ def test_lanes(batch: int, shards_there: int, lanes: int) -> None:
 def test_every_batch_size_and_buffer_gives_each_image_at_most_once(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, buffered: int
 ) -> None:
-    monkeypatch.setattr("mnas.data.shards.BUFFERED", buffered)
+    monkeypatch.setattr("mnas.data.shards.batches.BUFFERED", buffered)
     batches = opened(shards, tmp_path)
     whole = levels(batches, 0, batch_size)
     seen = [level for step in whole for level in step]
@@ -221,7 +221,7 @@ def test_a_larger_buffer_shuffles_more(shards: Path, tmp_path: Path, monkeypatch
     """One lane, shards in some order: without a buffer the images of a shard come in its order, one after the other."""
 
     def steps_that_go_on(buffered: int) -> int:
-        monkeypatch.setattr("mnas.data.shards.BUFFERED", buffered)
+        monkeypatch.setattr("mnas.data.shards.batches.BUFFERED", buffered)
         (order,) = zip(*levels(opened(shards, tmp_path), 0, 1), strict=True)
         return sum(follower == following[level] for level, follower in itertools.pairwise(order)
                    if level in following)  # fmt: skip
@@ -239,7 +239,7 @@ def test_a_larger_buffer_shuffles_more(shards: Path, tmp_path: Path, monkeypatch
 def test_a_resumed_training_opens_only_what_it_has_yet_to_read(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnas.data.shards.BUFFERED", 5)
+    monkeypatch.setattr("mnas.data.shards.batches.BUFFERED", 5)
     batches = opened(shards, tmp_path)
     whole = levels(batches, 0, 5)
     first = torch.randperm(5, generator=generator_of(0, 0, 0))[0]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mnas.data import tar_files
-from mnas.data.shard_index import is_shards, read_index
-from mnas.data.tar_files import location, names, samples
+from mnas.data.shards import tar_files
+from mnas.data.shards.index import is_shards, read_index
+from mnas.data.shards.tar_files import location, names, samples
 from tests.data.test_shards import opened
 
 

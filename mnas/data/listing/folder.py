@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mnas.data.dim import dim_note
+from mnas.data.decoding.dim import dim_note
 from mnas.data.image import Item
 from mnas.data.listing.class_table import Listing, left_out_of
 from mnas.data.listing.layout import check_classes, find_layout

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from mnas.data.batches import Part
 from mnas.data.content.digests import stamp_of
 from mnas.data.image import SUFFIXES, reason
+from mnas.data.shards.tar_files import location, names
 from mnas.data.source import STAT
-from mnas.data.tar_files import location, names
 from mnas.data.web import download, is_url
 from mnas.labels import check_class_names, shown
 from mnas.readers import JSON_BYTES, parse_json, read_regular

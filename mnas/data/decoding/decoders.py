@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from mnas.data import exif
-from mnas.data.depth import Depth, UnreadableImage, depth_of, is_silent, to_rgb, used_bits
+from mnas.data.decoding import exif
+from mnas.data.decoding.depth import Depth, UnreadableImage, depth_of, is_silent, to_rgb, used_bits
 from mnas.readers import open_regular
 
 Encoded = Path | bytes | BinaryIO
@@ -88,7 +88,7 @@ class Opened:
         return turned(to_rgb(self._image, self._depth), self._known_orientation())
 
     def used_bits(self) -> int:
-        """See `mnas.data.depth.used_bits`. Decodes only what may use fewer than it has."""
+        """See `mnas.data.decoding.depth.used_bits`. Decodes only what may use fewer than it has."""
         if not is_silent(self._depth):
             return 0
         self._load()

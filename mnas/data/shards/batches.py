@@ -30,10 +30,10 @@ from mnas.data.image import SUFFIXES, Item, UnreadableImage, reason
 from mnas.data.load import open_source, split_parts
 from mnas.data.mirror import mirrors
 from mnas.data.moments import sample_moments
-from mnas.data.shard_index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, read_index
+from mnas.data.shards.index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, read_index
+from mnas.data.shards.tar_files import samples
 from mnas.data.source import Source
 from mnas.data.split import shuffled
-from mnas.data.tar_files import samples
 from mnas.data.view import Content, View
 from mnas.data.workers import Loaded, Unreadable, loader_options
 from mnas.readers import parse_json
@@ -52,7 +52,7 @@ class ShardBatches(Batches):
     An unreadable image is left out where it is scored; in a training another one of the buffer takes its place.
 
     Args:
-        data: see `mnas.data.shard_index.read_index`.
+        data: see `mnas.data.shards.index.read_index`.
         seed: of the order and the augmentation.
         crop: see `Batches.crop`.
         workers: processes that read and decode; no more of them than lanes are used.

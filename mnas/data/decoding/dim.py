@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mnas.data.decoders import Encoded, opened
-from mnas.data.depth import UnreadableImage
+from mnas.data.decoding.decoders import Encoded, opened
+from mnas.data.decoding.depth import UnreadableImage
 
 _SUFFIXES = (".png", ".tif", ".tiff")
 _LOOKED_AT, _DECODED = 64, 16  # of a data set
 
 
 def used_bits_of(content: Encoded) -> int:
-    """See `mnas.data.depth.used_bits`; 0 for what cannot be read, and for names that no such file has."""
+    """See `mnas.data.decoding.depth.used_bits`; 0 for what cannot be read, and for names that no such file has."""
     if isinstance(content, Path) and content.suffix.lower() not in _SUFFIXES:
         return 0
     try:
