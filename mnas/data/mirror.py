@@ -1,26 +1,33 @@
 """Whether a mirrored image still shows its class: not where classes are each other's mirror images by their names."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from mnas.labels import same_name, shown
+from mnas.labels import shown
 
 Mirror = Literal["auto", "yes", "no"]
 """Whether training images are mirrored; auto: unless the data set, or the names of its classes, speak against it."""
 
 _WORDS = (
     "left/right", "lefthand/righthand", "leftward/rightward", "leftwards/rightwards", "lhs/rhs", "lh/rh", "l/r",
-    "links/rechts", "linker/rechter", "linke/rechte", "linkes/rechtes", "gauche/droite", "gauche/droit",
-    "izquierda/derecha", "izquierdo/derecho", "esquerda/direita", "esquerdo/direito", "sinistra/destra",
-    "sinistro/destro", "vänster/höger", "venstre/højre", "venstre/høyre", "vasen/oikea", "lewo/prawo", "lewa/prawa",
-    "lewy/prawy", "levo/pravo", "levo/desno", "lijevo/desno", "stânga/dreapta", "bal/jobb", "sol/sağ", "kiri/kanan",
-    "trái/phải", "лево/право", "левый/правый", "левая/правая", "налево/направо", "влево/вправо", "слева/справа",
-    "αριστερά/δεξιά", "يسار/يمين", "שמאל/ימין", "बाएं/दाएं", "ซ้าย/ขวา", "왼쪽/오른쪽", "좌/우", "左/右",
-    "east/west", "ost/west", "est/ouest", "este/oeste", "восток/запад", "东/西", "東/西",
+    "lft/rgt", "links/rechts", "linker/rechter", "linke/rechte", "linkes/rechtes", "gauche/droite", "gauche/droit",
+    "izquierda/derecha", "izquierdo/derecho", "izq/der", "esquerda/direita", "esquerdo/direito", "esquerra/dreta",
+    "ezkerra/eskuina", "sinistra/destra", "sinistro/destro", "vänster/höger", "venstre/højre", "venstre/høyre",
+    "vinstri/hægri", "vasen/oikea", "vasemmalle/oikealle", "vasak/parem", "lewo/prawo", "lewa/prawa", "lewy/prawy",
+    "levo/pravo", "levá/pravá", "levý/pravý", "doleva/doprava", "doľava/doprava", "levo/desno", "lijevo/desno",
+    "levi/desni", "stânga/dreapta", "bal/jobb", "balra/jobbra", "sol/sağ", "sola/sağa", "kreisā/labā", "kreisi/labi",
+    "kairė/dešinė", "kairėn/dešinėn", "majtas/djathtas", "kiri/kanan", "kushoto/kulia", "trái/phải", "лево/право",
+    "левый/правый", "левая/правая", "налево/направо", "влево/вправо", "слева/справа", "ліворуч/праворуч",
+    "ліво/право", "наліво/направо", "лівий/правий", "ляво/дясно", "наляво/надясно", "αριστερά/δεξιά", "يسار/يمين",
+    "چپ/راست", "بائیں/دائیں", "שמאל/ימין", "बाएं/दाएं", "बायां/दायां", "বাম/ডান", "இடது/வலது", "ซ้าย/ขวา",
+    "왼쪽/오른쪽", "좌/우", "左/右", "ひだり/みぎ", "hidari/migi", "zuo/you",
+    "east/west", "ne/nw", "se/sw", "ost/west", "est/ouest", "este/oeste", "восток/запад", "东/西", "東/西",
     "clockwise/counterclockwise", "clockwise/anticlockwise", "cw/ccw", "cw/acw", "port/starboard",
-    "backbord/steuerbord", "forward/backward", "forwards/backwards", "forehand/backhand", "dexter/sinister",
-    "dextral/sinistral", "levorotatory/dextrorotatory", "os/od", "slash/backslash",
+    "backbord/steuerbord", "forward/backward", "forwards/backwards", "forward/back", "forehand/backhand",
+    "previous/next", "prev/next", "dexter/sinister", "dextral/sinistral", "levorotatory/dextrorotatory", "os/od",
+    "slash/backslash", "less/greater", "lt/gt", "le/ge", "leq/geq", "lparen/rparen", "lbrace/rbrace",
 )  # fmt: skip
 _SIGNS = "()", "[]", "{}", "<>", "«»", "‹›", "←→", "⇐⇒", "↖↗", "↙↘", "⬅➡", "◀▶", "◁▷", "👈👉", "🔙🔜", "/\\", "≤≥"
 _LETTERS = "bd", "pq", "sz", "jl", "25", "ew"
@@ -28,6 +35,11 @@ _OF_LETTERS = frozenset({
     "letter", "character", "char", "lower", "lowercase", "upper", "uppercase", "small", "capital", "alphabet", "digit",
     "number", "numeral", "figure", "num",
 })  # fmt: skip
+_DIGITS = {
+    **dict.fromkeys(("two", "zwei", "deux", "dos", "due", "dois"), "2"),
+    **dict.fromkeys(("five", "funf", "cinq", "cinco", "cinque"), "5"),
+}
+_NO_MARKS = str.maketrans("øØłŁđĐı", "oOlLdDi")  # letters that Unicode does not take apart
 _FEWEST_CUT = 4  # letters of a word that may be cut out of another (northeast, turnleft); shorter ones are anywhere
 _NAMED = 3
 
@@ -73,18 +85,28 @@ def to_store(mirrored: bool, allowed: bool) -> dict[str, str]:
 
 
 def mirror_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs of classes that are mirror images by their names (turn_left and turn-right, b and d)."""
+    """Return the pairs of classes that are mirror images by their names (turn_left and turn-right, b and d).
+
+    Numbers in the names of those that are no pairs with them count classes (01_left, 02_right).
+    """
     words = {name: _words(name) for name in classes}
+    pairs = _pairs(words)
+    paired = {name for pair in pairs for name in pair}
+    return pairs + _pairs({name: _unnumbered(found) for name, found in words.items() if name not in paired})
+
+
+def _pairs(words: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
     text = "\n".join(" ".join(found) for found in words.values())
     pairs: dict[tuple[str, str], None] = {}
-    for left, _, right in (pair.partition("/") for pair in _WORDS):
+    for left, _, right in (_unmarked(pair).partition("/") for pair in _WORDS):
         if left in text and right in text:
             cut = {name: _cut(found, left, right) for name, found in words.items()}
             pairs |= dict.fromkeys(_swapped(left, right, cut))
     for signs in _SIGNS:
         pairs |= dict.fromkeys(_swapped(signs[0], signs[1], words))
-    letters = {name: found for name, found in words.items() if _is_letter(found)}
-    if any(len(word) > 1 and word.isdigit() for found in words.values() for word in found):  # numbers, not digits
+    letters = {name: _digits(found) for name, found in words.items()}
+    letters = {name: found for name, found in letters.items() if _is_letter(found)}
+    if any(word.isdecimal() and int(word) > 9 for found in words.values() for word in found):  # numbers, not digits
         letters = {name: found for name, found in letters.items() if not any(map(str.isdigit, found))}
     for letter in _LETTERS:
         pairs |= dict.fromkeys(_swapped(letter[0], letter[1], letters))
@@ -102,10 +124,28 @@ def _swapped(left: str, right: str, words: Mapping[str, Sequence[str]]) -> Itera
 
 
 def _words(name: str) -> list[str]:
-    """The words, numbers and signs of a name, in lower case; separators are none of them."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", same_name(name))  # turnLeft
+    """The words, numbers and signs of a name, in lower case and without accents; separators are none of them."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _unmarked(name))  # turnLeft
     apart = re.sub(r"(?i)(counter|anti)[\W_]+(?=clockwise)", r"\1", apart)
-    return re.findall(r"[^\W\d_]+|\d+|[^\w\s.,;:!?'\"\-]", apart.casefold().replace("\ufe0f", ""))
+    return re.findall(r"[^\W\d_]+|\d+|[^\w\s.,;:!?'\"\-]", apart.casefold())
+
+
+def _unmarked(name: str) -> str:
+    """The name without accents and vowel signs, which some leave out, and of which Python makes words of their own."""
+    marked = unicodedata.normalize("NFKD", name)
+    letters = "".join(letter for letter in marked if unicodedata.category(letter)[0] != "M")
+    return unicodedata.normalize("NFC", letters).translate(_NO_MARKS)
+
+
+def _unnumbered(words: Sequence[str]) -> Sequence[str]:
+    """The words without numbers; those of a single letter (b2) keep what follows it."""
+    rest = [word for word in words if not word.isdecimal()]
+    return rest if sum(map(len, rest)) > 1 else words[1:] if words and words[0].isdecimal() else words
+
+
+def _digits(words: Sequence[str]) -> list[str]:
+    """The words, those that are digits as a digit: `02`, `two`."""
+    return [_DIGITS.get(word, (word.lstrip("0") or "0") if word.isdecimal() else word) for word in words]
 
 
 def _cut(words: Sequence[str], left: str, right: str) -> list[str]:

@@ -15,6 +15,11 @@ from mnas.data.mirror import as_begun, mirror_note, mirror_pairs, mirrors, to_st
         "northeast northwest", "wind-east wind-west", "clockwise counterclockwise", "cw ccw", "port starboard",
         "clockwise anti-clockwise", "b d", "p q", "B D", "letter_b letter_d", "2 5", "digit_2 digit_5", "S Z", "← →",
         "arrow← arrow→", "< >", "( )", "↖ ↗", "👈 👉", "➡️ ⬅️", "Kurve_links Kurve_rechts",
+        "01_left 02_right", "1.left 2.right", "class0_left class1_right", "left_0 right_1", "0_b 1_d", "02 05",
+        "two five", "levá pravá", "doleva doprava", "sola_dönüş sağa_dönüş", "sol sag", "stanga dreapta",
+        "vanster hoger", "hoyre venstre", "balra jobbra", "ліворуч праворуч", "наляво надясно", "ซ้าย ขวา",
+        "เลี้ยวซ้าย เลี้ยวขวา", "बाएँ दाएँ", "বাম ডান", "چپ راست", "ひだり みぎ", "NE NW", "lt gt", "less_than greater_than",
+        "forward_slash back_slash", "prev next", "좌회전 우회전",
     ],
 )  # fmt: skip
 def test_mirror_pairs_are_found(pair: str) -> None:
@@ -35,6 +40,11 @@ def test_mirror_pairs_are_found(pair: str) -> None:
         ("up", "down"),
         tuple(map(str, range(12))),  # numbers, of which 2 and 5 are no digits
         tuple(f"sample_{n}" for n in range(10)),
+        tuple(f"{n:02}" for n in range(12)),
+        ("12", "15"),
+        ("L1", "R2"),
+        ("b1", "d2"),
+        ("two people", "five people"),
         ("grade 2", "grade 5"),
         ("airport", "harbour"),
         ("bed", "ded"),
@@ -54,6 +64,7 @@ def test_all_pairs_of_digits_and_many_classes() -> None:
     assert mirror_pairs(["left", "right", "turn left", "turn right", "up"]) == [
         ("left", "right"), ("turn left", "turn right"),
     ]  # fmt: skip
+    assert mirror_pairs(["left1", "left2", "right1", "right2"]) == [("left1", "right1"), ("left2", "right2")]
 
 
 def test_what_the_user_says_goes_first_and_a_warning_says_what_is_done() -> None:

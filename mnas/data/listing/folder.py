@@ -44,7 +44,7 @@ def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = 
     if pairs := alike(classes):
         seen.notes.append(f"classes {' and '.join(map(shown, pairs[0]))} differ in case only: one name on some systems")
     rows = {part: _rows(path, part, classes, seen) for part, path in folders.items()}
-    if note := dim_note(folders["train"], [row[0] for row in rows["train"]]):
+    if note := dim_note(classed, [row[0] for row in rows[next(iter(folders))]]):
         seen.notes.append(note)
     if root not in folders.values():
         note_files(root, seen.leaver("", ""))

@@ -90,6 +90,14 @@ def test_training_and_testing_alone(tmp_path: Path) -> None:
     assert source.listing.notes == ("read as parts: 'Training' (train), 'Testing' (test)",)
 
 
+def test_only_training_needs_a_training_part(tmp_path: Path) -> None:
+    root = split(tmp_path / "scans", "dev", "Testing")
+    source = folder_source(root, needs_train=False)
+    assert (source.parts().classes, counts(source)) == (CLASSES, {"train": 0, "val": 4, "test": 4})
+    with pytest.raises(ValueError, match="data must have a part train/"):
+        folder_source(root)
+
+
 @pytest.mark.parametrize("wrapped", ["data", "data/scans", "scans/scans/scans"])
 def test_folders_that_wrap_the_only_other_one_are_passed(tmp_path: Path, wrapped: str) -> None:
     split(tmp_path / "scans" / wrapped, "Training", "Testing")
