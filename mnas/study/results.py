@@ -208,12 +208,17 @@ def recommend(
     """What to take for one target; None where nothing was trained to the end.
 
     The trial with the highest reward, unless a reference is better: by its reward, or by its accuracy at no more
-    latency. A reference that is over a limit of the search is not compared.
+    latency. A reference that is over a limit of the search, or dominated by a trial, is not better.
     """
     front = front_of(trials)
     found = best_for(front, objective) if front else None
     compared = [reference for reference in references if reference.state == TrialState.COMPLETE]
-    better = [reference for reference in compared if found is None or _is_better(reference, found, objective)]
+    on_front = {result.number for result in front_of([*trials, *compared])}
+    better = [
+        reference
+        for reference in compared
+        if reference.number in on_front and (found is None or _is_better(reference, found, objective))
+    ]
     best = best_for(better, objective) if better else found
     if best is None:
         return None
