@@ -20,6 +20,7 @@ from mnas.cli.class_table import print_class_table
 from mnas.cli.console import make_console, say, say_json
 from mnas.cli.data_options import VerifyCache
 from mnas.cli.model import ModelOptions, open_model
+from mnas.cli.split_seed import seed_beside
 from mnas.data.batches import by_stat_line
 from mnas.data.held_out import Offered, Selection, Wanted, select
 from mnas.data.image import Pixels
@@ -27,6 +28,7 @@ from mnas.data.named import NAMED
 from mnas.data.scored import Scored, open_scored
 from mnas.data.shards.index import is_shards
 from mnas.evaluate.baseline import not_above_baseline
+from mnas.names import resolve_weights
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model
 from mnas.predict.score import Score, confusion_picture, score_model, wilson
@@ -50,7 +52,8 @@ class EvalCommand:
     """Images to score; auto: the test part where the data has one, else the validation part or what the training held
     out; all: every image, for data that the model was not trained on."""
     seed: int | Literal["auto"] = "auto"
-    """Seed that draws the validation images where the data has none of its own; auto: the one in the model file."""
+    """Seed that draws the validation images where the data has none of its own; auto: the one in the model file,
+    else in the settings of its run or training."""
     class_order: Literal["auto", "data"] = "auto"
     """How classes are matched to a model that does not name its own; auto: by number, or as a list of classes says;
     data: in the order of the folders, sorted as text."""
@@ -123,7 +126,8 @@ class EvalCommand:
 
         def choose(offered: Offered) -> Selection:
             seed = None if self.seed == "auto" else self.seed
-            return select(self.part, seed, offered, model.info.trained_on, ours=model.info.ours)
+            beside = None if self.options.weights else seed_beside(resolve_weights(self.model))
+            return select(self.part, seed, offered, model.info.trained_on, ours=model.info.ours, beside=beside)
 
         opened = open_scored(
             self.data,

@@ -16,6 +16,7 @@ from mnas.atomic import claimed
 from mnas.cli.class_table import class_table_lines
 from mnas.cli.console import make_console
 from mnas.cli.quiet import runtimes_quiet
+from mnas.cli.split_seed import seed_beside
 from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
 from mnas.export.images import RealImages, open_samples, photographs
 from mnas.export.ship import REPORT_SUFFIX, Format, Target, exported, make_gate, require_packages, ship
@@ -63,7 +64,8 @@ class ExportCommand:
     """Images to compare on; auto: those that the training held out, or the data's own validation part; all: any image,
     for data that the model was not trained on."""
     seed: int | Auto = "auto"
-    """Seed that draws the held-out images where the data has none of its own; auto: the one in the model file."""
+    """Seed that draws the held-out images where the data has none of its own; auto: the one in the model file,
+    else in the settings of its run or training."""
 
     max_difference: float | Auto = "auto"
     """Largest difference of the outputs that passes, as a share of the largest; auto: 1e-4, fp16 0.05, int8 any."""
@@ -127,7 +129,7 @@ class ExportCommand:
         with claimed(outs, "--out"), console.status("reading images", spinner="line") as status, runtimes_quiet():
             for out in outs:
                 self._require_new(out)  # who had claimed it before may have made it
-            images, calibration, notes = self._images(info)
+            images, calibration, notes = self._images(path, info)
             status.update("asking the network")
             gate = make_gate(network, info, images, softmax=self.softmax, speed_s=self.speed_s)
             for target, out in zip(targets, outs, strict=True):
@@ -174,13 +176,19 @@ class ExportCommand:
             if path.exists() and not self.overwrite:
                 raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or give --overwrite")
 
-    def _images(self, info: WeightsInfo) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
+    def _images(self, path: Path, info: WeightsInfo) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
         """(to compare on, to calibrate on, what must be known of them)."""
         if self.data is None:
             return photographs(info.input_size), None, ()
         seed = None if self.seed == "auto" else self.seed
         samples = open_samples(
-            self.data, info, part=self.part, seed=seed, data_dir=self.data_dir, download=self.download
+            self.data,
+            info,
+            part=self.part,
+            seed=seed,
+            beside=seed_beside(path),
+            data_dir=self.data_dir,
+            download=self.download,
         )
         selection = samples.selection
         order = seed or selection.seed or 0

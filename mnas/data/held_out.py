@@ -58,7 +58,14 @@ class Selection:
 
 
 def select(
-    wanted: Wanted, seed: int | None, data: Offered, trained_on: TrainedOn, *, ours: bool, way_out: str = "--part all"
+    wanted: Wanted,
+    seed: int | None,
+    data: Offered,
+    trained_on: TrainedOn,
+    *,
+    ours: bool,
+    beside: int | None = None,
+    way_out: str = "--part all",
 ) -> Selection:
     """Return which images to score, so that none of them was trained on unless the user asks for it.
 
@@ -68,6 +75,7 @@ def select(
         seed: of the split; None for the training's.
         trained_on: what the model's file says.
         ours: whether mnas wrote the model's file.
+        beside: the seed in settings that lie beside a file that says nothing; None where there are none.
         way_out: the option that takes all images, for messages.
 
     Raises:
@@ -88,8 +96,8 @@ def select(
     if relation == "other":
         raise ValueError(_refusal(data, trained_on, way_out))
     if record is None:
-        drawn = 0 if seed is None else seed
-        notes = _notes_unknown(part, drawn, data, ours) if seed is None else ()
+        drawn = next((known for known in (seed, beside) if known is not None), 0)
+        notes = _notes_unknown(part, drawn, data, ours, beside) if seed is None else ()
         return Selection(part=part, parts=(part,), seed=drawn, record=None, relation=relation, notes=notes)
     if seed is not None and seed != record.seed:
         raise ValueError(
@@ -135,8 +143,15 @@ def _notes_on(
     return ()
 
 
-def _notes_unknown(part: Part | Literal["all"], seed: int, data: Offered, ours: bool) -> tuple[str, ...]:
+def _notes_unknown(
+    part: Part | Literal["all"], seed: int, data: Offered, ours: bool, beside: int | None
+) -> tuple[str, ...]:
     """On a part that is drawn for a model whose file says nothing."""
+    if beside is not None:
+        return (
+            f"the model file does not say what it was trained on, so {part} is drawn with seed {seed}, that of the "
+            "settings beside it: if the training had other images, some of these were trained on",
+        )
     if not ours:
         return (f"{data.name!r} has no part {part!r} of its own: drawn with seed {seed}",)
     return (

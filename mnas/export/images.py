@@ -87,6 +87,7 @@ def open_samples(
     *,
     part: Literal["auto", "all"] = "auto",
     seed: int | None = None,
+    beside: int | None = None,
     data_dir: Path | None = None,
     download: bool = False,
 ) -> Samples:
@@ -95,6 +96,7 @@ def open_samples(
     Args:
         part: `auto`: what the training held out, or the data's own validation part; `all`: any image.
         seed: of the split, for weights that do not say what they were trained on; None for what they say.
+        beside: the seed in settings beside weights that say nothing; see `select`.
 
     Raises:
         ValueError: as `load_dataset` and `select`, or the data's classes are not the network's (`match_classes`).
@@ -104,7 +106,7 @@ def open_samples(
     given = source.parts()
     outputs, _ = match_classes(_model_info(info), given.classes)
     wanted: Wanted = "all" if part == "all" else "val"
-    selection = select(wanted, seed, offered_by(source, given), info.trained_on, ours=True)
+    selection = select(wanted, seed, offered_by(source, given), info.trained_on, ours=True, beside=beside)
     if selection.part == "all":
         train: Sequence[Item] = [*given.train, *(given.val or ()), *(given.test or ())]
         held_out = train

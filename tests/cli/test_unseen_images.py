@@ -6,6 +6,7 @@ The images are noise, so that whatever is scored above chance was learnt by hear
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
+from mnas.nn.weights import load_weights, save_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.tflite.metadata import read_metadata
 from tests.cli.test_bad_input import complaint
@@ -92,6 +94,27 @@ def test_eval_scores_what_was_held_out(capsys, seed):
     trained = scored(capsys, f"seed-{seed}", "--data", "noise", "--part", "train")
     assert trained["top1"] > 0.95, "nothing is learnt by heart: the test says nothing"
     assert trained["notes"] == ["the model was trained on these images"]
+
+
+@pytest.mark.parametrize("beside", ["training", "run"])
+def test_a_file_that_says_nothing_is_scored_by_the_settings_beside_it(capsys, here, beside):
+    before = scored(capsys, "seed-7", "--data", "noise")
+    old = here / "seed-7" / "model.safetensors"
+    save_weights(old, load_weights(old), replace(read_weights_info(old), trained_on=()))
+    name = "seed-7"
+    if beside == "run":
+        name = "old/models/3.safetensors"
+        (here / "old" / "models").mkdir(parents=True)
+        shutil.move(old, name)
+        (here / "old" / "study.db").touch()
+        (here / "old" / "config.json").write_text('{"seed": 7}')
+    found = scored(capsys, name, "--data", "noise")
+    assert (found["seed"], found["top1"], found["confusion"]) == (7, before["top1"], before["confusion"])
+    said = "val is drawn with seed 7, that of the settings beside it"
+    assert said in found["notes"][0]
+    assert scored(capsys, name, "--data", "noise", "--seed", "1")["seed"] == 1
+    assert run(["export", name, "--to", "litert", "--data", "noise", "--speed-s", "0"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_all_images_are_scored_on_request_only(capsys):

@@ -1,0 +1,24 @@
+"""The seed of the split for models whose files were written before they said it: that of the settings beside them."""
+
+from pathlib import Path
+
+from mnas.cli.mirrored import stored_settings
+from mnas.train.folder import CONFIG_NAME
+
+_RUN_CONFIG = "config.json"
+
+
+def seed_beside(model: Path) -> int | None:
+    """Return the seed in the settings of the run or training in whose folder a model file lies; None without any.
+
+    The trainings of a run's best hold out what the search held out, whatever their own seed is.
+    """
+    for folder in list(model.resolve().parents)[1:3]:  # RUN/models/3.safetensors, RUN/trained/3/model.safetensors
+        if (folder / "study.db").is_file():
+            return _seed(folder / _RUN_CONFIG)
+    return _seed(model.parent / CONFIG_NAME, "identity")
+
+
+def _seed(path: Path, *keys: str) -> int | None:
+    seed = (stored_settings(path, *keys) or {}).get("seed")
+    return seed if type(seed) is int and 0 <= seed < 2**63 else None
