@@ -77,13 +77,18 @@ def conclude(
     say(baseline_line(metric, counts, dataset.classes))
     if warning := not_above_baseline(metric, counts, images, wanted[0].best.values[0]):
         say(warning)
+    if images != len(dataset.val.labels):
+        say(f"the {NAMES[metric]} is as uncertain as a share of {images} images, as rare classes count like others")
     for line in (
         *map(_place, references),
         _sources(listed),
         *_origins(shown),
         *([skipped] if skipped else []),
         *_noise(front_of(results_of(run)), wanted[0].best, images),
-        *map(_sharing, sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))),
+        *(
+            _sharing(cost, NAMES[metric])
+            for cost in sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
+        ),
     ):
         say(line)
     _say_where(console, run, shown)
@@ -191,14 +196,14 @@ def _skipped(trials: list[FrozenTrial]) -> str:
     return f"skipped before training: {groups}" if groups else ""
 
 
-def _sharing(cost: SharingCost) -> str:
+def _sharing(cost: SharingCost, name: str) -> str:
     """What one device loses by sharing the recommended model."""
     if cost.alone is cost.shared:
         return f"{cost.device}: sharing costs nothing, {cost.shared.title} is also the best for it alone"
     return (
-        f"{cost.device}: the best for it alone is {cost.alone.title} (accuracy {cost.alone.accuracy:.4f}, "
+        f"{cost.device}: the best for it alone is {cost.alone.title} ({name} {cost.alone.accuracy:.4f}, "
         f"{cost.alone_latency.latency_ms:.3f} ms {cost.alone_latency.source}); sharing {cost.shared.title} "
-        f"costs it {cost.reward_lost:.4f} of reward (accuracy {cost.shared.accuracy:.4f}, "
+        f"costs it {cost.reward_lost:.4f} of reward ({name} {cost.shared.accuracy:.4f}, "
         f"{cost.shared_latency.latency_ms:.3f} ms {cost.shared_latency.source})"
     )
 
@@ -208,21 +213,22 @@ def _advice(
 ) -> list[str]:
     """Which result to take for a target, and why; where a reference is better than what was found, that first."""
     best, front = wanted.best, front_of(results_of(run))
+    name = NAMES[metric_of(run.attributes)]
     target = f"for {objective.target_latency_ms:g} ms " if len(objectives) > 1 else ""
     lines = [
         f"{target}take {title_of(best)}: the best {objective.form} reward on the front "
-        f"({objective.reward(*best.values):.4f}), {_scored(best, objective)}"
+        f"({objective.reward(*best.values):.4f}), {_scored(best, objective, name)}"
     ]
     if wanted.is_reference:
-        lines = [f"{target}{_better(wanted, objective)}"]
+        lines = [f"{target}{_better(wanted, objective, name)}"]
     elif why := why_not_at_target(best.values[1], [t.values[1] for t in front], objective.target_latency_ms):
         complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
         place = best_at_target([(t.values[0], t.values[1]) for t in complete], objective)
-        nearer = "" if place is None else _at_target(complete[place], objective)
+        nearer = "" if place is None else _at_target(complete[place], objective, name)
         lines.append(f"{why}{nearer}")
     lines += [
         f"{label_of(reference)}, the reference network, cannot be told apart from {title_of(best)} with {val_images} "
-        f"validation images: {_scored(reference, objective)}"
+        f"validation images: {_scored(reference, objective, name)}"
         for reference in wanted.alike
     ]
     alike = {t.number for t in wanted.alike}
@@ -230,37 +236,37 @@ def _advice(
     if as_good and as_good[0].number not in alike:
         fastest = as_good[0]
         lines.append(
-            f"{title_of(fastest)} is {best.values[1] / fastest.values[1]:.2f} times as fast, and its accuracy "
+            f"{title_of(fastest)} is {best.values[1] / fastest.values[1]:.2f} times as fast, and its {name} "
             f"cannot be told apart with {val_images} validation images"
         )
     return lines
 
 
-def _scored(trial: FrozenTrial, objective: Objective) -> str:
+def _scored(trial: FrozenTrial, objective: Objective, name: str) -> str:
     """`accuracy 0.5660 at 0.99 of the target latency`."""
     of_target = trial.values[1] / objective.target_latency_ms
-    return f"accuracy {trial.values[0]:.4f} at {of_target:.2f} of the target latency"
+    return f"{name} {trial.values[0]:.4f} at {of_target:.2f} of the target latency"
 
 
-def _better(wanted: Recommendation, objective: Objective) -> str:
+def _better(wanted: Recommendation, objective: Objective, name: str) -> str:
     """That a reference is better than what was found, how much better, and what may help."""
     best, found = wanted.best, wanted.found
-    told = f"take {label_of(best)}, the reference network, {_scored(best, objective)}"
+    told = f"take {label_of(best)}, the reference network, {_scored(best, objective, name)}"
     if found is None:
         return f"{told}: the search found nothing that could be trained to the end"
     rewards = [objective.reward(*trial.values) for trial in (best, found)]
     close = "; the difference is within noise" if abs(best.values[0] - found.values[0]) < wanted.noise else ""
     return (
         f"{told}: it is better than everything that the search found ({objective.form} reward {rewards[0]:.4f} against "
-        f"{rewards[1]:.4f} of {title_of(found)}, {_scored(found, objective)}{close}); more --trials or a longer "
+        f"{rewards[1]:.4f} of {title_of(found)}, {_scored(found, objective, name)}{close}); more --trials or a longer "
         "training of each (--epochs) may find better ones"
     )
 
 
-def _at_target(trial: FrozenTrial, objective: Objective) -> str:
+def _at_target(trial: FrozenTrial, objective: Objective, name: str) -> str:
     """To follow why another one is taken."""
     of_target = trial.values[1] / objective.target_latency_ms
-    return f"; the best at it is trial {trial.number}, accuracy {trial.values[0]:.4f} at {of_target:.2f} of it"
+    return f"; the best at it is trial {trial.number}, {name} {trial.values[0]:.4f} at {of_target:.2f} of it"
 
 
 def _noise(front: list[FrozenTrial], best: FrozenTrial, val_images: int) -> list[str]:

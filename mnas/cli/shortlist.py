@@ -19,11 +19,13 @@ from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.cache import OnProgress
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.open_batches import Loader, open_batches
+from mnas.evaluate.baseline import NAMES
 from mnas.objective import Objective
 from mnas.report.html import write_report
 from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
 from mnas.shortlist.train import SETTINGS_NAME, train_shortlist
 from mnas.study import RunError, Snapshot, needed, objectives_of, read_run
+from mnas.study.results import metric_of
 from mnas.train.config import TrainConfig
 from mnas.train.settings import TrainingStopped
 
@@ -129,10 +131,11 @@ def train_best(
         say(f"stopped; nothing is lost. To go on: {shlex.join(['mnas', *sys.argv[1:]])}")
         raise
     if outcome.rows:
-        console.print(shortlist_table(outcome.rows))
+        name = NAMES[metric_of(run.attributes)]
+        console.print(shortlist_table(outcome.rows, name))
         say(f"{meaning(agreement(outcome.rows))}.")
         for objective in objectives_of(run.attributes):
-            say(_advice(path, outcome.rows, objective, len(objectives_of(run.attributes)) > 1))
+            say(_advice(path, outcome.rows, objective, name, len(objectives_of(run.attributes)) > 1))
         say(f"table: {path / 'trained' / FILE_NAME}; report: {write_report(path)}")
     if outcome.failed:
         titles = {n: f"trial {n}" if isinstance(n, int) else n for n in outcome.failed}
@@ -165,11 +168,11 @@ def _check_unchanged(run: Snapshot, images: RunImages, batches: Batches) -> None
         )
 
 
-def shortlist_table(rows: Sequence[Row]) -> Table:
-    """The trained trials, fastest first, the highest reward in bold."""
+def shortlist_table(rows: Sequence[Row], name: str = "accuracy") -> Table:
+    """The trained trials, fastest first, the highest reward in bold; `name` is what their accuracies are."""
     tested = any(row.test_accuracy is not None for row in rows)
     told = any(row.source != "measured" for row in rows)  # in this search, as all are unless it says so
-    names = ["trial", "proxy accuracy", "accuracy", *(["test accuracy"] if tested else [])]
+    names = ["trial", f"proxy {name}", name, *([f"test {name}"] if tested else [])]
     table = Table(
         *names, "latency ms", *(["source"] if told else []), "95 %", "params", "MACs", "reward", box=box.SIMPLE
     )
@@ -192,12 +195,12 @@ def shortlist_table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def _advice(path: Path, rows: Sequence[Row], objective: Objective, several: bool) -> str:
+def _advice(path: Path, rows: Sequence[Row], objective: Objective, name: str, several: bool) -> str:
     best = max(rows, key=lambda row: objective.reward(row.accuracy, row.latency_ms))
     reward = objective.reward(best.accuracy, best.latency_ms)
     model = f"{path}#{best.trial}"
     target = f"for {objective.target_latency_ms:g} ms " if several else ""
     return (
-        f"{target}take {best.title}: the best reward after full training ({reward:.4f}), accuracy "
+        f"{target}take {best.title}: the best reward after full training ({reward:.4f}), {name} "
         f"{best.accuracy:.4f} at {best.latency_ms:.3f} ms; mnas export {model} --to litert"
     )

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from mnas.cli.conclusion import conclude
 from mnas.cli.console import SafeConsole
 from mnas.data.dataset import Dataset, ImageArrays
+from mnas.evaluate.evaluation import effective_images
 from mnas.objective import Objective
 from mnas.report.devices import sharing_costs
 from mnas.report.facts import facts_of
@@ -61,6 +62,23 @@ def test_one_device_measured(tmp_path):
     assert "latencies: all measured in this search" in text
     assert "skipped" not in text
     assert "sharing" not in text
+
+
+def test_balanced_accuracies_are_called_so_everywhere(tmp_path):
+    run, plain = concluded(tmp_path, [DONE] * 20)
+    run.attributes["config"]["metric"] = "balanced-accuracy"
+    run.attributes["val_counts"], run.attributes["references"] = [VAL_IMAGES - 50, 50], []
+    out = io.StringIO()
+    conclude(SafeConsole(file=out, width=140), run, "trials", [OBJECTIVE], dataset())
+    text = out.getvalue()
+    assert re.search(r"trial +balanced accuracy +latency ms", text)
+    told = re.findall(r"(?:balanced )?accuracy 0\.\d{4}", text)
+    assert len(told) >= len(re.findall(r"accuracy 0\.\d{4}", plain)) - 1 > 0  # the baseline's words are others
+    assert all(part.startswith("balanced ") for part in told)
+    images = effective_images("balanced-accuracy", [VAL_IMAGES - 50, 50])
+    assert images < VAL_IMAGES
+    assert f"is as uncertain as a share of {images} images" in text
+    assert "is as uncertain as" not in plain
 
 
 def test_several_devices_with_predictions_and_skips(tmp_path):
