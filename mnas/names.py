@@ -77,6 +77,11 @@ def resolve_weights(name: str) -> Path:
             "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
             f"{name!r}, and there is no such file"
         )
+    if not os.path.isdir(name):  # a pipe, which nobody may ever write to
+        raise ValueError(
+            "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
+            f"{name!r}, which is no regular file"
+        )
     if os.path.isfile(os.path.join(name, "study.db")):
         raise ValueError(f"{name!r} is a run; name one of its trials, as {name}#{_suggested(Path(name))}")
     if not os.path.isfile(os.path.join(name, FULL_WEIGHTS)):

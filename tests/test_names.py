@@ -1,5 +1,6 @@
 """One way to name a network."""
 
+import os
 import random
 from pathlib import Path
 
@@ -152,6 +153,13 @@ def test_weights_that_are_nowhere(name, message):
     with pytest.raises(ValueError, match=message) as error:
         resolve_weights(name)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "model.tflite")
+    with pytest.raises(ValueError, match=r"a model must be a file, .*model\.tflite', which is no regular file"):
+        resolve_weights(str(tmp_path / "model.tflite"))
 
 
 def test_weights_of_a_trial_are_the_fully_trained_ones_where_there_are(tmp_path):

@@ -49,6 +49,8 @@ from mnas.study import Run, RunError, Snapshot
 Auto = Literal["auto"]
 
 
+MOST_BUDGET_S = 86_400.0
+"""A candidate is measured for a day at most."""
 MAY_CHANGE = (
     *("preset", "run_dir", "trials", "hours", "workers", "keep_models_mb", "data_dir", "download", "width"),
     *("devices", "fresh", "predictor", "verify_cache"),
@@ -151,8 +153,12 @@ class SearchCommand:
             raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {self.controller!r}")
         if self.metric not in METRICS:
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, but got {self.metric!r}")
-        if not (math.isfinite(self.latency_budget_s) and self.latency_budget_s > 0):
-            raise ValueError(f"latency budget s must be above 0, but got {self.latency_budget_s}")
+        if not 0 < self.latency_budget_s <= MOST_BUDGET_S:
+            raise ValueError(
+                f"latency budget s must be above 0 and at most {MOST_BUDGET_S:g}, but got {self.latency_budget_s}"
+            )
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"--seed must be an integer from 0 to {2**63 - 1}, but got {self.seed}")
         if self.start_from and not all(self.start_from.split(",")):
             raise ValueError(f"start from must be names with commas between them, but got {self.start_from!r}")
         self.plan()  # its checks come before any work

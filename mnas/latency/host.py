@@ -25,6 +25,7 @@ if sys.platform != "win32":
 
 PREFIX = "mnas-latency-"
 """Of the folder's name, in the system's folder for temporary files."""
+_CLOSED = "the measuring process was closed"
 
 
 def host_unit(name: str = "host", core: Core = "auto") -> ScriptUnit:
@@ -73,6 +74,8 @@ class LocalChannel(Channel):
             self._requests.flush()
         except OSError:
             raise self._ended() from None
+        except ValueError:  # another thread has closed it: the search is stopping
+            raise UnitError(_CLOSED) from None
         try:
             answer = self._answers.get(timeout=timeout_s)
         except queue.Empty:
@@ -102,8 +105,11 @@ class LocalChannel(Channel):
     def _end(self) -> str:
         """What is known of a child that has ended."""
         end(self._process, 5)
-        self._complaints.seek(0)
-        words = self._complaints.read().decode(errors="replace").strip().splitlines()
+        try:
+            self._complaints.seek(0)
+            words = self._complaints.read().decode(errors="replace").strip().splitlines()
+        except ValueError:
+            return _CLOSED
         return f"the measuring process ended ({self._process.returncode}){': ' + words[-1] if words else ''}"
 
 

@@ -168,11 +168,14 @@ class Spread:
         while member.usable and (number := self._take(member)) is not None:
             try:
                 outcome = self._outcome(member, number)
-            except UnitError as error:
-                self._on_failure(member, number, error)
-            except ValueError as error:  # what answers there is another device by now
-                self._give_back(number)
-                self._quarantine(member, str(error))
+            except (UnitError, ValueError) as error:
+                if self._crew.stop.is_set():  # the unit was taken away from it, and has not failed
+                    self._give_back(number)
+                elif isinstance(error, UnitError):
+                    self._on_failure(member, number, error)
+                else:  # what answers there is another device by now
+                    self._give_back(number)
+                    self._quarantine(member, str(error))
             except BaseException:
                 self._give_back(number)
                 raise

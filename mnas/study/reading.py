@@ -24,6 +24,9 @@ STUDY_NAME = "mnas"
 FORMAT = 3
 """Of the attributes below; a run with another one is refused."""
 
+_BESIDE = ("-wal", "-shm", "-journal")
+"""What SQLite has beside a database."""
+
 FULL_WEIGHTS = "model.safetensors"
 """What a training leaves in its folder."""
 
@@ -71,6 +74,7 @@ def read_run(path: Path) -> Snapshot:
     """
     if not (path / "study.db").is_file():
         raise RunError(f"{path} is no run: it has no study.db (`mnas runs` lists those under runs/)")
+    require_files(path)
     with contextlib.ExitStack() as stack:
         folder = path
         if not (os.access(path, os.W_OK) and os.access(path / "study.db", os.W_OK)):  # SQLite reads no log without
@@ -81,6 +85,14 @@ def read_run(path: Path) -> Snapshot:
         storage = open_database(folder, path)
         stack.callback(storage.engine.dispose)
         return Snapshot(path, *read_study(path, storage, folder))
+
+
+def require_files(path: Path) -> None:
+    """Raise RunError where a part of the database at `path` is no regular file: SQLite would wait for a pipe."""
+    for part in ("", *_BESIDE):
+        file = path / f"study.db{part}"
+        if os.path.lexists(file) and not file.is_file():
+            raise RunError(f"{file} must be a regular file, but is something else; remove it, or choose another --run")
 
 
 def open_database(folder: Path, path: Path) -> BulkStorage:

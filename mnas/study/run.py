@@ -40,7 +40,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnas.atomic import write_atomic
 from mnas.study.check import RunError
-from mnas.study.reading import FORMAT, STUDY_NAME, count_taken, front_of, open_database, read_study
+from mnas.study.reading import FORMAT, STUDY_NAME, count_taken, front_of, open_database, read_study, require_files
 from mnas.study.storage import BulkStorage, uninterrupted, use_pragmas
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
@@ -203,6 +203,7 @@ def open_run(path: Path, config: Mapping[str, Any], begin: Callable[[], Beginnin
     new = not path.exists()
     if path.exists() and not path.is_dir():
         raise RunError(f"a run must be a directory, but {path} is a file; choose another --run")
+    require_files(path)
     if path.is_dir() and not (path / "study.db").exists() and any(p.name != "lock" for p in path.iterdir()):
         known = {"lock", "config.json", "log.jsonl"}
         if foreign := sorted(p.name for p in path.iterdir() if p.name not in known and not p.name.startswith(".")):

@@ -184,6 +184,20 @@ def test_a_read_only_run_directory(capsys):
     assert "/proc/self/run" in complaint(capsys, *SEARCH, "--run", "/proc/self/run")
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        ("--seed", "-1", "--seed must be an integer from 0 to 9223372036854775807, but got -1"),
+        ("--seed", str(2**63), f"--seed must be an integer from 0 to 9223372036854775807, but got {2**63}"),
+        ("--latency-budget-s", "1e308", "latency budget s must be above 0 and at most 86400, but got 1e+308"),
+        ("--latency-budget-s", "nan", "latency budget s must be above 0 and at most 86400, but got nan"),
+    ],
+)
+def test_numbers_that_a_later_stage_would_refuse(tmp_path, option, value, line, capsys):
+    assert line in complaint(capsys, *SEARCH, "--run", "runs/none", option, value)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_debug_shows_the_traceback(capsys):
     with pytest.raises(ValueError, match="mnasnet"):
         run(["show", "nonsense", "--debug"])

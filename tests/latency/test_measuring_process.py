@@ -162,6 +162,17 @@ def test_closing_leaves_no_process_and_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_asks_while_another_thread_closes_it_gets_a_unit_error(unit):
+    one_round(unit)
+    channel = unit._channel
+    channel._requests.close()  # the first act of closing; the process is still there
+    with pytest.raises(UnitError, match="the measuring process was closed"):
+        channel.ask("{}", 1)
+    channel.close()
+    with pytest.raises(UnitError, match="the measuring process was closed"):
+        channel.ask("{}", 1)
+
+
 def test_a_full_disk_is_the_devices_failure(unit, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -1,5 +1,6 @@
 """A study with a damaged row: one line that names it, exit code 2, and nothing of the run is changed."""
 
+import os
 import random
 import re
 import shutil
@@ -81,6 +82,17 @@ def test_a_damaged_row_is_one_line_that_names_it(copy, statement, capsys):
         assert error.count("\n") == 1
         assert "study.db" in error
     assert {p: p.read_bytes() for p in before} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+@pytest.mark.parametrize("name", ["study.db", "study.db-wal", "study.db-journal"])
+def test_a_pipe_in_the_databases_place_is_not_waited_for(copy, name, capsys):
+    (copy / name).unlink(missing_ok=True)
+    os.mkfifo(copy / name)
+    assert mnas(["report", str(copy)]) == 2
+    assert name.removesuffix("-wal").removesuffix("-journal") in capsys.readouterr().err
+    with pytest.raises(RunError, match=f"{name} must be a regular file"), open_run(copy, toy_config()):
+        pass
 
 
 def test_runs_lists_the_others(copy, whole, capsys):
