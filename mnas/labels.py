@@ -1,7 +1,7 @@
 """Names of classes: which can be shipped in every format, and which are the same name."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 MOST_BYTES = 255
 """In UTF-8, as of a file's name on most systems."""
@@ -83,10 +83,24 @@ def same_names(left: Sequence[str], right: Sequence[str]) -> bool:
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return pairs of names that differ in upper and lower case only: one file on some systems."""
+    return _pairs(names, lambda name: same_name(name).casefold())
+
+
+def look_alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return pairs of names that look the same: but for width, ligatures, no-break spaces, or what cannot be seen."""
+    return _pairs(names, _visible)
+
+
+def _visible(name: str) -> str:
+    letters = (c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+    return " ".join("".join(letters).split())
+
+
+def _pairs(names: Iterable[str], form: Callable[[str], str]) -> list[tuple[str, str]]:
     known: dict[str, str] = {}
     pairs = []
     for name in names:
-        first = known.setdefault(same_name(name).casefold(), name)
+        first = known.setdefault(form(name), name)
         if first != name:
             pairs.append((first, name))
     return pairs

@@ -9,7 +9,7 @@ from mnas.data.listing.class_table import Listing, left_out_of
 from mnas.data.listing.layout import check_classes, find_layout
 from mnas.data.listing.walk import Note, contents_of, images_below, note_files
 from mnas.data.source import Parts, Source
-from mnas.labels import alike, check_class_names, same_name, shown, shown_path
+from mnas.labels import alike, check_class_names, look_alike, same_name, shown, shown_path
 
 _Row = tuple[str, int, int, int]
 """(relative path, label, bytes, time of change) of an image."""
@@ -41,7 +41,9 @@ def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = 
     classed = next(iter(folders.values()))
     classes = _classes(classed)
     seen.notes += [*layout.notes, *check_classes(classed, classes)]
-    if pairs := alike(classes):
+    if pairs := look_alike(classes):
+        seen.notes.append(f"warning: classes {' and '.join(map(ascii, pairs[0]))} are two, though they look the same")
+    elif pairs := alike(classes):
         seen.notes.append(f"classes {' and '.join(map(shown, pairs[0]))} differ in case only: one name on some systems")
     rows = {part: _rows(path, part, classes, seen) for part, path in folders.items()}
     if note := dim_note(classed, [row[0] for row in rows[next(iter(folders))]]):

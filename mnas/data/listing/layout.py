@@ -87,6 +87,7 @@ def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
         OSError: a folder cannot be read.
     """
     _refuse_markings(folder, classes)
+    _refuse_parts_of_classes(folder, classes)
     inner: dict[str, set[str]] = {}
     for name in classes:
         held = contents_of(folder / name, until_image=True)
@@ -102,7 +103,26 @@ def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
     if several and len(inner) == len(classes):
         inside = f"images lie in folders inside of the class folders (see {shown(several[0])})"
         return [f"{inside}; the outer are the classes"]
-    return []
+    return [
+        f"all folders inside of {shown(name)} count as that class: {_listed(sorted(inner[name]))}" for name in several
+    ]
+
+
+def _refuse_parts_of_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Raise ValueError where each folder is called as a part of a class (train_cat, test_cat)."""
+    found: dict[str, dict[str, str]] = {}
+    for name in classes:
+        words = re.split(r"[^a-z0-9]+", name.casefold())
+        kinds = [_PARTS[word] for word in words if word in _PARTS]
+        rest = " ".join(word for word in words if word and word not in _PARTS)
+        if len(kinds) != 1 or not rest:
+            return
+        found.setdefault(rest, {}).setdefault(kinds[0], name)
+    if parted := [list(names.values()) for names in found.values() if len(names) > 1]:
+        raise ValueError(
+            f"data must have one folder for each class, but got {_listed(parted[0])} in {str(folder)!r}, which may be "
+            "parts of one class; put the classes into folders train, val and test (train/cat) instead"
+        )
 
 
 def _refuse_parts_inside(folder: Path, name: str, inner: Sequence[str]) -> None:

@@ -90,6 +90,25 @@ def test_training_and_testing_alone(tmp_path: Path) -> None:
     assert source.listing.notes == ("read as parts: 'Training' (train), 'Testing' (test)",)
 
 
+@pytest.mark.parametrize("name", ["cat\u200d", "c\uff41t", "c\u00ada\u200bt"])
+def test_classes_that_look_the_same_are_named(tmp_path: Path, name: str) -> None:
+    source = folder_source(tree(tmp_path / "pets", "cat", name))
+    first, second = map(ascii, sorted(["cat", name]))
+    assert source.listing.notes == (f"warning: classes {first} and {second} are two, though they look the same",)
+
+
+def test_parts_in_the_names_of_classes_are_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path / "pets", "train_cat", "train_dog", "test_cat", "test_dog")
+    assert "got 'test_cat', 'train_cat' in" in refusal(root)
+    fill(root / "pregnancy")
+    assert len(folder_source(root).classes) == 5  # names of something else
+
+
+def test_folders_inside_of_some_classes_are_named(tmp_path: Path) -> None:
+    source = folder_source(tree(tmp_path / "pets", "labeled/cat", "labeled/dog", "unlabeled"))
+    assert source.listing.notes == ("all folders inside of 'labeled' count as that class: 'cat', 'dog'",)
+
+
 def test_only_training_needs_a_training_part(tmp_path: Path) -> None:
     root = split(tmp_path / "scans", "dev", "Testing")
     source = folder_source(root, needs_train=False)
