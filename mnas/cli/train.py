@@ -28,6 +28,7 @@ from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.native import native_size
 from mnas.data.open_batches import Loader, open_batches
+from mnas.evaluate.baseline import not_above_baseline
 from mnas.names import searched_size
 from mnas.train.config import TrainConfig
 from mnas.train.folder import CONFIG_NAME, Trained, require_free
@@ -166,6 +167,8 @@ class TrainCommand:
         if len(batches.skipped) > known:
             _print(console, unreadable_line(batches.skipped))
         _print(console, _conclusion(trained))
+        counts = batches.table.images.get("val", ())
+        print_line(console, not_above_baseline("accuracy", counts, sum(counts), trained.accuracy, advice=""))
         return trained
 
     def _folder(self, name: str, arch: Architecture, size: int) -> Path:

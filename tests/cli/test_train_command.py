@@ -54,6 +54,20 @@ def complaint(capsys, *arguments) -> str:
     return line
 
 
+def test_a_score_no_better_than_guessing_gets_a_warning(capsys):
+    draw = np.random.default_rng(0)
+    for name, count in (("often", 40), ("rare", 5)):
+        Path("photos", name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(draw.integers(0, 256, (8, 8, 3), np.uint8)).save(Path("photos", name, f"{i}.png"))
+    assert run(trained("--data", "photos")) == 0
+    printed = capsys.readouterr().out.splitlines()
+    accuracy = json.loads(Path("trained/tiny-8px/result.json").read_text())["accuracy"]
+    warning = f"warning: accuracy {accuracy:.4f} is not above what always saying one class scores (0.8889), beyond what"
+    assert printed[-1].startswith(warning)  # 9 images cannot tell even 1 from it
+    assert "majority share 88.89%" in printed[-2]
+
+
 def test_from_a_name_to_weights_and_never_twice(capsys):
     assert run(trained()) == 0
     printed = capsys.readouterr().out.splitlines()
