@@ -157,15 +157,17 @@ def _unreadable(storage: BaseStorage, folder: Path) -> str:
     return "a trial cannot be read "
 
 
+_OF_STUDIES = ("study_directions", "study_user_attributes", "study_system_attributes")
 _OF_TRIALS = ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes")
 
 
 def _orphan(folder: Path) -> str:
     """What is left of a trial whose own row is gone, which a new trial would get; or of a table's rules. Else empty."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
-        for table in _OF_TRIALS:
+        for table in (*_OF_STUDIES, *_OF_TRIALS):
             if not any(index[2] for index in database.execute(f"PRAGMA index_list({table})")):
                 return f"{table} has lost its unique keys, so that rows may be doubled"
+        for table in _OF_TRIALS:
             query = f"SELECT trial_id FROM {table} WHERE trial_id NOT IN (SELECT trial_id FROM trials) LIMIT 1"
             if row := database.execute(query).fetchone():
                 return f"{table} has rows of a trial (trial_id {row[0]}) that is missing from trials"
