@@ -75,7 +75,7 @@ def claimed(files: Sequence[Path], option: str) -> Iterator[None]:
                 lock.acquire(blocking=False)
             except filelock.Timeout:
                 raise ValueError(
-                    f"{option} must be a file that nobody else is writing, but another process is at {str(file)!r}; "
+                    f"{option} must be a file that no other process is writing, but one is writing {str(file)!r}; "
                     "wait for it, or choose another"
                 ) from None
             stack.callback(_release, lock)
@@ -83,7 +83,7 @@ def claimed(files: Sequence[Path], option: str) -> Iterator[None]:
 
 
 def _release(lock: filelock.BaseFileLock) -> None:
-    """Without leaving the lock's file: who has it open still and locks it next finds the name taken by `place`."""
+    """Release the lock and remove its file: a process that still has it open finds the name taken by `place`."""
     with contextlib.suppress(OSError):
         os.unlink(lock.lock_file)
     lock.release()

@@ -27,7 +27,7 @@ from typing import IO, Any, TypeVar
 T = TypeVar("T")
 
 ASKING = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The signals that ask a process to end. Those to a group are the parent's, which then tells its children."""
+"""The signals that ask a process to end. Those to a group are the parent's, which then asks its children."""
 MOST_WORKERS = 256
 """Children of one kind side by side, at most."""
 END_S = 2.0
@@ -88,7 +88,7 @@ def spawn(
 
 
 def end(process: "subprocess.Popen[bytes]", patience_s: float = END_S) -> None:
-    """Wait for a child of `spawn` that has been told to end; kill it and all that it started when that takes long."""
+    """Wait for a child of `spawn` that was asked to end; kill it and all that it started when that takes long."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(patience_s)
     kill(process)
@@ -145,7 +145,7 @@ def _work(waiting: "queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]") -
 
 
 def _forked() -> None:
-    """In a forked process: the thread and the children are the parent's."""
+    """Forget the thread and the children in a forked process: they are the parent's."""
     global _starter, _starting, _spawned
     _starter, _starting, _spawned = _Starter(), threading.Lock(), weakref.WeakSet()
 
@@ -157,7 +157,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _main(parent: str, *program: str) -> None:
-    """In a child: run the program, whose number and arguments these are."""
+    """Run a program as the child of process `parent`, which is given as text."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever the thread that started it had blocked
     end_with(int(parent))

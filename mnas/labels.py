@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 MOST_BYTES = 255
-"""In UTF-8, as of a file's name on most systems."""
+"""Longest name in UTF-8, as for a file name on most systems."""
 _FIRST_CHARACTERS = 60
 
 
@@ -30,7 +30,7 @@ def label_fault(name: object) -> str:
 def class_name_fault(name: object) -> str:
     """Return why `name` cannot be the name of a class that is trained and shipped; empty where it can.
 
-    Beyond `label_fault`: what readers of label files strip or stop at, and what nobody can see.
+    Beyond `label_fault`, refuses what readers of label files strip or stop at, and invisible names.
     """
     if fault := label_fault(name):
         return fault
@@ -40,7 +40,7 @@ def class_name_fault(name: object) -> str:
     if "\ufeff" in name:
         return "it has a byte order mark"
     if all(unicodedata.category(character)[0] in "ZC" for character in name):
-        return "nothing of it can be seen"
+        return "all its characters are invisible"
     if name != name.strip():
         return "it begins or ends with a space, which label files lose"
     if len(name.encode()) > MOST_BYTES:
@@ -113,6 +113,6 @@ def shown_path(path: object) -> str:
 
 
 def shown(name: object) -> str:
-    """Return `name` for a message: on one line, in quotes, whatever it holds, and not endless."""
+    """Return `name` for a message: on one line, in quotes, cut where it is long."""
     text = name if isinstance(name, str) else repr(name)
     return repr(text if len(text) <= _FIRST_CHARACTERS else f"{text[: _FIRST_CHARACTERS - 3]}...")

@@ -121,7 +121,7 @@ def _searched_as(name: str) -> tuple[int, int] | None:
 
 
 def _result(name: str) -> tuple[Path, str] | None:
-    """(run, what comes after #) of `runs/NAME#17`, or of `runs/NAME#mobilenetv2` where such a folder is."""
+    """Return run and label of `runs/NAME#17`, or of `runs/NAME#mobilenetv2` where the folder exists."""
     found = _TRIAL.fullmatch(name)
     if not found or not (found[2].isdecimal() or os.path.isdir(found[1])):
         return None
@@ -173,7 +173,7 @@ def _trial_weights(path: Path, label: str) -> Path:
 
 
 def _suggested(path: Path) -> str:
-    """The result to take for the run's first target, or trial 0."""
+    """Return the label of the recommendation for the run's first target, or 0."""
     run = read_run(path)
     objectives = objectives_of(run.attributes)
     found = recommend(run.trials, references_of(run), objectives[0], 0) if objectives else None

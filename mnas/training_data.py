@@ -1,4 +1,4 @@
-"""What a model file says of the images that its model was trained on, so that they are not scored as unseen ones."""
+"""The record of the images that a model was trained on, so that they are not scored as unseen ones."""
 
 import re
 import reprlib
@@ -9,7 +9,7 @@ from typing import Any
 from mnas.arch import require_int
 
 STAT = "stat:"
-"""What a content begins with that was made of file names, sizes and times instead of bytes."""
+"""Prefix of a content that was made of file names, sizes and times instead of bytes."""
 MOST_TRAININGS = 16
 """Largest number of trainings, one after another, that a model file speaks of."""
 _LONGEST_NAME = 200
@@ -90,6 +90,6 @@ def read_trained_on(values: object) -> TrainedOn:
 def after_training(latest: TrainingData | None, earlier: Sequence[TrainingData]) -> TrainedOn:
     """Return the trainings of a model that was trained on `latest` from weights that were trained on `earlier`.
 
-    Each data set and split stands once. Without a record of the latest nothing is said, as part of the truth misleads.
+    Each data set and split stands once. Without a record of the latest the result is empty: half of it would mislead.
     """
     return () if latest is None else tuple(dict.fromkeys((latest, *earlier)))[:MOST_TRAININGS]

@@ -69,7 +69,7 @@ def test_a_file_is_claimed_by_one_process_at_a_time(tmp_path: Path) -> None:
     link.symlink_to(path)
     with claimed([path], "--out"):
         with (
-            pytest.raises(ValueError, match=f"^--out must be a file that nobody else is writing.* at '{path}'; wait"),
+            pytest.raises(ValueError, match=f"^--out must be a file that no other .* one is writing '{path}'; wait"),
             claimed([tmp_path / "other", link], "--out"),
         ):
             pass

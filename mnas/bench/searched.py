@@ -55,7 +55,7 @@ class Searched:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 found = Searched(*(arrays[name] for name in _FIELDS))
-        except Exception as error:  # numpy's reader of damaged files raises many kinds
+        except Exception as error:  # numpy's reader raises many kinds on damaged files
             raise ValueError(f"no search: {error}") from None
         if not found._is_possible():
             raise ValueError("no search: its arrays do not fit each other, or have values that cannot be")

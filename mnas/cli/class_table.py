@@ -24,7 +24,7 @@ def print_class_table(console: Console, table: ClassTable, *scored: str) -> None
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is; an empty one is nothing to say."""
+    """Print a line as it is; nothing where it is empty."""
     if line:
         console.print(line)
 
@@ -50,7 +50,7 @@ def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
 
 def _unknown(table: ClassTable) -> str:
     counts = ", ".join(f"{count:,} {part}" for part, count in table.counts.items())
-    return f"{len(table.classes):,} classes, images {counts}; how many of each class is not known before they are read"
+    return f"{len(table.classes):,} classes, images {counts}; images of each class are counted only when they are read"
 
 
 def _rows(table: ClassTable) -> list[str]:
@@ -80,7 +80,7 @@ def _rows(table: ClassTable) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The first column to the left, all others to the right."""
+    """Return lines with the first column aligned to the left, all others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  "
@@ -92,6 +92,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """A name of somebody else's for the terminal: on one line, and not endless."""
+    """Return a name from the data for the terminal: on one line, cut where it is long."""
     text = shown(name)[1:-1]
     return text if len(text) <= _NAME_WIDTH else f"{text[: _NAME_WIDTH - 3]}..."

@@ -1,4 +1,4 @@
-"""What a search leaves behind when it ends: its table, what to take, and how far that can be trusted."""
+"""The conclusion that a search prints: its table, the model to take, and how far that can be trusted."""
 
 import itertools
 from collections.abc import Collection, Sequence
@@ -70,7 +70,7 @@ def conclude(
         if each is not None
     ]
     for line in (line for is_reference, lines in advised for line in lines if is_reference):
-        say(line)  # that a network everybody knows is better than what was found comes before all else
+        say(line)  # the most important line: a published network is better than what was found
     console.print(_table(listed, devices, objectives, best, NAMES[metric]))
     for line in (line for is_reference, lines in advised for line in lines if not is_reference):
         say(line)
@@ -95,7 +95,7 @@ def conclude(
 
 
 def _say_where(console: Console, run: Run | Snapshot, shown: Sequence[FrozenTrial]) -> None:
-    """Where the models of the table are, and which of them are not."""
+    """Print where the models of the table are, and which of them are missing."""
     folder = run.path / "front"
     if any(len(t.user_attrs["evaluation"]["accuracies"]) > 1 for t in shown):
         console.print("accuracies are means over --repeats; weights and model.tflite are the first training's")
@@ -111,7 +111,7 @@ def _say_where(console: Console, run: Run | Snapshot, shown: Sequence[FrozenTria
 
 
 def label_counts(dataset: Dataset) -> list[int]:
-    """How many validation images each class has."""
+    """Return the number of validation images of each class."""
     counts = [0] * len(dataset.classes)
     for label in dataset.val.labels.tolist():
         counts[label] += 1
@@ -119,13 +119,13 @@ def label_counts(dataset: Dataset) -> list[int]:
 
 
 def _off_the_front(references: Sequence[FrozenTrial], shown: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """References that are shown though they are not on the front: dominated, over a limit, or not trained."""
+    """Return the references that are not on the front: dominated, over a limit, or not trained."""
     on_it = {trial.number for trial in shown}
     return [reference for reference in references if reference.number not in on_it]
 
 
 def _place(reference: FrozenTrial) -> str:
-    """What a reference is, and why it is not recommended where it cannot be."""
+    """Return the line about a reference, with the reason where it cannot be recommended."""
     told = f"{label_of(reference)} is the reference network, measured and trained like the trials"
     known = reference.user_attrs
     if "skipped" in known:
@@ -249,7 +249,7 @@ def _scored(trial: FrozenTrial, objective: Objective, name: str) -> str:
 
 
 def _better(wanted: Recommendation, objective: Objective, name: str) -> str:
-    """That a reference is better than what was found, how much better, and what may help."""
+    """Return the line that says how much better a reference is than what was found, and what may help."""
     best, found = wanted.best, wanted.found
     told = f"take {label_of(best)}, the reference network, {_scored(best, objective, name)}"
     if found is None:

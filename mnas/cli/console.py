@@ -1,4 +1,4 @@
-"""Where commands print. Text is shown as it is, whoever wrote it: no markup, no emoji codes, no control characters."""
+"""Printing to the terminal. Any text is shown as it is: no markup, no emoji codes, no control characters."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Options that several commands have because they read a data set."""
+"""Options shared by the commands that read a data set."""
 
 from typing import Annotated
 
@@ -7,4 +7,4 @@ import tyro
 VerifyCache = Annotated[
     bool, tyro.conf.arg(help="Read the cached decoded images in full, and decode them again where they are damaged.")
 ]
-"""It decides nothing about a result, so no run's or training's identity contains it."""
+"""Not part of a run's or training's identity, as no result depends on it."""

@@ -154,7 +154,7 @@ def _drawn(selection: Selection) -> str:
 
 
 def _is_listed(data: str) -> bool:
-    """Whether the data's classes come in an order that somebody meant: a published one, or that of classes.txt."""
+    """Return whether the order of the data's classes has a meaning: a published one, or that of classes.txt."""
     return data in NAMED or is_shards(data)
 
 

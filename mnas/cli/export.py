@@ -128,7 +128,7 @@ class ExportCommand:
         made: list[tuple[Path, GateResult]] = []
         with claimed(outs, "--out"), console.status("reading images", spinner="line") as status, runtimes_quiet():
             for out in outs:
-                self._require_new(out)  # who had claimed it before may have made it
+                self._require_new(out)  # the process that had claimed it may have made it
             images, calibration, notes = self._images(path, info)
             status.update("asking the network")
             gate = make_gate(network, info, images, softmax=self.softmax, speed_s=self.speed_s)
@@ -141,7 +141,7 @@ class ExportCommand:
                     status.update(f"comparing {out.name} with the network")
                     tolerance = self._tolerance(target.kind)
                     made.append(ship(content, target, out, gate, tolerance, overwrite=self.overwrite))
-                except Exception as error:  # whatever it is: the others are exported before it is told
+                except Exception as error:  # of any kind: the other files are exported before it is reported
                     failed[out] = one_line(error if isinstance(error, _USERS) else repr(error))
         if made:
             _print(console, [result for _, result in made], images, calibration)
@@ -177,7 +177,7 @@ class ExportCommand:
                 raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or give --overwrite")
 
     def _images(self, path: Path, info: WeightsInfo) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
-        """(to compare on, to calibrate on, what must be known of them)."""
+        """Return the images to compare on, those to calibrate on, and notes about them."""
         if self.data is None:
             return photographs(info.input_size), None, ()
         seed = None if self.seed == "auto" else self.seed
@@ -205,11 +205,11 @@ class ExportCommand:
 
 
 _USERS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
-"""Errors whose own words say enough."""
+"""Errors whose message needs no type before it."""
 
 
 def _missing_packages(targets: Sequence[Target], outs: Sequence[Path]) -> dict[Path, str]:
-    """File -> which package its format needs, before any work. Raises ImportError where that is every file."""
+    """Return file -> missing package, before any work. Raises ImportError where every file lacks one."""
     failed = {}
     for target, out in zip(targets, outs, strict=True):
         try:

@@ -1,4 +1,4 @@
-"""The models of a finished search as files: front/N for every result of its table, each standing alone."""
+"""The models of a finished search as files: front/N for every result of its table."""
 
 import shutil
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from mnas.training_data import after_training
 def export_front(run: Run, dataset: Dataset, objectives: Sequence[Objective]) -> dict[str, str]:
     """Write front/N/arch.json for every result of the run's table, and model.tflite where its weights were kept.
 
-    Returns label -> reason of those that could not be written; the others are there all the same.
+    Returns label -> reason for those that could not be written; these do not keep the others from being written.
 
     Raises:
         OSError: the folder front/ cannot be made.
@@ -36,7 +36,7 @@ def export_front(run: Run, dataset: Dataset, objectives: Sequence[Objective]) ->
     for label, trial in front.items():
         try:
             _export(run, trial, folder / label, dataset)
-        except Exception as error:  # whatever it is: the others are exported before it is told
+        except Exception as error:  # of any kind: the others are exported before it is reported
             failed[label] = one_line(error if isinstance(error, ValueError | OSError) else repr(error))
             (folder / label / "model.tflite").unlink(missing_ok=True)  # of an earlier end of this search
     return failed

@@ -57,7 +57,7 @@ def main() -> None:
     except SystemExit as stop:  # tyro, after it has printed help
         code = stop.code if isinstance(stop.code, int) else 0
     finally:
-        children.kill_all()  # whoever is left hangs, and the end would wait for it
+        children.kill_all()  # a child that is left hangs, and Python's end would wait for it
     code = close_streams(code)
     if code > 128:
         signals.ignore()  # Python's end would undo what listening did
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What `--debug` shows: Python's own words, without what a file or a server may have put into them."""
+    """Print Python's traceback for `--debug`, cleaned of what a file or a server may have put into it."""
     for line in "".join(traceback.format_exception(kind, error, trace)).split("\n"):
         print(clean(line), file=sys.stderr)
 

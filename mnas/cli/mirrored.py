@@ -1,4 +1,4 @@
-"""Mirroring in commands that train: as what they go on with was begun, and the warning about names of classes."""
+"""The stored settings of what a command resumes, from which it takes whether images are mirrored."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ from mnas.readers import read_json
 
 
 def stored_settings(path: Path, *keys: str) -> Mapping[str, Any] | None:
-    """Return what lies under `keys` in a JSON file of settings; None where there is none, whatever is wrong with it.
+    """Return the object under `keys` in a JSON file of settings; None where it is missing or damaged.
 
-    The command that goes on with what the file belongs to says so, if it is damaged.
+    A damaged file is reported by the command that resumes what it belongs to.
     """
     try:
         found = read_json(path)

@@ -35,8 +35,8 @@ class ModelOptions:
     crop: float | Auto = "auto"
     """Share of the side of an image's centre square that the model sees; auto: the model's own, 1 for other files."""
     outputs: Auto | Kind = "auto"
-    """What the model's numbers are: logits; softmax: probabilities that sum to 1; sigmoid: a probability for each class
-    by itself; auto: what the file says, else by trying."""
+    """Kind of the model's outputs. logits; softmax: probabilities that sum to 1; sigmoid: a probability for each class
+    by itself; auto: the kind in the file, else found by trying."""
     threads: int | Auto = "auto"
     """Threads of the runtime; auto: one for each core."""
 

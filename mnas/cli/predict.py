@@ -81,10 +81,10 @@ class PredictCommand:
     def _results(
         self, model: Model, bits: dict[str, int]
     ) -> Iterator[tuple[str, tuple[Prediction, ...] | str, Image | None]]:
-        """Of every image in order, its predictions or why there are none, and the picture to be annotated.
+        """Yield every image in order: its name, its predictions or why it failed, and the picture to annotate.
 
         Args:
-            bits: gets the names of images of 16 bits whose files say no more, and how many their values use.
+            bits: filled with name -> bits that the values use, for 16-bit images whose files do not say.
         """
         size, crop = model.info.input_size, model.info.crop
         problems: list[tuple[str, str]] = []

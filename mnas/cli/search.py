@@ -101,8 +101,8 @@ class SearchCommand:
     """target: the most accurate at T; soft (trades latency for accuracy whatever T is) and hard are the paper's,
     absolute TuNAS's, weighted-sum the linear trade-off."""
     metric: Metric = "accuracy"
-    """What counts as accuracy: accuracy, or balanced-accuracy (the mean of the classes' recalls), where all classes
-    count alike however many images they have."""
+    """Score to search for. accuracy; balanced-accuracy: the mean of the classes' recalls, in which every class counts
+    alike however many images it has."""
     target_latency_ms: str = "auto"
     """T, ms on the device; auto: MobileNetV2's on the same skeleton and input. Several that share all trials, a model
     for each: 3,5,8. For several devices: pixel=5,pi=20."""
@@ -313,7 +313,7 @@ class SearchCommand:
         return command._search(console, dataset)
 
     def _as_begun(self, dataset: Dataset) -> "SearchCommand":
-        """With images mirrored as in the run to go on with."""
+        """Return the command with images mirrored as in the run that it resumes."""
         stored = stored_settings(self.run_dir / "config.json", "proxy")
         mirror = as_begun(self.proxy.mirror, stored, dataset.flip, dataset.classes)
         if mirror == self.proxy.mirror:
@@ -338,8 +338,8 @@ class SearchCommand:
         if failed:
             told = "; ".join(f"{run.path / 'front' / label}: {reason}" for label, reason in failed.items())
             raise RunError(
-                f"all models must be exported, but got {len(failed)} that failed ({told}); the others are there, and "
-                "the same command tries again"
+                f"all models must be exported, but {len(failed)} failed ({told}); the others are there, and the "
+                "same command tries again"
             )
         return run
 

@@ -46,7 +46,7 @@ class RunImages:
     download: bool
     max_images_per_class: int
     known: tuple[str, str] | None = None
-    """Of images that this process has opened before the trainings' own processes do."""
+    """Content and key of the images, so that the trainings' own processes open the cache without listing files."""
 
     def __call__(self, on_progress: OnProgress | None = None, *, verify_cache: bool = False) -> Batches:
         """Raises ValueError as `open_batches`."""
@@ -147,7 +147,7 @@ def train_best(
 
 
 def _mirrored_as_begun(run: Snapshot, config: TrainConfig, batches: Batches) -> TrainConfig:
-    """The recipe with images mirrored as in the trainings to go on with, else as the search was told to."""
+    """Return the recipe with images mirrored as in the trainings that it resumes, else as in the search."""
     stored = stored_settings(run.path / "trained" / SETTINGS_NAME)
     mirror = as_begun(config.mirror, stored, batches.may_be_mirrored, batches.classes)
     if mirror == "auto":

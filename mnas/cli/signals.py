@@ -24,13 +24,13 @@ class Asked(KeyboardInterrupt):
 
 
 def signal_name(stop: KeyboardInterrupt) -> str:
-    """What asked for the end, as a person calls it: Ctrl-C, SIGTERM or SIGHUP."""
+    """Return the name of the signal that asked for the end: Ctrl-C, SIGTERM or SIGHUP."""
     number = getattr(stop, "number", signal.SIGINT)
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """128 + the signal's number, as shells count: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
+    """Return 128 + the signal's number, as shells count: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
     return 128 + int(getattr(stop, "number", signal.SIGINT))
 
 
@@ -52,7 +52,7 @@ def closing_takes(seconds: float) -> None:
 
 
 def listen() -> None:
-    """From now on the three signals raise Asked in the main thread; one that is ignored (nohup) stays ignored."""
+    """Let the three signals raise Asked in the main thread; one that is ignored (nohup) stays ignored."""
     default = (signal.SIG_DFL, signal.default_int_handler)
     numbers = [number for number in ASKING if signal.getsignal(number) in default]
     asked_s = -math.inf
@@ -71,7 +71,7 @@ def listen() -> None:
 
 
 def ignore() -> None:
-    """The end has come: what arrives from now on would only spoil it."""
+    """Ignore the signals while the process ends."""
     for number in ASKING:
         signal.signal(number, signal.SIG_IGN)
 
@@ -94,6 +94,6 @@ def _watch(numbers: frozenset[int]) -> None:
 
 
 def _unwatched() -> None:
-    """In a forked process, whose signals are not the parent's."""
+    """Stop watching in a forked process, whose signals are not the parent's."""
     if threading.current_thread() is threading.main_thread():
         signal.set_wakeup_fd(-1)

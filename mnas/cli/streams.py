@@ -1,7 +1,7 @@
-"""Standard output and error as they may be: closed from the start, a pipe whose reader has gone, a disk that is full.
+"""Standard output and error that are closed from the start, a pipe whose reader has gone, or a full disk.
 
-`mnas show A | head -1` wants the first line and no word of the pipe: what has been asked for is done, exit code 0. What
-could not be written is a failure: `mnas show A > /dev/full` says so in one line, exit code 2.
+`mnas show A | head -1` prints its first line and ends with exit code 0, without a complaint about the pipe. Output that
+cannot be written is a failure: `mnas show A > /dev/full` ends with one line and exit code 2.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ FULL = 2
 def open_streams() -> None:
     """Make all three standard streams usable, and what is written to them printable.
 
-    Where one is closed (`mnas runs >&-`) the next file that is opened, a study's database perhaps, would get its number
-    and whatever is printed: such a number is given to the null device first.
+    Where one is closed (`mnas runs >&-`), the next file that is opened, perhaps a study's database, would get its
+    number and all that is printed. So the null device takes such a number first.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
@@ -31,7 +31,7 @@ def open_streams() -> None:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        # a file's name that is no UTF-8, or a terminal of few letters, must not end what it only names
+        # a file name that is not UTF-8, or a terminal of few letters, must not end the command
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
     threading.excepthook = _thread_failed
@@ -41,13 +41,13 @@ _report = threading.excepthook
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """A thread that draws a progress bar for nobody is no news."""
+    """Report a thread's failure, but not that of a progress bar whose reader has gone."""
     if not (isinstance(failure.exc_value, BrokenPipeError) and reader_gone()):
         _report(failure)
 
 
 def reader_gone() -> bool:
-    """Whether standard output or error is a pipe (or a terminal) that nobody reads any more."""
+    """Return whether standard output or error is a pipe (or a terminal) whose reader has gone."""
     if not hasattr(select, "poll"):
         return True  # Windows: a broken pipe is taken for one of these
     poll = select.poll()
@@ -59,8 +59,10 @@ def reader_gone() -> bool:
 
 
 def is_broken_pipe(error: BaseException) -> bool:
-    """Whether `error` says that nobody reads what is printed; rich turns that into an exit with code 1 and takes
-    standard output away."""
+    """Return whether `error` means that the reader of the output has gone.
+
+    Rich turns that into an exit with code 1 and closes standard output.
+    """
     if isinstance(error, SystemExit):
         return error.code == 1 and isinstance(error.__context__, BrokenPipeError)
     return isinstance(error, BrokenPipeError) and reader_gone()
@@ -73,7 +75,7 @@ def complain(text: str) -> None:
 
 
 def close_streams(code: int) -> int:
-    """Write what is still buffered; the exit code: `code`, unless that failed. Nothing is written after this."""
+    """Write what is still buffered, the last thing to be written, and return `code`, or `FULL` where that failed."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -93,7 +95,7 @@ def close_streams(code: int) -> int:
 
 
 def _to_nowhere(stream: TextIO) -> None:
-    """What is in its buffer goes to the null device, so that Python's own flush at the end finds nothing to say."""
+    """Send the stream's buffer to the null device, so that Python's own flush at the end does not fail."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

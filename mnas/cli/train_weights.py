@@ -27,7 +27,7 @@ def trained_on(weights: str, say: Say) -> TrainedOn:
     try:
         info = read_weights_info(Path(weights))
     except ValueError:
-        return ()  # by others, or damaged: loading it complains
+        return ()  # foreign or damaged: loading it raises
     if not info.trained_on:
         say(
             f"{weights} does not say what it was trained on: if it was these images, validation images may be among "
@@ -75,7 +75,7 @@ def held_out_seed(
 
 
 def initial_network(source: str, name: str, arch: Architecture, batches: Batches, seed: int) -> Network:
-    """The weights to start from, with a new classifier unless they are of the data's classes.
+    """Return the weights to start from, with a new classifier unless they are of the data's classes.
 
     Images are normalised as these weights have learnt it. Raises ValueError as `load_pretrained`.
     """
@@ -83,7 +83,7 @@ def initial_network(source: str, name: str, arch: Architecture, batches: Batches
     count = network.classifier.out_features
     try:
         info = pretrained_info(source, network, name=name)
-    except ValueError:  # classes that nobody has named
+    except ValueError:  # weights without class names
         info = pretrained_info(source, network, name=name, classes=[f"class {i}" for i in range(count)])
     batches.mean, batches.std = info.mean, info.std
     is_imagenet = count == len(batches.classes) == 1000  # folders have its identifiers, weights its words

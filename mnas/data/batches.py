@@ -54,14 +54,14 @@ class Batches(ABC):
     mirrored: bool = True
     """Whether half of the training images are mirrored."""
     may_be_mirrored: bool = True
-    """Whether images of this data set stay what they are when mirrored, as far as nobody says otherwise."""
+    """Whether mirrored images of this data set still show their class, class names apart."""
     listing: Listing = Listing()
-    """What was left out beside `skipped`, and what had to be guessed."""
+    """Files left out beside `skipped`, and guesses about the layout."""
     images_by_class: Mapping[str, tuple[int, ...]] = MappingProxyType({})
-    """Part -> images of each class; without parts of which it is not known before they are read."""
+    """Part -> images of each class; without parts that are not counted before they are read."""
 
     training_data: TrainingData | None = None
-    """What a model that is trained on them says of them."""
+    """Record of the images for a model that is trained on them."""
 
     @property
     @abstractmethod

@@ -44,7 +44,7 @@ def entry_key(description: object, size: int) -> str:
 
 
 def find_entry(cache_dir: Path, key: str, size: int, *, verify: bool = False) -> tuple[Entry, Pixels] | None:
-    """The entry of `key` and its pixels, memory-mapped (N, size, size, 3); None where it is absent or damaged."""
+    """Return the entry of `key` and its pixels, memory-mapped (N, size, size, 3); None if absent or damaged."""
     path = _place(cache_dir, "", key, size)
     return _open(path, key, size, verify, say=False)
 
@@ -60,7 +60,7 @@ def cached(
     *,
     verify: bool = False,
 ) -> tuple[Entry, Pixels]:
-    """As `find_entry`; built from `parts()` where it is not there.
+    """Return the entry and its pixels as `find_entry` does; build it from `parts()` where it is missing.
 
     Args:
         name: for the folder's name.
@@ -102,13 +102,13 @@ def cached(
 
 
 def _place(cache_dir: Path, name: str, key: str, size: int) -> Path:
-    """The entry's folder, under whatever name: a folder of images that was renamed has the same ones."""
+    """Return the entry's folder, under any name: renaming a folder of images does not change its key."""
     ending = f"-{size}px-{key[:32]}"
     return min(cache_dir.glob(f"*{ending}"), default=cache_dir / f"{name}{ending}")
 
 
 def _remove(path: Path) -> None:
-    """Whatever it is, if it is there."""
+    """Remove a file, a link or a folder, if it is there."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)

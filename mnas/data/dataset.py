@@ -52,13 +52,13 @@ class Dataset:
     equal data, whatever the seed, the input size, the place and the times of the files. `stat:` and as many digits of
     names, sizes and times, where only a few images of a set of more than 20 GB are taken."""
     key: str
-    """Of its entry in the cache, 64 hexadecimal digits."""
+    """Key of its entry in the cache, 64 hexadecimal digits."""
     skipped: tuple[str, ...]
     """Files that could not be read, each with the reason."""
     training_data: TrainingData | None = None
-    """What a model that is trained on it says of it; None where it is of no use to know (a toy)."""
+    """Record of the images for a model that is trained on them; None for toy data."""
     listing: Listing = field(default_factory=Listing)
-    """What was left out beside these files, and what had to be guessed."""
+    """Files left out beside these, and guesses about the layout."""
 
     @property
     def table(self) -> ClassTable:

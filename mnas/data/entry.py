@@ -32,16 +32,16 @@ _MOST_INDEX_BYTES = 1 << 30  # of some hundred million labels
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What `index.json` says of an entry. Raises ValueError where a field cannot be right."""
+    """The fields of `index.json`. Raises ValueError where one is out of its range."""
 
     key: str
-    """What the entry was built from: 64 hexadecimal digits."""
+    """Key of the images that the entry was built from, 64 hexadecimal digits."""
     size: int
     classes: tuple[str, ...]
     counts: dict[str, int]
     """Images of each part, in the order in which they lie in `images.u8`."""
     labels: tuple[int, ...]
-    """Of all parts, in that order."""
+    """Labels of all parts, in that order."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fingerprint: str
@@ -75,7 +75,7 @@ class Entry:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Of the pixels."""
+        """Shape of the pixels (N, size, size, 3)."""
         return len(self.labels), self.size, self.size, 3
 
     def write(self, folder: Path) -> None:
@@ -90,7 +90,7 @@ def _all_of(kind: type, values: object) -> bool:
 
 
 def are_moments(values: object) -> bool:
-    """Whether the values can be a mean or a deviation, by channel, of pixels as 0..1."""
+    """Return whether the values can be a mean or a deviation, by channel, of pixels as 0..1."""
     return (
         isinstance(values, tuple)
         and len(values) == 3
@@ -116,11 +116,11 @@ class PixelDigest:
         self._digest = hashlib.sha256(json.dumps(list(classes)).encode())
 
     def add(self, pixels: bytes | memoryview) -> None:
-        """The next pixels, in the order of `images.u8`."""
+        """Add the next pixels, in the order of `images.u8`."""
         self._digest.update(pixels)
 
     def result(self, labels: Sequence[int], counts: dict[str, int]) -> str:
-        """All 64 digits."""
+        """Return all 64 digits."""
         self._digest.update(json.dumps([list(labels), counts]).encode())
         return self._digest.hexdigest()
 
@@ -172,7 +172,7 @@ def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Entr
                 if sealed["stats"] != stats:
                     with contextlib.suppress(OSError):  # next time it is read in full again
                         write_atomic(folder / SEAL, json.dumps(sealed | {"stats": stats}))
-            # copy on write: torch wants writable memory, and nobody's writes may reach the file
+            # copy on write: torch wants writable memory, and no write may reach the file
             return entry, np.memmap(images, dtype=np.uint8, mode="c", shape=entry.shape)
     except OSError as error:
         raise ValueError(f"{Path(error.filename or folder).name}: {error.strerror or error}") from None

@@ -102,7 +102,7 @@ class FolderBatches(Batches):
             sample = list(train.sample())
             paths = [str(content) for _, content in sample if isinstance(content, Path)]
             sha256 = digests_of(paths, cache_dir)
-            # what is known of files by name and size is not enough: the sample's own content is the key
+            # names and sizes do not identify files: the sample's own content is part of the key
             key = [self.fingerprint, *(sha256[path].hex() for path in paths)]
             images = functools.partial(_verified, sample, sha256)
             try:
@@ -215,7 +215,7 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
 
 
 def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) -> tuple[str, ...]:
-    """What is to be said of equal files in several parts or classes."""
+    """Return warnings about equal files in several parts or classes."""
     every = [item for part in counts for item in items[part]]
     try:
         keys = file_keys(every)
@@ -229,7 +229,7 @@ def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) ->
 
 
 def _verified(sample: Sequence[tuple[str, Content]], sha256: Mapping[str, bytes]) -> Iterator[tuple[str, Content]]:
-    """The sample's images as they were digested. Raises ContentChangedError."""
+    """Yield the sample's images as they were digested. Raises ContentChangedError."""
     for name, content in sample:
         if not isinstance(content, Path) or sha256[str(content)] == UNREADABLE:
             yield name, content

@@ -10,7 +10,7 @@ from mnas.training_data import STAT, TrainedOn, TrainingData, printable_name
 
 Wanted = Part | Literal["auto", "all"]
 Relation = Literal["same", "other", "unknown"]
-"""What data is to a model: what it was trained on, other data, or not recorded."""
+"""Relation of data to a model: what it was trained on, other data, or not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Offered:
 
     @cached_property
     def content(self) -> str:
-        """What `digest` returns."""
+        """Digest of the data's content."""
         return self.digest()
 
     def record_in(self, trained_on: Sequence[TrainingData]) -> TrainingData | None:
@@ -51,10 +51,10 @@ class Selection:
     seed: int | None
     """Seed of the split that drew `part`; None where it lies in the data as it is."""
     record: TrainingData | None
-    """The training that was on this data; None where the model's file speaks of none."""
+    """The training that was on this data; None where the model file records none."""
     relation: Relation
     notes: tuple[str, ...] = ()
-    """What a reader of the score must know, a clause each."""
+    """Notes for the reader of the score, a clause each."""
 
 
 def select(
@@ -125,7 +125,7 @@ def _resolved(wanted: Wanted, seed: int | None, data: Offered, relation: Relatio
 def _notes_on(
     part: Part | Literal["all"], data: Offered, relation: Relation, trained_on: TrainedOn, *, ours: bool, chosen: bool
 ) -> tuple[str, ...]:
-    """On images that are scored as they lie."""
+    """Return notes on images that are scored as they lie."""
     if relation == "same":
         return ("these include images that the model was trained on",) if part in ("train", "all") else ()
     name = printable_name(data.name)
@@ -146,7 +146,7 @@ def _notes_on(
 def _notes_unknown(
     part: Part | Literal["all"], seed: int, data: Offered, ours: bool, beside: int | None
 ) -> tuple[str, ...]:
-    """On a part that is drawn for a model whose file says nothing."""
+    """Return notes on a part that is drawn for a model whose file does not say what it was trained on."""
     if beside is not None:
         return (
             f"the model file does not say what it was trained on, so {part} is drawn with seed {seed}, that of the "

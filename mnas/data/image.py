@@ -50,7 +50,7 @@ def read_image(content: Encoded, size: int, crop: float = 1.0) -> Pixels:
         crop: share of the square's side that is kept, around the centre (ImageNet's evaluation: 0.875).
 
     Raises:
-        UnreadableImage: it is no image, cut off, too large, or of a depth that nobody says.
+        UnreadableImage: it is not an image, cut off, too large, or of an unknown range of values.
     """
     with opened(content) as image:
         side = round(2 * size / crop)  # a large photograph is decoded at a fraction of its size
@@ -58,7 +58,7 @@ def read_image(content: Encoded, size: int, crop: float = 1.0) -> Pixels:
 
 
 def square(rgb: Image.Image, size: int, crop: float = 1.0) -> Pixels:
-    """As `read_image`, of an RGB image whose orientation is right already."""
+    """Return the square of an upright RGB image, as `read_image` does."""
     side = max(1, round(min(rgb.size) * crop))
     left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
     box = (left, top, left + side, top + side)

@@ -101,7 +101,7 @@ def load_source(
     known: tuple[str, str] | None = None,
     verify_cache: bool = False,
 ) -> Dataset:
-    """As `load_dataset`, of a source that is open, or of one that is opened again where files change meanwhile."""
+    """Return the images of `source` as `load_dataset` does; a function is called again where files change meanwhile."""
     if type(input_size) is not int or not 8 <= input_size <= 1024:
         raise ValueError(f"input size must be an integer from 8 to 1024, but got {input_size!r}")
     if type(max_images_per_class) is not int or max_images_per_class < 0:
@@ -149,7 +149,7 @@ class _Wanted:
         return _dataset(self, source, content, key, entry, pixels, self._notes(source, entry, pixels))
 
     def _notes(self, source: Source, entry: Entry, pixels: Pixels) -> tuple[str, ...]:
-        """What is to be said of equal images in several parts or classes."""
+        """Return warnings about equal images in several parts or classes."""
 
         def find() -> Duplicates:
             return duplicates(pixel_keys(pixels), entry.labels, entry.counts)
@@ -161,7 +161,7 @@ class _Wanted:
         return found.notes(entry.counts, lambda number: names[number])
 
     def _identified(self, source: Source) -> tuple[str, str, dict[str, bytes]]:
-        """The content of the source, the key of the entry, and the SHA-256 of files by path."""
+        """Return the content of the source, the key of the entry, and the SHA-256 of files by path."""
         if self.per_class and not source.in_memory:  # of a large set, only what is taken is read
             classes, items = self._items(source)
             files = {part: [(f"{i.label}/{i.name}", str(i.content)) for i in chosen] for part, chosen in items.items()}
@@ -183,7 +183,7 @@ class _Wanted:
         return content, entry_key(described, self.size), sha256
 
     def _items(self, source: Source) -> Built:
-        """Classes, and the items of each part, which fit into `max_bytes`."""
+        """Return classes, and the items of each part, which fit into `max_bytes`."""
         classes, items = split_parts(source, self.seed, self.per_class, self.cache_dir)
         _check_bytes(sum(map(len, items.values())), self.size, self.max_bytes)
         if self.crop != 1.0:
@@ -191,7 +191,7 @@ class _Wanted:
         return classes, items
 
     def _built(self, source: Source, content: str) -> Built:
-        """As `_items`. Raises ContentChangedError where files that hold many images have changed."""
+        """Return `_items`. Raises ContentChangedError where files that hold many images have changed."""
         found = self._items(source)
         if source.in_memory:
             with _reading(source.name):
@@ -230,7 +230,7 @@ def _dataset(
 
 
 def training_data(source: Source, content: str, images: int, seed: int, per_class: int) -> TrainingData:
-    """Return what a model says that is trained on `source`, split as `split_parts` does with these arguments."""
+    """Return the record of a training on `source`, split as `split_parts` does with these arguments."""
     return TrainingData(
         name=printable_name(source.name),
         content=content,
@@ -242,13 +242,13 @@ def training_data(source: Source, content: str, images: int, seed: int, per_clas
 
 
 def open_source(data: str, data_dir: Path, download: bool, *, needs_train: bool = True) -> Source:
-    """The data set of a name or a folder.
+    """Return the data set of a name or a folder.
 
     Args:
         needs_train: see `folder_source`.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        ValueError: no such data set or folder, or it cannot be read.
     """
     if data in NAMED:
         with _reading(data_dir):

@@ -57,7 +57,7 @@ def sample_moments(
 
 
 def _remembered(path: Path, digest: str) -> tuple[Triple, Triple] | None:
-    """None where the file is absent or damaged."""
+    """Return the stored mean and deviation; None where the file is absent or damaged."""
     try:
         found = read_json(path)
         mean, std = tuple(found["mean"]), tuple(found["std"])
@@ -69,7 +69,7 @@ def _remembered(path: Path, digest: str) -> tuple[Triple, Triple] | None:
 
 
 def _check(digest: str, mean: Sequence[float], std: Sequence[float]) -> str:
-    """Of what the values are, and of what they belong to."""
+    """Return a digest of the values and of what they belong to."""
     return hashlib.sha256(json.dumps([digest, list(mean), list(std)]).encode()).hexdigest()
 
 

@@ -39,7 +39,7 @@ def digits_source(data_dir: Path, download: bool) -> Source:
 
 
 def _digits_files() -> dict[str, list[tuple[str, str]]]:
-    """Found without the half second that importing scikit-learn takes."""
+    """Return the file of the digits, without the half second that importing scikit-learn takes."""
     found = importlib.util.find_spec("sklearn")
     assert found is not None
     assert found.origin is not None

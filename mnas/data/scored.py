@@ -1,4 +1,4 @@
-"""`open_scored`: the images that a model is scored on, split only where that is what was asked for."""
+"""Open the images that a model is scored on, split only where the selection is drawn by a seed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from mnas.folders import user_cache_dir
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """What a model is scored on."""
+    """The images that a model is scored on."""
 
     batches: Batches
     parts: tuple[Part, ...]
@@ -35,7 +35,7 @@ class Scored:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What `table` calls the parts that are scored."""
+        """Names in `table` of the parts that are scored."""
         return (self.selection.part,) if self.alone else self.parts
 
     @property

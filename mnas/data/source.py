@@ -1,4 +1,4 @@
-"""What a source of images is: identified without reading pixels, its images listed on demand."""
+"""A source of images: identified without reading pixels, its images listed on demand."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ class Source:
     fixed_val: bool = False
     """Whether the validation images were held out of a published training part: their names are kept as a list."""
     listing: Listing = field(default_factory=Listing)
-    """What was left out, and what had to be guessed."""
+    """Files left out, and guesses about the layout."""
     split: Any = None
     """JSON-able; what else than its files decides which images are for validation."""
 
@@ -56,7 +56,7 @@ class Source:
     """Whether a file holds many images, all of which `parts` reads."""
 
     def size_bytes(self) -> int:
-        """Of all image files."""
+        """Return the size of all image files."""
         parts = self.parts()
         return sum(item.size_bytes for part in (parts.train, parts.val, parts.test) for item in part or ())
 
@@ -77,7 +77,7 @@ class Source:
         return self.read_content(cache_dir)[0]
 
     def read_content(self, cache_dir: Path | None) -> tuple[str, dict[str, bytes]]:
-        """As `content`, and the SHA-256 of every file, by its path."""
+        """Return `content`, and the SHA-256 of every file by its path."""
         parts = self.files()
         paths = [path for files in parts.values() for _, path in files]
         sha256 = digests_of(paths, cache_dir)

@@ -32,7 +32,7 @@ class Clock:
         self._end = time.monotonic() + self._seconds
 
     def left(self) -> float:
-        """Seconds. Raises TimeoutError where there are none."""
+        """Return the seconds that are left. Raises TimeoutError where the time is over."""
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError(f"it took more than {self._seconds:g} s")
@@ -43,8 +43,8 @@ def download(url: str, *, most_bytes: int, most_s: float) -> bytes:
     """Return the bytes at a URL.
 
     Raises:
-        ValueError: they cannot be had, are more than `most_bytes`, or take longer than `most_s` from first to last; one
-            line without the URL.
+        ValueError: they cannot be read, are more than `most_bytes`, or take longer than `most_s` from first to last;
+            one line without the URL.
     """
     try:
         clock = Clock(most_s)
@@ -124,7 +124,7 @@ class UrlFile(io.RawIOBase):
 
 
 def _opened(url: str, clock: Clock, headers: dict[str, str]) -> Any:
-    """The response to a GET, after redirects to http and https."""
+    """Return the response to a GET, after redirects to http and https."""
     for _ in range(MOST_REDIRECTS + 1):
         if not is_url(url):
             raise ValueError("a URL must begin with http:// or https://")
@@ -148,7 +148,7 @@ def _opened(url: str, clock: Clock, headers: dict[str, str]) -> Any:
 
 
 def _opener(clock: Clock) -> urllib.request.OpenerDirector:
-    """Of http and https alone: urllib's own also has files and ftp, and follows redirects by itself."""
+    """Return an opener for http and https alone: urllib's own also reads files and ftp, and follows redirects."""
 
     def http_connection(host: str, **options: Any) -> http.client.HTTPConnection:
         return _HTTPConnection(host, clock, **options)
@@ -175,7 +175,7 @@ def _opener(clock: Clock) -> urllib.request.OpenerDirector:
 
 
 class _Timed(io.RawIOBase):
-    """What a socket receives, each time within what the clock leaves."""
+    """The bytes that a socket receives, each read within the time that the clock leaves."""
 
     def __init__(self, connection: socket.socket, clock: Clock) -> None:
         self._socket, self._clock = connection, clock
@@ -227,7 +227,7 @@ class _HTTPSConnection(http.client.HTTPSConnection):
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, on one line."""
+    """Return what went wrong, on one line."""
     if isinstance(error, urllib.error.HTTPError):
         return f"the server says {error.code} {_line(error.reason)}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error

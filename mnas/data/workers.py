@@ -19,7 +19,7 @@ from mnas.data.cache import check_unreadable
 BATCH_S = 300.0
 """Limit for the next batch of the workers, none of which may be alive but stuck for ever."""
 _SHARED_BYTES = 1 << 16
-"""What is smaller is not worth a file in shared memory."""
+"""Smallest array that is worth a file in shared memory."""
 
 
 def loader_options(workers: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def loader_options(workers: int) -> dict[str, Any]:
 
 
 class Loaded(Iterator[Any]):
-    """What a loader's workers make, one after another; they are born with signals blocked.
+    """The batches of a loader's workers, which are started with signals blocked.
 
     A signal before a worker has said what it does with them would end it; so would SIGTERM to one of the threads that
     some libraries start anew in every forked process, if it were blocked in the main one only.
@@ -73,7 +73,7 @@ class Loaded(Iterator[Any]):
         return _mapped(found, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
     def close(self) -> None:
-        """End the workers now, not when somebody lets go of an exception; at once, whatever they are doing."""
+        """End the workers at once, whatever they are doing; the last reference to them may live on in an exception."""
         if not torch.cuda.is_available():  # where batches are pinned, a thread may be reading from them
             self._end_workers(None)
         del self._found
@@ -90,7 +90,7 @@ class Loaded(Iterator[Any]):
 
 
 def _handed_over(batch: Any) -> Any:
-    """A batch as a worker gives it to the parent: through shared memory, or where that is full through the pipe.
+    """Return a batch as a worker hands it over: in shared memory, or where that is full through the pipe.
 
     Torch itself would find out only in a thread that loses the batch, for which the parent then waits for ever.
     """
@@ -107,14 +107,14 @@ def _shared(value: Any) -> Any:
 
 
 def _mapped(batch: Any, function: Callable[[Any], Any]) -> Any:
-    """`function` of everything in a batch, however it is nested."""
+    """Apply `function` to everything in a batch, however it is nested."""
     if isinstance(batch, list | tuple):
         return type(batch)(_mapped(value, function) for value in batch)
     return function(batch)
 
 
 def _begin(worker: int) -> None:
-    """In a new worker: end with the parent, and leave signals to it.
+    """Prepare a new worker: it ends with the parent and leaves signals to it.
 
     Ctrl-C and cluster managers reach all processes, but a training finishes its step, and needs images for that.
     """

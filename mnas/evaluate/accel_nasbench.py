@@ -75,7 +75,7 @@ _PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"BZ": bz2.BZ2File,
     b"\xfd7": lzma.LZMAFile,
 }
-"""First two bytes -> what unpacks such a file."""
+"""First two bytes -> function that unpacks such a file."""
 
 MEMBERS = {
     # authors' code, EfficientNetSS.efficientnet_b0: what B0 is in this space (its activation is another)
@@ -159,7 +159,7 @@ def _read_rows(path: Path, device: str) -> dict[str, _Row]:
 
 
 def _unpacked(path: Path) -> bytes:
-    """The archive without its compression, bounded: what packs a thousandfold must not fill the memory."""
+    """Return the archive without its compression; its size is bounded, so that a bomb does not fill the memory."""
     with open_regular(path) as packed:
         opened = _PACKED.get(packed.read(2), contextlib.nullcontext)
         packed.seek(0)

@@ -1,15 +1,15 @@
-"""What stands beside an accuracy that a command prints: the score of guessing, and a warning where it is not beaten."""
+"""The score of guessing, printed beside every accuracy, and a warning where an accuracy is not above it."""
 
 from collections.abc import Sequence
 
 from mnas.evaluate.evaluation import Metric, accuracy_noise, baseline, effective_images, majority_share
 
 NAMES: dict[Metric, str] = {"accuracy": "accuracy", "balanced-accuracy": "balanced accuracy"}
-"""What a metric is called before a number."""
+"""Metric -> its name before a number."""
 
 
 def baseline_line(metric: Metric, counts: Sequence[int], classes: Sequence[str]) -> str:
-    """What guessing scores on images of which each class has so many."""
+    """Return the line about the score of guessing, from the images of each class."""
     present = sum(count > 0 for count in counts)
     if not present:
         return "baseline: there are no images"
@@ -22,18 +22,18 @@ def baseline_line(metric: Metric, counts: Sequence[int], classes: Sequence[str])
 
 
 def most_frequent(counts: Sequence[int], classes: Sequence[str]) -> str:
-    """`'cat', the most frequent class`; of several the first."""
+    """Return `'cat', the most frequent class`; of several the first."""
     return f"{_most_frequent(counts, classes)!r}, the most frequent class"
 
 
 SEARCH_BALANCED = "; --metric balanced-accuracy counts all classes alike"
-"""What a search can do about it."""
+"""Advice for a search, to follow the warning."""
 
 
 def not_above_baseline(
     metric: Metric, counts: Sequence[int], images: int, score: float, advice: str = SEARCH_BALANCED
 ) -> str:
-    """A warning where a score on `images` images is no better than always saying one class; else empty."""
+    """Return a warning where a score on `images` images is no better than always saying one class; else empty."""
     floor = baseline(metric, counts)
     if not images or sum(count > 0 for count in counts) < 2 or score - floor >= accuracy_noise(score, images) / 2**0.5:
         return ""

@@ -1,4 +1,4 @@
-"""What training a candidate tells about it, how much of that is noise, and what guessing scores.
+"""The score of a trained candidate, its noise, and the score of guessing.
 
 A score means nothing without its baseline: of 190 images of one class and 10 of another, 95 % are right for a model
 that never says the second. So the share of the most frequent class (`majority_share`) stands beside every accuracy, and
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 Metric = Literal["accuracy", "balanced-accuracy"]
-"""What a search makes the most of; the first value of its trials."""
+"""The score that a search maximises; the first value of its trials."""
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
@@ -59,11 +59,11 @@ class Evaluation:
             raise ValueError(f"right must be counts, but got {self.right}")
 
     def score(self, metric: Metric) -> float:
-        """The value that is searched for. Raises ValueError where the record does not hold it."""
+        """Return the value that is searched for. Raises ValueError where the record does not hold it."""
         if metric == "accuracy":
             return self.accuracy
         if self.balanced_accuracy is None:
-            raise ValueError("balanced_accuracy must be known, but the record has none")
+            raise ValueError("the record must hold a balanced accuracy, but it was made by an earlier version")
         return self.balanced_accuracy
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,17 +86,17 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-# What guessing scores
+# The score of guessing
 
 
 def majority_share(counts: Sequence[int]) -> float:
-    """The accuracy of always saying the most frequent class, where each class has so many images; 0 without any."""
+    """Return the accuracy of always saying the most frequent class, from the images of each class; 0 without images."""
     total = sum(counts)
     return max(counts) / total if total else 0.0
 
 
 def baseline(metric: Metric, counts: Sequence[int]) -> float:
-    """What a model scores that always says one class: the majority share; of the balanced accuracy 1 / classes."""
+    """Return the score of always saying one class: the majority share, or 1 / classes for balanced accuracy."""
     if metric == "accuracy":
         return majority_share(counts)
     present = sum(count > 0 for count in counts)
@@ -104,13 +104,13 @@ def baseline(metric: Metric, counts: Sequence[int]) -> float:
 
 
 def balanced_accuracy(right: Sequence[int], counts: Sequence[int]) -> float:
-    """Mean over the classes that have images of the share that is right; 0 without any images."""
+    """Return the mean recall of the classes that have images; 0 without images."""
     recalls = [hits / count for hits, count in zip(right, counts, strict=True) if count]
     return sum(recalls) / len(recalls) if recalls else 0.0
 
 
 def effective_images(metric: Metric, counts: Sequence[int]) -> int:
-    """How many images an accuracy would be a share of that is as uncertain as the metric is on these.
+    """Return the number of images on which a plain accuracy would be as uncertain as the metric on these.
 
     The mean of K recalls has the variance p (1 - p) sum(1 / n_k) / K^2 where all are p: that of a share of
     K^2 / sum(1 / n_k) images, which is all of them where classes are equally frequent.

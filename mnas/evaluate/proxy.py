@@ -162,12 +162,12 @@ def estimate_statistics(network: Network, dataset: Dataset) -> None:
 
 
 def score(network: Network, dataset: Dataset, part: ImageArrays) -> float:
-    """Share of the images of `part` whose class the network puts first; raises as `scored`."""
+    """Return the share of the images of `part` whose class the network puts first; raises as `scored`."""
     return scored(network, dataset, part).accuracy
 
 
 def scored(network: Network, dataset: Dataset, part: ImageArrays) -> Scored:
-    """The network as it is (eval or train mode) against the images of `part`.
+    """Score the network as it is (eval or train mode) on the images of `part`.
 
     Raises:
         EvaluationError: logits are not finite.

@@ -26,11 +26,11 @@ from mnas.space.space import Choice, Space
 FEWEST = 25
 """Rows that others are predicted from: those that are learned from and those held out."""
 MAX_ROWS, MAX_COLUMNS, MAX_VALUES = 1_000_000, 1000, 10_000_000
-"""Of a table; the largest published ones have some 420,000 rows."""
+"""Limits of a table; the largest published ones have some 420,000 rows."""
 MAX_CSV_BYTES = 64 << 20
 MAX_LINE_CHARS = 1 << 20
 MAX_TEXT_CHARS = 1000
-"""Of a value of a Parquet file."""
+"""Longest value of a Parquet file."""
 MAX_CHOICES = 100
 """A column with more different values is a name or a measurement, not a decision."""
 

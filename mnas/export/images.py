@@ -62,11 +62,11 @@ class Samples:
 
     name: str
     train: Sequence[Item]
-    """To calibrate on."""
+    """Images to calibrate on."""
     held_out: Sequence[Item]
-    """To compare on."""
+    """Images to compare on."""
     selection: Selection
-    """What `held_out` is."""
+    """The selection that `held_out` holds."""
     table: ClassTable
     """Images of each class: to calibrate on (`train`), and to compare on (`val`)."""
 
@@ -95,7 +95,7 @@ def open_samples(
 
     Args:
         part: `auto`: what the training held out, or the data's own validation part; `all`: any image.
-        seed: of the split, for weights that do not say what they were trained on; None for what they say.
+        seed: seed of the split, for weights that do not record their training; None for the seed that they record.
         beside: the seed in settings beside weights that say nothing; see `select`.
 
     Raises:

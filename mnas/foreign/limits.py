@@ -1,13 +1,13 @@
-"""How many threads a runtime is asked to start at most."""
+"""Limits on the threads that a runtime is asked to start."""
 
 import os
 
 MOST_THREADS = 1024
-"""On any device, whose cores are not known before it is connected."""
+"""Limit on any device; its cores are unknown before it is connected."""
 
 
 def most_threads_here() -> int:
-    """On this machine: 4 times its cores, or 64. Where many more spin for work than there are cores, none gets any."""
+    """Return the limit on this machine: 4 times its cores, at least 64. Far more threads would starve each other."""
     return min(MOST_THREADS, max(64, 4 * (os.cpu_count() or 1)))
 
 

@@ -28,7 +28,7 @@ Array = NDArray[Any]
 LEAST_BYTES = 1 << 30
 """A model may always take this much memory."""
 SHARE = 0.75
-"""Of the memory that is available when it is opened: what it may take at most, where that is more."""
+"""Share of the available memory that a model may take, where that is more than `LEAST_BYTES`."""
 MOST_TEXT = 1 << 24
 CGROUP_FILES = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -45,7 +45,7 @@ class Runtime:
     """Each {"name", "shape": with None for any, "dtype", "scale", "zero_point"}; scale 0: numbers mean themselves."""
     outputs: list[dict[str, Any]]
     text: str | None = None
-    """What mnas wrote into the file, where the runtime is what reads it."""
+    """Metadata of mnas in the file, where the runtime reads them."""
 
     def resize(self, shape: Sequence[int]) -> None:
         """Prepare for inputs of this shape."""
@@ -105,12 +105,12 @@ class Onnx(Runtime):
 
     def _described(self, entry: Any) -> dict[str, Any]:
         shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
-        dtype = ONNX_TYPES.get(entry.type, entry.type)  # of others the name, for who refuses them
+        dtype = ONNX_TYPES.get(entry.type, entry.type)  # the name of any other type, for the message that refuses it
         return {"name": entry.name, "shape": shape, "dtype": dtype, "scale": 0.0, "zero_point": 0}
 
 
 EXECUTORCH_TYPES = {6: "<f4", 0: "|u1", 1: "|i1"}
-"""By torch's ScalarType."""
+"""Type by torch's ScalarType."""
 
 
 def _bindings() -> Any:
@@ -165,7 +165,7 @@ class Server:
         self._runtime: Runtime | None = None
 
     def answer(self, request: dict[str, Any], values: Array | None) -> tuple[dict[str, Any], Array | None]:
-        """What `Runtime` has for a request, or one line about what went wrong."""
+        """Return the answer of `Runtime` to a request, or one line about what went wrong."""
         try:
             return self._answered(request, values)
         except ImportError as error:
@@ -192,19 +192,19 @@ class Server:
 
 
 def _rows(values: Array, count: int) -> Array:
-    """A batch's output as one row an image."""
+    """Return a batch's output as one row for each image."""
     if values.size % count:
         raise ValueError(f"a batch of {count} must give a row for each, but gave {values.shape}")
     return values.reshape(count, -1)
 
 
 def line(error: BaseException) -> str:
-    """What an error says, on one line of printable characters."""
+    """Return an error's message on one line of printable characters."""
     return printable(str(error)) or type(error).__name__
 
 
 def printable(text: str) -> str:
-    """The text on one line, without what a terminal would obey."""
+    """Return the text on one line, without characters that act on a terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))[:500]
 
 
@@ -222,7 +222,7 @@ def send(end: socket.socket, head: dict[str, Any], values: Array | None) -> None
 
 
 def receive(end: socket.socket, most_bytes: int) -> tuple[dict[str, Any], Array | None]:
-    """The next object, and the array after it. Raises EOFError at the end, ValueError for what is none of ours."""
+    """The next object, and the array after it. Raises EOFError at the end, ValueError for a frame of another form."""
     (length,) = _HEAD.unpack(_exactly(end, _HEAD.size))
     if length > MOST_TEXT:
         raise ValueError(f"a frame must have at most {MOST_TEXT} bytes of text, but got {length}")
@@ -260,7 +260,7 @@ def limit_memory() -> None:
 
 
 def available_bytes() -> int:
-    """Memory that programs can still get on this machine, or in this container; the most where it is not told."""
+    """Return the memory that is available on this machine or in this container; 2^62 where the system does not say."""
     found = []
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as file:
         found.append(1024 * int(next(row.split()[1] for row in file if row.startswith("MemAvailable:"))))

@@ -1,6 +1,6 @@
-"""A model file in a child process: whatever is in it, it can end that process, and not this one.
+"""A model file in a child process: a damaged or hostile file can end that process, but not this one.
 
-Files of ours run in the same way: a file does not show whose it is before it is read.
+Our own files run in the same way, as a file does not show who wrote it before it is read.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Entry:
     shape: tuple[int | None, ...]
     """None: any."""
     dtype: str
-    """As NumPy writes it (`<f4`), or the runtime's own name of a type that mnas does not use."""
+    """NumPy's string of the type (`<f4`), or the runtime's own name of a type that mnas does not use."""
     scale: float
     """A stored number q means scale * (q - zero_point); 0 where it means itself."""
     zero_point: int
@@ -65,7 +65,7 @@ class Session:
     inputs: tuple[Entry, ...]
     outputs: tuple[Entry, ...]
     text: str | None
-    """What mnas wrote into an .onnx file, as it was found."""
+    """Metadata of mnas in an .onnx file, unchecked."""
 
     def __init__(self, runtime: Runtime, path: Path, threads: int) -> None:
         require_threads_here("threads", threads)
@@ -85,7 +85,7 @@ class Session:
             self._prepare()
 
     def run(self, values: Array, batch: int, outputs: int) -> Array:
-        """What the model gives for `values` (N, ...), in batches of `batch`, of which N is a multiple: (N, outputs)."""
+        """Return the outputs (N, outputs) for `values` (N, ...), in batches of `batch`; N is a multiple of it."""
         done: list[Array] = [np.empty((0, outputs), np.float32)] if not len(values) else []
         with self._lock:
             start = 0
@@ -136,9 +136,9 @@ class Session:
         if self._child is None or self._child.owner != os.getpid():
             self._child = _Child()
             request = {"do": "open", "runtime": self.runtime, "path": self._path, "threads": self._threads}
-            told, _ = self._ask(request, None, OPEN_S)
-            self.inputs, self.outputs = (tuple(map(_entry, told[name])) for name in ("inputs", "outputs"))
-            self.text = told["text"]
+            answer, _ = self._ask(request, None, OPEN_S)
+            self.inputs, self.outputs = (tuple(map(_entry, answer[name])) for name in ("inputs", "outputs"))
+            self.text = answer["text"]
             if self._shape is not None:
                 self._prepare()
         return self._child
@@ -152,18 +152,18 @@ class Session:
         child = self._child if request["do"] == "open" else self._connected()
         assert child is not None
         try:
-            told, found = child.ask(request, values, limit_s, most_bytes)
+            answer, found = child.ask(request, values, limit_s, most_bytes)
         except TimeoutError:
             self._fail(f"must run {self.name!r} within {limit_s:.0f} s, but it took longer and was ended")
         except (EOFError, OSError, ValueError, RecursionError, KeyError, TypeError) as error:
             self._fail(f"cannot run {self.name!r}, which is damaged or too large: {child.ended(error)}")
-        except BaseException:  # Ctrl-C: an answer may come yet that nobody waits for
+        except BaseException:  # Ctrl-C: the answer may still come, and would be taken for the next one
             self.close()
             raise
-        if "ok" in told:
-            return told["ok"], found
-        text = printable(str(told.get("error")))
-        if told.get("of") == "setup":
+        if "ok" in answer:
+            return answer["ok"], found
+        text = printable(str(answer.get("error")))
+        if answer.get("of") == "setup":
             self.close()
             raise ImportError(text)
         if request["do"] == "open":
@@ -178,7 +178,7 @@ class Session:
 
 
 class _Child:
-    """The process and the connection to it. Ends when nobody holds it any more."""
+    """The process and the connection to it. Ends with the last reference to it."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
@@ -204,7 +204,7 @@ class _Child:
     def ask(
         self, request: dict[str, Any], values: Array | None, limit_s: float, most_bytes: int
     ) -> tuple[dict[str, Any], Array | None]:
-        """Raises TimeoutError, EOFError, OSError, and ValueError for an answer that is none."""
+        """Return the answer. Raises TimeoutError, EOFError, OSError, and ValueError for a damaged answer."""
         if self._direct is not None:
             return self._direct.answer(request, values)
         self._end.settimeout(limit_s)
@@ -212,7 +212,7 @@ class _Child:
         return served.receive(self._end, most_bytes)
 
     def ended(self, error: BaseException) -> str:
-        """How the process ended, with its last words."""
+        """Return how the process ended, with the last line that it printed."""
         if self._process is None:
             return printable(str(error))
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -242,8 +242,8 @@ def _end(owner: int, process: "subprocess.Popen[bytes]", connection: socket.sock
         end(process, 5)
 
 
-def _entry(told: dict[str, Any]) -> Entry:
+def _entry(values: dict[str, Any]) -> Entry:
     return Entry(
-        name=told["name"], shape=tuple(told["shape"]), dtype=told["dtype"], scale=told["scale"],
-        zero_point=told["zero_point"],
+        name=values["name"], shape=tuple(values["shape"]), dtype=values["dtype"], scale=values["scale"],
+        zero_point=values["zero_point"],
     )  # fmt: skip

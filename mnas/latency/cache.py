@@ -94,7 +94,7 @@ def look_up(folder: Path, key: dict[str, Any]) -> Entry | None:
 
 
 def _is_possible(latency: Latency) -> bool:
-    """Whether what `Latency` does not check itself can have been measured."""
+    """Return whether the fields that `Latency` does not check itself are in their ranges."""
     counts = (latency.runs, latency.rounds, latency.peak_memory_bytes or 0)
     values = (latency.seconds, latency.disturbed, latency.drift + 1, latency.energy_mj or 0.0)
     return (

@@ -24,7 +24,7 @@ if sys.platform != "win32":
     import fcntl
 
 PREFIX = "mnas-latency-"
-"""Of the folder's name, in the system's folder for temporary files."""
+"""Prefix of the folder's name, in the system's folder for temporary files."""
 _CLOSED = "the measuring process was closed"
 
 
@@ -120,7 +120,7 @@ def _pass_on(source: IO[bytes], answers: "queue.SimpleQueue[bytes]") -> None:
 
 
 def _locked(folder: str) -> int | None:
-    """A descriptor that holds the folder's lock, by which others see that somebody uses it."""
+    """Return a descriptor that holds the folder's lock, which shows other processes that it is in use."""
     if sys.platform == "win32":
         return None
     alive = os.open(folder, os.O_RDONLY)

@@ -47,7 +47,7 @@ class Sample:
 
 
 def sample_of(values: Any) -> Sample:
-    """The inverse of `asdict` of a sample. Raises KeyError, TypeError or ValueError for anything else."""
+    """Return the sample of values by `asdict`. Raises KeyError, TypeError or ValueError for anything else."""
     require_types(Sample, values)
     sample = Sample(tuple(values["indices"]), values["ratio"], values["error"])
     if not (0 < sample.ratio < math.inf and 0 <= sample.error < math.inf):

@@ -165,7 +165,8 @@ def load(runtime: str, model: bytes, threads: int, batch: int) -> Run:
     A model that takes too long ends the process (`limited`).
     """
     try:
-        with contextlib.suppress(ImportError):  # which loading tells of; it takes seconds, and they are not the model's
+        # before the clock starts, as importing takes seconds; loading reports a missing package
+        with contextlib.suppress(ImportError):
             importlib.import_module(RUNTIMES[runtime][3])
         with limited(LOAD_S):
             invoke = RUNTIMES[runtime][0](model, threads, batch)
@@ -182,7 +183,7 @@ def load(runtime: str, model: bytes, threads: int, batch: int) -> Run:
 
 
 def inference_limit_s(batch: int) -> float:
-    """Seconds that one inference may take."""
+    """Return the seconds that one inference may take."""
     return INFERENCE_S + IMAGE_S * (batch - 1)
 
 
@@ -197,7 +198,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def _alarm(seconds: float) -> None:
-    if hasattr(signal, "setitimer"):  # not on Windows, where whoever asks gives up at last
+    if hasattr(signal, "setitimer"):  # not on Windows, where the asking process gives up in the end
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
@@ -544,6 +545,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:  # whoever starts it says who it is
+    if len(sys.argv) > 1:  # the parent gives its process number
         end_with(int(sys.argv[1]))
     main()

@@ -137,7 +137,7 @@ class ScriptUnit(Unit):
 
     @contextlib.contextmanager
     def _blaming(self, model: bytes, setup: Setup) -> Iterator[None]:
-        """Makes the last of `DEATHS` ends of the process over a model that model's failure, an overdue one at once."""
+        """Count the ends of the process over a model; the last of `DEATHS`, or an overdue one, is its failure."""
         key = hashlib.sha256(model).hexdigest(), setup.runtime
         try:
             yield
@@ -227,7 +227,7 @@ class ScriptUnit(Unit):
 
 
 def _added_s(inferences: int, setup: Setup) -> float:
-    """How much longer so many inferences may take because their batches are larger than one image."""
+    """Return the seconds to add for this many inferences because their batches are larger than one image."""
     return inferences * (inference_limit_s(setup.batch) - inference_limit_s(1))
 
 

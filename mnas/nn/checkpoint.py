@@ -54,7 +54,7 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where a tensor lies in a file."""
+    """The place of a tensor in a file."""
 
     read: Read
     dtype: torch.dtype
@@ -64,7 +64,7 @@ class StoredTensor:
 
     @property
     def extent(self) -> int:
-        """Numbers of the storage from its first to its last."""
+        """Numbers of the storage from the tensor's first to its last."""
         if math.prod(self.shape) == 0:
             return 0
         return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
@@ -84,7 +84,7 @@ class StoredTensor:
 
 
 class Placeholder(dict[Any, Any]):
-    """An object of a class that is not known, with what a dictionary of such a class would hold."""
+    """An object of an unknown class; it keeps the items of a dictionary."""
 
     name = ""
     """The class."""
@@ -104,7 +104,7 @@ def read_checkpoint(path: Path) -> Any:
 
     Raises:
         WouldRunError: it calls a function.
-        OSError, ValueError, ...: whatever reading a damaged file comes upon.
+        OSError, ValueError, ...: the file is damaged.
     """
     with open_regular(path) as file:
         archive = file.read(4) == b"PK\x03\x04"
@@ -152,7 +152,7 @@ def _entry(file: BinaryIO, info: zipfile.ZipInfo, start: int, size: int) -> byte
 
 
 def _of_stream(file: BinaryIO) -> Any:
-    """Of the format before torch 1.6: pickles one after the other, then the storages' bytes."""
+    """Read the format before torch 1.6: pickles one after the other, then the storages' bytes."""
     storages: dict[str, bytes] = {}
     dtypes: dict[str, torch.dtype] = {}
     limited = _Limited(file)
@@ -197,7 +197,7 @@ class _Limited:
         return part
 
 
-# What names become
+# Stand-ins for names
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class _StorageType:
 
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """One that is named; to call it is refused."""
+    """A named function; calling it is refused."""
 
     name: str
 
@@ -239,7 +239,7 @@ class _Rebuild:
 
 
 class _First:
-    """What only wraps its first argument: a parameter around its tensor, a shape around its numbers."""
+    """A wrapper that is replaced by its first argument: a parameter by its tensor, a shape by its numbers."""
 
     __slots__ = ()
 
@@ -365,6 +365,6 @@ class _Reader(_InPython):  # type: ignore[misc]
 
 
 def read_bytes(tensors: Mapping[str, StoredTensor | Tensor]) -> int:
-    """What reading all tensors takes of the file, however often."""
+    """Return the bytes that reading all tensors takes, with repetitions."""
     stored = [value for value in tensors.values() if isinstance(value, StoredTensor)]
     return sum(max(value.extent, math.prod(value.shape)) * value.dtype.itemsize for value in stored)

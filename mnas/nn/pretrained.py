@@ -159,12 +159,12 @@ def _read(source: str, name: str) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> object:
-    """What `read_checkpoint` gives. Never runs code from the file."""
+    """Return the content of a checkpoint as `read_checkpoint` does. Never runs code from the file."""
     try:
         return read_checkpoint(path)
     except WouldRunError as error:
         raise _would_run(str(path), str(error)) from None
-    except Exception as error:  # a damaged archive or pickle comes upon much
+    except Exception as error:  # a damaged archive or pickle raises many kinds
         script = "TorchScript" in str(error)
         reason = (
             "is TorchScript, which is code; save its state_dict() instead"

@@ -1,4 +1,4 @@
-"""Which of all that a checkpoint holds are the weights: averaged ones first, without wrappers' names."""
+"""Find the weights in a checkpoint: averaged ones first, without the prefixes of wrappers."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ _SHOWN = 3
 
 
 def find_weights(saved: Any, source: str) -> Weights:
-    """The tensors by the names that a layout knows, or by those in the file where none does.
+    """Return the tensors by the names of a known layout, or by those in the file where no layout fits.
 
     Raises:
         ValueError: there is no state dict, or there are several networks under names that say nothing.
@@ -56,9 +56,9 @@ def find_weights(saved: Any, source: str) -> Weights:
 
 
 def _candidates(saved: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Weights]]:
-    """State dicts, the most likely first: what is nested under a usual name, what is here, what else is nested.
+    """Yield state dicts, the most likely first: those under a usual name, this one, then those under other names.
 
-    Each with the name of its own that it is nested under; empty where all are usual ones.
+    Each comes with the unusual name that it is nested under, empty where all names are usual.
     """
     if not isinstance(saved, Mapping) or depth > _DEEPEST or id(saved) in seen:
         return

@@ -12,13 +12,13 @@ from mnas.data.image import Pixels, read_image
 from mnas.data.web import download, is_url
 
 TIMEOUT_S = 30.0
-"""For a whole download, redirects and all."""
+"""Limit for a whole download, redirects included."""
 MOST_BYTES = 64_000_000
 _UNREAD = frozenset({
     ".heic", ".heif", ".jxl", ".svg", ".psd", ".eps", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
     ".rw2", ".raf",
 })  # fmt: skip
-"""Images that people have and that are not decoded: they are named, so that nobody takes them for classified."""
+"""Suffixes of common images that are not decoded; each such file is reported."""
 
 
 def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) -> Iterator[str]:
@@ -89,12 +89,12 @@ def _found(argument: str, complain: Callable[[str, str], None]) -> list[str] | s
 
 
 def _no_file(path: str) -> str:
-    """Why something that is there is no file; nothing is opened to find out, as a pipe would never answer."""
+    """Return why an existing path is not a file; nothing is opened to find out, as a pipe would block."""
     return "it is no ordinary file" if os.path.exists(path) else "it is a link to nothing"
 
 
 def _in_folder(folder: str, complain: Callable[[str, str], None]) -> list[str]:
-    """All images below it, without hidden ones; linked folders too, each folder once."""
+    """Return all images below a folder, without hidden ones; linked folders too, each folder once."""
     names: list[str] = []
     entered: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):

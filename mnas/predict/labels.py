@@ -1,4 +1,4 @@
-"""Files of class names, as people have them: lines, numbered lines, JSON; in UTF-8 or UTF-16."""
+"""Read files of class names: lines, numbered lines or JSON, in UTF-8 or UTF-16."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ _HEAD = re.compile(r"\W*(id|index|idx|class_?id|class_?index|label_?id|number|no
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Names in the order of a model's outputs: one a line, a JSON list, or a JSON object {"0": name, ...}.
+    """Return names in the order of a model's outputs: one a line, a JSON list, or a JSON object {"0": name, ...}.
 
     Lines may be numbered (`0 cat`, `0: cat`, `0,cat`) where all of them are, from 0 or from 1: then in the order of the
     numbers. Of `n01440764 tench` the name counts. An object may also be {name: 0, ...}, or have one of both under
@@ -41,7 +41,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def names_of_lines(lines: Sequence[str]) -> tuple[str, ...]:
-    """The names in the lines of a label file, without the numbers that all of them may begin with."""
+    """Return the names in the lines of a label file, without the numbers that all of them may begin with."""
     numbered = _by_number(lines)
     if numbered is None and len(lines) > 2 and _HEAD.fullmatch(lines[0]):
         numbered = _by_number(lines[1:])
@@ -52,7 +52,7 @@ def names_of_lines(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def _by_number(lines: Sequence[str]) -> list[str] | None:
-    """The names in the order of their numbers; None where the numbers are not 0 to N - 1 or 1 to N, each once."""
+    """Return the names in the order of their numbers; None unless these are 0 to N - 1 or 1 to N, each once."""
     found: dict[int, str] = {}
     for line in lines:
         match = _NUMBERED.fullmatch(line)

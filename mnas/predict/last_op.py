@@ -24,7 +24,7 @@ _LITERT: dict[int, Kind] = {
 
 
 def last_op(path: Path) -> Kind | None:
-    """What the file's last operation says that its numbers are; None where it says nothing, or cannot be read."""
+    """Return the kind of outputs by the file's last operation; None where that does not show it, or is unreadable."""
     readers = {".onnx": _onnx, ".tflite": _litert}
     read = readers.get(path.suffix)
     if read is None or path.stat().st_size > _MOST_BYTES:
@@ -32,7 +32,7 @@ def last_op(path: Path) -> Kind | None:
     try:
         with open_regular(path) as file:
             return read(file.read())
-    except Exception:  # whether it is damaged its runtime says
+    except Exception:  # the runtime reports a damaged file
         return None
 
 

@@ -60,8 +60,8 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
         return found
     if not in_order:
         raise ValueError(
-            "the order of the classes must be known, but the model does not name its own, and folders are sorted as "
-            f"text ({_some(classes)}); name the outputs with --class-file, or say --class-order data"
+            "the order of the classes must be given, but the model does not name its own, and folders are sorted as "
+            f"text ({_some(classes)}); name the outputs with --class-file, or use --class-order data"
         )
     return np.arange(len(classes)), "the model does not name its classes: taken in the data's order"
 

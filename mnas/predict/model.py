@@ -36,10 +36,10 @@ ImageLike = str | PathLike[str] | Image.Image | Pixels
 
 @final
 class Model:
-    """What an image shows, by a trained network in whatever format; one thread at a time, the others wait.
+    """A trained network in any format that classifies images; one thread at a time, the others wait.
 
-    A .tflite, .onnx or .pte file runs in a process of its own, which ends with the model: when nobody holds it any
-    more, at the end of a `with` block, or by `close`.
+    A .tflite, .onnx or .pte file runs in a process of its own, which ends with the last reference to the model, at the
+    end of a `with` block, or by `close`.
     """
 
     def __init__(self, info: ModelInfo, run: Run) -> None:
@@ -77,7 +77,7 @@ class Model:
         return outputs
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
-        """As `run`, with a softmax over logits; rows sum to 1 but for a quantised output's rounding, and sigmoids."""
+        """Return `run` with a softmax over logits; rows sum to 1, but for sigmoids and rounded quantised outputs."""
         outputs = self.run(pixels)
         if self.info.probabilities:
             return outputs
@@ -169,7 +169,7 @@ def load_model(
     path = Path(model) / "model.safetensors" if Path(model).is_dir() else Path(model)
     info, run = _opener(path)(path, wanted)
     if outputs == "auto" and info.arch is not None:
-        return Model(info, run)  # ours say it
+        return Model(info, run)  # our own files say it
     try:
         kind = None if outputs == "auto" else outputs
         return Model(*settled(info, run, kind, last_op(path) if kind is None else None))

@@ -1,4 +1,4 @@
-"""Class names that are numbers, or begin with one: which output each stands for."""
+"""Match classes whose names are numbers, or begin with one, to outputs."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _PREFIX = re.compile(r"([0-9]{1,9})[ _.-]+\S.*", re.DOTALL)
 
 
 def by_number(classes: Sequence[str]) -> tuple[NDArray[np.int64], str] | None:
-    """The output of each class, and in words how it was found, where names are 0 to N - 1 or 1 to N (or begin so).
+    """Return the output of each class, and how it was found, where names are 0 to N - 1 or 1 to N, or begin so.
 
     Folders are listed as text, in which 10 comes before 2.
     """
@@ -28,7 +28,7 @@ def by_number(classes: Sequence[str]) -> tuple[NDArray[np.int64], str] | None:
 
 
 def same_numbers(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64] | None:
-    """The index in `names` of each class, where all are numbers and differ in leading zeros only; else None."""
+    """Return the index in `names` of each class, where all are numbers that differ in leading zeros only; else None."""
     if not all(map(_NUMBER.fullmatch, [*names, *classes])):
         return None
     indices = {int(name): index for index, name in reversed(list(enumerate(names)))}

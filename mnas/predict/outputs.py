@@ -1,6 +1,6 @@
-"""What the numbers mean that a model of others gives: logits, a softmax, or a probability for each class by itself.
+"""The meaning of a foreign model's outputs: logits, a softmax, or a probability for each class by itself.
 
-The file's last operation says it where it can be seen (`mnas.predict.last_op`); else it is tried on some images.
+The file's last operation shows it where it can be read (`mnas.predict.last_op`); else the model is tried on images.
 """
 
 from dataclasses import replace
@@ -18,14 +18,14 @@ _TOLERANCE = 1e-3  # of half precision, around 0 and 1
 
 
 def settled(info: ModelInfo, run: Run, wanted: Kind | None, last: Kind | None) -> tuple[ModelInfo, Run]:
-    """The model with its outputs understood; one with a single output becomes one of two classes.
+    """Return the model with the kind of its outputs settled; one with a single output gets two classes.
 
     Args:
-        wanted: what the user says.
-        last: what the file's last operation says.
+        wanted: the kind that the user gives.
+        last: the kind by the file's last operation.
 
     Raises:
-        ValueError: a single output whose numbers are no probabilities, and nobody says what they are.
+        ValueError: a single output that is not a probability, and whose kind is not given.
     """
     if last == "logits" and info.probabilities:
         last = None  # its quantised numbers hold nothing but 0 to 1
@@ -46,7 +46,7 @@ def settled(info: ModelInfo, run: Run, wanted: Kind | None, last: Kind | None) -
 
 
 def probes(size: int) -> Pixels:
-    """Images on which to see what kind of outputs a model gives: black, gray, white, colours, an edge, and noise."""
+    """Return images that show the kind of a model's outputs: black, gray, white, colours, an edge, and noise."""
     rng = np.random.default_rng(0)
     flat = [np.full((size, size, 3), colour, np.uint8) for colour in (0, 128, 255, (220, 30, 30), (20, 200, 60))]
     edge = np.zeros((size, size, 3), np.uint8)
@@ -71,8 +71,8 @@ def _tried(rows: NDArray[np.float32], info: ModelInfo) -> Kind | None:
 def _binary(info: ModelInfo, run: Run, kind: Kind | None) -> tuple[ModelInfo, Run]:
     if kind is None:
         raise ValueError(
-            "a single output must be a probability, as of a sigmoid, but this one seems to be none; --outputs logits "
-            "says that a sigmoid belongs after it"
+            "a single output must be a probability, as of a sigmoid, but this one is not from 0 to 1 or has no "
+            "sigmoid; use --outputs logits if a sigmoid belongs after it"
         )
     sigmoid = kind != "logits"
 

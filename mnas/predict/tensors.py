@@ -54,7 +54,7 @@ def image_input(shape: Sequence[Dim], dtype: np.dtype[Any], scale: float, zero_p
 
 
 def image_entry(session: Session, name: str) -> ImageInput:
-    """What the only input of a session's model takes. Raises ValueError where it has others, or takes no images."""
+    """Return the only input of a session's model. Raises ValueError where it has others, or takes no images."""
     if len(session.inputs) != 1:
         raise ValueError(f"an image classifier must have one input, but {name!r} has {len(session.inputs)}")
     found = session.inputs[0]
@@ -127,7 +127,7 @@ def encoder(entry: ImageInput, moments: tuple[Triple, Triple] | None) -> Callabl
 
 
 def class_outputs(shapes: Sequence[Sequence[Dim]], name: str) -> int:
-    """How many classes have an output, from the shapes of all. Raises ValueError where it is no classifier."""
+    """Return the number of class outputs, from the shapes of all outputs. Raises ValueError for other models."""
     rule = "a classifier must have one output, (N, classes), but"
     if len(shapes) != 1:
         raise ValueError(f"{rule} {name!r} has {len(shapes)}")
@@ -159,7 +159,7 @@ def probe(size: int) -> Pixels:
 
 @dataclass(frozen=True)
 class ForeignRun:
-    """What a model gives that runs in a process of its own."""
+    """The outputs of a model that runs in a process of its own."""
 
     run: Run
     close: Callable[[], None]
@@ -177,7 +177,7 @@ def in_a_child(
     size: int,
     batch: int = 1,
 ) -> ForeignRun:
-    """What the session's model gives for images of `size` pixels, `batch` at a time in the runtime."""
+    """Return a function that runs the session's model on images of `size` pixels, `batch` at a time."""
     scale, zero_point = session.outputs[0].scale, session.outputs[0].zero_point
 
     def run(images: NDArray[Any]) -> NDArray[np.float32]:

@@ -36,9 +36,9 @@ class Candidate:
     """A trained and measured network: a COMPLETE trial."""
 
     number: int
-    """Below 0 of a reference network."""
+    """Number of the trial; below 0 for a reference network."""
     reference: str
-    """The name of a reference network, which is no trial but a result like any other; else empty."""
+    """Name of a reference network, which is a result but not a trial; empty for a trial."""
     accuracy: float
     accuracy_low: float
     """95 % Wilson interval for the number of validation images; the accuracy itself where that is unknown."""
@@ -66,7 +66,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """What comes after # in runs/NAME#17."""
+        """The part after # in runs/NAME#17."""
         return self.reference or str(self.number)
 
     @property
@@ -128,9 +128,9 @@ class Facts:
     compared: tuple[Candidate, ...]
     """The references that are results like the trials: trained, and over no limit."""
     front: tuple[Candidate, ...]
-    """Of trials and references; fastest first."""
+    """Pareto front of trials and references, fastest first."""
     recommended: tuple[Recommendation, ...]
-    """For each target; none before anything is trained."""
+    """Recommendation for each target; empty before anything is trained."""
     updates: tuple[Update, ...]
     trained: tuple[Row, ...]
     """In full; fastest first."""
@@ -184,19 +184,19 @@ class Facts:
 
     @property
     def best(self) -> Candidate | None:
-        """What is recommended for the first target; of a run without one yet, the highest reward on the front."""
+        """The recommendation for the first target; before there is one, the highest reward on the front."""
         if self.recommended:
             return self.result(self.recommended[0].best.number)
         return max(self.front, key=lambda c: c.reward, default=None)
 
     @property
     def chosen(self) -> list[Candidate]:
-        """What is recommended for each target, each once."""
+        """The recommendations for all targets, each result once."""
         return [self.result(n) for n in dict.fromkeys(each.best.number for each in self.recommended)]
 
     @property
     def metric(self) -> Metric:
-        """What the search makes the most of, and what is called a candidate's accuracy here."""
+        """The score that the search maximises, which is called a candidate's accuracy here."""
         return metric_of(self.attributes)
 
     @property
@@ -260,7 +260,7 @@ def facts_of(snapshot: Snapshot) -> Facts:
     images = _images_of(snapshot)
     done = [t for t in (*snapshot.trials, *references) if t.state == TrialState.COMPLETE]
     candidates = {t.number: _candidate(t, images) for t in done}
-    told = [
+    advised = [
         recommend(snapshot.trials, references, objective, images or 0)
         for objective in objectives_of(snapshot.attributes)
     ]
@@ -275,7 +275,7 @@ def facts_of(snapshot: Snapshot) -> Facts:
         candidates=tuple(c for c in candidates.values() if not c.reference),
         compared=tuple(c for c in candidates.values() if c.reference),
         front=tuple(candidates[t.number] for t in front_of(done)),
-        recommended=tuple(each for each in told if each is not None),
+        recommended=tuple(each for each in advised if each is not None),
         updates=tuple(
             Update(trials=u["trials"], hypervolume=u["hypervolume"], diagnostics=u["diagnostics"] or {})
             for _, u in updates
@@ -285,7 +285,7 @@ def facts_of(snapshot: Snapshot) -> Facts:
 
 
 def _images_of(snapshot: Snapshot) -> int | None:
-    """How many images the metric is as uncertain as; None where the run does not say."""
+    """Return the number of images whose share would be as uncertain as the metric; None where the run does not say."""
     images = snapshot.attributes.get("provenance", {}).get("data", {}).get("val_images")
     return None if images is None else images_behind(snapshot, int(images))
 

@@ -143,7 +143,7 @@ def advice(facts: Facts) -> str:
 
 
 def _baseline(facts: Facts) -> list[str]:
-    """What guessing scores, and a warning where the best is not above it; nothing where counts were not kept."""
+    """Return the score of guessing, and a warning where the best is not above it; empty where counts were not kept."""
     counts, best = facts.val_counts, facts.best
     if not sum(counts) or best is None or len(counts) != len(facts.classes):
         return []
@@ -176,8 +176,8 @@ def _advice(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
         nearer = "" if place is None else _at_target(facts, facts.candidates[place])
         lines.append(f"<p>{why[0].upper()}{why[1:]}{nearer}.</p>")
     if close := indistinguishable(best, facts.front):
-        told = ((escape(c.label), f"{c.accuracy:.2%}, {_short_latency(facts, c)} {c.source}") for c in close[:4])
-        names = ", ".join(f"{label} ({what})" for label, what in told)
+        faster = ((escape(c.label), f"{c.accuracy:.2%}, {_short_latency(facts, c)} {c.source}") for c in close[:4])
+        names = ", ".join(f"{label} ({what})" for label, what in faster)
         lines.append(
             f"<p>On {best.val_images:,} validation images the faster {'trials' if len(close) > 1 else 'trial'} {names} "
             "cannot be told from it in accuracy (95 %): take one of them where speed matters more, or compare after "
@@ -194,7 +194,7 @@ def _advice(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
 
 
 def _why(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
-    """Between what to take and its reward: that a reference is better than what was found comes first."""
+    """Return the clause between the recommended model and its reward, with the reason."""
     form = escape(objective.form)
     if not wanted.is_reference:
         return f": it has the highest {form} reward on the front"
@@ -241,7 +241,7 @@ def drawings(facts: Facts) -> str:
 
 
 def _file(candidate: Candidate) -> str:
-    """The size of the LiteRT file; – where an earlier version kept none."""
+    """Return the size of the LiteRT file; – where an earlier version kept none."""
     return f"{candidate.size_bytes / 1e6:.2f} MB" if candidate.size_bytes else "–"
 
 

@@ -11,7 +11,7 @@ from mnas.shortlist.table import agreement, meaning
 
 REASONS = 50
 CLASSES = 50
-"""At most so many rows of a table of classes."""
+"""Most rows of a table of classes."""
 SOURCES_MEAN = (
     "Latencies are measured in this search, cached (measured in an earlier one on the same device), or predicted."
 )
@@ -110,7 +110,7 @@ def front_table(facts: Facts) -> str:
 
 
 def _rewards(facts: Facts, candidate: Candidate | None) -> list[str]:
-    """For each target; empty cells for what was not trained or may not be recommended."""
+    """Return the reward for each target; empty cells for a network without one."""
     if candidate is None:
         return [""] * max(1, len(facts.goals_ms))
     return [f"{o.reward(candidate.accuracy, candidate.latency_ms):.4f}" for o in facts.objectives]
@@ -147,7 +147,7 @@ def full_table(facts: Facts) -> str:
 
 
 def recall_table(facts: Facts) -> str:
-    """How many of each class's images each result of the front recognises; the classes that suffer most first."""
+    """Return the table of the front's recall for each class, the lowest recall first."""
     counts = facts.val_counts
     front = [c for c in facts.front if c.right and len(c.right) == len(counts) == len(facts.classes)]
     if not front:
@@ -172,13 +172,13 @@ def recall_table(facts: Facts) -> str:
     left = f" The {CLASSES} lowest of {len(order)} classes." if len(order) > CLASSES else ""
     return (
         f"{_table('recall', head, [*balanced, *rows], scroll='scroll high')}<figcaption>Recall: the share of a class's "
-        f"validation images that the model says the class of; a class that is never said has 0 %.{left} The mean of "
+        f"validation images that the model recognises; a class that it never predicts has 0 %.{left} The mean of "
         "all classes is the balanced accuracy.</figcaption>"
     )
 
 
 def _recalls(candidate: Candidate, counts: Sequence[int]) -> list[float]:
-    """Of each class, over all repeats; 0 for a class without images."""
+    """Return the recall of each class over all repeats; 0 for a class without images."""
     repeats = max(1, len(candidate.accuracies))
     return [right / (repeats * count) if count else 0.0 for right, count in zip(candidate.right, counts, strict=True)]
 

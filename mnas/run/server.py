@@ -1,4 +1,4 @@
-"""What the server imports first that children are forked from: it ends with the process that started it.
+"""First import of the server that children are forked from: lets it end with the process that started it.
 
 A signal to the whole process group is for that process, which asks the children to save what they have done.
 """

@@ -32,7 +32,7 @@ class Problem:
     """name -> architecture, measured and trained like the candidates for comparison."""
     objective: Objective
     metric: Metric = "accuracy"
-    """What the objective takes as the accuracy of a trial, and what is the first of its values."""
+    """The score that the objective takes as a trial's accuracy, and the first of the trial's values."""
     others: tuple[Objective, ...] = ()
     """Further targets that all trials serve too; they differ from `objective` in T alone."""
     sharing: Sharing

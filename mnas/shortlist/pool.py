@@ -26,7 +26,7 @@ class Job:
     """One architecture to train."""
 
     number: int | str
-    """Of the trial; of a reference network its name."""
+    """Number of the trial, or name of a reference network."""
     arch: Architecture
     folder: Path
     """Where it is trained, and goes on where it was interrupted."""
@@ -83,7 +83,7 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
 def _stop_raised() -> Iterator[None]:
     """While active, the first SIGTERM or SIGHUP raises TrainingStopped; the next does what it did before.
 
-    Whoever listens to them already (the command line) goes on doing so.
+    A handler that is set already (by the command line) stays.
     Without it this process would end, and take its children along before they can save anything.
     """
     if threading.current_thread() is not threading.main_thread():

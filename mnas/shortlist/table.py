@@ -49,7 +49,7 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What comes after # in runs/NAME#17."""
+        """The part after # in runs/NAME#17."""
         return str(self.trial)
 
     @property
@@ -107,7 +107,7 @@ def finished_rows(run: Snapshot) -> list[Row]:
 
 
 def _accuracies(path: Path, metric: Metric) -> tuple[float, float | None]:
-    """On the validation and on the test images, by the search's metric."""
+    """Return the score on validation and on test images, by the search's metric."""
     kind = "" if metric == "accuracy" else "balanced_"
     try:
         result = read_json(path)

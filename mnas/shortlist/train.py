@@ -44,7 +44,7 @@ class Outcome:
     rows: list[Row]
     """Of all trials of the run that are trained, by this call or an earlier one; fastest first."""
     failed: dict[int | str, str]
-    """One of the chosen -> reason; the next call tries again."""
+    """Failed one of the chosen -> reason; the next call tries it again."""
 
 
 def train_shortlist(

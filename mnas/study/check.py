@@ -1,4 +1,4 @@
-"""Every record of a study, checked when it is read: what is damaged is one line that names it and says what to do.
+"""Check every record of a study when it is read; one line names a damaged one and says what to do.
 
 A study is written by this program alone, in transactions; but files are copied halfway, repaired by tools, and edited
 by hand. What is checked is what the rest of the program takes for granted. Unknown attributes are left alone.
@@ -22,7 +22,7 @@ from mnas.objective import Objective, Sharing
 from mnas.space.named import space_from_dict
 
 Check = Callable[[Any], object]
-"""Raises ValueError, TypeError or KeyError where a value is none of what it should be."""
+"""Raises ValueError, TypeError or KeyError where a value is invalid."""
 
 
 class RunError(ValueError):
@@ -30,7 +30,7 @@ class RunError(ValueError):
 
 
 def damaged(path: Path, what: str) -> RunError:
-    """The line about a record that must not be used."""
+    """Return the error about a record that must not be used."""
     return RunError(
         f"{path / 'study.db'} is damaged: {what}; restore it from a copy, or choose another --run (models/, front/ and "
         "trained/ beside it are files of their own)"
@@ -38,7 +38,7 @@ def damaged(path: Path, what: str) -> RunError:
 
 
 def one_line(value: object) -> str:
-    """An error, or anything else, on one line of bounded length."""
+    """Return an error, or any other value, on one line of bounded length."""
     text = " ".join(str(value).split()) or type(value).__name__
     return text if len(text) <= 160 else text[:157] + "..."
 
@@ -53,14 +53,14 @@ def text(value: Any) -> None:
 
 
 def file_name(value: Any) -> None:
-    """A name that a file can have, and that is no number."""
+    """A name that a file can have and that is not a number."""
     text(value)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9@._-]{0,99}", value):
         raise ValueError(f"must be a name of letters and digits, but got {value!r}")
 
 
 def known_metric(value: Any) -> None:
-    """What a search can make the most of."""
+    """A score that a search can maximise."""
     if value not in METRICS:
         raise ValueError(f"must be one of {', '.join(METRICS)}, but got {reprlib.repr(value)}")
 
@@ -239,7 +239,7 @@ _NEEDED: dict[TrialState, tuple[str, ...]] = {
 
 
 def needed(path: Path, attributes: Mapping[str, Any], *names: str) -> Any:
-    """The value under nested names, which every run has that has begun. Raises RunError where it is missing."""
+    """Return the value under nested names, which every run has once it has begun. Raises RunError if missing."""
     value: Any = attributes
     for place, name in enumerate(names):
         if not isinstance(value, Mapping) or name not in value:
@@ -288,7 +288,7 @@ def check_trials(path: Path, attributes: Mapping[str, Any], trials: Sequence[Fro
 
 
 def _check_trial(trial: FrozenTrial, count: int, targets: int, metric: Metric) -> None:
-    """Raise ValueError for what no trial of a search is."""
+    """Raise ValueError for a trial that no search writes."""
     known = trial.user_attrs
     if trial.state not in _NEEDED:
         raise ValueError(f"its state must be RUNNING, COMPLETE, PRUNED or FAIL, but got {trial.state.name}")
@@ -309,6 +309,6 @@ def _check_trial(trial: FrozenTrial, count: int, targets: int, metric: Metric) -
             raise ValueError("its values must be an accuracy and a latency, but one is missing")
         _named("its accuracy", share, trial.values[0])
         _named("its latency", number, trial.values[1])
-        told = Evaluation.from_dict(known["evaluation"]).score(metric), known["latency"]["latency_ms"]
-        if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(trial.values, told, strict=True)):
-            raise ValueError(f"its values {trial.values} must be those of its attributes, {list(told)}")
+        kept = Evaluation.from_dict(known["evaluation"]).score(metric), known["latency"]["latency_ms"]
+        if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(trial.values, kept, strict=True)):
+            raise ValueError(f"its values {trial.values} must be those of its attributes, {list(kept)}")

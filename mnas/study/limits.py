@@ -10,15 +10,15 @@ class Limits(Protocol):
 
     @property
     def latency_limit(self) -> float:
-        """A multiple of the slowest target latency."""
+        """Limit on the latency, a multiple of the slowest target."""
 
     @property
     def max_size_mb(self) -> float:
-        """Of the file."""
+        """Limit on the file."""
 
     @property
     def max_memory_mb(self) -> float:
-        """Of the runtime, on any device."""
+        """Limit on the runtime's memory, on any device."""
 
 
 def over_size(plan: Limits, size_bytes: int) -> str:

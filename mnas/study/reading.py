@@ -109,7 +109,7 @@ def open_database(folder: Path, path: Path) -> BulkStorage:
         raise RunError(f"{file} cannot be read as a study of this version, or is damaged ({reason})") from None
     except OSError:
         raise
-    except Exception as error:  # whatever Optuna makes of rows that it would never write
+    except Exception as error:  # Optuna raises any kind on rows that it would never write
         raise RunError(f"{file} cannot be read as a study of this version, or is damaged ({one_line(error)})") from None
     # the write-ahead log costs no fsync a commit, and a kill at any moment loses nothing that was committed
     use_pragmas(storage, "journal_mode=WAL", "synchronous=NORMAL")
@@ -162,7 +162,7 @@ _OF_TRIALS = ("trial_params", "trial_values", "trial_user_attributes", "trial_sy
 
 
 def _orphan(folder: Path) -> str:
-    """What is left of a trial whose own row is gone, which a new trial would get; or of a table's rules. Else empty."""
+    """Return the fault of a trial whose own row is missing, or of a table without its unique keys; else empty."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
         for table in (*_OF_STUDIES, *_OF_TRIALS):
             if not any(index[2] for index in database.execute(f"PRAGMA index_list({table})")):
@@ -212,5 +212,5 @@ def _is_locked(path: Path) -> bool:
             return False
     except filelock.Timeout:
         return True
-    except OSError:  # a read-only run: nobody is writing
+    except OSError:  # a read-only run, which no process writes
         return False

@@ -1,4 +1,4 @@
-"""What a search has to show: its trials, and the reference networks that it measured and trained like them.
+"""The results of a search: its trials, and the reference networks that it measured and trained like them.
 
 A reference is a result like any other: it stands in the table, on the front where it belongs, with its weights and its
 export, and is recommended where it is better than what was found. It is no trial: controllers see the study's trials
@@ -29,13 +29,13 @@ REFERENCE = "reference"
 
 
 def metric_of(attributes: Mapping[str, Any]) -> Metric:
-    """What a run with these attributes makes the most of; plain accuracy in runs that were made before the choice."""
+    """Return the score that a run maximises; plain accuracy in runs that were made before the choice."""
     metric: Metric = attributes.get("config", {}).get("metric", "accuracy")
     return metric
 
 
 def val_counts(attributes: Mapping[str, Any]) -> list[int]:
-    """How many validation images each class has; empty in runs that were made before it was kept."""
+    """Return the validation images of each class; empty in runs that were made before they were kept."""
     return list(attributes.get("val_counts", []))
 
 
@@ -50,7 +50,7 @@ def reference_record(
     evaluation: Evaluation | str,
     measure_s: float,
 ) -> dict[str, Any]:
-    """What a run keeps of a reference; `evaluation` is why its training failed where it did."""
+    """Return a run's record of a reference; `evaluation` is the reason where its training failed."""
     scored = None if isinstance(evaluation, str) else evaluation
     return {
         "name": name,
@@ -121,7 +121,7 @@ def _reference(attributes: Mapping[str, Any], record: Mapping[str, Any], number:
 
 
 def _arch_of(attributes: Mapping[str, Any], record: Mapping[str, Any]) -> Architecture | None:
-    """As stored; of runs that stored none, MobileNetV2 on the space's skeleton, which is what they measured."""
+    """Return the stored architecture; for older runs MobileNetV2 on the space's skeleton, which they measured."""
     if "arch" in record:
         return architecture_from_dict(record["arch"])
     if record["name"] == "mobilenetv2" and "space" in attributes.get("config", {}):
@@ -145,7 +145,7 @@ def _evaluation_of(attributes: Mapping[str, Any], record: Mapping[str, Any]) -> 
 
 
 def results_of(run: Run | Snapshot) -> list[FrozenTrial]:
-    """Trials and references; the front of all of them is `front_of` this."""
+    """Return trials and references; their front is `front_of` this."""
     return [*run.trials, *references_of(run)]
 
 
@@ -160,7 +160,7 @@ def title_of(trial: FrozenTrial) -> str:
 
 
 def weights_of(run: Path, trial: FrozenTrial) -> Path:
-    """Where the weights that the search trained are, if they were kept."""
+    """Return the path of the weights that the search trained; they may not have been kept."""
     return run / "models" / f"{label_of(trial)}.safetensors"
 
 
@@ -168,7 +168,7 @@ def find_result(run: Snapshot, label: str) -> FrozenTrial:
     """The trial of that number, or the reference of that name.
 
     Raises:
-        RunError: there is none; the line says what there is.
+        RunError: no such result; the line lists the results.
     """
     if label.isdecimal():
         if int(label) < len(run.trials):
@@ -205,7 +205,7 @@ class Recommendation:
 def recommend(
     trials: Sequence[FrozenTrial], references: Sequence[FrozenTrial], objective: Objective, val_images: int
 ) -> Recommendation | None:
-    """What to take for one target; None where nothing was trained to the end.
+    """Return the result to take for one target; None where nothing was trained to the end.
 
     The trial with the highest reward, unless a reference is better: by its reward, or by its accuracy at no more
     latency. A reference that is over a limit of the search, or dominated by a trial, is not better.
@@ -241,8 +241,10 @@ def _is_better(reference: FrozenTrial, found: FrozenTrial, objective: Objective)
 
 
 def shown_results(run: Run | Snapshot, objectives: Sequence[Objective]) -> list[FrozenTrial]:
-    """What a search's table shows and its folder front/ holds, fastest first: the front of trials and references, and
-    for each target the best of what was found where a reference keeps it off the front."""
+    """Return the results that a search prints and exports to front/, fastest first.
+
+    These are the front of trials and references, and for each target the best trial where a reference dominates it.
+    """
     results = results_of(run)
     shown = {trial.number: trial for trial in front_of(results)}
     if found := front_of(run.trials):
@@ -251,7 +253,7 @@ def shown_results(run: Run | Snapshot, objectives: Sequence[Objective]) -> list[
 
 
 def images_behind(run: Run | Snapshot, val_images: int) -> int:
-    """How many images the metric's noise is that of: all, or fewer where unequal classes count alike."""
+    """Return how many images the metric's noise corresponds to: all, or fewer where unequal classes count alike."""
     counts = val_counts(run.attributes)
     metric = metric_of(run.attributes)
     return effective_images(metric, counts) if counts and metric != "accuracy" else val_images

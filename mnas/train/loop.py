@@ -68,7 +68,7 @@ def train(
 
     Args:
         initial: where to start from, of this architecture and as many classes; None for fresh weights.
-        earlier: what `initial` was trained on, for the record in the file.
+        earlier: the trainings of `initial`, for the record in the file.
         resume: go on with the training in `folder`, from its last checkpoint; the end is what it would have been, bit
             for bit on one process of a CPU with as many threads. A finished one is only read.
         watcher: None for nobody.
@@ -192,7 +192,7 @@ class Training:
                 source.close()
 
     def _first_update(self, images: Tensor, labels: Tensor) -> None:
-        """One that may take minutes, as the network is compiled: a signal ends it, and what is stored stands."""
+        """Update while the network is compiled, perhaps for minutes: a signal ends it at the last checkpoint."""
         try:
             with self._at_once():
                 self._update(images, labels)
@@ -294,7 +294,7 @@ class Training:
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:
-        """Scoring changes nothing of the training, so a signal ends it anywhere."""
+        """Let a signal end scoring anywhere, as scoring does not change the training."""
         try:
             with self._at_once():
                 yield

@@ -8,7 +8,7 @@ from typing import TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 END_S = 5.0
-"""Limit for the thread to end by itself; one that waits for others is left to."""
+"""Limit for the thread to end by itself; one that waits for others is left alone."""
 
 
 def prefetched(source: Iterator[T], prepare: Callable[[T], U], ahead: int = 2) -> Iterator[U]:

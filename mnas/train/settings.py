@@ -56,7 +56,7 @@ class TrainingStopped(SystemExit):
 
 
 class StopNow(BaseException):
-    """A signal came where nothing was being changed."""
+    """A signal arrived while the training changed nothing."""
 
 
 @dataclass
@@ -69,7 +69,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self, possible: bool = True) -> Iterator[None]:
-        """Inside, a signal raises StopNow wherever it arrives, and an earlier one does so at the start."""
+        """Let a signal raise StopNow wherever it arrives; an earlier one raises it at the start."""
         self._at_once = possible
         try:
             if possible and self.number:
@@ -79,7 +79,7 @@ class StopRequest:
             self._at_once = False
 
     def ask(self, number: int) -> None:
-        """The first signal."""
+        """Note the first signal."""
         self.number = number
         if self._at_once:
             self._at_once = False  # once is enough

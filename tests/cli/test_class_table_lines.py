@@ -41,7 +41,7 @@ def test_of_many_classes_the_largest_and_the_smallest() -> None:
 def test_what_is_not_known_is_said() -> None:
     shards = ClassTable(name="shards", classes=("cat", "dog"), counts={"train": 50, "val": 10}, images={})
     assert class_table_lines(shards, "val") == [
-        "2 classes, images 50 train, 10 val; how many of each class is not known before they are read"
+        "2 classes, images 50 train, 10 val; images of each class are counted only when they are read"
     ]
 
 

@@ -196,7 +196,7 @@ def test_a_file_that_names_no_classes(capsys, files):
     (files / "bare.tflite").write_bytes(graph_bytes(ARCH, 16, 3))
     options = ("bare.tflite", "--data", "data", "--mean", "0.5", "--std", "0.25", "--crop", "0.75")
     line = complaint(capsys, *options)
-    assert "the order of the classes must be known, but the model does not name its own" in line
+    assert "the order of the classes must be given, but the model does not name its own" in line
     assert "--class-file" in line
     found = values(capsys, *options, "--class-order", "data")
     assert found["classes_matched"] == "the model does not name its classes: taken in the data's order"

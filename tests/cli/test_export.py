@@ -177,7 +177,7 @@ def test_two_exports_to_one_file(capsys, tmp_path):
     out = tmp_path / "model.tflite"
     with claimed([out], "--out"):
         line = complaint(capsys, "export", "trained", "--to", "litert", "--out", out, *QUICK)
-    assert "must be a file that nobody else is writing, but another process is at" in line
+    assert "must be a file that no other process is writing, but one is writing" in line
     assert not out.exists()
 
 

@@ -81,7 +81,7 @@ def test_16_bit_jpeg2000() -> None:
         (tiff(FULL.astype(np.uint32) * 65537), "pixels must be 0 or more"),
         (tiff(FULL.astype(np.int32).astype(np.int16), SIGNED), "must be 0 or more, but got -"),
         (tiff(QUARTERS.view(np.int8), SIGNED), "must be 0 or more, but got -96"),
-        (tiff(np.float32(QUARTERS / 255), FLOAT), "floating-point ones, whose range nobody says"),
+        (tiff(np.float32(QUARTERS / 255), FLOAT), "floating-point ones, whose range the file does not say"),
         (tiff(QUARTERS.astype(np.float32), FLOAT), "floating-point ones"),
         (tiff(QUARTERS.astype(np.float32), FLOAT | {341: (11, 1.0)}), "must be from 0 to 1, as the file says"),
         (tiff(np.full((8, 8), np.nan, np.float32), FLOAT | {341: (11, 1.0)}), "must be from 0 to 1"),

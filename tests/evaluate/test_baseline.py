@@ -57,7 +57,7 @@ def test_records_without_counts_are_read_as_before():
     old = {"accuracy": 0.9, "accuracies": [0.9], "val_images": 9, "train_s": 1.0, "images_per_s": 2.0, "epochs": 1}
     read = Evaluation.from_dict(old)
     assert (read.balanced_accuracy, read.right, read.score("accuracy")) == (None, (), 0.9)
-    with pytest.raises(ValueError, match="balanced_accuracy must be known"):
+    with pytest.raises(ValueError, match="must hold a balanced accuracy"):
         read.score("balanced-accuracy")
     new = Evaluation.from_dict({**old, "balanced_accuracy": 0.5, "right": [3, 5]})
     assert Evaluation.from_dict(new.to_dict()) == new

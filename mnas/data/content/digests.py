@@ -19,8 +19,8 @@ times, some to 2 s."""
 MOST_IN_MEMORY = 64_000_000
 """Bytes of a file up to which it is read as a whole to be decoded."""
 MOST_BYTES = 2_000_000_000
-"""Bytes of a file above which it counts as unreadable: images of 0.2 gigapixels are refused, and a sparse file costs
-nobody anything to make."""
+"""Bytes of a file above which it counts as unreadable: images of 0.2 gigapixels are refused, and a sparse file of any
+size costs nothing to make."""
 _BLOCK = 1 << 20
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _TURNS = 3  # readings of a file that changes meanwhile
@@ -35,7 +35,7 @@ class ContentChangedError(Exception):
 
 
 def changing_files(error: ContentChangedError, turns: int) -> str:
-    """What people are told of files that do not stay as they are."""
+    """Return the message about files that change while they are read."""
     return (
         f"files must not change while they are read, but got changes in {str(error)!r} ({turns} times); wait until "
         "they are complete, then try again"
@@ -44,11 +44,11 @@ def changing_files(error: ContentChangedError, turns: int) -> str:
 
 @dataclass(frozen=True)
 class Digest:
-    """What was read of a file."""
+    """The digest of a file as it was read."""
 
     sha256: bytes
     stamp: Stamp | None
-    """Of the file as it was read; None where it may change without another one."""
+    """Stamp of the file; None where the file may change without another stamp."""
 
 
 def stamp_of(found: os.stat_result) -> Stamp:
@@ -81,7 +81,7 @@ def digest_file(path: str) -> Digest:
 
 @contextmanager
 def verified(path: str, sha256: bytes) -> Iterator[BinaryIO]:
-    """The file's bytes, which are those with that digest.
+    """Open the file, whose bytes are verified to have that digest.
 
     Raises:
         ContentChangedError: they are others by now.
@@ -152,7 +152,7 @@ def _open(path: str) -> int:
 
 
 def _sha256(handle: int, size: int) -> bytes:
-    """Of the whole file, which had that size a moment ago, and is left at its start."""
+    """Return the SHA-256 of the whole file, which had that size a moment ago; its position is then the start."""
     os.lseek(handle, 0, os.SEEK_SET)
     block = os.read(handle, min(size + 1, _BLOCK))  # no larger: a megabyte of memory takes longer than a small file
     digest = hashlib.sha256(block)

@@ -23,7 +23,7 @@ from mnas.readers import read_regular
 MOST_FOLDERS = 64
 """Folders whose digests are remembered; those that were used last stay."""
 MOST_BYTES = 1_000_000_000
-"""Of all these files: some ten million images."""
+"""Limit on the size of all these files: some ten million images."""
 _TASK = 64  # files digested by one thread in one go: small ones take less time than handing them over
 _MAGIC = b"mnas digests 1\n"
 _STAMP = struct.Struct("<5Q")
@@ -132,7 +132,7 @@ def _encoded(rows: Mapping[str, bytes]) -> bytes:
 
 
 def _read(path: Path) -> dict[str, bytes]:
-    """What is remembered; nothing where the file is absent or damaged."""
+    """Return the remembered rows by path; none where the file is absent or damaged."""
     try:
         content = memoryview(read_regular(path, MOST_BYTES))
     except (OSError, ValueError):

@@ -27,7 +27,7 @@ class Mount:
     kind: str
     """ext4, nfs4, fuse.sshfs, ..."""
     options: str
-    """Of the file system itself; an overlay's name its layers."""
+    """Options of the file system itself; those of an overlay name its layers."""
 
 
 def stat_tells_change(path: str) -> bool:
@@ -75,7 +75,7 @@ def layers_of(mount: Mount) -> list[str]:
 
 
 def _mount_number(path: str) -> int:
-    """Of the mount on which the file (not a link to it) lies: exact, where prefixes of paths are not."""
+    """Return the number of the mount that holds the file (not a link to it): exact, where prefixes of paths are not."""
     handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         lines = Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines()

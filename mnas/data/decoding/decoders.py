@@ -29,16 +29,16 @@ SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".ico", ".tga",
 })  # fmt: skip
-"""Of the files that are taken for images in a folder; a file's content decides which decoder reads it."""
+"""Suffixes of the files that count as images in a folder; a file's content decides which decoder reads it."""
 _PLUGINS = {
     "JPEG": "Jpeg", "PNG": "Png", "BMP": "Bmp", "GIF": "Gif", "WEBP": "WebP", "TIFF": "Tiff", "PPM": "Ppm",
     "JPEG2000": "Jpeg2K", "AVIF": "Avif", "ICO": "Ico", "TGA": "Tga",
 }  # fmt: skip
 """The formats, and Pillow's module for each; TGA last, as it has no mark that it is known by."""
 MOST_PIXELS = 178_956_970
-"""Of an image: more are refused before they are decoded (Pillow's own limit)."""
+"""Largest image; larger ones are refused before they are decoded (Pillow's own limit)."""
 MOST_SCANS = 1_000
-"""Of a JPEG file. Each is a pass over all pixels, and a file of a megabyte has room for 100,000."""
+"""Most scans of a JPEG file. Each is a pass over all pixels, and a file of a megabyte has room for 100,000."""
 _MOST_SCANNED = 5_000_000_000  # pixels times scans; a usual progressive file has 10 scans
 _LARGE = 25_000_000  # pixels from which on images are decoded one by one: four bytes each, and copies
 _LARGE_WAIT_S = 120.0
@@ -115,8 +115,8 @@ def opened(content: Encoded) -> Iterator[Opened]:
     """Open an image of one of the formats that are read; of several pages or frames the first.
 
     Raises:
-        UnreadableImage: there is no such file, it is none of these formats, damaged, too large, or of a depth that
-            nobody says; also for whatever is raised while it is open.
+        UnreadableImage: the file is missing, of another format, damaged, too large, or of an unknown range of values;
+            also for any error that is raised while it is open.
     """
     try:
         with _file(content) as file:
@@ -131,7 +131,7 @@ def opened(content: Encoded) -> Iterator[Opened]:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A picture that somebody opened, as it is to be seen, RGB. Raises UnreadableImage."""
+    """Return an image that the caller has opened: upright, RGB. Raises UnreadableImage."""
     try:
         found = orientation_of(image)
         if image.format == "TIFF":
@@ -145,13 +145,13 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """The picture of an image that was stored with that orientation."""
+    """Return the upright picture of an image that was stored with that orientation."""
     method = _TURNS.get(orientation)
     return image if method is None else image.transpose(method)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """What an open image's metadata say, 1 to 8. Decodes a PNG where nothing before its pixels says it."""
+    """Return the orientation of an open image, 1 to 8. Decodes a PNG that has none before its pixels."""
     if image.format == "TIFF":
         return exif.valid_orientation(getattr(image, "tag_v2", {}).get(exif.ORIENTATION))
     if image.format == "PNG" and "exif" not in image.info:
@@ -179,7 +179,7 @@ def _file(content: Encoded) -> Iterator[BinaryIO]:
 
 
 def _opened(file: BinaryIO) -> tuple[Image.Image, int | None]:
-    """The image and its orientation, None where it has to be decoded first."""
+    """Return the image and its orientation, None where it has to be decoded first."""
     _silence()
     try:
         return _identified(file)
@@ -214,7 +214,7 @@ def _leave_unturned(image: Image.Image) -> None:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of the list that this Pillow can read."""
+    """Return the formats of the list that this Pillow can read."""
     for module in _PLUGINS.values():
         importlib.import_module(f"PIL.{module}ImagePlugin")
     return tuple(name for name in _PLUGINS if name in Image.OPEN)

@@ -1,4 +1,4 @@
-"""From whatever range of values an image has to 8 bits a channel: by what its file says, never by a guess."""
+"""Scale images of any range of values to 8 bits a channel: by what the file says, never by a guess."""
 
 import struct
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ _PNG_SEARCHED = 1 << 16  # bytes in which sBIT, which comes before the pixels, i
 
 
 class UnreadableImage(ValueError):  # noqa: N818  # it says what is wrong
-    """Why a file gives no picture, in one line that does not name the file."""
+    """A file gives no picture; the message is one line that does not name the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Depth:
-    """What a file says of its values."""
+    """The range of values that a file declares."""
 
     bits: int = 8
-    """Of a sample as it is stored."""
+    """Bits of a sample as it is stored."""
     significant: int = 0
     """PNG's sBIT: of these bits, how many the original had; 0 where the file does not say."""
     white: float = 0.0
@@ -38,7 +38,7 @@ _PLAIN = Depth()
 
 
 def depth_of(image: Image.Image, file: BinaryIO) -> Depth:
-    """What an open image's file says."""
+    """Return the range of values that an open image's file declares."""
     if image.mode == "RGB" and image.format not in ("TIFF", "PNG"):
         return _PLAIN
     if image.format == "TIFF":
@@ -51,10 +51,10 @@ def depth_of(image: Image.Image, file: BinaryIO) -> Depth:
 
 
 def to_rgb(image: Image.Image, depth: Depth | None = None) -> Image.Image:
-    """Any mode of Pillow's as 8-bit RGB; what is transparent is laid on white.
+    """Return an image of any of Pillow's modes as 8-bit RGB, transparent pixels on white.
 
     Raises:
-        UnreadableImage: its range of values is not known.
+        UnreadableImage: its range of values is unknown.
     """
     if image.mode.startswith("I") or image.mode == "F" or (depth is not None and depth.signed):
         gray = _gray(image, depth or Depth(bits=16 if image.mode.startswith("I;16") else 32))
@@ -70,9 +70,9 @@ def to_rgb(image: Image.Image, depth: Depth | None = None) -> Image.Image:
 
 
 def used_bits(image: Image.Image, depth: Depth) -> int:
-    """Of a decoded image of 16 bits whose file says no more, the 8, 10, 12, 14 or 16 bits that its values use.
+    """Return the bits that the values of a decoded image use: 8, 10, 12, 14 or 16.
 
-    0 for all others, and for black ones.
+    0 for images of fewer than 16 bits, for files that declare their range, and for black images.
     """
     if not is_silent(depth) or image.mode == "F":
         return 0
@@ -81,12 +81,12 @@ def used_bits(image: Image.Image, depth: Depth) -> int:
 
 
 def is_silent(depth: Depth) -> bool:
-    """Whether values have 16 bits or more and the file does not say how many of them are used."""
+    """Return whether values have 16 bits or more and the file does not say how many of them are used."""
     return depth.bits >= 16 and not depth.white and not depth.significant and not depth.signed
 
 
 def _largest_colour(image: Image.Image) -> int:
-    """Of an image of 16 bits of whose channels Pillow has kept the high bytes: the largest value that there may be."""
+    """Return the largest value that a 16-bit colour image may have; Pillow keeps only the high bytes."""
     if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa", "LA"):
         return 0
     values = np.asarray(image)[..., : 1 if image.mode == "LA" else 3]
@@ -108,8 +108,8 @@ def _gray(image: Image.Image, depth: Depth) -> Image.Image:
     if image.mode == "F":
         if not depth.white:
             raise UnreadableImage(
-                "an image must have integer pixels, but got floating-point ones, whose range nobody says; save it with "
-                "8 or 16 bits"
+                "an image must have integer pixels, but got floating-point ones, whose range the file does not say; "
+                "save it with 8 or 16 bits"
             )
         scaled = np.nan_to_num(values.astype(np.float64) / depth.white, nan=-1.0, posinf=2.0, neginf=-1.0)
         if scaled.min() < 0 or scaled.max() > 1:
@@ -133,7 +133,7 @@ def _white(values: npt.NDArray[np.int64], depth: Depth) -> int:
     """The value that stands for white. Raises ValueError where some are outside of the range, or it is not known."""
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0:
-        raise UnreadableImage(f"pixels must be 0 or more, but got {lowest}: what is black and white in it nobody says")
+        raise UnreadableImage(f"pixels must be 0 or more, but got {lowest}: the file does not say which value is black")
     if depth.significant and 0 < highest < 1 << depth.significant:
         _check_unspread(values, depth.significant)
         return (1 << depth.significant) - 1
@@ -147,8 +147,8 @@ def _white(values: npt.NDArray[np.int64], depth: Depth) -> int:
 def _of_32_bits(highest: int) -> int:
     if highest > _FULL or 0 < highest < 256:
         raise UnreadableImage(
-            f"an integer image must have 8 or 16 bits, but got values up to {highest} in 32 bits, whose range nobody "
-            "says; save it with 8 or 16 bits"
+            f"an integer image must have 8 or 16 bits, but got values up to {highest} in 32 bits, whose range "
+            "the file does not say; save it with 8 or 16 bits"
         )
     return _FULL
 

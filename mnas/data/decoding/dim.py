@@ -1,4 +1,4 @@
-"""Images of 10, 12 or 14 bits in files of 16 that do not say so: they are read as nearly black, which must be said."""
+"""Warn about images of 10, 12 or 14 bits in files of 16 that do not say so: they are read as nearly black."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ _LOOKED_AT, _DECODED = 64, 16  # of a data set
 
 
 def used_bits_of(content: Encoded) -> int:
-    """See `mnas.data.decoding.depth.used_bits`; 0 for what cannot be read, and for names that no such file has."""
+    """Return `mnas.data.decoding.depth.used_bits` of a file; 0 for an unreadable one, or one of another suffix."""
     if isinstance(content, Path) and content.suffix.lower() not in _SUFFIXES:
         return 0
     try:
@@ -22,7 +22,7 @@ def used_bits_of(content: Encoded) -> int:
 
 
 def dim_note(folder: Path, names: Sequence[str]) -> str:
-    """A warning where images of 16 bits, among some of a folder's files, use fewer; empty where there are none."""
+    """Return a warning where 16-bit images, among some of a folder's files, use fewer bits; else an empty string."""
     likely = [name for name in names if name.lower().endswith(_SUFFIXES)]
     found: dict[str, int] = {}
     for name in likely[:: max(1, len(likely) // _LOOKED_AT)]:
@@ -34,7 +34,7 @@ def dim_note(folder: Path, names: Sequence[str]) -> str:
 
 
 def dim_line(bits: Mapping[str, int]) -> str:
-    """The warning for images by name and the bits that each uses; empty where one uses all 16, or there are none."""
+    """Return the warning for images by name and the bits that each uses; empty where one uses all 16."""
     most = max(bits.values(), default=16)
     if most == 16:
         return ""

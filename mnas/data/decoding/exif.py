@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 ORIENTATION = 0x0112
-"""The tag."""
+"""Number of the tag."""
 _WHOLE = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
 _XMP = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)([1-8])[\"'<]")
 _PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sBIT"}
@@ -22,7 +22,7 @@ _TIFF_KEPT = {
 
 
 def exif_orientation(exif: object) -> int:
-    """The orientation, 1 to 8, in a block of EXIF; 1 where it says none, or none that there is."""
+    """Return the orientation in a block of EXIF, 1 to 8; 1 where it is missing or invalid."""
     if not isinstance(exif, bytes):
         return 1
     tiff = exif.removeprefix(b"Exif\0\0")
@@ -43,19 +43,19 @@ def exif_orientation(exif: object) -> int:
 
 
 def xmp_orientation(xmp: object) -> int:
-    """As `exif_orientation`, of a block of XMP."""
+    """Return the orientation in a block of XMP, as `exif_orientation` does."""
     text = xmp.encode(errors="replace") if isinstance(xmp, str) else xmp
     found = _XMP.search(text) if isinstance(text, bytes) else None
     return int(found[1]) if found else 1
 
 
 def valid_orientation(value: object) -> int:
-    """`value` where it is one of the eight, else 1."""
+    """Return `value` where it is one of the eight orientations, else 1."""
     return value if type(value) is int and 1 <= value <= 8 else 1
 
 
 def profile_orientation(text: object) -> int:
-    """As `exif_orientation`, of ImageMagick's "Raw profile type exif" in a PNG: three lines, and hexadecimal digits."""
+    """Return the orientation in a PNG's "Raw profile type exif" by ImageMagick: three lines, then hexadecimal."""
     try:
         return exif_orientation(bytes.fromhex("".join(str(text).split("\n")[3:])))
     except ValueError:
@@ -63,7 +63,7 @@ def profile_orientation(text: object) -> int:
 
 
 def without_metadata(file: bytes) -> bytes | None:
-    """The picture of a JPEG, PNG or TIFF file without all that does not say what its pixels are; None for others."""
+    """Return a JPEG, PNG or TIFF file without the metadata that decoding does not need; None for other files."""
     try:
         if file.startswith(b"\xff\xd8\xff"):
             return b"\xff\xd8" + b"".join(_jpeg_segments(file))
@@ -77,7 +77,7 @@ def without_metadata(file: bytes) -> bytes | None:
 
 
 def jpeg_orientation(file: bytes) -> int:
-    """The orientation in a JPEG file's first block of EXIF."""
+    """Return the orientation in a JPEG file's first block of EXIF."""
     try:
         for marker, start, end in _jpeg_headers(file):
             if marker == 0xE1 and file.startswith(b"Exif\0\0", start + 4):
@@ -122,7 +122,7 @@ def _png_chunks(file: bytes) -> Iterator[bytes]:
 
 
 def _plain_tiff(file: bytes) -> bytes:
-    """Every other tag of the first page becomes a 1: in its place, as the tags must stay in their order."""
+    """Replace every other tag of the first page by a 1, in its place, as tags must stay in order."""
     order = "<" if file[:2] == b"II" else ">"
     plain = bytearray(file)
     (start,) = struct.unpack_from(f"{order}I", file, 4)

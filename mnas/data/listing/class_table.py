@@ -1,4 +1,4 @@
-"""How many images of each class a data set has, and what of it was left out."""
+"""The table of classes: images of each class and part, and files that were left out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,23 +13,23 @@ class LeftOut:
     reason: str
     """`unsupported .heic`, `dangling link`, ..."""
     by_class: Mapping[str, int]
-    """How many of each class; under the empty name those that lie in no class's folder."""
+    """Class -> number of files; the empty name stands for files outside of class folders."""
     example: str
-    """One of them."""
+    """Name of one of these files."""
 
     @property
     def count(self) -> int:
-        """How many files."""
+        """Number of files."""
         return sum(self.by_class.values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """What was seen while a data set was listed, beside its images."""
+    """Facts about a data set beside its images, found while it was listed."""
 
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
-    """What had to be guessed, or must be known of the data, each a sentence on one line."""
+    """Guesses about the layout and warnings about the data, each a sentence on one line."""
     empty: frozenset[str] = frozenset()
     """Names of files without any bytes, which are images by their names; they are among those that cannot be read."""
 
@@ -40,10 +40,10 @@ class Listing:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTable:
-    """What every command that reads a data set shows of it."""
+    """Images of each class and part, which every command that reads a data set prints."""
 
     name: str
-    """Of the data set."""
+    """Name of the data set."""
     classes: tuple[str, ...]
     counts: Mapping[str, int]
     """Part -> images that are used."""

@@ -1,4 +1,4 @@
-"""The same image in two parts or in two classes: then an accuracy says less than it seems to."""
+"""Find equal images in two parts or two classes, which make an accuracy misleading."""
 
 import contextlib
 import hashlib
@@ -20,21 +20,21 @@ from mnas.data.image import Item, Pixels
 from mnas.readers import read_json
 
 MOST_BYTES = 256_000_000
-"""Of files that are read to compare images that are not decoded; half a second or so."""
+"""Limit on the files that are read to compare images that are not decoded; this takes about half a second."""
 _EXAMPLES = 2
 _FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Images that are there more than once. Images are numbered through all parts, in their order."""
+    """Images that occur more than once. Images are numbered through all parts, in their order."""
 
     in_train: Mapping[str, int]
-    """Part -> how many of its images also stand in the training part; without parts that have none."""
+    """Part -> number of its images that are also in the training part; without parts that have none."""
     examples: Mapping[str, tuple[tuple[int, int], ...]]
     """Part -> some of them, each with its double in the training part."""
     in_two_classes: int
-    """How many images stand in more than one class."""
+    """Number of images that are in more than one class."""
     of_two_classes: tuple[tuple[int, int], ...]
     """Some of them, each with a double."""
 

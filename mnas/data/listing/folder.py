@@ -17,7 +17,7 @@ _NAMED = 3
 
 
 def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = True) -> Source:
-    """Class folders in `root`, or in its train/, val/ (valid/, validation/, ...) and test/ (docs/data.md).
+    """Return the class folders in `root`, or in its train/, val/ (valid/, validation/, ...) and test/ (docs/data.md).
 
     Args:
         val_is_test: keep val/ out of the search, as its labels are what a benchmark reports on (ImageNet).
@@ -75,7 +75,7 @@ def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = 
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    """The names of the class folders of the training part, as text in order."""
+    """Return the names of the class folders of the training part, sorted as text."""
     held = contents_of(folder)
     if len(held.folders) < 2:
         found = f"only {shown(held.folders[0])}" if held.folders else "no folder"
@@ -88,7 +88,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 class _Seen:
-    """What is seen beside the images while the parts are listed, one after another."""
+    """Facts beside the images, collected while the parts are listed one after another."""
 
     def __init__(self) -> None:
         self.left_out: list[tuple[str, str, str]] = []
@@ -102,12 +102,12 @@ class _Seen:
 
     @property
     def listing(self) -> Listing:
-        """All of it."""
+        """All that was seen so far."""
         return Listing(left_out=left_out_of(self.left_out), notes=tuple(self.notes), empty=frozenset(self.empty))
 
 
 def _rows(folder: Path, part: str, classes: Sequence[str], seen: _Seen) -> list[_Row]:
-    """All images below the class folders of a part, in order of the classes and of their names."""
+    """Return all images below the class folders of a part, in order of the classes and of their names."""
     before = f"{part}/"
     note_files(folder, seen.leaver("", before))
     rows: list[_Row] = []
@@ -128,7 +128,7 @@ def _rows(folder: Path, part: str, classes: Sequence[str], seen: _Seen) -> list[
 
 
 def _class_folders(folder: Path, part: str, classes: Sequence[str], notes: list[str]) -> dict[int, str]:
-    """Label -> the name of the class's folder in a part, which may differ in Unicode form or case from the class's."""
+    """Return label -> name of the class's folder in a part, which may differ from the class in Unicode form or case."""
     there = contents_of(folder).folders
     found = {label: name for label, name in enumerate(classes) if name in set(there)}
     rest = [name for name in there if name not in set(found.values())]

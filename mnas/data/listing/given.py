@@ -1,4 +1,4 @@
-"""What a user gives as --data: a name, or the path of a folder, and what people type that is neither."""
+"""Resolve --data: a built-in name, or the path of a folder; anything else is refused with a hint."""
 
 import re
 from collections.abc import Collection
@@ -61,7 +61,7 @@ def check_not_ambiguous(name: str, data_dir: Path) -> str:
     if _holds_images(path):
         raise ValueError(
             f"data must be one data set, but {name!r} is built in, and there is a folder of that name with images in "
-            f"{str(path.resolve().parent)!r}; give --data ./{name} for the folder, or call it otherwise"
+            f"{str(path.resolve().parent)!r}; give --data ./{name} for the folder, or rename it"
         )
     return f"{name!r} is the built-in data set, not the folder ./{name}, which holds no images in class folders"
 

@@ -1,4 +1,4 @@
-"""Which folders are parts of a data set, and which are classes; what is not clear is refused with what was seen."""
+"""Find out which folders are parts of a data set and which are classes; an ambiguous layout is refused."""
 
 import itertools
 import re
@@ -32,7 +32,7 @@ class Layout:
     parts: Mapping[str, Path]
     """train, and where they are there val and test; first the one whose folders are the classes."""
     notes: tuple[str, ...]
-    """What was guessed."""
+    """Guesses, each a sentence."""
 
 
 def find_layout(root: Path, *, needs_train: bool = True) -> Layout:
@@ -149,7 +149,7 @@ def _alike(names: Iterable[str]) -> set[str]:
 
 
 def _unwrapped(folder: Path, classes: frozenset[str] = frozenset(), *, in_part: bool = False) -> tuple[Path, list[str]]:
-    """The folder inside of those that hold nothing but one folder of folders, and what is to be said of that.
+    """Return the folder inside of those that hold nothing but one folder of folders, and a note about that.
 
     Args:
         classes: names of folders that wrap nothing, as they are classes.
@@ -174,7 +174,7 @@ def _unwrapped(folder: Path, classes: frozenset[str] = frozenset(), *, in_part: 
 
 
 def _images_beside_markings(folder: Path, names: Sequence[str]) -> str | None:
-    """The folder of images, where the only others are of markings and hold no images themselves."""
+    """Return the folder of images where all others hold markings and no images."""
     images = [name for name in names if name.casefold() in _IMAGES]
     markings = [name for name in names if name.casefold() in _MARKINGS]
     if len(images) != 1 or not markings or len(names) > 1 + len(markings):
@@ -196,7 +196,7 @@ def _refuse_markings(folder: Path, names: Sequence[str]) -> None:
 
 
 def _part_of(name: str) -> str | None:
-    """train, val or test, where the name says nothing but that (`Training`, `test_set`)."""
+    """Return train, val or test where the name means only that (`Training`, `test_set`)."""
     words = [word for word in re.split(r"[^a-z]+", name.casefold()) if word and word not in _FILLERS]
     if len(words) != 1 or re.search(r"\d", name):
         return None
@@ -204,7 +204,7 @@ def _part_of(name: str) -> str | None:
 
 
 def _by_affix(base: Path, folders: Sequence[str]) -> dict[str, str]:
-    """Parts whose names share another word (seg_train, seg_test) and that hold folders and no images."""
+    """Return parts whose names share another word (seg_train, seg_test) and that hold folders and no images."""
     found: dict[str, dict[str, str]] = {}
     for name in folders:
         words = re.split(r"[^a-z0-9]+", name.casefold())
@@ -219,7 +219,7 @@ def _by_affix(base: Path, folders: Sequence[str]) -> dict[str, str]:
 
 
 def _chosen(base: Path, kinds: Mapping[str, str], holding: Mapping[str, str]) -> tuple[dict[str, Path], list[str]]:
-    """The folder of each part, and what was guessed."""
+    """Return the folder of each part, and the guesses."""
     by_part: dict[str, list[str]] = {}
     notes = []
     for name, kind in kinds.items():
@@ -266,7 +266,7 @@ def _refuse_classes_beside(base: Path, parts: Mapping[str, Path], others: Sequen
 
 
 def _refuse_flat_parts(base: Path, folders: Sequence[str], kinds: Mapping[str, str]) -> None:
-    """Raise ValueError where all folders are called as parts, and hold images: nobody's classes are train and test."""
+    """Raise ValueError where all folders are named as parts and hold images: train and test are no classes."""
     if len(set(kinds.values())) > 1 and len(kinds) == len(folders):
         raise ValueError(
             f"the parts of data must hold a folder for each class, but got {_listed(folders)} in {str(base)!r} with "

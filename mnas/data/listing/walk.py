@@ -1,4 +1,4 @@
-"""What lies in a folder: images, folders, and what is neither; links are followed, each file and folder once."""
+"""List a folder: images, folders and other files; links are followed, each file and folder once."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ _SUFFIX = re.compile(r"\.[a-z0-9]{1,10}")
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds directly."""
+    """The direct contents of a folder."""
 
     folders: tuple[str, ...]
     """Names, sorted; without what never holds images (hidden, the operating system's), and links that lead up."""
@@ -151,14 +151,14 @@ def _key(path: Path | str) -> tuple[int, int]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """Why a file that is no image is left out."""
+    """Return why a file that is not an image is left out."""
     if entry.is_file():
         return _unsupported(entry.name)
     return "dangling link" if entry.is_symlink() else "no regular file"
 
 
 def _link_fault(entry: os.DirEntry[str], error: OSError) -> str:
-    """Why a link cannot be followed; raises the error where it is none."""
+    """Return why a link cannot be followed; raise `error` where the entry is not a link."""
     if not entry.is_symlink():
         raise error
     return "link to itself" if error.errno == errno.ELOOP else f"link that cannot be followed ({error.strerror})"
@@ -173,7 +173,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _leads_up(entry: os.DirEntry[str]) -> bool:
-    """Whether the folder is a link to one that it lies in: read as a class, it would hold all others' images."""
+    """Return whether the folder is a link to one that it lies in: as a class it would hold all others' images."""
     return entry.is_symlink() and Path(os.path.realpath(entry.path)) in (
         here := Path(os.path.realpath(os.path.dirname(entry.path))),
         *here.parents,
@@ -181,6 +181,6 @@ def _leads_up(entry: os.DirEntry[str]) -> bool:
 
 
 def _unsupported(name: str) -> str:
-    """As `unsupported .heic`; a suffix that is no ordinary one is not repeated."""
+    """Return a reason such as `unsupported .heic`; an unusual suffix is not repeated."""
     suffix = os.path.splitext(name)[1].lower()
     return f"unsupported {suffix}" if _SUFFIX.fullmatch(suffix) else "without a known suffix"

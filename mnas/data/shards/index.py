@@ -108,7 +108,7 @@ def read_index(data: str) -> ShardIndex:
 
 
 def _stamp(url: str) -> tuple[int, ...]:
-    """Empty for what is not on disk."""
+    """Return the stamp of a shard on disk, an empty one for a URL."""
     return stamp_of(os.stat(url)) if _is_local(url) else ()
 
 
@@ -214,7 +214,7 @@ def _beside(url: str, name: str) -> str:
 
 
 def _read(url: str) -> bytes | None:
-    """None where there is nothing."""
+    """Return the content, None where there is none."""
     try:
         if is_url(url):
             return download(url, most_bytes=JSON_BYTES, most_s=_INDEX_S) or None

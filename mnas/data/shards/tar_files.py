@@ -15,7 +15,7 @@ from mnas.data.web import UrlFile, is_url
 from mnas.readers import open_regular
 
 MOST_MEMBER_BYTES = 256_000_000
-"""Of one file in a tar."""
+"""Largest file in a tar."""
 _FREE_BYTES = 4_000_000_000  # that a compressed tar may unpack to, however small it is ...
 _MOST_RATIO = 100  # ... and how many times its size beyond that: images hardly shrink at all
 _BUFFER = 1 << 20
@@ -30,7 +30,7 @@ _META = re.compile(r"__[^/]*__($|/)")
 
 
 def location(name: str) -> str:
-    """What a user typed, as something that `opened_tar` reads: a path, or a URL of http or https.
+    """Return what a user typed as something that `opened` reads: a path, or a URL of http or https.
 
     Raises:
         ValueError: a command (`pipe:`), or a URL of another kind.
@@ -54,7 +54,7 @@ def location(name: str) -> str:
 
 @contextmanager
 def opened(place: str) -> Iterator[io.BufferedReader]:
-    """The bytes at a path or a URL, front to back. Raises OSError."""
+    """Open the bytes at a path or a URL, front to back. Raises OSError."""
     if is_url(place):
         with closing(UrlFile(place)) as raw:
             yield io.BufferedReader(raw, _BUFFER)
@@ -64,9 +64,9 @@ def opened(place: str) -> Iterator[io.BufferedReader]:
 
 
 def samples(place: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, content by suffix) of the files that lie side by side and have one name but for what follows its first dot.
+    """Yield (key, content by suffix) of neighbouring files whose names are equal up to the first dot, as in WebDataset.
 
-    So does WebDataset. Links, devices and folders in the tar are passed over.
+    Links, devices and folders in the tar are passed over.
 
     Raises:
         OSError, ValueError, tarfile.TarError, EOFError, zlib.error: it cannot be read to its end, or its files are too
@@ -90,7 +90,7 @@ def samples(place: str) -> Iterator[tuple[str, dict[str, bytes]]]:
 
 
 def names(place: str) -> Iterator[str]:
-    """Of all files in a tar. Raises as `samples`."""
+    """Yield the names of all files in a tar. Raises as `samples`."""
     with opened(place) as file:
         mark = file.read(2)
         file.seek(0)
@@ -116,7 +116,7 @@ def _members(place: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _checked(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The regular files. Raises ValueError for one whose size cannot be."""
+    """Yield the regular files. Raises ValueError for one of an impossible size."""
     for member in tar:
         # a sparse file may claim any size; a negative one would send tarfile back to the start for ever
         if not 0 <= member.size <= MOST_MEMBER_BYTES:
@@ -128,7 +128,7 @@ def _checked(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 class _Unpacked(io.RawIOBase):
-    """What a gzip file unpacks to, as far as it is no bomb."""
+    """The unpacked content of a gzip file; a bomb raises OSError."""
 
     def __init__(self, packed: BinaryIO) -> None:
         self._counted = _Counted(packed)
