@@ -217,7 +217,7 @@ def test_numbers_are_no_text(classes, outputs):
 @pytest.mark.parametrize("classes", [("0", "2"), ("2", "3"), ("0", "00"), ("a", "b"), ("1a", "2b"), ("0", "1", "x")])
 def test_other_numbers_are_a_guess(classes):
     assert by_number(classes) is None
-    with pytest.raises(ValueError, match=r"the order of the classes must be known.*--class-file.*--class-order data"):
+    with pytest.raises(ValueError, match=r"the order of the classes must be given.*--class-file.*--class-order data"):
         match_classes(model_info(None, len(classes)), classes, in_order=False)
     assert match_classes(model_info(None, len(classes)), classes)[0].tolist() == list(range(len(classes)))
 
