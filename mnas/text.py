@@ -47,6 +47,15 @@ def clean(text: object, limit: int = LINE_CHARS) -> str:
     return f"{shown[: limit - 1 - tail]}\u2026{shown[len(shown) - tail :]}"
 
 
+def message_of(error: object, limit: int) -> str:
+    """Return an error's message on one line, at most `limit` characters of it; its type where it has none.
+
+    Characters that are not printable become spaces: a message may quote the bytes of a damaged file.
+    """
+    words = "".join(letter if letter.isprintable() else " " for letter in str(error)[:limit])
+    return " ".join(words.split()) or type(error).__name__
+
+
 def _shown(found: re.Match[str]) -> str:
     sign = found[0]
     if len(sign) > 1 or _has_use(sign, found.string, found.start()):

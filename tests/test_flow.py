@@ -7,7 +7,7 @@ import mnas
 
 ORDER = [
     {"text"},
-    {"atomic", "folders", "labels", "readers", "children"},
+    {"atomic", "folders", "labels", "readers", "children", "counts"},
     {"foreign"},
     {"arch"},
     {"training_data"},

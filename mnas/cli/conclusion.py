@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mnas.counts import class_counts
 from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import NAMES, baseline_line, not_above_baseline
 from mnas.evaluate.evaluation import accuracy_noise
@@ -112,10 +113,7 @@ def _say_where(console: Console, run: Run | Snapshot, shown: Sequence[FrozenTria
 
 def label_counts(dataset: Dataset) -> list[int]:
     """Return the number of validation images of each class."""
-    counts = [0] * len(dataset.classes)
-    for label in dataset.val.labels.tolist():
-        counts[label] += 1
-    return counts
+    return list(class_counts(dataset.val.labels, len(dataset.classes)))
 
 
 def _off_the_front(references: Sequence[FrozenTrial], shown: Sequence[FrozenTrial]) -> list[FrozenTrial]:

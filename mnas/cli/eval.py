@@ -21,6 +21,7 @@ from mnas.cli.console import make_console, say, say_json
 from mnas.cli.data_options import VerifyCache
 from mnas.cli.model import ModelOptions, open_model
 from mnas.cli.split_seed import seed_beside
+from mnas.counts import largest_class
 from mnas.data.batches import by_stat_line
 from mnas.data.held_out import Offered, Selection, Wanted, select
 from mnas.data.image import Pixels
@@ -194,11 +195,6 @@ def _values(name: str, model: Model, score: Score, labels: list[str], scored: Sc
     }
 
 
-def _majority(score: Score, labels: list[str]) -> str:
-    """The most frequent class."""
-    return repr(labels[max(range(len(labels)), key=lambda i: score.counts[i])])
-
-
 def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> None:
     console = make_console()
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
@@ -219,9 +215,10 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
         f"{100 * score.majority_share:.2f} %",
     )
     console.print(table)
-    print(f"  balanced: the mean of the classes' top-1; majority: always saying {_majority(score, labels)}")
+    largest = labels[largest_class(score.counts)]
+    say(f"  balanced: the mean of the classes' top-1; majority: always saying {largest!r}")
     if warning := not_above_baseline("accuracy", score.counts, score.images, score.top1, advice=""):
-        print(f"  {warning}")
+        say(f"  {warning}")
     counts = score.confusion.sum(1)
     rows = zip(score.per_class, labels, counts, strict=True)
     known = sorted([(top1, label, int(count)) for top1, label, count in rows if top1 is not None], key=lambda r: r[0])

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mnas.data.dataset import Dataset
 from mnas.data.listing.class_table import ClassTable, Listing, with_unreadable
-from mnas.data.source import STAT
-from mnas.training_data import TrainingData
+from mnas.training_data import STAT, TrainingData
 
 Part = Literal["train", "val", "test"]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from mnas.counts import class_counts
 from mnas.data.listing.class_table import ClassTable, Listing, with_unreadable
 from mnas.training_data import TrainingData
 
@@ -20,10 +21,6 @@ class ImageArrays:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def by_class(self, classes: int) -> tuple[int, ...]:
-        """Return the number of images of each of so many classes."""
-        return tuple(np.bincount(self.labels, minlength=classes).tolist())
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +65,6 @@ class Dataset:
             name=self.name,
             classes=self.classes,
             counts={part: len(arrays) for part, arrays in parts.items()},
-            images={part: arrays.by_class(len(self.classes)) for part, arrays in parts.items()},
+            images={part: class_counts(arrays.labels, len(self.classes)) for part, arrays in parts.items()},
             listing=with_unreadable(self.listing, self.skipped, self.classes),
         )

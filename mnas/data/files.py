@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mnas.counts import class_counts
 from mnas.data.augment import Augmentation, generator_of, seed_of
 from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
@@ -85,7 +86,9 @@ class FolderBatches(Batches):
         self.fingerprint = _fingerprint(self.classes, items)
         self.content = source.content(cache_dir) if source.in_memory else source.by_stat
         self.listing = source.listing.with_notes(*_duplicates(items, self.counts))
-        self.images_by_class = {part: images.by_class(len(self.classes)) for part, images in self._parts.items()}
+        self.images_by_class = {
+            part: class_counts([item.label for item in found], len(self.classes)) for part, found in items.items()
+        }
         # a model's file goes to other machines, where times say nothing
         small = sum(item.size_bytes for part in items.values() for item in part) <= DIGESTED_BYTES
         content = source.content(cache_dir) if small else self.content
@@ -162,10 +165,6 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
 
     def __len__(self) -> int:
         return len(self._labels)
-
-    def by_class(self, classes: int) -> tuple[int, ...]:
-        """Return the number of images of each of so many classes."""
-        return tuple(np.bincount(self._labels, minlength=classes).tolist())
 
     def content(self, index: int) -> Content:
         """What is to be decoded."""

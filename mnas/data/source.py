@@ -11,10 +11,9 @@ from mnas.data.content.digests import content_of
 from mnas.data.content.memory import DigestMemory, digest_all
 from mnas.data.image import Item
 from mnas.data.listing.class_table import Listing
+from mnas.training_data import STAT
 
 Triple = tuple[float, float, float]
-STAT = "stat:"
-"""What a content begins with that was made of names, sizes and times instead of bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

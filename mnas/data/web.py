@@ -9,9 +9,12 @@ import urllib.request
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from mnas.text import message_of
+
 SCHEMES = ("http", "https")
 MOST_REDIRECTS = 5
 _CHUNK = 1 << 16
+_MOST_WORDS = 200  # characters of a server's message
 _RETRIES = 4
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
@@ -229,11 +232,6 @@ class _HTTPSConnection(http.client.HTTPSConnection):
 def _words(error: Exception) -> str:
     """Return what went wrong, on one line."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server says {error.code} {_line(error.reason)}"
+        return f"the server says {error.code} {message_of(error.reason, _MOST_WORDS)}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    return f"it cannot be downloaded: {_line(reason)}"
-
-
-def _line(error: object) -> str:
-    words = "".join(letter if letter.isprintable() else " " for letter in str(error))
-    return " ".join(words.split())[:200] or type(error).__name__
+    return f"it cannot be downloaded: {message_of(reason, _MOST_WORDS)}"

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from mnas.evaluate.evaluation import Metric, accuracy_noise, baseline, effective_images, majority_share
+from mnas.counts import largest_class, majority_share
+from mnas.evaluate.evaluation import Metric, accuracy_noise, baseline
 
 NAMES: dict[Metric, str] = {"accuracy": "accuracy", "balanced-accuracy": "balanced accuracy"}
 """Metric -> its name before a number."""
@@ -44,17 +45,5 @@ def not_above_baseline(
     )
 
 
-def share_text(counts: Sequence[int], classes: Sequence[str]) -> str:
-    """`majority share 95.00 % ('cat')`; empty without images."""
-    if not sum(counts):
-        return ""
-    return f"majority share {majority_share(counts):.2%} ({_most_frequent(counts, classes)!r})"
-
-
 def _most_frequent(counts: Sequence[int], classes: Sequence[str]) -> str:
-    return classes[max(range(len(counts)), key=lambda i: counts[i])]
-
-
-def images_for(metric: Metric, counts: Sequence[int]) -> int:
-    """How many images the metric's noise is that of."""
-    return effective_images(metric, counts)
+    return classes[largest_class(counts)]

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from mnas.counts import majority_share
+
 Metric = Literal["accuracy", "balanced-accuracy"]
 """The score that a search maximises; the first value of its trials."""
 
@@ -89,24 +91,12 @@ def _is_number(value: object) -> bool:
 # The score of guessing
 
 
-def majority_share(counts: Sequence[int]) -> float:
-    """Return the accuracy of always saying the most frequent class, from the images of each class; 0 without images."""
-    total = sum(counts)
-    return max(counts) / total if total else 0.0
-
-
 def baseline(metric: Metric, counts: Sequence[int]) -> float:
     """Return the score of always saying one class: the majority share, or 1 / classes for balanced accuracy."""
     if metric == "accuracy":
         return majority_share(counts)
     present = sum(count > 0 for count in counts)
     return 1 / present if present else 0.0
-
-
-def balanced_accuracy(right: Sequence[int], counts: Sequence[int]) -> float:
-    """Return the mean recall of the classes that have images; 0 without images."""
-    recalls = [hits / count for hits, count in zip(right, counts, strict=True) if count]
-    return sum(recalls) / len(recalls) if recalls else 0.0
 
 
 def effective_images(metric: Metric, counts: Sequence[int]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.counts import class_counts, majority_share
 from mnas.export.images import RealImages
 from mnas.export.timing import Speed
 from mnas.nn.weights_info import WeightsInfo
@@ -140,7 +141,7 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32], images: Rea
         agreement=float(np.mean(first == file_first)),
         accuracy=None if labels is None else float(np.mean(file_first == labels)),
         torch_accuracy=None if labels is None else float(np.mean(first == labels)),
-        majority_share=None if labels is None else float(np.bincount(labels).max() / len(labels)),
+        majority_share=None if labels is None else majority_share(class_counts(labels, expected.shape[1])),
     )
 
 

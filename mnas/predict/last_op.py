@@ -1,10 +1,14 @@
 """The operation that makes a model's output, read from an .onnx or .tflite file without running or loading it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
+from typing import TypeVar
 
 from mnas.predict.outputs import Kind
 from mnas.readers import open_regular
+
+Name = TypeVar("Name", bytes, int)
+Operation = TypeVar("Operation", str, int)
 
 _MOST_BYTES = 1_000_000_000
 # operations that leave every number what it means
@@ -51,11 +55,26 @@ def _onnx(file: bytes) -> Kind | None:
         elif number == 12:
             outputs.append(next(bytes(part[a:b]) for n, a, b in _fields(part) if n == 1))
     (name,) = outputs
+    return _kind_behind(name, makers, _ONNX_SAME, _ONNX)
+
+
+def _kind_behind(
+    output: Name,
+    makers: Mapping[Name, tuple[Operation, Name]],
+    same: Set[Operation],
+    kinds: Mapping[Operation, Kind],
+) -> Kind | None:
+    """Return the kind by the last operation before `output` that changes what its numbers mean.
+
+    Args:
+        makers: output -> operation that makes it, and that operation's first input.
+        same: operations that leave every number what it means.
+    """
     for _ in range(len(makers)):
-        kind, first = makers[name]
-        if kind not in _ONNX_SAME:
-            return _ONNX.get(kind)
-        name = first
+        operation, first = makers[output]
+        if operation not in same:
+            return kinds.get(operation)
+        output = first
     return None
 
 
@@ -102,10 +121,4 @@ def _litert(file: bytes) -> Kind | None:
         makers |= {operator.Outputs(i): (kind, first) for i in range(operator.OutputsLength())}
     if graph.OutputsLength() != 1:
         return None
-    tensor = graph.Outputs(0)
-    for _ in range(len(makers)):
-        kind, first = makers[tensor]
-        if kind not in _LITERT_SAME:
-            return _LITERT.get(kind)
-        tensor = first
-    return None
+    return _kind_behind(graph.Outputs(0), makers, _LITERT_SAME, _LITERT)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from mnas.counts import majority_share
 from mnas.data.image import Pixels
 from mnas.predict.annotate import shortened
 from mnas.predict.model import Model
@@ -43,7 +44,7 @@ class Score:
     @property
     def majority_share(self) -> float:
         """The top-1 of always saying the class that has the most images."""
-        return max(self.counts) / self.images
+        return majority_share(self.counts)
 
     def confused(self, count: int) -> list[tuple[int, int, int]]:
         """The most frequent errors: (true class, class that came first, images), most frequent first."""

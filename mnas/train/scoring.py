@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mnas.counts import balanced_accuracy, majority_share
 from mnas.data.augment import normalised
 from mnas.nn.network import Network
 
@@ -31,13 +32,12 @@ class Scored:
     @property
     def majority_share(self) -> float:
         """The accuracy of always saying the most frequent class."""
-        return max(self.counts) / sum(self.counts)
+        return majority_share(self.counts)
 
     @property
     def balanced_accuracy(self) -> float:
         """Mean over the classes that have images of the share that is right."""
-        recalls = [right / count for right, count in zip(self.right, self.counts, strict=True) if count]
-        return sum(recalls) / len(recalls)
+        return balanced_accuracy(self.right, self.counts)
 
 
 def moments(mean: Iterable[float], std: Iterable[float], device: torch.device) -> tuple[Tensor, Tensor]:

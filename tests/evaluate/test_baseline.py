@@ -4,13 +4,12 @@ import math
 
 import pytest
 
+from mnas.counts import balanced_accuracy, majority_share
 from mnas.evaluate.baseline import baseline_line, not_above_baseline
 from mnas.evaluate.evaluation import (
     Evaluation,
-    balanced_accuracy,
     baseline,
     effective_images,
-    majority_share,
 )
 
 UNEQUAL = [190, 10]

@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from mnas.data.decoding import exif
 from mnas.data.decoding.depth import Depth, UnreadableImage, depth_of, is_silent, to_rgb, used_bits
 from mnas.readers import open_regular
+from mnas.text import message_of
 
 Encoded = Path | bytes | BinaryIO
 """A file, its content, or an open one."""
@@ -260,5 +261,4 @@ def _reason(error: Exception) -> str:
         return f"it has more than {MOST_PIXELS:,} pixels, which are not read"
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
-    words = "".join(letter if letter.isprintable() else " " for letter in str(error)[:500])
-    return f"it is no whole image: {' '.join(words.split()) or type(error).__name__}"
+    return f"it is no whole image: {message_of(error, 500)}"

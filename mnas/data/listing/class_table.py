@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from mnas.counts import largest_class, majority_share
+
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
@@ -54,12 +56,12 @@ class ClassTable:
     def majority_share(self, *parts: str) -> float | None:
         """Return the accuracy on `parts` of always naming their largest class; None where its size is not known."""
         sums = self._sums(parts)
-        return max(sums) / sum(sums) if sum(sums) else None
+        return majority_share(sums) if sum(sums) else None
 
     def majority_class(self, *parts: str) -> str | None:
         """Return the class that has the most images in `parts`, the first of equals; None where that is not known."""
         sums = self._sums(parts)
-        return self.classes[sums.index(max(sums))] if sum(sums) else None
+        return self.classes[largest_class(sums)] if sum(sums) else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able values."""

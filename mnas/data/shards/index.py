@@ -15,10 +15,10 @@ from mnas.data.batches import Part
 from mnas.data.content.digests import stamp_of
 from mnas.data.image import SUFFIXES, reason
 from mnas.data.shards.tar_files import location, names
-from mnas.data.source import STAT
 from mnas.data.web import download, is_url
 from mnas.labels import check_class_names, shown
 from mnas.readers import JSON_BYTES, parse_json, read_regular
+from mnas.training_data import STAT
 
 _MOST_SHARDS = 200_000
 _INDEX_S = 60.0

@@ -1,0 +1,33 @@
+"""Images of each class, and the scores that follow from these counts alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+
+def class_counts(labels: npt.ArrayLike, classes: int) -> tuple[int, ...]:
+    """Return the number of images of each class, for labels 0 to `classes` - 1."""
+    return tuple(np.bincount(np.asarray(labels, np.int64), minlength=classes).tolist())
+
+
+def largest_class(counts: Sequence[int]) -> int:
+    """Return the class that has the most images, the first of equals."""
+    return max(range(len(counts)), key=lambda label: counts[label])
+
+
+def majority_share(counts: Sequence[int]) -> float:
+    """Return the accuracy of always saying the most frequent class, from the images of each class; 0 without images."""
+    total = sum(counts)
+    return max(counts) / total if total else 0.0
+
+
+def balanced_accuracy(right: Sequence[int], counts: Sequence[int]) -> float:
+    """Return the mean recall of the classes that have images; 0 without images.
+
+    Args:
+        right: right answers for each class.
+        counts: images of each class.
+    """
+    recalls = [hits / count for hits, count in zip(right, counts, strict=True) if count]
+    return sum(recalls) / len(recalls) if recalls else 0.0
