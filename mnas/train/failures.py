@@ -1,5 +1,12 @@
 """What the machine does to a training, told apart from our own mistakes: no memory left, a process killed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mnas.train.folder import CHECKPOINT_NAME
+from mnas.train.scoring import TrainingError
+
 _NO_MEMORY = ("can't allocate memory", "could not create a memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
 """The CPU's allocator, oneDNN, cuDNN and cuBLAS each have words of their own."""
 
@@ -19,3 +26,24 @@ def machine_failure(error: BaseException) -> str:
     if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
         return "a process that reads images was killed, perhaps for lack of memory"
     return "out of memory" if is_out_of_memory(error) else ""
+
+
+@contextmanager
+def failures_explained(folder: Path, batch_size: int) -> Iterator[None]:
+    """Turn failures of the machine into TrainingError: one line, with a way out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        failure = machine_failure(error)
+        if failure == "out of memory":
+            raise TrainingError(
+                f"out of memory at {batch_size} images a step; free some, or use a smaller --batch-size{anew(folder)}"
+            ) from None
+        if failure:
+            raise TrainingError(f"{failure}; free some (fewer --workers take less), then go on with --resume") from None
+        raise
+
+
+def anew(folder: Path) -> str:
+    """Return the advice to rename `folder`, for a training with another recipe; empty where it holds no checkpoint."""
+    return f", and rename {folder}, which holds this one" if (folder / CHECKPOINT_NAME).exists() else ""

@@ -7,7 +7,6 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, with the constan
 3. With several processes batch norm sees each one's share of the batch, and the first one's statistics are kept.
 """
 
-import datetime
 import itertools
 import math
 import time
@@ -20,19 +19,19 @@ from typing import Any
 
 import accelerate
 import torch
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from mnas.architecture import Architecture
 from mnas.data.augment import normalised, seed_of
 from mnas.data.batches import Batches, Part
 from mnas.nn.fast import speed_up
-from mnas.nn.network import Network, build_network
+from mnas.nn.network import Network
 from mnas.nn.weights import save_weights
 from mnas.nn.weights_info import WeightsInfo
 from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
-from mnas.train.failures import machine_failure
+from mnas.train.failures import anew, failures_explained
 from mnas.train.folder import CHECKPOINT_NAME, WEIGHTS_NAME, Trained, claimed, read_result, write_result
 from mnas.train.identity import facts_of, identity_of
 from mnas.train.metrics import EpochMetrics, MetricsFiles
@@ -40,6 +39,7 @@ from mnas.train.prefetch import prefetched
 from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, optimizer_for, schedule_for
 from mnas.train.scoring import Scored, TrainingError, estimate_statistics, moments, score
 from mnas.train.settings import StopNow, StopRequest, TrainingStopped, stop_requests, training_settings
+from mnas.train.start import check_batch, make_accelerator, starting_network
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 from mnas.training_data import TrainedOn, after_training
 
@@ -90,19 +90,35 @@ def train(
         accelerator.wait_for_everyone()
         if finished := read_result(folder):
             return finished
-        with _failures_told(folder, config.batch_size_for(batches.counts["train"])):
-            try:
-                with stop.at_once(accelerator.num_processes == 1):
-                    torch.manual_seed(seed_of(_START, config.seed))
-                    network = _begun(initial, arch, batches)
-                    watch = watcher or Unwatched()
-                    training = Training(network, batches, config, folder, accelerator, watch, stop, identity)
-                    training.earlier = earlier
-                    if (folder / CHECKPOINT_NAME).exists():
-                        training.load()
-            except StopNow:
-                raise TrainingStopped(stop.number, "the start") from None
+        with failures_explained(folder, config.batch_size_for(batches.counts["train"])):
+            watch = watcher or Unwatched()
+            training = _started(arch, batches, config, folder, accelerator, watch, stop, identity, initial)
+            training.earlier = earlier
             return training.run()
+
+
+def _started(
+    arch: Architecture,
+    batches: Batches,
+    config: TrainConfig,
+    folder: Path,
+    accelerator: accelerate.Accelerator,
+    watcher: TrainWatcher,
+    stop: StopRequest,
+    identity: dict[str, Any],
+    initial: Network | None,
+) -> "Training":
+    """Return the training, at its last checkpoint if there is one; a signal ends this at once."""
+    try:
+        with stop.at_once(accelerator.num_processes == 1):
+            torch.manual_seed(seed_of(_START, config.seed))
+            network = starting_network(initial, arch, batches)
+            training = Training(network, batches, config, folder, accelerator, watcher, stop, identity)
+            if (folder / CHECKPOINT_NAME).exists():
+                training.load()
+            return training
+    except StopNow:
+        raise TrainingStopped(stop.number, "the start") from None
 
 
 class Training:
@@ -126,7 +142,7 @@ class Training:
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.batch_size = config.batch_size_for(batches.counts["train"])
         self.steps = batches.steps(self.batch_size)
-        _check_batch(self.batch_size, self.world, bool(config.mixup or config.cutmix))
+        check_batch(self.batch_size, self.world, bool(config.mixup or config.cutmix))
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         apply_overrides(self.network, config)
         if self.device.type == "cpu" and not config.compile:
@@ -380,7 +396,7 @@ class Training:
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss must stay finite, but it was not by step {self.step} of epoch {self.epoch + 1}; use a lower "
-                f"--learning-rate (now {self.config.learning_rate:g}) or a longer --warmup-epochs{_anew(self.folder)}"
+                f"--learning-rate (now {self.config.learning_rate:g}) or a longer --warmup-epochs{anew(self.folder)}"
             )
         return loss
 
@@ -409,62 +425,4 @@ class Training:
             accuracy=accuracy,
             crop=self.batches.crop,
             trained_on=after_training(self.batches.training_data, self.earlier),
-        )
-
-
-def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
-    """The process's place among those that train together. Raises ValueError for a device that is not there."""
-    device = config.device()
-    precision: str = config.mixed_precision
-    if precision == "auto":
-        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "no" if device.type == "cpu" else "bf16" if bf16 else "fp16"
-    return accelerate.Accelerator(
-        mixed_precision=precision,
-        cpu=device.type == "cpu",
-        dynamo_backend="inductor" if config.compile else None,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
-            InitProcessGroupKwargs(timeout=datetime.timedelta(days=1)),  # the others wait while one scores
-        ],
-    )
-
-
-@contextmanager
-def _failures_told(folder: Path, batch_size: int) -> Iterator[None]:
-    """What the machine does to a training is no bug of ours: one line, with a way out."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        failure = machine_failure(error)
-        if failure == "out of memory":
-            raise TrainingError(
-                f"out of memory at {batch_size} images a step; free some, or use a smaller --batch-size{_anew(folder)}"
-            ) from None
-        if failure:
-            raise TrainingError(f"{failure}; free some (fewer --workers take less), then go on with --resume") from None
-        raise
-
-
-def _anew(folder: Path) -> str:
-    """What else a training with another recipe takes."""
-    return f", and rename {folder}, which holds this one" if (folder / CHECKPOINT_NAME).exists() else ""
-
-
-def _begun(initial: Network | None, arch: Architecture, batches: Batches) -> Network:
-    if initial is None:
-        return build_network(arch, len(batches.classes))
-    if initial.arch != arch or initial.classifier.out_features != len(batches.classes):
-        raise ValueError(
-            f"initial weights must be of the architecture and {len(batches.classes)} classes, but got "
-            f"{initial.classifier.out_features} classes of {initial.arch.fingerprint}"
-        )
-    return deepcopy(initial)
-
-
-def _check_batch(batch_size: int, world: int, mixes: bool) -> None:
-    if batch_size % (world * (2 if mixes else 1)) or batch_size < 2 * world:
-        raise ValueError(
-            f"a step's images must be a multiple of the processes{' times 2 (mixup)' if mixes else ''} and 2 or more "
-            f"for each, but got {batch_size} for {world}; choose another --batch-size"
         )

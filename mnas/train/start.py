@@ -1,0 +1,56 @@
+"""The first steps of a training: its place among several processes, its network, and a check of its batch."""
+
+import datetime
+from copy import deepcopy
+
+import accelerate
+import torch
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from mnas.architecture import Architecture
+from mnas.data.batches import Batches
+from mnas.nn.network import Network, build_network
+from mnas.train.config import TrainConfig
+
+
+def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
+    """The process's place among those that train together. Raises ValueError for a device that is not there."""
+    device = config.device()
+    precision: str = config.mixed_precision
+    if precision == "auto":
+        bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "no" if device.type == "cpu" else "bf16" if bf16 else "fp16"
+    return accelerate.Accelerator(
+        mixed_precision=precision,
+        cpu=device.type == "cpu",
+        dynamo_backend="inductor" if config.compile else None,
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            InitProcessGroupKwargs(timeout=datetime.timedelta(days=1)),  # the others wait while one scores
+        ],
+    )
+
+
+def starting_network(initial: Network | None, arch: Architecture, batches: Batches) -> Network:
+    """Return a copy of `initial`, or fresh weights where it is None.
+
+    Raises:
+        ValueError: `initial` is of another architecture, or of another number of classes than the data.
+    """
+    if initial is None:
+        return build_network(arch, len(batches.classes))
+    if initial.arch != arch or initial.classifier.out_features != len(batches.classes):
+        raise ValueError(
+            f"initial weights must be of the architecture and {len(batches.classes)} classes, but got "
+            f"{initial.classifier.out_features} classes of {initial.arch.fingerprint}"
+        )
+    return deepcopy(initial)
+
+
+def check_batch(batch_size: int, world: int, mixes: bool) -> None:
+    """Raise ValueError where `world` processes cannot share a step's images evenly."""
+    if batch_size % (world * (2 if mixes else 1)) or batch_size < 2 * world:
+        raise ValueError(
+            f"a step's images must be a multiple of the processes{' times 2 (mixup)' if mixes else ''} and 2 or more "
+            f"for each, but got {batch_size} for {world}; choose another --batch-size"
+        )
