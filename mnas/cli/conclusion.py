@@ -45,16 +45,11 @@ def conclude(
     references = references_of(run)
     skipped = _skipped(own)
     shown = shown_results(run, objectives)
-
-    def say(line: str) -> None:
-        console.print(line)
-
+    say = console.print
     say("")
-    say(f"{ENDED[reason].format(trials=len(own))}")
+    say(ENDED[reason].format(trials=len(own)))
     if not front_of(run.trials):
-        failed = sum(t.state == TrialState.FAIL for t in run.trials)
-        told = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
-        say(f"no candidate was trained to the end: {'; '.join(told)}")
+        say(_untrained(run, skipped))
         if not shown:
             return
     images = images_behind(run, len(dataset.val.labels))
@@ -65,15 +60,14 @@ def conclude(
     best = {each.best.number for each in wanted}
     devices = run.attributes["sharing"]["targets_ms"]
     listed = sorted([*shown, *_off_the_front(references, shown)], key=lambda t: t.user_attrs["latency"]["latency_ms"])
-    advised = [
-        (each.is_reference, _advice(run, objective, each, images, objectives))
-        for objective, each in zip(objectives, found, strict=True)
-        if each is not None
-    ]
-    for line in (line for is_reference, lines in advised for line in lines if is_reference):
-        say(line)  # the most important line: a published network is better than what was found
-    console.print(_table(listed, devices, objectives, best, NAMES[metric]))
-    for line in (line for is_reference, lines in advised for line in lines if not is_reference):
+    advised: dict[bool, list[str]] = {True: [], False: []}  # by whether a reference is better
+    for objective, each in zip(objectives, found, strict=True):
+        if each is not None:
+            advised[each.is_reference] += _advice(run, objective, each, images, objectives)
+    for line in advised[True]:  # before all else: a published network is better than what was found
+        say(line)
+    say(_table(listed, devices, objectives, best, NAMES[metric]))
+    for line in advised[False]:
         say(line)
     say(baseline_line(metric, counts, dataset.classes))
     if warning := not_above_baseline(metric, counts, images, wanted[0].best.values[0]):
@@ -93,6 +87,13 @@ def conclude(
     ):
         say(line)
     _say_where(console, run, shown)
+
+
+def _untrained(run: Run | Snapshot, skipped: str) -> str:
+    """Return the line for a search of which no candidate was trained to the end."""
+    failed = sum(t.state == TrialState.FAIL for t in run.trials)
+    facts = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
+    return f"no candidate was trained to the end: {'; '.join(facts)}"
 
 
 def _say_where(console: Console, run: Run | Snapshot, shown: Sequence[FrozenTrial]) -> None:

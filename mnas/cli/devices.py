@@ -80,7 +80,7 @@ class DevicesCheckCommand:
             except (UnitError, MeasurementError, ValueError) as failure:
                 if not entry.address[1:]:
                     raise
-                _print(console, f"  not usable: {failure}")
+                console.print(f"  not usable: {failure}")
                 failures.append(str(failure))
         if not usable:
             raise UnitError(f"no unit of {entry.name} is usable: {'; '.join(failures)}")
@@ -123,7 +123,7 @@ class DevicesCalibrateCommand:
             found = repeatability_of(unit.name, sessions)
             path = keep_repeatability(user_state_dir() / "devices", found)
             _print_sessions(console, sessions, found)
-            _print(console, f"  kept in {path}")
+            console.print(f"  kept in {path}")
 
     def _session(self, unit: Unit, reference: Reference, entry: DeviceEntry) -> Calibration:
         return calibrate(unit, reference, entry.setup, budget_s=self.budget_s, session_error=0.0)
@@ -131,18 +131,18 @@ class DevicesCalibrateCommand:
 
 def _units(entry: DeviceEntry, console: Console) -> Iterator[tuple[Unit, str, str]]:
     """Each with the key of its lease and its address, one after another."""
-    units = open_units(entry, lambda text: _print(console, text))
+    units = open_units(entry, lambda text: console.print(text))
     for unit, (_, address) in zip(units, unit_addresses(entry), strict=True):
         with contextlib.closing(unit):
             yield unit, lease_key(entry.kind, address), address
 
 
 def _leased(unit: Unit, key: str, console: Console) -> contextlib.AbstractContextManager[None]:
-    return lease(user_state_dir() / "leases", key, unit.name, say=lambda text: _print(console, text))
+    return lease(user_state_dir() / "leases", key, unit.name, say=lambda text: console.print(text))
 
 
 def _check(console: Console, entry: DeviceEntry, unit: Unit, key: str, address: str, reference: Reference) -> None:
-    _print(console, f"{unit.name}: {entry.kind} {address}".rstrip())
+    console.print(f"{unit.name}: {entry.kind} {address}".rstrip())
     fingerprint, condition = unit.fingerprint(entry.setup), unit.condition()
     with (
         _leased(unit, key, console),
@@ -163,10 +163,10 @@ def _check(console: Console, entry: DeviceEntry, unit: Unit, key: str, address: 
         table.add_row(name, fact)
     console.print(table)
     found = spoilers(entry.kind, entry.setup, condition, pinned_core=pinned_core, realtime=realtime)
-    _print(console, "  would spoil a measurement:" if found else "  nothing that would spoil a measurement")
+    console.print("  would spoil a measurement:" if found else "  nothing that would spoil a measurement")
     for spoiler in found:
-        _print(console, f"  - {spoiler.what}")
-        _print(console, f"    {spoiler.mend}")
+        console.print(f"  - {spoiler.what}")
+        console.print(f"    {spoiler.mend}")
 
 
 def _repeats(kept: Repeatability | None, name: str) -> str:
@@ -205,16 +205,11 @@ def _print_sessions(console: Console, sessions: Sequence[Calibration], found: Re
             f"{c.light_ratio_low:.4f}-{c.light_ratio_high:.4f}",
         )
     console.print(table)
-    _print(console, f"  {found.name}: {found.reference} at {found.input_size} px, {found.reference_ms:.4g} ms")
-    _print(
-        console,
+    console.print(f"  {found.name}: {found.reference} at {found.input_size} px, {found.reference_ms:.4g} ms")
+    console.print(
         f"  standard deviation between sessions: {100 * found.ratio_deviation:.2f} % of ratios, "
         f"{100 * found.level_deviation:.2f} % of milliseconds",
     )
-    _print(console, f"  session error of later measurements: {100 * found.session_error:.2f} %")
+    console.print(f"  session error of later measurements: {100 * found.session_error:.2f} %")
     if found.session_error > HIGH_ERROR:
-        _print(console, f"  that is much: see mnas devices check {found.name.partition('/')[0]}, and calibrate again")
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text)
+        console.print(f"  that is much: see mnas devices check {found.name.partition('/')[0]}, and calibrate again")

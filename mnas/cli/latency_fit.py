@@ -92,7 +92,7 @@ class LatencyFitCommand:
         members = design_sample(space, self.samples, self.seed)
         out.parent.mkdir(parents=True, exist_ok=True)
         journal = Journal(out.with_name(f"{out.name}.unfinished"), self.identity(space))
-        with open_device(entry, say=lambda text: _say(console, text)) as device:
+        with open_device(entry, say=lambda text: console.print(text)) as device:
             self._measure(console, space, device, members, journal)
         with console.status("learning", spinner="line"):
             predictor = fit_predictor(
@@ -105,7 +105,7 @@ class LatencyFitCommand:
         predictor.save(out)
         journal.remove()
         _print_scores(console, predictor)
-        _say(console, f"predictor {out}")
+        console.print(f"predictor {out}")
 
     def resolved_space(self) -> Space:
         """The space at its width and stride. Raises ValueError, also where the input is too small for it."""
@@ -136,7 +136,7 @@ class LatencyFitCommand:
         arch = reference_arch(space.reference_skeleton)
         reference = make_reference(arch, "mobilenetv2", self.input_size, self.classes, make_file)
         if journal.calibrations:
-            _say(console, f"going on after {len(journal.samples)} of {len(members)} samples")
+            console.print(f"going on after {len(journal.samples)} of {len(members)} samples")
             device.resume(reference, journal.calibrations)
         else:
             with console.status("calibrating", spinner="line"):
@@ -151,13 +151,13 @@ class LatencyFitCommand:
                     if isinstance(outcome, Latency):
                         journal.add(Sample.of(members[number], outcome))
                     else:
-                        _say(console, f"a member is left out: {outcome}")
+                        console.print(f"a member is left out: {outcome}")
                 done = first + len(some)
                 left_s = (time.monotonic() - started) / done * (len(missing) - done)
                 line = f"measured {len(journal.samples)} of {len(members)}, {left_s / 60:.0f} min left"
                 status.update(line)
                 if not console.is_terminal and (first // AT_ONCE) % 5 == 0:
-                    _say(console, line)
+                    console.print(line)
 
 
 @contextlib.contextmanager
@@ -170,10 +170,6 @@ def _alone(out: Path) -> Iterator[None]:
             yield
     except filelock.Timeout:
         raise ValueError(f"{out} is being fitted by another process; name another file (--out)") from None
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text)
 
 
 def _print_scores(console: Console, predictor: Predictor) -> None:
@@ -194,8 +190,7 @@ def _print_scores(console: Console, predictor: Predictor) -> None:
     row("of MACs alone", kendall_tau(macs, [sample.ratio for sample in predictor.samples]), False)
     console.print(table)
     calibration, parameters = predictor.calibration, predictor.learned.additive.parameters
-    _say(
-        console,
+    console.print(
         f"{scores.networks} members of {predictor.space.name} at {predictor.input_size} px, each predicted from the "
         f"others; {calibration.device['runtime']}, {calibration.threads} thread(s), ratios to {calibration.reference} "
         f"({calibration.reference_ms:.4g} ms); not explained {100 * parameters.spreads['noise']:.1f} %",

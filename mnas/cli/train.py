@@ -119,24 +119,8 @@ class TrainCommand:
     def _train(self, console: Console, name: str, arch: Architecture, size: int, *, show: bool) -> Trained:
         from mnas.train.loop import train  # timm and accelerate take seconds, and what is refused needs neither
 
-        def say(text: str) -> None:
-            _print(console, text)
-
         folder = self._folder(name, arch, size)
-        earlier: TrainedOn = ()
-        split_seed = self.config.seed
-        if self.weights:
-            earlier = trained_on(self.weights, say)
-            split_seed = held_out_seed(
-                self.weights,
-                earlier,
-                self.data,
-                seed=split_seed,
-                max_images_per_class=self.max_images_per_class,
-                data_dir=self.data_dir,
-                download=self.download,
-                say=say,
-            )
+        earlier, split_seed = self._earlier(console)
         batches = self._open(console, size, self.config, split_seed)
         stored = stored_settings(folder / CONFIG_NAME, "identity") if self.resume else None
         mirror = as_begun(self.config.mirror, stored, batches.may_be_mirrored, batches.classes)
@@ -148,28 +132,45 @@ class TrainCommand:
             initial = initial_network(self.weights, name, arch, batches, self.config.seed)
             arch = initial.arch
         for line in _described(name, arch, batches, config, folder):
-            _print(console, line)
+            console.print(line)
         if show:
             print_class_table(console, batches.table, "val")
             print_line(console, by_stat_line(batches))
             print_line(console, mirror_note(mirror, batches.may_be_mirrored, batches.classes))
         known = len(batches.skipped)  # decoded before; others turn up while files are read
         if known:
-            _print(console, unreadable_line(batches.skipped))
+            console.print(unreadable_line(batches.skipped))
         try:
             with watching_training(console) as watcher:
                 trained = train(
                     arch, batches, config, folder, initial=initial, earlier=earlier, resume=self.resume, watcher=watcher
                 )
         except TrainingStopped as stop:
-            _print(console, f"stopped at {stop.where}; nothing is lost. To go on: {resuming()}")
+            console.print(f"stopped at {stop.where}; nothing is lost. To go on: {resuming()}")
             raise
         if len(batches.skipped) > known:
-            _print(console, unreadable_line(batches.skipped))
-        _print(console, _conclusion(trained))
+            console.print(unreadable_line(batches.skipped))
+        console.print(_conclusion(trained))
         counts = batches.table.images.get("val", ())
         print_line(console, not_above_baseline("accuracy", counts, sum(counts), trained.accuracy, advice=""))
         return trained
+
+    def _earlier(self, console: Console) -> tuple[TrainedOn, int]:
+        """Return the trainings of --weights, and the seed of the split that keeps their images out of validation."""
+        if not self.weights:
+            return (), self.config.seed
+        earlier = trained_on(self.weights, console.print)
+        seed = held_out_seed(
+            self.weights,
+            earlier,
+            self.data,
+            seed=self.config.seed,
+            max_images_per_class=self.max_images_per_class,
+            data_dir=self.data_dir,
+            download=self.download,
+            say=console.print,
+        )
+        return earlier, seed
 
     def _folder(self, name: str, arch: Architecture, size: int) -> Path:
         return self.out / f"{_as_file_name(name, arch)}-{size}px"
@@ -274,10 +275,6 @@ def _conclusion(trained: Trained) -> str:
         f"{trained.epochs} epoch(s) in {trained.seconds:.0f} s, "
         f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
     )
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text)
 
 
 def resuming() -> str:

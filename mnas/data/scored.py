@@ -70,15 +70,13 @@ def open_scored(
     """
     cache_dir = user_cache_dir()
     if is_shards(data):
-        shards = ShardBatches(
-            data, input_size=input_size, seed=0, crop=crop, augmentation=Augmentation(), workers=workers,
-            cache_dir=cache_dir, on_progress=on_progress,
+        return _scored_shards(
+            choose,
+            ShardBatches(
+                data, input_size=input_size, seed=0, crop=crop, augmentation=Augmentation(), workers=workers,
+                cache_dir=cache_dir, on_progress=on_progress,
+            ),
         )  # fmt: skip
-        offered = Offered(
-            name=shards.name, digest=lambda: shards.content, by_stat=shards.content, counts=dict(shards.counts)
-        )
-        selection = choose(offered)
-        return Scored(batches=shards, parts=selection.parts, selection=selection, alone=False, content=shards.content)
     data_dir = cache_dir / "downloads" if data_dir is None else data_dir
     source = open_source(data, data_dir, download, needs_train=False)
     given = source.parts()
@@ -107,6 +105,14 @@ def open_scored(
         max_images_per_class=per_class, on_progress=on_progress,
     )  # fmt: skip
     return Scored(batches=files, parts=parts, selection=selection, alone=alone, content=offered.by_stat)
+
+
+def _scored_shards(choose: Callable[[Offered], Selection], shards: ShardBatches) -> Scored:
+    offered = Offered(
+        name=shards.name, digest=lambda: shards.content, by_stat=shards.content, counts=dict(shards.counts)
+    )
+    selection = choose(offered)
+    return Scored(batches=shards, parts=selection.parts, selection=selection, alone=False, content=shards.content)
 
 
 def _in_cache(selection: Selection) -> bool:

@@ -71,6 +71,22 @@ def front_table(facts: Facts) -> str:
         )
         for c in facts.front
     ]
+    rows += _reference_rows(facts)
+    if not rows:
+        return ""
+    head = ("trial", facts.metric_name, *_latency_heads(facts), *rewards, "params", "MACs", "file MB", "memory MB")
+    of_t = f" Of T: {escape(together(facts))}." if together(facts) else ""
+    return (
+        f"{_table('front', head, rows, _kind(facts))}<figcaption>In brackets: 95 % intervals. In italics: reference "
+        f"networks, measured and trained like the candidates; below the front those that are not on it. "
+        f"{SOURCES_MEAN}{of_t} Memory: what the runtime takes "
+        "at most to load the model and run it once, – where no device told.</figcaption>"
+    )
+
+
+def _reference_rows(facts: Facts) -> list[str]:
+    """Return the rows of references that are not on the front."""
+    rows = []
     compared = {c.reference: c for c in facts.compared}
     for r in facts.references:
         if any(c.reference == r["name"] for c in facts.front):
@@ -97,16 +113,7 @@ def front_table(facts: Facts) -> str:
                 "reference",
             )
         )
-    if not rows:
-        return ""
-    head = ("trial", facts.metric_name, *_latency_heads(facts), *rewards, "params", "MACs", "file MB", "memory MB")
-    of_t = f" Of T: {escape(together(facts))}." if together(facts) else ""
-    return (
-        f"{_table('front', head, rows, _kind(facts))}<figcaption>In brackets: 95 % intervals. In italics: reference "
-        f"networks, measured and trained like the candidates; below the front those that are not on it. "
-        f"{SOURCES_MEAN}{of_t} Memory: what the runtime takes "
-        "at most to load the model and run it once, – where no device told.</figcaption>"
-    )
+    return rows
 
 
 def _rewards(facts: Facts, candidate: Candidate | None) -> list[str]:
