@@ -51,7 +51,7 @@ class BenchCommand:
             if value != "auto" and value < 1:
                 raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, or auto, but got {value}")
         if self.workers != "auto" and self.workers > MOST_WORKERS:
-            raise ValueError(f"workers must be from 1 to {MOST_WORKERS}, or auto, but got {self.workers}")
+            raise ValueError(f"--workers must be from 1 to {MOST_WORKERS}, or auto, but got {self.workers}")
         for form in self.forms:
             if form not in DEFAULT_WEIGHTS:
                 raise ValueError(f"reward must be one of {', '.join(DEFAULT_WEIGHTS)}, but got {form!r}")

@@ -152,7 +152,7 @@ class SearchCommand:
         if self.controller not in CONTROLLERS:
             raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {self.controller!r}")
         if self.metric not in METRICS:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)}, but got {self.metric!r}")
+            raise ValueError(f"--metric must be one of {', '.join(METRICS)}, but got {self.metric!r}")
         if not 0 < self.latency_budget_s <= MOST_BUDGET_S:
             raise ValueError(
                 f"latency budget s must be above 0 and at most {MOST_BUDGET_S:g}, but got {self.latency_budget_s}"

@@ -80,7 +80,7 @@ class Plan:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, but got {getattr(self, name)}")
         if self.workers > MOST_WORKERS:
-            raise ValueError(f"workers must be from 1 to {MOST_WORKERS}, but got {self.workers}")
+            raise ValueError(f"--workers must be from 1 to {MOST_WORKERS}, but got {self.workers}")
         for name in ("hours", "latency_limit", "max_size_mb", "max_memory_mb", "keep_models_mb"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {getattr(self, name)}")

@@ -62,7 +62,7 @@ def train_shortlist(
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, but got {workers}")
     if workers > MOST_WORKERS:
-        raise ValueError(f"workers must be from 1 to {MOST_WORKERS}, but got {workers}")
+        raise ValueError(f"--workers must be from 1 to {MOST_WORKERS}, but got {workers}")
     run = read_run(path)
     results = {t.number: t for t in results_of(run)}
     picked = [results[number] for number in choose(list(results.values()), top)]

@@ -140,7 +140,13 @@ def _add(digest: "hashlib._Hash", name: str) -> None:
 
 
 def _open(path: str) -> int:
-    """A handle of the file. Raises OSError, also for what is no regular file; a pipe is not waited for."""
+    """Return a handle of the file, without waiting for a pipe.
+
+    `mnas.readers.open_regular` also looks at the file before it opens it; of a million images that takes seconds.
+
+    Raises:
+        OSError: it cannot be opened, is not a regular file, or is larger than `MOST_BYTES`.
+    """
     handle = os.open(path, os.O_RDONLY | _FLAGS)
     found = os.fstat(handle)
     if stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES:
