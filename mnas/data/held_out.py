@@ -65,7 +65,6 @@ def select(
     *,
     ours: bool,
     beside: int | None = None,
-    way_out: str = "--part all",
 ) -> Selection:
     """Return which images to score, so that none of them was trained on unless the user asks for it.
 
@@ -76,7 +75,6 @@ def select(
         trained_on: what the model's file says.
         ours: whether mnas wrote the model's file.
         beside: the seed in settings that lie beside a file that says nothing; None where there are none.
-        way_out: the option that takes all images, for messages.
 
     Raises:
         ValueError: no such part; a seed that contradicts the file; or other data, or data that has changed since the
@@ -94,7 +92,7 @@ def select(
         listed = " and ".join(name for name in ("train", "val", "test") if name in have)
         raise ValueError(f"the data must have the part {part!r}, but {data.name!r} has {listed} only")
     if relation == "other":
-        raise ValueError(_refusal(data, trained_on, way_out))
+        raise ValueError(_refusal(data, trained_on))
     if record is None:
         drawn = next((known for known in (seed, beside) if known is not None), 0)
         notes = _notes_unknown(part, drawn, data, ours, beside) if seed is None else ()
@@ -102,7 +100,7 @@ def select(
     if seed is not None and seed != record.seed:
         raise ValueError(
             f"--seed must be {record.seed}, which drew the split of these images for the model's training, but got "
-            f"{seed}, which draws images that it was trained on; leave --seed out, or use {way_out}"
+            f"{seed}, which draws images that it was trained on; leave --seed out, or use --part all"
         )
     return Selection(
         part=part,
@@ -160,7 +158,7 @@ def _notes_unknown(
     )
 
 
-def _refusal(data: Offered, trained_on: TrainedOn, way_out: str) -> str:
+def _refusal(data: Offered, trained_on: TrainedOn) -> str:
     name = printable_name(data.name)
     if then := [record for record in trained_on if record.name == name]:
         images = sum(data.counts.values())
@@ -169,11 +167,11 @@ def _refusal(data: Offered, trained_on: TrainedOn, way_out: str) -> str:
         return (
             f"the images of {name!r} must be those that the model was trained on, but they have been changed{times} "
             f"since{counts}, so what was held out cannot be drawn again; restore them, train again, or put images that "
-            f"the model has not seen into a folder of their own and use {way_out}"
+            f"the model has not seen into a folder of their own and use --part all"
         )
     return (
         f"data without a test or validation part must be what the model was trained on ({_named(trained_on)}), but got "
-        f"other images in {name!r}; use {way_out} if the model was trained on none of them"
+        f"other images in {name!r}; use --part all if the model was trained on none of them"
     )
 
 
