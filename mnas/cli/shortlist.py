@@ -23,7 +23,7 @@ from mnas.evaluate.baseline import NAMES
 from mnas.objective import Objective
 from mnas.report.html import write_report
 from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
-from mnas.shortlist.train import SETTINGS_NAME, train_shortlist
+from mnas.shortlist.train import SETTINGS_NAME, Outcome, train_shortlist
 from mnas.study import RunError, Snapshot, needed, objectives_of, read_run
 from mnas.study.results import metric_of
 from mnas.train.config import TrainConfig
@@ -116,15 +116,11 @@ def train_best(
         images = dataclasses.replace(images, known=batches.known)
     print_class_table(console, batches.table, "val")
     print_line(console, mirror_note(config.mirror, batches.may_be_mirrored, batches.classes))
-
-    def say(text: str) -> None:
-        console.print(text)
-
-    for line in (by_stat_line(batches), unreadable_line(batches.skipped) if batches.skipped else ""):
-        if line:
-            say(line)
+    print_line(console, by_stat_line(batches))
+    print_line(console, unreadable_line(batches.skipped) if batches.skipped else "")
     del batches
 
+    say = console.print
     try:
         outcome = train_shortlist(path, top=top, config=config, open_batches=images, workers=workers, say=say)
     except (KeyboardInterrupt, TrainingStopped):
@@ -132,18 +128,22 @@ def train_best(
         raise
     if outcome.rows:
         name = NAMES[metric_of(run.attributes)]
-        console.print(shortlist_table(outcome.rows, name))
+        say(shortlist_table(outcome.rows, name))
         say(f"{meaning(agreement(outcome.rows))}.")
         for objective in objectives_of(run.attributes):
             say(_advice(path, outcome.rows, objective, name, len(objectives_of(run.attributes)) > 1))
         say(f"table: {path / 'trained' / FILE_NAME}; report: {write_report(path)}")
     if outcome.failed:
-        titles = {n: f"trial {n}" if isinstance(n, int) else n for n in outcome.failed}
-        reasons = "; ".join(f"{titles[n]}: {reason}" for n, reason in outcome.failed.items())
-        raise RunError(
-            f"all trainings must end well, but got {len(outcome.failed)} of {len(outcome.chosen)} failed ({reasons}); "
-            "the same command tries them again"
-        )
+        raise RunError(_failures(outcome))
+
+
+def _failures(outcome: Outcome) -> str:
+    titles = {n: f"trial {n}" if isinstance(n, int) else n for n in outcome.failed}
+    reasons = "; ".join(f"{titles[n]}: {reason}" for n, reason in outcome.failed.items())
+    return (
+        f"all trainings must end well, but got {len(outcome.failed)} of {len(outcome.chosen)} failed ({reasons}); the "
+        "same command tries them again"
+    )
 
 
 def _mirrored_as_begun(run: Snapshot, config: TrainConfig, batches: Batches) -> TrainConfig:

@@ -28,12 +28,7 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
         ValueError: the data has more classes than the model, or others, or their order would be a guess.
     """
     if (by_name := _indices(info, classes)) is not None:
-        words = "" if tuple(classes) == info.classes else "classes matched by name"
-        if len(classes) < info.outputs:
-            words = f"the data has {len(classes)} of the model's {info.outputs} classes, matched by name"
-        if not set(classes) <= set(info.classes or ()):
-            words += " (some are equal but for their Unicode form)"
-        return by_name, words
+        return by_name, _by_name(info, classes)
     if info.classes is not None and (numbers := same_numbers(info.classes, classes)) is not None:
         return numbers, "classes matched by number"
     has_own = info.classes is not None and any(_WORDNET.fullmatch(name) for name in info.classes)
@@ -64,6 +59,14 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
             f"text ({_some(classes)}); name the outputs with --class-file, or use --class-order data"
         )
     return np.arange(len(classes)), "the model does not name its classes: taken in the data's order"
+
+
+def _by_name(info: ModelInfo, classes: Sequence[str]) -> str:
+    """Return how classes were matched by name; empty where they are the model's."""
+    words = "" if tuple(classes) == info.classes else "classes matched by name"
+    if len(classes) < info.outputs:
+        words = f"the data has {len(classes)} of the model's {info.outputs} classes, matched by name"
+    return words if set(classes) <= set(info.classes or ()) else f"{words} (some are equal but for their Unicode form)"
 
 
 def _indices(info: ModelInfo, classes: Sequence[str]) -> NDArray[np.int64] | None:

@@ -166,7 +166,10 @@ def load_model(
         return Model(info, run) if outputs == "auto" else Model(*settled(info, run, outputs, None))
     if isinstance(model, Architecture):
         raise ValueError("an architecture needs weights, but got none; give timm, torchvision or a file")
-    path = Path(model) / "model.safetensors" if Path(model).is_dir() else Path(model)
+    return _opened(Path(model) / "model.safetensors" if Path(model).is_dir() else Path(model), wanted, outputs)
+
+
+def _opened(path: Path, wanted: Wanted, outputs: Literal["auto"] | Kind) -> Model:
     info, run = _opener(path)(path, wanted)
     if outputs == "auto" and info.arch is not None:
         return Model(info, run)  # our own files say it
