@@ -12,7 +12,7 @@ import torch
 from train_toy import ARCH, CONFIG, toy_dataset, values
 
 from mnas.data.arrays import ArrayBatches
-from mnas.train import loop
+from mnas.train import loop, start
 from mnas.train.loop import train
 from mnas.train.settings import StopNow, TrainingStopped, stop_requests
 
@@ -78,7 +78,7 @@ def test_where_it_waits_for_images_it_is_saved_and_goes_on(finished: Path, tmp_p
 
 
 def test_before_the_first_step_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "build_network", lambda *_: stall(signal.SIGTERM))
+    monkeypatch.setattr(start, "build_network", lambda *_: stall(signal.SIGTERM))
     stop = stopped(tmp_path / "t", ArrayBatches(toy_dataset(), CONFIG.variation(), CONFIG.seed))
     assert (stop.code, stop.where) == (143, "the start")
 
