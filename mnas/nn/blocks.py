@@ -25,6 +25,19 @@ class SameConv2d(nn.Conv2d):
         return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
+class ThinPointwise(nn.Conv2d):
+    """A strided 1x1 convolution of few channels, which takes the pixels that count and convolves at stride 1.
+
+    The gradient of the strided form writes outside its memory in torch 2.14's oneDNN, on processors without AVX-512.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x[:, :, :: self.stride[0], :: self.stride[1]], self.weight)
+
+
+_THIN = 8  # channels from which on the gradient is right
+
+
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after `size` pixels, so that there are ceil(size / stride) outputs."""
     missing = max(0, (-(-size // stride) - 1) * stride + kernel - size)
@@ -42,6 +55,8 @@ def convolution(
 ) -> nn.Conv2d:
     """Without bias; kernel and stride of one number, or of (rows, columns). At stride 1 both paddings are the same."""
     kernels = (kernel, kernel) if isinstance(kernel, int) else kernel
+    if kernels == (1, 1) and stride not in (1, (1, 1)) and groups == 1 and inputs < _THIN:
+        return ThinPointwise(inputs, outputs, kernels, stride, bias=False)
     if padding == "same" and stride not in (1, (1, 1)):
         return SameConv2d(inputs, outputs, kernels, stride, 0, dilation, groups, bias=False)
     around = (dilation * (kernels[0] - 1) // 2, dilation * (kernels[1] - 1) // 2)

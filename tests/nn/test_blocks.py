@@ -190,3 +190,21 @@ def test_a_convolution_is_timms(kernel, stride, height, width, padding):
     x = torch.randn(2, 4, height, width, generator=torch.Generator().manual_seed(0))
     assert torch.equal(ours(x), theirs(x))
     assert ours(x).shape[2:] == (-(-height // stride), -(-width // stride))
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize(("inputs", "size"), [(1, 7), (6, 24), (7, 9)])
+def test_thin_strided_1x1_convolutions_train(padding, inputs, size):
+    """Their gradient ended the process in torch's own kernel; float64 has another one, which is right."""
+    conv = convolution(padding, inputs, 4, 1, 2).to(memory_format=torch.channels_last)
+    for seed in range(20):
+        x = torch.randn(8, inputs, size, size, generator=torch.Generator().manual_seed(seed))
+        x = x.to(memory_format=torch.channels_last).requires_grad_()
+        x64, weight64 = x.detach().double().requires_grad_(), conv.weight.detach().double().requires_grad_()
+        conv.weight.grad = None
+        y, y64 = conv(x), F.conv2d(x64, weight64, stride=2)
+        torch.testing.assert_close(y.double(), y64, rtol=1e-4, atol=1e-5)
+        (y**2).sum().backward()
+        (y64**2).sum().backward()
+        torch.testing.assert_close(x.grad.double(), x64.grad, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(conv.weight.grad.double(), weight64.grad, rtol=1e-3, atol=1e-2)
