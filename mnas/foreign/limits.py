@@ -13,6 +13,8 @@ def most_threads_here() -> int:
 
 def require_threads_here(name: str, count: object) -> None:
     """Raise ValueError for a number of threads that no runtime should be asked to start on this machine."""
+    if type(count) is int and count < 1:
+        raise ValueError(f"{name} must be 1 or more, but got {count}")
     most = most_threads_here()
     if type(count) is not int or not 1 <= count <= most:
         raise ValueError(f"{name} must be an integer from 1 to {most} on this machine, but got {count!r}")

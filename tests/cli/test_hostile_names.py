@@ -12,6 +12,7 @@ from mnas.cli.main import run
 from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
 from mnas.nn.weights_info import WeightsInfo
+from mnas.space.named import load_space
 
 HOSTILE = (
     "cat\nvalidation accuracy 99.99%",
@@ -136,7 +137,7 @@ def test_runs_and_reports_show_names_as_text(tmp_path, capsys, terminal, monkeyp
 
     for number, name in enumerate(HOSTILE[:5]):
         folder = tmp_path / "runs" / file_name(name)
-        with open_run(folder, {"data": name, "space": {}, "seed": number}) as opened:
+        with open_run(folder, {"data": name, "space": load_space("mnasnet").to_dict(), "seed": number}) as opened:
             opened.set("state", {"status": "stopped", "reason": name})
     printed = ran(capsys, "runs", str(tmp_path / "runs"))
     assert printed.count(r"cat\x0avalidation") >= 1

@@ -163,6 +163,7 @@ def test_a_fault_costs_a_retry_and_never_a_wrong_number(tmp_path, one, models, m
         "hang": "no answer within 2 s",
         "truncate": "it answered",
         "garble": "it answered",
+        "nan": "it answered",
         "other unit": "it says that inferences took",
         "full": "No space left on device",
         "lose the file": "No such file",

@@ -131,5 +131,5 @@ def test_an_unknown_device_and_an_absent_file_are_said(file, tmp_path):
     with pytest.raises(ValueError, match=r"cannot be read: Is a directory"):
         read_devices(tmp_path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"must be TOML, but: 'utf-8' codec"):
+    with pytest.raises(ValueError, match=r"must be TOML, but: it is not text in UTF-8"):
         read_devices(path)

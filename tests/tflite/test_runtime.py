@@ -31,7 +31,7 @@ def test_bad_inputs() -> None:
         run_tflite(model, IMAGES.transpose(0, 3, 1, 2))
     with pytest.raises(ValueError, match=r"but got float64"):
         run_tflite(model, IMAGES.astype(np.float64))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="threads must be 1 or more, but got threads=0"):
+    with pytest.raises(ValueError, match="threads must be 1 or more, but got"):
         run_tflite(model, IMAGES, threads=0)
     for damaged in (b"not a model", model[: len(model) // 2]):
         with pytest.raises(ValueError, match="not a valid Flatbuffer"):
