@@ -14,6 +14,7 @@ turn, so nothing else may measure on the machine meanwhile. Goal: the interval's
 import argparse
 import math
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,18 +26,22 @@ from pathlib import Path
 
 from scipy.stats import t as student
 
+_DECODE = """
+import sys
+from mnas.data.load import load_dataset
+load_dataset(sys.argv[2], input_size=32, seed=0)
+"""
+_MNAS = ("-m", "mnas.cli.main")
 COMMANDS: Mapping[str, Sequence[str]] = {
     # the latency budget is a fixed number of seconds: the shortest, or it would hide a slower search
     "search": (
-        *("search", "--input-size", "32", "--width", "0.35", "--trials", "3", "--epochs", "1", "--image-share", "0.2"),
-        *("--max-images-per-class", "500", "--latency-budget-s", "0.2", "--run", "{out}/run"),
+        *(*_MNAS, "search", "--input-size", "32", "--width", "0.35", "--trials", "2", "--epochs", "1"),
+        *("--fewest-steps", "1", "--latency-budget-s", "0.1", "--run", "{out}/run"),
     ),
-    "train": (
-        *("train", "mnasnet-small@0.35/s8", "--input-size", "32", "--epochs", "1"),
-        *("--max-images-per-class", "250", "--out", "{out}"),
-    ),
+    "train": (*_MNAS, "train", "mnasnet-small@0.35/s8", "--input-size", "32", "--epochs", "1", "--out", "{out}"),
+    "decode": ("-c", _DECODE),
 }
-"""Each decodes the 10,000 test images as well as those that it trains on."""
+"""search and train use some images of each class; decode lists, identifies and decodes all of them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def run(checkout: Path, command: Sequence[str], data: Path) -> Cost:
     """Run a command of `checkout` in an empty folder with an empty cache. Raises RuntimeError where it fails."""
     with tempfile.TemporaryDirectory() as out:
         environment = os.environ | {"PYTHONPATH": str(checkout.resolve()), "XDG_CACHE_HOME": f"{out}/cache"}
-        arguments = [sys.executable, "-m", "mnas.cli.main", *(word.format(out=out) for word in command)]
+        arguments = [sys.executable, *(word.replace("{out}", out) for word in command)]
         started = time.perf_counter()
         with (Path(out) / "printed").open("w+") as printed:
             process = subprocess.Popen(
@@ -67,6 +72,16 @@ def run(checkout: Path, command: Sequence[str], data: Path) -> Cost:
         return Cost(wall_s, usage.ru_utime + usage.ru_stime)
 
 
+def some_of(data: Path, count: int, folder: Path) -> Path:
+    """Copy `count` images of each class in train/ and a tenth of it in test/ to `folder`."""
+    for part, most in (("train", count), ("test", max(1, count // 10))):
+        for group in sorted((data / part).iterdir()):
+            (folder / part / group.name).mkdir(parents=True)
+            for image in sorted(group.iterdir())[:most]:
+                shutil.copy(image, folder / part / group.name)
+    return folder
+
+
 def interval(ratios: Sequence[float]) -> str:
     """Geometric mean and 95 % confidence interval."""
     logs = [math.log(ratio) for ratio in ratios]
@@ -77,29 +92,39 @@ def interval(ratios: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", type=Path, required=True, help="checkout of the older version")
+    parser.add_argument("--before", type=Path, help="checkout of the older version")
     parser.add_argument("--after", type=Path, default=Path(__file__).parents[1], help="checkout of the newer version")
-    parser.add_argument("--data", type=Path, required=True, help="folder of CIFAR-10 as JPEGs, train/ and test/")
+    parser.add_argument("--data", type=Path, help="folder of CIFAR-10 as JPEGs, train/ and test/")
     parser.add_argument("--pairs", type=int, default=10, help="runs of each version and command")
+    parser.add_argument("--images-per-class", type=int, default=100, help="training images for search and train")
     parser.add_argument("--commands", default=",".join(COMMANDS), help="which of %(default)s")
     options = parser.parse_args()
+    if options.before is None or options.data is None:
+        print("nothing to compare: give --before CHECKOUT and --data FOLDER")
+        return
     if options.pairs < 2:
         parser.error(f"--pairs must be 2 or more, but got {options.pairs}")
-    for name in options.commands.split(","):
-        pairs: list[tuple[Cost, Cost]] = []
-        for number in range(options.pairs):
-            checkouts = [options.before, options.after]
-            order = checkouts if number % 2 == 0 else checkouts[::-1]
-            costs = {checkout: run(checkout, COMMANDS[name], options.data) for checkout in order}
-            pairs.append((costs[options.before], costs[options.after]))
-            print(
-                f"{name} {number + 1}: wall {pairs[-1][0].wall_s:.1f} s before, {pairs[-1][1].wall_s:.1f} s after; "
-                f"CPU {pairs[-1][0].cpu_s:.1f} s, {pairs[-1][1].cpu_s:.1f} s",
-                flush=True,
-            )
-        wall = interval([after.wall_s / before.wall_s for before, after in pairs])
-        cpu = interval([after.cpu_s / before.cpu_s for before, after in pairs])
-        print(f"{name:<8} {len(pairs)} pairs  after / before: wall {wall}, CPU {cpu}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        some = some_of(options.data, options.images_per_class, Path(folder) / "some")
+        for name in options.commands.split(","):
+            compare(name, options.before, options.after, options.data if name == "decode" else some, options.pairs)
+
+
+def compare(name: str, before: Path, after: Path, data: Path, count: int) -> None:
+    """Run `count` pairs of one command and print each, and then the ratios."""
+    pairs: list[tuple[Cost, Cost]] = []
+    for number in range(count):
+        order = [before, after] if number % 2 == 0 else [after, before]
+        costs = {checkout: run(checkout, COMMANDS[name], data) for checkout in order}
+        pairs.append((costs[before], costs[after]))
+        print(
+            f"{name} {number + 1}: wall {pairs[-1][0].wall_s:.1f} s before, {pairs[-1][1].wall_s:.1f} s after; "
+            f"CPU {pairs[-1][0].cpu_s:.1f} s, {pairs[-1][1].cpu_s:.1f} s",
+            flush=True,
+        )
+    wall = interval([b.wall_s / a.wall_s for a, b in pairs])
+    cpu = interval([b.cpu_s / a.cpu_s for a, b in pairs])
+    print(f"{name:<8} {count} pairs  after / before: wall {wall}, CPU {cpu}", flush=True)
 
 
 if __name__ == "__main__":
