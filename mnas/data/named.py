@@ -13,9 +13,9 @@ from mnas.data.source import Parts, Source, Triple
 from mnas.data.split import hold_out, hold_out_exactly
 
 IMAGENET_MOMENTS: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""As published weights expect them."""
+"""Mean and deviation that published weights expect."""
 IMAGENET_VAL_IMAGES = 50_000
-"""Of the training images (paper, section 5) ..."""
+"""Training images that are held out for validation (paper, section 5) ..."""
 _MOST_IMAGENET_VAL = 0.2
 """... but no more than this share, where somebody has only some of the classes."""
 

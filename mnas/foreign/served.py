@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ CGROUP_FILES = (
 _HEAD = struct.Struct("<I")
 
 
-class Runtime:
+class Runtime(ABC):
     """A model file opened by its runtime."""
 
     inputs: list[dict[str, Any]]
@@ -47,12 +48,12 @@ class Runtime:
     text: str | None = None
     """Metadata of mnas in the file, where the runtime reads them."""
 
-    def resize(self, shape: Sequence[int]) -> None:
+    def resize(self, shape: Sequence[int]) -> None:  # noqa: B027  # most runtimes take any shape that fits
         """Prepare for inputs of this shape."""
 
+    @abstractmethod
     def run(self, values: Array) -> Array:
-        """The first output for one batch of the only input."""
-        raise NotImplementedError
+        """Return the first output for one batch of the only input."""
 
 
 class LiteRT(Runtime):

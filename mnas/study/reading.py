@@ -22,13 +22,13 @@ from mnas.study.storage import BulkStorage, use_pragmas
 
 STUDY_NAME = "mnas"
 FORMAT = 3
-"""Of the attributes below; a run with another one is refused."""
+"""Version of the attributes below; a run with another one is refused."""
 
 _BESIDE = ("-wal", "-shm", "-journal")
-"""What SQLite has beside a database."""
+"""Suffixes of the files that SQLite keeps beside a database."""
 
 FULL_WEIGHTS = "model.safetensors"
-"""What a training leaves in its folder."""
+"""Name of the weights that a training leaves in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ def objectives_of(attributes: Mapping[str, Any]) -> list[Objective]:
 
 
 def best_for(trials: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
-    """Of COMPLETE trials, fastest first, the one with the highest reward; the fastest of equals."""
+    """Return the COMPLETE trial with the highest reward, of equals the fastest; `trials` are in order of latency."""
     return max(trials, key=lambda t: objective.reward(*t.values))
 
 
