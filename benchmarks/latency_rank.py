@@ -23,10 +23,10 @@ import numpy as np
 from mnas.arch import Arch
 from mnas.cli.latency_fit import LatencyFitCommand
 from mnas.export.render import render
-from mnas.latency.host import host_unit
+from mnas.latency.devices.host import host_unit
 from mnas.latency.latency import Latency, Setup
-from mnas.latency.learned import held_out_scores, kendall_tau
-from mnas.latency.predictor import Predictor, load_predictor
+from mnas.latency.prediction.learned import held_out_scores, kendall_tau
+from mnas.latency.prediction.predictor import Predictor, load_predictor
 from mnas.latency.protocol import calibrate, make_reference, measure
 from mnas.nn.cost import cost
 from mnas.space.named import load_space

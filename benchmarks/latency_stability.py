@@ -33,13 +33,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mnas.arch import Arch
-from mnas.latency import script
-from mnas.latency.host import host_unit
+from mnas.latency.devices.host import host_unit
+from mnas.latency.devices.ssh import ssh_unit
+from mnas.latency.devices.ssh_login import log_in, parse_address
 from mnas.latency.latency import Calibration, UnitError
+from mnas.latency.onboard import script
+from mnas.latency.onboard.script import load
 from mnas.latency.protocol import calibrate, make_reference, measure
-from mnas.latency.script import load
-from mnas.latency.ssh import ssh_unit
-from mnas.latency.ssh_login import log_in, parse_address
 from mnas.latency.unit import Unit
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch

@@ -27,7 +27,7 @@ from mnas.bench.svg import svg
 from mnas.evaluate.accel_nasbench import accel_nasbench
 from mnas.folders import user_cache_dir
 from mnas.objective import DEFAULT_WEIGHTS, Objective
-from mnas.report.plot import BLUE, GREEN, GREY, RED, axis, layout_of
+from mnas.plot import BLUE, GREEN, GREY, RED, axis, layout_of
 
 BATCH = 20  # NASNet's controller, whose hyper-parameters these are
 WINDOW = 200

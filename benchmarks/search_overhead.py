@@ -27,7 +27,7 @@ from rich.table import Table
 from mnas.arch import Arch
 from mnas.controller.closed import ClosedBatches
 from mnas.evaluate.evaluation import Evaluation
-from mnas.latency.fleet import Measured
+from mnas.latency.fleet.fleet import Measured
 from mnas.latency.latency import Latency
 from mnas.objective import Objective, Sharing
 from mnas.search.loop import search

@@ -34,10 +34,10 @@ from optuna.distributions import CategoricalDistribution
 from surrogate_elsewhere import Indices, Problem, Space, Values, accuracy_and_cost, networks, soft_reward
 from torch import Tensor
 
-from mnas.controller.coding import Coding
-from mnas.controller.gaussian import fit
-from mnas.controller.goals import Model
-from mnas.controller.surrogate import LOG_RANGE, SurrogateSampler
+from mnas.controller.surrogate.coding import Coding
+from mnas.controller.surrogate.gaussian import fit
+from mnas.controller.surrogate.goals import Model
+from mnas.controller.surrogate.surrogate import LOG_RANGE, SurrogateSampler
 
 SIZES = (50, 100, 200)
 OTHERS = 2000

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mnas import children
-from mnas.latency import script
+from mnas.latency.onboard import script
 from mnas.zoo.architectures import named_arch
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks at /proc")
@@ -67,7 +67,7 @@ def spawns_in_a_thread_that_ends(folder: str) -> None:
 
 
 def searches(folder: str) -> None:
-    from mnas.run.local import LocalWorkers, Task
+    from mnas.workers import LocalWorkers, Task
 
     tasks = iter([Task(number=0, arch=named_arch("mnasnet-a1"), seed=0, weights_path=Path(folder))])
     announce_when(1)

@@ -1,74 +1,114 @@
-"""A module imports only from modules to its left (the list stands in CONTRIBUTING.md)."""
+"""Which module may import which: the layers of the design, and no cycle (the table stands in CONTRIBUTING.md)."""
 
 import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import mnas
 
-ORDER = [
-    {"text"},
-    {"atomic", "folders", "labels", "readers", "children", "counts"},
-    {"foreign"},
-    {"arch"},
-    {"training_data"},
-    {"cell_arch"},
-    {"architecture"},
-    {"objective"},
-    {"space"},
-    {"zoo"},
-    {"nn"},
-    {"tflite"},
-    {"latency", "data"},
-    {"predict"},
-    {"train"},
-    {"export"},
-    {"evaluate"},
-    {"controller"},
-    {"study"},
-    {"names"},
-    {"run"},
-    {"shortlist"},
-    {"search"},
-    {"proxycheck"},
-    {"report"},
-    {"bench"},
-    {"cli"},
-]
-RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
+LAYERS = {
+    "values": (
+        *("atomic", "counts", "children", "folders", "labels", "readers", "text", "training_data", "version"),
+        *("arch", "architecture", "cell_arch", "objective", "space", "zoo"),
+    ),
+    "models": ("foreign", "nn", "tflite"),
+    "sources": ("data", "latency"),
+    "work": ("evaluate", "export", "predict", "train", "worker_server", "workers"),
+    "search": ("bench", "controller", "names", "plot", "proxycheck", "search", "shortlist", "study"),
+    "faces": ("cli", "report"),
+}
+"""A module imports from its own layer and those above it in this table."""
+
+RANK = {part: rank for rank, parts in enumerate(LAYERS.values()) for part in parts}
 ROOT = Path(mnas.__file__).parent
 
 
-def imports(file: Path) -> set[str]:
-    """Parts of mnas (`mnas.part...`) that a file imports, anywhere in it."""
-    found = set()
+def module_name(file: Path) -> str:
+    """The dotted name of a file below `mnas`; empty for the facade."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+FILES = {module_name(file): file for file in ROOT.rglob("*.py")}
+
+
+def imported_names(file: Path) -> Iterator[str]:
+    """Dotted names that a file imports, anywhere in it and also for types only."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        found |= {name.split(".")[1] for name in names if name.startswith("mnas.")}
-    return found - {"__version__"}
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_imports_flow_from_left_to_right():
-    wrong = []
-    for file in ROOT.rglob("*.py"):
-        part = file.relative_to(ROOT).parts[0].removesuffix(".py")
-        if part == "__init__":
-            continue
-        for imported in imports(file) - {part}:
-            if RANK[imported] >= RANK[part]:
-                wrong.append(f"{file.relative_to(ROOT)} imports mnas.{imported}")
-    assert not wrong
+def imports(module: str) -> set[str]:
+    """The modules of mnas that `module` imports."""
+    modules = set()
+    for name in imported_names(FILES[module]):
+        if name.split(".")[0] == "mnas":
+            inner = name.removeprefix("mnas").removeprefix(".")
+            while inner not in FILES:
+                inner = inner.rpartition(".")[0]
+            modules.add(inner)
+    return modules - {module}
+
+
+IMPORTS = {module: imports(module) for module in FILES}
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def a_cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Some nodes that reach each other, in order; empty where no node reaches itself."""
+    finished: set[str] = set()
+
+    def visit(node: str, path: list[str]) -> list[str]:
+        if node in path:
+            return path[path.index(node) :]
+        if node in finished:
+            return []
+        for other in sorted(graph.get(node, ())):
+            if cycle := visit(other, [*path, node]):
+                return cycle
+        finished.add(node)
+        return []
+
+    return next((cycle for node in sorted(graph) if (cycle := visit(node, []))), [])
+
+
+def test_every_part_has_a_layer():
+    assert {part_of(module) for module in FILES} - {""} == set(RANK)
+
+
+def test_imports_go_down():
+    wrong = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        for other in others
+        if module and (not other or RANK[part_of(other)] > RANK[part_of(module)])
+    ]
+    assert not wrong, "a module imports only from its own layer and those below, and never the facade `mnas`"
+
+
+def test_no_two_modules_import_each_other():
+    assert a_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    below = {module: others for module, others in IMPORTS.items() if module and part_of(module) != "cli"}
+    assert not a_cycle(below)
+
+
+def test_no_two_parts_import_each_other():
+    parts: dict[str, set[str]] = {}
+    for module, others in IMPORTS.items():
+        if module:
+            parts.setdefault(part_of(module), set()).update({part_of(other) for other in others} - {part_of(module)})
+    assert not a_cycle(parts)
 
 
 def test_importing_mnas_does_no_work():
-    import subprocess
-    import sys
-
-    code = "import sys, mnas; print([m for m in ('torch', 'optuna', 'timm') if m in sys.modules])"
+    code = "import sys, mnas; print([m for m in ('torch', 'optuna', 'timm', 'numpy', 'rich') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -7,9 +7,9 @@ from optuna.trial import TrialState
 from test_search import facts, run_search
 from toy import latency_of, measure, number_of, toy_problem
 
-from mnas.latency.fleet import Measured
+from mnas.latency.fleet.fleet import Measured
 from mnas.latency.latency import UnitError
-from mnas.latency.predictor import WIDEST
+from mnas.latency.prediction.predictor import WIDEST
 from mnas.objective import Objective, Sharing
 from mnas.study import front_of, read_run
 

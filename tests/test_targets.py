@@ -14,7 +14,7 @@ from toy import latency_of, measure, toy_problem
 from mnas.controller.closed import ClosedBatches
 from mnas.controller.evolution import RegularizedEvolutionSampler
 from mnas.controller.view import view_of
-from mnas.latency.fleet import Measured
+from mnas.latency.fleet.fleet import Measured
 from mnas.latency.latency import MeasurementError
 from mnas.nn.cost import cost
 from mnas.objective import hypervolume

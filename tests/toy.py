@@ -58,7 +58,7 @@ def latency_of(arch: Arch) -> Latency:
 
 def measure(archs):
     """Of number -> architecture; a device named host."""
-    from mnas.latency.fleet import Measured
+    from mnas.latency.fleet.fleet import Measured
 
     for number, arch in archs.items():
         yield number, Measured(latencies={"host": latency_of(arch)}, size_bytes=1000)

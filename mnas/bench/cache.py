@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import mnas
+from mnas import version
 from mnas.atomic import write_atomic
 from mnas.bench.contender import Contender
 from mnas.bench.searched import Searched
@@ -70,7 +70,7 @@ def code_version(controller: str) -> str:
     Of a `module:factory` it is that module's own file; what it imports from elsewhere is not seen. The module has been
     found before (`find_factory`).
     """
-    root = Path(mnas.__file__).parent
+    root = Path(version.__file__).parent
     digest = hashlib.sha256()
     if controller in CONTROLLERS:
         make = CONTROLLERS[controller]

@@ -6,7 +6,7 @@ from typing import Any
 from mnas.bench.comparison import Row, curve_points, front_of, shares
 from mnas.bench.pool import Interval, Pool
 from mnas.evaluate.benchmark import Benchmark
-from mnas.report.plot import AMBER, BLUE, GREEN, GREY, LEGEND_BELOW, RED, VIOLET, Figure, axis, escape, layout_of
+from mnas.plot import AMBER, BLUE, GREEN, GREY, LEGEND_BELOW, RED, VIOLET, Figure, axis, escape, layout_of
 
 COLOURS = (BLUE, RED, GREEN, VIOLET, AMBER, "#1f9aa8", "#c2478f", "#5b6875")
 EDGES = [round(0.1 * i, 1) for i in range(5, 31)]

@@ -11,7 +11,7 @@ from mnas.bench.cache import Cache
 from mnas.bench.contender import Contender
 from mnas.bench.searched import Searched, run_search
 from mnas.evaluate.benchmark import Benchmark
-from mnas.run.local import ctrl_c_for_us, live_with
+from mnas.workers import ctrl_c_for_us, live_with
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OnDone = Callable[[Contender, Searched, bool], None]

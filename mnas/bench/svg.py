@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mnas.report.plot import Figure
+from mnas.plot import Figure
 from mnas.text import clean
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 460, 300, 58, 14

@@ -15,10 +15,18 @@ from rich.text import Text
 from mnas.cli.console import make_console
 from mnas.export.render import render
 from mnas.folders import user_state_dir
+from mnas.latency.devices.registry import (
+    DeviceEntry,
+    devices_file,
+    find_device,
+    open_units,
+    read_devices,
+    unit_addresses,
+)
+from mnas.latency.devices.spoilers import measuring_core, spoilers
+from mnas.latency.fleet.lease import lease, lease_key
 from mnas.latency.latency import Calibration, MeasurementError, UnitError
-from mnas.latency.lease import lease, lease_key
 from mnas.latency.protocol import Reference, calibrate, make_reference
-from mnas.latency.registry import DeviceEntry, devices_file, find_device, open_units, read_devices, unit_addresses
 from mnas.latency.repeatability import (
     LEAST_SESSIONS,
     Repeatability,
@@ -26,7 +34,6 @@ from mnas.latency.repeatability import (
     keep_repeatability,
     repeatability_of,
 )
-from mnas.latency.spoilers import measuring_core, spoilers
 from mnas.latency.unit import Condition, Unit
 from mnas.text import clean
 from mnas.zoo.architectures import named_arch

@@ -17,15 +17,15 @@ from rich.table import Table
 from mnas.cli.console import make_console
 from mnas.export.render import render
 from mnas.folders import user_state_dir
-from mnas.latency.design import design_sample
-from mnas.latency.journal import Journal
+from mnas.latency.devices.registry import DeviceEntry, find_device
+from mnas.latency.fleet.lease import lease_key
+from mnas.latency.fleet.pool import Device, open_device
 from mnas.latency.latency import Latency
-from mnas.latency.learned import FOLDS, Score, kendall_tau
-from mnas.latency.lease import lease_key
-from mnas.latency.pool import Device, open_device
-from mnas.latency.predictor import Predictor, Sample, fit_predictor
+from mnas.latency.prediction.design import design_sample
+from mnas.latency.prediction.journal import Journal
+from mnas.latency.prediction.learned import FOLDS, Score, kendall_tau
+from mnas.latency.prediction.predictor import Predictor, Sample, fit_predictor
 from mnas.latency.protocol import make_reference
-from mnas.latency.registry import DeviceEntry, find_device
 from mnas.nn.cost import cost
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for

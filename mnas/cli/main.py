@@ -89,7 +89,7 @@ def _run(arguments: Sequence[str]) -> int:
         if arguments[0] not in COMMANDS and _group(arguments[0]) and arguments[1:2] in ([word] for word in HELP):
             return _print_help(_group(arguments[0]))
         if arguments[0] == "--version":
-            from mnas import __version__
+            from mnas.version import __version__
 
             print(f"mnas {__version__}")
             return 0

@@ -27,12 +27,12 @@ from mnas.data.dataset import Dataset
 from mnas.data.mirror import as_begun, mirror_note, mirrors, to_store
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import Evaluation
-from mnas.latency.script import processor_of
+from mnas.latency.onboard.script import processor_of
 from mnas.proxycheck.plan import Setting, settings_of, smaller_sizes, spread
 from mnas.proxycheck.results import FILE_NAME, Results, key_of, open_results
-from mnas.run.local import LocalWorkers, Task
 from mnas.search.start import named_member
 from mnas.space.space import Space
+from mnas.workers import LocalWorkers, Task
 
 Auto = Literal["auto"]
 REFERENCE_TIMES = 4

@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 from rich.console import Console
 
-from mnas import __version__
 from mnas.architecture import Architecture
 from mnas.atomic import require_writable
 from mnas.children import MOST_WORKERS
@@ -45,6 +44,7 @@ from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space
 from mnas.study import Run, RunError, Snapshot
+from mnas.version import __version__
 
 Auto = Literal["auto"]
 

@@ -12,12 +12,12 @@ from rich.console import Console
 from mnas.architecture import Architecture
 from mnas.data.dataset import Dataset
 from mnas.export.render import render
-from mnas.latency.fleet import Fleet, Post
+from mnas.latency.devices.registry import find_device
+from mnas.latency.fleet.fleet import Fleet, Post
+from mnas.latency.fleet.pool import open_device
 from mnas.latency.latency import Calibration, Latency, UnitError
-from mnas.latency.pool import open_device
-from mnas.latency.predictor import Predictor, load_predictor
+from mnas.latency.prediction.predictor import Predictor, load_predictor
 from mnas.latency.protocol import make_reference
-from mnas.latency.registry import find_device
 from mnas.space.space import Space
 from mnas.study import RunError
 

@@ -13,12 +13,12 @@ from mnas.cli.conclusion import label_counts
 from mnas.cli.search_devices import open_fleet, predicting, read_predictors, start_fleet
 from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import baseline_line
-from mnas.run.local import Evaluate
 from mnas.search.problem import Problem
 from mnas.search.reach import find_reach
 from mnas.search.start import History, Member, given_trials, read_start
 from mnas.space.space import Space
 from mnas.study import Beginning, Run, count_taken, open_run
+from mnas.workers import Evaluate
 from mnas.zoo.architectures import reference_arch
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from mnas.controller.named import SEVERAL_REWARDS, make_sampler
 from mnas.controller.sampler import ClosedBatchSampler, Reward, require_int
-from mnas.controller.surrogate import Canonical
+from mnas.controller.surrogate.surrogate import Canonical
 from mnas.controller.view import Direction, Draw, View, require_finished
 
 

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mnas.controller.evolution import RegularizedEvolutionSampler
 from mnas.controller.ppo import PPOSampler
 from mnas.controller.sampler import Reward, derived_seed
-from mnas.controller.surrogate import Canonical, SurrogateSampler
+from mnas.controller.surrogate.surrogate import Canonical, SurrogateSampler
 
 NSGA2_POPULATION = 50  # Optuna's default
 

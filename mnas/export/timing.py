@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnas.latency.host import host_unit
+from mnas.latency.devices.host import host_unit
 from mnas.latency.latency import Setup
 from mnas.latency.statistics import MIN_ROUNDS, Estimate, Round, ratio_of, time_of
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
 from mnas.foreign.limits import MOST_THREADS
-from mnas.latency.script import RUNTIMES
+from mnas.latency.onboard.script import RUNTIMES
 from mnas.readers import require_types
 
 StoppedBy = Literal["interval", "budget"]
@@ -60,7 +60,7 @@ class Setup(_Record):
     """How a model is run; raises ValueError where a field is out of its range."""
 
     runtime: str = "litert"
-    """A name in `mnas.latency.script.RUNTIMES`."""
+    """A name in `mnas.latency.onboard.script.RUNTIMES`."""
     threads: int = 1
     """Threads of the runtime."""
     batch: int = 1

@@ -58,7 +58,7 @@ class Condition:
 
 
 class Unit(ABC):
-    """One device. Whoever measures on it holds its lease (mnas.latency.lease)."""
+    """One device. Whoever measures on it holds its lease (mnas.latency.fleet.lease)."""
 
     name: str
     """As in the registry, for messages and records."""

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnas.latency.latency import Source
-from mnas.report.facts import Facts, Update
-from mnas.report.plot import (
+from mnas.plot import (
     AMBER,
     BLUE,
     GREEN,
@@ -21,6 +20,7 @@ from mnas.report.plot import (
     layout_of,
     target_lines,
 )
+from mnas.report.facts import Facts, Update
 from mnas.report.scatter import latency_title, scatters
 
 BLOCK_COLOURS = (BLUE, RED, GREEN, VIOLET, AMBER, "#1f9aa8", "#c2478f", GREY)

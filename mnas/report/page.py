@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from mnas.report.plot import Figure
+from mnas.plot import Figure
 from mnas.report.sections import escape
 
 

@@ -3,9 +3,7 @@
 from typing import Any
 
 from mnas.latency.latency import SOURCES, Latency, Source
-from mnas.report.devices import View, views, warnings
-from mnas.report.facts import Candidate, Facts
-from mnas.report.plot import (
+from mnas.plot import (
     AMBER,
     BLUE,
     GREEN,
@@ -20,6 +18,8 @@ from mnas.report.plot import (
     layout_of,
     target_lines,
 )
+from mnas.report.devices import View, views, warnings
+from mnas.report.facts import Candidate, Facts
 
 REFERENCE_COLOURS = (GREEN, AMBER, VIOLET)
 SHADES = [[0, "#a9c8ef"], [0.5, BLUE], [1, "#7b3fd1"]]

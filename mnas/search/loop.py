@@ -19,7 +19,6 @@ from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.nn.cost import cost
 from mnas.objective import Objective, hypervolume
-from mnas.run.local import PROCESS_DIED, LocalWorkers, Task
 from mnas.search.candidate import candidate_facts, trial_seed
 from mnas.search.measure import fail, may_be_on_front, measure, measure_trained, shared_latency
 from mnas.search.problem import Plan, Problem
@@ -27,6 +26,7 @@ from mnas.search.progress import Clock, Watcher
 from mnas.search.start import take_weights
 from mnas.study import DIRECTIONS, Run, RunError, Standing, front_of, running_trial
 from mnas.study.results import label_of, reference_record, results_of, weights_of
+from mnas.workers import PROCESS_DIED, LocalWorkers, Task
 
 CONVERGED_AFTER = 2
 """So many updates in a row that draw nothing new end a search."""

@@ -11,7 +11,7 @@ from mnas.architecture import architecture_from_dict
 from mnas.controller.view import KNOWN_VALUES
 from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.latency import Latency, MeasurementError, joint_source
-from mnas.latency.predictor import choose_to_measure
+from mnas.latency.prediction.predictor import choose_to_measure
 from mnas.objective import Sharing
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher

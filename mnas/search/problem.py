@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from mnas.architecture import Architecture
 from mnas.children import MOST_WORKERS
 from mnas.evaluate.evaluation import Metric
-from mnas.latency.fleet import Measured
+from mnas.latency.fleet.fleet import Measured
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.objective import Objective, Sharing
-from mnas.run.local import Evaluate
 from mnas.space.space import Space
+from mnas.workers import Evaluate
 
 Measure = Callable[[Mapping[int, Architecture]], Generator[tuple[int, Measured | MeasurementError], None, None]]
 """number -> architecture; yields each number with what was found as soon as it is known, in any order. Raises UnitError

@@ -14,8 +14,8 @@ from types import FrameType
 
 from mnas.architecture import Architecture
 from mnas.children import ASKING
-from mnas.run.local import begin_child, child_context, ctrl_c_for_us, start_server
 from mnas.train.settings import STOPPING_S, TrainingStopped
+from mnas.workers import begin_child, child_context, ctrl_c_for_us, start_server
 
 MODULES = ("mnas.train.loop",)
 """What every training imports."""

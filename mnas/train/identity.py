@@ -7,13 +7,13 @@ from typing import Any
 import accelerate
 import torch
 
-from mnas import __version__
 from mnas.architecture import Architecture
 from mnas.data.batches import Batches
 from mnas.data.mirror import to_store
 from mnas.nn.network import Network
 from mnas.train.config import TrainConfig
 from mnas.training_data import after_training, trained_on_json
+from mnas.version import __version__
 
 
 def identity_of(arch: Architecture, batches: Batches, config: TrainConfig, initial: Network | None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mnas.cli.main import run
-from mnas.latency.host import host_unit
+from mnas.latency.devices.host import host_unit
 from mnas.latency.latency import Setup
 from mnas.latency.repeatability import session_error_of
 from tests.latency.phones import make_phone, run_phones, write_program

@@ -9,7 +9,7 @@ import pytest
 from foreign_models import onnx_model
 
 from mnas.cli.main import run
-from mnas.latency.pool import Device
+from mnas.latency.fleet.pool import Device
 from mnas.nn.cost import cost
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch

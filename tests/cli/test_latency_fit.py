@@ -10,8 +10,8 @@ from started import started_mnas
 
 from mnas.arch import Arch
 from mnas.cli.main import run
-from mnas.latency.lease import lease_key
-from mnas.latency.predictor import load_predictor
+from mnas.latency.fleet.lease import lease_key
+from mnas.latency.prediction.predictor import load_predictor
 from mnas.space.named import load_space
 
 TINY = """

@@ -9,7 +9,7 @@ import pytest
 
 from mnas.cli.main import run
 from mnas.cli.scaling import at_width, input_sizes, width_multipliers
-from mnas.latency.pool import Device
+from mnas.latency.fleet.pool import Device
 from mnas.nn.cost import cost
 from mnas.tflite.metadata import image_side
 from mnas.tflite.writer import graph_bytes

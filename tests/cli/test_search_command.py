@@ -125,7 +125,7 @@ def test_a_resumed_search_says_what_has_changed_and_refuses_another_device(searc
     with (tmp_path / "out").open("w") as out:
         again.search(SafeConsole(file=out, width=140))
     assert re.search(r"accuracies may not repeat: timm \S+ then, 0\.0\.1 now", (tmp_path / "out").read_text())
-    monkeypatch.setattr("mnas.latency.scripted.ScriptUnit.fingerprint", lambda self, setup: {"cores": 4096})
+    monkeypatch.setattr("mnas.latency.devices.scripted.ScriptUnit.fingerprint", lambda self, setup: {"cores": 4096})
     with pytest.raises(RunError, match=r"copy: .*another device \(.*cores \d+ there, 4096 here"):
         again.search(SafeConsole(quiet=True))
 

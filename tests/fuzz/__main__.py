@@ -68,7 +68,7 @@ def _import_once() -> None:
     import mnas.cli.devices
     import mnas.cli.show
     import mnas.evaluate.table
-    import mnas.latency.predictor
+    import mnas.latency.prediction.predictor
     import mnas.nn.pretrained
     import mnas.predict.network
     import mnas.report.html  # noqa: F401

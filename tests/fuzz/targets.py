@@ -219,7 +219,7 @@ def _result(content: bytes, work: Path) -> object:
 
 
 def _journal(content: bytes, work: Path) -> object:
-    from mnas.latency.journal import Journal
+    from mnas.latency.prediction.journal import Journal
 
     (work / "fit.journal").write_bytes(content)
     return Journal(work / "fit.journal", {"a": 1})
@@ -235,7 +235,7 @@ def _proxy_results(content: bytes, work: Path) -> object:
 
 
 def _predictor(content: bytes, work: Path) -> object:
-    from mnas.latency.predictor import load_predictor
+    from mnas.latency.prediction.predictor import load_predictor
 
     path = work / "predictor.json"
     path.write_bytes(content)
@@ -248,7 +248,7 @@ def _predictors() -> Sequence[bytes]:
 
     from synthetic import CALIBRATION, CLASSES, SPACE, samples_of
 
-    from mnas.latency.predictor import fit_predictor
+    from mnas.latency.prediction.predictor import fit_predictor
 
     rng = random.Random(0)
     members = [tuple(rng.randrange(len(d.choices)) for d in SPACE.decisions) for _ in range(24)]
@@ -268,8 +268,8 @@ def _replies() -> Sequence[bytes]:
 
 
 def _device_reply(content: bytes, work: Path) -> object:
+    from mnas.latency.devices.scripted import ScriptUnit
     from mnas.latency.latency import Setup
-    from mnas.latency.scripted import ScriptUnit
 
     class Told:
         def ask(self, line: str, timeout_s: float) -> str:

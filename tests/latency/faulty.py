@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mnas.latency import script
-from mnas.latency.host import LocalChannel
-from mnas.latency.scripted import ScriptUnit
+from mnas.latency.devices.host import LocalChannel
+from mnas.latency.devices.scripted import ScriptUnit
+from mnas.latency.onboard import script
 
 KINDS = ["die", "hang", "truncate", "garble", "other unit", "zero", "negative", "nan", "full", "lose the file"]
 TURN_S = 0.004

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mnas.latency.adb import AdbUnit, Heat
+from mnas.latency.devices.adb import AdbUnit, Heat
 from mnas.latency.latency import Setup
 from tests.latency import adb_server, benchmark_program
 

@@ -17,7 +17,8 @@ from sshd import Sshd
 from started import Started, started_mnas
 
 from mnas.arch import Arch
-from mnas.latency import pool, protocol, spread
+from mnas.latency import protocol
+from mnas.latency.fleet import pool, spread
 from mnas.latency.protocol import LIGHT_WIDTH
 from mnas.space.named import load_space
 from mnas.study import Snapshot, read_run

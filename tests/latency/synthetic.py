@@ -7,8 +7,8 @@ import numpy as np
 
 from mnas.arch import Arch
 from mnas.latency.latency import Calibration
-from mnas.latency.parts import parts_of_arch
-from mnas.latency.predictor import Sample
+from mnas.latency.prediction.parts import parts_of_arch
+from mnas.latency.prediction.predictor import Sample
 from mnas.space.named import SPACES
 from mnas.zoo.architectures import reference_arch
 

@@ -19,12 +19,12 @@ from mnas.export.gate import normalised
 from mnas.export.images import photographs
 from mnas.export.random_network import random_network
 from mnas.export.render import render
-from mnas.latency import script
-from mnas.latency.host import host_unit
+from mnas.latency.devices.host import host_unit
+from mnas.latency.devices.scripted import EndedError
 from mnas.latency.latency import MeasurementError, Setup
+from mnas.latency.onboard import script
+from mnas.latency.onboard.script import ModelError, clock_of, load
 from mnas.latency.protocol import calibrate, make_reference, measure
-from mnas.latency.script import ModelError, clock_of, load
-from mnas.latency.scripted import EndedError
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 

@@ -6,7 +6,7 @@ import resource
 
 import pytest
 
-from mnas.latency.script import prioritised, steady
+from mnas.latency.onboard.script import prioritised, steady
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin threads")
 

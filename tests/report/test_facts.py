@@ -7,10 +7,10 @@ from optuna.trial import TrialState
 from synthetic_run import VAL_IMAGES, synthetic_trial
 
 from mnas.objective import pareto_front
+from mnas.plot import SYMBOLS
 from mnas.report.facts import Update, facts_of, indistinguishable, sampled_shares, thirds, wilson_interval
 from mnas.report.figures import figures, histogram, rewards, weights
 from mnas.report.html import report_html
-from mnas.report.plot import SYMBOLS
 from mnas.report.scatter import hover, scatters
 from mnas.study import read_run
 

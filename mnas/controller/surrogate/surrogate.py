@@ -1,0 +1,379 @@
+"""Search by models of what trials will give: the controller for dozens to hundreds of trials.
+
+A Gaussian process for each objective (`gaussian.py`) is fitted to the closed batches. A batch is then picked one by
+one: evolution on the models (`proposing.py`) finds the member that is expected to make the front's hypervolume grow
+most, or for a share of the picks, a reward of those that are given (`improvement.py`). What is picked counts as seen,
+with the value predicted ("Kriging believer", Ginsbourger et al. 2010), so that a batch does not pick the same twice.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import compress
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from optuna.distributions import CategoricalDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from mnas.controller.one_thread import one_thread
+from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, require_int, require_number
+from mnas.controller.surrogate.broken import without_broken
+from mnas.controller.surrogate.coding import Coded, Coding
+from mnas.controller.surrogate.gaussian import Array, condition, fit
+from mnas.controller.surrogate.goals import Aims, Data, Goals, Model, Models, Row, told
+from mnas.controller.surrogate.proposing import Indices, search, spread_design
+from mnas.controller.view import KNOWN_VALUES
+
+FEWEST = 4
+"""COMPLETE trials that a model is fitted to, at least."""
+GROWTH = 1.1
+"""Hyper-parameters are chosen anew whenever there are so many times the trials of the last time."""
+SEARCHED = 400
+"""Trials that they are chosen on, at most: it costs their cube."""
+LATER_GROWTH = 1.5
+"""In the place of `GROWTH` once there are more trials than that."""
+LARGEST = 800
+"""Trials that predictions are made from, at most."""
+FIRST = 300
+"""Of these, from the beginning; the others are the last."""
+LOG_RANGE = 2.0
+"""The logarithm of a value may be modelled where its largest is so many times its smallest, above 0."""
+HUGE = 1e100
+"""What is larger counts as this: squares would overflow."""
+POOL = 1000
+"""Random members whose predictions place the reference point."""
+RANDOM_STARTS = 128
+COMPARED = 16
+"""Of the best members found, those that are compared in their canonical form."""
+GENERATIONS = 25
+LATER_GENERATIONS = 10
+"""Of the picks of a batch after its first."""
+
+
+Canonical = Callable[[Row], Sequence[int]]
+
+
+class SurrogateSampler(ClosedBatchSampler):
+    """Expected improvement of hypervolume and reward under Gaussian processes, for studies of one or two objectives.
+
+    It learns from the values themselves. Of a PRUNED trial it learns those in the user attribute `known_values` (a list
+    as long as the objectives, None for what is not known), and where trials are pruned; of FAIL ones nothing, but it
+    draws no member twice while there are others. The first trials are a design in which all choices come equally often.
+    Proposals are a function of seed, number and closed batches, to the bit and for any number of threads.
+
+    Args:
+        space, seed: as in `ClosedBatchSampler`.
+        batch_size: trials that are picked from the same models; the smaller, the fewer trials are needed.
+        reward: what a COMPLETE trial is worth, from its values; one or several, or None. A share of the picks is for
+            them. Of a study of one objective the value itself counts.
+        reward_share: of the picks that are for the rewards, in turn, and not for the hypervolume; 0 to 1.
+        design_size: trials before the first model.
+        canonical: indices -> those of the same thing that stand for all others, where several index vectors are one
+            thing. It then draws only these, and no thing twice. None: all are different.
+
+    Raises:
+        ValueError: as `ClosedBatchSampler`; or a study of three objectives or more.
+    """
+
+    def __init__(
+        self,
+        space: Mapping[str, CategoricalDistribution],
+        *,
+        seed: int,
+        batch_size: int = 5,
+        reward: Reward | Sequence[Reward] | None = None,
+        reward_share: float = 0.4,
+        design_size: int = 15,
+        canonical: Canonical | None = None,
+    ) -> None:
+        super().__init__(space, seed=seed, batch_size=batch_size, reward=None)
+        require_number("reward_share", reward_share, 0, 1)
+        require_int("design_size", design_size, FEWEST)
+        rewards = () if reward is None else (reward,) if callable(reward) else tuple(reward)
+        self._aims = Aims(rewards, reward_share if rewards else 0.0)
+        self._design_size = design_size
+        self._canonical_of = canonical
+        self._known_canonical: dict[Row, Row] = {}
+        self._coding = Coding(self._space)
+        self._signs: tuple[int, ...] = ()
+        self._learned: tuple[Batch, ...] = ()
+        self._models: tuple[tuple[Batch, ...], Models, Data] | None = None
+        self._fits: dict[str, tuple[tuple[Batch, ...], tuple[bool, Array]]] = {}
+        self._plan: tuple[tuple[Batch, ...], int, list[Row]] | None = None
+
+    # Reading
+
+    def _check(self, directions: Sequence[StudyDirection]) -> None:
+        if len(directions) > 2:
+            raise ValueError(f"a study must have one or two objectives for SurrogateSampler, but got {len(directions)}")
+        self._signs = tuple(-1 if d == StudyDirection.MINIMIZE else 1 for d in directions)
+
+    def _reward_of(self, trial: FrozenTrial, directions: Sequence[StudyDirection]) -> float:
+        return 0.0
+
+    def _read(self, batches: Sequence[Batch]) -> Data:
+        trials, rows, values = [], [], []
+        taken = set()
+        for batch in batches:
+            for trial in batch.trials:
+                if not self._space.keys() <= trial.params.keys():
+                    continue
+                row = self._canonical(self._indices(trial))
+                taken.add(row)
+                if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                    trials.append(trial)
+                    rows.append(row)
+                    values.append(self._known(trial))
+        return Data(
+            indices=np.array(rows, np.int64).reshape(-1, len(self._choices)),
+            values=np.array(values).reshape(-1, len(self._signs)),
+            pruned=np.array([t.state == TrialState.PRUNED for t in trials], bool),
+            trials=trials,
+            taken=frozenset(taken),
+        )
+
+    def _canonical(self, row: Row) -> Row:
+        if self._canonical_of is None:
+            return row
+        if row not in self._known_canonical:
+            self._known_canonical[row] = tuple(self._canonical_of(row))
+        return self._known_canonical[row]
+
+    def _known(self, trial: FrozenTrial) -> list[float]:
+        found = trial.values if trial.state == TrialState.COMPLETE else trial.user_attrs.get(KNOWN_VALUES)
+        if not isinstance(found, list) or len(found) != len(self._signs):
+            return [math.nan] * len(self._signs)
+        known = (float(v) if isinstance(v, Real) and math.isfinite(v) else math.nan for v in found)
+        return [math.copysign(HUGE, v) if abs(v) > HUGE else v for v in known]
+
+    # Learning
+
+    def _learn(self, batches: Sequence[Batch]) -> None:
+        self._learned = tuple(batches)
+
+    def _refit_count(self, count: int) -> int:
+        """How many batches there were when hyper-parameters were last chosen, if there are `count` now."""
+        last = following = 1
+        while following <= count:
+            last = following
+            growth = GROWTH if last * self._batch_size <= SEARCHED else LATER_GROWTH
+            following = max(last + 1, math.ceil(last * growth))
+        return last
+
+    def _fitted(self) -> tuple[Models, Data]:
+        if self._models is not None and self._models[0] == self._learned:
+            return self._models[1], self._models[2]
+        data = self._read(self._learned)
+        early = self._learned[: self._refit_count(len(self._learned))]
+        if sum(t.number < len(early) * self._batch_size for t in compress(data.trials, data.complete)) < FEWEST:
+            early = self._learned
+        objectives, data = self._objectives(data, early)
+        completed = None
+        if data.pruned.any():
+            completed, _ = self._model("completed", early, data.indices, data.completed, 1)
+        self._models = self._learned, Models(objectives, completed), data
+        return self._models[1], data
+
+    def _objectives(self, data: Data, early: tuple[Batch, ...]) -> tuple[list[Model], Data]:
+        """A model of each, and the data with broken trials counted as pruned; no model where too little is known."""
+        if data.complete.sum() < FEWEST:
+            return [], data
+        lost = data.pruned.copy()
+        found: dict[int, Model] = {}
+        for objective in sorted(range(len(self._signs)), key=lambda o: o != self._teller):
+            found[objective], broken = self._objective(objective, early, data, found.get(self._teller))
+            lost[broken] = True
+        return [found[o] for o in sorted(found)], replace(data, pruned=lost)
+
+    @property
+    def _teller(self) -> int:
+        """The objective whose predictions the other's model is told: what is minimised.
+
+        Costs are learned from few trials, and what they buy goes with them: large networks are slow and accurate.
+        """
+        return self._signs.index(-1) if -1 in self._signs else 0
+
+    def _objective(
+        self, objective: int, early: tuple[Batch, ...], data: Data, beside: Model | None
+    ) -> tuple[Model, Indices]:
+        values, sign = data.values[:, objective], self._signs[objective]
+        return self._model(str(objective), early, data.indices, values, sign, beside)
+
+    def _model(
+        self,
+        name: str,
+        early: tuple[Batch, ...],
+        indices: Indices,
+        values: Array,
+        sign: int,
+        beside: Model | None = None,
+    ) -> tuple[Model, Indices]:
+        """Of those values that are known; and which of the rows are broken."""
+        form, logs = self._parameters(name, early)
+
+        def make(rows: Indices) -> Model:
+            is_log = form and bool(values[rows].min() > 0)  # what is not may have been seen since
+            shown = np.log(values[rows]) if is_log else values[rows]
+            coded = told(self._coding(indices[rows]), beside)
+            return Model(condition(self._coding, coded, shown, logs), is_log, sign, beside)
+
+        rows = np.flatnonzero(np.isfinite(values))
+        if len(rows) > LARGEST:
+            rows = np.concatenate([rows[:FIRST], rows[FIRST - LARGEST :]])
+        if name == "completed":
+            return make(rows), rows[:0]
+        return self._without_broken(make, indices, values, rows)
+
+    def _parameters(self, name: str, early: tuple[Batch, ...]) -> tuple[bool, Array]:
+        """Whether the logarithm is modelled, and with what hyper-parameters: of the trials of `early`."""
+        if name not in self._fits or self._fits[name][0] != early:
+            data = self._read(early)
+            if name == "completed":
+                _, data = self._objectives(data, early)
+                found = self._choose_parameters(data.indices, data.completed, 0, None)
+            else:
+                objective = int(name)
+                beside = None if objective == self._teller else self._objective(self._teller, early, data, None)[0]
+                values, sign = data.values[:, objective], self._signs[objective]
+                found = self._choose_parameters(data.indices, values, sign, beside)
+            self._fits[name] = early, found
+        return self._fits[name][1]
+
+    def _choose_parameters(
+        self, indices: Indices, values: Array, sign: int, beside: Model | None
+    ) -> tuple[bool, Array]:
+        rows = np.flatnonzero(np.isfinite(values))
+        if not len(rows):
+            return False, fit(self._coding, self._coding(np.zeros((1, len(self._choices)), np.int64)), np.zeros(1)).logs
+        if len(rows) > SEARCHED:
+            rows = rows[np.sort(np.random.default_rng(self._seed).permutation(len(rows))[:SEARCHED])]
+
+        def make(rows: Indices) -> Model:
+            return self._best_form(told(self._coding(indices[rows]), beside), values[rows], sign, beside)
+
+        model = self._without_broken(make, indices, values, rows)[0] if sign else make(rows)
+        return model.is_log, model.process.logs
+
+    def _without_broken(
+        self, make: Callable[[Indices], Model], indices: Indices, values: Array, rows: Indices
+    ) -> tuple[Model, Indices]:
+        def worse(model: Model, rows: Indices) -> Array:
+            with np.errstate(divide="ignore", invalid="ignore"):  # of the logarithm of 0 or less
+                shown = np.log(values[rows]) if model.is_log else values[rows]
+            predicted = model.forecast(self._coding(indices[rows])).mean.numpy()
+            found: Array = np.nan_to_num(model.sign * (predicted - shown), nan=np.inf)
+            return found
+
+        return without_broken(make, worse, rows, self._design_size)
+
+    def _best_form(self, coded: Coded, values: Array, sign: int, beside: Model | None) -> Model:
+        plain = fit(self._coding, coded, values)
+        if values.min() <= 0 or values.max() < LOG_RANGE * values.min():
+            return Model(plain, False, sign, beside)
+        logarithm = fit(self._coding, coded, np.log(values))
+        # the density of a value is that of its logarithm, divided by the value
+        if logarithm.improbability + float(np.log(values).sum()) < plain.improbability:
+            return Model(logarithm, True, sign, beside)
+        return Model(plain, False, sign, beside)
+
+    def diagnostics(self) -> dict[str, Any]:
+        """Of each objective: how well trials are predicted from all others, noise, and each decision's weight."""
+        with one_thread(), torch.no_grad():
+            models, data = self._fitted()
+            names = list(self._space)
+            told = [_told(model, names) for model in models.objectives]
+            return {"trials": len(data.trials), "objectives": told} if told else {}
+
+    # Drawing
+
+    def _choose(self, number: int) -> Sequence[int]:
+        if number < self._design_size:
+            return self._design[number]
+        start = number - number % self._batch_size
+        if self._plan is None or self._plan[:2] != (self._learned, start):
+            with one_thread(), torch.no_grad():
+                self._plan = self._learned, start, self._pick(start)
+        return self._plan[2][number - start]
+
+    @cached_property
+    def _design(self) -> list[Row]:
+        rows = spread_design(self._choices, self._design_size, np.random.default_rng([self._seed, 1]))
+        return [self._canonical(tuple(row)) for row in rows.tolist()]
+
+    def _pick(self, start: int) -> list[Row]:
+        """The members for the trials from `start` to the end of its batch."""
+        models, data = self._fitted()
+        draw = np.random.default_rng([self._seed, 2, start])
+        taken = set(data.taken)
+        if start < self._design_size:
+            taken.update(self._design)
+        picks: list[Row] = []
+        pool = self._random(draw, POOL)
+        goals = Goals(self._coding, self._signs, self._aims, models, data, pool) if models.objectives else None
+        for number in range(start, start + self._batch_size):
+            if number < self._design_size:
+                picks.append(self._design[number])
+                continue
+            if goals is None:
+                picks.append(self._guess(models.completed, taken, draw))
+                taken.add(picks[-1])
+                continue
+            goals.aim(number)
+            seeds = np.concatenate([goals.seeds(), self._random(draw, RANDOM_STARTS)])
+            generations = LATER_GENERATIONS if picks else GENERATIONS
+            found = search(goals.score, self._choices, seeds, taken, draw, generations)
+            goals.last = found.members
+            picks.append(self._best(found.members, goals, taken, draw))
+            taken.add(picks[-1])
+            goals.believe(np.array(picks[-1:], np.int64))
+        return picks
+
+    def _guess(self, completed: Model | None, taken: set[Row], draw: np.random.Generator) -> Row:
+        """A random member, or one that may be completed, by a draw from what is thought of it (Thompson)."""
+        rows = list(dict.fromkeys(self._canonical(row) for row in _rows(self._random(draw, POOL))))
+        left = [row for row in rows if row not in taken] or rows
+        if completed is None:
+            return left[0]
+        forecast = completed.forecast(self._coding(np.array(left, np.int64)))
+        drawn = forecast.mean.numpy() + forecast.deviation.numpy() * draw.standard_normal(len(left))
+        return left[int(np.argmax(drawn))]
+
+    def _best(self, members: Indices, goals: "Goals", taken: set[Row], draw: np.random.Generator) -> Row:
+        """The best of `members` (best first) that is not taken; where all are, a random one."""
+        if self._canonical_of is None and len(members):
+            return _rows(members)[0]
+        for start in range(0, len(members), COMPARED):
+            rows = dict.fromkeys(self._canonical(row) for row in _rows(members[start : start + COMPARED]))
+            left = [row for row in rows if row not in taken]
+            if left:
+                return left[int(np.argmax(goals.score(np.array(left, np.int64))))]
+        return self._guess(None, taken, draw)
+
+    def _random(self, draw: np.random.Generator, count: int) -> Indices:
+        return np.stack([draw.integers(size, size=count) for size in self._choices], axis=1)
+
+
+def _rows(members: Indices) -> list[Row]:
+    return [tuple(row) for row in members.tolist()]
+
+
+def _told(model: Model, names: Sequence[str]) -> dict[str, Any]:
+    process = model.process
+    means, deviations = process.left_out()
+    values = process.values
+    missed = values - means
+    spread = float(values.var())
+    return {
+        "trials": len(values),
+        "logarithm": model.is_log,
+        "left_out_r2": 1 - float((missed**2).mean()) / spread if spread > 0 else None,
+        "left_out_error": float(np.sqrt((missed**2).mean())),
+        "predicted_error": float(np.sqrt((deviations**2).mean())),
+        "noise": process.noise,
+        "weights": dict(zip(names, process.decision_weights().tolist(), strict=True)),
+    }

@@ -1,0 +1,343 @@
+"""Android phones over adb: the official `benchmark_model` runs there, pinned to the big core.
+
+A round is one call of it for each model, so both are loaded afresh. The core's clock is read while they run, heat and
+the clock's limit after each round: a round that was throttled is taken again, a hot phone is waited for.
+"""
+
+import contextlib
+import hashlib
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mnas.latency.devices import benchmark_model as tool
+from mnas.latency.devices.adb_link import AdbLink, Shown
+from mnas.latency.devices.adb_phone import Phone
+from mnas.latency.devices.android import CLOCK, FULL_CLOCK, State, condition_of
+from mnas.latency.latency import MeasurementError, Setup, UnitError
+from mnas.latency.unit import Condition, Core, Session, Times, Unit
+from mnas.text import clean
+
+XNNPACK = {"litert": True, "litert-builtin": False}
+"""Runtimes of an adb device -> whether with XNNPACK."""
+CALL_TIMEOUT_S = 60.0
+"""Of one call, which ends each of its phases after `benchmark_model.MAX_S`."""
+SAMPLE_S = 0.02
+"""How often the clock is read while a model runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heat:
+    """When a phone is too hot to measure on, and what is done then."""
+
+    battery_c: float = 40.0
+    """A battery hotter than this is waited for: phones begin to hold their clocks down a few degrees above."""
+    sensor_c: float = 85.0
+    """So is any sensor hotter than this."""
+    wait_s: float = 300.0
+    """How long at most."""
+    poll_s: float = 5.0
+    """How often it is looked at meanwhile."""
+    tries: int = 3
+    """After how many throttled rounds in a row the phone is given up."""
+
+
+Say = Callable[[str], None]
+
+
+def _to_stderr(text: str) -> None:
+    print(f"mnas: {clean(text)}", file=sys.stderr, flush=True)
+
+
+def adb_unit(
+    name: str,
+    address: str | None,
+    *,
+    core: Core = "auto",
+    benchmark_model: str,
+    adb_server: str | None = None,
+    max_mhz: int | None = None,
+    say: Say = _to_stderr,
+) -> "AdbUnit":
+    """The phone that adb knows as `address` (None: the only one there is); nothing is started before the first use.
+
+    Args:
+        name: as in the registry.
+        address: the phone's serial, or `host:port`, as `adb devices` prints it.
+        core: on which core to measure.
+        benchmark_model: the program on this machine, or `device:/data/local/tmp/benchmark_model` on the phone.
+        adb_server: `host:port`; None: adb's own default.
+        max_mhz: what counts as the core's full clock, where the phone never lets it have its maximum.
+        say: is told of waiting and of repeated rounds.
+
+    Raises:
+        ImportError: adbutils is not installed.
+        ValueError: adb_server is not host:port.
+    """
+    return AdbUnit(
+        name, address, core=core, benchmark_model=benchmark_model, adb_server=adb_server, max_mhz=max_mhz, say=say
+    )
+
+
+class AdbUnit(Unit):
+    """A phone; see `adb_unit`."""
+
+    def __init__(
+        self,
+        name: str,
+        address: str | None,
+        *,
+        core: Core = "auto",
+        benchmark_model: str,
+        adb_server: str | None = None,
+        max_mhz: int | None = None,
+        heat: Heat | None = None,
+        say: Say = _to_stderr,
+    ) -> None:
+        self.name = name
+        self._address, self._server = address or None, adb_server
+        self._new_link()  # checks its arguments; connects on its first use
+        self._core, self._binary, self._max_mhz = core, benchmark_model, max_mhz
+        self._heat, self._say = heat or Heat(), say
+        self._phone: Phone | None = None
+
+    def fingerprint(self, setup: Setup) -> dict[str, str | int]:
+        self._require_runtime(setup)
+        with self._guarded():
+            phone = self._found()
+            _, digest = phone.program(self._binary)
+            kernels = "XNNPACK" if XNNPACK[setup.runtime] else "without XNNPACK"
+            return {
+                "model": phone.identity.model,
+                "soc": phone.identity.soc,
+                "android": phone.identity.android,
+                "abi": phone.identity.abi,
+                "runtime": f"benchmark_model {digest[:12]} {kernels}",
+            }
+
+    def condition(self) -> Condition:
+        with self._guarded():
+            phone = self._found()
+            return condition_of(phone.identity, phone.look(), phone.core, phone.full_khz)
+
+    @contextlib.contextmanager
+    def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
+        for how in (setup, other or setup):
+            self._require_runtime(how)
+        asked = time.perf_counter()
+        with contextlib.ExitStack() as stack:
+            with self._guarded(late=True):
+                phone = self._found()
+                phone.program(self._binary)
+                state = self._cool(phone, phone.look())
+                waited_s = time.perf_counter() - asked
+                calls = [
+                    self._bring(stack, phone, model, how)
+                    for model, how in zip(models, (setup, other or setup), strict=True)
+                ]
+
+            def one_round(mirrored: bool) -> tuple[Times, Times]:
+                nonlocal state
+                with self._guarded(late=True):
+                    if self._phone is not phone:
+                        raise UnitError("its connection broke in an earlier round; measure again")
+                    times, state = self._round(phone, calls, mirrored, state)
+                    return times
+
+            pinned = phone.core.number if phone.core and setup.threads == 1 else None
+            yield Session(one_round, pinned, realtime=False, waited_s=waited_s)
+
+    def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
+        self._require_runtime(setup)
+        with contextlib.ExitStack() as stack, self._guarded(late=True):
+            phone = self._found()
+            shown, _ = _run(phone, self._bring(stack, phone, model, setup, once=True))
+            return tool.parse(shown.text, elapsed_s=shown.seconds, once=True).grown_bytes
+
+    def close(self) -> None:
+        if self._phone is not None:
+            self._phone.close()
+            self._phone = None
+
+    def _new_link(self) -> AdbLink:
+        return AdbLink(self._address, self._server)
+
+    def _found(self) -> Phone:
+        if self._phone is None:
+            self._phone = Phone(self._new_link(), self._core, self._max_mhz)
+        return self._phone
+
+    @contextlib.contextmanager
+    def _guarded(self, late: bool = False) -> Iterator[None]:
+        """Errors get the unit's name; after a failure nothing of the connection is trusted, the next use makes anew.
+
+        `late`: what is wrong was right when the fingerprint was taken, so it is the phone's failure.
+        """
+        try:
+            yield
+        except MeasurementError as error:
+            raise MeasurementError(_line(error)) from None
+        except (UnitError, ValueError) as error:
+            if isinstance(error, ValueError) and not late:
+                raise ValueError(_line(f"{self.name}: {error}")) from None
+            self.close()
+            raise UnitError(_line(f"{self.name}: {error}")) from None
+        except BaseException:  # Ctrl-C: what runs on the phone is ended too
+            self.close()
+            raise
+
+    def _require_runtime(self, setup: Setup) -> None:
+        if setup.runtime not in XNNPACK:
+            known = ", ".join(XNNPACK)
+            raise ValueError(f"{self.name}: runtime of a phone must be one of {known}, but got {setup.runtime!r}")
+
+    def _bring(
+        self, stack: contextlib.ExitStack, phone: Phone, model: bytes, setup: Setup, once: bool = False
+    ) -> "_Call":
+        """Push a model, which is removed with the stack; returns how it is run."""
+        program, _ = phone.program(self._binary)
+        shape = _input_shape(model, setup.batch) if setup.batch > 1 else None
+        path = phone.push(model, f"{secrets.token_hex(4)}.tflite")
+
+        def remove() -> None:
+            if self._phone is phone:  # else it went with the folder
+                phone.remove(path)
+
+        stack.callback(remove)
+        arguments = tool.arguments(
+            path, threads=setup.threads, xnnpack=XNNPACK[setup.runtime], input_shape=shape, once=once
+        )
+        return _Call(_command(phone, [program, *arguments], setup.threads), path, hashlib.sha256(model).hexdigest())
+
+    def _round(
+        self, phone: Phone, calls: "list[_Call]", mirrored: bool, state: State
+    ) -> tuple[tuple[Times, Times], State]:
+        """Times of both, and how the phone is afterwards; `state` is how it was before."""
+        for _ in range(self._heat.tries):
+            state = self._cool(phone, state)
+            times: dict[int, Times] = {}
+            clocks = []
+            for which in (1, 0) if mirrored else (0, 1):
+                shown, seen = _run(phone, calls[which])
+                times[which] = _times(tool.parse(shown.text, elapsed_s=shown.seconds))
+                clocks.append(_clock(seen))
+            state = phone.look()
+            slowed = state.slowed(phone.full_khz) or _ran_slow(clocks, phone.full_khz)
+            if slowed is None:
+                return (times[0], times[1]), state
+            self._say(f"{self.name}: a round was throttled and is taken again: {slowed}")
+        raise UnitError(
+            f"throttled in {self._heat.tries} rounds in a row: {slowed}; let it cool, switch its battery saver off, "
+            "and see docs/phone.md"
+        )
+
+    def _cool(self, phone: Phone, state: State) -> State:
+        """Wait until the phone is cool and may run at its full clock. Raises UnitError when that takes too long."""
+        started, told = time.monotonic(), False
+        while (why := self._too_hot(phone, state)) is not None:
+            if time.monotonic() - started >= self._heat.wait_s:
+                raise UnitError(
+                    f"it did not cool down within {self._heat.wait_s:g} s: {why}; take it out of its case and the sun, "
+                    "switch its battery saver off, and see docs/phone.md"
+                )
+            if not told:
+                self._say(f"{self.name}: waiting for it to cool down, {self._heat.wait_s:g} s at most: {why}")
+                told = True
+            time.sleep(self._heat.poll_s)
+            state = phone.look()
+        return state
+
+    def _too_hot(self, phone: Phone, state: State) -> str | None:
+        for what, now, limit in (
+            ("battery", state.battery_c, self._heat.battery_c),
+            ("hottest sensor", state.sensor_c, self._heat.sensor_c),
+        ):
+            if now is not None and now > limit:
+                return f"its {what} has {now:g} °C, more than {limit:g}"
+        return state.slowed(phone.full_khz)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """How a model that lies on the phone is run."""
+
+    command: str
+    path: str
+    digest: str
+
+
+def _line(text: object) -> str:
+    """What a phone said, fit for one line of a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:500]
+
+
+def _command(phone: Phone, words: list[str], threads: int) -> str:
+    """A call, pinned to the measuring core (several threads: also to the next fastest); then its end and the clocks.
+
+    The phone's shell reads the clock meanwhile; it ends with the call, so nothing stays behind where adb breaks.
+    """
+    pin, number = "", phone.core.number if phone.core else 0
+    if phone.core is not None:
+        others = [core for core in phone.identity.fastest(len(phone.identity.cores)) if core != phone.core]
+        pin = f"taskset {sum(1 << core.number for core in [phone.core, *others][:threads]):x} "
+    return (
+        f"cd {phone.folder()} || exit 97; {pin}{shlex.join(words)} </dev/null 2>&1 & p=$!; echo $p >pid; k=; "
+        f'while kill -0 $p; do read -r c <{CLOCK.format(number)} && k="$k $c"; sleep {SAMPLE_S}; done 2>/dev/null; '
+        'wait $p; echo "@ended $? @clocks$k"'
+    )
+
+
+def _run(phone: Phone, call: _Call) -> tuple[Shown, list[int]]:
+    """What the tool printed, and the core's clocks in kHz meanwhile. Raises MeasurementError, UnitError."""
+    shown = phone.link.shell(call.command, CALL_TIMEOUT_S)
+    if shown.code == 97:
+        raise UnitError("the phone has lost the folder with the models")
+    text, mark, end = shown.text.rpartition("@ended ")
+    code, found, clocks = end.partition(" @clocks")
+    if not mark or not found or not code.isdigit():
+        raise UnitError(f"its answer is cut off; it ended with {shown.text.strip()[-100:]!r}")
+    if code == "0":
+        return Shown(0, text, shown.seconds), [int(khz) for khz in clocks.split() if khz.isdigit()]
+    why = f"{tool.failure(text)} (exit code {code})"
+    if int(code) in (129, 137, 143):
+        raise UnitError(f"benchmark_model was killed on the phone, perhaps for want of memory: {why}")
+    if "STARTING!" not in text:
+        raise UnitError(f"benchmark_model did not start: {why}")
+    if phone.digest(call.path) != call.digest:
+        raise UnitError(f"the phone has lost or changed the model's file: {why}")
+    raise MeasurementError(f"benchmark_model cannot run the model: {why}")
+
+
+def _times(report: tool.Report) -> Times:
+    """The fastest inference counts; of the others only the mean is known, which stands for each of them."""
+    timed = report.timed
+    return Times(wall_ms=(timed.avg_us / 1e3,) * timed.count, kept_ms=(timed.min_us / 1e3, timed.avg_us / 1e3))
+
+
+def _clock(seen: list[int]) -> int | None:
+    """The core's clock in the timed half of a call: it rises in the first, and a single reading may come too late."""
+    late = sorted(seen[len(seen) // 2 :])
+    return late[len(late) // 2] if late else None
+
+
+def _ran_slow(clocks: list[int | None], full_khz: int | None) -> str | None:
+    """Why a round does not count, of the clock of each call; None where it counts."""
+    seen = [khz for khz in clocks if khz is not None]
+    if full_khz is None or not seen or min(seen) >= FULL_CLOCK * full_khz:
+        return None
+    return f"its core ran at {min(seen) // 1000} of {full_khz // 1000} MHz"
+
+
+def _input_shape(model: bytes, batch: int) -> tuple[str, list[int]]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    make: Any = Interpreter
+    try:
+        (told,) = make(model_content=model).get_input_details()
+    except (ValueError, RuntimeError) as error:
+        raise MeasurementError(f"several images at once need a model with one input: {error}") from None
+    return told["name"], [batch, *map(int, told["shape"][1:])]

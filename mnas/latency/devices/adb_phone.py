@@ -1,0 +1,158 @@
+"""A phone that was found: what it is, and our files on it."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import shlex
+import uuid
+from pathlib import Path
+
+from mnas.latency.devices import benchmark_model as tool
+from mnas.latency.devices.adb_link import AdbLink
+from mnas.latency.devices.android import IDENTITY, LOCAL, CoreOf, State, read_identity, read_state, state_command
+from mnas.latency.latency import UnitError
+from mnas.latency.unit import Core
+
+CLEAN_TIMEOUT_S = 5.0
+"""Of removing what was pushed."""
+HELP = "docs/phone.md says where to get it"
+
+
+class Phone:
+    """Connects, and finds out what it is. Files are ours until `close`.
+
+    Args:
+        core: which core measures.
+        max_mhz: what counts as its full clock; None: its maximum.
+
+    Raises:
+        ValueError: the phone has no such core.
+        UnitError: the phone cannot be reached; as every method.
+    """
+
+    def __init__(self, link: AdbLink, core: Core, max_mhz: int | None) -> None:
+        self.link = link
+        shown = link.shell(IDENTITY)
+        identity = read_identity(shown.text)
+        if identity is None:
+            raise UnitError(f"it does not answer as Android does: {shown.text[:200]!r}")
+        self.identity = identity
+        self.core = self._measuring_core(core)
+        """None: nothing is pinned."""
+        self.full_khz = max_mhz * 1000 if max_mhz else self.core.max_khz if self.core else None
+        """The clock that the core is to run at; None: not known, so not judged."""
+        self._folder: str | None = None
+        self._program: tuple[str, str] | None = None
+
+    def look(self) -> State:
+        """How it is now."""
+        return read_state(self.link.shell(state_command(self.core.number if self.core else None)).text)
+
+    def folder(self) -> str:
+        """Ours on the phone, made when first asked for; what killed processes of this machine left is removed first."""
+        if self._folder is None:
+            prefix = f"{LOCAL}/mnas-{uuid.getnode():x}-"
+            for left in self.link.shell(f"ls -d {prefix}* 2>/dev/null").text.split():
+                if not _alive(left.removeprefix(prefix)):
+                    self._clean(left)
+            folder = f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
+            made = self.link.shell(f"mkdir {folder} 2>&1")
+            if made.code != 0:
+                raise UnitError(f"no folder can be made on the phone: {made.text}")
+            self._folder = folder
+        return self._folder
+
+    def push(self, content: bytes, name: str, mode: int = 0o644) -> str:
+        """Bring a file to our folder and see that it arrived whole; returns its path there."""
+        path = f"{self.folder()}/{name}"
+        self.link.push(content, path, mode)
+        shown = self.link.shell(f"stat -c %s {path}; sha256sum {path}")
+        size, digest, *_ = [*shown.text.split(), "", ""]
+        if size != str(len(content)) or digest != hashlib.sha256(content).hexdigest():
+            raise UnitError(f"{path} did not arrive whole on the phone: {size or 'none'} of {len(content)} bytes")
+        return path
+
+    def remove(self, path: str) -> None:
+        """Remove what `push` brought, if the phone can still be reached."""
+        with contextlib.suppress(UnitError):
+            self.link.shell(f"rm -f {path}", CLEAN_TIMEOUT_S)
+
+    def digest(self, path: str) -> str | None:
+        """SHA-256 of a file on the phone; None where there is none."""
+        shown = self.link.shell(f"sha256sum {shlex.quote(path)} 2>/dev/null")
+        return shown.text.split()[0] if shown.code == 0 and shown.text.strip() else None
+
+    def program(self, binary: str) -> tuple[str, str]:
+        """Path on the phone and SHA-256 of `benchmark_model` (it tells no version of itself); pushed where it is not.
+
+        Raises:
+            ValueError: it is not there, or does not run on this phone.
+        """
+        if self._program is None:
+            path, digest = self._find_program(binary)
+            told = self.link.shell(f"{shlex.quote(path)} 2>&1")  # without a model it only greets and complains
+            if "STARTING!" not in told.text:
+                raise ValueError(
+                    f"benchmark_model must be the tool for {self.identity.abi}, but {binary} says "
+                    f"{tool.failure(told.text)!r} (exit code {told.code}); {HELP}"
+                )
+            self._program = path, digest
+        return self._program
+
+    def close(self) -> None:
+        """Remove all that is ours, and end what still runs. Never raises."""
+        if self._folder is not None:
+            with contextlib.suppress(UnitError):
+                self._clean(self._folder)
+            self._folder = self._program = None
+
+    def _find_program(self, binary: str) -> tuple[str, str]:
+        place = f"{LOCAL}/benchmark_model"
+        if binary.startswith("device:"):
+            place = binary.removeprefix("device:")
+            digest = self.digest(place)
+            if digest is None:
+                raise ValueError(f"benchmark_model must be at {place} on the phone, but there is none; {HELP}")
+            return place, digest
+        try:
+            content = Path(binary).expanduser().read_bytes()
+        except OSError as error:
+            raise ValueError(f"benchmark_model must be a file, but {binary}: {error.strerror}; {HELP}") from None
+        digest = hashlib.sha256(content).hexdigest()
+        if self.digest(place) == digest:
+            return place, digest
+        return self.push(content, "benchmark_model", 0o755), digest
+
+    def _measuring_core(self, core: Core) -> CoreOf | None:
+        numbers = {c.number: c for c in self.identity.cores}
+        if core is None or not numbers:
+            return None
+        if core == "auto":
+            return self.identity.fastest()[0]
+        if not isinstance(core, int) or core not in numbers:
+            raise ValueError(f"core must be auto or one of {', '.join(map(str, numbers))}, but got {core!r}")
+        return numbers[core]
+
+    def _clean(self, folder: str) -> None:
+        # a program that still runs there would disturb what comes next; its number may by now be another's
+        self.link.shell(
+            f"p=$(cat {folder}/pid 2>/dev/null) && grep -q {folder} /proc/$p/cmdline 2>/dev/null && kill -9 $p; "
+            f"rm -rf {folder}",
+            CLEAN_TIMEOUT_S,
+        )
+
+
+def _alive(owner: str) -> bool:
+    """Whether the process that a folder is named after still runs here, and is another than this one.
+
+    A process has one connection to a phone at a time: folders of its own that it does not know of are of broken ones.
+    """
+    try:
+        pid = int(owner.partition("-")[0])
+        os.kill(pid, 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        return True
+    return pid != os.getpid()

@@ -1,0 +1,250 @@
+"""Devices that run Python: `script.py` runs there, as a child process here or over a connection."""
+
+import collections
+import contextlib
+import hashlib
+import json
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from mnas.latency.latency import MeasurementError, Setup, UnitError
+from mnas.latency.onboard.script import LOAD_S, MAX_TURN_RUNS, TURN_S, inference_limit_s
+from mnas.latency.unit import Condition, Core, Session, Times, Unit
+from mnas.readers import parse_json, require_types
+
+T = TypeVar("T")
+
+OPEN_TIMEOUT_S = 300.0
+"""To load two models and run them a few times; also to start the runtime."""
+ROUND_TIMEOUT_S = 120.0
+"""Of one round, which takes some 30 ms, or two inferences of each model if they are slow."""
+_ROUND_RUNS, _OPEN_RUNS = 8, 12
+"""Inferences of a round and of opening where models are slow: a larger batch adds its time to each."""
+
+DEATHS = 2
+"""So many ends of the measuring process over one model, and the model is to blame: its runtime crashes on it."""
+
+
+class EndedError(UnitError):
+    """The measuring process ended while it was asked something: a runtime crashed, or somebody killed it."""
+
+
+class OverdueError(EndedError):
+    """The measuring process was ended because loading a model, or an inference, took longer than it may."""
+
+
+class Channel(ABC):
+    """A running `script.py`, wherever it runs, and files beside it. Every method raises UnitError on any failure."""
+
+    @abstractmethod
+    def put(self, name: str, content: bytes) -> str:
+        """Bring a file there; returns the path under which the script finds it."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """What `put` brought is not needed any more."""
+
+    @abstractmethod
+    def ask(self, line: str, timeout_s: float) -> str:
+        """Send a line, wait for a line. Raises EndedError or OverdueError if the script ends instead."""
+
+    @abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """While this lasts nobody else measures on the device, whoever controls him; waits, and says for whom."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the script, remove all that was brought; never raises."""
+
+
+class ScriptUnit(Unit):
+    """A device with Python: this machine, or a board.
+
+    Args:
+        name: as in the registry.
+        connect: starts the script; called on first use, and again after a failure. Raises UnitError.
+        core: on which core to measure, where one thread does.
+    """
+
+    def __init__(self, name: str, connect: Callable[[], Channel], core: Core = "auto") -> None:
+        self.name = name
+        self._connect, self._core = connect, core
+        self._channel: Channel | None = None
+        self._fingerprints: dict[str, dict[str, str | int]] = {}
+        self._deaths: collections.Counter[tuple[str, str]] = collections.Counter()
+
+    def fingerprint(self, setup: Setup) -> dict[str, str | int]:
+        if setup.runtime not in self._fingerprints:
+            told = self._ask({"do": "hello", "runtime": setup.runtime}, OPEN_TIMEOUT_S)
+            if not isinstance(told, dict) or not all(isinstance(v, str | int) for v in told.values()):
+                raise self._failed(f"it says that it is {told!r}")
+            self._fingerprints[setup.runtime] = told
+        return dict(self._fingerprints[setup.runtime])
+
+    def condition(self) -> Condition:
+        told = self._ask({"do": "condition"}, ROUND_TIMEOUT_S)
+        try:
+            require_types(Condition, told)
+            return Condition(**{**told, "cores": tuple(told["cores"])})
+        except (TypeError, KeyError, ValueError):
+            raise self._failed(f"it says of its condition {told!r}") from None
+
+    @contextlib.contextmanager
+    def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
+        asked = time.perf_counter()
+        with self._blaming(models[0], setup), contextlib.ExitStack() as stack:
+            self._claim(stack)
+            waited_s = time.perf_counter() - asked
+            paths = [self._put(stack, f"model-{i}", model) for i, model in enumerate(models)]
+            runtimes = [setup.runtime, (other or setup).runtime]
+            request = {"do": "open", "models": paths, "core": self._core, **setup.to_dict(), "runtimes": runtimes}
+            opened = self._ask(request, OPEN_TIMEOUT_S + _added_s(_OPEN_RUNS, setup))
+            stack.callback(self._end)
+            if not isinstance(opened, dict) or {"core", "realtime"} - set(opened):
+                raise self._failed(f"it answered {opened!r}")
+            if self._core not in (None, "auto", opened["core"]) and setup.threads == 1:
+                raise ValueError(f"{self.name}: core must be auto, or one that it may use, but got {self._core}")
+
+            def one_round(mirrored: bool) -> tuple[Times, Times]:
+                began = time.perf_counter()
+                request = {"do": "round", "mirrored": mirrored}
+                told = self._ask(request, ROUND_TIMEOUT_S + _added_s(_ROUND_RUNS, setup))
+                times = self._times(told, 0), self._times(told, 1)
+                if doubt := _doubt(times, (time.perf_counter() - began) * 1e3):
+                    raise self._failed(doubt)
+                return times
+
+            yield Session(one_round, opened["core"], bool(opened["realtime"]), waited_s)
+
+    def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
+        with self._blaming(model, setup), contextlib.ExitStack() as stack:
+            self._claim(stack)
+            path = self._put(stack, "model", model)
+            request = {"do": "memory", "model": path, **setup.to_dict()}
+            told = self._ask(request, OPEN_TIMEOUT_S + _added_s(1, setup))
+            if told is not None and not (isinstance(told, int) and told >= 0):
+                raise self._failed(f"it says that the model takes {told!r} bytes")
+            return told
+
+    def close(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    @contextlib.contextmanager
+    def _blaming(self, model: bytes, setup: Setup) -> Iterator[None]:
+        """Count the ends of the process over a model; the last of `DEATHS`, or an overdue one, is its failure."""
+        key = hashlib.sha256(model).hexdigest(), setup.runtime
+        try:
+            yield
+        except OverdueError:
+            raise MeasurementError(
+                f"{setup.runtime} must load the model within {LOAD_S:g} s and run it within "
+                f"{inference_limit_s(setup.batch):g} s, but it took longer and was ended"
+            ) from None
+        except EndedError as error:
+            self._deaths[key] += 1
+            if self._deaths[key] < DEATHS:
+                raise
+            raise MeasurementError(f"{setup.runtime} crashes on the model, {DEATHS} times now: {error}") from None
+        self._deaths.pop(key, None)
+
+    def _claim(self, stack: contextlib.ExitStack) -> None:
+        channel = self._connected()
+        self._guarded(lambda: stack.enter_context(channel.exclusive()))
+
+    def _put(self, stack: contextlib.ExitStack, name: str, content: bytes) -> str:
+        channel = self._connected()
+        path = self._guarded(lambda: channel.put(name, content))
+
+        def remove() -> None:
+            if self._channel is channel:  # else it went with the connection
+                with contextlib.suppress(UnitError):
+                    channel.remove(path)
+
+        stack.callback(remove)
+        return path
+
+    def _end(self) -> None:
+        if self._channel is not None:
+            with contextlib.suppress(UnitError):
+                self._ask({"do": "close"}, ROUND_TIMEOUT_S)
+
+    def _times(self, told: Any, which: int) -> Times:
+        try:
+            wall, kept = told["wall_ms"][which], told["kept_ms"][which]
+            if not (isinstance(wall, Sequence) and isinstance(kept, Sequence) and wall and kept):
+                raise TypeError
+            if not all(isinstance(t, int | float) and math.isfinite(t) and t > 0 for t in [*wall, *kept]):
+                raise ValueError
+            return Times(tuple(map(float, wall)), tuple(map(float, kept)))
+        except (TypeError, KeyError, IndexError, ValueError):
+            raise self._failed(f"times must be positive and finite, but it gave {told!r}") from None
+
+    def _connected(self) -> Channel:
+        if self._channel is None:
+            try:
+                self._channel = self._connect()
+            except UnitError as error:
+                raise self._failed(str(error)) from None
+        return self._channel
+
+    def _ask(self, request: dict[str, Any], timeout_s: float) -> Any:
+        channel = self._connected()
+        answer = self._guarded(lambda: channel.ask(json.dumps(request), timeout_s))
+        try:
+            told = parse_json(answer)
+            if not isinstance(told, dict) or not ({"ok"} == set(told) or {"error", "of"} == set(told)):
+                raise ValueError
+        except ValueError:
+            raise self._failed(f"it answered {answer[:200]!r}") from None
+        if "ok" in told:
+            return told["ok"]
+        if told["of"] == "model":
+            raise MeasurementError(_line(told["error"]))
+        if told["of"] == "setup":
+            raise ValueError(f"{self.name}: {_line(told['error'])}")
+        kinds: dict[str, type[UnitError]] = {"process": EndedError, "time": OverdueError}
+        raise self._failed(told["error"], kinds.get(str(told["of"]), UnitError))
+
+    def _guarded(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except UnitError as error:
+            raise self._failed(str(error), type(error)) from None
+        except BaseException:  # Ctrl-C: an answer may come yet that nobody waits for
+            self.close()
+            raise
+
+    def _failed(self, reason: object, kind: type[UnitError] = UnitError) -> UnitError:
+        """After a failure nothing of this connection is trusted: the next use makes a new one."""
+        self.close()
+        return kind(_line(f"{self.name}: {reason}"))
+
+
+def _added_s(inferences: int, setup: Setup) -> float:
+    """Return the seconds to add for this many inferences because their batches are larger than one image."""
+    return inferences * (inference_limit_s(setup.batch) - inference_limit_s(1))
+
+
+def _line(text: object) -> str:
+    """What a device said, fit for one line of a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:500]
+
+
+def _doubt(times: tuple[Times, Times], passed_ms: float) -> str | None:
+    """What is impossible about a round's times (in another unit, mostly), for which `passed_ms` passed here, if any."""
+    spent_ms = sum(sum(one.wall_ms) for one in times)
+    if spent_ms > 1.01 * passed_ms:
+        return f"it says that inferences took {spent_ms:.4g} ms within {passed_ms:.4g} ms"
+    for one in times:
+        wall_ms, runs = sum(one.wall_ms), len(one.wall_ms)
+        if wall_ms < TURN_S * 1e3 / 10 and runs < MAX_TURN_RUNS:  # as many as fill a turn
+            return f"it says that {runs} inferences took {wall_ms:.4g} ms, and that is no turn"
+        if not 1 / 500 < sum(one.kept_ms) / wall_ms < 50:
+            return f"its clocks disagree: {wall_ms:.4g} ms and {sum(one.kept_ms):.4g} ms"
+    return None

@@ -1,0 +1,328 @@
+"""Linux boards over ssh: Raspberry Pi, Jetson, any machine with Python and the runtime.
+
+What runs on the board, and what removes all of it there, is `keeper.py`; it brings `script.py` there and runs it. Both
+and the models go through the standard input of one command, so a board needs neither sftp nor a place prepared.
+"""
+
+import asyncio
+import collections
+import contextlib
+import getpass
+import hashlib
+import json
+import os
+import queue
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnas.latency.devices.scripted import Channel, ScriptUnit
+from mnas.latency.devices.ssh_login import Address, log_in, parse_address, require_asyncssh
+from mnas.latency.latency import UnitError
+from mnas.latency.onboard import keeper, script
+from mnas.latency.unit import Core
+from mnas.readers import parse_json
+from mnas.text import clean
+
+if TYPE_CHECKING:
+    import asyncssh
+
+START_TIMEOUT_S = 60.0
+"""To log in and to start Python there, from a slow card."""
+QUICK_S = 30.0
+"""For what takes the board no time."""
+SLOWEST_BYTES_PER_S = 50_000
+"""Of a line over which models can be brought to a board."""
+HEARTBEAT_S = 10.0
+"""So often the keeper hears that somebody is here; without, it ends after `keeper.SILENCE_S`."""
+LEAVE_S = 3.0
+"""For the keeper to end by itself; then it is ended by a second command."""
+CLAIM_PAUSE_S = 0.5
+CLAIM_TIMEOUT_S = 900.0
+"""To wait for another machine that is measuring on the board; a measurement takes seconds."""
+KEPT_FILES = 4
+"""Of the models that were measured, those used most stay on the board while it is connected: every candidate comes with
+the reference, and bringing that again over a slow line would take longer than measuring."""
+LONGEST_LINE = 1 << 24
+"""Bytes of an answer; a round's has some kilobytes."""
+
+Say = Callable[[str], None]
+
+
+def _say_on_stderr(text: str) -> None:
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def ssh_unit(
+    name: str, address: str, *, python: str = "python3", core: Core = "auto", say: Say = _say_on_stderr
+) -> ScriptUnit:
+    """A board at `address`; nothing is connected before the first use.
+
+    Args:
+        name: as in the registry.
+        address: `user@host:port`; without user or port, what the ssh configuration says for the host.
+        python: the interpreter there that has the runtime, for instance of a virtual environment; `~/` is its user's.
+        core: on which of its cores to measure.
+        say: is told who is measuring there while this waits.
+
+    Raises:
+        ValueError: the address is none.
+        ImportError: asyncssh is missing.
+    """
+    require_asyncssh()
+    where = parse_address(address)
+    return ScriptUnit(name, lambda: SshChannel(where, python, say), core)
+
+
+class SshChannel(Channel):
+    """`script.py` on a board, over one connection; asyncio runs in a thread of its own.
+
+    Raises:
+        UnitError: the board is not there, refuses, or has no such Python.
+    """
+
+    def __init__(self, address: Address, python: str, say: Say) -> None:
+        self._address, self._say = address, say
+        self._connection: asyncssh.SSHClientConnection | None = None
+        self._process: asyncssh.SSHClientProcess[bytes] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._complaints: collections.deque[str] = collections.deque(maxlen=1)
+        self._broken, self._spoke = "", time.monotonic()
+        self._folder, self._pids = "", ""
+        self._there: dict[str, str] = {}  # paths by SHA-256, the last used last
+        self._uses: collections.Counter[str] = collections.Counter()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"ssh {address}", daemon=True)
+        self._thread.start()
+        try:
+            self._run(self._begin(python), START_TIMEOUT_S)
+            self._greet()
+            source = Path(script.__file__).read_bytes()
+            self._bring(keeper.SCRIPT, source, hashlib.sha256(source).hexdigest())
+            self._pids += f" -{int(self._order('start'))}"
+        except BaseException:
+            self.close()
+            raise
+
+    def put(self, name: str, content: bytes) -> str:
+        sha256 = hashlib.sha256(content).hexdigest()
+        self._uses[sha256] += 1
+        path = self._there.pop(sha256, "")
+        if not path or not self._order("has", path=path, sha256=sha256):
+            path = self._bring(f"{name}-{sha256[:12]}", content, sha256)
+        self._there[sha256] = path
+        return path
+
+    def remove(self, path: str) -> None:
+        while len(self._there) > KEPT_FILES:
+            # the last two are a pair that was just measured, and the candidate's memory is looked at next
+            rarest = min(list(self._there)[:-2], key=self._uses.__getitem__)
+            self._order("remove", path=self._there.pop(rarest))
+
+    def ask(self, line: str, timeout_s: float) -> str:
+        return self._exchange(line.encode() + b"\n", timeout_s).decode(errors="replace").strip()
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        self._claim()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(UnitError):  # then it went with the connection
+                self._order("release")
+
+    def close(self) -> None:
+        if self._loop.is_closed():
+            return
+        with contextlib.suppress(Exception):
+            self._run(self._end(), 20)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        if not self._thread.is_alive():
+            self._loop.close()
+
+    # In the thread of whoever uses this
+
+    def _bring(self, name: str, content: bytes, sha256: str) -> str:
+        request = {"keeper": "put", "name": name, "size": len(content), "sha256": sha256}
+        timeout_s = QUICK_S + len(content) / SLOWEST_BYTES_PER_S
+        return str(_told(self._exchange(json.dumps(request).encode() + b"\n" + content, timeout_s)))
+
+    def _run(self, work: Coroutine[Any, Any, None], timeout_s: float) -> None:
+        """Have `work` done by the loop."""
+        if self._loop.is_closed():
+            work.close()
+            raise UnitError("the ssh connection is closed")
+        future = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, timeout_s), self._loop)
+        try:
+            future.result()
+        except TimeoutError:
+            raise UnitError(f"{self._address} took nothing in within {timeout_s:.0f} s") from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _exchange(self, message: bytes, timeout_s: float) -> bytes:
+        until = time.monotonic() + timeout_s
+        self._run(self._send(message), timeout_s)
+        return self._answer(until, timeout_s)
+
+    def _answer(self, until: float, timeout_s: float) -> bytes:
+        try:
+            line = self._answers.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            raise UnitError(f"{self._address} gave no answer within {timeout_s:g} s") from None
+        if line.endswith(b"\n"):
+            return line
+        self._answers.put(b"")  # the end is the end for whoever asks again
+        within = f" in the middle of an answer ({line[:80]!r})" if line else ""
+        words = "".join(f": {word}" for word in self._complaints)
+        raise UnitError(f"{self._address}: {self._broken}{within}{words}")
+
+    def _greet(self) -> None:
+        """Wait for the keeper; a shell's start-up files may print lines before it."""
+        until, line = time.monotonic() + START_TIMEOUT_S, b""
+        for _ in range(1000):
+            line = self._answer(until, START_TIMEOUT_S)
+            if line.startswith(keeper.KEEPER.encode()):
+                try:
+                    greeting = parse_json(line, LONGEST_LINE)["keeper"]
+                    self._folder, self._pids = str(greeting["folder"]), str(int(greeting["pid"]))
+                except (ValueError, KeyError, TypeError):
+                    break
+                return
+        raise UnitError(f"{self._address} says a lot, but nothing that was asked: {line[:80]!r}")
+
+    def _order(self, do: str, **values: str) -> Any:
+        return _told(self._exchange(json.dumps({"keeper": do, **values}).encode() + b"\n", QUICK_S))
+
+    def _claim(self) -> None:
+        """Wait until nobody else measures on the board."""
+        who = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+        began, said = time.monotonic(), ""
+        while holder := self._order("claim", who=who):
+            if holder != said:
+                self._say(f"{self._address} is measuring for {holder}; waiting")
+                said = str(holder)
+            if time.monotonic() - began > CLAIM_TIMEOUT_S:
+                raise UnitError(
+                    f"{self._address} was measuring for {holder} and was not free within {CLAIM_TIMEOUT_S:.0f} s"
+                )
+            time.sleep(CLAIM_PAUSE_S)
+
+    # In the loop's thread
+
+    async def _begin(self, python: str) -> None:
+        source = Path(keeper.__file__).read_bytes()
+        self._connection = await log_in(self._address)
+        command = _command(python, len(source))
+        self._process = await self._connection.create_process(command, encoding=None, request_pty=False)
+        self._tasks = [asyncio.create_task(work) for work in (self._read(), self._listen(), self._beat())]
+        await self._send(source)
+
+    async def _send(self, message: bytes) -> None:
+        import asyncssh
+
+        assert self._process is not None
+        self._spoke = time.monotonic()
+        with contextlib.suppress(asyncssh.Error, OSError):  # `_read` knows what happened, and its end is an answer
+            self._process.stdin.write(message)
+            await self._process.stdin.drain()
+
+    async def _read(self) -> None:
+        """Pass answers on, a line each, and in the end what is left of one."""
+        import asyncssh
+
+        assert self._process is not None
+        ahead = b""
+        try:
+            while piece := await self._process.stdout.read(1 << 16):
+                *lines, ahead = (ahead + piece).split(b"\n")
+                for line in lines:
+                    self._answers.put(line + b"\n")
+                if len(ahead) > LONGEST_LINE:
+                    self._broken = "it answers without end"
+                    break
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._process.wait_closed(), 5)
+                self._broken = _ending(self._process)
+        except (asyncssh.Error, OSError) as error:
+            self._broken = f"the ssh connection broke ({' '.join(str(error).split()) or type(error).__name__})"
+        finally:
+            self._answers.put(ahead)
+
+    async def _listen(self) -> None:
+        """Keep the last line of what it complains of."""
+        import asyncssh
+
+        assert self._process is not None
+        ahead = b""
+        with contextlib.suppress(asyncssh.Error, OSError):
+            while piece := await self._process.stderr.read(1 << 16):
+                *lines, ahead = (ahead + piece)[-LONGEST_LINE:].split(b"\n")
+                self._complaints.extend(line.decode(errors="replace").strip()[:300] for line in lines if line.strip())
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.1, self._spoke + HEARTBEAT_S - time.monotonic()))
+            if time.monotonic() - self._spoke >= HEARTBEAT_S:
+                await self._send(b'{"keeper": "alive"}\n')
+
+    async def _end(self) -> None:
+        """Its input ends, so the keeper goes; where it does not, a second command ends and removes all."""
+        for task in self._tasks[2:]:
+            task.cancel()
+        if self._process is not None and self._connection is not None:
+            with contextlib.suppress(OSError, TimeoutError):
+                self._process.stdin.write_eof()
+                await asyncio.wait_for(self._process.wait_closed(), LEAVE_S)
+            if self._folder and self._process.exit_status != 0:
+                clean = f"kill -s KILL -- {self._pids}; rm -rf -- {shlex.quote(self._folder)}"
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(self._connection.run(clean), 5)
+        if self._connection is not None:
+            self._connection.close()
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._connection.wait_closed(), 2)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _command(python: str, size: int) -> str:
+    """A line for any shell: Python reads the keeper's source, of `size` bytes, from its input and runs it."""
+    # -I: nothing of the folder where it starts; no quotes or signs within that a shell would see
+    code = (
+        'import sys; sys.version_info < (3, 9) and sys.exit("Python 3.9 or newer is needed"); '
+        f'names = {{"__name__": "keeper"}}; exec(sys.stdin.buffer.read({size}), names); names["main"]()'
+    )
+    home, rest = ('"$HOME"/', python[2:]) if python.startswith("~/") else ("", python)
+    return f"exec {home}{shlex.quote(rest)} -I -c {shlex.quote(code)}"
+
+
+def _ending(process: "asyncssh.SSHClientProcess[bytes]") -> str:
+    if process.exit_signal is not None:
+        return f"Python there was killed by SIG{process.exit_signal[0]}"
+    if process.exit_status is None:
+        return "the ssh connection ended"
+    return f"Python there ended ({process.exit_status})"
+
+
+def _told(answer: bytes) -> Any:
+    """What the keeper answered. Raises UnitError if it is an error, or nothing that the keeper says."""
+    try:
+        told = parse_json(answer, LONGEST_LINE)
+        if not isinstance(told, dict) or not {"ok", "error"} & set(told):
+            raise ValueError
+    except ValueError:
+        raise UnitError(f"it answered {answer[:200]!r}") from None
+    if "error" in told:
+        raise UnitError(str(told["error"]))
+    return told["ok"]

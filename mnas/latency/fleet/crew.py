@@ -1,0 +1,79 @@
+"""Threads of one call, whose words and findings reach the caller in its own thread."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mnas.latency.fleet.lease import GivenUpError
+
+Say = Callable[[str], None]
+
+END_S = 5.0
+"""So long a thread may take to end by itself when it is told to."""
+
+
+class Crew:
+    """Starts threads, hears them, and ends them. `say` is only called in the thread that calls `hear` and `end`."""
+
+    def __init__(self, say: Say) -> None:
+        self.stop = threading.Event()
+        self._say = say
+        self._heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Run `work` in a thread; what it raises is raised by `hear`."""
+
+        def run() -> None:
+            try:
+                work()
+            except GivenUpError:
+                pass
+            except BaseException as error:  # also a bug must reach the caller
+                self._heard.put(("error", error))
+
+        thread = threading.Thread(target=run, daemon=True)  # one that hangs must not keep the program alive
+        self._threads.append(thread)
+        thread.start()
+
+    def say(self, text: str) -> None:
+        """From any thread."""
+        self._heard.put(("text", text))
+
+    def hand(self, finding: object) -> None:
+        """From any thread."""
+        self._heard.put(("finding", finding))
+
+    def hear(self, timeout_s: float) -> Any:
+        """The next finding; None when none came in time. Raises what a thread raised."""
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                kind, what = self._heard.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return None
+            if kind == "finding":
+                return what
+            if kind == "error":
+                raise what
+            self._say(what)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, in a thread of the crew. Raises GivenUpError when it is told to stop."""
+        if self.stop.wait(seconds):
+            raise GivenUpError
+
+    def end(self, close: Callable[[], None]) -> None:
+        """Tell all to stop and wait for it; `close` takes the devices from those that hang. The last words are said."""
+        self.stop.set()
+        until = time.monotonic() + END_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            close()
+        while not self._heard.empty():
+            kind, what = self._heard.get()
+            if kind == "text":
+                self._say(what)

@@ -1,0 +1,143 @@
+"""Several devices at once: every candidate is measured on each of them; on different devices at the same time."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mnas.architecture import Architecture
+from mnas.latency.fleet.pool import Device
+from mnas.latency.latency import Calibration, Latency, MeasurementError
+from mnas.latency.protocol import Reference, Render
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is known of a candidate before it is trained."""
+
+    latencies: Mapping[str, Latency]
+    """device -> latency."""
+    size_bytes: int
+    """Of the file, as the first device takes it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Post:
+    """One device of a fleet: what it runs, and against what."""
+
+    device: Device
+    reference: Reference
+    render: Render
+    """How an architecture becomes the file that the device takes."""
+
+
+class Fleet:
+    """Devices by name, in the user's order; `start` first, then `measure`. A context that lets go of all of them."""
+
+    def __init__(
+        self, posts: Mapping[str, Post], *, input_size: int, num_classes: int, budget_s: float, fresh: bool = False
+    ) -> None:
+        self._posts = dict(posts)
+        self._input_size, self._num_classes = input_size, num_classes
+        self._budget_s, self._fresh = budget_s, fresh
+
+    def __enter__(self) -> Self:
+        self._open = ExitStack()
+        for post in self._posts.values():
+            self._open.callback(post.device.close)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def start(self, calibrations: Mapping[str, list[Any]] | None, budget_s: float) -> dict[str, list[Any]]:
+        """Calibrate every device, or go on with what an earlier call returned: device -> calibrations as plain values.
+
+        Raises:
+            ValueError, MeasurementError, UnitError: as `Device.calibrate` and `Device.resume`.
+        """
+        if calibrations is not None:
+            for name, post in self._posts.items():
+                post.device.resume(post.reference, [Calibration.from_dict(c) for c in calibrations[name]])
+            return dict(calibrations)
+        return {
+            name: [c.to_dict() for c in post.device.calibrate(post.reference, budget_s)]
+            for name, post in self._posts.items()
+        }
+
+    @property
+    def reference_ms(self) -> dict[str, float]:
+        """The reference's latency on each device, once started."""
+        return {name: post.device.reference_ms for name, post in self._posts.items()}
+
+    def size_bytes(self, arch: Architecture) -> int:
+        """Of the file that the first device takes."""
+        first = next(iter(self._posts.values()))
+        return len(first.render(arch, self._input_size, self._num_classes))
+
+    def measure(
+        self, archs: Mapping[int, Architecture]
+    ) -> Generator[tuple[int, Measured | MeasurementError], None, None]:
+        """Each of `archs` (number -> architecture) once all devices have measured it, in any order.
+
+        Raises:
+            UnitError: a device is gone for good; what was not yielded is not lost, as a rule it is in the cache.
+            OSError: leases cannot be written.
+        """
+        files = {
+            name: {number: post.render(arch, self._input_size, self._num_classes) for number, arch in archs.items()}
+            for name, post in self._posts.items()
+        }
+        sizes = {number: len(file) for number, file in next(iter(files.values())).items()}
+        found: dict[int, dict[str, Latency | MeasurementError]] = {number: {} for number in archs}
+        for name, number, outcome in self._outcomes(files):
+            found[number][name] = outcome
+            if len(found[number]) == len(self._posts):
+                yield number, self._joined(found[number], sizes[number])
+
+    def _joined(self, found: Mapping[str, Latency | MeasurementError], size_bytes: int) -> Measured | MeasurementError:
+        latencies: dict[str, Latency] = {}
+        for name in self._posts:  # in the user's order
+            outcome = found[name]
+            if isinstance(outcome, MeasurementError):
+                return MeasurementError(f"{name}: {outcome}" if len(self._posts) > 1 else str(outcome))
+            latencies[name] = outcome
+        return Measured(latencies=latencies, size_bytes=size_bytes)
+
+    def _outcomes(
+        self, files: Mapping[str, Mapping[int, bytes]]
+    ) -> Iterator[tuple[str, int, Latency | MeasurementError]]:
+        """Of every device and file, as they come: one thread for each device where there are several."""
+        if len(self._posts) == 1:
+            [(name, post)] = self._posts.items()
+            for number, outcome in post.device.measure(files[name], budget_s=self._budget_s, fresh=self._fresh):
+                yield name, number, outcome
+            return
+        results: queue.SimpleQueue[tuple[str, int, Latency | MeasurementError] | BaseException | None]
+        results = queue.SimpleQueue()
+        stop = threading.Event()
+
+        def work(name: str, device: Device) -> None:
+            try:
+                found = device.measure(files[name], budget_s=self._budget_s, fresh=self._fresh, stop=stop)
+                for number, outcome in found:
+                    results.put((name, number, outcome))
+                results.put(None)
+            except BaseException as error:  # goes to whoever reads the results
+                results.put(error)
+
+        threads = [threading.Thread(target=work, args=(n, p.device)) for n, p in self._posts.items()]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in threads:
+                while (result := results.get()) is not None:
+                    if isinstance(result, BaseException):
+                        raise result
+                    yield result
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()

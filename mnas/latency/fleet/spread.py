@@ -1,0 +1,373 @@
+"""Candidates spread over the units of a device, until each has its latency or its own failure.
+
+A unit that fails is set aside, and comes back when it has measured the light reference again, at about its own speed;
+meanwhile the candidate is tried elsewhere, or later. Only a unit that has shown so that it works measures candidates,
+so a candidate that fails on three occasions is to blame itself. Only what a calm unit measured is yielded.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnas.latency.fleet.cache import Entry, keep, key_of, look_up, moved
+from mnas.latency.fleet.crew import Crew
+from mnas.latency.fleet.lease import REMIND_S, lease
+from mnas.latency.latency import Calibration, Latency, MeasurementError, Setup, UnitError
+from mnas.latency.protocol import Reference, measure
+from mnas.latency.unit import Unit
+
+OCCASIONS = 3
+"""So often a candidate may fail on units that work."""
+CULPRITS = 3
+"""So many candidates in a row, none measured in between, cannot all be to blame: it is the device."""
+RECENT, MOST_FAILURES = 10, 5
+"""A unit that failed so often among its last measurements is left out where there are others."""
+DISTURBED = 0.5
+"""A measurement of which more rounds were disturbed, and which did not reach its interval, is repeated."""
+MAX_BACKOFF_S = 60.0
+
+Outcome = Latency | MeasurementError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a device is waited for, and what is put up with."""
+
+    away_s: float = 600.0
+    """All units may be away so long, then measuring stops with a UnitError."""
+    backoff_s: float = 1.0
+    """A unit that failed is left alone so long at first, twice as long each time, at most a minute."""
+    cool_s: float = 10.0
+    """A unit whose speed has changed is left alone so long, then the measurement is repeated."""
+    drift: float = 0.3
+    """A unit may be so much slower than at its calibration, and as much faster."""
+
+    def drifted(self, latency: Latency) -> bool:
+        return not 1 / (1 + self.drift) <= 1 + latency.drift <= 1 + self.drift
+
+
+@dataclass
+class Member:
+    """A unit of a device, and how it stands."""
+
+    unit: Unit
+    lease_key: str
+    calibration: Calibration
+    quarantined: str = ""
+    """Why it is not used again."""
+    away_since: float | None = None
+    """Since when it does not work."""
+    away_reason: str = ""
+    away_s: float = 0.0
+    """How long it had been away, in this call, when it was last tried."""
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """Whether its last measurements went well."""
+    waiting_said: float = float("-inf")
+
+    @property
+    def usable(self) -> bool:
+        """Whether it works, as far as is known."""
+        return not self.quarantined and self.away_since is None
+
+
+@dataclass
+class Streak:
+    """What outlives one call."""
+
+    culprits: int = 0
+    """Candidates given up in a row, none measured in between."""
+    cache_complained: bool = False
+
+
+class _DriftError(UnitError):
+    """The unit's speed has changed; no fault of the candidate's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be measured, and how."""
+
+    models: Mapping[int, bytes]
+    setup: Setup
+    """How they are run."""
+    runtime: str
+    """Where that is not how the reference is run: the runtime with its version."""
+    reference: Reference
+    budget_s: float
+    interval: float
+    fresh: bool
+    lease_dir: Path
+    cache_dir: Path
+
+
+class Spread:
+    """One call of `Device.measure`."""
+
+    def __init__(
+        self, name: str, members: Sequence[Member], order: Order, *, crew: Crew, patience: Patience, streak: Streak
+    ) -> None:
+        self._name, self._members, self._order = name, members, order
+        self._patience, self._streak = patience, streak
+        self._crew = crew
+        self._changed = threading.Condition()
+        self._pending = deque(order.models)
+        self._open = set(order.models)
+        self._failures: dict[int, Counter[str]] = {number: Counter() for number in order.models}
+
+    def outcomes(self, stop: threading.Event) -> Generator[tuple[int, Outcome]]:
+        """Each number once, until `stop` is set. Raises UnitError when there is no more hope."""
+        yield from self._known()
+        left = len(self._open)
+        for member in self._members if left else ():
+            if not member.quarantined:
+                member.away_s = 0.0  # the patience of this call begins now
+                self._crew.start(lambda member=member: self._work(member))  # type: ignore[misc]
+        try:
+            while left and not stop.is_set():
+                found = self._crew.hear(0.1)
+                if found is not None:
+                    yield found
+                    left -= 1
+                else:
+                    self._require_hope()
+        finally:
+            self._crew.end(self._close)
+
+    def _known(self) -> Iterator[tuple[int, Outcome]]:
+        """What the cache has."""
+        for number in list(self._pending):
+            entry = self._entry(self._members[0], number)
+            if entry is not None and not self._order.fresh:
+                self._pending.remove(number)
+                self._open.discard(number)
+                yield number, entry.on_scale(self._members[0].calibration)
+
+    def _require_hope(self) -> None:
+        in_use = [m for m in self._members if not m.quarantined]
+        most_s = self._patience.away_s
+        if all(m.away_since is not None and m.away_s > most_s for m in in_use):
+            left_out = [f"{m.unit.name} is left out: {m.quarantined}" for m in self._members if m.quarantined]
+            away = [f"for {m.away_s:.0f} s: {m.away_reason}" for m in in_use]
+            why = "; ".join(left_out + away)
+            raise UnitError(f"{self._name}: no unit can measure; {why}")
+
+    def _close(self) -> None:
+        for member in self._members:
+            member.unit.close()
+
+    # In a unit's thread
+
+    def _work(self, member: Member) -> None:
+        if member.away_since is not None:
+            self._come_back(member)
+        while member.usable and (number := self._take(member)) is not None:
+            try:
+                outcome = self._outcome(member, number)
+            except (UnitError, ValueError) as error:
+                if self._crew.stop.is_set():  # the unit was taken away from it, and has not failed
+                    self._give_back(number)
+                elif isinstance(error, UnitError):
+                    self._on_failure(member, number, error)
+                else:  # what answers there is another device by now
+                    self._give_back(number)
+                    self._quarantine(member, str(error))
+            except BaseException:
+                self._give_back(number)
+                raise
+            else:
+                member.recent.append(True)
+                if isinstance(outcome, Latency):
+                    self._streak.culprits = 0
+                self._finish(number, outcome)
+
+    def _take(self, member: Member) -> int | None:
+        """The next candidate; one that failed here is left to others that work. None when all have their outcome."""
+        with self._changed:
+            while self._open and not self._crew.stop.is_set():
+                for number in self._pending:
+                    if not self._is_for_others(number, member):
+                        self._pending.remove(number)
+                        return number
+                self._changed.wait(0.1)
+        return None
+
+    def _is_for_others(self, number: int, member: Member) -> bool:
+        failures = self._failures[number]
+        others = [m for m in self._members if m is not member and m.usable]
+        return any(failures[m.unit.name] < failures[member.unit.name] for m in others)
+
+    def _give_back(self, number: int) -> None:
+        with self._changed:
+            self._pending.append(number)  # behind the others
+            self._changed.notify_all()
+
+    def _finish(self, number: int, outcome: Outcome) -> None:
+        with self._changed:
+            self._open.discard(number)
+            self._changed.notify_all()
+        self._crew.hand((number, outcome))
+
+    def _outcome(self, member: Member, number: int) -> Outcome:
+        """Raises UnitError, ValueError."""
+        with self._leased(member):
+            entry = self._entry(member, number)  # another process may have measured it while this one waited
+            if entry is not None and not self._order.fresh:
+                return entry.on_scale(member.calibration)
+            try:
+                latency = self._calm(member, number)
+            except MeasurementError as error:
+                self._prove(member)  # a model's failure is believed where the reference runs
+                return error
+        if entry is not None:
+            self._crew.say(f"candidate {number} again: {moved(entry, latency, member.calibration)}")
+        self._keep(member, number, latency)
+        return latency
+
+    def _calm(self, member: Member, number: int) -> Latency:
+        """A measurement, repeated once if the device was not calm; the narrower of two good ones."""
+        first = self._measure(member, self._order.models[number])
+        drifted = self._patience.drifted(first)
+        if drifted:
+            self._crew.say(f"{member.unit.name}: {_drift(first)}; candidate {number} is measured again")
+            self._crew.pause(self._patience.cool_s)
+        elif first.disturbed > DISTURBED and first.stopped_by == "budget":
+            share = f"{100 * first.disturbed:.0f} % of the rounds were disturbed"
+            self._crew.say(f"{member.unit.name}: {share}; candidate {number} is measured again")
+        else:
+            return first
+        second = self._measure(member, self._order.models[number])
+        if self._patience.drifted(second):
+            raise _DriftError(f"{member.unit.name}: {_drift(second)}, also when measured again")
+        return second if drifted else min((first, second), key=lambda latency: latency.ratio_high / latency.ratio_low)
+
+    def _prove(self, member: Member) -> None:
+        """Raises UnitError unless the light reference runs, at about its speed."""
+        try:
+            latency = measure(
+                member.unit, self._order.reference.light_file, self._order.reference, member.calibration, budget_s=0.1
+            )
+        except MeasurementError as error:
+            raise UnitError(f"{member.unit.name}: the reference, which ran before, does not run: {error}") from None
+        if self._patience.drifted(latency):
+            raise _DriftError(f"{member.unit.name}: {_drift(latency)}")
+
+    def _measure(self, member: Member, model: bytes) -> Latency:
+        order = self._order
+        return measure(
+            member.unit,
+            model,
+            order.reference,
+            member.calibration,
+            setup=order.setup,
+            budget_s=order.budget_s,
+            interval=order.interval,
+        )
+
+    # Failures
+
+    def _on_failure(self, member: Member, number: int, error: UnitError) -> None:
+        blameless = isinstance(error, _DriftError)
+        others = any(m.usable for m in self._members if m is not member)
+        if not blameless:
+            member.recent.append(False)
+            self._failures[number][member.unit.name] += 1
+        if self._failures[number].total() >= OCCASIONS and not blameless:
+            self._blame(number, error)
+        else:
+            self._crew.say(f"{error}; candidate {number} is tried {'elsewhere' if others else 'again later'}")
+            self._give_back(number)
+        failed = member.recent.count(False)
+        if others and blameless:
+            self._quarantine(member, str(error))
+        elif others and failed >= MOST_FAILURES:
+            self._quarantine(
+                member, f"{failed} of its last {len(member.recent)} measurements failed, the last: {error}"
+            )
+        else:
+            self._set_aside(member, error)
+            self._come_back(member)
+
+    def _blame(self, number: int, error: UnitError) -> None:
+        self._streak.culprits += 1
+        if self._streak.culprits >= CULPRITS:
+            self._give_back(number)
+            raise UnitError(
+                f"{self._name}: {CULPRITS} candidates in a row failed {OCCASIONS} times each while the reference runs; "
+                f"the last: {error}"
+            )
+        self._finish(
+            number, MeasurementError(f"failed {OCCASIONS} times on devices that measured others; the last: {error}")
+        )
+
+    def _quarantine(self, member: Member, reason: str) -> None:
+        member.quarantined = reason
+        member.unit.close()
+        self._crew.say(f"{member.unit.name} is left out from now on: {reason}")
+
+    def _set_aside(self, member: Member, error: UnitError) -> None:
+        member.away_since, member.away_reason = time.monotonic(), str(error)
+        member.unit.close()
+
+    def _come_back(self, member: Member) -> None:
+        """Wait until the unit works again, or is another device, or nothing is left to be measured."""
+        began, backoff_s = time.monotonic(), self._patience.backoff_s
+        while self._open:
+            self._crew.pause(backoff_s)
+            try:
+                with self._leased(member):
+                    self._prove(member)
+            except UnitError as error:
+                self._set_aside_still(member, error)
+                member.away_s = time.monotonic() - began
+                backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+            except ValueError as error:
+                self._quarantine(member, str(error))
+                return
+            else:
+                away_s = time.monotonic() - (member.away_since or began)
+                member.away_since, member.away_s = None, 0.0
+                self._crew.say(f"{member.unit.name} works again after {away_s:.0f} s")
+                return
+
+    def _set_aside_still(self, member: Member, error: UnitError) -> None:
+        if str(error) != member.away_reason:
+            self._crew.say(f"still not: {error}")
+        member.away_reason = str(error)
+        member.unit.close()
+
+    # Leases and the cache
+
+    def _leased(self, member: Member) -> AbstractContextManager[None]:
+        def say(text: str) -> None:
+            if time.monotonic() - member.waiting_said > REMIND_S:  # not for each candidate of a shared device
+                member.waiting_said = time.monotonic()
+                self._crew.say(text)
+
+        order = self._order
+        return lease(order.lease_dir, member.lease_key, member.unit.name, say=say, stop=self._crew.stop)
+
+    def _entry(self, member: Member, number: int) -> Entry | None:
+        entry = look_up(self._order.cache_dir, self._key(member, number))
+        serves = entry is not None and (self._order.fresh or entry.serves(self._order.interval, self._order.budget_s))
+        return entry if serves else None
+
+    def _key(self, member: Member, number: int) -> dict[str, Any]:
+        order = self._order
+        return key_of(order.models[number], order.reference, member.calibration, order.runtime)
+
+    def _keep(self, member: Member, number: int, latency: Latency) -> None:
+        try:
+            keep(self._order.cache_dir, self._key(member, number), latency, member.calibration, self._order.budget_s)
+        except OSError as error:
+            if not self._streak.cache_complained:
+                self._streak.cache_complained = True
+                self._crew.say(f"measurements are not kept for later runs: {error.strerror}: {self._order.cache_dir}")
+
+
+def _drift(latency: Latency) -> str:
+    return f"the reference takes {1 + latency.drift:.2f} times what it took at the calibration"

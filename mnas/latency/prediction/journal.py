@@ -1,0 +1,75 @@
+"""What a fit has measured so far, on disk as it comes: a fit that was killed goes on from there."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mnas.atomic import write_atomic
+from mnas.latency.latency import Calibration
+from mnas.latency.prediction.predictor import Sample, sample_of
+from mnas.readers import parse_json, read_regular
+
+JOURNAL_BYTES = 64 << 20
+"""Largest journal; a sample takes some 200 bytes."""
+
+
+class Journal:
+    """A file of one JSON object a line: what the fit is and its calibrations, then a sample each.
+
+    Args:
+        path: of the file; it may be there from before.
+        identity: what the fit is, plain values; samples of another fit are not taken for this one's.
+
+    Raises:
+        ValueError: the file is another fit's, or cannot be read.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        self.calibrations: list[Calibration] = []
+        """Of the device's units; empty until `begin`."""
+        self.samples: dict[tuple[int, ...], Sample] = {}
+        """By their indices."""
+        self._identity = json.loads(json.dumps(identity))
+        try:
+            lines = read_regular(path, JOURNAL_BYTES).splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        if lines and not lines[-1].endswith(b"\n"):
+            del lines[-1]  # it was killed while writing
+        try:
+            rows = [parse_json(line) for line in lines]
+            before = rows[0]["identity"] if rows else self._identity
+            self.calibrations = [Calibration.from_dict(c) for row in rows[:1] for c in row["calibrations"]]
+            samples = [sample_of(row) for row in rows[1:]]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path} must be what an unfinished fit left behind; remove it to begin anew") from None
+        if differing := [name for name in self._identity if before.get(name) != self._identity[name]]:
+            raise ValueError(
+                f"{path} is of an unfinished fit with another {differing[0]}; finish that one, or remove the file"
+            )
+        self.samples = {sample.indices: sample for sample in samples}
+        write_atomic(path, b"".join(lines))  # what is added must not follow half a line
+
+    def begin(self, calibrations: Sequence[Calibration]) -> None:
+        """Write the head. Raises OSError."""
+        self.calibrations = list(calibrations)
+        head = {"identity": self._identity, "calibrations": [c.to_dict() for c in calibrations]}
+        write_atomic(self.path, json.dumps(head) + "\n")
+
+    def add(self, sample: Sample) -> None:
+        """Write a sample; it is on the disk when this returns. Raises OSError."""
+        self.samples[sample.indices] = sample
+        line = json.dumps({"indices": sample.indices, "ratio": sample.ratio, "error": sample.error})
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def remove(self) -> None:
+        """The fit is done."""
+        self.path.unlink(missing_ok=True)

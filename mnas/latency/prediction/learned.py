@@ -1,0 +1,157 @@
+"""What was learnt from measured networks, with how well it does on those held out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from mnas.latency.prediction.additive import Additive, Array, Network, Parameters, condition, fit
+from mnas.latency.statistics import Estimate
+
+FOLDS = 10
+RESAMPLED = 2000
+"""How often networks are drawn again for an interval of a score."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with its 95 % interval, by drawing the networks again (bootstrap)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How well networks are predicted from others: each by what was learnt without it and its tenth of them all."""
+
+    networks: int
+    mape: Score
+    """Mean of |predicted / measured - 1|."""
+    worst: Score
+    """The largest of it."""
+    kendall_tau: Score
+    """Of predicted and measured: 1 where all pairs are in the right order, 0 for chance."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, JSON-able; `from_dict` reads them back equal."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "HeldOut":
+        """The inverse of `to_dict`. Raises TypeError, KeyError on anything else."""
+        scores = {name: Score(**values[name]) for name in ("mape", "worst", "kendall_tau")}
+        return HeldOut(networks=values["networks"], **scores)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Predicts times of networks, each given by its parts."""
+
+    additive: Additive
+    width: float
+    """Half of a 95 % interval, in predicted standard deviations; from the networks held out."""
+    held_out: HeldOut
+
+    def predict(self, networks: Sequence[Network]) -> list[Estimate]:
+        """The time of each, with a 95 % interval of what would be measured."""
+        return [
+            Estimate(value, value * math.exp(-self.width * deviation), value * math.exp(self.width * deviation))
+            for value, deviation in zip(*map(np.ndarray.tolist, self.additive.predict(networks)), strict=True)
+        ]
+
+
+def learn(
+    networks: Sequence[Network],
+    times: Sequence[float],
+    errors: Sequence[float],
+    *,
+    known: Sequence[tuple[Network, float, float]] = (),
+    folds: int = FOLDS,
+) -> Learned:
+    """Learn from times (in any unit) and their relative standard errors, and from `known` networks that are never held
+    out, as a reference whose time is 1.
+
+    Raises:
+        ValueError: there are fewer than 20 networks, or a time is not positive, or an error negative.
+    """
+    if len(networks) < 2 * folds:
+        raise ValueError(f"a predictor must learn from {2 * folds} networks or more, but got {len(networks)}")
+    values = np.asarray(times, float)
+    predicted, deviations = _predicted_by_others(networks, values, errors, known, folds)
+    distances = np.sort(np.abs(np.log(predicted / values)) / deviations)
+    # the share of networks within the k-th of n distances is k / (n + 1) on average, whatever the distribution
+    width = distances[min(len(values), math.ceil(0.95 * (len(values) + 1))) - 1]
+    additive = fit(*_with([*zip(networks, times, errors, strict=True)], known))
+    return Learned(additive, float(width), held_out_scores(predicted, values))
+
+
+def relearn(
+    networks: Sequence[Network],
+    times: Sequence[float],
+    errors: Sequence[float],
+    known: Sequence[tuple[Network, float, float]],
+    parameters: Parameters,
+    width: float,
+    held_out: HeldOut,
+) -> Learned:
+    """What `learn` made before of the same. Raises ValueError as it does."""
+    if not isinstance(width, float) or not 0 < width < math.inf:
+        raise ValueError(f"width must be above 0, but got {width!r}")
+    return Learned(condition(*_with([*zip(networks, times, errors, strict=True)], known), parameters), width, held_out)
+
+
+def held_out_scores(predicted: Sequence[float] | Array, measured: Sequence[float] | Array) -> HeldOut:
+    """The scores of predictions, with intervals."""
+    predictions, times = np.asarray(predicted, float), np.asarray(measured, float)
+    missed = np.abs(predictions / times - 1)
+    draws = np.random.default_rng(0).integers(len(times), size=(RESAMPLED, len(times)))
+    worst = missed[draws].max(axis=1)
+    return HeldOut(
+        networks=len(times),
+        mape=_score(float(missed.mean()), missed[draws].mean(axis=1)),
+        worst=_score(float(missed.max()), worst),
+        kendall_tau=kendall_tau(predictions, times),
+    )
+
+
+def kendall_tau(left: Sequence[float] | Array, right: Sequence[float] | Array) -> Score:
+    """Kendall's tau-b with a 95 % interval."""
+    from scipy.stats import kendalltau
+
+    one, other = np.asarray(left, float), np.asarray(right, float)
+    draws = np.random.default_rng(0).integers(len(one), size=(RESAMPLED // 10, len(one)))
+    return _score(float(kendalltau(one, other).statistic), [kendalltau(one[d], other[d]).statistic for d in draws])
+
+
+def _score(value: float, resampled: Sequence[float] | Array) -> Score:
+    low, high = np.nanquantile(resampled, [0.025, 0.975])
+    return Score(value, min(value, float(low)), max(value, float(high)))
+
+
+def _with(
+    samples: Sequence[tuple[Network, float, float]], known: Sequence[tuple[Network, float, float]]
+) -> tuple[list[Network], list[float], list[float]]:
+    every = [*samples, *known]
+    return [n for n, _, _ in every], [t for _, t, _ in every], [e for _, _, e in every]
+
+
+def _predicted_by_others(
+    networks: Sequence[Network],
+    times: Array,
+    errors: Sequence[float],
+    known: Sequence[tuple[Network, float, float]],
+    folds: int,
+) -> tuple[Array, Array]:
+    """Of each network its time and relative deviation, learnt without its fold."""
+    predicted, deviations = np.zeros(len(times)), np.zeros(len(times))
+    order = np.random.default_rng(0).permutation(len(times))
+    for fold in range(folds):
+        held = order[fold::folds]
+        others = sorted(set(order.tolist()) - set(held.tolist()))
+        additive = fit(*_with([(networks[i], float(times[i]), errors[i]) for i in others], known))
+        predicted[held], deviations[held] = additive.predict([networks[i] for i in held])
+    return predicted, deviations

@@ -1,0 +1,287 @@
+"""Latency without measuring: learnt from a sample of one space, measured on one device.
+
+`mnas latency fit` makes a predictor and saves it; a search with `--latency predicted` measures only where
+`choose_to_measure` says so.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mnas.architecture import Architecture
+from mnas.atomic import write_atomic
+from mnas.latency.latency import Calibration, Latency
+from mnas.latency.prediction.additive import Network, Parameters
+from mnas.latency.prediction.learned import FOLDS, HeldOut, Learned, learn, relearn
+from mnas.latency.prediction.parts import parts_of_arch
+from mnas.readers import read_json, require_types
+from mnas.space.named import space_from_dict
+from mnas.space.space import Space
+from mnas.zoo.architectures import reference_arch
+
+FORMAT = "mnas latency predictor 1"
+REFERENCE_ERROR = 1e-3
+"""The reference's ratio is 1 as it is defined; an error of 0 would make it the only one that must be met."""
+WIDEST = 0.08
+"""A prediction that may be further off than this share, with 95 % confidence, is not relied on."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A measured member of the space."""
+
+    indices: tuple[int, ...]
+    """As `Space.decode` takes it."""
+    ratio: float
+    """Of its time to the reference's."""
+    error: float
+    """Standard error of the ratio, as a share of it."""
+
+    @staticmethod
+    def of(indices: Sequence[int], latency: Latency) -> "Sample":
+        """What was measured of a member."""
+        return Sample(tuple(indices), latency.ratio, math.log(latency.ratio_high / latency.ratio_low) / 2 / 1.96)
+
+
+def sample_of(values: Any) -> Sample:
+    """Return the sample of values by `asdict`. Raises KeyError, TypeError or ValueError for anything else."""
+    require_types(Sample, values)
+    sample = Sample(tuple(values["indices"]), values["ratio"], values["error"])
+    if not (0 < sample.ratio < math.inf and 0 <= sample.error < math.inf):
+        raise ValueError(f"a sample must have a ratio above 0 and an error of 0 or more, but got {sample}")
+    return sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """Predicts the latency of members of one space, at one input size, on one device and runtime."""
+
+    space: Space
+    input_size: int
+    num_classes: int
+    calibration: Calibration
+    """Of the device: ratios are to this reference there."""
+    date: str
+    """When it was measured, as 2026-11-21."""
+    samples: tuple[Sample, ...]
+    learned: Learned
+
+    def predict(self, arch: Architecture, calibration: Calibration | None = None) -> Latency:
+        """The latency of `arch`, in milliseconds of `calibration` (a run's own), or of the predictor's.
+
+        Raises:
+            ValueError: it is not in the space, or the calibration is another device's, runtime's or input size's.
+        """
+        return self.predict_all([arch], calibration)[0]
+
+    def predict_all(self, archs: Sequence[Architecture], calibration: Calibration | None = None) -> list[Latency]:
+        """As `predict`, of several."""
+        for arch in archs:
+            try:
+                self.space.encode(arch)
+            except ValueError as error:
+                raise ValueError(f"the predictor knows only members of its space: {error}") from None
+        if calibration is not None:
+            self.require(calibration=calibration)
+        networks = [parts_of_arch(arch, self.input_size, self.num_classes) for arch in archs]
+        return [
+            _latency(e.low, e.value, e.high, calibration or self.calibration) for e in self.learned.predict(networks)
+        ]
+
+    def require(
+        self,
+        *,
+        space: Space | None = None,
+        num_classes: int | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        """Raise ValueError, naming what differs, unless it was learnt for these."""
+        if space is not None and space.to_dict() != self.space.to_dict():
+            raise ValueError(
+                f"the predictor is for another space ({self.space.name}, output stride "
+                f"{self.space.skeleton.output_stride}, {self.space.size:,} combinations, but got {space.name}, output "
+                f"stride {space.skeleton.output_stride}, {space.size:,}); fit one for this space (mnas latency fit)"
+            )
+        if num_classes is not None and num_classes != self.num_classes:
+            raise ValueError(f"the predictor is for {self.num_classes} classes, but got {num_classes}; fit another")
+        if calibration is None:
+            return
+        ours = asdict(self.calibration)
+        for name in ("input_size", "reference", "runtime", "threads", "batch"):
+            value = getattr(calibration, name)
+            if value != ours[name]:
+                raise ValueError(
+                    f"the predictor is for {name.replace('_', ' ')} {ours[name]}, but got {value}; fit another "
+                    "(mnas latency fit)"
+                )
+        differing = [
+            f"{name} {self.calibration.device.get(name)!r} there, {calibration.device.get(name)!r} here"
+            for name in {**self.calibration.device, **calibration.device}
+            if self.calibration.device.get(name) != calibration.device.get(name)
+        ]
+        if differing:
+            raise ValueError(
+                f"the predictor was fitted on another device ({', '.join(differing)}); fit one here (mnas latency fit)"
+            )
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all. Raises OSError."""
+        values = {
+            "format": FORMAT,
+            "date": self.date,
+            "space": self.space.to_dict(),
+            "input_size": self.input_size,
+            "num_classes": self.num_classes,
+            "calibration": self.calibration.to_dict(),
+            "held_out": self.learned.held_out.to_dict(),
+            "width": self.learned.width,
+            "parameters": self.learned.additive.parameters.to_dict(),
+            "samples": [asdict(sample) for sample in self.samples],
+        }
+        write_atomic(path, json.dumps(values, indent=1))
+
+
+def fit_predictor(
+    samples: Sequence[Sample],
+    *,
+    space: Space,
+    num_classes: int,
+    calibration: Calibration,
+    date: str,
+    folds: int = FOLDS,
+) -> Predictor:
+    """Learn from samples that were measured against `calibration`; `date` is when.
+
+    Raises:
+        ValueError: there are fewer than 2 * `folds` samples.
+    """
+    size = calibration.input_size
+    learned = learn(
+        _networks(space, samples, size, num_classes),
+        [sample.ratio for sample in samples],
+        [sample.error for sample in samples],
+        known=_known(space, size, num_classes),
+        folds=folds,
+    )
+    return Predictor(
+        space=space,
+        input_size=size,
+        num_classes=num_classes,
+        calibration=calibration,
+        date=date,
+        samples=tuple(samples),
+        learned=learned,
+    )
+
+
+PREDICTOR_BYTES = 64 << 20
+"""Largest file of a predictor; a sample takes some 300 bytes."""
+
+
+def load_predictor(path: Path) -> Predictor:
+    """What `Predictor.save` wrote; it predicts exactly as that did.
+
+    Raises:
+        ValueError: the file cannot be read, or is no predictor; one line.
+    """
+    try:
+        values: Any = read_json(path, PREDICTOR_BYTES)
+    except OSError as error:
+        raise ValueError(f"predictor file {str(path)!r} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ValueError(f"predictor file {str(path)!r} must be JSON (mnas latency fit writes it)") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ValueError(f"predictor file {str(path)!r} must be one that mnas latency fit wrote ({FORMAT})")
+    try:
+        return _predictor(values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"predictor file {str(path)!r} is damaged: {error}") from None
+
+
+def choose_to_measure(
+    predicted: Sequence[Latency],
+    *,
+    target_ms: float,
+    front: Sequence[tuple[float, float]] = (),
+    accuracies: Sequence[float | None] | None = None,
+    limit_ms: float = math.inf,
+    widest: float = WIDEST,
+) -> list[int]:
+    """Which candidates must be measured, as indices into `predicted`.
+
+    Those whose interval is wider than +-`widest`; those of which it is open on which side of the target or of the limit
+    (beyond it they are skipped) they are; and those that may be on the front, a list of (accuracy, latency_ms): faster
+    at the lower end of the interval than every point that is at least as accurate. Where a candidate's accuracy is not
+    known yet (None), that is: faster than the whole front.
+    """
+    known = [None] * len(predicted) if accuracies is None else list(accuracies)
+    chosen = []
+    for number, (latency, accuracy) in enumerate(zip(predicted, known, strict=True)):
+        wide = (latency.high_ms - latency.low_ms) / (2 * latency.latency_ms) > widest
+        undecided = any(latency.low_ms <= bound <= latency.high_ms for bound in (target_ms, limit_ms))
+        rivals = [ms for other, ms in front if accuracy is None or other >= accuracy]
+        may_lead = latency.low_ms < min(rivals, default=math.inf) and (accuracy is not None or bool(front))
+        if latency.source == "predicted" and (wide or undecided or may_lead):
+            chosen.append(number)
+    return chosen
+
+
+def _latency(low: float, ratio: float, high: float, calibration: Calibration) -> Latency:
+    level_ms = calibration.reference_ms
+    below = math.hypot(math.log(ratio / low), math.log(level_ms / calibration.low_ms))
+    above = math.hypot(math.log(high / ratio), math.log(calibration.high_ms / level_ms))
+    return Latency(
+        latency_ms=ratio * level_ms,
+        low_ms=ratio * level_ms * math.exp(-below),
+        high_ms=ratio * level_ms * math.exp(above),
+        ratio=ratio,
+        ratio_low=low,
+        ratio_high=high,
+        against="reference",
+        raw_median_ms=ratio * level_ms,
+        runs=0,
+        rounds=0,
+        stopped_by="interval",
+        seconds=0.0,
+        drift=0.0,
+        disturbed=0.0,
+        peak_memory_bytes=None,
+        energy_mj=None,
+        unit=calibration.unit,
+        source="predicted",
+    )
+
+
+def _networks(space: Space, samples: Sequence[Sample], input_size: int, num_classes: int) -> list[Network]:
+    return [parts_of_arch(space.decode(sample.indices), input_size, num_classes) for sample in samples]
+
+
+def _known(space: Space, input_size: int, num_classes: int) -> list[tuple[Network, float, float]]:
+    return [(parts_of_arch(reference_arch(space.reference_skeleton), input_size, num_classes), 1.0, REFERENCE_ERROR)]
+
+
+def _predictor(values: dict[str, Any]) -> Predictor:
+    space, calibration = space_from_dict(values["space"]), Calibration.from_dict(values["calibration"])
+    size, classes = values["input_size"], values["num_classes"]
+    samples = tuple(map(sample_of, values["samples"]))
+    learned = relearn(
+        _networks(space, samples, size, classes),
+        [sample.ratio for sample in samples],
+        [sample.error for sample in samples],
+        known=_known(space, size, classes),
+        parameters=Parameters(**values["parameters"]),
+        width=values["width"],
+        held_out=HeldOut.from_dict(values["held_out"]),
+    )
+    return Predictor(
+        space=space,
+        input_size=size,
+        num_classes=classes,
+        calibration=calibration,
+        date=values["date"],
+        samples=samples,
+        learned=learned,
+    )

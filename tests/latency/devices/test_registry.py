@@ -1,0 +1,142 @@
+"""devices.toml: what it may say, and one line for each thing that it may not."""
+
+from pathlib import Path
+
+import pytest
+
+from mnas.latency.devices.registry import (
+    DeviceEntry,
+    devices_file,
+    find_device,
+    open_units,
+    read_devices,
+    unit_addresses,
+)
+from mnas.latency.latency import Setup
+
+GOOD = """
+[pixel]
+kind = "adb"
+address = "28291FDH200ABC"
+benchmark_model = "/opt/benchmark_model"
+adb_server = "127.0.0.1:5037"
+max_mhz = 2400
+
+[pis]
+kind = "ssh"
+address = ["pi@shelf-1", "pi@shelf-2:2222"]
+python = "/home/pi/venv/bin/python"
+core = 3
+batch = 4
+
+[host-4]
+kind = "host"
+threads = 4
+runtime = "onnxruntime"
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "devices.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_entries_are_read_with_their_defaults(file):
+    devices = read_devices(file(GOOD))
+    assert list(devices) == ["host", "pixel", "pis", "host-4"]
+    assert devices["host"] == DeviceEntry(name="host", kind="host")
+    assert devices["pixel"] == DeviceEntry(
+        name="pixel",
+        kind="adb",
+        address=("28291FDH200ABC",),
+        benchmark_model="/opt/benchmark_model",
+        adb_server="127.0.0.1:5037",
+        max_mhz=2400,
+    )
+    assert (devices["pis"].core, devices["pis"].python) == (3, "/home/pi/venv/bin/python")
+    assert unit_addresses(devices["pis"]) == [("pis/0", "pi@shelf-1"), ("pis/1", "pi@shelf-2:2222")]
+    assert unit_addresses(devices["pixel"]) == [("pixel", "28291FDH200ABC")]
+    assert devices["host-4"].setup == Setup(runtime="onnxruntime", threads=4, batch=1)
+
+
+def test_the_host_is_there_without_a_file_and_can_be_described_by_one(file, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert devices_file() == tmp_path / "config" / "mnas" / "devices.toml"
+    assert read_devices() == {"host": DeviceEntry(name="host", kind="host")}
+    (tmp_path / "config" / "mnas").mkdir(parents=True)
+    devices_file().write_text('[host]\nkind = "host"\nthreads = 2\n')
+    assert read_devices()["host"].threads == 2
+
+
+def test_boards_and_phones_open_as_a_unit_for_each_address_without_connecting(file):
+    devices = read_devices(file(GOOD))
+    pytest.importorskip("asyncssh")
+    assert [unit.name for unit in open_units(devices["pis"], print)] == ["pis/0", "pis/1"]
+    pytest.importorskip("adbutils")
+    assert [unit.name for unit in open_units(devices["pixel"], print)] == ["pixel"]
+
+
+def test_the_host_opens_as_one_unit_of_its_name():
+    units = open_units(find_device("host"), print)
+    assert [unit.name for unit in units] == ["host"]
+    assert units[0].fingerprint(Setup())["runtime"].startswith("LiteRT 2.")
+    units[0].close()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[pi]\nkind = ", "must be TOML, but: Invalid value"),
+        ('[pi]\nkind = "ssh"\naddress = "a"\nport = 22', "keys of kind ssh are kind, runtime, core, threads, batch,"),
+        (
+            '[pi]\nkind = "adb"\naddress = "a"\npython = "p"',
+            "keys of kind adb are .*adb_server, but got 'python'",
+        ),
+        ('[host]\nkind = "host"\naddress = "a"', "[host]: keys of kind host are .*, but got 'address'"),
+        ('[pi]\nkind = "usb"', "[pi]: kind must be one of host, adb, ssh, but got 'usb'"),
+        ("[pi]\nkind = 7", "[pi]: kind must be one of host, adb, ssh, but got 7"),
+        ('[pi]\naddress = "a"', "[pi]: kind must be given: one of host, adb, ssh"),
+        ('[pi]\nkind = "ssh"', "[pi]: a device of kind ssh must have an address, or a list of them"),
+        ('[pi]\nkind = "ssh"\naddress = ""', "[pi]: a device of kind ssh must have an address, or a list of them"),
+        ('[pi]\nkind = "ssh"\naddress = []', "[pi]: address must be a string, or a list of strings, but got []"),
+        ('[pi]\nkind = "ssh"\naddress = ["a", 1]', "[pi]: address must be a string, or a list of strings"),
+        ('[pi]\nkind = "ssh"\naddress = ["a", ""]', "[pi]: a device of kind ssh must have an address"),
+        ('[pi]\nkind = "ssh"\naddress = ["a", "b", "a"]', "addresses of a device must differ, but got 'a' twice"),
+        ('[pi]\nkind = "host"\nthreads = "2"', "[pi]: threads must be a whole number, but got '2'"),
+        ('[pi]\nkind = "host"\nthreads = true', "[pi]: threads must be a whole number, but got True"),
+        ('[pi]\nkind = "host"\nthreads = 0', "[pi]: threads must be from 1 to 1024, but got 0"),
+        ('[pi]\nkind = "host"\ncore = "big"', "[pi]: core must be a whole number or \"auto\", but got 'big'"),
+        ('[pi]\nkind = "host"\ncore = -1', "[pi]: core must be a number from 0 on or auto, but got -1"),
+        ('[pi]\nkind = "adb"\naddress = "a"\nmax_mhz = 0', "[pi]: max_mhz must be a number of MHz or auto, but got 0"),
+        ('[pi]\nkind = "host"\nruntime = "ncnn"', "[pi]: runtime must be one of litert, .*, but got 'ncnn'"),
+        ('["my pi"]\nkind = "host"', "name must be of letters, digits, '.', '_' and '-', but got 'my pi'"),
+        ('pi = "ssh"', "a device must be a table with a kind, as in [pi], but got pi = 'ssh'"),
+    ],
+)
+def test_what_cannot_be_gets_one_line_with_the_file(file, text, line):
+    path = file(text)
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 (matched piece by piece below)
+        read_devices(path)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert str(path) in message
+    for piece in line.split(".*"):
+        assert piece in message
+
+
+def test_an_unknown_device_and_an_absent_file_are_said(file, tmp_path):
+    path = file(GOOD)
+    with pytest.raises(ValueError, match=r"device must be one of host, pixel, pis, host-4 \(.*devices.toml describes"):
+        find_device("pixle", path)
+    with pytest.raises(ValueError, match=r"devices file .*none.toml cannot be read: No such file"):
+        read_devices(tmp_path / "none.toml")
+    with pytest.raises(ValueError, match=r"cannot be read: Is a directory"):
+        read_devices(tmp_path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"must be TOML, but: it is not text in UTF-8"):
+        read_devices(path)
