@@ -10,7 +10,18 @@ import mnas
 
 LAYERS = {
     "values": (
-        *("atomic", "counts", "children", "folders", "labels", "readers", "text", "training_data", "version"),
+        *(
+            "atomic",
+            "counts",
+            "children",
+            "folders",
+            "labels",
+            "readers",
+            "settings",
+            "text",
+            "training_data",
+            "version",
+        ),
         *("arch", "architecture", "cell_arch", "objective", "space", "zoo"),
     ),
     "models": ("foreign", "nn", "tflite"),

@@ -1,0 +1,63 @@
+"""Flat keyword arguments to settings that hold other settings."""
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from mnas.settings import from_options, option_names, signature_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    epochs: int = 5
+    share: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    data: str
+    run: Path = Path("runs")
+    workers: int | Literal["auto"] = "auto"
+    folder: Path | None = None
+    inner: Inner = field(default_factory=lambda: Inner(epochs=7))
+    fresh: bool = False
+
+
+def test_options_reach_their_depth_and_become_the_field_s_type() -> None:
+    settings = from_options(Outer, {"data": "photos", "run": "runs/a", "share": 1, "workers": 2, "folder": "x"})
+    expected = Outer(data="photos", run=Path("runs/a"), workers=2, folder=Path("x"), inner=Inner(epochs=7, share=1.0))
+    assert settings == expected
+    assert type(settings.inner.share) is float
+
+
+def test_the_defaults_are_those_of_the_dataclass() -> None:
+    assert from_options(Outer, {"data": "photos"}) == Outer(data="photos")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": "photos", "epoch": 3}, "there is no option 'epoch'; did you mean epochs?"),
+        ({}, "data must be given"),
+        ({"data": 3}, "data must be text, but got 3"),
+        ({"data": "photos", "workers": "two"}, "workers must be an integer or auto, but got 'two'"),
+        ({"data": "photos", "epochs": True}, "epochs must be an integer, but got True"),
+        ({"data": "photos", "epochs": 2.5}, "epochs must be an integer, but got 2.5"),
+        ({"data": "photos", "fresh": 1}, "fresh must be True or False, but got 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=r"option|must be") as error:
+        from_options(Outer, options)
+    assert str(error.value) == message
+
+
+def test_a_signature_lists_every_option() -> None:
+    assert list(option_names(Outer)) == ["data", "run", "workers", "folder", "epochs", "share", "fresh"]
+    signature = signature_of(Outer, returns=int)
+    assert next(iter(signature.parameters)) == "data"
+    assert signature.parameters["data"].default is inspect.Parameter.empty
+    assert signature.parameters["epochs"].annotation is int
