@@ -103,6 +103,20 @@ def parse_json(text: str | bytes, limit: int = JSON_BYTES) -> Any:
     return value
 
 
+def stored_settings(path: str | os.PathLike[str], *keys: str) -> Mapping[str, Any] | None:
+    """Return the object under `keys` in a JSON file of settings; None where it is missing or damaged.
+
+    A damaged file is reported by the command that resumes what it belongs to.
+    """
+    try:
+        value = read_json(path)
+        for key in keys:
+            value = value[key]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the tables of a TOML file. Raises OSError as `open_regular`, ValueError as `parse_toml`."""
     return parse_toml(read_regular(path, TOML_BYTES))

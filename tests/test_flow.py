@@ -27,7 +27,7 @@ LAYERS = {
     "models": ("foreign", "nn", "tflite"),
     "sources": ("data", "latency"),
     "work": ("evaluate", "export", "predict", "train", "worker_server", "workers"),
-    "search": ("bench", "controller", "names", "plot", "proxycheck", "search", "shortlist", "study"),
+    "search": ("bench", "controller", "names", "plot", "proxycheck", "scaling", "search", "shortlist", "study"),
     "faces": ("cli", "report"),
 }
 """A module imports from its own layer and those above it in this table."""

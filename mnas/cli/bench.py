@@ -6,8 +6,8 @@ from typing import Literal
 
 import tyro
 
+from mnas.bench.source import BenchmarkOptions
 from mnas.children import MOST_WORKERS
-from mnas.cli.benchmark import BenchmarkOptions
 from mnas.cli.console import say
 from mnas.objective import DEFAULT_WEIGHTS
 

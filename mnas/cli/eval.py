@@ -20,7 +20,6 @@ from mnas.cli.class_table import print_class_table
 from mnas.cli.console import make_console, say, say_json
 from mnas.cli.data_options import VerifyCache
 from mnas.cli.model import ModelOptions, open_model
-from mnas.cli.split_seed import seed_beside
 from mnas.counts import largest_class
 from mnas.data.batches import by_stat_line
 from mnas.data.held_out import Offered, Selection, Wanted, select
@@ -34,6 +33,7 @@ from mnas.predict.matching import match_classes
 from mnas.predict.model import Model
 from mnas.predict.score import Score, confusion_picture, score_model, wilson
 from mnas.text import NAME_CHARS, clean
+from mnas.train.split_seed import seed_beside
 
 _BATCH = 256
 _SHOWN, _ERRORS = 10, 5

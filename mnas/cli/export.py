@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mnas.atomic import claimed
-from mnas.cli.class_table import class_table_lines
 from mnas.cli.console import make_console
 from mnas.cli.quiet import runtimes_quiet
-from mnas.cli.split_seed import seed_beside
+from mnas.data.listing.class_lines import class_table_lines
 from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
 from mnas.export.images import RealImages, open_samples, photographs
 from mnas.export.ship import REPORT_SUFFIX, Format, Target, exported, make_gate, require_packages, ship
@@ -24,6 +23,7 @@ from mnas.names import resolve_weights
 from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import WeightsInfo, read_weights_info
 from mnas.study.check import one_line
+from mnas.train.split_seed import seed_beside
 
 Auto = Literal["auto"]
 

@@ -15,7 +15,6 @@ from rich.status import Status
 from mnas.architecture import Architecture
 from mnas.cli.console import complain, make_console, say_json
 from mnas.cli.latency_table import Row, print_table
-from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.latency.devices.registry import DeviceEntry, find_device
 from mnas.latency.fleet.pool import Device, open_device
 from mnas.latency.latency import Latency, MeasurementError, Setup
@@ -24,6 +23,7 @@ from mnas.latency.protocol import make_reference
 from mnas.names import searched_as
 from mnas.nn.cost import cost
 from mnas.readers import MODEL_BYTES, read_regular
+from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.zoo.architectures import named_arch
 
 FILES = {".tflite": ("litert", "litert-builtin"), ".onnx": ("onnxruntime",), ".pte": ("executorch",)}

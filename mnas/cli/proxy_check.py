@@ -19,7 +19,6 @@ from mnas.architecture import Architecture
 from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.console import make_console
 from mnas.cli.data_options import VerifyCache
-from mnas.cli.mirrored import stored_settings
 from mnas.cli.progress import counting
 from mnas.cli.proxy_result import RESULT_NAME, check_of, print_check, say, write_result
 from mnas.cli.search import SearchCommand, Training
@@ -30,6 +29,7 @@ from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.onboard.script import processor_of
 from mnas.proxycheck.plan import Setting, settings_of, smaller_sizes, spread
 from mnas.proxycheck.results import FILE_NAME, Results, key_of, open_results
+from mnas.readers import stored_settings
 from mnas.search.start import named_member
 from mnas.space.space import Space
 from mnas.workers import LocalWorkers, Task

@@ -21,7 +21,6 @@ from mnas.cli.conclusion import conclude, label_counts
 from mnas.cli.console import make_console
 from mnas.cli.data_options import VerifyCache
 from mnas.cli.front import export_front
-from mnas.cli.mirrored import stored_settings
 from mnas.cli.progress import watching
 from mnas.cli.search_devices import device_values
 from mnas.cli.search_presets import named_preset
@@ -37,6 +36,7 @@ from mnas.data.native import native_size
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import METRICS, Evaluation, Metric
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective, Sharing
+from mnas.readers import stored_settings
 from mnas.report.html import write_snapshot_report
 from mnas.search.loop import search
 from mnas.search.problem import Plan, Problem

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from mnas.cli.class_table import print_class_table, print_line
-from mnas.cli.mirrored import stored_settings
 from mnas.data.arrays import ArrayBatches
 from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.cache import OnProgress
@@ -21,6 +20,7 @@ from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.open_batches import Loader, open_batches
 from mnas.evaluate.baseline import NAMES
 from mnas.objective import Objective
+from mnas.readers import stored_settings
 from mnas.report.html import write_report
 from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
 from mnas.shortlist.train import SETTINGS_NAME, Outcome, train_shortlist

@@ -12,10 +12,10 @@ from rich.table import Table
 from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.cli.console import make_console
-from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.names import searched_as
 from mnas.nn.cost import Shape, by_layer, cost
 from mnas.report.cell_diagram import drawing
+from mnas.scaling import at_width, input_sizes, width_multipliers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,20 +18,20 @@ from mnas.architecture import Architecture
 from mnas.cli.class_table import print_class_table, print_line
 from mnas.cli.console import make_console
 from mnas.cli.data_options import VerifyCache
-from mnas.cli.mirrored import stored_settings
-from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.cli.shortlist import train_best
 from mnas.cli.signals import closing_takes
 from mnas.cli.train_progress import is_first_process, watching_training
-from mnas.cli.train_weights import held_out_seed, initial_network, trained_on
 from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.data.native import native_size
 from mnas.data.open_batches import Loader, open_batches
 from mnas.evaluate.baseline import not_above_baseline
 from mnas.names import searched_size
+from mnas.readers import stored_settings
+from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.train.config import TrainConfig
 from mnas.train.folder import CONFIG_NAME, Trained, require_free
+from mnas.train.initial import held_out_seed, initial_network, trained_on
 from mnas.train.presets import PRESETS, named_preset
 from mnas.train.settings import STOPPING_S, TrainingStopped
 from mnas.training_data import TrainedOn

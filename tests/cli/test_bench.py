@@ -15,9 +15,9 @@ from mnas.bench.cache import Cache
 from mnas.bench.contender import Contender
 from mnas.bench.pool import draw_pool
 from mnas.bench.searched import run_search
+from mnas.bench.source import BenchmarkOptions
 from mnas.cli.bench import BenchCommand
 from mnas.cli.bench_run import batch_size_of
-from mnas.cli.benchmark import BenchmarkOptions
 from mnas.cli.main import run
 from mnas.objective import Objective
 from tests.bench.bench_toy import toy_benchmark, write_table

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mnas.cli.main import run
-from mnas.cli.scaling import at_width, input_sizes, width_multipliers
 from mnas.latency.fleet.pool import Device
 from mnas.nn.cost import cost
+from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.tflite.metadata import image_side
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnas.cli.class_table import class_table_lines
+from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.listing.class_table import ClassTable
 from mnas.data.listing.folder import folder_source
 from mnas.labels import class_name_fault

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mnas.cli.mirrored import stored_settings
+from mnas.readers import stored_settings
 from mnas.train.folder import CONFIG_NAME
 
 _RUN_CONFIG = "config.json"

@@ -1,6 +1,6 @@
 """The table of classes as it is printed."""
 
-from mnas.cli.class_table import class_table_lines
+from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.listing.class_table import ClassTable, Listing, left_out_of
 
 
