@@ -34,12 +34,12 @@ from mnas.search.loop import search
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Watcher
 from mnas.space.named import SPACES
-from mnas.study import Beginning, Run, begin_study, open_run
+from mnas.study import Beginning, StudyWriter, begin_study, open_run
 
 BATCH = 20
 PARTS = {
     "controller": (ClosedBatches, ("draw", "close")),
-    "study": (Run, ("add", "note", "tell", "set", "log")),
+    "study": (StudyWriter, ("add", "note", "tell", "set", "log")),
 }
 
 
@@ -93,7 +93,7 @@ class Timer(Watcher):
     def progress(self, progress) -> None:
         pass
 
-    def updated(self, run: Run) -> None:
+    def updated(self, run: StudyWriter) -> None:
         times = {"all": time.process_time(), "clock": time.perf_counter()}
         self.marks.append((len(run.trials), collections.Counter({**self.spent, **times})))
 
@@ -105,7 +105,7 @@ class Timer(Watcher):
 
 
 @contextlib.contextmanager
-def open_for(storage: str) -> Iterator[Run]:
+def open_for(storage: str) -> Iterator[StudyWriter]:
     """A new run, in SQLite as always, or with nothing but its log on the disk."""
     with tempfile.TemporaryDirectory() as folder:
         if storage == "sqlite":
@@ -114,7 +114,7 @@ def open_for(storage: str) -> Iterator[Run]:
         else:
             memory = InMemoryStorage()
             begin_study(memory, {}, Beginning())
-            yield Run(Path(folder), memory)
+            yield StudyWriter(Path(folder), memory)
 
 
 def run_search(controller: str, storage: str, trials: int) -> Timer:

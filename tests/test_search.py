@@ -21,7 +21,7 @@ from mnas.objective import hypervolume
 from mnas.search.loop import search, trial_seed
 from mnas.search.problem import Plan
 from mnas.search.progress import Watcher
-from mnas.study import Beginning, Run, RunError, Standing, begin_study, front_of, open_run, read_run
+from mnas.study import Beginning, RunError, Standing, StudyWriter, begin_study, front_of, open_run, read_run
 
 
 class Listener(Watcher):
@@ -111,7 +111,7 @@ def test_a_run_in_memory_has_the_same_trials(tmp_path):
     storage = InMemoryStorage()
     begin_study(storage, {"seed": 1}, Beginning())
     (tmp_path / "memory/models").mkdir(parents=True)
-    run = Run(tmp_path / "memory", storage)
+    run = StudyWriter(tmp_path / "memory", storage)
     assert search(run, toy_problem(), toy_plan(), Listener()) == "trials"
     assert facts(run) == facts(stored)
     assert [t.values for t in storage.get_all_trials(0)] == [t.values for t in stored.trials]

@@ -16,7 +16,7 @@ from mnas.latency.latency import Latency, Source
 from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.devices import SharingCost, sharing_costs
 from mnas.report.facts import facts_of, origin_of, skipped_by
-from mnas.study import Run, Snapshot, count_taken, front_of
+from mnas.study import Snapshot, StudyWriter, count_taken, front_of
 from mnas.study.results import (
     REFERENCE,
     Recommendation,
@@ -38,7 +38,7 @@ ENDED = {
 
 
 def conclude(
-    console: Console, run: Run | Snapshot, reason: str, objectives: Sequence[Objective], dataset: Dataset
+    console: Console, run: StudyWriter | Snapshot, reason: str, objectives: Sequence[Objective], dataset: Dataset
 ) -> None:
     """Print why the search ended, the front, which model to take and why, and where everything is."""
     own = run.trials[count_taken(run.trials) :]
@@ -89,14 +89,14 @@ def conclude(
     _say_where(console, run, shown)
 
 
-def _untrained(run: Run | Snapshot, skipped: str) -> str:
+def _untrained(run: StudyWriter | Snapshot, skipped: str) -> str:
     """Return the line for a search of which no candidate was trained to the end."""
     failed = sum(t.state == TrialState.FAIL for t in run.trials)
     facts = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
     return f"no candidate was trained to the end: {'; '.join(facts)}"
 
 
-def _say_where(console: Console, run: Run | Snapshot, shown: Sequence[FrozenTrial]) -> None:
+def _say_where(console: Console, run: StudyWriter | Snapshot, shown: Sequence[FrozenTrial]) -> None:
     """Print where the models of the table are, and which of them are missing."""
     folder = run.path / "front"
     if any(len(t.user_attrs["evaluation"]["accuracies"]) > 1 for t in shown):
@@ -208,7 +208,11 @@ def _sharing(cost: SharingCost, name: str) -> str:
 
 
 def _advice(
-    run: Run | Snapshot, objective: Objective, wanted: Recommendation, val_images: int, objectives: Sequence[Objective]
+    run: StudyWriter | Snapshot,
+    objective: Objective,
+    wanted: Recommendation,
+    val_images: int,
+    objectives: Sequence[Objective],
 ) -> list[str]:
     """Which result to take for a target, and why; where a reference is better than what was found, that first."""
     best, front = wanted.best, front_of(results_of(run))

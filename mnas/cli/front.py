@@ -10,7 +10,7 @@ from mnas.architecture import architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.data.dataset import Dataset
 from mnas.objective import Objective
-from mnas.study import Run
+from mnas.study import StudyWriter
 from mnas.study.check import one_line
 from mnas.study.results import label_of, shown_results, weights_of
 from mnas.tflite.metadata import Normalisation
@@ -18,7 +18,7 @@ from mnas.tflite.writer import write_tflite
 from mnas.training_data import after_training
 
 
-def export_front(run: Run, dataset: Dataset, objectives: Sequence[Objective]) -> dict[str, str]:
+def export_front(run: StudyWriter, dataset: Dataset, objectives: Sequence[Objective]) -> dict[str, str]:
     """Write front/N/arch.json for every result of the run's table, and model.tflite where its weights were kept.
 
     Returns label -> reason for those that could not be written; these do not keep the others from being written.
@@ -42,7 +42,7 @@ def export_front(run: Run, dataset: Dataset, objectives: Sequence[Objective]) ->
     return failed
 
 
-def _export(run: Run, trial: FrozenTrial, folder: Path, dataset: Dataset) -> None:
+def _export(run: StudyWriter, trial: FrozenTrial, folder: Path, dataset: Dataset) -> None:
     from mnas.nn.weights import load_weights
 
     folder.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from mnas.cli.console import FieldColumn
 from mnas.report.html import write_snapshot_report
 from mnas.search.progress import Progress, Watcher
-from mnas.study import Run, Snapshot
+from mnas.study import Snapshot, StudyWriter
 
 
 def _duration(seconds: float) -> str:
@@ -32,7 +32,7 @@ REPORT_SHARE = 0.05
 class _Reporting(Watcher):
     _next_report: float = 0.0  # of the monotonic clock
 
-    def updated(self, run: Run) -> None:
+    def updated(self, run: StudyWriter) -> None:
         start = time.monotonic()
         if start < self._next_report and run.attributes["state"]["status"] == "running":
             return

@@ -43,7 +43,7 @@ from mnas.search.problem import Plan, Problem
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space
-from mnas.study import Run, RunError, Snapshot
+from mnas.study import RunError, Snapshot, StudyWriter
 from mnas.version import __version__
 
 Auto = Literal["auto"]
@@ -301,7 +301,7 @@ class SearchCommand:
         fields.update(changed)
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}
 
-    def search(self, console: Console) -> Run:
+    def search(self, console: Console) -> StudyWriter:
         """`run`, printing to `console`; returns the run, closed, for who wants to read it."""
         require_writable(self.run_dir, "--run")  # before the images are read
         with console.status("reading the images") as status:
@@ -320,7 +320,7 @@ class SearchCommand:
             return self
         return dataclasses.replace(self, proxy=dataclasses.replace(self.proxy, mirror=mirror))
 
-    def _search(self, console: Console, dataset: Dataset) -> Run:
+    def _search(self, console: Console, dataset: Dataset) -> StudyWriter:
         space = self.searched_space(dataset.input_size)
         evaluate = Training(self, dataset.input_size, dataset.fingerprint, (dataset.content, dataset.key))
         with open_search(self, space, dataset, evaluate, console) as (run, problem):
@@ -384,7 +384,7 @@ def _dataset_of(command: SearchCommand, known: tuple[str, str] | None) -> Datase
     return _opened[command]
 
 
-def _keep_provenance(run: Run, dataset: Dataset, problem: Problem) -> None:
+def _keep_provenance(run: StudyWriter, dataset: Dataset, problem: Problem) -> None:
     """Written by the first start; counts of classes also by a later one, where they were not kept yet."""
     if "val_counts" not in run.attributes:
         run.set("val_counts", label_counts(dataset))

@@ -17,7 +17,7 @@ from mnas.search.problem import Problem
 from mnas.search.reach import find_reach
 from mnas.search.start import History, Member, given_trials, read_start
 from mnas.space.space import Space
-from mnas.study import Beginning, Run, count_taken, open_run
+from mnas.study import Beginning, StudyWriter, count_taken, open_run
 from mnas.workers import Evaluate
 from mnas.zoo.architectures import reference_arch
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @contextmanager
 def open_search(
     command: "SearchCommand", space: Space, dataset: Dataset, evaluate: Evaluate, console: Console
-) -> Iterator[tuple[Run, Problem]]:
+) -> Iterator[tuple[StudyWriter, Problem]]:
     """The run that `command` names, begun or gone on with, its devices started and calibrated.
 
     Raises:
@@ -72,7 +72,7 @@ class _Starter:
         self._say_what_is_given(members, histories, trials)
         return Beginning(trials=trials, attributes=attributes)
 
-    def go_on(self, run: Run) -> Problem:
+    def go_on(self, run: StudyWriter) -> Problem:
         """With a run as it is."""
         describe(self._console, self._command, self._space, self._dataset)
         problem, attributes = self._start(run.attributes, str(run.path))

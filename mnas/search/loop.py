@@ -24,7 +24,7 @@ from mnas.search.measure import fail, may_be_on_front, measure, measure_trained,
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
 from mnas.search.start import take_weights
-from mnas.study import DIRECTIONS, Run, RunError, Standing, front_of, running_trial
+from mnas.study import DIRECTIONS, RunError, Standing, StudyWriter, front_of, running_trial
 from mnas.study.results import label_of, reference_record, results_of, weights_of
 from mnas.workers import PROCESS_DIED, LocalWorkers, Task
 
@@ -32,7 +32,7 @@ CONVERGED_AFTER = 2
 """So many updates in a row that draw nothing new end a search."""
 
 
-def search(run: Run, problem: Problem, plan: Plan, watcher: Watcher) -> str:
+def search(run: StudyWriter, problem: Problem, plan: Plan, watcher: Watcher) -> str:
     """Search until a limit of `plan` is reached, and say why it ended: `trials`, `hours` or `converged`.
 
     Everything that is known is in `run` at any time: killed anywhere, the next call goes on from there and ends with
@@ -70,7 +70,9 @@ def _reward_of(objective: Objective) -> Reward:
     return lambda trial: objective.reward(*trial.values)
 
 
-def _batches(run: Run, problem: Problem, plan: Plan, watcher: Watcher, controller: ClosedBatches, clock: Clock) -> str:
+def _batches(
+    run: StudyWriter, problem: Problem, plan: Plan, watcher: Watcher, controller: ClosedBatches, clock: Clock
+) -> str:
     """Batch after batch, until there is a reason to end."""
     take_weights(run, watcher)
     with LocalWorkers(problem.evaluate, plan.workers) as workers:
@@ -97,7 +99,7 @@ def _batches(run: Run, problem: Problem, plan: Plan, watcher: Watcher, controlle
     return reason
 
 
-def _end_reason(run: Run, plan: Plan, clock: Clock, batch: int, taken: int) -> str:
+def _end_reason(run: StudyWriter, plan: Plan, clock: Clock, batch: int, taken: int) -> str:
     if batch * plan.candidates_per_update >= taken + plan.trials:
         return "trials"
     if clock.over:
@@ -105,7 +107,7 @@ def _end_reason(run: Run, plan: Plan, clock: Clock, batch: int, taken: int) -> s
     return "converged" if converged(run, batch, plan.candidates_per_update) else ""
 
 
-def converged(run: Run, batch: int, candidates_per_update: int) -> bool:
+def converged(run: StudyWriter, batch: int, candidates_per_update: int) -> bool:
     """Whether the last closed batches before `batch` drew only networks that had been drawn before.
 
     Batches in which anything was given (taken over, or named by the user) instead of drawn say nothing of that.
@@ -121,7 +123,7 @@ def converged(run: Run, batch: int, candidates_per_update: int) -> bool:
 # The steps of one batch. Each leaves alone what an earlier process has done.
 
 
-def _draw(run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, numbers: range) -> None:
+def _draw(run: StudyWriter, problem: Problem, plan: Plan, controller: ClosedBatches, numbers: range) -> None:
     for number in numbers[max(0, len(run.trials) - numbers.start) :]:
         draw = controller.draw(run.trials, number)
         arch = problem.space.decode(problem.space.indices(draw.params))
@@ -130,7 +132,13 @@ def _draw(run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, num
 
 
 def _train(
-    run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, numbers: range, watcher: Watcher, clock: Clock
+    run: StudyWriter,
+    problem: Problem,
+    plan: Plan,
+    workers: LocalWorkers,
+    numbers: range,
+    watcher: Watcher,
+    clock: Clock,
 ) -> None:
     """Train what is left of the batch; a network that has been trained already is not trained again."""
     known = run.standing.first["evaluation"]
@@ -172,21 +180,21 @@ def _training(training: Mapping[str, int]) -> str:
     return f"training {', '.join(map(str, sorted(training.values())))}" if training else ""
 
 
-def _trained(run: Run, problem: Problem, numbers: range, number: int, evaluation: Evaluation) -> None:
+def _trained(run: StudyWriter, problem: Problem, numbers: range, number: int, evaluation: Evaluation) -> None:
     """Keep what training told, and finish the trial unless its latency is to be measured first."""
     run.note(number, "evaluation", evaluation.to_dict())
     if not may_be_on_front(run, problem, numbers.start, number):
         _complete(run, problem, number)
 
 
-def _confirm(run: Run, problem: Problem, numbers: range, watcher: Watcher, clock: Clock) -> None:
+def _confirm(run: StudyWriter, problem: Problem, numbers: range, watcher: Watcher, clock: Clock) -> None:
     """Measure what was only predicted and may be on the front, now that nothing trains; then finish those trials."""
     waiting = [n for n in numbers if not run.trials[n].state.is_finished() and "evaluation" in run.trials[n].user_attrs]
     for number in measure_trained(run, problem, waiting, watcher, clock):
         _complete(run, problem, number)
 
 
-def _complete(run: Run, problem: Problem, number: int) -> None:
+def _complete(run: StudyWriter, problem: Problem, number: int) -> None:
     accuracy = Evaluation.from_dict(run.trials[number].user_attrs["evaluation"]).score(problem.metric)
     latency_ms = run.trials[number].user_attrs["latency"]["latency_ms"]
     rewards = [objective.reward(accuracy, latency_ms) for objective in problem.objectives]
@@ -199,7 +207,7 @@ def _complete(run: Run, problem: Problem, number: int) -> None:
 
 
 def _close(
-    run: Run, problem: Problem, plan: Plan, controller: ClosedBatches, batch: int, stop: int, watcher: Watcher
+    run: StudyWriter, problem: Problem, plan: Plan, controller: ClosedBatches, batch: int, stop: int, watcher: Watcher
 ) -> None:
     """When all trials below `stop` are finished: the update's figures, which weights may go, the report."""
     if run.attributes.get(f"update:{batch}", {}).get("trials") == stop:  # it may have had fewer, if --trials has grown
@@ -218,7 +226,7 @@ def _close(
     watcher.updated(run)
 
 
-def _drop_weights(run: Run, plan: Plan) -> None:
+def _drop_weights(run: StudyWriter, plan: Plan) -> None:
     """Keep the weights of the front: accuracies and latencies are frozen, so what is dominated once stays so.
 
     Of a reference where it is on the front of trials and references; a trial that only a reference dominates keeps its.
@@ -241,7 +249,7 @@ def _drop_weights(run: Run, plan: Plan) -> None:
 
 
 def _evaluate_references(
-    run: Run, problem: Problem, plan: Plan, workers: LocalWorkers, watcher: Watcher, clock: Clock
+    run: StudyWriter, problem: Problem, plan: Plan, workers: LocalWorkers, watcher: Watcher, clock: Clock
 ) -> None:
     """Measure and train the reference models, which also times the whole before the first candidate."""
     done: list[dict[str, Any]] = run.attributes.get("references", [])
@@ -283,7 +291,7 @@ def _evaluate_references(
         watcher.say(f"reference {name}: {latency.latency_ms:.3g} ms, {result}")
 
 
-def _estimate(run: Run, plan: Plan, watcher: Watcher) -> None:
+def _estimate(run: StudyWriter, plan: Plan, watcher: Watcher) -> None:
     """Say how long it will take: by the candidates so far, or before any by the reference models."""
     own = run.trials[run.standing.taken :]
     trained = [t.user_attrs for t in own if "evaluation" in t.user_attrs and "same_as" not in t.user_attrs]

@@ -15,11 +15,11 @@ from mnas.latency.prediction.predictor import choose_to_measure
 from mnas.objective import Sharing
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
-from mnas.study import Run, front_of
+from mnas.study import StudyWriter, front_of
 from mnas.study.limits import over_limits, over_size
 
 
-def measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
+def measure(run: StudyWriter, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
     """Measure, or predict, what is left of the batch; before any training, so that nothing else runs meanwhile."""
     known = run.standing.first["latency"]
     unknown: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
@@ -43,7 +43,7 @@ def measure(run: Run, problem: Problem, plan: Plan, numbers: range, watcher: Wat
         _skip_slow(run, problem, plan, number, clock)
 
 
-def may_be_on_front(run: Run, problem: Problem, closed: int, number: int) -> bool:
+def may_be_on_front(run: StudyWriter, problem: Problem, closed: int, number: int) -> bool:
     """Whether the latency of the trained trial `number` was only predicted, and may be good enough for the front.
 
     The front is that of the first `closed` trials, so that the answer does not depend on who is trained first.
@@ -72,7 +72,7 @@ def _is_enough(problem: Problem, plan: Plan, predicted: Mapping[str, Latency]) -
 
 
 def measure_trained(
-    run: Run, problem: Problem, numbers: Sequence[int], watcher: Watcher, clock: Clock
+    run: StudyWriter, problem: Problem, numbers: Sequence[int], watcher: Watcher, clock: Clock
 ) -> Iterator[int]:
     """Replace the predicted latencies of trained trials by measured ones; yields each number that is done."""
     waiting: dict[str, list[int]] = {}
@@ -82,7 +82,7 @@ def measure_trained(
 
 
 def _measured(
-    run: Run, problem: Problem, waiting: Mapping[str, Sequence[int]], watcher: Watcher, clock: Clock
+    run: StudyWriter, problem: Problem, waiting: Mapping[str, Sequence[int]], watcher: Watcher, clock: Clock
 ) -> Iterator[int]:
     """Measure architectures (fingerprint -> the trials that are it); yields each trial whose latency is now noted."""
     if not waiting or clock.over:
@@ -106,12 +106,12 @@ def _measured(
         outcomes.close()
 
 
-def _note_latencies(run: Run, problem: Problem, number: int, latencies: Mapping[str, Latency]) -> None:
+def _note_latencies(run: StudyWriter, problem: Problem, number: int, latencies: Mapping[str, Latency]) -> None:
     together = shared_latency(problem.sharing, latencies)
     _note(run, number, {name: latency.to_dict() for name, latency in latencies.items()}, together.to_dict())
 
 
-def _note(run: Run, number: int, latencies: Mapping[str, Any], latency: Mapping[str, Any]) -> None:
+def _note(run: StudyWriter, number: int, latencies: Mapping[str, Any], latency: Mapping[str, Any]) -> None:
     run.note(number, "latencies", latencies)
     run.note(number, "latency", latency)  # the last one: it says that the trial is measured
 
@@ -129,20 +129,20 @@ def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latenc
     return replace(latencies[worst], low_ms=low_ms, latency_ms=latency_ms, high_ms=high_ms, source=source)
 
 
-def _skip_large(run: Run, plan: Plan, number: int, clock: Clock) -> bool:
+def _skip_large(run: StudyWriter, plan: Plan, number: int, clock: Clock) -> bool:
     if reason := over_size(plan, run.trials[number].user_attrs["size_bytes"]):
         _prune(run, number, reason, clock)
     return bool(reason)
 
 
-def _skip_slow(run: Run, problem: Problem, plan: Plan, number: int, clock: Clock) -> None:
+def _skip_slow(run: StudyWriter, problem: Problem, plan: Plan, number: int, clock: Clock) -> None:
     """Or one that takes too much memory."""
     known = run.trials[number].user_attrs
     if reason := over_limits(plan, problem.slowest_target_ms, known["latency"], known["latencies"]):
         _prune(run, number, reason, clock)
 
 
-def _prune(run: Run, number: int, reason: str, clock: Clock) -> None:
+def _prune(run: StudyWriter, number: int, reason: str, clock: Clock) -> None:
     run.note(number, "skipped", reason)
     if "latency" in run.trials[number].user_attrs:  # what a controller may still learn from
         run.note(number, KNOWN_VALUES, [None, run.trials[number].user_attrs["latency"]["latency_ms"]])
@@ -151,7 +151,7 @@ def _prune(run: Run, number: int, reason: str, clock: Clock) -> None:
     clock.finished_one("measuring")
 
 
-def fail(run: Run, number: int, reason: str, watcher: Watcher) -> None:
+def fail(run: StudyWriter, number: int, reason: str, watcher: Watcher) -> None:
     run.note(number, "error", reason)
     run.tell(number, TrialState.FAIL, None)
     run.log("failed", trial=number, reason=reason)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 
 from mnas.search.problem import Plan
-from mnas.study import Run
+from mnas.study import StudyWriter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,14 @@ class Watcher(ABC):
         """Something has changed."""
 
     @abstractmethod
-    def updated(self, run: Run) -> None:
+    def updated(self, run: StudyWriter) -> None:
         """A batch is closed, or the search has ended: the report can be written."""
 
 
 class Clock:
     """Time spent, also by earlier processes; what is left; and the progress that the watcher shows."""
 
-    def __init__(self, run: Run, plan: Plan, watcher: Watcher) -> None:
+    def __init__(self, run: StudyWriter, plan: Plan, watcher: Watcher) -> None:
         self._run, self._plan, self._watcher = run, plan, watcher
         self._before_s: float = run.attributes.get("elapsed_s", 0.0)
         self._start = time.monotonic()

@@ -29,7 +29,17 @@ from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Watcher
 from mnas.space.factorized import FactorizedSpace
 from mnas.space.space import Space
-from mnas.study import DERIVED, Run, RunError, Snapshot, count_taken, differences, front_of, read_run, running_trial
+from mnas.study import (
+    DERIVED,
+    RunError,
+    Snapshot,
+    StudyWriter,
+    count_taken,
+    differences,
+    front_of,
+    read_run,
+    running_trial,
+)
 from mnas.study.limits import over_limits, over_size
 from mnas.zoo.architectures import ZOO
 from mnas.zoo.member import nearest_member
@@ -259,7 +269,7 @@ def _named(member: Member, number: int, problem: Problem, plan: Plan) -> FrozenT
     return running_trial(params, problem.space.distributions, facts, given_attrs(plan.controller))
 
 
-def take_weights(run: Run, watcher: Watcher) -> None:
+def take_weights(run: StudyWriter, watcher: Watcher) -> None:
     """Copy the weights of what is on the front and was taken over; once, and as far as they are there."""
     if "weights_taken" in run.attributes or not count_taken(run.trials):
         return

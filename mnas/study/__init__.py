@@ -1,10 +1,10 @@
 """A run's study: what is kept of a search, written by one process and read by any."""
 
 from mnas.study.check import RunError, damaged, needed
-from mnas.study.reading import (
+from mnas.study.database import STUDY_NAME
+from mnas.study.read import (
     FORMAT,
     FULL_WEIGHTS,
-    STUDY_NAME,
     RunState,
     Snapshot,
     best_for,
@@ -19,8 +19,8 @@ from mnas.study.run import (
     DERIVED,
     DIRECTIONS,
     Beginning,
-    Run,
     Standing,
+    StudyWriter,
     begin_study,
     differences,
     open_run,
@@ -34,11 +34,11 @@ __all__ = [
     "FULL_WEIGHTS",
     "STUDY_NAME",
     "Beginning",
-    "Run",
     "RunError",
     "RunState",
     "Snapshot",
     "Standing",
+    "StudyWriter",
     "begin_study",
     "best_for",
     "count_taken",

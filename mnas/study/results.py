@@ -20,8 +20,8 @@ from mnas.objective import Objective
 from mnas.space.named import space_from_dict
 from mnas.study.check import RunError
 from mnas.study.limits import StoredLimits, over_limits, over_size
-from mnas.study.reading import Snapshot, best_for, front_of, objectives_of
-from mnas.study.run import Run
+from mnas.study.read import Snapshot, best_for, front_of, objectives_of
+from mnas.study.run import StudyWriter
 from mnas.zoo.architectures import reference_arch
 
 REFERENCE = "reference"
@@ -68,7 +68,7 @@ def reference_record(
     }
 
 
-def references_of(run: Run | Snapshot) -> list[FrozenTrial]:
+def references_of(run: StudyWriter | Snapshot) -> list[FrozenTrial]:
     """The run's references: COMPLETE, PRUNED (over a limit: shown, not recommended) or FAIL (training failed)."""
     records = run.attributes.get("references", [])
     return [_reference(run.attributes, record, -1 - index) for index, record in enumerate(records)]
@@ -144,7 +144,7 @@ def _evaluation_of(attributes: Mapping[str, Any], record: Mapping[str, Any]) -> 
     )
 
 
-def results_of(run: Run | Snapshot) -> list[FrozenTrial]:
+def results_of(run: StudyWriter | Snapshot) -> list[FrozenTrial]:
     """Return trials and references; their front is `front_of` this."""
     return [*run.trials, *references_of(run)]
 
@@ -240,7 +240,7 @@ def _is_better(reference: FrozenTrial, found: FrozenTrial, objective: Objective)
     return dominates or objective.reward(accuracy, latency_ms) > objective.reward(*found.values)
 
 
-def shown_results(run: Run | Snapshot, objectives: Sequence[Objective]) -> list[FrozenTrial]:
+def shown_results(run: StudyWriter | Snapshot, objectives: Sequence[Objective]) -> list[FrozenTrial]:
     """Return the results that a search prints and exports to front/, fastest first.
 
     These are the front of trials and references, and for each target the best trial where a reference dominates it.
@@ -252,7 +252,7 @@ def shown_results(run: Run | Snapshot, objectives: Sequence[Objective]) -> list[
     return sorted(shown.values(), key=lambda trial: (trial.values[1], -trial.values[0], trial.number))
 
 
-def images_behind(run: Run | Snapshot, val_images: int) -> int:
+def images_behind(run: StudyWriter | Snapshot, val_images: int) -> int:
     """Return how many images the metric's noise corresponds to: all, or fewer where unequal classes count alike."""
     counts = val_counts(run.attributes)
     metric = metric_of(run.attributes)

@@ -40,7 +40,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnas.atomic import write_atomic
 from mnas.study.check import RunError
-from mnas.study.reading import FORMAT, STUDY_NAME, count_taken, front_of, open_database, read_study, require_files
+from mnas.study.database import STUDY_NAME, open_database, require_files
+from mnas.study.read import FORMAT, count_taken, front_of, read_study
 from mnas.study.storage import BulkStorage, uninterrupted, use_pragmas
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
@@ -94,7 +95,7 @@ class Standing:
                 self.best_reward = max(now.user_attrs["reward"], -math.inf if best is None else best)
 
 
-class Run:
+class StudyWriter:
     """A run opened by the one process that may write to it; use `open_run`.
 
     `trials` mirrors the storage, but for the microseconds of `datetime_complete`: this process is its only writer.
@@ -173,7 +174,7 @@ def running_trial(
     user_attrs: Mapping[str, Any],
     system_attrs: Mapping[str, Any],
 ) -> FrozenTrial:
-    """What `Run.add` stores of a trial that has been drawn; Optuna's `create_trial` without its checks (half a ms)."""
+    """What `StudyWriter.add` stores of a drawn trial; Optuna's `create_trial` without its checks (half a ms)."""
     return FrozenTrial(
         number=-1,
         trial_id=-1,
@@ -190,7 +191,9 @@ def running_trial(
 
 
 @contextlib.contextmanager
-def open_run(path: Path, config: Mapping[str, Any], begin: Callable[[], Beginning] = Beginning) -> Iterator[Run]:
+def open_run(
+    path: Path, config: Mapping[str, Any], begin: Callable[[], Beginning] = Beginning
+) -> Iterator[StudyWriter]:
     """Open the run at `path` for writing, or begin it; `config` is what must not change between two starts.
 
     `begin` is called for a run that is not there yet, and says what its study has from the first moment. What it raises
@@ -226,7 +229,9 @@ def open_run(path: Path, config: Mapping[str, Any], begin: Callable[[], Beginnin
                 raise
         storage = open_database(path, path)
         try:
-            run = Run(path, storage, read_study(path, storage, path))  # what is damaged is refused before any write
+            run = StudyWriter(
+                path, storage, read_study(path, storage, path)
+            )  # what is damaged is refused before any write
             _check_same(path, run.attributes, config)
             (path / "models").mkdir(exist_ok=True)
             write_atomic(path / "config.json", json.dumps(config, indent=1))
