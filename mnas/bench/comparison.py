@@ -15,7 +15,7 @@ _POINTS = 40
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class ControllerSearches:
     """The searches of one controller, a seed each, and what they are judged by."""
 
     name: str
@@ -82,7 +82,7 @@ class Hits:
     worst_on_front: float
 
 
-def hits(row: Row, quantile: float, target: float) -> Hits:
+def hits(row: ControllerSearches, quantile: float, target: float) -> Hits:
     """Of one row, all of whose searches had this target."""
     distances, on_front = row.distances(target), row.distances_on_front(target)
     median = float(np.median(distances))

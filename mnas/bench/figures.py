@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mnas.bench.comparison import Row, curve_points, front_of, shares
+from mnas.bench.comparison import ControllerSearches, curve_points, front_of, shares
 from mnas.bench.pool import Interval, Pool
 from mnas.evaluate.benchmark import Benchmark
 from mnas.plot import AMBER, BLUE, GREEN, GREY, LEGEND_BELOW, RED, VIOLET, Figure, axis, escape, layout_of
@@ -14,7 +14,7 @@ EDGES = [round(0.1 * i, 1) for i in range(5, 31)]
 
 
 def figures(
-    benchmark: Benchmark, pool: Pool, rows: Sequence[Row], named: Mapping[str, tuple[float, float]]
+    benchmark: Benchmark, pool: Pool, rows: Sequence[ControllerSearches], named: Mapping[str, tuple[float, float]]
 ) -> dict[str, Figure]:
     """Element id -> figure.
 
@@ -34,7 +34,7 @@ def figures(
     }
 
 
-def _progress(rows: Sequence[Row], points: Sequence[int], title: str, value: Any) -> Figure:
+def _progress(rows: Sequence[ControllerSearches], points: Sequence[int], title: str, value: Any) -> Figure:
     data = []
     for index, row in enumerate(rows):
         found: list[Interval] = [value(row, n) for n in points]
@@ -65,7 +65,7 @@ def _progress(rows: Sequence[Row], points: Sequence[int], title: str, value: Any
 
 
 def front_figure(
-    benchmark: Benchmark, pool: Pool, rows: Sequence[Row], named: Mapping[str, tuple[float, float]]
+    benchmark: Benchmark, pool: Pool, rows: Sequence[ControllerSearches], named: Mapping[str, tuple[float, float]]
 ) -> Figure:
     """Accuracy against cost of the fronts that were found (the paper's Figure 2), and of networks that have a name."""
     data: list[dict[str, Any]] = [_steps("random pool", pool.front, GREY)]
@@ -100,7 +100,7 @@ def _steps(name: str, front: Sequence[tuple[float, float]], colour: str) -> dict
     }
 
 
-def histogram(rows: Sequence[Row]) -> Figure:
+def histogram(rows: Sequence[ControllerSearches]) -> Figure:
     """What share of all that was sampled costs how many targets (the paper's Figure 6, below)."""
     data = []
     for index, row in enumerate(rows):

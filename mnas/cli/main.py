@@ -177,7 +177,7 @@ def _summary(box: str) -> str:
     parts = [s.strip().split(" Got errors:")[0].rstrip(".") for s in sections]
     suggestion = [re.sub(r"(meant: \S+).*", r"\1", p) for p in parts[1:] if p.startswith("Perhaps you meant")]
     text = "; ".join([parts[0], *suggestion]).replace("Unrecognized options", "unknown options")
-    text = re.sub(r"^Error parsing (\w+Command|config|source): ", "", text)  # of our own checks
+    text = re.sub(r"^Error parsing (\w+Command|config|source|settings): ", "", text)  # of our own checks
     if missing := re.fullmatch(r"Missing from mnas ([\w ]+): (.*)", text):
         return f"{missing[1]} needs {_needed(missing[2])}"
     for reason, kind in _KINDS.items():

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from mnas.bench.comparison import Row, front_of
+from mnas.bench.comparison import ControllerSearches, front_of
 from mnas.bench.figures import EDGES, figures
 from mnas.bench.pool import draw_pool
 from mnas.bench.svg import _ticks, svg
@@ -23,7 +23,7 @@ def made(tmp_path):
     rng = np.random.default_rng(0)
     searches = [searched([points[i] for i in rng.permutation(72)[:60]]) for _ in range(3)]
     names = ["random", "<b>&"]
-    compared = [Row(name, objective, tuple(searches)) for name in names]
+    compared = [ControllerSearches(name, objective, tuple(searches)) for name in names]
     return figures(benchmark, pool, compared, {"efficientnet-b0": (0.7, 5.0)}), compared, pool
 
 

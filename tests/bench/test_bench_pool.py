@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from mnas.bench.comparison import Row, curve_points, hits, shares
+from mnas.bench.comparison import ControllerSearches, curve_points, hits, shares
 from mnas.bench.pool import Pool, draw_pool, interval, marks, pool_indices, rewards
 from mnas.bench.searched import Searched
 from mnas.evaluate.benchmark import Benchmark
@@ -81,16 +81,20 @@ def test_intervals_are_students():
 
 def test_rows_take_the_first_trials_only():
     objective = Objective(form="soft", target_latency_ms=2.0, alpha=-1.0, beta=-1.0)
-    row = Row("x", objective, (searched([(0.5, 2), (0.6, 4), (0.8, 2)]), searched([(0.5, 4), (0.5, 1), (0.9, 9)])))
+    row = ControllerSearches(
+        "x", objective, (searched([(0.5, 2), (0.6, 4), (0.8, 2)]), searched([(0.5, 4), (0.5, 1), (0.9, 9)]))
+    )
     assert row.best_reward(1).mean == pytest.approx((0.5 + 0.25) / 2)
     assert row.best_reward(2).mean == pytest.approx((0.5 + 1.0) / 2)
     assert row.distances(2.0).tolist() == [0.0, -0.5]
     found = hits(row, 0.4, 2.0)
     assert (found.share, found.median, found.worst) == (0.5, -0.25, -0.5)
     assert (found.share_on_front, found.worst_on_front) == (0.5, -0.5)
-    steep = Row("x", Objective(form="target", target_latency_ms=2.0, alpha=-1.0, beta=-1.0), (row.searches[1],))
+    steep = ControllerSearches(
+        "x", Objective(form="target", target_latency_ms=2.0, alpha=-1.0, beta=-1.0), (row.searches[1],)
+    )
     assert (steep.distances(2.0).tolist(), steep.distances_on_front(2.0).tolist()) == ([-0.5], [-0.5])
-    dominated = Row("x", steep.objective, (searched([(0.5, 2), (0.6, 1)]),))
+    dominated = ControllerSearches("x", steep.objective, (searched([(0.5, 2), (0.6, 1)]),))
     assert (dominated.distances(2.0).tolist(), dominated.distances_on_front(2.0).tolist()) == ([0.0], [-0.5])
     assert row.sampled() == pytest.approx((1 / 6, 2 / 6, 3 / 6))
     pool = Pool(np.linspace(0.4, 0.8, 101), np.linspace(1.0, 11.0, 101))

@@ -15,10 +15,10 @@ from mnas.bench.cache import Cache
 from mnas.bench.contender import Contender
 from mnas.bench.pool import draw_pool
 from mnas.bench.searched import run_search
+from mnas.bench.settings import BenchSettings
 from mnas.bench.source import BenchmarkOptions
-from mnas.cli.bench import BenchCommand
-from mnas.cli.bench_run import batch_size_of
 from mnas.cli.main import run
+from mnas.controller.named import candidates_per_update
 from mnas.objective import Objective
 from tests.bench.bench_toy import toy_benchmark, write_table
 from tests.cli.test_bad_input import complaint
@@ -133,8 +133,8 @@ def _alive(token: str) -> list[str]:
 
 
 def test_every_controller_has_a_batch_size():
-    assert batch_size_of("ppo") == 20
-    assert batch_size_of("optuna.samplers:TPESampler") == 20
+    assert candidates_per_update("ppo") == 20
+    assert candidates_per_update("optuna.samplers:TPESampler") == 20
 
 
 def test_the_cache_is_of_the_code_too(tmp_path, monkeypatch):
@@ -187,9 +187,9 @@ def test_null_costs_on_the_command_line(capsys, tmp_path):
     assert "toy.csv: line 5: cost must be a number above 0, but got nothing" in complaint(capsys, *bench())
 
 
-def test_options_make_the_command(tmp_path):
+def test_options_make_the_settings(tmp_path):
     source = BenchmarkOptions(benchmark="table", path=tmp_path / "toy.csv")
-    command = BenchCommand(source=source, controllers="random, tpe", reward="hard,soft", target_quantiles="0.1,0.8")
-    assert command.names == ("random", "tpe")
-    assert command.forms == ("hard", "soft")
-    assert command.quantiles == (0.1, 0.8)
+    settings = BenchSettings(source=source, controllers="random, tpe", reward="hard,soft", target_quantiles="0.1,0.8")
+    assert settings.names == ("random", "tpe")
+    assert settings.forms == ("hard", "soft")
+    assert settings.quantiles == (0.1, 0.8)

@@ -1,0 +1,96 @@
+"""What a bench comes to: the searches of every controller, and what they are judged by."""
+
+import dataclasses
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mnas.bench.comparison import ControllerSearches, Hits
+from mnas.bench.pool import Interval, Pool, marks
+from mnas.evaluate.benchmark import Benchmark
+from mnas.zoo.architectures import named_arch
+
+LANDMARKS = ("mobilenetv2", "mnasnet-a1")
+"""Networks of the paper's Figure 2."""
+
+
+@dataclass(frozen=True, eq=False)
+class BenchResult:
+    """A finished comparison of controllers."""
+
+    benchmark: Benchmark
+    pool: Pool
+    """Random members, whose front hypervolumes are relative to."""
+    target_quantile: float
+    trials: int
+    """Length of each search."""
+    rows: tuple[ControllerSearches, ...]
+    """One for each controller, and for each form of the reward that makes a difference to it."""
+    hits: tuple[Hits, ...]
+    """How near to each of the target quantiles every controller's best model is; empty where none was asked for."""
+
+    @functools.cached_property
+    def networks(self) -> dict[str, tuple[float, float]]:
+        """Name -> (accuracy, cost) of networks with a name that the benchmark has."""
+        space, indices = self.benchmark.networks, dict(self.benchmark.members)
+        for name in LANDMARKS:
+            if space is not None and space.contains(named_arch(name)):
+                indices[name] = space.encode(named_arch(name))
+        if not indices:
+            return {}
+        accuracies, costs = self.benchmark.score(np.array(list(indices.values())))
+        return dict(zip(indices, zip(accuracies.tolist(), costs.tolist(), strict=True), strict=True))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of Figure 2 that are not in the benchmark's space; empty where its networks are unknown."""
+        has_networks = self.benchmark.networks is not None
+        return tuple(name for name in LANDMARKS if has_networks and name not in self.networks)
+
+    @property
+    def protocol(self) -> str:
+        """What the numbers are relative to, in a line."""
+        return protocol(self.benchmark, self.pool, self.target_quantile)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers as plain values, for JSON."""
+        numbers = marks(self.trials)
+        return {
+            "benchmark": self.benchmark.name,
+            "cost_unit": self.benchmark.cost_unit,
+            "notes": list(self.benchmark.notes),
+            "trials": self.trials,
+            "target": self.pool.target(self.target_quantile),
+            "reference": list(self.pool.reference),
+            "rows": [
+                {
+                    "name": row.name,
+                    "seeds": len(row.searches),
+                    "ms_per_trial": row.ms_per_trial.mean,
+                    "hypervolume": {n: _pair(row.hypervolume(self.pool, n)) for n in numbers},
+                    "best_reward": {n: _pair(row.best_reward(n)) for n in numbers},
+                    "sampled": list(row.sampled()),
+                }
+                for row in self.rows
+            ],
+            "hits": [dataclasses.asdict(hits) for hits in self.hits],
+            "networks": self.networks,
+        }
+
+
+def protocol(benchmark: Benchmark, pool: Pool, quantile: float) -> str:
+    """Return what the numbers of a bench are relative to, in a line."""
+    size, unit, target = len(pool.costs), benchmark.cost_unit, pool.target(quantile)
+    accuracy, cost = pool.reference
+    return (
+        f"pool of {size:,} members: reference point accuracy {accuracy:.4f}, {cost:.4g} {unit}; "
+        f"target {target:.4g} {unit}, which {100 * quantile:g} % stay below"
+    )
+
+
+def _pair(interval: Interval) -> list[float | None]:
+    """Mean and half of the interval; None for a half that is not finite."""
+    return [interval.mean, interval.half if math.isfinite(interval.half) else None]
