@@ -266,7 +266,7 @@ def _runtimes_of_file(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 def _require_runtimes(entry: DeviceEntry, runtimes: Sequence[str]) -> None:
     """Raise ImportError if a runtime's package is not installed on this machine, and models are to run here."""
-    for runtime in runtimes if entry.kind == "host" else ():
+    for runtime in runtimes if entry.of_kind.local else ():
         if runtime in EXTRAS and importlib.util.find_spec(runtime) is None:
             raise ImportError(f"runtime {runtime} needs {runtime}; pip install 'mnas[{EXTRAS[runtime]}]'")
 

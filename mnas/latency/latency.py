@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+from mnas.arch import require_choice, require_int
 from mnas.foreign.limits import MOST_THREADS
 from mnas.latency.onboard.script import RUNTIMES
 from mnas.readers import require_types
@@ -67,11 +68,9 @@ class Setup(_Record):
     """Images of one inference."""
 
     def __post_init__(self) -> None:
-        if self.runtime not in RUNTIMES:
-            raise ValueError(f"runtime must be one of {', '.join(RUNTIMES)}, but got {self.runtime!r}")
-        for name in ("threads", "batch"):
-            if not 1 <= getattr(self, name) <= MOST_THREADS:
-                raise ValueError(f"{name} must be from 1 to {MOST_THREADS}, but got {getattr(self, name)}")
+        require_choice("runtime", self.runtime, tuple(RUNTIMES))
+        require_int("threads", self.threads, 1, MOST_THREADS)
+        require_int("batch", self.batch, 1, MOST_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,12 +118,9 @@ class Latency(_Record):
         self._require_order("low_ms", "latency_ms", "high_ms")
         self._require_order("ratio_low", "ratio", "ratio_high")
         self._require_order("raw_median_ms", "raw_median_ms", "raw_median_ms")
-        if self.stopped_by not in get_args(StoppedBy):
-            raise ValueError(f"stopped_by must be one of {', '.join(get_args(StoppedBy))}, but got {self.stopped_by!r}")
-        if self.source not in SOURCES:
-            raise ValueError(f"source must be one of {', '.join(SOURCES)}, but got {self.source!r}")
-        if self.against not in get_args(Against):
-            raise ValueError(f"against must be one of {', '.join(get_args(Against))}, but got {self.against!r}")
+        require_choice("stopped_by", self.stopped_by, get_args(StoppedBy))
+        require_choice("source", self.source, SOURCES)
+        require_choice("against", self.against, get_args(Against))
 
 
 @dataclass(frozen=True, kw_only=True)

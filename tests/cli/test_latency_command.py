@@ -65,7 +65,7 @@ def test_json_lines(capsys):
             "'a.tflite' is a file for litert or litert-builtin, but got --runtime torch",
         ),
         (["mnasnet-a1", "--device", "pixel"], "device must be one of host ("),
-        (["mnasnet-a1", "--threads", "0"], "threads must be from 1 to 1024"),
+        (["mnasnet-a1", "--threads", "0"], "threads must be an integer from 1 to 1024"),
         (["mnasnet-a1", "--int8", "--runtime", "torch"], "int8 of an architecture is for litert, litert-builtin, onnx"),
         (["mnasnet-a1", "--budget-s", "0"], "measuring budget must be more than 0 s"),
     ],

@@ -18,6 +18,7 @@ from started import Started, started_mnas
 
 from mnas.arch import Arch
 from mnas.latency import protocol
+from mnas.latency.devices import kinds
 from mnas.latency.fleet import pool, spread
 from mnas.latency.protocol import LIGHT_WIDTH
 from mnas.space.named import load_space
@@ -186,5 +187,5 @@ def _prepare(folder: Path, environment: dict[str, str], patience: dict[str, floa
     os.environ.update(environment)
     real = spread.Patience
     pool.Patience = lambda **given: dataclasses.replace(real(**given), **patience)  # type: ignore[assignment,misc]
-    pool.HOST_DRIFT = 9.0
+    kinds.KINDS["host"] = dataclasses.replace(kinds.KINDS["host"], drift=9.0)
     protocol.IMPLAUSIBLE_DRIFT, spread.DISTURBED = 1e6, 2.0

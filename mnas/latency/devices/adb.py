@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mnas.latency.devices import benchmark_model as tool
 from mnas.latency.devices.adb_link import AdbLink, Shown
@@ -55,31 +55,36 @@ def _to_stderr(text: str) -> None:
 
 def adb_unit(
     name: str,
-    address: str | None,
+    address: str,
     *,
     core: Core = "auto",
     benchmark_model: str,
-    adb_server: str | None = None,
-    max_mhz: int | None = None,
+    adb_server: str = "auto",
+    max_mhz: int | Literal["auto"] = "auto",
     say: Say = _to_stderr,
 ) -> "AdbUnit":
-    """The phone that adb knows as `address` (None: the only one there is); nothing is started before the first use.
+    """Return the phone that adb knows as `address` (empty: the only one there is); it is connected on first use.
 
     Args:
         name: as in the registry.
         address: the phone's serial, or `host:port`, as `adb devices` prints it.
         core: on which core to measure.
         benchmark_model: the program on this machine, or `device:/data/local/tmp/benchmark_model` on the phone.
-        adb_server: `host:port`; None: adb's own default.
-        max_mhz: what counts as the core's full clock, where the phone never lets it have its maximum.
-        say: is told of waiting and of repeated rounds.
+        adb_server: `host:port`; auto: adb's own default.
+        max_mhz: the core's full clock, where the phone never lets it have its maximum; auto: the maximum.
+        say: called with a line when the phone is waited for, or a round is repeated.
 
     Raises:
-        ImportError: adbutils is not installed.
         ValueError: adb_server is not host:port.
     """
     return AdbUnit(
-        name, address, core=core, benchmark_model=benchmark_model, adb_server=adb_server, max_mhz=max_mhz, say=say
+        name,
+        address,
+        core=core,
+        benchmark_model=benchmark_model,
+        adb_server=None if adb_server == "auto" else adb_server,
+        max_mhz=None if max_mhz == "auto" else max_mhz,
+        say=say,
     )
 
 

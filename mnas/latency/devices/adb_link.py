@@ -43,12 +43,10 @@ class AdbLink:
     """One phone, found on the first use.
 
     Raises:
-        ImportError: adbutils is not installed.
         ValueError: `server` is neither None (adb's own default) nor `host:port`.
     """
 
     def __init__(self, serial: str | None, server: str | None) -> None:
-        _adbutils()
         self._serial, self._server = serial, _server_address(server)
         self._device: Any = None
 
@@ -82,18 +80,12 @@ class AdbLink:
     def _connected(self) -> Any:
         if self._device is None:
             _require_server(*self._server)
-            client = _adbutils().AdbClient(*self._server, socket_timeout=STEP_TIMEOUT_S)
+            import adbutils
+
+            client = adbutils.AdbClient(*self._server, socket_timeout=STEP_TIMEOUT_S)
             serial = _usable({told.serial: told.state for told in client.list()}, self._serial)
             self._device = client.device(serial)
         return self._device
-
-
-def _adbutils() -> Any:
-    try:
-        import adbutils
-    except ImportError:
-        raise ImportError("phones over adb need adbutils: pip install 'mnas[adb]'") from None
-    return adbutils
 
 
 def _usable(states: dict[str, str], serial: str | None) -> str:
@@ -138,7 +130,8 @@ def _require_server(host: str, port: int) -> None:
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
     """Whatever adbutils and the connection raise becomes a UnitError that says what to do."""
-    adbutils = _adbutils()
+    import adbutils
+
     try:
         yield
     except adbutils.AdbError as error:  # also its timeouts

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -28,8 +29,14 @@ PREFIX = "mnas-latency-"
 _CLOSED = "the measuring process was closed"
 
 
-def host_unit(name: str = "host", core: Core = "auto") -> ScriptUnit:
-    """This machine; nothing is started before the first use."""
+def host_unit(
+    name: str = "host", address: str = "", *, core: Core = "auto", say: Callable[[str], None] = print
+) -> ScriptUnit:
+    """Return this machine as a device; nothing is started before the first use.
+
+    It has no address, and never waits for others with something to `say`: both are there because all openers take them.
+    """
+    assert not address
     return ScriptUnit(name, LocalChannel, core)
 
 

@@ -10,26 +10,24 @@ address = ["pi@shelf-1.local", "pi@shelf-2.local"]  # two of one model, used in 
 threads = 1
 """
 
+import importlib
+import importlib.util
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from mnas.arch import require_choice
 from mnas.folders import user_config_dir
+from mnas.latency.devices.kinds import KINDS, DeviceKind, auto_or_integer
 from mnas.latency.latency import Setup
 from mnas.latency.unit import Unit
 from mnas.readers import read_toml
 
-Kind = Literal["host", "adb", "ssh"]
-
 COMMON_KEYS = ("kind", "runtime", "core", "threads", "batch")
-KEYS: dict[str, tuple[str, ...]] = {
-    "host": COMMON_KEYS,
-    "adb": (*COMMON_KEYS, "address", "benchmark_model", "max_mhz", "adb_server"),
-    "ssh": (*COMMON_KEYS, "address", "python"),
-}
-"""What an entry of each kind may say."""
+"""Keys of every device."""
+CORE = auto_or_integer(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,48 +35,56 @@ class DeviceEntry:
     """A device as the user describes it; raises ValueError where a field is out of its range."""
 
     name: str
-    """As commands call it."""
-    kind: Kind
-    """How it is reached."""
+    """Name in commands."""
+    kind: str
+    """A name in `mnas.latency.devices.kinds.KINDS`."""
     address: tuple[str, ...] = ()
-    """Where its units are: serials for adb, [USER@]HOST[:PORT] for ssh, nothing for this machine."""
+    """Address of each unit: serials for adb, [USER@]HOST[:PORT] for ssh, none for this machine."""
     runtime: str = "litert"
-    """What runs the models there."""
+    """Runtime of the models there."""
     core: int | Literal["auto"] = "auto"
-    """The core that measures; auto: the one with the highest clock."""
+    """Core that measures; auto: the one with the highest clock."""
     threads: int = 1
     """Threads of the runtime; several are not pinned."""
     batch: int = 1
     """Images of one inference."""
-    python: str = "python3"
-    """The interpreter on a board, which has the runtime."""
-    benchmark_model: str = "device:/data/local/tmp/benchmark_model"
-    """Of a phone: that program's path on this machine, or after `device:` on the phone."""
-    adb_server: str = "auto"
-    """Of a phone: host:port of the adb server; auto: adb's own default."""
-    max_mhz: int | Literal["auto"] = "auto"
-    """Of a phone: the clock that its core is to run at, else a round is throttled; auto: the core's maximum."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Keys that only this kind has; defaults are filled in."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(f"a device's name must be of letters, digits, '.', '_' and '-', but got {self.name!r}")
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, but got {self.kind!r}")
-        if (self.kind == "host") == bool(self.address) or not all(self.address):
-            rule = "have no address" if self.kind == "host" else "have an address, or a list of them"
-            raise ValueError(f"a device of kind {self.kind} must {rule}, but got {list(self.address)}")
-        if twice := sorted({a for a in self.address if self.address.count(a) > 1}):
-            raise ValueError(f"the addresses of a device must differ, but got {twice[0]!r} twice")
-        if self.core != "auto" and self.core < 0:
-            raise ValueError(f"core must be a number from 0 on or auto, but got {self.core}")
-        if self.max_mhz != "auto" and self.max_mhz < 1:
-            raise ValueError(f"max_mhz must be a number of MHz or auto, but got {self.max_mhz}")
+        require_choice("kind", self.kind, tuple(KINDS))
+        self._check_address()
+        if not CORE.holds(self.core):
+            raise ValueError(f"core must be {CORE.rule}, but got {self.core!r}")
         self.setup  # noqa: B018 (checks runtime, threads and batch)
+        for name, value in self.options.items():
+            if name not in self.of_kind.keys:
+                raise ValueError(f"keys of kind {self.kind} are {', '.join(_keys(self.of_kind))}, but got {name!r}")
+            if not self.of_kind.keys[name].holds(value):
+                raise ValueError(f"{name} must be {self.of_kind.keys[name].rule}, but got {value!r}")
+        defaults = {name: key.default for name, key in self.of_kind.keys.items()}
+        object.__setattr__(self, "options", {**defaults, **self.options})
+
+    @property
+    def of_kind(self) -> DeviceKind:
+        """What is particular to its kind."""
+        return KINDS[self.kind]
 
     @property
     def setup(self) -> Setup:
         """How models are run on it."""
         return Setup(runtime=self.runtime, threads=self.threads, batch=self.batch)
+
+    def _check_address(self) -> None:
+        if not all(isinstance(address, str) for address in self.address):
+            raise ValueError(f"address must be a string, or a list of strings, but got {list(self.address)}")
+        if self.of_kind.local == bool(self.address) or not all(self.address):
+            rule = "have no address" if self.of_kind.local else "have an address, or a list of them"
+            raise ValueError(f"a device of kind {self.kind} must {rule}, but got {list(self.address)}")
+        if twice := sorted({a for a in self.address if self.address.count(a) > 1}):
+            raise ValueError(f"the addresses of a device must differ, but got {twice[0]!r} twice")
 
 
 def devices_file() -> Path:
@@ -115,36 +121,20 @@ def find_device(name: str, file: Path | Literal["auto"] = "auto") -> DeviceEntry
 
 
 def open_units(entry: DeviceEntry, say: Callable[[str], None]) -> list[Unit]:
-    """Its units, one for each address; nothing is connected before the first use.
+    """Return its units, one for each address; each is connected on first use.
 
-    `say` is told what they wait for, in whatever thread uses them.
+    Units call `say` with what they wait for, in whatever thread uses them.
 
     Raises:
         ImportError: the extra for this kind of device is not installed.
-        ValueError: the entry names something that this machine has not.
+        ValueError: the entry names something that this machine does not have.
     """
-    if entry.kind == "host":
-        from mnas.latency.devices.host import host_unit
-
-        return [host_unit(entry.name, core=entry.core)]
-    if entry.kind == "ssh":
-        from mnas.latency.devices.ssh import ssh_unit
-
-        return [ssh_unit(name, a, python=entry.python, core=entry.core, say=say) for name, a in unit_addresses(entry)]
-    from mnas.latency.devices.adb import adb_unit
-
-    return [
-        adb_unit(
-            name,
-            address,
-            core=entry.core,
-            benchmark_model=entry.benchmark_model,
-            adb_server=None if entry.adb_server == "auto" else entry.adb_server,
-            max_mhz=None if entry.max_mhz == "auto" else entry.max_mhz,
-            say=say,
-        )
-        for name, address in unit_addresses(entry)
-    ]
+    kind = entry.of_kind
+    if kind.package and importlib.util.find_spec(kind.package) is None:
+        raise ImportError(f"devices of kind {entry.kind} need {kind.package}: pip install 'mnas[{kind.extra}]'")
+    module, function = kind.opener.split(":")
+    opener: Callable[..., Unit] = getattr(importlib.import_module(module), function)
+    return [opener(name, address, core=entry.core, say=say, **entry.options) for name, address in unit_addresses(entry)]
 
 
 def unit_addresses(entry: DeviceEntry) -> list[tuple[str, str]]:
@@ -159,31 +149,25 @@ def _entry(path: Path, name: str, table: object) -> DeviceEntry:
     if not isinstance(table, dict):
         raise ValueError(f"{path}: a device must be a table with a kind, as in [{name}], but got {name} = {table!r}")
     if "kind" not in table:
-        raise ValueError(f"{where}: kind must be given: one of {', '.join(KEYS)}")
-    known = KEYS.get(table["kind"] if isinstance(table["kind"], str) else "")
-    if known is None:
-        raise ValueError(f"{where}: kind must be one of {', '.join(KEYS)}, but got {table['kind']!r}")
-    for key, value in table.items():
-        if key not in known:
-            raise ValueError(f"{where}: keys of kind {table['kind']} are {', '.join(known)}, but got {key!r}")
-        if rule := _broken_rule(key, value):
-            raise ValueError(f"{where}: {key} must be {rule}, but got {value!r}")
-    address = table.get("address", ())
-    fields: dict[str, Any] = {**table, "address": (address,) if isinstance(address, str) else tuple(address)}
+        raise ValueError(f"{where}: kind must be given: one of {', '.join(KINDS)}")
     try:
-        return DeviceEntry(name=name, **fields)
+        require_choice("kind", table["kind"], tuple(KINDS))
+        return DeviceEntry(name=name, **_fields(table))
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _broken_rule(key: str, value: object) -> str:
-    """What a value of `key` must be, if it is not of that type; else nothing."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if key == "address":
-        several = isinstance(value, list) and len(value) > 0 and all(isinstance(v, str) for v in value)
-        return "" if isinstance(value, str) or several else "a string, or a list of strings"
-    if key in ("core", "max_mhz"):
-        return "" if whole or value == "auto" else 'a whole number or "auto"'
-    if key in ("threads", "batch"):
-        return "" if whole else "a whole number"
-    return "" if isinstance(value, str) and value else "a string"
+def _fields(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an entry from its table. Raises ValueError for an address of another type."""
+    fields = {key: value for key, value in table.items() if key in COMMON_KEYS}
+    options = {key: value for key, value in table.items() if key not in COMMON_KEYS}
+    if KINDS[table["kind"]].local or "address" not in options:
+        return {**fields, "options": options}
+    address = options.pop("address")
+    if not isinstance(address, str | list) or address == []:
+        raise ValueError(f"address must be a string, or a list of strings, but got {address!r}")
+    return {**fields, "options": options, "address": (address,) if isinstance(address, str) else tuple(address)}
+
+
+def _keys(kind: DeviceKind) -> tuple[str, ...]:
+    return (*COMMON_KEYS, *(() if kind.local else ("address",)), *kind.keys)

@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mnas.latency.devices.registry import Kind
+from mnas.latency.devices.kinds import KINDS, DeviceKind, Remedies
 from mnas.latency.latency import Setup
 from mnas.latency.unit import Condition
 
-HOT_C = {"host": 85.0, "ssh": 75.0, "adb": 60.0}
-"""A sensor above this: the clock may be held down soon. Boards without a fan slow down at 80."""
 LOW_BATTERY, FULL_BATTERY = 30, 95
 BUSY = 0.7
 """Programs that want to run, on average over a minute."""
@@ -16,56 +14,37 @@ BUSY = 0.7
 
 @dataclass(frozen=True)
 class Spoiler:
+    """A disturbance, and what to do about it; a line each."""
+
     what: str
     mend: str
 
 
 def spoilers(
-    kind: Kind, setup: Setup, condition: Condition, *, pinned_core: int | None, realtime: bool
+    kind: str, setup: Setup, condition: Condition, *, pinned_core: int | None, realtime: bool
 ) -> list[Spoiler]:
-    """What was found, the worst first; nothing is said of what the device does not tell."""
-    found = [*_heat(kind, condition), *_power(condition), *_company(kind, condition)]
-    if setup.threads > 1:
-        found.append(
-            Spoiler(
-                f"{setup.threads} threads are not pinned, and wait for each other",
-                "threads = 1 in devices.toml, unless your application runs several",
-            )
-        )
-    elif pinned_core is None:
-        found.append(Spoiler("measuring is not pinned to a core", "this system cannot; expect wider intervals"))
-    if pinned_core is not None and not realtime and kind != "adb":
-        found.append(
-            Spoiler(
-                "no real-time priority: other programs may interrupt an inference",
-                "run as root, or allow it: echo 'USER - rtprio 1' | sudo tee /etc/security/limits.d/mnas.conf, and log "
-                "in again",
-            )
-        )
-    return found
+    """Return the disturbances, the worst first; what the device does not report is no disturbance."""
+    device_kind = KINDS[kind]
+    return [
+        *_heat(device_kind, condition),
+        *_power(condition),
+        *_load(device_kind.remedies, condition),
+        *_scheduling(device_kind.remedies, setup, pinned_core, realtime),
+    ]
 
 
-def _heat(kind: Kind, condition: Condition) -> list[Spoiler]:
-    found = []
+def _heat(kind: DeviceKind, condition: Condition) -> list[Spoiler]:
+    disturbances = []
     if condition.throttled:
-        mend = (
-            "let it cool, switch the battery saver off; a clock that it never gives: max_mhz in devices.toml"
-            if kind == "adb"
-            else "let it cool, give it a fan, and a power supply that is strong enough"
-        )
-        found.append(Spoiler("it holds its clock down now (heat, or low voltage)", mend))
-    if condition.temperature_c is not None and condition.temperature_c > HOT_C[kind]:
-        mend = "out of its case and the sun, and wait" if kind == "adb" else "wait, or give it a fan"
-        found.append(Spoiler(f"it is hot: {condition.temperature_c:.0f} C, over {HOT_C[kind]:.0f} C", mend))
+        disturbances.append(Spoiler("it holds its clock down now (heat, or low voltage)", kind.remedies.throttled))
+    if condition.temperature_c is not None and condition.temperature_c > kind.hot_c:
+        what = f"it is hot: {condition.temperature_c:.0f} C, over {kind.hot_c:.0f} C"
+        disturbances.append(Spoiler(what, kind.remedies.hot))
     core = measuring_core(condition)
     if core and core.get("governor") not in (None, "performance"):
-        mend = (
-            "phones do not let you choose; measurements warm the core up first"
-            if kind == "adb"
-            else "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
-        )
-        found.append(Spoiler(f"governor {core['governor']} changes the clock as it likes", mend))
-    return found
+        what = f"governor {core['governor']} changes the clock as it likes"
+        disturbances.append(Spoiler(what, kind.remedies.governor))
+    return disturbances
 
 
 def _power(condition: Condition) -> list[Spoiler]:
@@ -82,13 +61,30 @@ def _power(condition: Condition) -> list[Spoiler]:
     return []
 
 
-def _company(kind: Kind, condition: Condition) -> list[Spoiler]:
+def _load(remedies: Remedies, condition: Condition) -> list[Spoiler]:
     if condition.load is None or condition.load < BUSY:
         return []
-    mend = "airplane mode, and wait" if kind == "adb" else "stop other programs; `top` shows them"
-    return [Spoiler(f"other programs run: a load of {condition.load:.1f} over the last minute", mend)]
+    return [Spoiler(f"other programs run: a load of {condition.load:.1f} over the last minute", remedies.busy)]
+
+
+def _scheduling(remedies: Remedies, setup: Setup, pinned_core: int | None, realtime: bool) -> list[Spoiler]:
+    disturbances = []
+    if setup.threads > 1:
+        disturbances.append(
+            Spoiler(
+                f"{setup.threads} threads are not pinned, and wait for each other",
+                "threads = 1 in devices.toml, unless your application runs several",
+            )
+        )
+    elif pinned_core is None:
+        disturbances.append(Spoiler("measuring is not pinned to a core", "this system cannot; expect wider intervals"))
+    if pinned_core is not None and not realtime and remedies.no_realtime:
+        disturbances.append(
+            Spoiler("no real-time priority: other programs may interrupt an inference", remedies.no_realtime)
+        )
+    return disturbances
 
 
 def measuring_core(condition: Condition) -> dict[str, Any] | None:
-    """The core with the highest clock, the last of equals; None where no cores are told."""
+    """Return the core with the highest clock, the last of equals; None for a device that reports no cores."""
     return max(condition.cores, key=lambda core: (core.get("max_mhz") or 0, core["core"]), default=None)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnas.latency.devices.scripted import Channel, ScriptUnit
-from mnas.latency.devices.ssh_login import Address, log_in, parse_address, require_asyncssh
+from mnas.latency.devices.ssh_login import Address, log_in, parse_address
 from mnas.latency.latency import UnitError
 from mnas.latency.onboard import keeper, script
 from mnas.latency.unit import Core
@@ -71,10 +71,8 @@ def ssh_unit(
         say: is told who is measuring there while this waits.
 
     Raises:
-        ValueError: the address is none.
-        ImportError: asyncssh is missing.
+        ValueError: `address` is not an ssh address.
     """
-    require_asyncssh()
     where = parse_address(address)
     return ScriptUnit(name, lambda: SshChannel(where, python, say), core)
 

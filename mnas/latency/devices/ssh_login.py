@@ -6,7 +6,6 @@ is worth less than a line of advice.
 
 import asyncio
 import contextlib
-import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +50,6 @@ def parse_address(text: str) -> Address:
     if not found or not 0 < int(found[4] or 22) < 65536:
         raise ValueError(f"an ssh address must be user@host:port, user@host or host, but got {text!r}")
     return Address(found[2] or found[3], found[1], int(found[4]) if found[4] else None)
-
-
-def require_asyncssh() -> None:
-    """Raises ImportError, naming the extra, without it."""
-    if importlib.util.find_spec("asyncssh") is None:
-        raise ImportError("a board over ssh needs asyncssh; pip install 'mnas[ssh]'")
 
 
 async def log_in(address: Address) -> "asyncssh.SSHClientConnection":

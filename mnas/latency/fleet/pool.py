@@ -19,9 +19,6 @@ from mnas.latency.protocol import Reference, calibrate, check_device
 from mnas.latency.repeatability import session_error_of
 from mnas.latency.unit import Unit
 
-HOST_DRIFT = 1.0
-"""What is put up with on this machine, which has its user's other programs beside it: twice the time."""
-
 
 def open_device(entry: DeviceEntry, *, say: Say, patience_s: float = 600.0) -> "Device":
     """The device of a registry's entry with the user's leases and cache; nothing is connected before the first use.
@@ -29,9 +26,7 @@ def open_device(entry: DeviceEntry, *, say: Say, patience_s: float = 600.0) -> "
     Raises:
         ImportError, ValueError: as `mnas.latency.devices.registry.open_units`.
     """
-    patience = Patience(away_s=patience_s)
-    if entry.kind == "host":
-        patience = dataclasses.replace(patience, drift=HOST_DRIFT)
+    patience = Patience(away_s=patience_s, drift=entry.of_kind.drift)
     opened: list[Device] = []
     device = Device(
         entry,

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 
 import pytest
 
@@ -170,9 +169,9 @@ def test_a_phone_of_the_registry(phones, phone, program, models, tmp_path):
         assert session.pinned_core == 6
     unit.close()
     assert [unit.name for unit in open_units(entry(address=["FAKE0001", "FAKE0002"]), print)] == ["pixel/0", "pixel/1"]
-    for changes, said in (({"max_mhz": "all"}, "a whole number"), ({"max_mhz": 0}, "a number of MHz or auto")):
-        with pytest.raises(ValueError, match=rf"\[pixel\]: max_mhz must be {said}"):
-            entry(**changes)
+    for value in ("all", 0):
+        with pytest.raises(ValueError, match=r"\[pixel\]: max_mhz must be \"auto\" or an integer of 1 or more"):
+            entry(max_mhz=value)
 
 
 def test_states_and_serials_that_cannot_be_used(phones, phone, program):
@@ -221,9 +220,6 @@ def test_no_server_and_no_adb(phones, program, monkeypatch):
     unit.close()
     with pytest.raises(ValueError, match="adb_server must be host:port, but got 'here'"):
         adb_unit("pixel", "FAKE0001", benchmark_model=str(program), adb_server="here")
-    monkeypatch.setitem(sys.modules, "adbutils", None)
-    with pytest.raises(ImportError, match=r"mnas\[adb\]"):
-        adb_unit("pixel", "FAKE0001", benchmark_model=str(program))
 
 
 @needs_adb
@@ -236,7 +232,7 @@ def test_a_real_server_without_a_phone(program, tmp_path):
     ) as server:
         try:
             wait_for(lambda: listens(port))
-            for address, said in (("28291FDH2", "adb knows no phone 28291FDH2"), (None, "but none is; plug")):
+            for address, said in (("28291FDH2", "adb knows no phone 28291FDH2"), ("", "but none is; plug")):
                 unit = adb_unit("pixel", address, benchmark_model=str(program), adb_server=f"127.0.0.1:{port}")
                 with pytest.raises(UnitError, match=said):
                     unit.condition()

@@ -9,10 +9,11 @@ import pytest
 from sshd import needs_sshd
 
 from mnas.latency import protocol
+from mnas.latency.devices.kinds import KINDS
 from mnas.latency.devices.registry import DeviceEntry
 from mnas.latency.fleet import agreement, pool, spread
 from mnas.latency.fleet.lease import lease, lease_key
-from mnas.latency.fleet.pool import HOST_DRIFT, open_device
+from mnas.latency.fleet.pool import open_device
 from mnas.latency.fleet.spread import Patience
 from mnas.latency.latency import Latency, UnitError
 from mnas.latency.protocol import make_reference
@@ -42,7 +43,7 @@ def folders(tmp_path, monkeypatch):
 def test_the_host_keeps_its_leases_and_measurements_in_the_users_folders(tmp_path, reference, models):
     said = []
     with open_device(DeviceEntry(name="host", kind="host"), say=said.append) as device:
-        assert device._patience.drift == HOST_DRIFT
+        assert device._patience.drift == KINDS["host"].drift
         (calibration,) = device.calibrate(reference, budget_s=0.1)
         assert (calibration.unit, calibration.unit_scale) == ("host", 1.0)
         (found,) = dict(device.measure({5: models[0]}, **QUICK)).values()
@@ -119,7 +120,7 @@ def test_two_boards_share_the_work_and_one_that_is_dropped_comes_back(server, re
     other = f"{host.replace('127.0.0.1', 'localhost')}:{port}"
     known = server.home / ".ssh" / "known_hosts"
     known.write_text(known.read_text() + known.read_text().replace("127.0.0.1", "localhost"))
-    entry = DeviceEntry(name="pi", kind="ssh", address=(server.address, other), python=sys.executable)
+    entry = DeviceEntry(name="pi", kind="ssh", address=(server.address, other), options={"python": sys.executable})
     said = []
     with open_device(entry, say=said.append, patience_s=60.0) as device:
         calibrations = device.calibrate(reference, budget_s=0.1)
@@ -138,6 +139,6 @@ def test_two_boards_share_the_work_and_one_that_is_dropped_comes_back(server, re
 @pytest.mark.usefixtures("home")
 def test_a_board_that_is_not_there_is_said_at_once(server, reference):
     pytest.importorskip("asyncssh")
-    entry = DeviceEntry(name="pi", kind="ssh", address=("nobody@127.0.0.1:1",), python=sys.executable)
+    entry = DeviceEntry(name="pi", kind="ssh", address=("nobody@127.0.0.1:1",), options={"python": sys.executable})
     with open_device(entry, say=print) as device, pytest.raises(UnitError, match=r"^pi: "):
         device.calibrate(reference)

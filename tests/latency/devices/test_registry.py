@@ -1,9 +1,12 @@
 """devices.toml: what it may say, and one line for each thing that it may not."""
 
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from mnas.latency.devices.kinds import KINDS
 from mnas.latency.devices.registry import (
     DeviceEntry,
     devices_file,
@@ -54,11 +57,10 @@ def test_entries_are_read_with_their_defaults(file):
         name="pixel",
         kind="adb",
         address=("28291FDH200ABC",),
-        benchmark_model="/opt/benchmark_model",
-        adb_server="127.0.0.1:5037",
-        max_mhz=2400,
+        options={"benchmark_model": "/opt/benchmark_model", "adb_server": "127.0.0.1:5037", "max_mhz": 2400},
     )
-    assert (devices["pis"].core, devices["pis"].python) == (3, "/home/pi/venv/bin/python")
+    assert (devices["pis"].core, devices["pis"].options) == (3, {"python": "/home/pi/venv/bin/python"})
+    assert DeviceEntry(name="pi", kind="ssh", address=("pi@shelf",)).options == {"python": "python3"}
     assert unit_addresses(devices["pis"]) == [("pis/0", "pi@shelf-1"), ("pis/1", "pi@shelf-2:2222")]
     assert unit_addresses(devices["pixel"]) == [("pixel", "28291FDH200ABC")]
     assert devices["host-4"].setup == Setup(runtime="onnxruntime", threads=4, batch=1)
@@ -107,12 +109,15 @@ def test_the_host_opens_as_one_unit_of_its_name():
         ('[pi]\nkind = "ssh"\naddress = ["a", 1]', "[pi]: address must be a string, or a list of strings"),
         ('[pi]\nkind = "ssh"\naddress = ["a", ""]', "[pi]: a device of kind ssh must have an address"),
         ('[pi]\nkind = "ssh"\naddress = ["a", "b", "a"]', "addresses of a device must differ, but got 'a' twice"),
-        ('[pi]\nkind = "host"\nthreads = "2"', "[pi]: threads must be a whole number, but got '2'"),
-        ('[pi]\nkind = "host"\nthreads = true', "[pi]: threads must be a whole number, but got True"),
-        ('[pi]\nkind = "host"\nthreads = 0', "[pi]: threads must be from 1 to 1024, but got 0"),
-        ('[pi]\nkind = "host"\ncore = "big"', "[pi]: core must be a whole number or \"auto\", but got 'big'"),
-        ('[pi]\nkind = "host"\ncore = -1', "[pi]: core must be a number from 0 on or auto, but got -1"),
-        ('[pi]\nkind = "adb"\naddress = "a"\nmax_mhz = 0', "[pi]: max_mhz must be a number of MHz or auto, but got 0"),
+        ('[pi]\nkind = "host"\nthreads = "2"', "[pi]: threads must be an integer from 1 to 1024, but got '2'"),
+        ('[pi]\nkind = "host"\nthreads = true', "[pi]: threads must be an integer from 1 to 1024, but got True"),
+        ('[pi]\nkind = "host"\nthreads = 0', "[pi]: threads must be an integer from 1 to 1024, but got 0"),
+        ('[pi]\nkind = "host"\ncore = "big"', "[pi]: core must be \"auto\" or an integer of 0 or more, but got 'big'"),
+        ('[pi]\nkind = "host"\ncore = -1', '[pi]: core must be "auto" or an integer of 0 or more, but got -1'),
+        (
+            '[pi]\nkind = "adb"\naddress = "a"\nmax_mhz = 0',
+            '[pi]: max_mhz must be "auto" or an integer of 1 or more, but got 0',
+        ),
         ('[pi]\nkind = "host"\nruntime = "ncnn"', "[pi]: runtime must be one of litert, .*, but got 'ncnn'"),
         ('["my pi"]\nkind = "host"', "name must be of letters, digits, '.', '_' and '-', but got 'my pi'"),
         ('pi = "ssh"', "a device must be a table with a kind, as in [pi], but got pi = 'ssh'"),
@@ -140,3 +145,15 @@ def test_an_unknown_device_and_an_absent_file_are_said(file, tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"must be TOML, but: it is not text in UTF-8"):
         read_devices(path)
+
+
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.package])
+def test_a_kind_without_its_package_names_the_extra_which_pyproject_has(kind, monkeypatch):
+    entry = DeviceEntry(name="far", kind=kind, address=("a",))
+    extras = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert any(requirement.startswith(KINDS[kind].package) for requirement in extras[KINDS[kind].extra])
+    monkeypatch.setitem(sys.modules, KINDS[kind].package, None)
+    with pytest.raises(ImportError, match=rf"kind {kind} need \w+: pip install 'mnas\[{KINDS[kind].extra}\]'"):
+        open_units(entry, print)

@@ -150,9 +150,3 @@ def test_addresses():
     for text in ("", "pi@", "a b", "pi@host:", "host:0", "host:65536", "host:x", "::1", "-oProxyCommand=x", "u@-l"):
         with pytest.raises(ValueError, match="an ssh address must be user@host:port"):
             ssh_unit("pi", text)
-
-
-def test_without_asyncssh_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "asyncssh", None)
-    with pytest.raises(ImportError, match=r"pip install 'mnas\[ssh\]'"):
-        ssh_unit("pi", "pi@host")

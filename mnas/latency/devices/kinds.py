@@ -1,0 +1,116 @@
+"""The kinds of devices, one row each. A new kind is a module that opens its units, and a row of `KINDS`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A key of devices.toml that one kind has beside the common ones."""
+
+    default: str | int
+    """Value where the file does not give the key."""
+    rule: str
+    """What a value must be, for messages."""
+    holds: Callable[[object], bool]
+    """Whether a value is so."""
+
+
+def text(default: str) -> Key:
+    """Return a key whose values are strings."""
+    return Key(default=default, rule="a string", holds=lambda value: isinstance(value, str) and value != "")
+
+
+def auto_or_integer(least: int) -> Key:
+    """Return a key whose values are "auto" or integers of `least` or more."""
+    return Key(
+        default="auto",
+        rule=f'"auto" or an integer of {least} or more',
+        holds=lambda value: value == "auto" or (type(value) is int and value >= least),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedies:
+    """What a user can do about a disturbance on devices of one kind."""
+
+    throttled: str
+    hot: str
+    governor: str
+    busy: str
+    no_realtime: str | None
+    """None where measuring without real-time priority is the rule, and no disturbance."""
+
+
+COMPUTER = Remedies(
+    throttled="let it cool, give it a fan, and a power supply that is strong enough",
+    hot="wait, or give it a fan",
+    governor="echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+    busy="stop other programs; `top` shows them",
+    no_realtime="run as root, or allow it: echo 'USER - rtprio 1' | sudo tee /etc/security/limits.d/mnas.conf, and log "
+    "in again",
+)
+PHONE = Remedies(
+    throttled="let it cool, switch the battery saver off; a clock that it never gives: max_mhz in devices.toml",
+    hot="take it out of its case and the sun, and wait",
+    governor="phones do not let you choose; measurements warm the core up first",
+    busy="airplane mode, and wait",
+    no_realtime=None,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceKind:
+    """What is particular to one kind of device."""
+
+    opener: str
+    """`module:function` that takes (name, address, core=, say=, and the keys below) and returns a `Unit`; it connects
+    on first use, raises UnitError for a device that fails and ValueError for a setting that cannot be."""
+    package: str | None = None
+    """Package that the opener needs beyond the core."""
+    extra: str | None = None
+    """Extra of mnas that installs the package."""
+    local: bool = False
+    """Whether it is this machine: without an address, and with the runtimes of this Python."""
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    """Keys of devices.toml beside the common ones."""
+    hot_c: float
+    """Temperature in degrees Celsius above which the clock may soon be held down."""
+    drift: float
+    """Tolerated relative change of the reference's latency since the calibration."""
+    remedies: Remedies
+    """What to do about each disturbance."""
+
+
+KINDS: dict[str, DeviceKind] = {
+    "host": DeviceKind(
+        opener="mnas.latency.devices.host:host_unit",
+        local=True,
+        hot_c=85.0,
+        drift=1.0,  # its user's other programs run beside the measurement
+        remedies=COMPUTER,
+    ),
+    "adb": DeviceKind(
+        opener="mnas.latency.devices.adb:adb_unit",
+        package="adbutils",
+        extra="adb",
+        keys={
+            "benchmark_model": text("device:/data/local/tmp/benchmark_model"),
+            "max_mhz": auto_or_integer(1),
+            "adb_server": text("auto"),
+        },
+        hot_c=60.0,
+        drift=0.3,
+        remedies=PHONE,
+    ),
+    "ssh": DeviceKind(
+        opener="mnas.latency.devices.ssh:ssh_unit",
+        package="asyncssh",
+        extra="ssh",
+        keys={"python": text("python3")},
+        hot_c=75.0,  # boards without a fan slow down at 80
+        drift=0.3,
+        remedies=COMPUTER,
+    ),
+}
+"""Kind of a device, as in devices.toml -> what is particular to it."""
