@@ -1,12 +1,16 @@
-# `make demo` and `make test` set up all they need: a virtual environment in .venv, reused while pyproject.toml is unchanged.
+# `make demo` and `make test` set up all they need: a virtual environment in .venv, reused while pyproject.toml and constraints.txt are unchanged.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # what each task needs beyond the core; `make test` runs against every optional part
-EXTRAS := ray,onnx,executorch,quantize,adb,ssh,detect,webdataset,bench,baselines,dashboard,postgres,dev
+EXTRAS := onnx,executorch,quantize,adb,ssh,webdataset,bench,dev
+# exact versions (constraints.txt says of which Python and processor); where the index lacks one, pip chooses
+CONSTRAINED := $(addprefix --constraint ,$(wildcard constraints.txt))
+install = $(BIN)/pip install --quiet $(CONSTRAINED) --editable $(1) || \
+	{ echo "make: constraints.txt cannot be met here; installing without it" >&2; $(BIN)/pip install --quiet --editable $(1); }
 ANB ?= ../shared/data/anb/anb_dataset_jsons.tar.gz
 
-.PHONY: demo test test-slow fuzz lint bench bench-search clean
+.PHONY: demo test test-slow fuzz lint bench bench-search constraints clean
 
 demo: $(VENV)/core
 	$(BIN)/mnas demo $(DEMO)
@@ -36,15 +40,21 @@ bench-search: $(VENV)/core
 	test -f $(ANB) || { echo "make bench-search ANB=FILE: anb_dataset_jsons.tar.gz of github.com/afzalxo/Accel-NASBench"; exit 2; }
 	$(BIN)/mnas bench --path $(ANB) --controllers all --seeds 5 --trials 500
 
-$(VENV)/core: pyproject.toml
+$(VENV)/core: pyproject.toml $(wildcard constraints.txt)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mnas needs Python 3.11 or newer: make PYTHON=python3.x")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable .
+	$(call install,.)
 	touch $@
 
-$(VENV)/all: pyproject.toml | $(VENV)/core
-	$(BIN)/pip install --quiet --editable '.[$(EXTRAS)]'
+$(VENV)/all: pyproject.toml $(wildcard constraints.txt) | $(VENV)/core
+	$(call install,'.[$(EXTRAS)]')
 	touch $@
+
+# write constraints.txt from what .venv has; newer versions: rm constraints.txt; make clean constraints test
+constraints: $(VENV)/all
+	mkdir -p build
+	$(BIN)/python scripts/constraints.py > build/constraints.txt
+	mv build/constraints.txt constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
