@@ -1,8 +1,9 @@
 """`mnas bench`: controllers on a benchmark, each with several seeds, in tables and pictures."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-import tyro
+from cyclopts import Parameter
 
 from mnas.bench.settings import BenchSettings
 from mnas.cli.console import make_console, say
@@ -13,7 +14,7 @@ class BenchCommand:
     """Compare controllers on a benchmark: hypervolume and best reward after so many trials, mean and 95 % interval over
     seeds. Searches are kept in the cache folder: an interrupted bench goes on."""
 
-    settings: tyro.conf.OmitArgPrefixes[BenchSettings]
+    settings: Annotated[BenchSettings, Parameter(name="*")]
     """The comparison."""
 
     def run(self) -> None:

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-import tyro
+from cyclopts import Parameter
 
 VerifyCache = Annotated[
-    bool, tyro.conf.arg(help="Read the cached decoded images in full, and decode them again where they are damaged.")
+    bool, Parameter(help="Read the cached decoded images in full, and decode them again where they are damaged.")
 ]
 """Not part of a run's or training's identity, as no result depends on it."""

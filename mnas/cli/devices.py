@@ -3,11 +3,10 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -68,7 +67,7 @@ class DevicesListCommand:
 class DevicesCheckCommand:
     """Say what a device is, whether models run on it, what would spoil a measurement, and how to mend that."""
 
-    name: tyro.conf.Positional[str]
+    name: str = field(kw_only=False)
     """As in `mnas devices list`."""
     devices: File = "auto"
     """The file that describes it; auto: devices.toml in your configuration folder."""
@@ -97,7 +96,7 @@ class DevicesCheckCommand:
 class DevicesCalibrateCommand:
     """Find out how well a device repeats itself; later measurements on it take that into their intervals."""
 
-    name: tyro.conf.Positional[str]
+    name: str = field(kw_only=False)
     """As in `mnas devices list`."""
     devices: File = "auto"
     """The file that describes it; auto: devices.toml in your configuration folder."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
+from cyclopts import Parameter
 from numpy.typing import NDArray
 from rich import box
 from rich.progress import Progress
@@ -43,7 +43,7 @@ _SHOWN, _ERRORS = 10, 5
 class EvalCommand:
     """Score a model on labelled images: top-1, top-5, accuracy by class, and which classes it confuses."""
 
-    model: tyro.conf.Positional[str]
+    model: str = field(kw_only=False)
     """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights
     an architecture."""
     data: str
@@ -67,9 +67,7 @@ class EvalCommand:
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
     verify_cache: VerifyCache = False
-    options: Annotated[tyro.conf.OmitArgPrefixes[ModelOptions], tyro.conf.arg(name="model-file")] = field(
-        default_factory=ModelOptions
-    )
+    options: Annotated[ModelOptions, Parameter(name="*", group="Model file")] = field(default_factory=ModelOptions)
 
     def run(self) -> None:
         """Score and print.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import tyro
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +31,7 @@ Auto = Literal["auto"]
 class ExportCommand:
     """Export a trained model to LiteRT, ONNX or ExecuTorch; a file that differs from the network is put aside."""
 
-    model: tyro.conf.Positional[str]
+    model: str = dataclasses.field(kw_only=False)
     """A .safetensors file of ours, the folder of a training, or a trial with weights (runs/NAME#17)."""
     to: str
     """litert, onnx or executorch; several separated by commas."""

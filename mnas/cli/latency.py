@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich.status import Status
 
 from mnas.architecture import Architecture
@@ -48,7 +47,7 @@ class _Task:
 class LatencyCommand:
     """Measure the latency of architectures and files on a device, as a ratio to MobileNetV2 at the same input."""
 
-    archs: tyro.conf.Positional[tuple[str, ...]]
+    archs: tuple[str, ...] = dataclasses.field(kw_only=False)
     """Names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json files, block strings, or model
     files of whomever (.tflite, .onnx, .pte), each in its own runtime; .safetensors of ours: torch."""
     runtime: str = "auto"

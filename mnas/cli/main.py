@@ -1,10 +1,7 @@
 """`mnas COMMAND ...`: one file a command, each a dataclass whose fields are its options."""
 
-import contextlib
 import importlib
-import io
 import os
-import re
 import sys
 import time
 import traceback
@@ -54,8 +51,6 @@ def main() -> None:
     signals.listen()
     try:
         code = run(sys.argv[1:])
-    except SystemExit as stop:  # tyro, after it has printed help
-        code = stop.code if isinstance(stop.code, int) else 0
     finally:
         children.kill_all()  # a child that is left hangs, and Python's end would wait for it
     code = close_streams(code)
@@ -95,12 +90,20 @@ def _run(arguments: Sequence[str]) -> int:
             return 0
         words, options = _command(arguments)
         module, _, name = COMMANDS[words][0].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        from mnas.cli.help import print_command_help, wants_help
+
+        if wants_help(options):
+            print_command_help(command, words, options)
+            return 0
         import optuna
 
+        from mnas.cli.parsing import parse
+
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        command = _parse(getattr(importlib.import_module(module), name), words, options)
+        parsed = parse(command, words, options)
         signals.heed()
-        command.run()  # type: ignore[attr-defined]
+        parsed.run()
     except KeyboardInterrupt as stop:
         return signals.exit_code(stop)
     except Exception as error:
@@ -148,59 +151,6 @@ def _command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
     group = _group(arguments[0])
     got = " ".join(arguments[:2]) if group else arguments[0]
     raise ValueError(f"command must be one of {', '.join(group or COMMANDS)}, but got {got!r}")
-
-
-def _parse(command: type, words: str, arguments: Sequence[str]) -> object:
-    """The command's dataclass from its options; what tyro has to say of bad ones becomes a line."""
-    import tyro
-
-    from mnas.cli.model import numbers_joined
-
-    complaint = io.StringIO()
-    arguments = numbers_joined(arguments)  # tyro's option of several numbers swallows what follows
-    try:
-        with contextlib.redirect_stderr(complaint):
-            # a command whose defaults depend on its options (a preset) says what they are, so that --help shows them
-            default = command.defaults(arguments) if hasattr(command, "defaults") else None
-            return tyro.cli(command, args=list(arguments), prog=f"mnas {words}", default=default)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ValueError(f"{_summary(complaint.getvalue())} (mnas {words} --help)") from None
-
-
-def _summary(box: str) -> str:
-    """The first section of a tyro error box, and what it suggests, on one line."""
-    # where letters are ASCII only, the box is of dashes above and below
-    lines = [re.sub(r"[│╭╮╰╯]|(─{2,}|-{9,}).*", "", line).strip() for line in box.splitlines()[1:]]
-    sections = [s for s in " ".join(line or "\n" for line in lines).split("\n") if s.strip()] or [""]
-    parts = [s.strip().split(" Got errors:")[0].rstrip(".") for s in sections]
-    suggestion = [re.sub(r"(meant: \S+).*", r"\1", p) for p in parts[1:] if p.startswith("Perhaps you meant")]
-    text = "; ".join([parts[0], *suggestion]).replace("Unrecognized options", "unknown options")
-    text = re.sub(r"^Error parsing (\w+Command|config|source|settings): ", "", text)  # of our own checks
-    if missing := re.fullmatch(r"Missing from mnas ([\w ]+): (.*)", text):
-        return f"{missing[1]} needs {_needed(missing[2])}"
-    for reason, kind in _KINDS.items():
-        text = re.sub(f"Error parsing (\\S+): {reason}", rf"\1 must be {kind}, but got \2", text)
-    return re.sub(
-        r"Error parsing (\S+): no type matching (\S+) could be .* from \[(.*)\]", r"\1 must be \2, but got \3", text
-    )
-
-
-_KINDS = {
-    r"invalid literal for int\(\) with base 10: (.*)": "an integer",
-    r"could not convert string to float: (.*)": "a number",
-    r"no type matching INT\|\{auto\} could be .* from \[(.*)\]": "an integer or auto",
-    r"no type matching FLOAT\|\{auto\} could be .* from \[(.*)\]": "a number or auto",
-}
-"""How tyro says that a value is not what an option takes -> what it takes, in words."""
-
-
-def _needed(text: str) -> str:
-    """`STR A file. (required) --data STR A folder. (required)` -> a file; and --data: A folder."""
-    parts = [part.strip().rstrip(".") for part in text.split("(required)") if part.strip()]
-    named = [re.sub(r"^(--\S+|[A-Z]+) (STR |PATH )?", r"\1: ", part) for part in parts]
-    return "; and ".join(name[5].lower() + name[6:] if name.startswith("STR: ") else name for name in named)
 
 
 def _is_users(error: Exception) -> bool:

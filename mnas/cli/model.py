@@ -1,13 +1,12 @@
 """What `predict` and `eval` have in common: MODEL, and what a user says about it."""
 
 import os
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from mnas.cli.console import complain
+from mnas.cli.parsing import numbers
 from mnas.cli.quiet import runtimes_quiet
 from mnas.foreign.limits import most_threads_here
 from mnas.names import resolve_arch, resolve_weights
@@ -41,37 +40,6 @@ class ModelOptions:
     """Threads of the runtime; auto: one for each core."""
 
 
-_SEVERAL = ("--mean", "--std")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
-
-
-def numbers_joined(arguments: Sequence[str]) -> list[str]:
-    """`--std 0.2 0.2 0.2 MODEL` -> `--std=0.2,0.2,0.2 MODEL`: up to three numbers, and nothing that follows them.
-
-    Raises ValueError where no number follows: MODEL would be taken for it, and then be missing.
-    """
-    found: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        numbers: list[str] = []
-        while argument in _SEVERAL and rest and len(numbers) < 3 and _NUMBER.fullmatch(rest[0]):
-            numbers.append(rest.pop(0))
-        if argument in _SEVERAL and rest and not numbers:
-            _numbers(argument, rest[0])
-        found.append(f"{argument}={','.join(numbers)}" if numbers else argument)
-    return found
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...] | None:
-    if not text:
-        return None
-    try:
-        return tuple(float(part) for part in text.replace(",", " ").split())
-    except ValueError:
-        raise ValueError(f"{option} must be one number or three (0.5,0.5,0.5), but got {text!r}") from None
-
-
 def open_model(name: str, options: ModelOptions) -> Model:
     """The model that `name` names; what had to be assumed about it is told on stderr.
 
@@ -86,8 +54,8 @@ def open_model(name: str, options: ModelOptions) -> Model:
             name=name,
             class_file=options.class_file,
             input_size=None if options.input_size == "auto" else options.input_size,
-            mean=_numbers("--mean", options.mean),
-            std=_numbers("--std", options.std),
+            mean=numbers("--mean", options.mean),
+            std=numbers("--std", options.std),
             crop=None if options.crop == "auto" else options.crop,
             outputs=options.outputs,
             threads=min(os.cpu_count() or 1, most_threads_here()) if options.threads == "auto" else options.threads,

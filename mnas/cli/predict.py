@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import tyro
+from cyclopts import Parameter
 from PIL.Image import Image
 
 from mnas.atomic import write_atomic
@@ -34,10 +34,10 @@ _BATCH = 32
 class PredictCommand:
     """Say what images show: class names and probabilities, by a model of ours or any .tflite or .onnx classifier."""
 
-    model: tyro.conf.Positional[str]
+    model: str = field(kw_only=False)
     """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights
     an architecture."""
-    images: tyro.conf.Positional[tuple[str, ...]]
+    images: tuple[str, ...] = field(kw_only=False)
     """Files, folders (with all below them), patterns ('photos/*.jpg') and URLs."""
     top: int = 5
     """So many classes of each image."""
@@ -45,9 +45,7 @@ class PredictCommand:
     """Print one JSON object a line instead: image, and predictions or error."""
     save: Path | None = None
     """Also write a copy of each image with its classes below it into this folder, as .jpg."""
-    options: Annotated[tyro.conf.OmitArgPrefixes[ModelOptions], tyro.conf.arg(name="model-file")] = field(
-        default_factory=ModelOptions
-    )
+    options: Annotated[ModelOptions, Parameter(name="*", group="Model file")] = field(default_factory=ModelOptions)
 
     def run(self) -> None:
         """Predict and print, image by image.

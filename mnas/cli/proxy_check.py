@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-import tyro
+from cyclopts import Parameter
 from rich.console import Console
 
 from mnas.architecture import Architecture
@@ -76,7 +76,7 @@ class ProxyCheckCommand:
     """Side of the images in pixels, for the reference too; auto: the data set's own, up to 224."""
     output_stride: int | Auto = "auto"
     """Input pixels per pixel of the last map; auto: as mnas search at --input-size; smaller images keep it."""
-    proxy: tyro.conf.OmitArgPrefixes[ProxyConfig] = dataclasses.field(default_factory=ProxyConfig)
+    proxy: Annotated[ProxyConfig, Parameter(name="*")] = dataclasses.field(default_factory=ProxyConfig)
     """The way that is looked for cheaper ones of."""
     max_images_per_class: int = 0
     """Use only so many images of each class; 0: all."""

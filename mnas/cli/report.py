@@ -1,11 +1,11 @@
 """`mnas report`: a run as one HTML file."""
 
 import webbrowser
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import tyro
+from cyclopts import Parameter
 
 from mnas.cli.console import say
 from mnas.report.html import write_report
@@ -15,9 +15,9 @@ from mnas.report.html import write_report
 class ReportCommand:
     """Write a run's report.html anew from its study, also while the search is running."""
 
-    run_dir: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    run_dir: Annotated[Path, Parameter(name="RUN")] = field(kw_only=False)
     """The run's directory, such as runs/search."""
-    open_browser: Annotated[bool, tyro.conf.arg(name="open")] = False
+    open_browser: Annotated[bool, Parameter(name="--open")] = False
     """Also open it in the browser."""
 
     def run(self) -> None:

@@ -1,10 +1,9 @@
 """`mnas runs`: the runs of a directory and how they stand."""
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import tyro
 from optuna.trial import TrialState
 from rich.table import Table
 
@@ -17,7 +16,7 @@ from mnas.study.results import label_of, results_of
 class RunsCommand:
     """List the runs of a directory: state, trials (+ those taken over), best reward, size of the front."""
 
-    directory: tyro.conf.Positional[Path] = Path("runs")
+    directory: Path = field(default=Path("runs"), kw_only=False)
     """Where the runs are."""
 
     def run(self) -> None:

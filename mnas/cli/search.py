@@ -5,12 +5,12 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import tyro
+from cyclopts import Parameter
 from rich.console import Console
 
 from mnas.architecture import Architecture
@@ -65,7 +65,7 @@ class SearchCommand:
     data: str
     """digits, cifar10, fashion-mnist, imagenet, or a folder with one folder of images for each class (or train/,
     val/)."""
-    run_dir: Annotated[Path, tyro.conf.arg(name="run")] = Path("runs/search")
+    run_dir: Annotated[Path, Parameter(name="--run")] = Path("runs/search")
     """Where everything of this search is kept; an unfinished one there is resumed."""
     preset: str = "standard"
     """standard, or paper (PPO, soft reward, 8,000 trials of 5 epochs, 20 an update): whose values are the defaults of
@@ -135,7 +135,7 @@ class SearchCommand:
     fresh: bool = False
     """Measure also what the cache of latencies knows, and say how far it moved."""
 
-    proxy: tyro.conf.OmitArgPrefixes[ProxyConfig] = dataclasses.field(default_factory=ProxyConfig)
+    proxy: Annotated[ProxyConfig, Parameter(name="*")] = dataclasses.field(default_factory=ProxyConfig)
     """How a candidate is trained."""
     max_images_per_class: int = 0
     """Use only so many training images of each class; 0: all."""
@@ -165,17 +165,13 @@ class SearchCommand:
         self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
 
     @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "SearchCommand":
-        """The command before its options are read, with the values of the preset that they choose.
+    def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return option -> default, of the preset that the given options choose.
 
         Raises:
             ValueError: there is no such preset.
         """
-        choice, _ = tyro.cli(_Choice, args=list(arguments), return_unknown_args=True, add_help=False)
-        values = dict(named_preset(choice.preset))
-        proxy = ProxyConfig(epochs=values.pop("epochs", ProxyConfig.epochs))
-        missing: Any = tyro.MISSING
-        return cls(data=missing, preset=choice.preset, proxy=proxy, **values)
+        return named_preset(given.get("preset", cls.preset))
 
     def run(self) -> None:
         """Search, or go on searching; then export the front and print what to take."""
@@ -342,13 +338,6 @@ class SearchCommand:
                 "same command tries again"
             )
         return run
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Choice:
-    """The option that chooses a preset."""
-
-    preset: str = SearchCommand.preset
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """`mnas show`: what an architecture consists of and costs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich import box
 from rich.table import Table
 
@@ -22,7 +21,7 @@ from mnas.scaling import at_width, input_sizes, width_multipliers
 class ShowCommand:
     """Print an architecture's layers with their shapes, parameters and multiply-accumulates (MACs), or draw it."""
 
-    arch: tyro.conf.Positional[str]
+    arch: str = field(kw_only=False)
     """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file, or block strings."""
     input_size: str = "auto"
     """Side of the square image in pixels; auto: a trial's own, 224 for others. Several (96,128,160), or several widths:

@@ -1,11 +1,11 @@
 """`mnas space`: a search space, and how many networks are in it."""
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import tyro
 from rich import box
 from rich.table import Table
 
@@ -26,7 +26,7 @@ PAPER_CHOICES = 432
 class SpaceCommand:
     """Print a search space: its decisions, its skeleton, and how many networks it has."""
 
-    space: tyro.conf.Positional[str] = "mnasnet"
+    space: str = dataclasses.field(default="mnasnet", kw_only=False)
     """A name (mnasnet, mnasnet-no-se, per-layer, cell) or the path of a .toml file (docs/space.md)."""
 
     def run(self) -> None:

@@ -5,13 +5,13 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-import tyro
+from cyclopts import Parameter
 from rich.console import Console
 
 from mnas.architecture import Architecture
@@ -41,7 +41,7 @@ from mnas.training_data import TrainedOn
 class TrainCommand:
     """Train an architecture in full; with --top, the best of a search. The same command with --resume goes on."""
 
-    arch: tyro.conf.Positional[str]
+    arch: str = field(kw_only=False)
     """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or block strings;
     with --top a run (runs/NAME)."""
     data: str = ""
@@ -79,19 +79,20 @@ class TrainCommand:
     max_images_per_class: int = 0
     """Use only so many training images of each class; 0: all."""
 
-    config: tyro.conf.OmitArgPrefixes[TrainConfig] = field(default_factory=lambda: PRESETS["small"])
+    config: Annotated[TrainConfig, Parameter(name="*")] = field(default_factory=lambda: PRESETS["small"])
     """The recipe."""
 
     @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "TrainCommand":
-        """The command before its options are read, with the values of the preset that they choose.
+    def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return option -> default, of the preset that the given options choose.
 
         Raises:
             ValueError: there is no such preset.
         """
-        choice, _ = tyro.cli(_Choice, args=list(arguments), return_unknown_args=True, add_help=False)
-        missing: Any = tyro.MISSING
-        return cls(arch=missing, config=named_preset(choice.name))
+        preset = given.get("preset", cls.preset)
+        if preset == "auto":
+            preset = "finetune" if given.get("weights") else "imagenet" if given.get("data") == "imagenet" else "small"
+        return vars(named_preset(preset))
 
     def run(self) -> None:
         """Train, and print what came out. Raises ValueError for what the user can mend."""
@@ -222,21 +223,6 @@ class TrainCommand:
             max_images_per_class=self.max_images_per_class,
             verify_cache=self.verify_cache,
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Choice:
-    """The options that choose a preset."""
-
-    preset: str = "auto"
-    data: str = ""
-    weights: str = ""
-
-    @property
-    def name(self) -> str:
-        if self.preset != "auto":
-            return self.preset
-        return "finetune" if self.weights else "imagenet" if self.data == "imagenet" else "small"
 
 
 def _readers() -> int:

@@ -43,9 +43,7 @@ def test_help_of_a_group_lists_its_commands_alone(monkeypatch, capsys):
     monkeypatch.setitem(COMMANDS, "maps draw", TWO_WORDS)
     assert run(["maps", "--help"]) == 0
     assert [x for x in capsys.readouterr().out.splitlines() if x[:2] == "  "] == ["  maps draw  a command of two words"]
-    with pytest.raises(SystemExit) as ended:  # a command's own help is tyro's
-        run(["show", "--help"])
-    assert ended.value.code == 0
+    assert run(["show", "--help"]) == 0
     assert "usage: mnas show" in capsys.readouterr().out
 
 
@@ -57,7 +55,10 @@ def test_an_unknown_command_lists_all(capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["predict"], "mnas: predict needs a file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a"),
+        (
+            ["predict"],
+            "mnas: predict needs MODEL: A file (.safetensors, .tflite, .onnx, .pte), the folder of a training",
+        ),
         (["eval", "x"], "mnas: eval needs --data: digits, cifar10, fashion-mnist, imagenet, a folder with one folder"),
         (["train", "x", "--epochs", "some"], "mnas: --epochs must be an integer, but got 'some' (mnas train --help)"),
         (["eval", "x", "--data", "y", "--crop", "some"], "mnas: --crop must be a number or auto, but got 'some' (mnas"),

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tyro
 from optuna.trial import TrialState
 
 from mnas.arch import Arch
 from mnas.cli import main
 from mnas.cli.console import SafeConsole
+from mnas.cli.parsing import parse
 from mnas.cli.search import SearchCommand, Training, native_size
 from mnas.evaluate.config import ProxyConfig
 from mnas.nn.weights_info import read_weights_info
@@ -88,7 +88,7 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
 def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
     def given(*options):
         arguments = ["--data", "digits", *options]
-        return tyro.cli(SearchCommand, args=arguments, default=SearchCommand.defaults(arguments))
+        return parse(SearchCommand, "search", arguments)
 
     assert given() == SearchCommand(data="digits")
     plain, paper = given(), given("--preset", "paper")
