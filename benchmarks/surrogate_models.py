@@ -36,7 +36,7 @@ from torch import Tensor
 
 from mnas.controller.surrogate.coding import Coding
 from mnas.controller.surrogate.gaussian import fit
-from mnas.controller.surrogate.goals import Model
+from mnas.controller.surrogate.goals import GoalModel
 from mnas.controller.surrogate.surrogate import LOG_RANGE, SurrogateSampler
 
 SIZES = (50, 100, 200)
@@ -208,8 +208,8 @@ class LibrarySampler(SurrogateSampler):
         self._chosen: dict[str, tuple[int, bool, Library]] = {}
 
     def _model(
-        self, name: str, early: Any, indices: Indices, values: Values, sign: int, beside: Model | None = None
-    ) -> tuple[Model, Indices]:
+        self, name: str, early: Any, indices: Indices, values: Values, sign: int, beside: GoalModel | None = None
+    ) -> tuple[GoalModel, Indices]:
         known = np.isfinite(values)
         x, values = self._coding(indices[known]), values[known]
         if name not in self._chosen or self._chosen[name][0] != len(early):
@@ -219,7 +219,7 @@ class LibrarySampler(SurrogateSampler):
         mean, scale = float(shown.mean()), float(shown.std()) or 1.0
         y = (shown - mean) / scale
         process = Library(self._kind, conditioned(self._kind, model.regressor, x, y), x, y, mean, scale)
-        return Model(process, is_log, sign), np.zeros(0, np.int64)  # type: ignore[arg-type]
+        return GoalModel(process, is_log, sign), np.zeros(0, np.int64)  # type: ignore[arg-type]
 
     def _best_form(self, x: Values, values: Values) -> tuple[bool, Library]:
         plain = learned(self._kind, x, values)

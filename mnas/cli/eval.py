@@ -25,7 +25,7 @@ from mnas.data.batches import by_stat_line
 from mnas.data.held_out import Offered, Selection, Wanted, select
 from mnas.data.image import Pixels
 from mnas.data.named import NAMED
-from mnas.data.scored import Scored, open_scored
+from mnas.data.scored import ScoredImages, open_scored
 from mnas.data.shards.index import is_shards
 from mnas.evaluate.baseline import not_above_baseline
 from mnas.names import resolve_weights
@@ -116,7 +116,7 @@ class EvalCommand:
         print_class_table(make_console(), scored.table, *scored.names)
         _print_tables(self.model, model, score, labels)
 
-    def _open(self, model: Model, bar: Progress) -> Scored:
+    def _open(self, model: Model, bar: Progress) -> ScoredImages:
         """The images as the model is to see them."""
         task = bar.add_task("reading images", total=None)
 
@@ -166,7 +166,9 @@ def _labelled(
         advance(len(labels))
 
 
-def _values(name: str, model: Model, score: Score, labels: list[str], scored: Scored, matching: str) -> dict[str, Any]:
+def _values(
+    name: str, model: Model, score: Score, labels: list[str], scored: ScoredImages, matching: str
+) -> dict[str, Any]:
     selection = scored.selection
     return {
         "model": name,

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from mnas.controller.named import SEVERAL_REWARDS, make_sampler
 from mnas.controller.sampler import ClosedBatchSampler, Reward, require_int
 from mnas.controller.surrogate.surrogate import Canonical
-from mnas.controller.view import Direction, Draw, View, require_finished
+from mnas.controller.view import Direction, Draw, StudyView, require_finished
 
 
 class ClosedBatches:
@@ -73,7 +73,7 @@ class ClosedBatches:
         self._rewards = each or [None]
         """What each sampler learns from."""
         self._canonical = canonical
-        self._view = View(directions)
+        self._view = StudyView(directions)
         self._directions = self._view.study.directions
         self._finished = 0
         """Trials before this number are known to have finished."""

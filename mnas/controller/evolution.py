@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, Sample, require_int
+from mnas.controller.sampler import Batch, ClosedBatchSampler, DrawnSample, Reward, require_int
 
 
 class RegularizedEvolutionSampler(ClosedBatchSampler):
@@ -44,7 +44,7 @@ class RegularizedEvolutionSampler(ClosedBatchSampler):
         require_int("tournament_size", tournament_size, 1)
         self._population_size = population_size
         self._tournament_size = tournament_size
-        self._population: list[Sample] = []
+        self._population: list[DrawnSample] = []
         self._trials = 0
 
     def diagnostics(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class RegularizedEvolutionSampler(ClosedBatchSampler):
 
     def _learn(self, batches: Sequence[Batch]) -> None:
         self._trials = sum(len(batch.samples) for batch in batches)
-        population: list[Sample] = []
+        population: list[DrawnSample] = []
         for batch in reversed(batches):
             if len(population) >= self._population_size:
                 break

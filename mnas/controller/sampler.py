@@ -27,7 +27,7 @@ _DRAWING = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class DrawnSample:
     """A finished trial as a controller sees it."""
 
     number: int
@@ -46,7 +46,7 @@ class Batch:
     """0 for trials 0 to batch_size - 1."""
     trials: list[FrozenTrial]
     """All trials of the batch, to notice a changed study."""
-    samples: tuple[Sample, ...]
+    samples: tuple[DrawnSample, ...]
     """The finished ones, in order of number; empty where all have failed."""
     lowest_reward: float
     """Of all completed trials so far, or 0 where none is below 0: what a pruned trial is worth."""
@@ -175,7 +175,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
         rewards = {t.number: self._reward_of(t, directions) for t in usable if t.state == TrialState.COMPLETE}
         lowest = min([self._batches[-1].lowest_reward if self._batches else 0.0, *rewards.values()])
         samples = tuple(
-            Sample(number=t.number, indices=self._indices(t), reward=rewards.get(t.number, lowest)) for t in usable
+            DrawnSample(number=t.number, indices=self._indices(t), reward=rewards.get(t.number, lowest)) for t in usable
         )
         return Batch(number=index, trials=trials, samples=samples, lowest_reward=lowest)
 

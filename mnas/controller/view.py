@@ -27,7 +27,7 @@ class Draw:
     """A sampler's own notes (NSGA-II: the generation), JSON."""
 
 
-class View:
+class StudyView:
     """An in-memory study that follows a stored one, batch by batch.
 
     Its trials carry number, params, distributions, system attributes, and once their batch is closed state and values,
@@ -132,6 +132,6 @@ def _result(trial: FrozenTrial) -> tuple[Any, ...]:
 
 
 def view_of(trials: Sequence[FrozenTrial], directions: Sequence[Direction]) -> Study:
-    """An in-memory study of `trials` in order of number, with what `View` says they carry."""
+    """An in-memory study of `trials` in order of number, with what `StudyView` says they carry."""
     ordered = sorted(trials, key=lambda trial: trial.number)
-    return View(directions).show(ordered, closed=len(ordered))
+    return StudyView(directions).show(ordered, closed=len(ordered))

@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from mnas.data.content.digests import verified
-from mnas.data.entry import IMAGES, Entry, PixelDigest, open_entry, seal, synced
+from mnas.data.entry import IMAGES, ImageEntry, PixelDigest, open_entry, seal, synced
 from mnas.data.image import Item, Pixels, UnreadableImage, read_image, reason
 
 MAX_UNREADABLE = 0.01
@@ -43,7 +43,7 @@ def entry_key(description: object, size: int) -> str:
     return hashlib.sha256(json.dumps([_VERSION, description, size], sort_keys=True).encode()).hexdigest()
 
 
-def find_entry(cache_dir: Path, key: str, size: int, *, verify: bool = False) -> tuple[Entry, Pixels] | None:
+def find_entry(cache_dir: Path, key: str, size: int, *, verify: bool = False) -> tuple[ImageEntry, Pixels] | None:
     """Return the entry of `key` and its pixels, memory-mapped (N, size, size, 3); None if absent or damaged."""
     path = _place(cache_dir, "", key, size)
     return _open(path, key, size, verify, say=False)
@@ -59,7 +59,7 @@ def cached(
     on_progress: OnProgress | None,
     *,
     verify: bool = False,
-) -> tuple[Entry, Pixels]:
+) -> tuple[ImageEntry, Pixels]:
     """Return the entry and its pixels as `find_entry` does; build it from `parts()` where it is missing.
 
     Args:
@@ -114,7 +114,7 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _open(path: Path, key: str, size: int, verify: bool, *, say: bool) -> tuple[Entry, Pixels] | None:
+def _open(path: Path, key: str, size: int, verify: bool, *, say: bool) -> tuple[ImageEntry, Pixels] | None:
     """The entry, or None where there is none, or one that is damaged."""
     try:
         return open_entry(path, key, size, verify=verify)
@@ -169,7 +169,7 @@ def _build(
     check_unreadable(skipped, total)
     content = digest.result(labels, counts)
     mean, std = moments(histogram)
-    Entry(
+    ImageEntry(
         key=key, size=size, classes=tuple(classes), counts=counts, labels=tuple(labels), mean=_triple(mean),
         std=_triple(std), fingerprint=content[:16], skipped=tuple(skipped),
     ).write(folder)  # fmt: skip

@@ -31,7 +31,7 @@ _MOST_INDEX_BYTES = 1 << 30  # of some hundred million labels
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class ImageEntry:
     """The fields of `index.json`. Raises ValueError where one is out of its range."""
 
     key: str
@@ -139,7 +139,7 @@ def _stat(found: os.stat_result) -> list[int]:
     return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
-def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Entry, Pixels] | None:
+def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[ImageEntry, Pixels] | None:
     """Return the entry and its pixels, memory-mapped; None where there is no entry.
 
     Args:
@@ -178,18 +178,18 @@ def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Entr
         raise ValueError(f"{Path(error.filename or folder).name}: {error.strerror or error}") from None
 
 
-def _parsed(content: bytes) -> Entry:
+def _parsed(content: bytes) -> ImageEntry:
     found = parse_json(content, _MOST_INDEX_BYTES)
     if not isinstance(found, dict):
         raise ValueError(f"{INDEX} is no object")
     values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in found.items()}
     try:
-        return Entry(**values)
+        return ImageEntry(**values)
     except TypeError:
         raise ValueError(f"{INDEX} has other fields") from None
 
 
-def _digest_of(entry: Entry, images: BinaryIO) -> str:
+def _digest_of(entry: ImageEntry, images: BinaryIO) -> str:
     digest = PixelDigest(entry.classes)
     while block := images.read(_BLOCK):
         digest.add(block)

@@ -25,7 +25,7 @@ from mnas.data.load import split_parts, training_data
 from mnas.data.mirror import mirrors
 from mnas.data.moments import SAMPLE_IMAGES, sample_moments
 from mnas.data.source import Source, Triple, digests_of
-from mnas.data.view import Content, View
+from mnas.data.view import Content, ImageView
 from mnas.data.workers import Loaded, Unreadable, loader_options
 
 _ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # what a seed is for: its first number; the order is that of arrays.py
@@ -75,7 +75,7 @@ class FolderBatches(Batches):
         self.classes, items = split_parts(source, seed, max_images_per_class, cache_dir)
         self.may_be_mirrored = source.flip
         self.mirrored = mirrors(augmentation.mirror, source.flip, self.classes)
-        self._view = View(size=input_size, crop=crop, augmentation=augmentation, flip=self.mirrored, seed=seed)
+        self._view = ImageView(size=input_size, crop=crop, augmentation=augmentation, flip=self.mirrored, seed=seed)
         self._parts: dict[str, _Images] = {part: _Images(found, self._view) for part, found in items.items()}
         self.counts = {}
         for part in ("train", "val", "test"):
@@ -151,7 +151,7 @@ class FolderBatches(Batches):
 class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
     """One part, held so that a worker process does not copy it: a million of Python's objects would be, bit by bit."""
 
-    def __init__(self, items: Sequence[Item], view: View) -> None:
+    def __init__(self, items: Sequence[Item], view: ImageView) -> None:
         self._view = view
         self._labels = np.array([item.label for item in items], np.int64)
         self._pixels: npt.NDArray[np.uint8] | None = None

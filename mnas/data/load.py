@@ -15,7 +15,7 @@ from mnas.atomic import write_atomic
 from mnas.data.cache import Built, OnProgress, cached, entry_key, find_entry
 from mnas.data.content.digests import ContentChangedError, changing_files, content_of
 from mnas.data.dataset import Dataset, ImageArrays
-from mnas.data.entry import Entry
+from mnas.data.entry import ImageEntry
 from mnas.data.image import Item, Pixels
 from mnas.data.listing.duplicates import Duplicates, duplicates, names_of, pixel_keys, remembered
 from mnas.data.listing.folder import folder_source
@@ -148,7 +148,7 @@ class _Wanted:
         )  # fmt: skip
         return _dataset(self, source, content, key, entry, pixels, self._notes(source, entry, pixels))
 
-    def _notes(self, source: Source, entry: Entry, pixels: Pixels) -> tuple[str, ...]:
+    def _notes(self, source: Source, entry: ImageEntry, pixels: Pixels) -> tuple[str, ...]:
         """Return warnings about equal images in several parts or classes."""
 
         def find() -> Duplicates:
@@ -202,7 +202,13 @@ class _Wanted:
 
 
 def _dataset(
-    wanted: _Wanted, source: Source, content: str, key: str, entry: Entry, pixels: Pixels, notes: Sequence[str] = ()
+    wanted: _Wanted,
+    source: Source,
+    content: str,
+    key: str,
+    entry: ImageEntry,
+    pixels: Pixels,
+    notes: Sequence[str] = (),
 ) -> Dataset:
     labels = np.array(entry.labels, np.int64)
     arrays = {}

@@ -16,7 +16,7 @@ from mnas.data.cache import OnProgress, check_unreadable, moments
 from mnas.data.entry import are_moments
 from mnas.data.image import Pixels, UnreadableImage, reason
 from mnas.data.source import Triple
-from mnas.data.view import Content, View
+from mnas.data.view import Content, ImageView
 from mnas.readers import read_json
 
 SAMPLE_IMAGES = 1024
@@ -27,7 +27,7 @@ _TASK = 32  # images in memory at once
 def sample_moments(
     cache_dir: Path,
     key: object,
-    view: View,
+    view: ImageView,
     images: Callable[[], Iterable[tuple[str, Content]]],
     count: int,
     on_progress: OnProgress | None = None,
@@ -74,7 +74,7 @@ def _check(digest: str, mean: Sequence[float], std: Sequence[float]) -> str:
 
 
 def _estimated(
-    view: View, sample: Iterator[tuple[str, Content]], total: int, on_progress: OnProgress | None
+    view: ImageView, sample: Iterator[tuple[str, Content]], total: int, on_progress: OnProgress | None
 ) -> tuple[list[float], list[float]]:
     histogram = np.zeros((3, 256), np.int64)
     bad: list[str] = []
@@ -93,7 +93,7 @@ def _estimated(
     return moments(histogram)
 
 
-def _seen_by(view: View) -> Callable[[tuple[str, Content]], Pixels | str]:
+def _seen_by(view: ImageView) -> Callable[[tuple[str, Content]], Pixels | str]:
     """What an evaluation sees of a (name, content) pair, or why it sees nothing."""
 
     def see(named: tuple[str, Content]) -> Pixels | str:

@@ -21,7 +21,7 @@ from mnas.folders import user_cache_dir
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scored:
+class ScoredImages:
     """The images that a model is scored on."""
 
     batches: Batches
@@ -59,7 +59,7 @@ def open_scored(
     workers: int,
     on_progress: OnProgress | None,
     verify_cache: bool = False,
-) -> Scored:
+) -> ScoredImages:
     """Return the images that `choose` chooses.
 
     They come from the cache where they are few, else they are decoded on the fly.
@@ -98,21 +98,21 @@ def open_scored(
             on_progress=on_progress, verify_cache=verify_cache,
         )  # fmt: skip
         arrays = ArrayBatches(dataset, Augmentation(), seed)
-        return Scored(batches=arrays, parts=parts, selection=selection, alone=alone, content=offered.content)
+        return ScoredImages(batches=arrays, parts=parts, selection=selection, alone=alone, content=offered.content)
     files = FolderBatches(
         replace(source, moments=source.moments or IMAGENET_MOMENTS),  # the model has its own: none are estimated
         input_size=input_size, seed=seed, crop=crop, augmentation=Augmentation(), workers=workers, cache_dir=cache_dir,
         max_images_per_class=per_class, on_progress=on_progress,
     )  # fmt: skip
-    return Scored(batches=files, parts=parts, selection=selection, alone=alone, content=offered.by_stat)
+    return ScoredImages(batches=files, parts=parts, selection=selection, alone=alone, content=offered.by_stat)
 
 
-def _scored_shards(choose: Callable[[Offered], Selection], shards: ShardBatches) -> Scored:
+def _scored_shards(choose: Callable[[Offered], Selection], shards: ShardBatches) -> ScoredImages:
     offered = Offered(
         name=shards.name, digest=lambda: shards.content, by_stat=shards.content, counts=dict(shards.counts)
     )
     selection = choose(offered)
-    return Scored(batches=shards, parts=selection.parts, selection=selection, alone=False, content=shards.content)
+    return ScoredImages(batches=shards, parts=selection.parts, selection=selection, alone=False, content=shards.content)
 
 
 def _in_cache(selection: Selection) -> bool:

@@ -28,7 +28,7 @@ _DRAWS, _ERASED = 16, 17  # what a seed is for: its first number (below 16: `mna
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class ImageView:
     """How images are seen. Raises ValueError where a field is out of its range."""
 
     size: int

@@ -24,7 +24,7 @@ def is_url(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
-class Clock:
+class Deadline:
     """How long a server may take: for all that it sends until the clock is set again."""
 
     def __init__(self, seconds: float) -> None:
@@ -50,7 +50,7 @@ def download(url: str, *, most_bytes: int, most_s: float) -> bytes:
             one line without the URL.
     """
     try:
-        clock = Clock(most_s)
+        clock = Deadline(most_s)
         with _opened(url, clock, {"Accept": "image/*,*/*;q=0.5"}) as response:
             expected = response.length
             parts: list[bytes] = []
@@ -79,7 +79,7 @@ class UrlFile(io.RawIOBase):
     """
 
     def __init__(self, url: str, *, read_s: float = 60.0) -> None:
-        self._url, self._clock = url, Clock(read_s)
+        self._url, self._clock = url, Deadline(read_s)
         self._response: Any = None
         self._position = 0
         self._ended = False
@@ -126,7 +126,7 @@ class UrlFile(io.RawIOBase):
             self._response = None
 
 
-def _opened(url: str, clock: Clock, headers: dict[str, str]) -> Any:
+def _opened(url: str, clock: Deadline, headers: dict[str, str]) -> Any:
     """Return the response to a GET, after redirects to http and https."""
     for _ in range(MOST_REDIRECTS + 1):
         if not is_url(url):
@@ -150,7 +150,7 @@ def _opened(url: str, clock: Clock, headers: dict[str, str]) -> Any:
     raise ValueError("the server redirects it in circles, or too often")
 
 
-def _opener(clock: Clock) -> urllib.request.OpenerDirector:
+def _opener(clock: Deadline) -> urllib.request.OpenerDirector:
     """Return an opener for http and https alone: urllib's own also reads files and ftp, and follows redirects."""
 
     def http_connection(host: str, **options: Any) -> http.client.HTTPConnection:
@@ -180,7 +180,7 @@ def _opener(clock: Clock) -> urllib.request.OpenerDirector:
 class _Timed(io.RawIOBase):
     """The bytes that a socket receives, each read within the time that the clock leaves."""
 
-    def __init__(self, connection: socket.socket, clock: Clock) -> None:
+    def __init__(self, connection: socket.socket, clock: Deadline) -> None:
         self._socket, self._clock = connection, clock
         self._raw = connection.makefile("rb", buffering=0)
 
@@ -199,7 +199,7 @@ class _Timed(io.RawIOBase):
 class _Socket:
     """A connected socket whose answers come through `_Timed`."""
 
-    def __init__(self, connection: socket.socket, clock: Clock) -> None:
+    def __init__(self, connection: socket.socket, clock: Deadline) -> None:
         self._socket, self._clock = connection, clock
 
     def makefile(self, *arguments: Any, **options: Any) -> io.BufferedReader:
@@ -210,7 +210,7 @@ class _Socket:
 
 
 class _HTTPConnection(http.client.HTTPConnection):
-    def __init__(self, host: str, clock: Clock, **options: Any) -> None:
+    def __init__(self, host: str, clock: Deadline, **options: Any) -> None:
         super().__init__(host, **options)
         self._clock = clock
 
@@ -220,7 +220,7 @@ class _HTTPConnection(http.client.HTTPConnection):
 
 
 class _HTTPSConnection(http.client.HTTPSConnection):
-    def __init__(self, host: str, clock: Clock, **options: Any) -> None:
+    def __init__(self, host: str, clock: Deadline, **options: Any) -> None:
         super().__init__(host, **options)
         self._clock = clock
 

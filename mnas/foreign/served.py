@@ -159,7 +159,7 @@ RUNTIMES: dict[str, tuple[Callable[[str, int], Runtime], str]] = {
 """name -> (how it opens a file, the module that brings it)."""
 
 
-class Server:
+class ModelServer:
     """Answers requests about one file."""
 
     def __init__(self) -> None:
@@ -274,7 +274,7 @@ def available_bytes() -> int:
 def main(descriptor: int) -> None:
     """Serve until the other end is closed."""
     limit_memory()
-    server = Server()
+    server = ModelServer()
     with socket.socket(fileno=descriptor) as end, contextlib.suppress(EOFError, ConnectionError):
         while True:
             send(end, *server.answer(*receive(end, 1 << 40)))

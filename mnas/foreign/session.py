@@ -40,7 +40,7 @@ _CHUNK_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class TensorSpec:
     """An input or output of a model."""
 
     name: str
@@ -53,7 +53,7 @@ class Entry:
     zero_point: int
 
 
-class Session:
+class ForeignSession:
     """An open model file. For any number of threads, one at a time; a forked process opens it anew.
 
     Raises:
@@ -62,8 +62,8 @@ class Session:
             same line is raised for every later use of a session whose process has ended.
     """
 
-    inputs: tuple[Entry, ...]
-    outputs: tuple[Entry, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     text: str | None
     """Metadata of mnas in an .onnx file, unchecked."""
 
@@ -182,10 +182,10 @@ class _Child:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        self._direct: served.Server | None = None
+        self._direct: served.ModelServer | None = None
         self._process: subprocess.Popen[bytes] | None = None
         if sys.platform == "win32":  # no sockets are passed on there: a file runs in this process
-            self._direct = served.Server()
+            self._direct = served.ModelServer()
             return
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `_end`)
         self._end, theirs = socket.socketpair()
@@ -242,8 +242,8 @@ def _end(owner: int, process: "subprocess.Popen[bytes]", connection: socket.sock
         end(process, 5)
 
 
-def _entry(values: dict[str, Any]) -> Entry:
-    return Entry(
+def _entry(values: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(
         name=values["name"], shape=tuple(values["shape"]), dtype=values["dtype"], scale=values["scale"],
         zero_point=values["zero_point"],
     )  # fmt: skip

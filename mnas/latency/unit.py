@@ -23,7 +23,7 @@ class Times:
 
 
 @dataclass(frozen=True)
-class Session:
+class MeasuringSession:
     """Two models that lie on the device and take turns, until it is closed."""
 
     round: Callable[[bool], tuple[Times, Times]]
@@ -74,7 +74,7 @@ class Unit(ABC):
     @abstractmethod
     def session(
         self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None
-    ) -> AbstractContextManager[Session]:
+    ) -> AbstractContextManager[MeasuringSession]:
         """Bring candidate and reference to the device; they are removed at the end, also after a failure.
 
         The reference is run as `other` says where that is given: in another runtime, with equal threads and batch.

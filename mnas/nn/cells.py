@@ -59,7 +59,7 @@ class Concat(nn.Module):
         return torch.cat(values, 1)
 
 
-class Pool(nn.Module):
+class WindowPool(nn.Module):
     """Mean or maximum over the valid pixels of a window, SAME padding as in LiteRT: on even sizes at stride 2 it begins
     a pixel later than a symmetric one.
     """
@@ -102,8 +102,8 @@ MODULES: dict[str, Callable[[Step, CellArch], nn.Module]] = {
     "conv": _conv,
     "depthwise": _depthwise,
     "relu": lambda step, arch: nn.ReLU(),
-    "average": lambda step, arch: Pool("average", step.kernel[0], step.stride[0]),
-    "max": lambda step, arch: Pool("max", step.kernel[0], step.stride[0]),
+    "average": lambda step, arch: WindowPool("average", step.kernel[0], step.stride[0]),
+    "max": lambda step, arch: WindowPool("max", step.kernel[0], step.stride[0]),
     "shift": lambda step, arch: Shift(),
     "add": lambda step, arch: Add(),
     "concat": lambda step, arch: Concat(),

@@ -11,7 +11,7 @@ from mnas.arch import Arch
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class StateDictLayout:
     """The state dict of one implementation."""
 
     title: str
@@ -24,12 +24,12 @@ class Layout:
     """As that implementation trains; None for ours, where it is the architecture's."""
 
 
-def layout_of(tensors: Collection[str]) -> Layout | None:
+def layout_of(tensors: Collection[str]) -> StateDictLayout | None:
     """The layout of these tensor names, or None for one that is not known."""
     return next((layout for layout in LAYOUTS if layout.mark in tensors), None)
 
 
-def trained_arch(arch: Arch, layout: Layout, *, small: bool) -> Arch:
+def trained_arch(arch: Arch, layout: StateDictLayout, *, small: bool) -> Arch:
     """`arch` as the layout's implementation computes it: symmetric padding, batch-norm epsilon 1e-5, its momentum.
 
     Args:
@@ -128,21 +128,21 @@ def _layer(index: int, parts: dict[str, tuple[str, str]], prefix: str) -> dict[s
 
 
 LAYOUTS = (
-    Layout(title="mnas", mark="stem.conv.weight", modules=_ours, bn_momentum=None),
-    Layout(title="timm", mark="conv_stem.weight", modules=_timm, bn_momentum=0.1),
-    Layout(
+    StateDictLayout(title="mnas", mark="stem.conv.weight", modules=_ours, bn_momentum=None),
+    StateDictLayout(title="timm", mark="conv_stem.weight", modules=_timm, bn_momentum=0.1),
+    StateDictLayout(
         title="torchvision's MNASNet",
         mark="layers.0.weight",
         modules=_torchvision_mnasnet,
         bn_momentum=1 - 0.9997,
     ),
-    Layout(
+    StateDictLayout(
         title="torchvision's MobileNetV2",
         mark="features.0.0.weight",
         modules=_torchvision_mobilenetv2,
         bn_momentum=0.1,
     ),
-    Layout(
+    StateDictLayout(
         title="pytorchcv",
         mark="features.init_block.conv1.conv.weight",
         modules=_pytorchcv,

@@ -19,7 +19,7 @@ from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.nn.checkpoint import WouldRunError, read_bytes, read_checkpoint
-from mnas.nn.layouts import LAYOUTS, Layout, layout_of, trained_arch
+from mnas.nn.layouts import LAYOUTS, StateDictLayout, layout_of, trained_arch
 from mnas.nn.network import Network, build_network
 from mnas.nn.state_dicts import find_weights
 from mnas.nn.weights_info import WeightsInfo, read_weights_info
@@ -253,7 +253,7 @@ def _zoo_name(name: str) -> str:
 # How they fit
 
 
-def _as_trained(arch: Arch, layout: Layout, tensors: Mapping[str, Tensor]) -> Arch:
+def _as_trained(arch: Arch, layout: StateDictLayout, tensors: Mapping[str, Tensor]) -> Arch:
     small = ZOO["mnasnet-small"].arch
     assert isinstance(small, Arch)
     arch = trained_arch(arch, layout, small=_shape(arch) == _shape(small))

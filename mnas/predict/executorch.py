@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from mnas.foreign.session import Session
+from mnas.foreign.session import ForeignSession
 from mnas.predict.info import ModelInfo, Run, Wanted, class_names
 from mnas.predict.tensors import (
     are_probabilities,
@@ -33,7 +33,7 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     name = str(path)
     own, digest = _sidecar(path)
     _check(path, digest)
-    session = Session("executorch", path, wanted.threads)
+    session = ForeignSession("executorch", path, wanted.threads)
     entry = image_entry(session, name)
     classes = class_outputs([output.shape for output in session.outputs], name)
     size = input_size(entry, wanted, name)

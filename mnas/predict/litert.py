@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mnas.data.image import Pixels
-from mnas.foreign.session import Entry, Session
+from mnas.foreign.session import ForeignSession, TensorSpec
 from mnas.predict.info import ModelInfo, Run, Triple, Wanted, class_names
 from mnas.predict.official import OfficialMetadata, read_official
 from mnas.predict.tensors import (
@@ -33,7 +33,7 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     name = str(path)
     if file[4:8] != b"TFL3":
         raise ValueError(f"a .tflite file must be a LiteRT model, but {name!r} has {len(file)} bytes of something else")
-    session = Session("litert", path, wanted.threads)
+    session = ForeignSession("litert", path, wanted.threads)
     outputs = session.outputs
     entry = image_entry(session, name)
     size = input_size(entry, wanted, name)
@@ -77,7 +77,7 @@ def _found(own: FileMetadata | None, official: OfficialMetadata) -> tuple[Triple
     return official.normalisation
 
 
-def _softmaxed(output: Entry, run: Run, size: int) -> bool:
+def _softmaxed(output: TensorSpec, run: Run, size: int) -> bool:
     """Whether outputs are probabilities: by the numbers that a quantised output can hold, else by trying."""
     if output.scale > 0:
         limits = np.iinfo(np.dtype(output.dtype))

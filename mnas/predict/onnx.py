@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mnas.foreign.session import Session
+from mnas.foreign.session import ForeignSession
 from mnas.predict.info import ModelInfo, Run, Wanted, class_names
 from mnas.predict.tensors import (
     are_probabilities,
@@ -35,7 +35,7 @@ def open_onnx(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     name = str(path)
     if importlib.util.find_spec("onnxruntime") is None:
         raise ImportError("running .onnx files needs onnxruntime: pip install 'mnas[onnx]'")
-    session = Session("onnx", path, wanted.threads)
+    session = ForeignSession("onnx", path, wanted.threads)
     entry = image_entry(session, name)
     classes = class_outputs([output.shape for output in session.outputs], name)
     own = _metadata(session, name)
@@ -64,7 +64,7 @@ def _with_size(wanted: Wanted, found: int | None) -> Wanted:
     return wanted if wanted.input_size is not None or found is None else replace(wanted, input_size=found)
 
 
-def _metadata(session: Session, name: str) -> Any:
+def _metadata(session: ForeignSession, name: str) -> Any:
     """The WeightsInfo in a file of ours, None for others."""
     text = session.text
     if text is None:

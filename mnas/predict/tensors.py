@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.data.image import Pixels
-from mnas.foreign.session import MOST_BYTES, Session
+from mnas.foreign.session import MOST_BYTES, ForeignSession
 from mnas.predict.info import NORMALISATIONS, Run, Triple, Wanted
 
 Dim = int | None
@@ -53,7 +53,7 @@ def image_input(shape: Sequence[Dim], dtype: np.dtype[Any], scale: float, zero_p
     )
 
 
-def image_entry(session: Session, name: str) -> ImageInput:
+def image_entry(session: ForeignSession, name: str) -> ImageInput:
     """Return the only input of a session's model. Raises ValueError where it has others, or takes no images."""
     if len(session.inputs) != 1:
         raise ValueError(f"an image classifier must have one input, but {name!r} has {len(session.inputs)}")
@@ -170,7 +170,7 @@ class ForeignRun:
 
 
 def in_a_child(
-    session: Session,
+    session: ForeignSession,
     entry: ImageInput,
     moments: tuple[Triple, Triple] | None,
     outputs: int,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.foreign.session import Session
+from mnas.foreign.session import ForeignSession
 
 
 def run_tflite(model: bytes, images: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float32]:
@@ -19,7 +19,7 @@ def run_tflite(model: bytes, images: NDArray[np.float32], *, threads: int = 1) -
     with tempfile.TemporaryDirectory(prefix="mnas-") as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(model)
-        with contextlib.closing(Session("litert", path, threads)) as session:
+        with contextlib.closing(ForeignSession("litert", path, threads)) as session:
             expected = session.inputs[0].shape[1:]
             if images.dtype != np.float32 or images.shape[1:] != expected:
                 raise ValueError(

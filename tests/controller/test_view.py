@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mnas.controller.view import View, view_of
+from mnas.controller.view import StudyView, view_of
 
 SPACE = {"a": CategoricalDistribution([0, 1, 2]), "b": CategoricalDistribution(["x", "y"])}
 
@@ -44,7 +44,7 @@ def expected(trials: list[FrozenTrial], closed: int) -> list[tuple[Any, ...]]:
 
 def test_a_view_follows_its_study() -> None:
     trials = [trial(0), trial(1, TrialState.FAIL), trial(2, TrialState.PRUNED), trial(3), trial(4)]
-    view = View(["maximize", "minimize"])
+    view = StudyView(["maximize", "minimize"])
     for stored, closed in ((2, 0), (3, 0), (3, 3), (4, 3), (5, 3), (5, 5)):
         study = view.show(trials[:stored], closed=closed)
         assert shown(study) == expected(trials[:stored], closed)
@@ -65,7 +65,7 @@ def test_a_view_follows_its_study() -> None:
 def test_a_changed_study_is_shown_as_it_is_now(changed: list[FrozenTrial]) -> None:
     for number, one in enumerate(changed):
         one.number = number
-    view = View(["maximize", "minimize"])
+    view = StudyView(["maximize", "minimize"])
     view.show([trial(0), trial(1)], closed=2)
     assert shown(view.show(changed, closed=len(changed))) == expected(changed, len(changed))
     view.show([trial(0), trial(1)], closed=2)
@@ -73,7 +73,7 @@ def test_a_changed_study_is_shown_as_it_is_now(changed: list[FrozenTrial]) -> No
 
 
 def test_what_is_asked_is_running_in_the_view_until_closed() -> None:
-    view = View(["maximize", "minimize"])
+    view = StudyView(["maximize", "minimize"])
     view.show([trial(0)], closed=1)
     draw = view.ask(RandomSampler(seed=0), SPACE)
     stored = trial(1)
@@ -92,7 +92,7 @@ def test_a_sampler_that_raised_leaves_no_trial_behind() -> None:
         def sample_independent(self, *args: Any, **kwargs: Any) -> Any:
             raise ValueError("broken")
 
-    view = View(["maximize", "minimize"])
+    view = StudyView(["maximize", "minimize"])
     view.show([trial(0)], closed=1)
     with pytest.raises(ValueError, match="broken"):
         view.ask(Broken(seed=0), SPACE)

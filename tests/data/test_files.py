@@ -23,7 +23,7 @@ from mnas.data.files import FolderBatches
 from mnas.data.image import read_image
 from mnas.data.load import open_source, split_parts
 from mnas.data.named import imagenet_folder
-from mnas.data.view import View
+from mnas.data.view import ImageView
 from tests.data.test_load import make_folder
 
 INCEPTION = Augmentation(kind="inception")
@@ -41,9 +41,9 @@ def opened(folder: Path, cache: Path, **changed: object) -> FolderBatches:
     return FolderBatches(open_source(str(folder), folder, False), **(options | changed))  # type: ignore[arg-type]
 
 
-def view(**changed: object) -> View:
+def view(**changed: object) -> ImageView:
     options: dict[str, object] = {"size": 64, "crop": 1.0, "augmentation": INCEPTION, "flip": True, "seed": 3}
-    return View(**(options | changed))  # type: ignore[arg-type]
+    return ImageView(**(options | changed))  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from mnas.arch import Arch, Block
 from mnas.foreign import served, session
 from mnas.foreign.limits import most_threads_here
-from mnas.foreign.session import Session
+from mnas.foreign.session import ForeignSession
 from mnas.predict.model import load_model
 from mnas.tflite.runtime import run_tflite
 from mnas.tflite.writer import graph_bytes
@@ -37,7 +37,7 @@ def tflite(tmp_path_factory):
 
 @pytest.fixture
 def opened(tflite):
-    found = Session("litert", tflite, 1)
+    found = ForeignSession("litert", tflite, 1)
     found.resize((1, SIZE, SIZE, 3))
     yield found
     found.close()
@@ -47,7 +47,7 @@ def pixels(count: int) -> np.ndarray:
     return np.random.default_rng(0).random((count, SIZE, SIZE, 3), np.float32)
 
 
-def process_of(found: Session) -> "subprocess.Popen[bytes]":
+def process_of(found: ForeignSession) -> "subprocess.Popen[bytes]":
     return found._child._process
 
 
@@ -236,7 +236,7 @@ def test_too_many_threads_are_refused_at_once(tflite):
     with pytest.raises(
         ValueError, match=f"threads must be an integer from 1 to {most_threads_here()} on this machine, but got 1000000"
     ):
-        Session("litert", tflite, 1_000_000)
+        ForeignSession("litert", tflite, 1_000_000)
     with pytest.raises(ValueError, match=f"threads must be .* {most_threads_here()}"):
         load_model(tflite, threads=1_000_000, **UNIT)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from mnas.cell_arch import OPS, Cell, CellArch, CellSkeleton
 from mnas.nn.cell_steps import cell_steps
-from mnas.nn.cells import Pool, Shift
+from mnas.nn.cells import Shift, WindowPool
 from mnas.nn.cost import by_layer, cost
 from mnas.nn.fast import speed_up
 from mnas.nn.network import build_network
@@ -105,7 +105,7 @@ def first_pixel(size, stride, kernel):
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (4, 4), (7, 8), (8, 7), (9, 2)])
 def test_pools_against_a_loop_over_pixels(op, kernel, stride, size):
     x = torch.randn(1, 1, *size, generator=torch.Generator().manual_seed(0))
-    got = Pool(op, kernel, stride)(x)[0, 0]
+    got = WindowPool(op, kernel, stride)(x)[0, 0]
     assert got.shape == tuple(math.ceil(n / stride) for n in size)
     top, left = (first_pixel(n, stride, kernel) for n in size)
     for i, j in itertools.product(range(got.shape[0]), range(got.shape[1])):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mnas.controller.surrogate.goals import Model
+from mnas.controller.surrogate.goals import GoalModel
 
 Rows = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
@@ -24,8 +24,8 @@ FEWEST = 8
 
 
 def without_broken(
-    make: Callable[[Rows], Model], worse: Callable[[Model, Rows], Array], rows: Rows, first: int
-) -> tuple[Model, Rows]:
+    make: Callable[[Rows], GoalModel], worse: Callable[[GoalModel, Rows], Array], rows: Rows, first: int
+) -> tuple[GoalModel, Rows]:
     """The model that `make` learns from those of `rows` that are not broken, and which are.
 
     `worse` says by how much rows are worse than a model of others predicts, in its units. The `first` trials are
@@ -49,12 +49,12 @@ def without_broken(
     return model, broken
 
 
-def _bound(model: Model, first: int) -> float:
+def _bound(model: GoalModel, first: int) -> float:
     early = model.process.values[:first]
     return FAR * 1.4826 * float(np.median(np.abs(early - np.median(early))))  # 1.4826: of a normal distribution
 
 
-def _suspects(model: Model, first: int) -> npt.NDArray[np.bool_]:
+def _suspects(model: GoalModel, first: int) -> npt.NDArray[np.bool_]:
     """(N,) of the values that a model has learned from, those that are by far worse than what the others predict."""
     process, bound = model.process, _bound(model, first)
     values = process.values

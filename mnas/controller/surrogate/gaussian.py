@@ -50,7 +50,7 @@ STEPS = 60
 """Of L-BFGS, at most."""
 
 
-class Layout:
+class HyperparameterLayout:
     """Where in the vector of logarithms each hyper-parameter stands, and what is thought of it before any data."""
 
     def __init__(self, coding: Coding, beside: int) -> None:
@@ -85,7 +85,7 @@ class Layout:
 class Covariance:
     """Of members under given hyper-parameters, without noise."""
 
-    def __init__(self, layout: Layout, logs: Tensor) -> None:
+    def __init__(self, layout: HyperparameterLayout, logs: Tensor) -> None:
         coding = layout.coding
         self._layout = layout
         variance = dict(zip(layout.parts, (2 * logs[: len(layout.parts)]).exp(), strict=True))
@@ -146,7 +146,7 @@ class Covariance:
 class Process:
     """Values of members, known for some of them up to noise; `fit` and `condition` make it."""
 
-    layout: Layout
+    layout: HyperparameterLayout
     logs: Array
     """Logarithms of the hyper-parameters."""
     improbability: float
@@ -216,7 +216,7 @@ def fit(coding: Coding, coded: Coded, values: Array) -> Process:
     """Choose the hyper-parameters on N >= 1 members and their values."""
     from scipy.optimize import minimize
 
-    layout = Layout(coding, coded.beside.shape[1])
+    layout = HyperparameterLayout(coding, coded.beside.shape[1])
     mean, scale = _standard(values)
     standard = torch.from_numpy((values - mean) / scale)
     with one_thread(), torch.enable_grad():
@@ -236,11 +236,18 @@ def condition(coding: Coding, coded: Coded, values: Array, logs: Array) -> Proce
     """As `fit`, with hyper-parameters that it chose before."""
     mean, scale = _standard(values)
     standard = torch.from_numpy((values - mean) / scale)
-    return _conditioned(Layout(coding, coded.beside.shape[1]), coded, standard, (mean, scale), logs, np.nan)
+    return _conditioned(
+        HyperparameterLayout(coding, coded.beside.shape[1]), coded, standard, (mean, scale), logs, np.nan
+    )
 
 
 def _conditioned(
-    layout: Layout, coded: Coded, standard: Tensor, units: tuple[float, float], logs: Array, improbability: float
+    layout: HyperparameterLayout,
+    coded: Coded,
+    standard: Tensor,
+    units: tuple[float, float],
+    logs: Array,
+    improbability: float,
 ) -> Process:
     with one_thread(), torch.no_grad():
         factor = _cholesky(Covariance(layout, torch.from_numpy(logs))(coded, coded), np.exp(2 * logs[0]))
@@ -264,7 +271,7 @@ def _cholesky(covariances: Tensor, noise: float | Tensor) -> Tensor:
     raise AssertionError("a covariance with noise of the data's own size is positive")
 
 
-def _improbability(logs: Array, layout: Layout, coded: Coded, values: Tensor) -> tuple[float, Array]:
+def _improbability(logs: Array, layout: HyperparameterLayout, coded: Coded, values: Tensor) -> tuple[float, Array]:
     """Minus the logarithm of the density of values and hyper-parameters, and its gradient."""
     tensor = torch.from_numpy(logs.copy()).requires_grad_()
     covariances = Covariance(layout, tensor)(coded, coded)

@@ -65,33 +65,33 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Model:
+class GoalModel:
     """Of one objective, or of whether a trial is completed (1) or pruned (0)."""
 
     process: Process
     is_log: bool
     sign: int
-    beside: "Model | None" = None
+    beside: "GoalModel | None" = None
     """The model of another objective, whose predictions its process is told."""
 
     def forecast(self, coded: Coded) -> Forecast:
         mean, deviation = self.process.predict(told(coded, self.beside))
         return Forecast(mean, deviation, self.is_log, self.sign)
 
-    def believing(self, coded: Coded) -> "Model":
+    def believing(self, coded: Coded) -> "GoalModel":
         return replace(self, process=self.process.believing(told(coded, self.beside)))
 
 
-def told(coded: Coded, beside: Model | None) -> Coded:
+def told(coded: Coded, beside: GoalModel | None) -> Coded:
     """Members with what `beside` predicts of them."""
     return coded if beside is None else replace(coded, beside=beside.process.expect(coded)[:, None])
 
 
 @dataclass(frozen=True)
 class Models:
-    objectives: list[Model]
+    objectives: list[GoalModel]
     """None where too little is known."""
-    completed: Model | None
+    completed: GoalModel | None
     """Of 1 for trials that are completed, 0 for those pruned; where there are such."""
 
 

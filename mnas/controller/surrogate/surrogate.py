@@ -25,7 +25,7 @@ from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, require_i
 from mnas.controller.surrogate.broken import without_broken
 from mnas.controller.surrogate.coding import Coded, Coding
 from mnas.controller.surrogate.gaussian import Array, condition, fit
-from mnas.controller.surrogate.goals import Aims, Data, Goals, Model, Models, Row, told
+from mnas.controller.surrogate.goals import Aims, Data, GoalModel, Goals, Models, Row, told
 from mnas.controller.surrogate.proposing import Indices, search, spread_design
 from mnas.controller.view import KNOWN_VALUES
 
@@ -179,12 +179,12 @@ class SurrogateSampler(ClosedBatchSampler):
         self._models = self._learned, Models(objectives, completed), data
         return self._models[1], data
 
-    def _objectives(self, data: Data, early: tuple[Batch, ...]) -> tuple[list[Model], Data]:
+    def _objectives(self, data: Data, early: tuple[Batch, ...]) -> tuple[list[GoalModel], Data]:
         """A model of each, and the data with broken trials counted as pruned; no model where too little is known."""
         if data.complete.sum() < FEWEST:
             return [], data
         lost = data.pruned.copy()
-        found: dict[int, Model] = {}
+        found: dict[int, GoalModel] = {}
         for objective in sorted(range(len(self._signs)), key=lambda o: o != self._teller):
             found[objective], broken = self._objective(objective, early, data, found.get(self._teller))
             lost[broken] = True
@@ -199,8 +199,8 @@ class SurrogateSampler(ClosedBatchSampler):
         return self._signs.index(-1) if -1 in self._signs else 0
 
     def _objective(
-        self, objective: int, early: tuple[Batch, ...], data: Data, beside: Model | None
-    ) -> tuple[Model, Indices]:
+        self, objective: int, early: tuple[Batch, ...], data: Data, beside: GoalModel | None
+    ) -> tuple[GoalModel, Indices]:
         values, sign = data.values[:, objective], self._signs[objective]
         return self._model(str(objective), early, data.indices, values, sign, beside)
 
@@ -211,16 +211,16 @@ class SurrogateSampler(ClosedBatchSampler):
         indices: Indices,
         values: Array,
         sign: int,
-        beside: Model | None = None,
-    ) -> tuple[Model, Indices]:
+        beside: GoalModel | None = None,
+    ) -> tuple[GoalModel, Indices]:
         """Of those values that are known; and which of the rows are broken."""
         form, logs = self._parameters(name, early)
 
-        def make(rows: Indices) -> Model:
+        def make(rows: Indices) -> GoalModel:
             is_log = form and bool(values[rows].min() > 0)  # what is not may have been seen since
             shown = np.log(values[rows]) if is_log else values[rows]
             coded = told(self._coding(indices[rows]), beside)
-            return Model(condition(self._coding, coded, shown, logs), is_log, sign, beside)
+            return GoalModel(condition(self._coding, coded, shown, logs), is_log, sign, beside)
 
         rows = np.flatnonzero(np.isfinite(values))
         if len(rows) > LARGEST:
@@ -245,7 +245,7 @@ class SurrogateSampler(ClosedBatchSampler):
         return self._fits[name][1]
 
     def _choose_parameters(
-        self, indices: Indices, values: Array, sign: int, beside: Model | None
+        self, indices: Indices, values: Array, sign: int, beside: GoalModel | None
     ) -> tuple[bool, Array]:
         rows = np.flatnonzero(np.isfinite(values))
         if not len(rows):
@@ -253,16 +253,16 @@ class SurrogateSampler(ClosedBatchSampler):
         if len(rows) > SEARCHED:
             rows = rows[np.sort(np.random.default_rng(self._seed).permutation(len(rows))[:SEARCHED])]
 
-        def make(rows: Indices) -> Model:
+        def make(rows: Indices) -> GoalModel:
             return self._best_form(told(self._coding(indices[rows]), beside), values[rows], sign, beside)
 
         model = self._without_broken(make, indices, values, rows)[0] if sign else make(rows)
         return model.is_log, model.process.logs
 
     def _without_broken(
-        self, make: Callable[[Indices], Model], indices: Indices, values: Array, rows: Indices
-    ) -> tuple[Model, Indices]:
-        def worse(model: Model, rows: Indices) -> Array:
+        self, make: Callable[[Indices], GoalModel], indices: Indices, values: Array, rows: Indices
+    ) -> tuple[GoalModel, Indices]:
+        def worse(model: GoalModel, rows: Indices) -> Array:
             with np.errstate(divide="ignore", invalid="ignore"):  # of the logarithm of 0 or less
                 shown = np.log(values[rows]) if model.is_log else values[rows]
             predicted = model.forecast(self._coding(indices[rows])).mean.numpy()
@@ -271,15 +271,15 @@ class SurrogateSampler(ClosedBatchSampler):
 
         return without_broken(make, worse, rows, self._design_size)
 
-    def _best_form(self, coded: Coded, values: Array, sign: int, beside: Model | None) -> Model:
+    def _best_form(self, coded: Coded, values: Array, sign: int, beside: GoalModel | None) -> GoalModel:
         plain = fit(self._coding, coded, values)
         if values.min() <= 0 or values.max() < LOG_RANGE * values.min():
-            return Model(plain, False, sign, beside)
+            return GoalModel(plain, False, sign, beside)
         logarithm = fit(self._coding, coded, np.log(values))
         # the density of a value is that of its logarithm, divided by the value
         if logarithm.improbability + float(np.log(values).sum()) < plain.improbability:
-            return Model(logarithm, True, sign, beside)
-        return Model(plain, False, sign, beside)
+            return GoalModel(logarithm, True, sign, beside)
+        return GoalModel(plain, False, sign, beside)
 
     def diagnostics(self) -> dict[str, Any]:
         """Of each objective: how well trials are predicted from all others, noise, and each decision's weight."""
@@ -333,7 +333,7 @@ class SurrogateSampler(ClosedBatchSampler):
             goals.believe(np.array(picks[-1:], np.int64))
         return picks
 
-    def _guess(self, completed: Model | None, taken: set[Row], draw: np.random.Generator) -> Row:
+    def _guess(self, completed: GoalModel | None, taken: set[Row], draw: np.random.Generator) -> Row:
         """A random member, or one that may be completed, by a draw from what is thought of it (Thompson)."""
         rows = list(dict.fromkeys(self._canonical(row) for row in _rows(self._random(draw, POOL))))
         left = [row for row in rows if row not in taken] or rows
@@ -362,7 +362,7 @@ def _rows(members: Indices) -> list[Row]:
     return [tuple(row) for row in members.tolist()]
 
 
-def _told(model: Model, names: Sequence[str]) -> dict[str, Any]:
+def _told(model: GoalModel, names: Sequence[str]) -> dict[str, Any]:
     process = model.process
     means, deviations = process.left_out()
     values = process.values

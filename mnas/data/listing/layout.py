@@ -26,7 +26,7 @@ _COMPARED = 50  # class folders that every other one is compared with; there may
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class FolderLayout:
     """The folders that hold class folders."""
 
     parts: Mapping[str, Path]
@@ -35,7 +35,7 @@ class Layout:
     """Guesses, each a sentence."""
 
 
-def find_layout(root: Path, *, needs_train: bool = True) -> Layout:
+def find_layout(root: Path, *, needs_train: bool = True) -> FolderLayout:
     """Find the parts in `root`; where it has none, it is the training part itself.
 
     A folder that is called as a part and holds folders is a part, in any case, one that holds images only is a class
@@ -59,7 +59,7 @@ def find_layout(root: Path, *, needs_train: bool = True) -> Layout:
             notes = [*notes, f"read as parts, by their names: {_listed(kinds)}"]
     if not holding:
         _refuse_flat_parts(base, folders, kinds)
-        return Layout(parts={"train": base}, notes=tuple(notes))
+        return FolderLayout(parts={"train": base}, notes=tuple(notes))
     if needs_train and "train" not in holding.values():
         raise ValueError(
             f"data must have a part train/ beside its other parts, but got {_listed(folders)} in {str(base)!r}; "
@@ -76,7 +76,7 @@ def find_layout(root: Path, *, needs_train: bool = True) -> Layout:
     classes = frozenset(map(same_name, contents_of(unwrapped).folders))
     notes += found
     rest = {part: _unwrapped(path, classes, in_part=True)[0] for part, path in parts.items() if part != first}
-    return Layout(parts={first: unwrapped, **rest}, notes=tuple(notes))
+    return FolderLayout(parts={first: unwrapped, **rest}, notes=tuple(notes))
 
 
 def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:

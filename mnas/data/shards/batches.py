@@ -34,7 +34,7 @@ from mnas.data.shards.index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, r
 from mnas.data.shards.tar_files import samples
 from mnas.data.source import Source
 from mnas.data.split import shuffled
-from mnas.data.view import Content, View
+from mnas.data.view import Content, ImageView
 from mnas.data.workers import Loaded, Unreadable, loader_options
 from mnas.readers import parse_json
 from mnas.training_data import TrainingData, printable_name
@@ -80,7 +80,7 @@ class ShardBatches(Batches):
         loader_options(workers)  # its checks come before any reading
         index = self._index = read_index(data)
         self.mirrored = mirrors(augmentation.mirror, True, index.classes)
-        self._view = View(size=input_size, crop=crop, augmentation=augmentation, flip=self.mirrored, seed=seed)
+        self._view = ImageView(size=input_size, crop=crop, augmentation=augmentation, flip=self.mirrored, seed=seed)
         self.name, self.classes, self.input_size, self.crop = index.name, index.classes, input_size, crop
         self.counts = {part: sum(shard.images for shard in shards) for part, shards in index.parts.items()}
         self.fingerprint, self.content = index.fingerprint, index.content
@@ -165,7 +165,7 @@ class _Plan:
     """A pass over the shards."""
 
     shards: Sequence[Shard]
-    view: View
+    view: ImageView
     classes: int
     epoch: int | None
     """None where nothing is shuffled or augmented."""
@@ -265,7 +265,7 @@ def _encoded(plan: _Plan, order: Sequence[int], begin: int, end: int) -> Iterato
         before += shard.images
 
 
-def _scored(view: View, image: _Encoded) -> _Seen:
+def _scored(view: ImageView, image: _Encoded) -> _Seen:
     try:
         return view.scored(image.content), image.label, []
     except UnreadableImage as error:

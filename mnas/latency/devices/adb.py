@@ -19,7 +19,7 @@ from mnas.latency.devices.adb_link import AdbLink, Shown
 from mnas.latency.devices.adb_phone import Phone
 from mnas.latency.devices.android import CLOCK, FULL_CLOCK, State, condition_of
 from mnas.latency.latency import MeasurementError, Setup, UnitError
-from mnas.latency.unit import Condition, Core, Session, Times, Unit
+from mnas.latency.unit import Condition, Core, MeasuringSession, Times, Unit
 from mnas.text import clean
 
 XNNPACK = {"litert": True, "litert-builtin": False}
@@ -130,7 +130,9 @@ class AdbUnit(Unit):
             return condition_of(phone.identity, phone.look(), phone.core, phone.full_khz)
 
     @contextlib.contextmanager
-    def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
+    def session(
+        self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None
+    ) -> Iterator[MeasuringSession]:
         for how in (setup, other or setup):
             self._require_runtime(how)
         asked = time.perf_counter()
@@ -154,7 +156,7 @@ class AdbUnit(Unit):
                     return times
 
             pinned = phone.core.number if phone.core and setup.threads == 1 else None
-            yield Session(one_round, pinned, realtime=False, waited_s=waited_s)
+            yield MeasuringSession(one_round, pinned, realtime=False, waited_s=waited_s)
 
     def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
         self._require_runtime(setup)

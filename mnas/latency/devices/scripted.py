@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 from mnas.latency.onboard.script import LOAD_S, MAX_TURN_RUNS, TURN_S, inference_limit_s
-from mnas.latency.unit import Condition, Core, Session, Times, Unit
+from mnas.latency.unit import Condition, Core, MeasuringSession, Times, Unit
 from mnas.readers import parse_json, require_types
 
 T = TypeVar("T")
@@ -94,7 +94,9 @@ class ScriptUnit(Unit):
             raise self._failed(f"it says of its condition {told!r}") from None
 
     @contextlib.contextmanager
-    def session(self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None) -> Iterator[Session]:
+    def session(
+        self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None
+    ) -> Iterator[MeasuringSession]:
         asked = time.perf_counter()
         with self._blaming(models[0], setup), contextlib.ExitStack() as stack:
             self._claim(stack)
@@ -118,7 +120,7 @@ class ScriptUnit(Unit):
                     raise self._failed(doubt)
                 return times
 
-            yield Session(one_round, opened["core"], bool(opened["realtime"]), waited_s)
+            yield MeasuringSession(one_round, opened["core"], bool(opened["realtime"]), waited_s)
 
     def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
         with self._blaming(model, setup), contextlib.ExitStack() as stack:

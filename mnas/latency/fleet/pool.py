@@ -13,7 +13,7 @@ from mnas.latency.devices.registry import DeviceEntry, open_units, unit_addresse
 from mnas.latency.fleet.agreement import agree
 from mnas.latency.fleet.crew import Crew, Say
 from mnas.latency.fleet.lease import lease, lease_key
-from mnas.latency.fleet.spread import Member, Order, Patience, Spread, Streak
+from mnas.latency.fleet.spread import Order, Patience, Spread, Streak, UnitWorker
 from mnas.latency.latency import Calibration, Latency, MeasurementError, UnitError
 from mnas.latency.protocol import Reference, calibrate, check_device
 from mnas.latency.repeatability import session_error_of
@@ -67,7 +67,7 @@ class Device:
         self._units = dict(zip(keys, units, strict=True))
         self._say, self._state_dir, self._cache_dir, self._patience = say, state_dir, cache_dir, patience
         self._reference: Reference | None = None
-        self._members: list[Member] = []
+        self._members: list[UnitWorker] = []
         self._streak = Streak()
         self._crew: Crew | None = None
 
@@ -228,7 +228,9 @@ class Device:
     def _use(self, reference: Reference, calibrations: Sequence[Calibration]) -> None:
         used = {c.unit: c for c in calibrations}
         self._reference = reference
-        self._members = [Member(unit, key, used[unit.name]) for key, unit in self._units.items() if unit.name in used]
+        self._members = [
+            UnitWorker(unit, key, used[unit.name]) for key, unit in self._units.items() if unit.name in used
+        ]
 
     def _on_each(
         self, units: Mapping[str, Unit], work: Callable[[str, Unit, Crew], Calibration]

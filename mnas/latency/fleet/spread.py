@@ -52,7 +52,7 @@ class Patience:
 
 
 @dataclass
-class Member:
+class UnitWorker:
     """A unit of a device, and how it stands."""
 
     unit: Unit
@@ -109,7 +109,7 @@ class Spread:
     """One call of `Device.measure`."""
 
     def __init__(
-        self, name: str, members: Sequence[Member], order: Order, *, crew: Crew, patience: Patience, streak: Streak
+        self, name: str, members: Sequence[UnitWorker], order: Order, *, crew: Crew, patience: Patience, streak: Streak
     ) -> None:
         self._name, self._members, self._order = name, members, order
         self._patience, self._streak = patience, streak
@@ -162,7 +162,7 @@ class Spread:
 
     # In a unit's thread
 
-    def _work(self, member: Member) -> None:
+    def _work(self, member: UnitWorker) -> None:
         if member.away_since is not None:
             self._come_back(member)
         while member.usable and (number := self._take(member)) is not None:
@@ -185,7 +185,7 @@ class Spread:
                     self._streak.culprits = 0
                 self._finish(number, outcome)
 
-    def _take(self, member: Member) -> int | None:
+    def _take(self, member: UnitWorker) -> int | None:
         """The next candidate; one that failed here is left to others that work. None when all have their outcome."""
         with self._changed:
             while self._open and not self._crew.stop.is_set():
@@ -196,7 +196,7 @@ class Spread:
                 self._changed.wait(0.1)
         return None
 
-    def _is_for_others(self, number: int, member: Member) -> bool:
+    def _is_for_others(self, number: int, member: UnitWorker) -> bool:
         failures = self._failures[number]
         others = [m for m in self._members if m is not member and m.usable]
         return any(failures[m.unit.name] < failures[member.unit.name] for m in others)
@@ -212,7 +212,7 @@ class Spread:
             self._changed.notify_all()
         self._crew.hand((number, outcome))
 
-    def _outcome(self, member: Member, number: int) -> Outcome:
+    def _outcome(self, member: UnitWorker, number: int) -> Outcome:
         """Raises UnitError, ValueError."""
         with self._leased(member):
             entry = self._entry(member, number)  # another process may have measured it while this one waited
@@ -228,7 +228,7 @@ class Spread:
         self._keep(member, number, latency)
         return latency
 
-    def _calm(self, member: Member, number: int) -> Latency:
+    def _calm(self, member: UnitWorker, number: int) -> Latency:
         """A measurement, repeated once if the device was not calm; the narrower of two good ones."""
         first = self._measure(member, self._order.models[number])
         drifted = self._patience.drifted(first)
@@ -245,7 +245,7 @@ class Spread:
             raise _DriftError(f"{member.unit.name}: {_drift(second)}, also when measured again")
         return second if drifted else min((first, second), key=lambda latency: latency.ratio_high / latency.ratio_low)
 
-    def _prove(self, member: Member) -> None:
+    def _prove(self, member: UnitWorker) -> None:
         """Raises UnitError unless the light reference runs, at about its speed."""
         try:
             latency = measure(
@@ -256,7 +256,7 @@ class Spread:
         if self._patience.drifted(latency):
             raise _DriftError(f"{member.unit.name}: {_drift(latency)}")
 
-    def _measure(self, member: Member, model: bytes) -> Latency:
+    def _measure(self, member: UnitWorker, model: bytes) -> Latency:
         order = self._order
         return measure(
             member.unit,
@@ -270,7 +270,7 @@ class Spread:
 
     # Failures
 
-    def _on_failure(self, member: Member, number: int, error: UnitError) -> None:
+    def _on_failure(self, member: UnitWorker, number: int, error: UnitError) -> None:
         blameless = isinstance(error, _DriftError)
         others = any(m.usable for m in self._members if m is not member)
         if not blameless:
@@ -304,16 +304,16 @@ class Spread:
             number, MeasurementError(f"failed {OCCASIONS} times on devices that measured others; the last: {error}")
         )
 
-    def _quarantine(self, member: Member, reason: str) -> None:
+    def _quarantine(self, member: UnitWorker, reason: str) -> None:
         member.quarantined = reason
         member.unit.close()
         self._crew.say(f"{member.unit.name} is left out from now on: {reason}")
 
-    def _set_aside(self, member: Member, error: UnitError) -> None:
+    def _set_aside(self, member: UnitWorker, error: UnitError) -> None:
         member.away_since, member.away_reason = time.monotonic(), str(error)
         member.unit.close()
 
-    def _come_back(self, member: Member) -> None:
+    def _come_back(self, member: UnitWorker) -> None:
         """Wait until the unit works again, or is another device, or nothing is left to be measured."""
         began, backoff_s = time.monotonic(), self._patience.backoff_s
         while self._open:
@@ -334,7 +334,7 @@ class Spread:
                 self._crew.say(f"{member.unit.name} works again after {away_s:.0f} s")
                 return
 
-    def _set_aside_still(self, member: Member, error: UnitError) -> None:
+    def _set_aside_still(self, member: UnitWorker, error: UnitError) -> None:
         if str(error) != member.away_reason:
             self._crew.say(f"still not: {error}")
         member.away_reason = str(error)
@@ -342,7 +342,7 @@ class Spread:
 
     # Leases and the cache
 
-    def _leased(self, member: Member) -> AbstractContextManager[None]:
+    def _leased(self, member: UnitWorker) -> AbstractContextManager[None]:
         def say(text: str) -> None:
             if time.monotonic() - member.waiting_said > REMIND_S:  # not for each candidate of a shared device
                 member.waiting_said = time.monotonic()
@@ -351,16 +351,16 @@ class Spread:
         order = self._order
         return lease(order.lease_dir, member.lease_key, member.unit.name, say=say, stop=self._crew.stop)
 
-    def _entry(self, member: Member, number: int) -> Entry | None:
+    def _entry(self, member: UnitWorker, number: int) -> Entry | None:
         entry = look_up(self._order.cache_dir, self._key(member, number))
         serves = entry is not None and (self._order.fresh or entry.serves(self._order.interval, self._order.budget_s))
         return entry if serves else None
 
-    def _key(self, member: Member, number: int) -> dict[str, Any]:
+    def _key(self, member: UnitWorker, number: int) -> dict[str, Any]:
         order = self._order
         return key_of(order.models[number], order.reference, member.calibration, order.runtime)
 
-    def _keep(self, member: Member, number: int, latency: Latency) -> None:
+    def _keep(self, member: UnitWorker, number: int, latency: Latency) -> None:
         try:
             keep(self._order.cache_dir, self._key(member, number), latency, member.calibration, self._order.budget_s)
         except OSError as error:

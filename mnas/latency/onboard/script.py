@@ -231,7 +231,7 @@ def prioritised(limit_s: float) -> Iterator[bool]:
 # Rounds
 
 
-class Pair:
+class ModelPair:
     """Two models that take turns; `open` for as long as a measurement lasts."""
 
     def __init__(self, models: list[tuple[bytes, str]], threads: int, batch: int, first: bool = False) -> None:
@@ -458,7 +458,7 @@ class Server:
     """Answers requests; keeps one pair of models open at a time."""
 
     def __init__(self) -> None:
-        self._pair: Pair | None = None
+        self._pair: ModelPair | None = None
         self._open = contextlib.ExitStack()
 
     def answer(self, request: dict[str, Any]) -> Any:
@@ -494,7 +494,7 @@ class Server:
         ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         pinned = chosen if threads == 1 and chosen in ours else None
         self._open.enter_context(steady(pinned))
-        self._pair = Pair(models, threads, batch, first=pinned is not None)
+        self._pair = ModelPair(models, threads, batch, first=pinned is not None)
         realtime = False
         if pinned is not None:
             with prioritised(1.0) as realtime:  # whether a turn will have it
