@@ -54,7 +54,7 @@ def check_class_names(names: Sequence[object], where: str) -> None:
     Args:
         where: what has them, for the message: "the folder 'pets'".
     """
-    known: dict[str, object] = {}
+    names_by_form: dict[str, object] = {}
     for name in names:
         if fault := class_name_fault(name):
             raise ValueError(
@@ -62,13 +62,13 @@ def check_class_names(names: Sequence[object], where: str) -> None:
                 f"{shown(name)} in {where} ({fault}); rename that class"
             )
         key = same_name(str(name))
-        if key in known:
-            how = "the same name" if known[key] == name else "the same but for its Unicode form"
+        if key in names_by_form:
+            how = "the same name" if names_by_form[key] == name else "the same but for its Unicode form"
             raise ValueError(
-                f"class names must differ, but got {shown(known[key])} and {shown(name)} in {where} ({how}); "
+                f"class names must differ, but got {shown(names_by_form[key])} and {shown(name)} in {where} ({how}); "
                 "rename or merge them"
             )
-        known[key] = name
+        names_by_form[key] = name
 
 
 def same_name(name: str) -> str:
@@ -76,9 +76,9 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def same_names(left: Sequence[str], right: Sequence[str]) -> bool:
+def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether both are the same names (`same_name`) in the same order."""
-    return list(map(same_name, left)) == list(map(same_name, right))
+    return list(map(same_name, first)) == list(map(same_name, second))
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -97,10 +97,10 @@ def _visible(name: str) -> str:
 
 
 def _pairs(names: Iterable[str], form: Callable[[str], str]) -> list[tuple[str, str]]:
-    known: dict[str, str] = {}
+    names_by_form: dict[str, str] = {}
     pairs = []
     for name in names:
-        first = known.setdefault(form(name), name)
+        first = names_by_form.setdefault(form(name), name)
         if first != name:
             pairs.append((first, name))
     return pairs

@@ -40,11 +40,11 @@ def clean(text: object, limit: int = LINE_CHARS) -> str:
     whole = str(text)
     if len(whole) > 4 * limit:  # no more work than the result is worth
         whole = whole[: 2 * limit] + whole[-2 * limit :]
-    shown = whole if whole.isascii() and whole.isprintable() else _SUSPECT.sub(_shown, whole)
-    if len(shown) <= limit:
-        return shown
+    line = whole if whole.isascii() and whole.isprintable() else _SUSPECT.sub(_escaped, whole)
+    if len(line) <= limit:
+        return line
     tail = (limit - 1) // 3
-    return f"{shown[: limit - 1 - tail]}\u2026{shown[len(shown) - tail :]}"
+    return f"{line[: limit - 1 - tail]}\u2026{line[len(line) - tail :]}"
 
 
 def message_of(error: object, limit: int) -> str:
@@ -56,9 +56,9 @@ def message_of(error: object, limit: int) -> str:
     return " ".join(words.split()) or type(error).__name__
 
 
-def _shown(found: re.Match[str]) -> str:
-    sign = found[0]
-    if len(sign) > 1 or _has_use(sign, found.string, found.start()):
+def _escaped(match: re.Match[str]) -> str:
+    sign = match[0]
+    if len(sign) > 1 or _has_use(sign, match.string, match.start()):
         return sign
     code = ord(sign)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -76,15 +76,15 @@ def read_trained_on(values: object) -> TrainedOn:
         got = f"one of {len(values)}" if isinstance(values, list) else reprlib.repr(values)
         raise ValueError(f"trained_on must be a list of at most {MOST_TRAININGS} trainings, but got {got}")
     names = [field.name for field in fields(TrainingData)]
-    found = []
+    trainings = []
     for value in values:
         if not isinstance(value, dict) or not set(names) <= set(value):
             raise ValueError(f"trained_on must have objects of {', '.join(names)}, but got {reprlib.repr(value)}")
         try:
-            found.append(TrainingData(**{name: value[name] for name in names}))
+            trainings.append(TrainingData(**{name: value[name] for name in names}))
         except ValueError as error:
             raise ValueError(f"trained_on: {error}") from None
-    return tuple(found)
+    return tuple(trainings)
 
 
 def after_training(latest: TrainingData | None, earlier: Sequence[TrainingData]) -> TrainedOn:

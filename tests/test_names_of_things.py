@@ -13,8 +13,6 @@ PARTICIPLES = {"found", "told", "known", "left", "shown", "kept"}
 EXEMPT = (
     "bench/",
     "cli/",
-    "controller/",
-    "data/",
     "evaluate/",
     "export/",
     "foreign/",
@@ -33,10 +31,7 @@ EXEMPT = (
     "zoo/",
     "arch.py",
     "cell_arch.py",
-    "labels.py",
     "readers.py",
-    "text.py",
-    "training_data.py",
     "workers.py",
 )
 """Modules whose values are still to be named."""
@@ -58,6 +53,12 @@ def _bindings(module: ast.Module) -> Iterator[tuple[str, int]]:
             yield node.arg, node.lineno
         elif isinstance(node, ast.MatchAs | ast.MatchStar) and node.name:
             yield node.name, node.lineno
+        if isinstance(node, ast.FunctionDef) and any(map(_is_property, node.decorator_list)):
+            yield node.name, node.lineno
+
+
+def _is_property(decorator: ast.expr) -> bool:
+    return isinstance(decorator, ast.Name) and decorator.id in ("property", "cached_property")
 
 
 def test_a_public_class_name_stands_for_one_thing() -> None:

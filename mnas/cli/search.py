@@ -265,7 +265,7 @@ class SearchCommand:
             download=self.download,
             max_images_per_class=self.max_images_per_class,
             on_progress=on_progress,
-            known=known,
+            cached=known,
             verify_cache=self.verify_cache and known is None,
         )
 

@@ -45,7 +45,7 @@ class RunImages:
     data_dir: Path | None
     download: bool
     max_images_per_class: int
-    known: tuple[str, str] | None = None
+    cached: tuple[str, str] | None = None
     """Content and key of the images, so that the trainings' own processes open the cache without listing files."""
 
     def __call__(self, on_progress: OnProgress | None = None, *, verify_cache: bool = False) -> Batches:
@@ -62,7 +62,7 @@ class RunImages:
             download=self.download,
             max_images_per_class=self.max_images_per_class,
             on_progress=on_progress,
-            known=self.known,
+            cached=self.cached,
             verify_cache=verify_cache,
         )
 
@@ -113,7 +113,7 @@ def train_best(
     config = _mirrored_as_begun(run, config, batches)
     images = dataclasses.replace(images, config=config)
     if isinstance(batches, ArrayBatches):
-        images = dataclasses.replace(images, known=batches.known)
+        images = dataclasses.replace(images, cached=batches.cached)
     print_class_table(console, batches.table, "val")
     print_line(console, mirror_note(config.mirror, batches.may_be_mirrored, batches.classes))
     print_line(console, by_stat_line(batches))

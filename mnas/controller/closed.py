@@ -121,15 +121,15 @@ class ClosedBatches:
         closed = next(unfinished, len(trials)) // self._batch_size * self._batch_size
         for sampler in self._learning:
             sampler.learn_from(trials, self._directions, closed)
-        told = [sampler.diagnostics() for sampler in self._learning]
-        return _mean(told) if len(told) > 1 else told[0] if told else {}
+        diagnostics = [sampler.diagnostics() for sampler in self._learning]
+        return _mean(diagnostics) if len(diagnostics) > 1 else diagnostics[0] if diagnostics else {}
 
 
-def _mean(told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _mean(diagnostics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Key by key; of nested ones too. What is a whole number is the same for all."""
     mean: dict[str, Any] = {}
-    for key, value in told[0].items():
-        values = [each[key] for each in told]
+    for key, value in diagnostics[0].items():
+        values = [each[key] for each in diagnostics]
         nested, whole = isinstance(value, Mapping), isinstance(value, int)
         mean[key] = _mean(values) if nested else value if whole else math.fsum(values) / len(values)
     return mean

@@ -73,9 +73,9 @@ class Policy(nn.Module):
         firsts = self.first_row.tolist()
         for d, (first, end) in enumerate(zip(firsts, [*firsts[1:], len(self.head_weight)], strict=True)):
             gates = torch.addmm(of_input[fed], hidden, of_hidden)
-            opened, forgotten, _, shown = gates.sigmoid().chunk(4, 1)
+            opened, forgotten, _, exposed = gates.sigmoid().chunk(4, 1)
             cell = forgotten * cell + opened * gates[:, 2 * size : 3 * size].tanh()
-            hidden = shown * cell.tanh()
+            hidden = exposed * cell.tanh()
             logits = torch.addmm(self.head_bias[first:end], hidden, self.head_weight[first:end].T)
             # the last bound is 1 but for rounding, so it is left out
             upper = logits.softmax(-1).cumsum(-1)[:, :-1]

@@ -50,7 +50,7 @@ class StudyView:
             pruner=optuna.pruners.NopPruner(),
         )
         self._study_id = self._storage.get_study_id_from_name(self.study.study_name)
-        self._shown: list[FrozenTrial | None] = []
+        self._copied: list[FrozenTrial | None] = []
         """The stored trials as they were when shown, None where shown as running: from `_closed` on."""
         self._closed = 0
 
@@ -66,7 +66,7 @@ class StudyView:
         require_finished(new[: max(0, closed - self._closed)], closed)
         for number, trial in enumerate(new, self._closed):
             assert trial.number == number
-            if number >= len(self._shown):
+            if number >= len(self._copied):
                 self._add(trial, running=number >= closed)
             elif number < closed:
                 self._finish(trial)
@@ -77,21 +77,21 @@ class StudyView:
         """Draw the next trial, which is RUNNING in the view from then on."""
         self.study.sampler = sampler
         self.study.ask(dict(space))
-        trial = self._storage.get_trial(len(self._shown))
-        self._shown.append(None)
+        trial = self._storage.get_trial(len(self._copied))
+        self._copied.append(None)
         return Draw(params=dict(trial.params), system_attrs=dict(trial.system_attrs))
 
     def _is_extended_by(self, trials: Sequence[FrozenTrial], closed: int) -> bool:
         """Whether what is shown of `trials` is still so; what was running there may have finished."""
         mine = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        if len(mine) != len(self._shown) or len(mine) > len(trials) or self._closed > closed:
+        if len(mine) != len(self._copied) or len(mine) > len(trials) or self._closed > closed:
             return False  # unequal where a sampler raised in the middle of `ask`
-        same = self._closed if self._shown[: self._closed] == trials[: self._closed] else 0  # fast: the same objects
-        for number in range(same, len(self._shown)):
-            shown, trial = self._shown[number], trials[number]
+        same = self._closed if self._copied[: self._closed] == trials[: self._closed] else 0  # fast: the same objects
+        for number in range(same, len(self._copied)):
+            copied, trial = self._copied[number], trials[number]
             if (mine[number].params, mine[number].system_attrs) != (trial.params, trial.system_attrs):
                 return False
-            if shown is not None and _result(shown) != _result(trial):
+            if copied is not None and _result(copied) != _result(trial):
                 return False
         return True
 
@@ -105,13 +105,13 @@ class StudyView:
             user_attrs={} if running else _known(trial),
         )
         self._storage.create_new_trial(self._study_id, template)
-        self._shown.append(None if running else trial)
+        self._copied.append(None if running else trial)
 
     def _finish(self, trial: FrozenTrial) -> None:
         for name, value in _known(trial).items():
             self._storage.set_trial_user_attr(trial.number, name, value)
         self._storage.set_trial_state_values(trial.number, trial.state, trial.values)
-        self._shown[trial.number] = trial
+        self._copied[trial.number] = trial
 
 
 def require_finished(trials: Sequence[FrozenTrial], closed: int) -> None:

@@ -43,7 +43,7 @@ class ArrayBatches(Batches):
         self.may_be_mirrored = dataset.flip
         self.mirrored = mirrors(augmentation.mirror, dataset.flip, dataset.classes)
         self.training_data = dataset.training_data
-        self.known = (dataset.content, dataset.key)
+        self.cached = (dataset.content, dataset.key)
         """For another process that opens the same images: see `load_dataset`."""
 
     @property

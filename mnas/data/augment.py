@@ -147,9 +147,9 @@ def erase(images: Tensor, probability: float, generator: torch.Generator, *, row
         area = (_ERASED_AREA[0] + draws[1] * (_ERASED_AREA[1] - _ERASED_AREA[0])) * size * size
         aspect = math.exp((2 * draws[2] - 1) * math.log(_ERASED_ASPECT))
         height, width = (min(size - 1, max(1, round(math.sqrt(x)))) for x in (area * aspect, area / aspect))
-        top, left = int(draws[3] * (size - height + 1)), int(draws[4] * (size - width + 1))
+        row, column = int(draws[3] * (size - height + 1)), int(draws[4] * (size - width + 1))
         noise = torch.randint(0, 256, (height, width, 3), generator=torch.Generator().manual_seed(noise_seed))
-        images[index - first, top : top + height, left : left + width] = noise.to(torch.uint8)
+        images[index - first, row : row + height, column : column + width] = noise.to(torch.uint8)
     return images
 
 

@@ -49,7 +49,7 @@ def find_entry(cache_dir: Path, key: str, size: int, *, verify: bool = False) ->
     return _open(path, key, size, verify, say=False)
 
 
-def cached(
+def find_or_build(
     cache_dir: Path,
     name: str,
     key: str,
@@ -73,15 +73,15 @@ def cached(
         ValueError: more than 1 % of the images are unreadable, or the cache folder cannot be written.
         ContentChangedError: a file is another one by now.
     """
-    found = find_entry(cache_dir, key, size, verify=verify)
-    if found is not None:
-        return found
+    built = find_entry(cache_dir, key, size, verify=verify)
+    if built is not None:
+        return built
     path = _place(cache_dir, name, key, size)
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            found = _open(path, key, size, verify, say=True)  # another process may have built it while we waited
-            if found is None:
+            built = _open(path, key, size, verify, say=True)  # another process may have built it while we waited
+            if built is None:
                 temporary = Path(f"{path}.tmp")
                 for stale in (temporary, path):  # nobody else holds the lock: what is there is dead or damaged
                     _remove(stale)
@@ -91,14 +91,14 @@ def cached(
                     temporary.rename(path)
                 finally:
                     shutil.rmtree(temporary, ignore_errors=True)
-                found = _open(path, key, size, False, say=True)
+                built = _open(path, key, size, False, say=True)
     except OSError as error:
         raise ValueError(
             f"the cache folder must be writable and have room, but got {str(cache_dir)!r} ({error.strerror or error}); "
             "free some space or set XDG_CACHE_HOME"
         ) from None
-    assert found is not None
-    return found
+    assert built is not None
+    return built
 
 
 def _place(cache_dir: Path, name: str, key: str, size: int) -> Path:

@@ -135,8 +135,8 @@ def seal(folder: Path, pixels_sha256: str) -> None:
     write_atomic(folder / SEAL, json.dumps({"pixels": pixels_sha256, "index": index, "stats": stats}))
 
 
-def _stat(found: os.stat_result) -> list[int]:
-    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+def _stat(status: os.stat_result) -> list[int]:
+    return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[ImageEntry, Pixels] | None:
@@ -179,10 +179,10 @@ def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Imag
 
 
 def _parsed(content: bytes) -> ImageEntry:
-    found = parse_json(content, _MOST_INDEX_BYTES)
-    if not isinstance(found, dict):
+    fields = parse_json(content, _MOST_INDEX_BYTES)
+    if not isinstance(fields, dict):
         raise ValueError(f"{INDEX} is no object")
-    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in found.items()}
+    values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
     try:
         return ImageEntry(**values)
     except TypeError:

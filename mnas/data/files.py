@@ -76,7 +76,7 @@ class FolderBatches(Batches):
         self.may_be_mirrored = source.flip
         self.mirrored = mirrors(augmentation.mirror, source.flip, self.classes)
         self._view = ImageView(size=input_size, crop=crop, augmentation=augmentation, flip=self.mirrored, seed=seed)
-        self._parts: dict[str, _Images] = {part: _Images(found, self._view) for part, found in items.items()}
+        self._parts: dict[str, _Images] = {part: _Images(group, self._view) for part, group in items.items()}
         self.counts = {}
         for part in ("train", "val", "test"):
             if part in items:
@@ -87,7 +87,7 @@ class FolderBatches(Batches):
         self.content = source.content(cache_dir) if source.in_memory else source.by_stat
         self.listing = source.listing.with_notes(*_duplicates(items, self.counts))
         self.images_by_class = {
-            part: class_counts([item.label for item in found], len(self.classes)) for part, found in items.items()
+            part: class_counts([item.label for item in group], len(self.classes)) for part, group in items.items()
         }
         # a model's file goes to other machines, where times say nothing
         small = sum(item.size_bytes for part in items.values() for item in part) <= DIGESTED_BYTES
@@ -116,7 +116,7 @@ class FolderBatches(Batches):
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        return self._unreadable.found
+        return self._unreadable.lines
 
     def training(
         self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
@@ -138,14 +138,14 @@ class FolderBatches(Batches):
             sampler=steps,
             **self._options,
         )
-        found = Loaded(loader)
+        batches = Loaded(loader)
         try:
-            for images, labels, unreadable in found:
+            for images, labels, unreadable in batches:
                 self._unreadable.add(unreadable)
                 if len(labels):
                     yield images, labels
         finally:
-            found.close()
+            batches.close()
 
 
 class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
@@ -222,9 +222,9 @@ def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) ->
         keys = None
     if keys is None:
         return ("equal images in several parts or classes were not looked for: there are too many files to compare",)
-    found = duplicates(keys, [item.label for item in every], dict(counts.items()))
+    copies = duplicates(keys, [item.label for item in every], dict(counts.items()))
     names = shown_names([item.name for item in every])
-    return found.notes(dict(counts.items()), lambda number: names[number])
+    return copies.notes(dict(counts.items()), lambda number: names[number])
 
 
 def _verified(sample: Sequence[tuple[str, Content]], sha256: Mapping[str, bytes]) -> Iterator[tuple[str, Content]]:
@@ -240,9 +240,9 @@ def _verified(sample: Sequence[tuple[str, Content]], sha256: Mapping[str, bytes]
 def _fingerprint(classes: Sequence[str], items: dict[str, Sequence[Item]]) -> str:
     """Of classes, names, sizes in bytes and labels (pixels where there are no files): decoding all would take hours."""
     digest = hashlib.sha256(json.dumps(["files", list(classes)]).encode())
-    for part, found in items.items():
-        digest.update(f"\n{part} {len(found)}\n".encode())
-        for item in found:
+    for part, group in items.items():
+        digest.update(f"\n{part} {len(group)}\n".encode())
+        for item in group:
             content = b"" if isinstance(item.content, Path) else item.content.tobytes()
             digest.update(os.fsencode(f"{item.name}\0{item.size_bytes}\0{item.label}\0") + content)
     return digest.hexdigest()[:16]

@@ -94,7 +94,7 @@ def select(
     if relation == "other":
         raise ValueError(_refusal(data, trained_on))
     if record is None:
-        drawn = next((known for known in (seed, beside) if known is not None), 0)
+        drawn = next((candidate for candidate in (seed, beside) if candidate is not None), 0)
         notes = _notes_unknown(part, drawn, data, ours, beside) if seed is None else ()
         return Selection(part=part, parts=(part,), seed=drawn, record=None, relation=relation, notes=notes)
     if seed is not None and seed != record.seed:

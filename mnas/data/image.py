@@ -60,6 +60,6 @@ def read_image(content: Encoded, size: int, crop: float = 1.0) -> Pixels:
 def square(rgb: Image.Image, size: int, crop: float = 1.0) -> Pixels:
     """Return the square of an upright RGB image, as `read_image` does."""
     side = max(1, round(min(rgb.size) * crop))
-    left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-    box = (left, top, left + side, top + side)
+    x, y = (rgb.width - side) // 2, (rgb.height - side) // 2
+    box = (x, y, x + side, y + side)
     return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mnas.atomic import write_atomic
-from mnas.data.cache import Built, OnProgress, cached, entry_key, find_entry
+from mnas.data.cache import Built, OnProgress, entry_key, find_entry, find_or_build
 from mnas.data.content.digests import ContentChangedError, changing_files, content_of
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.entry import ImageEntry
@@ -48,7 +48,7 @@ def load_dataset(
     max_bytes: int = 8_000_000_000,
     crop: float = 1.0,
     on_progress: OnProgress | None = None,
-    known: tuple[str, str] | None = None,
+    cached: tuple[str, str] | None = None,
     verify_cache: bool = False,
 ) -> Dataset:
     """The images of `data` as squares of `input_size` pixels; the second call for equal files only maps them.
@@ -64,7 +64,7 @@ def load_dataset(
         max_bytes: of decoded pixels.
         crop: share of the side of every image's centre square that is kept; what a model was evaluated with.
         on_progress: called with (images decoded, images in all) while decoding.
-        known: `Dataset.content` and `Dataset.key` of these images as another process found them a moment ago; where
+        cached: `Dataset.content` and `Dataset.key` of these images as another process found them a moment ago; where
             they are in the cache, no file is looked at again.
         verify_cache: read what is in the cache in full and compare it with its digests.
 
@@ -83,7 +83,7 @@ def load_dataset(
         max_bytes=max_bytes,
         crop=crop,
         on_progress=on_progress,
-        known=known,
+        cached=cached,
         verify_cache=verify_cache,
     )
 
@@ -98,7 +98,7 @@ def load_source(
     max_bytes: int = 8_000_000_000,
     crop: float = 1.0,
     on_progress: OnProgress | None = None,
-    known: tuple[str, str] | None = None,
+    cached: tuple[str, str] | None = None,
     verify_cache: bool = False,
 ) -> Dataset:
     """Return the images of `source` as `load_dataset` does; a function is called again where files change meanwhile."""
@@ -115,7 +115,7 @@ def load_source(
     )  # fmt: skip
     for _ in range(_TURNS):
         try:
-            return wanted.load(source if isinstance(source, Source) else source(), known, on_progress)
+            return wanted.load(source if isinstance(source, Source) else source(), cached, on_progress)
         except ContentChangedError as error:
             changed = error
     raise ValueError(changing_files(changed, _TURNS))
@@ -133,16 +133,16 @@ class _Wanted:
     cache_dir: Path
     verify: bool
 
-    def load(self, source: Source, known: tuple[str, str] | None, on_progress: OnProgress | None) -> Dataset:
+    def load(self, source: Source, cached: tuple[str, str] | None, on_progress: OnProgress | None) -> Dataset:
         """Raises ContentChangedError where files change while they are decoded."""
-        if known is not None:
-            found = find_entry(self.cache_dir, known[1], self.size, verify=self.verify)
-            if found is not None:
-                return _dataset(self, source, *known, *found)
+        if cached is not None:
+            opened = find_entry(self.cache_dir, cached[1], self.size, verify=self.verify)
+            if opened is not None:
+                return _dataset(self, source, *cached, *opened)
         with _reading(source.name):
             content, key, sha256 = self._identified(source)
         safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
-        entry, pixels = cached(
+        entry, pixels = find_or_build(
             self.cache_dir, safe_name, key, self.size, lambda: self._built(source, content), sha256, on_progress,
             verify=self.verify,
         )  # fmt: skip
@@ -154,18 +154,18 @@ class _Wanted:
         def find() -> Duplicates:
             return duplicates(pixel_keys(pixels), entry.labels, entry.counts)
 
-        found = remembered(self.cache_dir, entry.fingerprint, find)
+        copies = remembered(self.cache_dir, entry.fingerprint, find)
         names: Sequence[str] = []
-        if found.in_train or found.in_two_classes:
+        if copies.in_train or copies.in_two_classes:
             names = names_of(itertools.chain.from_iterable(self._items(source)[1].values()), entry.skipped)
-        return found.notes(entry.counts, lambda number: names[number])
+        return copies.notes(entry.counts, lambda number: names[number])
 
     def _identified(self, source: Source) -> tuple[str, str, dict[str, bytes]]:
         """Return the content of the source, the key of the entry, and the SHA-256 of files by path."""
         if self.per_class and not source.in_memory:  # of a large set, only what is taken is read
             classes, items = self._items(source)
             files = {part: [(f"{i.label}/{i.name}", str(i.content)) for i in chosen] for part, chosen in items.items()}
-            sha256 = digests_of([path for found in files.values() for _, path in found], self.cache_dir)
+            sha256 = digests_of([path for listed in files.values() for _, path in listed], self.cache_dir)
             taken = content_of(classes, {p: [(name, sha256[path]) for name, path in f] for p, f in files.items()})
             content = source.content(self.cache_dir) if source.size_bytes() <= MOST_DIGESTED else source.by_stat
         else:
@@ -192,13 +192,13 @@ class _Wanted:
 
     def _built(self, source: Source, content: str) -> Built:
         """Return `_items`. Raises ContentChangedError where files that hold many images have changed."""
-        found = self._items(source)
+        built = self._items(source)
         if source.in_memory:
             with _reading(source.name):
                 now = source.content(None)
             if now != content:
                 raise ContentChangedError(source.name)
-        return found
+        return built
 
 
 def _dataset(

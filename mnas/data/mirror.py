@@ -92,35 +92,35 @@ def mirror_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
     words = {name: _words(name) for name in classes}
     pairs = _pairs(words)
     paired = {name for pair in pairs for name in pair}
-    return pairs + _pairs({name: _unnumbered(found) for name, found in words.items() if name not in paired})
+    return pairs + _pairs({name: _unnumbered(tokens) for name, tokens in words.items() if name not in paired})
 
 
 def _pairs(words: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    text = "\n".join(" ".join(found) for found in words.values())
+    text = "\n".join(" ".join(tokens) for tokens in words.values())
     pairs: dict[tuple[str, str], None] = {}
-    for left, _, right in (_unmarked(pair).partition("/") for pair in _WORDS):
-        if left in text and right in text:
-            cut = {name: _cut(found, left, right) for name, found in words.items()}
-            pairs |= dict.fromkeys(_swapped(left, right, cut))
+    for first, _, second in (_unmarked(pair).partition("/") for pair in _WORDS):
+        if first in text and second in text:
+            cut = {name: _cut(tokens, first, second) for name, tokens in words.items()}
+            pairs |= dict.fromkeys(_swapped(first, second, cut))
     for signs in _SIGNS:
         pairs |= dict.fromkeys(_swapped(signs[0], signs[1], words))
-    letters = {name: _digits(found) for name, found in words.items()}
-    letters = {name: found for name, found in letters.items() if _is_letter(found)}
-    if any(word.isdecimal() and int(word) > 9 for found in words.values() for word in found):  # numbers, not digits
-        letters = {name: found for name, found in letters.items() if not any(map(str.isdigit, found))}
+    letters = {name: _digits(tokens) for name, tokens in words.items()}
+    letters = {name: tokens for name, tokens in letters.items() if _is_letter(tokens)}
+    if any(word.isdecimal() and int(word) > 9 for tokens in words.values() for word in tokens):  # numbers, not digits
+        letters = {name: tokens for name, tokens in letters.items() if not any(map(str.isdigit, tokens))}
     for letter in _LETTERS:
         pairs |= dict.fromkeys(_swapped(letter[0], letter[1], letters))
     return list(pairs)
 
 
-def _swapped(left: str, right: str, words: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
+def _swapped(first: str, second: str, words: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
     """Pairs of names that are equal but for the two words, in any order of their words."""
     groups: dict[tuple[str, ...], dict[str, str]] = {}
-    for name, found in words.items():
-        if sides := [word for word in found if word in (left, right)]:
-            key = tuple(sorted("" if word in (left, right) else word for word in found))
+    for name, tokens in words.items():
+        if sides := [word for word in tokens if word in (first, second)]:
+            key = tuple(sorted("" if word in (first, second) else word for word in tokens))
             groups.setdefault(key, {}).setdefault(sides[0], name)
-    return [(group[left], group[right]) for group in groups.values() if len(group) == 2]
+    return [(group[first], group[second]) for group in groups.values() if len(group) == 2]
 
 
 def _words(name: str) -> list[str]:
@@ -148,20 +148,20 @@ def _digits(words: Sequence[str]) -> list[str]:
     return [_DIGITS.get(word, (word.lstrip("0") or "0") if word.isdecimal() else word) for word in words]
 
 
-def _cut(words: Sequence[str], left: str, right: str) -> list[str]:
+def _cut(words: Sequence[str], first: str, second: str) -> list[str]:
     """The words, those cut in two that begin or end with one of the pair: `turnleft`, `左转`."""
-    found: list[str] = []
+    pieces: list[str] = []
     for word in words:
         parts = [word]
-        for side in (left, right):
-            if word in (left, right) or (len(side) < _FEWEST_CUT and side.isascii()):
+        for side in (first, second):
+            if word in (first, second) or (len(side) < _FEWEST_CUT and side.isascii()):
                 continue
             if word.startswith(side):
                 parts = [side, word.removeprefix(side)]
             elif word.endswith(side):
                 parts = [side, word.removesuffix(side)]
-        found += parts
-    return found
+        pieces += parts
+    return pieces
 
 
 def _is_letter(words: Sequence[str]) -> bool:

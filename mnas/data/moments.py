@@ -46,9 +46,9 @@ def sample_moments(
     text = json.dumps([2, key, view.size, view.crop], sort_keys=True)  # 1 was keyed by names and sizes
     digest = hashlib.sha256(text.encode()).hexdigest()
     path = cache_dir / f"moments-{digest[:32]}.json"
-    found = _remembered(path, digest)
-    if found is not None:
-        return found
+    stored = _remembered(path, digest)
+    if stored is not None:
+        return stored
     mean, std = _estimated(view, itertools.islice(images(), SAMPLE_IMAGES), min(count, SAMPLE_IMAGES), on_progress)
     with contextlib.suppress(OSError):  # it is only slower without
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -59,9 +59,9 @@ def sample_moments(
 def _remembered(path: Path, digest: str) -> tuple[Triple, Triple] | None:
     """Return the stored mean and deviation; None where the file is absent or damaged."""
     try:
-        found = read_json(path)
-        mean, std = tuple(found["mean"]), tuple(found["std"])
-        if found["check"] == _check(digest, mean, std) and are_moments(mean) and are_moments(std) and min(std) > 0:
+        stored = read_json(path)
+        mean, std = tuple(stored["mean"]), tuple(stored["std"])
+        if stored["check"] == _check(digest, mean, std) and are_moments(mean) and are_moments(std) and min(std) > 0:
             return _triple(mean), _triple(std)
     except (OSError, ValueError, TypeError, KeyError):
         pass

@@ -40,10 +40,10 @@ def digits_source(data_dir: Path, download: bool) -> Source:
 
 def _digits_files() -> dict[str, list[tuple[str, str]]]:
     """Return the file of the digits, without the half second that importing scikit-learn takes."""
-    found = importlib.util.find_spec("sklearn")
-    assert found is not None
-    assert found.origin is not None
-    return {"all": [("digits.csv.gz", str(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"))]}
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    return {"all": [("digits.csv.gz", str(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"))]}
 
 
 def cifar10_source(data_dir: Path, download: bool) -> Source:
@@ -133,14 +133,14 @@ def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, downlo
             test=_array_items(np.asarray(test.data), test.targets),
         )
 
-    found = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files.iterdir() if p.is_file())
+    stats = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files.iterdir() if p.is_file())
     # what torchvision reads: archives and descriptions may have been removed, or be there
     read = [
-        name for name, *_ in found if name.startswith(("data_batch", "test_batch")) or name.endswith(("ubyte", "meta"))
+        name for name, *_ in stats if name.startswith(("data_batch", "test_batch")) or name.endswith(("ubyte", "meta"))
     ]
     return Source(
         name=name,
-        identity={"name": name, "files": found},
+        identity={"name": name, "files": stats},
         flip=flip,
         parts=parts,
         files=lambda: {"all": [(name, str(files / name)) for name in read]},

@@ -37,7 +37,7 @@ def open_batches(
     max_images_per_class: int,
     on_progress: OnProgress | None,
     cache_dir: Path | None = None,
-    known: tuple[str, str] | None = None,
+    cached: tuple[str, str] | None = None,
     verify_cache: bool = False,
 ) -> Batches:
     """The images of `data` in batches.
@@ -54,7 +54,7 @@ def open_batches(
         max_images_per_class: see `load_dataset`; not for shards.
         on_progress: called with (images done, images in all) while images are decoded before the training.
         cache_dir: None for the user's cache folder.
-        known: see `load_dataset`; of arrays.
+        cached: see `load_dataset`; of arrays.
         verify_cache: see `load_dataset`.
 
     Raises:
@@ -82,7 +82,7 @@ def open_batches(
     if source is None or (loader == "auto" and _fits_array(source, input_size, crop, augmentation)):
         dataset = load_dataset(
             data, input_size=input_size, seed=seed, cache_dir=cache_dir, data_dir=data_dir, download=download,
-            max_images_per_class=max_images_per_class, on_progress=on_progress, known=known,
+            max_images_per_class=max_images_per_class, on_progress=on_progress, cached=cached,
             verify_cache=verify_cache,
         )  # fmt: skip
         return ArrayBatches(dataset, augmentation, seed, crop)

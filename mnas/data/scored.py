@@ -124,24 +124,24 @@ def _in_cache(selection: Selection) -> bool:
 
 def offered_by(source: Source, given: Parts) -> Offered:
     """Return what a choice of images is made by; `given` is what `source.parts()` returned."""
-    found: dict[Part, int] = {"train": len(given.train), "val": len(given.val or ()), "test": len(given.test or ())}
+    counts: dict[Part, int] = {"train": len(given.train), "val": len(given.val or ()), "test": len(given.test or ())}
     return Offered(
         name=source.name,
         digest=lambda: source.content(user_cache_dir()),
         by_stat=source.by_stat,
-        counts={part: count for part, count in found.items() if count},
+        counts={part: count for part, count in counts.items() if count},
     )
 
 
 def unsplit(source: Source, given: Parts, parts: Sequence[Part]) -> Source:
     """Return `source` with all images of `parts` and no others as its part `train`, from which nothing is held out."""
     items = {"train": given.train, "val": given.val, "test": given.test}
-    kept = [item for part in parts for item in items[part] or ()]
+    chosen = [item for part in parts for item in items[part] or ()]
     return replace(
         source,
         identity=["unsplit", list(parts), source.identity],
         split=["unsplit", list(parts), source.split],
-        files=source.files if source.in_memory else lambda: {"train": [(i.name, str(i.content)) for i in kept]},
-        parts=lambda: Parts(classes=given.classes, train=kept, val=[], test=None),
+        files=source.files if source.in_memory else lambda: {"train": [(i.name, str(i.content)) for i in chosen]},
+        parts=lambda: Parts(classes=given.classes, train=chosen, val=[], test=None),
         fixed_val=False,
     )

@@ -37,7 +37,7 @@ def hold_out(
         ValueError: a class has fewer than two images.
     """
     share = min(share, most / max(1, len(items)))
-    kept: list[Item] = []
+    remaining: list[Item] = []
     held: list[Item] = []
     for label, group in enumerate(by_class(items, classes)):
         if len(group) < 2:
@@ -48,8 +48,8 @@ def hold_out(
         count = min(max(1, round(len(group) * share)), len(group) - 1)
         order = shuffled(group, seed, label)
         held += order[:count]
-        kept += order[count:]
-    return kept, held
+        remaining += order[count:]
+    return remaining, held
 
 
 def hold_out_exactly(items: Sequence[Item], classes: Sequence[str], count: int) -> tuple[list[Item], list[Item]]:
@@ -64,14 +64,14 @@ def hold_out_exactly(items: Sequence[Item], classes: Sequence[str], count: int) 
     remainders = sorted(range(len(groups)), key=lambda label: (counts[label] - exact[label], label))
     for label in remainders[: count - sum(counts)]:
         counts[label] += 1
-    kept: list[Item] = []
+    remaining: list[Item] = []
     held: list[Item] = []
     for group, number in zip(groups, counts, strict=True):
         order = sorted(group, key=lambda item: hashlib.sha256(os.fsencode(item.name)).digest())
         held += order[:number]
         chosen = {item.name for item in order[:number]}
-        kept += [item for item in group if item.name not in chosen]
-    return kept, held
+        remaining += [item for item in group if item.name not in chosen]
+    return remaining, held
 
 
 def at_most(items: Sequence[Item], classes: Sequence[str], per_class: int, seed: int) -> list[Item]:

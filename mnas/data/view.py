@@ -70,8 +70,8 @@ class ImageView:
         """As `mnas.data.augment.augment` does to whole batches: by up to a sixteenth, the border reflected."""
         padding = self.size // 16
         padded = np.pad(self.scored(content), ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
-        top, left = random.randint(0, 2 * padding), random.randint(0, 2 * padding)
-        return self._mirrored(Image.fromarray(padded[top : top + self.size, left : left + self.size]))
+        row, column = random.randint(0, 2 * padding), random.randint(0, 2 * padding)
+        return self._mirrored(Image.fromarray(padded[row : row + self.size, column : column + self.size]))
 
     def _cropped(self, content: Content) -> Image.Image:
         if isinstance(content, np.ndarray):
@@ -100,14 +100,14 @@ class ImageView:
         width, height = size
         upright = torch.empty((height, width), device="meta")  # timm asks for no more than its shape
         scale = (self.augmentation.scale_low, 1.0)
-        top, left, rows, columns = _crops().get_params(upright, scale, _ASPECT)
-        return left, top, columns, rows
+        y, x, rows, columns = _crops().get_params(upright, scale, _ASPECT)
+        return x, y, columns, rows
 
     def _resized(self, rgb: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
         """The crop `box` of an image of `size`, which may have been decoded smaller than it is."""
-        (width, height), (left, top, columns, rows) = size, box
-        x0, x1 = left * rgb.width / width, (left + columns) * rgb.width / width
-        y0, y1 = top * rgb.height / height, (top + rows) * rgb.height / height
+        (width, height), (x, y, columns, rows) = size, box
+        x0, x1 = x * rgb.width / width, (x + columns) * rgb.width / width
+        y0, y1 = y * rgb.height / height, (y + rows) * rgb.height / height
         outer = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
         inner = x0 - outer[0], y0 - outer[1], x1 - outer[0], y1 - outer[1]
         # cut out first, as timm does: resizing by a box mixes in what lies around it

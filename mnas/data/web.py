@@ -34,12 +34,12 @@ class Deadline:
     def reset(self) -> None:
         self._end = time.monotonic() + self._seconds
 
-    def left(self) -> float:
+    def remaining_s(self) -> float:
         """Return the seconds that are left. Raises TimeoutError where the time is over."""
-        left = self._end - time.monotonic()
-        if left <= 0:
+        remaining = self._end - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError(f"it took more than {self._seconds:g} s")
-        return left
+        return remaining
 
 
 def download(url: str, *, most_bytes: int, most_s: float) -> bytes:
@@ -60,7 +60,7 @@ def download(url: str, *, most_bytes: int, most_s: float) -> bytes:
                 got += len(part)
                 if got > most_bytes:
                     raise ValueError(f"it is larger than {most_bytes // 1_000_000} MB")
-                clock.left()
+                clock.remaining_s()
         if expected is not None and got < expected:
             raise ValueError(f"the server sent {got} of {expected} bytes")
         return b"".join(parts)
@@ -134,7 +134,7 @@ def _opened(url: str, clock: Deadline, headers: dict[str, str]) -> Any:
         # headers are ours alone: there are no credentials that a redirect could carry elsewhere
         request = urllib.request.Request(url, headers={"User-Agent": "mnas", **headers})
         try:
-            return _opener(clock).open(request, timeout=clock.left())
+            return _opener(clock).open(request, timeout=clock.remaining_s())
         except urllib.error.HTTPError as error:
             if error.code not in (301, 302, 303, 307, 308):
                 raise
@@ -188,7 +188,7 @@ class _Timed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._socket.settimeout(self._clock.left())
+        self._socket.settimeout(self._clock.remaining_s())
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

@@ -46,11 +46,11 @@ class Loaded(Iterator[Any]):
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         if not hasattr(signal, "pthread_sigmask"):
-            self._found: Iterator[Any] = iter(loader)
+            self._batches: Iterator[Any] = iter(loader)
             return
         before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
         try:
-            self._found = iter(loader)
+            self._batches = iter(loader)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -61,7 +61,7 @@ class Loaded(Iterator[Any]):
         watch.daemon = True
         watch.start()
         try:
-            found = next(self._found)
+            batch = next(self._batches)
         except (RuntimeError, EOFError, OSError) as error:
             if isinstance(error, EOFError | ConnectionError):  # it died with what it was to hand over
                 error = RuntimeError("DataLoader worker exited unexpectedly")
@@ -70,21 +70,21 @@ class Loaded(Iterator[Any]):
             raise error
         finally:
             watch.cancel()
-        return _mapped(found, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
+        return _mapped(batch, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
     def close(self) -> None:
         """End the workers at once, whatever they are doing; the last reference to them may live on in an exception."""
         if not torch.cuda.is_available():  # where batches are pinned, a thread may be reading from them
             self._end_workers(None)
-        del self._found
+        del self._batches
 
     def _end_workers(self, late: threading.Event | None) -> None:
-        workers = [worker for worker in getattr(self._found, "_workers", []) if worker.is_alive()]
+        workers = [worker for worker in getattr(self._batches, "_workers", []) if worker.is_alive()]
         if late is not None:
             late.set()
         elif workers:  # else torch takes their end for a failure
-            signal_handling._remove_worker_pids(id(self._found))  # type: ignore[attr-defined]
-            self._found._worker_pids_set = False  # type: ignore[attr-defined]
+            signal_handling._remove_worker_pids(id(self._batches))  # type: ignore[attr-defined]
+            self._batches._worker_pids_set = False  # type: ignore[attr-defined]
         for worker in workers:
             worker.kill()
 
@@ -144,13 +144,13 @@ class Unreadable:
         self._total = total
         self._reasons: dict[str, str] = {}
 
-    def add(self, found: list[tuple[str, str]]) -> None:
+    def add(self, files: list[tuple[str, str]]) -> None:
         """Note (name, reason) of each. Raises ValueError once they are more than 1 % of all images."""
-        if found:
-            self._reasons |= dict(found)
-            check_unreadable(self.found, self._total)
+        if files:
+            self._reasons |= dict(files)
+            check_unreadable(self.lines, self._total)
 
     @property
-    def found(self) -> tuple[str, ...]:
+    def lines(self) -> tuple[str, ...]:
         """Each with the reason."""
         return tuple(f"{name}: {reason}" for name, reason in self._reasons.items())

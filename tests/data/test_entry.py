@@ -204,12 +204,12 @@ def test_a_known_entry_is_opened_without_looking_at_its_files(tmp_path: Path, mo
 
     monkeypatch.setattr("mnas.data.source.Source.read_content", nobody_may)
     shutil.copy(tmp_path / "pets" / "dog" / "0.png", tmp_path / "pets" / "cat")  # a worker sees what the start saw
-    again = load(tmp_path, known=(first.content, first.key))
+    again = load(tmp_path, cached=(first.content, first.key))
     assert np.array_equal(again.train.images, images)
     assert (again.fingerprint, again.content, again.key) == (first.fingerprint, first.content, first.key)
     monkeypatch.undo()
     shutil.rmtree(folder)
-    assert load(tmp_path, known=(first.content, first.key)).content != first.content
+    assert load(tmp_path, cached=(first.content, first.key)).content != first.content
 
 
 def test_a_folder_that_was_renamed_is_not_decoded_again(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_batches_are_the_same_through_shared_memory_the_pipe_and_here():
 def test_closing_ends_workers_at_once(busy):
     loaded = Loaded(DataLoader(Numbered(hang_at(4) if busy else lambda number: None), **loader_options(2)))
     next(loaded)
-    pids = [worker.pid for worker in loaded._found._workers]
+    pids = [worker.pid for worker in loaded._batches._workers]
     began = time.monotonic()
     loaded.close()
     assert time.monotonic() - began < 5  # torch itself waits that long for each that hangs

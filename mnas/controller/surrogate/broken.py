@@ -31,16 +31,16 @@ def without_broken(
     `worse` says by how much rows are worse than a model of others predicts, in its units. The `first` trials are
     thought to be of all kinds, as random members are: what is far is told by them.
     """
-    kept = rows
+    sound = rows
     for _ in range(ROUNDS):
-        model = make(kept)
+        model = make(sound)
         suspects = _suspects(model, first)
         if not suspects.any():
             break
-        kept = kept[~suspects]
+        sound = sound[~suspects]
     else:
-        model = make(kept)
-    broken = np.setdiff1d(rows, kept)
+        model = make(sound)
+    broken = np.setdiff1d(rows, sound)
     if len(broken):  # what only looked so beside those that are
         innocent = broken[worse(model, broken) <= _bound(model, first)]
         if len(innocent):
@@ -58,19 +58,19 @@ def _suspects(model: GoalModel, first: int) -> npt.NDArray[np.bool_]:
     """(N,) of the values that a model has learned from, those that are by far worse than what the others predict."""
     process, bound = model.process, _bound(model, first)
     values = process.values
-    found = np.zeros(len(values), bool)
+    suspects = np.zeros(len(values), bool)
     if len(values) < FEWEST or bound == 0:
-        return found
+        return suspects
     precision = torch.cholesky_inverse(process.factor).numpy()
     standard = (values - process.mean) / process.scale
-    while 2 * found.sum() < len(values):
+    while 2 * suspects.sum() < len(values):
         # what all others predict, less the value; one that is broken makes others look so: the worst goes first
         worse = -model.sign * process.scale * (precision @ standard) / precision.diagonal()
         worst = int(worse.argmax())
-        if found[worst] or not worse[worst] > bound:  # also where numbers are too large to be told apart
+        if suspects[worst] or not worse[worst] > bound:  # also where numbers are too large to be told apart
             break
-        found[worst] = True
+        suspects[worst] = True
         column = precision[:, worst].copy()
         precision -= np.outer(column, column) / column[worst]  # that of the others alone
         precision[worst, worst], standard[worst] = 1, 0
-    return found
+    return suspects

@@ -115,8 +115,8 @@ def _correlation(choices: Sequence[Any]) -> Table:
         return np.eye(count)
     place = np.argsort(np.argsort(np.array(choices, float), kind="stable"), kind="stable") / (count - 1)
     near = np.exp(-((place[:, None] - place) ** 2))
-    found: Table = (1 - NEIGHBOURS) * np.eye(count) + NEIGHBOURS * near
-    return found
+    correlation: Table = (1 - NEIGHBOURS) * np.eye(count) + NEIGHBOURS * near
+    return correlation
 
 
 def _centred(correlation: Table) -> Table:
@@ -132,26 +132,26 @@ def _centred(correlation: Table) -> Table:
 def _factor(correlation: Table) -> Table:
     """(C, rank) whose products of rows are `correlation`."""
     values, vectors = np.linalg.eigh(correlation)
-    kept = values > 1e-9
-    factor: Table = vectors[:, kept] * np.sqrt(values[kept])
+    positive = values > 1e-9
+    factor: Table = vectors[:, positive] * np.sqrt(values[positive])
     return factor
 
 
 def _families(space: Mapping[str, CategoricalDistribution]) -> list[list[int]]:
     """Decisions with a choice, by what their names have but for numbers; see `_belongs`."""
     choices = [tuple(map(repr, distribution.choices)) for distribution in space.values()]
-    found: dict[str, list[list[int]]] = {}
+    families_by_name: dict[str, list[list[int]]] = {}
     for decision, name in enumerate(space):
         if len(choices[decision]) < 2:
             continue
-        alike = found.setdefault(re.sub(r"\d+", "#", name), [])
+        alike = families_by_name.setdefault(re.sub(r"\d+", "#", name), [])
         for family in alike:
             if all(_belongs(choices[decision], choices[member]) for member in family):
                 family.append(decision)
                 break
         else:
             alike.append([decision])
-    return [family for families in found.values() for family in families if len(family) > 1]
+    return [family for families in families_by_name.values() for family in families if len(family) > 1]
 
 
 def _belongs(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -161,8 +161,8 @@ def _belongs(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _groups(names: Sequence[str]) -> list[list[int]]:
-    found: dict[str, list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for decision, name in enumerate(names):
         if match := re.match(r"(.*\d)\D", name):
-            found.setdefault(match.group(1), []).append(decision)
-    return list(found.values())
+            groups.setdefault(match.group(1), []).append(decision)
+    return list(groups.values())

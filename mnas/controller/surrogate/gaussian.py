@@ -113,14 +113,14 @@ class Covariance:
         self._rest = variance["rest"]
         self._furthest = self._rest.log() - reach
 
-    def __call__(self, left: Coded, right: Coded) -> Tensor:
-        """(left, right). Large ones: what can be is done in place."""
-        linear = (self._together(left) * self._linear) @ self._together(right).T
+    def __call__(self, first: Coded, second: Coded) -> Tensor:
+        """(first, second). Large ones: what can be is done in place."""
+        linear = (self._together(first) * self._linear) @ self._together(second).T
         total = self._acting_together(linear)
         for columns, scale in self._groups:
-            part = (left.main[:, columns] * scale) @ right.main[:, columns].T
+            part = (first.main[:, columns] * scale) @ second.main[:, columns].T
             total.addcmul_(part, part)
-        rest: Tensor = torch.addmm(self._furthest, left.alike * self._share, right.alike.T).exp()
+        rest: Tensor = torch.addmm(self._furthest, first.alike * self._share, second.alike.T).exp()
         return total.add_(rest)
 
     def diagonal(self, coded: Coded) -> Tensor:
@@ -138,8 +138,8 @@ class Covariance:
 
     def _acting_together(self, linear: Tensor) -> Tensor:
         """LEVEL + linear + pairs * linear ** 2."""
-        found: Tensor = (linear * self._pairs).add_(1).mul(linear).add_(LEVEL)
-        return found
+        total: Tensor = (linear * self._pairs).add_(1).mul(linear).add_(LEVEL)
+        return total
 
 
 @dataclass(frozen=True)
@@ -196,14 +196,14 @@ class Process:
 
     def decision_weights(self) -> Array:
         """(D,) how much each decision matters, 1 on average over those with a choice."""
-        found: Array = self.covariance.decision_weights.numpy()
-        return found
+        weights: Array = self.covariance.decision_weights.numpy()
+        return weights
 
     @property
     def values(self) -> Array:
         """(N,) those it was conditioned on."""
-        found: Array = (self.factor @ (self.factor.T @ self.weights)).numpy() * self.scale + self.mean
-        return found
+        values: Array = (self.factor @ (self.factor.T @ self.weights)).numpy() * self.scale + self.mean
+        return values
 
     def left_out(self) -> tuple[Array, Array]:
         """Of each value seen: what is predicted from all others, and its standard deviation, noise included."""
@@ -220,7 +220,7 @@ def fit(coding: Coding, coded: Coded, values: Array) -> Process:
     mean, scale = _standard(values)
     standard = torch.from_numpy((values - mean) / scale)
     with one_thread(), torch.enable_grad():
-        found = minimize(
+        optimum = minimize(
             _improbability,
             layout.medians,
             args=(layout, coded, standard),
@@ -229,7 +229,9 @@ def fit(coding: Coding, coded: Coded, values: Array) -> Process:
             bounds=[(m - 5, m + 4) for m in layout.medians],
             options={"maxiter": STEPS},
         )
-    return _conditioned(layout, coded, standard, (mean, scale), found.x, float(found.fun) + len(values) * np.log(scale))
+    return _conditioned(
+        layout, coded, standard, (mean, scale), optimum.x, float(optimum.fun) + len(values) * np.log(scale)
+    )
 
 
 def condition(coding: Coding, coded: Coded, values: Array, logs: Array) -> Process:

@@ -60,8 +60,8 @@ class Data:
     @property
     def complete(self) -> npt.NDArray[np.bool_]:
         """(N,)."""
-        known: npt.NDArray[np.bool_] = np.isfinite(self.values).all(axis=1) & ~self.pruned
-        return known
+        complete: npt.NDArray[np.bool_] = np.isfinite(self.values).all(axis=1) & ~self.pruned
+        return complete
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ class GoalModel:
     """The model of another objective, whose predictions its process is told."""
 
     def forecast(self, coded: Coded) -> Forecast:
-        mean, deviation = self.process.predict(told(coded, self.beside))
+        mean, deviation = self.process.predict(with_beside(coded, self.beside))
         return Forecast(mean, deviation, self.is_log, self.sign)
 
     def believing(self, coded: Coded) -> "GoalModel":
-        return replace(self, process=self.process.believing(told(coded, self.beside)))
+        return replace(self, process=self.process.believing(with_beside(coded, self.beside)))
 
 
-def told(coded: Coded, beside: GoalModel | None) -> Coded:
+def with_beside(coded: Coded, beside: GoalModel | None) -> Coded:
     """Members with what `beside` predicts of them."""
     return coded if beside is None else replace(coded, beside=beside.process.expect(coded)[:, None])
 
@@ -124,13 +124,13 @@ class Goals:
         """
         coded, zero = self._coding(members), torch.zeros(1, dtype=torch.float64)
         columns = [model.forecast(coded).values(zero)[:, 0].numpy() for model in self._models]
-        found: Array = np.stack(columns, axis=1)
-        return found
+        expected: Array = np.stack(columns, axis=1)
+        return expected
 
     def _place_reference(self) -> Array:
         """Where random members are hardly ever worse, or what was seen."""
-        found = self._expected(self._pool) * np.array(self._signs)
-        worst: Array = np.quantile(found, REFERENCE_QUANTILE, axis=0)
+        gains = self._expected(self._pool) * np.array(self._signs)
+        worst: Array = np.quantile(gains, REFERENCE_QUANTILE, axis=0)
         return np.asarray(np.minimum(worst, np.quantile(self._gains, 0.5, axis=0)))
 
     def aim(self, number: int) -> None:
@@ -178,9 +178,9 @@ class Goals:
         if self._completed is not None:
             self._completed = self._completed.believing(coded)
         if len(self._signs) == 2:
-            told = torch.tensor(values, dtype=torch.float64)
+            predicted = torch.tensor(values, dtype=torch.float64)
             for goal, table in enumerate(self._tables):
-                self._best[goal] = max(self._best[goal], float(table(told[:1], told[1:2])[0]))
+                self._best[goal] = max(self._best[goal], float(table(predicted[:1], predicted[1:2])[0]))
 
 
 def _dominated_by(gains: Array) -> npt.NDArray[np.int64]:

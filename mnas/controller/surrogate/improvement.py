@@ -51,20 +51,20 @@ class Forecast:
         expected = torch.exp(mean + deviation**2 / 2)
         z = (mean - (self.sign * bounds).clamp_min(1e-300).log()) / deviation
         if self.sign > 0:  # of a value above the bound
-            found = expected * _below(z + deviation) - bounds * _below(z)
-            return torch.where(bounds > 0, found, expected - bounds)
-        found = -bounds * _below(-z) - expected * _below(-z - deviation)
-        return torch.where(bounds < 0, found, torch.zeros_like(found))
+            excess = expected * _below(z + deviation) - bounds * _below(z)
+            return torch.where(bounds > 0, excess, expected - bounds)
+        excess = -bounds * _below(-z) - expected * _below(-z - deviation)
+        return torch.where(bounds < 0, excess, torch.zeros_like(excess))
 
     def values(self, nodes: Tensor) -> Tensor:
         """(N, M): the values at M standard deviations from the mean."""
-        found = self.mean[:, None] + self.deviation[:, None] * nodes
-        return found.exp() if self.is_log else found
+        values = self.mean[:, None] + self.deviation[:, None] * nodes
+        return values.exp() if self.is_log else values
 
 
 def _below(z: Tensor) -> Tensor:
-    found: Tensor = torch.special.ndtr(z)
-    return found
+    probability: Tensor = torch.special.ndtr(z)
+    return probability
 
 
 def hypervolume_improvement(first: Forecast, second: Forecast, front: Array, reference: Array) -> Tensor:
@@ -140,13 +140,13 @@ def tabulate(
         logarithmic.append(is_log)
         asked_of = np.exp(grid) if is_log else grid
         axes.append(np.where(asked_of > 0, asked_of, lowest[axis]) if lowest[axis] > 0 else asked_of)
-    found = np.empty((len(axes[0]), len(axes[1])))
+    rewards = np.empty((len(axes[0]), len(axes[1])))
     asked = copy.copy(like)
     for i, first in enumerate(axes[0].tolist()):
         for j, second in enumerate(axes[1].tolist()):
             asked.values = [first, second]
-            found[i, j] = reward(asked)
-    return RewardTable(tuple(lows), tuple(steps), tuple(logarithmic), torch.from_numpy(found))
+            rewards[i, j] = reward(asked)
+    return RewardTable(tuple(lows), tuple(steps), tuple(logarithmic), torch.from_numpy(rewards))
 
 
 def reward_improvement(first: Forecast, second: Forecast, table: RewardTable, best: float) -> Tensor:

@@ -23,7 +23,7 @@ CLIMBS = 20
 
 
 @dataclass(frozen=True)
-class Found:
+class Ranking:
     """What was looked at last and scored highest: (N, D) members, best first, and their scores."""
 
     members: Indices
@@ -37,7 +37,7 @@ def search(
     taken: set[tuple[int, ...]],
     draw: np.random.Generator,
     generations: int,
-) -> Found:
+) -> Ranking:
     """Members outside `taken` with high scores; empty where nothing else is left to find.
 
     Args:
@@ -53,7 +53,7 @@ def search(
     waited = 0
     for _ in range(generations):
         before = population.best
-        population.add(_children(population.found, sizes, draw))
+        population.add(_children(population.ranking, sizes, draw))
         waited = 0 if population.best > before else waited + 1
         if waited == PATIENCE:
             break
@@ -74,18 +74,18 @@ class _Population:
     def __init__(self, score: Score, taken: set[tuple[int, ...]]) -> None:
         self._score, self._taken = score, taken
         self._seen: set[tuple[int, ...]] = set()
-        self.found = Found(np.empty((0, 0), np.int64), np.empty(0))
+        self.ranking = Ranking(np.empty((0, 0), np.int64), np.empty(0))
         self._is_taken = np.empty(0, bool)
 
     @property
     def best(self) -> float:
         """Of those wanted."""
-        scores = self.found.scores[~self._is_taken]
+        scores = self.ranking.scores[~self._is_taken]
         return float(scores[0]) if len(scores) else -np.inf
 
     @property
-    def wanted(self) -> Found:
-        return Found(self.found.members[~self._is_taken], self.found.scores[~self._is_taken])
+    def wanted(self) -> Ranking:
+        return Ranking(self.ranking.members[~self._is_taken], self.ranking.scores[~self._is_taken])
 
     def add(self, members: Indices) -> None:
         new = []
@@ -96,18 +96,18 @@ class _Population:
         if not new:
             return
         rows = np.array(new, np.int64)
-        scores = np.concatenate([self.found.scores, self._score(rows)])
-        every = np.concatenate([self.found.members, rows]) if len(self.found.members) else rows
+        scores = np.concatenate([self.ranking.scores, self._score(rows)])
+        every = np.concatenate([self.ranking.members, rows]) if len(self.ranking.members) else rows
         is_taken = np.concatenate([self._is_taken, [row in self._taken for row in new]])
         order = np.argsort(-scores, kind="stable")
         # those that are taken may be parents, but must not crowd out those that are not
         places = [np.flatnonzero(is_taken[order])[: POPULATION // 2], np.flatnonzero(~is_taken[order])[:POPULATION]]
-        kept = np.sort(np.concatenate(places))
-        order = order[kept]
-        self.found, self._is_taken = Found(every[order], scores[order]), is_taken[order]
+        survivors = np.sort(np.concatenate(places))
+        order = order[survivors]
+        self.ranking, self._is_taken = Ranking(every[order], scores[order]), is_taken[order]
 
 
-def _children(parents: Found, sizes: Sequence[int], draw: np.random.Generator) -> Indices:
+def _children(parents: Ranking, sizes: Sequence[int], draw: np.random.Generator) -> Indices:
     """Of the better ones more: each parent is the best of two."""
     count, decisions = len(parents.members), len(sizes)
     one, other = (draw.integers(count, size=(2, CHILDREN)).min(axis=0) for _ in range(2))  # sorted: lower is better
@@ -151,8 +151,8 @@ DESIGNS = 40
 
 
 def _balanced(size: int, count: int, draw: np.random.Generator) -> Indices:
-    whole, left = divmod(count, size)
-    return draw.permutation(np.concatenate([np.tile(np.arange(size), whole), draw.permutation(size)[:left]]))
+    whole, rest = divmod(count, size)
+    return draw.permutation(np.concatenate([np.tile(np.arange(size), whole), draw.permutation(size)[:rest]]))
 
 
 def _crowding(rows: Indices) -> float:

@@ -25,7 +25,7 @@ from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, require_i
 from mnas.controller.surrogate.broken import without_broken
 from mnas.controller.surrogate.coding import Coded, Coding
 from mnas.controller.surrogate.gaussian import Array, condition, fit
-from mnas.controller.surrogate.goals import Aims, Data, GoalModel, Goals, Models, Row, told
+from mnas.controller.surrogate.goals import Aims, Data, GoalModel, Goals, Models, Row, with_beside
 from mnas.controller.surrogate.proposing import Indices, search, spread_design
 from mnas.controller.view import KNOWN_VALUES
 
@@ -128,7 +128,7 @@ class SurrogateSampler(ClosedBatchSampler):
                 if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                     trials.append(trial)
                     rows.append(row)
-                    values.append(self._known(trial))
+                    values.append(self._finite_values(trial))
         return Data(
             indices=np.array(rows, np.int64).reshape(-1, len(self._choices)),
             values=np.array(values).reshape(-1, len(self._signs)),
@@ -144,12 +144,12 @@ class SurrogateSampler(ClosedBatchSampler):
             self._known_canonical[row] = tuple(self._canonical_of(row))
         return self._known_canonical[row]
 
-    def _known(self, trial: FrozenTrial) -> list[float]:
-        found = trial.values if trial.state == TrialState.COMPLETE else trial.user_attrs.get(KNOWN_VALUES)
-        if not isinstance(found, list) or len(found) != len(self._signs):
+    def _finite_values(self, trial: FrozenTrial) -> list[float]:
+        values = trial.values if trial.state == TrialState.COMPLETE else trial.user_attrs.get(KNOWN_VALUES)
+        if not isinstance(values, list) or len(values) != len(self._signs):
             return [math.nan] * len(self._signs)
-        known = (float(v) if isinstance(v, Real) and math.isfinite(v) else math.nan for v in found)
-        return [math.copysign(HUGE, v) if abs(v) > HUGE else v for v in known]
+        numbers = (float(v) if isinstance(v, Real) and math.isfinite(v) else math.nan for v in values)
+        return [math.copysign(HUGE, v) if abs(v) > HUGE else v for v in numbers]
 
     # Learning
 
@@ -184,11 +184,11 @@ class SurrogateSampler(ClosedBatchSampler):
         if data.complete.sum() < FEWEST:
             return [], data
         lost = data.pruned.copy()
-        found: dict[int, GoalModel] = {}
+        models: dict[int, GoalModel] = {}
         for objective in sorted(range(len(self._signs)), key=lambda o: o != self._teller):
-            found[objective], broken = self._objective(objective, early, data, found.get(self._teller))
+            models[objective], broken = self._objective(objective, early, data, models.get(self._teller))
             lost[broken] = True
-        return [found[o] for o in sorted(found)], replace(data, pruned=lost)
+        return [models[o] for o in sorted(models)], replace(data, pruned=lost)
 
     @property
     def _teller(self) -> int:
@@ -218,9 +218,9 @@ class SurrogateSampler(ClosedBatchSampler):
 
         def make(rows: Indices) -> GoalModel:
             is_log = form and bool(values[rows].min() > 0)  # what is not may have been seen since
-            shown = np.log(values[rows]) if is_log else values[rows]
-            coded = told(self._coding(indices[rows]), beside)
-            return GoalModel(condition(self._coding, coded, shown, logs), is_log, sign, beside)
+            targets = np.log(values[rows]) if is_log else values[rows]
+            coded = with_beside(self._coding(indices[rows]), beside)
+            return GoalModel(condition(self._coding, coded, targets, logs), is_log, sign, beside)
 
         rows = np.flatnonzero(np.isfinite(values))
         if len(rows) > LARGEST:
@@ -235,13 +235,13 @@ class SurrogateSampler(ClosedBatchSampler):
             data = self._read(early)
             if name == "completed":
                 _, data = self._objectives(data, early)
-                found = self._choose_parameters(data.indices, data.completed, 0, None)
+                parameters = self._choose_parameters(data.indices, data.completed, 0, None)
             else:
                 objective = int(name)
                 beside = None if objective == self._teller else self._objective(self._teller, early, data, None)[0]
                 values, sign = data.values[:, objective], self._signs[objective]
-                found = self._choose_parameters(data.indices, values, sign, beside)
-            self._fits[name] = early, found
+                parameters = self._choose_parameters(data.indices, values, sign, beside)
+            self._fits[name] = early, parameters
         return self._fits[name][1]
 
     def _choose_parameters(
@@ -254,7 +254,7 @@ class SurrogateSampler(ClosedBatchSampler):
             rows = rows[np.sort(np.random.default_rng(self._seed).permutation(len(rows))[:SEARCHED])]
 
         def make(rows: Indices) -> GoalModel:
-            return self._best_form(told(self._coding(indices[rows]), beside), values[rows], sign, beside)
+            return self._best_form(with_beside(self._coding(indices[rows]), beside), values[rows], sign, beside)
 
         model = self._without_broken(make, indices, values, rows)[0] if sign else make(rows)
         return model.is_log, model.process.logs
@@ -264,10 +264,10 @@ class SurrogateSampler(ClosedBatchSampler):
     ) -> tuple[GoalModel, Indices]:
         def worse(model: GoalModel, rows: Indices) -> Array:
             with np.errstate(divide="ignore", invalid="ignore"):  # of the logarithm of 0 or less
-                shown = np.log(values[rows]) if model.is_log else values[rows]
+                targets = np.log(values[rows]) if model.is_log else values[rows]
             predicted = model.forecast(self._coding(indices[rows])).mean.numpy()
-            found: Array = np.nan_to_num(model.sign * (predicted - shown), nan=np.inf)
-            return found
+            shortfall: Array = np.nan_to_num(model.sign * (predicted - targets), nan=np.inf)
+            return shortfall
 
         return without_broken(make, worse, rows, self._design_size)
 
@@ -286,8 +286,8 @@ class SurrogateSampler(ClosedBatchSampler):
         with one_thread(), torch.no_grad():
             models, data = self._fitted()
             names = list(self._space)
-            told = [_told(model, names) for model in models.objectives]
-            return {"trials": len(data.trials), "objectives": told} if told else {}
+            summaries = [_summary(model, names) for model in models.objectives]
+            return {"trials": len(data.trials), "objectives": summaries} if summaries else {}
 
     # Drawing
 
@@ -326,9 +326,9 @@ class SurrogateSampler(ClosedBatchSampler):
             goals.aim(number)
             seeds = np.concatenate([goals.seeds(), self._random(draw, RANDOM_STARTS)])
             generations = LATER_GENERATIONS if picks else GENERATIONS
-            found = search(goals.score, self._choices, seeds, taken, draw, generations)
-            goals.last = found.members
-            picks.append(self._best(found.members, goals, taken, draw))
+            ranking = search(goals.score, self._choices, seeds, taken, draw, generations)
+            goals.last = ranking.members
+            picks.append(self._best(ranking.members, goals, taken, draw))
             taken.add(picks[-1])
             goals.believe(np.array(picks[-1:], np.int64))
         return picks
@@ -336,12 +336,12 @@ class SurrogateSampler(ClosedBatchSampler):
     def _guess(self, completed: GoalModel | None, taken: set[Row], draw: np.random.Generator) -> Row:
         """A random member, or one that may be completed, by a draw from what is thought of it (Thompson)."""
         rows = list(dict.fromkeys(self._canonical(row) for row in _rows(self._random(draw, POOL))))
-        left = [row for row in rows if row not in taken] or rows
+        untried = [row for row in rows if row not in taken] or rows
         if completed is None:
-            return left[0]
-        forecast = completed.forecast(self._coding(np.array(left, np.int64)))
-        drawn = forecast.mean.numpy() + forecast.deviation.numpy() * draw.standard_normal(len(left))
-        return left[int(np.argmax(drawn))]
+            return untried[0]
+        forecast = completed.forecast(self._coding(np.array(untried, np.int64)))
+        drawn = forecast.mean.numpy() + forecast.deviation.numpy() * draw.standard_normal(len(untried))
+        return untried[int(np.argmax(drawn))]
 
     def _best(self, members: Indices, goals: "Goals", taken: set[Row], draw: np.random.Generator) -> Row:
         """The best of `members` (best first) that is not taken; where all are, a random one."""
@@ -349,9 +349,9 @@ class SurrogateSampler(ClosedBatchSampler):
             return _rows(members)[0]
         for start in range(0, len(members), COMPARED):
             rows = dict.fromkeys(self._canonical(row) for row in _rows(members[start : start + COMPARED]))
-            left = [row for row in rows if row not in taken]
-            if left:
-                return left[int(np.argmax(goals.score(np.array(left, np.int64))))]
+            untried = [row for row in rows if row not in taken]
+            if untried:
+                return untried[int(np.argmax(goals.score(np.array(untried, np.int64))))]
         return self._guess(None, taken, draw)
 
     def _random(self, draw: np.random.Generator, count: int) -> Indices:
@@ -362,7 +362,7 @@ def _rows(members: Indices) -> list[Row]:
     return [tuple(row) for row in members.tolist()]
 
 
-def _told(model: GoalModel, names: Sequence[str]) -> dict[str, Any]:
+def _summary(model: GoalModel, names: Sequence[str]) -> dict[str, Any]:
     process = model.process
     means, deviations = process.left_out()
     values = process.values

@@ -51,9 +51,9 @@ class Digest:
     """Stamp of the file; None where the file may change without another stamp."""
 
 
-def stamp_of(found: os.stat_result) -> Stamp:
+def stamp_of(status: os.stat_result) -> Stamp:
     """Return what is compared of a file's stat."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def digest_file(path: str) -> Digest:
@@ -66,11 +66,11 @@ def digest_file(path: str) -> Digest:
         try:
             for _ in range(_TURNS):
                 now, before = time.time_ns(), stamp_of(os.fstat(handle))
-                found = _sha256(handle, before[2])
+                sha256 = _sha256(handle, before[2])
                 if stamp_of(os.fstat(handle)) == before:
                     # a time in the future, of a clock that was set back since, could come again
-                    return Digest(found, before if max(before[3:]) + SETTLED_NS <= now else None)
-            return Digest(found, None)
+                    return Digest(sha256, before if max(before[3:]) + SETTLED_NS <= now else None)
+            return Digest(sha256, None)
         finally:
             os.close(handle)
     except OSError as error:
@@ -128,9 +128,9 @@ def content_of(classes: Sequence[str], parts: Mapping[str, Sequence[tuple[str, b
     for part, files in sorted(parts.items()):
         _add(digest, part)
         digest.update(len(files).to_bytes(8, "little"))
-        for name, found in sorted(files):
+        for name, sha256 in sorted(files):
             _add(digest, name)
-            digest.update(found)
+            digest.update(sha256)
     return digest.hexdigest()
 
 
@@ -148,11 +148,11 @@ def _open(path: str) -> int:
         OSError: it cannot be opened, is not a regular file, or is larger than `MOST_BYTES`.
     """
     handle = os.open(path, os.O_RDONLY | _FLAGS)
-    found = os.fstat(handle)
-    if stat.S_ISREG(found.st_mode) and found.st_size <= MOST_BYTES:
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= MOST_BYTES:
         return handle
     os.close(handle)
-    if stat.S_ISREG(found.st_mode):
+    if stat.S_ISREG(status.st_mode):
         raise OSError(errno.EFBIG, f"File larger than {MOST_BYTES / 1e9:g} GB", path)
     raise OSError(errno.EINVAL, "Not a regular file", path)
 
@@ -163,9 +163,9 @@ def _sha256(handle: int, size: int) -> bytes:
     block = os.read(handle, min(size + 1, _BLOCK))  # no larger: a megabyte of memory takes longer than a small file
     digest = hashlib.sha256(block)
     if len(block) != size:  # at its end it would be
-        left = MOST_BYTES  # of a file that grows while it is read
-        while left > 0 and (block := os.read(handle, _BLOCK)):
+        budget = MOST_BYTES  # of a file that grows while it is read
+        while budget > 0 and (block := os.read(handle, _BLOCK)):
             digest.update(block)
-            left -= len(block)
+            budget -= len(block)
     os.lseek(handle, 0, os.SEEK_SET)
     return digest.digest()

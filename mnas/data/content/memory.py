@@ -46,29 +46,29 @@ class DigestMemory:
         if not paths:
             return []
         full = absolute(paths)
-        kept = self._folder / f"{hashlib.sha256(os.fsencode(_common(full))).hexdigest()[:32]}.bin"
-        known = _read(kept)
+        file = self._folder / f"{hashlib.sha256(os.fsencode(_common(full))).hexdigest()[:32]}.bin"
+        stored = _read(file)
         rows: list[bytes] = [b""] * len(full)  # stamp and digest
         local: dict[int, bool] = {}  # by device
         new: list[int] = []
         for index, path in enumerate(full):
-            row = known.get(path)
+            row = stored.get(path)
             if row is not None and row[: _STAMP.size] == _stamp_now(path, local):
                 rows[index] = row
             else:
                 new.append(index)
-        found = digest_all([full[index] for index in new])
-        for index, digest in zip(new, found, strict=True):
+        digests = digest_all([full[index] for index in new])
+        for index, digest in zip(new, digests, strict=True):
             trusted = digest.stamp is not None and _is_local(digest.stamp[0], full[index], local)
             rows[index] = (_packed(digest.stamp) if trusted and digest.stamp else b"") + digest.sha256
         with contextlib.suppress(OSError):  # it is only slower without
             asked = dict(zip(full, rows, strict=True))
             remembered = {path: row for path, row in asked.items() if len(row) == _ROW}
-            if any(known.get(path) != row for path, row in remembered.items()):
-                others = {path: row for path, row in known.items() if path not in asked and os.path.lexists(path)}
-                self._write(kept, remembered | others)
-            elif known:
-                os.utime(kept)  # used just now
+            if any(stored.get(path) != row for path, row in remembered.items()):
+                others = {path: row for path, row in stored.items() if path not in asked and os.path.lexists(path)}
+                self._write(file, remembered | others)
+            elif stored:
+                os.utime(file)  # used just now
         return [row[-32:] for row in rows]
 
     def _write(self, path: Path, rows: Mapping[str, bytes]) -> None:
@@ -108,10 +108,10 @@ def _common(paths: Sequence[str]) -> str:
 def _stamp_now(path: str, local: dict[int, bool]) -> bytes | None:
     """None where the file's stat proves nothing."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return _packed(stamp_of(found)) if _is_local(found.st_dev, path, local) else None
+    return _packed(stamp_of(status)) if _is_local(status.st_dev, path, local) else None
 
 
 def _is_local(device: int, path: str, local: dict[int, bool]) -> bool:

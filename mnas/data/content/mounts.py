@@ -70,8 +70,8 @@ def is_local(path: str, mounts: Mapping[int, Mount], depth: int = 0) -> bool:
 def layers_of(mount: Mount) -> list[str]:
     """Return the folders that an overlay lies over."""
     options = re.sub(r"\\(0[0-7]{2}|1[0-7]{2})", lambda code: chr(int(code[1], 8)), mount.options)
-    found = [re.split(r"(?<!\\):", names) for names in _LAYER.findall(options)]
-    return [re.sub(r"\\(.)", r"\1", name) for names in found for name in names if name]
+    groups = [re.split(r"(?<!\\):", names) for names in _LAYER.findall(options)]
+    return [re.sub(r"\\(.)", r"\1", name) for names in groups for name in names if name]
 
 
 def _mount_number(path: str) -> int:

@@ -134,11 +134,11 @@ def opened(content: Encoded) -> Iterator[Opened]:
 def upright(image: Image.Image) -> Image.Image:
     """Return an image that the caller has opened: upright, RGB. Raises UnreadableImage."""
     try:
-        found = orientation_of(image)
+        orientation = orientation_of(image)
         if image.format == "TIFF":
             _leave_unturned(image)
         image.load()
-        return turned(to_rgb(image), found)
+        return turned(to_rgb(image), orientation)
     except UnreadableImage:
         raise
     except Exception as error:
@@ -158,12 +158,12 @@ def orientation_of(image: Image.Image) -> int:
     if image.format == "PNG" and "exif" not in image.info:
         image.load()
     if "exif" in image.info:
-        found = exif.exif_orientation(image.info["exif"])
+        orientation = exif.exif_orientation(image.info["exif"])
     else:
-        found = exif.profile_orientation(image.info.get("Raw profile type exif"))
-    if found == 1:
-        found = exif.xmp_orientation(image.info.get("XML:com.adobe.xmp") or image.info.get("xmp"))
-    return found
+        orientation = exif.profile_orientation(image.info.get("Raw profile type exif"))
+    if orientation == 1:
+        orientation = exif.xmp_orientation(image.info.get("XML:com.adobe.xmp") or image.info.get("xmp"))
+    return orientation
 
 
 @contextmanager
@@ -193,19 +193,19 @@ def _opened(file: BinaryIO) -> tuple[Image.Image, int | None]:
         if plain is None:
             raise
         try:
-            image, found = _identified(io.BytesIO(plain))
+            image, orientation = _identified(io.BytesIO(plain))
         except Exception:
             raise error from None
-        return image, exif.jpeg_orientation(whole) if whole.startswith(b"\xff\xd8") else found
+        return image, exif.jpeg_orientation(whole) if whole.startswith(b"\xff\xd8") else orientation
 
 
 def _identified(file: BinaryIO) -> tuple[Image.Image, int | None]:
     image: Image.Image = Image.open(file, formats=_formats())
     # a PNG's may follow its pixels
-    found = None if image.format == "PNG" and "exif" not in image.info else orientation_of(image)
+    orientation = None if image.format == "PNG" and "exif" not in image.info else orientation_of(image)
     if image.format == "TIFF":
         _leave_unturned(image)
-    return image, found
+    return image, orientation
 
 
 def _leave_unturned(image: Image.Image) -> None:

@@ -24,13 +24,13 @@ def used_bits_of(content: Encoded) -> int:
 def dim_note(folder: Path, names: Sequence[str]) -> str:
     """Return a warning where 16-bit images, among some of a folder's files, use fewer bits; else an empty string."""
     likely = [name for name in names if name.lower().endswith(_SUFFIXES)]
-    found: dict[str, int] = {}
+    bits_of: dict[str, int] = {}
     for name in likely[:: max(1, len(likely) // _LOOKED_AT)]:
         if bits := used_bits_of(folder / name):
-            found[name] = bits
-            if bits == 16 or len(found) == _DECODED:
+            bits_of[name] = bits
+            if bits == 16 or len(bits_of) == _DECODED:
                 break
-    return dim_line(found)
+    return dim_line(bits_of)
 
 
 def dim_line(bits: Mapping[str, int]) -> str:

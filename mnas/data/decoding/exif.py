@@ -35,8 +35,8 @@ def exif_orientation(exif: object) -> int:
         for entry in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, length = struct.unpack_from(f"{order}HHI", tiff, entry)
             if tag == ORIENTATION:
-                known = length == 1 and kind in _WHOLE
-                return valid_orientation(struct.unpack_from(order + _WHOLE[kind], tiff, entry + 8)[0]) if known else 1
+                valid = length == 1 and kind in _WHOLE
+                return valid_orientation(struct.unpack_from(order + _WHOLE[kind], tiff, entry + 8)[0]) if valid else 1
     except struct.error:  # cut off
         pass
     return 1
@@ -45,8 +45,8 @@ def exif_orientation(exif: object) -> int:
 def xmp_orientation(xmp: object) -> int:
     """Return the orientation in a block of XMP, as `exif_orientation` does."""
     text = xmp.encode(errors="replace") if isinstance(xmp, str) else xmp
-    found = _XMP.search(text) if isinstance(text, bytes) else None
-    return int(found[1]) if found else 1
+    match = _XMP.search(text) if isinstance(text, bytes) else None
+    return int(match[1]) if match else 1
 
 
 def valid_orientation(value: object) -> int:

@@ -37,12 +37,12 @@ def _unknown(table: ClassTable) -> str:
 
 def _rows(table: ClassTable) -> list[str]:
     parts = list(table.images)
-    left: list[int] = [0] * len(table.classes)
+    omitted: list[int] = [0] * len(table.classes)
     labels = {name: label for label, name in enumerate(table.classes)}
     for group in table.listing.left_out:
         for name, count in group.by_class.items():
             if name in labels:
-                left[labels[name]] += count
+                omitted[labels[name]] += count
     sums = [sum(table.images[part][label] for part in parts) for label in range(len(table.classes))]
     chosen, hidden = list(range(len(table.classes))), 0
     if len(chosen) > _MOST_CLASSES:
@@ -51,7 +51,7 @@ def _rows(table: ClassTable) -> list[str]:
     cells = [["class", *parts, "left out"]]
     for label in chosen:
         counts = (table.images[part][label] for part in parts)
-        cells.append([_plain(table.classes[label]), *(f"{count:,}" for count in counts), f"{left[label]:,}"])
+        cells.append([_plain(table.classes[label]), *(f"{count:,}" for count in counts), f"{omitted[label]:,}"])
     if hidden:
         cells.insert(1 + _ENDS, [f"... {hidden:,} more", *("" for _ in parts), ""])
     total = sum(group.count for group in table.listing.left_out)

@@ -78,11 +78,11 @@ class ClassTable:
         return [sum(self.images[part][label] for part in parts) for label in range(len(self.classes))]
 
 
-def left_out_of(found: Iterable[tuple[str, str, str]]) -> tuple[LeftOut, ...]:
+def left_out_of(files: Iterable[tuple[str, str, str]]) -> tuple[LeftOut, ...]:
     """Group (reason, class, name) by reason, the most frequent first."""
     counts: dict[str, Counter[str]] = {}
     examples: dict[str, str] = {}
-    for reason, class_name, name in found:
+    for reason, class_name, name in files:
         counts.setdefault(reason, Counter())[class_name] += 1
         examples.setdefault(reason, name)
     groups = [
@@ -93,11 +93,11 @@ def left_out_of(found: Iterable[tuple[str, str, str]]) -> tuple[LeftOut, ...]:
 
 def with_unreadable(listing: Listing, skipped: Sequence[str], classes: Sequence[str]) -> Listing:
     """Return the listing with files that could not be read (`train/cat/7.png: why`) among what was left out."""
-    known = set(classes)
-    found = []
+    names = set(classes)
+    unreadable = []
     for line in skipped:
         name = line.split(": ")[0]
         folders = name.split("/")[:-1]
-        class_name = next((folder for folder in reversed(folders) if folder in known), "")
-        found.append(("empty file" if name in listing.empty else "unreadable", class_name, line))
-    return replace(listing, left_out=(*listing.left_out, *left_out_of(found)))
+        class_name = next((folder for folder in reversed(folders) if folder in names), "")
+        unreadable.append(("empty file" if name in listing.empty else "unreadable", class_name, line))
+    return replace(listing, left_out=(*listing.left_out, *left_out_of(unreadable)))

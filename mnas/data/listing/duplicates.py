@@ -49,17 +49,17 @@ class Duplicates:
         def pairs(examples: Iterable[tuple[int, int]]) -> str:
             return ", ".join(f"{name(first)} = {name(second)}" for first, second in examples)
 
-        found = [
+        warnings = [
             f"warning: {count:,} of the {counts[part]:,} {part} images also stand in train "
             f"({pairs(self.examples[part])}): the {part} accuracy is too high"
             for part, count in self.in_train.items()
         ]
         if self.in_two_classes:
-            found.append(
+            warnings.append(
                 f"warning: {self.in_two_classes:,} images stand in more than one class ({pairs(self.of_two_classes)}): "
                 "no model can be right about them"
             )
-        return tuple(found)
+        return tuple(warnings)
 
 
 def duplicates(
@@ -93,7 +93,7 @@ def duplicates(
             of_two.append((group[0], other[0]))
     return Duplicates(
         in_train={part: in_train[part] for part in counts if part in in_train},
-        examples={part: tuple(found[:_EXAMPLES]) for part, found in examples.items()},
+        examples={part: tuple(pairs[:_EXAMPLES]) for part, pairs in examples.items()},
         in_two_classes=in_two,
         of_two_classes=tuple(of_two[:_EXAMPLES]),
     )
@@ -134,10 +134,10 @@ def names_of(items: Iterable[Item], skipped: Iterable[str]) -> Sequence[str]:
         skipped: a line for each that could not, which begins with its name and a colon.
     """
     names = [item.name for item in items]
-    known, unread = set(names), set()
+    all_names, unread = set(names), set()
     for line in skipped:
-        ends = (found.start() for found in re.finditer(": ", line))
-        unread |= {line[:end] for end in ends if line[:end] in known}
+        ends = (colon.start() for colon in re.finditer(": ", line))
+        unread |= {line[:end] for end in ends if line[:end] in all_names}
     return shown_names([name for name in names if name not in unread])
 
 
@@ -152,22 +152,22 @@ def remembered(cache_dir: Path, fingerprint: str, find: Callable[[], Duplicates]
     path = cache_dir / f"duplicates-{fingerprint}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # absent, or damaged
         return _read(read_json(path))
-    found = find()
+    answer = find()
     with contextlib.suppress(OSError):  # it is only slower without
-        write_atomic(path, json.dumps({"format": _FORMAT, **asdict(found)}))
-    return found
+        write_atomic(path, json.dumps({"format": _FORMAT, **asdict(answer)}))
+    return answer
 
 
 def _read(values: Any) -> Duplicates:
     if values["format"] != _FORMAT:
         raise ValueError("another version's")
 
-    def pairs(found: Any) -> tuple[tuple[int, int], ...]:
-        return tuple((int(first), int(second)) for first, second in found)
+    def pairs(rows: Any) -> tuple[tuple[int, int], ...]:
+        return tuple((int(first), int(second)) for first, second in rows)
 
     return Duplicates(
         in_train={str(part): int(count) for part, count in values["in_train"].items()},
-        examples={str(part): pairs(found) for part, found in values["examples"].items()},
+        examples={str(part): pairs(rows) for part, rows in values["examples"].items()},
         in_two_classes=int(values["in_two_classes"]),
         of_two_classes=pairs(values["of_two_classes"]),
     )

@@ -60,8 +60,8 @@ def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = 
     return Source(
         name=root.resolve().name,
         classes=classes,
-        files=lambda: {part: [(row[0], f"{folders[part]}/{row[0]}") for row in found] for part, found in rows.items()},
-        identity={part: [(name, size, time) for name, _, size, time in found] for part, found in rows.items()},
+        files=lambda: {part: [(row[0], f"{folders[part]}/{row[0]}") for row in group] for part, group in rows.items()},
+        identity={part: [(name, size, time) for name, _, size, time in group] for part, group in rows.items()},
         flip=True,
         own_val="val" in rows,
         parts=lambda: Parts(
@@ -78,11 +78,9 @@ def _classes(folder: Path) -> tuple[str, ...]:
     """Return the names of the class folders of the training part, sorted as text."""
     held = contents_of(folder)
     if len(held.folders) < 2:
-        found = f"only {shown(held.folders[0])}" if held.folders else "no folder"
-        found += ", and images beside them" if held.folders and held.images else ", but images" if held.images else ""
-        raise ValueError(
-            f"data must have at least two class folders of images, but got {found} in {shown_path(folder)}"
-        )
+        got = f"only {shown(held.folders[0])}" if held.folders else "no folder"
+        got += ", and images beside them" if held.folders and held.images else ", but images" if held.images else ""
+        raise ValueError(f"data must have at least two class folders of images, but got {got} in {shown_path(folder)}")
     check_class_names(held.folders, f"the folder {shown(folder.name)}")
     return held.folders
 
@@ -112,11 +110,11 @@ def _rows(folder: Path, part: str, classes: Sequence[str], seen: _Seen) -> list[
     note_files(folder, seen.leaver("", before))
     rows: list[_Row] = []
     for label, name in _class_folders(folder, part, classes, seen.notes).items():
-        count, left = len(rows), len(seen.left_out)
+        count, earlier = len(rows), len(seen.left_out)
         note = seen.leaver(classes[label], f"{before}{name}/")
         rows += ((f"{name}/{file}", label, size, time) for file, size, time in images_below(folder / name, note))
         if len(rows) == count:
-            inside = [f"{group.count} {group.reason}" for group in left_out_of(seen.left_out[left:])]
+            inside = [f"{group.count} {group.reason}" for group in left_out_of(seen.left_out[earlier:])]
             instead = f" ({', '.join(inside[:_NAMED])})" if inside else ""
             raise ValueError(
                 f"a class folder must have images (jpg, png, ...), but got none in {shown_path(folder / name)}{instead}"
@@ -130,17 +128,17 @@ def _rows(folder: Path, part: str, classes: Sequence[str], seen: _Seen) -> list[
 def _class_folders(folder: Path, part: str, classes: Sequence[str], notes: list[str]) -> dict[int, str]:
     """Return label -> name of the class's folder in a part, which may differ from the class in Unicode form or case."""
     there = contents_of(folder).folders
-    found = {label: name for label, name in enumerate(classes) if name in set(there)}
-    rest = [name for name in there if name not in set(found.values())]
+    folders = {label: name for label, name in enumerate(classes) if name in set(there)}
+    rest = [name for name in there if name not in set(folders.values())]
     forms: tuple[tuple[str, Callable[[str], str]], ...] = (
         ("Unicode form", same_name),
         ("case", lambda name: same_name(name).casefold()),
     )
     for what, form in forms:
-        labels = {form(name): label for label, name in enumerate(classes) if label not in found}
+        labels = {form(name): label for label, name in enumerate(classes) if label not in folders}
         for name in [name for name in rest if form(name) in labels]:
             label = labels.pop(form(name))
-            found[label] = name
+            folders[label] = name
             rest.remove(name)
             notes.append(f"{part} folder {shown(name)} is read as class {shown(classes[label])}: equal but for {what}")
     if rest:
@@ -148,7 +146,7 @@ def _class_folders(folder: Path, part: str, classes: Sequence[str], notes: list[
             f"every part of the data must have the classes of train/, but got {shown(rest[0])} in "
             f"{shown_path(folder)}; rename or remove that folder, or give train/ its images too"
         )
-    if missing := [shown(name) for label, name in enumerate(classes) if label not in found]:
+    if missing := [shown(name) for label, name in enumerate(classes) if label not in folders]:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         notes.append(f"the {part} part has no images of {', '.join(missing[:_NAMED])}{more}")
-    return dict(sorted(found.items()))
+    return dict(sorted(folders.items()))

@@ -39,8 +39,8 @@ def data_folder(data: str, names: Collection[str]) -> Path:
         return path
     if path.exists():
         raise ValueError(f"data must be a folder of class folders, but got {shown(data)} ({_file(path)})")
-    if known := [name for name in names if _letters(name) == _letters(data)]:
-        raise ValueError(f"{rule} (no such folder); did you mean {known[0]}?")
+    if similar := [name for name in names if _letters(name) == _letters(data)]:
+        raise ValueError(f"{rule} (no such folder); did you mean {similar[0]}?")
     if re.search(r"[*?\[]", data):
         raise ValueError(f"{rule} (no such folder: patterns are not expanded); name the folder of the class folders")
     raise ValueError(f"{rule} (no such folder)")
@@ -73,7 +73,7 @@ def _holds_images(path: Path) -> bool:
         if held.images:
             return True
         inner = (contents_of(path / name / folder, until_image=True) for folder in held.folders[:_FOLDERS_SEEN])
-        if any(found.images for found in inner):
+        if any(contents.images for contents in inner):
             return True
     return False
 

@@ -65,16 +65,16 @@ def find_layout(root: Path, *, needs_train: bool = True) -> FolderLayout:
             f"data must have a part train/ beside its other parts, but got {_listed(folders)} in {str(base)!r}; "
             "name the folder of training images train, or give --data the folder whose folders are the classes"
         )
-    parts, found = _chosen(base, kinds, holding)
+    parts, guesses = _chosen(base, kinds, holding)
     others = [name for name in folders if name not in kinds]
     _refuse_classes_beside(base, parts, others)
-    notes += found
+    notes += guesses
     if others:
         notes.append(f"not read, as they stand beside the parts: {_listed(others)}")
     first = next(iter(parts))
-    unwrapped, found = _unwrapped(parts[first], in_part=True)
+    unwrapped, guesses = _unwrapped(parts[first], in_part=True)
     classes = frozenset(map(same_name, contents_of(unwrapped).folders))
-    notes += found
+    notes += guesses
     rest = {part: _unwrapped(path, classes, in_part=True)[0] for part, path in parts.items() if part != first}
     return FolderLayout(parts={first: unwrapped, **rest}, notes=tuple(notes))
 
@@ -110,15 +110,15 @@ def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
 
 def _refuse_parts_of_classes(folder: Path, classes: Sequence[str]) -> None:
     """Raise ValueError where each folder is called as a part of a class (train_cat, test_cat)."""
-    found: dict[str, dict[str, str]] = {}
+    groups: dict[str, dict[str, str]] = {}
     for name in classes:
         words = re.split(r"[^a-z0-9]+", name.casefold())
         kinds = [_PARTS[word] for word in words if word in _PARTS]
         rest = " ".join(word for word in words if word and word not in _PARTS)
         if len(kinds) != 1 or not rest:
             return
-        found.setdefault(rest, {}).setdefault(kinds[0], name)
-    if parted := [list(names.values()) for names in found.values() if len(names) > 1]:
+        groups.setdefault(rest, {}).setdefault(kinds[0], name)
+    if parted := [list(names.values()) for names in groups.values() if len(names) > 1]:
         raise ValueError(
             f"data must have one folder for each class, but got {_listed(parted[0])} in {str(folder)!r}, which may be "
             "parts of one class; put the classes into folders train, val and test (train/cat) instead"
@@ -205,7 +205,7 @@ def _part_of(name: str) -> str | None:
 
 def _by_affix(base: Path, folders: Sequence[str]) -> dict[str, str]:
     """Return parts whose names share another word (seg_train, seg_test) and that hold folders and no images."""
-    found: dict[str, dict[str, str]] = {}
+    candidates: dict[str, dict[str, str]] = {}
     for name in folders:
         words = re.split(r"[^a-z0-9]+", name.casefold())
         kinds = [_PARTS[word] for word in words if word in _PARTS]
@@ -213,8 +213,8 @@ def _by_affix(base: Path, folders: Sequence[str]) -> dict[str, str]:
             held = contents_of(base / name, until_image=True)
             if held.folders and not held.images:
                 rest = " ".join(word for word in words if word not in _PARTS)
-                found.setdefault(rest, {})[name] = kinds[0]
-    groups = [group for group in found.values() if len(group) > 1 and "train" in group.values()]
+                candidates.setdefault(rest, {})[name] = kinds[0]
+    groups = [group for group in candidates.values() if len(group) > 1 and "train" in group.values()]
     return groups[0] if len(groups) == 1 else {}
 
 

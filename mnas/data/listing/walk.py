@@ -88,21 +88,21 @@ def images_below(folder: Path, note: Note) -> list[Row]:
     Linked folders are followed, except to one that is read already or that the folder lies in. Where a file is there
     and links to it too, its own name counts. Raises OSError for a folder that cannot be read.
     """
-    found: list[tuple[bool, str, os.stat_result]] = []
+    files: list[tuple[bool, str, os.stat_result]] = []
     any_link = False
     for name, status, linked in _files_below(folder, note):
         any_link = any_link or linked or status.st_nlink > 1
-        found.append((linked, name, status))
-    found.sort(key=lambda row: row[:2])  # what is no link comes first
+        files.append((linked, name, status))
+    files.sort(key=lambda row: row[:2])  # what is no link comes first
     rows: list[Row] = []
-    known: set[tuple[int, int]] = set()
-    for _, name, status in found:
+    inodes: set[tuple[int, int]] = set()
+    for _, name, status in files:
         key = status.st_dev, status.st_ino
         if any_link and status.st_ino:  # file systems without such numbers say 0
-            if key in known:
+            if key in inodes:
                 note("linked to an image that is used", name)
                 continue
-            known.add(key)
+            inodes.add(key)
         rows.append((name, status.st_size, status.st_mtime_ns))
     return sorted(rows)
 
@@ -110,16 +110,16 @@ def images_below(folder: Path, note: Note) -> list[Row]:
 def _files_below(folder: Path, note: Note) -> Iterator[tuple[str, os.stat_result, bool]]:
     """(relative path, status, whether a link led there) of everything that may be an image."""
     real = folder.resolve()
-    known = {_key(place) for place in (real, *real.parents)}
+    visited = {_key(place) for place in (real, *real.parents)}
     own: deque[tuple[str, str, bool]] = deque([(str(folder), "", False)])
     links: deque[tuple[str, str, bool]] = deque()
     while own or links:  # what is no link comes first, so that a folder is read under its own name
         path, before, linked = (own or links).popleft()
         if linked:
-            if (key := _key(path)) in known:
+            if (key := _key(path)) in visited:
                 note("link to a folder that is read already", before.rstrip("/"))
                 continue
-            known.add(key)
+            visited.add(key)
         with os.scandir(path) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
         for entry in listed:
@@ -140,7 +140,7 @@ def _files_below(folder: Path, note: Note) -> Iterator[tuple[str, os.stat_result
                 is_link = linked or entry.is_symlink()
                 (links if is_link else own).append((entry.path, f"{name}/", is_link))
                 if not is_link:
-                    known.add(_key(entry.path))
+                    visited.add(_key(entry.path))
             elif status is not None:
                 yield name, status, linked or entry.is_symlink()
 

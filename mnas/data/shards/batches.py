@@ -105,7 +105,7 @@ class ShardBatches(Batches):
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        return self._unreadable.found
+        return self._unreadable.lines
 
     def training(
         self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
@@ -139,10 +139,10 @@ class ShardBatches(Batches):
             for _ in plan.steps:
                 by_lane: dict[int, tuple[Tensor, Tensor]] = {}
                 for _ in range(max(1, workers)):  # the loader takes its workers in turn
-                    found = next(parts)
-                    if isinstance(found, str):
-                        raise ValueError(found)
-                    for lane, images, labels, unreadable in found:
+                    lanes = next(parts)
+                    if isinstance(lanes, str):
+                        raise ValueError(lanes)
+                    for lane, images, labels, unreadable in lanes:
                         self._unreadable.add(unreadable)
                         by_lane[lane] = images, labels
                 images, labels = (torch.cat([by_lane[lane][i] for lane in own]) for i in range(2))
@@ -351,8 +351,8 @@ def write_shards(
     out.mkdir(parents=True, exist_ok=True)
     splits: dict[str, Any] = {}
     written: dict[str, tuple[Path, ...]] = {}
-    for part, found in items.items():
-        ordered = shuffled(found, seed) if part == "train" else found
+    for part, group in items.items():
+        ordered = shuffled(group, seed) if part == "train" else group
         starts = range(0, len(ordered), images_per_shard)
         chunks = [ordered[start : start + images_per_shard] for start in starts]
         names = [f"{part}-{number:06d}.tar" for number in range(len(chunks))]

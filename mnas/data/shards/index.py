@@ -59,7 +59,7 @@ def is_shards(data: str) -> bool:
     """Whether `data` is a pattern of tar files, or a folder with training shards in it."""
     path = Path(data).expanduser()
     if path.is_dir():
-        return any(_part_of(found.name) == "train" for found in path.glob("*.tar*"))
+        return any(_part_of(file.name) == "train" for file in path.glob("*.tar*"))
     return _TAR.search(data) is not None
 
 
@@ -80,13 +80,13 @@ def read_index(data: str) -> ShardIndex:
     """
     path = Path(data).expanduser()
     # what is found on disk is a file, whatever its name looks like
-    found = list(map(str, sorted(path.absolute().glob("*.tar*")))) if path.is_dir() else _expanded(data)
-    urls = [url for url in found if _TAR.search(_last(url))]
+    places = list(map(str, sorted(path.absolute().glob("*.tar*")))) if path.is_dir() else _expanded(data)
+    urls = [url for url in places if _TAR.search(_last(url))]
     by_part = _by_part(urls, data)
     if path.is_dir():
         _check_gaps(urls)
     first = by_part["train"][0]
-    given = {suffix: url for suffix in (".json", ".txt") for url in found if url.endswith(suffix)}
+    given = {suffix: url for suffix in (".json", ".txt") for url in places if url.endswith(suffix)}
     classes = _classes(given.get(".txt") or _beside(first, CLASSES_NAME))
     lengths = _lengths(given.get(".json") or _beside(first, INFO_NAME))
     if path.is_dir() and (missing := sorted(set(lengths) - set(map(_tar_name, urls)))):
@@ -114,13 +114,13 @@ def _stamp(url: str) -> tuple[int, ...]:
 
 def _by_part(urls: Sequence[str], data: str) -> dict[Part, list[str]]:
     """Train, val, test, in this order."""
-    found: dict[Part, list[str]] = {"train": [], "val": [], "test": []}
+    urls_of: dict[Part, list[str]] = {"train": [], "val": [], "test": []}
     for url in urls:
         part = _part_of(_tar_name(url))
         if part is None:
             raise ValueError(f"a shard's name must say train, val or test (train-000000.tar), but got {url!r}")
-        found[part].append(url)
-    there: dict[Part, list[str]] = {part: chosen for part, chosen in found.items() if chosen}
+        urls_of[part].append(url)
+    there: dict[Part, list[str]] = {part: chosen for part, chosen in urls_of.items() if chosen}
     for needed in ("train", "val"):
         if needed not in there:
             raise ValueError(
@@ -134,8 +134,8 @@ def _check_gaps(urls: Sequence[str]) -> None:
     """Raise ValueError where the numbers in a folder's names leave one out, or end before `-of-00008` does."""
     numbers: dict[tuple[str, str], dict[int, int]] = {}  # what is around the number -> number -> its digits
     for url in urls:
-        if found := _NUMBER.fullmatch(_tar_name(url)):
-            numbers.setdefault((found[1], found[3]), {})[int(found[2])] = len(found[2])
+        if match := _NUMBER.fullmatch(_tar_name(url)):
+            numbers.setdefault((match[1], match[3]), {})[int(match[2])] = len(match[2])
     for (before, after), there in numbers.items():
         total = _TOTAL.match(after)
         first, last = min(there), max(there)
@@ -162,16 +162,16 @@ def _expanded(data: str) -> list[str]:
     except ImportError:
         raise ImportError("tar shards need webdataset; pip install 'mnas[webdataset]'") from None
     patterns = [data] if Path(data).expanduser().is_file() else data.split("::")
-    found: list[str] = []
+    places: list[str] = []
     for pattern in patterns:
         place = location(pattern)
         if is_url(place):
-            found += _without_braces(shardlists, place)
+            places += _without_braces(shardlists, place)
         elif Path(place).expanduser().is_file():  # braces in a name that there is are no pattern
-            found.append(str(Path(place).expanduser().absolute()))
+            places.append(str(Path(place).expanduser().absolute()))
         else:
-            found += (str(Path(path).expanduser().absolute()) for path in _without_braces(shardlists, place))
-    return found
+            places += (str(Path(path).expanduser().absolute()) for path in _without_braces(shardlists, place))
+    return places
 
 
 def _without_braces(shardlists: Any, pattern: str) -> list[str]:
@@ -179,14 +179,14 @@ def _without_braces(shardlists: Any, pattern: str) -> list[str]:
     try:
         if most > _MOST_SHARDS:  # it would be made whole before the first name comes out
             raise OverflowError
-        found = list(islice(shardlists.braceexpand.braceexpand(shardlists.envsubst(pattern)), _MOST_SHARDS + 1))
-        if len(found) > _MOST_SHARDS:
+        names = list(islice(shardlists.braceexpand.braceexpand(shardlists.envsubst(pattern)), _MOST_SHARDS + 1))
+        if len(names) > _MOST_SHARDS:
             raise OverflowError
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the braces of {pattern[:200]!r} must be in pairs, but got {reason(error)}") from None
     except OverflowError:
         raise ValueError(f"a pattern must name at most {_MOST_SHARDS:,} shards, but got {pattern[:200]!r}") from None
-    return found
+    return names
 
 
 def _last(url: str) -> str:
@@ -200,8 +200,8 @@ def _tar_name(url: str) -> str:
 
 
 def _part_of(name: str) -> Part | None:
-    found = _PART.search(name)
-    return None if found is None else _PARTS[found.group(1)]
+    match = _PART.search(name)
+    return None if match is None else _PARTS[match.group(1)]
 
 
 def _is_local(url: str) -> bool:

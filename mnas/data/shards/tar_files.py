@@ -37,10 +37,10 @@ def location(name: str) -> str:
     """
     if is_url(name):
         return name
-    found = _SCHEME.match(name)
-    if found is None:
+    match = _SCHEME.match(name)
+    if match is None:
         return name
-    scheme = (found[1] or found[2]).lower()
+    scheme = (match[1] or match[2]).lower()
     if scheme == "file":
         return url2pathname(urlsplit(name).path)
     if scheme == "pipe":
@@ -74,10 +74,10 @@ def samples(place: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """
     current, files = "", dict[str, bytes]()
     for name, content in _members(place):
-        found = _KEY.fullmatch(name)
-        if found is None:
+        match = _KEY.fullmatch(name)
+        if match is None:
             continue
-        key, suffix = found[1], found[2].lower()
+        key, suffix = match[1], match[2].lower()
         if key != current:
             if files:
                 yield current, files
