@@ -256,11 +256,11 @@ class Arch:
     @staticmethod
     def from_dict(values: object) -> "Arch":
         """The inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
-        known = checked_fields(Arch, values, "architecture")
-        if not isinstance(known["blocks"], list | tuple):
-            raise ValueError(f"blocks must be a list, but got {reprlib.repr(known['blocks'])}")
-        blocks = tuple(Block(**checked_fields(Block, b, f"block {i}")) for i, b in enumerate(known["blocks"], 1))
-        return Arch(**{**known, "blocks": blocks})
+        record = checked_fields(Arch, values, "architecture")
+        if not isinstance(record["blocks"], list | tuple):
+            raise ValueError(f"blocks must be a list, but got {reprlib.repr(record['blocks'])}")
+        blocks = tuple(Block(**checked_fields(Block, b, f"block {i}")) for i, b in enumerate(record["blocks"], 1))
+        return Arch(**{**record, "blocks": blocks})
 
     def to_json(self) -> str:
         """Indented JSON, one line a field."""
@@ -349,10 +349,10 @@ def checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
     """`values` if it is a mapping with known fields of dataclass `cls` only, and all those without a default."""
     if not isinstance(values, dict):
         raise ValueError(f"{what} must be a mapping of fields, but got {reprlib.repr(values)}")
-    known = {f.name: f for f in fields(cls)}
-    if unknown := [reprlib.repr(name) for name in values if name not in known]:
-        raise ValueError(f"{what} has unknown fields {', '.join(unknown)}; known: {', '.join(known)}")
-    required = (name for name, f in known.items() if f.default is dataclasses.MISSING)
+    fields_by_name = {f.name: f for f in fields(cls)}
+    if unknown := [reprlib.repr(name) for name in values if name not in fields_by_name]:
+        raise ValueError(f"{what} has unknown fields {', '.join(unknown)}; known: {', '.join(fields_by_name)}")
+    required = (name for name, f in fields_by_name.items() if f.default is dataclasses.MISSING)
     if missing := [name for name in required if name not in values]:
         raise ValueError(f"{what} lacks the fields {', '.join(missing)}")
     return values

@@ -295,9 +295,9 @@ class CellArch:
         """The inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
         if isinstance(values, dict):
             values = {name: value for name, value in values.items() if name != "kind"}
-        known = checked_fields(CellArch, values, "architecture")
-        cells = {name: Cell(**checked_fields(Cell, known[name], f"{name} cell")) for name in ("normal", "reduction")}
-        skeleton = CellSkeleton(**checked_fields(CellSkeleton, known.get("skeleton", {}), "skeleton"))
+        record = checked_fields(CellArch, values, "architecture")
+        cells = {name: Cell(**checked_fields(Cell, record[name], f"{name} cell")) for name in ("normal", "reduction")}
+        skeleton = CellSkeleton(**checked_fields(CellSkeleton, record.get("skeleton", {}), "skeleton"))
         return CellArch(**cells, skeleton=skeleton)
 
     def to_json(self) -> str:

@@ -140,11 +140,11 @@ def _forked() -> None:
     module = sys.modules.get("multiprocessing.forkserver")
     if module is None:
         return
-    known = module._forkserver
-    if known._forkserver_alive_fd is not None:
-        os.close(known._forkserver_alive_fd)
-    known._forkserver_address = known._forkserver_alive_fd = known._forkserver_pid = None
-    known._lock = threading.Lock()  # another thread of the parent may have held it
+    server = module._forkserver
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+    server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
+    server._lock = threading.Lock()  # another thread of the parent may have held it
 
 
 if hasattr(os, "register_at_fork"):

@@ -108,10 +108,10 @@ def accel_nasbench(path: Path, device: str = "latency_zcu102") -> Benchmark:
     notes = [f"accel-nasbench: {len(rows):,} rows, top-1 after 16 epochs against {device}", *notes]
     indices, accuracies, costs, tested = _merged(rows, parts, device, notes)
     ordered = np.ones(indices.shape[1], bool)
-    known = ~np.isnan(costs)
+    measured = ~np.isnan(costs)
     try:
         accuracy = fit_regressor(indices, accuracies, tested, ordered=ordered, logarithmic=False)
-        cost = fit_regressor(indices[known], costs[known], tested[known], ordered=ordered, logarithmic=True)
+        cost = fit_regressor(indices[measured], costs[measured], tested[measured], ordered=ordered, logarithmic=True)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     digest = hashlib.sha256(device.encode())
@@ -220,8 +220,8 @@ def _read_split(folder: Path, rows: Mapping[str, _Row]) -> tuple[dict[str, bool]
     note = (
         f"authors' split: {sum(not t for t in parts.values()):,} rows to learn from, {sum(parts.values()):,} held out"
     )
-    left = len(rows) - len(parts)
-    return parts, [note + (f"; {left} rows in no part of it are left out" if left else "")]
+    rest = len(rows) - len(parts)
+    return parts, [note + (f"; {rest} rows in no part of it are left out" if rest else "")]
 
 
 def _merged(
@@ -244,7 +244,7 @@ def _merged(
     return (
         np.array([indices for indices, _ in ordered], np.int64),
         np.array([np.mean([rows[n].accuracy for n in names]) for _, names in ordered]),
-        np.array([np.mean(known) if known else np.nan for known in costs], np.float64),
+        np.array([np.mean(group) if group else np.nan for group in costs], np.float64),
         np.array([any(parts[n] for n in names) for _, names in ordered]),
     )
 

@@ -45,18 +45,18 @@ class Benchmark:
         Raises:
             ValueError: not an integer array of that shape, or an index that no choice has.
         """
-        found = np.asarray(indices)
-        if found.ndim != 2 or found.shape[1] != len(self.space) or found.dtype.kind not in "iu":
+        members = np.asarray(indices)
+        if members.ndim != 2 or members.shape[1] != len(self.space) or members.dtype.kind not in "iu":
             raise ValueError(
-                f"indices must be integers of shape (N, {len(self.space)}), but got {found.dtype} {found.shape}"
+                f"indices must be integers of shape (N, {len(self.space)}), but got {members.dtype} {members.shape}"
             )
         counts = np.array([len(d.choices) for d in self.space.values()])
-        if ((found < 0) | (found >= counts)).any():
-            row, column = np.argwhere((found < 0) | (found >= counts))[0]
+        if ((members < 0) | (members >= counts)).any():
+            row, column = np.argwhere((members < 0) | (members >= counts))[0]
             raise ValueError(
-                f"{list(self.space)[column]} must be from 0 to {counts[column] - 1}, but got {found[row, column]}"
+                f"{list(self.space)[column]} must be from 0 to {counts[column] - 1}, but got {members[row, column]}"
             )
-        rows: Indices = found.astype(np.int64)
+        rows: Indices = members.astype(np.int64)
         return np.clip(self.accuracy_of(rows), 0.0, 1.0), self.cost_of(rows)
 
     def indices(self, params: Mapping[str, Any]) -> tuple[int, ...]:

@@ -44,8 +44,8 @@ class LookUp:
 
     def __call__(self, indices: Indices) -> Values:
         """(N, D) -> (N,)."""
-        found: Values = self.values[np.ravel_multi_index(tuple(indices.T), self.shape)]
-        return found
+        values: Values = self.values[np.ravel_multi_index(tuple(indices.T), self.shape)]
+        return values
 
 
 @dataclass(frozen=True)
@@ -188,25 +188,25 @@ def _listed(names: Collection[str]) -> str:
 def _choices(columns: _Columns, name: str, space: Space | None) -> tuple[Choice, ...]:
     if space:
         return cast("tuple[Choice, ...]", tuple(space.distributions[name].choices))
-    found = set(columns.values[name]) - {None}
-    if len(found) > MAX_CHOICES:
+    used = set(columns.values[name]) - {None}
+    if len(used) > MAX_CHOICES:
         raise ValueError(
-            f"column {name} has {len(found):,} different values, too many for a decision; --ignore {name} leaves it out"
+            f"column {name} has {len(used):,} different values, too many for a decision; --ignore {name} leaves it out"
         )
-    return tuple(sorted(found))
+    return tuple(sorted(used))
 
 
 def _column(columns: _Columns, name: str, choices: Sequence[Choice]) -> list[int]:
     """The index of each row's choice."""
     place = {choice: index for index, choice in enumerate(choices)}
-    found = []
+    column = []
     for row, value in enumerate(columns.values[name]):
         if value not in place:
             got = "nothing" if value is None else repr(value)
-            known = ", ".join(map(str, choices))
-            raise ValueError(f"{columns.place(row)}: {name} must be one of {known}, but got {got}")
-        found.append(place[value])
-    return found
+            listed = ", ".join(map(str, choices))
+            raise ValueError(f"{columns.place(row)}: {name} must be one of {listed}, but got {got}")
+        column.append(place[value])
+    return column
 
 
 def _numbers(columns: _Columns, name: str, low: float, high: float) -> Values:
@@ -298,11 +298,11 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 def _typed(texts: Sequence[str]) -> list[Choice | None]:
     """Numbers where all are numbers; None where there is nothing."""
     stripped = [text.strip() for text in texts]
-    known = [text for text in stripped if text.lower() not in ("", "nan", "null", "none", "na")]
+    filled = [text for text in stripped if text.lower() not in ("", "nan", "null", "none", "na")]
     # a word among numbers is named as what it is; without any number `none` and `na` may be choices
     for kind in (int, float):
         try:
-            values = {text: kind(text) for text in known}
+            values = {text: kind(text) for text in filled}
         except ValueError:
             continue
         return [values.get(text) for text in stripped]
@@ -365,11 +365,11 @@ def _plain_values(column: Any) -> list[Any]:
     from pyarrow import types
 
     if types.is_dictionary(column.type):
-        found: list[Any] = []
+        values: list[Any] = []
         for chunk in column.chunks:
             texts = chunk.dictionary.to_pylist()
             if (longest := max((len(text) for text in texts if text is not None), default=0)) > MAX_TEXT_CHARS:
                 raise ValueError(f"a text must have at most {MAX_TEXT_CHARS:,} characters, but got {longest:,}")
-            found += [None if index is None else texts[index] for index in chunk.indices.to_pylist()]
-        return found
+            values += [None if index is None else texts[index] for index in chunk.indices.to_pylist()]
+        return values
     return [None if isinstance(v, float) and math.isnan(v) else v for v in column.to_pylist()]

@@ -178,8 +178,8 @@ class ModelServer:
         if request["do"] == "open":
             opened, module = RUNTIMES[request["runtime"]]
             importlib.import_module(module)
-            found = self._runtime = opened(request["path"], request["threads"])
-            return {"ok": {"inputs": found.inputs, "outputs": found.outputs, "text": found.text}}, None
+            runtime = self._runtime = opened(request["path"], request["threads"])
+            return {"ok": {"inputs": runtime.inputs, "outputs": runtime.outputs, "text": runtime.text}}, None
         assert self._runtime is not None
         if request["do"] == "resize":
             self._runtime.resize(request["shape"])
@@ -262,13 +262,13 @@ def limit_memory() -> None:
 
 def available_bytes() -> int:
     """Return the memory that is available on this machine or in this container; 2^62 where the system does not say."""
-    found = []
+    amounts = []
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as file:
-        found.append(1024 * int(next(row.split()[1] for row in file if row.startswith("MemAvailable:"))))
+        amounts.append(1024 * int(next(row.split()[1] for row in file if row.startswith("MemAvailable:"))))
     for most, used in CGROUP_FILES:
         with contextlib.suppress(OSError, ValueError):
-            found.append(max(0, int(Path(most).read_text()) - int(Path(used).read_text())))
-    return min(found, default=1 << 62)
+            amounts.append(max(0, int(Path(most).read_text()) - int(Path(used).read_text())))
+    return min(amounts, default=1 << 62)
 
 
 def main(descriptor: int) -> None:

@@ -113,8 +113,8 @@ class ForeignSession:
 
     def _run(self, chunk: Array, batch: int, outputs: int) -> Array:
         count = len(chunk)
-        known = self._image_s is not None
-        limit_s = RUN_S + (TIMES * count * (self._image_s or 0.0) if known else IMAGE_S * (count - 1))
+        timed = self._image_s is not None
+        limit_s = RUN_S + (TIMES * count * (self._image_s or 0.0) if timed else IMAGE_S * (count - 1))
         began = time.perf_counter()
         answer = self._ask({"do": "run", "batch": batch}, chunk, limit_s, 8 * (count + 1) * outputs)
         self._image_s = (time.perf_counter() - began) / count
@@ -152,7 +152,7 @@ class ForeignSession:
         child = self._child if request["do"] == "open" else self._connected()
         assert child is not None
         try:
-            answer, found = child.ask(request, values, limit_s, most_bytes)
+            answer, output = child.ask(request, values, limit_s, most_bytes)
         except TimeoutError:
             self._fail(f"must run {self.name!r} within {limit_s:.0f} s, but it took longer and was ended")
         except (EOFError, OSError, ValueError, RecursionError, KeyError, TypeError) as error:
@@ -161,7 +161,7 @@ class ForeignSession:
             self.close()
             raise
         if "ok" in answer:
-            return answer["ok"], found
+            return answer["ok"], output
         text = printable(str(answer.get("error")))
         if answer.get("of") == "setup":
             self.close()

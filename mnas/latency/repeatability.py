@@ -97,12 +97,12 @@ def repeatability_of(name: str, calibrations: Sequence[Calibration]) -> Repeatab
     )
 
 
-def keep_repeatability(folder: Path, found: Repeatability) -> Path:
+def keep_repeatability(folder: Path, repeatability: Repeatability) -> Path:
     """Keep it in place of an earlier one of the same device; returns the file. Raises OSError."""
-    setup = Setup(runtime=found.runtime, threads=found.threads, batch=found.batch)
+    setup = Setup(runtime=repeatability.runtime, threads=repeatability.threads, batch=repeatability.batch)
     folder.mkdir(parents=True, exist_ok=True)
-    path = _path(folder, found.device, setup)
-    write_atomic(path, json.dumps(dataclasses.asdict(found), indent=1))
+    path = _path(folder, repeatability.device, setup)
+    write_atomic(path, json.dumps(dataclasses.asdict(repeatability), indent=1))
     return path
 
 
@@ -111,18 +111,18 @@ def find_repeatability(folder: Path, device: dict[str, str | int], setup: Setup)
     try:
         values = read_json(_path(folder, device, setup))
         require_types(Repeatability, values)
-        kept = Repeatability(**values)
-        datetime.datetime.fromisoformat(kept.at)
-        sound = kept.device == device and LEAST_ERROR <= kept.session_error < 1 and kept.is_possible()
+        stored = Repeatability(**values)
+        datetime.datetime.fromisoformat(stored.at)
+        sound = stored.device == device and LEAST_ERROR <= stored.session_error < 1 and stored.is_possible()
     except (OSError, ValueError, TypeError):
         return None
-    return kept if sound else None
+    return stored if sound else None
 
 
 def session_error_of(folder: Path, device: dict[str, str | int], setup: Setup) -> float:
     """The device's own, or what is taken for a device that is not known."""
-    kept = find_repeatability(folder, device, setup)
-    return SESSION_ERROR if kept is None else kept.session_error
+    repeatability = find_repeatability(folder, device, setup)
+    return SESSION_ERROR if repeatability is None else repeatability.session_error
 
 
 def _path(folder: Path, device: dict[str, str | int], setup: Setup) -> Path:

@@ -204,10 +204,10 @@ def _floor(rounds: Sequence[Sequence[float]]) -> _Floor:
     if len(rounds) < MIN_ROUNDS:
         raise ValueError(f"an estimate must have {MIN_ROUNDS} rounds or more, but got {len(rounds)}")
     logs = np.sort(np.log([min(times) for times in rounds]))
-    kept = logs[: max(KEPT_ROUNDS, round(len(logs) * KEPT_SHARE))]
+    fastest = logs[: max(KEPT_ROUNDS, round(len(logs) * KEPT_SHARE))]
     compared = logs[: max(KEPT_ROUNDS, round(len(logs) * COMPARED_SHARE))]
-    mean = float(np.mean(kept))
-    error = _t95(len(kept) - 1) * float(np.std(kept, ddof=1)) / math.sqrt(len(kept))
+    mean = float(np.mean(fastest))
+    error = _t95(len(fastest) - 1) * float(np.std(fastest, ddof=1)) / math.sqrt(len(fastest))
     return _Floor(mean, error, float(np.mean(compared)) - mean)
 
 

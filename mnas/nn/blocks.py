@@ -116,8 +116,8 @@ class PooledSkip(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.stride == 2 and self.same:
             # odd sizes pad one pixel on both sides, even sizes only after the image
-            left, top = x.shape[-1] % 2, x.shape[-2] % 2
-            pads = (left, 1, top, 1)
+            column_pad, row_pad = x.shape[-1] % 2, x.shape[-2] % 2
+            pads = (column_pad, 1, row_pad, 1)
             total = F.avg_pool2d(F.pad(x, pads), 3, 2)
             share = F.avg_pool2d(F.pad(x.new_ones(1, 1, *x.shape[-2:]), pads), 3, 2)
             x = total / share

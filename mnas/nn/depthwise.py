@@ -120,9 +120,9 @@ def _six_columns(x: Tensor, grad: Tensor, kernel: int, padding: int) -> Tensor:
     """The gradient of depthwise weights at stride 2, for an even number of columns, three pairs of which are seen."""
     channels = x.shape[1]
     taps = x.new_empty(2 * channels, 1, kernel, 3)
-    found = gradient(torch.cat([grad, grad], 1), _pairs(x), taps, (2, 1), (padding, 1), of_x=False)
+    paired = gradient(torch.cat([grad, grad], 1), _pairs(x), taps, (2, 1), (padding, 1), of_x=False)
     # (column of a pair, C, row, pair) -> (C, 1, row, column); the pairs begin two columns before the output's position
-    columns = found.view(2, channels, 1, kernel, 3).permute(1, 2, 3, 4, 0).reshape(channels, 1, kernel, 6)
+    columns = paired.view(2, channels, 1, kernel, 3).permute(1, 2, 3, 4, 0).reshape(channels, 1, kernel, 6)
     return columns[..., 2 - padding : 2 - padding + kernel].contiguous()
 
 
@@ -148,15 +148,15 @@ def _pairs(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1).reshape(count, height, width // 2, 2 * channels).permute(0, 3, 1, 2)
 
 
-def _padded(x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
-    """As F.pad on a channels_last tensor (negative `left`, `right` cut off), but only the border is zeroed first."""
+def _padded(x: Tensor, top: int, bottom: int, before: int, after: int) -> Tensor:
+    """As F.pad on a channels_last tensor (negative `before`, `after` cut off), but only the border is zeroed first."""
     count, channels, height, width = x.shape
-    shape = (count, channels, height + top + bottom, width + left + right)
+    shape = (count, channels, height + top + bottom, width + before + after)
     padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     padded[:, :, :top] = 0
     padded[:, :, top + height :] = 0
-    padded[..., : max(left, 0)] = 0
-    padded[..., padded.shape[-1] - max(right, 0) :] = 0
-    inside = x[..., max(-left, 0) : width - max(-right, 0)]
-    padded[:, :, top : top + height, max(left, 0) : padded.shape[-1] - max(right, 0)] = inside
+    padded[..., : max(before, 0)] = 0
+    padded[..., padded.shape[-1] - max(after, 0) :] = 0
+    inside = x[..., max(-before, 0) : width - max(-after, 0)]
+    padded[:, :, top : top + height, max(before, 0) : padded.shape[-1] - max(after, 0)] = inside
     return padded

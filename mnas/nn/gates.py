@@ -106,11 +106,11 @@ class _Pool(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         kernel, share = ctx.saved_tensors
         count, channels, height, width = ctx.shape
-        kept = min(channels, grad.shape[1])
+        common = min(channels, grad.shape[1])
         shape = (count, channels, *grad.shape[2:])
         shared = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last)
-        torch.mul(grad[:, :kept], share, out=shared[:, :kept])
-        shared[:, kept:] = 0
+        torch.mul(grad[:, :common], share, out=shared[:, :common])
+        shared[:, common:] = 0
         if ctx.stride == 1:  # the kernel is its own mirror image
             return F.conv2d(shared, kernel, None, 1, 1, 1, channels), None, None, None
         x = torch.empty((count, channels, height, width), dtype=grad.dtype, memory_format=torch.channels_last)

@@ -82,8 +82,8 @@ def load_pretrained(
     origin = f"{source}'s {name}" if source in ("timm", "torchvision") else repr(source)
     layout = layout_of(tensors)
     if layout is None:
-        known = ", ".join(f"{layout.title}'s" for layout in LAYOUTS)
-        raise ValueError(f"the tensors of {origin} must be named as {known}, but got {_some(list(tensors))}")
+        titles = ", ".join(f"{layout.title}'s" for layout in LAYOUTS)
+        raise ValueError(f"the tensors of {origin} must be named as {titles}, but got {_some(list(tensors))}")
     arch = _with_recorded(source, _as_trained(arch, layout, tensors), name)
     classes = tensors.get(f"{layout.modules(arch)['classifier']}.bias")
     there = len(classes) if classes is not None and classes.ndim == 1 else None
@@ -185,14 +185,14 @@ def _would_run(source: str, code: str) -> ValueError:
 def _tensors(saved: object, source: str) -> dict[str, Tensor]:
     """The state dict in what a file holds, without nests and wrappers' prefixes, floating point as float32."""
     try:
-        found = find_weights(saved, source)
+        weights = find_weights(saved, source)
     except WouldRunError as error:
         raise _would_run(source, str(error)) from None
     size = Path(source).stat().st_size
-    if read_bytes(found) > 4 * size:  # many tensors may share a few bytes, and tied weights do
+    if read_bytes(weights) > 4 * size:  # many tensors may share a few bytes, and tied weights do
         raise ValueError(f"weights file {source!r} is damaged: its tensors must not be larger than the file")
     try:
-        tensors = {key: value if isinstance(value, Tensor) else value.tensor() for key, value in found.items()}
+        tensors = {key: value if isinstance(value, Tensor) else value.tensor() for key, value in weights.items()}
     except Exception:
         raise ValueError(f"weights file {source!r} is damaged or no file of torch.save") from None
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
@@ -201,7 +201,7 @@ def _tensors(saved: object, source: str) -> dict[str, Tensor]:
 def _download_timm(name: str) -> dict[str, Tensor]:
     import timm
 
-    model = _known("timm", TIMM, name)
+    model = _model_name("timm", TIMM, name)
     if not timm.get_pretrained_cfg(model).has_weights:
         having = [ours for ours, theirs in TIMM.items() if timm.get_pretrained_cfg(theirs).has_weights]
         raise ValueError(f"timm has weights for {', '.join(having)}, but got {name!r} ({model}, never trained)")
@@ -219,7 +219,7 @@ def _download_timm(name: str) -> dict[str, Tensor]:
 def _download_torchvision(name: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
-    model = _known("torchvision", TORCHVISION, name)
+    model = _model_name("torchvision", TORCHVISION, name)
     try:
         return dict(get_model_weights(model).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except Exception as error:
@@ -233,7 +233,7 @@ def _not_downloaded(library: str, model: str, error: Exception) -> ValueError:
     )
 
 
-def _known(library: str, models: Mapping[str, str], name: str) -> str:
+def _model_name(library: str, models: Mapping[str, str], name: str) -> str:
     """The library's model of a zoo name; its output stride (`/s8`) does not matter to weights."""
     model = models.get(_zoo_name(name))
     if model is None:
@@ -345,8 +345,8 @@ def _fill(
     if missing or unexpected or wrong:
         words = [f"{key} {tuple(shapes[key])} instead of {tuple(wanted[key].shape)}" for key in wrong]
         lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", words))
-        found = "; ".join(f"{len(items)} {title} ({_some(items)})" for title, items in lists if items)
-        raise ValueError(f"the weights of {what} must fit the architecture, but got {found}")
+        faults = "; ".join(f"{len(items)} {title} ({_some(items)})" for title, items in lists if items)
+        raise ValueError(f"the weights of {what} must fit the architecture, but got {faults}")
     network.load_state_dict({ours[key]: tensors[key] for key in shapes}, strict=False)
 
 
@@ -365,7 +365,7 @@ def _facts(source: str, arch: Architecture, name: str) -> WeightsInfo:
         return replace(recorded, arch=arch, accuracy=None if arch != recorded.arch else recorded.accuracy)
     from torchvision.models import MobileNet_V2_Weights
 
-    known: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "mean": (0.485, 0.456, 0.406),
         "std": (0.229, 0.224, 0.225),
         "input_size": 224,
@@ -374,16 +374,16 @@ def _facts(source: str, arch: Architecture, name: str) -> WeightsInfo:
     if source == "timm":
         import timm
 
-        config = timm.get_pretrained_cfg(_known("timm", TIMM, name))
-        known = {"mean": config.mean, "std": config.std, "input_size": config.input_size[-1], "crop": config.crop_pct}
+        config = timm.get_pretrained_cfg(_model_name("timm", TIMM, name))
+        facts = {"mean": config.mean, "std": config.std, "input_size": config.input_size[-1], "crop": config.crop_pct}
     elif source == "torchvision":
         from torchvision.models import get_model_weights
 
-        view = get_model_weights(_known("torchvision", TORCHVISION, name)).DEFAULT.transforms()
-        known = {"mean": tuple(view.mean), "std": tuple(view.std), "input_size": view.crop_size[0]}
-        known["crop"] = view.crop_size[0] / view.resize_size[0]
+        view = get_model_weights(_model_name("torchvision", TORCHVISION, name)).DEFAULT.transforms()
+        facts = {"mean": tuple(view.mean), "std": tuple(view.std), "input_size": view.crop_size[0]}
+        facts["crop"] = view.crop_size[0] / view.resize_size[0]
     classes = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # timm's are in the same order
-    return WeightsInfo(arch=arch, classes=classes, accuracy=None, **known)
+    return WeightsInfo(arch=arch, classes=classes, accuracy=None, **facts)
 
 
 def _number(value: object) -> str:

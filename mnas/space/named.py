@@ -94,8 +94,8 @@ def _cell_space(values: object) -> CellSpace:
     return CellSpace(skeleton=skeleton, **fields_given)
 
 
-def _named_table(values: object, known: Sequence[str]) -> dict[str, Any]:
-    table = _table(values, "a space", known)
+def _named_table(values: object, keys: Sequence[str]) -> dict[str, Any]:
+    table = _table(values, "a space", keys)
     if "name" not in table:
         raise ValueError("a space must have a name (name = ...)")
     return table
@@ -112,12 +112,12 @@ def _names(cls: type) -> list[str]:
     return [field.name for field in fields(cls)]
 
 
-def _table(values: object, where: str, known: Sequence[str]) -> dict[str, Any]:
+def _table(values: object, where: str, keys: Sequence[str]) -> dict[str, Any]:
     """`values` if it is a table with known keys only; ValueError otherwise."""
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be a table, but got {reprlib.repr(values)}")
     for key in values:
-        if key not in known:
-            shown = key if isinstance(key, str) and re.fullmatch(r"[\w-]{1,40}", key) else reprlib.repr(key)
-            raise ValueError(f"{where} has no key {shown}; it has {', '.join(known)}")
+        if key not in keys:
+            quoted = key if isinstance(key, str) and re.fullmatch(r"[\w-]{1,40}", key) else reprlib.repr(key)
+            raise ValueError(f"{where} has no key {quoted}; it has {', '.join(keys)}")
     return values

@@ -18,7 +18,7 @@ _DARTS_OPS = {
 def _cell(ops: str, states: str, concat: tuple[int, ...]) -> Cell:
     """Of published lists: two operations and two states for each pair."""
     branches = list(zip(map(int, states.split()), ops.split(), strict=True))
-    pairs = tuple(Pair(*left, *right) for left, right in zip(branches[::2], branches[1::2], strict=True))
+    pairs = tuple(Pair(*first, *second) for first, second in zip(branches[::2], branches[1::2], strict=True))
     return Cell(pairs=pairs, concat=concat)
 
 

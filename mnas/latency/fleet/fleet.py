@@ -91,16 +91,18 @@ class Fleet:
             for name, post in self._posts.items()
         }
         sizes = {number: len(file) for number, file in next(iter(files.values())).items()}
-        found: dict[int, dict[str, Latency | MeasurementError]] = {number: {} for number in archs}
+        outcomes: dict[int, dict[str, Latency | MeasurementError]] = {number: {} for number in archs}
         for name, number, outcome in self._outcomes(files):
-            found[number][name] = outcome
-            if len(found[number]) == len(self._posts):
-                yield number, self._joined(found[number], sizes[number])
+            outcomes[number][name] = outcome
+            if len(outcomes[number]) == len(self._posts):
+                yield number, self._joined(outcomes[number], sizes[number])
 
-    def _joined(self, found: Mapping[str, Latency | MeasurementError], size_bytes: int) -> Measured | MeasurementError:
+    def _joined(
+        self, outcomes: Mapping[str, Latency | MeasurementError], size_bytes: int
+    ) -> Measured | MeasurementError:
         latencies: dict[str, Latency] = {}
         for name in self._posts:  # in the user's order
-            outcome = found[name]
+            outcome = outcomes[name]
             if isinstance(outcome, MeasurementError):
                 return MeasurementError(f"{name}: {outcome}" if len(self._posts) > 1 else str(outcome))
             latencies[name] = outcome
@@ -121,8 +123,8 @@ class Fleet:
 
         def work(name: str, device: Device) -> None:
             try:
-                found = device.measure(files[name], budget_s=self._budget_s, fresh=self._fresh, stop=stop)
-                for number, outcome in found:
+                outcomes = device.measure(files[name], budget_s=self._budget_s, fresh=self._fresh, stop=stop)
+                for number, outcome in outcomes:
                     results.put((name, number, outcome))
                 results.put(None)
             except BaseException as error:  # goes to whoever reads the results

@@ -110,10 +110,10 @@ def _sign(note: Path) -> None:
 def _holder(note: Path) -> str:
     """In words; the note may be gone, or damaged, or a killed holder's, whose lease another has by now."""
     try:
-        told = read_json(note)
-        since = datetime.datetime.fromisoformat(told["since"])
-        command = str(told["command"])
+        record = read_json(note)
+        since = datetime.datetime.fromisoformat(record["since"])
+        command = str(record["command"])
         short = command if len(command) <= 60 else command[:57] + "..."
-        return f"pid {int(told['pid'])} ({short}) since {since:%H:%M:%S}"
+        return f"pid {int(record['pid'])} ({short}) since {since:%H:%M:%S}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -84,8 +84,8 @@ class Device:
 
     def calibration_of(self, latency: Latency) -> Calibration:
         """Of the unit that `latency` names; of the first where it was measured under a name of another run."""
-        known = {m.unit.name: m.calibration for m in self._members}
-        return known.get(latency.unit, self._members[0].calibration)
+        by_unit = {m.unit.name: m.calibration for m in self._members}
+        return by_unit.get(latency.unit, self._members[0].calibration)
 
     def runtime(self, name: str) -> str:
         """The runtime `name` with its version. Raises ValueError if it is not on the device, UnitError."""
@@ -115,8 +115,8 @@ class Device:
                 crew.pause(self._patience.backoff_s)
                 return calibrate(unit, reference, self.setup, budget_s=budget_s, session_error=session_error)
 
-        found = self._on_each(self._units, work)
-        used, left_out = agree(list(found.values()))
+        calibrations = self._on_each(self._units, work)
+        used, left_out = agree(list(calibrations.values()))
         for name, reason in left_out.items():
             self._say(f"{name} is left out: {reason}")
         self._use(reference, used)
@@ -132,18 +132,18 @@ class Device:
         """
         for calibration in calibrations:
             self._require_as_then(calibration)
-        known = {c.unit: c for c in calibrations}
+        by_unit = {c.unit: c for c in calibrations}
         for unit in self._units.values():
-            if unit.name not in known:
+            if unit.name not in by_unit:
                 self._say(f"{unit.name} is left out: the run was not calibrated on it")
-        units = {key: unit for key, unit in self._units.items() if unit.name in known}
+        units = {key: unit for key, unit in self._units.items() if unit.name in by_unit}
         if not units:
-            names = ", ".join(known) or "no unit"
+            names = ", ".join(by_unit) or "no unit"
             raise ValueError(f"{self.name} must have a unit that the run was calibrated on ({names}), but has none")
 
         def work(key: str, unit: Unit, crew: Crew) -> Calibration:
-            check_device(unit, known[unit.name])
-            return known[unit.name]
+            check_device(unit, by_unit[unit.name])
+            return by_unit[unit.name]
 
         self._use(reference, list(self._on_each(units, work).values()))
 
@@ -253,10 +253,10 @@ class Device:
         finally:
             crew.end(self.close)
         order = [outcomes[unit.name] for unit in units.values()]
-        found = {o.unit: o for o in order if isinstance(o, Calibration)}
-        if not found:
+        calibrations = {o.unit: o for o in order if isinstance(o, Calibration)}
+        if not calibrations:
             raise _together([o for o in order if isinstance(o, Exception)])
-        return found
+        return calibrations
 
     def _leased(self, key: str, unit: Unit, crew: Crew) -> AbstractContextManager[None]:
         return lease(self._state_dir / "leases", key, unit.name, say=crew.say, stop=crew.stop)

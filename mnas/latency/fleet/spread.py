@@ -121,24 +121,24 @@ class Spread:
 
     def outcomes(self, stop: threading.Event) -> Generator[tuple[int, Outcome]]:
         """Each number once, until `stop` is set. Raises UnitError when there is no more hope."""
-        yield from self._known()
-        left = len(self._open)
-        for member in self._members if left else ():
+        yield from self._cached()
+        pending = len(self._open)
+        for member in self._members if pending else ():
             if not member.quarantined:
                 member.away_s = 0.0  # the patience of this call begins now
                 self._crew.start(lambda member=member: self._work(member))  # type: ignore[misc]
         try:
-            while left and not stop.is_set():
-                found = self._crew.hear(0.1)
-                if found is not None:
-                    yield found
-                    left -= 1
+            while pending and not stop.is_set():
+                outcome = self._crew.hear(0.1)
+                if outcome is not None:
+                    yield outcome
+                    pending -= 1
                 else:
                     self._require_hope()
         finally:
             self._crew.end(self._close)
 
-    def _known(self) -> Iterator[tuple[int, Outcome]]:
+    def _cached(self) -> Iterator[tuple[int, Outcome]]:
         """What the cache has."""
         for number in list(self._pending):
             entry = self._entry(self._members[0], number)

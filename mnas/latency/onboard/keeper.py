@@ -231,9 +231,9 @@ def sweep(prefix: str = PREFIX) -> None:
     for name in os.listdir(place):
         path = os.path.join(place, name)
         with contextlib.suppress(OSError):
-            found = os.lstat(path)
-            mine = name.startswith(prefix) and stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-            if not mine or time.time() - found.st_mtime < SILENCE_S:
+            status = os.lstat(path)
+            mine = name.startswith(prefix) and stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+            if not mine or time.time() - status.st_mtime < SILENCE_S:
                 continue
             folder = os.open(path, os.O_RDONLY)
             try:

@@ -120,7 +120,7 @@ def _load_executorch(model: bytes, threads: int, batch: int) -> Run:
         drawn = torch.rand(sizes, generator=draw)
         values.append(drawn if kind is torch.float32 else (100 * drawn).to(kind))
 
-    def invoke(kept: Any = program) -> Any:  # a method computes in its program's memory, which goes with the program
+    def invoke(owner: Any = program) -> Any:  # a method computes in its program's memory, which goes with the program
         return method.execute(values)
 
     return invoke
@@ -250,15 +250,15 @@ class ModelPair:
         # who is loaded first has its memory elsewhere, so this alternates too
         loaded = {which: self._load(which) for which in order}
         wall: list[list[float]] = [[], []]
-        kept: list[list[float]] = [[], []]
+        own: list[list[float]] = [[], []]
         for which in order:
             runs = self.runs[which] + 1
             limit_s = max(2.0, 20 * runs * self._inference_s[which])
             with prioritised(limit_s) if self._first else contextlib.nullcontext():
                 wall_ms, own_ms = self._time(loaded[which], runs)
             wall[which] += wall_ms
-            kept[which] += own_ms[1:]
-        return {"wall_ms": wall, "kept_ms": kept}
+            own[which] += own_ms[1:]
+        return {"wall_ms": wall, "kept_ms": own}
 
     def _load(self, which: int) -> Run:
         model, runtime = self._models[which]
@@ -340,14 +340,14 @@ def fingerprint(runtime: str) -> dict[str, str | int]:
     except importlib.metadata.PackageNotFoundError:
         raise ImportError(f"runtime {runtime} needs {package} on the device: pip install {package}") from None
     core = measuring_core()
-    told = {"board": _board(), "max_mhz": None if core is None else _mhz(core, "cpuinfo_max_freq")}
+    details = {"board": _board(), "max_mhz": None if core is None else _mhz(core, "cpuinfo_max_freq")}
     return {
         "processor": processor_of(_text("/proc/cpuinfo") or "") or platform.processor() or platform.machine(),
         "machine": platform.machine(),
         "cores": os.cpu_count() or 1,
         "os": platform.system(),
         "runtime": title.format(version),
-        **{name: value for name, value in told.items() if value is not None},
+        **{name: value for name, value in details.items() if value is not None},
     }
 
 
@@ -376,9 +376,9 @@ def condition() -> dict[str, Any]:
 def processor_of(cpuinfo: str) -> str:
     """What Linux's /proc/cpuinfo calls the processor; of ARM's the numbers of maker and core, as names say little."""
     fields = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())]
-    told = {name: [v for k, v in fields if k == name] for name in ("CPU implementer", "CPU part", "model name")}
-    arm = {"/".join(core) for core in zip(told["CPU implementer"], told["CPU part"])}  # noqa: B905 (Python 3.9)
-    return ", ".join(sorted(arm)) or "".join(told["model name"][:1])
+    values_of = {name: [v for k, v in fields if k == name] for name in ("CPU implementer", "CPU part", "model name")}
+    arm = {"/".join(core) for core in zip(values_of["CPU implementer"], values_of["CPU part"])}  # noqa: B905 (Python 3.9)
+    return ", ".join(sorted(arm)) or "".join(values_of["model name"][:1])
 
 
 def _board() -> str | None:
@@ -425,10 +425,10 @@ def peak_memory_bytes(path: str, runtime: str, threads: int, batch: int) -> int 
         raise ModelError(f"{runtime} did not run the model once within {limit_s:g} s") from None
     if done.returncode != 0:
         raise ModelError(f"{runtime} ended its process ({done.returncode}) while it ran the model once")
-    told = json.loads(done.stdout)
-    if "ok" in told:
-        return int(told["ok"])
-    raise ModelError(told["error"]) if told["of"] == "model" else RuntimeError(told["error"])
+    answer = json.loads(done.stdout)
+    if "ok" in answer:
+        return int(answer["ok"])
+    raise ModelError(answer["error"]) if answer["of"] == "model" else RuntimeError(answer["error"])
 
 
 def _grown_bytes(path: str, runtime: str, threads: int, batch: int) -> int:
@@ -440,9 +440,9 @@ def _grown_bytes(path: str, runtime: str, threads: int, batch: int) -> int:
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak is reset to what is in use now
     before = _status_kb("VmRSS")
-    kept = load(runtime, model, threads, batch)
+    handle = load(runtime, model, threads, batch)
     grown = _status_kb("VmHWM") - before
-    del kept
+    del handle
     return 1024 * max(0, grown)
 
 
