@@ -1,18 +1,78 @@
-"""Platform-aware neural architecture search: MnasNet (Tan et al., CVPR 2019), and beyond."""
+"""Platform-aware neural architecture search: MnasNet (Tan et al., CVPR 2019), and beyond.
 
-from typing import TYPE_CHECKING
+Every function takes the options of the command of its name as keyword arguments. Importing mnas does no work: what a
+function needs is imported when it is first called.
+"""
+
+import functools
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from mnas.version import __version__
 
 if TYPE_CHECKING:
     from mnas.predict.model import load_model as load
+    from mnas.search.progress import Watcher
 
-__all__ = ["__version__", "load"]
+__all__ = ["Watcher", "__version__", "load"]
+
+_PLACES = {
+    "Watcher": "mnas.search.progress:Watcher",
+    "load": "mnas.predict.model:load_model",
+}
+"""name -> where it is."""
+
+_FUNCTIONS: dict[str, str] = {}
+"""Package -> the function of the same name. Python makes every imported package an attribute of `mnas`, so
+`mnas.search` is the package whatever stands here: the package itself is made callable."""
+
+
+def _imported(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+class CallablePackage(ModuleType):
+    """A package that can be called as the function of its name, and that `help` and editors show as that function."""
+
+    @functools.cached_property
+    def _function(self) -> Any:
+        return _imported(_FUNCTIONS[self.__name__.removeprefix("mnas.")])
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the function."""
+        return self._function(*arguments, **options)
+
+    @property
+    def __signature__(self) -> Any:
+        return self._function.__signature__
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return str(self._function.__doc__)
+
+
+class _Facade(ModuleType):
+    """Makes the packages callable that have a function, at whatever moment they are imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _FUNCTIONS and isinstance(value, ModuleType):
+            value.__class__ = CallablePackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Facade
 
 
 def __getattr__(name: str) -> object:
-    if name == "load":
-        from mnas.predict.model import load_model  # imports no runtime before there is a file to open
-
-        return load_model
+    if name in _FUNCTIONS:
+        return importlib.import_module(f"mnas.{name}")
+    if name in _PLACES:
+        return _imported(_PLACES[name])
     raise AttributeError(f"module 'mnas' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -167,3 +167,9 @@ def _main(parent: str, *program: str) -> None:
 
 if __name__ == "__main__":
     _main(*sys.argv[1:])
+
+
+def signal_name(stop: KeyboardInterrupt) -> str:
+    """Return the name of the signal that asked for the end: Ctrl-C, SIGTERM or SIGHUP."""
+    number = getattr(stop, "number", signal.SIGINT)
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

@@ -15,7 +15,7 @@ import hypothesis
 
 multiprocessing.set_forkserver_preload(
     [
-        *("mnas.cli.search", "mnas.evaluate.proxy", "mnas.report.html", "mnas.train.loop"),
+        *("mnas.search.run_search", "mnas.evaluate.proxy", "mnas.report.html", "mnas.train.loop"),
         *("alembic.command", "optuna.storages", "pandas", "plotly.graph_objects", "sklearn.datasets"),
     ]
 )

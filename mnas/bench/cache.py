@@ -68,7 +68,7 @@ def code_version(controller: str) -> str:
     """Hash of the sources and libraries that a search by `controller` runs.
 
     Of a `module:factory` it is that module's own file; what it imports from elsewhere is not seen. The module has been
-    found before (`find_factory`).
+    found before (`find_controller`).
     """
     root = Path(version.__file__).parent
     digest = hashlib.sha256()

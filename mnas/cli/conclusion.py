@@ -8,7 +8,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mnas.counts import class_counts
 from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import NAMES, baseline_line, not_above_baseline
 from mnas.evaluate.evaluation import accuracy_noise
@@ -53,7 +52,7 @@ def conclude(
         if not shown:
             return
     images = images_behind(run, len(dataset.val.labels))
-    counts = label_counts(dataset)
+    counts = dataset.val_counts
     metric = metric_of(run.attributes)
     found = [recommend(run.trials, references, objective, images) for objective in objectives]
     wanted = [each for each in found if each is not None]
@@ -110,11 +109,6 @@ def _say_where(console: Console, run: StudyWriter | Snapshot, shown: Sequence[Fr
             f"mnas train {run.path}#{missing[0]} --data {run.attributes['config'].get('data', 'DIR')}"
         )
     console.print(f"report: {run.path / 'report.html'}")
-
-
-def label_counts(dataset: Dataset) -> list[int]:
-    """Return the number of validation images of each class."""
-    return list(class_counts(dataset.val.labels, len(dataset.classes)))
 
 
 def _off_the_front(references: Sequence[FrozenTrial], shown: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -4,7 +4,6 @@ import json
 import sys
 from typing import Any
 
-import rich.progress
 from rich.console import Console, RenderableType
 from rich.status import Status
 from rich.text import Text
@@ -44,17 +43,6 @@ class SafeStatus(Status):
 
     def update(self, status: RenderableType | None = None, **options: Any) -> None:
         super().update(None if status is None else _plain(status), **options)
-
-
-class FieldColumn(rich.progress.ProgressColumn):
-    """A column of a progress bar that shows one field of its task, as plain text."""
-
-    def __init__(self, field: str) -> None:
-        super().__init__()
-        self._field = field
-
-    def render(self, task: rich.progress.Task) -> Text:
-        return Text(clean(task.fields[self._field]), no_wrap=True, overflow="ellipsis")
 
 
 def _plain(status: RenderableType) -> RenderableType:

@@ -10,8 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mnas.cli.console import make_console
-from mnas.cli.search import SearchCommand
+from mnas.cli.search import search_and_conclude
+from mnas.data.dataset import Dataset
+from mnas.data.options import DataOptions
 from mnas.evaluate.config import ProxyConfig
+from mnas.search.settings import SearchSettings
 from mnas.study import front_of
 from mnas.study.results import label_of, results_of
 from mnas.tflite.runtime import run_tflite
@@ -30,9 +33,9 @@ class DemoCommand:
         """Search, check what was exported, and point to the report."""
         console = make_console()
         # All choices of all seven blocks. Width, input, steps and budget are chosen to fit the time, and printed.
-        command = SearchCommand(
-            data="digits",
-            run_dir=self.run_dir,
+        settings = SearchSettings(
+            images=DataOptions(data="digits"),
+            run=self.run_dir,
             trials=self.trials,
             width=0.25,
             input_size=12,
@@ -44,13 +47,12 @@ class DemoCommand:
             "demo: digits at width 0.25, 12 px, output stride 8, 3 epochs in batches of 32, 0.5 s of measuring each: "
             "a few minutes on two cores"
         )
-        run = command.search(console)
-        self._check(console, command, front_of(results_of(run)))
+        result = search_and_conclude(settings, console)
+        self._check(console, result.dataset, front_of(results_of(result.run)))
         console.print(f"to begin anew, delete {self.run_dir}")
 
-    def _check(self, console: Console, command: SearchCommand, front: list[FrozenTrial]) -> None:
+    def _check(self, console: Console, dataset: Dataset, front: list[FrozenTrial]) -> None:
         """Run every exported file on the validation images and set its accuracy beside the table's."""
-        dataset = command.load_data()
         images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
         table = Table("file", "accuracy by LiteRT", "accuracy in the table", "difference", box=box.SIMPLE)
         for trial in front:

@@ -21,15 +21,17 @@ from mnas.cli.console import make_console
 from mnas.cli.data_options import VerifyCache
 from mnas.cli.progress import counting
 from mnas.cli.proxy_result import RESULT_NAME, check_of, print_check, say, write_result
-from mnas.cli.search import SearchCommand, Training
 from mnas.data.dataset import Dataset
 from mnas.data.mirror import as_begun, mirror_note, mirrors, to_store
+from mnas.data.options import DataOptions
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.onboard.script import processor_of
 from mnas.proxycheck.plan import Setting, settings_of, smaller_sizes, spread
 from mnas.proxycheck.results import FILE_NAME, Results, key_of, open_results
 from mnas.readers import stored_settings
+from mnas.search.evaluator import ProxyEvaluator
+from mnas.search.settings import SearchSettings
 from mnas.search.start import named_member
 from mnas.space.space import Space
 from mnas.workers import LocalWorkers, Task
@@ -97,14 +99,14 @@ class ProxyCheckCommand:
             raise ValueError(f"seeds must be 1 or more, but got {self.seeds}")
         if self.reference_epochs != "auto" and self.reference_epochs < 1:
             raise ValueError(f"reference epochs must be 1 or more, but got {self.reference_epochs}")
-        self.search_command(self.input_size, self.proxy)  # its checks
+        self.search_settings(self.input_size, self.proxy)  # its checks
         self._ways(self.input_size if self.input_size != "auto" else 224, 1)
 
     def run(self) -> None:
         """Train what is missing, and print what it says."""
         console = make_console()
         with console.status("reading the images"):
-            dataset = self.search_command(self.input_size, self.proxy).load_data()
+            dataset = self.search_settings(self.input_size, self.proxy).load_data()
         print_class_table(console, dataset.table, "val")
         stored = stored_settings(self.out / FILE_NAME, "config", "proxy")
         mirror = as_begun(self.proxy.mirror, stored, dataset.flip, dataset.classes)
@@ -112,7 +114,7 @@ class ProxyCheckCommand:
         dataclasses.replace(self, proxy=dataclasses.replace(self.proxy, mirror=mirror))._check(console, dataset)
 
     def _check(self, console: Console, dataset: Dataset) -> None:
-        space = self.search_command(self.input_size, self.proxy).searched_space(dataset.input_size)
+        space = self.search_settings(self.input_size, self.proxy).searched_space(dataset.input_size)
         reference, settings = self._ways(dataset.input_size, space.skeleton.output_stride)
         archs = self._architectures(space, dataset)
         with open_results(self.out, self.identity(space, dataset)) as results:
@@ -131,19 +133,21 @@ class ProxyCheckCommand:
             write_result(self.out / RESULT_NAME, check, facts)
             say(console, f"trainings and result: {self.out}")
 
-    def search_command(self, input_size: int | Auto, proxy: ProxyConfig) -> SearchCommand:
-        """What would search in that way."""
-        return SearchCommand(
-            data=self.data,
+    def search_settings(self, input_size: int | Auto, proxy: ProxyConfig) -> SearchSettings:
+        """Return the settings of a search in that way."""
+        return SearchSettings(
+            images=DataOptions(
+                data=self.data,
+                max_images_per_class=self.max_images_per_class,
+                data_dir=self.data_dir,
+                download=self.download,
+                verify_cache=self.verify_cache,
+            ),
             space=self.space,
             width=self.width,
             input_size=input_size,
             output_stride=self.output_stride,
             proxy=proxy,
-            max_images_per_class=self.max_images_per_class,
-            data_dir=self.data_dir,
-            download=self.download,
-            verify_cache=self.verify_cache,
             workers=self.workers,
             seed=self.seed,
         )
@@ -218,7 +222,7 @@ class ProxyCheckCommand:
         if not tasks:
             return
         waiting = iter(tasks)
-        workers = self.search_command(self.input_size, self.proxy).plan().workers
+        workers = self.search_settings(self.input_size, self.proxy).plan().workers
         with (
             LocalWorkers(tasks[0].evaluate or self._training(ways[0], dataset), workers) as pool,
             counting(console, total) as count,
@@ -231,19 +235,19 @@ class ProxyCheckCommand:
 
     def _training(self, setting: Setting, dataset: Dataset) -> "_Scoring":
         """Picklable: how a worker trains in that way; images of another size have been decoded by then."""
-        command = self.search_command(setting.input_size, setting.config(self.proxy))
+        settings = self.search_settings(setting.input_size, setting.config(self.proxy))
         if setting.input_size != dataset.input_size:
-            dataset = command.load_data()
+            dataset = settings.load_data()
         known = (dataset.content, dataset.key)
-        return _Scoring(Training(command, setting.input_size, dataset.fingerprint, known))
+        return _Scoring(ProxyEvaluator(settings, setting.input_size, dataset.fingerprint, known))
 
 
 @dataclass(frozen=True)
 class _Scoring:
     """Trains, and keeps no weights."""
 
-    training: Training
-    modules: ClassVar = Training.modules
+    training: ProxyEvaluator
+    modules: ClassVar = ProxyEvaluator.modules
 
     def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
         return self.training.evaluate(arch, seed, None)

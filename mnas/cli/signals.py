@@ -23,12 +23,6 @@ class Asked(KeyboardInterrupt):
         self.number = number
 
 
-def signal_name(stop: KeyboardInterrupt) -> str:
-    """Return the name of the signal that asked for the end: Ctrl-C, SIGTERM or SIGHUP."""
-    number = getattr(stop, "number", signal.SIGINT)
-    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-
-
 def exit_code(stop: KeyboardInterrupt) -> int:
     """Return 128 + the signal's number, as shells count: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
     return 128 + int(getattr(stop, "number", signal.SIGINT))

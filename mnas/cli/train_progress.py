@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import rich.progress
 from rich.console import Console
 
-from mnas.cli.console import FieldColumn
+from mnas.api.watching import FieldColumn
 from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 

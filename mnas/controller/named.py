@@ -11,10 +11,12 @@ from optuna.samplers.nsgaii._elite_population_selection_strategy import NSGAIIEl
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from mnas.controller.custom import sampler_of
 from mnas.controller.evolution import RegularizedEvolutionSampler
 from mnas.controller.ppo import PPOSampler
-from mnas.controller.sampler import Reward, derived_seed
+from mnas.controller.sampler import ClosedBatchSampler, Reward, derived_seed
 from mnas.controller.surrogate.surrogate import Canonical, SurrogateSampler
+from mnas.imports import imported
 
 NSGA2_POPULATION = 50  # Optuna's default
 
@@ -122,6 +124,7 @@ def make_sampler(
 ) -> BaseSampler:
     """The sampler that draws trial `number`.
 
+    `module:factory` is called for every draw, with a seed of its own, unless it returns a `ClosedBatchSampler`.
     Of `surrogate`, `ppo` and `evolution` one serves for all numbers, and is cheaper so. `surrogate` takes several
     rewards, and divides its trials among them; only it makes use of `canonical`. The multi-objective `nsga2` and `tpe`
     see a study's values and no `reward`; of pruned trials `nsga2` learns nothing, and `tpe` ranks them behind all
@@ -131,7 +134,7 @@ def make_sampler(
         ValueError: an unknown name, or an argument out of its range, or several rewards for `ppo` or `evolution`.
     """
     if name not in CONTROLLERS:
-        raise ValueError(f"controller must be one of {', '.join(CONTROLLERS)}, but got {name!r}")
+        return _custom(name, space, derived_seed(seed, number), batch_size, reward)
     make = CONTROLLERS[name]
     if make is SurrogateSampler:
         return SurrogateSampler(space, seed=seed, batch_size=batch_size, reward=reward, canonical=canonical)
@@ -141,6 +144,31 @@ def make_sampler(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of options that are stable from Optuna 5 on
         return KnownSpace(make(derived_seed(seed, number)), space)
+
+
+def find_controller(name: str) -> Callable[..., object]:
+    """Return what makes the sampler of a controller by name or `module:factory`.
+
+    Raises:
+        ValueError: neither a known name nor something to call in a module.
+    """
+    if name in CONTROLLERS:
+        return CONTROLLERS[name]
+    expected = f"controller must be one of {', '.join(CONTROLLERS)}, or module:factory (optuna.samplers:TPESampler)"
+    return imported(name, expected)
+
+
+def _custom(
+    name: str,
+    space: Mapping[str, CategoricalDistribution],
+    seed: int,
+    batch_size: int,
+    reward: Reward | Sequence[Reward] | None,
+) -> BaseSampler:
+    """Return a new sampler of `module:factory`; an Optuna sampler that knows the space, so that a draw is cheap."""
+    values = {"space": dict(space), "seed": seed, "reward": _only(name, reward), "batch_size": batch_size}
+    sampler = sampler_of(name, find_controller(name), values)
+    return sampler if isinstance(sampler, ClosedBatchSampler) else KnownSpace(sampler, space)
 
 
 def _only(name: str, reward: Reward | Sequence[Reward] | None) -> Reward | None:

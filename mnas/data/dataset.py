@@ -58,6 +58,11 @@ class Dataset:
     """Files left out beside these, and guesses about the layout."""
 
     @property
+    def val_counts(self) -> list[int]:
+        """Validation images of each class."""
+        return list(class_counts(self.val.labels, len(self.classes)))
+
+    @property
     def table(self) -> ClassTable:
         """Images of each class and part, and what was left out."""
         parts = {"train": self.train, "val": self.val} | ({} if self.test is None else {"test": self.test})

@@ -35,6 +35,9 @@ SAVE_EVERY_S = 1.0
 class Watcher(ABC):
     """Whoever shows a search to its user."""
 
+    def decoding(self, done: int, count: int) -> None:  # noqa: B027 - most watchers have nothing to show yet
+        """Report that `done` of `count` images are decoded; called before anything else."""
+
     @abstractmethod
     def say(self, text: str) -> None:
         """A line worth reading."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from mnas.arch import require_choice
 from mnas.cell_arch import CellSkeleton
+from mnas.imports import described, imported
 from mnas.readers import TOML_BYTES, parse_toml, read_regular
 from mnas.space.cell import SEARCHED, CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
@@ -30,18 +31,22 @@ SPACES: dict[str, Space] = {
 
 
 def load_space(name: str) -> Space:
-    """The space of that name, or of the TOML file at that path.
+    """Return the space of that name, of the TOML file at that path, or that `module:factory` returns.
 
     Raises:
-        ValueError: no such space or file, or a file that says something unknown or impossible; one line that names it.
+        ValueError: no such space or file, a file that says something unknown or impossible, or a factory that fails or
+            returns something else; one line that names it.
     """
     if name in SPACES:
         return SPACES[name]
+    if ":" in name and not name.endswith(".toml") and not os.path.exists(name):
+        return _space_of_factory(name)
     if not name.endswith(".toml") and not os.path.isfile(name):
         close = difflib.get_close_matches(name, SPACES, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
-            f"space must be one of {', '.join(SPACES)} or the path of a .toml file, but got {name!r}{hint}"
+            f"space must be one of {', '.join(SPACES)} or the path of a .toml file, or module:factory, "
+            f"but got {name!r}{hint}"
         )
     try:
         text = read_regular(name, TOML_BYTES).decode("utf-8-sig")
@@ -52,6 +57,20 @@ def load_space(name: str) -> Space:
         raise ValueError(f"space file {name!r} must be UTF-8 text") from None
     except ValueError as error:
         raise ValueError(f"space file {name!r}: {error}") from None
+
+
+def _space_of_factory(name: str) -> Space:
+    """Return what `module:factory` returns, if a run can store it and read it back."""
+    factory = imported(name, f"space must be one of {', '.join(SPACES)}, a .toml file or module:factory")
+    try:
+        space = factory()
+    except (Exception, SystemExit) as error:  # whatever somebody's code may raise
+        raise ValueError(f"{name} cannot be called: {described(error)}") from error
+    if not isinstance(space, FactorizedSpace | PerLayerSpace | CellSpace):
+        raise ValueError(
+            f"{name} must return a FactorizedSpace, PerLayerSpace or CellSpace of mnas, but got {type(space).__name__}"
+        )
+    return space
 
 
 def space_from_toml(text: str) -> Space:

@@ -9,9 +9,9 @@ import pytest
 
 import mnas
 from mnas.bench.cache import Cache, _with_imports, code_version
-from mnas.bench.contender import Contender, find_factory, takes_reward
+from mnas.bench.contender import Contender, takes_reward
 from mnas.bench.searched import Searched, run_search
-from mnas.controller.named import CONTROLLERS
+from mnas.controller.named import CONTROLLERS, find_controller
 from mnas.evaluate.table import read_table
 from mnas.objective import Objective
 from tests.bench.bench_toy import rows, toy_benchmark
@@ -117,7 +117,7 @@ def test_what_is_no_sampler_is_one_line(benchmark_, tmp_path, monkeypatch, name,
 def test_a_sampler_of_the_current_folder(benchmark_, tmp_path, monkeypatch):
     (tmp_path / "my_samplers.py").write_text(SAMPLERS)
     monkeypatch.chdir(tmp_path)
-    assert callable(find_factory("my_samplers:random"))
+    assert callable(find_controller("my_samplers:random"))
     found = run_search(benchmark_, contender("my_samplers:random", seed=7), 4)
     plain = run_search(benchmark_, contender("optuna.samplers:RandomSampler", seed=7), 4)
     assert np.array_equal(found.indices, plain.indices)

@@ -8,8 +8,9 @@ import pytest
 from rich.table import Table
 
 import mnas.cli
+from mnas.api.watching import FieldColumn
 from mnas.cli import console as sinks
-from mnas.cli.console import FieldColumn, SafeConsole
+from mnas.cli.console import SafeConsole
 
 HOSTILE = {
     "a line": "cat\nvalidation accuracy 99.99%",
@@ -98,8 +99,8 @@ def test_json_keeps_the_values_and_escapes_them(capsys):
     assert out.count("\n") == 1
 
 
-ALLOWED = {("main.py", "print"): 3, ("streams.py", "print"): 1}
-"""The version, the help and the traceback's lines; the line of an error, which main.py has cleaned."""
+ALLOWED = {("help.py", "print"): 1, ("main.py", "print"): 3, ("streams.py", "print"): 1}
+"""The help of a command, the list of commands, the version, a traceback, and the line of an error, cleaned before."""
 
 
 def test_commands_print_only_through_the_console():

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw
 
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
-from mnas.cli.search import SearchCommand
 from mnas.data.mirror import Mirror
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.proxy import train
 from mnas.nn.network import build_network
+from mnas.search.settings import search_settings
 
 TINY = Arch(
     blocks=(Block(op="sepconv", kernel=3, stride=2, filters=8, skip="none"),),
@@ -93,25 +93,25 @@ def test_other_choices_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_search_stores_it_and_goes_on_as_it_was_begun() -> None:
     arrows(Path("lr"), {"right": 0, "left": 180}, 10)
-    command = SearchCommand(data="lr", run_dir=Path("run"), input_size=16)
-    dataset = command.load_data()
-    space = command.searched_space(16)
-    assert command.identity(space, dataset)["proxy"]["mirror"] == "no"
-    assert command._as_begun(dataset) is command
+    settings = search_settings({"data": "lr", "run": "run", "input_size": 16})
+    dataset = settings.load_data()
+    space = settings.searched_space(16)
+    assert settings.identity(space, dataset)["proxy"]["mirror"] == "no"
+    assert settings.as_begun(dataset) is settings
     Path("run").mkdir()
     Path("run/config.json").write_text(json.dumps({"proxy": {"epochs": 5}}))  # of before there was a choice
-    begun = command._as_begun(dataset)
+    begun = settings.as_begun(dataset)
     assert begun.proxy.mirror == "yes"
     assert "mirror" not in begun.identity(space, dataset)["proxy"]
     Path("run/config.json").write_text(json.dumps({"proxy": {"epochs": 5, "mirror": "no"}}))
-    assert command._as_begun(dataset) is command
+    assert settings.as_begun(dataset) is settings
     provenance = dataset.table.to_dict()
     assert provenance["images"] == {"train": (8, 8), "val": (2, 2)}
 
 
 def test_candidates_are_trained_as_it_says() -> None:
     arrows(Path("lr"), {"right": 0, "left": 180}, 20)
-    dataset = SearchCommand(data="lr", input_size=16).load_data()
+    dataset = search_settings({"data": "lr", "input_size": 16}).load_data()
 
     def weights(mirror: Mirror) -> bytes:
         torch.manual_seed(0)

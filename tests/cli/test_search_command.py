@@ -17,9 +17,11 @@ from mnas.arch import Arch
 from mnas.cli import main
 from mnas.cli.console import SafeConsole
 from mnas.cli.parsing import parse
-from mnas.cli.search import SearchCommand, Training, native_size
-from mnas.evaluate.config import ProxyConfig
+from mnas.cli.search import SearchCommand, search_and_conclude
+from mnas.data.native import native_size
 from mnas.nn.weights_info import read_weights_info
+from mnas.search.evaluator import ProxyEvaluator
+from mnas.search.settings import search_settings
 from mnas.study import RunError, front_of, objectives_of, open_run, read_run
 from mnas.study.results import label_of, recommend, references_of, shown_results, title_of
 from mnas.tflite.metadata import read_metadata
@@ -32,21 +34,24 @@ def searched(tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
     previous = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    command = SearchCommand(
-        data="digits",
-        run_dir=folder / "run",
-        trials=4,
-        workers=2,
-        candidates_per_update=2,
-        width=0.25,
-        input_size=8,
-        output_stride=8,
-        latency_budget_s=0.1,
-        proxy=ProxyConfig(epochs=1, fewest_steps=1),
+    settings = search_settings(
+        {
+            "data": "digits",
+            "run": folder / "run",
+            "trials": 4,
+            "workers": 2,
+            "candidates_per_update": 2,
+            "width": 0.25,
+            "input_size": 8,
+            "output_stride": 8,
+            "latency_budget_s": 0.1,
+            "epochs": 1,
+            "fewest_steps": 1,
+        }
     )
     with (folder / "out").open("w") as out:
-        command.search(SafeConsole(file=out, width=140))
-    yield command, (folder / "out").read_text()
+        search_and_conclude(settings, SafeConsole(file=out, width=140))
+    yield settings, (folder / "out").read_text()
     if previous is None:
         del os.environ["XDG_CACHE_HOME"]
     else:
@@ -54,21 +59,21 @@ def searched(tmp_path_factory):
 
 
 def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(searched):
-    command, printed = searched
-    run = read_run(command.run_dir)
-    dataset = command.load_data()
+    settings, printed = searched
+    run = read_run(settings.run)
+    dataset = settings.load_data()
     assert [t.state for t in run.trials] == [TrialState.COMPLETE] * 4
     [objective] = objectives_of(run.attributes)
     shown = shown_results(run, [objective])
     assert "mobilenetv2 is the reference network, measured and trained like the trials" in printed
-    assert sorted(p.name for p in (command.run_dir / "front").iterdir()) == sorted(map(label_of, shown))
+    assert sorted(p.name for p in (settings.run / "front").iterdir()) == sorted(map(label_of, shown))
     images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
     for trial in shown:
-        folder = command.run_dir / "front" / label_of(trial)
+        folder = settings.run / "front" / label_of(trial)
         model = (folder / "model.tflite").read_bytes()
         metadata = read_metadata(model)
         assert metadata.labels == dataset.classes
-        kept = read_weights_info(command.run_dir / "models" / f"{label_of(trial)}.safetensors")
+        kept = read_weights_info(settings.run / "models" / f"{label_of(trial)}.safetensors")
         assert metadata.trained_on == kept.trained_on == (dataset.training_data,)
         assert metadata.normalisation.mean == pytest.approx(dataset.mean)
         assert metadata.normalisation.std == pytest.approx(dataset.std)
@@ -77,8 +82,8 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
         assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.values[0], abs=0.005)
         assert f"{trial.values[0]:.4f}" in printed
     assert dataset.training_data.content == dataset.content
-    assert dataset.training_data.seed == command.seed
-    assert dataset.training_data.max_images_per_class == command.max_images_per_class
+    assert dataset.training_data.seed == settings.seed
+    assert dataset.training_data.max_images_per_class == settings.images.max_images_per_class
     best = recommend(run.trials, references_of(run), objective, len(dataset.val)).best
     how = "the reference network" if best.number < 0 else "the best target reward on the front"
     assert re.search(f"take {title_of(best)}[:,] {how}", printed)
@@ -87,15 +92,14 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
 
 def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
     def given(*options):
-        arguments = ["--data", "digits", *options]
-        return parse(SearchCommand, "search", arguments)
+        return parse(SearchCommand, "search", ["--data", "digits", *options]).settings
 
-    assert given() == SearchCommand(data="digits")
+    assert given() == search_settings({"data": "digits"})
     plain, paper = given(), given("--preset", "paper")
+    assert given("--preset=paper") == paper == search_settings({"data": "digits", "preset": "paper"})
     assert (plain.controller, plain.batch_size, plain.reward, plain.trials) == ("surrogate", 5, "target", 100)
     assert (paper.controller, paper.batch_size, paper.reward, paper.trials) == ("ppo", 20, "soft", 8000)
     assert paper.proxy.epochs == 5
-    assert given("--preset=paper") == paper
     changed = given("--preset", "paper", "--reward", "hard", "--trials", "60", "--epochs", "1")
     assert (changed.controller, changed.reward, changed.trials, changed.proxy.epochs) == ("ppo", "hard", 60, 1)
     # a run is what its values are, not what they were called
@@ -106,70 +110,70 @@ def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
 
 
 def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):
-    command, _ = searched
-    before = [(t.params, t.values, t.user_attrs) for t in read_run(command.run_dir).trials]
-    shutil.rmtree(command.run_dir / "front")
+    settings, _ = searched
+    before = [(t.params, t.values, t.user_attrs) for t in read_run(settings.run).trials]
+    shutil.rmtree(settings.run / "front")
     with (tmp_path / "out").open("w") as out:
-        command.search(SafeConsole(file=out, width=140))
-    assert [(t.params, t.values, t.user_attrs) for t in read_run(command.run_dir).trials] == before
-    assert (command.run_dir / "front").is_dir()
+        search_and_conclude(settings, SafeConsole(file=out, width=140))
+    assert [(t.params, t.values, t.user_attrs) for t in read_run(settings.run).trials] == before
+    assert (settings.run / "front").is_dir()
     assert "all 4 candidates are done" in (tmp_path / "out").read_text()
 
 
 def test_a_resumed_search_says_what_has_changed_and_refuses_another_device(searched, tmp_path, monkeypatch):
-    command, _ = searched
-    copy = shutil.copytree(command.run_dir, tmp_path / "copy")
-    again = dataclasses.replace(command, run_dir=copy)
+    settings, _ = searched
+    copy = shutil.copytree(settings.run, tmp_path / "copy")
+    again = dataclasses.replace(settings, run=copy)
     installed = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0.1" if name == "timm" else installed(name))
     with (tmp_path / "out").open("w") as out:
-        again.search(SafeConsole(file=out, width=140))
+        search_and_conclude(again, SafeConsole(file=out, width=140))
     assert re.search(r"accuracies may not repeat: timm \S+ then, 0\.0\.1 now", (tmp_path / "out").read_text())
     monkeypatch.setattr("mnas.latency.devices.scripted.ScriptUnit.fingerprint", lambda self, setup: {"cores": 4096})
     with pytest.raises(RunError, match=r"copy: .*another device \(.*cores \d+ there, 4096 here"):
-        again.search(SafeConsole(quiet=True))
+        search_and_conclude(again, SafeConsole(quiet=True))
 
 
 def test_a_larger_output_stride_than_the_skeletons_is_refused(searched, tmp_path):
-    command, _ = searched
-    command = dataclasses.replace(command, run_dir=tmp_path / "run", output_stride=64, input_size=64)
+    settings, _ = searched
+    settings = dataclasses.replace(settings, run=tmp_path / "run", output_stride=64, input_size=64)
     with pytest.raises(ValueError, match=r"output stride must be .*, but got 64"):
-        command.search(SafeConsole(quiet=True))
+        search_and_conclude(settings, SafeConsole(quiet=True))
 
 
 def test_a_nested_difference_is_named(searched):
-    command, _ = searched
-    other = dataclasses.replace(command, proxy=dataclasses.replace(command.proxy, learning_rate=0.5))
+    settings, _ = searched
+    other = dataclasses.replace(settings, proxy=dataclasses.replace(settings.proxy, learning_rate=0.5))
     with pytest.raises(RunError, match=r"proxy\.learning_rate: 0\.064 there, 0\.5 now"):
-        other.search(SafeConsole(file=open(os.devnull, "w")))  # noqa: SIM115
+        search_and_conclude(other, SafeConsole(file=open(os.devnull, "w")))  # noqa: SIM115
 
 
 def test_workers_notice_that_images_have_changed(searched, tmp_path):
-    command, _ = searched
-    arch = Arch.from_dict(front_of(read_run(command.run_dir).trials)[0].user_attrs["arch"])
+    settings, _ = searched
+    arch = Arch.from_dict(front_of(read_run(settings.run).trials)[0].user_attrs["arch"])
     with pytest.raises(RunError, match="have changed during the search"):
-        Training(command, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
+        ProxyEvaluator(settings, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
 
 
 def test_workers_open_the_images_of_the_start_without_looking_at_their_files(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = make_folder(tmp_path / "pets", {"": 10})
-    command = SearchCommand(data=str(root), input_size=8, verify_cache=True)
-    start = command.load_data()
+    settings = search_settings({"data": str(root), "input_size": 8, "verify_cache": True})
+    start = settings.load_data()
     (root / "cat" / "0.png").unlink()  # a worker that starts later sees it as it was
     monkeypatch.setattr("mnas.data.source.Source.read_content", None)
-    worker = command.load_data(known=(start.content, start.key))
+    worker = settings.load_data(cached=(start.content, start.key))
     assert worker.fingerprint == start.fingerprint
     assert np.array_equal(worker.train.images, start.train.images)
 
 
 def test_verifying_the_cache_is_no_part_of_a_runs_identity(searched):
-    command, _ = searched
-    dataset = command.load_data()
-    space = command.searched_space(8)
-    verifying = dataclasses.replace(command, verify_cache=True)
-    assert verifying.identity(space, dataset) == command.identity(space, dataset)
-    assert "verify_cache" not in command.identity(space, dataset)
+    settings, _ = searched
+    dataset = settings.load_data()
+    space = settings.searched_space(8)
+    verifying = dataclasses.replace(settings, images=dataclasses.replace(settings.images, verify_cache=True))
+    assert verifying.identity(space, dataset) == settings.identity(space, dataset)
+    assert "verify_cache" not in settings.identity(space, dataset)
     assert verifying.load_data().fingerprint == dataset.fingerprint
 
 
@@ -177,11 +181,11 @@ def test_a_run_that_cannot_be_written_can_be_read(searched):
     """On a file system mounted read-only, in a mount namespace of the test's own."""
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare (Linux)")
-    command, _ = searched
+    settings, _ = searched
     code = f"""
 from pathlib import Path
 from mnas.study import read_run
-path = Path({str(command.run_dir)!r})
+path = Path({str(settings.run)!r})
 try:
     (path / "new").touch()
 except OSError as error:
@@ -189,7 +193,7 @@ except OSError as error:
     print(error.strerror, len(run.trials), run.state.status)
 """
     mounted = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" || exit 77; exec "$1" -c "$2"'
-    arguments = ["unshare", "--mount", "sh", "-c", mounted, str(command.run_dir), sys.executable, code]
+    arguments = ["unshare", "--mount", "sh", "-c", mounted, str(settings.run), sys.executable, code]
     result = subprocess.run(arguments, capture_output=True, text=True)
     if result.returncode == 77 or "unshare" in result.stderr:
         pytest.skip("needs the right to mount (root)")

@@ -13,10 +13,10 @@ import torch
 
 from mnas.cli.console import SafeConsole
 from mnas.cli.main import run
-from mnas.cli.search import SearchCommand
-from mnas.evaluate.config import ProxyConfig
+from mnas.cli.search import search_and_conclude
 from mnas.names import resolve_weights
 from mnas.report.facts import facts_of
+from mnas.search.settings import search_settings
 from mnas.shortlist.table import finished_rows
 from mnas.study import read_run
 
@@ -26,22 +26,25 @@ def run_path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("top")
     previous = os.environ.get("XDG_CACHE_HOME")
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
-    command = SearchCommand(
-        data="digits",
-        run_dir=folder / "run",
-        trials=3,
-        workers=1,
-        candidates_per_update=3,
-        width=0.25,
-        input_size=8,
-        output_stride=8,
-        latency_budget_s=0.1,
-        max_images_per_class=30,
-        seed=4,
-        proxy=ProxyConfig(epochs=1, fewest_steps=1),
+    settings = search_settings(
+        {
+            "data": "digits",
+            "run": folder / "run",
+            "trials": 3,
+            "workers": 1,
+            "candidates_per_update": 3,
+            "width": 0.25,
+            "input_size": 8,
+            "output_stride": 8,
+            "latency_budget_s": 0.1,
+            "max_images_per_class": 30,
+            "seed": 4,
+            "epochs": 1,
+            "fewest_steps": 1,
+        }
     )
     with (folder / "out").open("w") as out:
-        command.search(SafeConsole(file=out, width=140))
+        search_and_conclude(settings, SafeConsole(file=out, width=140))
     yield folder / "run"
     if previous is None:
         del os.environ["XDG_CACHE_HOME"]

@@ -48,6 +48,29 @@ def test_a_file_of_ones_own(tmp_path):
     assert space_from_dict(json.loads(json.dumps(space.to_dict()))) == space
 
 
+def test_a_space_that_a_function_returns(tmp_path, monkeypatch):
+    (tmp_path / "own_spaces.py").write_text(
+        "from dataclasses import replace\n"
+        "from mnas.space.named import SPACES\n"
+        "def small():\n    return replace(SPACES['mnasnet'], name='small')\n"
+        "def wrong():\n    return {}\n"
+        "def broken():\n    raise KeyError('no\\nluck')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    space = load_space("own_spaces:small")
+    assert space == space_from_dict(json.loads(json.dumps(space.to_dict())))
+    assert space.name == "small"
+    for name, message in [
+        ("own_spaces:wrong", "own_spaces:wrong must return a FactorizedSpace, .* but got dict"),
+        ("own_spaces:broken", r"own_spaces:broken cannot be called: KeyError: 'no\\nluck'"),
+        ("own_spaces:absent", "absent must be something in own_spaces to call, but got None"),
+        ("no_such_module:x", "no_such_module cannot be imported: ModuleNotFoundError"),
+        ("mnasnets", r"space must be one of .* or module:factory, but got 'mnasnets' \(did you mean mnasnet\?\)"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            load_space(name)
+
+
 def test_a_name_is_enough():
     assert space_from_toml('name = "mnasnet"') == SPACES["mnasnet"]
     assert load_space("mnasnet-no-se") is SPACES["mnasnet-no-se"]

@@ -1,13 +1,11 @@
-"""From the options of `mnas search` to the devices that it measures on."""
+"""From the settings of a search to the devices that it measures on."""
 
 import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
+from typing import Any
 
 from mnas.architecture import Architecture
 from mnas.data.dataset import Dataset
@@ -18,49 +16,26 @@ from mnas.latency.fleet.pool import open_device
 from mnas.latency.latency import Calibration, Latency, UnitError
 from mnas.latency.prediction.predictor import Predictor, load_predictor
 from mnas.latency.protocol import make_reference
+from mnas.search.settings import SearchSettings
 from mnas.space.space import Space
 from mnas.study import RunError
 
-if TYPE_CHECKING:
-    from mnas.cli.search import SearchCommand
+Say = Callable[[str], None]
+"""Takes one line for the user."""
 
 
-def device_values(what: str, text: str, devices: Sequence[str]) -> dict[str, float]:
-    """A number for each device, of `5` (where there is one device) or `pixel=5,pi=20`.
-
-    Raises:
-        ValueError: it is neither, or a device is missing or unknown.
-    """
-    parts = [part.partition("=") for part in text.split(",")]
-    example = ",".join(f"{name}=1" for name in devices)
-    try:
-        if len(devices) == 1 and len(parts) == 1 and not parts[0][1]:
-            return {devices[0]: float(text)}
-        values = {name: float(number) for name, _, number in parts}
-    except ValueError:
-        form = "auto or a number" if len(devices) == 1 else f"given as in {example}"
-        raise ValueError(f"{what} must be {form}, but got {text!r}") from None
-    if len(values) < len(parts) or set(values) != set(devices):
-        raise ValueError(f"{what} must be given for each device once, as in {example}, but got {text!r}")
-    return values
-
-
-def open_fleet(command: "SearchCommand", reference: Architecture, dataset: Dataset, console: Console) -> Fleet:
-    """The devices that `command` names; nothing is connected before it is started.
+def open_fleet(settings: SearchSettings, reference: Architecture, dataset: Dataset, say: Say) -> Fleet:
+    """Return the devices that `settings` names; nothing is connected before it is started.
 
     Raises:
         ValueError: an unknown device, or a reference that is too large for it; ImportError: an extra is missing.
     """
-
-    def say(text: str) -> None:
-        console.print(text)
-
     classes = len(dataset.classes)
     posts = {}
-    for name in command.device_names:
-        entry = find_device(name, command.devices)
-        if command.latency_threads != "auto":
-            entry = dataclasses.replace(entry, threads=command.latency_threads)
+    for name in settings.device_names:
+        entry = find_device(name, settings.devices)
+        if settings.latency_threads != "auto":
+            entry = dataclasses.replace(entry, threads=settings.latency_threads)
         make_file = render(entry.setup)
         posts[name] = Post(
             device=open_device(entry, say=say),
@@ -71,19 +46,19 @@ def open_fleet(command: "SearchCommand", reference: Architecture, dataset: Datas
         posts,
         input_size=dataset.input_size,
         num_classes=classes,
-        budget_s=command.latency_budget_s,
-        fresh=command.fresh,
+        budget_s=settings.latency_budget_s,
+        fresh=settings.fresh,
     )
 
 
-def read_predictors(command: "SearchCommand", space: Space, dataset: Dataset) -> list[tuple[Path, Predictor]]:
+def read_predictors(settings: SearchSettings, space: Space, dataset: Dataset) -> list[tuple[Path, Predictor]]:
     """One for each device with `--latency predicted`, else none; before a run is made that could not go on.
 
     Raises:
         ValueError: a file is missing, is none, or was learnt for another space or other classes.
     """
     read = []
-    for path in predictor_paths(command, space, dataset.input_size) if command.latency == "predicted" else ():
+    for path in predictor_paths(settings, space, dataset.input_size) if settings.latency == "predicted" else ():
         if not path.exists():
             raise ValueError(f"predictor file {str(path)!r} must be there; mnas latency fit makes it")
         predictor = load_predictor(path)
@@ -94,7 +69,7 @@ def read_predictors(command: "SearchCommand", space: Space, dataset: Dataset) ->
 
 
 def start_fleet(
-    command: "SearchCommand",
+    settings: SearchSettings,
     fleet: Fleet,
     predictors: Sequence[tuple[Path, Predictor]],
     attributes: Mapping[str, Any],
@@ -107,7 +82,7 @@ def start_fleet(
     try:
         calibrations = fleet.start(
             attributes.get("calibrations"),
-            budget_s=3 * command.latency_budget_s,  # every candidate's milliseconds have its error
+            budget_s=3 * settings.latency_budget_s,  # every candidate's milliseconds have its error
         )
     except (ValueError, UnitError) as error:
         raise RunError(f"{origin}: {error}") from None
@@ -145,11 +120,11 @@ def _naming(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def predictor_paths(command: "SearchCommand", space: Space, input_size: int) -> list[Path]:
+def predictor_paths(settings: SearchSettings, space: Space, input_size: int) -> list[Path]:
     """One file for each device; raises ValueError where there are more or fewer."""
-    if command.predictor == "auto":
-        return [Path("predictors") / f"{name}-{space.name}-{input_size}.json" for name in command.device_names]
-    paths = [Path(path) for path in command.predictor.split(",")]
-    if len(paths) != len(command.device_names):
-        raise ValueError(f"predictor must be one file for each of {command.device}, but got {command.predictor!r}")
+    if settings.predictor == "auto":
+        return [Path("predictors") / f"{name}-{space.name}-{input_size}.json" for name in settings.device_names]
+    paths = [Path(path) for path in settings.predictor.split(",")]
+    if len(paths) != len(settings.device_names):
+        raise ValueError(f"predictor must be one file for each of {settings.device}, but got {settings.predictor!r}")
     return paths

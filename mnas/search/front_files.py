@@ -1,4 +1,4 @@
-"""The models of a finished search as files: front/N for every result of its table."""
+"""The models of a finished search as files: front/N for every result on its front."""
 
 import shutil
 from collections.abc import Sequence

@@ -1,0 +1,66 @@
+"""The options that say which images a command reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mnas.data.cache import OnProgress
+from mnas.data.dataset import Dataset
+from mnas.data.load import load_dataset
+from mnas.data.named import NAMED
+from mnas.data.native import native_size
+
+_HELP = (
+    f"{', '.join(NAMED)}, or a folder with one folder of images for each class (or train/ and val/ with such folders, "
+    "or tables; docs/data.md)."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which images are used, and where they come from."""
+
+    data: Annotated[str, Parameter(help=_HELP)]
+    """Name or folder of the data set."""
+    max_images_per_class: int = 0
+    """Use only this many training and validation images of each class; 0: all."""
+    data_dir: Path | None = None
+    """Folder of cifar10, fashion-mnist and imagenet, also for downloads; by default in the cache folder."""
+    download: bool = False
+    """Download cifar10 or fashion-mnist if they are missing."""
+    verify_cache: bool = False
+    """Read the cached decoded images in full, and decode them again where they are damaged."""
+
+    def native_size(self) -> int:
+        """Return the side of the data set's images in pixels, at most 224."""
+        return native_size(self.data)
+
+    def load(
+        self,
+        *,
+        input_size: int,
+        seed: int,
+        on_progress: OnProgress | None = None,
+        cached: tuple[str, str] | None = None,
+    ) -> Dataset:
+        """Return the images, decoded once and shared by all processes.
+
+        Args:
+            cached: content and key of the images as another process has just read them (see `load_dataset`).
+
+        Raises:
+            ValueError: see `load_dataset`.
+        """
+        return load_dataset(
+            self.data,
+            input_size=input_size,
+            seed=seed,
+            data_dir=self.data_dir,
+            download=self.download,
+            max_images_per_class=self.max_images_per_class,
+            on_progress=on_progress,
+            cached=cached,
+            verify_cache=self.verify_cache and cached is None,
+        )

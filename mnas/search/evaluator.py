@@ -1,0 +1,51 @@
+"""What a worker process does with a candidate: the proxy training of the paper, on images that it opens once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from mnas.architecture import Architecture
+from mnas.data.dataset import Dataset
+from mnas.evaluate.evaluation import Evaluation
+from mnas.search.settings import SearchSettings
+from mnas.study import RunError
+
+
+@dataclass(frozen=True)
+class ProxyEvaluator:
+    """Trains a candidate in a worker process, which opens the cached data set once."""
+
+    settings: SearchSettings
+    input_size: int
+    fingerprint: str
+    """Fingerprint of the images that the search began with."""
+    cached: tuple[str, str] | None = None
+    """Content and key of the images, so that a worker opens the cache without looking at every file."""
+    modules: ClassVar = ("mnas.evaluate.proxy",)
+
+    def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
+        return self.evaluate(arch, seed, weights_path)
+
+    def evaluate(self, arch: Architecture, seed: int, weights_path: Path | None) -> Evaluation:
+        """Return the result of `evaluate_proxy`, whose exceptions pass.
+
+        Raises:
+            RunError: the images are not those that the search began with.
+        """
+        from mnas.evaluate.proxy import evaluate_proxy  # torch and timm: the searching process needs none of them
+
+        dataset = _dataset_of(self.settings, self.cached)
+        if (dataset.input_size, dataset.fingerprint) != (self.input_size, self.fingerprint):
+            raise RunError(
+                f"the images of {self.settings.images.data} have changed during the search; begin another --run"
+            )
+        return evaluate_proxy(arch, dataset, self.settings.proxy, seed, weights_path)
+
+
+_opened: dict[SearchSettings, Dataset] = {}
+
+
+def _dataset_of(settings: SearchSettings, cached: tuple[str, str] | None) -> Dataset:
+    if settings not in _opened:
+        _opened[settings] = settings.load_data(cached=cached)
+    return _opened[settings]
