@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "mnas"
-SHARED = {"Agreement", "Row", "Score", "Training"}
+SHARED = {"Agreement", "Row", "Score"}
 """Class names that still stand for several things."""
 PARTICIPLES = {"found", "told", "known", "left", "shown", "kept"}
 """They say what happened to a value, not what it is."""

@@ -5,7 +5,7 @@ import json
 import math
 
 import pytest
-from test_agreement import PIXEL, unit
+from calibrations import PIXEL, unit
 
 from mnas.latency.latency import Setup
 from mnas.latency.repeatability import find_repeatability, keep_repeatability, repeatability_of, session_error_of
