@@ -65,10 +65,10 @@ class DevicesListCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class DevicesCheckCommand:
-    """Say what a device is, whether models run on it, what would spoil a measurement, and how to mend that."""
+    """Check that a device is fit to measure on: models run on it, and nothing there spoils a measurement."""
 
     name: str = field(kw_only=False)
-    """As in `mnas devices list`."""
+    """Name of the device, as `mnas devices list` prints it."""
     devices: File = "auto"
     """The file that describes it; auto: devices.toml in your configuration folder."""
 
@@ -94,10 +94,10 @@ class DevicesCheckCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class DevicesCalibrateCommand:
-    """Find out how well a device repeats itself; later measurements on it take that into their intervals."""
+    """Measure how well a device repeats itself; the intervals of later measurements on it include that."""
 
     name: str = field(kw_only=False)
-    """As in `mnas devices list`."""
+    """Name of the device, as `mnas devices list` prints it."""
     devices: File = "auto"
     """The file that describes it; auto: devices.toml in your configuration folder."""
     sessions: int = 5

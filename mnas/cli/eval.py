@@ -41,7 +41,7 @@ _SHOWN, _ERRORS = 10, 5
 
 @dataclass(frozen=True, kw_only=True)
 class EvalCommand:
-    """Score a model on labelled images: top-1, top-5, accuracy by class, and which classes it confuses."""
+    """Score any supported model on labelled images: top-1, top-5, accuracy by class, and which classes it confuses."""
 
     model: str = field(kw_only=False)
     """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights

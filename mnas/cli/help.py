@@ -20,6 +20,8 @@ _FEWEST_COLUMNS = 60
 _LONGEST_CHOICES = 22
 _FLAGS_WIDTH = 26
 """Columns of an option's flag and type; a longer one takes a line of its own."""
+_SHORT_LINES = 2
+"""Lines of a description in the short help, beyond which its last clauses are left to `--help-all`."""
 
 
 def wants_help(arguments: Sequence[str]) -> bool:
@@ -57,7 +59,7 @@ def help_lines(
         yield ""
         yield f"{heading}:"
         for option in members_:
-            yield from _described(option, columns, short=short)
+            yield from _described(option, columns, short=short and not option.positional)
     if guide.examples:
         yield from ("", "Examples:", *(f"  {example}" for example in guide.examples))
     if short:
@@ -104,16 +106,25 @@ def _groups(guide: Guide, options: Sequence[Option], *, everything: bool) -> Ite
 
 def _described(option: Option, columns: int, *, short: bool) -> Iterator[str]:
     """The lines of an option: its flag, and beside it what it is; of a `short` one the first sentence only."""
-    text = option.help.partition(". ")[0] if short else option.help
-    text = " ".join(part for part in (text.rstrip(".") + ".", _note(option)) if part)
+    width = columns - _FLAGS_WIDTH - 2
+    text = _shortened(option.help, _SHORT_LINES * width) if short else option.help
+    text = " ".join(part for part in (text.removesuffix(".") + ".", _note(option)) if part)
     flags = f"  {option.flag}" if option.positional else f"  {option.flag} {_kind(option)}".rstrip()
-    lines = textwrap.wrap(text, columns - _FLAGS_WIDTH - 2, break_on_hyphens=False)
+    lines = textwrap.wrap(text, width, break_on_hyphens=False)
     if len(flags) > _FLAGS_WIDTH:
         yield flags
         flags = ""
     for line in lines:
         yield f"{flags:<{_FLAGS_WIDTH}}  {line}"
         flags = ""
+
+
+def _shortened(text: str, characters: int) -> str:
+    """The first sentence, without its last clauses where it is longer than `characters`."""
+    text = text.partition(". ")[0]
+    while len(text) > characters and "; " in text:
+        text = text.rpartition("; ")[0]
+    return text
 
 
 def _kind(option: Option) -> str:

@@ -39,9 +39,9 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyFitCommand:
-    """Measure a designed sample of a search space on a device, and learn from it to predict all members' latency.
+    """Fit a predictor of the latency of a space's networks to a designed sample, measured on a device.
 
-    The same command again goes on where it was interrupted.
+    The same command resumes an interrupted fit.
     """
 
     space: str = "mnasnet"

@@ -14,23 +14,33 @@ from mnas.cli.streams import close_streams, complain, is_broken_pipe, open_strea
 from mnas.text import clean
 
 COMMANDS = {
-    "search": ("mnas.cli.search:SearchCommand", "search for the best trade-off of accuracy and latency"),
-    "proxy-check": ("mnas.cli.proxy_check:ProxyCheckCommand", "find out which short training ranks as a long one does"),
-    "train": ("mnas.cli.train:TrainCommand", "train an architecture in full"),
-    "report": ("mnas.cli.report:ReportCommand", "write a run's report as one HTML file"),
-    "runs": ("mnas.cli.runs:RunsCommand", "list runs and how they stand"),
-    "export": ("mnas.cli.export:ExportCommand", "write a trained model for LiteRT, ONNX or ExecuTorch, and check it"),
-    "predict": ("mnas.cli.predict:PredictCommand", "say what images show, by a model of ours or others"),
-    "eval": ("mnas.cli.eval:EvalCommand", "score a model on labelled images, whatever its format"),
-    "latency": ("mnas.cli.latency:LatencyCommand", "measure the latency of architectures and files"),
-    "latency fit": ("mnas.cli.latency_fit:LatencyFitCommand", "learn to predict the latency of a space's members"),
-    "devices list": ("mnas.cli.devices:DevicesListCommand", "list the devices that latency can be measured on"),
-    "devices check": ("mnas.cli.devices:DevicesCheckCommand", "say what would spoil a measurement on a device"),
-    "devices calibrate": ("mnas.cli.devices:DevicesCalibrateCommand", "find out how well a device repeats itself"),
-    "bench": ("mnas.cli.bench:BenchCommand", "compare controllers on a benchmark, whole searches in seconds"),
-    "show": ("mnas.cli.show:ShowCommand", "print or draw an architecture"),
-    "space": ("mnas.cli.space:SpaceCommand", "print a search space and its size"),
-    "demo": ("mnas.cli.demo:DemoCommand", "a whole search on embedded data in a few minutes"),
+    "search": ("mnas.cli.search:SearchCommand", "Search for the best trade-offs of accuracy and latency"),
+    "proxy-check": (
+        "mnas.cli.proxy_check:ProxyCheckCommand",
+        "Find a short training that ranks networks as a long one does",
+    ),
+    "train": ("mnas.cli.train:TrainCommand", "Train an architecture, or the best of a search, in full"),
+    "report": ("mnas.cli.report:ReportCommand", "Write a run's report as one HTML file"),
+    "runs": ("mnas.cli.runs:RunsCommand", "List runs and their state"),
+    "export": (
+        "mnas.cli.export:ExportCommand",
+        "Export a trained model to LiteRT, ONNX or ExecuTorch, and check it",
+    ),
+    "predict": ("mnas.cli.predict:PredictCommand", "Classify images with any supported model"),
+    "eval": ("mnas.cli.eval:EvalCommand", "Score any supported model on labelled images"),
+    "latency": ("mnas.cli.latency:LatencyCommand", "Measure the latency of architectures and model files"),
+    "latency fit": ("mnas.cli.latency_fit:LatencyFitCommand", "Fit a predictor of the latency of a space's networks"),
+    "devices list": ("mnas.cli.devices:DevicesListCommand", "List the devices that latency can be measured on"),
+    "devices check": ("mnas.cli.devices:DevicesCheckCommand", "Check that a device is fit to measure on"),
+    "devices calibrate": (
+        "mnas.cli.devices:DevicesCalibrateCommand",
+        "Measure how well a device repeats itself",
+    ),
+    "bench": ("mnas.cli.bench:BenchCommand", "Compare controllers on a benchmark, whole searches in seconds"),
+    "show": ("mnas.cli.show:ShowCommand", "Print or draw an architecture"),
+    "space": ("mnas.cli.space:SpaceCommand", "Print a search space and its size"),
+    "demo": ("mnas.cli.demo:DemoCommand", "Run a whole search on embedded data in a few minutes"),
+    "completion": ("mnas.cli.completion:CompletionCommand", "Print the script that completes mnas commands in a shell"),
 }
 """name, of one word or two ("latency fit") -> (where it is, what it is for); imported when it is called, so that help
 comes at once."""

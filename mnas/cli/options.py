@@ -31,7 +31,8 @@ class Option:
     help: str
     """Docstring of the field, on one line."""
     group: str
-    """Name of the group that the option belongs to; empty: the command's own."""
+    """Group that the option belongs to: of a nested dataclass what its field's docstring or `Parameter(group=)` says;
+    empty: the command's own."""
     default: Any
     """Value where the option is not given; REQUIRED: none. Of several positional values (), which commands refuse."""
 
@@ -90,7 +91,8 @@ def _flattened(settings: Any, instance: Any, group: str) -> list[Option]:
         default = _default(field) if instance is REQUIRED else getattr(instance, field.name)
         groups = [str(getattr(x, "name", x)) for x in parameter.group or ()]  # type: ignore[union-attr]
         if dataclasses.is_dataclass(hint):
-            options += _flattened(hint, default, groups[0] if groups else group)
+            heading = groups[0] if groups else texts.get(field.name, "").removesuffix(".")
+            options += _flattened(hint, default, heading if len(_fields(settings)) > 1 else group)
             continue
         names = [name for name in parameter.name or () if name != "*"]
         words = field.name.replace("_", "-")

@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar, get_args
 
 from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, Parameter, Token, UnknownOptionError
 from cyclopts.exceptions import UnusedCliTokensError
@@ -64,10 +64,16 @@ def given_values(options: Sequence[Option], words: str, arguments: Sequence[str]
     return dict(bound.arguments)
 
 
-def application(name: str, options: Iterable[Option]) -> App:
-    """Return a cyclopts application whose one command takes the options, each optional."""
-    rules = Parameter(allow_repeating=True, negative_iterable=(), json_list=False)
-    app = App(name=name, help_flags=(), version_flags=(), default_parameter=rules)
+def application(name: str, options: Iterable[Option], **rules: Any) -> App:
+    """Return a cyclopts application whose one command takes the options, each optional.
+
+    Args:
+        name: of the command, as usage lines have it.
+        options: of the command.
+        rules: fields of `cyclopts.Parameter` that hold for all options.
+    """
+    every = Parameter(allow_repeating=True, negative_iterable=(), json_list=False, **rules)
+    app = App(name=name, help_flags=(), version_flags=(), default_parameter=every)
     app.default(_function(options))
     return app
 
@@ -87,7 +93,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     converter = None if option.hint in (bool, str) or option.several else _converted
     about = Parameter(name=option.flag, help=option.help, converter=converter)
     if option.several:
-        return kinds(option.name, kinds.VAR_POSITIONAL, annotation=Annotated[str, about])
+        return kinds(option.name, kinds.VAR_POSITIONAL, annotation=Annotated[get_args(option.hint)[0], about])
     kind = kinds.POSITIONAL_ONLY if option.positional else kinds.KEYWORD_ONLY
     return kinds(option.name, kind, annotation=Annotated[option.hint, about], default=None)
 
@@ -124,7 +130,7 @@ def _explain(error: CycloptsError, options: Sequence[Option]) -> NoReturn:
 
 
 def _needed(option: Option) -> str:
-    text = option.help.rstrip(".")
+    text = option.help.removesuffix(".")
     return f"{option.flag}: {text}"
 
 

@@ -32,7 +32,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class PredictCommand:
-    """Say what images show: class names and probabilities, by a model of ours or any .tflite or .onnx classifier."""
+    """Classify images with any supported model: a trained one, or any .tflite, .onnx or .pte classifier."""
 
     model: str = field(kw_only=False)
     """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights
@@ -40,7 +40,7 @@ class PredictCommand:
     images: tuple[str, ...] = field(kw_only=False)
     """Files, folders (with all below them), patterns ('photos/*.jpg') and URLs."""
     top: int = 5
-    """So many classes of each image."""
+    """Number of classes to print for each image."""
     json: bool = False
     """Print one JSON object a line instead: image, and predictions or error."""
     save: Path | None = None
