@@ -60,17 +60,6 @@ def options_of(settings: type, defaults: Mapping[str, Any] | None = None) -> tup
     return tuple(dataclasses.replace(x, default=replaced.get(x.name, x.default)) for x in options)
 
 
-def built(settings: Any, values: Mapping[str, Any]) -> Any:
-    """Return the dataclass with its fields, and those of the dataclasses in it, from one flat mapping.
-
-    Raises:
-        ValueError: a check of one of the dataclasses fails.
-    """
-    hints = _hints(settings)
-    nested = {name: built(hint, values) for name, (hint, _) in hints.items() if dataclasses.is_dataclass(hint)}
-    return settings(**{field.name: nested.get(field.name, values.get(field.name)) for field in _fields(settings)})
-
-
 def members(hint: Any) -> tuple[Any, ...]:
     """Return the types of a union; of other types the type itself."""
     return (hint,) if get_origin(hint) in (None, tuple, Literal) else get_args(hint)

@@ -14,7 +14,8 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_args
 from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, Parameter, Token, UnknownOptionError
 from cyclopts.exceptions import UnusedCliTokensError
 
-from mnas.cli.options import REQUIRED, Option, built, members, options_of, words_of
+from mnas.cli.options import REQUIRED, Option, members, options_of, words_of
+from mnas.settings import from_options
 
 Command = TypeVar("Command")
 
@@ -40,9 +41,8 @@ def parse(command: type[Command], words: str, arguments: Sequence[str]) -> Comma
         given = given_values(options, words, arguments)
         if missing := [option for option in options if option.default is REQUIRED and option.name not in given]:
             raise ValueError(f"{words} needs {'; and '.join(map(_needed, missing))}")
-        defaults = {option.name: option.default for option in options_of(command, preset_values(command, given))}
-        command_line: Command = built(command, {**defaults, **given})
-        return command_line
+        several = {option.name: option.default for option in options if option.several}
+        return from_options(command, {**several, **preset_values(command, given), **given})
     except ValueError as error:
         raise ValueError(f"{error} (mnas {words} --help)") from error
 
