@@ -30,8 +30,8 @@ from mnas.export.gate import normalised
 from mnas.export.images import photographs
 from mnas.export.litert import litert_fp32
 from mnas.export.timing import TimedFile, speed
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights_info import WeightsInfo
 from mnas.tflite.runtime import run_tflite
 from mnas.zoo.architectures import named_arch
 
@@ -47,12 +47,12 @@ class NHWC(nn.Module):
         return self.network(images.permute(0, 3, 1, 2))
 
 
-def network_of(arch_name: str, input_size: int) -> tuple[Network, WeightsInfo]:
+def network_of(arch_name: str, input_size: int) -> tuple[Network, ModelMetadata]:
     """Seed 0; statistics of batch norm from photographs, layer by layer as training gathers them."""
     torch.manual_seed(0)
     arch = named_arch(arch_name)
     network = build_network(arch, 1000)
-    info = WeightsInfo(
+    info = ModelMetadata(
         arch=arch,
         classes=tuple(f"class {i}" for i in range(1000)),
         mean=(0.485, 0.456, 0.406),
@@ -85,7 +85,7 @@ def theirs_of(network: Network, input_size: int) -> bytes | None:
         return path.read_bytes()
 
 
-def outputs(model: bytes, info: WeightsInfo) -> np.ndarray:
+def outputs(model: bytes, info: ModelMetadata) -> np.ndarray:
     return run_tflite(model, normalised(info, photographs(info.input_size).pixels[:8]))
 
 

@@ -27,6 +27,8 @@ KERNELS = (3, 5, 7)
 MAX_FILTERS = 16384  # wider or deeper than any published network; a bound keeps a typo from filling the memory
 MAX_LAYERS = 100
 MAX_BLOCKS = 100
+MOST_INPUT_SIZE = 8192
+"""Largest side of images, in pixels."""
 
 
 def require_int(name: str, value: object, low: int, high: int) -> None:
@@ -39,6 +41,16 @@ def require_number(name: str, value: object, low: float, high: float) -> None:
     """Raise ValueError unless `value` is an int or float (no bool, no NaN) from `low` to `high`."""
     if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
         raise ValueError(f"{name} must be a number from {low} to {high}, but got {reprlib.repr(value)}")
+
+
+def require_input_size(name: str, value: object, output_stride: int = 1) -> None:
+    """Raise ValueError unless `value` is a side of images in pixels, of at least a pixel after the strides."""
+    require_int(name, value, 1, MOST_INPUT_SIZE)
+    if value < output_stride:  # type: ignore[operator]
+        raise ValueError(
+            f"{name} must be at least the output stride {output_stride}, but got {value}; "
+            "use larger images or a smaller output stride (NAME/s8)"
+        )
 
 
 def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
@@ -190,12 +202,7 @@ class Arch:
 
     def check_input_size(self, input_size: int) -> None:
         """Raise ValueError if an image of `input_size` x `input_size` pixels is too small for the strides."""
-        require_int("input size", input_size, 1, 8192)
-        if input_size < self.output_stride:
-            raise ValueError(
-                f"input size must be at least the output stride {self.output_stride}, but got {input_size}; "
-                "use larger images or a smaller output stride (NAME/s8)"
-            )
+        require_input_size("input size", input_size, self.output_stride)
 
     def canonical(self) -> "Arch":
         """The same network with choices that make no difference written one way.

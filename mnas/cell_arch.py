@@ -23,6 +23,7 @@ from mnas.arch import (
     Padding,
     checked_fields,
     require_choice,
+    require_input_size,
     require_int,
     require_number,
     with_product,
@@ -250,12 +251,7 @@ class CellArch:
 
     def check_input_size(self, input_size: int) -> None:
         """Raise ValueError if an image of `input_size` x `input_size` pixels is too small for the strides."""
-        require_int("input size", input_size, 1, 8192)
-        if input_size < self.output_stride:
-            raise ValueError(
-                f"input size must be at least the output stride {self.output_stride}, but got {input_size}; "
-                "use larger images or a smaller output stride (NAME/s8)"
-            )
+        require_input_size("input size", input_size, self.output_stride)
 
     def canonical(self) -> "CellArch":
         """The same network with choices that make no difference written one way (see `Cell.canonical`)."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture, architecture_from_dict, architecture_from_json
+from mnas.formats import FORMATS, WEIGHTS_NAME, WEIGHTS_SUFFIX
 from mnas.nn.weights_info import read_weights_info
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
-from mnas.study import FULL_WEIGHTS, is_trained, needed, objectives_of, read_run, trained_path
+from mnas.study import is_trained, needed, objectives_of, read_run, trained_path
 from mnas.study.results import find_result, label_of, recommend, references_of, title_of
 from mnas.zoo.architectures import ZOO, named_arch
 
@@ -37,10 +38,10 @@ def resolve_arch(name: str) -> Architecture:
         return Arch.from_block_strings(name)
     if (trial := _result(name)) and not os.path.isfile(name):
         return architecture_from_dict(find_result(read_run(trial[0]), trial[1]).user_attrs["arch"])
-    if name.endswith((".safetensors", ".tflite")):
+    if name.endswith((WEIGHTS_SUFFIX, FORMATS["litert"].suffix)):
         return _arch_of_model(name)
-    if os.path.isfile(os.path.join(name, FULL_WEIGHTS)):
-        return _arch_of_model(os.path.join(name, FULL_WEIGHTS))
+    if os.path.isfile(os.path.join(name, WEIGHTS_NAME)):
+        return _arch_of_model(os.path.join(name, WEIGHTS_NAME))
     if name.endswith(".json") or os.path.isfile(name):
         return _read_arch(name)
     if os.path.isfile(os.path.join(name, "study.db")):
@@ -84,12 +85,12 @@ def resolve_weights(name: str) -> Path:
         )
     if os.path.isfile(os.path.join(name, "study.db")):
         raise ValueError(f"{name!r} is a run; name one of its trials, as {name}#{_suggested(Path(name))}")
-    if not os.path.isfile(os.path.join(name, FULL_WEIGHTS)):
+    if not os.path.isfile(os.path.join(name, WEIGHTS_NAME)):
         raise ValueError(
-            f"the folder of a training must hold {FULL_WEIGHTS}, but got {name!r}, which does not; an interrupted "
+            f"the folder of a training must hold {WEIGHTS_NAME}, but got {name!r}, which does not; an interrupted "
             "training goes on with --resume"
         )
-    return Path(name) / FULL_WEIGHTS
+    return Path(name) / WEIGHTS_NAME
 
 
 def searched_as(name: str) -> tuple[int, int]:
@@ -108,8 +109,8 @@ def searched_size(name: str) -> int | None:
 
 
 def _searched_as(name: str) -> tuple[int, int] | None:
-    weights = os.path.join(name, FULL_WEIGHTS) if os.path.isdir(name) else name
-    if weights.endswith(".safetensors") and os.path.isfile(weights):
+    weights = os.path.join(name, WEIGHTS_NAME) if os.path.isdir(name) else name
+    if weights.endswith(WEIGHTS_SUFFIX) and os.path.isfile(weights):
         info = read_weights_info(Path(weights))
         return info.input_size, len(info.classes)
     trial = _result(name)
@@ -140,7 +141,7 @@ def _read_arch(path: str) -> Architecture:
 
 
 def _arch_of_model(path: str) -> Architecture:
-    if path.endswith(".safetensors"):
+    if path.endswith(WEIGHTS_SUFFIX):
         return read_weights_info(Path(path)).arch
     from mnas.tflite.metadata import read_metadata
 
@@ -158,10 +159,11 @@ def _trial_weights(path: Path, label: str) -> Path:
     fingerprint = result.user_attrs["fingerprint"]
     same = [t for t in run.trials if t.user_attrs["fingerprint"] == fingerprint and t is not result]
     labels = [label_of(t) for t in (result, *same)]  # its own first
-    trained = [trained_path(path, name) / FULL_WEIGHTS for name in labels if is_trained(path, name)]
-    searched = [path / "models" / f"{name}.safetensors" for name in labels]
+    trained = [trained_path(path, name) / WEIGHTS_NAME for name in labels if is_trained(path, name)]
+    searched = [path / "models" / f"{name}{WEIGHTS_SUFFIX}" for name in labels]
     for file in [*trained, *searched]:
         if file.is_file():
+            read_weights_info(file, fingerprint)  # refuses a file that was copied over it
             return file
     way = f"`mnas train {path} --top 15` trains the best"
     if result.number < 0:

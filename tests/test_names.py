@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mnas.arch import Arch
+from mnas.metadata import ModelMetadata
 from mnas.names import resolve_arch, resolve_weights, searched_as
 from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
-from mnas.nn.weights_info import WeightsInfo
 from mnas.space.named import SPACES
 from mnas.study import open_run, running_trial
 from mnas.tflite.writer import graph_bytes
@@ -105,7 +105,9 @@ def test_a_trial_brings_its_own_size_and_classes(tmp_path):
 
 def weights_file(path: Path, arch: Arch) -> Path:
     """A model of ours with two classes."""
-    info = WeightsInfo(arch=arch, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3, input_size=8, accuracy=None)
+    info = ModelMetadata(
+        arch=arch, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3, input_size=8, accuracy=None
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     save_weights(path, build_network(arch, 2), info)
     return path

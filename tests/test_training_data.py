@@ -6,13 +6,14 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 
-from mnas.export.executorch import sidecar
+from mnas.foreign.sidecar import sidecar
+from mnas.metadata import ModelMetadata, metadata_from_json, metadata_json
 from mnas.nn.network import build_network
 from mnas.nn.weights import network_of_bytes, save_weights, weights_bytes
-from mnas.nn.weights_info import WeightsInfo, read_weights_info, weights_info, weights_json
+from mnas.nn.weights_info import read_weights_info
 from mnas.predict.model import load_model
 from mnas.tflite import writer
-from mnas.tflite.metadata import Normalisation, read_metadata
+from mnas.tflite.metadata import read_metadata
 from mnas.tflite.writer import write_tflite
 from mnas.training_data import TrainingData, after_training, printable_name, read_trained_on, trained_on_json
 from tests.cli.test_bad_input import complaint
@@ -30,7 +31,7 @@ SECOND = TrainingData(
     max_images_per_class=0,
     held_out=False,
 )
-INFO = WeightsInfo(
+INFO = ModelMetadata(
     arch=ARCH,
     classes=CLASSES,
     mean=(0.5,) * 3,
@@ -70,9 +71,8 @@ def test_every_format_says_it(tmp_path):
     save_weights(tmp_path / "model.safetensors", network, INFO)
     assert read_weights_info(tmp_path / "model.safetensors") == INFO
     assert network_of_bytes(weights_bytes(network, INFO))[1] == INFO
-    assert weights_info(json.loads(sidecar(INFO, b""))) == INFO
-    normalisation = Normalisation(mean=INFO.mean, std=INFO.std)
-    content = write_tflite(network, SIZE, labels=CLASSES, normalisation=normalisation, trained_on=INFO.trained_on)
+    assert metadata_from_json(json.loads(sidecar(INFO, b""))) == INFO
+    content = write_tflite(network, SIZE, labels=CLASSES, mean=INFO.mean, std=INFO.std, trained_on=INFO.trained_on)
     assert read_metadata(content).trained_on == INFO.trained_on
     (tmp_path / "model.tflite").write_bytes(content)
     for name in ("model.safetensors", "model.tflite"):
@@ -82,7 +82,7 @@ def test_every_format_says_it(tmp_path):
 
 def test_files_without_a_record_have_the_bytes_that_they_had():
     bare = replace(INFO, trained_on=())
-    assert "trained_on" not in weights_json(bare)
+    assert "trained_on" not in metadata_json(bare)
     network = own_network()
     assert write_tflite(network, SIZE) == write_tflite(network, SIZE, trained_on=())
     assert b"trained_on" not in write_tflite(network, SIZE)
@@ -99,13 +99,13 @@ def test_damage_is_one_line(capsys, tmp_path, damage, format_, monkeypatch):
     changed = DAMAGED[damage]
     values = [trained_on_json((FIRST,))[0] | changed] if isinstance(changed, dict) and changed else changed
     if format_ == "safetensors":
-        metadata = json.dumps(weights_json(INFO) | {"trained_on": values})
+        metadata = json.dumps(metadata_json(INFO) | {"trained_on": values})
         tensors = build_network(ARCH, len(CLASSES)).state_dict()
         safetensors.torch.save_file(tensors, tmp_path / "model.safetensors", {"mnas": metadata})
     elif format_ == "tflite":
         entries = writer.metadata_entries
 
-        def damaged(metadata):
+        def damaged(metadata, *, seal):
             whole = entries(metadata)
             text = json.dumps(json.loads(whole["mnas"]) | {"trained_on": values})
             return whole | {"mnas": text.encode()}
@@ -149,11 +149,11 @@ def test_other_fields_of_a_file_are_checked_too(capsys, tmp_path):
         ("classes", "cats", "classes must be a list of names, but got 'cats'"),
         ("classes", [], "classes must be a list of names"),
         ("mean", [0.5, 0.5], "mean must be a list of three numbers, but got [0.5, 0.5]"),
-        ("std", [0, 0, 0], "std must be a number from 1e-09"),
-        ("input_size", "16", "input_size must be an integer from 1 to 4096, but got '16'"),
+        ("std", [0, 0, 0], "std must be three finite numbers above 0"),
+        ("input_size", "16", "input size must be an integer from 1 to 8192, but got '16'"),
         ("accuracy", 17, "accuracy must be a number from 0 to 1, but got 17"),
-        ("crop", 0, "crop must be a number from 1e-06 to 1, but got 0"),
+        ("crop", 0, "crop must be above 0 and at most 1, but got 0"),
     ):
-        metadata = json.dumps(weights_json(INFO) | {field: value})
+        metadata = json.dumps(metadata_json(INFO) | {field: value})
         safetensors.torch.save_file(tensors, tmp_path / "model.safetensors", {"mnas": metadata})
         assert rule in complaint(capsys, "predict", "model.safetensors", "nothing.png")

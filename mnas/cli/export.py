@@ -17,10 +17,12 @@ from mnas.cli.quiet import runtimes_quiet
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.export.gate import TOLERANCES, GateResult, Kind, Tolerance
 from mnas.export.images import RealImages, open_samples, photographs
-from mnas.export.ship import REPORT_SUFFIX, Format, Target, exported, make_gate, require_packages, ship
+from mnas.export.ship import REPORT_SUFFIX, Target, exported, make_gate, require_packages, ship
+from mnas.formats import ExportName
+from mnas.metadata import ModelMetadata
 from mnas.names import resolve_weights
 from mnas.nn.weights import load_weights
-from mnas.nn.weights_info import WeightsInfo, read_weights_info
+from mnas.nn.weights_info import read_weights_info
 from mnas.study.check import one_line
 from mnas.train.split_seed import seed_beside
 
@@ -100,8 +102,8 @@ class ExportCommand:
         """The files to make. Raises ValueError for options that do not go together."""
         names = list(dict.fromkeys(name.strip() for name in self.to.split(",")))
         for name in names:
-            if name not in get_args(Format):
-                raise ValueError(f"--to must be one or more of {', '.join(get_args(Format))}, but got {name!r}")
+            if name not in get_args(ExportName):
+                raise ValueError(f"--to must be one or more of {', '.join(get_args(ExportName))}, but got {name!r}")
         if self.int8 and self.fp16:
             raise ValueError("a file must be --int8 or --fp16, but got both; export twice")
         if self.integer_io and not self.int8:
@@ -175,7 +177,7 @@ class ExportCommand:
             if path.exists() and not self.overwrite:
                 raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or give --overwrite")
 
-    def _images(self, path: Path, info: WeightsInfo) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
+    def _images(self, path: Path, info: ModelMetadata) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
         """Return the images to compare on, those to calibrate on, and notes about them."""
         if self.data is None:
             return photographs(info.input_size), None, ()

@@ -14,6 +14,7 @@ from rich.status import Status
 from mnas.architecture import Architecture
 from mnas.cli.console import complain, make_console, say_json
 from mnas.cli.latency_table import Row, print_table
+from mnas.formats import FORMATS, RUNTIME_EXTRAS, SUFFIXES, WEIGHTS_SUFFIX, format_of
 from mnas.latency.devices.registry import DeviceEntry, find_device
 from mnas.latency.fleet.pool import Device, open_device
 from mnas.latency.latency import Latency, MeasurementError, Setup
@@ -21,14 +22,10 @@ from mnas.latency.onboard.script import RUNTIMES
 from mnas.latency.protocol import make_reference
 from mnas.names import searched_as
 from mnas.nn.cost import cost
+from mnas.predict.own import own_metadata
 from mnas.readers import MODEL_BYTES, read_regular
 from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.zoo.architectures import named_arch
-
-FILES = {".tflite": ("litert", "litert-builtin"), ".onnx": ("onnxruntime",), ".pte": ("executorch",)}
-"""Which runtimes take a file; one of ours with weights (.safetensors) is for torch unless --runtime says otherwise."""
-EXTRAS = {"onnxruntime": "onnx", "executorch": "executorch"}
-"""runtime -> the extra of mnas that has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +71,8 @@ class LatencyCommand:
     """At most this many seconds for each model and runtime."""
     interval: float = 0.01
     """Stop earlier when the ratio is known to plus or minus this share, with 95 % confidence."""
+    allow_changed: bool = False
+    """Measure a .tflite, .onnx or .pte file of mnas although it was changed after mnas wrote it."""
     fresh: bool = False
     """Measure again what was measured earlier, and say how far it moved."""
     json: bool = False
@@ -99,7 +98,7 @@ class LatencyCommand:
         for name, side in fixed.items():
             if sizes and sizes != (side,):
                 raise ValueError(f"{name!r} takes images of {side} px, but got --input-size {sizes[0]}; leave that out")
-        ours = [name for name in self.archs if name not in files or name.endswith(".safetensors")]
+        ours = [name for name in self.archs if name not in files or name.endswith(WEIGHTS_SUFFIX)]
         searched = [searched_as(name) for name in ours] or [(224, 1000)]
         if not sizes:  # a file is measured at its size, all else at one
             both = ours or len(fixed) < len(files)
@@ -213,9 +212,11 @@ class LatencyCommand:
                 task.arch, input_size, classes
             )
         try:
-            return read_regular(task.name, MODEL_BYTES)
+            content = read_regular(task.name, MODEL_BYTES)
         except OSError as error:
             raise ValueError(f"model file {task.name!r} cannot be read: {error.strerror}") from None
+        own_metadata(Path(task.name), content, allow_changed=self.allow_changed)
+        return content
 
     def _row(
         self, task: _Task, latency: Latency, device: Device, size_bytes: int, input_size: int, classes: int
@@ -240,7 +241,7 @@ def _at(tasks: Sequence[_Task], input_size: int) -> list[_Task]:
 def _side(name: str) -> int | None:
     """The size that a .tflite file has; None for others, which the runtime will judge."""
     path = Path(name)
-    if path.suffix != ".tflite" or not path.is_file():
+    if path.suffix != FORMATS["litert"].suffix or not path.is_file():
         return None
     from mnas.tflite.metadata import image_side
 
@@ -248,13 +249,13 @@ def _side(name: str) -> int | None:
 
 
 def _is_file(name: str, wanted: tuple[str, ...]) -> bool:
-    suffix = Path(name).suffix
-    return suffix in FILES or (suffix == ".safetensors" and wanted in ((), ("torch",)))
+    row = format_of(name)
+    return row is not None and (row.export or wanted in ((), row.runtimes))
 
 
 def _runtimes_of_file(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the wanted runtimes that take it; its own if none is wanted. Raises ValueError if it is for others."""
-    takes = FILES.get(Path(name).suffix, ("torch",))
+    takes = SUFFIXES[Path(name).suffix].runtimes
     if not wanted:
         return takes[:1]
     found = tuple(runtime for runtime in wanted if runtime in takes)
@@ -266,8 +267,8 @@ def _runtimes_of_file(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:
 def _require_runtimes(entry: DeviceEntry, runtimes: Sequence[str]) -> None:
     """Raise ImportError if a runtime's package is not installed on this machine, and models are to run here."""
     for runtime in runtimes if entry.of_kind.local else ():
-        if runtime in EXTRAS and importlib.util.find_spec(runtime) is None:
-            raise ImportError(f"runtime {runtime} needs {runtime}; pip install 'mnas[{EXTRAS[runtime]}]'")
+        if runtime in RUNTIME_EXTRAS and importlib.util.find_spec(runtime) is None:
+            raise ImportError(f"runtime {runtime} needs {runtime}; pip install 'mnas[{RUNTIME_EXTRAS[runtime]}]'")
 
 
 def _require_shares(budget_s: float, interval: float) -> None:

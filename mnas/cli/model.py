@@ -38,6 +38,8 @@ class ModelOptions:
     by itself; auto: the kind in the file, else found by trying."""
     threads: int | Auto = "auto"
     """Threads of the runtime; auto: one for each core."""
+    allow_changed: bool = False
+    """Open a .tflite, .onnx or .pte file of mnas although it was changed after mnas wrote it."""
 
 
 def open_model(name: str, options: ModelOptions) -> Model:
@@ -58,6 +60,7 @@ def open_model(name: str, options: ModelOptions) -> Model:
             std=numbers("--std", options.std),
             crop=None if options.crop == "auto" else options.crop,
             outputs=options.outputs,
+            allow_changed=options.allow_changed,
             threads=min(os.cpu_count() or 1, most_threads_here()) if options.threads == "auto" else options.threads,
         )
     for note in model.info.notes:

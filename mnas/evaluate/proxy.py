@@ -28,10 +28,10 @@ from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.mirror import mirrors
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.metadata import ModelMetadata
 from mnas.nn.fast import speed_up
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import save_weights
-from mnas.nn.weights_info import WeightsInfo
 from mnas.train import scoring
 from mnas.train.failures import is_out_of_memory
 from mnas.train.recipe import parameter_groups, rmsprop
@@ -223,8 +223,8 @@ def _out_of_memory_told(batch_size: int) -> Iterator[None]:
         raise EvaluationError(f"out of memory at {batch_size} images a step") from None
 
 
-def _info(arch: Architecture, dataset: Dataset, accuracy: float) -> WeightsInfo:
-    return WeightsInfo(
+def _info(arch: Architecture, dataset: Dataset, accuracy: float) -> ModelMetadata:
+    return ModelMetadata(
         arch=arch,
         classes=dataset.classes,
         mean=dataset.mean,

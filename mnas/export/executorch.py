@@ -1,9 +1,7 @@
 """A trained network as an ExecuTorch program: (N, 3, S, S) float32, normalised -> (N, classes); computed by XNNPACK."""
 
 import contextlib
-import hashlib
 import io
-import json
 import logging
 import warnings
 from typing import cast
@@ -13,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
-from mnas.nn.weights_info import WeightsInfo, weights_json
 
 
-def executorch_fp32(network: Network, info: WeightsInfo, *, batch: int = 1) -> bytes:
+def executorch_fp32(network: Network, info: ModelMetadata, *, batch: int = 1) -> bytes:
     """The network as in evaluation mode, for `batch` images at once.
 
     Raises:
@@ -30,7 +28,7 @@ def executorch_fp32(network: Network, info: WeightsInfo, *, batch: int = 1) -> b
         return _lowered(_FourDimensional(network).eval(), example)
 
 
-def executorch_int8(network: Network, info: WeightsInfo, images: NDArray[np.float32], *, batch: int = 1) -> bytes:
+def executorch_int8(network: Network, info: ModelMetadata, images: NDArray[np.float32], *, batch: int = 1) -> bytes:
     """As `executorch_fp32`, computed in integers inside: int8 kernels, one scale a channel, and int8 activations.
 
     Args:
@@ -75,13 +73,6 @@ def _require_executorch() -> None:
         raise ImportError("writing ExecuTorch programs needs executorch; pip install 'mnas[executorch]'") from None
     finally:
         pytree.setLevel(level)
-
-
-def sidecar(info: WeightsInfo, program: bytes) -> str:
-    """What stands in `model.pte.json`, as the program itself has no place for text; its SHA-256, as damage would end
-    the process that loads it."""
-    values = weights_json(info) | {"sha256": hashlib.sha256(program).hexdigest()}
-    return json.dumps(values, ensure_ascii=False, indent=1) + "\n"
 
 
 class _FourDimensional(nn.Module):

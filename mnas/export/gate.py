@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mnas.counts import class_counts, majority_share
 from mnas.export.images import RealImages
 from mnas.export.timing import Speed
-from mnas.nn.weights_info import WeightsInfo
+from mnas.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     from mnas.nn.network import Network
@@ -104,7 +104,7 @@ def _finite(value: object) -> object:
 
 
 def torch_outputs(
-    network: "Network", info: WeightsInfo, pixels: NDArray[np.uint8], *, softmax: bool = False
+    network: "Network", info: ModelMetadata, pixels: NDArray[np.uint8], *, softmax: bool = False
 ) -> NDArray[np.float32]:
     """(N, classes): what the network itself says of images (N, S, S, 3)."""
     import torch
@@ -119,7 +119,7 @@ def torch_outputs(
     return np.concatenate(outputs)
 
 
-def normalised(info: WeightsInfo, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def normalised(info: ModelMetadata, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(N, S, S, 3) pixels -> the network's input, NHWC."""
     mean, std = np.array(info.mean, np.float32), np.array(info.std, np.float32)
     return (pixels.astype(np.float32) / np.float32(255) - mean) / std

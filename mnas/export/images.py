@@ -18,7 +18,7 @@ from mnas.data.load import open_source, split_parts
 from mnas.data.scored import offered_by
 from mnas.data.split import shuffled
 from mnas.folders import user_cache_dir
-from mnas.nn.weights_info import WeightsInfo
+from mnas.metadata import ModelMetadata
 from mnas.predict.info import ModelInfo
 from mnas.predict.matching import match_classes
 
@@ -70,12 +70,12 @@ class Samples:
     table: ClassTable
     """Images of each class: to calibrate on (`train`), and to compare on (`val`)."""
 
-    def calibration(self, info: WeightsInfo, count: int, seed: int) -> RealImages:
+    def calibration(self, info: ModelMetadata, count: int, seed: int) -> RealImages:
         """Up to `count` images to calibrate on, drawn from the seed."""
         kind = "images" if self.selection.part == "all" else "training images"
         return _drawn(self.train, info, count, seed, f"{kind} of {self.name}")
 
-    def validation(self, info: WeightsInfo, count: int, seed: int) -> RealImages:
+    def validation(self, info: ModelMetadata, count: int, seed: int) -> RealImages:
         """Up to `count` images to compare on, drawn from the seed; 0 for all."""
         kind = "images" if self.selection.part == "all" else "validation images"
         return _drawn(self.held_out, info, count or len(self.held_out), seed, f"{kind} of {self.name}")
@@ -83,7 +83,7 @@ class Samples:
 
 def open_samples(
     data: str,
-    info: WeightsInfo,
+    info: ModelMetadata,
     *,
     part: Literal["auto", "all"] = "auto",
     seed: int | None = None,
@@ -126,7 +126,7 @@ def open_samples(
     )
 
 
-def _model_info(info: WeightsInfo) -> ModelInfo:
+def _model_info(info: ModelMetadata) -> ModelInfo:
     return ModelInfo(
         format="mnas",
         classes=info.classes,
@@ -148,7 +148,7 @@ def _relabelled(items: Sequence[Item], outputs: npt.NDArray[np.int64]) -> Sequen
     return [dataclasses.replace(item, label=int(outputs[item.label])) for item in items]
 
 
-def _drawn(items: Sequence[Item], info: WeightsInfo, count: int, seed: int, what: str) -> RealImages:
+def _drawn(items: Sequence[Item], info: ModelMetadata, count: int, seed: int, what: str) -> RealImages:
     """The first `count` of the items in an order drawn from the seed, without those that cannot be read."""
     if count < 1:
         raise ValueError(f"images must be 1 or more, but got {count}")

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
-from mnas.nn.weights_info import WeightsInfo
 from mnas.tflite.graph import repacked
-from mnas.tflite.metadata import Normalisation, append_labels, read_metadata
+from mnas.tflite.metadata import append_labels, read_metadata, sealed
 from mnas.tflite.writer import write_tflite
 
 SIGNATURE, INPUT = "serving_default", "image"  # as mnas.tflite.writer names them
@@ -27,7 +27,7 @@ NARROWEST_RANGE = 1e-3
 """Of the median activation's range."""
 
 
-def litert_fp32(network: Network, info: WeightsInfo, *, softmax: bool = False) -> bytes:
+def litert_fp32(network: Network, info: ModelMetadata, *, softmax: bool = False) -> bytes:
     """The network as in evaluation mode, with labels, normalisation and crop inside.
 
     Raises:
@@ -37,7 +37,8 @@ def litert_fp32(network: Network, info: WeightsInfo, *, softmax: bool = False) -
         network,
         info.input_size,
         labels=info.classes,
-        normalisation=Normalisation(mean=info.mean, std=info.std),
+        mean=info.mean,
+        std=info.std,
         crop=info.crop,
         softmax=softmax,
         trained_on=info.trained_on,
@@ -120,7 +121,8 @@ def _ranges(quantizing: Any, images: NDArray[np.float32]) -> dict[str, dict[str,
 def _finished(quantized: Any, model: bytes) -> bytes:
     """The quantizer's file laid out as our own are, with `model`'s labels at its end again."""
     # the fp32 graph's oldest runtime is not that of this one
-    return append_labels(repacked(bytes(quantized), drop=("min_runtime_version",)), read_metadata(model).labels)
+    packed = repacked(bytes(quantized), drop=("min_runtime_version",))
+    return sealed(append_labels(packed, read_metadata(model).classes))
 
 
 def _require_quantizer() -> None:

@@ -13,15 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mnas.foreign.onnx_file import METADATA_KEY, sealed
+from mnas.metadata import ModelMetadata, metadata_json
 from mnas.nn.network import Network
-from mnas.nn.weights_info import WeightsInfo, weights_json
+from mnas.nn.weights_info import sealed_json
 
 OPSET = 18  # of 2022: old enough for the runtimes in use, new enough for torch's exporter to write it directly
-METADATA_KEY = "mnas"
 
 
-def onnx_fp32(network: Network, info: WeightsInfo) -> bytes:
-    """The network as in evaluation mode, for any batch size; batch norm folded, `weights_json` in metadata_props.
+def onnx_fp32(network: Network, info: ModelMetadata, *, seal: bool = True) -> bytes:
+    """The network as in evaluation mode, for any batch size; batch norm folded, `metadata_json` in metadata_props.
+
+    Args:
+        seal: whether the file carries a digest and the architecture's fingerprint.
 
     Raises:
         ImportError: onnx or onnxscript is missing.
@@ -51,9 +55,11 @@ def onnx_fp32(network: Network, info: WeightsInfo) -> bytes:
         del part.metadata_props[:]  # where in whose Python files each operator came from
     del graph.metadata_props[:], graph.value_info[:]
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, json.dumps(weights_json(info), ensure_ascii=False)
+    values = sealed_json(info) if seal else metadata_json(info)
+    entry.key, entry.value = METADATA_KEY, json.dumps(values, ensure_ascii=False)
     onnx.checker.check_model(model)
-    return bytes(model.SerializeToString(deterministic=True))
+    content = bytes(model.SerializeToString(deterministic=True))
+    return sealed(content, values) if seal else content
 
 
 def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:

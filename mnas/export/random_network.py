@@ -17,9 +17,9 @@ from mnas.export.images import photographs
 from mnas.export.litert import litert_int8
 from mnas.export.onnx import onnx_fp32, onnx_int8
 from mnas.latency.latency import Setup
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import weights_bytes
-from mnas.nn.weights_info import WeightsInfo
 from mnas.tflite.writer import graph_bytes
 
 IMAGES = 8
@@ -39,7 +39,7 @@ def random_file(arch: Architecture, input_size: int, num_classes: int, setup: Se
     network, info = random_network(arch, input_size, num_classes)
     images = np.ascontiguousarray(_photographs(info).transpose(0, 3, 1, 2))
     if setup.runtime == "onnxruntime":
-        model = onnx_fp32(network, info)
+        model = onnx_fp32(network, info, seal=False)
         return onnx_int8(model, images) if int8 else model
     if setup.runtime == "executorch":
         if int8:
@@ -50,10 +50,10 @@ def random_file(arch: Architecture, input_size: int, num_classes: int, setup: Se
                 )
             return executorch_int8(network, info, images, batch=setup.batch)
         return executorch_fp32(network, info, batch=setup.batch)
-    return weights_bytes(network, info)
+    return weights_bytes(network, info, seal=False)
 
 
-def random_network(arch: Architecture, input_size: int, num_classes: int) -> tuple[Network, WeightsInfo]:
+def random_network(arch: Architecture, input_size: int, num_classes: int) -> tuple[Network, ModelMetadata]:
     """Always the same weights, and batch norm's statistics of photographs, layer by layer as training gathers them."""
     info = _info(arch, input_size, num_classes)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -70,8 +70,8 @@ def random_network(arch: Architecture, input_size: int, num_classes: int) -> tup
     return network.eval(), info
 
 
-def _info(arch: Architecture, input_size: int, num_classes: int) -> WeightsInfo:
-    return WeightsInfo(
+def _info(arch: Architecture, input_size: int, num_classes: int) -> ModelMetadata:
+    return ModelMetadata(
         arch=arch,
         classes=tuple(f"class {i}" for i in range(num_classes)),
         mean=(0.485, 0.456, 0.406),
@@ -81,6 +81,6 @@ def _info(arch: Architecture, input_size: int, num_classes: int) -> WeightsInfo:
     )
 
 
-def _photographs(info: WeightsInfo) -> NDArray[np.float32]:
+def _photographs(info: ModelMetadata) -> NDArray[np.float32]:
     """(N, S, S, 3), normalised."""
     return normalised(info, photographs(info.input_size, IMAGES).pixels)

@@ -8,13 +8,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnas.atomic import place, write_atomic
-from mnas.export.executorch import executorch_fp32, sidecar
+from mnas.export.executorch import executorch_fp32
 from mnas.export.gate import (
     Comparison,
     GateResult,
@@ -29,13 +28,13 @@ from mnas.export.images import RealImages
 from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
 from mnas.export.onnx import onnx_fp32
 from mnas.export.timing import Speed, TimedFile, speed, timed_file
+from mnas.foreign import sidecar
+from mnas.formats import FORMATS, ExportName
 from mnas.latency.latency import MeasurementError, UnitError
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
-from mnas.nn.weights_info import WeightsInfo
 from mnas.predict.model import load_model
 
-Format = Literal["litert", "onnx", "executorch"]
-SUFFIXES: dict[Format, str] = {"litert": ".tflite", "onnx": ".onnx", "executorch": ".pte"}
 REPORT_SUFFIX = ".gate.json"
 
 
@@ -43,7 +42,7 @@ REPORT_SUFFIX = ".gate.json"
 class Target:
     """One file to make."""
 
-    format: Format
+    format: ExportName
     kind: Kind = "fp32"
     softmax: bool = False
     """LiteRT: probabilities instead of logits."""
@@ -53,10 +52,11 @@ class Target:
     @property
     def suffix(self) -> str:
         """Of a file's name: .tflite, .int8.tflite, .onnx, ..."""
-        return f".{self.kind}{SUFFIXES[self.format]}" if self.kind != "fp32" else SUFFIXES[self.format]
+        suffix = FORMATS[self.format].suffix
+        return f".{self.kind}{suffix}" if self.kind != "fp32" else suffix
 
 
-def exported(network: Network, info: WeightsInfo, target: Target, calibration: RealImages | None) -> bytes:
+def exported(network: Network, info: ModelMetadata, target: Target, calibration: RealImages | None) -> bytes:
     """The file's content, not yet judged.
 
     Raises:
@@ -81,7 +81,7 @@ def exported(network: Network, info: WeightsInfo, target: Target, calibration: R
 class Gate:
     """What files of one network are judged by."""
 
-    info: WeightsInfo
+    info: ModelMetadata
     images: RealImages
     expected: NDArray[np.float32]
     """(N, classes): what the network says of the images."""
@@ -92,7 +92,7 @@ class Gate:
 
 
 def make_gate(
-    network: Network, info: WeightsInfo, images: RealImages, *, softmax: bool = False, speed_s: float = 3.0
+    network: Network, info: ModelMetadata, images: RealImages, *, softmax: bool = False, speed_s: float = 3.0
 ) -> Gate:
     """The gate of `network` over `images`."""
     return Gate(
@@ -104,14 +104,11 @@ def make_gate(
     )
 
 
-_PACKAGES = {"onnx": ("onnx", "onnxscript"), "executorch": ("executorch",), "quantize": ("ai_edge_quantizer",)}
-"""Extra -> what it installs."""
-
-
 def require_packages(target: Target) -> None:
     """Raise ImportError, with the extra to install, where the target's format needs a package that is missing."""
-    extra = "quantize" if target.kind != "fp32" else target.format
-    missing = [name for name in _PACKAGES.get(extra, ()) if importlib.util.find_spec(name) is None]
+    row = FORMATS[target.format]
+    extra, packages = (row.extra, row.packages) if target.kind == "fp32" else ("quantize", ("ai_edge_quantizer",))
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"writing {target.suffix} files needs {' and '.join(missing)}; pip install 'mnas[{extra}]'")
 
@@ -136,8 +133,8 @@ def ship(
         write_atomic(file, content)
         parts = [""]
         if target.format == "executorch":
-            write_atomic(Path(f"{file}.json"), sidecar(gate.info, content))
-            parts.append(".json")
+            write_atomic(Path(f"{file}{sidecar.SUFFIX}"), sidecar.sidecar(gate.info, content))
+            parts.append(sidecar.SUFFIX)
         result = _judged(file, target, gate, tolerance)
         final = out if result.passed else _free(out)
         result = dataclasses.replace(result, file=final.name)
@@ -186,6 +183,6 @@ def _free(out: Path) -> Path:
     number = 1
     while True:
         name = f"{stem}.failed{suffix}" if number == 1 else f"{stem}.failed-{number}{suffix}"
-        if not any((out.parent / f"{name}{part}").exists() for part in ("", ".json", REPORT_SUFFIX)):
+        if not any((out.parent / f"{name}{part}").exists() for part in ("", sidecar.SUFFIX, REPORT_SUFFIX)):
             return out.parent / name
         number += 1

@@ -8,12 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from mnas.formats import SUFFIXES
 from mnas.latency.devices.host import host_unit
 from mnas.latency.latency import Setup
 from mnas.latency.statistics import MIN_ROUNDS, Estimate, Round, ratio_of, time_of
-
-RUNTIMES = {".tflite": "litert", ".onnx": "onnxruntime", ".pte": "executorch"}
-"""What runs a file of ours, by its suffix."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Speed:
 
 def timed_file(path: Path) -> TimedFile:
     """A .tflite, .onnx or .pte file. Raises OSError."""
-    return TimedFile(path.read_bytes(), RUNTIMES[path.suffix])
+    return TimedFile(path.read_bytes(), SUFFIXES[path.suffix].runtimes[0])
 
 
 def speed(candidate: TimedFile, reference: TimedFile, *, budget_s: float) -> Speed:

@@ -45,7 +45,6 @@ class Runtime(ABC):
     inputs: list[dict[str, Any]]
     """Each {"name", "shape": with None for any, "dtype", "scale", "zero_point"}; scale 0: numbers mean themselves."""
     outputs: list[dict[str, Any]]
-    text: str | None = None
     """Metadata of mnas in the file, where the runtime reads them."""
 
     def resize(self, shape: Sequence[int]) -> None:  # noqa: B027  # most runtimes take any shape that fits
@@ -99,7 +98,6 @@ class Onnx(Runtime):
         self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.inputs = list(map(self._described, self._session.get_inputs()))
         self.outputs = list(map(self._described, self._session.get_outputs()))
-        self.text = self._session.get_modelmeta().custom_metadata_map.get("mnas")
 
     def run(self, values: Array) -> Array:
         return np.asarray(self._session.run(None, {self.inputs[0]["name"]: values})[0])
@@ -179,7 +177,7 @@ class ModelServer:
             opened, module = RUNTIMES[request["runtime"]]
             importlib.import_module(module)
             runtime = self._runtime = opened(request["path"], request["threads"])
-            return {"ok": {"inputs": runtime.inputs, "outputs": runtime.outputs, "text": runtime.text}}, None
+            return {"ok": {"inputs": runtime.inputs, "outputs": runtime.outputs}}, None
         assert self._runtime is not None
         if request["do"] == "resize":
             self._runtime.resize(request["shape"])

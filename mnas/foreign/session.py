@@ -64,8 +64,6 @@ class ForeignSession:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    text: str | None
-    """Metadata of mnas in an .onnx file, unchecked."""
 
     def __init__(self, runtime: Runtime, path: Path, threads: int) -> None:
         require_threads_here("threads", threads)
@@ -138,7 +136,6 @@ class ForeignSession:
             request = {"do": "open", "runtime": self.runtime, "path": self._path, "threads": self._threads}
             answer, _ = self._ask(request, None, OPEN_S)
             self.inputs, self.outputs = (tuple(map(_entry, answer[name])) for name in ("inputs", "outputs"))
-            self.text = answer["text"]
             if self._shape is not None:
                 self._prepare()
         return self._child

@@ -18,11 +18,13 @@ from torch import Tensor
 from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
+from mnas.formats import WEIGHTS_SUFFIX
+from mnas.metadata import ModelMetadata
 from mnas.nn.checkpoint import WouldRunError, read_bytes, read_checkpoint
 from mnas.nn.layouts import LAYOUTS, StateDictLayout, layout_of, trained_arch
 from mnas.nn.network import Network, build_network
 from mnas.nn.state_dicts import find_weights
-from mnas.nn.weights_info import WeightsInfo, read_weights_info
+from mnas.nn.weights_info import is_weights_file, read_weights_info
 from mnas.zoo.architectures import ZOO
 
 TIMM = {
@@ -94,7 +96,7 @@ def load_pretrained(
     return network.eval()
 
 
-def pretrained_info(source: str, network: Network, *, name: str, classes: Sequence[str] | None = None) -> WeightsInfo:
+def pretrained_info(source: str, network: Network, *, name: str, classes: Sequence[str] | None = None) -> ModelMetadata:
     """What a weights file would say of `network`, which `load_pretrained` made of the same `source` and `name`.
 
     Mean, standard deviation, size and crop are those of the source model's evaluation; of a file by others ImageNet's
@@ -150,7 +152,7 @@ def _read(source: str, name: str) -> dict[str, Tensor]:
             f"weights must be timm, torchvision or a .safetensors, .pth, .pt or .bin file, but got {source!r}, "
             f"{'which is a folder' if path.is_dir() else 'and there is no such file'}"
         )
-    if path.suffix == ".safetensors":
+    if path.suffix == WEIGHTS_SUFFIX:
         try:
             return _tensors(safetensors.torch.load_file(path), source)
         except (OSError, SafetensorError) as error:
@@ -306,13 +308,10 @@ def _own_cells(source: str, arch: CellArch, num_classes: int | None, name: str, 
     return network.eval()
 
 
-def _recorded(source: str) -> WeightsInfo | None:
-    if not source.endswith(".safetensors"):
-        return None
-    try:
-        return read_weights_info(Path(source))
-    except ValueError:
-        return None  # by others
+def _recorded(source: str) -> ModelMetadata | None:
+    path = Path(source)
+    ours = source.endswith(WEIGHTS_SUFFIX) and is_weights_file(path)
+    return read_weights_info(path) if ours else None
 
 
 def _fill(
@@ -359,7 +358,7 @@ def _some(names: Sequence[str]) -> str:
 # What is known of them
 
 
-def _facts(source: str, arch: Architecture, name: str) -> WeightsInfo:
+def _facts(source: str, arch: Architecture, name: str) -> ModelMetadata:
     recorded = _recorded(source)
     if recorded is not None:
         return replace(recorded, arch=arch, accuracy=None if arch != recorded.arch else recorded.accuracy)
@@ -383,7 +382,7 @@ def _facts(source: str, arch: Architecture, name: str) -> WeightsInfo:
         facts = {"mean": tuple(view.mean), "std": tuple(view.std), "input_size": view.crop_size[0]}
         facts["crop"] = view.crop_size[0] / view.resize_size[0]
     classes = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # timm's are in the same order
-    return WeightsInfo(arch=arch, classes=classes, accuracy=None, **facts)
+    return ModelMetadata(arch=arch, classes=classes, accuracy=None, **facts)
 
 
 def _number(value: object) -> str:

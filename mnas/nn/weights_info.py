@@ -1,94 +1,102 @@
 """What a file of weights says besides its tensors; read without torch, which takes seconds to import."""
 
-import reprlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from mnas.arch import require_int, require_number
-from mnas.architecture import Architecture, architecture_from_dict
-from mnas.readers import open_regular, parse_json
-from mnas.training_data import TrainedOn, read_trained_on, trained_on_json
+from mnas import digests
+from mnas.digests import ChangedFileError
+from mnas.metadata import ModelMetadata, metadata_from_json, metadata_json
+from mnas.readers import MODEL_BYTES, open_regular, parse_json, read_regular
 
 KEY = "mnas"
 """The only entry of the metadata: safetensors orders several at random, and equal weights are to be equal bytes."""
+REMEDY = "take it from a copy that is whole, or train it again"
+_BEFORE = {"arch", "classes", "mean", "std", "input_size", "accuracy", "crop", "trained_on"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class WeightsInfo:
-    """What a weights file says besides its tensors."""
-
-    arch: Architecture
-    classes: tuple[str, ...]
-    mean: tuple[float, float, float]
-    """Of pixels as 0..1: the network takes (pixel / 255 - mean) / std."""
-    std: tuple[float, float, float]
-    input_size: int
-    accuracy: float | None
-    """Of exactly these weights, on the validation images; None where nobody has scored them."""
-    crop: float = 1.0
-    """Share of the side of an image's centre square that the network is to see (ImageNet's evaluation: 0.875)."""
-    trained_on: TrainedOn = ()
-    """The images of its trainings, the last training first; empty in files written before this was recorded."""
+def sealed_json(info: ModelMetadata) -> dict[str, Any]:
+    """Return `metadata_json` with the fingerprint of the architecture and the blank of a digest."""
+    values = metadata_json(info) | {"fingerprint": info.arch.fingerprint}
+    return values | {digests.KEY: digests.blank(values)}
 
 
-def weights_json(info: WeightsInfo) -> dict[str, Any]:
-    """Plain values, for the metadata of this and other formats; `weights_info` reads them."""
-    values = asdict(info) | {"arch": info.arch.to_dict()}
-    del values["trained_on"]
-    return values | ({"trained_on": trained_on_json(info.trained_on)} if info.trained_on else {})
+def state_of_file(content: bytes, values: dict[str, Any]) -> digests.State:
+    """Return the state of a file that holds `values`, by `sealed_json`, in its text."""
+    state = digests.state_of(content, values.get(digests.KEY))
+    return "changed" if state == "unsealed" and set(values) - _BEFORE else state
 
 
-def weights_info(values: Mapping[str, Any]) -> WeightsInfo:
-    """The record of values by `weights_json`, each checked. Raises KeyError, TypeError or ValueError for others."""
-    info = WeightsInfo(
-        arch=architecture_from_dict(values["arch"]),
-        classes=_classes(values["classes"]),
-        mean=_triple("mean", values["mean"], -1e6),
-        std=_triple("std", values["std"], 1e-9),
-        input_size=values["input_size"],
-        accuracy=values["accuracy"],
-        crop=values.get("crop", 1.0),
-        trained_on=read_trained_on(values.get("trained_on", [])),
-    )
-    require_int("input_size", info.input_size, 1, 4096)
-    require_number("crop", info.crop, 1e-6, 1)
-    if info.accuracy is not None:
-        require_number("accuracy", info.accuracy, 0, 1)
-    return info
+def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
+    """Return what a file at `path` says of itself, unchecked, and its state; None for files of others.
 
-
-def _classes(values: object) -> tuple[str, ...]:
-    if not isinstance(values, list | tuple) or not values or not all(type(value) is str for value in values):
-        raise ValueError(f"classes must be a list of names, but got {reprlib.repr(values)}")
-    return tuple(values)
-
-
-def _triple(name: str, values: object, low: float) -> tuple[float, float, float]:
-    if not isinstance(values, list | tuple) or len(values) != 3:
-        raise ValueError(f"{name} must be a list of three numbers, but got {reprlib.repr(values)}")
-    for value in values:
-        require_number(name, value, low, 1e6)
-    red, green, blue = values
-    return red, green, blue
-
-
-def read_weights_info(path: Path) -> WeightsInfo:
-    """The metadata of a file by `save_weights`, without reading its tensors.
-
-    Raises:
-        ValueError: no such file, or one that is not of `save_weights`.
+    Raises SafetensorError, and ValueError where it says no JSON object.
     """
+    with safe_open(path, "numpy") as file:
+        text = (file.metadata() or {}).get(KEY)
+    if text is None:
+        return None
+    values = parse_json(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"{KEY!r} is no object")
+    return values, state_of_file(content, values)
+
+
+def is_weights_file(path: Path) -> bool:
+    """Return whether a file says that mnas wrote it, whole or not; it may be no file of tensors at all."""
     try:
         open_regular(path).close()  # safetensors would wait for a pipe
         with safe_open(path, "numpy") as file:
-            values = parse_json((file.metadata() or {})[KEY])
-        return weights_info(values)
+            return KEY in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
+def read_weights_info(path: Path, fingerprint: str | None = None) -> ModelMetadata:
+    """Return the metadata of a file as `read_weights` does."""
+    return read_weights(path, fingerprint)[1]
+
+
+def changed_weights(path: Path, fingerprint: str) -> str:
+    """Return why a file holds no longer the weights of an architecture that mnas wrote; empty where it may."""
+    try:
+        read_weights(path, fingerprint)
+    except ChangedFileError as error:
+        return str(error)
+    except ValueError:
+        return ""  # no weights file of ours: whoever loads it says so
+    return ""
+
+
+def read_weights(path: Path, fingerprint: str | None = None) -> tuple[bytes, ModelMetadata]:
+    """Return the content and the metadata of a file by `save_weights`, checked against the digest in it.
+
+    Args:
+        fingerprint: of the architecture that the file must hold weights of; None for any.
+
+    Raises:
+        ChangedFileError: the file was changed, or is of another architecture.
+        ValueError: no such file, or one that is not of `save_weights`.
+    """
+    try:
+        content = read_regular(path, MODEL_BYTES)
+        read = read_values(path, content)
+        if read is None:
+            raise KeyError(KEY)
+        values, state = read
+        digests.require_intact(state, str(path), REMEDY)
+        info = metadata_from_json(values)
+    except ChangedFileError:
+        raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
             f"weights must be a .safetensors file written by mnas, but got {str(path)!r} ({reason})"
         ) from None
+    if fingerprint is not None and info.arch.fingerprint != fingerprint:
+        raise ChangedFileError(
+            f"{str(path)!r} must hold weights of architecture {fingerprint}, but holds those of "
+            f"{info.arch.fingerprint}: it was replaced by another network's file; {REMEDY}"
+        )
+    return content, info

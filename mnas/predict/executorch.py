@@ -1,12 +1,11 @@
-"""ExecuTorch files (.pte) with what they say of themselves beside them, in FILE.pte.json."""
+"""ExecuTorch files (.pte) with what they say of themselves beside them (mnas/foreign/sidecar.py)."""
 
-import hashlib
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 from mnas.foreign.session import ForeignSession
 from mnas.predict.info import ModelInfo, Run, Wanted, class_names
+from mnas.predict.own import own_metadata
 from mnas.predict.tensors import (
     are_probabilities,
     class_outputs,
@@ -16,10 +15,7 @@ from mnas.predict.tensors import (
     normalisation,
     probe,
 )
-from mnas.readers import MODEL_BYTES, read_json, read_regular
-
-SIDECAR = ".json"
-"""Added to the file's name; the JSON of `mnas.nn.weights.weights_json`."""
+from mnas.readers import MODEL_BYTES, read_regular
 
 
 def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
@@ -31,13 +27,13 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         ValueError: it is damaged, or no classifier of RGB images, or what it does not say is missing in `wanted`.
     """
     name = str(path)
-    own, digest = _sidecar(path)
-    _check(path, digest)
+    content = _program(path)
+    own = own_metadata(path, content, allow_changed=wanted.allow_changed)
     session = ForeignSession("executorch", path, wanted.threads)
     entry = image_entry(session, name)
     classes = class_outputs([output.shape for output in session.outputs], name)
     size = input_size(entry, wanted, name)
-    moments = normalisation(entry, wanted, None if own is None else (own.mean, own.std), name)
+    moments = normalisation(entry, wanted, None if own is None or own.mean is None else own.normalisation, name)
     if entry.batch != 1:
         raise ValueError(f"a .pte file must take one image at a time, but {name!r} takes {entry.batch}")
 
@@ -52,7 +48,7 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         crop=wanted.crop or (1.0 if own is None else own.crop),
         arch=None if own is None else own.arch,
         probabilities=own is None and are_probabilities(run(probe(size))),
-        size_bytes=path.stat().st_size,
+        size_bytes=len(content),
         ours=own is not None,
         trained_on=() if own is None else own.trained_on,
         notes=() if moments else (f"pixels of 0 to 255 stand for the whole range of the {entry.dtype} input",),
@@ -60,8 +56,8 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     return info, run
 
 
-def _check(path: Path, digest: str | None) -> None:
-    """Raises ImportError, and ValueError where the file is no program, or not the one that is described beside it."""
+def _program(path: Path) -> bytes:
+    """Return the file. Raises ImportError, and ValueError where it is no program."""
     content = read_regular(path, MODEL_BYTES)
     if content[4:6] != b"ET":
         raise ValueError(
@@ -69,22 +65,4 @@ def _check(path: Path, digest: str | None) -> None:
         )
     if importlib.util.find_spec("executorch") is None:
         raise ImportError("running .pte files needs executorch: pip install 'mnas[executorch]'")
-    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError(
-            f"{str(path)!r} must be the file that {path.name + SIDECAR} beside it was written for, but got another or "
-            "a damaged one; export it again"
-        )
-
-
-def _sidecar(path: Path) -> tuple[Any, str | None]:
-    """The WeightsInfo beside the file and the file's SHA-256, None where there are none."""
-    beside = path.with_name(path.name + SIDECAR)
-    if not beside.exists():
-        return None, None
-    from mnas.nn.weights_info import weights_info
-
-    try:
-        values = read_json(beside)
-        return weights_info(values), values.get("sha256")
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(beside)!r} must be what mnas export wrote, but got {error!r}") from None
+    return content

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mnas.arch import require_input_size
 from mnas.architecture import Architecture
 from mnas.data.image import Pixels
 from mnas.foreign.limits import require_threads_here
+from mnas.formats import FormatName
+from mnas.metadata import Triple, check_crop, check_mean, check_std
 from mnas.training_data import TrainedOn
 
-Format = Literal["mnas", "litert", "onnx", "executorch"]
-Triple = tuple[float, float, float]
 Run = Callable[[Pixels], NDArray[np.float32]]
 """uint8 (N, S, S, 3) -> float32 (N, outputs), whatever the file's own types and layout are."""
 
@@ -27,7 +27,7 @@ NORMALISATIONS = (
 class ModelInfo:
     """A model as its users see it."""
 
-    format: Format
+    format: FormatName
     """`mnas`: our .safetensors or weights of others, run by torch; else by the runtime of that name."""
     classes: tuple[str, ...] | None
     """One for each output, in their order; None where neither the file nor the user names them."""
@@ -83,16 +83,20 @@ class Wanted:
     std: Triple | None = None
     crop: float | None = None
     threads: int = 1
+    allow_changed: bool = False
+    """Whether a file of ours may have been changed after mnas wrote it."""
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std must be given together, but got only one of them")
-        if self.std is not None and not all(0 < value < float("inf") for value in self.std):
-            raise ValueError(f"std must be above 0, but got {self.std}")
-        if self.input_size is not None and not 1 <= self.input_size <= 4096:
-            raise ValueError(f"input size must be from 1 to 4096 pixels, but got {self.input_size}")
-        if self.crop is not None and not 0 < self.crop <= 1:
-            raise ValueError(f"crop must be above 0 and at most 1, but got {self.crop}")
+        if self.mean is not None:
+            check_mean(self.mean)
+        if self.std is not None:
+            check_std(self.std)
+        if self.input_size is not None:
+            require_input_size("input size", self.input_size)
+        if self.crop is not None:
+            check_crop(self.crop)
         require_threads_here("threads", self.threads)
 
 

@@ -1,9 +1,10 @@
 """The operation that makes a model's output, read from an .onnx or .tflite file without running or loading it."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TypeVar
 
+from mnas.foreign.onnx_file import fields
 from mnas.predict.outputs import Kind
 from mnas.readers import open_regular
 
@@ -42,18 +43,18 @@ def last_op(path: Path) -> Kind | None:
 
 def _onnx(file: bytes) -> Kind | None:
     whole = memoryview(file)
-    graph = next(whole[a:b] for number, a, b in _fields(whole) if number == 7)
+    graph = next(whole[a:b] for number, a, b in fields(whole) if number == 7)
     makers: dict[bytes, tuple[str, bytes]] = {}  # output -> operation, its first input
     outputs: list[bytes] = []
-    for number, start, end in _fields(graph):
+    for number, start, end in fields(graph):
         part = graph[start:end]
         if number == 1:
-            fields = [(n, bytes(part[a:b])) for n, a, b in _fields(part) if n in (1, 2, 4)]
-            first = next((value for n, value in fields if n == 1), b"")
-            kind = next((value for n, value in fields if n == 4), b"").decode()
-            makers |= {value: (kind, first) for n, value in fields if n == 2}
+            texts = [(n, bytes(part[a:b])) for n, a, b in fields(part) if n in (1, 2, 4)]
+            first = next((value for n, value in texts if n == 1), b"")
+            kind = next((value for n, value in texts if n == 4), b"").decode()
+            makers |= {value: (kind, first) for n, value in texts if n == 2}
         elif number == 12:
-            outputs.append(next(bytes(part[a:b]) for n, a, b in _fields(part) if n == 1))
+            outputs.append(next(bytes(part[a:b]) for n, a, b in fields(part) if n == 1))
     (name,) = outputs
     return _kind_behind(name, makers, _ONNX_SAME, _ONNX)
 
@@ -76,35 +77,6 @@ def _kind_behind(
             return kinds.get(operation)
         output = first
     return None
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int, int]]:
-    """(number, start, end) of each field with a length of its own in a protobuf message."""
-    place = 0
-    while place < len(message):
-        tag, place = _number(message, place)
-        kind = tag & 7
-        if kind == 2:
-            length, place = _number(message, place)
-            yield tag >> 3, place, place + length
-            place += length
-        elif kind == 0:
-            _, place = _number(message, place)
-        else:
-            place += {1: 8, 5: 4}[kind]
-
-
-def _number(message: memoryview, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number must have at most 64 bits")
 
 
 def _litert(file: bytes) -> Kind | None:

@@ -7,8 +7,10 @@ import numpy as np
 
 from mnas.data.image import Pixels
 from mnas.foreign.session import ForeignSession, TensorSpec
-from mnas.predict.info import ModelInfo, Run, Triple, Wanted, class_names
+from mnas.metadata import ModelMetadata, Triple
+from mnas.predict.info import ModelInfo, Run, Wanted, class_names
 from mnas.predict.official import OfficialMetadata, read_official
+from mnas.predict.own import own_metadata
 from mnas.predict.tensors import (
     are_probabilities,
     class_outputs,
@@ -19,7 +21,7 @@ from mnas.predict.tensors import (
     probe,
 )
 from mnas.readers import MODEL_BYTES, read_regular
-from mnas.tflite.metadata import FileMetadata, metadata_entry, read_metadata
+from mnas.tflite.metadata import metadata_entry
 
 
 def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
@@ -33,18 +35,19 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     name = str(path)
     if file[4:8] != b"TFL3":
         raise ValueError(f"a .tflite file must be a LiteRT model, but {name!r} has {len(file)} bytes of something else")
+    own = own_metadata(path, file, allow_changed=wanted.allow_changed)
+    official = OfficialMetadata() if own is not None else _official(file, name)
     session = ForeignSession("litert", path, wanted.threads)
     outputs = session.outputs
     entry = image_entry(session, name)
     size = input_size(entry, wanted, name)
     classes = class_outputs([output.shape for output in outputs], name)
-    own, official = _metadata(file, name)
-    moments = normalisation(entry, wanted, _found(own, official), name)
+    moments = normalisation(entry, wanted, _moments(own, official), name)
     session.resize((1, 3, size, size) if entry.channels_first else (1, size, size, 3))
     run = in_a_child(session, entry, moments, classes, size)  # one by one, as devices run it (docs/predict.md)
     info = ModelInfo(
         format="litert",
-        classes=class_names(wanted, (own.labels or None) if own else official.labels, classes, name),
+        classes=class_names(wanted, (own.classes or None) if own else official.labels, classes, name),
         outputs=classes,
         input_size=size,
         mean=None if moments is None else moments[0],
@@ -60,21 +63,19 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     return info, run
 
 
-def _metadata(file: bytes, name: str) -> tuple[FileMetadata | None, OfficialMetadata]:
-    """Ours, and that of the format; a file of ours has both."""
+def _official(file: bytes, name: str) -> OfficialMetadata:
+    """Return the metadata that the format defines, for files of others."""
     try:
-        if metadata_entry(file, "mnas") is not None:
-            return read_metadata(file), OfficialMetadata()
         entry = metadata_entry(file, "TFLITE_METADATA")
-        return None, OfficialMetadata() if entry is None else read_official(entry, file)
+        return OfficialMetadata() if entry is None else read_official(entry, file)
     except (IndexError, TypeError, ValueError, OverflowError, struct.error) as error:
         raise ValueError(f"{name!r}: {error}") from None  # FlatBuffers' own reader checks no offsets
 
 
-def _found(own: FileMetadata | None, official: OfficialMetadata) -> tuple[Triple, Triple] | None:
-    if own is not None:
-        return None if own.normalisation is None else (own.normalisation.mean, own.normalisation.std)
-    return official.normalisation
+def _moments(own: ModelMetadata | None, official: OfficialMetadata) -> tuple[Triple, Triple] | None:
+    if own is None:
+        return official.normalisation
+    return None if own.mean is None else own.normalisation
 
 
 def _softmaxed(output: TensorSpec, run: Run, size: int) -> bool:

@@ -1,6 +1,5 @@
 """`load_model`: any of the files that are shipped, ours or a classifier of others, as one thing that predicts."""
 
-import importlib
 import threading
 from collections.abc import Callable, Sequence
 from os import PathLike
@@ -14,21 +13,15 @@ from PIL import Image
 from mnas.architecture import Architecture
 from mnas.data.decoding.decoders import upright
 from mnas.data.image import Pixels, square
+from mnas.formats import SUFFIXES, WEIGHTS_NAME, format_of, imported
+from mnas.metadata import Triple
 from mnas.predict.images import read_pixels
-from mnas.predict.info import ModelInfo, Prediction, Run, Triple, Wanted
+from mnas.predict.info import ModelInfo, Prediction, Run, Wanted
 from mnas.predict.labels import read_class_names
 from mnas.predict.last_op import last_op
 from mnas.predict.outputs import Kind, settled
 from mnas.predict.tensors import ForeignRun
 from mnas.zoo.architectures import named_arch
-
-OPENERS = {
-    ".safetensors": "mnas.predict.network:open_network",
-    ".tflite": "mnas.predict.litert:open_litert",
-    ".onnx": "mnas.predict.onnx:open_onnx",
-    ".pte": "mnas.predict.executorch:open_executorch",
-}
-"""Suffix -> what opens such a file; imported when there is one, as each brings its own runtime."""
 
 ImageLike = str | PathLike[str] | Image.Image | Pixels
 """A path or URL, an open picture, or uint8 (H, W, 3) RGB pixels."""
@@ -129,6 +122,7 @@ def load_model(
     crop: float | None = None,
     outputs: Literal["auto"] | Kind = "auto",
     threads: int = 1,
+    allow_changed: bool = False,
 ) -> Model:
     """A trained model; what is given here goes before what the file says.
 
@@ -144,8 +138,10 @@ def load_model(
         outputs: what the file's numbers are: `logits`, `softmax` (probabilities that sum to 1) or `sigmoid` (a
             probability for each class by itself); `auto`: what the file says, or what is found by trying.
         threads: of the runtime.
+        allow_changed: open a .tflite, .onnx or .pte file of ours although it was changed after mnas wrote it.
 
     Raises:
+        ChangedFileError: a ValueError: the file was changed after mnas wrote it.
         ImportError: the runtime is not installed.
         OSError: a file cannot be read.
         ValueError: the file is damaged or no classifier, or does not say what is needed; one line with the way out.
@@ -157,6 +153,7 @@ def load_model(
         std=None if std is None else _triple("std", std),
         crop=crop,
         threads=threads,
+        allow_changed=allow_changed,
     )
     if weights is not None:
         from mnas.predict.network import open_pretrained
@@ -166,7 +163,7 @@ def load_model(
         return Model(info, run) if outputs == "auto" else Model(*settled(info, run, outputs, None))
     if isinstance(model, Architecture):
         raise ValueError("an architecture needs weights, but got none; give timm, torchvision or a file")
-    return _opened(Path(model) / "model.safetensors" if Path(model).is_dir() else Path(model), wanted, outputs)
+    return _opened(Path(model) / WEIGHTS_NAME if Path(model).is_dir() else Path(model), wanted, outputs)
 
 
 def _opened(path: Path, wanted: Wanted, outputs: Literal["auto"] | Kind) -> Model:
@@ -183,16 +180,15 @@ def _opened(path: Path, wanted: Wanted, outputs: Literal["auto"] | Kind) -> Mode
 
 
 def _opener(path: Path) -> Callable[[Path, Wanted], tuple[ModelInfo, Run]]:
-    if path.suffix not in OPENERS:
+    row = format_of(path)
+    if row is None:
         raise ValueError(
-            f"a model must be one of {', '.join(OPENERS)}, but got {str(path)!r}; "
+            f"a model must be one of {', '.join(SUFFIXES)}, but got {str(path)!r}; "
             "other weights need their architecture: mnas predict ARCH --weights FILE"
         )
     if not path.is_file():
         raise ValueError(f"a model must be a file, but there is no {str(path)!r}")
-    module, _, function = OPENERS[path.suffix].partition(":")
-    opener: Callable[[Path, Wanted], tuple[ModelInfo, Run]] = getattr(importlib.import_module(module), function)
-    return opener
+    return imported(row.opener)
 
 
 def _triple(what: str, values: Sequence[float]) -> Triple:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from mnas.architecture import Architecture
 from mnas.data.augment import normalised
 from mnas.data.image import Pixels
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
 from mnas.nn.weights import load_weights
-from mnas.nn.weights_info import WeightsInfo, read_weights_info
+from mnas.nn.weights_info import is_weights_file, read_weights_info
 from mnas.predict.info import ModelInfo, Run, Wanted, class_names
 
 _BATCH_PIXELS = 16 * 224 * 224  # A1 at 224 px took 21 ms an image, 43 ms in batches of 64, whose maps are new memory
@@ -28,7 +29,7 @@ def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     """
     info = read_weights_info(path)
     if wanted.classes is not None:
-        info = replace(info, classes=class_names(wanted, None, len(info.classes), str(path)) or ())
+        info = replace(info, classes=class_names(wanted, None, info.num_classes, str(path)) or ())
     model, run = network_model(load_weights(path), info, wanted, path.stat().st_size)
     return replace(model, ours=True), run
 
@@ -46,23 +47,23 @@ def open_pretrained(source: str, arch: Architecture, name: str, wanted: Wanted) 
     info = pretrained_info(source, network, name=name, classes=classes)
     path = Path(source)
     notes: tuple[str, ...] = ()
-    if path.is_file() and wanted.mean is None and not _is_ours(path):
+    if path.is_file() and wanted.mean is None and not is_weights_file(path):
         usual = "ImageNet's usual mean, deviation and crop"
         notes = (f"{source} does not say how images are prepared; taken: {usual} (--mean, --std, --crop)",)
     size = path.stat().st_size if path.is_file() else sum(4 * p.numel() for p in network.parameters())
     model, run = network_model(network, info, wanted, size)
-    return replace(model, notes=notes, ours=path.is_file() and _is_ours(path)), run
+    return replace(model, notes=notes, ours=path.is_file() and is_weights_file(path)), run
 
 
-def network_model(network: Network, info: WeightsInfo, wanted: Wanted, size_bytes: int) -> tuple[ModelInfo, Run]:
+def network_model(network: Network, info: ModelMetadata, wanted: Wanted, size_bytes: int) -> tuple[ModelInfo, Run]:
     """A network in evaluation mode as a model. Raises ValueError where the images are too small for its strides."""
     size = wanted.input_size or info.input_size
     network.arch.check_input_size(size)
-    mean, std = (wanted.mean, wanted.std) if wanted.mean and wanted.std else (info.mean, info.std)
+    mean, std = (wanted.mean, wanted.std) if wanted.mean and wanted.std else info.normalisation
     model = ModelInfo(
         format="mnas",
-        classes=info.classes,
-        outputs=len(info.classes),
+        classes=info.classes or None,
+        outputs=info.num_classes,
         input_size=size,
         mean=mean,
         std=std,
@@ -100,11 +101,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        read_weights_info(path)
-    except ValueError:
-        return False
-    return True

@@ -16,7 +16,7 @@ import numpy as np
 from flatbuffers import encode, number_types, packer
 from flatbuffers.table import Table
 
-from mnas.predict.info import Triple
+from mnas.metadata import Triple
 from mnas.predict.labels import names_of_lines
 
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions

@@ -3,10 +3,10 @@
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mnas.foreign.session import ForeignSession
 from mnas.predict.info import ModelInfo, Run, Wanted, class_names
+from mnas.predict.own import own_metadata
 from mnas.predict.tensors import (
     are_probabilities,
     class_outputs,
@@ -16,10 +16,8 @@ from mnas.predict.tensors import (
     normalisation,
     probe,
 )
-from mnas.readers import parse_json
+from mnas.readers import MODEL_BYTES, read_regular
 
-METADATA_KEY = "mnas"
-"""Of `metadata_props`; its value is the JSON of `mnas.nn.weights.weights_json`."""
 _BATCH = 16
 
 
@@ -31,16 +29,16 @@ def open_onnx(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         OSError: the file cannot be read.
         ValueError: it is damaged, or no classifier of RGB images, or what it does not say is missing in `wanted`.
     """
-    size_bytes = path.stat().st_size
+    content = read_regular(path, MODEL_BYTES)
     name = str(path)
     if importlib.util.find_spec("onnxruntime") is None:
         raise ImportError("running .onnx files needs onnxruntime: pip install 'mnas[onnx]'")
+    own = own_metadata(path, content, allow_changed=wanted.allow_changed)
     session = ForeignSession("onnx", path, wanted.threads)
     entry = image_entry(session, name)
     classes = class_outputs([output.shape for output in session.outputs], name)
-    own = _metadata(session, name)
     size = input_size(entry, _with_size(wanted, None if own is None else own.input_size), name)
-    moments = normalisation(entry, wanted, None if own is None else (own.mean, own.std), name)
+    moments = normalisation(entry, wanted, None if own is None or own.mean is None else own.normalisation, name)
     run = in_a_child(session, entry, moments, classes, size, entry.batch or _BATCH)
     info = ModelInfo(
         format="onnx",
@@ -52,7 +50,7 @@ def open_onnx(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         crop=wanted.crop or (1.0 if own is None else own.crop),
         arch=None if own is None else own.arch,
         probabilities=own is None and are_probabilities(run(probe(size))),
-        size_bytes=size_bytes,
+        size_bytes=len(content),
         ours=own is not None,
         trained_on=() if own is None else own.trained_on,
         notes=() if moments else (f"pixels of 0 to 255 stand for the whole range of the {entry.dtype} input",),
@@ -62,16 +60,3 @@ def open_onnx(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
 
 def _with_size(wanted: Wanted, found: int | None) -> Wanted:
     return wanted if wanted.input_size is not None or found is None else replace(wanted, input_size=found)
-
-
-def _metadata(session: ForeignSession, name: str) -> Any:
-    """The WeightsInfo in a file of ours, None for others."""
-    text = session.text
-    if text is None:
-        return None
-    from mnas.nn.weights_info import weights_info  # torch takes seconds, and files of others need none of it
-
-    try:
-        return weights_info(parse_json(text))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the metadata of {name!r} must be those of mnas, but got {error!r}") from None

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mnas.data.image import Pixels
 from mnas.foreign.session import MOST_BYTES, ForeignSession
-from mnas.predict.info import NORMALISATIONS, Run, Triple, Wanted
+from mnas.metadata import Triple
+from mnas.predict.info import NORMALISATIONS, Run, Wanted
 
 Dim = int | None
 """None: any."""

@@ -13,7 +13,6 @@ from mnas.objective import Objective
 from mnas.study import StudyWriter
 from mnas.study.check import one_line
 from mnas.study.results import label_of, shown_results, weights_of
-from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import write_tflite
 from mnas.training_data import after_training
 
@@ -46,16 +45,18 @@ def _export(run: StudyWriter, trial: FrozenTrial, folder: Path, dataset: Dataset
     from mnas.nn.weights import load_weights
 
     folder.mkdir(exist_ok=True)
-    write_atomic(folder / "arch.json", architecture_from_dict(trial.user_attrs["arch"]).to_json())
+    arch = architecture_from_dict(trial.user_attrs["arch"])
+    write_atomic(folder / "arch.json", arch.to_json())
     weights = weights_of(run.path, trial)
     if not weights.exists():
         return
-    network = load_weights(weights)
+    network = load_weights(weights, fingerprint=arch.fingerprint)
     model = write_tflite(
         network,
         dataset.input_size,
         labels=dataset.classes,
-        normalisation=Normalisation(mean=dataset.mean, std=dataset.std),
+        mean=dataset.mean,
+        std=dataset.std,
         trained_on=after_training(dataset.training_data, ()),
     )
     write_atomic(folder / "model.tflite", model)

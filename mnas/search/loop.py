@@ -16,6 +16,7 @@ from mnas.architecture import architecture_from_dict
 from mnas.controller.closed import ClosedBatches
 from mnas.controller.sampler import Reward
 from mnas.evaluate.evaluation import Evaluation
+from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.nn.cost import cost
 from mnas.objective import Objective, hypervolume
@@ -233,7 +234,7 @@ def _drop_weights(run: StudyWriter, plan: Plan) -> None:
     """
     front = [*run.standing.front, *(t for t in front_of(results_of(run)) if t.number < 0)]
     keep = {weights_of(run.path, t) for t in front}
-    for path in (run.path / "models").glob("*.safetensors"):
+    for path in (run.path / "models").glob(f"*{WEIGHTS_SUFFIX}"):
         if path not in keep:
             path.unlink()
     left_bytes = plan.keep_models_mb * 1e6
@@ -273,7 +274,7 @@ def _evaluate_references(
         if isinstance(outcome, str):
             task.weights_path.unlink(missing_ok=True)
         elif task.weights_path.exists():  # before its record, so that what is recorded has its weights
-            task.weights_path.replace(run.path / "models" / f"{name}.safetensors")
+            task.weights_path.replace(run.path / "models" / f"{name}{WEIGHTS_SUFFIX}")
         costs = cost(arch, problem.input_size, problem.num_classes)
         record = reference_record(
             name,

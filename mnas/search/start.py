@@ -20,9 +20,11 @@ from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.controller.named import given_attrs
 from mnas.evaluate.evaluation import Evaluation
+from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.statistics import rescaled
 from mnas.names import resolve_arch
+from mnas.nn.weights_info import changed_weights
 from mnas.search.candidate import candidate_facts
 from mnas.search.measure import shared_latency
 from mnas.search.problem import Plan, Problem
@@ -277,9 +279,12 @@ def take_weights(run: StudyWriter, watcher: Watcher) -> None:
     for trial in front_of(run.trials):
         if origin := trial.user_attrs.get("from"):
             kept, copy = (
-                Path(origin["run"]) / "models" / f"{origin['trial']}.safetensors",
+                Path(origin["run"]) / "models" / f"{origin['trial']}{WEIGHTS_SUFFIX}",
                 run.weights_path(trial.number),
             )
+            if fault := changed_weights(kept, trial.user_attrs["fingerprint"]):
+                watcher.say(f"the weights of {origin['run']}#{origin['trial']} were not copied: {fault}")
+                continue
             half = copy.with_name(f".{copy.name}.tmp")  # removed when a run is opened
             try:
                 shutil.copyfile(kept, half)

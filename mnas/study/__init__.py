@@ -4,7 +4,6 @@ from mnas.study.check import RunError, damaged, needed
 from mnas.study.database import STUDY_NAME
 from mnas.study.read import (
     FORMAT,
-    FULL_WEIGHTS,
     RunState,
     Snapshot,
     best_for,
@@ -31,7 +30,6 @@ __all__ = [
     "DERIVED",
     "DIRECTIONS",
     "FORMAT",
-    "FULL_WEIGHTS",
     "STUDY_NAME",
     "Beginning",
     "RunError",

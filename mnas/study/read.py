@@ -20,9 +20,6 @@ from mnas.study.database import STUDY_NAME, open_database, orphan, require_files
 FORMAT = 3
 """Version of the attributes below; a run with another one is refused."""
 
-FULL_WEIGHTS = "model.safetensors"
-"""Name of the weights that a training leaves in its folder."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:

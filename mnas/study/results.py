@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mnas.architecture import Architecture, architecture_from_dict
 from mnas.evaluate.evaluation import Evaluation, Metric, accuracy_noise, effective_images
+from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import Latency
 from mnas.objective import Objective
 from mnas.space.named import space_from_dict
@@ -161,7 +162,7 @@ def title_of(trial: FrozenTrial) -> str:
 
 def weights_of(run: Path, trial: FrozenTrial) -> Path:
     """Return the path of the weights that the search trained; they may not have been kept."""
-    return run / "models" / f"{label_of(trial)}.safetensors"
+    return run / "models" / f"{label_of(trial)}{WEIGHTS_SUFFIX}"
 
 
 def find_result(run: Snapshot, label: str) -> FrozenTrial:

@@ -39,6 +39,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mnas.atomic import write_atomic
+from mnas.formats import WEIGHTS_SUFFIX
 from mnas.study.check import RunError
 from mnas.study.database import STUDY_NAME, open_database, require_files
 from mnas.study.read import FORMAT, count_taken, front_of, read_study
@@ -160,7 +161,7 @@ class StudyWriter:
 
     def weights_path(self, number: int) -> Path:
         """Where the trained weights of trial `number` are kept."""
-        return self.path / "models" / f"{number}.safetensors"
+        return self.path / "models" / f"{number}{WEIGHTS_SUFFIX}"
 
 
 def _reread(value: Any) -> Any:

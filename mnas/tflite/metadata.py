@@ -8,135 +8,137 @@ ships its schema, so the few tables used are written by their field numbers.
 
 import io
 import json
-import math
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from mnas.architecture import Architecture, architecture_from_dict
-from mnas.labels import label_fault, shown
+from mnas import digests
+from mnas.metadata import ModelMetadata, metadata_from_json
 from mnas.readers import parse_json
-from mnas.training_data import TrainedOn, read_trained_on, trained_on_json
+from mnas.tflite.content import buffer_data, graph_digest
+from mnas.training_data import trained_on_json
 
 LABELS_FILE = "labels.txt"
+GRAPH = "graph_digest"
+"""Name of the digest of what the file computes and says, which tools that rewrite the file leave as it is."""
 _ENTRY = "mnas"
+_BEFORE = {
+    "arch", "fingerprint", "input_size", "num_classes", "labels", "mean", "std", "softmax", "crop", "trained_on",
+}  # fmt: skip
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1  # union ContentProperties
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
 _RGB = 1  # enum ColorSpaceType
 _TENSOR_AXIS_LABELS = 2  # enum AssociatedFileType
 
 
-@dataclass(frozen=True, kw_only=True)
-class Normalisation:
-    """The network's input is (pixel - mean) / std, channel by channel, of RGB pixels in [0, 1].
+def metadata_entries(metadata: ModelMetadata, *, seal: bool = False) -> dict[str, bytes]:
+    """Return the file's metadata entries: name -> content.
 
-    Raises ValueError where a field is out of its range.
+    Args:
+        seal: whether there is room for digests, which `sealed` writes.
     """
-
-    mean: tuple[float, float, float]
-    """Of pixels in [0, 1]."""
-    std: tuple[float, float, float]
-    """Of pixels in [0, 1]; above 0."""
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            values = tuple(float(v) for v in getattr(self, name))
-            low = -math.inf if name == "mean" else 0.0
-            if len(values) != 3 or not all(math.isfinite(v) and v > low for v in values):
-                rule = "three finite numbers" + (" above 0" if name == "std" else "")
-                raise ValueError(f"{name} must be {rule}, one a channel, but got {getattr(self, name)!r}")
-            object.__setattr__(self, name, values)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileMetadata:
-    """What a LiteRT file of ours carries beside its graph; raises ValueError where fields do not fit together."""
-
-    arch: Architecture
-    """The network."""
-    input_size: int
-    """Side of the images, pixels."""
-    num_classes: int
-    """Width of the output."""
-    labels: tuple[str, ...] = ()
-    """The classes' names in order of the outputs; empty if not recorded."""
-    normalisation: Normalisation | None = None
-    """How images become inputs; None if not recorded."""
-    softmax: bool = False
-    """Whether the output is probabilities instead of logits."""
-    crop: float = 1.0
-    """Share of the side of an image's centre square that the input shows (ImageNet's evaluation: 0.875)."""
-    trained_on: TrainedOn = ()
-    """The images of the network's trainings, the last training first; empty if not recorded."""
-
-    def __post_init__(self) -> None:
-        self.arch.check_input_size(self.input_size)
-        if type(self.num_classes) is not int or self.num_classes < 1:
-            raise ValueError(f"num_classes must be an integer of 1 or more, but got {self.num_classes!r}")
-        if self.labels and len(self.labels) != self.num_classes:
-            raise ValueError(
-                f"labels must be one for each of the {self.num_classes} classes, but got {len(self.labels)}"
-            )
-        for label in self.labels:
-            if fault := label_fault(label):
-                raise ValueError(f"a label must be one line of text, but got {shown(label)} ({fault})")
-
-
-def metadata_entries(metadata: FileMetadata) -> dict[str, bytes]:
-    """The file's metadata entries: name -> content."""
-    normalisation = metadata.normalisation
     values = {
         "arch": metadata.arch.to_dict(),
         "fingerprint": metadata.arch.fingerprint,
         "input_size": metadata.input_size,
         "num_classes": metadata.num_classes,
-        "labels": list(metadata.labels),
-        "mean": None if normalisation is None else list(normalisation.mean),
-        "std": None if normalisation is None else list(normalisation.std),
+        "labels": list(metadata.classes),
+        "mean": None if metadata.mean is None else list(metadata.mean),
+        "std": None if metadata.std is None else list(metadata.std),
         "softmax": metadata.softmax,
         "crop": metadata.crop,
     }
     if metadata.trained_on:  # without it the bytes are those that earlier versions wrote
         values["trained_on"] = trained_on_json(metadata.trained_on)
+    if seal:
+        values |= {GRAPH: digests.blank(values)}
+        values |= {digests.KEY: digests.blank(values)}
     text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
     return {_ENTRY: text.encode(), "TFLITE_METADATA": _tflite_metadata(metadata)}
 
 
-def read_metadata(model: bytes) -> FileMetadata:
-    """What `write_tflite` put into `model`.
+def sealed(model: bytes) -> bytes:
+    """Return `model` with the digests of its content, where its metadata have room for them; else as it is."""
+    values = _values(model)
+    if digests.KEY not in values:
+        return model
+    model = model.replace(values[GRAPH].encode(), graph_digest(model, _without_digests(values)).encode())
+    return digests.sealed(model, values[digests.KEY])
+
+
+def state_of_model(model: bytes) -> digests.State:
+    """Return whether a LiteRT file of ours computes what was written, and says of itself what was written.
+
+    Tools that add metadata or rewrite the flatbuffer leave it intact. Raises ValueError as `read_metadata`.
+    """
+    values = _values(model)
+    state = digests.state_of(model, values.get(digests.KEY))
+    if state == "unsealed":
+        return "changed" if set(values) - _BEFORE else state
+    if state == "changed":
+        try:
+            same = graph_digest(model, _without_digests(values)) == values.get(GRAPH)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error):
+            return "changed"
+        return "intact" if same else "changed"
+    return state
+
+
+def _without_digests(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in (GRAPH, digests.KEY)}
+
+
+def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
+    """Return what a file of ours says of itself, unchecked, and its state; None for files of others.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        if metadata_entry(content, _ENTRY) is None:
+            return None
+    except (IndexError, TypeError, OverflowError, struct.error) as error:
+        raise ValueError(f"the LiteRT file must be whole, but got a damaged one: {error}") from None
+    return _values(content), state_of_model(content)
+
+
+def read_metadata(model: bytes) -> ModelMetadata:
+    """Return what `write_tflite` put into `model`, as far as it can be read; `state_of_model` says whether it changed.
 
     Raises:
         ValueError: the bytes are no LiteRT file, or one not written by mnas.
     """
+    try:
+        return metadata_from_json(_values(model))
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, _NotOursError):
+            raise
+        raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas: {error!r}") from None
+
+
+class _NotOursError(ValueError):
+    """No LiteRT file, or one without metadata of ours."""
+
+
+def _values(model: bytes) -> dict[str, Any]:
     if not schema.Model.ModelBufferHasIdentifier(model, 0):
-        raise ValueError("a LiteRT file must have the identifier TFL3, but got other bytes")
+        raise _NotOursError("a LiteRT file must have the identifier TFL3, but got other bytes")
     try:
         text = metadata_entry(model, _ENTRY)
     except (IndexError, TypeError, ValueError, struct.error) as error:
-        raise ValueError(f"the LiteRT file must be whole, but got a damaged one: {error}") from None
+        raise _NotOursError(f"the LiteRT file must be whole, but got a damaged one: {error}") from None
     if text is None:
-        raise ValueError(f"the LiteRT file must have been written by mnas, but got one without metadata {_ENTRY!r}")
-    try:
-        values: dict[str, Any] = parse_json(text)
-        mean, std = values["mean"], values["std"]
-        return FileMetadata(
-            arch=architecture_from_dict(values["arch"]),
-            input_size=values["input_size"],
-            num_classes=values["num_classes"],
-            labels=tuple(values["labels"]),
-            normalisation=None if mean is None else Normalisation(mean=tuple(mean), std=tuple(std)),
-            softmax=values["softmax"],
-            crop=values.get("crop", 1.0),
-            trained_on=read_trained_on(values.get("trained_on", [])),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas: {error!r}") from None
+        raise _NotOursError(f"the LiteRT file must have been written by mnas, but got one without metadata {_ENTRY!r}")
+    values = parse_json(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas, but got no object")
+    return values
 
 
 def metadata_entry(model: bytes, name: str) -> bytes | None:
@@ -145,10 +147,7 @@ def metadata_entry(model: bytes, name: str) -> bytes | None:
     for i in range(root.MetadataLength()):
         entry = root.Metadata(i)
         if entry.Name() == name.encode():
-            buffer = root.Buffers(entry.Buffer())
-            if buffer.DataIsNone():  # ai-edge-quantizer moves what is large behind the flatbuffer
-                return model[buffer.Offset() : buffer.Offset() + buffer.Size()]
-            return bytes(buffer.DataAsNumpy())
+            return buffer_data(model, root.Buffers(entry.Buffer()))
     return None
 
 
@@ -180,13 +179,13 @@ def append_labels(model: bytes, labels: Sequence[str]) -> bytes:
     return file.getvalue()
 
 
-def _tflite_metadata(metadata: FileMetadata) -> bytes:
+def _tflite_metadata(metadata: ModelMetadata) -> bytes:
     """A ModelMetadata table; the numbers are the fields' in metadata_schema.fbs."""
     b = flatbuffers.Builder(1024)
     image = {0: b.CreateString("image"), 3: _content(b, _IMAGE_PROPERTIES, _table(b, {}, enums={0: _RGB}))}
-    if metadata.normalisation is not None:
+    if metadata.mean is not None and metadata.std is not None:
         # the format's pixels are 0 to 255; MediaPipe refuses three numbers, and takes one for all channels
-        pairs = list(zip(metadata.normalisation.mean, metadata.normalisation.std, strict=True))
+        pairs = list(zip(metadata.mean, metadata.std, strict=True))
         numbers = 255 * np.array(pairs if len(set(pairs)) > 1 else pairs[:1])
         mean, std = numbers.astype(np.float32).T
         options = {0: b.CreateNumpyVector(mean), 1: b.CreateNumpyVector(std)}
@@ -194,7 +193,7 @@ def _tflite_metadata(metadata: FileMetadata) -> bytes:
         image[4] = _vector(b, [unit])
     name = "probabilities" if metadata.softmax else "logits"
     output = {0: b.CreateString(name), 3: _content(b, _FEATURE_PROPERTIES, _table(b, {}))}
-    if metadata.labels:
+    if metadata.classes:
         file = _table(b, {0: b.CreateString(LABELS_FILE)}, enums={2: _TENSOR_AXIS_LABELS})
         output[6] = _vector(b, [file])
     subgraph = {2: _vector(b, [_table(b, image)]), 3: _vector(b, [_table(b, output)])}

@@ -17,9 +17,10 @@ import numpy as np
 from mnas.arch import Arch, Layer
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
+from mnas.metadata import ModelMetadata, Triple
 from mnas.tflite.cells import add_cells, constants
 from mnas.tflite.graph import Fused, Graph, Padding, Value
-from mnas.tflite.metadata import FileMetadata, Normalisation, append_labels, metadata_entries
+from mnas.tflite.metadata import append_labels, metadata_entries, sealed
 from mnas.tflite.source import Source, random_weights
 from mnas.training_data import TrainedOn
 
@@ -32,15 +33,16 @@ def write_tflite(
     input_size: int,
     *,
     labels: Sequence[str] = (),
-    normalisation: Normalisation | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
     crop: float = 1.0,
     softmax: bool = False,
     trained_on: TrainedOn = (),
 ) -> bytes:
     """The network as in evaluation mode (dropout off, running statistics), for images of input_size x input_size.
 
-    `labels` (one for each class, or none), `normalisation` (None: not recorded), `crop` and `trained_on` are carried in
-    the file; see mnas.tflite.metadata. The same arguments give the same bytes.
+    `labels` (one for each class, or none), `mean` and `std` (None: not recorded), `crop` and `trained_on` are carried
+    in the file, with digests of all of it; see mnas.tflite.metadata. The same arguments give the same bytes.
 
     Raises:
         ValueError: the input is too small for the strides, a label too many, too few or of several lines, or a weight
@@ -48,17 +50,21 @@ def write_tflite(
     """
     from mnas.tflite.weights import network_weights
 
-    metadata = FileMetadata(
+    outputs = network.classifier.out_features
+    if labels and len(labels) != outputs:
+        raise ValueError(f"labels must be one for each of the {outputs} classes, but got {len(labels)}")
+    metadata = ModelMetadata(
         arch=network.arch,
         input_size=input_size,
-        num_classes=network.classifier.out_features,
-        labels=tuple(labels),
-        normalisation=normalisation,
+        classes=tuple(labels),
+        unnamed_classes=0 if labels else outputs,
+        mean=mean,
+        std=std,
         crop=crop,
         softmax=softmax,
         trained_on=trained_on,
     )
-    return _write(metadata, network_weights(network))
+    return sealed(_write(metadata, network_weights(network), seal=True))
 
 
 def graph_bytes(arch: Architecture, input_size: int, num_classes: int = 1000, *, seed: int = 0) -> bytes:
@@ -70,10 +76,11 @@ def graph_bytes(arch: Architecture, input_size: int, num_classes: int = 1000, *,
     Raises:
         ValueError: the input is too small for the strides.
     """
-    return _write(FileMetadata(arch=arch, input_size=input_size, num_classes=num_classes), random_weights(seed))
+    metadata = ModelMetadata(arch=arch, input_size=input_size, unnamed_classes=num_classes)
+    return _write(metadata, random_weights(seed), seal=False)
 
 
-def _write(metadata: FileMetadata, weights: Source) -> bytes:
+def _write(metadata: ModelMetadata, weights: Source, *, seal: bool) -> bytes:
     arch, input_size = metadata.arch, metadata.input_size
     graph = Graph()
     image = graph.value("image", (1, input_size, input_size, 3))
@@ -87,8 +94,9 @@ def _write(metadata: FileMetadata, weights: Source) -> bytes:
     if metadata.softmax:
         x = graph.softmax("probabilities", x)
     output = "probabilities" if metadata.softmax else "logits"
-    model = graph.to_bytes(inputs={"image": image}, outputs={output: x}, metadata=metadata_entries(metadata))
-    return append_labels(model, metadata.labels)
+    entries = metadata_entries(metadata, seal=seal)
+    model = graph.to_bytes(inputs={"image": image}, outputs={output: x}, metadata=entries)
+    return append_labels(model, metadata.classes)
 
 
 def _add_blocks(graph: Graph, arch: Arch, weights: Source, image: Value) -> Value:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mnas.atomic import write_atomic
+from mnas.digests import notice_unsealed
 from mnas.readers import open_regular
 
 FORMAT = 1
@@ -39,7 +40,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     try:
         with open_regular(path) as file:
             content = file.read()
-        _check_digest(content)
+        _check_digest(content, str(path))
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors and plain values" if "GLOBAL" in str(error) else "its pickle is damaged"
@@ -81,9 +82,11 @@ def check_progress(state: Mapping[str, Any], epochs: int, steps: int, optimizer:
             raise ValueError("an optimizer of other tensors")
 
 
-def _check_digest(content: bytes) -> None:
-    """Raise ValueError where a bit has changed since; one without a digest is read as it is."""
-    if content[-_TAIL:-64] == _MARK and hashlib.sha256(content[:-_TAIL]).hexdigest().encode() != content[-64:]:
+def _check_digest(content: bytes, name: str) -> None:
+    """Raise ValueError where a bit has changed since it was written; of one without a digest say that it has none."""
+    if content[-_TAIL:-64] != _MARK:
+        notice_unsealed(name)
+    elif hashlib.sha256(content[:-_TAIL]).hexdigest().encode() != content[-64:]:
         raise ValueError("its digest is of other content")
 
 

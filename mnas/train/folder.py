@@ -11,12 +11,12 @@ import filelock
 
 from mnas.arch import require_number
 from mnas.atomic import require_writable, write_atomic
+from mnas.formats import WEIGHTS_NAME
 from mnas.readers import read_json, require_types
 from mnas.train.checkpoint import differences
 
 CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint.pt"
-WEIGHTS_NAME = "model.safetensors"
 RESULT_NAME = "result.json"
 _OURS = (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, RESULT_NAME)
 

@@ -11,6 +11,7 @@ from mnas.data.load import open_source
 from mnas.data.scored import offered_by
 from mnas.data.shards.index import is_shards
 from mnas.folders import user_cache_dir
+from mnas.formats import WEIGHTS_SUFFIX
 from mnas.labels import same_names
 from mnas.nn.network import Network
 from mnas.nn.pretrained import load_pretrained, pretrained_info
@@ -22,7 +23,7 @@ Say = Callable[[str], None]
 
 def trained_on(weights: str, say: Say) -> TrainedOn:
     """Return what a file of weights says of its trainings; a file of ours that says nothing gets a warning."""
-    if not weights.endswith(".safetensors"):
+    if not weights.endswith(WEIGHTS_SUFFIX):
         return ()
     try:
         info = read_weights_info(Path(weights))
@@ -85,7 +86,7 @@ def initial_network(source: str, name: str, arch: Architecture, batches: Batches
         info = pretrained_info(source, network, name=name)
     except ValueError:  # weights without class names
         info = pretrained_info(source, network, name=name, classes=[f"class {i}" for i in range(count)])
-    batches.mean, batches.std = info.mean, info.std
+    batches.mean, batches.std = info.normalisation
     is_imagenet = count == len(batches.classes) == 1000  # folders have its identifiers, weights its words
     if not same_names(info.classes, batches.classes) and not is_imagenet:
         with torch.random.fork_rng(devices=[]):

@@ -25,14 +25,15 @@ from torch import Tensor
 from mnas.architecture import Architecture
 from mnas.data.augment import normalised, seed_of
 from mnas.data.batches import Batches, Part
+from mnas.formats import WEIGHTS_NAME
+from mnas.metadata import ModelMetadata
 from mnas.nn.fast import speed_up
 from mnas.nn.network import Network
 from mnas.nn.weights import save_weights
-from mnas.nn.weights_info import WeightsInfo
 from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
 from mnas.train.failures import anew, failures_explained
-from mnas.train.folder import CHECKPOINT_NAME, WEIGHTS_NAME, Trained, claimed, read_result, write_result
+from mnas.train.folder import CHECKPOINT_NAME, Trained, claimed, read_result, write_result
 from mnas.train.identity import facts_of, identity_of
 from mnas.train.metrics import EpochMetrics, MetricsFiles
 from mnas.train.prefetch import prefetched
@@ -415,8 +416,8 @@ class Training:
             eta_s=left * self.batch_size / rate + (self.config.epochs - self.epoch) * score_s,
         )
 
-    def _info(self, accuracy: float) -> WeightsInfo:
-        return WeightsInfo(
+    def _info(self, accuracy: float) -> ModelMetadata:
+        return ModelMetadata(
             arch=self.network.arch,
             classes=self.batches.classes,
             mean=self.batches.mean,

@@ -11,18 +11,16 @@ from PIL import Image
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
 from mnas.data.load import load_dataset
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
-from mnas.nn.weights_info import WeightsInfo
-from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import graph_bytes, write_tflite
 
 ARCH = Arch(blocks=(Block(op="mbconv", expansion=2, kernel=3, stride=2, filters=8),), stem_filters=8, head_filters=8)
 CLASSES = ("blue", "green", "red")
-INFO = WeightsInfo(
+INFO = ModelMetadata(
     arch=ARCH, classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3, input_size=16, accuracy=None, crop=0.75
 )
-NORMALISATION = Normalisation(mean=INFO.mean, std=INFO.std)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +68,7 @@ def files(tmp_path, monkeypatch, network):
     monkeypatch.chdir(tmp_path)
     save_weights(tmp_path / "model.safetensors", network, INFO)
     (tmp_path / "model.tflite").write_bytes(
-        write_tflite(network, 16, labels=CLASSES, normalisation=NORMALISATION, crop=0.75)
+        write_tflite(network, 16, labels=CLASSES, mean=INFO.mean, std=INFO.std, crop=0.75)
     )
     save_images(tmp_path / "data" / "train", 10)
     save_images(tmp_path / "data" / "test", 20, seed=1)

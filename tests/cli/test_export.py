@@ -43,7 +43,7 @@ def test_int8_of_a_training(capsys, folder):
     assert "60 training images of digits" in printed
     assert "validation images of digits" in printed
     file = folder / "trained" / "model.int8.tflite"
-    assert read_metadata(file.read_bytes()).labels == tuple("0123456789")
+    assert read_metadata(file.read_bytes()).classes == tuple("0123456789")
     report = json.loads((folder / "trained" / "model.int8.tflite.gate.json").read_text())
     assert report["kind"] == "int8"
     assert report["comparison"]["agreement"] > 0.97

@@ -9,9 +9,9 @@ from PIL import Image
 
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
-from mnas.nn.weights_info import WeightsInfo
 from mnas.space.named import load_space
 
 HOSTILE = (
@@ -61,7 +61,7 @@ def terminal(monkeypatch):
 
 @pytest.fixture
 def model(tmp_path):
-    info = WeightsInfo(
+    info = ModelMetadata(
         arch=ARCH, classes=HOSTILE, mean=(0.5,) * 3, std=(0.2,) * 3, input_size=16, accuracy=None, crop=1.0
     )
     save_weights(tmp_path / "model.safetensors", build_network(ARCH, len(HOSTILE)), info)

@@ -19,15 +19,14 @@ from PIL import Image
 import mnas
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
-from mnas.nn.weights_info import WeightsInfo
-from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import graph_bytes, write_tflite
 
 ARCH = Arch(blocks=(Block(op="mbconv", expansion=2, kernel=3, stride=2, filters=8),), stem_filters=8, head_filters=8)
 CLASSES = ("cat", "dog", "eel")
-INFO = WeightsInfo(arch=ARCH, classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3, input_size=16, accuracy=None)
+INFO = ModelMetadata(arch=ARCH, classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 3, input_size=16, accuracy=None)
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +35,7 @@ def files(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = build_network(ARCH, 3).eval()
     save_weights(tmp_path / "model.safetensors", network, INFO)
-    normalisation = Normalisation(mean=INFO.mean, std=INFO.std)
-    (tmp_path / "model.tflite").write_bytes(write_tflite(network, 16, labels=CLASSES, normalisation=normalisation))
+    (tmp_path / "model.tflite").write_bytes(write_tflite(network, 16, labels=CLASSES, mean=INFO.mean, std=INFO.std))
     (tmp_path / "arch.json").write_text(ARCH.to_json())
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     rng = np.random.default_rng(0)

@@ -72,11 +72,11 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
         folder = settings.run / "front" / label_of(trial)
         model = (folder / "model.tflite").read_bytes()
         metadata = read_metadata(model)
-        assert metadata.labels == dataset.classes
+        assert metadata.classes == dataset.classes
         kept = read_weights_info(settings.run / "models" / f"{label_of(trial)}.safetensors")
         assert metadata.trained_on == kept.trained_on == (dataset.training_data,)
-        assert metadata.normalisation.mean == pytest.approx(dataset.mean)
-        assert metadata.normalisation.std == pytest.approx(dataset.std)
+        assert metadata.mean == pytest.approx(dataset.mean)
+        assert metadata.std == pytest.approx(dataset.std)
         assert Arch.from_json((folder / "arch.json").read_text()) == Arch.from_dict(trial.user_attrs["arch"])
         outputs = run_tflite(model, images.astype(np.float32))
         assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.values[0], abs=0.005)

@@ -10,10 +10,11 @@ from torch import nn
 from mnas.arch import Arch, Block, Padding
 from mnas.export.gate import TOLERANCES
 from mnas.export.images import photographs
-from mnas.export.ship import Format, Target, make_gate, ship
+from mnas.export.ship import Target, make_gate, ship
 from mnas.export.timing import timed_file
+from mnas.formats import ExportName
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network, build_network
-from mnas.nn.weights_info import WeightsInfo
 from mnas.predict.model import load_model
 
 SIZES = {"same": 26, "symmetric": 25}  # 26, 13, 7, 4: strides meet even and odd sizes; 25, 13, 7, 4
@@ -52,13 +53,13 @@ def as_trained(arch: Arch, classes: int, seed: int = 0) -> Network:
     return network.eval()
 
 
-def network_of(padding: Padding) -> tuple[Network, WeightsInfo]:
+def network_of(padding: Padding) -> tuple[Network, ModelMetadata]:
     arch = every_block(padding)
     return as_trained(arch, len(CLASSES)), info_of(arch, CLASSES, SIZES[padding])
 
 
-def info_of(arch: Arch, classes: tuple[str, ...], size: int) -> WeightsInfo:
-    return WeightsInfo(
+def info_of(arch: Arch, classes: tuple[str, ...], size: int) -> ModelMetadata:
+    return ModelMetadata(
         arch=arch,
         classes=classes,
         mean=(0.5, 0.4, 0.3),
@@ -69,7 +70,7 @@ def info_of(arch: Arch, classes: tuple[str, ...], size: int) -> WeightsInfo:
     )
 
 
-def inputs(info: WeightsInfo, count: int = 3) -> np.ndarray:
+def inputs(info: ModelMetadata, count: int = 3) -> np.ndarray:
     """(N, S, S, 3) float32, as after normalisation."""
     return np.random.default_rng(0).standard_normal((count, info.input_size, info.input_size, 3), np.float32)
 
@@ -91,9 +92,9 @@ def assert_equal(got: np.ndarray, expected: np.ndarray, tolerance: float) -> Non
 
 def assert_ships(
     network: Network,
-    info: WeightsInfo,
+    info: ModelMetadata,
     content: bytes,
-    name: Format,
+    name: ExportName,
     folder: Path,
     *,
     files: list[str],
@@ -128,7 +129,7 @@ DIGITS = Arch(
 )
 
 
-def digits_network() -> tuple[Network, WeightsInfo]:
+def digits_network() -> tuple[Network, ModelMetadata]:
     """Trained for a few seconds on the training images of `load_dataset("digits", seed=0)` at 8 pixels."""
     from mnas.data.load import load_dataset
 
@@ -145,7 +146,7 @@ def digits_network() -> tuple[Network, WeightsInfo]:
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(network(x[batch]), y[batch]).backward()
             optimizer.step()
-    info = WeightsInfo(
+    info = ModelMetadata(
         arch=DIGITS, classes=dataset.classes, mean=dataset.mean, std=dataset.std, input_size=8, accuracy=None
     )
     return network.eval(), info

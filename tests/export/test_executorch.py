@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mnas.export.executorch import executorch_fp32, sidecar
-from mnas.nn.weights_info import weights_info
+from mnas.export.executorch import executorch_fp32
+from mnas.foreign.sidecar import sidecar
+from mnas.metadata import metadata_from_json
 from tests.export.networks import assert_equal, assert_ships, inputs, network_of, outputs
 
 
@@ -26,7 +27,7 @@ def test_every_kind_of_layer(exported):
     x = inputs(info)
     got = [method.execute((torch.from_numpy(np.ascontiguousarray(i.transpose(2, 0, 1)[None])),))[0] for i in x]
     assert_equal(np.concatenate([g.numpy() for g in got]), outputs(network, x), 1e-4)
-    assert weights_info(json.loads(sidecar(info, b""))) == info
+    assert metadata_from_json(json.loads(sidecar(info, b""))) == info
 
 
 def test_it_passes_the_gate(exported, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from mnas.cell_arch import OPS, Cell, CellArch, CellSkeleton, Pair, unused_states
 from mnas.export.executorch import executorch_fp32
 from mnas.export.onnx import onnx_fp32
-from mnas.nn.weights import weights_info, weights_json
+from mnas.metadata import metadata_from_json, metadata_json
 from tests.export.networks import CLASSES, as_trained, assert_equal, info_of, inputs, outputs
 
 
@@ -57,4 +57,4 @@ def test_executorch(network):
 
 def test_what_files_say_of_themselves(network):
     _, info = network
-    assert weights_info(json.loads(json.dumps(weights_json(info)))) == info
+    assert metadata_from_json(json.loads(json.dumps(metadata_json(info)))) == info

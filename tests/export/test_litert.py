@@ -46,9 +46,9 @@ def digits(_own_cache):
 def assert_says_what_it_is(model: bytes, info, *, softmax: bool = False) -> None:
     metadata = read_metadata(model)
     assert metadata.arch == info.arch
-    assert metadata.labels == info.classes
-    assert metadata.normalisation.mean == info.mean
-    assert metadata.normalisation.std == info.std
+    assert metadata.classes == info.classes
+    assert metadata.mean == info.mean
+    assert metadata.std == info.std
     assert metadata.crop == info.crop
     assert metadata.input_size == info.input_size
     assert metadata.softmax is softmax
@@ -174,4 +174,4 @@ def test_no_images_to_calibrate_on():
 def test_labels_survive_where_they_are_not_ascii():
     network, info = network_of("symmetric")
     model = litert_fp16(litert_fp32(network, info))
-    assert read_metadata(model).labels == CLASSES
+    assert read_metadata(model).classes == CLASSES

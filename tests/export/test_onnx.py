@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from mnas.export.onnx import onnx_fp32
-from mnas.nn.weights_info import weights_info
+from mnas.metadata import metadata_from_json
 from tests.export.networks import assert_equal, assert_ships, inputs, network_of, outputs
 
 
@@ -33,7 +33,7 @@ def test_every_kind_of_layer(exported):
     model = onnx.load_from_string(content)
     [entry] = model.metadata_props
     assert entry.key == "mnas"
-    assert weights_info(json.loads(entry.value)) == info
+    assert metadata_from_json(json.loads(entry.value)) == info
     assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
     assert b"site-packages" not in content  # where the exporter's operators came from is nobody's business
     assert not network.training

@@ -65,12 +65,12 @@ def _read_image(content: bytes, work: Path) -> object:
 
 def _tflite() -> Sequence[bytes]:
     from mnas.nn.network import build_network
-    from mnas.tflite.metadata import Normalisation
     from mnas.tflite.writer import graph_bytes, write_tflite
 
     own = write_tflite(
         build_network(ARCH, 3).eval(), 16, labels=("a", "b", "c"),
-        normalisation=Normalisation(mean=(0.5,) * 3, std=(0.2,) * 3),
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
     )  # fmt: skip
     return [own, graph_bytes(ARCH, 16, 3)]
 
@@ -82,11 +82,13 @@ def _onnx() -> Sequence[bytes]:
 
 
 def _safetensors() -> Sequence[bytes]:
+    from mnas.metadata import ModelMetadata
     from mnas.nn.network import build_network
     from mnas.nn.weights import weights_bytes
-    from mnas.nn.weights_info import WeightsInfo
 
-    info = WeightsInfo(arch=ARCH, classes=("a", "b", "c"), mean=(0.5,) * 3, std=(0.2,) * 3, input_size=16, accuracy=0.5)
+    info = ModelMetadata(
+        arch=ARCH, classes=("a", "b", "c"), mean=(0.5,) * 3, std=(0.2,) * 3, input_size=16, accuracy=0.5
+    )
     return [weights_bytes(build_network(ARCH, 3), info)]
 
 

@@ -15,11 +15,11 @@ import torchvision
 from torch import nn
 
 from mnas.arch import Arch
+from mnas.metadata import ModelMetadata
 from mnas.nn import pretrained
 from mnas.nn.network import Network, build_network
 from mnas.nn.pretrained import TIMM, TORCHVISION, arch_changes, load_pretrained, pretrained_info
 from mnas.nn.weights import save_weights
-from mnas.nn.weights_info import WeightsInfo
 from mnas.zoo.architectures import named_arch
 
 
@@ -190,7 +190,7 @@ def test_nests_prefixes_averages_and_half_precision(tmp_path):
 def test_a_file_of_ours_says_how_it_computes(tmp_path):
     arch = replace(TINY, head_filters=16, padding="symmetric", bn_epsilon=1e-5)
     network = randomise(build_network(arch, 2))
-    info = WeightsInfo(
+    info = ModelMetadata(
         arch=arch, classes=("a", "b"), mean=(0.1,) * 3, std=(0.2,) * 3, input_size=32, accuracy=0.5, crop=0.9
     )
     save_weights(tmp_path / "w.safetensors", network, info)
@@ -206,7 +206,7 @@ def test_a_file_of_ours_says_how_it_computes(tmp_path):
 
 def test_a_file_of_ours_of_another_architecture(tmp_path):
     for index, other in enumerate((replace(TINY, head_filters=24), Arch.from_block_strings("r1_k3_s11_e1_i8_o8"))):
-        info = WeightsInfo(
+        info = ModelMetadata(
             arch=other, classes=("a", "b"), mean=(0.1,) * 3, std=(0.2,) * 3, input_size=32, accuracy=None
         )
         save_weights(tmp_path / f"{index}.safetensors", build_network(other, 2), info)

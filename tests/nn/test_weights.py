@@ -7,12 +7,13 @@ import safetensors.torch
 import torch
 
 from mnas.arch import Arch, Block
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import load_weights, save_weights
-from mnas.nn.weights_info import WeightsInfo, read_weights_info
+from mnas.nn.weights_info import read_weights_info
 
 ARCH = Arch(blocks=(Block(op="sepconv", kernel=3, stride=1, filters=8),), stem_filters=8, head_filters=16)
-INFO = WeightsInfo(
+INFO = ModelMetadata(
     arch=ARCH, classes=("cat", "dög"), mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), input_size=16, accuracy=0.9
 )
 

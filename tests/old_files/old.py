@@ -29,7 +29,7 @@ def old_litert(folder: Path) -> Path:
     network = build_network(read_weights_info(old_training(folder)).arch, 2).eval()
     text = (HERE / "training.tflite.json").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writer, "metadata_entries", lambda metadata: {"mnas": text})
+        patch.setattr(writer, "metadata_entries", lambda metadata, seal: {"mnas": text})
         content = writer.write_tflite(network, 8)
     (folder / "model.tflite").write_bytes(content)
     return folder / "model.tflite"

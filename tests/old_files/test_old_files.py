@@ -2,13 +2,20 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from old import HERE, old_litert, old_onnx, old_run, old_training
 
+from mnas.architecture import architecture_from_dict
 from mnas.cli.main import run
 from mnas.data.load import load_dataset
+from mnas.names import resolve_weights
+from mnas.nn.network import build_network
+from mnas.nn.weights import save_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.predict.model import load_model
 from mnas.study import read_run
@@ -98,7 +105,7 @@ def test_a_search_opens(tmp_path, capsys):
     assert (scored["part"], scored["images"], scored["notes"]) == ("test", 359, [])
     assert (path / "report.html").stat().st_size > 100_000
     assert run(["export", "old#1", "--to", "litert", "--speed-s", "0"]) == 0
-    assert read_metadata((tmp_path / "old-1.tflite").read_bytes()).labels == tuple("0123456789")
+    assert read_metadata((tmp_path / "old-1.tflite").read_bytes()).classes == tuple("0123456789")
 
 
 def test_a_search_goes_on(tmp_path, capsys):
@@ -112,3 +119,32 @@ def test_a_search_goes_on(tmp_path, capsys):
     assert "all 2 candidates are done" in capsys.readouterr().out
     assert [t.values[0] for t in read_run(path).trials] == [0.1, 0.1]
     assert (path / "front" / "1" / "model.tflite").is_file()
+
+
+def test_weights_of_another_trial_are_refused(tmp_path, capsys):
+    path = old_run(tmp_path / "old")
+    trials = read_run(path).trials
+    assert trials[0].user_attrs["fingerprint"] != trials[1].user_attrs["fingerprint"]
+    arch = architecture_from_dict(trials[0].user_attrs["arch"])
+    own, other = path / "models" / "0.safetensors", path / "models" / "1.safetensors"
+    info = read_weights_info(other)
+    save_weights(own, build_network(arch, 10), replace(info, arch=arch))
+    assert resolve_weights("old#0") == own
+    content = own.read_bytes()
+    own.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    for trial in (0, 1):
+        assert run(["eval", f"old#{trial}", "--data", "digits"]) == 2
+        error = capsys.readouterr().err
+        assert f"models/{trial}.safetensors' must hold weights of architecture" in error
+        assert "replaced by another network's file" in error
+
+
+def test_a_file_without_a_digest_has_one_line(tmp_path):
+    old_training(tmp_path)
+    make_images(tmp_path / "data", ("a", "b"), size=8)
+    command = [sys.executable, "-m", "mnas.cli.main", "predict", "model.safetensors", "data/a/0.png"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stderr == (
+        "'model.safetensors' carries no digest: an earlier version of mnas wrote it, so changes to it go unnoticed\n"
+    )

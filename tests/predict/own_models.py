@@ -5,10 +5,9 @@ from pathlib import Path
 import torch
 
 from mnas.arch import Arch, Block
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import save_weights
-from mnas.nn.weights_info import WeightsInfo
-from mnas.tflite.metadata import Normalisation
 from mnas.tflite.writer import write_tflite
 
 ARCH = Arch(
@@ -21,7 +20,7 @@ ARCH = Arch(
 )
 CLASSES = ("cat", "dog", "eel", "fox")
 SIZE = 16
-INFO = WeightsInfo(
+INFO = ModelMetadata(
     arch=ARCH,
     classes=CLASSES,
     mean=(0.5, 0.4, 0.3),
@@ -54,6 +53,5 @@ def save_own(folder: Path) -> Path:
 def save_own_litert(folder: Path) -> Path:
     """`model.tflite` in `folder`."""
     path = folder / "model.tflite"
-    normalisation = Normalisation(mean=INFO.mean, std=INFO.std)
-    path.write_bytes(write_tflite(own_network(), SIZE, labels=CLASSES, normalisation=normalisation, crop=INFO.crop))
+    path.write_bytes(write_tflite(own_network(), SIZE, labels=CLASSES, mean=INFO.mean, std=INFO.std, crop=INFO.crop))
     return path

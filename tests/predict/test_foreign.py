@@ -11,10 +11,11 @@ from onnx import TensorProto
 from PIL import Image
 
 from mnas.arch import Arch, Block
+from mnas.metadata import ModelMetadata, Triple
 from mnas.predict.model import load_model
 from mnas.predict.official import read_official
 from mnas.tflite.graph import Graph
-from mnas.tflite.metadata import FileMetadata, Normalisation, metadata_entries, metadata_entry
+from mnas.tflite.metadata import metadata_entries, metadata_entry
 
 UNIT = {"mean": [0], "std": [1]}
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -27,11 +28,13 @@ def saved(folder, content: bytes, suffix: str = ".tflite"):
     return path
 
 
-def official(normalisation: Normalisation | None, labels: tuple[str, ...] = ()) -> dict[str, bytes]:
+def official(mean: Triple, std: Triple, labels: tuple[str, ...] = ()) -> dict[str, bytes]:
     """The entry that the format defines, without ours."""
     arch = Arch(blocks=(Block(op="sepconv", kernel=3, stride=1, filters=8),))
     entries = metadata_entries(
-        FileMetadata(arch=arch, input_size=SIZE, num_classes=3, labels=labels, normalisation=normalisation)
+        ModelMetadata(
+            arch=arch, input_size=SIZE, classes=labels, unnamed_classes=0 if labels else 3, mean=mean, std=std
+        )
     )
     return {"TFLITE_METADATA": entries["TFLITE_METADATA"]}
 
@@ -42,7 +45,7 @@ def official(normalisation: Normalisation | None, labels: tuple[str, ...] = ()) 
 @pytest.mark.parametrize("mean", [MEAN, (0.5, 0.5, 0.5)])
 def test_normalisation_and_labels_in_a_litert_file(tmp_path, mean):
     std = STD if mean == MEAN else (0.25, 0.25, 0.25)  # equal channels are stored as one number
-    metadata = official(Normalisation(mean=mean, std=std), CLASSES)
+    metadata = official(mean, std, CLASSES)
     model = load_model(saved(tmp_path, litert(metadata=metadata, labels=CLASSES)))
     info = model.info
     assert (info.format, info.classes, info.outputs, info.input_size) == ("litert", CLASSES, 3, SIZE)
@@ -74,7 +77,7 @@ def test_metadata_with_labels_only(tmp_path):
 
 
 def test_damaged_metadata(tmp_path):
-    entry = official(Normalisation(mean=MEAN, std=STD), CLASSES)["TFLITE_METADATA"]
+    entry = official(MEAN, STD, CLASSES)["TFLITE_METADATA"]
     path = saved(tmp_path, litert(metadata={"TFLITE_METADATA": entry}))
     with pytest.raises(ValueError, match=r"theirs.tflite'.*TFLITE_METADATA must be whole"):
         load_model(path)  # names labels.txt, which is not there
@@ -150,7 +153,7 @@ def test_a_quantised_input_with_normalisation(tmp_path, kind, low):
     scale, zero_point = 0.02, 100 + low
     file = litert(
         quantised=(kind, (scale, zero_point), (scale, zero_point)),
-        metadata=official(Normalisation(mean=(0.5,) * 3, std=(0.3,) * 3)),
+        metadata=official((0.5,) * 3, (0.3,) * 3),
     )
     for model in (
         load_model(saved(tmp_path, file)),

@@ -14,9 +14,10 @@ from PIL import Image
 import mnas
 from mnas.data.augment import normalised
 from mnas.data.image import square
-from mnas.export.executorch import executorch_fp32, sidecar
+from mnas.export.executorch import executorch_fp32
 from mnas.export.litert import litert_int8
 from mnas.export.onnx import onnx_fp32
+from mnas.foreign.sidecar import sidecar
 from mnas.nn.weights import load_weights
 from mnas.predict.info import Wanted, class_names
 from mnas.predict.model import load_model, read_class_names

@@ -13,8 +13,9 @@ from flatbuffers import number_types as number
 from flatbuffers.table import Table
 
 from mnas.arch import Arch, Block
+from mnas.metadata import ModelMetadata
 from mnas.nn.network import build_network
-from mnas.tflite.metadata import FileMetadata, Normalisation, append_labels, read_metadata
+from mnas.tflite.metadata import append_labels, read_metadata
 from mnas.tflite.runtime import run_tflite
 from mnas.tflite.writer import graph_bytes, write_tflite
 
@@ -26,7 +27,7 @@ ARCH = Arch(
     bn_epsilon=1e-5,
 )
 LABELS = ("tabby cat", "Käfer", "鶴", "crane", "crane")  # ImageNet, too, has a name twice
-IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def model(**options: Any) -> bytes:
@@ -34,14 +35,14 @@ def model(**options: Any) -> bytes:
 
 
 def test_round_trip() -> None:
-    assert read_metadata(model(labels=LABELS, normalisation=IMAGENET, softmax=True)) == FileMetadata(
-        arch=ARCH, input_size=16, num_classes=5, labels=LABELS, normalisation=IMAGENET, softmax=True
+    assert read_metadata(model(labels=LABELS, **IMAGENET, softmax=True)) == ModelMetadata(
+        arch=ARCH, input_size=16, classes=LABELS, **IMAGENET, softmax=True
     )
 
 
 def test_what_is_not_recorded_stays_unknown() -> None:
     for plain in (model(), graph_bytes(ARCH, 16, 5)):
-        assert read_metadata(plain) == FileMetadata(arch=ARCH, input_size=16, num_classes=5)
+        assert read_metadata(plain) == ModelMetadata(arch=ARCH, input_size=16, unnamed_classes=5)
         assert not zipfile.is_zipfile(io.BytesIO(plain))
 
 
@@ -55,14 +56,14 @@ def test_labels_are_a_file_zipped_to_the_end() -> None:
 def test_labels_do_not_touch_what_the_graph_computes() -> None:
     network = build_network(ARCH, 5).eval()
     images = np.random.default_rng(0).standard_normal((2, 16, 16, 3), np.float32)
-    plain, labelled = write_tflite(network, 16), write_tflite(network, 16, labels=LABELS, normalisation=IMAGENET)
+    plain, labelled = write_tflite(network, 16), write_tflite(network, 16, labels=LABELS, **IMAGENET)
     assert len(labelled) > len(plain)
     np.testing.assert_array_equal(run_tflite(plain, images), run_tflite(labelled, images))
 
 
 def test_the_official_format_reads_as_written() -> None:
     """By the field numbers of tensorflow/tflite-support's metadata_schema.fbs, read with flatbuffers' own table."""
-    file = model(labels=LABELS, normalisation=IMAGENET)
+    file = model(labels=LABELS, **IMAGENET)
     metadata = _official(file)
     assert _string(metadata, 0) == f"mnas {ARCH.fingerprint}"
     assert _string(metadata, 7) == "1.0.0"
@@ -89,7 +90,7 @@ def test_the_official_format_reads_as_written() -> None:
 
 def test_one_normalisation_for_all_channels_is_one_number() -> None:
     """MediaPipe takes no other (tried: it then gives our labels and the probabilities that LiteRT gives)."""
-    file = model(normalisation=Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
+    file = model(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     (subgraph,) = _tables(_official(file), 3)
     (image,) = _tables(subgraph, 2)
     options = _table(_tables(image, 4)[0], 1)
@@ -133,7 +134,7 @@ def _floats(table: Table, field: int) -> np.ndarray:
     return np.asarray(table.GetVectorAsNumpy(number.Float32Flags, _field(table, field)))
 
 
-def _packed(model: schema.ModelT) -> bytes:
+def packed(model: schema.ModelT) -> bytes:
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
@@ -141,25 +142,25 @@ def _packed(model: schema.ModelT) -> bytes:
 
 def test_metadata_survive_a_rewritten_graph() -> None:
     """Unpacked and packed by a tool: the zip is lost, and can be appended again."""
-    file = model(labels=LABELS, normalisation=IMAGENET)
-    rewritten = _packed(schema.ModelT.InitFromPackedBuf(file))
+    file = model(labels=LABELS, **IMAGENET)
+    rewritten = packed(schema.ModelT.InitFromPackedBuf(file))
     assert read_metadata(rewritten) == read_metadata(file)
     assert not zipfile.is_zipfile(io.BytesIO(rewritten))
-    assert zipfile.is_zipfile(io.BytesIO(append_labels(rewritten, read_metadata(rewritten).labels)))
+    assert zipfile.is_zipfile(io.BytesIO(append_labels(rewritten, read_metadata(rewritten).classes)))
 
 
 def test_metadata_behind_the_flatbuffer() -> None:
     """Where ai-edge-quantizer puts them: an offset and a size instead of data."""
-    file = model(labels=LABELS, normalisation=IMAGENET)
+    file = model(labels=LABELS, **IMAGENET)
     root = schema.ModelT.InitFromPackedBuf(file)
     buffer = root.buffers[next(m for m in root.metadata if m.name == b"mnas").buffer]
     text = bytes(buffer.data)
     buffer.data, buffer.size, buffer.offset = None, len(text), 1
-    buffer.offset = len(_packed(root))
-    assert read_metadata(_packed(root) + text) == read_metadata(file)
+    buffer.offset = len(packed(root))
+    assert read_metadata(packed(root) + text) == read_metadata(file)
     buffer.offset += 1
     with pytest.raises(ValueError, match="must be those of mnas"):
-        read_metadata(_packed(root) + text)
+        read_metadata(packed(root) + text)
 
 
 # Bad inputs
@@ -174,9 +175,9 @@ def test_bad_labels(labels: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("std", [(0.0, 1.0, 1.0), (1.0, 1.0), (math.nan, 1.0, 1.0), (1.0, 1.0, math.inf)])
 def test_bad_normalisation(std: Any) -> None:
     with pytest.raises(ValueError, match="std must be three finite numbers above 0, one a channel, but got"):
-        Normalisation(mean=(0.5, 0.5, 0.5), std=std)
+        ModelMetadata(arch=ARCH, input_size=16, unnamed_classes=5, mean=(0.5, 0.5, 0.5), std=std)
     with pytest.raises(ValueError, match="mean must be three finite numbers, one a channel"):
-        Normalisation(mean=(0.5, math.inf, 0.5), std=(1, 1, 1))
+        ModelMetadata(arch=ARCH, input_size=16, unnamed_classes=5, mean=(0.5, math.inf, 0.5), std=(1, 1, 1))
 
 
 def test_bad_files() -> None:
@@ -191,12 +192,12 @@ def test_bad_files() -> None:
     strange = schema.ModelT.InitFromPackedBuf(whole)
     strange.metadata = None
     with pytest.raises(ValueError, match="must have been written by mnas"):
-        read_metadata(_packed(strange))
+        read_metadata(packed(strange))
 
 
 def test_fields_must_fit_together() -> None:
-    good = FileMetadata(arch=ARCH, input_size=16, num_classes=5)
+    good = ModelMetadata(arch=ARCH, input_size=16, unnamed_classes=5)
     with pytest.raises(ValueError, match="input size"):
         dataclasses.replace(good, input_size=3)
-    with pytest.raises(ValueError, match="num_classes must be an integer of 1 or more, but got 0"):
-        dataclasses.replace(good, num_classes=0)
+    with pytest.raises(ValueError, match="class names or a number of classes without names"):
+        dataclasses.replace(good, unnamed_classes=0)

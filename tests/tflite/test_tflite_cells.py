@@ -132,7 +132,7 @@ def test_statistics_of_real_training_steps():
 def test_the_file_says_what_it_is():
     arch = random_member(random.Random(3), 8)
     metadata = read_metadata(write_tflite(trained_like(arch, 3, 0), 16, labels=["a", "b", "c"]))
-    assert (metadata.arch, metadata.input_size, metadata.labels) == (arch, 16, ("a", "b", "c"))
+    assert (metadata.arch, metadata.input_size, metadata.classes) == (arch, 16, ("a", "b", "c"))
 
 
 def test_operators_and_their_versions():

@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mnas import digests
 from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.prediction.additive import Network, Parameters
 from mnas.latency.prediction.learned import FOLDS, HeldOut, Learned, learn, relearn
 from mnas.latency.prediction.parts import parts_of_arch
-from mnas.readers import read_json, require_types
+from mnas.readers import parse_json, read_regular, require_types
 from mnas.space.named import space_from_dict
 from mnas.space.space import Space
 from mnas.zoo.architectures import reference_arch
@@ -129,7 +130,7 @@ class Predictor:
 
     def save(self, path: Path) -> None:
         """Write it as JSON, whole or not at all. Raises OSError."""
-        values = {
+        values: dict[str, Any] = {
             "format": FORMAT,
             "date": self.date,
             "space": self.space.to_dict(),
@@ -141,7 +142,8 @@ class Predictor:
             "parameters": self.learned.additive.parameters.to_dict(),
             "samples": [asdict(sample) for sample in self.samples],
         }
-        write_atomic(path, json.dumps(values, indent=1))
+        values |= {digests.KEY: digests.blank(values)}
+        write_atomic(path, digests.sealed(json.dumps(values, indent=1).encode(), values[digests.KEY]))
 
 
 def fit_predictor(
@@ -177,6 +179,10 @@ def fit_predictor(
     )
 
 
+_BEFORE = {
+    *("format", "date", "space", "input_size", "num_classes", "calibration", "held_out", "width", "parameters"),
+    "samples",
+}
 PREDICTOR_BYTES = 64 << 20
 """Largest file of a predictor; a sample takes some 300 bytes."""
 
@@ -185,16 +191,22 @@ def load_predictor(path: Path) -> Predictor:
     """What `Predictor.save` wrote; it predicts exactly as that did.
 
     Raises:
+        ChangedFileError: the file was changed after mnas wrote it.
         ValueError: the file cannot be read, or is no predictor; one line.
     """
     try:
-        values: Any = read_json(path, PREDICTOR_BYTES)
+        content = read_regular(path, PREDICTOR_BYTES)
+        values: Any = parse_json(content, PREDICTOR_BYTES)
     except OSError as error:
         raise ValueError(f"predictor file {str(path)!r} cannot be read: {error.strerror}") from None
     except ValueError:
         raise ValueError(f"predictor file {str(path)!r} must be JSON (mnas latency fit writes it)") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError(f"predictor file {str(path)!r} must be one that mnas latency fit wrote ({FORMAT})")
+    state = digests.state_of(content, values.get(digests.KEY))
+    if state == "unsealed" and set(values) - _BEFORE:
+        state = "changed"
+    digests.require_intact(state, str(path), "fit it again (mnas latency fit)")
     try:
         return _predictor(values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

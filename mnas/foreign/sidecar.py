@@ -1,0 +1,43 @@
+"""The file beside an ExecuTorch program that says what the program is, as a program has no place for text."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from mnas import digests
+from mnas.metadata import ModelMetadata, metadata_json
+from mnas.readers import JSON_BYTES, parse_json, read_regular
+
+SUFFIX = ".json"
+"""End that is added to the program's file name."""
+PROGRAM = "sha256"
+"""Name of the program's digest among the values."""
+
+
+def sidecar(info: ModelMetadata, program: bytes) -> str:
+    """Return the text of `model.pte.json`: what the program is, its SHA-256, and a digest of the text itself."""
+    values = metadata_json(info) | {PROGRAM: hashlib.sha256(program).hexdigest(), "fingerprint": info.arch.fingerprint}
+    values |= {digests.KEY: digests.blank(values)}
+    text = json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+    return digests.sealed(text.encode(), values[digests.KEY]).decode()
+
+
+def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
+    """Return what the file beside the program at `path` says, unchecked, and the state of both; None without that file.
+
+    Raises OSError, and ValueError where it is no JSON object.
+    """
+    beside = path.with_name(path.name + SUFFIX)
+    if not beside.exists():
+        return None
+    text = read_regular(beside, JSON_BYTES)
+    values = parse_json(text)
+    if not isinstance(values, dict):
+        raise ValueError(f"{beside.name} must be an object of JSON")
+    state = digests.state_of(text, values.get(digests.KEY))
+    if state == "unsealed" and "fingerprint" in values:
+        state = "changed"
+    if values.get(PROGRAM, "") not in ("", hashlib.sha256(content).hexdigest()):
+        state = "changed"
+    return values, state
