@@ -11,7 +11,7 @@ from pathlib import Path
 from mnas.arch import Arch
 from mnas.architecture import Architecture, architecture_from_dict, architecture_from_json
 from mnas.formats import FORMATS, WEIGHTS_NAME, WEIGHTS_SUFFIX
-from mnas.nn.weights_info import read_weights_info
+from mnas.nn.weights_info import read_weights_info, require_unchanged
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
 from mnas.study import is_trained, needed, objectives_of, read_run, trained_path
 from mnas.study.results import find_result, label_of, recommend, references_of, title_of
@@ -163,7 +163,7 @@ def _trial_weights(path: Path, label: str) -> Path:
     searched = [path / "models" / f"{name}{WEIGHTS_SUFFIX}" for name in labels]
     for file in [*trained, *searched]:
         if file.is_file():
-            read_weights_info(file, fingerprint)  # refuses a file that was copied over it
+            require_unchanged(file, fingerprint)
             return file
     way = f"`mnas train {path} --top 15` trains the best"
     if result.number < 0:

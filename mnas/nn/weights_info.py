@@ -58,15 +58,14 @@ def read_weights_info(path: Path, fingerprint: str | None = None) -> ModelMetada
     return read_weights(path, fingerprint)[1]
 
 
-def changed_weights(path: Path, fingerprint: str) -> str:
-    """Return why a file holds no longer the weights of an architecture that mnas wrote; empty where it may."""
+def require_unchanged(path: Path, fingerprint: str) -> None:
+    """Raise ChangedFileError where a file of ours was changed, or holds weights of another architecture."""
     try:
         read_weights(path, fingerprint)
-    except ChangedFileError as error:
-        return str(error)
+    except ChangedFileError:
+        raise
     except ValueError:
-        return ""  # no weights file of ours: whoever loads it says so
-    return ""
+        return  # no weights file of ours: whoever loads it says so
 
 
 def read_weights(path: Path, fingerprint: str | None = None) -> tuple[bytes, ModelMetadata]:

@@ -19,12 +19,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.controller.named import given_attrs
+from mnas.digests import ChangedFileError
 from mnas.evaluate.evaluation import Evaluation
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.statistics import rescaled
 from mnas.names import resolve_arch
-from mnas.nn.weights_info import changed_weights
+from mnas.nn.weights_info import require_unchanged
 from mnas.search.candidate import candidate_facts
 from mnas.search.measure import shared_latency
 from mnas.search.problem import Plan, Problem
@@ -282,12 +283,12 @@ def take_weights(run: StudyWriter, watcher: Watcher) -> None:
                 Path(origin["run"]) / "models" / f"{origin['trial']}{WEIGHTS_SUFFIX}",
                 run.weights_path(trial.number),
             )
-            if fault := changed_weights(kept, trial.user_attrs["fingerprint"]):
-                watcher.say(f"the weights of {origin['run']}#{origin['trial']} were not copied: {fault}")
-                continue
             half = copy.with_name(f".{copy.name}.tmp")  # removed when a run is opened
             try:
+                require_unchanged(kept, trial.user_attrs["fingerprint"])
                 shutil.copyfile(kept, half)
+            except ChangedFileError as error:
+                watcher.say(f"the weights of {origin['run']}#{origin['trial']} were not copied: {error}")
             except FileNotFoundError:
                 missing.append(f"{origin['run']}#{origin['trial']}")
             else:

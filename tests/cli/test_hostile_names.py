@@ -9,6 +9,7 @@ from PIL import Image
 
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
+from mnas.labels import label_fault
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
@@ -28,6 +29,8 @@ HOSTILE = (
     "\u202etac",
     "cat\udcff",
 )
+CLASSES = tuple(name for name in HOSTILE if not label_fault(name))
+"""Those that a model file may hold: one line of text each."""
 FORGED = ("validation accuracy 99", "mnas: fine")
 FORBIDDEN = ("\x1b[2J", "\x1b[31m", "\x1b]", "\x9b", "\x07", "\u2028", "\u202e", "\udcff")
 OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -62,9 +65,9 @@ def terminal(monkeypatch):
 @pytest.fixture
 def model(tmp_path):
     info = ModelMetadata(
-        arch=ARCH, classes=HOSTILE, mean=(0.5,) * 3, std=(0.2,) * 3, input_size=16, accuracy=None, crop=1.0
+        arch=ARCH, classes=CLASSES, mean=(0.5,) * 3, std=(0.2,) * 3, input_size=16, accuracy=None, crop=1.0
     )
-    save_weights(tmp_path / "model.safetensors", build_network(ARCH, len(HOSTILE)), info)
+    save_weights(tmp_path / "model.safetensors", build_network(ARCH, len(CLASSES)), info)
     return str(tmp_path / "model.safetensors")
 
 
@@ -74,7 +77,7 @@ def test_predict_shows_classes_and_file_names_as_they_are(tmp_path, capsys, term
         Image.new("RGB", (16, 16), "red").save(tmp_path / "images" / "plain.png")
         os.rename(tmp_path / "images" / "plain.png", tmp_path / "images" / f"{file_name(name)}.png")
     (tmp_path / "images" / "bad\nmnas: fine.png").write_bytes(b"no image")
-    printed = ran(capsys, "predict", model, str(tmp_path / "images"), "--top", str(len(HOSTILE)), "--save",
+    printed = ran(capsys, "predict", model, str(tmp_path / "images"), "--top", str(len(CLASSES)), "--save",
                   str(tmp_path / "saved"))  # fmt: skip
     assert printed.count(r"cat\x0avalidation accuracy 99.99%") == 12 + 1  # as a class, and a file
     assert printed.count("[red]cat") == 12 + 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from synthetic import CALIBRATION, CLASSES, ERROR, SPACE, ratio_of, samples_of
 
+from mnas.digests import ChangedFileError
 from mnas.latency.latency import Latency
 from mnas.latency.prediction.design import design_sample
 from mnas.latency.prediction.learned import kendall_tau
@@ -143,6 +144,10 @@ def test_files_that_are_no_predictors_are_refused(predictor, tmp_path):
             load_predictor(path)
     predictor.save(path)
     values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "width": 2}))
+    with pytest.raises(ChangedFileError, match="was changed after mnas wrote it"):
+        load_predictor(path)
+    del values["digest"]  # as an earlier version wrote it
     for damage in ({"samples": values["samples"][:3]}, {"parameters": {}}, {"width": None}, {"space": {}}):
         path.write_text(json.dumps({**values, **damage}))
         with pytest.raises(ValueError, match="is damaged: "):
