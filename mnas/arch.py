@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from mnas.readers import parse_json
-
 Op = Literal["conv", "sepconv", "mbconv"]
 Skip = Literal["identity", "pool", "none"]
 Activation = Literal["relu", "relu6"]
@@ -31,10 +29,11 @@ MOST_INPUT_SIZE = 8192
 """Largest side of images, in pixels."""
 
 
-def require_int(name: str, value: object, low: int, high: int) -> None:
-    """Raise ValueError unless `value` is an int (no bool) from `low` to `high`."""
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}, but got {reprlib.repr(value)}")
+def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Raise ValueError unless `value` is an int (no bool) from `low` to `high`, or of any size from `low` on."""
+    if type(value) is not int or value < low or (high is not None and value > high):
+        rule = f"of {low} or more" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be an integer {rule}, but got {reprlib.repr(value)}")
 
 
 def require_number(name: str, value: object, low: float, high: float) -> None:
@@ -272,15 +271,6 @@ class Arch:
     def to_json(self) -> str:
         """Indented JSON, one line a field."""
         return json.dumps(self.to_dict(), indent=1)
-
-    @staticmethod
-    def from_json(text: str | bytes) -> "Arch":
-        """The inverse of `to_json`. Raises ValueError on text that is no JSON or no architecture."""
-        try:
-            values = parse_json(text)
-        except ValueError as error:
-            raise ValueError(f"an architecture file must be JSON: {error}") from None
-        return Arch.from_dict(values)
 
     @property
     def block_strings(self) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
+from mnas.arch import require_int
 from mnas.controller.named import SEVERAL_REWARDS, make_sampler
-from mnas.controller.sampler import ClosedBatchSampler, Reward, require_int
+from mnas.controller.sampler import ClosedBatchSampler, Reward
 from mnas.controller.surrogate.surrogate import Canonical
 from mnas.controller.view import Direction, Draw, StudyView, require_finished
 

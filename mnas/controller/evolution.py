@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from mnas.controller.sampler import Batch, ClosedBatchSampler, DrawnSample, Reward, require_int
+from mnas.arch import require_int
+from mnas.controller.sampler import Batch, ClosedBatchSampler, DrawnSample, Reward
 
 
 class RegularizedEvolutionSampler(ClosedBatchSampler):

@@ -19,6 +19,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from mnas.arch import require_int
+
 Reward = Callable[[FrozenTrial], float]
 
 _DRAWING = (
@@ -194,15 +196,3 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
 
     def _indices(self, trial: FrozenTrial) -> tuple[int, ...]:
         return tuple(int(d.to_internal_repr(trial.params[name])) for name, d in self._space.items())
-
-
-def require_int(name: str, value: object, low: int) -> None:
-    """Raise ValueError unless `value` is an integer of at least `low`."""
-    if type(value) is not int or value < low:
-        raise ValueError(f"{name} must be an integer of {low} or more, but got {value!r}")
-
-
-def require_number(name: str, value: object, low: float, high: float) -> None:
-    """Raise ValueError unless `value` is a number from `low` to `high`."""
-    if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
-        raise ValueError(f"{name} must be a number from {low} to {high}, but got {value!r}")

@@ -152,7 +152,12 @@ def rescaled(latency: Latency, before: Calibration, now: Calibration) -> Latency
     """
     share = before.light_ratio if latency.against == "light" else 1
     turn = Estimate(latency.ratio / share, latency.ratio_low / share, latency.ratio_high / share)
-    ratio, time_ms = on_scale(turn, now, latency.against)
+    return of_turn(latency, turn, now)
+
+
+def of_turn(latency: Latency, turn: Estimate, calibration: Calibration) -> Latency:
+    """Return `latency`, of an earlier run, with the milliseconds that its ratio `turn` means under `calibration`."""
+    ratio, time_ms = on_scale(turn, calibration, latency.against)
     return dataclasses.replace(
         latency,
         latency_ms=time_ms.value,

@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from mnas.arch import Arch
+from mnas.architecture import architecture_from_json
 from mnas.cli import main
 from mnas.cli.console import SafeConsole
 from mnas.cli.parsing import parse
@@ -77,7 +78,7 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
         assert metadata.trained_on == kept.trained_on == (dataset.training_data,)
         assert metadata.mean == pytest.approx(dataset.mean)
         assert metadata.std == pytest.approx(dataset.std)
-        assert Arch.from_json((folder / "arch.json").read_text()) == Arch.from_dict(trial.user_attrs["arch"])
+        assert architecture_from_json((folder / "arch.json").read_text()) == Arch.from_dict(trial.user_attrs["arch"])
         outputs = run_tflite(model, images.astype(np.float32))
         assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.values[0], abs=0.005)
         assert f"{trial.values[0]:.4f}" in printed

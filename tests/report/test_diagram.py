@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mnas.arch import Arch
+from mnas.architecture import architecture_from_json
 from mnas.report.diagram import BOX_WIDTHS, arch_svg, block_label
 from mnas.space.named import load_space
 from mnas.zoo.architectures import named_arch
@@ -65,7 +66,7 @@ def test_random_members_of_the_space_are_well_formed_and_complete(input_size):
         last = -(-input_size // 32)  # five strides of 2, each rounding up, are one of 32
         assert f"{last}×{last}×{arch.blocks[-1].filters}" in shown
         assert shown.count("pool") == sum(b.skip == "pool" for b in arch.blocks)
-        assert svg == arch_svg(Arch.from_json(arch.to_json()), input_size)
+        assert svg == arch_svg(architecture_from_json(arch.to_json()), input_size)
 
 
 def test_everything_lies_inside_the_picture_and_nothing_is_fetched():

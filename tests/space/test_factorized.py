@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnas.arch import Arch, Block
+from mnas.arch import Block
+from mnas.architecture import architecture_from_json
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.named import SPACES, space_from_dict
 from mnas.space.skeleton import MOBILENETV2, Skeleton, multiple_of_4, output_stride_for
@@ -338,5 +339,5 @@ def test_optuna_draws_members():
 def test_members_are_valid_architectures():
     for vector in vectors(MNASNET, 50):
         arch = MNASNET.decode(vector)
-        assert Arch.from_json(arch.to_json()) == arch
+        assert architecture_from_json(arch.to_json()) == arch
         assert all(isinstance(block, Block) for block in arch.blocks)

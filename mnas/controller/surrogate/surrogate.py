@@ -20,8 +20,9 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from mnas.arch import require_int, require_number
 from mnas.controller.one_thread import one_thread
-from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, require_int, require_number
+from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward
 from mnas.controller.surrogate.broken import without_broken
 from mnas.controller.surrogate.coding import Coded, Coding
 from mnas.controller.surrogate.gaussian import Array, condition, fit

@@ -4,7 +4,6 @@ Kept is the ratio to what the graph took turns with, which holds for the device,
 to a run: a hit is put on the scale of the calibration at hand. A file that is damaged is as if it were not there.
 """
 
-import dataclasses
 import datetime
 import hashlib
 import json
@@ -15,7 +14,7 @@ from typing import Any
 from mnas.atomic import write_atomic
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.protocol import Reference
-from mnas.latency.statistics import Estimate, on_scale
+from mnas.latency.statistics import Estimate, of_turn
 from mnas.readers import read_json
 
 VERSION = 1
@@ -41,18 +40,7 @@ class Entry:
 
     def on_scale(self, calibration: Calibration) -> Latency:
         """The latency in the milliseconds of `calibration`."""
-        ratio, time_ms = on_scale(self.turn, calibration, self.latency.against)
-        return dataclasses.replace(
-            self.latency,
-            latency_ms=time_ms.value,
-            low_ms=time_ms.low,
-            high_ms=time_ms.high,
-            ratio=ratio.value,
-            ratio_low=ratio.low,
-            ratio_high=ratio.high,
-            seconds=0.0,
-            source="cached",
-        )
+        return of_turn(self.latency, self.turn, calibration)
 
 
 def key_of(model: bytes, reference: Reference, calibration: Calibration, runtime: str = "") -> dict[str, Any]:
