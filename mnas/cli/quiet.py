@@ -1,6 +1,7 @@
 """What runtimes print of themselves past Python: LiteRT's `INFO: Created ...`, ExecuTorch's look at the processor."""
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -17,11 +18,18 @@ def runtimes_quiet() -> Iterator[None]:
     except OSError:  # a process without standard error
         yield
         return
+    logger = logging.getLogger("mnas")
     try:
         sys.stderr.flush()
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        yield
+        with open(os.dup(kept), "w") as stderr:
+            notices = logging.StreamHandler(stderr)  # the program's own lines are still shown
+            logger.addHandler(notices)
+            try:
+                yield
+            finally:
+                logger.removeHandler(notices)
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)
