@@ -105,13 +105,13 @@ def _ranges(quantizing: Any, images: NDArray[np.float32]) -> dict[str, dict[str,
     The quantizer's own rule, a moving average over the images' ranges, cuts the peaks of every other image off: outputs
     of a small network that had learnt the digits were off by 2 to 3 % of the largest in the mean, and by 0.5 % so.
     """
-    found = [quantizing.calibrate({SIGNATURE: [{INPUT: image[None]}]}, num_threads=1) for image in images]
+    extremes = [quantizing.calibrate({SIGNATURE: [{INPUT: image[None]}]}, num_threads=1) for image in images]
     ranges = {
         name: {
-            "min": np.quantile([each[name]["min"] for each in found], 1 - RANGE_QUANTILE, axis=0).astype(np.float32),
-            "max": np.quantile([each[name]["max"] for each in found], RANGE_QUANTILE, axis=0).astype(np.float32),
+            "min": np.quantile([each[name]["min"] for each in extremes], 1 - RANGE_QUANTILE, axis=0).astype(np.float32),
+            "max": np.quantile([each[name]["max"] for each in extremes], RANGE_QUANTILE, axis=0).astype(np.float32),
         }
-        for name in found[0]
+        for name in extremes[0]
     }
     # a layer that training has left without any output would have a scale of 0, which XNNPACK refuses
     narrowest = NARROWEST_RANGE * np.float32(np.median([np.max(r["max"] - r["min"]) for r in ranges.values()]))

@@ -164,12 +164,12 @@ def _of_stream(file: BinaryIO) -> Any:
     if magic != _MAGIC:
         raise ValueError("it is no file of torch.save")
     place = file.tell()
-    left = file.seek(0, io.SEEK_END) - place
+    room = file.seek(0, io.SEEK_END) - place
     file.seek(place)
     for key in keys:
         (numbers,) = struct.unpack("<q", file.read(8))
         size = numbers * dtypes[key].itemsize
-        if not 0 <= size <= left:
+        if not 0 <= size <= room:
             raise ValueError("a storage is cut off")
         storages[key] = file.read(size)
         if len(storages[key]) < size:
@@ -262,10 +262,10 @@ class _Mapping:
     __slots__ = ()
 
     def __call__(self, pairs: Any = (), *rest: Any) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
+        items: dict[Any, Any] = {}
         for pair in pairs:
-            _put(found, *pair)
-        return found
+            _put(items, *pair)
+        return items
 
 
 _KNOWN: dict[tuple[str, str], Any] = {
@@ -300,8 +300,8 @@ class _Reader(_InPython):  # type: ignore[misc]
         """Return what stands for a name; nothing is imported."""
         module, name = NAME_MAPPING.get((module, name), (module, name))  # protocol 2 has the names of Python 2
         module = IMPORT_MAPPING.get(module, module)
-        if found := _KNOWN.get((module, name)):
-            return found
+        if stand_in := _KNOWN.get((module, name)):
+            return stand_in
         if module in ("torch", "torch.storage") and name in _STORAGES:
             return _StorageType(_STORAGES[name])
         if module == "torch" and name in _DTYPES:

@@ -28,8 +28,8 @@ def find_weights(saved: Any, source: str) -> Weights:
     """
     first: Weights | None = None
     others: dict[str, Weights] = {}
-    for name, found in _candidates(saved, "", 0, set()):
-        weights = _unwrapped(found)
+    for name, tensors in _candidates(saved, "", 0, set()):
+        weights = _unwrapped(tensors)
         if layout_of(weights) is None:
             first = first or weights
         elif name:

@@ -32,11 +32,11 @@ def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) 
     """
     seen: set[str] = set()
     for argument in arguments:
-        found = _found(argument, complain)
-        if isinstance(found, str):
-            complain(argument, found)
+        names = _found(argument, complain)
+        if isinstance(names, str):
+            complain(argument, names)
             continue
-        for name in found:
+        for name in names:
             if name not in seen:
                 seen.add(name)
                 yield name

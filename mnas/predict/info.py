@@ -100,7 +100,7 @@ class Wanted:
         require_threads_here("threads", self.threads)
 
 
-def class_names(wanted: Wanted, found: tuple[str, ...] | None, outputs: int, name: str) -> tuple[str, ...] | None:
+def class_names(wanted: Wanted, own: tuple[str, ...] | None, outputs: int, name: str) -> tuple[str, ...] | None:
     """A name for each of the outputs, or None where there are none.
 
     ImageNet's lists come with and without `background`, which its older models have as output 0. No other list of one
@@ -111,7 +111,7 @@ def class_names(wanted: Wanted, found: tuple[str, ...] | None, outputs: int, nam
     """
     outputs = max(outputs, 2)  # a single output is the probability of the second of two classes
     if wanted.classes is None:
-        return found if found is not None and len(found) == outputs else None
+        return own if own is not None and len(own) == outputs else None
     names = wanted.classes
     if (len(names), outputs) == (1001, 1000) and names[0].strip().lower() == "background":
         return names[1:]

@@ -47,24 +47,24 @@ def names_of_lines(lines: Sequence[str]) -> tuple[str, ...]:
         numbered = _by_number(lines[1:])
     names = list(lines) if numbered is None else numbered
     named = [_WORDNET.fullmatch(name.strip()) for name in names]
-    found = [match[1].strip() for match in named if match is not None]
-    return tuple(found if len(set(found)) == len(names) else names)
+    words = [match[1].strip() for match in named if match is not None]
+    return tuple(words if len(set(words)) == len(names) else names)
 
 
 def _by_number(lines: Sequence[str]) -> list[str] | None:
     """Return the names in the order of their numbers; None unless these are 0 to N - 1 or 1 to N, each once."""
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for line in lines:
         match = _NUMBERED.fullmatch(line)
         if match is None:
             return None
-        found[int(match[1] or match[3])] = _unquoted((match[2] or match[4]).strip())
-    if not found:
+        names[int(match[1] or match[3])] = _unquoted((match[2] or match[4]).strip())
+    if not names:
         return None
-    first = min(found)
+    first = min(names)
     # what is left must still tell the classes apart: the coins 1 cent and 2 cent are names
-    whole = len(found) == len(lines) == len(set(found.values())) and first in (0, 1)
-    return [found[number] for number in sorted(found)] if whole and max(found) == first + len(found) - 1 else None
+    whole = len(names) == len(lines) == len(set(names.values())) and first in (0, 1)
+    return [names[number] for number in sorted(names)] if whole and max(names) == first + len(names) - 1 else None
 
 
 def _unquoted(name: str) -> str:

@@ -40,8 +40,8 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
             "score a model that was trained on these classes"
         )
     if info.classes is not None:
-        known = set(map(same_name, info.classes))
-        unknown = [name for name in classes if same_name(name) not in known]
+        own_names = set(map(same_name, info.classes))
+        unknown = [name for name in classes if same_name(name) not in own_names]
         raise ValueError(
             f"the data's classes must be the model's ({_some(info.classes)}), but got {_some(unknown)}; "
             "rename the folders, or name the outputs with --class-file"
@@ -51,8 +51,8 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
             f"the data must have {info.outputs} classes for a model that does not name its own, but got "
             f"{len(classes)}; name the outputs with --class-file"
         )
-    if (found := by_number(classes)) is not None:
-        return found
+    if (numbered := by_number(classes)) is not None:
+        return numbered
     if not in_order:
         raise ValueError(
             "the order of the classes must be given, but the model does not name its own, and folders are sorted as "
@@ -72,8 +72,8 @@ def _by_name(info: ModelInfo, classes: Sequence[str]) -> str:
 def _indices(info: ModelInfo, classes: Sequence[str]) -> NDArray[np.int64] | None:
     """The output of each class by its name, in whatever Unicode form; None where the model lacks one of them."""
     outputs = {same_name(name): index for index, name in reversed(list(enumerate(info.classes or ())))}
-    found = [outputs.get(same_name(name)) for name in classes]
-    return None if info.classes is None or None in found else np.array(found, np.int64)
+    indices = [outputs.get(same_name(name)) for name in classes]
+    return None if info.classes is None or None in indices else np.array(indices, np.int64)
 
 
 def _imagenet(classes: Sequence[str], first: int) -> NDArray[np.int64]:

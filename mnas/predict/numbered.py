@@ -16,8 +16,8 @@ def by_number(classes: Sequence[str]) -> tuple[NDArray[np.int64], str] | None:
     Folders are listed as text, in which 10 comes before 2.
     """
     for pattern, what in ((_NUMBER, "their names"), (_PREFIX, "the numbers that their names begin with")):
-        found = [pattern.fullmatch(name) for name in classes]
-        numbers = [int(match[match.re.groups]) for match in found if match is not None]
+        matches = [pattern.fullmatch(name) for name in classes]
+        numbers = [int(match[match.re.groups]) for match in matches if match is not None]
         for first in (0, 1):
             if sorted(numbers) == list(range(first, first + len(classes))):
                 words = f"classes matched by {what}, {first} to {first + len(classes) - 1}"
@@ -33,5 +33,5 @@ def same_numbers(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int
         return None
     indices = {int(name): index for index, name in reversed(list(enumerate(names)))}
     distinct = len({int(name) for name in classes}) == len(classes) and len(indices) == len(names)
-    found = [indices.get(int(name)) for name in classes]
-    return np.array(found, np.int64) if distinct and None not in found else None
+    places = [indices.get(int(name)) for name in classes]
+    return np.array(places, np.int64) if distinct and None not in places else None

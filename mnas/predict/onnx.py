@@ -58,5 +58,5 @@ def open_onnx(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     return info, run
 
 
-def _with_size(wanted: Wanted, found: int | None) -> Wanted:
-    return wanted if wanted.input_size is not None or found is None else replace(wanted, input_size=found)
+def _with_size(wanted: Wanted, recorded: int | None) -> Wanted:
+    return wanted if wanted.input_size is not None or recorded is None else replace(wanted, input_size=recorded)

@@ -38,8 +38,8 @@ class Score:
     @property
     def balanced_accuracy(self) -> float:
         """Mean of `per_class` over the classes that have images; top-1 where all have equally many."""
-        known = [share for share in self.per_class if share is not None]
-        return sum(known) / len(known)
+        shares = [share for share in self.per_class if share is not None]
+        return sum(shares) / len(shares)
 
     @property
     def majority_share(self) -> float:
@@ -52,8 +52,8 @@ class Score:
         np.fill_diagonal(errors, 0)
         order = np.argsort(-errors, axis=None, kind="stable")[:count]
         truth, first = np.unravel_index(order, errors.shape)
-        found = zip(truth.tolist(), first.tolist(), errors[truth, first].tolist(), strict=True)
-        return [row for row in found if row[2]]
+        rows = zip(truth.tolist(), first.tolist(), errors[truth, first].tolist(), strict=True)
+        return [row for row in rows if row[2]]
 
 
 def score_model(model: Model, batches: Iterable[tuple[Pixels, NDArray[np.int64]]]) -> Score:
@@ -122,9 +122,9 @@ def confusion_picture(score: Score, classes: Sequence[str], title: str) -> bytes
         classes: names of the outputs.
         title: the first line.
     """
-    shown = np.flatnonzero(score.confusion.sum(0) + score.confusion.sum(1))
-    matrix = score.confusion[np.ix_(shown, shown)]
-    names = [classes[int(i)] for i in shown]
+    present = np.flatnonzero(score.confusion.sum(0) + score.confusion.sum(1))
+    matrix = score.confusion[np.ix_(present, present)]
+    names = [classes[int(i)] for i in present]
     font, small = ImageFont.load_default(22), ImageFont.load_default(14)
     large = len(names) > _LARGE
     cell = max(2, _MATRIX_SIDE // len(names)) if large else max(24, min(80, _MATRIX_SIDE // len(names)))
@@ -139,7 +139,7 @@ def confusion_picture(score: Score, classes: Sequence[str], title: str) -> bytes
     canvas.paste(_cells(matrix, cell), (left, top))
     draw.rectangle((left - 1, top - 1, left + side, top + side), outline=_FAINT)
     if large:
-        _ticks(draw, shown, cell, left, top, small)
+        _ticks(draw, present, cell, left, top, small)
     else:
         _labels(canvas, draw, names, cell, left, top, small)
         _numbers(draw, matrix, cell, left, top)
@@ -162,16 +162,16 @@ def _cells(matrix: NDArray[np.int64], cell: int) -> Image.Image:
     return Image.fromarray(colours.round().astype(np.uint8).repeat(cell, 0).repeat(cell, 1))
 
 
-def _ticks(draw: ImageDraw.ImageDraw, shown: NDArray[np.int64], cell: int, left: int, top: int,
+def _ticks(draw: ImageDraw.ImageDraw, present: NDArray[np.int64], cell: int, left: int, top: int,
            font: Font) -> None:  # fmt: skip
     """Numbers of some classes along both sides."""
-    step = 10 if len(shown) <= 200 else 100
-    for i in range(0, len(shown), step):
+    step = 10 if len(present) <= 200 else 100
+    for i in range(0, len(present), step):
         at = i * cell + cell // 2
         draw.line((left - 6, top + at, left - 2, top + at), fill=_FAINT)
-        draw.text((left - 10, top + at), str(shown[i]), fill=_INK, font=font, anchor="rm")
+        draw.text((left - 10, top + at), str(present[i]), fill=_INK, font=font, anchor="rm")
         draw.line((left + at, top - 6, left + at, top - 2), fill=_FAINT)
-        draw.text((left + at, top - 10), str(shown[i]), fill=_INK, font=font, anchor="mb")
+        draw.text((left + at, top - 10), str(present[i]), fill=_INK, font=font, anchor="mb")
 
 
 def _labels(canvas: Image.Image, draw: ImageDraw.ImageDraw, names: Sequence[str], cell: int, left: int, top: int,

@@ -58,12 +58,12 @@ def image_entry(session: ForeignSession, name: str) -> ImageInput:
     """Return the only input of a session's model. Raises ValueError where it has others, or takes no images."""
     if len(session.inputs) != 1:
         raise ValueError(f"an image classifier must have one input, but {name!r} has {len(session.inputs)}")
-    found = session.inputs[0]
+    spec = session.inputs[0]
     try:
-        dtype = np.dtype(found.dtype)
+        dtype = np.dtype(spec.dtype)
     except TypeError:
-        raise ValueError(f"an image classifier must take numbers, but {name!r} takes {found.dtype}") from None
-    return image_input(found.shape, dtype, found.scale, found.zero_point, name)
+        raise ValueError(f"an image classifier must take numbers, but {name!r} takes {spec.dtype}") from None
+    return image_input(spec.shape, dtype, spec.scale, spec.zero_point, name)
 
 
 def input_size(entry: ImageInput, wanted: Wanted, name: str) -> int:
@@ -76,7 +76,7 @@ def input_size(entry: ImageInput, wanted: Wanted, name: str) -> int:
 
 
 def normalisation(
-    entry: ImageInput, wanted: Wanted, found: tuple[Triple, Triple] | None, name: str
+    entry: ImageInput, wanted: Wanted, recorded: tuple[Triple, Triple] | None, name: str
 ) -> tuple[Triple, Triple] | None:
     """(mean, std) of pixels as 0..1 by which inputs are made; None: pixels are stored as they are.
 
@@ -90,8 +90,8 @@ def normalisation(
         if given is not None:
             raise ValueError(f"mean and std must be left out, as {name!r} takes pixels as they are ({entry.dtype})")
         return None
-    if given is not None or found is not None:
-        return given or found
+    if given is not None or recorded is not None:
+        return given or recorded
     if entry.dtype.itemsize == 1:
         return None
     raise ValueError(

@@ -405,7 +405,7 @@ class Training:
         done = self.epoch * self.steps + self.step
         rate = self.step * self.batch_size / max(self.spent["training"], 1e-9)
         score_s = self.rows[-1].score_s if self.rows else 0.0
-        left = self.config.epochs * self.steps - done
+        remaining = self.config.epochs * self.steps - done
         return TrainProgress(
             epoch=self.epoch + 1,
             epochs=self.config.epochs,
@@ -413,7 +413,7 @@ class Training:
             steps=self.steps,
             loss=loss,
             images_per_s=rate,
-            eta_s=left * self.batch_size / rate + (self.config.epochs - self.epoch) * score_s,
+            eta_s=remaining * self.batch_size / rate + (self.config.epochs - self.epoch) * score_s,
         )
 
     def _info(self, accuracy: float) -> ModelMetadata:

@@ -66,17 +66,17 @@ def key_of(model: bytes, reference: Reference, calibration: Calibration, runtime
 def look_up(folder: Path, key: dict[str, Any]) -> Entry | None:
     """What is kept under `key`; None if there is nothing, or nothing that can be read."""
     try:
-        kept = read_json(_path(folder, key))
-        if kept["key"] != key or kept.pop("check") != _check(kept):
+        values = read_json(_path(folder, key))
+        if values["key"] != key or values.pop("check") != _check(values):
             return None
-        latency, turn = Latency.from_dict(kept["latency"]), Estimate(*map(float, kept["turn"]))
-        datetime.datetime.fromisoformat(kept["at"])
-        budget_s = float(kept["budget_s"])
+        latency, turn = Latency.from_dict(values["latency"]), Estimate(*map(float, values["turn"]))
+        datetime.datetime.fromisoformat(values["at"])
+        budget_s = float(values["budget_s"])
         if latency.source != "measured" or not 0 < turn.low <= turn.value <= turn.high < float("inf"):
             return None
         if not 0 <= budget_s < float("inf") or not _is_possible(latency):
             return None
-        return Entry(latency=latency, turn=turn, budget_s=budget_s, at=kept["at"])
+        return Entry(latency=latency, turn=turn, budget_s=budget_s, at=values["at"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
@@ -97,9 +97,9 @@ def keep(folder: Path, key: dict[str, Any], latency: Latency, calibration: Calib
     share = calibration.light_ratio if latency.against == "light" else 1
     turn = [value / share for value in (latency.ratio, latency.ratio_low, latency.ratio_high)]
     at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    kept = {"key": key, "latency": latency.to_dict(), "turn": turn, "budget_s": budget_s, "at": at}
+    values = {"key": key, "latency": latency.to_dict(), "turn": turn, "budget_s": budget_s, "at": at}
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(_path(folder, key), json.dumps({**kept, "check": _check(kept)}, indent=1))
+    write_atomic(_path(folder, key), json.dumps({**values, "check": _check(values)}, indent=1))
 
 
 def moved(entry: Entry, latency: Latency, calibration: Calibration) -> str:

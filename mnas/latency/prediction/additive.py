@@ -164,11 +164,11 @@ def _bags(networks: Sequence[Network]) -> _Bags:
         for part in network:
             parts.setdefault(part.kind, []).append((number, part))
     kinds = {}
-    for kind, found in parts.items():
-        names = tuple(sorted({name for _, part in found for name in part.amounts}))
-        amounts = np.array([[part.amounts.get(name, 0.0) for name in names] for _, part in found])
-        owners = np.array([number for number, _ in found])
-        kinds[kind] = _Bag(owners, names, amounts.reshape(len(found), -1), tuple(part.place for _, part in found))
+    for kind, pairs in parts.items():
+        names = tuple(sorted({name for _, part in pairs for name in part.amounts}))
+        amounts = np.array([[part.amounts.get(name, 0.0) for name in names] for _, part in pairs])
+        owners = np.array([number for number, _ in pairs])
+        kinds[kind] = _Bag(owners, names, amounts.reshape(len(pairs), -1), tuple(part.place for _, part in pairs))
     return _Bags(len(networks), kinds)
 
 
@@ -221,27 +221,27 @@ def _means(bags: _Bags, parameters: Parameters) -> Array:
 def _covariances(left: tuple[_Bags, Array], right: tuple[_Bags, Array], parameters: Parameters) -> dict[str, Array]:
     """(left networks, right networks) for each component."""
     (bags, means), (others, other_means) = left, right
-    found = {name: np.zeros((bags.count, others.count)) for name in COMPONENTS}
-    found["rates"] = _relative(bags, means, parameters) @ _relative(others, other_means, parameters).T
+    components = {name: np.zeros((bags.count, others.count)) for name in COMPONENTS}
+    components["rates"] = _relative(bags, means, parameters) @ _relative(others, other_means, parameters).T
     for kind in set(bags.kinds) & set(others.kinds):
         places, loads = _loads(bags, means, kind, parameters)
         other_places, other_loads = _loads(others, other_means, kind, parameters)
         squares = _squares(places, other_places)
         for name in _components(kind):
-            found[name] += loads @ np.exp(-squares / (2 * REACH[name] ** 2)) @ other_loads.T
-    return found
+            components[name] += loads @ np.exp(-squares / (2 * REACH[name] ** 2)) @ other_loads.T
+    return components
 
 
 def _variances(bags: _Bags, means: Array, parameters: Parameters) -> dict[str, Array]:
     """Of each network by itself: the diagonal of `_covariances`."""
-    found = {name: np.zeros(bags.count) for name in COMPONENTS}
-    found["rates"] = (_relative(bags, means, parameters) ** 2).sum(axis=1)
+    components = {name: np.zeros(bags.count) for name in COMPONENTS}
+    components["rates"] = (_relative(bags, means, parameters) ** 2).sum(axis=1)
     for kind in bags.kinds:
         places, loads = _loads(bags, means, kind, parameters)
         squares = _squares(places, places)
         for name in _components(kind):
-            found[name] += ((loads @ np.exp(-squares / (2 * REACH[name] ** 2))) * loads).sum(axis=1)
-    return found
+            components[name] += ((loads @ np.exp(-squares / (2 * REACH[name] ** 2))) * loads).sum(axis=1)
+    return components
 
 
 def _components(kind: str) -> tuple[str, ...]:
@@ -295,7 +295,7 @@ def _chosen(bags: _Bags, values: Array, deviations: Array, rated: Parameters) ->
     means = _means(bags, rated)
     covariances = _covariances((bags, means), (bags, means), rated)
     every = [*(covariances[name] for name in COMPONENTS), np.eye(len(values))]
-    found = minimize(
+    optimum = minimize(
         _improbability,
         np.full(len(every), np.log(TYPICAL_SPREAD)),
         args=(every, np.diag(deviations**2), values / means - 1),
@@ -303,7 +303,7 @@ def _chosen(bags: _Bags, values: Array, deviations: Array, rated: Parameters) ->
         method="L-BFGS-B",
         bounds=[(-9, 2)] * len(COMPONENTS) + [(-6, 0)],
     )
-    return replace(rated, spreads=dict(zip((*COMPONENTS, "noise"), np.exp(found.x).tolist(), strict=True)))
+    return replace(rated, spreads=dict(zip((*COMPONENTS, "noise"), np.exp(optimum.x).tolist(), strict=True)))
 
 
 def _improbability(logs: Array, covariances: Sequence[Array], fixed: Array, missed: Array) -> tuple[float, Array]:

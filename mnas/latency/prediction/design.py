@@ -53,14 +53,14 @@ def _groups(names: Sequence[str]) -> list[list[int]]:
 
 def _balanced(combinations: Indices, count: int, draw: np.random.Generator) -> Indices:
     """`count` of the combinations in random order, each as often as any other or once more, and so each choice."""
-    whole, left = divmod(count, len(combinations))
-    rows = np.concatenate([*[combinations] * whole, _leftover(combinations, left, draw)])
+    whole, rest = divmod(count, len(combinations))
+    rows = np.concatenate([*[combinations] * whole, _leftover(combinations, rest, draw)])
     return draw.permutation(rows)
 
 
-def _leftover(combinations: Indices, left: int, draw: np.random.Generator) -> Indices:
+def _leftover(combinations: Indices, count: int, draw: np.random.Generator) -> Indices:
     """So many different combinations, in which each choice comes as equally often as can be found."""
-    tried = (draw.choice(combinations, left, replace=False) for _ in range(LEFTOVERS if left else 1))
+    tried = (draw.choice(combinations, count, replace=False) for _ in range(LEFTOVERS if count else 1))
     return min(tried, key=lambda rows: sum((np.bincount(column) ** 2).sum() for column in rows.T))
 
 
@@ -90,10 +90,10 @@ def _mix(rows: Indices, groups: list[list[int]], sizes: Sequence[int], draw: np.
 
 def _different(space: Space, rows: Indices, sizes: Sequence[int], draw: np.random.Generator) -> list[tuple[int, ...]]:
     """Networks that came twice (as some choices make no difference) give way to others, drawn at random."""
-    found: dict[str, tuple[int, ...]] = {}
+    members: dict[str, tuple[int, ...]] = {}
     for row in rows.tolist():
         candidate = tuple(row)
-        while (fingerprint := space.decode(candidate).fingerprint) in found:
+        while (fingerprint := space.decode(candidate).fingerprint) in members:
             candidate = tuple(int(draw.integers(size)) for size in sizes)
-        found[fingerprint] = candidate
-    return list(found.values())
+        members[fingerprint] = candidate
+    return list(members.values())

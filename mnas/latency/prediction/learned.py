@@ -69,11 +69,13 @@ def learn(
     times: Sequence[float],
     errors: Sequence[float],
     *,
-    known: Sequence[tuple[Network, float, float]] = (),
+    anchors: Sequence[tuple[Network, float, float]] = (),
     folds: int = FOLDS,
 ) -> Learned:
-    """Learn from times (in any unit) and their relative standard errors, and from `known` networks that are never held
-    out, as a reference whose time is 1.
+    """Learn from times (in any unit) and their relative standard errors.
+
+    Args:
+        anchors: networks with time and error that are never held out, as a reference whose time is 1.
 
     Raises:
         ValueError: there are fewer than 20 networks, or a time is not positive, or an error negative.
@@ -81,11 +83,11 @@ def learn(
     if len(networks) < 2 * folds:
         raise ValueError(f"a predictor must learn from {2 * folds} networks or more, but got {len(networks)}")
     values = np.asarray(times, float)
-    predicted, deviations = _predicted_by_others(networks, values, errors, known, folds)
+    predicted, deviations = _predicted_by_others(networks, values, errors, anchors, folds)
     distances = np.sort(np.abs(np.log(predicted / values)) / deviations)
     # the share of networks within the k-th of n distances is k / (n + 1) on average, whatever the distribution
     width = distances[min(len(values), math.ceil(0.95 * (len(values) + 1))) - 1]
-    additive = fit(*_with([*zip(networks, times, errors, strict=True)], known))
+    additive = fit(*_with([*zip(networks, times, errors, strict=True)], anchors))
     return Learned(additive, float(width), held_out_scores(predicted, values))
 
 
@@ -93,7 +95,7 @@ def relearn(
     networks: Sequence[Network],
     times: Sequence[float],
     errors: Sequence[float],
-    known: Sequence[tuple[Network, float, float]],
+    anchors: Sequence[tuple[Network, float, float]],
     parameters: Parameters,
     width: float,
     held_out: HeldOut,
@@ -101,7 +103,9 @@ def relearn(
     """What `learn` made before of the same. Raises ValueError as it does."""
     if not isinstance(width, float) or not 0 < width < math.inf:
         raise ValueError(f"width must be above 0, but got {width!r}")
-    return Learned(condition(*_with([*zip(networks, times, errors, strict=True)], known), parameters), width, held_out)
+    return Learned(
+        condition(*_with([*zip(networks, times, errors, strict=True)], anchors), parameters), width, held_out
+    )
 
 
 def held_out_scores(predicted: Sequence[float] | Array, measured: Sequence[float] | Array) -> HeldOut:
@@ -133,9 +137,9 @@ def _score(value: float, resampled: Sequence[float] | Array) -> Score:
 
 
 def _with(
-    samples: Sequence[tuple[Network, float, float]], known: Sequence[tuple[Network, float, float]]
+    samples: Sequence[tuple[Network, float, float]], anchors: Sequence[tuple[Network, float, float]]
 ) -> tuple[list[Network], list[float], list[float]]:
-    every = [*samples, *known]
+    every = [*samples, *anchors]
     return [n for n, _, _ in every], [t for _, t, _ in every], [e for _, _, e in every]
 
 
@@ -143,7 +147,7 @@ def _predicted_by_others(
     networks: Sequence[Network],
     times: Array,
     errors: Sequence[float],
-    known: Sequence[tuple[Network, float, float]],
+    anchors: Sequence[tuple[Network, float, float]],
     folds: int,
 ) -> tuple[Array, Array]:
     """Of each network its time and relative deviation, learnt without its fold."""
@@ -152,6 +156,6 @@ def _predicted_by_others(
     for fold in range(folds):
         held = order[fold::folds]
         others = sorted(set(order.tolist()) - set(held.tolist()))
-        additive = fit(*_with([(networks[i], float(times[i]), errors[i]) for i in others], known))
+        additive = fit(*_with([(networks[i], float(times[i]), errors[i]) for i in others], anchors))
         predicted[held], deviations[held] = additive.predict([networks[i] for i in held])
     return predicted, deviations

@@ -165,7 +165,7 @@ def fit_predictor(
         _networks(space, samples, size, num_classes),
         [sample.ratio for sample in samples],
         [sample.error for sample in samples],
-        known=_known(space, size, num_classes),
+        anchors=_anchors(space, size, num_classes),
         folds=folds,
     )
     return Predictor(
@@ -229,9 +229,9 @@ def choose_to_measure(
     at the lower end of the interval than every point that is at least as accurate. Where a candidate's accuracy is not
     known yet (None), that is: faster than the whole front.
     """
-    known = [None] * len(predicted) if accuracies is None else list(accuracies)
+    scores = [None] * len(predicted) if accuracies is None else list(accuracies)
     chosen = []
-    for number, (latency, accuracy) in enumerate(zip(predicted, known, strict=True)):
+    for number, (latency, accuracy) in enumerate(zip(predicted, scores, strict=True)):
         wide = (latency.high_ms - latency.low_ms) / (2 * latency.latency_ms) > widest
         undecided = any(latency.low_ms <= bound <= latency.high_ms for bound in (target_ms, limit_ms))
         rivals = [ms for other, ms in front if accuracy is None or other >= accuracy]
@@ -271,7 +271,7 @@ def _networks(space: Space, samples: Sequence[Sample], input_size: int, num_clas
     return [parts_of_arch(space.decode(sample.indices), input_size, num_classes) for sample in samples]
 
 
-def _known(space: Space, input_size: int, num_classes: int) -> list[tuple[Network, float, float]]:
+def _anchors(space: Space, input_size: int, num_classes: int) -> list[tuple[Network, float, float]]:
     return [(parts_of_arch(reference_arch(space.reference_skeleton), input_size, num_classes), 1.0, REFERENCE_ERROR)]
 
 
@@ -283,7 +283,7 @@ def _predictor(values: dict[str, Any]) -> Predictor:
         _networks(space, samples, size, classes),
         [sample.ratio for sample in samples],
         [sample.error for sample in samples],
-        known=_known(space, size, classes),
+        anchors=_anchors(space, size, classes),
         parameters=Parameters(**values["parameters"]),
         width=values["width"],
         held_out=HeldOut.from_dict(values["held_out"]),
