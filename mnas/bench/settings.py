@@ -19,12 +19,12 @@ class BenchSettings:
     """The benchmark."""
 
     controllers: str = "random,evolution,ppo,surrogate"
-    """Names with commas: of mnas search (all: every one), or module:factory (optuna.samplers:TPESampler), which returns
-    an Optuna sampler and is given what it takes of space, seed, reward and batch_size."""
+    """Controllers of mnas search (all: every one), or module:factory (optuna.samplers:TPESampler), separated by commas.
+    A factory returns an Optuna sampler; it gets those of space, seed, reward and batch_size that it takes."""
     seeds: int = 5
     """Searches of each controller, with seeds 0, 1, ..."""
     trials: int = 500
-    """Of each search."""
+    """Number of trials of each search."""
     reward: str = "soft"
     """target, soft, hard, absolute or weighted-sum, or several with commas: each gets rows of its own."""
     candidates_per_update: int | Auto = "auto"
@@ -32,7 +32,7 @@ class BenchSettings:
     target_quantile: float = 0.4
     """The target T: the cost that this share of random members stays below."""
     target_quantiles: str = ""
-    """Also say how far from T the model with the best reward lies, for each of these (0.1,0.2,0.4,0.8)."""
+    """Quantiles (0.1,0.2,0.4,0.8) for which the distance from T of the model with the best reward is printed too."""
     workers: int | Auto = "auto"
     """Searches side by side, a process of one thread each; auto: one for each core."""
     out: Path = Path("bench")

@@ -16,20 +16,20 @@ class BenchmarkOptions:
     """accel-nasbench, or table: any CSV or Parquet file with a column for each decision, one for accuracy and one for
     cost."""
     path: Path
-    """Its file: anb_dataset_jsons.tar.gz (the authors' split/ beside it is used), or the table."""
+    """File of the benchmark: anb_dataset_jsons.tar.gz (the authors' split/ beside it is used), or the table."""
     device: str = "latency_zcu102"
-    """Of accel-nasbench: whose latency or inverse throughput is the cost: latency_zcu102, latency_vck190,
+    """Device of accel-nasbench whose latency or inverse throughput is the cost: latency_zcu102, latency_vck190,
     throughput_a100, throughput_3090, throughput_tpuv2, throughput_tpuv3, throughput_zcu102, throughput_vck190."""
     accuracy: str = "accuracy"
-    """Of a table: its column of accuracies."""
+    """Column of accuracies in a table."""
     cost: str = "cost"
-    """Of a table: its column of costs, the lower the better."""
+    """Column of costs in a table, the lower the better."""
     ignore: str = ""
-    """Of a table: columns that are no decisions, with commas."""
+    """Columns of a table that are no decisions, separated by commas."""
     percent: bool = False
-    """Of a table: accuracies are from 0 to 100."""
+    """Read the accuracies of a table as percentages, from 0 to 100."""
     space: str = ""
-    """Of a table: a search space (mnasnet, or a TOML file) whose decisions the columns are; without it, choices are
+    """Search space (mnasnet, or a TOML file) whose decisions are the columns of a table; without it, the choices are
     those that occur."""
 
     def __post_init__(self) -> None:

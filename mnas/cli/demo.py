@@ -25,9 +25,9 @@ class DemoCommand:
     """Search the paper's space on scikit-learn's digits, then score the LiteRT files on held-out images."""
 
     trials: int = 40
-    """How many candidates."""
+    """Number of candidates."""
     run_dir: Path = Path("runs/demo")
-    """Where; an interrupted demo is resumed, a finished one shown again."""
+    """Folder of the run; an interrupted demo is resumed, a finished one is printed again."""
 
     def run(self) -> None:
         """Search, check what was exported, and point to the report."""

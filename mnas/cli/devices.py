@@ -101,9 +101,9 @@ class DevicesCalibrateCommand:
     devices: File = "auto"
     """The file that describes it; auto: devices.toml in your configuration folder."""
     sessions: int = 5
-    """How often the reference models are measured on each unit, each time with a new connection."""
+    """Number of sessions that measure the reference models on each unit, each with a new connection."""
     budget_s: float = 5.0
-    """Seconds of each session."""
+    """Latency budget of each session, in seconds."""
     input_size: int = 224
     """Side of the square image in pixels."""
 

@@ -47,11 +47,11 @@ class LatencyFitCommand:
     space: str = "mnasnet"
     """mnasnet, mnasnet-no-se, per-layer, cell, or a TOML file with a space of your own."""
     device: str = "host"
-    """A name in devices.toml, or host: this machine."""
+    """Device to measure on: a name in devices.toml, or host, this machine."""
     devices: Path | Auto = "auto"
     """The devices.toml to look in; auto: the user's own."""
     samples: int = 200
-    """How many members are measured."""
+    """Number of networks to measure."""
     input_size: int = 224
     """Side of the images in pixels."""
     classes: int = 1000
@@ -61,13 +61,13 @@ class LatencyFitCommand:
     output_stride: int | Auto = "auto"
     """Input pixels per pixel of the last map; auto: as in the search, what leaves a map of 3 x 3 or more."""
     budget_s: float = 3.0
-    """At most so many seconds of measuring for a member."""
+    """Latency budget per network, in seconds."""
     interval: float = 0.015
     """Stop earlier when a ratio is known to plus or minus this share, with 95 % confidence."""
     out: Path | Auto = "auto"
     """The predictor's file; auto: predictors/DEVICE-SPACE-SIZE.json."""
     seed: int = 0
-    """Of the sample."""
+    """Random seed of the sample."""
 
     def __post_init__(self) -> None:
         for name in ("budget_s", "interval"):

@@ -28,9 +28,10 @@ class ModelOptions:
     input_size: int | Auto = "auto"
     """Side of the square image in pixels; auto: the model's own."""
     mean: str = ""
-    """Of pixels as 0 to 1, one number or three (0.485 0.456 0.406, or joined by commas); not given: the model's own."""
+    """Mean of pixels from 0 to 1, one number or three (0.485 0.456 0.406, or 0.485,0.456,0.406); by default the model's
+    own."""
     std: str = ""
-    """The model's input is (pixel / 255 - mean) / std; not given: the model's own."""
+    """Standard deviation: the input is (pixel / 255 - mean) / std; by default the model's own."""
     crop: float | Auto = "auto"
     """Share of the side of an image's centre square that the model sees; auto: the model's own, 1 for other files."""
     outputs: Auto | Kind = "auto"

@@ -17,7 +17,7 @@ class RunsCommand:
     """List the runs of a directory: state, trials (+ those taken over), best reward, size of the front."""
 
     directory: Path = field(default=Path("runs"), kw_only=False)
-    """Where the runs are."""
+    """Folder of the runs."""
 
     def run(self) -> None:
         """Print the table."""

@@ -24,22 +24,22 @@ class ProxyConfig:
     fewest_steps: int = 300
     """The batch is halved, to 16 at least, while the run has fewer steps: small data sets learn little in less."""
     learning_rate: float = 0.064
-    """Peak, for 256 images per step; scaled in proportion to the batch size (paper: 0.016)."""
+    """Peak learning rate for 256 images per step, scaled in proportion to the batch size (paper: 0.016)."""
     warmup: float = 0.2
     """Share of the steps in which the learning rate rises from 0."""
     label_smoothing: float = 0.1
-    """Published code."""
+    """Share of the target that is spread over all classes (as in the published code)."""
     weight_decay: float = 1e-5
-    """On all but batch norm and biases (published code)."""
+    """Weight decay of all weights but batch norm and biases (as in the published code)."""
     mirror: Mirror = "auto"
     """Mirror half of the training images at random: yes, no, or auto (not where two classes are each other's mirror
     images by their names, as left and right, nor for digits and fashion-mnist)."""
     repeats: int = 1
-    """Trainings with seeds of their own; the accuracy is their mean."""
+    """Number of trainings, each with its own seed; the accuracy is their mean."""
     accelerator: Accelerator = "auto"
-    """Where to train: `cuda` or `cpu`; `auto` takes a GPU where there is one."""
+    """Device to train on: cuda or cpu; auto: a GPU if there is one."""
     threads: int = 1
-    """Of the CPU; results repeat bit for bit at the same number only."""
+    """Threads of the CPU per training; results repeat bit for bit only with the same number."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "fewest_steps", "repeats", "threads"):

@@ -33,29 +33,29 @@ class TrainConfig:
     optimizer: Optimizer
     """rmsprop: the paper's, with TensorFlow's semantics; sgd: with Nesterov momentum 0.9."""
     learning_rate: float
-    """Peak, for 256 images per step; scaled in proportion to the batch."""
+    """Peak learning rate for 256 images per step, scaled in proportion to the batch size."""
     schedule: Schedule
     """After the peak: `step` (x decay_rate every decay_epochs) or `cosine` (down to 0), counted from the first step."""
     warmup_epochs: float
     """Epochs in which the learning rate rises from 0; at most half of all."""
     decay_rate: float = 0.97
-    """Of the `step` schedule."""
+    """Factor of the learning rate in the `step` schedule."""
     decay_epochs: float = 2.4
-    """Of the `step` schedule."""
+    """Epochs between two steps of the `step` schedule."""
     ema_decay: float
-    """Of the moving average of weights and batch-norm statistics, which is what is kept in the end; it starts lower, as
-    TensorFlow's: min(ema_decay, (1 + steps) / (10 + steps)). 0: the last weights are kept."""
+    """Decay of the moving average of weights and batch-norm statistics, which the trained model gets; it starts lower,
+    as in TensorFlow: min(ema_decay, (1 + steps) / (10 + steps)). 0: the model gets the last weights."""
     label_smoothing: float
     """Share of the target that is spread over all classes."""
     weight_decay: float
-    """On all but batch norm."""
+    """Weight decay of all weights but batch norm."""
     dropout: float | Literal["arch"] = "arch"
     """Probability before the classifier; arch: the architecture's own."""
     bn_momentum: float | Literal["arch"] = "arch"
     """Share of a new batch in the batch-norm statistics; arch: the architecture's own."""
     estimate_statistics: int
-    """Batch-norm statistics are estimated on so many training images, 16 or more, before every scoring; 0: those of
-    training."""
+    """Number of training images (16 or more) on which batch-norm statistics are estimated before every scoring; 0: use
+    the statistics of training."""
     mixup: float = 0.0
     """Alpha of mixup; 0: off."""
     cutmix: float = 0.0
@@ -73,18 +73,18 @@ class TrainConfig:
     """Mirror half of the training images at random: yes, no, or auto (not where two classes are each other's mirror
     images by their names, as left and right, nor for digits and fashion-mnist)."""
     crop: float
-    """Share of the centre square's side that is scored."""
+    """Share of the side of an image's centre square that is scored."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed."""
 
     accelerator: Accelerator = "auto"
-    """Where to train: cuda or cpu; auto: a GPU where there is one."""
+    """Device to train on: cuda or cpu; auto: a GPU if there is one."""
     mixed_precision: Precision = "auto"
     """auto: on a GPU, bf16 where it has that, else fp16; on a CPU, where it is slower, no."""
     compile: bool = False
     """Compile the network (torch.compile): a minute or more at the start, then faster on a GPU."""
     threads: int | Literal["auto"] = "auto"
-    """Of the CPU; results repeat bit for bit at the same number only. auto: torch's choice."""
+    """Threads of the CPU; results repeat bit for bit only with the same number. auto: torch's choice."""
     checkpoint_every: int = 1
     """Epochs between checkpoints."""
 
