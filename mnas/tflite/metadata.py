@@ -84,7 +84,7 @@ def state_of_model(model: bytes) -> digests.State:
     if state == "changed":
         try:
             same = graph_digest(model, _without_digests(values)) == values.get(GRAPH)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, struct.error):
+        except (AttributeError, LookupError, MemoryError, OverflowError, TypeError, ValueError, struct.error):
             return "changed"
         return "intact" if same else "changed"
     return state

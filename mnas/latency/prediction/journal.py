@@ -1,5 +1,6 @@
 """What a fit has measured so far, on disk as it comes: a fit that was killed goes on from there."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ class Journal:
         if lines and not lines[-1].endswith(b"\n"):
             del lines[-1]  # it was killed while writing
         try:
-            rows = [parse_json(line) for line in lines]
+            rows = [_checked(parse_json(line)) for line in lines]
             before = rows[0]["identity"] if rows else self._identity
             self.calibrations = [Calibration.from_dict(c) for row in rows[:1] for c in row["calibrations"]]
             samples = [sample_of(row) for row in rows[1:]]
@@ -59,17 +60,34 @@ class Journal:
         """Write the head. Raises OSError."""
         self.calibrations = list(calibrations)
         head = {"identity": self._identity, "calibrations": [c.to_dict() for c in calibrations]}
-        write_atomic(self.path, json.dumps(head) + "\n")
+        write_atomic(self.path, _line(head))
 
     def add(self, sample: Sample) -> None:
         """Write a sample; it is on the disk when this returns. Raises OSError."""
         self.samples[sample.indices] = sample
-        line = json.dumps({"indices": sample.indices, "ratio": sample.ratio, "error": sample.error})
+        line = _line({"indices": list(sample.indices), "ratio": sample.ratio, "error": sample.error})
         with self.path.open("a") as file:
-            file.write(line + "\n")
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
     def remove(self) -> None:
         """The fit is done."""
         self.path.unlink(missing_ok=True)
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    """Return a line of the file: the values, and a digest of them."""
+    return json.dumps({**values, "check": _check(values)}) + "\n"
+
+
+def _checked(values: Any) -> Any:
+    """Return a line's values without their digest. Raises ValueError where they are not those that were written."""
+    check = values.pop("check", None)  # lines of earlier versions have none
+    if check not in (None, _check(values)):
+        raise ValueError("a line was changed")
+    return values
+
+
+def _check(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

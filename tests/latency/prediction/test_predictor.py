@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -151,6 +152,20 @@ def test_files_that_are_no_predictors_are_refused(predictor, tmp_path):
     for damage in ({"samples": values["samples"][:3]}, {"parameters": {}}, {"width": None}, {"space": {}}):
         path.write_text(json.dumps({**values, **damage}))
         with pytest.raises(ValueError, match="is damaged: "):
+            load_predictor(path)
+
+
+def test_every_flipped_bit_is_refused(predictor, tmp_path):
+    path = tmp_path / "predictor.json"
+    predictor.save(path)
+    whole = path.read_bytes()
+    draw = random.Random(0)
+    for part in range(25):
+        place = draw.randrange(part * len(whole) // 25, (part + 1) * len(whole) // 25)
+        changed = bytearray(whole)
+        changed[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"predictor\.json'"):
             load_predictor(path)
 
 
