@@ -35,8 +35,10 @@ class ModelFormat:
     """Function that reads what a file says of itself: (path, content) -> (values, state) or None for other authors'."""
     runtimes: tuple[str, ...]
     """Runtimes that measure such a file, the usual one first (`mnas.latency.onboard.script.RUNTIMES`)."""
-    export: bool
-    """Whether `mnas export --to` writes it."""
+    writer: str = ""
+    """Function by which `mnas export --to` writes a file: (network, metadata) -> content; empty where it does not."""
+    sidecar: str = ""
+    """Function that writes what belongs beside a file: (metadata, content) -> text; empty where nothing does."""
     extra: str = ""
     """Extra of mnas that has the runtime and the writer; empty where the core has them."""
     packages: tuple[str, ...] = ()
@@ -54,7 +56,6 @@ FORMATS: dict[FormatName, ModelFormat] = {
             opener="mnas.predict.network:open_network",
             reader="mnas.nn.weights_info:read_values",
             runtimes=("torch",),
-            export=False,
         ),
         ModelFormat(
             name="litert",
@@ -64,7 +65,7 @@ FORMATS: dict[FormatName, ModelFormat] = {
             opener="mnas.predict.litert:open_litert",
             reader="mnas.tflite.metadata:read_values",
             runtimes=("litert", "litert-builtin"),
-            export=True,
+            writer="mnas.export.litert:litert_fp32",
         ),
         ModelFormat(
             name="onnx",
@@ -74,7 +75,7 @@ FORMATS: dict[FormatName, ModelFormat] = {
             opener="mnas.predict.onnx:open_onnx",
             reader="mnas.foreign.onnx_file:read_values",
             runtimes=("onnxruntime",),
-            export=True,
+            writer="mnas.export.onnx:onnx_fp32",
             extra="onnx",
             packages=("onnx", "onnxscript"),
         ),
@@ -86,7 +87,8 @@ FORMATS: dict[FormatName, ModelFormat] = {
             opener="mnas.predict.executorch:open_executorch",
             reader="mnas.foreign.sidecar:read_values",
             runtimes=("executorch",),
-            export=True,
+            writer="mnas.export.executorch:executorch_fp32",
+            sidecar="mnas.foreign.sidecar:sidecar",
             extra="executorch",
             packages=("executorch",),
         ),
@@ -94,6 +96,8 @@ FORMATS: dict[FormatName, ModelFormat] = {
 }
 """Name -> format."""
 
+SIDECAR_SUFFIX = ".json"
+"""End that is added to a file's name for what belongs beside it."""
 SUFFIXES = {row.suffix: row for row in FORMATS.values()}
 """Suffix -> format."""
 WEIGHTS_SUFFIX = FORMATS["mnas"].suffix

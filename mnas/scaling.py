@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from mnas.arch import require_int, require_number
+from mnas.arch import require_input_size, require_number
 from mnas.architecture import Architecture
 from mnas.names import resolve_arch
 from mnas.zoo.architectures import ZOO
@@ -21,7 +21,7 @@ def input_sizes(text: str) -> tuple[int, ...]:
             f"--input-size must be pixels, several joined by commas (96,128,160) or auto, but got {text!r}"
         ) from None
     for size in sizes:
-        require_int("--input-size", size, 1, 8192)
+        require_input_size("--input-size", size)
     _require_unique("--input-size", sizes)
     return sizes
 

@@ -250,7 +250,7 @@ def _side(name: str) -> int | None:
 
 def _is_file(name: str, wanted: tuple[str, ...]) -> bool:
     row = format_of(name)
-    return row is not None and (row.export or wanted in ((), row.runtimes))
+    return row is not None and (row.writer != "" or wanted in ((), row.runtimes))
 
 
 def _runtimes_of_file(name: str, wanted: tuple[str, ...]) -> tuple[str, ...]:

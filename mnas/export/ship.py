@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnas.atomic import place, write_atomic
-from mnas.export.executorch import executorch_fp32
 from mnas.export.gate import (
     Comparison,
     GateResult,
@@ -26,10 +25,8 @@ from mnas.export.gate import (
 )
 from mnas.export.images import RealImages
 from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
-from mnas.export.onnx import onnx_fp32
 from mnas.export.timing import Speed, TimedFile, speed, timed_file
-from mnas.foreign import sidecar
-from mnas.formats import FORMATS, ExportName
+from mnas.formats import FORMATS, SIDECAR_SUFFIX, ExportName, imported
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
@@ -63,11 +60,8 @@ def exported(network: Network, info: ModelMetadata, target: Target, calibration:
         ValueError: int8 without calibration images; a weight that is not finite.
         ImportError: the format's package is missing.
     """
-    if target.format == "onnx":
-        return onnx_fp32(network, info)
-    if target.format == "executorch":
-        return executorch_fp32(network, info)
-    model = litert_fp32(network, info, softmax=target.softmax)
+    options = {"softmax": True} if target.softmax else {}
+    model: bytes = imported(FORMATS[target.format].writer)(network, info, **options)
     if target.kind == "fp16":
         return litert_fp16(model)
     if target.kind == "int8":
@@ -132,9 +126,9 @@ def ship(
         file = Path(folder) / out.name
         write_atomic(file, content)
         parts = [""]
-        if target.format == "executorch":
-            write_atomic(Path(f"{file}{sidecar.SUFFIX}"), sidecar.sidecar(gate.info, content))
-            parts.append(sidecar.SUFFIX)
+        if beside := FORMATS[target.format].sidecar:
+            write_atomic(Path(f"{file}{SIDECAR_SUFFIX}"), imported(beside)(gate.info, content))
+            parts.append(SIDECAR_SUFFIX)
         result = _judged(file, target, gate, tolerance)
         final = out if result.passed else _free(out)
         result = dataclasses.replace(result, file=final.name)
@@ -183,6 +177,6 @@ def _free(out: Path) -> Path:
     number = 1
     while True:
         name = f"{stem}.failed{suffix}" if number == 1 else f"{stem}.failed-{number}{suffix}"
-        if not any((out.parent / f"{name}{part}").exists() for part in ("", sidecar.SUFFIX, REPORT_SUFFIX)):
+        if not any((out.parent / f"{name}{part}").exists() for part in ("", SIDECAR_SUFFIX, REPORT_SUFFIX)):
             return out.parent / name
         number += 1

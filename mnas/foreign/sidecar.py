@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mnas import digests
+from mnas.formats import SIDECAR_SUFFIX
 from mnas.metadata import ModelMetadata, metadata_json
 from mnas.readers import JSON_BYTES, parse_json, read_regular
 
-SUFFIX = ".json"
-"""End that is added to the program's file name."""
 PROGRAM = "sha256"
 """Name of the program's digest among the values."""
 
@@ -28,7 +27,7 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
 
     Raises OSError, and ValueError where it is no JSON object.
     """
-    beside = path.with_name(path.name + SUFFIX)
+    beside = path.with_name(path.name + SIDECAR_SUFFIX)
     if not beside.exists():
         return None
     text = read_regular(beside, JSON_BYTES)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mnas.foreign.onnx_file import fields
+from mnas.formats import format_of
 from mnas.predict.outputs import Kind
 from mnas.readers import open_regular
 
@@ -30,8 +31,9 @@ _LITERT: dict[int, Kind] = {
 
 def last_op(path: Path) -> Kind | None:
     """Return the kind of outputs by the file's last operation; None where that does not show it, or is unreadable."""
-    readers = {".onnx": _onnx, ".tflite": _litert}
-    read = readers.get(path.suffix)
+    readers = {"onnx": _onnx, "litert": _litert}
+    row = format_of(path)
+    read = None if row is None else readers.get(row.name)
     if read is None or path.stat().st_size > _MOST_BYTES:
         return None
     try:

@@ -154,7 +154,7 @@ def test_one_format_that_fails_leaves_the_others(capsys, folder, tmp_path, monke
     def broken(network, info):
         raise RuntimeError("the exporter\nbroke")
 
-    monkeypatch.setattr("mnas.export.ship.onnx_fp32", broken)
+    monkeypatch.setattr("mnas.export.onnx.onnx_fp32", broken)
     monkeypatch.setattr(
         "importlib.util.find_spec",
         lambda name, find=importlib.util.find_spec: None if name == "executorch" else find(name),
