@@ -74,4 +74,10 @@ def notice_unsealed(name: str) -> None:
     _LOGGER.warning("%r carries no digest: an earlier version of mnas wrote it, so changes to it go unnoticed", name)
 
 
+@functools.cache
+def notice_changed(name: str) -> None:
+    """Log a line, once a file and process, that a changed file is used all the same."""
+    _LOGGER.warning("%r was changed after mnas wrote it", name)
+
+
 _LOGGER = logging.getLogger("mnas")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mnas.digests import ChangedFileError, require_intact
+from mnas.digests import ChangedFileError, notice_changed, require_intact
 from mnas.formats import format_of, imported
 from mnas.metadata import ModelMetadata, metadata_from_json
 
@@ -23,7 +23,9 @@ def own_metadata(path: Path, content: bytes, *, allow_changed: bool) -> ModelMet
         if read is None:
             return None
         values, state = read
-        if state != "changed" or not allow_changed:
+        if state == "changed" and allow_changed:
+            notice_changed(str(path))
+        else:
             require_intact(state, str(path), REMEDY)
         return metadata_from_json(values)
     except ChangedFileError:

@@ -102,7 +102,7 @@ def test_a_flipped_bit_of_an_export_is_refused_or_changes_no_answer(here, suffix
 
 
 @pytest.mark.parametrize("name", ["model.tflite", "model.onnx", "model.pte"])
-def test_a_changed_export_needs_a_word(here, name, capsys):
+def test_a_changed_export_needs_a_word(here, name, capsys, caplog):
     path = here / name
     original = path.read_bytes()
     if name == "model.pte":
@@ -127,6 +127,7 @@ def test_a_changed_export_needs_a_word(here, name, capsys):
     assert run(["predict", name, "images"]) == 2
     assert f"'{name}' was changed after mnas wrote it" in capsys.readouterr().err
     assert run(["predict", name, "images", "--allow-changed"]) == 0
+    assert f"'{name}' was changed after mnas wrote it" in caplog.text
     assert run(["latency", name, "--budget-s", "0.1"]) == 2
     assert f"'{name}' was changed after mnas wrote it" in capsys.readouterr().err
 
