@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mnas.latency.devices import benchmark_model as tool
-from mnas.latency.devices.adb_link import AdbLink, Shown
+from mnas.latency.devices.adb_link import AdbLink, Output
 from mnas.latency.devices.adb_phone import Phone
 from mnas.latency.devices.android import CLOCK, FULL_CLOCK, State, condition_of
 from mnas.latency.latency import MeasurementError, Setup, UnitError
@@ -162,8 +162,8 @@ class AdbUnit(Unit):
         self._require_runtime(setup)
         with contextlib.ExitStack() as stack, self._guarded(late=True):
             phone = self._found()
-            shown, _ = _run(phone, self._bring(stack, phone, model, setup, once=True))
-            return tool.parse(shown.text, elapsed_s=shown.seconds, once=True).grown_bytes
+            output, _ = _run(phone, self._bring(stack, phone, model, setup, once=True))
+            return tool.parse(output.text, elapsed_s=output.seconds, once=True).grown_bytes
 
     def close(self) -> None:
         if self._phone is not None:
@@ -199,8 +199,8 @@ class AdbUnit(Unit):
 
     def _require_runtime(self, setup: Setup) -> None:
         if setup.runtime not in XNNPACK:
-            known = ", ".join(XNNPACK)
-            raise ValueError(f"{self.name}: runtime of a phone must be one of {known}, but got {setup.runtime!r}")
+            names = ", ".join(XNNPACK)
+            raise ValueError(f"{self.name}: runtime of a phone must be one of {names}, but got {setup.runtime!r}")
 
     def _bring(
         self, stack: contextlib.ExitStack, phone: Phone, model: bytes, setup: Setup, once: bool = False
@@ -229,9 +229,9 @@ class AdbUnit(Unit):
             times: dict[int, Times] = {}
             clocks = []
             for which in (1, 0) if mirrored else (0, 1):
-                shown, seen = _run(phone, calls[which])
-                times[which] = _times(tool.parse(shown.text, elapsed_s=shown.seconds))
-                clocks.append(_clock(seen))
+                output, frequencies = _run(phone, calls[which])
+                times[which] = _times(tool.parse(output.text, elapsed_s=output.seconds))
+                clocks.append(_clock(frequencies))
             state = phone.look()
             slowed = state.slowed(phone.full_khz) or _ran_slow(clocks, phone.full_khz)
             if slowed is None:
@@ -244,16 +244,16 @@ class AdbUnit(Unit):
 
     def _cool(self, phone: Phone, state: State) -> State:
         """Wait until the phone is cool and may run at its full clock. Raises UnitError when that takes too long."""
-        started, told = time.monotonic(), False
+        started, announced = time.monotonic(), False
         while (why := self._too_hot(phone, state)) is not None:
             if time.monotonic() - started >= self._heat.wait_s:
                 raise UnitError(
                     f"it did not cool down within {self._heat.wait_s:g} s: {why}; take it out of its case and the sun, "
                     "switch its battery saver off, and see docs/phone.md"
                 )
-            if not told:
+            if not announced:
                 self._say(f"{self.name}: waiting for it to cool down, {self._heat.wait_s:g} s at most: {why}")
-                told = True
+                announced = True
             time.sleep(self._heat.poll_s)
             state = phone.look()
         return state
@@ -298,17 +298,17 @@ def _command(phone: Phone, words: list[str], threads: int) -> str:
     )
 
 
-def _run(phone: Phone, call: _Call) -> tuple[Shown, list[int]]:
+def _run(phone: Phone, call: _Call) -> tuple[Output, list[int]]:
     """What the tool printed, and the core's clocks in kHz meanwhile. Raises MeasurementError, UnitError."""
-    shown = phone.link.shell(call.command, CALL_TIMEOUT_S)
-    if shown.code == 97:
+    output = phone.link.shell(call.command, CALL_TIMEOUT_S)
+    if output.code == 97:
         raise UnitError("the phone has lost the folder with the models")
-    text, mark, end = shown.text.rpartition("@ended ")
-    code, found, clocks = end.partition(" @clocks")
-    if not mark or not found or not code.isdigit():
-        raise UnitError(f"its answer is cut off; it ended with {shown.text.strip()[-100:]!r}")
+    text, mark, end = output.text.rpartition("@ended ")
+    code, separator, clocks = end.partition(" @clocks")
+    if not mark or not separator or not code.isdigit():
+        raise UnitError(f"its answer is cut off; it ended with {output.text.strip()[-100:]!r}")
     if code == "0":
-        return Shown(0, text, shown.seconds), [int(khz) for khz in clocks.split() if khz.isdigit()]
+        return Output(0, text, output.seconds), [int(khz) for khz in clocks.split() if khz.isdigit()]
     why = f"{tool.failure(text)} (exit code {code})"
     if int(code) in (129, 137, 143):
         raise UnitError(f"benchmark_model was killed on the phone, perhaps for want of memory: {why}")
@@ -325,18 +325,18 @@ def _times(report: tool.Report) -> Times:
     return Times(wall_ms=(timed.avg_us / 1e3,) * timed.count, kept_ms=(timed.min_us / 1e3, timed.avg_us / 1e3))
 
 
-def _clock(seen: list[int]) -> int | None:
+def _clock(frequencies: list[int]) -> int | None:
     """The core's clock in the timed half of a call: it rises in the first, and a single reading may come too late."""
-    late = sorted(seen[len(seen) // 2 :])
+    late = sorted(frequencies[len(frequencies) // 2 :])
     return late[len(late) // 2] if late else None
 
 
 def _ran_slow(clocks: list[int | None], full_khz: int | None) -> str | None:
     """Why a round does not count, of the clock of each call; None where it counts."""
-    seen = [khz for khz in clocks if khz is not None]
-    if full_khz is None or not seen or min(seen) >= FULL_CLOCK * full_khz:
+    frequencies = [khz for khz in clocks if khz is not None]
+    if full_khz is None or not frequencies or min(frequencies) >= FULL_CLOCK * full_khz:
         return None
-    return f"its core ran at {min(seen) // 1000} of {full_khz // 1000} MHz"
+    return f"its core ran at {min(frequencies) // 1000} of {full_khz // 1000} MHz"
 
 
 def _input_shape(model: bytes, batch: int) -> tuple[str, list[int]]:
@@ -344,7 +344,7 @@ def _input_shape(model: bytes, batch: int) -> tuple[str, list[int]]:
 
     make: Any = Interpreter
     try:
-        (told,) = make(model_content=model).get_input_details()
+        (details,) = make(model_content=model).get_input_details()
     except (ValueError, RuntimeError) as error:
         raise MeasurementError(f"several images at once need a model with one input: {error}") from None
-    return told["name"], [batch, *map(int, told["shape"][1:])]
+    return details["name"], [batch, *map(int, details["shape"][1:])]

@@ -31,7 +31,7 @@ STATES = {
 
 
 @dataclass(frozen=True)
-class Shown:
+class Output:
     """What a command on the phone printed, standard error in between, and how it ended."""
 
     code: int
@@ -50,13 +50,13 @@ class AdbLink:
         self._serial, self._server = serial, _server_address(server)
         self._device: Any = None
 
-    def shell(self, command: str, timeout_s: float = STEP_TIMEOUT_S) -> Shown:
+    def shell(self, command: str, timeout_s: float = STEP_TIMEOUT_S) -> Output:
         """Run `command` by the phone's shell. `timeout_s` is how long it may be silent."""
         with _one_line():
             device = self._connected()
             started = time.perf_counter()
-            told = device.shell2(command, timeout=timeout_s, encoding="utf-8", v2=True)
-            return Shown(told.returncode, told.output, time.perf_counter() - started)
+            result = device.shell2(command, timeout=timeout_s, encoding="utf-8", v2=True)
+            return Output(result.returncode, result.output, time.perf_counter() - started)
 
     def push(self, content: bytes, path: str, mode: int = 0o644) -> None:
         """Write a file, as adb's sync service does (adbutils' own drops the reason of a failure)."""
@@ -83,7 +83,7 @@ class AdbLink:
             import adbutils
 
             client = adbutils.AdbClient(*self._server, socket_timeout=STEP_TIMEOUT_S)
-            serial = _usable({told.serial: told.state for told in client.list()}, self._serial)
+            serial = _usable({phone.serial: phone.state for phone in client.list()}, self._serial)
             self._device = client.device(serial)
         return self._device
 
@@ -96,9 +96,9 @@ def _usable(states: dict[str, str], serial: str | None) -> str:
             raise UnitError(f"exactly one phone must be connected to adb, but {which}")
         serial = next(iter(states))
     if serial not in states:
-        known = ", ".join(states) or "none"
+        serials = ", ".join(states) or "none"
         raise UnitError(
-            f"adb knows no phone {serial} (it knows: {known}); plug it in, unlock it and switch USB debugging on"
+            f"adb knows no phone {serial} (it knows: {serials}); plug it in, unlock it and switch USB debugging on"
         )
     if (state := states[serial]) != "device":
         raise UnitError(f"phone {serial}: {STATES.get(state, f'its state is {state!r}')}")

@@ -33,10 +33,10 @@ class Phone:
 
     def __init__(self, link: AdbLink, core: Core, max_mhz: int | None) -> None:
         self.link = link
-        shown = link.shell(IDENTITY)
-        identity = read_identity(shown.text)
+        output = link.shell(IDENTITY)
+        identity = read_identity(output.text)
         if identity is None:
-            raise UnitError(f"it does not answer as Android does: {shown.text[:200]!r}")
+            raise UnitError(f"it does not answer as Android does: {output.text[:200]!r}")
         self.identity = identity
         self.core = self._measuring_core(core)
         """None: nothing is pinned."""
@@ -53,9 +53,9 @@ class Phone:
         """Ours on the phone, made when first asked for; what killed processes of this machine left is removed first."""
         if self._folder is None:
             prefix = f"{LOCAL}/mnas-{uuid.getnode():x}-"
-            for left in self.link.shell(f"ls -d {prefix}* 2>/dev/null").text.split():
-                if not _alive(left.removeprefix(prefix)):
-                    self._clean(left)
+            for abandoned in self.link.shell(f"ls -d {prefix}* 2>/dev/null").text.split():
+                if not _alive(abandoned.removeprefix(prefix)):
+                    self._clean(abandoned)
             folder = f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
             made = self.link.shell(f"mkdir {folder} 2>&1")
             if made.code != 0:
@@ -67,8 +67,8 @@ class Phone:
         """Bring a file to our folder and see that it arrived whole; returns its path there."""
         path = f"{self.folder()}/{name}"
         self.link.push(content, path, mode)
-        shown = self.link.shell(f"stat -c %s {path}; sha256sum {path}")
-        size, digest, *_ = [*shown.text.split(), "", ""]
+        output = self.link.shell(f"stat -c %s {path}; sha256sum {path}")
+        size, digest, *_ = [*output.text.split(), "", ""]
         if size != str(len(content)) or digest != hashlib.sha256(content).hexdigest():
             raise UnitError(f"{path} did not arrive whole on the phone: {size or 'none'} of {len(content)} bytes")
         return path
@@ -80,8 +80,8 @@ class Phone:
 
     def digest(self, path: str) -> str | None:
         """SHA-256 of a file on the phone; None where there is none."""
-        shown = self.link.shell(f"sha256sum {shlex.quote(path)} 2>/dev/null")
-        return shown.text.split()[0] if shown.code == 0 and shown.text.strip() else None
+        output = self.link.shell(f"sha256sum {shlex.quote(path)} 2>/dev/null")
+        return output.text.split()[0] if output.code == 0 and output.text.strip() else None
 
     def program(self, binary: str) -> tuple[str, str]:
         """Path on the phone and SHA-256 of `benchmark_model` (it tells no version of itself); pushed where it is not.
@@ -91,11 +91,11 @@ class Phone:
         """
         if self._program is None:
             path, digest = self._find_program(binary)
-            told = self.link.shell(f"{shlex.quote(path)} 2>&1")  # without a model it only greets and complains
-            if "STARTING!" not in told.text:
+            greeting = self.link.shell(f"{shlex.quote(path)} 2>&1")  # without a model it only greets and complains
+            if "STARTING!" not in greeting.text:
                 raise ValueError(
                     f"benchmark_model must be the tool for {self.identity.abi}, but {binary} says "
-                    f"{tool.failure(told.text)!r} (exit code {told.code}); {HELP}"
+                    f"{tool.failure(greeting.text)!r} (exit code {greeting.code}); {HELP}"
                 )
             self._program = path, digest
         return self._program

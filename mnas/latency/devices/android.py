@@ -107,9 +107,9 @@ class State:
 
 def read_identity(text: str) -> Identity | None:
     """Of what `IDENTITY` printed; None where that is no Android's answer."""
-    told = _sections(text)
+    sections = _sections(text)
     names = {
-        name: " ".join(told.get(name, "").split()) for name in ("model", "soc", "board", "release", "build", "abi")
+        name: " ".join(sections.get(name, "").split()) for name in ("model", "soc", "board", "release", "build", "abi")
     }
     if not (names["model"] and names["abi"]):
         return None
@@ -120,23 +120,23 @@ def read_identity(text: str) -> Identity | None:
         abi=names["abi"],
         cores=tuple(
             CoreOf(int(number), int(khz) if khz else None, governor or None)
-            for number, khz, governor in re.findall(r"^(\d+) (\d*) ?(\S*)$", told.get("cores", ""), re.M)
+            for number, khz, governor in re.findall(r"^(\d+) (\d*) ?(\S*)$", sections.get("cores", ""), re.M)
         ),
     )
 
 
 def read_state(text: str) -> State:
     """Of what `state_command` printed."""
-    told = _sections(text)
-    battery, thermal = told.get("battery", ""), told.get("thermal", "")
+    sections = _sections(text)
+    battery, thermal = sections.get("battery", ""), sections.get("thermal", "")
     tenths, level, scale = (_find(rf"^\s*{name}: (-?\d+)\s*$", battery) for name in ("temperature", "level", "scale"))
     powered = re.findall(r"^\s*\w+ powered: (true|false)\s*$", battery, re.M)
-    load = re.match(r"\d+\.\d+", told.get("load", ""))
+    load = re.match(r"\d+\.\d+", sections.get("load", ""))
     return State(
-        clock_khz=_find(r"^(\d+)\s*$", told.get("clock", "")),
-        cap_khz=_find(r"^(\d+)\s*$", told.get("cap", "")),
+        clock_khz=_find(r"^(\d+)\s*$", sections.get("clock", "")),
+        cap_khz=_find(r"^(\d+)\s*$", sections.get("cap", "")),
         thermal_status=_find(r"^\s*Thermal Status: (\d+)\s*$", thermal),
-        sensor_c=max(_sensors(thermal, told.get("zones", "")), default=None),
+        sensor_c=max(_sensors(thermal, sections.get("zones", "")), default=None),
         battery_c=None if tenths is None else tenths / 10,
         battery_percent=100 * level / scale if level is not None and scale else None,
         charging="true" in powered if powered else None,
@@ -147,13 +147,13 @@ def read_state(text: str) -> State:
 def condition_of(identity: Identity, state: State, core: CoreOf | None, full_khz: int | None) -> Condition:
     """As every device tells it; the clocks are of `core`, which is to run at `full_khz`."""
     temperatures = [t for t in (state.sensor_c, state.battery_c) if t is not None]
-    told = state.thermal_status is not None or (state.cap_khz is not None and full_khz is not None)
+    reported = state.thermal_status is not None or (state.cap_khz is not None and full_khz is not None)
     condition = Condition(
         model=identity.model,
         soc=identity.soc,
         temperature_c=max(temperatures, default=None),
         cores=tuple({"core": c.number, "max_mhz": _mhz(c.max_khz), "governor": c.governor} for c in identity.cores),
-        throttled=state.slowed(full_khz) is not None if told else None,
+        throttled=state.slowed(full_khz) is not None if reported else None,
         battery_percent=state.battery_percent,
         charging=state.charging,
         load=state.load,
@@ -167,10 +167,10 @@ def _sensors(thermal: str, zones: str) -> list[float]:
     """Degrees Celsius of what Android's service tells now, else of the kernel's zones; without what cannot be one."""
     now = thermal.partition("Current temperatures from HAL:")[2].partition("Current cooling devices")[0]
     values = re.findall(r"mValue=(-?\d+(?:\.\d+)?), mType=(-?\d+)", now)
-    told = [float(value) for value, kind in values if int(kind) not in NO_TEMPERATURE]
-    if not told:
-        told = [int(t) / 1000 for t in zones.split() if t.lstrip("-").isdigit()]
-    return [t for t in told if 1 < t < 150]
+    readings = [float(value) for value, kind in values if int(kind) not in NO_TEMPERATURE]
+    if not readings:
+        readings = [int(t) / 1000 for t in zones.split() if t.lstrip("-").isdigit()]
+    return [t for t in readings if 1 < t < 150]
 
 
 def _mhz(khz: int | None) -> int | None:

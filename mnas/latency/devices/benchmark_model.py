@@ -59,7 +59,7 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Report:
-    """What one call told."""
+    """Numbers that one call printed."""
 
     init_us: float
     warm_up: Statistics
@@ -102,10 +102,10 @@ def parse(output: str, *, elapsed_s: float, once: bool = False) -> Report:
     Raises:
         UnitError: the output is not the tool's, is cut off, contradicts itself or cannot be true; one line.
     """
-    found = _lines(output)
-    (init_ms,) = _numbers(found["Initialized session in"][0])
-    init_us, first_us, warm_up_us, timed_us = _numbers(found["Inference timings"][0])
-    warm_up, timed = (_statistics(match) for match in found["count="])
+    lines = _lines(output)
+    (init_ms,) = _numbers(lines["Initialized session in"][0])
+    init_us, first_us, warm_up_us, timed_us = _numbers(lines["Inference timings"][0])
+    warm_up, timed = (_statistics(match) for match in lines["count="])
     _require_close("Init", init_us, 1000 * init_ms, slack=1.0)
     _require_close("First inference", first_us, warm_up.first_us)
     _require_close("Warmup (avg)", warm_up_us, warm_up.avg_us)
@@ -121,7 +121,7 @@ def parse(output: str, *, elapsed_s: float, once: bool = False) -> Report:
             f"benchmark_model tells of {warm_up.count + timed.count} inferences in {1e3 * inferences_s:.3g} ms, "
             f"where it was to run for {WARM_UP_S + TURN_S:g} s: wrong unit?"
         )
-    memory = found["Memory footprint delta"] + found["Peak memory footprint"]
+    memory = lines["Memory footprint delta"] + lines["Peak memory footprint"]
     overall_mb = _numbers(memory[0])[1] if memory else 0.0
     return Report(init_us, warm_up, timed, round(overall_mb * 2**20) or None)
 
@@ -134,7 +134,7 @@ def failure(output: str) -> str:
 
 
 def _lines(output: str) -> dict[str, list[re.Match[str]]]:
-    found: dict[str, list[re.Match[str]]] = {start: [] for start in _STARTS}
+    matches: dict[str, list[re.Match[str]]] = {start: [] for start in _STARTS}
     for line in output.splitlines():
         text = line.strip().removeprefix("INFO: ")
         if "Unconsumed cmdline flags" in text:
@@ -144,14 +144,14 @@ def _lines(output: str) -> dict[str, list[re.Match[str]]]:
                 match = pattern.fullmatch(text)
                 if match is None:
                     raise UnitError(f"benchmark_model printed {text[:200]!r}, which is not as it should be")
-                found[start].append(match)
+                matches[start].append(match)
     for start, (_, times) in _STARTS.items():
-        if times is not None and len(found[start]) != times:
+        if times is not None and len(matches[start]) != times:
             raise UnitError(
-                f"benchmark_model must print {times} line(s) {start!r}, but printed {len(found[start])}; "
+                f"benchmark_model must print {times} line(s) {start!r}, but printed {len(matches[start])}; "
                 f"it ended with {output.strip()[-100:]!r}"
             )
-    return found
+    return matches
 
 
 def _numbers(match: re.Match[str]) -> list[float]:
@@ -162,16 +162,16 @@ def _statistics(match: re.Match[str]) -> Statistics:
     count, first, current, low, high, mean, _, same, *_ = match.groups()
     if same is not None:
         first = current = low = high = mean = same
-    told = Statistics(int(count), float(first), float(low), float(mean), float(high))
+    statistics = Statistics(int(count), float(first), float(low), float(mean), float(high))
     # a mean is printed with 6 digits
     if not (
-        told.count > 0
-        and 0 < told.min_us <= told.first_us <= told.max_us
-        and told.min_us <= float(current) <= told.max_us
-        and told.min_us * (1 - 1e-5) <= told.avg_us <= told.max_us * (1 + 1e-5)
+        statistics.count > 0
+        and 0 < statistics.min_us <= statistics.first_us <= statistics.max_us
+        and statistics.min_us <= float(current) <= statistics.max_us
+        and statistics.min_us * (1 - 1e-5) <= statistics.avg_us <= statistics.max_us * (1 + 1e-5)
     ):
         raise UnitError(f"benchmark_model printed {match[0]!r}, which cannot be true")
-    return told
+    return statistics
 
 
 def _require_close(what: str, value: float, expected: float, slack: float = 0.0) -> None:

@@ -64,8 +64,8 @@ class DeviceKind:
     """What is particular to one kind of device."""
 
     opener: str
-    """`module:function` that takes (name, address, core=, say=, and the keys below) and returns a `Unit`; it connects
-    on first use, raises UnitError for a device that fails and ValueError for a setting that cannot be."""
+    """`module:function` that takes (name, address, core=, say=, and the keys below) and returns a `Unit`, which
+    connects, and calls `say`, on first use. It raises ValueError for a value that it cannot use."""
     package: str | None = None
     """Package that the opener needs beyond the core."""
     extra: str | None = None

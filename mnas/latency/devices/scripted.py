@@ -79,19 +79,19 @@ class ScriptUnit(Unit):
 
     def fingerprint(self, setup: Setup) -> dict[str, str | int]:
         if setup.runtime not in self._fingerprints:
-            told = self._ask({"do": "hello", "runtime": setup.runtime}, OPEN_TIMEOUT_S)
-            if not isinstance(told, dict) or not all(isinstance(v, str | int) for v in told.values()):
-                raise self._failed(f"it says that it is {told!r}")
-            self._fingerprints[setup.runtime] = told
+            fingerprint = self._ask({"do": "hello", "runtime": setup.runtime}, OPEN_TIMEOUT_S)
+            if not isinstance(fingerprint, dict) or not all(isinstance(v, str | int) for v in fingerprint.values()):
+                raise self._failed(f"it says that it is {fingerprint!r}")
+            self._fingerprints[setup.runtime] = fingerprint
         return dict(self._fingerprints[setup.runtime])
 
     def condition(self) -> Condition:
-        told = self._ask({"do": "condition"}, ROUND_TIMEOUT_S)
+        condition = self._ask({"do": "condition"}, ROUND_TIMEOUT_S)
         try:
-            require_types(Condition, told)
-            return Condition(**{**told, "cores": tuple(told["cores"])})
+            require_types(Condition, condition)
+            return Condition(**{**condition, "cores": tuple(condition["cores"])})
         except (TypeError, KeyError, ValueError):
-            raise self._failed(f"it says of its condition {told!r}") from None
+            raise self._failed(f"it says of its condition {condition!r}") from None
 
     @contextlib.contextmanager
     def session(
@@ -114,8 +114,8 @@ class ScriptUnit(Unit):
             def one_round(mirrored: bool) -> tuple[Times, Times]:
                 began = time.perf_counter()
                 request = {"do": "round", "mirrored": mirrored}
-                told = self._ask(request, ROUND_TIMEOUT_S + _added_s(_ROUND_RUNS, setup))
-                times = self._times(told, 0), self._times(told, 1)
+                answer = self._ask(request, ROUND_TIMEOUT_S + _added_s(_ROUND_RUNS, setup))
+                times = self._times(answer, 0), self._times(answer, 1)
                 if doubt := _doubt(times, (time.perf_counter() - began) * 1e3):
                     raise self._failed(doubt)
                 return times
@@ -127,10 +127,10 @@ class ScriptUnit(Unit):
             self._claim(stack)
             path = self._put(stack, "model", model)
             request = {"do": "memory", "model": path, **setup.to_dict()}
-            told = self._ask(request, OPEN_TIMEOUT_S + _added_s(1, setup))
-            if told is not None and not (isinstance(told, int) and told >= 0):
-                raise self._failed(f"it says that the model takes {told!r} bytes")
-            return told
+            peak = self._ask(request, OPEN_TIMEOUT_S + _added_s(1, setup))
+            if peak is not None and not (isinstance(peak, int) and peak >= 0):
+                raise self._failed(f"it says that the model takes {peak!r} bytes")
+            return peak
 
     def close(self) -> None:
         if self._channel is not None:
@@ -176,16 +176,16 @@ class ScriptUnit(Unit):
             with contextlib.suppress(UnitError):
                 self._ask({"do": "close"}, ROUND_TIMEOUT_S)
 
-    def _times(self, told: Any, which: int) -> Times:
+    def _times(self, answer: Any, which: int) -> Times:
         try:
-            wall, kept = told["wall_ms"][which], told["kept_ms"][which]
-            if not (isinstance(wall, Sequence) and isinstance(kept, Sequence) and wall and kept):
+            wall, counted = answer["wall_ms"][which], answer["kept_ms"][which]
+            if not (isinstance(wall, Sequence) and isinstance(counted, Sequence) and wall and counted):
                 raise TypeError
-            if not all(isinstance(t, int | float) and math.isfinite(t) and t > 0 for t in [*wall, *kept]):
+            if not all(isinstance(t, int | float) and math.isfinite(t) and t > 0 for t in [*wall, *counted]):
                 raise ValueError
-            return Times(tuple(map(float, wall)), tuple(map(float, kept)))
+            return Times(tuple(map(float, wall)), tuple(map(float, counted)))
         except (TypeError, KeyError, IndexError, ValueError):
-            raise self._failed(f"times must be positive and finite, but it gave {told!r}") from None
+            raise self._failed(f"times must be positive and finite, but it gave {answer!r}") from None
 
     def _connected(self) -> Channel:
         if self._channel is None:
@@ -199,19 +199,19 @@ class ScriptUnit(Unit):
         channel = self._connected()
         answer = self._guarded(lambda: channel.ask(json.dumps(request), timeout_s))
         try:
-            told = parse_json(answer)
-            if not isinstance(told, dict) or not ({"ok"} == set(told) or {"error", "of"} == set(told)):
+            reply = parse_json(answer)
+            if not isinstance(reply, dict) or not ({"ok"} == set(reply) or {"error", "of"} == set(reply)):
                 raise ValueError
         except ValueError:
             raise self._failed(f"it answered {answer[:200]!r}") from None
-        if "ok" in told:
-            return told["ok"]
-        if told["of"] == "model":
-            raise MeasurementError(_line(told["error"]))
-        if told["of"] == "setup":
-            raise ValueError(f"{self.name}: {_line(told['error'])}")
+        if "ok" in reply:
+            return reply["ok"]
+        if reply["of"] == "model":
+            raise MeasurementError(_line(reply["error"]))
+        if reply["of"] == "setup":
+            raise ValueError(f"{self.name}: {_line(reply['error'])}")
         kinds: dict[str, type[UnitError]] = {"process": EndedError, "time": OverdueError}
-        raise self._failed(told["error"], kinds.get(str(told["of"]), UnitError))
+        raise self._failed(reply["error"], kinds.get(str(reply["of"]), UnitError))
 
     def _guarded(self, action: Callable[[], T]) -> T:
         try:

@@ -316,11 +316,11 @@ def _ending(process: "asyncssh.SSHClientProcess[bytes]") -> str:
 def _told(answer: bytes) -> Any:
     """What the keeper answered. Raises UnitError if it is an error, or nothing that the keeper says."""
     try:
-        told = parse_json(answer, LONGEST_LINE)
-        if not isinstance(told, dict) or not {"ok", "error"} & set(told):
+        reply = parse_json(answer, LONGEST_LINE)
+        if not isinstance(reply, dict) or not {"ok", "error"} & set(reply):
             raise ValueError
     except ValueError:
         raise UnitError(f"it answered {answer[:200]!r}") from None
-    if "error" in told:
-        raise UnitError(str(told["error"]))
-    return told["ok"]
+    if "error" in reply:
+        raise UnitError(str(reply["error"]))
+    return reply["ok"]

@@ -44,12 +44,12 @@ class Address:
 
 def parse_address(text: str) -> Address:
     """`user@host:port`, `host`, `user@[::1]:22` -> its parts. Raises ValueError."""
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"(?:([^@\s]+)@)?(?:\[([0-9a-fA-F:.%\w]+)\]|([^@:\s\[\]/-][^@:\s\[\]/]*))(?::(\d{1,5}))?", text
     )
-    if not found or not 0 < int(found[4] or 22) < 65536:
+    if not match or not 0 < int(match[4] or 22) < 65536:
         raise ValueError(f"an ssh address must be user@host:port, user@host or host, but got {text!r}")
-    return Address(found[2] or found[3], found[1], int(found[4]) if found[4] else None)
+    return Address(match[2] or match[3], match[1], int(match[4]) if match[4] else None)
 
 
 async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
@@ -68,7 +68,7 @@ async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
             return False
 
     given = {"username": address.user, "port": address.port}
-    known: list[str] = []
+    known_hosts: list[str] = []
     try:
         options = await asyncssh.SSHClientConnectionOptions.construct(
             host=address.host,
@@ -81,12 +81,14 @@ async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
             **{name: value for name, value in given.items() if value is not None},
         )
         # nothing said (or `none`, which asyncssh takes to mean that any host key will do)
-        known = _files(options.known_hosts if isinstance(options.known_hosts, list) else ()) or _files(KNOWN_HOSTS)
+        known_hosts = _files(options.known_hosts if isinstance(options.known_hosts, list) else ()) or _files(
+            KNOWN_HOSTS
+        )
         with contextlib.suppress(asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed, ConnectionResetError):
-            return await asyncssh.connect(address.host, options=options, known_hosts=known or b"")
+            return await asyncssh.connect(address.host, options=options, known_hosts=known_hosts or b"")
         # it may have no key of a kind that known_hosts has for it; then which key it has is worth knowing
         return await asyncssh.connect(
-            address.host, options=options, known_hosts=known or b"", server_host_key_algs="default"
+            address.host, options=options, known_hosts=known_hosts or b"", server_host_key_algs="default"
         )
     except asyncssh.PermissionDenied:
         raise UnitError(
@@ -94,19 +96,19 @@ async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
             "(passwords are not asked for here, and a key with a passphrase must be in ssh-agent)"
         ) from None
     except asyncssh.HostKeyNotVerifiable as error:
-        raise UnitError(_distrust(address, refused, known, str(error))) from None
+        raise UnitError(_distrust(address, refused, known_hosts, str(error))) from None
     except (asyncssh.Error, OSError, ValueError) as error:
         raise UnitError(f"{address} cannot be reached by ssh: {_reason(error)}") from None
 
 
-def _distrust(address: Address, refused: list[tuple[str, int, str]], known: list[str], reason: str) -> str:
+def _distrust(address: Address, refused: list[tuple[str, int, str]], known_hosts: list[str], reason: str) -> str:
     """What is wrong with the host's key, and how to mend it."""
     import asyncssh
 
     host, port, key = refused[0] if refused else (address.host, address.port or 22, "")
     name = host if port == 22 else f"[{host}]:{port}"
     try:
-        keys = asyncssh.match_known_hosts(known or b"", host, "", port if port != 22 else None)[0]
+        keys = asyncssh.match_known_hosts(known_hosts or b"", host, "", port if port != 22 else None)[0]
     except (OSError, ValueError) as error:
         return f"{address}: known_hosts cannot be read: {_reason(error)}"
     if keys:
