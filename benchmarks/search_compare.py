@@ -17,7 +17,6 @@ import sys
 import time
 from pathlib import Path
 
-from optuna.trial import TrialState
 from scipy import stats
 
 from mnas.objective import hypervolume
@@ -64,8 +63,8 @@ def hypervolumes(run: Path, marks: list[int]) -> list[float]:
     target_ms = stored.attributes["objective"]["target_latency_ms"]
     found = []
     for mark in marks:
-        complete = [t for t in stored.trials[:mark] if t.state == TrialState.COMPLETE]
-        points = [(t.values[0], t.values[1] / target_ms) for t in complete]
+        complete = [t for t in stored.trials[:mark] if t.state == "complete"]
+        points = [(t.accuracy, t.latency_ms / target_ms) for t in complete]
         found.append(hypervolume(points, (CHANCE, SLOWEST)))
     return found
 

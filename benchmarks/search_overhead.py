@@ -39,7 +39,7 @@ from mnas.study import Beginning, StudyWriter, begin_study, open_run
 BATCH = 20
 PARTS = {
     "controller": (ClosedBatches, ("draw", "close")),
-    "study": (StudyWriter, ("add", "note", "tell", "set", "log")),
+    "study": (StudyWriter, ("add", "note", "finish", "set", "log")),
 }
 
 

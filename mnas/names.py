@@ -9,12 +9,12 @@ import re
 from pathlib import Path
 
 from mnas.arch import Arch
-from mnas.architecture import Architecture, architecture_from_dict, architecture_from_json
+from mnas.architecture import Architecture, architecture_from_json
 from mnas.formats import FORMATS, WEIGHTS_NAME, WEIGHTS_SUFFIX
 from mnas.nn.weights_info import read_weights_info, require_unchanged
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
 from mnas.study import is_trained, needed, objectives_of, read_run, trained_path
-from mnas.study.results import find_result, label_of, recommend, references_of, title_of
+from mnas.study.results import find_result, recommend, references_of
 from mnas.zoo.architectures import ZOO, named_arch
 
 _TRIAL = re.compile(r"(.+)#(\d{1,9}|[A-Za-z][A-Za-z0-9@._-]*)", re.ASCII)
@@ -37,7 +37,7 @@ def resolve_arch(name: str) -> Architecture:
     if _BLOCK_STRING.match(name):
         return Arch.from_block_strings(name)
     if (trial := _result(name)) and not os.path.isfile(name):
-        return architecture_from_dict(find_result(read_run(trial[0]), trial[1]).user_attrs["arch"])
+        return find_result(read_run(trial[0]), trial[1]).arch
     if name.endswith((WEIGHTS_SUFFIX, FORMATS["litert"].suffix)):
         return _arch_of_model(name)
     if os.path.isfile(os.path.join(name, WEIGHTS_NAME)):
@@ -104,8 +104,8 @@ def searched_as(name: str) -> tuple[int, int]:
 
 def searched_size(name: str) -> int | None:
     """The first of `searched_as` in pixels; None for what is of no training or search."""
-    found = _searched_as(name)
-    return None if found is None else found[0]
+    shape = _searched_as(name)
+    return None if shape is None else shape[0]
 
 
 def _searched_as(name: str) -> tuple[int, int] | None:
@@ -123,10 +123,10 @@ def _searched_as(name: str) -> tuple[int, int] | None:
 
 def _result(name: str) -> tuple[Path, str] | None:
     """Return run and label of `runs/NAME#17`, or of `runs/NAME#mobilenetv2` where the folder exists."""
-    found = _TRIAL.fullmatch(name)
-    if not found or not (found[2].isdecimal() or os.path.isdir(found[1])):
+    parts = _TRIAL.fullmatch(name)
+    if not parts or not (parts[2].isdecimal() or os.path.isdir(parts[1])):
         return None
-    return Path(found[1]), found[2]
+    return Path(parts[1]), parts[2]
 
 
 def _read_arch(path: str) -> Architecture:
@@ -156,20 +156,19 @@ def _arch_of_model(path: str) -> Architecture:
 def _trial_weights(path: Path, label: str) -> Path:
     run = read_run(path)
     result = find_result(run, label)
-    fingerprint = result.user_attrs["fingerprint"]
-    same = [t for t in run.trials if t.user_attrs["fingerprint"] == fingerprint and t is not result]
-    labels = [label_of(t) for t in (result, *same)]  # its own first
+    same = [trial for trial in run.trials if trial.fingerprint == result.fingerprint and trial is not result]
+    labels = [trial.label for trial in (result, *same)]  # its own first
     trained = [trained_path(path, name) / WEIGHTS_NAME for name in labels if is_trained(path, name)]
     searched = [path / "models" / f"{name}{WEIGHTS_SUFFIX}" for name in labels]
     for file in [*trained, *searched]:
         if file.is_file():
-            require_unchanged(file, fingerprint)
+            require_unchanged(file, result.fingerprint)
             return file
     way = f"`mnas train {path} --top 15` trains the best"
     if result.number < 0:
         way = f"`mnas train {path}#{label} --data DIR` trains it"
     raise ValueError(
-        f"the weights of {title_of(result)} must have been kept or trained in full, but got neither in {path} (a "
+        f"the weights of {result.title} must have been kept or trained in full, but got neither in {path} (a "
         f"search keeps those of its front, up to --keep-models-mb); {way}"
     )
 
@@ -178,5 +177,5 @@ def _suggested(path: Path) -> str:
     """Return the label of the recommendation for the run's first target, or 0."""
     run = read_run(path)
     objectives = objectives_of(run.attributes)
-    found = recommend(run.trials, references_of(run), objectives[0], 0) if objectives else None
-    return "0" if found is None else label_of(found.best)
+    recommendation = recommend(run.trials, references_of(run), objectives[0], 0) if objectives else None
+    return "0" if recommendation is None else recommendation.best.label

@@ -97,23 +97,9 @@ def attempt(
 def outcome(folder: Path) -> dict:
     """Everything that a finished run must have in common with one never killed."""
     run = read_run(folder / "run")
-    facts = (
-        "fingerprint",
-        "same_as",
-        "error",
-        "seed",
-        "latency",
-        "evaluation",
-        "reward",
-        "params",
-        "macs",
-        "from",
-        "name",
-    )
+    trials = [trial.to_dict() for trial in run.trials]
     return {
-        "trials": [
-            [t.number, t.state.name, t.params, t.values, {f: t.user_attrs.get(f) for f in facts}] for t in run.trials
-        ],
+        "trials": [{k: v for k, v in trial.items() if k not in ("started", "finished")} for trial in trials],
         "updates": {k: v for k, v in run.attributes.items() if k.startswith("update:")},
         "references": [{k: v for k, v in r.items() if k != "measure_s"} for r in run.attributes["references"]],
         "state": run.attributes["state"],

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from mnas.names import resolve_arch, resolve_weights, searched_as
 from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
 from mnas.space.named import SPACES
-from mnas.study import open_run, running_trial
+from mnas.space.space import Space
+from mnas.study import Draft, TrialRecord, open_run
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import ZOO, named_arch
 
@@ -48,10 +50,14 @@ def test_files_that_are_none(tmp_path):
         resolve_arch(str(tmp_path / "none.json"))
 
 
-def candidate(arch: Arch) -> dict[str, object]:
-    """What a trial is stored with when it is drawn."""
-    named = {"arch": arch.to_dict(), "fingerprint": arch.fingerprint}
-    return {**named, "params": 1, "macs": 1, "size_bytes": 1, "seed": 0}
+def draft(space: Space, indices: Sequence[int]) -> Draft:
+    """A trial that has been drawn."""
+    arch = space.decode(indices)
+    record = TrialRecord(
+        number=0, state="running", arch=arch, fingerprint=arch.fingerprint, params=1, macs=1, size_bytes=1, seed=0,
+        choices=space.params(indices),
+    )  # fmt: skip
+    return Draft(record=record, distributions=space.distributions)
 
 
 def test_trials_of_a_run(tmp_path: Path):
@@ -61,7 +67,7 @@ def test_trials_of_a_run(tmp_path: Path):
         for _ in range(3):
             indices = [rng.randrange(len(d.choices)) for d in space.decisions]
             archs.append(space.decode(indices))
-            run.add(running_trial(space.params(indices), space.distributions, candidate(archs[-1]), {}))
+            run.add(draft(space, indices))
     assert [resolve_arch(f"{path}#{number}") for number in range(3)] == archs
     with pytest.raises(ValueError, match=r"has the trials 0 to 2, but got 3"):
         resolve_arch(f"{path}#3")
@@ -168,9 +174,7 @@ def test_weights_of_a_trial_are_the_fully_trained_ones_where_there_are(tmp_path)
     space, path = SPACES["mnasnet"], tmp_path / "run"
     with open_run(path, {}) as run:
         for first in (0, 1, 0):  # the third is the first's network
-            indices = [first] + [0] * (len(space.decisions) - 1)
-            arch = space.decode(indices)
-            run.add(running_trial(space.params(indices), space.distributions, candidate(arch), {}))
+            run.add(draft(space, [first] + [0] * (len(space.decisions) - 1)))
     with pytest.raises(ValueError, match=rf"of trial 0 .* but got neither in {path} .* `mnas train {path} --top 15`"):
         resolve_weights(f"{path}#0")
     searched = path / "models" / "0.safetensors"

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 from optuna.storages import InMemoryStorage
-from optuna.trial import TrialState
 from toy import evaluate_on_full_disk, evaluate_or_die, latency_of, measure, toy_plan, toy_problem
 
-from mnas.arch import Arch
 from mnas.latency.latency import MeasurementError
 from mnas.names import resolve_arch
 from mnas.objective import hypervolume
@@ -46,7 +44,7 @@ def run_search(path, problem=None, **plan):
 
 
 def facts(run):
-    return [(t.state, t.params, t.values, t.user_attrs) for t in run.trials]
+    return run.trials  # whose times do not count
 
 
 def test_stores_everything_of_a_trial(tmp_path):
@@ -56,32 +54,32 @@ def test_stores_everything_of_a_trial(tmp_path):
     assert facts(stored) == facts(run)
     assert stored.state.status == "finished"
     for t in stored.trials:
-        arch = Arch.from_dict(t.user_attrs["arch"])
-        assert t.user_attrs["fingerprint"] == arch.fingerprint
-        assert t.user_attrs["seed"] == trial_seed(1, t.number)
-        assert t.user_attrs["latency"] == latency_of(arch).to_dict()
+        arch = t.arch
+        assert t.fingerprint == arch.fingerprint
+        assert t.seed == trial_seed(1, t.number)
+        assert t.latency == latency_of(arch)
         assert resolve_arch(f"{tmp_path}/run#{t.number}") == arch
-        slow = t.user_attrs["latency"]["latency_ms"] > 1.2 * 1.5
-        assert (t.state == TrialState.PRUNED) == slow
-        if t.state == TrialState.COMPLETE:
-            accuracy, latency_ms = t.values
-            assert t.user_attrs["reward"] == accuracy * (latency_ms / 1.5) ** -0.07
-        if t.state == TrialState.FAIL:
-            assert t.user_attrs["error"] == "diverged: on purpose"
+        slow = t.latency.latency_ms > 1.2 * 1.5
+        assert (t.state == "skipped") == slow
+        if t.state == "complete":
+            accuracy, latency_ms = t.point
+            assert t.reward == accuracy * (latency_ms / 1.5) ** -0.07
+        if t.state == "failed":
+            assert t.error == "diverged: on purpose"
     # a network is trained once, however often it is drawn
-    complete = [t for t in stored.trials if t.state == TrialState.COMPLETE]
-    trained = [t for t in complete if "same_as" not in t.user_attrs]
-    assert len({t.user_attrs["fingerprint"] for t in trained}) == len(trained) < len(complete)
+    complete = [t for t in stored.trials if t.state == "complete"]
+    trained = [t for t in complete if t.same_as is None]
+    assert len({t.fingerprint for t in trained}) == len(trained) < len(complete)
     for t in complete:
-        if "same_as" in t.user_attrs:
-            assert stored.trials[t.user_attrs["same_as"]].values == t.values
+        if t.same_as is not None:
+            assert stored.trials[t.same_as].point == t.point
     # the weights of the front, and no others
     assert {p.name for p in (tmp_path / "run/models").iterdir()} == {
         f"{t.number}.safetensors" for t in front_of(trained)
     }
     update = stored.attributes["update:3"]
     assert update["trials"] == 22
-    assert update["hypervolume"] == hypervolume([tuple(t.values) for t in complete], (0.1, 3.0))
+    assert update["hypervolume"] == hypervolume([t.point for t in complete], (0.1, 3.0))
     assert watcher.updates == 5  # four batches and the end
     assert watcher.seen[-1].total == 22
     first = [t for t in trained if t.number < stored.attributes["update:0"]["trials"]]
@@ -95,15 +93,15 @@ def test_stores_everything_of_a_trial(tmp_path):
 
 def test_what_a_run_knows_of_its_trials_is_what_looking_at_all_of_them_tells(tmp_path):
     run, _, _ = run_search(tmp_path / "run", workers=3)
-    complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
+    complete = [t for t in run.trials if t.state == "complete"]
     for standing in (run.standing, Standing(read_run(tmp_path / "run").trials)):
         assert standing.taken == 0
         assert +standing.states == Counter(t.state for t in run.trials)
         assert [t.number for t in standing.front] == [t.number for t in front_of(run.trials)]
-        assert standing.best_reward == max(t.user_attrs["reward"] for t in complete)
+        assert standing.best_reward == max(t.reward for t in complete)
         for name, numbers in standing.first.items():
-            having = [t for t in reversed(run.trials) if name in t.user_attrs]
-            assert numbers == {t.user_attrs["fingerprint"]: t.number for t in having}
+            having = [t for t in reversed(run.trials) if getattr(t, name) is not None]
+            assert numbers == {t.fingerprint: t.number for t in having}
 
 
 def test_a_run_in_memory_has_the_same_trials(tmp_path):
@@ -114,7 +112,9 @@ def test_a_run_in_memory_has_the_same_trials(tmp_path):
     run = StudyWriter(tmp_path / "memory", storage)
     assert search(run, toy_problem(), toy_plan(), Listener()) == "trials"
     assert facts(run) == facts(stored)
-    assert [t.values for t in storage.get_all_trials(0)] == [t.values for t in stored.trials]
+    frozen = [[(t.state, t.values, t.params, t.user_attrs, t.system_attrs) for t in trials]
+              for trials in (run.frozen, stored.frozen, storage.get_all_trials(0))]  # fmt: skip
+    assert frozen[0] == frozen[1] == frozen[2]
 
 
 def test_the_same_trials_for_any_number_of_workers(tmp_path):
@@ -162,7 +162,7 @@ def test_a_candidate_that_kills_its_process_fails_alone(tmp_path):
     whole, _, _ = run_search(tmp_path / "whole")
     assert reason == "trials"
     assert [t.state for t in run.trials] == [t.state for t in whole.trials]
-    errors = {t.user_attrs["error"] for t in run.trials if t.state == TrialState.FAIL}
+    errors = {t.error for t in run.trials if t.state == "failed"}
     assert errors == {"its process died 2 times (out of memory?)"}
 
 
@@ -173,7 +173,7 @@ def test_a_candidate_that_cannot_be_measured_fails_alone(tmp_path):
             yield number, MeasurementError("the runtime cannot load it") if odd else measured
 
     run, _, _ = run_search(tmp_path / "run", toy_problem(measure=fussy))
-    errors = [t.user_attrs.get("error") for t in run.trials if int(t.user_attrs["fingerprint"], 16) % 5 == 0]
+    errors = [t.error for t in run.trials if int(t.fingerprint, 16) % 5 == 0]
     assert errors
     assert set(errors) == {"the runtime cannot load it"}
 
@@ -192,7 +192,7 @@ def test_weights_stay_under_the_cap(tmp_path):
     run, _, _ = run_search(tmp_path / "run", keep_models_mb=33e-6)  # two of 16 bytes each
     kept = list((tmp_path / "run/models").glob("*.safetensors"))
     assert len(kept) == 2
-    best = sorted(front_of(run.trials), key=lambda t: -t.user_attrs["reward"])[:2]
+    best = sorted(front_of(run.trials), key=lambda t: -t.reward)[:2]
     assert {p.stem for p in kept} == {str(t.number) for t in best}
 
 

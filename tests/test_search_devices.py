@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from optuna.trial import TrialState
 from test_search import facts, run_search
 from toy import latency_of, measure, number_of, toy_problem
 
@@ -12,6 +11,7 @@ from mnas.latency.latency import UnitError
 from mnas.latency.prediction.predictor import WIDEST
 from mnas.objective import Objective, Sharing
 from mnas.study import front_of, read_run
+from mnas.study.limits import Skip
 
 TARGETS = {"phone": 2.0, "board": 40.0}
 
@@ -36,26 +36,26 @@ def two_devices(**weights):
 
 def test_the_worst_multiple_of_a_devices_target_decides(tmp_path):
     run, _, _ = run_search(tmp_path / "run", two_devices())
-    complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
+    complete = [t for t in run.trials if t.state == "complete"]
     assert complete
     decided = set()
     for trial in complete:
-        told = {name: latency["latency_ms"] for name, latency in trial.user_attrs["latencies"].items()}
+        told = {name: latency.latency_ms for name, latency in trial.latencies.items()}
         assert list(told) == ["phone", "board"]
         multiples = {name: told[name] / TARGETS[name] for name in told}
         decided.add(max(multiples, key=multiples.get))
-        assert trial.values[1] == pytest.approx(2.0 * max(multiples.values()))
-        assert trial.user_attrs["latency"]["latency_ms"] == trial.values[1]
-        low_ms, high_ms = trial.user_attrs["latency"]["low_ms"], trial.user_attrs["latency"]["high_ms"]
-        assert low_ms < trial.values[1] < high_ms
+        assert trial.latency_ms == pytest.approx(2.0 * max(multiples.values()))
+        assert trial.latency.latency_ms == trial.latency_ms
+        low_ms, high_ms = trial.latency.low_ms, trial.latency.high_ms
+        assert low_ms < trial.latency_ms < high_ms
     assert decided == {"phone", "board"}
 
 
 def test_weights_take_the_mean_of_the_multiples(tmp_path):
     run, _, _ = run_search(tmp_path / "run", two_devices(phone=1.0, board=3.0))
-    trial = next(t for t in run.trials if t.state == TrialState.COMPLETE)
-    told = {name: latency["latency_ms"] for name, latency in trial.user_attrs["latencies"].items()}
-    assert trial.values[1] == pytest.approx(2.0 * (told["phone"] / 2 + 3 * told["board"] / 40) / 4)
+    trial = next(t for t in run.trials if t.state == "complete")
+    told = {name: latency.latency_ms for name, latency in trial.latencies.items()}
+    assert trial.latency_ms == pytest.approx(2.0 * (told["phone"] / 2 + 3 * told["board"] / 40) / 4)
 
 
 def test_one_device_is_not_rounded_by_its_target():
@@ -89,7 +89,7 @@ def test_no_device_left_stops_the_search_and_it_goes_on_later(tmp_path):
         run_search(tmp_path / "run", toy_problem(measure=fails_once))
     stored = read_run(tmp_path / "run")
     assert (stored.state.status, stored.state.reason) == ("stopped", "phone: no answer within 120 s")
-    assert any(t.state == TrialState.RUNNING for t in stored.trials)
+    assert any(t.state == "running" for t in stored.trials)
     again, reason, _ = run_search(tmp_path / "run", toy_problem(measure=fails_once))
     whole, _, _ = run_search(tmp_path / "whole")
     assert reason == "trials"
@@ -106,7 +106,7 @@ def test_a_batch_is_measured_at_once_and_no_network_twice(tmp_path):
     run, _, _ = run_search(tmp_path / "run", toy_problem(measure=remembering))
     measured = [fingerprint for batch in asked[1:] for fingerprint in batch]  # without the reference
     assert len(measured) == len(set(measured))
-    assert set(measured) == {t.user_attrs["fingerprint"] for t in run.trials}
+    assert set(measured) == {t.fingerprint for t in run.trials}
     assert len(asked) <= 1 + 4  # of 22 trials in batches of 6
 
 
@@ -124,17 +124,17 @@ def test_large_files_are_not_measured_and_large_memories_not_trained(tmp_path):
     run, _, _ = run_search(tmp_path / "run", problem, max_size_mb=2.5, max_memory_mb=15.0, latency_limit=10.0)
     reasons = set()
     for trial in run.trials:
-        fingerprint = trial.user_attrs["fingerprint"]
+        fingerprint = trial.fingerprint
         large = number_of(fingerprint) % 4 == 3
         hungry = number_of(fingerprint[::-1]) % 3 == 2
-        assert trial.user_attrs["size_bytes"] == number_of(fingerprint) % 4 * 1_000_000
-        assert (trial.state == TrialState.PRUNED) == (large or hungry)
-        assert ("latency" in trial.user_attrs) == (not large)
-        reasons.add(trial.user_attrs.get("skipped"))
+        assert trial.size_bytes == number_of(fingerprint) % 4 * 1_000_000
+        assert (trial.state == "skipped") == (large or hungry)
+        assert (trial.latency is not None) == (not large)
+        reasons.add(trial.skipped)
     assert reasons == {
         None,
-        "its file of 3 MB is over --max-size-mb",
-        "its 20 MB of memory are over --max-memory-mb",
+        Skip(limit="size", value=3.0, bound=2.5),
+        Skip(limit="memory", value=20.0, bound=15.0),
     }
 
 
@@ -152,14 +152,14 @@ def test_predicted_latencies_are_measured_where_they_matter(tmp_path, workers):
     run, _, _ = run_search(tmp_path / "run", toy_problem(predict=predict), workers=workers)
     sources = {}
     for trial in run.trials:
-        if trial.state != TrialState.COMPLETE:
+        if trial.state != "complete":
             continue
-        [latency] = trial.user_attrs["latencies"].values()
-        sources[trial.number] = latency["source"]
+        [latency] = trial.latencies.values()
+        sources[trial.number] = latency.source
         true_ms = latency_of_trial(trial).latency_ms
-        assert trial.values[1] == pytest.approx(true_ms if latency["source"] == "measured" else 0.95 * true_ms)
-        if number_of(trial.user_attrs["fingerprint"]) % 5 == 0:
-            assert latency["source"] == "measured"
+        assert trial.latency_ms == pytest.approx(true_ms if latency.source == "measured" else 0.95 * true_ms)
+        if number_of(trial.fingerprint) % 5 == 0:
+            assert latency.source == "measured"
     assert set(sources.values()) == {"measured", "predicted"}
     assert {sources[t.number] for t in front_of(run.trials)} == {"measured"}
     if workers > 1:  # what is measured does not depend on who is trained first
@@ -169,14 +169,12 @@ def test_predicted_latencies_are_measured_where_they_matter(tmp_path, workers):
 
 def test_with_a_limit_on_memory_everything_is_measured(tmp_path):
     run, _, _ = run_search(tmp_path / "run", toy_problem(predict=predict), max_memory_mb=1000.0)
-    told = [latency["source"] for t in run.trials for latency in t.user_attrs["latencies"].values()]
+    told = [latency.source for t in run.trials for latency in t.latencies.values()]
     assert set(told) == {"measured"}
 
 
 def latency_of_trial(trial):
-    from mnas.arch import Arch
-
-    return latency_of(Arch.from_dict(trial.user_attrs["arch"]))
+    return latency_of(trial.arch)
 
 
 def test_a_latency_of_two_devices_is_as_sure_as_the_less_sure():

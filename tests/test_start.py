@@ -5,7 +5,7 @@ import math
 import shutil
 
 import pytest
-from optuna.trial import TrialState
+from optuna import load_study
 from test_search import Listener, facts
 from toy import latency_of, toy_calibrations, toy_config, toy_plan, toy_problem
 
@@ -14,7 +14,7 @@ from mnas.controller.closed import ClosedBatches
 from mnas.controller.named import CONTROLLERS
 from mnas.search.loop import search, trial_seed
 from mnas.search.start import given_trials, read_start
-from mnas.study import DIRECTIONS, Beginning, RunError, count_taken, front_of, open_run, read_run
+from mnas.study import DIRECTIONS, Beginning, Origin, RunError, count_taken, front_of, open_run, read_run
 
 
 def searched(path, *, start=(), config=None, problem=None, reference_ms=1.0, hours=1.0, **plan):
@@ -33,6 +33,11 @@ def searched(path, *, start=(), config=None, problem=None, reference_ms=1.0, hou
     return read_run(path), watcher
 
 
+def frozen_trials(path):
+    """The trials as Optuna itself reads them."""
+    return load_study(study_name="mnas", storage=f"sqlite:///{path / 'study.db'}").get_trials()
+
+
 def member_json(path, arch):
     path.write_text(arch.to_json())
     return path
@@ -42,7 +47,7 @@ def member_json(path, arch):
 def old(tmp_path_factory):
     """Sixteen trials, the last batch cut short."""
     run, _ = searched(tmp_path_factory.mktemp("old") / "run", trials=16, seed=3)
-    assert {t.state for t in run.trials} == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+    assert {t.state for t in run.trials} == {"complete", "skipped", "failed"}
     return run
 
 
@@ -69,24 +74,24 @@ def searched_from_large(path, large, controller):
 
 def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
     run, watcher = searched(tmp_path / "new", start=[old.path])
-    taken = [t for t in old.trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    taken = [t for t in old.trials if t.state in ("complete", "skipped")]
     count = len(taken)
     assert count_taken(run.trials) == count
     assert len(run.trials) == count + 22  # --trials are new ones
     for t, before in zip(run.trials, taken, strict=False):
-        assert (t.state, t.params, t.values) == (before.state, before.params, before.values)
-        assert t.user_attrs["from"] == {"run": str(old.path), "trial": before.number}
-        assert t.user_attrs.get("reward") == before.user_attrs.get("reward")
-        assert t.user_attrs["seed"] == before.user_attrs["seed"]
-        assert t.user_attrs["latency"]["ratio"] == before.user_attrs["latency"]["ratio"]
-        assert t.user_attrs["latency"]["source"] == "cached"
-        if "same_as" in t.user_attrs:
-            assert run.trials[t.user_attrs["same_as"]].user_attrs["fingerprint"] == t.user_attrs["fingerprint"]
-    assert [("same_as" in t.user_attrs) for t in run.trials[:count]] == [("same_as" in t.user_attrs) for t in taken]
+        assert (t.state, t.choices, t.accuracy) == (before.state, before.choices, before.accuracy)
+        assert t.origin == Origin(run=str(old.path), trial=before.number)
+        assert t.reward == before.reward
+        assert t.seed == before.seed
+        assert t.latency.ratio == before.latency.ratio
+        assert t.latency.source == "cached"
+        if t.same_as is not None:
+            assert run.trials[t.same_as].fingerprint == t.fingerprint
+    assert [(t.same_as is not None) for t in run.trials[:count]] == [(t.same_as is not None) for t in taken]
     # what is drawn goes on with the next number; a network that was trained in the old run is not trained again
     drawn = run.trials[count:]
-    assert all(t.user_attrs["seed"] == trial_seed(1, t.number) for t in drawn)
-    assert any(t.user_attrs.get("same_as", count) < count for t in drawn)
+    assert all(t.seed == trial_seed(1, t.number) for t in drawn)
+    assert any((t.same_as if t.same_as is not None else count) < count for t in drawn)
     # the watcher counts this search's own
     assert watcher.seen[-1].total == watcher.seen[-1].finished == 22
     first = count // 6
@@ -114,8 +119,8 @@ def test_every_draw_follows_from_the_batches_before_it(tmp_path, old, controller
             reward=lambda t: toy_problem().objective.reward(*t.values),
             canonical=lambda indices: space.encode(space.decode(indices)),
         )
-        drawn = batches.draw(run.trials, number)
-        assert drawn.params == run.trials[number].params
+        drawn = batches.draw(frozen_trials(run.path), number)
+        assert drawn.params == run.trials[number].choices
 
 
 def test_a_controller_learns_from_what_was_taken_over(tmp_path, large):
@@ -125,18 +130,18 @@ def test_a_controller_learns_from_what_was_taken_over(tmp_path, large):
     assert taken >= 106
     for t in run.trials[taken // 6 * 6 + 6 :]:
         parents = run.trials[: t.number // 6 * 6][-100:]
-        assert any(sum(t.params[name] != p.params[name] for name in t.params) == 1 for p in parents)
+        assert any(sum(t.choices[name] != p.choices[name] for name in t.choices) == 1 for p in parents)
 
 
 def test_limits_of_this_run_apply_to_what_is_taken_over(tmp_path, old):
     run, _ = searched(tmp_path / "new", start=[old.path], trials=2, latency_limit=0.9)
     for t in run.trials[: count_taken(run.trials)]:
-        slow = t.user_attrs["latency"]["latency_ms"] > 0.9 * 1.5
-        assert (t.state == TrialState.PRUNED) == slow
-        assert ("reward" in t.user_attrs) == (t.state == TrialState.COMPLETE)
+        slow = t.latency.latency_ms > 0.9 * 1.5
+        assert (t.state == "skipped") == slow
+        assert (t.reward is not None) == (t.state == "complete")
     # and what the old run skipped for a limit that this one has not is left out: nobody has trained it
     free, _ = searched(tmp_path / "free", start=[old.path], trials=2, latency_limit=math.inf)
-    assert count_taken(free.trials) == sum(t.state == TrialState.COMPLETE for t in old.trials)
+    assert count_taken(free.trials) == sum(t.state == "complete" for t in old.trials)
 
 
 def test_milliseconds_of_a_second_run_are_put_on_the_first_ones_scale(tmp_path, old):
@@ -145,19 +150,19 @@ def test_milliseconds_of_a_second_run_are_put_on_the_first_ones_scale(tmp_path, 
     assert run.attributes["calibrations"] == old.attributes["calibrations"]
     back, _ = searched(tmp_path / "back", start=[other.path, old.path], trials=2, latency_limit=math.inf)
     for t in back.trials[: count_taken(back.trials)]:
-        expected = 2.0 * latency_of(Arch.from_dict(t.user_attrs["arch"])).ratio
-        assert t.user_attrs["latency"]["latency_ms"] == pytest.approx(expected)
-        if t.state == TrialState.COMPLETE:
-            assert t.values[1] == t.user_attrs["latency"]["latency_ms"]
-            assert t.user_attrs["reward"] == toy_problem().objective.reward(*t.values)
+        expected = 2.0 * latency_of(t.arch).ratio
+        assert t.latency.latency_ms == pytest.approx(expected)
+        if t.state == "complete":
+            assert t.latency_ms == t.latency.latency_ms
+            assert t.reward == toy_problem().objective.reward(*t.point)
 
 
 def test_one_training_is_taken_once(tmp_path, old):
     """A run that was begun with another holds its trials too."""
     child, _ = searched(tmp_path / "child", start=[old.path], trials=6)
     run, _ = searched(tmp_path / "new", start=[old.path, child.path], trials=2)
-    origins = [t.user_attrs["from"]["run"] for t in run.trials[: count_taken(run.trials)]]
-    own = [t for t in child.trials[count_taken(child.trials) :] if t.state != TrialState.FAIL]
+    origins = [t.origin.run for t in run.trials[: count_taken(run.trials)]]
+    own = [t for t in child.trials[count_taken(child.trials) :] if t.state != "failed"]
     assert origins == [str(old.path)] * count_taken(child.trials) + [str(child.path)] * len(own)
 
 
@@ -167,8 +172,8 @@ def test_weights_of_the_front_come_along(tmp_path, old):
     of_trials = {f"{t.number}.safetensors" for t in front_of(run.trials)}
     assert kept - {"mobilenetv2.safetensors"} == of_trials
     for t in front_of(run.trials):
-        if "from" in t.user_attrs:
-            assert run.path.joinpath(f"models/{t.number}.safetensors").read_text() == t.user_attrs["fingerprint"]
+        if t.origin:
+            assert run.path.joinpath(f"models/{t.number}.safetensors").read_text() == t.fingerprint
     # an old run without them is no reason to stop
     bare = shutil.copytree(old.path, tmp_path / "bare")
     shutil.rmtree(bare / "models")
@@ -185,18 +190,18 @@ def test_named_networks_are_the_first_trials(tmp_path):
     run, _ = searched(tmp_path / "new", start=files, trials=8)
     assert len(run.trials) == 8  # they are among --trials, as they are trained like any other
     for t, arch, file in zip(run.trials, archs, files, strict=False):
-        assert Arch.from_dict(t.user_attrs["arch"]) == arch
-        assert t.user_attrs["name"] == str(file)
-        assert t.user_attrs["seed"] == trial_seed(1, t.number)
+        assert t.arch == arch
+        assert t.name == str(file)
+        assert t.seed == trial_seed(1, t.number)
     plain, _ = searched(tmp_path / "plain", trials=8)
-    assert [t.params for t in run.trials[2:6]] == [t.params for t in plain.trials[2:6]]  # one batch, drawn alike
+    assert [t.choices for t in run.trials[2:6]] == [t.choices for t in plain.trials[2:6]]  # one batch, drawn alike
 
 
 def test_named_networks_come_after_what_is_taken_over(tmp_path, old):
     file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
     run, _ = searched(tmp_path / "new", start=[file, old.path], trials=3)
     taken = count_taken(run.trials)
-    assert [t.user_attrs.get("name") for t in run.trials[taken:]] == [str(file), None, None]
+    assert [t.name for t in run.trials[taken:]] == [str(file), None, None]
     assert len(run.trials) == taken + 3
 
 
@@ -204,7 +209,7 @@ def test_nsga2_counts_what_it_is_given(tmp_path, large):
     run = searched_from_large(tmp_path / "new", large, "nsga2")
     taken = count_taken(run.trials)
     assert taken > 56
-    generations = [t.system_attrs["NSGAIISampler:generation"] for t in run.trials]
+    generations = [t.system_attrs["NSGAIISampler:generation"] for t in frozen_trials(run.path)]
     assert generations == [0] * taken + [1] * 12
 
 

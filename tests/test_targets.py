@@ -39,21 +39,22 @@ def run(tmp_path_factory):
 
 
 def test_every_trial_has_a_reward_for_each_target(run):
-    complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
+    complete = [t for t in run.trials if t.state == "complete"]
     for t in complete:
-        accuracy, latency_ms = t.values
-        assert t.user_attrs["rewards"] == [accuracy * (latency_ms / target_ms) ** -0.07 for target_ms in TARGETS_MS]
-        assert t.user_attrs["reward"] == t.user_attrs["rewards"][0]
+        accuracy, latency_ms = t.point
+        assert t.rewards == tuple(accuracy * (latency_ms / target_ms) ** -0.07 for target_ms in TARGETS_MS)
+        assert t.reward == t.rewards[0]
     # skipped is what is over the limit of the largest target, and the hypervolume ends at twice that
-    slow = [t for t in run.trials if t.user_attrs["latency"]["latency_ms"] > 1.2 * 1.9]
+    slow = [t for t in run.trials if t.latency_ms > 1.2 * 1.9]
     assert slow == []
-    points = [(t.values[0], t.values[1]) for t in complete]
+    points = [t.point for t in complete]
     assert run.attributes["update:3"]["hypervolume"] == hypervolume(points, (0.1, 3.8))
 
 
 def test_one_target_keeps_no_list(tmp_path):
     run, _, _ = run_search(tmp_path / "run", trials=6)
-    assert not any("rewards" in t.user_attrs for t in run.trials)
+    assert not any("rewards" in t.user_attrs for t in run.frozen)
+    assert not any(t.rewards for t in run.trials)
 
 
 def test_a_resumed_run_has_the_same_trials(tmp_path, run):

@@ -174,15 +174,17 @@ def toy_config(**changes):
     return {**fields, **changes}
 
 
-def toy_facts(arch, number=0):
-    """What a trial of `arch` is stored with when it is drawn."""
-    from mnas.search.candidate import candidate_facts
+def toy_trial(arch, number=0, **changes):
+    """The record of a trial of `arch`, as it is drawn; `changes` are fields of it."""
+    import dataclasses
 
-    return candidate_facts(arch, number, toy_problem(), toy_plan())
+    from mnas.search.candidate import candidate_record
+
+    return dataclasses.replace(candidate_record(arch, number, {}, toy_problem(), toy_plan()), **changes)
 
 
 def toy_evaluation(accuracy, val_images=360):
-    """The record of a training that came to `accuracy`."""
+    """The evaluation of a training that came to `accuracy`."""
     return Evaluation(
         accuracy=accuracy,
         accuracies=(accuracy,),
@@ -190,7 +192,7 @@ def toy_evaluation(accuracy, val_images=360):
         train_s=0.01,
         images_per_s=1e5,
         epochs=1,
-    ).to_dict()
+    )
 
 
 def toy_run(path, trials=8):

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from optuna.trial import FrozenTrial
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -15,8 +14,8 @@ from mnas.data.dataset import Dataset
 from mnas.data.options import DataOptions
 from mnas.evaluate.config import ProxyConfig
 from mnas.search.settings import SearchSettings
-from mnas.study import front_of
-from mnas.study.results import label_of, results_of
+from mnas.study import TrialRecord, front_of
+from mnas.study.results import results_of
 from mnas.tflite.runtime import run_tflite
 
 
@@ -51,15 +50,15 @@ class DemoCommand:
         self._check(console, result.dataset, front_of(results_of(result.run)))
         console.print(f"to begin anew, delete {self.run_dir}")
 
-    def _check(self, console: Console, dataset: Dataset, front: list[FrozenTrial]) -> None:
+    def _check(self, console: Console, dataset: Dataset, front: list[TrialRecord]) -> None:
         """Run every exported file on the validation images and set its accuracy beside the table's."""
         images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
         table = Table("file", "accuracy by LiteRT", "accuracy in the table", "difference", box=box.SIMPLE)
         for trial in front:
-            path = self.run_dir / "front" / label_of(trial) / "model.tflite"
+            path = self.run_dir / "front" / trial.label / "model.tflite"
             outputs = run_tflite(path.read_bytes(), images.astype(np.float32))
             accuracy = float((outputs.argmax(1) == dataset.val.labels).mean())
-            in_table = trial.values[0]
+            in_table, _ = trial.point
             table.add_row(str(path), f"{accuracy:.4f}", f"{in_table:.4f}", f"{accuracy - in_table:+.4f}")
             if abs(accuracy - in_table) > 0.005:
                 raise RuntimeError(

@@ -4,12 +4,11 @@ import datetime
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optuna.trial import TrialState
 from rich.table import Table
 
 from mnas.cli.console import make_console, say
 from mnas.study import RunError, Snapshot, count_taken, front_of, is_trained, read_run
-from mnas.study.results import label_of, results_of
+from mnas.study.results import results_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,22 +45,21 @@ class RunsCommand:
 def _row(run: Snapshot) -> list[str]:
     taken = count_taken(run.trials)
     states = [t.state for t in run.trials[taken:]]
-    results = [t for t in results_of(run) if t.state == TrialState.COMPLETE and "reward" in t.user_attrs]
-    best = max(results, key=lambda t: float(t.user_attrs["reward"]), default=None)
+    results = results_of(run)
+    rewards = {t.label: t.reward for t in results if t.state == "complete" and t.reward is not None}
+    best = max(rewards, key=lambda label: rewards[label], default=None)
     state = run.state
     changed = datetime.datetime.fromtimestamp(
         max(run.path.glob("study.db*"), key=lambda p: p.stat().st_mtime).stat().st_mtime
     )
     return [
         f"{state.status} ({state.reason})" if state.reason else state.status,
-        f"{sum(s.is_finished() for s in states)}" + (f" (+{taken})" if taken else ""),
-        str(states.count(TrialState.FAIL)),
-        str(states.count(TrialState.PRUNED)),
-        ""
-        if best is None
-        else f"{best.user_attrs['reward']:.4f}" + (f" ({label_of(best)})" if best.number < 0 else ""),
-        str(len(front_of(results_of(run)))),
-        str(sum(is_trained(run.path, label_of(t)) for t in results_of(run)) or ""),
+        f"{sum(s != 'running' for s in states)}" + (f" (+{taken})" if taken else ""),
+        str(states.count("failed")),
+        str(states.count("skipped")),
+        "" if best is None else f"{rewards[best]:.4f}" + ("" if best.isdecimal() else f" ({best})"),
+        str(len(front_of(results))),
+        str(sum(is_trained(run.path, t.label) for t in results) or ""),
         str(run.attributes["config"].get("data", "")),
         f"{changed:%Y-%m-%d %H:%M}",
     ]

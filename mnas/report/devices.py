@@ -1,13 +1,13 @@
 """A run as each of its devices sees it: the front on that device alone, and what sharing one model costs it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mnas.latency.latency import Latency
 from mnas.objective import Objective, pareto_front
 from mnas.report.facts import Candidate, Facts
+from mnas.study import TrialRecord
 
 DRIFTED = 0.10
 """A reference that took so much more or less than at its calibration is worth a word."""
@@ -34,9 +34,10 @@ class View:
         """The one that this view is about."""
         return candidate.latencies[self.device] if self.device else candidate.latency
 
-    def of_reference(self, reference: Mapping[str, Any]) -> Latency:
+    def of_reference(self, reference: TrialRecord) -> Latency:
         """The same of a reference model."""
-        return Latency.from_dict(reference["latencies"][self.device] if self.device else reference["latency"])
+        assert reference.latency is not None
+        return reference.latencies[self.device] if self.device else reference.latency
 
 
 def views(facts: Facts) -> list[View]:
@@ -132,14 +133,14 @@ def sharing_costs(facts: Facts) -> list[SharingCost]:
 
 def warnings(latency: Latency) -> list[str]:
     """What was odd while a latency was measured; empty as a rule."""
-    told = []
+    lines = []
     if abs(latency.drift) > DRIFTED:
-        told.append(
+        lines.append(
             f"the device was {abs(latency.drift):.0%} {'slower' if latency.drift > 0 else 'faster'} than calibrated"
         )
     if latency.disturbed > DISTURBED:
-        told.append(f"{latency.disturbed:.0%} of the rounds were disturbed")
-    return told
+        lines.append(f"{latency.disturbed:.0%} of the rounds were disturbed")
+    return lines
 
 
 def counted(latencies: Sequence[Latency]) -> str:

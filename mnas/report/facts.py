@@ -7,18 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
-
-from mnas.architecture import Architecture, architecture_from_dict
+from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.evaluate.baseline import NAMES
 from mnas.evaluate.evaluation import Metric, accuracy_noise
 from mnas.latency.latency import SOURCES, Latency, Source, joint_source
 from mnas.objective import Objective
 from mnas.shortlist.table import Row, finished_rows
-from mnas.study import RunState, Snapshot, count_taken, front_of, objectives_of
+from mnas.study import RunState, Snapshot, State, TrialRecord, count_taken, front_of, objectives_of
+from mnas.study.limits import Limit
 from mnas.study.results import (
-    REFERENCE,
     Recommendation,
     images_behind,
     metric_of,
@@ -33,7 +31,7 @@ Z95 = 1.959964
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A trained and measured network: a COMPLETE trial."""
+    """A trained and measured network: a complete trial or reference."""
 
     number: int
     """Number of the trial; below 0 for a reference network."""
@@ -86,7 +84,7 @@ class Candidate:
 
     @property
     def peak_memory_bytes(self) -> int | None:
-        """The most that any device told; None where none did."""
+        """Highest peak of any device; None where none reports it."""
         return max((x.peak_memory_bytes for x in self.latencies.values() if x.peak_memory_bytes), default=None)
 
 
@@ -122,9 +120,11 @@ class Facts:
     state: RunState
     attributes: dict[str, Any]
     """Of the study."""
-    trials: Sequence[FrozenTrial]
+    trials: Sequence[TrialRecord]
     candidates: tuple[Candidate, ...]
     """The trials, by number."""
+    references: tuple[TrialRecord, ...]
+    """The reference networks, also those that failed or are over a limit."""
     compared: tuple[Candidate, ...]
     """The references that are results like the trials: trained, and over no limit."""
     front: tuple[Candidate, ...]
@@ -167,11 +167,6 @@ class Facts:
     def input_size(self) -> int | None:
         """Pixels along a side; None before a device is calibrated."""
         return next((int(units[0]["input_size"]) for units in self.calibrations.values()), None)
-
-    @property
-    def references(self) -> list[dict[str, Any]]:
-        """The reference models: name, latency, accuracy (None where training failed), params, macs."""
-        return list(self.attributes.get("references", []))
 
     @property
     def results(self) -> tuple[Candidate, ...]:
@@ -222,43 +217,46 @@ class Facts:
     @property
     def taken_from(self) -> dict[str, int]:
         """run, as its user named it -> how many of its trials were taken over."""
-        return dict(Counter(str(t.user_attrs["from"]["run"]) for t in self.trials[: self.taken]))
+        return dict(Counter(t.origin.run for t in self.trials if t.origin))
 
     @property
-    def drawn(self) -> list[FrozenTrial]:
+    def drawn(self) -> list[TrialRecord]:
         """The trials that the controller drew."""
         return [t for t in self.trials if not origin_of(t)]
 
     @property
-    def known_ms(self) -> dict[Source, list[float]]:
+    def drawn_ms(self) -> dict[Source, list[float]]:
         """source -> the latency that counts of every drawn trial that has one, skipped and failed ones too."""
-        known: dict[Source, list[float]] = {}
+        latencies: dict[Source, list[float]] = {}
         for trial in self.drawn:
-            if "latency" in trial.user_attrs:
-                source = joint_source([x["source"] for x in trial.user_attrs["latencies"].values()])
-                known.setdefault(source, []).append(trial.user_attrs["latency"]["latency_ms"])
-        return {source: known[source] for source in SOURCES if source in known}
+            if trial.latency_ms is not None:
+                latencies.setdefault(trial.source, []).append(trial.latency_ms)
+        return {source: latencies[source] for source in SOURCES if source in latencies}
 
-    def count(self, state: TrialState) -> int:
+    def count(self, state: State) -> int:
         """How many trials of this search are in `state`."""
         return sum(t.state == state for t in self.trials[self.taken :])
 
     @property
-    def reasons(self) -> dict[tuple[str, str], list[int]]:
-        """(`failed` or `skipped`, reason) -> trial numbers, the most frequent first; skips go by limit."""
-        groups: dict[tuple[str, str], list[int]] = {}
+    def errors(self) -> dict[str, list[int]]:
+        """error -> numbers of the trials that failed with it."""
+        groups: dict[str, list[int]] = {}
         for trial in self.trials:
-            if trial.state == TrialState.FAIL:
-                groups.setdefault(("failed", str(trial.user_attrs["error"])), []).append(trial.number)
-        groups |= {("skipped", reason): numbers for reason, numbers in skipped_by(self.trials[self.taken :]).items()}
-        return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+            if trial.state == "failed":
+                groups.setdefault(trial.error or "", []).append(trial.number)
+        return groups
+
+    @property
+    def skips(self) -> dict[Limit, list[int]]:
+        """limit -> numbers of the trials of this search that were skipped for it."""
+        return skipped_by(self.trials[self.taken :])
 
 
 def facts_of(snapshot: Snapshot) -> Facts:
     """Everything the report shows of `snapshot`."""
     references = references_of(snapshot)
     images = _images_of(snapshot)
-    done = [t for t in (*snapshot.trials, *references) if t.state == TrialState.COMPLETE]
+    done = [t for t in (*snapshot.trials, *references) if t.state == "complete"]
     candidates = {t.number: _candidate(t, images) for t in done}
     advised = [
         recommend(snapshot.trials, references, objective, images or 0)
@@ -273,6 +271,7 @@ def facts_of(snapshot: Snapshot) -> Facts:
         attributes=snapshot.attributes,
         trials=snapshot.trials,
         candidates=tuple(c for c in candidates.values() if not c.reference),
+        references=tuple(references),
         compared=tuple(c for c in candidates.values() if c.reference),
         front=tuple(candidates[t.number] for t in front_of(done)),
         recommended=tuple(each for each in advised if each is not None),
@@ -290,56 +289,45 @@ def _images_of(snapshot: Snapshot) -> int | None:
     return None if images is None else images_behind(snapshot, int(images))
 
 
-def _candidate(trial: FrozenTrial, images: int | None) -> Candidate:
-    known = trial.user_attrs
-    accuracy = trial.values[0]
-    evaluation = known["evaluation"]
-    val_images = int(evaluation["val_images"]) if images is None else images
+def _candidate(trial: TrialRecord, images: int | None) -> Candidate:
+    accuracy, _ = trial.point
+    assert trial.latency is not None
+    assert trial.evaluation is not None
+    val_images = trial.evaluation.val_images if images is None else images
     low, high = wilson_interval(accuracy, val_images)
     return Candidate(
         number=trial.number,
-        reference=str(known.get(REFERENCE, "")),
+        reference=trial.reference or "",
         accuracy=accuracy,
         accuracy_low=low,
         accuracy_high=high,
-        latency=Latency.from_dict(known["latency"]),
-        latencies={device: Latency.from_dict(told) for device, told in known["latencies"].items()},
-        reward=known.get("reward", math.nan),
-        params=known["params"],
-        macs=known["macs"],
-        size_bytes=known["size_bytes"],
+        latency=trial.latency,
+        latencies=trial.latencies,
+        reward=math.nan if trial.reward is None else trial.reward,
+        params=trial.params,
+        macs=trial.macs,
+        size_bytes=trial.size_bytes,
         val_images=val_images,
-        accuracies=tuple(evaluation["accuracies"]),
-        same_as=known.get("same_as"),
+        accuracies=trial.evaluation.accuracies,
+        same_as=trial.same_as,
         origin=origin_of(trial),
-        arch=architecture_from_dict(known["arch"]),
-        right=tuple(evaluation.get("right", ())),
+        arch=trial.arch,
+        right=trial.evaluation.right,
     )
 
 
-def origin_of(trial: FrozenTrial) -> str:
+def origin_of(trial: TrialRecord) -> str:
     """`runs/OLD#17` of a trial that was taken over, the name of a network that a search began with; else empty."""
-    known = trial.user_attrs
-    return f"{known['from']['run']}#{known['from']['trial']}" if "from" in known else str(known.get("name", ""))
+    return str(trial.origin or trial.name or "")
 
 
-def skipped_by(trials: Sequence[FrozenTrial]) -> dict[str, list[int]]:
-    """What was over a limit, and the option that sets it -> numbers of the trials skipped for it, the most first."""
-    groups: dict[str, list[int]] = {}
+def skipped_by(trials: Sequence[TrialRecord]) -> dict[Limit, list[int]]:
+    """Limit -> numbers of the trials that were skipped for it, the most first."""
+    groups: dict[Limit, list[int]] = {}
     for trial in trials:
-        if trial.state == TrialState.PRUNED:
-            reason = str(trial.user_attrs["skipped"])
-            group = next((group for option, group in LIMITS.items() if option in reason), reason)
-            groups.setdefault(group, []).append(trial.number)
+        if trial.state == "skipped" and trial.skipped:
+            groups.setdefault(trial.skipped.limit, []).append(trial.number)
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
-
-
-LIMITS = {
-    "--latency-limit": "latency over --latency-limit",
-    "--max-size-mb": "file size over --max-size-mb",
-    "--max-memory-mb": "memory over --max-memory-mb",
-}
-"""The option that every reason of a skip names -> what such trials are counted under."""
 
 
 def wilson_interval(accuracy: float, images: int) -> tuple[float, float]:
@@ -360,11 +348,11 @@ def indistinguishable(best: Candidate, front: Sequence[Candidate]) -> list[Candi
     return [c for c in front if c.latency_ms < best.latency_ms and best.accuracy - c.accuracy < noise]
 
 
-def sampled_shares(trials: Sequence[FrozenTrial]) -> dict[str, dict[str, float]]:
+def sampled_shares(trials: Sequence[TrialRecord]) -> dict[str, dict[str, float]]:
     """decision -> choice -> its share of all blocks (or branches of cells) of `trials`, in [0, 1]; no trials, none."""
     counts: dict[str, Counter[str]] = {}
     for trial in trials:
-        for name, choice in _decisions_of(architecture_from_dict(trial.user_attrs["arch"])):
+        for name, choice in _decisions_of(trial.arch):
             counts.setdefault(name, Counter())[choice] += 1
     return {
         name: {choice: n / counter.total() for choice, n in sorted(counter.items(), key=_natural)}
@@ -392,7 +380,7 @@ def _natural(item: tuple[str, int]) -> tuple[int, str]:
     return len(item[0]) if item[0].startswith("mbconv") or item[0].isdigit() else 0, item[0]
 
 
-def thirds(trials: Sequence[FrozenTrial]) -> dict[str, Sequence[FrozenTrial]]:
+def thirds(trials: Sequence[TrialRecord]) -> dict[str, Sequence[TrialRecord]]:
     """The trials in three parts by number, each named by what it holds; one part where there are fewer than three."""
     if not trials:
         return {}

@@ -35,7 +35,7 @@ def figures(facts: Facts) -> dict[str, Figure]:
     charts: dict[str, Figure] = {}
     if facts.candidates or facts.references:
         charts |= scatters(facts)
-    if facts.known_ms:
+    if facts.drawn_ms:
         charts["histogram"] = histogram(facts)
     if facts.candidates:
         charts["reward"] = rewards(facts)
@@ -55,7 +55,7 @@ def figures(facts: Facts) -> dict[str, Figure]:
 
 def histogram(facts: Facts) -> Figure:
     """How many of the architectures have which latency, against T (the paper's Figure 6, below)."""
-    known = facts.known_ms
+    latencies = facts.drawn_ms
     data = [
         {
             "type": "histogram",
@@ -65,14 +65,14 @@ def histogram(facts: Facts) -> Figure:
             "marker": {"color": SOURCE_COLOURS[source], "opacity": 0.8},
             "hovertemplate": f"%{{x}} ms: %{{y}} {source}<extra></extra>",
         }
-        for source, values_ms in known.items()
+        for source, values_ms in latencies.items()
     ]
     layout = layout_of(
         axis(latency_title(facts)),
         axis("architectures"),
         bargap=0.06,
         barmode="stack",
-        showlegend=len(known) > 1,
+        showlegend=len(latencies) > 1,
         legend=LEGEND_BELOW,
         **target_lines(*facts.goals_ms),
     )
@@ -157,7 +157,7 @@ def entropies(facts: Facts) -> Figure:
 def weights(of_decisions: Mapping[str, float]) -> Figure:
     """How much each decision matters to a surrogate's model: a row for each block, a column for each decision of it."""
     parts = [name.rpartition(".") for name in of_decisions]
-    rows, columns = (list(dict.fromkeys(found)) for found in ([p[0] for p in parts], [p[2] for p in parts]))
+    rows, columns = (list(dict.fromkeys(each)) for each in ([p[0] for p in parts], [p[2] for p in parts]))
     table = [[of_decisions.get(f"{row}.{column}" if row else column) for column in columns] for row in rows]
     cells = {
         "type": "heatmap",

@@ -133,8 +133,8 @@ def _drawn(charts: dict[str, Any], name: str, caption: str, *, tall: bool = Fals
 
 def _pair(*cards: str) -> str:
     """Two cards side by side; of fewer those that there are."""
-    shown = [card for card in cards if card]
-    return f'<div class="pair">{"".join(shown)}</div>' if len(shown) == 2 else "".join(shown)
+    filled = [card for card in cards if card]
+    return f'<div class="pair">{"".join(filled)}</div>' if len(filled) == 2 else "".join(filled)
 
 
 def _selector(facts: Facts) -> str:

@@ -20,6 +20,7 @@ from mnas.plot import (
 )
 from mnas.report.devices import View, views, warnings
 from mnas.report.facts import Candidate, Facts
+from mnas.study import TrialRecord
 
 REFERENCE_COLOURS = (GREEN, AMBER, VIOLET)
 SHADES = [[0, "#a9c8ef"], [0.5, BLUE], [1, "#7b3fd1"]]
@@ -27,8 +28,7 @@ SHADES = [[0, "#a9c8ef"], [0.5, BLUE], [1, "#7b3fd1"]]
 
 def scatters(facts: Facts) -> dict[str, Figure]:
     """`scatter` for what counts, `scatter-1`, `scatter-2`, ... for each of several devices alone."""
-    found = views(facts)
-    return {f"scatter-{i}" if i else "scatter": scatter(facts, view) for i, view in enumerate(found)}
+    return {f"scatter-{i}" if i else "scatter": scatter(facts, view) for i, view in enumerate(views(facts))}
 
 
 def scatter(facts: Facts, view: View) -> Figure:
@@ -118,10 +118,10 @@ def _points(
         kind = {"type": "data", "symmetric": False, "color": colour, "thickness": thickness, "width": 0}
         return {**kind, "array": [round(v, 6) for v in high], "arrayminus": [round(v, 6) for v in low]}
 
-    told = [view.latency(c) for c in candidates]
+    latencies = [view.latency(c) for c in candidates]
     return {
         **_places(view, candidates),
-        "error_x": bar([x.high_ms - x.latency_ms for x in told], [x.latency_ms - x.low_ms for x in told]),
+        "error_x": bar([x.high_ms - x.latency_ms for x in latencies], [x.latency_ms - x.low_ms for x in latencies]),
         "error_y": bar(
             [c.accuracy_high - c.accuracy for c in candidates], [c.accuracy - c.accuracy_low for c in candidates]
         ),
@@ -198,19 +198,19 @@ def _latency_lines(name: str, latency: Latency, target_ms: float | None) -> list
     return [*lines, *([", ".join(more)] if more else []), *(f"⚠ {warning}" for warning in warnings(latency))]
 
 
-def _reference(reference: dict[str, Any], view: View, colour: str, foot: float) -> dict[str, Any]:
+def _reference(reference: TrialRecord, view: View, colour: str, foot: float) -> dict[str, Any]:
     """A diamond; hollow, and at the height of the lowest candidate (`foot`), where the model's training failed."""
-    latency, accuracy = view.of_reference(reference), reference["accuracy"]
+    latency, accuracy = view.of_reference(reference), reference.accuracy
     scored = "not trained" if accuracy is None else f"accuracy {accuracy:.2%}"
-    several = len(reference["latencies"]) > 1
-    text = [f"<b>{escape(reference['name'])}</b> (reference)", scored]
-    for device, told in reference["latencies"].items():
-        text += _latency_lines(escape(device) if several else "latency", Latency.from_dict(told), None)
-    text.append(f"{reference['params']:,} params, {reference['macs'] / 1e6:,.1f}M MACs")
+    several = len(reference.latencies) > 1
+    text = [f"<b>{escape(reference.label)}</b> (reference)", scored]
+    for device, each in reference.latencies.items():
+        text += _latency_lines(escape(device) if several else "latency", each, None)
+    text.append(f"{reference.params:,} params, {reference.macs / 1e6:,.1f}M MACs")
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": escape(reference["name"]),
+        "name": escape(reference.label),
         "x": [latency.latency_ms],
         "y": [foot if accuracy is None else accuracy],
         "error_x": {

@@ -3,9 +3,7 @@
 import html
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-
-from optuna.trial import TrialState
+from typing import Any, get_args
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture
@@ -14,6 +12,7 @@ from mnas.latency.latency import Latency
 from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.cell_diagram import drawing
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
+from mnas.study import State
 from mnas.study.results import Recommendation
 from mnas.text import clean
 
@@ -83,17 +82,11 @@ def together(facts: Facts) -> str:
 def tiles(facts: Facts) -> str:
     """The run in six numbers."""
     best = facts.best
-    counts = {state: facts.count(state) for state in TrialState}
-    others = [
-        f"{counts[state]} {word}"
-        for state, word in (
-            (TrialState.PRUNED, "skipped"),
-            (TrialState.FAIL, "failed"),
-            (TrialState.RUNNING, "running"),
-        )
-        if counts[state]
-    ] + ([f"{facts.taken} taken over from earlier runs"] if facts.taken else [])
-    shown = [
+    counts = {state: facts.count(state) for state in get_args(State)}
+    others = [f"{counts[state]} {state}" for state in ("skipped", "failed", "running") if counts[state]] + (
+        [f"{facts.taken} taken over from earlier runs"] if facts.taken else []
+    )
+    figures = [
         (
             f"{best.accuracy:.2%}" if best else "–",
             f"{facts.metric_name} of the best ({best.title})" if best else facts.metric_name,
@@ -102,11 +95,11 @@ def tiles(facts: Facts) -> str:
         _target_tile(facts),
         (f"{best.reward:.4f}" if best else "–", "highest reward"),
         (str(len(facts.front)), "models on the Pareto front"),
-        (str(counts[TrialState.COMPLETE]), ", ".join(["trials complete", *others])),
+        (str(counts["complete"]), ", ".join(["trials complete", *others])),
     ]
     return (
         '<div class="tiles">'
-        + "".join(f'<div class="tile"><b>{escape(n)}</b><span>{escape(text)}</span></div>' for n, text in shown)
+        + "".join(f'<div class="tile"><b>{escape(n)}</b><span>{escape(text)}</span></div>' for n, text in figures)
         + "</div>"
     )
 
@@ -198,15 +191,15 @@ def _why(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
     form = escape(objective.form)
     if not wanted.is_reference:
         return f": it has the highest {form} reward on the front"
-    if wanted.found is None:
+    if wanted.trial is None:
         return f", the reference network: the search found nothing that could be trained to the end; its {form} reward"
-    found = facts.result(wanted.found.number)
-    close = ", a difference within noise" if abs(found.accuracy - wanted.best.values[0]) < wanted.noise else ""
-    reward = objective.reward(found.accuracy, found.latency_ms)
+    trial = facts.result(wanted.trial.number)
+    close = ", a difference within noise" if abs(trial.accuracy - wanted.best.point[0]) < wanted.noise else ""
+    reward = objective.reward(trial.accuracy, trial.latency_ms)
     return (
         f", the reference network: it is better than everything that the search found, of which the best is "
-        f"{found.title} ({form} reward {reward:.4f}, {facts.metric_name} {found.accuracy:.2%} at "
-        f"{_short_latency(facts, found)}{close}). Its numbers: {form} reward"
+        f"{trial.title} ({form} reward {reward:.4f}, {facts.metric_name} {trial.accuracy:.2%} at "
+        f"{_short_latency(facts, trial)}{close}). Its numbers: {form} reward"
     )
 
 

@@ -8,6 +8,8 @@ from mnas.report.devices import SharingCost, counted, sharing_costs
 from mnas.report.facts import Candidate, Facts
 from mnas.report.sections import accuracy_text, escape, latency_text, origin_text, spread, together
 from mnas.shortlist.table import agreement, meaning
+from mnas.study import TrialRecord
+from mnas.study.limits import LIMITS, Limit
 
 REASONS = 50
 CLASSES = 50
@@ -86,34 +88,26 @@ def front_table(facts: Facts) -> str:
 
 def _reference_rows(facts: Facts) -> list[str]:
     """Return the rows of references that are not on the front."""
-    rows = []
-    compared = {c.reference: c for c in facts.compared}
-    for r in facts.references:
-        if any(c.reference == r["name"] for c in facts.front):
-            continue
-        scored = compared.get(r["name"])
-        latencies = [Latency.from_dict(told) for told in r["latencies"].values()]
-        accuracy = "not trained" if r["accuracy"] is None else f"{r['accuracy']:.2%}"
-        accuracy = accuracy_text(scored) if scored else accuracy
-        memory = max((x.peak_memory_bytes for x in latencies if x.peak_memory_bytes), default=None)
-        cells = _latency_cells(facts, Latency.from_dict(r["latency"]), latencies)
-        macs = f"{r['macs'] / 1e6:,.1f}M"
-        rows.append(
-            _row(
-                [
-                    escape(r["name"]),
-                    accuracy,
-                    *cells,
-                    *_rewards(facts, scored),
-                    f"{r['params'] / 1e6:.2f}M",
-                    macs,
-                    "",
-                    _mb(memory),
-                ],
-                "reference",
-            )
-        )
-    return rows
+    on_front = {c.reference for c in facts.front}
+    return [_reference_row(facts, r) for r in facts.references if r.reference not in on_front]
+
+
+def _reference_row(facts: Facts, reference: TrialRecord) -> str:
+    assert reference.latency is not None
+    scored = next((c for c in facts.compared if c.reference == reference.reference), None)
+    accuracy = "not trained" if reference.accuracy is None else f"{reference.accuracy:.2%}"
+    latencies = reference.latencies.values()
+    cells = [
+        escape(reference.label),
+        accuracy_text(scored) if scored else accuracy,
+        *_latency_cells(facts, reference.latency, latencies),
+        *_rewards(facts, scored),
+        f"{reference.params / 1e6:.2f}M",
+        f"{reference.macs / 1e6:,.1f}M",
+        "",
+        _mb(max((x.peak_memory_bytes for x in latencies if x.peak_memory_bytes), default=None)),
+    ]
+    return _row(cells, "reference")
 
 
 def _rewards(facts: Facts, candidate: Candidate | None) -> list[str]:
@@ -159,8 +153,8 @@ def recall_table(facts: Facts) -> str:
     front = [c for c in facts.front if c.right and len(c.right) == len(counts) == len(facts.classes)]
     if not front:
         return ""
-    shown = spread(front, facts.best)
-    recalls = {c.label: _recalls(c, counts) for c in shown}
+    columns = spread(front, facts.best)
+    recalls = {c.label: _recalls(c, counts) for c in columns}
     order = sorted((i for i, count in enumerate(counts) if count), key=lambda i: min(r[i] for r in recalls.values()))
     rows = [
         _row(
@@ -175,11 +169,11 @@ def recall_table(facts: Facts) -> str:
     ]
     means = (f"{sum(recall[i] for i in order) / len(order):.1%}" for recall in recalls.values())
     balanced = [_row(["<i>mean of the classes</i>", "", "", *means])]
-    head = ("class", "images", "share", *(escape(c.title) for c in shown))
-    left = f" The {CLASSES} lowest of {len(order)} classes." if len(order) > CLASSES else ""
+    head = ("class", "images", "share", *(escape(c.title) for c in columns))
+    lowest = f" The {CLASSES} lowest of {len(order)} classes." if len(order) > CLASSES else ""
     return (
         f"{_table('recall', head, [*balanced, *rows], scroll='scroll high')}<figcaption>Recall: the share of a class's "
-        f"validation images that the model recognises; a class that it never predicts has 0 %.{left} The mean of "
+        f"validation images that the model recognises; a class that it never predicts has 0 %.{lowest} The mean of "
         "all classes is the balanced accuracy.</figcaption>"
     )
 
@@ -245,9 +239,7 @@ def devices_table(facts: Facts) -> str:
     """Where latency was measured: each device's units, their calibrations, and how many latencies of which kind."""
     rows = []
     for device, units in facts.calibrations.items():
-        known = [
-            Latency.from_dict(t.user_attrs["latencies"][device]) for t in facts.trials if "latencies" in t.user_attrs
-        ]
+        latencies = [trial.latencies[device] for trial in facts.trials if trial.latencies]
         for unit in units:
             first = unit is units[0]
             rows.append(
@@ -261,8 +253,8 @@ def devices_table(facts: Facts) -> str:
                         f"{escape(unit['runtime'])}, {unit['threads']} thread{'s' if unit['threads'] > 1 else ''}",
                         "not pinned" if unit["pinned_core"] is None else str(unit["pinned_core"]),
                         f"{unit['session_error']:.2%}",
-                        escape(counted([x for x in known if x.unit == unit["unit"] and x.source != "predicted"])),
-                        escape(counted([x for x in known if x.source == "predicted"])) if first else "",
+                        escape(counted([x for x in latencies if x.unit == unit["unit"] and x.source != "predicted"])),
+                        escape(counted([x for x in latencies if x.source == "predicted"])) if first else "",
                     ]
                 )
             )
@@ -278,29 +270,25 @@ def devices_table(facts: Facts) -> str:
 
 
 def reasons(facts: Facts) -> str:
-    """Failed and skipped trials, by reason; of skips the limit, and which value it had."""
-    groups = list(facts.reasons.items())
+    """Failed trials by error, skipped ones by limit, with the value that it had; the most frequent first."""
+    groups = [("failed", error, numbers) for error, numbers in facts.errors.items()]
+    groups += [("skipped", _limit_text(facts, limit), numbers) for limit, numbers in facts.skips.items()]
     if not groups:
         return ""
+    groups.sort(key=lambda group: -len(group[2]))
     rows = [
-        _row([kind, str(len(numbers)), escape(reason + _limit(facts, reason)), _numbers(numbers)])
-        for (kind, reason), numbers in groups[:REASONS]
+        _row([kind, str(len(numbers)), escape(reason), _numbers(numbers)]) for kind, reason, numbers in groups[:REASONS]
     ]
-    left = f"<p class='quiet'>and {len(groups) - REASONS} further reasons</p>" if len(groups) > REASONS else ""
+    more = f"<p class='quiet'>and {len(groups) - REASONS} further reasons</p>" if len(groups) > REASONS else ""
     head = ("", "trials", "reason", "numbers")
-    return _table("reasons", head, rows, kind="", scroll="scroll high") + left
+    return _table("reasons", head, rows, kind="", scroll="scroll high") + more
 
 
 def _numbers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:20])) + (", …" if len(numbers) > 20 else "")
 
 
-def _limit(facts: Facts, reason: str) -> str:
-    """` (2.5 MB)`: what the option that a skip's reason names was set to."""
-    config = facts.attributes.get("config", {})
-    options = {"--latency-limit": ("latency_limit", " T"), "--max-size-mb": ("max_size_mb", " MB")}
-    options["--max-memory-mb"] = ("max_memory_mb", " MB")
-    for option, (field, unit) in options.items():
-        if option in reason and isinstance(config.get(field), int | float):
-            return f" ({config[field]:g}{unit})"
-    return ""
+def _limit_text(facts: Facts, limit: Limit) -> str:
+    """`file size over --max-size-mb (2.5 MB)`: with the value that the option had."""
+    kind, value = LIMITS[limit], facts.attributes.get("config", {}).get(LIMITS[limit].setting)
+    return f"{kind.group} ({value:g} {kind.setting_unit})" if isinstance(value, int | float) else kind.group

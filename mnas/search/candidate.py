@@ -1,11 +1,13 @@
-"""What is known of a candidate as soon as it is named or drawn."""
+"""The record of a candidate as soon as it is named or drawn."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from mnas.architecture import Architecture
 from mnas.nn.cost import cost
 from mnas.search.problem import Plan, Problem
+from mnas.study import TrialRecord
 
 
 def trial_seed(seed: int, number: int) -> int:
@@ -13,14 +15,25 @@ def trial_seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
-def candidate_facts(arch: Architecture, number: int, problem: Problem, plan: Plan) -> dict[str, Any]:
-    """The user attributes that trial `number` is stored with."""
+def candidate_record(
+    arch: Architecture,
+    number: int,
+    choices: Mapping[str, Any],
+    problem: Problem,
+    plan: Plan,
+    name: str | None = None,
+) -> TrialRecord:
+    """Return the record that trial `number` begins with; `choices` are those of the space's decisions."""
     costs = cost(arch, problem.input_size, problem.num_classes)
-    return {
-        "arch": arch.to_dict(),
-        "fingerprint": arch.fingerprint,
-        "params": costs.params,
-        "macs": costs.macs,
-        "size_bytes": problem.size_bytes(arch),
-        "seed": trial_seed(plan.seed, number),
-    }
+    return TrialRecord(
+        number=number,
+        state="running",
+        arch=arch,
+        fingerprint=arch.fingerprint,
+        params=costs.params,
+        macs=costs.macs,
+        size_bytes=problem.size_bytes(arch),
+        seed=trial_seed(plan.seed, number),
+        choices=choices,
+        name=name,
+    )

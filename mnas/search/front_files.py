@@ -4,15 +4,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from optuna.trial import FrozenTrial
-
-from mnas.architecture import architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.data.dataset import Dataset
 from mnas.objective import Objective
-from mnas.study import StudyWriter
+from mnas.study import StudyWriter, TrialRecord
 from mnas.study.check import one_line
-from mnas.study.results import label_of, shown_results, weights_of
+from mnas.study.results import table_results, weights_of
 from mnas.tflite.writer import write_tflite
 from mnas.training_data import after_training
 
@@ -27,7 +24,7 @@ def export_front(run: StudyWriter, dataset: Dataset, objectives: Sequence[Object
     """
     folder = run.path / "front"
     folder.mkdir(exist_ok=True)
-    front = {label_of(trial): trial for trial in shown_results(run, objectives)}
+    front = {trial.label: trial for trial in table_results(run, objectives)}
     for stale in folder.iterdir():
         if stale.name not in front:
             shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
@@ -41,11 +38,11 @@ def export_front(run: StudyWriter, dataset: Dataset, objectives: Sequence[Object
     return failed
 
 
-def _export(run: StudyWriter, trial: FrozenTrial, folder: Path, dataset: Dataset) -> None:
+def _export(run: StudyWriter, trial: TrialRecord, folder: Path, dataset: Dataset) -> None:
     from mnas.nn.weights import load_weights
 
     folder.mkdir(exist_ok=True)
-    arch = architecture_from_dict(trial.user_attrs["arch"])
+    arch = trial.arch
     write_atomic(folder / "arch.json", arch.to_json())
     weights = weights_of(run.path, trial)
     if not weights.exists():

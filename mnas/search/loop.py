@@ -10,9 +10,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from optuna.trial import TrialState
-
-from mnas.architecture import architecture_from_dict
 from mnas.controller.closed import ClosedBatches
 from mnas.controller.sampler import Reward
 from mnas.evaluate.evaluation import Evaluation
@@ -20,23 +17,23 @@ from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.nn.cost import cost
 from mnas.objective import Objective, hypervolume
-from mnas.search.candidate import candidate_facts, trial_seed
+from mnas.search.candidate import candidate_record, trial_seed
 from mnas.search.measure import fail, may_be_on_front, measure, measure_trained, shared_latency
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
 from mnas.search.start import take_weights
-from mnas.study import DIRECTIONS, RunError, Standing, StudyWriter, front_of, running_trial
-from mnas.study.results import label_of, reference_record, results_of, weights_of
+from mnas.study import DIRECTIONS, Draft, RunError, Standing, StudyWriter, front_of
+from mnas.study.results import reference_record, results_of, weights_of
 from mnas.workers import PROCESS_DIED, LocalWorkers, Task
 
 CONVERGED_AFTER = 2
-"""So many updates in a row that draw nothing new end a search."""
+"""Number of updates in a row that draw nothing new and so end a search."""
 
 
 def search(run: StudyWriter, problem: Problem, plan: Plan, watcher: Watcher) -> str:
     """Search until a limit of `plan` is reached, and say why it ended: `trials`, `hours` or `converged`.
 
-    Everything that is known is in `run` at any time: killed anywhere, the next call goes on from there and ends with
+    Everything is in `run` at any time: killed anywhere, the next call goes on from there and ends with
     the same trials, given equal evaluations. Trials that it began with (mnas/search/start.py) are its first, in the
     batches that their numbers fall into. Raises what `problem.evaluate` raises but for EvaluationError, and
     RunError where the process dies that trains a reference, and UnitError where no device is left to measure on.
@@ -80,7 +77,7 @@ def _batches(
         _evaluate_references(run, problem, plan, workers, watcher, clock)
         _estimate(run, plan, watcher)
         taken = run.standing.taken
-        batch = first = taken // plan.candidates_per_update  # of those before there is nothing left to do
+        batch = first = taken // plan.candidates_per_update  # those before it are closed
         while not (reason := _end_reason(run, plan, clock, batch, taken)):
             numbers = range(
                 batch * plan.candidates_per_update, min((batch + 1) * plan.candidates_per_update, taken + plan.trials)
@@ -92,7 +89,7 @@ def _batches(
                 _confirm(run, problem, numbers, watcher, clock)
             finally:
                 clock.save()
-            if all(run.trials[n].state.is_finished() for n in numbers):
+            if all(run.trials[n].is_finished for n in numbers):
                 _close(run, problem, plan, controller, batch, numbers.stop, watcher)
                 batch += 1
                 if batch == first + 1:
@@ -115,10 +112,10 @@ def converged(run: StudyWriter, batch: int, candidates_per_update: int) -> bool:
     """
     start = (batch - CONVERGED_AFTER) * candidates_per_update
     drawn = run.trials[max(0, start) : batch * candidates_per_update]
-    if start < 0 or any("from" in t.user_attrs or "name" in t.user_attrs for t in drawn[:1]):
+    if start < 0 or any(t.origin or t.name for t in drawn[:1]):
         return False
     first = run.standing.first["fingerprint"]
-    return all(first[t.user_attrs["fingerprint"]] < start for t in drawn)
+    return all(first[t.fingerprint] < start for t in drawn)
 
 
 # The steps of one batch. Each leaves alone what an earlier process has done.
@@ -126,10 +123,10 @@ def converged(run: StudyWriter, batch: int, candidates_per_update: int) -> bool:
 
 def _draw(run: StudyWriter, problem: Problem, plan: Plan, controller: ClosedBatches, numbers: range) -> None:
     for number in numbers[max(0, len(run.trials) - numbers.start) :]:
-        draw = controller.draw(run.trials, number)
+        draw = controller.draw(run.frozen, number)
         arch = problem.space.decode(problem.space.indices(draw.params))
-        facts = candidate_facts(arch, number, problem, plan)
-        run.add(running_trial(draw.params, problem.space.distributions, facts, draw.system_attrs))
+        record = candidate_record(arch, number, draw.params, problem, plan)
+        run.add(Draft(record=record, distributions=problem.space.distributions, notes=draw.system_attrs))
 
 
 def _train(
@@ -141,35 +138,33 @@ def _train(
     watcher: Watcher,
     clock: Clock,
 ) -> None:
-    """Train what is left of the batch; a network that has been trained already is not trained again."""
-    known = run.standing.first["evaluation"]
-    left = [n for n in numbers if not run.trials[n].state.is_finished() and "latency" in run.trials[n].user_attrs]
-    waiting = [n for n in left if "evaluation" not in run.trials[n].user_attrs]
+    """Train the rest of the batch; a network that has been trained already is not trained again."""
+    trained = run.standing.first["evaluation"]
+    measured = [n for n in numbers if not run.trials[n].is_finished and run.trials[n].latency is not None]
+    waiting = [n for n in measured if run.trials[n].evaluation is None]
     training: dict[str, int] = {}  # fingerprint -> number
 
     def next_task() -> Task | None:
         for number in list(waiting):
             trial = run.trials[number]
-            fingerprint = trial.user_attrs["fingerprint"]
-            if fingerprint in known:
+            if trial.fingerprint in trained:
                 waiting.remove(number)
-                twin = run.trials[known[fingerprint]]
-                run.note(number, "same_as", twin.number)
-                _trained(run, problem, numbers, number, Evaluation.from_dict(twin.user_attrs["evaluation"]))
+                twin = run.trials[trained[trial.fingerprint]]
+                assert twin.evaluation is not None
+                run.note(number, same_as=twin.number)
+                _trained(run, problem, numbers, number, twin.evaluation)
                 clock.finished_one(_training(training))
-            elif fingerprint not in training:
+            elif trial.fingerprint not in training:
                 if clock.over:
                     return None
                 waiting.remove(number)
-                training[fingerprint] = number
+                training[trial.fingerprint] = number
                 clock.show(_training(training))
-                arch = architecture_from_dict(trial.user_attrs["arch"])
-                return Task(number, arch, trial.user_attrs["seed"], run.weights_path(number))
+                return Task(number, trial.arch, trial.seed, run.weights_path(number))
         return None
 
     for task, outcome in workers.run(next_task):
-        fingerprint = run.trials[task.number].user_attrs["fingerprint"]
-        del training[fingerprint]
+        del training[run.trials[task.number].fingerprint]
         if isinstance(outcome, Evaluation):
             _trained(run, problem, numbers, task.number, outcome)
         else:
@@ -182,28 +177,27 @@ def _training(training: Mapping[str, int]) -> str:
 
 
 def _trained(run: StudyWriter, problem: Problem, numbers: range, number: int, evaluation: Evaluation) -> None:
-    """Keep what training told, and finish the trial unless its latency is to be measured first."""
-    run.note(number, "evaluation", evaluation.to_dict())
+    """Store the evaluation, and finish the trial unless its latency is to be measured first."""
+    run.note(number, evaluation=evaluation)
     if not may_be_on_front(run, problem, numbers.start, number):
         _complete(run, problem, number)
 
 
 def _confirm(run: StudyWriter, problem: Problem, numbers: range, watcher: Watcher, clock: Clock) -> None:
     """Measure what was only predicted and may be on the front, now that nothing trains; then finish those trials."""
-    waiting = [n for n in numbers if not run.trials[n].state.is_finished() and "evaluation" in run.trials[n].user_attrs]
+    waiting = [n for n in numbers if not run.trials[n].is_finished and run.trials[n].evaluation is not None]
     for number in measure_trained(run, problem, waiting, watcher, clock):
         _complete(run, problem, number)
 
 
 def _complete(run: StudyWriter, problem: Problem, number: int) -> None:
-    accuracy = Evaluation.from_dict(run.trials[number].user_attrs["evaluation"]).score(problem.metric)
-    latency_ms = run.trials[number].user_attrs["latency"]["latency_ms"]
-    rewards = [objective.reward(accuracy, latency_ms) for objective in problem.objectives]
-    reward = rewards[0]
-    run.note(number, "reward", reward)
-    if len(rewards) > 1:
-        run.note(number, "rewards", rewards)
-    run.tell(number, TrialState.COMPLETE, (accuracy, latency_ms))
+    trial = run.trials[number]
+    assert trial.evaluation is not None
+    assert trial.latency_ms is not None
+    accuracy, latency_ms = trial.evaluation.score(problem.metric), trial.latency_ms
+    reward, *others = (objective.reward(accuracy, latency_ms) for objective in problem.objectives)
+    rewards = (reward, *others) if others else ()
+    run.finish(number, "complete", accuracy=accuracy, reward=reward, rewards=rewards)
     run.log("complete", trial=number, accuracy=accuracy, latency_ms=latency_ms, reward=reward)
 
 
@@ -213,14 +207,15 @@ def _close(
     """When all trials below `stop` are finished: the update's figures, which weights may go, the report."""
     if run.attributes.get(f"update:{batch}", {}).get("trials") == stop:  # it may have had fewer, if --trials has grown
         return
-    finished = run.trials[:stop]
-    standing = run.standing if stop == len(run.trials) else Standing(finished)  # there may be more: --trials was larger
+    standing = (
+        run.standing if stop == len(run.trials) else Standing(run.trials[:stop])
+    )  # there may be more: --trials was larger
     worst = (1 / problem.num_classes, 2 * problem.slowest_target_ms)
     figures = {
         "trials": stop,
-        "hypervolume": hypervolume([(t.values[0], t.values[1]) for t in standing.front], worst),
+        "hypervolume": hypervolume([t.point for t in standing.front], worst),
         "best_reward": standing.best_reward,
-        "diagnostics": controller.close(finished),
+        "diagnostics": controller.close(run.frozen[:stop]),
     }
     run.set(f"update:{batch}", figures)
     _drop_weights(run, plan)
@@ -237,16 +232,16 @@ def _drop_weights(run: StudyWriter, plan: Plan) -> None:
     for path in (run.path / "models").glob(f"*{WEIGHTS_SUFFIX}"):
         if path not in keep:
             path.unlink()
-    left_bytes = plan.keep_models_mb * 1e6
-    for trial in sorted(front, key=lambda t: -t.user_attrs.get("reward", -math.inf)):
+    free_bytes = plan.keep_models_mb * 1e6
+    for trial in sorted(front, key=lambda t: math.inf if t.reward is None else -t.reward):
         path = weights_of(run.path, trial)
         if path.exists():
             size_bytes = path.stat().st_size
-            if size_bytes <= left_bytes:
-                left_bytes -= size_bytes
+            if size_bytes <= free_bytes:
+                free_bytes -= size_bytes
             else:
                 path.unlink()
-                run.log("weights dropped", trial=label_of(trial), keep_models_mb=plan.keep_models_mb)
+                run.log("weights dropped", trial=trial.label, keep_models_mb=plan.keep_models_mb)
 
 
 def _evaluate_references(
@@ -259,10 +254,10 @@ def _evaluate_references(
             continue
         clock.show(f"reference {name}")
         start = time.monotonic()
-        [(_, found)] = problem.measure({-1 - index: arch})
-        if isinstance(found, MeasurementError):
-            raise RunError(f"measuring {name} failed: {found}; without it no candidate can be compared")
-        latency = shared_latency(problem.sharing, found.latencies)
+        [(_, measurement)] = problem.measure({-1 - index: arch})
+        if isinstance(measurement, MeasurementError):
+            raise RunError(f"measuring {name} failed: {measurement}; without it no candidate can be compared")
+        latency = shared_latency(problem.sharing, measurement.latencies)
         measured = time.monotonic()
         seed = trial_seed(plan.seed, -1 - index)
         task = Task(-1 - index, arch, seed, run.path / "models" / f".{name}.tmp")
@@ -282,7 +277,7 @@ def _evaluate_references(
             seed=seed,
             costs={"params": costs.params, "macs": costs.macs, "size_bytes": problem.size_bytes(arch)},
             latency=latency,
-            latencies=found.latencies,
+            latencies=measurement.latencies,
             evaluation=outcome,
             measure_s=measured - start,
         )
@@ -295,19 +290,18 @@ def _evaluate_references(
 def _estimate(run: StudyWriter, plan: Plan, watcher: Watcher) -> None:
     """Say how long it will take: by the candidates so far, or before any by the reference models."""
     own = run.trials[run.standing.taken :]
-    trained = [t.user_attrs for t in own if "evaluation" in t.user_attrs and "same_as" not in t.user_attrs]
-    times = [(t["latency"]["seconds"], t["evaluation"]["train_s"]) for t in trained]
+    times = [(t.latency.seconds, t.evaluation.train_s) for t in own if t.latency and t.evaluation and t.same_as is None]
     source = f"{len(times)} candidates"
     if not times:
         references = run.attributes.get("references", [])
         times = [(r["measure_s"], r["train_s"]) for r in references if r.get("train_s") is not None]
         source = "the reference model"
-    left = plan.trials - sum(t.state.is_finished() for t in own)
-    if not times or left <= 0:
+    remaining = plan.trials - sum(t.is_finished for t in own)
+    if not times or remaining <= 0:
         return
     measure_s, train_s = (statistics.mean(column) for column in zip(*times, strict=True))
-    minutes = left * (measure_s + train_s / plan.workers) / 60
+    minutes = remaining * (measure_s + train_s / plan.workers) / 60
     watcher.say(
-        f"estimate by {source}: {left} candidates in about {max(1, round(minutes))} min "
+        f"estimate by {source}: {remaining} candidates in about {max(1, round(minutes))} min "
         f"({measure_s:.1f} s measuring and {train_s:.1f} s training each, {plan.workers} side by side)"
     )

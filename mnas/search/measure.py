@@ -1,45 +1,38 @@
-"""The first step of a batch: what is known of its candidates before any of them is trained."""
+"""The first step of a batch: the latency of its candidates, before any of them is trained."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from optuna.trial import TrialState
-
-from mnas.architecture import architecture_from_dict
-from mnas.controller.view import KNOWN_VALUES
-from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.latency import Latency, MeasurementError, joint_source
 from mnas.latency.prediction.predictor import choose_to_measure
 from mnas.objective import Sharing
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
 from mnas.study import StudyWriter, front_of
-from mnas.study.limits import over_limits, over_size
+from mnas.study.limits import Skip, over_limits, over_size
 
 
 def measure(run: StudyWriter, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
-    """Measure, or predict, what is left of the batch; before any training, so that nothing else runs meanwhile."""
-    known = run.standing.first["latency"]
-    unknown: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
+    """Measure, or predict, the rest of the batch; before any training, so that nothing else runs meanwhile."""
+    measured = run.standing.first["latency"]
+    unmeasured: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
     for number in numbers:
         trial = run.trials[number]
-        if trial.state.is_finished() or _skip_large(run, plan, number, clock):
+        if trial.is_finished or _skip_large(run, plan, number, clock):
             continue
-        if "latency" not in trial.user_attrs:
-            fingerprint = trial.user_attrs["fingerprint"]
-            predicted = problem.predict(architecture_from_dict(trial.user_attrs["arch"])) if problem.predict else None
-            if fingerprint in known:
-                twin = run.trials[known[fingerprint]].user_attrs
-                _note(run, number, twin["latencies"], twin["latency"])
+        if trial.latency is None:
+            predicted = problem.predict(trial.arch) if problem.predict else None
+            if trial.fingerprint in measured:
+                twin = run.trials[measured[trial.fingerprint]]
+                run.note(number, latencies=twin.latencies, latency=twin.latency)
             elif predicted and _is_enough(problem, plan, predicted):
                 _note_latencies(run, problem, number, predicted)
             else:
-                unknown.setdefault(fingerprint, []).append(number)
+                unmeasured.setdefault(trial.fingerprint, []).append(number)
                 continue
         _skip_slow(run, problem, plan, number, clock)
-    for number in _measured(run, problem, unknown, watcher, clock):
+    for number in _measured(run, problem, unmeasured, watcher, clock):
         _skip_slow(run, problem, plan, number, clock)
 
 
@@ -48,15 +41,16 @@ def may_be_on_front(run: StudyWriter, problem: Problem, closed: int, number: int
 
     The front is that of the first `closed` trials, so that the answer does not depend on who is trained first.
     """
-    trial = run.trials[number].user_attrs
-    latency = Latency.from_dict(trial["latency"])
-    if latency.source != "predicted":
+    trial = run.trials[number]
+    assert trial.latency is not None
+    assert trial.evaluation is not None
+    if trial.latency.source != "predicted":
         return False
     chosen = choose_to_measure(
-        [latency],
+        [trial.latency],
         target_ms=problem.objective.target_latency_ms,
-        front=[(t.values[0], t.values[1]) for t in front_of(run.trials[:closed])],
-        accuracies=[Evaluation.from_dict(trial["evaluation"]).score(problem.metric)],
+        front=[other.point for other in front_of(run.trials[:closed])],
+        accuracies=[trial.evaluation.score(problem.metric)],
     )
     return bool(chosen)
 
@@ -77,7 +71,7 @@ def measure_trained(
     """Replace the predicted latencies of trained trials by measured ones; yields each number that is done."""
     waiting: dict[str, list[int]] = {}
     for number in numbers:
-        waiting.setdefault(run.trials[number].user_attrs["fingerprint"], []).append(number)
+        waiting.setdefault(run.trials[number].fingerprint, []).append(number)
     yield from _measured(run, problem, waiting, watcher, clock)
 
 
@@ -88,11 +82,11 @@ def _measured(
     if not waiting or clock.over:
         return
     clock.show(f"measuring {len(waiting)} architectures")
-    archs = {twins[0]: architecture_from_dict(run.trials[twins[0]].user_attrs["arch"]) for twins in waiting.values()}
+    archs = {twins[0]: run.trials[twins[0]].arch for twins in waiting.values()}
     outcomes = problem.measure(archs)
     try:
         for first, outcome in outcomes:
-            for number in waiting[run.trials[first].user_attrs["fingerprint"]]:
+            for number in waiting[run.trials[first].fingerprint]:
                 if isinstance(outcome, MeasurementError):
                     fail(run, number, str(outcome), watcher)
                     clock.finished_one("measuring")
@@ -107,13 +101,8 @@ def _measured(
 
 
 def _note_latencies(run: StudyWriter, problem: Problem, number: int, latencies: Mapping[str, Latency]) -> None:
-    together = shared_latency(problem.sharing, latencies)
-    _note(run, number, {name: latency.to_dict() for name, latency in latencies.items()}, together.to_dict())
-
-
-def _note(run: StudyWriter, number: int, latencies: Mapping[str, Any], latency: Mapping[str, Any]) -> None:
-    run.note(number, "latencies", latencies)
-    run.note(number, "latency", latency)  # the last one: it says that the trial is measured
+    """Store the latency that counts last: with it the trial is measured."""
+    run.note(number, latencies=latencies, latency=shared_latency(problem.sharing, latencies))
 
 
 def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latency:
@@ -130,29 +119,29 @@ def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latenc
 
 
 def _skip_large(run: StudyWriter, plan: Plan, number: int, clock: Clock) -> bool:
-    if reason := over_size(plan, run.trials[number].user_attrs["size_bytes"]):
-        _prune(run, number, reason, clock)
-    return bool(reason)
+    skip = over_size(plan, run.trials[number].size_bytes)
+    if skip is not None:
+        _skip(run, number, skip, clock)
+    return skip is not None
 
 
 def _skip_slow(run: StudyWriter, problem: Problem, plan: Plan, number: int, clock: Clock) -> None:
     """Or one that takes too much memory."""
-    known = run.trials[number].user_attrs
-    if reason := over_limits(plan, problem.slowest_target_ms, known["latency"], known["latencies"]):
-        _prune(run, number, reason, clock)
+    trial = run.trials[number]
+    assert trial.latency is not None
+    skip = over_limits(plan, problem.slowest_target_ms, trial.latency, trial.latencies)
+    if skip is not None:
+        _skip(run, number, skip, clock)
 
 
-def _prune(run: StudyWriter, number: int, reason: str, clock: Clock) -> None:
-    run.note(number, "skipped", reason)
-    if "latency" in run.trials[number].user_attrs:  # what a controller may still learn from
-        run.note(number, KNOWN_VALUES, [None, run.trials[number].user_attrs["latency"]["latency_ms"]])
-    run.tell(number, TrialState.PRUNED, None)
-    run.log("pruned", trial=number, reason=reason)
+def _skip(run: StudyWriter, number: int, skip: Skip, clock: Clock) -> None:
+    run.finish(number, "skipped", skipped=skip)
+    run.log("skipped", trial=number, reason=str(skip))
     clock.finished_one("measuring")
 
 
-def fail(run: StudyWriter, number: int, reason: str, watcher: Watcher) -> None:
-    run.note(number, "error", reason)
-    run.tell(number, TrialState.FAIL, None)
-    run.log("failed", trial=number, reason=reason)
-    watcher.say(f"trial {number} failed: {reason}")
+def fail(run: StudyWriter, number: int, error: str, watcher: Watcher) -> None:
+    """End a trial by its own failure."""
+    run.finish(number, "failed", error=error)
+    run.log("failed", trial=number, reason=error)
+    watcher.say(f"trial {number} failed: {error}")

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import baseline_line
 from mnas.search.devices import Say, open_fleet, predicting, read_predictors, start_fleet
@@ -16,7 +14,7 @@ from mnas.search.reach import find_reach
 from mnas.search.settings import SearchSettings
 from mnas.search.start import History, Member, given_trials, read_start
 from mnas.space.space import Space
-from mnas.study import Beginning, StudyWriter, count_taken, open_run
+from mnas.study import Beginning, StudyWriter, TrialRecord, count_taken, open_run
 from mnas.workers import Evaluate
 from mnas.zoo.architectures import reference_arch
 
@@ -60,9 +58,9 @@ class _Starter:
         known = {"calibrations": histories[0].calibrations} if histories else {}
         problem, attributes = self._start(known, histories[0].name if histories else str(settings.run))
         attributes |= self._check_targets(problem)
-        trials = list(given_trials(members, histories, problem, settings.plan()))
-        self._say_what_is_given(members, histories, trials)
-        return Beginning(trials=trials, attributes=attributes)
+        drafts = list(given_trials(members, histories, problem, settings.plan()))
+        self._say_what_is_given(members, histories, [draft.record for draft in drafts])
+        return Beginning(trials=drafts, attributes=attributes)
 
     def go_on(self, run: StudyWriter) -> Problem:
         """With a run as it is."""
@@ -110,11 +108,11 @@ class _Starter:
         return {"reach": reach.to_dict()}
 
     def _say_what_is_given(
-        self, members: Sequence[Member], histories: Sequence[History], trials: Sequence[FrozenTrial]
+        self, members: Sequence[Member], histories: Sequence[History], trials: Sequence[TrialRecord]
     ) -> None:
         lines = []
         for history in histories:
-            numbers = [n for n, t in enumerate(trials) if t.user_attrs.get("from", {}).get("run") == history.name]
+            numbers = [n for n, t in enumerate(trials) if t.origin and t.origin.run == history.name]
             place = f", here trials {numbers[0]} to {numbers[-1]}" if numbers else ""
             lines.append(f"begins with {len(numbers)} of {len(history.run.trials)} trials of {history.name}{place}")
             say_changes(self._say, history.run.attributes["provenance"]["versions"])

@@ -1,11 +1,9 @@
-"""How far a search is, and whoever shows it."""
+"""How far a search is, and what reports it."""
 
 import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-
-from optuna.trial import TrialState
 
 from mnas.search.problem import Plan
 from mnas.study import StudyWriter
@@ -13,46 +11,46 @@ from mnas.study import StudyWriter
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a search is; of trials taken over from other runs only the best reward and the front know."""
+    """How far a search is; trials taken over from other runs count only towards the best reward and the front."""
 
     finished: int
     total: int
     failed: int
     pruned: int
     best_reward: float
-    """NaN before the first."""
+    """Highest reward; NaN before the first."""
     front_size: int
     eta_s: float
-    """Seconds; NaN while nobody can tell."""
+    """Remaining time in seconds; NaN before the first candidate is finished."""
     activity: str
-    """What is running now."""
+    """What the search does now."""
 
 
 SAVE_EVERY_S = 1.0
-"""The time spent is stored at most so often while a batch runs: storing it costs what storing a trial's result does."""
+"""Interval between stores of the elapsed time while a batch runs: storing it costs what storing a result does."""
 
 
 class Watcher(ABC):
-    """Whoever shows a search to its user."""
+    """Reports a search to its user."""
 
     def decoding(self, done: int, count: int) -> None:  # noqa: B027 - most watchers have nothing to show yet
         """Report that `done` of `count` images are decoded; called before anything else."""
 
     @abstractmethod
     def say(self, text: str) -> None:
-        """A line worth reading."""
+        """Print a line."""
 
     @abstractmethod
     def progress(self, progress: Progress) -> None:
-        """Something has changed."""
+        """Report that something has changed."""
 
     @abstractmethod
     def updated(self, run: StudyWriter) -> None:
-        """A batch is closed, or the search has ended: the report can be written."""
+        """Take notice that a batch is closed, or the search has ended: the report can be written."""
 
 
 class Clock:
-    """Time spent, also by earlier processes; what is left; and the progress that the watcher shows."""
+    """Elapsed time, also of earlier processes, and the progress that the watcher reports."""
 
     def __init__(self, run: StudyWriter, plan: Plan, watcher: Watcher) -> None:
         self._run, self._plan, self._watcher = run, plan, watcher
@@ -87,7 +85,7 @@ class Clock:
         standing = self._run.standing
         if self._first is None and len(self._run.trials) > standing.taken:
             self._first = time.monotonic()
-        finished = sum(count for state, count in standing.states.items() if state.is_finished())
+        finished = sum(count for state, count in standing.states.items() if state != "running")
         eta_s = math.nan
         if self._finished_here and self._first is not None:
             per_trial_s = (time.monotonic() - self._first) / self._finished_here
@@ -96,8 +94,8 @@ class Clock:
             Progress(
                 finished=finished,
                 total=self._plan.trials,
-                failed=standing.states[TrialState.FAIL],
-                pruned=standing.states[TrialState.PRUNED],
+                failed=standing.states["failed"],
+                pruned=standing.states["skipped"],
                 best_reward=math.nan if standing.best_reward is None else standing.best_reward,
                 front_size=len(standing.front),
                 eta_s=eta_s,

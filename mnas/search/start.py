@@ -10,23 +10,20 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.controller.named import given_attrs
 from mnas.digests import ChangedFileError
-from mnas.evaluate.evaluation import Evaluation
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.statistics import rescaled
 from mnas.names import resolve_arch
 from mnas.nn.weights_info import require_unchanged
-from mnas.search.candidate import candidate_facts
+from mnas.search.candidate import candidate_record
 from mnas.search.measure import shared_latency
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Watcher
@@ -34,16 +31,19 @@ from mnas.space.factorized import FactorizedSpace
 from mnas.space.space import Space
 from mnas.study import (
     DERIVED,
+    Draft,
+    Origin,
     RunError,
     Snapshot,
     StudyWriter,
+    TrialRecord,
     count_taken,
     differences,
     front_of,
     read_run,
-    running_trial,
 )
 from mnas.study.limits import over_limits, over_size
+from mnas.study.record import VERSION
 from mnas.zoo.architectures import ZOO
 from mnas.zoo.member import nearest_member
 
@@ -154,12 +154,12 @@ def _history(name: str, config: Mapping[str, Any], run_dir: Path, others: Sequen
             f"a search starts from runs of the same space, images, proxy and device, but {name} has others: {differing}"
         )
     history = History(name=name, run=run)
-    complete = [t for t in run.trials if t.state == TrialState.COMPLETE]
+    evaluations = [trial.evaluation for trial in run.trials if trial.state == "complete"]
     if config.get("metric", "accuracy") != "accuracy" and any(
-        t.user_attrs["evaluation"].get("balanced_accuracy") is None for t in complete
+        evaluation is None or evaluation.balanced_accuracy is None for evaluation in evaluations
     ):
         raise RunError(f"{name} has no balanced accuracies, as it was made by an earlier version; search without it")
-    if not complete:
+    if not evaluations:
         raise RunError(f"{name} has no trained candidate to start from")
     for other in others[:1]:
         _require_one_device(other, history)
@@ -190,71 +190,82 @@ def _require_one_device(first: History, other: History) -> None:
 
 def given_trials(
     members: Sequence[Member], histories: Sequence[History], problem: Problem, plan: Plan
-) -> Iterator[FrozenTrial]:
+) -> Iterator[Draft]:
     """The first trials of a study: those of `histories` in order of run and number, then `members`.
 
-    Taken are COMPLETE trials, in this run's terms: their latencies on the scale of the first history's calibration
-    (which is this run's too), their reward by its objective, and PRUNED where they are over a limit of this run; and
-    of PRUNED ones those that this run would skip as well. What several runs know of one training is taken once.
+    Taken are complete trials, in this run's terms: their latencies on the scale of the first history's calibration
+    (which is this run's too), their reward by its objective, and skipped where they are over a limit of this run; and
+    of skipped ones those that this run would skip as well. A training that several runs have is taken once.
     """
     numbers: dict[tuple[str, int], int] = {}  # a training, by network and seed -> its number here
     number = 0
     for history in histories:
         for trial in history.run.trials:
             training = _training_of(trial)
-            taken = None if training in numbers else _taken(history, trial, histories[0], problem, plan)
+            taken = None if training in numbers else _taken(history, trial, number, histories[0], problem, plan)
             if taken is None:
                 continue
-            twin = trial.user_attrs.get("same_as")
-            if twin is not None and (same := numbers.get(_training_of(history.run.trials[twin]))) is not None:
-                taken.set_user_attr("same_as", same)
+            if trial.same_as is not None:
+                twin = history.run.trials[trial.same_as]
+                taken = replace(taken, same_as=numbers.get(_training_of(twin)))
             numbers[training] = number
-            yield taken
+            yield _given(taken, problem, plan)
             number += 1
     for place, member in enumerate(members, number):
-        yield _named(member, place, problem, plan)
+        choices = problem.space.params(problem.space.encode(member.arch))
+        yield _given(candidate_record(member.arch, place, choices, problem, plan, member.name), problem, plan)
 
 
-def _training_of(trial: FrozenTrial) -> tuple[str, int]:
-    return trial.user_attrs["fingerprint"], trial.user_attrs["seed"]
+def _given(record: TrialRecord, problem: Problem, plan: Plan) -> Draft:
+    return Draft(record=record, distributions=problem.space.distributions, notes=given_attrs(plan.controller))
 
 
-def _taken(history: History, trial: FrozenTrial, first: History, problem: Problem, plan: Plan) -> FrozenTrial | None:
+def _training_of(trial: TrialRecord) -> tuple[str, int]:
+    return trial.fingerprint, trial.seed
+
+
+def _taken(
+    history: History, trial: TrialRecord, number: int, first: History, problem: Problem, plan: Plan
+) -> TrialRecord | None:
     """A trial of `history` as one of this run; None where it is of no use to it."""
-    if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+    if trial.state not in ("complete", "skipped"):
         return None
-    names = ("arch", "fingerprint", "params", "macs", "seed", "size_bytes", "evaluation")
-    known = {name: trial.user_attrs[name] for name in names if name in trial.user_attrs}
-    known["from"] = {"run": history.name, "trial": trial.number}
-    reason = over_size(plan, known["size_bytes"])
-    if "latencies" in trial.user_attrs:
+    skipped = over_size(plan, trial.size_bytes)
+    latency, latencies = None, {}
+    if trial.latencies:
         latencies = {
-            device: _rescaled(Latency.from_dict(told), history.calibrations[device], first.calibrations[device])
-            for device, told in trial.user_attrs["latencies"].items()
+            device: _rescaled(each, history.calibrations[device], first.calibrations[device])
+            for device, each in trial.latencies.items()
         }
-        known["latencies"] = {device: latency.to_dict() for device, latency in latencies.items()}
-        known["latency"] = shared_latency(problem.sharing, latencies).to_dict()
-        reason = reason or over_limits(plan, problem.slowest_target_ms, known["latency"], known["latencies"])
-    if trial.state == TrialState.PRUNED and not reason:
+        latency = shared_latency(problem.sharing, latencies)
+        skipped = skipped or over_limits(plan, problem.slowest_target_ms, latency, latencies)
+    if trial.state == "skipped" and not skipped:
         return None
-    values = None
-    if reason:
-        known["skipped"] = reason
-    else:
-        score = Evaluation.from_dict(known["evaluation"]).score(problem.metric)
-        values = (score, known["latency"]["latency_ms"])
-        rewards = [objective.reward(*values) for objective in problem.objectives]
-        known["reward"] = rewards[0]
-        if len(rewards) > 1:
-            known["rewards"] = rewards
-    return create_trial(
-        state=TrialState.PRUNED if reason else TrialState.COMPLETE,
-        values=values,
-        params=dict(trial.params),
-        distributions=dict(problem.space.distributions),
-        user_attrs=known,
-        system_attrs=given_attrs(plan.controller),
+    taken = replace(
+        trial,
+        number=number,
+        state="skipped",
+        accuracy=None,
+        latency=latency,
+        latencies=latencies,
+        reward=None,
+        rewards=(),
+        same_as=None,
+        origin=Origin(run=history.name, trial=trial.number),
+        name=None,
+        skipped=skipped,
+        started=None,
+        finished=None,
+        version=VERSION,
     )
+    if skipped:
+        return taken
+    assert trial.evaluation is not None
+    assert latency is not None
+    accuracy = trial.evaluation.score(problem.metric)
+    rewards = tuple(objective.reward(accuracy, latency.latency_ms) for objective in problem.objectives)
+    several = rewards if len(rewards) > 1 else ()
+    return replace(taken, state="complete", accuracy=accuracy, reward=rewards[0], rewards=several)
 
 
 def _rescaled(latency: Latency, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Latency:
@@ -266,33 +277,26 @@ def _rescaled(latency: Latency, before: Sequence[Mapping[str, Any]], now: Sequen
     return rescaled(latency, then, since)
 
 
-def _named(member: Member, number: int, problem: Problem, plan: Plan) -> FrozenTrial:
-    facts = {**candidate_facts(member.arch, number, problem, plan), "name": member.name}
-    params = problem.space.params(problem.space.encode(member.arch))
-    return running_trial(params, problem.space.distributions, facts, given_attrs(plan.controller))
-
-
 def take_weights(run: StudyWriter, watcher: Watcher) -> None:
     """Copy the weights of what is on the front and was taken over; once, and as far as they are there."""
     if "weights_taken" in run.attributes or not count_taken(run.trials):
         return
     missing = []
     for trial in front_of(run.trials):
-        if origin := trial.user_attrs.get("from"):
-            kept, copy = (
-                Path(origin["run"]) / "models" / f"{origin['trial']}{WEIGHTS_SUFFIX}",
-                run.weights_path(trial.number),
-            )
-            half = copy.with_name(f".{copy.name}.tmp")  # removed when a run is opened
-            try:
-                require_unchanged(kept, trial.user_attrs["fingerprint"])
-                shutil.copyfile(kept, half)
-            except ChangedFileError as error:
-                watcher.say(f"the weights of {origin['run']}#{origin['trial']} were not copied: {error}")
-            except FileNotFoundError:
-                missing.append(f"{origin['run']}#{origin['trial']}")
-            else:
-                half.replace(copy)
+        if trial.origin is None:
+            continue
+        source = Path(trial.origin.run) / "models" / f"{trial.origin.trial}{WEIGHTS_SUFFIX}"
+        copy = run.weights_path(trial.number)
+        half = copy.with_name(f".{copy.name}.tmp")  # removed when a run is opened
+        try:
+            require_unchanged(source, trial.fingerprint)
+            shutil.copyfile(source, half)
+        except ChangedFileError as error:
+            watcher.say(f"the weights of {trial.origin} were not copied: {error}")
+        except FileNotFoundError:
+            missing.append(str(trial.origin))
+        else:
+            half.replace(copy)
     if missing:
         watcher.say(f"no weights were kept of {', '.join(missing)}")
     run.set("weights_taken", True)

@@ -9,10 +9,8 @@ import bisect
 import math
 from collections.abc import Sequence
 
-from optuna.trial import FrozenTrial, TrialState
-
 from mnas.evaluate.evaluation import accuracy_noise
-from mnas.study import front_of
+from mnas.study import TrialRecord, front_of
 
 NEAR = 0.01
 """A point of accuracy: trainings of one network with other seeds differ by as much, however many images they are scored
@@ -22,15 +20,15 @@ FINEST = 0.01
 """Latencies closer than this share are the same (they are measured to about 1 %)."""
 
 
-def choose(trials: Sequence[FrozenTrial], top: int) -> list[int]:
+def choose(trials: Sequence[TrialRecord], top: int) -> list[int]:
     """Numbers of the `top` trials to train in full, in the order in which to train them; fewer where there are fewer.
 
-    1. A network counts once, by its first COMPLETE trial.
+    1. A network counts once, by its first complete trial.
     2. The best by reward comes first; of a search with several targets the best for each, in their order.
     3. Of those that proxy accuracy cannot tell from the front at their latency: the latencies are cut into 2, 4, 8, ...
        parts of equal ratio, and every part that has nothing chosen yet gives its best by reward (the better parts
        first), until the parts are as narrow as latency is known.
-    4. Then what is left, by reward; those near the front before the others.
+    4. Then the others, by reward; those near the front before the others.
 
     So the first 5 of 15 are the 5 that `top` = 5 gives: with a larger `top`, nothing that is trained already is wasted.
 
@@ -42,10 +40,10 @@ def choose(trials: Sequence[FrozenTrial], top: int) -> list[int]:
     networks = _distinct(trials)
     if not networks:
         return []
-    networks.sort(key=lambda t: (-t.user_attrs["reward"], t.values[1], t.number))
+    networks.sort(key=lambda t: (-_reward(t), t.point[1], t.number))
     front = front_of(networks)
     near = [t for t in networks if t is networks[0] or _is_near(t, front)]
-    logs = [math.log(t.values[1]) for t in near]
+    logs = [math.log(t.point[1]) for t in near]
     fastest, span = min(logs), max(logs) - min(logs)
     places = [(value - fastest) / span if span else 0.0 for value in logs]  # 0..1 along the front
     order = dict.fromkeys(_best_for_each_target(front))  # an ordered set
@@ -62,24 +60,30 @@ def choose(trials: Sequence[FrozenTrial], top: int) -> list[int]:
     return list(order)[:top]
 
 
-def _best_for_each_target(front: Sequence[FrozenTrial]) -> list[int]:
+def _best_for_each_target(front: Sequence[TrialRecord]) -> list[int]:
     """Of a search with several targets; empty for one, as its best is the first of all anyway."""
-    targets = len(front[0].user_attrs.get("rewards", ()))
-    return [max(front, key=lambda t: t.user_attrs["rewards"][target]).number for target in range(targets)]
+    targets = len(front[0].rewards)
+    return [max(front, key=lambda t: t.rewards[target]).number for target in range(targets)]
 
 
-def _distinct(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The first COMPLETE trial of every network."""
-    first: dict[str, FrozenTrial] = {}
+def _reward(trial: TrialRecord) -> float:
+    assert trial.reward is not None
+    return trial.reward
+
+
+def _distinct(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The first complete trial of every network."""
+    first: dict[str, TrialRecord] = {}
     for trial in trials:
-        if trial.state == TrialState.COMPLETE:
-            first.setdefault(trial.user_attrs["fingerprint"], trial)
+        if trial.state == "complete":
+            first.setdefault(trial.fingerprint, trial)
     return list(first.values())
 
 
-def _is_near(trial: FrozenTrial, front: Sequence[FrozenTrial]) -> bool:
+def _is_near(trial: TrialRecord, front: Sequence[TrialRecord]) -> bool:
     """Whether chance may be all that is between the trial's accuracy and the front's at its latency."""
-    faster = bisect.bisect_right(front, trial.values[1], key=lambda t: float(t.values[1]))
-    best = front[faster - 1].values[0]  # every trial has one of the front that is no slower
-    noise = accuracy_noise(best, trial.user_attrs["evaluation"]["val_images"])
-    return bool(best - trial.values[0] < max(noise, NEAR))
+    accuracy, latency_ms = trial.point
+    faster = bisect.bisect_right(front, latency_ms, key=lambda t: t.point[1])
+    best = front[faster - 1].point[0]  # every trial has one of the front that is no slower
+    assert trial.evaluation is not None
+    return best - accuracy < max(accuracy_noise(best, trial.evaluation.val_images), NEAR)

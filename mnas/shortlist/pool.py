@@ -179,8 +179,8 @@ def _stop(busy: Mapping[Connection, _Child]) -> None:
         for child in busy.values():
             _signal(child.process, signal.SIGTERM)
         deadline = time.monotonic() + STOPPING_S
-        while alive and (left := deadline - time.monotonic()) > 0:
-            for ready in wait(list(alive), left):
+        while alive and (remaining_s := deadline - time.monotonic()) > 0:
+            for ready in wait(list(alive), remaining_s):
                 assert isinstance(ready, Connection)
                 try:
                     ready.recv()

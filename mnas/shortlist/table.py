@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from optuna.trial import TrialState
-
 from mnas.evaluate.evaluation import Metric
-from mnas.latency.latency import Source, joint_source
+from mnas.latency.latency import Source
 from mnas.objective import Objective
 from mnas.readers import read_json
 from mnas.study import RunError, Snapshot, needed, trained_path
-from mnas.study.results import label_of, metric_of, results_of
+from mnas.study.results import metric_of, results_of
 
 FILE_NAME = "table.csv"
 """In the run's trained/."""
@@ -81,26 +79,26 @@ def finished_rows(run: Snapshot) -> list[Row]:
         RunError: a result is damaged.
     """
     labels = {path.parent.name for path in run.path.glob("trained/*/result.json")}
+    metric = metric_of(run.attributes)
     rows = []
     for trial in results_of(run):
-        if trial.state == TrialState.COMPLETE and label_of(trial) in labels:
-            accuracy, test_accuracy = _accuracies(
-                trained_path(run.path, label_of(trial)) / "result.json", metric_of(run.attributes)
-            )
-            latency = trial.user_attrs["latency"]
+        if trial.state == "complete" and trial.label in labels:
+            accuracy, test_accuracy = _accuracies(trained_path(run.path, trial.label) / "result.json", metric)
+            proxy_accuracy, latency_ms = trial.point
+            assert trial.latency is not None
             rows.append(
                 Row(
-                    trial=trial.number if trial.number >= 0 else label_of(trial),
-                    proxy_accuracy=trial.values[0],
+                    trial=trial.number if trial.number >= 0 else trial.label,
+                    proxy_accuracy=proxy_accuracy,
                     accuracy=accuracy,
                     test_accuracy=test_accuracy,
-                    latency_ms=trial.values[1],
-                    low_ms=latency["low_ms"],
-                    high_ms=latency["high_ms"],
-                    source=joint_source(x["source"] for x in trial.user_attrs["latencies"].values()),
-                    params=trial.user_attrs["params"],
-                    macs=trial.user_attrs["macs"],
-                    reward=Objective(**needed(run.path, run.attributes, "objective")).reward(accuracy, trial.values[1]),
+                    latency_ms=latency_ms,
+                    low_ms=trial.latency.low_ms,
+                    high_ms=trial.latency.high_ms,
+                    source=trial.source,
+                    params=trial.params,
+                    macs=trial.macs,
+                    reward=Objective(**needed(run.path, run.attributes, "objective")).reward(accuracy, latency_ms),
                 )
             )
     return sorted(rows, key=lambda row: (row.latency_ms, row.label))
@@ -144,23 +142,23 @@ def agreement(rows: Sequence[Row]) -> Agreement:
     )
 
 
-def meaning(found: Agreement) -> str:
+def meaning(ranks: Agreement) -> str:
     """What that says for trusting the proxy, in a sentence or two."""
-    if math.isnan(found.kendall):
+    if math.isnan(ranks.kendall):
         return (
-            f"{found.models} model(s) without differences in accuracy have no order, so nothing is known of the proxy"
+            f"{ranks.models} model(s) without differences in accuracy have no order, so nothing is known of the proxy"
         )
     fact = (
-        f"of two models the proxy put the one first that is better after full training in {found.concordant} of "
-        f"{found.pairs} pairs (Kendall's tau {found.kendall:.2f}, p = {found.p:.2g}; Spearman {found.spearman:.2f}; "
-        f"{found.models} models)"
+        f"of two models the proxy put the one first that is better after full training in {ranks.concordant} of "
+        f"{ranks.pairs} pairs (Kendall's tau {ranks.kendall:.2f}, p = {ranks.p:.2g}; Spearman {ranks.spearman:.2f}; "
+        f"{ranks.models} models)"
     )
-    if found.models < FEW:
+    if ranks.models < FEW:
         return f"{fact}; so few models say little of the proxy: train more of them (--top)"
-    if found.p >= 0.05:
+    if ranks.p >= 0.05:
         return f"{fact}; that may be chance: choose by the full accuracies, not by the proxy's"
-    if found.kendall < 0:
+    if ranks.kendall < 0:
         return f"{fact}: the proxy's order is the wrong way round; search with a longer proxy (--epochs, --repeats)"
-    if found.concordant < 0.8 * found.pairs:
+    if ranks.concordant < 0.8 * ranks.pairs:
         return f"{fact}; more than chance, but models close to each other have to be trained in full to be compared"
     return f"{fact}: the proxy's order can be trusted, for models like these"

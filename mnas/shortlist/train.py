@@ -12,7 +12,6 @@ from typing import Any
 
 import filelock
 
-from mnas.architecture import architecture_from_dict
 from mnas.atomic import write_atomic
 from mnas.children import MOST_WORKERS
 from mnas.data.batches import Batches, unreadable_line
@@ -23,7 +22,7 @@ from mnas.shortlist.choose import choose
 from mnas.shortlist.pool import Job, Say, train_jobs
 from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
 from mnas.study import RunError, Snapshot, differences, is_trained, needed, read_run, trained_path
-from mnas.study.results import label_of, results_of
+from mnas.study.results import results_of
 from mnas.train.config import TrainConfig
 from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher
@@ -37,7 +36,7 @@ OpenBatches = Callable[[], Batches]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is known when all trainings have ended."""
+    """Result of all trainings."""
 
     chosen: tuple[int | str, ...]
     """Numbers of trials, names of references."""
@@ -66,7 +65,7 @@ def train_shortlist(
     run = read_run(path)
     results = {t.number: t for t in results_of(run)}
     picked = [results[number] for number in choose(list(results.values()), top)]
-    chosen = [t.number if t.number >= 0 else label_of(t) for t in picked]
+    chosen = [t.number if t.number >= 0 else t.label for t in picked]
     if not chosen:
         raise RunError(f"a run must have a finished trial for full training, but got none in {path}; search longer")
     batches = open_batches()
@@ -81,7 +80,7 @@ def train_shortlist(
         mirrored = to_store(mirrors(config.mirror, batches.may_be_mirrored, batches.classes), batches.may_be_mirrored)
         _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity(), **mirrored})
         jobs = [
-            Job(label, architecture_from_dict(trial.user_attrs["arch"]), trained_path(path, label))
+            Job(label, trial.arch, trained_path(path, label))
             for label, trial in zip(chosen, picked, strict=True)
             if not is_trained(path, label)
         ]
@@ -104,7 +103,7 @@ class _Training:
         from mnas.train.loop import train  # timm and accelerate take seconds, and only a training needs them
 
         batches = self.open_batches()
-        known = len(batches.skipped)
+        skipped = len(batches.skipped)
         trained = train(
             job.arch,
             batches,
@@ -113,7 +112,7 @@ class _Training:
             resume=True,
             watcher=_Saying(say, self.config.epochs),
         )
-        if len(batches.skipped) > known:  # the first ones were told when the images were opened
+        if len(batches.skipped) > skipped:  # the first ones were reported when the images were opened
             say(unreadable_line(batches.skipped))
         test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
         if trained.balanced_accuracy is not None and trained.majority_share is not None:
@@ -138,10 +137,10 @@ class _Saying(TrainWatcher):
 
     def epoch(self, row: EpochMetrics) -> None:
         self._last = time.monotonic()
-        left = datetime.timedelta(seconds=round((self._epochs - row.epoch) * (row.train_s + row.score_s)))
+        remaining = datetime.timedelta(seconds=round((self._epochs - row.epoch) * (row.train_s + row.score_s)))
         self._say(
             f"[{row.epoch}/{self._epochs}] accuracy {row.val_accuracy:.2%}, loss {row.train_loss:.4f}, "
-            f"{row.images_per_s:,.0f} images/s, {left} left"
+            f"{row.images_per_s:,.0f} images/s, {remaining} left"
         )
 
 
@@ -158,8 +157,8 @@ def _check_images(run: Snapshot, batches: Batches) -> None:
 
 
 def _listed(classes: Any) -> str:
-    shown = ", ".join(list(classes)[:5])
-    return f"{len(classes)}: {shown}{', ...' if len(classes) > 5 else ''}"
+    first = ", ".join(list(classes)[:5])
+    return f"{len(classes)}: {first}{', ...' if len(classes) > 5 else ''}"
 
 
 def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
@@ -167,30 +166,30 @@ def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS_NAME
     settings = json.loads(json.dumps(settings))  # as it reads back
     begun = any(entry.is_dir() for entry in folder.iterdir())
-    if begun and path.exists() and (shown := differences(_read_settings(path), settings)):
+    if begun and path.exists() and (differing := differences(_read_settings(path), settings)):
         raise RunError(
-            f"the models in {folder} must be trained alike, but got other settings ({shown}); use the same, or rename "
-            "that folder"
+            f"the models in {folder} must be trained alike, but got other settings ({differing}); use the same, or "
+            "rename that folder"
         )
     write_atomic(path, json.dumps(settings, indent=1))
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        found = read_json(path)
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds {type(found).__name__}")
+        settings = read_json(path)
+        if not isinstance(settings, dict):
+            raise ValueError(f"it holds {type(settings).__name__}")
     except ValueError as error:
         raise RunError(
             f"{path} must be the settings of the trainings beside it, but got {error}; rename {path.parent} to train "
             "them anew, or remove this file if you know that they were trained with the same options"
         ) from None
-    return found
+    return settings
 
 
-def _plan(run: Snapshot, top: int, chosen: list[int | str], left: int) -> str:
+def _plan(run: Snapshot, top: int, chosen: list[int | str], untrained: int) -> str:
     fewer = f" (there are no more than these; --top was {top})" if len(chosen) < top else ""
-    done = f"; {len(chosen) - left} of them are trained already" if left < len(chosen) else ""
+    done = f"; {len(chosen) - untrained} of them are trained already" if untrained < len(chosen) else ""
     running = "; the search is still running, so others may be the best later" if run.state.status == "running" else ""
     return f"trials to train in full, the best by reward first: {', '.join(map(str, chosen))}{fewer}{done}{running}"
 

@@ -6,14 +6,12 @@ from mnas.study.read import (
     FORMAT,
     RunState,
     Snapshot,
-    best_for,
-    count_taken,
-    front_of,
     is_trained,
     objectives_of,
     read_run,
     trained_path,
 )
+from mnas.study.record import Draft, Origin, State, TrialRecord, best_for, count_taken, front_of
 from mnas.study.run import (
     DERIVED,
     DIRECTIONS,
@@ -23,7 +21,6 @@ from mnas.study.run import (
     begin_study,
     differences,
     open_run,
-    running_trial,
 )
 
 __all__ = [
@@ -32,11 +29,15 @@ __all__ = [
     "FORMAT",
     "STUDY_NAME",
     "Beginning",
+    "Draft",
+    "Origin",
     "RunError",
     "RunState",
     "Snapshot",
     "Standing",
+    "State",
     "StudyWriter",
+    "TrialRecord",
     "begin_study",
     "best_for",
     "count_taken",
@@ -48,6 +49,5 @@ __all__ = [
     "objectives_of",
     "open_run",
     "read_run",
-    "running_trial",
     "trained_path",
 ]

@@ -1,4 +1,4 @@
-"""Check every record of a study when it is read; one line names a damaged one and says what to do.
+"""What the values of a study must be, checked when it is read; one line names a damaged one and says what to do.
 
 A study is written by this program alone, in transactions; but files are copied halfway, repaired by tools, and edited
 by hand. What is checked is what the rest of the program takes for granted. Unknown attributes are left alone.
@@ -8,18 +8,17 @@ import dataclasses
 import math
 import re
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from optuna.trial import FrozenTrial, TrialState
-
-from mnas.architecture import architecture_from_dict
-from mnas.controller.view import KNOWN_VALUES
-from mnas.evaluate.evaluation import METRICS, Evaluation, Metric
+from mnas.architecture import Architecture, architecture_from_dict
+from mnas.evaluate.evaluation import METRICS, Evaluation
 from mnas.latency.latency import Calibration, Latency
 from mnas.objective import Objective, Sharing
 from mnas.space.named import space_from_dict
+
+T = TypeVar("T")
 
 Check = Callable[[Any], object]
 """Raises ValueError, TypeError or KeyError where a value is invalid."""
@@ -59,7 +58,7 @@ def file_name(value: Any) -> None:
         raise ValueError(f"must be a name of letters and digits, but got {value!r}")
 
 
-def known_metric(value: Any) -> None:
+def metric_name(value: Any) -> None:
     """A score that a search can maximise."""
     if value not in METRICS:
         raise ValueError(f"must be one of {', '.join(METRICS)}, but got {reprlib.repr(value)}")
@@ -113,7 +112,7 @@ def mapped(each: Check) -> Check:
     return check
 
 
-def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
+def fields_of(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
     """An object with these fields, and perhaps others."""
 
     def check(value: Any) -> None:
@@ -121,7 +120,7 @@ def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None =
             raise ValueError(f"must be an object, but got {reprlib.repr(value)}")
         for name, each in {**required, **(optional or {})}.items():
             if name in value:
-                _named(name, each, value[name])
+                check_named(name, each, value[name])
             elif name in required:
                 raise ValueError(f"must have {name!r}")
 
@@ -133,21 +132,30 @@ def maybe(each: Check) -> Check:
     return lambda value: None if value is None else each(value)
 
 
-def _named(name: str, check: Check, value: Any) -> None:
+def check_named(name: str, check: Callable[[Any], T], value: Any) -> T:
+    """Return what `check` returns. Raises ValueError, whatever it raises, with the name in front."""
     try:
-        check(value)
+        return check(value)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{name}: {one_line(error)}") from None
 
 
-def _known_values(value: Any) -> None:
+def pair_with_latency(value: Any) -> None:
+    """Null and a latency."""
     if not isinstance(value, list) or len(value) != 2 or value[0] is not None:
         raise ValueError(f"must be null and a latency, but got {reprlib.repr(value)}")
     number(value[1])
 
 
+def check_fingerprint(arch: Architecture, fingerprint: str) -> None:
+    """Raise ValueError unless the fingerprint is that of the architecture."""
+    if arch.fingerprint != fingerprint:
+        expected = f"that of its architecture, {arch.fingerprint}"
+        raise ValueError(f"its attribute 'fingerprint' must be {expected}, but got {one_line(fingerprint)}")
+
+
 def _calibration(value: Any) -> None:
-    fields({name: lambda v: v for name in ("unit",)})(value)
+    fields_of({name: lambda v: v for name in ("unit",)})(value)
     Calibration.from_dict({"unit_scale": 1.0, **value})
 
 
@@ -161,13 +169,13 @@ def _dataclass(kind: type) -> Check:
     return check
 
 
-_STATE = fields({"status": text, "reason": text})
-_MODEL = fields({}, {"weights": mapped(number), "left_out_r2": maybe(number)})
-_DIAGNOSTICS = fields(
+_STATE = fields_of({"status": text, "reason": text})
+_MODEL = fields_of({}, {"weights": mapped(number), "left_out_r2": maybe(number)})
+_DIAGNOSTICS = fields_of(
     {}, {"entropy_per_decision": mapped(number), "kl": number, "clip_fraction": number, "objectives": listed(_MODEL)}
 )
-_UPDATE = fields({"trials": whole, "hypervolume": number, "diagnostics": maybe(_DIAGNOSTICS)})
-_REFERENCE = fields(
+_UPDATE = fields_of({"trials": whole, "hypervolume": number, "diagnostics": maybe(_DIAGNOSTICS)})
+_REFERENCE_FIELDS = fields_of(
     {
         "name": file_name,
         "latency": Latency.from_dict,
@@ -184,58 +192,38 @@ _REFERENCE = fields(
         "seed": whole,
         "size_bytes": whole,
         "evaluation": maybe(Evaluation.from_dict),
-        "skipped": text,
         "error": text,
     },
 )
+
+
+def _reference(value: Any) -> None:
+    """A reference network, whose fingerprint is its architecture's."""
+    _REFERENCE_FIELDS(value)
+    if "arch" in value and "fingerprint" in value:
+        check_fingerprint(architecture_from_dict(value["arch"]), value["fingerprint"])
+
+
 _ATTRIBUTES: dict[str, Check] = {
-    "config": fields(
-        {}, {"data": text, "input_size": whole, "proxy": fields({}), "space": space_from_dict, "metric": known_metric}
+    "config": fields_of(
+        {},
+        {"data": text, "input_size": whole, "proxy": fields_of({}), "space": space_from_dict, "metric": metric_name},
     ),
     "state": _STATE,
     "objective": _dataclass(Objective),
     "other_objectives": listed(_dataclass(Objective)),
     "sharing": _dataclass(Sharing),
     "calibrations": mapped(listed(_calibration)),
-    "predictors": lambda value: mapped(text)(value) if value else fields({})(value),
-    "provenance": fields(
-        {"data": fields({"classes": listed(text)}, {"val_images": whole})}, {"versions": mapped(text), "command": text}
+    "predictors": lambda value: mapped(text)(value) if value else fields_of({})(value),
+    "provenance": fields_of(
+        {"data": fields_of({"classes": listed(text)}, {"val_images": whole})},
+        {"versions": mapped(text), "command": text},
     ),
-    "references": listed(_REFERENCE),
+    "references": listed(_reference),
     "elapsed_s": number,
     "val_counts": listed(whole),
 }
 """Attribute of a run -> what it must be."""
-
-_TRIAL: dict[str, Check] = {
-    "arch": architecture_from_dict,
-    "fingerprint": text,
-    "params": whole,
-    "macs": whole,
-    "size_bytes": whole,
-    "seed": whole,
-    "latency": Latency.from_dict,
-    "latencies": mapped(Latency.from_dict),
-    "evaluation": Evaluation.from_dict,
-    "reward": number,
-    "rewards": numbers,
-    "same_as": whole,
-    "from": fields({"run": text, "trial": whole}),
-    "name": text,
-    "skipped": text,
-    "error": text,
-    KNOWN_VALUES: _known_values,
-}
-"""User attribute of a trial -> what it must be."""
-
-_ALWAYS = ("arch", "fingerprint", "params", "macs", "size_bytes", "seed")
-_NEEDED: dict[TrialState, tuple[str, ...]] = {
-    TrialState.RUNNING: _ALWAYS,
-    TrialState.COMPLETE: (*_ALWAYS, "latency", "latencies", "evaluation", "reward"),
-    TrialState.PRUNED: (*_ALWAYS, "skipped"),
-    TrialState.FAIL: (*_ALWAYS, "error"),
-}
-"""State -> the user attributes that such a trial must have."""
 
 
 def needed(path: Path, attributes: Mapping[str, Any], *names: str) -> Any:
@@ -256,7 +244,7 @@ def check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
         check = _UPDATE if name.startswith("update:") else _ATTRIBUTES.get(name)
         if check is not None:
             try:
-                _named(f"the run's attribute {name!r}", check, value)
+                check_named(f"the run's attribute {name!r}", check, value)
                 if name.startswith("update:"):
                     int(name.removeprefix("update:"))
             except ValueError as error:
@@ -265,50 +253,3 @@ def check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     calibrated = attributes.get("calibrations", devices)
     if devices and (list(calibrated) != list(devices) or not all(calibrated.values())):
         raise damaged(path, f"it must have a calibration of each of {', '.join(devices)}")
-
-
-def check_trials(path: Path, attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> None:
-    """Raise RunError for a trial that is missing, not whole, or is not what a search writes."""
-    for place, trial in enumerate(trials):
-        if trial.number != place:
-            raise damaged(path, f"trial {place} is missing (the row in its place has number {trial.number!r})")
-    closed = max((v["trials"] for name, v in attributes.items() if name.startswith("update:")), default=0)
-    if closed > len(trials):
-        raise damaged(path, f"trial {len(trials)} is missing (the updates know of {closed} trials)")
-    config = attributes["config"]
-    space = space_from_dict(config["space"]).distributions if trials and "space" in config else None
-    targets = len(attributes.get("other_objectives", [])) + 1
-    for trial in trials:
-        try:
-            _check_trial(trial, len(trials), targets, config.get("metric", "accuracy"))
-            if space is not None and trial.distributions != space:
-                raise ValueError("its parameters must be the decisions of the run's space")
-        except ValueError as error:
-            raise damaged(path, f"trial {trial.number}: {one_line(error)}") from None
-
-
-def _check_trial(trial: FrozenTrial, count: int, targets: int, metric: Metric) -> None:
-    """Raise ValueError for a trial that no search writes."""
-    known = trial.user_attrs
-    if trial.state not in _NEEDED:
-        raise ValueError(f"its state must be RUNNING, COMPLETE, PRUNED or FAIL, but got {trial.state.name}")
-    for name in _NEEDED[trial.state]:
-        if name not in known:
-            raise ValueError(f"its attribute {name!r} is missing")
-    for name, check in _TRIAL.items():
-        if name in known:
-            _named(f"its attribute {name!r}", check, known[name])
-    if "latency" in known and "latencies" not in known:
-        raise ValueError("its attribute 'latencies' is missing")
-    if known.get("same_as", -1) >= count:
-        raise ValueError(f"its attribute 'same_as' must be a trial's number, but got {known['same_as']}")
-    if trial.state == TrialState.COMPLETE:
-        if targets > 1 and len(known.get("rewards", ())) != targets:
-            raise ValueError(f"its attribute 'rewards' must be {targets} numbers")
-        if trial.values is None or len(trial.values) != 2:
-            raise ValueError("its values must be an accuracy and a latency, but one is missing")
-        _named("its accuracy", share, trial.values[0])
-        _named("its latency", number, trial.values[1])
-        kept = Evaluation.from_dict(known["evaluation"]).score(metric), known["latency"]["latency_ms"]
-        if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(trial.values, kept, strict=True)):
-            raise ValueError(f"its values {trial.values} must be those of its attributes, {list(kept)}")

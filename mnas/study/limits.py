@@ -1,8 +1,96 @@
-"""Limits beyond which a network is skipped by a search, or, where it is a reference, shown but not recommended."""
+"""Limits beyond which a network is skipped by a search, or, where it is a reference, reported but not recommended."""
 
 import math
+import re
+import reprlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, get_args
+
+from mnas.latency.latency import Latency
+from mnas.readers import require_types
+
+Limit = Literal["latency", "size", "memory"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitKind:
+    """What a limit is called wherever it is reported."""
+
+    option: str
+    """Option of `mnas search` that sets it."""
+    setting: str
+    """Field of the run's configuration that holds it."""
+    setting_unit: str
+    """Unit of that field."""
+    figure: str
+    """What is compared with it."""
+    unit: str
+    """Unit of a skip's figures."""
+
+    @property
+    def group(self) -> str:
+        """What skips are counted under: `latency over --latency-limit`."""
+        return f"{self.figure} over {self.option}"
+
+
+LIMITS: dict[Limit, LimitKind] = {
+    "latency": LimitKind(
+        option="--latency-limit", setting="latency_limit", setting_unit="T", figure="latency", unit="ms"
+    ),
+    "size": LimitKind(option="--max-size-mb", setting="max_size_mb", setting_unit="MB", figure="file size", unit="MB"),
+    "memory": LimitKind(
+        option="--max-memory-mb", setting="max_memory_mb", setting_unit="MB", figure="memory", unit="MB"
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skip:
+    """Why a network is over a limit; raises ValueError where a field is not what it must be."""
+
+    limit: Limit
+    value: float | None = None
+    """Latency in milliseconds, or file size or memory in MB; None in records of earlier versions that lack it."""
+    bound: float | None = None
+    """Value of the limit, in the same unit; None in records of earlier versions."""
+
+    def __post_init__(self) -> None:
+        if self.limit not in get_args(Limit):
+            raise ValueError(f"limit must be one of {', '.join(LIMITS)}, but got {reprlib.repr(self.limit)}")
+        for name in ("value", "bound"):
+            figure = getattr(self, name)
+            if figure is not None and not (math.isfinite(figure) and figure > 0):
+                raise ValueError(f"{name} must be a number above 0, but got {figure!r}")
+
+    def __str__(self) -> str:
+        kind = LIMITS[self.limit]
+        value = "" if self.value is None else f" of {self.value:.3g} {kind.unit}"
+        bound = "" if self.bound is None else f" ({self.bound:.3g} {kind.unit})"
+        return f"its {kind.figure}{value} is over {kind.option}{bound}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, JSON-able; `from_stored` reads them back equal."""
+        return asdict(self)
+
+    @classmethod
+    def from_stored(cls, stored: object) -> "Skip":
+        """Return the inverse of `to_dict`, also of the sentences of earlier versions. Raises ValueError."""
+        if isinstance(stored, str):
+            return _skip_in_words(stored)
+        if not isinstance(stored, dict) or set(stored) != {"limit", "value", "bound"}:
+            raise ValueError(f"must have the fields limit, value and bound, but got {reprlib.repr(stored)}")
+        require_types(cls, stored)
+        return cls(**stored)
+
+
+def _skip_in_words(sentence: str) -> Skip:
+    """Read `its file of 3.2 MB is over --max-size-mb`, which names the option, and the figure but for a latency."""
+    limit = next((limit for limit, kind in LIMITS.items() if kind.option in sentence), None)
+    if limit is None:
+        raise ValueError(f"must name a limit of a search, but got {reprlib.repr(sentence)}")
+    figure = re.search(r"(\d[\d.]*(?:e[+-]?\d+)?) MB", sentence)
+    return Skip(limit=limit, value=float(figure[1]) if figure else None)
 
 
 class Limits(Protocol):
@@ -21,19 +109,21 @@ class Limits(Protocol):
         """Limit on the runtime's memory, on any device."""
 
 
-def over_size(plan: Limits, size_bytes: int) -> str:
-    """Why a file of that size is skipped; empty where it is not."""
-    return f"its file of {size_bytes / 1e6:.3g} MB is over --max-size-mb" if size_bytes > plan.max_size_mb * 1e6 else ""
+def over_size(plan: Limits, size_bytes: int) -> Skip | None:
+    """Return why a file of that size is skipped; None where it is not."""
+    if size_bytes <= plan.max_size_mb * 1e6:
+        return None
+    return Skip(limit="size", value=size_bytes / 1e6, bound=plan.max_size_mb)
 
 
-def over_limits(plan: Limits, target_ms: float, latency: Mapping[str, Any], latencies: Mapping[str, Any]) -> str:
-    """Why a network of these latencies (plain values: the one that counts, and each device's) is skipped; or empty."""
-    peaks = [told["peak_memory_bytes"] or 0 for told in latencies.values()]
-    if latency["latency_ms"] > plan.latency_limit * target_ms:
-        return "slower than --latency-limit"
-    if max(peaks) > plan.max_memory_mb * 1e6:
-        return f"its {max(peaks) / 1e6:.3g} MB of memory are over --max-memory-mb"
-    return ""
+def over_limits(plan: Limits, target_ms: float, latency: Latency, latencies: Mapping[str, Latency]) -> Skip | None:
+    """Return why a network is skipped, by the latency that counts and each device's; None where it is not."""
+    if latency.latency_ms > plan.latency_limit * target_ms:
+        return Skip(limit="latency", value=latency.latency_ms, bound=plan.latency_limit * target_ms)
+    peak_bytes = max((each.peak_memory_bytes or 0 for each in latencies.values()), default=0)
+    if peak_bytes > plan.max_memory_mb * 1e6:
+        return Skip(limit="memory", value=peak_bytes / 1e6, bound=plan.max_memory_mb)
+    return None
 
 
 class StoredLimits:

@@ -4,18 +4,19 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from mnas.objective import Objective, pareto_front
-from mnas.study.check import RunError, check_attributes, check_trials, damaged, one_line
+from mnas.objective import Objective
+from mnas.study.check import RunError, check_attributes, damaged, one_line
 from mnas.study.database import STUDY_NAME, open_database, orphan, require_files, unreadable
+from mnas.study.record import TrialRecord, front_of, records_of
 
 FORMAT = 3
 """Version of the attributes below; a run with another one is refused."""
@@ -36,11 +37,12 @@ class Snapshot:
 
     path: Path
     attributes: dict[str, Any]
-    trials: list[FrozenTrial]
+    trials: list[TrialRecord]
+    """By number."""
 
     @property
-    def front(self) -> list[FrozenTrial]:
-        """The COMPLETE trials on the Pareto front, fastest first."""
+    def front(self) -> list[TrialRecord]:
+        """The complete trials on the Pareto front, fastest first."""
         return front_of(self.trials)
 
     @property
@@ -74,11 +76,23 @@ def read_run(path: Path) -> Snapshot:
                 (folder / file.name).chmod(0o600)
         storage = open_database(folder, path)
         stack.callback(storage.engine.dispose)
-        return Snapshot(path, *read_study(path, storage, folder))
+        study = read_study(path, storage, folder)
+        return Snapshot(path, study.attributes, study.trials)
 
 
-def read_study(path: Path, storage: BaseStorage, folder: Path) -> tuple[dict[str, Any], list[FrozenTrial]]:
-    """Attributes and trials of the run at `path`, whose study.db is open from `folder`; each record checked.
+@dataclass(frozen=True, kw_only=True)
+class StoredStudy:
+    """All of a study, each record checked."""
+
+    attributes: dict[str, Any]
+    trials: list[TrialRecord]
+    """By number."""
+    frozen: list[FrozenTrial]
+    """The same trials as Optuna's samplers see them."""
+
+
+def read_study(path: Path, storage: BaseStorage, folder: Path) -> StoredStudy:
+    """Return the study of the run at `path`, whose study.db is open from `folder`.
 
     Raises:
         RunError: of another version; or damaged, with the record's name.
@@ -95,38 +109,22 @@ def read_study(path: Path, storage: BaseStorage, folder: Path) -> tuple[dict[str
         )
     try:
         directions = [direction.name for direction in storage.get_study_directions(study_id)]
-        trials = storage.get_all_trials(study_id)
+        frozen = storage.get_all_trials(study_id)
     except Exception as error:
         raise damaged(path, f"{unreadable(storage, folder)}({one_line(error)})") from None
     if directions != ["MAXIMIZE", "MINIMIZE"]:
         raise damaged(path, f"its directions must be MAXIMIZE and MINIMIZE, but are {', '.join(directions) or 'none'}")
     check_attributes(path, attributes)
-    check_trials(path, attributes, trials)
+    trials = records_of(path, attributes, frozen)
     if fault := orphan(folder):
         raise damaged(path, fault)
-    return attributes, trials
+    return StoredStudy(attributes=attributes, trials=trials, frozen=frozen)
 
 
 def objectives_of(attributes: Mapping[str, Any]) -> list[Objective]:
     """The reward for each target of a run with these attributes; none before the run has one."""
-    told = [attributes["objective"]] if "objective" in attributes else []
-    return [Objective(**values) for values in (*told, *attributes.get("other_objectives", []))]
-
-
-def best_for(trials: Sequence[FrozenTrial], objective: Objective) -> FrozenTrial:
-    """Return the COMPLETE trial with the highest reward, of equals the fastest; `trials` are in order of latency."""
-    return max(trials, key=lambda t: objective.reward(*t.values))
-
-
-def count_taken(trials: Sequence[FrozenTrial]) -> int:
-    """How many of a study's trials were taken over from other runs; these are its first."""
-    return next((number for number, t in enumerate(trials) if "from" not in t.user_attrs), len(trials))
-
-
-def front_of(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The COMPLETE ones of `trials` that none dominates, fastest first."""
-    complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    return [complete[i] for i in pareto_front([(t.values[0], t.values[1]) for t in complete])]
+    first = [attributes["objective"]] if "objective" in attributes else []
+    return [Objective(**values) for values in (*first, *attributes.get("other_objectives", []))]
 
 
 def trained_path(run: Path, label: int | str) -> Path:

@@ -1,6 +1,6 @@
-"""What of a search is kept, and where: one directory a run, one Optuna study in it, and that study is the only truth.
+"""The directory of a run, and the one process that writes to it; its Optuna study is the only truth.
 
-    runs/NAME/study.db     every trial with all that is known of it (SQLite through Optuna; optuna-dashboard opens it)
+    runs/NAME/study.db     every trial (SQLite through Optuna; optuna-dashboard opens it)
               config.json  the settings, to read
               log.jsonl    what happened when, to read; nothing is ever parsed out of it
               models/      weights of the trials on the front
@@ -9,8 +9,8 @@
               report.html
               lock         held by the process that searches; dies with it
 
-A trial's values are [accuracy, latency_ms]. It is stored at once with all its parameters as RUNNING, gets its latency,
-and is then told as COMPLETE, PRUNED (skipped: too slow) or FAIL (with its reason). A process killed anywhere in between
+A trial (study/record.py) is stored at once with all its parameters as RUNNING, gets its latency,
+and ends as COMPLETE, PRUNED (skipped: over a limit) or FAIL (with its reason). A process killed anywhere in between
 leaves RUNNING trials; the resumed one finishes them under their numbers.
 
 The first trials of a study may have been taken over from earlier runs (`mnas search --start-from`), finished as they
@@ -21,6 +21,7 @@ them from its first moment, or there is no study.
 import collections
 import contextlib
 import copy
+import dataclasses
 import datetime
 import json
 import math
@@ -33,16 +34,27 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from mnas.atomic import write_atomic
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.study.check import RunError
 from mnas.study.database import STUDY_NAME, open_database, require_files
-from mnas.study.read import FORMAT, count_taken, front_of, read_study
+from mnas.study.read import FORMAT, StoredStudy, read_study
+from mnas.study.record import (
+    OPTUNA_STATES,
+    Draft,
+    State,
+    TrialRecord,
+    attributes_of,
+    count_taken,
+    front_of,
+    records_of,
+    sampler_attributes,
+    with_attributes,
+)
 from mnas.study.storage import BulkStorage, uninterrupted, use_pragmas
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
@@ -53,9 +65,9 @@ DERIVED = "data_content"
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
-    """What a study has from its first moment."""
+    """What a study has from its first moment on."""
 
-    trials: Sequence[FrozenTrial] = ()
+    trials: Sequence[Draft] = ()
     """Those taken over from other runs come first."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """JSON-able, of the whole run."""
@@ -64,94 +76,115 @@ class Beginning:
 class Standing:
     """What a search asks of its trials again and again; follows them one by one, so that no answer looks at all."""
 
-    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(self, trials: Sequence[TrialRecord]) -> None:
         self.taken = count_taken(trials)
-        """How many were taken over from other runs."""
-        self.states: collections.Counter[TrialState] = collections.Counter()
-        """Of the others."""
-        self.front: list[FrozenTrial] = []
-        """As `front_of` has it."""
+        """Number of trials taken over from other runs."""
+        self.states: collections.Counter[State] = collections.Counter()
+        """State -> number of the others."""
+        self.front: list[TrialRecord] = []
+        """Pareto front, as `front_of` has it."""
         self.best_reward: float | None = None
-        """Of the COMPLETE ones."""
+        """Highest reward of a complete trial; None before the first."""
         self.first: dict[str, dict[str, int]] = {"fingerprint": {}, "latency": {}, "evaluation": {}}
-        """Attribute -> network, by fingerprint -> number of the first of its trials that has the attribute."""
+        """Field -> network, by fingerprint -> number of the first of its trials that has the field."""
         for trial in trials:
             self.follow(None, trial)
 
-    def follow(self, before: FrozenTrial | None, now: FrozenTrial) -> None:
-        """A trial is new (`before` is None), has been given attributes, or is finished."""
+    def follow(self, before: TrialRecord | None, now: TrialRecord) -> None:
+        """A trial is new (`before` is None), has been given a field, or is finished."""
         for name, numbers in self.first.items():
-            if name in now.user_attrs:
-                numbers.setdefault(now.user_attrs["fingerprint"], now.number)
+            if getattr(now, name) is not None:
+                numbers.setdefault(now.fingerprint, now.number)
         if before is not None and before.state == now.state:
             return
         if now.number >= self.taken:
             self.states[now.state] += 1
             if before is not None:
                 self.states[before.state] -= 1
-        if now.state == TrialState.COMPLETE:
+        if now.state == "complete":
             self.front = front_of(sorted([*self.front, now], key=lambda trial: trial.number))
-            if "reward" in now.user_attrs:
-                best = self.best_reward
-                self.best_reward = max(now.user_attrs["reward"], -math.inf if best is None else best)
+            if now.reward is not None:
+                self.best_reward = max(now.reward, -math.inf if self.best_reward is None else self.best_reward)
 
 
 class StudyWriter:
     """A run opened by the one process that may write to it; use `open_run`.
 
-    `trials` mirrors the storage, but for the microseconds of `datetime_complete`: this process is its only writer.
+    `trials` and `frozen` mirror the storage, but for the microseconds of the times: this process is its only writer.
     """
 
-    def __init__(
-        self, path: Path, storage: BaseStorage, known: tuple[dict[str, Any], list[FrozenTrial]] | None = None
-    ) -> None:
-        """`storage` holds a study of this run and nothing else (`begin_study`), of which `known` is what was read."""
+    def __init__(self, path: Path, storage: BaseStorage, study: StoredStudy | None = None) -> None:
+        """`storage` holds a study of this run and nothing else (`begin_study`); `study` is what was read of it."""
         self.path = path
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
-        self.attributes: dict[str, Any] = known[0] if known else dict(storage.get_study_user_attrs(self._study_id))
-        self.trials: list[FrozenTrial] = known[1] if known else storage.get_all_trials(self._study_id)
-        assert [trial.number for trial in self.trials] == list(range(len(self.trials)))
+        if study is None:
+            attributes, frozen = (
+                dict(storage.get_study_user_attrs(self._study_id)),
+                storage.get_all_trials(self._study_id),
+            )
+            study = StoredStudy(attributes=attributes, trials=records_of(path, attributes, frozen), frozen=frozen)
+        self.attributes: dict[str, Any] = study.attributes
+        self.trials: list[TrialRecord] = study.trials
+        """By number."""
+        self.frozen: list[FrozenTrial] = study.frozen
+        """The same trials as Optuna's samplers see them."""
         self.standing = Standing(self.trials)
 
     def set(self, name: str, value: Any) -> None:
-        """Keep a JSON-able attribute of the whole run."""
+        """Store a JSON-able attribute of the whole run."""
         with uninterrupted():
             self._storage.set_study_user_attr(self._study_id, name, value)
         self.attributes[name] = value
 
-    def add(self, template: FrozenTrial) -> FrozenTrial:
+    def add(self, draft: Draft) -> TrialRecord:
         """Store a trial, parameters and all, in one transaction; its number is the count of those before it."""
+        trial = draft.frozen()
         with uninterrupted():
-            trial_id = self._storage.create_new_trial(self._study_id, template_trial=template)
-        trial = copy.copy(template)  # reading it back would take longer than writing it
-        trial.number, trial._trial_id = len(self.trials), trial_id
-        trial.user_attrs, trial.system_attrs = _reread(trial.user_attrs), _reread(trial.system_attrs)
-        self.trials.append(trial)
-        self.standing.follow(None, trial)
-        return trial
+            trial._trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        trial.number = len(self.trials)  # reading it back would take longer than writing it
+        trial.system_attrs = json.loads(json.dumps(trial.system_attrs))
+        record = dataclasses.replace(
+            draft.record, number=trial.number, started=trial.datetime_start, finished=trial.datetime_complete
+        )
+        self.frozen.append(trial)
+        self.trials.append(record)
+        self.standing.follow(None, record)
+        return record
 
-    def note(self, number: int, name: str, value: Any) -> None:
-        """Keep a JSON-able attribute of trial `number`, which must not be finished."""
-        trial = copy.copy(self.trials[number])
-        with uninterrupted():
-            self._storage.set_trial_user_attr(trial._trial_id, name, value)
-        trial.user_attrs = {**trial.user_attrs, name: _reread(value)}
-        self._replace(trial)
+    def note(self, number: int, **changes: Any) -> None:
+        """Store fields of trial `number`, which must not be finished; each by itself, in their order."""
+        self._store(number, dict(attributes_of(changes)), changes)
 
-    def tell(self, number: int, state: TrialState, values: tuple[float, float] | None) -> None:
-        """Finish trial `number`; values are (accuracy, latency_ms) where it is COMPLETE."""
-        assert (values is not None) == (state == TrialState.COMPLETE)
-        trial = copy.copy(self.trials[number])
+    def finish(self, number: int, state: State, *, accuracy: float | None = None, **changes: Any) -> None:
+        """Store fields of trial `number`, then its end; `accuracy` where it is complete."""
+        assert (accuracy is not None) == (state == "complete")
+        record = self.trials[number]
+        more = sampler_attributes(record) if state == "skipped" else {}
+        self._store(number, {**dict(attributes_of(changes)), **more}, changes)
+        values = None
+        if accuracy is not None:
+            assert record.latency is not None
+            values = accuracy, record.latency.latency_ms
+        trial = copy.copy(self.frozen[number])
         with uninterrupted():
-            self._storage.set_trial_state_values(trial._trial_id, state, values)
-        trial.state, trial.values = state, None if values is None else list(values)
+            self._storage.set_trial_state_values(trial._trial_id, OPTUNA_STATES[state], values)
+        trial.state, trial.values = OPTUNA_STATES[state], None if values is None else list(values)
         trial.datetime_complete = datetime.datetime.now()
-        self._replace(trial)
+        self._replace(trial, {"state": state, "accuracy": accuracy, "finished": trial.datetime_complete})
 
-    def _replace(self, trial: FrozenTrial) -> None:
-        before, self.trials[trial.number] = self.trials[trial.number], trial
-        self.standing.follow(before, trial)
+    def _store(self, number: int, attributes: Mapping[str, Any], changes: Mapping[str, Any]) -> None:
+        trial = self.frozen[number]
+        with uninterrupted():
+            for name, value in attributes.items():
+                self._storage.set_trial_user_attr(trial._trial_id, name, value)
+        self._replace(with_attributes(trial, attributes), changes)
+
+    def _replace(self, trial: FrozenTrial, changes: Mapping[str, Any]) -> None:
+        before = self.trials[trial.number]
+        now = dataclasses.replace(before, **changes)
+        self.frozen[trial.number], self.trials[trial.number] = trial, now
+        self.standing.follow(before, now)
 
     def log(self, event: str, **fields: Any) -> None:
         """Append a line to log.jsonl."""
@@ -162,33 +195,6 @@ class StudyWriter:
     def weights_path(self, number: int) -> Path:
         """Where the trained weights of trial `number` are kept."""
         return self.path / "models" / f"{number}{WEIGHTS_SUFFIX}"
-
-
-def _reread(value: Any) -> Any:
-    """As it reads back."""
-    return json.loads(json.dumps(value))
-
-
-def running_trial(
-    params: Mapping[str, Any],
-    distributions: Mapping[str, optuna.distributions.BaseDistribution],
-    user_attrs: Mapping[str, Any],
-    system_attrs: Mapping[str, Any],
-) -> FrozenTrial:
-    """What `StudyWriter.add` stores of a drawn trial; Optuna's `create_trial` without its checks (half a ms)."""
-    return FrozenTrial(
-        number=-1,
-        trial_id=-1,
-        state=TrialState.RUNNING,
-        value=None,
-        intermediate_values={},
-        datetime_start=datetime.datetime.now(),
-        datetime_complete=None,
-        params=dict(params),
-        distributions=dict(distributions),
-        user_attrs=dict(user_attrs),
-        system_attrs=dict(system_attrs),
-    )
 
 
 @contextlib.contextmanager
@@ -209,8 +215,8 @@ def open_run(
         raise RunError(f"a run must be a directory, but {path} is a file; choose another --run")
     require_files(path)
     if path.is_dir() and not (path / "study.db").exists() and any(p.name != "lock" for p in path.iterdir()):
-        known = {"lock", "config.json", "log.jsonl"}
-        if foreign := sorted(p.name for p in path.iterdir() if p.name not in known and not p.name.startswith(".")):
+        ours = {"lock", "config.json", "log.jsonl"}
+        if foreign := sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")):
             raise RunError(f"{path} is no run (it holds {foreign[0]}, but no study.db); choose another --run")
     path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path / "lock")
@@ -261,8 +267,8 @@ def begin_study(storage: BaseStorage, config: Mapping[str, Any], beginning: Begi
     study_id = storage.create_new_study(DIRECTIONS, STUDY_NAME)
     for name, value in {"format": FORMAT, "config": dict(config), **beginning.attributes}.items():
         storage.set_study_user_attr(study_id, name, value)
-    for trial in beginning.trials:
-        storage.create_new_trial(study_id, template_trial=trial)
+    for draft in beginning.trials:
+        storage.create_new_trial(study_id, template_trial=draft.frozen())
 
 
 def _remove_empty(path: Path) -> None:
@@ -273,8 +279,10 @@ def _remove_empty(path: Path) -> None:
 
 
 def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    if shown := differences(attributes["config"], config):
-        raise RunError(f"{path} was made with another configuration ({shown}); use the same, or choose another --run")
+    if differing := differences(attributes["config"], config):
+        raise RunError(
+            f"{path} was made with another configuration ({differing}); use the same, or choose another --run"
+        )
 
 
 def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> str:

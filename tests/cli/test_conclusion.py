@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from optuna.trial import TrialState
 
 from mnas.cli.conclusion import conclude
 from mnas.cli.console import SafeConsole
@@ -19,13 +18,13 @@ from mnas.objective import Objective
 from mnas.report.devices import sharing_costs
 from mnas.report.facts import facts_of
 from mnas.report.html import report_html
-from mnas.study import Snapshot
+from mnas.study import Snapshot, State
 from mnas.zoo.architectures import reference_arch
 
 sys.path.append(str(Path(__file__).parent.parent / "report"))
 from synthetic_run import OBJECTIVE, SPACE, VAL_IMAGES, synthetic_snapshot
 
-DONE, FAILED, SKIPPED = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED
+DONE, FAILED, SKIPPED = "complete", "failed", "skipped"
 
 
 def dataset() -> Dataset:
@@ -39,7 +38,7 @@ def dataset() -> Dataset:
     )  # fmt: skip
 
 
-def concluded(path: Path, states: list[TrialState], **options) -> tuple[Snapshot, str]:
+def concluded(path: Path, states: list[State], **options) -> tuple[Snapshot, str]:
     """A synthetic run, and what is printed at its end."""
     run = synthetic_snapshot(path, states, **options)
     out = io.StringIO()
@@ -56,7 +55,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 def test_one_device_measured(tmp_path):
     run, text = concluded(tmp_path, [DONE] * 20)
     assert re.search(r"trial +accuracy +latency ms +95 % +of target", text)
-    front = {str(t.number): f"{t.values[1]:.3f}" for t in run.front}
+    front = {str(t.number): f"{t.latency_ms:.3f}" for t in run.front}
     assert {n: row[1] for n, row in rows_of(text).items()} == front | {"mobilenetv2": "2.000"}
     assert "mobilenetv2 is the reference network, measured and trained like the trials" in text
     assert "latencies: all measured in this search" in text
@@ -116,17 +115,17 @@ def test_nothing_trained_says_what_was_skipped_and_why(tmp_path, states):
 def test_a_model_that_is_not_at_the_target_says_why(tmp_path):
     run = synthetic_snapshot(tmp_path, [DONE] * 12)
     front = run.front
-    between = (front[0].values[1] + front[1].values[1]) / 2
-    assert front[0].values[1] < 0.95 * between < 1.05 * between < front[1].values[1]
+    between = (front[0].latency_ms + front[1].latency_ms) / 2
+    assert front[0].latency_ms < 0.95 * between < 1.05 * between < front[1].latency_ms
     wanted = Objective(form="target", target_latency_ms=between, alpha=-0.1, beta=-1.0)
-    near = [t for t in run.trials if 0.95 <= t.values[1] / between <= 1.05]
-    nearer = max(near, key=lambda t: wanted.reward(*t.values))
+    near = [t for t in run.trials if 0.95 <= t.latency_ms / between <= 1.05]
+    nearer = max(near, key=lambda t: wanted.reward(*t.point))
     out = io.StringIO()
     conclude(SafeConsole(file=out, width=140), run, "trials", [wanted], dataset())
     assert f"take trial {front[0].number}: the best target reward on the front" in out.getvalue()
     assert (
         "it is below the target because nothing was found between them that is more accurate; "
-        f"the best at it is trial {nearer.number}, accuracy {nearer.values[0]:.4f} at {nearer.values[1] / between:.2f}"
+        f"the best at it is trial {nearer.number}, accuracy {nearer.accuracy:.4f} at {nearer.latency_ms / between:.2f}"
     ) in out.getvalue()
     page = report_html(Snapshot(run.path, run.attributes | {"objective": dataclasses.asdict(wanted)}, run.trials))
     assert f"nothing was found between them that is more accurate; the best at it is trial {nearer.number} (" in page
@@ -181,15 +180,15 @@ def test_a_reference_over_a_limit_is_shown_but_not_recommended(tmp_path):
     lines = said(run)
     assert any(line.startswith("take trial 5") for line in lines)
     assert "mobilenetv2" in rows_of("\n".join(lines))
-    assert any("shown but not recommended: its file of 9 MB is over --max-size-mb" in line for line in lines)
+    assert any("reported but not recommended: its file size of 9 MB is over --max-size-mb" in line for line in lines)
 
 
 def test_each_of_several_targets_is_told_of_the_reference(tmp_path):
     far = dataclasses.replace(OBJECTIVE, target_latency_ms=4.0)
     several = {"other_objectives": [dataclasses.asdict(far)]}
     run = synthetic_snapshot(tmp_path, [DONE] * 12)
-    for trial in run.trials:
-        trial.user_attrs["rewards"] = [o.reward(*trial.values) for o in (OBJECTIVE, far)]
+    both = [tuple(o.reward(*trial.point) for o in (OBJECTIVE, far)) for trial in run.trials]
+    run.trials[:] = [dataclasses.replace(t, rewards=rewards) for t, rewards in zip(run.trials, both, strict=True)]
     run = with_reference(run, 0.95, **several)
     lines = said(run, (OBJECTIVE, far))
     assert lines[2].startswith("for 2 ms take mobilenetv2, the reference network")

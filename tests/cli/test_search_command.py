@@ -11,9 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from optuna.trial import TrialState
 
-from mnas.arch import Arch
 from mnas.architecture import architecture_from_json
 from mnas.cli import main
 from mnas.cli.console import SafeConsole
@@ -24,7 +22,7 @@ from mnas.nn.weights_info import read_weights_info
 from mnas.search.evaluator import ProxyEvaluator
 from mnas.search.settings import search_settings
 from mnas.study import RunError, front_of, objectives_of, open_run, read_run
-from mnas.study.results import label_of, recommend, references_of, shown_results, title_of
+from mnas.study.results import recommend, references_of, table_results
 from mnas.tflite.metadata import read_metadata
 from mnas.tflite.runtime import run_tflite
 from tests.data.test_load import make_folder
@@ -63,31 +61,31 @@ def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(search
     settings, printed = searched
     run = read_run(settings.run)
     dataset = settings.load_data()
-    assert [t.state for t in run.trials] == [TrialState.COMPLETE] * 4
+    assert [t.state for t in run.trials] == ["complete"] * 4
     [objective] = objectives_of(run.attributes)
-    shown = shown_results(run, [objective])
+    shown = table_results(run, [objective])
     assert "mobilenetv2 is the reference network, measured and trained like the trials" in printed
-    assert sorted(p.name for p in (settings.run / "front").iterdir()) == sorted(map(label_of, shown))
+    assert sorted(p.name for p in (settings.run / "front").iterdir()) == sorted(trial.label for trial in shown)
     images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
     for trial in shown:
-        folder = settings.run / "front" / label_of(trial)
+        folder = settings.run / "front" / trial.label
         model = (folder / "model.tflite").read_bytes()
         metadata = read_metadata(model)
         assert metadata.classes == dataset.classes
-        kept = read_weights_info(settings.run / "models" / f"{label_of(trial)}.safetensors")
+        kept = read_weights_info(settings.run / "models" / f"{trial.label}.safetensors")
         assert metadata.trained_on == kept.trained_on == (dataset.training_data,)
         assert metadata.mean == pytest.approx(dataset.mean)
         assert metadata.std == pytest.approx(dataset.std)
-        assert architecture_from_json((folder / "arch.json").read_text()) == Arch.from_dict(trial.user_attrs["arch"])
+        assert architecture_from_json((folder / "arch.json").read_text()) == trial.arch
         outputs = run_tflite(model, images.astype(np.float32))
-        assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.values[0], abs=0.005)
-        assert f"{trial.values[0]:.4f}" in printed
+        assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(trial.accuracy, abs=0.005)
+        assert f"{trial.accuracy:.4f}" in printed
     assert dataset.training_data.content == dataset.content
     assert dataset.training_data.seed == settings.seed
     assert dataset.training_data.max_images_per_class == settings.images.max_images_per_class
     best = recommend(run.trials, references_of(run), objective, len(dataset.val)).best
     how = "the reference network" if best.number < 0 else "the best target reward on the front"
-    assert re.search(f"take {title_of(best)}[:,] {how}", printed)
+    assert re.search(f"take {best.title}[:,] {how}", printed)
     assert "output stride 8" in printed
 
 
@@ -112,11 +110,11 @@ def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
 
 def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):
     settings, _ = searched
-    before = [(t.params, t.values, t.user_attrs) for t in read_run(settings.run).trials]
+    before = read_run(settings.run).trials
     shutil.rmtree(settings.run / "front")
     with (tmp_path / "out").open("w") as out:
         search_and_conclude(settings, SafeConsole(file=out, width=140))
-    assert [(t.params, t.values, t.user_attrs) for t in read_run(settings.run).trials] == before
+    assert read_run(settings.run).trials == before
     assert (settings.run / "front").is_dir()
     assert "all 4 candidates are done" in (tmp_path / "out").read_text()
 
@@ -151,7 +149,7 @@ def test_a_nested_difference_is_named(searched):
 
 def test_workers_notice_that_images_have_changed(searched, tmp_path):
     settings, _ = searched
-    arch = Arch.from_dict(front_of(read_run(settings.run).trials)[0].user_attrs["arch"])
+    arch = front_of(read_run(settings.run).trials)[0].arch
     with pytest.raises(RunError, match="have changed during the search"):
         ProxyEvaluator(settings, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
 

@@ -371,12 +371,11 @@ def _run() -> Path:
     import atexit
     import tempfile
 
-    from optuna.trial import TrialState
     from synthetic_run import store, synthetic_snapshot
 
     folder = Path(tempfile.mkdtemp(prefix="mnas-fuzz-run-"))
     atexit.register(shutil.rmtree, folder, True)
-    states = [TrialState.COMPLETE] * 8 + [TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
+    states = ["complete"] * 8 + ["skipped", "failed", "running"]
     store(synthetic_snapshot(folder / "run", states))
     return folder / "run"
 

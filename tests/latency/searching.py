@@ -150,8 +150,8 @@ class Search:
         """The digests of all networks as files: the trials' and, where targets are given, the space's two ends."""
         stored = self.stored()
         ends = stored.attributes.get("reach", {}).values()
-        archs = [t.user_attrs["arch"] for t in stored.trials] + [end["arch"] for end in ends]
-        return {digest(Arch.from_dict(arch)) for arch in archs}
+        archs = [t.arch for t in stored.trials] + [Arch.from_dict(end["arch"]) for end in ends]
+        return {digest(arch) for arch in archs}
 
 
 def digest(arch: Arch) -> str:

@@ -5,7 +5,6 @@ import re
 import signal
 
 import pytest
-from optuna.trial import TrialState
 from searching import Search, board_python, entry, let_it_record, sessions
 from sshd import needs_sshd
 
@@ -46,15 +45,15 @@ def require_complete(search, trials, units):
     """All trials finished on these units, device -> names of units, with milliseconds on one scale."""
     stored = search.stored()
     assert [t.number for t in stored.trials] == list(range(trials))
-    assert {t.state for t in stored.trials} == {TrialState.COMPLETE}
+    assert {t.state for t in stored.trials} == {"complete"}
     measured_on = collections.defaultdict(set)
     for trial in stored.trials:
-        assert list(trial.user_attrs["latencies"]) == list(units)
-        for device, latency in trial.user_attrs["latencies"].items():
+        assert list(trial.latencies) == list(units)
+        for device, latency in trial.latencies.items():
             reference_ms = stored.attributes["calibrations"][device][0]["reference_ms"]
-            assert latency["latency_ms"] == pytest.approx(latency["ratio"] * reference_ms)
-            assert latency["source"] in ("measured", "cached")
-            measured_on[device].add(latency["unit"])
+            assert latency.latency_ms == pytest.approx(latency.ratio * reference_ms)
+            assert latency.source in ("measured", "cached")
+            measured_on[device].add(latency.unit)
     assert measured_on == units
     assert stored.state.status == "finished"
 
@@ -81,7 +80,7 @@ def killed_and_resumed(search, measured, trials, kill_at, units):
     assert search.finish() == 0, search.printed()
     after = search.stored()
     assert after.attributes["calibrations"] == before.attributes["calibrations"]
-    assert [t.params for t in after.trials[: len(before.trials)]] == [t.params for t in before.trials]
+    assert [t.choices for t in after.trials[: len(before.trials)]] == [t.choices for t in before.trials]
     require_complete(search, trials, units)
     assert twice(sessions(measured), search) <= {begun[-1]}  # what it was at
 
@@ -126,7 +125,7 @@ def test_a_search_on_a_phone_and_a_board_whose_connection_drops(phones, program,
     assert len(twice(sessions(on_board), search)) <= 1  # what it was at
     assert not twice(sessions(on_phone), search)
     for trial in search.stored().trials:  # the phone's target is the harder one by far
-        assert trial.values[1] == pytest.approx(0.1 * trial.user_attrs["latencies"]["fake"]["latency_ms"] / 0.01)
+        assert trial.latency_ms == pytest.approx(0.1 * trial.latencies["fake"].latency_ms / 0.01)
     assert "target pi 0.1 ms, fake 0.01 ms" in search.printed()
     assert server.left() == phone.files() == []
 
@@ -156,7 +155,7 @@ def test_one_of_two_phones_vanishes_then_the_other_and_both_come_back(phones, pr
     phones.plug_in(**units)
     assert search.finish() == 0, search.printed()
     require_complete(search, 10, {"fake": {"fake/0", "fake/1"}})
-    assert [t.params for t in search.stored().trials[: len(stopped.trials)]] == [t.params for t in stopped.trials]
+    assert [t.choices for t in search.stored().trials[: len(stopped.trials)]] == [t.choices for t in stopped.trials]
     assert [phone.files() for phone in units.values()] == [[], []]
 
 

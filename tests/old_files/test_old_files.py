@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from old import HERE, old_litert, old_onnx, old_run, old_training
 
-from mnas.architecture import architecture_from_dict
 from mnas.cli.main import run
 from mnas.data.load import load_dataset
 from mnas.names import resolve_weights
@@ -92,7 +91,7 @@ def test_export_warns_too(tmp_path, capsys):
 def test_a_search_opens(tmp_path, capsys):
     path = old_run(tmp_path / "old")
     snapshot = read_run(path)
-    assert [t.values[0] for t in snapshot.trials] == [0.1, 0.1]
+    assert [t.accuracy for t in snapshot.trials] == [0.1, 0.1]
     assert [t.number for t in snapshot.front] == [1]
     assert read_weights_info(path / "models" / "1.safetensors").trained_on == ()
     assert run(["show", "old#1"]) == 0
@@ -117,15 +116,15 @@ def test_a_search_goes_on(tmp_path, capsys):
          "--latency-budget-s", "0.1", "--seed", "5", "--controller", "random", "--run", "old"]
     ) == 0, capsys.readouterr()  # fmt: skip
     assert "all 2 candidates are done" in capsys.readouterr().out
-    assert [t.values[0] for t in read_run(path).trials] == [0.1, 0.1]
+    assert [t.accuracy for t in read_run(path).trials] == [0.1, 0.1]
     assert (path / "front" / "1" / "model.tflite").is_file()
 
 
 def test_weights_of_another_trial_are_refused(tmp_path, capsys):
     path = old_run(tmp_path / "old")
     trials = read_run(path).trials
-    assert trials[0].user_attrs["fingerprint"] != trials[1].user_attrs["fingerprint"]
-    arch = architecture_from_dict(trials[0].user_attrs["arch"])
+    assert trials[0].fingerprint != trials[1].fingerprint
+    arch = trials[0].arch
     own, other = path / "models" / "0.safetensors", path / "models" / "1.safetensors"
     info = read_weights_info(other)
     save_weights(own, build_network(arch, 10), replace(info, arch=arch))

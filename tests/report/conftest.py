@@ -3,17 +3,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
 from synthetic_run import store, synthetic_snapshot
 
-from mnas.study import Snapshot
+from mnas.study import Snapshot, State
 
 
 @pytest.fixture
 def make_snapshot(tmp_path: Path) -> Callable[..., Snapshot]:
     """(states of the trials, options of synthetic_snapshot) -> such a run in memory: a directory, but no database."""
 
-    def make(states: list[TrialState], *, name: str = "synthetic", **options: Any) -> Snapshot:
+    def make(states: list[State], *, name: str = "synthetic", **options: Any) -> Snapshot:
         (tmp_path / name).mkdir(exist_ok=True)
         return synthetic_snapshot(tmp_path / name, states, **options)
 
@@ -24,7 +23,7 @@ def make_snapshot(tmp_path: Path) -> Callable[..., Snapshot]:
 def make_run(make_snapshot: Callable[..., Snapshot]) -> Callable[..., Path]:
     """The same, stored; -> its directory."""
 
-    def make(states: list[TrialState], **options: Any) -> Path:
+    def make(states: list[State], **options: Any) -> Path:
         snapshot = make_snapshot(states, **options)
         store(snapshot)
         return snapshot.path

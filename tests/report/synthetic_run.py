@@ -3,17 +3,19 @@
 import dataclasses
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState, create_trial
-
+from mnas.evaluate.evaluation import Evaluation
 from mnas.latency.latency import Calibration, Latency
 from mnas.nn.cost import cost
 from mnas.objective import Objective, Sharing, hypervolume
 from mnas.search.measure import shared_latency
 from mnas.space.named import load_space
-from mnas.study import Snapshot, open_run
+from mnas.study import Draft, Snapshot, State, TrialRecord, open_run
+from mnas.study.limits import Skip
+from mnas.zoo.architectures import named_arch
 
 INPUT_SIZE = 32
 CLASSES = 10
@@ -24,11 +26,11 @@ OBJECTIVE = Objective(form="soft", target_latency_ms=2.0, alpha=-0.07, beta=-0.0
 
 
 SKIPS = (
-    "slower than --latency-limit",
-    "its file of 3.2 MB is over --max-size-mb",
-    "slower than --latency-limit",
-    "its 41.5 MB of memory are over --max-memory-mb",
-    "its file of 2.9 MB is over --max-size-mb",
+    Skip(limit="latency", value=7.0, bound=6.0),
+    Skip(limit="size", value=3.2, bound=2.5),
+    Skip(limit="latency", value=8.0, bound=6.0),
+    Skip(limit="memory", value=41.5, bound=40.0),
+    Skip(limit="size", value=2.9, bound=2.5),
 )
 DEVICES = {"host": 2.0, "board": 30.0}
 """T of each; the second only where a run has two."""
@@ -58,10 +60,10 @@ def latency_dict(latency_ms: float, **changes: Any) -> dict[str, Any]:
     }
 
 
-def latencies_of(number: int, latency_ms: float, macs: int, params: int, devices: int) -> dict[str, dict[str, Any]]:
+def latencies_of(number: int, latency_ms: float, macs: int, params: int, devices: int) -> dict[str, Latency]:
     """On the host, and on a board that minds parameters more; of those, some predicted, cached, or measured badly."""
     if devices == 1:
-        return {"host": latency_dict(latency_ms)}
+        return {"host": Latency(**latency_dict(latency_ms))}
     board_ms = round(8 * latency_ms + params / 3e5, 5)
     odd: dict[int, dict[str, Any]] = {
         1: {"source": "predicted", "runs": 0, "rounds": 0, "drift": 0.0, "disturbed": 0.0, "peak_memory_bytes": None},
@@ -70,21 +72,20 @@ def latencies_of(number: int, latency_ms: float, macs: int, params: int, devices
     }
     more = {"unit": f"pi-{number % 2}", "peak_memory_bytes": 1_000_000 + 2 * params, "energy_mj": 3 * macs / 1e6}
     return {
-        "host": latency_dict(latency_ms, **{1: odd[1], 2: odd[2]}.get(number % 5, {})),
-        "board": latency_dict(board_ms, **{**more, **odd.get(number % 5, {})}),
+        "host": Latency(**latency_dict(latency_ms, **{1: odd[1], 2: odd[2]}.get(number % 5, {}))),
+        "board": Latency(**latency_dict(board_ms, **{**more, **odd.get(number % 5, {})})),
     }
 
 
-def together(latencies: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def together(latencies: dict[str, Latency]) -> Latency:
     """As a search puts several devices' latencies together."""
-    told = {device: Latency.from_dict(latency) for device, latency in latencies.items()}
-    sharing = Sharing(targets_ms={device: DEVICES[device] for device in told}, weights={})
-    return shared_latency(sharing, told).to_dict()
+    sharing = Sharing(targets_ms={device: DEVICES[device] for device in latencies}, weights={})
+    return shared_latency(sharing, latencies)
 
 
 def synthetic_trial(
-    number: int, state: TrialState, rng: random.Random, error: str = "diverged: loss is nan", devices: int = 1
-) -> FrozenTrial:
+    number: int, state: State, rng: random.Random, error: str = "diverged: loss is nan", devices: int = 1
+) -> TrialRecord:
     """A random member of the space; the later its number, the better a pick of several."""
     picks = []
     for _ in range(min(8, 1 + number // 20)):
@@ -96,37 +97,25 @@ def synthetic_trial(
         accuracy = round(accuracy * VAL_IMAGES) / VAL_IMAGES
         picks.append((OBJECTIVE.reward(accuracy, latency_ms), accuracy, latency_ms, arch, costs, indices))
     reward, accuracy, latency_ms, arch, costs, indices = max(picks, key=lambda p: p[0])
-    known: dict[str, Any] = {
-        "arch": arch.to_dict(),
-        "fingerprint": arch.fingerprint,
-        "params": costs.params,
-        "macs": costs.macs,
-        "seed": number,
-        "size_bytes": 4 * costs.params + 30_000,
-    }
-    if state != TrialState.RUNNING:
-        latencies = latencies_of(number, latency_ms, costs.macs, costs.params, devices)
-        known |= {"latencies": latencies, "latency": together(latencies)}
-        latency_ms = known["latency"]["latency_ms"]
-        reward = OBJECTIVE.reward(accuracy, latency_ms)
-    if state == TrialState.PRUNED:
-        known["skipped"] = SKIPS[number % len(SKIPS)]
-        if "file" in known["skipped"]:  # such are not measured
-            del known["latencies"], known["latency"]
-    if state == TrialState.FAIL:
-        known["error"] = error
-    if state == TrialState.COMPLETE:
-        evaluation = {"accuracy": accuracy, "accuracies": [accuracy], "val_images": VAL_IMAGES}
-        known |= {"reward": reward, "evaluation": {**evaluation, "train_s": 9.5, "images_per_s": 5000.0, "epochs": 5}}
-    trial = create_trial(
-        state=state,
-        values=[accuracy, latency_ms] if state == TrialState.COMPLETE else None,
-        params=SPACE.params(indices),
-        distributions=SPACE.distributions,
-        user_attrs=known,
+    record = TrialRecord(
+        number=number, state="running", arch=arch, fingerprint=arch.fingerprint, params=costs.params, macs=costs.macs,
+        seed=number, size_bytes=4 * costs.params + 30_000, choices=SPACE.params(indices),
+    )  # fmt: skip
+    if state == "running":
+        return record
+    latencies = latencies_of(number, latency_ms, costs.macs, costs.params, devices)
+    latency = together(latencies)
+    measured = replace(record, latency=latency, latencies=latencies)
+    if state == "failed":
+        return replace(measured, state="failed", error=error)
+    if state == "skipped":
+        skip = SKIPS[number % len(SKIPS)]  # too large files are not measured
+        return replace(record if skip.limit == "size" else measured, state="skipped", skipped=skip)
+    evaluation = Evaluation(
+        accuracy=accuracy, accuracies=(accuracy,), val_images=VAL_IMAGES, train_s=9.5, images_per_s=5000.0, epochs=5
     )
-    trial.number = number
-    return trial
+    reward = OBJECTIVE.reward(accuracy, latency.latency_ms)
+    return replace(measured, state="complete", accuracy=accuracy, evaluation=evaluation, reward=reward)
 
 
 def diagnostics(update: int) -> dict[str, Any]:
@@ -152,19 +141,19 @@ def surrogate_diagnostics(update: int) -> dict[str, Any]:
 TOLD = {"ppo": diagnostics, "surrogate": surrogate_diagnostics, "random": lambda update: {}}
 
 
-def update_figures(trials: list[FrozenTrial], update: int, controller: str) -> dict[str, Any]:
-    done = [t for t in trials if t.state == TrialState.COMPLETE]
+def update_figures(trials: list[TrialRecord], update: int, controller: str) -> dict[str, Any]:
+    done = [t for t in trials if t.state == "complete"]
     return {
         "trials": len(trials),
-        "hypervolume": hypervolume([(t.values[0], t.values[1]) for t in done], (1 / CLASSES, 4.0)),
-        "best_reward": max((t.user_attrs["reward"] for t in done), default=None),
+        "hypervolume": hypervolume([t.point for t in done], (1 / CLASSES, 4.0)),
+        "best_reward": max((t.reward for t in done), default=None),
         "diagnostics": TOLD[controller](update),
     }
 
 
 def synthetic_snapshot(
     path: Path,
-    states: list[TrialState],
+    states: list[State],
     *,
     batch: int = 10,
     controller: str = "ppo",
@@ -192,7 +181,7 @@ def store(snapshot: Snapshot) -> None:
         for name, value in snapshot.attributes.items():
             run.set(name, value)
         for trial in snapshot.trials:
-            run.add(trial)
+            run.add(Draft(record=trial, distributions=SPACE.distributions))
 
 
 def calibration_dict(unit: str, reference_ms: float, unit_scale: float = 1.0) -> dict[str, Any]:
@@ -226,10 +215,11 @@ def attributes_before_the_first_trial(class_names: tuple[str, ...], status: str,
     data = {"name": "digits", "fingerprint": "ab" * 8, "classes": list(class_names), "val_images": VAL_IMAGES}
     known = {"mobilenetv2": {}, "mnasnet-a1": {}}
     for name, factor in (("mobilenetv2", 1.0), ("mnasnet-a1", 1.15)):
-        latencies = {device: latency_dict(factor * target_ms) for device, target_ms in targets_ms.items()}
-        known[name] = {"name": name, "latencies": latencies, "latency": together(latencies)}
+        each = {device: Latency(**latency_dict(factor * target_ms)) for device, target_ms in targets_ms.items()}
+        latencies = {device: latency.to_dict() for device, latency in each.items()}
+        known[name] = {"name": name, "latencies": latencies, "latency": together(each).to_dict()}
     trained = {**known["mobilenetv2"], "accuracy": 0.84}
-    failed = {**known["mnasnet-a1"], "accuracy": None}
+    failed = {**known["mnasnet-a1"], "arch": named_arch("mnasnet-a1").to_dict(), "accuracy": None}
     return {
         "state": {"status": status, "reason": "trials" if status == "finished" else ""},
         "objective": dataclasses.asdict(OBJECTIVE),

@@ -3,7 +3,6 @@
 import io
 
 import pytest
-from optuna.trial import TrialState
 from PIL import Image
 
 from mnas.report.devices import views
@@ -14,7 +13,7 @@ from mnas.study import read_run
 chromium = pytest.importorskip("chromium", reason="websocket-client is missing (the dev extra)", exc_type=ImportError)
 pytestmark = pytest.mark.skipif(chromium.PATH is None, reason="no chromium; scripts/install-test-tools installs it")
 
-DONE, FAILED, SKIPPED, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
+DONE, FAILED, SKIPPED, RUNNING = "complete", "failed", "skipped", "running"
 CHARTS = ("scatter", "reward", "hypervolume", "histogram", "entropy", "updates")
 KEYS = {"End": 35, "ArrowUp": 38}
 

@@ -1,6 +1,7 @@
 """The drawing of a network of cells says what is in it."""
 
 import random
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -68,11 +69,7 @@ def test_an_image_too_small_for_the_strides_is_refused():
 
 
 def test_shares_of_operations():
-    class Trial:
-        def __init__(self, arch):
-            self.user_attrs = {"arch": arch.to_dict()}
-
-    shares = sampled_shares([Trial(named_arch("nasnet-a")), Trial(named_arch("darts-v2"))])
+    shares = sampled_shares([SimpleNamespace(arch=named_arch(name)) for name in ("nasnet-a", "darts-v2")])
     assert set(shares) == {"normal cell", "reduction cell"}
     assert shares["normal cell"]["sep3"] == pytest.approx((3 + 5) / 18)
     assert all(sum(share.values()) == pytest.approx(1) for share in shares.values())

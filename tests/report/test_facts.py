@@ -1,9 +1,9 @@
 import math
 import random
 import re
+from dataclasses import replace
 
 import pytest
-from optuna.trial import TrialState
 from synthetic_run import VAL_IMAGES, synthetic_trial
 
 from mnas.objective import pareto_front
@@ -12,9 +12,9 @@ from mnas.report.facts import Update, facts_of, indistinguishable, sampled_share
 from mnas.report.figures import figures, histogram, rewards, weights
 from mnas.report.html import report_html
 from mnas.report.scatter import hover, scatters
-from mnas.study import read_run
+from mnas.study import State, read_run
 
-DONE, FAILED, SKIPPED, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
+DONE, FAILED, SKIPPED, RUNNING = "complete", "failed", "skipped", "running"
 
 
 def test_wilson_interval_is_the_published_one():
@@ -36,17 +36,15 @@ def test_the_reports_numbers_are_the_studys(make_run):
     facts = facts_of(snapshot)
     done = [t for t in snapshot.trials if t.state == DONE]
     assert [c.number for c in facts.candidates] == [t.number for t in done]
-    assert [[c.accuracy, c.latency_ms] for c in facts.candidates] == [t.values for t in done]
-    front = [done[i].number for i in pareto_front([(t.values[0], t.values[1]) for t in done])]
+    assert [[c.accuracy, c.latency_ms] for c in facts.candidates] == [list(t.point) for t in done]
+    front = [done[i].number for i in pareto_front([(t.accuracy, t.latency_ms) for t in done])]
     assert [c.number for c in facts.front] == front
     assert len(front) >= 2
-    assert facts.best.reward == max(t.user_attrs["reward"] for t in done)
+    assert facts.best.reward == max(t.reward for t in done)
     assert (facts.count(DONE), facts.count(FAILED), facts.count(SKIPPED), facts.count(RUNNING)) == (17, 2, 1, 1)
-    assert facts.reasons == {
-        ("failed", "diverged: loss is nan"): [14, 16],
-        ("skipped", "latency over --latency-limit"): [15],
-    }
-    assert len(facts.known_ms["measured"]) == 20  # skipped and failed ones were measured, the running one is not yet
+    assert facts.errors == {"diverged: loss is nan": [14, 16]}
+    assert facts.skips == {"latency": [15]}
+    assert len(facts.drawn_ms["measured"]) == 20  # skipped and failed ones were measured, the running one is not yet
     assert [u.trials for u in facts.updates] == [10, 20]
 
 
@@ -88,9 +86,9 @@ def test_shares_count_blocks():
     rng = random.Random(3)
     trials = [synthetic_trial(n, DONE, rng) for n in range(7)]
     shares = sampled_shares(trials)
-    blocks = [b for t in trials for b in t.user_attrs["arch"]["blocks"]]
-    assert shares["kernel"]["3x3"] == sum(b["kernel"] == 3 for b in blocks) / len(blocks)
-    assert shares["operation"].get("mbconv6", 0) == sum(b["expansion"] == 6 for b in blocks) / len(blocks)
+    blocks = [b for t in trials for b in t.arch.blocks]
+    assert shares["kernel"]["3x3"] == sum(b.kernel == 3 for b in blocks) / len(blocks)
+    assert shares["operation"].get("mbconv6", 0) == sum(b.expansion == 6 for b in blocks) / len(blocks)
     assert all(math.isclose(sum(choice.values()), 1) for choice in shares.values())
     assert [(name, len(part)) for name, part in thirds(trials).items()] == [("0–1", 2), ("2–3", 2), ("4–6", 3)]
     assert list(thirds(trials[:2])) == ["0–1"]
@@ -108,7 +106,7 @@ def test_a_search_that_ended_says_so_though_its_process_still_holds_the_lock(mak
 
 
 def test_charts_come_only_with_something_to_show(make_snapshot):
-    def drawn(states: list[TrialState], **options: object) -> set[str]:
+    def drawn(states: list[State], **options: object) -> set[str]:
         return set(figures(facts_of(make_snapshot(states, **options))))
 
     assert drawn([], name="nothing", set_up=False) == set()
@@ -139,12 +137,8 @@ def test_what_the_surrogate_has_learnt_is_the_last_updates(make_snapshot):
 def test_skips_are_counted_by_the_limit_that_they_are_over(make_snapshot):
     snapshot = make_snapshot([SKIPPED] * 10 + [FAILED])
     facts = facts_of(snapshot)
-    assert facts.reasons == {
-        ("skipped", "latency over --latency-limit"): [0, 2, 5, 7],
-        ("skipped", "file size over --max-size-mb"): [1, 4, 6, 9],
-        ("skipped", "memory over --max-memory-mb"): [3, 8],
-        ("failed", "diverged: loss is nan"): [10],
-    }
+    assert facts.skips == {"latency": [0, 2, 5, 7], "size": [1, 4, 6, 9], "memory": [3, 8]}
+    assert facts.errors == {"diverged: loss is nan": [10]}
     text = report_html(snapshot)
     table = re.search(r'<table class="" id="reasons">.*?</table>', text, re.DOTALL)[0]
     rows = re.findall(r"<td>(skipped|failed)</td><td>(\d+)</td><td>([^<]*)</td>", table)
@@ -154,7 +148,7 @@ def test_skips_are_counted_by_the_limit_that_they_are_over(make_snapshot):
         ("skipped", "2", "memory over --max-memory-mb (40 MB)"),
         ("failed", "1", "diverged: loss is nan"),
     ]
-    assert sum(len(v) for v in facts.known_ms.values()) == 7  # too large files are not measured
+    assert sum(len(v) for v in facts.drawn_ms.values()) == 7  # too large files are not measured
 
 
 def test_every_latency_says_where_it_comes_from(make_snapshot):
@@ -162,7 +156,7 @@ def test_every_latency_says_where_it_comes_from(make_snapshot):
     facts = facts_of(snapshot)
     sources = ["measured", "predicted", "cached", "measured", "measured"] * 2
     assert [c.source for c in facts.candidates] == sources
-    assert {source: len(ms) for source, ms in facts.known_ms.items()} == {"measured": 6, "cached": 2, "predicted": 2}
+    assert {source: len(ms) for source, ms in facts.drawn_ms.items()} == {"measured": 6, "cached": 2, "predicted": 2}
     assert [(t["name"], len(t["x"])) for t in histogram(facts)["data"]] == [
         ("measured", 6),
         ("cached", 2),
@@ -180,7 +174,8 @@ def test_every_latency_says_where_it_comes_from(make_snapshot):
     assert rewards(facts)["data"][0]["text"] == sources
     # one device's prediction makes all of it a prediction
     trial = snapshot.trials[0]
-    trial.user_attrs["latencies"]["board"]["source"] = "predicted"
+    board = replace(trial.latencies["board"], source="predicted")
+    snapshot.trials[0] = replace(trial, latencies={**trial.latencies, "board": board})
     assert facts_of(snapshot).candidates[0].source == "predicted"
     assert facts_of(snapshot).candidates[0].latencies["host"].source == "measured"
 

@@ -3,7 +3,6 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from optuna.trial import TrialState
 
 from mnas.report.diagram import block_label
 from mnas.report.facts import facts_of
@@ -12,7 +11,7 @@ from mnas.report.page import _embedded_json
 from mnas.report.sections import DRAWINGS, drawings
 from mnas.study import read_run
 
-DONE, FAILED, SKIPPED, RUNNING = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
+DONE, FAILED, SKIPPED, RUNNING = "complete", "failed", "skipped", "running"
 ATTACK = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>\"'&<!--"
 
 
@@ -140,8 +139,8 @@ def test_full_training_stands_beside_the_proxy(make_snapshot):
     text = report_html(snapshot)
     table = re.search(r'<table class="numbers" id="trained">.*?</table>', text, re.DOTALL)[0]
     rows = re.findall(r"<td>(\d+)</td><td>([\d.]+)%</td><td>([\d.]+)%</td><td>(–|[\d.]+%)</td>", table)
-    proxy = {n: snapshot.trials[n].values[0] for n in accuracies}
-    by_latency = sorted(accuracies, key=lambda n: snapshot.trials[n].values[1])
+    proxy = {n: snapshot.trials[n].accuracy for n in accuracies}
+    by_latency = sorted(accuracies, key=lambda n: snapshot.trials[n].latency_ms)
     assert rows == [
         (str(n), f"{100 * proxy[n]:.2f}", f"{100 * accuracies[n]:.2f}", "50.00%" if n == 5 else "–") for n in by_latency
     ]

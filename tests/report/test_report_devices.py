@@ -4,7 +4,6 @@ import re
 from dataclasses import asdict, replace
 
 import pytest
-from optuna.trial import TrialState
 from synthetic_run import DEVICES, OBJECTIVE, VAL_IMAGES, calibration_dict
 
 from mnas.evaluate.evaluation import accuracy_noise
@@ -15,12 +14,12 @@ from mnas.report.figures import figures
 from mnas.report.html import report_html
 from mnas.study import Snapshot
 
-DONE, SKIPPED = TrialState.COMPLETE, TrialState.PRUNED
+DONE, SKIPPED = "complete", "skipped"
 
 
 def own_reward(trial, device: str) -> float:
-    ms = trial.user_attrs["latencies"][device]["latency_ms"]
-    return replace(OBJECTIVE, target_latency_ms=DEVICES[device]).reward(trial.values[0], ms)
+    ms = trial.latencies[device].latency_ms
+    return replace(OBJECTIVE, target_latency_ms=DEVICES[device]).reward(trial.accuracy, ms)
 
 
 def test_each_device_has_its_own_front(make_snapshot):
@@ -30,7 +29,7 @@ def test_each_device_has_its_own_front(make_snapshot):
     assert (together.front, together.best, together.targets_ms) == (facts.front, (facts.best,), (2.0,))
     assert [view.device for view in alone] == ["host", "board"]
     for view in alone:
-        told = [(t.values[0], t.user_attrs["latencies"][view.device]["latency_ms"]) for t in snapshot.trials]
+        told = [(t.accuracy, t.latencies[view.device].latency_ms) for t in snapshot.trials]
         assert [c.number for c in view.front] == pareto_front(told)
         assert view.targets_ms == (DEVICES[view.device],)
     fronts = [[c.number for c in view.front] for view in (together, *alone)]
@@ -137,11 +136,11 @@ def test_a_search_on_two_devices_writes_what_the_report_reads(tmp_path):
     assert [c.number for c in facts.candidates] == [t.number for t in done]
     for candidate, trial in zip(facts.candidates, done, strict=True):
         multiples = [x.latency_ms / TARGETS[device] for device, x in candidate.latencies.items()]
-        assert candidate.latency_ms == trial.values[1] == pytest.approx(2.0 * max(multiples))
+        assert candidate.latency_ms == trial.latency_ms == pytest.approx(2.0 * max(multiples))
         assert candidate.source == "measured"
     skipped = [t.number for t in run.trials if t.state == SKIPPED]
     assert skipped
-    assert facts.reasons["skipped", "latency over --latency-limit"] == skipped
+    assert facts.skips["latency"] == skipped
     text = report_html(snapshot)
     for cost in sharing_costs(facts):
         assert f"<td>{cost.alone_reward:.4f}</td>" in text

@@ -1,31 +1,33 @@
 """The shortlist: the best by reward, spread along the front."""
 
+import dataclasses
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from toy import latency_of, toy_evaluation
 
 from mnas.objective import Objective
 from mnas.shortlist.choose import choose
+from mnas.study import TrialRecord
+from mnas.zoo.architectures import named_arch
 
 OBJECTIVE = Objective(form="soft", target_latency_ms=4.0, alpha=-0.07, beta=-0.07)
 
 
 def trial(
     number: int, accuracy: float, latency_ms: float, fingerprint: str = "", *, failed: bool = False, images: int = 1000
-) -> FrozenTrial:
+) -> TrialRecord:
     """A network of its own unless the fingerprint says otherwise."""
-    known = {
-        "fingerprint": fingerprint or f"network {number}",
-        "reward": OBJECTIVE.reward(accuracy, latency_ms),
-        "evaluation": {"val_images": images},
-    }
-    state, values = (TrialState.FAIL, None) if failed else (TrialState.COMPLETE, [accuracy, latency_ms])
-    made = create_trial(state=state, values=values, user_attrs=known)
-    made.number = number
-    return made
+    arch = named_arch("mnasnet-a1")
+    latency = dataclasses.replace(latency_of(arch), low_ms=latency_ms, latency_ms=latency_ms, high_ms=latency_ms)
+    return TrialRecord(
+        number=number, state="failed" if failed else "complete", arch=arch, params=1, macs=1, size_bytes=1, seed=0,
+        fingerprint=fingerprint or f"network {number}", accuracy=None if failed else accuracy, latency=latency,
+        latencies={"host": latency}, evaluation=toy_evaluation(accuracy, images),
+        reward=OBJECTIVE.reward(accuracy, latency_ms),
+    )  # fmt: skip
 
 
 FRONT = [trial(0, 0.6, 1.0), trial(1, 0.7, 2.2), trial(2, 0.8, 4.4), trial(3, 0.9, 8.8), trial(4, 0.95, 16.0)]
@@ -42,7 +44,7 @@ def test_the_best_first_then_halves_then_quarters():
 
 def test_near_twins_of_the_best_come_after_the_rest_of_the_front():
     twins = [trial(10 + i, 0.95 - 0.001 * i, 16.0 - 0.001 * i) for i in range(1, 20)]
-    assert min(t.user_attrs["reward"] for t in twins[:9]) > FRONT[3].user_attrs["reward"]
+    assert min(t.reward for t in twins[:9]) > FRONT[3].reward
     assert choose([*FRONT, *twins], 5) == [4, 1, 2, 0, 3]
     assert choose([*FRONT, *twins], 7) == [4, 1, 2, 0, 3, 11, 12]  # latencies within 1 % are the same
 
@@ -51,7 +53,7 @@ def test_what_is_far_below_the_front_comes_last():
     # alone at its latency, but 20 points worse than a faster one; 9 is within the noise of 1000 images
     assert choose([*FRONT, trial(8, 0.6, 3.0), trial(9, 0.69, 3.1)], 7) == [4, 1, 2, 0, 3, 9, 8]
     # with a million images it is still no further off than another seed of a short training
-    exact = [trial(t.number, *t.values, images=10**6) for t in FRONT]
+    exact = [trial(t.number, *t.point, images=10**6) for t in FRONT]
     assert choose([*exact, trial(9, 0.784, 6.0, images=10**6), trial(8, 0.692, 3.0, images=10**6)], 7) == [
         4,
         1,
@@ -77,8 +79,7 @@ def test_top_of_none_is_refused():
 
 def test_the_best_by_reward_leads_even_where_it_is_dominated():
     # as with the absolute reward, which likes no network faster than the target
-    slow = trial(0, 0.5, 4.0)
-    slow.user_attrs["reward"] = 2.0
+    slow = dataclasses.replace(trial(0, 0.5, 4.0), reward=2.0)
     assert choose([trial(1, 0.9, 1.0), slow], 2) == [0, 1]
 
 
@@ -97,15 +98,15 @@ def runs(draw):
 @given(runs(), st.integers(1, 20))
 def test_properties(trials, top):
     chosen = choose(trials, top)
-    complete = {t.number: t for t in trials if t.state == TrialState.COMPLETE}
-    fingerprints = {t.user_attrs["fingerprint"] for t in complete.values()}
+    complete = {t.number: t for t in trials if t.state == "complete"}
+    fingerprints = {t.fingerprint for t in complete.values()}
     assert len(chosen) == len(set(chosen)) == min(top, len(fingerprints))
-    assert len({complete[n].user_attrs["fingerprint"] for n in chosen}) == len(chosen)
-    assert all(min(n for n in complete if complete[n].user_attrs["fingerprint"] == f) in chosen or len(chosen) == top
+    assert len({complete[n].fingerprint for n in chosen}) == len(chosen)
+    assert all(min(n for n in complete if complete[n].fingerprint == f) in chosen or len(chosen) == top
                for f in fingerprints)  # fmt: skip
     if chosen:
-        best = max(t.user_attrs["reward"] for t in complete.values())
-        assert complete[chosen[0]].user_attrs["reward"] == best
+        best = max(t.reward for t in complete.values())
+        assert complete[chosen[0]].reward == best
     assert choose(trials, top + 1)[: len(chosen)] == chosen  # a larger top wastes nothing
 
 
@@ -119,5 +120,5 @@ def test_every_part_of_the_front_has_its_best_by_reward(latencies):
             break
         best = {}  # part -> its slowest
         for t in trials:
-            best[min(int((math.log(t.values[1]) - fastest) / span * parts), parts - 1)] = t.number
+            best[min(int((math.log(t.latency_ms) - fastest) / span * parts), parts - 1)] = t.number
         assert set(choose(trials, len(best))) == set(best.values())

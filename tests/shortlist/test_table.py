@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
 
 from mnas.objective import Objective
 from mnas.shortlist.table import Row, agreement, finished_rows, meaning, table_csv
@@ -84,7 +83,7 @@ def finish(run: Snapshot, number: int, **result: object) -> None:
 
 
 def test_rows_are_what_is_finished(tmp_path):
-    run = synthetic_snapshot(tmp_path, [TrialState.COMPLETE] * 3 + [TrialState.FAIL])
+    run = synthetic_snapshot(tmp_path, ["complete"] * 3 + ["failed"])
     assert finished_rows(run) == []
     finish(run, 0, accuracy=0.9, test_accuracy=None)
     finish(run, 2, accuracy=0.8, test_accuracy=0.75)
@@ -92,9 +91,9 @@ def test_rows_are_what_is_finished(tmp_path):
     found = {r.trial: r for r in finished_rows(run)}
     assert sorted(found) == [0, 2]
     trial = run.trials[2]
-    assert (found[2].proxy_accuracy, found[2].latency_ms) == tuple(trial.values)
+    assert (found[2].proxy_accuracy, found[2].latency_ms) == tuple(trial.point)
     assert (found[2].accuracy, found[2].test_accuracy, found[0].test_accuracy) == (0.8, 0.75, None)
-    assert found[2].reward == Objective(**run.attributes["objective"]).reward(0.8, trial.values[1])
+    assert found[2].reward == Objective(**run.attributes["objective"]).reward(0.8, trial.latency_ms)
     assert [r.latency_ms for r in finished_rows(run)] == sorted(r.latency_ms for r in found.values())
 
     table = list(csv.DictReader(io.StringIO(table_csv(finished_rows(run)))))

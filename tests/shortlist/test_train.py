@@ -9,7 +9,6 @@ import functools
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
 from toy import latency_of, toy_evaluation, toy_space
 
 from mnas.data.arrays import ArrayBatches
@@ -21,7 +20,7 @@ from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.objective import Objective
 from mnas.shortlist.train import train_shortlist
-from mnas.study import RunError, open_run, running_trial
+from mnas.study import Draft, RunError, TrialRecord, open_run
 from mnas.train.presets import named_preset
 from mnas.zoo.architectures import reference_arch
 
@@ -71,14 +70,13 @@ def path(tmp_path, digits):
             costs = cost(arch, 8, 10)
             latency = latency_of(arch)
             accuracy = ACCURACIES[min(number, 3)]
-            facts = {
-                "arch": arch.to_dict(), "fingerprint": arch.fingerprint, "params": costs.params, "macs": costs.macs,
-                "latencies": {"host": latency.to_dict()}, "latency": latency.to_dict(), "size_bytes": 1,
-                "evaluation": toy_evaluation(accuracy), "seed": number,
-                "reward": objective.reward(accuracy, latency.latency_ms),
-            }  # fmt: skip
-            run.add(running_trial(space.params(indices), space.distributions, facts, {}))
-            run.tell(number, TrialState.COMPLETE, (accuracy, latency.latency_ms))
+            record = TrialRecord(
+                number=number, state="complete", arch=arch, fingerprint=arch.fingerprint, params=costs.params,
+                macs=costs.macs, size_bytes=1, seed=number, choices=space.params(indices), accuracy=accuracy,
+                latency=latency, latencies={"host": latency}, evaluation=toy_evaluation(accuracy),
+                reward=objective.reward(accuracy, latency.latency_ms),
+            )  # fmt: skip
+            run.add(Draft(record=record, distributions=space.distributions))
     return path
 
 

@@ -3,17 +3,16 @@
 import dataclasses
 
 import pytest
-from optuna.trial import TrialState
 from test_search import Listener, facts
-from toy import latency_of, toy_config, toy_evaluation, toy_facts, toy_plan, toy_problem, toy_run, toy_space
+from toy import latency_of, toy_config, toy_evaluation, toy_plan, toy_problem, toy_run, toy_space, toy_trial
 
 from mnas.cli.main import run as mnas
-from mnas.evaluate.evaluation import Evaluation
 from mnas.names import resolve_arch, resolve_weights
 from mnas.objective import Objective
 from mnas.search.loop import search
-from mnas.study import RunError, Snapshot, front_of, open_run, read_run, running_trial
-from mnas.study.results import label_of, recommend, references_of, results_of, shown_results
+from mnas.study import RunError, Snapshot, front_of, open_run, read_run
+from mnas.study.limits import Skip
+from mnas.study.results import recommend, references_of, results_of, table_results
 from mnas.zoo.architectures import reference_arch
 
 TARGET = Objective(form="target", target_latency_ms=2.0, alpha=-0.1, beta=-1.0)
@@ -24,12 +23,11 @@ def result(accuracy, latency_ms, number=0, name=""):
     arch = toy_space().decode([0] * 12)
     latency = dataclasses.replace(
         latency_of(arch), latency_ms=latency_ms, low_ms=0.99 * latency_ms, high_ms=1.01 * latency_ms
-    ).to_dict()
-    known = {**toy_facts(arch), "latency": latency, "latencies": {"host": latency}, "reward": 0.0}
-    known |= {"evaluation": toy_evaluation(accuracy, 1000), **({"reference": name} if name else {})}
-    trial = running_trial({}, {}, known, {})
-    trial.number, trial.state, trial.values = number, TrialState.COMPLETE, [accuracy, latency_ms]
-    return trial
+    )
+    return toy_trial(
+        arch, number, state="complete", accuracy=accuracy, latency=latency, latencies={"host": latency},
+        evaluation=toy_evaluation(accuracy, 1000), reward=0.0, reference=name or None,
+    )  # fmt: skip
 
 
 def reference(accuracy, latency_ms):
@@ -50,17 +48,16 @@ def reference(accuracy, latency_ms):
 )
 def test_a_reference_is_recommended_where_it_is_better(trials, other, best, alike):
     found = recommend([result(*t, n) for n, t in enumerate(trials)], [reference(*other)], TARGET, 1000)
-    assert label_of(found.best) == best
+    assert found.best.label == best
     assert found.is_reference == (best == "mobilenetv2")
     assert len(found.alike) == alike
-    assert (found.found is None) == (not trials)
+    assert (found.trial is None) == (not trials)
 
 
 def test_one_over_a_limit_or_not_trained_is_not_recommended():
-    over = reference(0.9, 2.0)
-    over.state = TrialState.PRUNED
+    over = dataclasses.replace(reference(0.9, 2.0), state="skipped")
     found = recommend([result(0.3, 2.0)], [over], TARGET, 1000)
-    assert label_of(found.best) == "0"
+    assert found.best.label == "0"
     assert recommend([], [over], TARGET, 1000) is None
 
 
@@ -80,32 +77,32 @@ def attributes(**changes):
 
 def test_records_of_earlier_versions_are_results(tmp_path):
     [found] = references_of(Snapshot(tmp_path, attributes(), []))
-    assert (found.state, found.values, found.number) == (TrialState.COMPLETE, [0.566, 2.0], -1)
-    assert found.user_attrs["arch"] == reference_arch(toy_space().skeleton).to_dict()
-    assert Evaluation.from_dict(found.user_attrs["evaluation"]).val_images == 1000
-    assert found.user_attrs["reward"] == pytest.approx(0.566)
+    assert (found.state, found.point, found.number) == ("complete", (0.566, 2.0), -1)
+    assert found.arch == reference_arch(toy_space().skeleton)
+    assert found.evaluation.val_images == 1000
+    assert found.reward == pytest.approx(0.566)
 
 
 @pytest.mark.parametrize(
     ("changes", "config", "reason"),
     [
-        ({}, {"latency_limit": 0.9}, "slower than --latency-limit"),
-        ({"size_bytes": 3_200_000}, {"max_size_mb": 2.5}, "its file of 3.2 MB is over --max-size-mb"),
+        ({}, {"latency_limit": 0.9}, Skip(limit="latency", value=2.0, bound=1.8)),
+        ({"size_bytes": 3_200_000}, {"max_size_mb": 2.5}, Skip(limit="size", value=3.2, bound=2.5)),
         ({}, {"max_memory_mb": "inf", "max_size_mb": "inf"}, None),
     ],
 )
 def test_limits(tmp_path, changes, config, reason):
     told = attributes(references=[record(0.566, 2.0, **changes)], config=toy_config(**config))
     [found] = references_of(Snapshot(tmp_path, told, []))
-    assert found.user_attrs.get("skipped") == reason
-    assert found.state == (TrialState.PRUNED if reason else TrialState.COMPLETE)
+    assert found.skipped == reason
+    assert found.state == ("skipped" if reason else "complete")
 
 
 def test_the_front_is_that_of_trials_and_references(tmp_path):
     trials = [result(0.3, 1.0, 0), result(0.378, 2.1, 1), result(0.6, 4.0, 2)]
     run = Snapshot(tmp_path, attributes(), trials)
-    assert [label_of(t) for t in front_of(results_of(run))] == ["0", "mobilenetv2", "2"]
-    assert [label_of(t) for t in shown_results(run, [TARGET])] == ["0", "mobilenetv2", "1", "2"]  # 1: the best found
+    assert [t.label for t in front_of(results_of(run))] == ["0", "mobilenetv2", "2"]
+    assert [t.label for t in table_results(run, [TARGET])] == ["0", "mobilenetv2", "1", "2"]  # 1: the best found
 
 
 def test_a_search_keeps_a_reference_as_it_keeps_a_trial(tmp_path, capsys):
