@@ -39,6 +39,14 @@ def execute(path, *statements):
 
 
 ID = "(SELECT trial_id FROM trials WHERE number = 2)"
+
+
+def edited(attribute: str, field: str, value: str) -> str:
+    """One field of one attribute of trial 2 is another; the JSON stays whole."""
+    changed = f"json_set(value_json, '$.{field}', {value})"
+    return f"UPDATE trial_user_attributes SET value_json = {changed} WHERE trial_id = {ID} AND key = '{attribute}'"
+
+
 DAMAGE = {
     "DELETE FROM trials WHERE number = 2": r"trial 2 is missing",
     "DELETE FROM trials WHERE number = 7": r"trial 7 is missing",
@@ -60,6 +68,16 @@ DAMAGE = {
     "UPDATE study_user_attributes SET value_json = '[1,' WHERE key = 'config'": r"an attribute of the run cannot be re",
     "DELETE FROM study_directions WHERE objective = 1": r"its directions must be MAXIMIZE and MINIMIZE, but are MAXIM",
     "DELETE FROM studies": r"cannot be read as a study of this version, or is damaged",
+    f"UPDATE trial_values SET value = 2.0 WHERE trial_id = {ID} AND objective = 0": r"trial 2: its accuracy: must be",
+    f"UPDATE trial_values SET value = -5 WHERE trial_id = {ID} AND objective = 1": r"trial 2: its latency: must be",
+    edited("latency", "latency_ms", "-5"): r"trial 2: its attribute 'latency': .*must be positive",
+    edited("evaluation", "accuracy", "2.0"): r"trial 2: its attribute 'evaluation': accuracies must be from 0 to 1",
+    edited("evaluation", "val_images", "'many'"): r"trial 2: its attribute 'evaluation': val_images must be an integer",
+    edited("arch", "head_filters", "1280"): r"trial 2: its attribute 'fingerprint' must be that of its architecture",
+    f"UPDATE trial_user_attributes SET value_json = '\"9\"' WHERE trial_id = {ID} AND key = 'params'": "its at",
+    f"UPDATE trial_user_attributes SET value_json = '99' WHERE trial_id = {ID} AND key = 'version'": "trial 2: its at",
+    "UPDATE study_user_attributes SET value_json = json_set(value_json, '$[0].fingerprint', 'ab') WHERE key = "
+    "'references'": r"attribute 'references': its attribute 'fingerprint' must be that of its architecture",
     "UPDATE study_user_attributes SET value_json = '[{}]' WHERE key = 'references'": r"attribute 'references': must ha",
 }
 
