@@ -123,7 +123,7 @@ def _place(reference: TrialRecord) -> str:
     """Return the line about a reference, with the reason where it cannot be recommended."""
     line = f"{reference.label} is the reference network, measured and trained like the trials"
     if reference.skipped:
-        return f"{line}; it is reported but not recommended: {reference.skipped}"
+        return f"{line}; it is shown but not recommended: {reference.skipped}"
     return f"{line}; its training failed ({reference.error})" if reference.error else line
 
 

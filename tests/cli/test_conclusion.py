@@ -180,7 +180,7 @@ def test_a_reference_over_a_limit_is_shown_but_not_recommended(tmp_path):
     lines = said(run)
     assert any(line.startswith("take trial 5") for line in lines)
     assert "mobilenetv2" in rows_of("\n".join(lines))
-    assert any("reported but not recommended: its file size of 9 MB is over --max-size-mb" in line for line in lines)
+    assert any("shown but not recommended: its file size of 9 MB is over --max-size-mb" in line for line in lines)
 
 
 def test_each_of_several_targets_is_told_of_the_reference(tmp_path):
