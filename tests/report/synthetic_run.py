@@ -15,7 +15,7 @@ from mnas.search.measure import shared_latency
 from mnas.space.named import load_space
 from mnas.study import Draft, Snapshot, State, TrialRecord, open_run
 from mnas.study.limits import Skip
-from mnas.zoo.architectures import named_arch
+from mnas.zoo.architectures import named_arch, reference_arch
 
 INPUT_SIZE = 32
 CLASSES = 10
@@ -218,8 +218,9 @@ def attributes_before_the_first_trial(class_names: tuple[str, ...], status: str,
         each = {device: Latency(**latency_dict(factor * target_ms)) for device, target_ms in targets_ms.items()}
         latencies = {device: latency.to_dict() for device, latency in each.items()}
         known[name] = {"name": name, "latencies": latencies, "latency": together(each).to_dict()}
-    trained = {**known["mobilenetv2"], "accuracy": 0.84}
-    failed = {**known["mnasnet-a1"], "arch": named_arch("mnasnet-a1").to_dict(), "accuracy": None}
+    archs = [reference_arch(SPACE.reference_skeleton).to_dict(), named_arch("mnasnet-a1").to_dict()]
+    trained = {**known["mobilenetv2"], "arch": archs[0], "accuracy": 0.84}
+    failed = {**known["mnasnet-a1"], "arch": archs[1], "accuracy": None}
     return {
         "state": {"status": status, "reason": "trials" if status == "finished" else ""},
         "objective": dataclasses.asdict(OBJECTIVE),
