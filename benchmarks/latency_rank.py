@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from mnas.arch import Arch
-from mnas.cli.latency_fit import LatencyFitCommand
 from mnas.export.render import render
 from mnas.latency.devices.host import host_unit
 from mnas.latency.latency import Latency, Setup
 from mnas.latency.prediction.learned import held_out_scores, kendall_tau
 from mnas.latency.prediction.predictor import Predictor, load_predictor
 from mnas.latency.protocol import calibrate, make_reference, measure
+from mnas.measure.fit import LatencyFitSettings, fit_latency
 from mnas.nn.cost import cost
 from mnas.space.named import load_space
 from mnas.space.space import Space
@@ -73,7 +73,9 @@ def measured(archs: list[Arch], space: Space, runtime: str, input_size: int, bud
 
 def fitted(path: Path, space: str, input_size: int) -> Predictor:
     if not path.exists():
-        LatencyFitCommand(space=space, input_size=input_size, out=path).run()
+        fit_latency(
+            LatencyFitSettings(space=space, input_size=input_size, out=path), progress=lambda _: None, say=print
+        )
     return load_predictor(path)
 
 

@@ -41,7 +41,7 @@ from mnas.nn.network import build_network
 from mnas.space.skeleton import output_stride_for
 from mnas.train.loop import Training
 from mnas.train.presets import PRESETS
-from mnas.train.settings import StopRequest, training_settings
+from mnas.train.process import StopRequest, training_settings
 from mnas.train.start import make_accelerator
 from mnas.train.watch import Unwatched
 from mnas.zoo.architectures import named_arch

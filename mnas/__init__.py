@@ -13,18 +13,45 @@ from typing import TYPE_CHECKING, Any
 from mnas.version import __version__
 
 if TYPE_CHECKING:
+    from mnas.api.bench import bench
+    from mnas.api.export import export
+    from mnas.api.latency import fit_latency, latency
+    from mnas.api.proxy_check import proxy_check
+    from mnas.api.train import train, train_best
     from mnas.predict.model import load_model as load
     from mnas.search.progress import Watcher
+    from mnas.train.watch import TrainWatcher
 
-__all__ = ["Watcher", "__version__", "load"]
+__all__ = [
+    "TrainWatcher",
+    "Watcher",
+    "__version__",
+    "bench",
+    "export",
+    "fit_latency",
+    "latency",
+    "load",
+    "proxy_check",
+    "train",
+    "train_best",
+]
 
 _PLACES = {
+    "TrainWatcher": "mnas.train.watch:TrainWatcher",
     "Watcher": "mnas.search.progress:Watcher",
+    "fit_latency": "mnas.api.latency:fit_latency",
     "load": "mnas.predict.model:load_model",
+    "proxy_check": "mnas.api.proxy_check:proxy_check",
+    "train_best": "mnas.api.train:train_best",
 }
 """name -> where it is."""
 
-_FUNCTIONS: dict[str, str] = {}
+_FUNCTIONS = {
+    "bench": "mnas.api.bench:bench",
+    "export": "mnas.api.export:export",
+    "latency": "mnas.api.latency:latency",
+    "train": "mnas.api.train:train",
+}
 """Package -> the function of the same name. Python makes every imported package an attribute of `mnas`, so
 `mnas.search` is the package whatever stands here: the package itself is made callable."""
 

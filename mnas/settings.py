@@ -41,27 +41,44 @@ def option_names(kind: type) -> Iterator[str]:
         yield parameter.name
 
 
-def signature_of(kind: type, *, returns: object, more: tuple[inspect.Parameter, ...] = ()) -> inspect.Signature:
-    """Return the signature of a function that takes these settings as keyword arguments, for `help()` and editors."""
-    required = [p for p in _parameters(kind) if p.default is inspect.Parameter.empty]
-    optional = [p for p in _parameters(kind) if p.default is not inspect.Parameter.empty]
-    return inspect.Signature([*required, *optional, *more], return_annotation=returns)
+def signature_of(
+    kind: type,
+    *,
+    returns: object,
+    more: tuple[inspect.Parameter, ...] = (),
+    defaults: Mapping[str, object] | None = None,
+) -> inspect.Signature:
+    """Return the signature of a function that takes these settings as keyword arguments, for `help()` and editors.
+
+    Args:
+        more: parameters that the function has besides.
+        defaults: option -> default, where it is not that of the settings.
+    """
+    parameters = [
+        p.replace(default=defaults[p.name]) if defaults and p.name in defaults else p for p in _parameters(kind)
+    ]
+    required = [p for p in parameters if p.default is inspect.Parameter.empty]
+    optional = [p for p in parameters if p.default is not inspect.Parameter.empty]
+    ordered = sorted([*required, *optional, *more], key=lambda p: p.kind)  # positional ones first
+    return inspect.Signature(ordered, return_annotation=returns)
 
 
-def _parameters(kind: type) -> Iterator[inspect.Parameter]:
+def _parameters(kind: type, instance: object = None) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a dataclass, with the values of `instance` as defaults where there is one."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
-        if isinstance(hints[field.name], type) and dataclasses.is_dataclass(hints[field.name]):
-            yield from _parameters(hints[field.name])
-            continue
-        default = inspect.Parameter.empty
-        if field.default is not dataclasses.MISSING:
+        default: Any = inspect.Parameter.empty
+        if instance is not None:
+            default = getattr(instance, field.name)
+        elif field.default is not dataclasses.MISSING:
             default = field.default
         elif field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
-        )
+        if isinstance(hints[field.name], type) and dataclasses.is_dataclass(hints[field.name]):
+            yield from _parameters(hints[field.name], None if default is inspect.Parameter.empty else default)
+            continue
+        place = inspect.Parameter.KEYWORD_ONLY if field.kw_only else inspect.Parameter.POSITIONAL_OR_KEYWORD
+        yield inspect.Parameter(field.name, place, default=default, annotation=hints[field.name])
 
 
 def _build(kind: type[Settings], options: Mapping[str, object]) -> Settings:

@@ -10,27 +10,17 @@ import mnas
 
 LAYERS = {
     "values": (
-        *(
-            "atomic",
-            "counts",
-            "children",
-            "digests",
-            "folders",
-            "imports",
-            "labels",
-            "metadata",
-            "readers",
-            "settings",
-            "text",
-            "training_data",
-            "version",
-        ),
+        *("atomic", "counts", "children", "digests", "folders", "imports", "labels", "metadata", "readers"),
+        *("settings", "text", "training_data", "version"),
         *("arch", "architecture", "cell_arch", "objective", "space", "zoo"),
     ),
     "models": ("foreign", "formats", "nn", "tflite"),
     "sources": ("data", "latency"),
     "work": ("evaluate", "export", "predict", "train", "worker_server", "workers"),
-    "search": ("bench", "controller", "names", "plot", "proxycheck", "scaling", "search", "shortlist", "study"),
+    "search": (
+        *("controller", "measure", "names", "plot", "scaling", "study"),
+        *("bench", "full_training", "proxycheck", "search", "shortlist"),
+    ),
     "faces": ("api", "cli", "report"),
 }
 """A module imports from its own layer and those above it in this table."""
@@ -111,6 +101,11 @@ def test_imports_go_down():
 def test_no_two_modules_import_each_other():
     assert a_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
     assert not a_cycle({module: others for module, others in IMPORTS.items() if module})
+
+
+def test_nobody_imports_the_command_line():
+    others = {module: imported for module, imported in IMPORTS.items() if part_of(module) != "cli"}
+    assert not [module for module, imported in others.items() if "cli" in map(part_of, imported)]
 
 
 def test_no_two_parts_import_each_other():

@@ -61,3 +61,26 @@ def test_a_signature_lists_every_option() -> None:
     assert next(iter(signature.parameters)) == "data"
     assert signature.parameters["data"].default is inspect.Parameter.empty
     assert signature.parameters["epochs"].annotation is int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    rate: float
+    """A field without a default, which the enclosing settings give."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    arch: str = field(kw_only=False)
+    to: str
+    recipe: Recipe = field(default_factory=lambda: Recipe(rate=0.5))
+
+
+def test_a_signature_has_positional_arguments_and_the_defaults_of_nested_settings() -> None:
+    parameters = signature_of(Named, returns=None, defaults={"to": "litert"}).parameters
+    assert [(p.name, p.kind.name, p.default) for p in parameters.values()] == [
+        ("arch", "POSITIONAL_OR_KEYWORD", inspect.Parameter.empty),
+        ("to", "KEYWORD_ONLY", "litert"),
+        ("rate", "KEYWORD_ONLY", 0.5),
+    ]
+    assert from_options(Named, {"arch": "a", "to": "b", "rate": 1}).recipe == Recipe(rate=1.0)

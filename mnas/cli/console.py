@@ -45,6 +45,43 @@ class SafeStatus(Status):
         super().update(None if status is None else _plain(status), **options)
 
 
+class Steps:
+    """Steps of a longer piece of work: a spinner with the step's name, which a line that is printed ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+
+    @property
+    def console(self) -> Console:
+        """The console, free of the spinner, for a live display of another kind."""
+        self._stop()
+        return self._console
+
+    def step(self, text: str) -> None:
+        """Show the name of the step beside the spinner."""
+        if self._status is None:
+            self._status = self._console.status(text, spinner="line")
+            self._status.start()
+        else:
+            self._status.update(text)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text)
+
+    def _stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def __enter__(self) -> "Steps":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop()
+
+
 def _plain(status: RenderableType) -> RenderableType:
     return Text(clean(status)) if isinstance(status, str) else status
 

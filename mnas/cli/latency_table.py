@@ -1,70 +1,15 @@
-"""What `mnas latency` prints: one table with all models in all runtimes, or a JSON object for each."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
+"""The table that `mnas latency` prints: all models in all runtimes."""
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mnas.latency.latency import Calibration, Latency
-
-MUCH_DRIFT, MUCH_DISTURBED = 0.1, 0.5
-"""From there on a row has a note."""
+from mnas.measure.result import LatencyResult, ModelLatency
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One model, measured."""
-
-    name: str
-    runtime: str
-    int8: bool
-    """Whether an architecture was measured in int8; a file is what it is."""
-    params: int | None
-    """None for a file of which only the graph is known."""
-    macs: int | None
-    size_bytes: int
-    latency: Latency
-    calibration: Calibration
-    """Of the reference that it is a multiple of, perhaps in another runtime."""
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
-        return {
-            "name": self.name,
-            "runtime": self.runtime,
-            "int8": self.int8,
-            "input_size": self.calibration.input_size,
-            **self.latency.to_dict(),
-            "params": self.params,
-            "macs": self.macs,
-            "size_bytes": self.size_bytes,
-            "calibration": self.calibration.to_dict(),
-        }
-
-    @property
-    def notes(self) -> list[str]:
-        """What was not as it should be while it was measured."""
-        latency, found = self.latency, []
-        if abs(latency.drift) > MUCH_DRIFT:
-            found.append(
-                f"{latency.unit} ran the reference {100 * abs(latency.drift):.0f} % "
-                f"{'slower' if latency.drift > 0 else 'faster'} than at its calibration"
-            )
-        if latency.disturbed > MUCH_DISTURBED:
-            found.append(f"{100 * latency.disturbed:.0f} % of the rounds were disturbed by something else")
-        if latency.source == "cached":
-            found.append("measured earlier; --fresh measures again")
-        return found
-
-
-def print_table(console: Console, rows: Sequence[Row], runtimes: dict[str, str]) -> None:
-    """The table, notes on rows that need them, and what the numbers are multiples of.
-
-    Args:
-        runtimes: name -> with its version, as the device tells.
-    """
+def print_table(console: Console, result: LatencyResult) -> None:
+    """Print the table, notes on rows that need them, and what the numbers are multiples of."""
+    rows, runtimes = result.models, result.runtimes
     calibrations = {row.calibration.input_size: row.calibration for row in rows}
     by_runtime, by_size = len({row.runtime for row in rows}) > 1, len(calibrations) > 1
     table = Table(box=box.SIMPLE, padding=0)  # all in 80 columns
@@ -103,7 +48,7 @@ def print_table(console: Console, rows: Sequence[Row], runtimes: dict[str, str])
     console.print("  MB: of the file; RAM: megabytes to load it and run it once, at most")
 
 
-def _numbers(row: Row) -> list[str]:
+def _numbers(row: ModelLatency) -> list[str]:
     latency = row.latency
     memory = latency.peak_memory_bytes
     return [

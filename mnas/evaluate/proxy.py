@@ -34,9 +34,9 @@ from mnas.nn.network import Network, build_network
 from mnas.nn.weights import save_weights
 from mnas.train import scoring
 from mnas.train.failures import is_out_of_memory
+from mnas.train.process import training_settings
 from mnas.train.recipe import parameter_groups, rmsprop
 from mnas.train.scoring import Scored, TrainingError, moments
-from mnas.train.settings import training_settings
 from mnas.training_data import after_training
 
 _CHECK_EVERY = 50  # steps between looks at the loss; on a GPU each look waits for it

@@ -14,7 +14,7 @@ from types import FrameType
 
 from mnas.architecture import Architecture
 from mnas.children import ASKING
-from mnas.train.settings import STOPPING_S, TrainingStopped
+from mnas.train.process import STOPPING_S, TrainingStopped
 from mnas.workers import begin_child, child_context, ctrl_c_for_us, start_server
 
 MODULES = ("mnas.train.loop",)

@@ -45,6 +45,18 @@ class Outcome:
     failed: dict[int | str, str]
     """Failed one of the chosen -> reason; the next call tries it again."""
 
+    @property
+    def failures(self) -> str:
+        """A sentence on what has failed; empty where nothing has."""
+        if not self.failed:
+            return ""
+        titles = {n: f"trial {n}" if isinstance(n, int) else n for n in self.failed}
+        reasons = "; ".join(f"{titles[n]}: {reason}" for n, reason in self.failed.items())
+        return (
+            f"all trainings must end well, but got {len(self.failed)} of {len(self.chosen)} failed ({reasons}); the "
+            "same command tries them again"
+        )
+
 
 def train_shortlist(
     path: Path, *, top: int, config: TrainConfig, open_batches: OpenBatches, workers: int, say: Say

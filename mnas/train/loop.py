@@ -37,9 +37,9 @@ from mnas.train.folder import CHECKPOINT_NAME, Trained, claimed, read_result, wr
 from mnas.train.identity import facts_of, identity_of
 from mnas.train.metrics import EpochMetrics, MetricsFiles
 from mnas.train.prefetch import prefetched
+from mnas.train.process import StopNow, StopRequest, TrainingStopped, stop_requests, training_settings
 from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, optimizer_for, schedule_for
 from mnas.train.scoring import Scored, TrainingError, estimate_statistics, moments, score
-from mnas.train.settings import StopNow, StopRequest, TrainingStopped, stop_requests, training_settings
 from mnas.train.start import check_batch, make_accelerator, starting_network
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 from mnas.training_data import TrainedOn, after_training

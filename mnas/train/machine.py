@@ -1,5 +1,6 @@
 """What of a training's settings depends on the machine and on the number of images, for the proxy task and in full."""
 
+import os
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -24,3 +25,8 @@ def device_of(accelerator: Accelerator) -> "torch.device":
     if accelerator == "cuda" and not available:
         raise ValueError("accelerator cuda must have a GPU that torch can use, but got none; use cpu or auto")
     return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the first of those that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"

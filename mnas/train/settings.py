@@ -1,121 +1,127 @@
-"""What of the process a training changes, put back when it ends."""
+"""Settings of `mnas train`: which network is trained, on which images, and by which recipe."""
 
-import multiprocessing
 import os
-import signal
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from types import FrameType
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-import torch
+from cyclopts import Parameter
 
-from mnas.children import ASKING
-from mnas.train.memory import kept_pages
+from mnas.data.batches import Batches
+from mnas.data.cache import OnProgress
+from mnas.data.open_batches import Loader, open_batches
+from mnas.data.options import DataOptions
+from mnas.settings import from_options
+from mnas.train.config import TrainConfig
+from mnas.train.presets import PRESETS, named_preset
 
-STOPPING_S = 60.0
-"""Limit for a training to finish its step and write its checkpoint once it is asked to stop."""
-_SAME_S = 1.0
+Auto = Literal["auto"]
+MOST_READERS = 16
+"""Processes that read images for one training, unless asked for."""
 
 
-@contextmanager
-def training_settings(threads: int | Literal["auto"], device: torch.device, *, repeatable: bool) -> Iterator[None]:
-    """Torch's threads, random state and cuDNN's choice of algorithms, glibc's memory, and denormal numbers as zeros.
+@dataclass(frozen=True, kw_only=True)
+class TrainImages(DataOptions):
+    """The images of a training."""
 
-    Channels that die leave statistics and momenta that fade through the denormal numbers, on which some processors are
-    slow: without them training takes four fifths of the time (digits at 12 px, width 0.25, one core of an Intel Xeon).
+    data: str = ""
+    """digits, cifar10, fashion-mnist, imagenet, a folder with one folder of images for each class (or train/, val/,
+    test/), or tar shards; with --top the run's own unless it lies elsewhere now."""
+    max_images_per_class: int = 0
+    """Use only this many training images of each class; 0: all."""
 
-    Args:
-        repeatable: on a GPU, algorithms that give the same bits again, instead of the fastest.
-    """
-    before = torch.get_num_threads()
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[device] if device.type == "cuda" else []))
-        stack.enter_context(
-            torch.backends.cudnn.flags(enabled=True, deterministic=repeatable, benchmark=not repeatable)
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """A full training."""
+
+    arch: str = field(kw_only=False)
+    """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or block strings;
+    with --top a run (runs/NAME)."""
+    images: Annotated[TrainImages, Parameter(name="*")] = field(default_factory=TrainImages)
+    """The images."""
+    preset: str = "auto"
+    """small, imagenet or finetune, whose values are the defaults of the recipe below; auto: finetune with --weights,
+    imagenet for imagenet, else small."""
+    out: Path = Path("trained")
+    """Folder of all trainings; each gets a folder of its own in it: OUT/ARCH-SIZEpx."""
+    resume: bool = False
+    """Resume an interrupted training; a finished one is only read."""
+    weights: str = ""
+    """Weights to start from: timm, torchvision, or a file of theirs or ours; a new classifier where classes differ."""
+
+    input_size: str = "auto"
+    """Side of the images in pixels, or several to train one after another (96,128); auto: a trial's as it was searched,
+    else the data set's own, up to 224."""
+    width_multiplier: str = "1"
+    """Width multiplier of the architecture, or several (0.5,1.0)."""
+    top: int = 0
+    """Number of trials of a run to train: the best by reward, spread along the front."""
+
+    loader: Loader = "auto"
+    """How images are read: array (decoded once, shared by all processes), files (decoded every time) or shards (tar);
+    auto: shards for tar files, an array where that is small and the whole image is used, else files."""
+    workers: int | Auto = "auto"
+    """Number of processes that read files or shards (auto: one for each core, 16 at most); with --top, of trainings
+    side by side (auto: 1)."""
+
+    config: Annotated[TrainConfig, Parameter(name="*")] = field(default_factory=lambda: PRESETS["small"])
+    """The recipe."""
+
+    @property
+    def readers(self) -> int:
+        """Number of processes that read files or shards: for auto the cores, shared by what torchrun started."""
+        if self.workers != "auto" and not self.top:
+            return self.workers
+        return max(1, min(MOST_READERS, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+    def open_images(
+        self,
+        input_size: int,
+        config: TrainConfig,
+        split_seed: int,
+        on_progress: OnProgress | None,
+        *,
+        cached: tuple[str, str] | None = None,
+    ) -> Batches:
+        """Return the images at one size, split by the seed.
+
+        Args:
+            cached: content and key of the images as another process has just read them (`open_batches`'s `cached`).
+
+        Raises:
+            ValueError: as `open_batches`.
+        """
+        return open_batches(
+            self.images.data,
+            input_size=input_size,
+            seed=split_seed,
+            crop=config.crop,
+            augmentation=config.variation(),
+            loader=self.loader,
+            workers=self.readers,
+            data_dir=self.images.data_dir,
+            download=self.images.download,
+            max_images_per_class=self.images.max_images_per_class,
+            on_progress=on_progress,
+            cached=cached,
+            verify_cache=self.images.verify_cache,
         )
-        stack.enter_context(kept_pages())
-        stack.callback(torch.set_num_threads, before)
-        if torch.set_flush_denormal(True):  # False where the processor cannot
-            stack.callback(torch.set_flush_denormal, False)
-        if threads != "auto":
-            torch.set_num_threads(threads)
-        yield
 
 
-class TrainingStopped(SystemExit):
-    """A signal asked for the end, and everything is saved; ends the process with 128 + the signal's number."""
-
-    def __init__(self, number: int, where: str) -> None:
-        super().__init__(128 + number)
-        self.where = where
-        """As `epoch 3 of 30, step 17 of 312`."""
-
-
-class StopNow(BaseException):
-    """A signal arrived while the training changed nothing."""
+def preset_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe, option by option, that these options choose. Raises ValueError for a preset that is none."""
+    name = options.get("preset", TrainSettings.preset)
+    if name == "auto":
+        name = "finetune" if options.get("weights") else "imagenet" if options.get("data") == "imagenet" else "small"
+    return dict(vars(named_preset(name)))
 
 
-@dataclass
-class StopRequest:
-    """Whether somebody wants the training to end."""
+def train_settings(options: Mapping[str, Any]) -> TrainSettings:
+    """Return the settings of these options by name, over the values of the preset among them.
 
-    number: int = 0
-    """The signal's; 0 for none."""
-    _at_once: bool = False
-
-    @contextmanager
-    def at_once(self, possible: bool = True) -> Iterator[None]:
-        """Let a signal raise StopNow wherever it arrives; an earlier one raises it at the start."""
-        self._at_once = possible
-        try:
-            if possible and self.number:
-                raise StopNow
-            yield
-        finally:
-            self._at_once = False
-
-    def ask(self, number: int) -> None:
-        """Note the first signal."""
-        self.number = number
-        if self._at_once:
-            self._at_once = False  # once is enough
-            raise StopNow
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """While active, the first SIGINT, SIGTERM or SIGHUP only asks; a later one does what it did before.
-
-    One within a second is the first one again: Ctrl-C and cluster managers signal all processes of a group, and
-    torchrun passes on what it gets. A child of multiprocessing (`mnas train RUN --top`) takes all for the first one:
-    its parent, which may be late to pass it on, kills what takes too long. A signal that is ignored stays ignored, and
-    threads other than the main one get none.
+    Raises:
+        ValueError: an unknown option or preset, or a value that cannot be.
     """
-    has_parent = multiprocessing.parent_process() is not None
-    request = StopRequest()
-    before: dict[int, Any] = {}
-    first_s = 0.0
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal first_s
-        if not request.number:
-            first_s = time.monotonic()
-            request.ask(number)
-        elif not has_parent and time.monotonic() - first_s > _SAME_S:
-            signal.signal(number, before[number])
-            os.kill(os.getpid(), number)
-
-    if threading.current_thread() is threading.main_thread():
-        for number in ASKING:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                before[number] = signal.getsignal(number)
-                signal.signal(number, handle)
-    try:
-        yield request
-    finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)
+    return from_options(TrainSettings, {**preset_values(options), **options})

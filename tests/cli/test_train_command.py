@@ -95,7 +95,7 @@ def test_from_a_name_to_weights_and_never_twice(capsys):
 def test_a_preset_gives_the_defaults_and_options_win():
     def config(*options):
         arguments = ["tiny.json", "--data", "imagenet", *options]
-        return parse(TrainCommand, "train", arguments).config
+        return parse(TrainCommand, "train", arguments).settings.config
 
     assert config() == PRESETS["imagenet"]
     assert config("--preset", "small") == PRESETS["small"]

@@ -8,7 +8,7 @@ import time
 def train_one(job, say):
     """Job 1 raises, job 2 is killed, others leave a file; in `slow` and, with our handlers, `real` they wait."""
     if job.folder.name == "real":
-        from mnas.train.settings import stop_requests
+        from mnas.train.process import stop_requests
 
         with stop_requests() as stop:
             say(str(os.getpid()))

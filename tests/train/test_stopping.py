@@ -14,7 +14,7 @@ from train_toy import ARCH, CONFIG, toy_dataset, values
 from mnas.data.arrays import ArrayBatches
 from mnas.train import loop, start
 from mnas.train.loop import train
-from mnas.train.settings import StopNow, TrainingStopped, stop_requests
+from mnas.train.process import StopNow, TrainingStopped, stop_requests
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

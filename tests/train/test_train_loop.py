@@ -21,8 +21,8 @@ from mnas.nn.network import build_network
 from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.train.loop import train
+from mnas.train.process import TrainingStopped, stop_requests
 from mnas.train.scoring import TrainingError, moments, score
-from mnas.train.settings import TrainingStopped, stop_requests
 from mnas.train.watch import TrainWatcher
 
 

@@ -1,11 +1,11 @@
-"""How a training looks: a live line in a terminal, a line for every epoch elsewhere (and one a minute within them)."""
+"""How a training is shown: not at all, as a bar in a terminal or a notebook, or as a line for every epoch."""
 
 import contextlib
 import datetime
 import math
-import os
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import rich.progress
 from rich.console import Console
@@ -14,13 +14,11 @@ from mnas.api.watching import FieldColumn
 from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 
+ShownTraining = TrainWatcher | Literal["auto", "bar", "none"]
+"""A watcher, or the name of one: bar, none, or auto, which is bar in a notebook and none elsewhere."""
+
 _EVERY_S = 60.0
 _REDRAW_S = 0.1
-
-
-def is_first_process() -> bool:
-    """Of those that torchrun started, or of one."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _line(p: TrainProgress) -> str:
@@ -84,18 +82,45 @@ class LiveTraining(TrainWatcher):
 
 
 @contextlib.contextmanager
+def training_bar(console: Console) -> Iterator[TrainWatcher]:
+    """Show a bar on the console while the context lasts."""
+    columns = (
+        FieldColumn("epoch"),
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.MofNCompleteColumn(),
+        FieldColumn("line"),
+    )
+    with rich.progress.Progress(*columns, console=console, transient=True) as bar:
+        yield LiveTraining(bar)
+
+
+@contextlib.contextmanager
 def watching_training(console: Console) -> Iterator[TrainWatcher]:
-    """The watcher that suits the console."""
+    """Yield the watcher that suits the console of a command."""
     if console.quiet:
         yield Unwatched()
     elif not console.is_terminal:
         yield PlainTraining(console)
     else:
-        columns = (
-            FieldColumn("epoch"),
-            rich.progress.BarColumn(bar_width=20),
-            rich.progress.MofNCompleteColumn(),
-            FieldColumn("line"),
-        )
-        with rich.progress.Progress(*columns, console=console, transient=True) as bar:
-            yield LiveTraining(bar)
+        with training_bar(console) as bar:
+            yield bar
+
+
+@contextlib.contextmanager
+def training_shown_by(watcher: ShownTraining) -> Iterator[TrainWatcher]:
+    """Yield the watcher that a Python function was given, by name or as it is.
+
+    Raises:
+        ValueError: the name is none of them.
+    """
+    if isinstance(watcher, TrainWatcher):
+        yield watcher
+        return
+    if watcher not in ("auto", "bar", "none"):
+        raise ValueError(f"watcher must be a TrainWatcher, auto, bar or none, but got {watcher!r}")
+    console = Console()
+    if watcher == "bar" or (watcher == "auto" and console.is_jupyter):
+        with training_bar(console) as bar:
+            yield bar
+        return
+    yield Unwatched()

@@ -1,0 +1,96 @@
+"""`mnas.train` and `mnas.train_best`: full training, from Python."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from mnas.api.lists import joined
+from mnas.api.saying import SAY, Say, silence
+from mnas.api.train_watching import ShownTraining, training_shown_by
+from mnas.full_training.best import train_best as run_train_best
+from mnas.full_training.run import TrainListeners, planned_trainings, run_training
+from mnas.settings import signature_of
+from mnas.shortlist.table import Row
+from mnas.study import RunError
+from mnas.train.folder import Trained
+from mnas.train.settings import TrainSettings, train_settings
+
+
+def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silence, **options: Any) -> Trained:
+    """Train one architecture in full, and leave its weights in a folder of its own below `out`.
+
+    The recipe's values are those of the `preset`; every field of it is an option too. With `resume=True` the same call
+    goes on with an interrupted training, and reads the result of a finished one.
+
+    Args:
+        arch: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or block
+            strings.
+        watcher: what shows the progress: auto (a bar in a notebook, else nothing), bar, none, or a `TrainWatcher`.
+        say: takes lines about the images and the training, `print` for example.
+        options: those of `mnas train --help-all`, with underscores: `data`, `epochs`, `input_size`, `weights`, ...
+
+    Returns:
+        The finished training: its weights file, and accuracies on validation and test images.
+
+    Raises:
+        ValueError: an option that is unknown or out of its range, images that cannot be used, or a folder that holds
+            another training.
+        TrainingError: the loss is no longer finite, or the machine has failed the training.
+
+    Example:
+        >>> trained = mnas.train(
+        ...     "mnasnet-small@0.25/s8", data="digits", epochs=1, fewest_steps=0, max_images_per_class=20, out="trained"
+        ... )
+        >>> trained.weights.name
+        'model.safetensors'
+        >>> 0 <= trained.accuracy <= 1
+        True
+    """
+    settings = train_settings({"arch": str(arch), **joined(options, "input_size", "width_multiplier")})
+    if settings.top:
+        raise ValueError("top must be an option of mnas.train_best, which trains the best of a run, but got mnas.train")
+    trainings = planned_trainings(settings)
+    if len(trainings) > 1:
+        raise ValueError(
+            f"mnas.train trains one network, but got {len(trainings)} sizes or widths; call it once for each of them"
+        )
+    listeners = TrainListeners(say=say, progress=silence, watching=lambda: training_shown_by(watcher))
+    return run_training(settings, trainings[0], listeners)
+
+
+def train_best(run: str | Path, *, top: int, say: Say = silence, **options: Any) -> list[Row]:
+    """Train the best of a search in full, inside its folder, each in a process of its own.
+
+    The same call again goes on with what was interrupted, and trains what is new among the best. A script needs the
+    usual `if __name__ == "__main__":`.
+
+    Args:
+        run: folder of the search.
+        top: number of trials to train: the best by reward, spread along the Pareto front.
+        say: takes lines about the images and the trainings, `print` for example.
+        options: those of `mnas train --help-all` that suit a run: `epochs`, `workers`, `preset`, ...
+
+    Returns:
+        All trials of the run that are trained in full, fastest first.
+
+    Raises:
+        ValueError: an option that is unknown or out of its range, a folder that holds no run, images that have changed
+            since the search, or trainings that have failed.
+
+    Example:
+        >>> rows = mnas.train_best("runs/digits", top=1, epochs=1, fewest_steps=0)
+        >>> len(rows)
+        1
+        >>> 0 <= rows[0].accuracy <= 1
+        True
+    """
+    settings = train_settings({"arch": str(run), "top": top, **options})
+    outcome = run_train_best(settings, say=say, progress=silence)
+    if outcome.failed:
+        raise RunError(outcome.failures)
+    return outcome.rows
+
+
+_WATCHER = inspect.Parameter("watcher", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation=ShownTraining)
+train.__signature__ = signature_of(TrainSettings, returns=Trained, more=(_WATCHER, SAY))  # type: ignore[attr-defined]
+train_best.__signature__ = signature_of(TrainSettings, returns=list[Row], more=(SAY,))  # type: ignore[attr-defined]

@@ -1,0 +1,155 @@
+"""The run of an export: every file is written, compared with the network, and only then given its name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnas.atomic import claimed
+from mnas.data.listing.class_lines import class_table_lines
+from mnas.export.gate import GateResult
+from mnas.export.images import RealImages, open_samples, photographs
+from mnas.export.settings import ExportSettings
+from mnas.export.ship import REPORT_SUFFIX, Target, exported, make_gate, require_packages, ship
+from mnas.formats import SIDECAR_SUFFIX
+from mnas.metadata import ModelMetadata
+from mnas.nn.weights import load_weights
+from mnas.nn.weights_info import read_weights_info
+from mnas.text import message_of
+from mnas.train.split_seed import seed_beside
+
+_USERS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
+"""Errors whose message needs no type before it."""
+_REASON_CHARS = 400
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFile:
+    """A file that was written, and how it compares with its network."""
+
+    path: Path
+    gate: GateResult
+
+    @property
+    def report(self) -> Path:
+        """The file beside it with the comparison."""
+        return Path(f"{self.path}{REPORT_SUFFIX}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """All files of an export."""
+
+    files: tuple[ExportedFile, ...]
+    """Files that were written, also those that failed the comparison, which have another name than was asked for."""
+    failures: Mapping[Path, str]
+    """File that was not written -> the reason."""
+    compared_on: str
+    """The images that network and files were compared on."""
+    calibrated_on: str
+    """The images that int8 took its ranges from; empty for other kinds."""
+    notes: tuple[str, ...]
+    """Lines about the images."""
+
+    def require_all(self) -> None:
+        """Raise ValueError where a file failed the comparison or was not written."""
+        wrong = [
+            f"{'; '.join(file.gate.failures)}: kept aside as {str(file.path)!r}"
+            for file in self.files
+            if not file.gate.passed
+        ]
+        wrong += [f"{path.name} was not written: {reason}" for path, reason in self.failures.items()]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+
+def export_model(settings: ExportSettings, weights: Path, progress: Progress) -> ExportResult:
+    """Export the model in a file of weights; a file that fails leaves the others.
+
+    Args:
+        weights: the file that `settings.model` names (`mnas.names.resolve_weights`).
+        progress: takes a few words whenever another step begins.
+
+    Raises:
+        ValueError: the weights cannot be read, a file is there already, or the images do not show the model's classes.
+        ImportError: the package of every format is missing.
+        OSError: an image cannot be read.
+    """
+    info = read_weights_info(weights)
+    targets = settings.targets()
+    outs = [settings.file_of(target, weights) for target in targets]
+    _require_new(outs, settings.overwrite)
+    failures = _missing_packages(targets, outs)
+    network = load_weights(weights)
+    files: list[ExportedFile] = []
+    with claimed(outs, "--out"):
+        _require_new(outs, settings.overwrite)  # the process that had claimed them may have made them
+        progress("reading images")
+        images, calibration, notes = _images(settings, weights, info)
+        progress("asking the network")
+        gate = make_gate(network, info, images, softmax=settings.softmax, speed_s=settings.speed_s)
+        for target, out in zip(targets, outs, strict=True):
+            if out in failures:
+                continue
+            try:
+                progress(f"writing {out.name}")
+                content = exported(network, info, target, calibration)
+                progress(f"comparing {out.name} with the network")
+                tolerance = settings.tolerance(target.kind)
+                path, result = ship(content, target, out, gate, tolerance, overwrite=settings.overwrite)
+                files.append(ExportedFile(path=path, gate=result))
+            except Exception as error:  # of any kind: the other files are exported before it is reported
+                failures[out] = message_of(error if isinstance(error, _USERS) else repr(error), _REASON_CHARS)
+    return ExportResult(
+        files=tuple(files),
+        failures=failures,
+        compared_on=images.source,
+        calibrated_on="" if calibration is None else calibration.source,
+        notes=notes,
+    )
+
+
+def _require_new(outs: Sequence[Path], overwrite: bool) -> None:
+    for out in outs:
+        for path in (out, Path(f"{out}{REPORT_SUFFIX}"), Path(f"{out}{SIDECAR_SUFFIX}")):
+            if path.exists() and not overwrite:
+                raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or give --overwrite")
+
+
+def _images(
+    settings: ExportSettings, weights: Path, info: ModelMetadata
+) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
+    """Return the images to compare on, those to calibrate on, and notes about them."""
+    if settings.data is None:
+        return photographs(info.input_size), None, ()
+    seed = None if settings.seed == "auto" else settings.seed
+    samples = open_samples(
+        settings.data,
+        info,
+        part=settings.part,
+        seed=seed,
+        beside=seed_beside(weights),
+        data_dir=settings.data_dir,
+        download=settings.download,
+    )
+    order = seed or samples.selection.seed or 0
+    calibration = samples.calibration(info, settings.calibration_images, order) if settings.int8 else None
+    return (
+        samples.validation(info, settings.images, order),
+        calibration,
+        (*class_table_lines(samples.table, "val"), *samples.selection.notes),
+    )
+
+
+def _missing_packages(targets: Sequence[Target], outs: Sequence[Path]) -> dict[Path, str]:
+    """Return file -> missing package, before any work. Raises ImportError where every file lacks one."""
+    failures = {}
+    for target, out in zip(targets, outs, strict=True):
+        try:
+            require_packages(target)
+        except ImportError as error:
+            failures[out] = str(error)
+    if len(failures) == len(targets):
+        raise ImportError("; ".join(dict.fromkeys(failures.values())))
+    return failures

@@ -1,0 +1,127 @@
+"""Full training of the best of a run: its images, the trainings side by side, and the table of what they come to."""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnas.data.arrays import ArrayBatches
+from mnas.data.batches import Batches, by_stat_line, unreadable_line
+from mnas.data.cache import OnProgress
+from mnas.data.listing.class_lines import class_table_lines
+from mnas.data.mirror import as_begun, mirror_note
+from mnas.full_training.run import Say
+from mnas.readers import stored_settings
+from mnas.shortlist.train import SETTINGS_NAME, Outcome, train_shortlist
+from mnas.study import RunError, Snapshot, needed, read_run
+from mnas.train.config import TrainConfig
+from mnas.train.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunImages:
+    """How the images of a run are opened; picklable, as every training does so for itself."""
+
+    settings: TrainSettings
+    """With the run's data, and the recipe of the trainings."""
+    input_size: int
+    split_seed: int
+    """The search's: it decides which images are held out."""
+    cached: tuple[str, str] | None = None
+    """Content and key of the images, so that the trainings' own processes open the cache without listing files."""
+
+    def __call__(self, on_progress: OnProgress | None = None) -> Batches:
+        """Raises ValueError as `open_batches`."""
+        return self.settings.open_images(
+            self.input_size, self.settings.config, self.split_seed, on_progress, cached=self.cached
+        )
+
+
+def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
+    """Train the best `settings.top` of the run `settings.arch`; an empty `data` means the run's own.
+
+    Raises:
+        ValueError: as `train_shortlist`; options that a run's best cannot have; changed images; torchrun.
+        KeyboardInterrupt, TrainingStopped: Ctrl-C or SIGTERM, after everything is saved.
+    """
+    _require_options(settings)
+    run = read_run(Path(settings.arch))
+    data, input_size, seed = (
+        needed(run.path, run.attributes, "config", name) for name in ("data", "input_size", "seed")
+    )
+    images = dataclasses.replace(settings.images, data=settings.images.data or data)
+    settings = dataclasses.replace(settings, images=images)
+    source = RunImages(settings=settings, input_size=input_size, split_seed=seed)
+    progress("reading the images")
+    batches = source(lambda done, count: progress(f"decoding images: {done} of {count}"))
+    _check_unchanged(run, settings, batches)
+    settings = dataclasses.replace(settings, config=_mirrored_as_begun(run, settings.config, batches))
+    images = dataclasses.replace(images, verify_cache=False)  # once is enough
+    source = dataclasses.replace(source, settings=dataclasses.replace(settings, images=images))
+    if isinstance(batches, ArrayBatches):
+        source = dataclasses.replace(source, cached=batches.cached)
+    for line in _about_images(batches, settings.config):
+        say(line)
+    del batches
+    return train_shortlist(
+        run.path,
+        top=settings.top,
+        config=settings.config,
+        open_batches=source,
+        workers=1 if settings.workers == "auto" else settings.workers,
+        say=say,
+    )
+
+
+def _require_options(settings: TrainSettings) -> None:
+    """Raise ValueError for options that a run's best cannot have, and for torchrun."""
+    path = settings.arch
+    chosen = {
+        "--out": settings.out != TrainSettings.out,
+        "--weights": settings.weights,
+        "--input-size": settings.input_size != "auto",
+        "--width-multiplier": settings.width_multiplier != "1",
+    }
+    if names := [name for name, value in chosen.items() if value]:
+        raise ValueError(
+            f"a run's best must be trained as they were searched, inside the run, but got {', '.join(names)}; "
+            f"leave that out, or train single trials ({path}#NUMBER)"
+        )
+    if not settings.top:
+        raise ValueError(f"{path!r} is a run; train its best (--top 15), or one of its trials ({path}#NUMBER)")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("a run's best must be trained without torchrun, which shares out one training; use --workers")
+
+
+def _about_images(batches: Batches, config: TrainConfig) -> list[str]:
+    lines = [
+        *class_table_lines(batches.table, "val"),
+        mirror_note(config.mirror, batches.may_be_mirrored, batches.classes),
+        by_stat_line(batches),
+        unreadable_line(batches.skipped) if batches.skipped else "",
+    ]
+    return [line for line in lines if line]
+
+
+def _mirrored_as_begun(run: Snapshot, config: TrainConfig, batches: Batches) -> TrainConfig:
+    """Return the recipe with images mirrored as in the trainings that it resumes, else as in the search."""
+    stored = stored_settings(run.path / "trained" / SETTINGS_NAME)
+    mirror = as_begun(config.mirror, stored, batches.may_be_mirrored, batches.classes)
+    if mirror == "auto":
+        mirror = needed(run.path, run.attributes, "config", "proxy").get("mirror", "auto")
+    return dataclasses.replace(config, mirror=mirror)
+
+
+def _check_unchanged(run: Snapshot, settings: TrainSettings, batches: Batches) -> None:
+    """Raise RunError where images of the same name as the search's have changed since."""
+    searched = run.attributes["config"]
+    for name in ("data", "max_images_per_class", "data_content"):
+        needed(run.path, run.attributes, "config", name)
+    images = settings.images
+    same_images = (searched["data"], searched["max_images_per_class"]) == (images.data, images.max_images_per_class)
+    # other loaders have fingerprints of their own kind
+    if same_images and isinstance(batches, ArrayBatches) and batches.fingerprint != searched["data_content"]:
+        raise RunError(
+            f"the images of {images.data} must be those of the search for the accuracies to be comparable, but they "
+            f"have changed since; search them anew, or train its trials one by one (mnas train {run.path}#NUMBER)"
+        )

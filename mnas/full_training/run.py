@@ -1,0 +1,204 @@
+"""Full training as its settings describe it: architectures by name, images, initial weights, and lines about them."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mnas.architecture import Architecture
+from mnas.data.batches import Batches, by_stat_line, unreadable_line
+from mnas.data.listing.class_lines import class_table_lines
+from mnas.data.mirror import as_begun, mirror_note
+from mnas.evaluate.baseline import not_above_baseline
+from mnas.names import searched_size
+from mnas.readers import stored_settings
+from mnas.scaling import at_width, input_sizes, width_multipliers
+from mnas.train.config import TrainConfig
+from mnas.train.folder import CONFIG_NAME, Trained, require_free
+from mnas.train.initial import held_out_seed, initial_network, trained_on
+from mnas.train.machine import is_first_process
+from mnas.train.settings import TrainSettings
+from mnas.train.watch import TrainWatcher
+from mnas.training_data import TrainedOn
+
+Say = Callable[[str], None]
+Watching = Callable[[], AbstractContextManager[TrainWatcher]]
+"""Opens what watches one training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedTraining:
+    """One architecture to be trained at one size."""
+
+    name: str
+    """The architecture's, as it was typed."""
+    arch: Architecture
+    input_size: int
+    """Side of the images in pixels."""
+
+    def folder(self, out: Path) -> Path:
+        """Return the training's own folder in `out`."""
+        return out / f"{_as_file_name(self.name, self.arch)}-{self.input_size}px"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainListeners:
+    """Those that a training reports to."""
+
+    say: Say
+    """Takes lines."""
+    progress: Say
+    """Takes a few words whenever another step begins."""
+    watching: Watching
+
+
+def planned_trainings(settings: TrainSettings) -> list[NamedTraining]:
+    """Return the trainings of all widths and sizes of these settings.
+
+    Raises:
+        ValueError: there is no such architecture or data set, or images are too small for the architecture.
+    """
+    images = settings.images
+    if not images.data:
+        raise ValueError("data must be given, but got none; use --data with a name (digits) or a folder of images")
+    sizes = input_sizes(settings.input_size) or (searched_size(settings.arch) or images.native_size(),)
+    trainings = []
+    for width in width_multipliers(settings.width_multiplier):
+        name, arch = at_width(settings.arch, width)
+        trainings += [NamedTraining(name=name, arch=arch, input_size=size) for size in sizes]
+    for training in trainings:  # before the first of them takes its hours
+        training.arch.check_input_size(training.input_size)
+        if is_first_process():  # the others come when it may have begun
+            require_free(training.folder(settings.out), settings.resume)
+    return trainings
+
+
+def run_trainings(settings: TrainSettings, listeners: TrainListeners) -> list[Trained]:
+    """Run the trainings of all widths and sizes of these settings, one after another.
+
+    Raises:
+        ValueError, OSError: as `planned_trainings` and `run_training`; TrainingError, TrainingStopped.
+    """
+    trainings = planned_trainings(settings)
+    return [run_training(settings, training, listeners, table=number == 0) for number, training in enumerate(trainings)]
+
+
+def run_training(
+    settings: TrainSettings, training: NamedTraining, listeners: TrainListeners, *, table: bool = True
+) -> Trained:
+    """Train one architecture in its folder below `settings.out`.
+
+    Args:
+        table: whether to report the classes and their images.
+
+    Raises:
+        ValueError, OSError: the images, the initial weights or the folder cannot be used.
+        TrainingError, TrainingStopped: see `mnas.train.loop.train`.
+    """
+    from mnas.train.loop import train  # timm and accelerate take seconds, and what is refused needs neither
+
+    say, folder, arch = listeners.say, training.folder(settings.out), training.arch
+    earlier, split_seed = _earlier(settings, say)
+    config, batches = _opened(settings, training, split_seed, listeners.progress)
+    initial = None
+    if settings.weights:
+        initial = initial_network(settings.weights, training.name, arch, batches, config.seed)
+        arch = initial.arch
+    for line in _described(training.name, batches, config, folder):
+        say(line)
+    for line in _about_images(batches, config) if table else ():
+        say(line)
+    skipped = len(batches.skipped)  # decoded before; others turn up while files are read
+    if skipped:
+        say(unreadable_line(batches.skipped))
+    with listeners.watching() as watcher:
+        trained = train(
+            arch, batches, config, folder, initial=initial, earlier=earlier, resume=settings.resume, watcher=watcher
+        )
+    if len(batches.skipped) > skipped:
+        say(unreadable_line(batches.skipped))
+    say(_conclusion(trained))
+    counts = batches.table.images.get("val", ())
+    if warning := not_above_baseline("accuracy", counts, sum(counts), trained.accuracy, advice=""):
+        say(warning)
+    return trained
+
+
+def _opened(
+    settings: TrainSettings, training: NamedTraining, split_seed: int, progress: Say
+) -> tuple[TrainConfig, Batches]:
+    """Return the images, and the recipe with images mirrored as in the training that is resumed."""
+
+    def opened(config: TrainConfig) -> Batches:
+        progress("reading the images")
+        return settings.open_images(
+            training.input_size, config, split_seed, lambda done, count: progress(f"decoding images: {done} of {count}")
+        )
+
+    config = settings.config
+    batches = opened(config)
+    stored = stored_settings(training.folder(settings.out) / CONFIG_NAME, "identity") if settings.resume else None
+    mirror = as_begun(config.mirror, stored, batches.may_be_mirrored, batches.classes)
+    if mirror == config.mirror:
+        return config, batches
+    config = dataclasses.replace(config, mirror=mirror)
+    return config, opened(config)
+
+
+def _earlier(settings: TrainSettings, say: Say) -> tuple[TrainedOn, int]:
+    """Return the trainings of the initial weights, and the seed that keeps their images out of validation."""
+    if not settings.weights:
+        return (), settings.config.seed
+    earlier = trained_on(settings.weights, say)
+    seed = held_out_seed(
+        settings.weights,
+        earlier,
+        settings.images.data,
+        seed=settings.config.seed,
+        max_images_per_class=settings.images.max_images_per_class,
+        data_dir=settings.images.data_dir,
+        download=settings.images.download,
+        say=say,
+    )
+    return earlier, seed
+
+
+def _about_images(batches: Batches, config: TrainConfig) -> list[str]:
+    lines = class_table_lines(batches.table, "val")
+    lines += [by_stat_line(batches), mirror_note(config.mirror, batches.may_be_mirrored, batches.classes)]
+    return [line for line in lines if line]
+
+
+def _as_file_name(name: str, arch: Architecture) -> str:
+    """`mnasnet-small/s8` -> mnasnet-small-s8, `runs/NAME#17` -> NAME-17; block strings by their fingerprint."""
+    if "," in name or ("_" in name and re.match(r"\s*r\d+_", name)):
+        return f"arch-{arch.fingerprint}"
+    if "#" in name or name.split(" ")[0].endswith((".json", ".safetensors", ".tflite")):
+        name = Path(name).name  # of a trial, or of a file
+    name = re.sub(r"\.(json|safetensors|tflite)\b", "", name)
+    return re.sub(r"[^A-Za-z0-9@.]+", "-", name).strip("-")
+
+
+def _described(name: str, batches: Batches, config: TrainConfig, folder: Path) -> tuple[str, str]:
+    counts = ", ".join(f"{count:,} {part}" for part, count in batches.counts.items())
+    size = config.batch_size_for(batches.counts["train"])
+    return (
+        f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px",
+        f"{name}: {config.epochs} epoch(s) of {batches.steps(size):,} steps of {size} images, peak learning rate "
+        f"{config.learning_rate * size / 256:.4g}; into {folder}",
+    )
+
+
+def _conclusion(trained: Trained) -> str:
+    test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
+    balanced = ""
+    if trained.balanced_accuracy is not None and trained.majority_share is not None:
+        tested = "" if trained.test_balanced_accuracy is None else f", test {trained.test_balanced_accuracy:.2%}"
+        balanced = f"balanced {trained.balanced_accuracy:.2%}{tested}, majority share {trained.majority_share:.2%}; "
+    return (
+        f"validation accuracy {trained.accuracy:.2%}{test}; {balanced}"
+        f"{trained.epochs} epoch(s) in {trained.seconds:.0f} s, "
+        f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
+    )

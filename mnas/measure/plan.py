@@ -1,0 +1,150 @@
+"""The plan of a measurement: each model in each runtime, at which size, all checked before anything takes its time."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mnas.architecture import Architecture
+from mnas.formats import FORMATS, RUNTIME_EXTRAS, SUFFIXES, WEIGHTS_SUFFIX, format_of
+from mnas.latency.devices.registry import DeviceEntry
+from mnas.measure.settings import LatencySettings
+from mnas.names import searched_as
+from mnas.nn.cost import cost
+from mnas.readers import MODEL_BYTES, read_regular
+from mnas.scaling import at_width, input_sizes, width_multipliers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """A model to be measured in one runtime."""
+
+    name: str
+    runtime: str
+    arch: Architecture | None
+    """None: the file of that name."""
+    input_size: int = 0
+    """The only size at which it is measured; 0: all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurePlan:
+    """All measurements of one call."""
+
+    entry: DeviceEntry
+    """The device, with the runtime of the reference."""
+    measurements: tuple[Measurement, ...]
+    sizes: tuple[int, ...]
+    """Sides of the images in pixels."""
+    classes: int
+
+    def at(self, input_size: int) -> list[Measurement]:
+        """Return the measurements at one input size."""
+        return [each for each in self.measurements if each.input_size in (0, input_size)]
+
+
+def measure_plan(settings: LatencySettings) -> MeasurePlan:
+    """Return the plan of these settings.
+
+    Raises:
+        ValueError: a name that is none, a file that cannot be read, or options that do not go together.
+        ImportError: the package of a runtime is missing on this machine, and models are to run here.
+    """
+    if not settings.archs:
+        raise ValueError("name at least one architecture, as in mnas latency mnasnet-a1")
+    entry, runtimes = settings.entry(), settings.runtimes()
+    sizes, widths = input_sizes(settings.input_size), width_multipliers(settings.width_multiplier)
+    entry = dataclasses.replace(entry, runtime=runtimes[0]) if runtimes else entry
+    files = {name: _runtimes_of_file(name, runtimes) for name in settings.archs if _is_file(name, runtimes)}
+    if files and (len(sizes) > 1 or widths != (1,)):
+        name = next(iter(files))
+        raise ValueError(f"a {Path(name).suffix} file has its one size and width, but got {name!r} with a list of them")
+    sides = {name: side for name in files if (side := _side(name))}
+    for name, side in sides.items():
+        if sizes and sizes != (side,):
+            raise ValueError(f"{name!r} takes images of {side} px, but got --input-size {sizes[0]}; leave that out")
+    ours = [name for name in settings.archs if name not in files or name.endswith(WEIGHTS_SUFFIX)]
+    searched = [searched_as(name) for name in ours] or [(224, 1000)]
+    if not sizes:  # a file is measured at its size, all else at one
+        others = ours or len(sides) < len(files)
+        first = (_the_one("--input-size", "auto", [size for size, _ in searched]),) if others else ()
+        sizes = tuple(dict.fromkeys((*first, *sides.values())))
+    measurements = _measurements(settings, files, widths, runtimes or (entry.runtime,))
+    if len(sizes) > 1 and sides:
+        measurements = [dataclasses.replace(m, input_size=sides.get(m.name, sizes[0])) for m in measurements]
+    plan = MeasurePlan(
+        entry=entry,
+        measurements=tuple(measurements),
+        sizes=sizes,
+        classes=_the_one("--classes", settings.classes, [count for _, count in searched]),
+    )
+    _require_possible(plan)
+    return plan
+
+
+def _require_possible(plan: MeasurePlan) -> None:
+    """Raise ValueError for a network that cannot be built at its size, ImportError for a missing package."""
+    for size in plan.sizes:
+        for measurement in plan.at(size):
+            if measurement.arch is not None:
+                cost(measurement.arch, size, plan.classes)
+    for runtime in [plan.entry.runtime, *(m.runtime for m in plan.measurements)] if plan.entry.of_kind.local else ():
+        if runtime in RUNTIME_EXTRAS and importlib.util.find_spec(runtime) is None:
+            raise ImportError(f"runtime {runtime} needs {runtime}; pip install 'mnas[{RUNTIME_EXTRAS[runtime]}]'")
+
+
+def _measurements(
+    settings: LatencySettings,
+    files: Mapping[str, tuple[str, ...]],
+    widths: Sequence[float],
+    runtimes: Sequence[str],
+) -> list[Measurement]:
+    measurements = []
+    for name in dict.fromkeys(settings.archs):
+        if name in files:
+            measurements += [Measurement(name=name, runtime=runtime, arch=None) for runtime in files[name]]
+            continue
+        for scaled, arch in dict(at_width(name, width) for width in widths).items():
+            measurements += [Measurement(name=scaled, runtime=runtime, arch=arch) for runtime in runtimes]
+    return measurements
+
+
+def _side(name: str) -> int | None:
+    """Return the input size of a .tflite file; None for others, which the runtime will judge."""
+    path = Path(name)
+    if path.suffix != FORMATS["litert"].suffix or not path.is_file():
+        return None
+    from mnas.tflite.metadata import image_side
+
+    return image_side(read_regular(path, MODEL_BYTES))
+
+
+def _is_file(name: str, runtimes: tuple[str, ...]) -> bool:
+    row = format_of(name)
+    return row is not None and (row.writer != "" or runtimes in ((), row.runtimes))
+
+
+def _runtimes_of_file(name: str, runtimes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the runtimes that take a file; its own if none was asked for.
+
+    Raises:
+        ValueError: it is for others.
+    """
+    takes = SUFFIXES[Path(name).suffix].runtimes
+    if not runtimes:
+        return takes[:1]
+    common = tuple(runtime for runtime in runtimes if runtime in takes)
+    if not common:
+        raise ValueError(f"{name!r} is a file for {' or '.join(takes)}, but got --runtime {','.join(runtimes)}")
+    return common
+
+
+def _the_one(option: str, value: int | Literal["auto"], values: list[int]) -> int:
+    """Return the option's value; for auto the one that all architectures have. Raises ValueError where they differ."""
+    if value != "auto":
+        return value
+    if len(set(values)) > 1:
+        raise ValueError(f"{option} must be given where the architectures' own differ ({', '.join(map(str, values))})")
+    return values[0]

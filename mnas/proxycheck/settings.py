@@ -1,0 +1,136 @@
+"""Settings of `mnas proxy-check`: which architectures are trained, in which cheap ways, and in which long one."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from mnas.data.dataset import Dataset
+from mnas.data.mirror import as_begun, mirrors, to_store
+from mnas.data.options import DataOptions
+from mnas.evaluate.config import ProxyConfig
+from mnas.proxycheck.plan import Setting, settings_of, smaller_sizes
+from mnas.proxycheck.results import FILE_NAME
+from mnas.readers import stored_settings
+from mnas.search.settings import SearchSettings
+from mnas.space.space import Space
+
+Auto = Literal["auto"]
+REFERENCE_TIMES = 4
+"""The reference trains this many times as long as the longest proxy, unless its epochs are given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyCheckSettings:
+    """A proxy check. Raises ValueError where a field is out of its range."""
+
+    images: Annotated[DataOptions, Parameter(name="*")]
+    """Images of the trainings."""
+    out: Path = Path("runs/proxy-check")
+    """Folder of the trainings and of result.json."""
+
+    architectures: int = 10
+    """Number of members of the space, spread over its multiply-accumulates."""
+    also: str = ""
+    """Further networks to check, separated by commas: mnasnet-a1, a trial, a file."""
+    seeds: int = 2
+    """Trainings of each architecture in each way; one says nothing about the noise between seeds."""
+    reference_epochs: int | Auto = "auto"
+    """Epochs of the long training; auto: four times those of the longest proxy."""
+
+    try_epochs: str = "auto"
+    """Epochs to try besides --epochs, separated by commas; auto: a half and a fifth of them."""
+    try_image_shares: str = "auto"
+    """Shares to try besides --image-share, separated by commas; auto: a half and a quarter of it."""
+    try_input_sizes: str = "auto"
+    """Sizes to try besides --input-size, separated by commas; auto: three quarters and a half of it."""
+    all_combinations: bool = False
+    """Try every combination, not only what differs from the first in one thing."""
+
+    space: str = "mnasnet"
+    """Search space, as in mnas search."""
+    width: float = 1.0
+    """Width multiplier of the space's skeleton."""
+    input_size: int | Auto = "auto"
+    """Side of the images in pixels, for the reference too; auto: the data set's own, up to 224."""
+    output_stride: int | Auto = "auto"
+    """Input pixels per pixel of the last map; auto: as mnas search at --input-size; smaller images keep it."""
+    proxy: Annotated[ProxyConfig, Parameter(name="*")] = field(default_factory=ProxyConfig)
+    """The training that cheaper ones are compared with first."""
+    workers: int | Auto = "auto"
+    """Number of trainings side by side; auto: as many as the cores allow."""
+    seed: int = 0
+    """Random seed of the architectures, the images held out and the trainings."""
+
+    def __post_init__(self) -> None:
+        if self.architectures < 3:
+            raise ValueError(f"architectures must be 3 or more for a ranking, but got {self.architectures}")
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be 1 or more, but got {self.seeds}")
+        if self.reference_epochs != "auto" and self.reference_epochs < 1:
+            raise ValueError(f"reference epochs must be 1 or more, but got {self.reference_epochs}")
+        self.search_settings()  # its checks
+        self.ways(self.input_size if self.input_size != "auto" else 224, 1)
+
+    def search_settings(self, setting: Setting | None = None) -> SearchSettings:
+        """Return the settings of a search that trains in that way; None: in the first one."""
+        return SearchSettings(
+            images=self.images,
+            space=self.space,
+            width=self.width,
+            input_size=self.input_size if setting is None else setting.input_size,
+            output_stride=self.output_stride,
+            proxy=self.proxy if setting is None else setting.config(self.proxy),
+            workers=self.workers,
+            seed=self.seed,
+        )
+
+    def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
+        """Return what must not change between two starts, as trainings would not be comparable."""
+        proxy = dataclasses.asdict(self.proxy)
+        for tried in ("epochs", "image_share", "mirror"):
+            del proxy[tried]
+        mirrored = mirrors(self.proxy.mirror, dataset.flip, dataset.classes)
+        proxy |= to_store(mirrored, dataset.flip)
+        proxy["accelerator"] = self.proxy.device().type
+        content = {"data": self.images.data, "data_content": dataset.fingerprint, "seed": self.seed}
+        return {**content, "input_size": dataset.input_size, "space": space.to_dict(), "proxy": proxy}
+
+    def as_begun(self, dataset: Dataset) -> "ProxyCheckSettings":
+        """Return the settings with images mirrored as in the check that they resume."""
+        stored = stored_settings(self.out / FILE_NAME, "config", "proxy")
+        mirror = as_begun(self.proxy.mirror, stored, dataset.flip, dataset.classes)
+        return dataclasses.replace(self, proxy=dataclasses.replace(self.proxy, mirror=mirror))
+
+    def ways(self, input_size: int, output_stride: int) -> tuple[Setting, list[Setting]]:
+        """Return the reference, and the proxies: the one that the options give first."""
+        base = Setting(epochs=self.proxy.epochs, image_share=self.proxy.image_share, input_size=input_size)
+        epochs = [e for e in (base.epochs // 2, base.epochs // 5) if e]
+        if self.try_epochs != "auto":
+            epochs = _numbers("try epochs", self.try_epochs, int, 1, 10_000)
+        shares = [base.image_share / 2, base.image_share / 4]
+        if self.try_image_shares != "auto":
+            shares = _numbers("try image shares", self.try_image_shares, float, 1e-6, 1)
+        sizes = smaller_sizes(input_size, output_stride)
+        if self.try_input_sizes != "auto":
+            sizes = _numbers("try input sizes", self.try_input_sizes, int, 8, 1024)
+        settings = settings_of(base, epochs, shares, sizes, every=self.all_combinations)
+        longest = max(setting.epochs for setting in settings)
+        reference = REFERENCE_TIMES * longest if self.reference_epochs == "auto" else self.reference_epochs
+        if reference <= longest:
+            raise ValueError(f"reference epochs must be more than the longest proxy's {longest}, but got {reference}")
+        return Setting(epochs=reference, image_share=1.0, input_size=input_size), settings
+
+
+def _numbers(name: str, text: str, kind: type[int] | type[float], low: float, high: float) -> list[Any]:
+    try:
+        values = [kind(part) for part in text.split(",")]
+    except ValueError:
+        values = [math.nan]
+    if not all(low <= value <= high for value in values):
+        what = "integers" if kind is int else "numbers"
+        raise ValueError(f"{name} must be auto, or {what} from {low:g} to {high:g} with commas, but got {text!r}")
+    return values

@@ -1,0 +1,57 @@
+"""The examples in the docstrings of what `import mnas` offers, run in one folder, one after another."""
+
+import doctest
+import inspect
+
+import pytest
+
+import mnas
+from mnas.latency.fleet.pool import Device
+from tests.bench.bench_toy import write_table
+
+ORDER = ("train", "export", "latency", "fit_latency", "bench", "proxy_check")
+"""A later example may use the files of an earlier one."""
+
+SPACE = """
+name = "tiny"
+[skeleton]
+filters = [16, 24]
+layers = [1, 2]
+strides = [1, 2]
+head_filters = 64
+"""
+
+
+def test_examples(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for home in ("CACHE", "STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{home}_HOME", str(tmp_path / home))
+    calibrate = Device.calibrate
+    monkeypatch.setattr(Device, "calibrate", lambda self, reference, *_: calibrate(self, reference, 0.1))
+    write_table(tmp_path / "toy.csv")
+    (tmp_path / "tiny.toml").write_text(SPACE)
+    runner, report = doctest.DocTestRunner(), []
+    for name in ORDER:
+        test = doctest.DocTestParser().get_doctest(inspect.getdoc(getattr(mnas, name)), {"mnas": mnas}, name, None, 0)
+        assert test.examples, name
+        runner.run(test, out=report.append)
+    assert not report, "".join(report)
+
+
+def test_options_are_those_of_the_commands() -> None:
+    with pytest.raises(ValueError, match="there is no option 'epoch'; did you mean epochs"):
+        mnas.train("mnasnet-small", data="digits", epoch=3)
+    with pytest.raises(ValueError, match=r"mnas\.train trains one network, but got 2 sizes"):
+        mnas.train("mnasnet-small/s8", data="digits", input_size=(16, 24))
+    with pytest.raises(ValueError, match="top must be an option of"):
+        mnas.train("mnasnet-small", data="digits", top=3)
+    with pytest.raises(ValueError, match="watcher must be a TrainWatcher, auto, bar or none, but got 'rich'"):
+        mnas.train("mnasnet-small/s8", data="digits", input_size=16, watcher="rich")
+    with pytest.raises(ValueError, match="--to must be one or more of litert, onnx, executorch, but got 'coreml'"):
+        mnas.export("model.safetensors", to=["litert", "coreml"])
+    with pytest.raises(ValueError, match="--runtime must be of"):
+        mnas.latency("mnasnet-a1", runtime=["litert", "tvm"])
+    with pytest.raises(ValueError, match="controllers must be one, or several different ones"):
+        mnas.bench(path="toy.csv", controllers=["ppo", "ppo"])
+    with pytest.raises(ValueError, match="try epochs must be auto, or integers"):
+        mnas.proxy_check(data="digits", try_epochs=[0])
