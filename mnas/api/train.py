@@ -1,6 +1,7 @@
 """`mnas.train` and `mnas.train_best`: full training, from Python."""
 
 import inspect
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mnas.settings import signature_of
 from mnas.shortlist.table import Row
 from mnas.study import RunError
 from mnas.train.folder import Trained
+from mnas.train.process import TrainingStopped
 from mnas.train.settings import TrainSettings, train_settings
 
 
@@ -36,6 +38,7 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
         ValueError: an option that is unknown or out of its range, images that cannot be used, or a folder that holds
             another training.
         TrainingError: the loss is no longer finite, or the machine has failed the training.
+        KeyboardInterrupt: the training was interrupted; its checkpoint is saved.
 
     Example:
         >>> trained = mnas.train(
@@ -55,7 +58,12 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
             f"mnas.train trains one network, but got {len(trainings)} sizes or widths; call it once for each of them"
         )
     listeners = TrainListeners(say=say, progress=silence, watching=lambda: training_shown_by(watcher))
-    return run_training(settings, trainings[0], listeners)
+    try:
+        return run_training(settings, trainings[0], listeners)
+    except TrainingStopped as stop:
+        if stop.code != 128 + signal.SIGINT:
+            raise
+        raise KeyboardInterrupt(f"stopped at {stop.where}; the same call with resume=True goes on") from None
 
 
 def train_best(run: str | Path, *, top: int, say: Say = silence, **options: Any) -> list[Row]:

@@ -2,11 +2,13 @@
 
 import doctest
 import inspect
+import signal
 
 import pytest
 
 import mnas
 from mnas.latency.fleet.pool import Device
+from mnas.train.process import TrainingStopped
 from tests.bench.bench_toy import write_table
 
 ORDER = ("train", "export", "latency", "fit_latency", "bench", "proxy_check")
@@ -55,3 +57,12 @@ def test_options_are_those_of_the_commands() -> None:
         mnas.bench(path="toy.csv", controllers=["ppo", "ppo"])
     with pytest.raises(ValueError, match="try epochs must be auto, or integers"):
         mnas.proxy_check(data="digits", try_epochs=[0])
+
+
+def test_an_interrupted_training_is_a_keyboard_interrupt(monkeypatch, tmp_path) -> None:
+    def stopped(*_: object) -> None:
+        raise TrainingStopped(signal.SIGINT, "epoch 3 of 30, step 17 of 312")
+
+    monkeypatch.setattr("mnas.api.train.run_training", stopped)
+    with pytest.raises(KeyboardInterrupt, match="stopped at epoch 3 of 30, step 17 of 312; the same call"):
+        mnas.train("mnasnet-small/s8", data="digits", out=tmp_path)
