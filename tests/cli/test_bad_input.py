@@ -65,7 +65,7 @@ def test_missing_option(capsys):
         (
             "--controller",
             "sarsa",
-            "controller must be one of surrogate, ppo, evolution, random, nsga2, tpe, but got",
+            "controller must be one of surrogate, ppo, evolution, random, nsga2, tpe, or module:factory",
         ),
         ("--trials", "0", "trials must be 1 or more, but got 0"),
         ("--trials", "many", "--trials"),

@@ -99,8 +99,14 @@ def test_json_keeps_the_values_and_escapes_them(capsys):
     assert out.count("\n") == 1
 
 
-ALLOWED = {("help.py", "print"): 1, ("main.py", "print"): 3, ("streams.py", "print"): 1}
-"""The help of a command, the list of commands, the version, a traceback, and the line of an error, cleaned before."""
+ALLOWED = {
+    ("completion.py", "print"): 1,
+    ("help.py", "print"): 1,
+    ("main.py", "print"): 3,
+    ("streams.py", "print"): 1,
+}
+"""A shell's script, the help of a command, the list of commands, the version, a traceback, and the line of an error,
+cleaned before."""
 
 
 def test_commands_print_only_through_the_console():
