@@ -48,8 +48,8 @@ def photographs(size: int, count: int = 32) -> RealImages:
     for i in range(count):
         photo = photos[i % len(photos)]
         side = int(draw.integers(min(photo.size) // 3, min(photo.size) + 1))
-        left, top = (int(draw.integers(0, length - side + 1)) for length in photo.size)
-        box = (left, top, left + side, top + side)
+        x, y = (int(draw.integers(0, length - side + 1)) for length in photo.size)
+        box = (x, y, x + side, y + side)
         pixels.append(np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR, box=box)))
     return RealImages(
         source=f"{count} cuts of scikit-learn's two sample photographs", pixels=np.stack(pixels), labels=None

@@ -80,10 +80,10 @@ def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
 
     class Images(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._left = [{"image": image[None]} for image in images]
+            self._images = [{"image": image[None]} for image in images]
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            return self._left.pop() if self._left else None
+            return self._images.pop() if self._images else None
 
     with tempfile.TemporaryDirectory() as folder, _quiet_logger("root"):
         path = Path(folder) / "int8.onnx"  # it writes nowhere else, and changes the model that it is given

@@ -182,17 +182,17 @@ class _Limited:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._left = _MOST_PICKLE_BYTES
+        self._room = _MOST_PICKLE_BYTES
 
     def read(self, size: int) -> bytes:
-        return self._counted(self._file.read(max(0, min(size, self._left + 1))))
+        return self._counted(self._file.read(max(0, min(size, self._room + 1))))
 
     def readline(self) -> bytes:
-        return self._counted(self._file.readline(self._left + 1))
+        return self._counted(self._file.readline(self._room + 1))
 
     def _counted(self, part: bytes) -> bytes:
-        self._left -= len(part)
-        if self._left < 0:
+        self._room -= len(part)
+        if self._room < 0:
             raise ValueError(f"its pickles must have at most {_MOST_PICKLE_BYTES:,} bytes")
         return part
 

@@ -129,23 +129,23 @@ def confusion_picture(score: Score, classes: Sequence[str], title: str) -> bytes
     large = len(names) > _LARGE
     cell = max(2, _MATRIX_SIDE // len(names)) if large else max(24, min(80, _MATRIX_SIDE // len(names)))
     margin = 60 if large else round(min(220, max(small.getlength(name) for name in names))) + 24
-    left, top, side = margin, 84 + margin, cell * len(names)
+    x, y, side = margin, 84 + margin, cell * len(names)
     errors = score.confused(_LIST)
-    canvas = Image.new("RGB", (left + side + 440, max(top + side, top + 40 + 20 * _LIST) + 24), "white")
+    canvas = Image.new("RGB", (x + side + 440, max(y + side, y + 40 + 20 * _LIST) + 24), "white")
     draw = ImageDraw.Draw(canvas)
     draw.text((16, 14), clean(title, 200), fill=_INK, font=font)
     summary = f"top-1 {100 * score.top1:.2f} %, top-5 {100 * score.top5:.2f} %, {score.images:,} images"
     draw.text((16, 46), f"{summary}; rows: the truth, columns: what the model says", fill=_FAINT, font=small)
-    canvas.paste(_cells(matrix, cell), (left, top))
-    draw.rectangle((left - 1, top - 1, left + side, top + side), outline=_FAINT)
+    canvas.paste(_cells(matrix, cell), (x, y))
+    draw.rectangle((x - 1, y - 1, x + side, y + side), outline=_FAINT)
     if large:
-        _ticks(draw, present, cell, left, top, small)
+        _ticks(draw, present, cell, x, y, small)
     else:
-        _labels(canvas, draw, names, cell, left, top, small)
-        _numbers(draw, matrix, cell, left, top)
-    draw.text((left + side + 24, top), "most frequent errors" if errors else "no errors", fill=_INK, font=small)
+        _labels(canvas, draw, names, cell, x, y, small)
+        _numbers(draw, matrix, cell, x, y)
+    draw.text((x + side + 24, y), "most frequent errors" if errors else "no errors", fill=_INK, font=small)
     for row, (truth, first, count) in enumerate(errors):
-        at, line = left + side + 64, top + 26 + 20 * row
+        at, line = x + side + 64, y + 26 + 20 * row
         draw.text((at - 8, line), str(count), fill=_INK, font=small, anchor="ra")
         pair = [shortened(classes[i], small, 170) for i in (truth, first)]
         draw.text((at, line), " -> ".join(pair), fill=_INK, font=small)
@@ -162,37 +162,37 @@ def _cells(matrix: NDArray[np.int64], cell: int) -> Image.Image:
     return Image.fromarray(colours.round().astype(np.uint8).repeat(cell, 0).repeat(cell, 1))
 
 
-def _ticks(draw: ImageDraw.ImageDraw, present: NDArray[np.int64], cell: int, left: int, top: int,
+def _ticks(draw: ImageDraw.ImageDraw, present: NDArray[np.int64], cell: int, x: int, y: int,
            font: Font) -> None:  # fmt: skip
     """Numbers of some classes along both sides."""
     step = 10 if len(present) <= 200 else 100
     for i in range(0, len(present), step):
         at = i * cell + cell // 2
-        draw.line((left - 6, top + at, left - 2, top + at), fill=_FAINT)
-        draw.text((left - 10, top + at), str(present[i]), fill=_INK, font=font, anchor="rm")
-        draw.line((left + at, top - 6, left + at, top - 2), fill=_FAINT)
-        draw.text((left + at, top - 10), str(present[i]), fill=_INK, font=font, anchor="mb")
+        draw.line((x - 6, y + at, x - 2, y + at), fill=_FAINT)
+        draw.text((x - 10, y + at), str(present[i]), fill=_INK, font=font, anchor="rm")
+        draw.line((x + at, y - 6, x + at, y - 2), fill=_FAINT)
+        draw.text((x + at, y - 10), str(present[i]), fill=_INK, font=font, anchor="mb")
 
 
-def _labels(canvas: Image.Image, draw: ImageDraw.ImageDraw, names: Sequence[str], cell: int, left: int, top: int,
+def _labels(canvas: Image.Image, draw: ImageDraw.ImageDraw, names: Sequence[str], cell: int, x: int, y: int,
             font: Font) -> None:  # fmt: skip
     """Names along both sides, upright on top."""
     for i, name in enumerate(names):
-        text = shortened(name, font, left - 24)
+        text = shortened(name, font, x - 24)
         at = i * cell + cell // 2
-        draw.text((left - 8, top + at), text, fill=_INK, font=font, anchor="rm")
-        upright = Image.new("RGB", (left, 20), "white")
+        draw.text((x - 8, y + at), text, fill=_INK, font=font, anchor="rm")
+        upright = Image.new("RGB", (x, 20), "white")
         ImageDraw.Draw(upright).text((0, 10), text, fill=_INK, font=font, anchor="lm")
         turned = upright.rotate(90, expand=True)
-        canvas.paste(turned, (left + at - 10, top - 8 - turned.height))
+        canvas.paste(turned, (x + at - 10, y - 8 - turned.height))
 
 
-def _numbers(draw: ImageDraw.ImageDraw, matrix: NDArray[np.int64], cell: int, left: int, top: int) -> None:
+def _numbers(draw: ImageDraw.ImageDraw, matrix: NDArray[np.int64], cell: int, x: int, y: int) -> None:
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     longest = len(str(matrix.max()))
     font = ImageFont.load_default(max(8, min(16, int(cell * 1.5 / max(longest, 2)))))
     for (row, column), count in np.ndenumerate(matrix):
         if count:
             colour = "white" if share[row, column] > 0.3 else _INK
-            at = (left + column * cell + cell // 2, top + row * cell + cell // 2)
+            at = (x + column * cell + cell // 2, y + row * cell + cell // 2)
             draw.text(at, str(count), fill=colour, font=font, anchor="mm")

@@ -218,9 +218,9 @@ def _means(bags: _Bags, parameters: Parameters) -> Array:
 # What the rates miss: covariances relative to what they say, of spread 1
 
 
-def _covariances(left: tuple[_Bags, Array], right: tuple[_Bags, Array], parameters: Parameters) -> dict[str, Array]:
-    """(left networks, right networks) for each component."""
-    (bags, means), (others, other_means) = left, right
+def _covariances(rows: tuple[_Bags, Array], columns: tuple[_Bags, Array], parameters: Parameters) -> dict[str, Array]:
+    """(networks of rows, networks of columns) for each component."""
+    (bags, means), (others, other_means) = rows, columns
     components = {name: np.zeros((bags.count, others.count)) for name in COMPONENTS}
     components["rates"] = _relative(bags, means, parameters) @ _relative(others, other_means, parameters).T
     for kind in set(bags.kinds) & set(others.kinds):
@@ -274,11 +274,11 @@ def _loads(bags: _Bags, means: Array, kind: str, parameters: Parameters) -> tupl
 def _squares(places: Sequence[Place], others: Sequence[Place]) -> Array:
     """Squared distances."""
     squares = np.zeros((len(places), len(others)))
-    for left, right in zip(zip(*places, strict=True), zip(*others, strict=True), strict=True):
-        if isinstance(left[0], str):
-            squares += np.array(left)[:, None] != np.array(right)[None]
+    for row, column in zip(zip(*places, strict=True), zip(*others, strict=True), strict=True):
+        if isinstance(row[0], str):
+            squares += np.array(row)[:, None] != np.array(column)[None]
         else:
-            squares += (np.array(left)[:, None] - np.array(right)[None]) ** 2
+            squares += (np.array(row)[:, None] - np.array(column)[None]) ** 2
     return squares
 
 

@@ -122,11 +122,11 @@ def held_out_scores(predicted: Sequence[float] | Array, measured: Sequence[float
     )
 
 
-def kendall_tau(left: Sequence[float] | Array, right: Sequence[float] | Array) -> Score:
+def kendall_tau(first: Sequence[float] | Array, second: Sequence[float] | Array) -> Score:
     """Kendall's tau-b with a 95 % interval."""
     from scipy.stats import kendalltau
 
-    one, other = np.asarray(left, float), np.asarray(right, float)
+    one, other = np.asarray(first, float), np.asarray(second, float)
     draws = np.random.default_rng(0).integers(len(one), size=(RESAMPLED // 10, len(one)))
     return _score(float(kendalltau(one, other).statistic), [kendalltau(one[d], other[d]).statistic for d in draws])
 
