@@ -321,7 +321,7 @@ def test_fuzz_block_strings(text):
 
 @given(st.one_of(st.text(), st.binary()))
 def test_fuzz_json_text(text):
-    parse(Arch.from_json, text)
+    parse(architecture_from_json, text)
 
 
 json_value = st.recursive(
@@ -342,4 +342,4 @@ def test_fuzz_json_with_changed_fields(changes):
                 continue
             target = values["blocks"][block]
         target[name] = value
-    parse(Arch.from_json, json.dumps(values))
+    parse(architecture_from_json, json.dumps(values))

@@ -22,6 +22,7 @@ from mnas import digests
 from mnas.metadata import ModelMetadata, metadata_from_json
 from mnas.readers import parse_json
 from mnas.tflite.content import buffer_data, graph_digest
+from mnas.tflite.graph import IDENTIFIER
 from mnas.training_data import trained_on_json
 
 LABELS_FILE = "labels.txt"
@@ -95,16 +96,17 @@ def _without_digests(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
-    """Return what a file of ours says of itself, unchecked, and its state; None for files of others.
+    """Return what a file of ours says of itself, unchecked, and its state; None for files of others or damaged ones.
 
-    Raises:
-        ValueError: the file is damaged.
+    Raises ValueError where the metadata are no JSON object.
     """
+    if content[4:8] != IDENTIFIER:
+        return None
     try:
         if metadata_entry(content, _ENTRY) is None:
             return None
-    except (IndexError, TypeError, OverflowError, struct.error) as error:
-        raise ValueError(f"the LiteRT file must be whole, but got a damaged one: {error}") from None
+    except (IndexError, TypeError, ValueError, OverflowError, struct.error):
+        return None  # the runtime reports a damaged file
     return _values(content), state_of_model(content)
 
 

@@ -28,7 +28,7 @@ def saved(folder, content: bytes, suffix: str = ".tflite"):
     return path
 
 
-def official(mean: Triple, std: Triple, labels: tuple[str, ...] = ()) -> dict[str, bytes]:
+def official(mean: Triple | None, std: Triple | None, labels: tuple[str, ...] = ()) -> dict[str, bytes]:
     """The entry that the format defines, without ours."""
     arch = Arch(blocks=(Block(op="sepconv", kernel=3, stride=1, filters=8),))
     entries = metadata_entries(
@@ -70,7 +70,7 @@ def test_without_normalisation_nothing_is_assumed(tmp_path):
 
 
 def test_metadata_with_labels_only(tmp_path):
-    path = saved(tmp_path, litert(metadata=official(None, CLASSES), labels=CLASSES))
+    path = saved(tmp_path, litert(metadata=official(None, None, CLASSES), labels=CLASSES))
     with pytest.raises(ValueError, match="does not say how"):
         load_model(path)
     assert load_model(path, **UNIT).info.classes == CLASSES
