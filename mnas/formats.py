@@ -101,6 +101,8 @@ SIDECAR_SUFFIX = ".json"
 SUFFIXES = {row.suffix: row for row in FORMATS.values()}
 """Suffix -> format."""
 WEIGHTS_SUFFIX = FORMATS["mnas"].suffix
+ARCH_SUFFIXES = (WEIGHTS_SUFFIX, FORMATS["litert"].suffix)
+"""Ends of model files whose name may stand for their architecture (`mnas.names.resolve_arch`)."""
 RUNTIME_EXTRAS = {runtime: row.extra for row in FORMATS.values() if row.extra for runtime in row.runtimes}
 """Runtime -> the extra of mnas that has it, for those that the core lacks."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture, architecture_from_json
-from mnas.formats import FORMATS, WEIGHTS_NAME, WEIGHTS_SUFFIX
+from mnas.formats import ARCH_SUFFIXES, WEIGHTS_NAME, WEIGHTS_SUFFIX
 from mnas.nn.weights_info import read_weights_info, require_unchanged
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
 from mnas.study import is_trained, needed, objectives_of, read_run, trained_path
@@ -38,7 +38,7 @@ def resolve_arch(name: str) -> Architecture:
         return Arch.from_block_strings(name)
     if (trial := _result(name)) and not os.path.isfile(name):
         return find_result(read_run(trial[0]), trial[1]).arch
-    if name.endswith((WEIGHTS_SUFFIX, FORMATS["litert"].suffix)):
+    if name.endswith(ARCH_SUFFIXES):
         return _arch_of_model(name)
     if os.path.isfile(os.path.join(name, WEIGHTS_NAME)):
         return _arch_of_model(os.path.join(name, WEIGHTS_NAME))

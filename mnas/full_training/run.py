@@ -12,6 +12,7 @@ from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.evaluate.baseline import not_above_baseline
+from mnas.formats import ARCH_SUFFIXES
 from mnas.names import searched_size
 from mnas.readers import stored_settings
 from mnas.scaling import at_width, input_sizes, width_multipliers
@@ -175,9 +176,10 @@ def _as_file_name(name: str, arch: Architecture) -> str:
     """`mnasnet-small/s8` -> mnasnet-small-s8, `runs/NAME#17` -> NAME-17; block strings by their fingerprint."""
     if "," in name or ("_" in name and re.match(r"\s*r\d+_", name)):
         return f"arch-{arch.fingerprint}"
-    if "#" in name or name.split(" ")[0].endswith((".json", ".safetensors", ".tflite")):
+    if "#" in name or name.split(" ")[0].endswith((".json", *ARCH_SUFFIXES)):
         name = Path(name).name  # of a trial, or of a file
-    name = re.sub(r"\.(json|safetensors|tflite)\b", "", name)
+    for suffix in (".json", *ARCH_SUFFIXES):
+        name = re.sub(rf"{re.escape(suffix)}\b", "", name)
     return re.sub(r"[^A-Za-z0-9@.]+", "-", name).strip("-")
 
 
