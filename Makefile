@@ -10,13 +10,17 @@ install = $(BIN)/pip install --quiet $(CONSTRAINED) --editable $(1) || \
 	{ echo "make: constraints.txt cannot be met here; installing without it" >&2; $(BIN)/pip install --quiet --editable $(1); }
 ANB ?= ../shared/data/anb/anb_dataset_jsons.tar.gz
 
-.PHONY: demo test test-slow fuzz lint bench bench-search constraints clean
+.PHONY: demo test test-fast test-slow fuzz lint bench bench-search constraints clean
 
 demo: $(VENV)/core
 	$(BIN)/mnas demo $(DEMO)
 
 test: $(VENV)/all
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+
+# for the loop of work, in less than a minute: without the files that take longest (tests/long_files.py)
+test-fast: $(VENV)/all
+	$(BIN)/python -m pytest -m "not slow" --fast -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/all
 	$(BIN)/python -m pytest -m slow

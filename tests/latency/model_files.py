@@ -28,7 +28,7 @@ def _model_file(runtime: str, batch: int, int8: bool) -> bytes:  # a cache tells
 
 
 @functools.cache
-def foreign_program(dtype: torch.dtype = torch.float32) -> bytes:
+def foreign_program(dtype: torch.dtype = torch.float32, batch: int = 1) -> bytes:
     """An ExecuTorch program of somebody else: no XNNPACK, and input of any type."""
     from executorch.exir import to_edge
 
@@ -36,5 +36,5 @@ def foreign_program(dtype: torch.dtype = torch.float32) -> bytes:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.to(torch.float32).mean((2, 3))
 
-    example = torch.zeros(1, 3, 8, 8, dtype=dtype)
+    example = torch.zeros(batch, 3, 8, 8, dtype=dtype)
     return bytes(to_edge(torch.export.export(Means(), (example,))).to_executorch().buffer)

@@ -167,7 +167,7 @@ def test_a_published_uint8_model(unit):
         ("onnxruntime", lambda: onnx_model(dtype=TensorProto.DOUBLE), "must be one of tensor.float., .*tensor.double."),
         (
             "executorch",
-            lambda: model_file("executorch", 4, int8=True),
+            lambda: foreign_program(batch=4),
             "the program is for batches of 4, but got batch=1",
         ),
         ("executorch", lambda: foreign_program(torch.float64), "input 0 must be of torch.float32, "),

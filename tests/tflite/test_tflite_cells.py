@@ -60,6 +60,7 @@ def test_members_of_full_width(seed):
     assert_delegated(assert_same_function(trained_like(arch, 10, seed), size, seed, at_most=1e20))
 
 
+@pytest.mark.sample(15)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("op", OPS)
 def test_each_op_alone(op, stride):

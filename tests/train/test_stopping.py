@@ -19,6 +19,14 @@ from mnas.train.process import StopNow, TrainingStopped, stop_requests
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@pytest.fixture(autouse=True)
+def _hangup() -> Iterator[None]:
+    """Not ignored, as it is under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 class Stalled(ArrayBatches):
     """Its batch number `at` of training or scoring does not come; a signal does meanwhile."""
 
