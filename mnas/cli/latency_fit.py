@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mnas.cli.console import make_console
-from mnas.latency.prediction.learned import Score, kendall_tau
+from mnas.latency.prediction.learned import HeldOutScore, kendall_tau
 from mnas.latency.prediction.predictor import Predictor
 from mnas.measure.fit import LatencyFitSettings, fit_latency
 from mnas.nn.cost import cost
@@ -42,7 +42,7 @@ def _print_scores(console: Console, predictor: Predictor) -> None:
     for column in ("value", "95 %"):
         table.add_column(column, justify="right")
 
-    def row(name: str, score: Score, percent: bool) -> None:
+    def row(name: str, score: HeldOutScore, percent: bool) -> None:
         texts = [f"{100 * v:.1f} %" if percent else f"{v:.3f}" for v in (score.value, score.low, score.high)]
         table.add_row(name, texts[0], f"{texts[1]} to {texts[2]}")
 

@@ -20,7 +20,7 @@ RESAMPLED = 4000
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreInterval:
     """A number with its 95 % interval; NaN where nothing can be said, as of a tau of fewer than three architectures."""
 
     value: float
@@ -29,19 +29,19 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agreement:
+class ProxyAgreement:
     """What one way of training says of the architectures."""
 
     architectures: int
     """That were trained to the end with every seed, here and by the reference."""
-    tau: Score
+    tau: ScoreInterval
     """Against the reference: tau-b, 1 where all pairs are in the right order, 0 for chance."""
-    tau_between_seeds: Score
+    tau_between_seeds: ScoreInterval
     """Of two seeds of this setting, mean over pairs of seeds; NaN for one seed."""
     accuracy_std: float
     """Standard deviation of accuracy between seeds, over all architectures; NaN for one seed."""
     mean_accuracy: float
-    worse_by: Score
+    worse_by: ScoreInterval
     """The tau of the best setting less this one's, on the same architectures; 0 for the best."""
 
 
@@ -52,9 +52,9 @@ def weights_of(architectures: int) -> Array:
     return np.concatenate([np.ones((1, architectures)), counts]).astype(np.float64)
 
 
-def taus(left: Array, right: Array, weights: Array) -> Array:
+def taus(first: Array, second: Array, weights: Array) -> Array:
     """tau-b of two lists for each row of weights, as if each entry were there so often; NaN where one is constant."""
-    signs = [np.sign(values[:, None] - values[None, :]) for values in (left, right)]
+    signs = [np.sign(values[:, None] - values[None, :]) for values in (first, second)]
     both, one, other = signs[0] * signs[1], np.abs(signs[0]), np.abs(signs[1])
     agree, untied, untied_too = (((weights @ pairs) * weights).sum(axis=1) for pairs in (both, one, other))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -62,15 +62,15 @@ def taus(left: Array, right: Array, weights: Array) -> Array:
     return values
 
 
-def score_of(values: Array) -> Score:
+def score_of(values: Array) -> ScoreInterval:
     """From the value itself and those of all draws."""
     if len(values) < 2 or math.isnan(values[0]):
-        return Score(math.nan, math.nan, math.nan)
+        return ScoreInterval(math.nan, math.nan, math.nan)
     low, high = np.nanquantile(values[1:], [0.025, 0.975])
-    return Score(float(values[0]), min(float(values[0]), float(low)), max(float(values[0]), float(high)))
+    return ScoreInterval(float(values[0]), min(float(values[0]), float(low)), max(float(values[0]), float(high)))
 
 
-def agreements(settings: Sequence[Array], reference: Array) -> list[Agreement]:
+def agreements(settings: Sequence[Array], reference: Array) -> list[ProxyAgreement]:
     """How each setting agrees with the reference.
 
     Args:
@@ -87,7 +87,7 @@ def agreements(settings: Sequence[Array], reference: Array) -> list[Agreement]:
     values = [taus_of[0] for taus_of in against]
     best = int(np.nanargmax(values)) if not np.isnan(values).all() else 0
     return [
-        Agreement(
+        ProxyAgreement(
             architectures=int(_complete(accuracies, reference).sum()),
             tau=score_of(taus_of),
             tau_between_seeds=score_of(_between_seeds(accuracies, weights)),
@@ -105,42 +105,42 @@ def _complete(accuracies: Array, reference: Array) -> npt.NDArray[np.bool_]:
 
 def _against(accuracies: Array, reference: Array, weights: Array) -> Array:
     """tau of each draw, the mean over seeds; architectures that failed are in none."""
-    known = _complete(accuracies, reference)
-    if known.sum() < 3:
+    complete = _complete(accuracies, reference)
+    if complete.sum() < 3:
         return np.full(len(weights), math.nan)
-    truth = reference[known].mean(axis=1)
-    return np.mean([taus(column, truth, weights[:, known]) for column in accuracies[known].T], axis=0)  # type: ignore[no-any-return]
+    truth = reference[complete].mean(axis=1)
+    return np.mean([taus(column, truth, weights[:, complete]) for column in accuracies[complete].T], axis=0)  # type: ignore[no-any-return]
 
 
 def _between_seeds(accuracies: Array, weights: Array) -> Array:
-    known = ~np.isnan(accuracies).any(axis=1)
-    pairs = list(itertools.combinations(accuracies[known].T, 2))
-    if not pairs or known.sum() < 3:
+    complete = ~np.isnan(accuracies).any(axis=1)
+    pairs = list(itertools.combinations(accuracies[complete].T, 2))
+    if not pairs or complete.sum() < 3:
         return np.full(len(weights), math.nan)
-    return np.mean([taus(one, other, weights[:, known]) for one, other in pairs], axis=0)  # type: ignore[no-any-return]
+    return np.mean([taus(one, other, weights[:, complete]) for one, other in pairs], axis=0)  # type: ignore[no-any-return]
 
 
 def _std(accuracies: Array) -> float:
-    known = accuracies[~np.isnan(accuracies).any(axis=1)]
-    if known.shape[1] < 2 or not len(known):
+    complete = accuracies[~np.isnan(accuracies).any(axis=1)]
+    if complete.shape[1] < 2 or not len(complete):
         return math.nan
-    return float(np.sqrt(known.var(axis=1, ddof=1).mean()))
+    return float(np.sqrt(complete.var(axis=1, ddof=1).mean()))
 
 
 TELLING = 0.1
 """A loss of tau that is worth knowing of: five of a hundred pairs more in the wrong order."""
 
 
-def choose(found: Sequence[Agreement], seconds: Sequence[float]) -> int | None:
+def choose(settings: Sequence[ProxyAgreement], seconds: Sequence[float]) -> int | None:
     """The cheapest setting that cannot be told from the best; None where none ranks better than chance.
 
     Told from it: the interval of the difference of the two taus, on the same architectures, lies above 0.
     """
-    able = [i for i, a in enumerate(found) if a.tau.low > 0 and not a.worse_by.low > 0]
+    able = [i for i, a in enumerate(settings) if a.tau.low > 0 and not a.worse_by.low > 0]
     return min(able, key=lambda i: (seconds[i], i)) if able else None
 
 
-def needed(found: Agreement) -> int:
+def needed(agreement: ProxyAgreement) -> int:
     """About how many architectures would show a loss of `TELLING`: intervals narrow with the root of their number."""
-    width = found.worse_by.high - found.worse_by.low
-    return math.ceil(found.architectures * max(1.0, (width / 2 / TELLING) ** 2))
+    width = agreement.worse_by.high - agreement.worse_by.low
+    return math.ceil(agreement.architectures * max(1.0, (width / 2 / TELLING) ** 2))

@@ -13,7 +13,7 @@ import numpy as np
 
 from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
-from mnas.proxycheck.agreement import TELLING, Agreement, Array, Score, agreements, choose, needed
+from mnas.proxycheck.agreement import TELLING, Array, ProxyAgreement, ScoreInterval, agreements, choose, needed
 from mnas.proxycheck.plan import Setting
 from mnas.proxycheck.results import Results, key_of
 
@@ -26,9 +26,9 @@ class ProxyCheck:
     settings: Sequence[Setting]
     archs: Sequence[Architecture]
     seeds: int
-    agreements: Sequence[Agreement]
+    agreements: Sequence[ProxyAgreement]
     """How well each setting ranks."""
-    itself: Agreement
+    itself: ProxyAgreement
     """How far the reference's own seeds agree."""
     seconds: Sequence[float]
     """Mean duration of a training in each setting, and last of the reference."""
@@ -57,7 +57,7 @@ def check_of(
 ) -> ProxyCheck:
     """Return what the trainings in `results` say; all of them must be there."""
     trainings = {
-        setting: [[results.known[key_of(setting.key, arch.fingerprint, s)] for s in range(seeds)] for arch in archs]
+        setting: [[results.trainings[key_of(setting.key, arch.fingerprint, s)] for s in range(seeds)] for arch in archs]
         for setting in (*settings, reference)
     }
 
@@ -137,7 +137,7 @@ def write_result(path: Path, check: ProxyCheck, command: str, facts: dict[str, A
     write_atomic(path, json.dumps(_without_nan(values), indent=1))
 
 
-def score_text(score: Score) -> str:
+def score_text(score: ScoreInterval) -> str:
     """Return `0.83 (0.71-0.92)`; `-` where there is no value."""
     return "-" if math.isnan(score.value) else f"{score.value:.2f} ({score.low:.2f}-{score.high:.2f})"
 

@@ -25,13 +25,13 @@ class Results:
         self._path, self._values = path, values
 
     @property
-    def known(self) -> Mapping[str, Mapping[str, Any]]:
+    def trainings(self) -> Mapping[str, Mapping[str, Any]]:
         """key -> an evaluation as a dict, or {"error": why it failed}."""
-        known: Mapping[str, Mapping[str, Any]] = self._values["trainings"]
-        return known
+        trainings: Mapping[str, Mapping[str, Any]] = self._values["trainings"]
+        return trainings
 
     def keep(self, key: str, outcome: Mapping[str, Any]) -> None:
-        """Keep one more, on disk before this returns. Raises OSError."""
+        """Add one, which is on disk when this returns. Raises OSError."""
         self._values["trainings"][key] = dict(outcome)
         self._write()
 
@@ -40,13 +40,13 @@ class Results:
 
 
 def key_of(setting: str, fingerprint: str, seed: int) -> str:
-    """Of one training."""
+    """Return the key of one training."""
     return f"{setting} {fingerprint} {seed}"
 
 
 @contextlib.contextmanager
 def open_results(folder: Path, config: Mapping[str, Any]) -> Iterator[Results]:
-    """What is known in `folder`, which nobody else may use meanwhile; `config` is what must not change.
+    """Open the trainings in `folder`, which nobody else may use meanwhile; `config` is what must not change.
 
     Raises:
         RunError: it is in use, was made with another configuration, or is damaged. OSError: it cannot be written.

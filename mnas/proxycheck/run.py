@@ -105,7 +105,7 @@ def _train(
             scoring = _scoring(settings, setting, dataset)
             for arch in archs:
                 key = key_of(setting.key, arch.fingerprint, seed)
-                if key not in results.known:
+                if key not in results.trainings:
                     tasks.append(Task(len(keys), arch, seed_of(settings.seed, key), Path(), scoring))
                     keys.append(key)
     total = settings.seeds * len(ways) * len(archs)

@@ -14,10 +14,10 @@ def test_what_is_kept_is_there_again(tmp_path):
     with open_results(tmp_path / "check", CONFIG) as results:
         results.keep("a", {"accuracy": 0.5})
     with open_results(tmp_path / "check", CONFIG) as results:
-        assert results.known == {"a": {"accuracy": 0.5}}
+        assert results.trainings == {"a": {"accuracy": 0.5}}
         results.keep("b", {"error": "diverged"})
     with open_results(tmp_path / "check", CONFIG) as results:
-        assert list(results.known) == ["a", "b"]
+        assert list(results.trainings) == ["a", "b"]
 
 
 def test_another_configuration_is_refused_with_the_fields(tmp_path):
@@ -32,7 +32,7 @@ def test_another_configuration_is_refused_with_the_fields(tmp_path):
     ):
         pass
     with open_results(tmp_path / "check", CONFIG) as results:
-        assert list(results.known) == ["a"]
+        assert list(results.trainings) == ["a"]
 
 
 def test_two_at_once_are_refused(tmp_path):

@@ -16,7 +16,7 @@ RESAMPLED = 2000
 
 
 @dataclass(frozen=True)
-class Score:
+class HeldOutScore:
     """A number with its 95 % interval, by drawing the networks again (bootstrap)."""
 
     value: float
@@ -29,11 +29,11 @@ class HeldOut:
     """How well networks are predicted from others: each by what was learnt without it and its tenth of them all."""
 
     networks: int
-    mape: Score
+    mape: HeldOutScore
     """Mean of |predicted / measured - 1|."""
-    worst: Score
+    worst: HeldOutScore
     """The largest of it."""
-    kendall_tau: Score
+    kendall_tau: HeldOutScore
     """Of predicted and measured: 1 where all pairs are in the right order, 0 for chance."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class HeldOut:
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "HeldOut":
         """The inverse of `to_dict`. Raises TypeError, KeyError on anything else."""
-        scores = {name: Score(**values[name]) for name in ("mape", "worst", "kendall_tau")}
+        scores = {name: HeldOutScore(**values[name]) for name in ("mape", "worst", "kendall_tau")}
         return HeldOut(networks=values["networks"], **scores)
 
 
@@ -122,7 +122,7 @@ def held_out_scores(predicted: Sequence[float] | Array, measured: Sequence[float
     )
 
 
-def kendall_tau(first: Sequence[float] | Array, second: Sequence[float] | Array) -> Score:
+def kendall_tau(first: Sequence[float] | Array, second: Sequence[float] | Array) -> HeldOutScore:
     """Kendall's tau-b with a 95 % interval."""
     from scipy.stats import kendalltau
 
@@ -131,9 +131,9 @@ def kendall_tau(first: Sequence[float] | Array, second: Sequence[float] | Array)
     return _score(float(kendalltau(one, other).statistic), [kendalltau(one[d], other[d]).statistic for d in draws])
 
 
-def _score(value: float, resampled: Sequence[float] | Array) -> Score:
+def _score(value: float, resampled: Sequence[float] | Array) -> HeldOutScore:
     low, high = np.nanquantile(resampled, [0.025, 0.975])
-    return Score(value, min(value, float(low)), max(value, float(high)))
+    return HeldOutScore(value, min(value, float(low)), max(value, float(high)))
 
 
 def _with(
