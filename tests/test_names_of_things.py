@@ -10,13 +10,17 @@ PARTICIPLES = {"found", "told", "known", "left", "shown", "kept"}
 """They say what happened to a value, not what it is."""
 EXEMPT = (
     "bench/",
-    "cli/",
-    "latency/devices/",
-    "names.py",
-    "report/",
-    "search/",
-    "shortlist/",
-    "study/",
+    "cli/devices.py",
+    "cli/eval.py",
+    "cli/options.py",
+    "cli/predict.py",
+    "cli/quiet.py",
+    "cli/signals.py",
+    "report/cell_diagram.py",
+    "report/diagram.py",
+    "search/devices.py",
+    "search/open.py",
+    "search/reach.py",
 )
 """Modules whose values are still to be named."""
 
