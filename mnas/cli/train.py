@@ -8,18 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from cyclopts import Parameter
+from rich.console import Console
 
-from mnas.api.train_watching import watching_training
 from mnas.cli.console import Steps, make_console
-from mnas.cli.shortlist import print_best
 from mnas.cli.signals import closing_takes
-from mnas.full_training.best import train_best
-from mnas.full_training.run import TrainListeners, run_trainings
-from mnas.study import RunError
 from mnas.train.machine import is_first_process
-from mnas.train.process import STOPPING_S, TrainingStopped
 from mnas.train.settings import TrainSettings, preset_values
 
 
@@ -41,6 +35,8 @@ class TrainCommand:
 
     def run(self) -> None:
         """Train, and print what came out. Raises ValueError for what the user can mend."""
+        from mnas.train.process import STOPPING_S  # torch takes seconds, and help needs none of it
+
         closing_takes(STOPPING_S + 10)  # with the end of what is trained side by side
         settings = self.settings
         if (Path(settings.arch) / "study.db").is_file():
@@ -48,13 +44,21 @@ class TrainCommand:
             return
         if settings.top:
             raise ValueError(f"--top must come with a run's folder, but got {settings.arch!r}; name one (mnas runs)")
-        console = make_console() if is_first_process() else make_console(quiet=True)
+        self._train(make_console(quiet=not is_first_process()))
+
+    def _train(self, console: Console) -> None:
+        import torch
+
+        from mnas.api.train_watching import watching_training
+        from mnas.full_training.run import TrainListeners, run_trainings
+        from mnas.train.process import TrainingStopped
+
         with Steps(console) as steps:
             listeners = TrainListeners(
                 say=steps.say, progress=steps.step, watching=lambda: watching_training(steps.console)
             )
             try:
-                run_trainings(settings, listeners)
+                run_trainings(self.settings, listeners)
             except TrainingStopped as stop:
                 steps.say(f"stopped at {stop.where}; nothing is lost. To go on: {resuming()}")
                 raise
@@ -62,6 +66,11 @@ class TrainCommand:
             torch.distributed.destroy_process_group()
 
     def _train_best(self) -> None:
+        from mnas.cli.shortlist import print_best
+        from mnas.full_training.best import train_best
+        from mnas.study import RunError
+        from mnas.train.process import TrainingStopped
+
         console = make_console()
         with Steps(console) as steps:
             try:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mnas.data.augment import Augmentation, augment, erase, generator_of, random_resized_crops
+from mnas.data.augment import augment, erase, generator_of, random_resized_crops
+from mnas.data.augmentation import Augmentation
 from mnas.data.batches import Batches, Part
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.mirror import mirrors

@@ -1,49 +1,15 @@
 """Augmentation of whole batches of uint8 images: random shifts or random-resized crops, mirroring, random erasing."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnas.data.mirror import Mirror
-
-AugmentationKind = Literal["shift", "inception"]
 _ASPECT = (3 / 4, 4 / 3)  # Szegedy et al., arXiv:1409.4842, and the published MnasNet code
 _TRIES = 10  # as torchvision and timm; then the whole image
 _ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), 0.3  # Zhong et al., arXiv:1708.04896, as timm's defaults
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How training images are varied. Raises ValueError where a field is out of its range."""
-
-    kind: AugmentationKind = "shift"
-    """`shift`: by up to a sixteenth of the side, reflected; `inception`: a crop of random area and aspect (3/4 to
-    4/3), resized (paper)."""
-    scale_low: float = 0.08
-    """Smallest share of the area of an `inception` crop; the largest is 1."""
-    auto_augment: str = ""
-    """timm's policy, as `rand-m9-mstd0.5-inc1` (timm.data.auto_augment); empty for none. Files and shards only."""
-    random_erasing: float = 0.0
-    """Probability that a rectangle of 2-33 % of the image becomes noise."""
-    mirror: Mirror = "auto"
-    """Whether half of the images are mirrored; auto: where the data set allows it and no two classes are each other's
-    mirror images by their names (`mnas.data.mirror`)."""
-
-    def __post_init__(self) -> None:
-        kinds = get_args(AugmentationKind)
-        if self.kind not in kinds:
-            raise ValueError(f"augmentation must be one of {', '.join(kinds)}, but got {self.kind!r}")
-        if not 0 < self.scale_low <= 1:
-            raise ValueError(f"scale_low must be above 0 and at most 1, but got {self.scale_low!r}")
-        if not 0 <= self.random_erasing <= 1:
-            raise ValueError(f"random_erasing must be from 0 to 1, but got {self.random_erasing!r}")
-        if self.mirror not in get_args(Mirror):
-            raise ValueError(f"mirror must be one of {', '.join(get_args(Mirror))}, but got {self.mirror!r}")
 
 
 def seed_of(*numbers: int) -> int:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mnas.counts import class_counts
-from mnas.data.augment import Augmentation, generator_of, seed_of
+from mnas.data.augment import generator_of, seed_of
+from mnas.data.augmentation import Augmentation
 from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
 from mnas.data.content.digests import UNREADABLE, ContentChangedError, changing_files, verified

@@ -1,20 +1,19 @@
 """`open_batches`: what a training reads, by the name of the data and the way it is to be read."""
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from mnas.data.arrays import ArrayBatches
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.batches import Batches
 from mnas.data.cache import OnProgress
 from mnas.data.files import FolderBatches
 from mnas.data.load import load_dataset, open_source
+from mnas.data.options import Loader
 from mnas.data.shards import ShardBatches
 from mnas.data.shards.index import is_shards
 from mnas.data.source import Source
 from mnas.folders import user_cache_dir
-
-Loader = Literal["auto", "array", "files", "shards"]
 
 MOST_ARRAY_BYTES = 2_000_000_000
 """Of decoded pixels that `auto` takes for small: they stay in the memory of most machines once they were read."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -11,6 +11,9 @@ from mnas.data.dataset import Dataset
 from mnas.data.load import load_dataset
 from mnas.data.named import NAMED
 from mnas.data.native import native_size
+
+Loader = Literal["auto", "array", "files", "shards"]
+"""How the images of a training are read (`mnas.data.open_batches`)."""
 
 _HELP = (
     f"{', '.join(NAMED)}, or a folder with one folder of images for each class (or train/ and val/ with such folders, "

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mnas.data.arrays import ArrayBatches
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
 from mnas.data.files import FolderBatches

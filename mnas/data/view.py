@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mnas.data.augment import Augmentation, erase, generator_of, seed_of
+from mnas.data.augment import erase, generator_of, seed_of
+from mnas.data.augmentation import Augmentation
 from mnas.data.decoding.decoders import Opened, opened
 from mnas.data.image import Pixels, read_image, square
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mnas.arch import require_choice, require_int, require_number
-from mnas.data.augment import Augmentation, AugmentationKind
+from mnas.data.augmentation import Augmentation, AugmentationKind
 from mnas.data.mirror import Mirror
 from mnas.foreign.limits import MOST_THREADS
 from mnas.train.machine import Accelerator, device_of, halved_batch

@@ -4,17 +4,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from mnas.data.batches import Batches
 from mnas.data.cache import OnProgress
-from mnas.data.open_batches import Loader, open_batches
-from mnas.data.options import DataOptions
+from mnas.data.options import DataOptions, Loader
 from mnas.settings import from_options
 from mnas.train.config import TrainConfig
 from mnas.train.presets import PRESETS, named_preset
+
+if TYPE_CHECKING:
+    from mnas.data.batches import Batches
 
 Auto = Literal["auto"]
 MOST_READERS = 16
@@ -84,7 +85,7 @@ class TrainSettings:
         on_progress: OnProgress | None,
         *,
         cached: tuple[str, str] | None = None,
-    ) -> Batches:
+    ) -> "Batches":
         """Return the images at one size, split by the seed.
 
         Args:
@@ -93,6 +94,8 @@ class TrainSettings:
         Raises:
             ValueError: as `open_batches`.
         """
+        from mnas.data.open_batches import open_batches  # torch takes seconds, and help needs none of it
+
         return open_batches(
             self.images.data,
             input_size=input_size,

@@ -10,7 +10,8 @@ import torchvision.transforms.v2.functional as tv
 from torch import Tensor
 
 from mnas.data.arrays import ArrayBatches
-from mnas.data.augment import Augmentation, erase, generator_of, random_resized_crops
+from mnas.data.augment import erase, generator_of, random_resized_crops
+from mnas.data.augmentation import Augmentation
 from mnas.data.dataset import Dataset, ImageArrays
 
 SHIFT = Augmentation()

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mnas.data import load as load_module
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.content import digests
 from mnas.data.content.digests import UNREADABLE, ContentChangedError, digest_file, verified
 from mnas.data.dataset import Dataset

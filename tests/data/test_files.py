@@ -18,7 +18,8 @@ from timm.data.auto_augment import rand_augment_transform
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
 
-from mnas.data.augment import Augmentation, seed_of
+from mnas.data.augment import seed_of
+from mnas.data.augmentation import Augmentation
 from mnas.data.files import FolderBatches
 from mnas.data.image import read_image
 from mnas.data.load import open_source, split_parts

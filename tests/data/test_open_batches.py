@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mnas.data.arrays import ArrayBatches
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.batches import Batches
 from mnas.data.files import FolderBatches
 from mnas.data.load import load_dataset

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mnas.arch import Arch, Block
 from mnas.cli.main import run
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.content import digests, memory
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.files import FolderBatches

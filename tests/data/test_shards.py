@@ -19,7 +19,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mnas.data.augment import Augmentation, generator_of
+from mnas.data.augment import generator_of
+from mnas.data.augmentation import Augmentation
 from mnas.data.batches import Batches
 from mnas.data.named import imagenet_folder
 from mnas.data.shards.batches import ShardBatches, lane_count, write_shards

@@ -7,7 +7,7 @@ import pytest
 from image_files import exif, tiff
 from PIL import Image, TiffImagePlugin
 
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.files import FolderBatches
 from mnas.data.load import load_dataset, open_source
 from mnas.data.native import native_size

@@ -12,7 +12,7 @@ import pytest
 from toy import latency_of, toy_evaluation, toy_space
 
 from mnas.data.arrays import ArrayBatches
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.load import load_dataset
 from mnas.names import resolve_weights
 from mnas.nn.cost import cost

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mnas.atomic import write_atomic
-from mnas.data.augment import Augmentation, generator_of, seed_of
+from mnas.data.augment import generator_of, seed_of
+from mnas.data.augmentation import Augmentation
 from mnas.data.batches import Batches, Part
 from mnas.data.cache import OnProgress
 from mnas.data.image import SUFFIXES, Item, UnreadableImage, reason

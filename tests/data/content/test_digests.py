@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.batches import by_stat_line
 from mnas.data.content.digests import content_of
 from mnas.data.files import FolderBatches

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnas.data.augment import Augmentation
+from mnas.data.augmentation import Augmentation
 from mnas.data.files import FolderBatches
 from mnas.data.image import Item
 from mnas.data.listing import duplicates as module
