@@ -1,5 +1,6 @@
-"""The suite itself: the long files are there, and a sample has each value of each parameter."""
+"""The suite itself: long files are there, samples have each value of each parameter, and recipes name real files."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,10 @@ def test_a_sample_has_each_value_of_each_parameter():
     assert {letter for letter, _ in SEEN} == set("abcde")
     assert {number for _, number in SEEN} == {0, 1, 2}
     assert len(SEEN) in (6, 15)
+
+
+def test_the_recipes_name_files_that_are_there():
+    root = Path(__file__).parents[1]
+    names = set(re.findall(r"`((?:mnas|tests)/[a-z_/]+\.py)`", (root / "CONTRIBUTING.md").read_text()))
+    assert len(names) > 10
+    assert [name for name in sorted(names) if not (root / name).is_file()] == []

@@ -107,7 +107,7 @@ class FactorizedSpace(Space):
         """
         ways = Counter({self.skeleton.stem_filters: 1})
         for block, choices in enumerate(self.block_choices):
-            free = len(choices.op) * len(choices.kernel) * len(choices.se_ratio)
+            free = math.prod(len(c) for name, c in asdict(choices).items() if name not in ("skip", "filters", "layers"))
             widths = {self.filters(block, c) for c in choices.filters}
             depths = {self.layers(block, c) for c in choices.layers}
             next_ways: Counter[int] = Counter()
