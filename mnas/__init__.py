@@ -1,5 +1,12 @@
 """Platform-aware neural architecture search: MnasNet (Tan et al., CVPR 2019), and beyond.
 
+    import mnas
+
+    run = mnas.search(data="photos", run="runs/photos", trials=100)
+    trained = mnas.train(run.name_of(run.best), data="photos")
+    [exported] = mnas.export(trained.weights, to="litert")
+    print(mnas.load(exported.path).predict("photo.jpg"))
+
 Every function takes the options of the command of its name as keyword arguments. Importing mnas does no work: what a
 function needs is imported when it is first called.
 """
@@ -17,13 +24,18 @@ if TYPE_CHECKING:
     from mnas.api.export import export
     from mnas.api.latency import fit_latency, latency
     from mnas.api.proxy_check import proxy_check
+    from mnas.api.run import Run, open_run
+    from mnas.api.search import search
     from mnas.api.train import train, train_best
     from mnas.predict.model import load_model as load
     from mnas.search.progress import Watcher
+    from mnas.study.record import TrialRecord
     from mnas.train.watch import TrainWatcher
 
 __all__ = [
+    "Run",
     "TrainWatcher",
+    "TrialRecord",
     "Watcher",
     "__version__",
     "bench",
@@ -31,16 +43,21 @@ __all__ = [
     "fit_latency",
     "latency",
     "load",
+    "open_run",
     "proxy_check",
+    "search",
     "train",
     "train_best",
 ]
 
 _PLACES = {
+    "Run": "mnas.api.run:Run",
     "TrainWatcher": "mnas.train.watch:TrainWatcher",
+    "TrialRecord": "mnas.study.record:TrialRecord",
     "Watcher": "mnas.search.progress:Watcher",
     "fit_latency": "mnas.api.latency:fit_latency",
     "load": "mnas.predict.model:load_model",
+    "open_run": "mnas.api.run:open_run",
     "proxy_check": "mnas.api.proxy_check:proxy_check",
     "train_best": "mnas.api.train:train_best",
 }
@@ -48,6 +65,7 @@ _PLACES = {
 
 _FUNCTIONS = {
     "bench": "mnas.api.bench:bench",
+    "search": "mnas.api.search:search",
     "export": "mnas.api.export:export",
     "latency": "mnas.api.latency:latency",
     "train": "mnas.api.train:train",

@@ -39,13 +39,13 @@ class Cache:
     def load(self, contender: Contender, trials: int) -> Searched | None:
         """The search's first `trials` trials, or None where there is none, a shorter one, or a damaged one."""
         try:
-            found = Searched.from_bytes(self._path(contender).read_bytes())
+            searched = Searched.from_bytes(self._path(contender).read_bytes())
         except (OSError, ValueError):
             return None
         sizes = [len(choices) for choices in self._benchmark[1].values()]
-        if found.indices.shape[1] != len(sizes) or not (found.indices < sizes).all():
+        if searched.indices.shape[1] != len(sizes) or not (searched.indices < sizes).all():
             return None
-        return found.first(trials) if len(found.accuracies) >= trials else None
+        return searched.first(trials) if len(searched.accuracies) >= trials else None
 
     def keep(self, contender: Contender, searched: Searched) -> None:
         """Keep a search for later. Raises ValueError where the folder cannot be written."""
@@ -89,17 +89,17 @@ def code_version(controller: str) -> str:
 
 def _with_imports(root: Path, module: str) -> set[str]:
     """The file of a module of ours, and of all modules of ours that it imports, and these, anywhere in them."""
-    found: set[str] = set()
+    files: set[str] = set()
     wanted = [module]
     while wanted:
         parts = wanted.pop().split(".")[1:]
         file = "/".join(parts) + ".py"
-        if file in found or not (root / file).is_file():
+        if file in files or not (root / file).is_file():
             continue
-        found.add(file)
+        files.add(file)
         for node in ast.walk(ast.parse((root / file).read_bytes())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnas."):
                 wanted += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):
                 wanted += [alias.name for alias in node.names if alias.name.startswith("mnas.")]
-    return found
+    return files

@@ -86,8 +86,8 @@ def hits(row: ControllerSearches, quantile: float, target: float) -> Hits:
     """Of one row, all of whose searches had this target."""
     distances, on_front = row.distances(target), row.distances_on_front(target)
     median = float(np.median(distances))
-    found = (_share(distances), median, _worst(distances), _share(on_front), _worst(on_front))
-    return Hits(row.name, quantile, target, *found)
+    figures = (_share(distances), median, _worst(distances), _share(on_front), _worst(on_front))
+    return Hits(row.name, quantile, target, *figures)
 
 
 def _share(distances: Values) -> float:
@@ -115,5 +115,5 @@ def shares(values: Sequence[float], edges: Sequence[float]) -> list[float]:
     """Which share of the values lies between neighbouring edges; what lies outside counts in the outermost."""
     clipped = np.clip(np.asarray(values), edges[0], edges[-1])
     counts, _ = np.histogram(clipped, bins=np.asarray(edges))
-    found: list[float] = (counts / max(1, len(clipped))).tolist()
-    return found
+    shares: list[float] = (counts / max(1, len(clipped))).tolist()
+    return shares

@@ -37,17 +37,17 @@ def figures(
 def _progress(rows: Sequence[ControllerSearches], points: Sequence[int], title: str, value: Any) -> Figure:
     data = []
     for index, row in enumerate(rows):
-        found: list[Interval] = [value(row, n) for n in points]
+        intervals: list[Interval] = [value(row, n) for n in points]
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": escape(row.name),
                 "x": list(points),
-                "y": [i.mean for i in found],
+                "y": [i.mean for i in intervals],
                 "error_y": {
                     "type": "data",
-                    "array": [i.half for i in found],
+                    "array": [i.half for i in intervals],
                     "color": COLOURS[index % len(COLOURS)],
                     "thickness": 0.8,
                     "width": 0,
@@ -105,14 +105,14 @@ def histogram(rows: Sequence[ControllerSearches]) -> Figure:
     data = []
     for index, row in enumerate(rows):
         target = row.objective.target_latency_ms
-        found = shares([c / target for s in row.searches for c in s.costs], EDGES)
+        shares_of_bins = shares([c / target for s in row.searches for c in s.costs], EDGES)
         data.append(
             {
                 "type": "scatter",
                 "mode": "lines",
                 "name": escape(row.name),
                 "x": EDGES,
-                "y": [*found, found[-1]],
+                "y": [*shares_of_bins, shares_of_bins[-1]],
                 "line": {"shape": "hv", "color": COLOURS[index % len(COLOURS)], "width": 2},
             }
         )

@@ -29,17 +29,17 @@ def search_all(
         ValueError: a search fails, or its process is killed; the others under way are then given up.
         KeyboardInterrupt: after Ctrl-C, when no process is left.
     """
-    found: dict[Contender, Searched] = {}
+    searches: dict[Contender, Searched] = {}
     missing = []
     for contender in dict.fromkeys(contenders):
-        known = cache.load(contender, trials)
-        if known is None:
+        cached = cache.load(contender, trials)
+        if cached is None:
             missing.append(contender)
         else:
-            found[contender] = known
-            on_done(contender, known, True)
+            searches[contender] = cached
+            on_done(contender, cached, True)
     if not missing:
-        return found
+        return searches
     with _pool(benchmark, min(workers, len(missing))) as pool:
         with ctrl_c_for_us():
             futures: dict[Future[bytes], Contender] = {pool.submit(_search, c, trials): c for c in missing}
@@ -54,9 +54,9 @@ def search_all(
                         "the same command goes on, with --workers 1 in less memory"
                     ) from None
                 cache.keep(contender, searched)
-                found[contender] = searched
+                searches[contender] = searched
                 on_done(contender, searched, False)
-    return found
+    return searches
 
 
 @contextlib.contextmanager

@@ -54,12 +54,12 @@ class Searched:
         """The inverse of `to_bytes`. Raises ValueError on anything else."""
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                found = Searched(*(arrays[name] for name in _FIELDS))
+                searched = Searched(*(arrays[name] for name in _FIELDS))
         except Exception as error:  # numpy's reader raises many kinds on damaged files
             raise ValueError(f"no search: {error}") from None
-        if not found._is_possible():
+        if not searched._is_possible():
             raise ValueError("no search: its arrays do not fit each other, or have values that cannot be")
-        return found
+        return searched
 
     def _is_possible(self) -> bool:
         floats = (self.accuracies, self.costs, self.ms, self.entropies)
@@ -114,9 +114,10 @@ def _closed_batches(benchmark: Benchmark, contender: Contender, trials: int) -> 
         for number, accuracy, cost in zip(numbers, accuracies.tolist(), costs.tolist(), strict=True):
             draw = Draw(params=study[number].params, system_attrs=study[number].system_attrs)
             study[number] = _trial(number, draw, benchmark.space, (accuracy, cost))
-        told = batches.close(study)
+        diagnostics = batches.close(study)
         ms[numbers] = 1e3 * (spent + time.process_time() - begun) / len(numbers)
-        entropies += [sum(told["entropy_per_decision"].values())] if "entropy_per_decision" in told else []
+        if "entropy_per_decision" in diagnostics:
+            entropies.append(sum(diagnostics["entropy_per_decision"].values()))
     values = np.array([trial.values for trial in study])
     return Searched(np.concatenate(indices), values[:, 0], values[:, 1], ms, np.array(entropies, np.float64))
 

@@ -54,8 +54,8 @@ def _panel(figure: Figure) -> list[str]:
         parts.append(f'<text x="{x_of(value):.1f}" y="{_HEIGHT + 16}" text-anchor="middle">{value:g}</text>')
     for value in _ticks(y_low, y_high):
         parts.append(f'<path d="M0 {y_of(value):.1f}H{_WIDTH}" stroke="#ddd"/>')
-        shown = f"{100 * value:g} %" if percent else f"{value:g}"
-        parts.append(f'<text x="-6" y="{y_of(value) + 4:.1f}" text-anchor="end">{shown}</text>')
+        label = f"{100 * value:g} %" if percent else f"{value:g}"
+        parts.append(f'<text x="-6" y="{y_of(value) + 4:.1f}" text-anchor="end">{label}</text>')
     for shape in layout.get("shapes", ()):
         x = x_of(shape["x0"])
         parts.append(f'<path d="M{x:.1f} 0V{_HEIGHT}" stroke="{shape["line"]["color"]}" stroke-dasharray="5 4"/>')
@@ -100,8 +100,8 @@ def _text(text: str) -> str:
 
 def _extent(trace: dict[str, Any]) -> list[float]:
     halves = trace.get("error_y", {}).get("array", [0.0] * len(trace["y"]))
-    known = [(y, h if math.isfinite(h) else 0.0) for y, h in zip(trace["y"], halves, strict=True)]
-    return [y + sign * h for y, h in known for sign in (-1, 1)]
+    bars = [(y, h if math.isfinite(h) else 0.0) for y, h in zip(trace["y"], halves, strict=True)]
+    return [y + sign * h for y, h in bars for sign in (-1, 1)]
 
 
 def _bounds(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:

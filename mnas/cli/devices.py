@@ -126,9 +126,9 @@ class DevicesCalibrateCommand:
                     with _leased(unit, key, console):
                         sessions.append(self._session(unit, reference, entry))
                     unit.close()  # a session begins with a new process there
-            found = repeatability_of(unit.name, sessions)
-            path = keep_repeatability(user_state_dir() / "devices", found)
-            _print_sessions(console, sessions, found)
+            repeatability = repeatability_of(unit.name, sessions)
+            path = keep_repeatability(user_state_dir() / "devices", repeatability)
+            _print_sessions(console, sessions, repeatability)
             console.print(f"  kept in {path}")
 
     def _session(self, unit: Unit, reference: Reference, entry: DeviceEntry) -> Calibration:
@@ -157,28 +157,28 @@ def _check(console: Console, entry: DeviceEntry, unit: Unit, key: str, address: 
         session.round(False)
         pinned_core, realtime = session.pinned_core, session.realtime
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
-    kept = find_repeatability(user_state_dir() / "devices", fingerprint, entry.setup)
+    repeatability = find_repeatability(user_state_dir() / "devices", fingerprint, entry.setup)
     facts = {
         **_facts(condition),
         **{name: str(value) for name, value in fingerprint.items()},
         "measures on": "no core of its own" if pinned_core is None else f"core {pinned_core}",
         "priority": "real-time" if realtime else "ordinary",
-        "repeats itself to": _repeats(kept, entry.name),
+        "repeats itself to": _repeats(repeatability, entry.name),
     }
     for name, fact in facts.items():
         table.add_row(name, fact)
     console.print(table)
-    found = spoilers(entry.kind, entry.setup, condition, pinned_core=pinned_core, realtime=realtime)
-    console.print("  would spoil a measurement:" if found else "  nothing that would spoil a measurement")
-    for spoiler in found:
+    spoiling = spoilers(entry.kind, entry.setup, condition, pinned_core=pinned_core, realtime=realtime)
+    console.print("  would spoil a measurement:" if spoiling else "  nothing that would spoil a measurement")
+    for spoiler in spoiling:
         console.print(f"  - {spoiler.what}")
         console.print(f"    {spoiler.mend}")
 
 
-def _repeats(kept: Repeatability | None, name: str) -> str:
-    if kept is None:
+def _repeats(repeats: Repeatability | None, name: str) -> str:
+    if repeats is None:
         return f"not known: mnas devices calibrate {name}"
-    return f"{100 * kept.ratio_deviation:.2f} % between {kept.sessions} sessions ({kept.at[:10]})"
+    return f"{100 * repeats.ratio_deviation:.2f} % between {repeats.sessions} sessions ({repeats.at[:10]})"
 
 
 def _facts(condition: Condition) -> dict[str, str]:
@@ -186,7 +186,7 @@ def _facts(condition: Condition) -> dict[str, str]:
     core = measuring_core(condition)
     battery = None if condition.battery_percent is None else f"{condition.battery_percent:.0f} %"
     clocks = Counter(core.get("max_mhz") for core in condition.cores)
-    told = {
+    facts = {
         "model": condition.model,
         "SoC": condition.soc,
         "clocks": ", ".join(f"{count} x {mhz} MHz" for mhz, count in clocks.items() if mhz),
@@ -197,10 +197,10 @@ def _facts(condition: Condition) -> dict[str, str]:
         "battery": battery and battery + (", charging" if condition.charging else ""),
         "load": None if condition.load is None else f"{condition.load:.2f}",
     }
-    return {name: str(fact) for name, fact in told.items() if fact}
+    return {name: str(fact) for name, fact in facts.items() if fact}
 
 
-def _print_sessions(console: Console, sessions: Sequence[Calibration], found: Repeatability) -> None:
+def _print_sessions(console: Console, sessions: Sequence[Calibration], repeats: Repeatability) -> None:
     table = Table("session", "reference ms", "95 %", "light / reference", "95 %")
     for number, c in enumerate(sessions, 1):
         table.add_row(
@@ -211,11 +211,11 @@ def _print_sessions(console: Console, sessions: Sequence[Calibration], found: Re
             f"{c.light_ratio_low:.4f}-{c.light_ratio_high:.4f}",
         )
     console.print(table)
-    console.print(f"  {found.name}: {found.reference} at {found.input_size} px, {found.reference_ms:.4g} ms")
+    console.print(f"  {repeats.name}: {repeats.reference} at {repeats.input_size} px, {repeats.reference_ms:.4g} ms")
     console.print(
-        f"  standard deviation between sessions: {100 * found.ratio_deviation:.2f} % of ratios, "
-        f"{100 * found.level_deviation:.2f} % of milliseconds",
+        f"  standard deviation between sessions: {100 * repeats.ratio_deviation:.2f} % of ratios, "
+        f"{100 * repeats.level_deviation:.2f} % of milliseconds",
     )
-    console.print(f"  session error of later measurements: {100 * found.session_error:.2f} %")
-    if found.session_error > HIGH_ERROR:
-        console.print(f"  that is much: see mnas devices check {found.name.partition('/')[0]}, and calibrate again")
+    console.print(f"  session error of later measurements: {100 * repeats.session_error:.2f} %")
+    if repeats.session_error > HIGH_ERROR:
+        console.print(f"  that is much: see mnas devices check {repeats.name.partition('/')[0]}, and calibrate again")

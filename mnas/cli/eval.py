@@ -221,12 +221,12 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
         say(f"  {warning}")
     counts = score.confusion.sum(1)
     rows = zip(score.per_class, labels, counts, strict=True)
-    known = sorted([(top1, label, int(count)) for top1, label, count in rows if top1 is not None], key=lambda r: r[0])
-    rest = "" if len(known) <= _SHOWN else f" (the lowest {_SHOWN} of {len(known)})"
+    scored = sorted([(top1, label, int(count)) for top1, label, count in rows if top1 is not None], key=lambda r: r[0])
+    rest = "" if len(scored) <= _SHOWN else f" (the lowest {_SHOWN} of {len(scored)})"
     classes = Table("class" + rest, box=box.SIMPLE, padding=(0, 1, 0, 0))
     classes.add_column("images", justify="right")
     classes.add_column("top-1", justify="right")
-    for top1, label, count in known[:_SHOWN]:
+    for top1, label, count in scored[:_SHOWN]:
         classes.add_row(clean(label, NAME_CHARS), str(count), f"{100 * top1:.2f} %")
     console.print(classes)
     if errors := score.confused(_ERRORS):

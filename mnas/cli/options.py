@@ -110,7 +110,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 @functools.cache
 def _hints(settings: Any) -> dict[str, tuple[Any, Parameter]]:
     """Field -> its type without None, and what is said about it with `Annotated[..., Parameter(...)]`."""
-    found = {}
+    hints = {}
     for name, annotation in get_type_hints(settings, include_extras=True).items():
         parameters: list[Parameter] = []
         hint = annotation
@@ -118,8 +118,8 @@ def _hints(settings: Any) -> dict[str, tuple[Any, Parameter]]:
             parameters = [x for x in hint.__metadata__ if isinstance(x, Parameter)] + parameters
             hint = hint.__origin__
         kinds = tuple(member for member in members(hint) if member is not NoneType)
-        found[name] = (kinds[0] if len(kinds) == 1 else hint, Parameter.combine(*parameters))
-    return found
+        hints[name] = (kinds[0] if len(kinds) == 1 else hint, Parameter.combine(*parameters))
+    return hints
 
 
 @functools.cache

@@ -99,10 +99,10 @@ class PredictCommand:
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while batch := list(itertools.islice(names, _BATCH)):
-                found = list(pool.map(read, batch))
-                pixels = [one[0] for one in found if not isinstance(one, str)]
+                images = list(pool.map(read, batch))
+                pixels = [one[0] for one in images if not isinstance(one, str)]
                 ranked = iter(model.ranked(model.probabilities(np.stack(pixels)), self.top) if pixels else [])
-                for name, one in zip(batch, found, strict=True):
+                for name, one in zip(batch, images, strict=True):
                     yield (name, one, None) if isinstance(one, str) else (name, next(ranked), one[1])
         yield from ((name, reason, None) for name, reason in problems)
 

@@ -14,7 +14,7 @@ def runtimes_quiet() -> Iterator[None]:
     For the whole process, so only where a command opens its models, never in a library's function.
     """
     try:
-        kept = os.dup(2)
+        stderr_copy = os.dup(2)
     except OSError:  # a process without standard error
         yield
         return
@@ -23,7 +23,7 @@ def runtimes_quiet() -> Iterator[None]:
         sys.stderr.flush()
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        with open(os.dup(kept), "w") as stderr:
+        with open(os.dup(stderr_copy), "w") as stderr:
             notices = logging.StreamHandler(stderr)  # the program's own lines are still shown
             logger.addHandler(notices)
             try:
@@ -32,5 +32,5 @@ def runtimes_quiet() -> Iterator[None]:
                 logger.removeHandler(notices)
     finally:
         sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr_copy, 2)
+        os.close(stderr_copy)

@@ -78,11 +78,11 @@ def _watch(numbers: frozenset[int]) -> None:
     os.register_at_fork(after_in_child=_unwatched)
 
     def wait() -> None:
-        while not (found := numbers & set(os.read(reader, 1))):
+        while not (arrived := numbers & set(os.read(reader, 1))):
             pass
         time.sleep(_Patience.seconds)
         kill_all()
-        os._exit(128 + next(iter(found)))
+        os._exit(128 + next(iter(arrived)))
 
     threading.Thread(target=wait, daemon=True, name="ends the process").start()
 

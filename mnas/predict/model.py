@@ -124,7 +124,7 @@ def load_model(
     threads: int = 1,
     allow_changed: bool = False,
 ) -> Model:
-    """A trained model; what is given here goes before what the file says.
+    """Return a trained model that predicts; arguments override what the file says.
 
     Args:
         model: a .safetensors, .tflite, .onnx or .pte file, or a folder with model.safetensors in it; with `weights` an
@@ -145,6 +145,13 @@ def load_model(
         ImportError: the runtime is not installed.
         OSError: a file cannot be read.
         ValueError: the file is damaged or no classifier, or does not say what is needed; one line with the way out.
+
+    Example:
+        >>> from PIL import Image
+        >>> model = mnas.load("trained/mnasnet-small@0.25-s8-16px/model.tflite")
+        >>> [prediction] = model.predict(Image.new("RGB", (16, 16)), top=1)
+        >>> prediction.label in "0123456789"
+        True
     """
     wanted = Wanted(
         classes=None if class_file is None else read_class_names(Path(class_file)),

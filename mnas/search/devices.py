@@ -101,15 +101,17 @@ def predicting(
     Raises:
         ValueError: a predictor is for another device, or another way of running models.
     """
-    known = {}
+    by_device = {}
     for (path, predictor), (name, units) in zip(predictors, calibrations.items(), strict=False):
         calibration = Calibration.from_dict(units[0])
         with _naming(path):
             predictor.require(calibration=calibration)
-        known[name] = (predictor, calibration)
-    if not known:
+        by_device[name] = (predictor, calibration)
+    if not by_device:
         return None
-    return lambda arch: {name: predictor.predict(arch, told) for name, (predictor, told) in known.items()}
+    return lambda arch: {
+        name: predictor.predict(arch, calibration) for name, (predictor, calibration) in by_device.items()
+    }
 
 
 @contextlib.contextmanager

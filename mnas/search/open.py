@@ -55,8 +55,8 @@ class _Starter:
                 f"trials must be enough for the {len(members)} networks of start from, but got {settings.trials}"
             )
         describe(self._say, settings, self._space, self._dataset)
-        known = {"calibrations": histories[0].calibrations} if histories else {}
-        problem, attributes = self._start(known, histories[0].name if histories else str(settings.run))
+        stored = {"calibrations": histories[0].calibrations} if histories else {}
+        problem, attributes = self._start(stored, histories[0].name if histories else str(settings.run))
         attributes |= self._check_targets(problem)
         drafts = list(given_trials(members, histories, problem, settings.plan()))
         self._say_what_is_given(members, histories, [draft.record for draft in drafts])
@@ -73,8 +73,8 @@ class _Starter:
             say_changes(self._say, run.attributes["provenance"]["versions"])
         return problem
 
-    def _start(self, known: Mapping[str, Any], origin: str) -> tuple[Problem, dict[str, Any]]:
-        attributes = start_fleet(self._settings, self.fleet, self._predictors, known, origin)
+    def _start(self, stored: Mapping[str, Any], origin: str) -> tuple[Problem, dict[str, Any]]:
+        attributes = start_fleet(self._settings, self.fleet, self._predictors, stored, origin)
         sharing = self._settings.sharing(self.fleet.reference_ms)
         objective, *others = self._settings.objectives(sharing)
         self.problem = Problem(

@@ -23,8 +23,8 @@ class End:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, JSON-able."""
-        told = {device: latency.to_dict() for device, latency in self.latencies.items()}
-        return {"arch": self.arch.to_dict(), "latencies": told}
+        latencies = {device: latency.to_dict() for device, latency in self.latencies.items()}
+        return {"arch": self.arch.to_dict(), "latencies": latencies}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +67,13 @@ def find_reach(problem: Problem) -> Reach:
         UnitError: as `problem.measure`.
     """
     archs = dict(enumerate(extremes(problem.space, problem.input_size, problem.num_classes)))
-    found: dict[int, Mapping[str, Latency]] = {}
+    latencies: dict[int, Mapping[str, Latency]] = {}
     if problem.predict is not None:
-        found = {number: problem.predict(arch) for number, arch in archs.items()}
+        latencies = {number: problem.predict(arch) for number, arch in archs.items()}
     else:
         for number, outcome in problem.measure(archs):
-            found[number] = {} if isinstance(outcome, MeasurementError) else outcome.latencies
-    smallest, largest = (End(arch=arch, latencies=found[number]) for number, arch in archs.items())
+            latencies[number] = {} if isinstance(outcome, MeasurementError) else outcome.latencies
+    smallest, largest = (End(arch=arch, latencies=latencies[number]) for number, arch in archs.items())
     return Reach(smallest=smallest, largest=largest)
 
 

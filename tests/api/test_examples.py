@@ -11,7 +11,18 @@ from mnas.latency.fleet.pool import Device
 from mnas.train.process import TrainingStopped
 from tests.bench.bench_toy import write_table
 
-ORDER = ("train", "export", "latency", "fit_latency", "bench", "proxy_check")
+ORDER = (
+    "search",
+    "open_run",
+    "train",
+    "train_best",
+    "export",
+    "load",
+    "latency",
+    "fit_latency",
+    "bench",
+    "proxy_check",
+)
 """A later example may use the files of an earlier one."""
 
 SPACE = """

@@ -1,0 +1,53 @@
+"""`mnas.search`: the search, from Python."""
+
+import inspect
+from typing import Any
+
+from mnas.api.run import Run
+from mnas.api.watching import Shown, shown_by
+from mnas.search.run_search import run_search
+from mnas.search.settings import SearchSettings, search_settings
+from mnas.settings import signature_of
+from mnas.study import RunError
+
+
+def search(*, watcher: Shown = "auto", **options: Any) -> Run:
+    """Search for the image models with the best trade-off of accuracy and latency on a device.
+
+    The same call again resumes an unfinished search in `run`; more `trials` continue a finished one. Candidates are
+    trained in processes of their own, so a script needs the usual `if __name__ == "__main__":`.
+
+    Args:
+        watcher: what shows the progress: auto (a bar in a notebook, else nothing), bar, none, or a `Watcher`.
+        options: those of `mnas search --help-all`, with underscores: `data`, `run`, `trials`, `epochs`, ...
+
+    Returns:
+        The run, with its front, its best model, its trials, a plot and a report.
+
+    Raises:
+        ValueError: an option that is unknown or out of its range, images or devices that cannot be used, a run that
+            was begun with other options, or a model of the front that could not be exported.
+        KeyboardInterrupt: the search was interrupted; it is saved, and the same call resumes it.
+
+    Example:
+        >>> run = mnas.search(
+        ...     data="digits", run="runs/digits", trials=4, epochs=1, fewest_steps=1,
+        ...     width=0.25, input_size=8, output_stride=8, latency_budget_s=0.1, max_images_per_class=30,
+        ... )
+        >>> len(run.trials)
+        4
+        >>> 0 <= run.best.accuracy <= 1
+        True
+    """
+    settings = search_settings(options)
+    arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    with shown_by(watcher) as listener:
+        result = run_search(settings, listener, f"mnas.search({arguments})")
+    if result.failed_exports:
+        failures = "; ".join(f"{label}: {reason}" for label, reason in result.failed_exports.items())
+        raise RunError(f"every model of the front must be exported, but some in {settings.run} failed: {failures}")
+    return Run(settings.run)
+
+
+_WATCHER = inspect.Parameter("watcher", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation=Shown)
+search.__signature__ = signature_of(SearchSettings, returns=Run, more=(_WATCHER,))  # type: ignore[attr-defined]

@@ -1,0 +1,45 @@
+"""`import mnas`: what it offers, that it does no work, and that packages of the same names stay packages."""
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import mnas
+from mnas.search.settings import SearchSettings
+from mnas.settings import option_names
+
+
+def run_python(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return result.stdout.strip()
+
+
+def test_importing_mnas_does_no_work() -> None:
+    heavy = ("torch", "optuna", "timm", "numpy", "rich", "cyclopts")
+    assert run_python(f"import sys, mnas; print([m for m in {heavy!r} if m in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize("first", ["", "import mnas.search.loop", "from mnas.search import loop"])
+def test_a_function_and_the_package_of_its_name_are_both_there(first: str) -> None:
+    shown = "callable(mnas.search), 'trials' in inspect.signature(mnas.search).parameters"
+    code = f"import inspect, mnas\n{first}\nprint({shown})"
+    assert run_python(code) == "True True"
+    code = "import mnas, mnas.search.loop\nprint(mnas.search.loop.CONVERGED_AFTER)"
+    assert run_python(code) == "2"
+
+
+def test_every_name_is_there_and_documented() -> None:
+    for name in mnas.__all__:
+        if name != "__version__":
+            assert callable(getattr(mnas, name)), name
+            assert inspect.getdoc(getattr(mnas, name)), name
+    with pytest.raises(AttributeError, match="module 'mnas' has no attribute 'serach'"):
+        mnas.serach  # noqa: B018
+
+
+def test_a_function_takes_every_option_of_its_command() -> None:
+    parameters = inspect.signature(importlib.import_module("mnas").search).parameters
+    assert set(option_names(SearchSettings)) == set(parameters) - {"watcher"}
