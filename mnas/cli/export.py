@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich import box
@@ -12,10 +12,12 @@ from rich.table import Table
 
 from mnas.cli.console import make_console
 from mnas.cli.quiet import runtimes_quiet
-from mnas.export.gate import GateResult, Tolerance
-from mnas.export.run import ExportResult, export_model
 from mnas.export.settings import ExportSettings
-from mnas.names import resolve_weights
+from mnas.export.target import Tolerance
+
+if TYPE_CHECKING:
+    from mnas.export.gate import GateResult
+    from mnas.export.run import ExportResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,9 @@ class ExportCommand:
 
     def run(self) -> None:
         """Export all, print the comparisons, and raise ValueError if a file failed; one failure leaves the others."""
+        from mnas.export.run import export_model  # torch takes seconds, and help needs none of it
+        from mnas.names import resolve_weights
+
         weights = resolve_weights(self.settings.model)
         console = make_console()
         with console.status("reading images", spinner="line") as status, runtimes_quiet():
@@ -35,7 +40,7 @@ class ExportCommand:
         result.require_all()
 
 
-def _print(console: Console, result: ExportResult) -> None:
+def _print(console: Console, result: "ExportResult") -> None:
     if result.files:
         console.print(_table([file.gate for file in result.files]))
         console.print(f"  compared with the network on {result.compared_on}")
@@ -50,7 +55,7 @@ def _print(console: Console, result: ExportResult) -> None:
             console.print(f"  exported to {file.path}, the table to {file.report}")
 
 
-def _table(results: Sequence[GateResult]) -> Table:
+def _table(results: Sequence["GateResult"]) -> Table:
     """A column for each file, a row for each figure."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("")
@@ -64,7 +69,7 @@ def _table(results: Sequence[GateResult]) -> Table:
     return table
 
 
-def _cells(result: GateResult) -> dict[str, str]:
+def _cells(result: "GateResult") -> dict[str, str]:
     comparison, speed = result.comparison, result.speed
     cells = {"size, MB": f"{result.size_bytes / 1e6:.2f}"}
     if comparison is not None:

@@ -9,7 +9,8 @@ from mnas.data.listing.class_lines import class_table_lines
 from mnas.export.gate import GateResult
 from mnas.export.images import RealImages, open_samples, photographs
 from mnas.export.settings import ExportSettings
-from mnas.export.ship import REPORT_SUFFIX, Target, exported, make_gate, require_packages, ship
+from mnas.export.ship import REPORT_SUFFIX, exported, make_gate, require_packages, ship
+from mnas.export.target import Target
 from mnas.formats import SIDECAR_SUFFIX
 from mnas.metadata import ModelMetadata
 from mnas.nn.weights import load_weights

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from mnas.export.gate import TOLERANCES, Kind, Tolerance
-from mnas.export.ship import Target
+from mnas.export.target import TOLERANCES, Kind, Target, Tolerance
 from mnas.formats import ExportName
 
 Auto = Literal["auto"]

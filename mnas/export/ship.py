@@ -16,8 +16,6 @@ from mnas.atomic import place, write_atomic
 from mnas.export.gate import (
     Comparison,
     GateResult,
-    Kind,
-    Tolerance,
     compare,
     judge,
     normalised,
@@ -25,32 +23,15 @@ from mnas.export.gate import (
 )
 from mnas.export.images import RealImages
 from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
+from mnas.export.target import Target, Tolerance
 from mnas.export.timing import Speed, TimedFile, speed, timed_file
-from mnas.formats import FORMATS, SIDECAR_SUFFIX, ExportName, imported
+from mnas.formats import FORMATS, SIDECAR_SUFFIX, imported
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
 from mnas.predict.model import load_model
 
 REPORT_SUFFIX = ".gate.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """One file to make."""
-
-    format: ExportName
-    kind: Kind = "fp32"
-    softmax: bool = False
-    """LiteRT: probabilities instead of logits."""
-    integer_io: bool = False
-    """LiteRT int8: int8 input and output instead of float32."""
-
-    @property
-    def suffix(self) -> str:
-        """Of a file's name: .tflite, .int8.tflite, .onnx, ..."""
-        suffix = FORMATS[self.format].suffix
-        return f".{self.kind}{suffix}" if self.kind != "fp32" else suffix
 
 
 def exported(network: Network, info: ModelMetadata, target: Target, calibration: RealImages | None) -> bytes:

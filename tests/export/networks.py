@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from mnas.arch import Arch, Block, Padding
-from mnas.export.gate import TOLERANCES
 from mnas.export.images import photographs
-from mnas.export.ship import Target, make_gate, ship
+from mnas.export.ship import make_gate, ship
+from mnas.export.target import TOLERANCES, Target
 from mnas.export.timing import timed_file
 from mnas.formats import ExportName
 from mnas.metadata import ModelMetadata

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from started import Started
 
-from mnas.export.gate import TOLERANCES, compare, judge
+from mnas.export.gate import compare, judge
 from mnas.export.images import RealImages, open_samples, photographs
 from mnas.export.litert import litert_fp32
-from mnas.export.ship import Target, exported, make_gate, ship
+from mnas.export.ship import exported, make_gate, ship
+from mnas.export.target import TOLERANCES, Target
 from mnas.predict.model import load_model
 from tests.export.networks import as_trained, info_of, network_of
 
