@@ -16,7 +16,8 @@ from toy import evaluate_on_full_disk, evaluate_or_die, latency_of, measure, toy
 from mnas.latency.latency import MeasurementError
 from mnas.names import resolve_arch
 from mnas.objective import hypervolume
-from mnas.search.loop import search, trial_seed
+from mnas.search.candidate import trial_seed
+from mnas.search.loop import search
 from mnas.search.problem import Plan
 from mnas.search.progress import Watcher
 from mnas.study import Beginning, RunError, Standing, StudyWriter, begin_study, front_of, open_run, read_run

@@ -12,7 +12,8 @@ from toy import latency_of, toy_calibrations, toy_config, toy_plan, toy_problem
 from mnas.arch import Arch
 from mnas.controller.closed import ClosedBatches
 from mnas.controller.named import CONTROLLERS
-from mnas.search.loop import search, trial_seed
+from mnas.search.candidate import trial_seed
+from mnas.search.loop import search
 from mnas.search.start import given_trials, read_start
 from mnas.study import DIRECTIONS, Beginning, Origin, RunError, count_taken, front_of, open_run, read_run
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import NAMES, baseline_line, not_above_baseline
-from mnas.evaluate.evaluation import accuracy_noise
+from mnas.evaluate.evaluation import Metric, accuracy_noise
 from mnas.latency.latency import Source
 from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.devices import SharingCost, sharing_costs
@@ -49,12 +49,10 @@ def conclude(
         if not results:
             return
     images = images_behind(run, len(dataset.val.labels))
-    counts = dataset.val_counts
-    metric = metric_of(run.attributes)
     recommendations = [recommend(run.trials, references, objective, images) for objective in objectives]
     wanted = [each for each in recommendations if each is not None]
-    best = {each.best.number for each in wanted}
     devices = run.attributes["sharing"]["targets_ms"]
+    metric = metric_of(run.attributes)
     listed = sorted([*results, *_off_the_front(references, results)], key=_latency_ms)
     advised: dict[bool, list[str]] = {True: [], False: []}  # by whether a reference is better
     for objective, each in zip(objectives, recommendations, strict=True):
@@ -62,27 +60,32 @@ def conclude(
             advised[each.is_reference] += _advice(run, objective, each, images, objectives)
     for line in advised[True]:  # before all else: a published network is better than every trial
         say(line)
-    say(_table(listed, devices, objectives, best, NAMES[metric]))
-    for line in advised[False]:
-        say(line)
-    say(baseline_line(metric, counts, dataset.classes))
-    if warning := not_above_baseline(metric, counts, images, wanted[0].best.point[0]):
-        say(warning)
-    if images != len(dataset.val.labels):
-        say(f"the {NAMES[metric]} is as uncertain as a share of {images} images, as rare classes count like others")
+    say(_table(listed, devices, objectives, {each.best.number for each in wanted}, NAMES[metric]))
+    costs = sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
     for line in (
+        *advised[False],
+        *_significance(metric, dataset, images, wanted[0].best),
         *map(_place, references),
         _sources(listed),
         *_origins(results),
         *([skipped] if skipped else []),
         *_noise(front_of(results_of(run)), wanted[0].best, images),
-        *(
-            _sharing(cost, NAMES[metric])
-            for cost in sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
-        ),
+        *(_sharing(cost, NAMES[metric]) for cost in costs),
     ):
         say(line)
     _say_where(console, run, results)
+
+
+def _significance(metric: Metric, dataset: Dataset, images: int, best: TrialRecord) -> list[str]:
+    """Return the lines on the score of guessing, and on how sure a score on these images is."""
+    counts = dataset.val_counts
+    lines = [baseline_line(metric, counts, dataset.classes)]
+    if warning := not_above_baseline(metric, counts, images, best.point[0]):
+        lines.append(warning)
+    if images != len(dataset.val.labels):
+        rare = "as rare classes count like others"
+        lines.append(f"the {NAMES[metric]} is as uncertain as a share of {images} images, {rare}")
+    return lines
 
 
 def _untrained(run: StudyWriter | Snapshot, skipped: str) -> str:

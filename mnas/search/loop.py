@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mnas.controller.closed import ClosedBatches
@@ -15,15 +16,14 @@ from mnas.controller.sampler import Reward
 from mnas.evaluate.evaluation import Evaluation
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import MeasurementError, UnitError
-from mnas.nn.cost import cost
 from mnas.objective import Objective, hypervolume
-from mnas.search.candidate import candidate_record, trial_seed
+from mnas.search.candidate import candidate_record
 from mnas.search.measure import fail, may_be_on_front, measure, measure_trained, shared_latency
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
 from mnas.search.start import take_weights
-from mnas.study import DIRECTIONS, Draft, RunError, Standing, StudyWriter, front_of
-from mnas.study.results import reference_record, results_of, weights_of
+from mnas.study import DIRECTIONS, Draft, RunError, Standing, StudyWriter, TrialRecord, front_of
+from mnas.study.results import results_of, stored_reference, weights_of
 from mnas.workers import PROCESS_DIED, LocalWorkers, Task
 
 CONVERGED_AFTER = 2
@@ -254,37 +254,39 @@ def _evaluate_references(
             continue
         clock.show(f"reference {name}")
         start = time.monotonic()
-        [(_, measurement)] = problem.measure({-1 - index: arch})
+        number = -1 - index
+        [(_, measurement)] = problem.measure({number: arch})
         if isinstance(measurement, MeasurementError):
             raise RunError(f"measuring {name} failed: {measurement}; without it no candidate can be compared")
+        measure_s = time.monotonic() - start
         latency = shared_latency(problem.sharing, measurement.latencies)
-        measured = time.monotonic()
-        seed = trial_seed(plan.seed, -1 - index)
-        task = Task(-1 - index, arch, seed, run.path / "models" / f".{name}.tmp")
-        pending = [task]
-        [(_, outcome)] = workers.run(lambda pending=pending: pending.pop() if pending else None)  # type: ignore[misc]
-        if outcome == PROCESS_DIED:
-            task.weights_path.unlink(missing_ok=True)
-            raise RunError(f"training {name} failed: {outcome}; with such a machine no candidate can be trained")
-        if isinstance(outcome, str):
-            task.weights_path.unlink(missing_ok=True)
-        elif task.weights_path.exists():  # before its record, so that what is recorded has its weights
-            task.weights_path.replace(run.path / "models" / f"{name}{WEIGHTS_SUFFIX}")
-        costs = cost(arch, problem.input_size, problem.num_classes)
-        record = reference_record(
-            name,
-            arch,
-            seed=seed,
-            costs={"params": costs.params, "macs": costs.macs, "size_bytes": problem.size_bytes(arch)},
+        reference = replace(
+            candidate_record(arch, number, {}, problem, plan),
+            reference=name,
             latency=latency,
             latencies=measurement.latencies,
-            evaluation=outcome,
-            measure_s=measured - start,
         )
-        done = [*done, record]
+        outcome = _train_reference(run, reference, workers)
+        trained = {"error": outcome} if isinstance(outcome, str) else {"evaluation": outcome}
+        done = [*done, stored_reference(replace(reference, **trained), measure_s)]
         run.set("references", done)
         result = f"failed: {outcome}" if isinstance(outcome, str) else f"accuracy {outcome.accuracy:.3f}"
         watcher.say(f"reference {name}: {latency.latency_ms:.3g} ms, {result}")
+
+
+def _train_reference(run: StudyWriter, reference: TrialRecord, workers: LocalWorkers) -> Evaluation | str:
+    """Return the evaluation of a reference, or why its training failed; its weights go to models/."""
+    name = reference.label
+    task = Task(reference.number, reference.arch, reference.seed, run.path / "models" / f".{name}.tmp")
+    pending = [task]
+    [(_, outcome)] = workers.run(lambda: pending.pop() if pending else None)
+    if isinstance(outcome, str):
+        task.weights_path.unlink(missing_ok=True)
+    if outcome == PROCESS_DIED:
+        raise RunError(f"training {name} failed: {outcome}; with such a machine no candidate can be trained")
+    if task.weights_path.exists():  # before its record, so that what is recorded has its weights
+        task.weights_path.replace(weights_of(run.path, reference))
+    return outcome
 
 
 def _estimate(run: StudyWriter, plan: Plan, watcher: Watcher) -> None:

@@ -292,7 +292,6 @@ class Draft:
     def frozen(self) -> FrozenTrial:
         """Return the trial to store; Optuna's `create_trial` without its checks (half a millisecond)."""
         record, now = self.record, datetime.datetime.now()
-        stored = {each.name: getattr(record, each.name) for each in fields(record)}
         return FrozenTrial(
             number=-1,
             trial_id=-1,
@@ -304,7 +303,7 @@ class Draft:
             datetime_complete=(record.finished or now) if record.is_finished else None,
             params=dict(record.choices),
             distributions=dict(self.distributions),
-            user_attrs=dict(attributes_of(stored)),
+            user_attrs=dict(attributes_of(vars(record))),
             system_attrs=dict(self.notes),
         )
 
@@ -343,6 +342,16 @@ def records_of(path: Path, attributes: Mapping[str, Any], trials: Sequence[Froze
     return records
 
 
+def fields_of_stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that user attributes hold, by name. Raises ValueError for an invalid one."""
+    fields = {}
+    for name, attribute in _ATTRIBUTES.items():
+        key = attribute.key or name
+        if key in attributes:
+            fields[name] = check_named(f"its attribute {key!r}", attribute.read, attributes[key])
+    return fields
+
+
 def record_of(trial: FrozenTrial, metric: Metric = "accuracy") -> TrialRecord:
     """Return the record of one stored trial. Raises ValueError for a trial that no search writes."""
     if trial.state not in STATES:
@@ -351,11 +360,7 @@ def record_of(trial: FrozenTrial, metric: Metric = "accuracy") -> TrialRecord:
     for name in _NEEDED[state]:
         if name not in stored:
             raise ValueError(f"its attribute {name!r} is missing")
-    values: dict[str, Any] = {"version": 0}
-    for name, attribute in _ATTRIBUTES.items():
-        key = attribute.key or name
-        if key in stored:
-            values[name] = check_named(f"its attribute {key!r}", attribute.read, stored[key])
+    values = {"version": 0, **fields_of_stored(stored)}
     if KNOWN_VALUES in stored:
         check_named(f"its attribute {KNOWN_VALUES!r}", pair_with_latency, stored[KNOWN_VALUES])
     if "latency" in values and "latencies" not in values:

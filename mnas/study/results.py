@@ -7,22 +7,24 @@ alone, so that the same seed gives the same trials with any references. It is st
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mnas.architecture import Architecture, architecture_from_dict
 from mnas.evaluate.evaluation import Evaluation, Metric, accuracy_noise, effective_images
 from mnas.formats import WEIGHTS_SUFFIX
-from mnas.latency.latency import Latency
 from mnas.objective import Objective
 from mnas.space.named import space_from_dict
 from mnas.study.check import RunError
-from mnas.study.limits import StoredLimits, over_limits, over_size
+from mnas.study.limits import Skip, StoredLimits, over_limits, over_size
 from mnas.study.read import Snapshot, objectives_of
-from mnas.study.record import TrialRecord, best_for, front_of
+from mnas.study.record import TrialRecord, attributes_of, best_for, fields_of_stored, front_of
 from mnas.study.run import StudyWriter
 from mnas.zoo.architectures import reference_arch
+
+STORED = ("arch", "fingerprint", "seed", "params", "macs", "size_bytes", "latency", "latencies", "error")
+"""Fields of a reference's record that are stored as a trial's are."""
 
 
 def metric_of(attributes: Mapping[str, Any]) -> Metric:
@@ -32,36 +34,20 @@ def metric_of(attributes: Mapping[str, Any]) -> Metric:
 
 
 def val_counts(attributes: Mapping[str, Any]) -> list[int]:
-    """Return the validation images of each class; empty in runs that were made before they were kept."""
+    """Return the validation images of each class; empty in runs that were made before they were stored."""
     return list(attributes.get("val_counts", []))
 
 
-def reference_record(
-    name: str,
-    arch: Architecture,
-    *,
-    seed: int,
-    costs: Mapping[str, int],
-    latency: Latency,
-    latencies: Mapping[str, Latency],
-    evaluation: Evaluation | str,
-    measure_s: float,
-) -> dict[str, Any]:
-    """Return a run's record of a reference; `evaluation` is the reason where its training failed."""
-    scored = None if isinstance(evaluation, str) else evaluation
+def stored_reference(reference: TrialRecord, measure_s: float) -> dict[str, Any]:
+    """Return what a run stores of a reference that took `measure_s` to measure."""
+    evaluation = reference.evaluation
     return {
-        "name": name,
-        "arch": arch.to_dict(),
-        "fingerprint": arch.fingerprint,
-        "seed": seed,
-        **costs,
-        "latency": latency.to_dict(),
-        "latencies": {device: each.to_dict() for device, each in latencies.items()},
-        "accuracy": scored.accuracy if scored else None,
-        "evaluation": scored.to_dict() if scored else None,
-        **({} if scored else {"error": evaluation}),
+        "name": reference.reference,
+        **{name: value for name, value in attributes_of(vars(reference)) if name in STORED},
+        "accuracy": evaluation.accuracy if evaluation else None,
+        "evaluation": evaluation.to_dict() if evaluation else None,
         "measure_s": measure_s,
-        "train_s": scored.train_s if scored else None,
+        "train_s": evaluation.train_s if evaluation else None,
     }
 
 
@@ -79,36 +65,35 @@ def _reference(attributes: Mapping[str, Any], stored: Mapping[str, Any], number:
     arch = _arch_of(attributes, stored)
     if arch is None:
         return None
-    evaluation, objectives = _evaluation_of(attributes, stored), objectives_of(attributes)
-    latency = Latency.from_dict(stored["latency"])
-    latencies = {device: Latency.from_dict(each) for device, each in stored["latencies"].items()}
-    size_bytes = stored.get("size_bytes", 0)
-    accuracy = None if evaluation is None else evaluation.score(metric_of(attributes))
-    rewards = [] if accuracy is None else [each.reward(accuracy, latency.latency_ms) for each in objectives]
-    limits = StoredLimits(attributes.get("config", {}))
-    skipped = over_size(limits, size_bytes)
-    if objectives and skipped is None:
-        slowest_ms = max(objective.target_latency_ms for objective in objectives)
-        skipped = over_limits(limits, slowest_ms, latency, latencies)
-    return TrialRecord(
-        number=number,
-        state="failed" if evaluation is None else "skipped" if skipped else "complete",
-        reference=stored["name"],
-        arch=arch,
-        fingerprint=arch.fingerprint,
-        params=stored["params"],
-        macs=stored["macs"],
-        size_bytes=size_bytes,
-        seed=stored.get("seed", 0),
+    older = {"size_bytes": 0, "seed": 0}  # what earlier versions did not store
+    fields = {**older, **fields_of_stored({name: stored[name] for name in STORED if name in stored})}
+    fields |= {"arch": arch, "fingerprint": arch.fingerprint, "evaluation": _evaluation_of(attributes, stored)}
+    reference = TrialRecord(number=number, state="running", reference=stored["name"], **fields)
+    if reference.evaluation is None:
+        return replace(reference, state="failed", error=reference.error or "for a reason that was not stored")
+    assert reference.latency is not None
+    accuracy = reference.evaluation.score(metric_of(attributes))
+    objectives = objectives_of(attributes)
+    rewards = tuple(objective.reward(accuracy, reference.latency.latency_ms) for objective in objectives)
+    skipped = _skip_of(attributes, reference)
+    return replace(
+        reference,
+        state="skipped" if skipped else "complete",
         accuracy=accuracy,
-        latency=latency,
-        latencies=latencies,
-        evaluation=evaluation,
         reward=rewards[0] if rewards else None,
-        rewards=tuple(rewards) if len(rewards) > 1 else (),
-        skipped=skipped if evaluation is not None else None,
-        error=stored.get("error", "for a reason that was not stored") if evaluation is None else None,
+        rewards=rewards if len(rewards) > 1 else (),
+        skipped=skipped,
     )
+
+
+def _skip_of(attributes: Mapping[str, Any], reference: TrialRecord) -> Skip | None:
+    """Return the limit of the run that a reference is over."""
+    limits, objectives = StoredLimits(attributes.get("config", {})), objectives_of(attributes)
+    skipped = over_size(limits, reference.size_bytes)
+    if skipped is None and objectives and reference.latency is not None:
+        slowest_ms = max(objective.target_latency_ms for objective in objectives)
+        skipped = over_limits(limits, slowest_ms, reference.latency, reference.latencies)
+    return skipped
 
 
 def _arch_of(attributes: Mapping[str, Any], stored: Mapping[str, Any]) -> Architecture | None:

@@ -204,20 +204,14 @@ def open_run(
     """Open the run at `path` for writing, or begin it; `config` is what must not change between two starts.
 
     `begin` is called for a run that is not there yet, and says what its study has from the first moment. What it raises
-    is raised, and nothing is left of the run.
+    is raised, and nothing of the run stays.
 
     Raises:
         RunError: another process is using it, it was made with another configuration or another version, or it is no
         run. OSError: the directory cannot be made or written.
     """
     new = not path.exists()
-    if path.exists() and not path.is_dir():
-        raise RunError(f"a run must be a directory, but {path} is a file; choose another --run")
-    require_files(path)
-    if path.is_dir() and not (path / "study.db").exists() and any(p.name != "lock" for p in path.iterdir()):
-        ours = {"lock", "config.json", "log.jsonl"}
-        if foreign := sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")):
-            raise RunError(f"{path} is no run (it holds {foreign[0]}, but no study.db); choose another --run")
+    _require_run_folder(path)
     path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path / "lock")
     try:
@@ -247,6 +241,17 @@ def open_run(
             storage.engine.dispose()
     finally:
         lock.release()
+
+
+def _require_run_folder(path: Path) -> None:
+    """Raise RunError where something else than a run is at `path`."""
+    if path.exists() and not path.is_dir():
+        raise RunError(f"a run must be a directory, but {path} is a file; choose another --run")
+    require_files(path)
+    if path.is_dir() and not (path / "study.db").exists():
+        ours = {"lock", "config.json", "log.jsonl"}
+        if foreign := sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")):
+            raise RunError(f"{path} is no run (it holds {foreign[0]}, but no study.db); choose another --run")
 
 
 def _create_database(path: Path, config: Mapping[str, Any], beginning: Beginning) -> None:
