@@ -62,9 +62,12 @@ _OF_STUDIES = ("study_directions", "study_user_attributes", "study_system_attrib
 _OF_TRIALS = ("trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes")
 
 
-def orphan(folder: Path) -> str:
-    """Return the fault of a trial whose own row is missing, or of a table without its unique keys; else empty."""
+def broken_table(folder: Path) -> str:
+    """Return the fault of a table without its keys, or with rows of a trial that is missing; else empty."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
+        for table in ("studies", "trials"):
+            if not any(column[5] for column in database.execute(f"PRAGMA table_info({table})")):
+                return f"{table} has lost its primary key, so that rows may be doubled"
         for table in (*_OF_STUDIES, *_OF_TRIALS):
             if not any(index[2] for index in database.execute(f"PRAGMA index_list({table})")):
                 return f"{table} has lost its unique keys, so that rows may be doubled"

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from mnas.objective import Objective
 from mnas.study.check import RunError, check_attributes, damaged, one_line
-from mnas.study.database import STUDY_NAME, open_database, orphan, require_files, unreadable
+from mnas.study.database import STUDY_NAME, broken_table, open_database, require_files, unreadable
 from mnas.study.record import TrialRecord, front_of, records_of
 
 FORMAT = 3
@@ -116,7 +116,7 @@ def read_study(path: Path, storage: BaseStorage, folder: Path) -> StoredStudy:
         raise damaged(path, f"its directions must be MAXIMIZE and MINIMIZE, but are {', '.join(directions) or 'none'}")
     check_attributes(path, attributes)
     trials = records_of(path, attributes, frozen)
-    if fault := orphan(folder):
+    if fault := broken_table(folder):
         raise damaged(path, fault)
     return StoredStudy(attributes=attributes, trials=trials, frozen=frozen)
 

@@ -145,7 +145,7 @@ def go_on(path):
     return None
 
 
-QUICK = (*range(6), 87)  # 87 doubles an attribute of the run
+QUICK = (*range(6), 87, 150)  # 87 doubles an attribute of the run, 150 a trial
 SEEDS = [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in range(300)]
 
 
