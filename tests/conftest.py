@@ -24,7 +24,8 @@ from xdist.scheduler import LoadFileScheduling
 
 multiprocessing.set_forkserver_preload(
     [
-        *("mnas.search.run_search", "mnas.evaluate.proxy", "mnas.report.html", "mnas.train.loop"),
+        *("mnas.search.run_search", "mnas.proxycheck.run", "mnas.evaluate.proxy", "mnas.report.html"),
+        *("mnas.cli.conclusion", "mnas.cli.shortlist", "mnas.full_training.best", "mnas.train.loop"),
         *("alembic.command", "optuna.storages", "pandas", "plotly.graph_objects", "sklearn.datasets"),
     ]
 )

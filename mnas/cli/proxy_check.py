@@ -8,9 +8,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from mnas.cli.console import Steps, make_console
-from mnas.cli.progress import counting
-from mnas.cli.proxy_table import print_check
-from mnas.proxycheck.run import run_proxy_check
 from mnas.proxycheck.settings import ProxyCheckSettings
 
 
@@ -25,6 +22,10 @@ class ProxyCheckCommand:
 
     def run(self) -> None:
         """Train what is missing, and print what it says."""
+        from mnas.cli.progress import counting  # torch and optuna take seconds, and help needs none of them
+        from mnas.cli.proxy_table import print_check
+        from mnas.proxycheck.run import run_proxy_check
+
         console = make_console()
         command = shlex.join(["mnas", *sys.argv[1:]])
         with Steps(console) as steps:

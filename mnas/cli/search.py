@@ -4,17 +4,16 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from mnas.cli.conclusion import conclude
 from mnas.cli.console import make_console
-from mnas.cli.progress import watching
 from mnas.search.presets import named_preset
-from mnas.search.run_search import SearchResult, run_search
 from mnas.search.settings import SearchSettings
-from mnas.study import RunError
+
+if TYPE_CHECKING:
+    from mnas.search.run_search import SearchResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +33,13 @@ class SearchCommand:
         search_and_conclude(self.settings, make_console())
 
 
-def search_and_conclude(settings: SearchSettings, console: Console) -> SearchResult:
+def search_and_conclude(settings: SearchSettings, console: Console) -> "SearchResult":
     """Search, print the conclusion, and return the result. Raises RunError where a model could not be exported."""
+    from mnas.cli.conclusion import conclude  # torch and optuna take seconds, and help needs none of them
+    from mnas.cli.progress import watching
+    from mnas.search.run_search import run_search
+    from mnas.study import RunError
+
     command = shlex.join(["mnas", *sys.argv[1:]])
     try:
         with watching(console) as watcher:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mnas.children import MOST_WORKERS
-from mnas.controller.named import candidates_per_update, find_controller
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.mirror import as_begun, mirrors, to_store
@@ -121,6 +120,8 @@ class SearchSettings:
     """Cap on the weights kept of the front's models, in MB."""
 
     def __post_init__(self) -> None:
+        from mnas.controller.named import find_controller  # torch takes seconds, and help needs none of it
+
         find_controller(self.controller)
         if self.metric not in METRICS:
             raise ValueError(f"--metric must be one of {', '.join(METRICS)}, but got {self.metric!r}")
@@ -160,6 +161,8 @@ class SearchSettings:
     @property
     def batch_size(self) -> int:
         """Candidates drawn from the same closed batches."""
+        from mnas.controller.named import candidates_per_update
+
         auto = self.candidates_per_update == "auto"
         return candidates_per_update(self.controller) if auto else int(self.candidates_per_update)
 
