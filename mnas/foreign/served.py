@@ -45,7 +45,6 @@ class Runtime(ABC):
     inputs: list[dict[str, Any]]
     """Each {"name", "shape": with None for any, "dtype", "scale", "zero_point"}; scale 0: numbers mean themselves."""
     outputs: list[dict[str, Any]]
-    """Metadata of mnas in the file, where the runtime reads them."""
 
     def resize(self, shape: Sequence[int]) -> None:  # noqa: B027  # most runtimes take any shape that fits
         """Prepare for inputs of this shape."""
