@@ -68,7 +68,7 @@ def _official(file: bytes, name: str) -> OfficialMetadata:
     try:
         entry = metadata_entry(file, "TFLITE_METADATA")
         return OfficialMetadata() if entry is None else read_official(entry, file)
-    except (IndexError, TypeError, ValueError, OverflowError, struct.error) as error:
+    except (AttributeError, LookupError, MemoryError, TypeError, ValueError, OverflowError, struct.error) as error:
         raise ValueError(f"{name!r}: {error}") from None  # FlatBuffers' own reader checks no offsets
 
 

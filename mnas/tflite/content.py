@@ -77,7 +77,9 @@ def _add_tensor(digest: _Digest, model: bytes, root: Any, tensor: Any) -> None:
 
 
 def buffer_data(model: bytes, buffer: Any) -> bytes:
-    """Return the content of a buffer, inside the flatbuffer or behind it."""
+    """Return the content of a buffer, inside the flatbuffer or behind it. Raises ValueError for None."""
+    if buffer is None:
+        raise ValueError("the file must have the buffers that it names")
     if not buffer.DataIsNone():
         return bytes(buffer.DataAsNumpy())
     # schema.fbs: offsets 0 and 1 stand for no data

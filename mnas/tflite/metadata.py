@@ -32,6 +32,8 @@ _ENTRY = "mnas"
 _BEFORE = {
     "arch", "fingerprint", "input_size", "num_classes", "labels", "mean", "std", "softmax", "crop", "trained_on",
 }  # fmt: skip
+_DAMAGED = (AttributeError, LookupError, MemoryError, OverflowError, TypeError, ValueError, struct.error)
+"""Exceptions of the generated readers, which check no offset, on a damaged file."""
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1  # union ContentProperties
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
 _RGB = 1  # enum ColorSpaceType
@@ -85,7 +87,7 @@ def state_of_model(model: bytes) -> digests.State:
     if state == "changed":
         try:
             same = graph_digest(model, _without_digests(values)) == values.get(GRAPH)
-        except (AttributeError, LookupError, MemoryError, OverflowError, TypeError, ValueError, struct.error):
+        except _DAMAGED:
             return "changed"
         return "intact" if same else "changed"
     return state
@@ -105,7 +107,7 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
     try:
         if metadata_entry(content, _ENTRY) is None:
             return None
-    except (IndexError, TypeError, ValueError, OverflowError, struct.error):
+    except _DAMAGED:
         return None  # the runtime reports a damaged file
     return _values(content), state_of_model(content)
 
@@ -133,7 +135,7 @@ def _values(model: bytes) -> dict[str, Any]:
         raise _NotOursError("a LiteRT file must have the identifier TFL3, but got other bytes")
     try:
         text = metadata_entry(model, _ENTRY)
-    except (IndexError, TypeError, ValueError, struct.error) as error:
+    except _DAMAGED as error:
         raise _NotOursError(f"the LiteRT file must be whole, but got a damaged one: {error}") from None
     if text is None:
         raise _NotOursError(f"the LiteRT file must have been written by mnas, but got one without metadata {_ENTRY!r}")
