@@ -4,6 +4,8 @@ EXECUTORCH = ("latency/test_runtimes.py", "predict/test_model.py", "export/test_
 """Files that write ExecuTorch programs: one process runs them all, as importing what they need takes it 10 s."""
 LONG = (
     *EXECUTORCH,
+    "api/test_examples.py",
+    "api/test_readme.py",
     "latency/test_search_remote.py",
     "latency/devices/test_ssh.py",
     "latency/fleet/test_device_pool.py",
@@ -42,5 +44,19 @@ LONG = (
     "latency/fleet/test_fleet.py",
     "shortlist/test_train.py",
     "test_children.py",
+    "cli/test_latency_command.py",
+    "cli/test_latency_lists.py",
+    "latency/devices/test_open_device.py",
+    "cli/test_eval.py",
+    "cli/test_hostile_names.py",
+    "cli/test_predict.py",
+    "cli/test_devices.py",
+    "test_search_devices.py",
+    "data/test_cache.py",
+    "latency/prediction/test_predictor_tables.py",
+    "latency/prediction/test_design.py",
+    "evaluate/test_table_limits.py",
+    "train/test_train_loop.py",
+    "proxycheck/test_plan.py",
 )
-"""Files that take more than some 8 s of one core, the longest first."""
+"""Files that take more than some 3 s of one core, the longest first."""
