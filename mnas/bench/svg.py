@@ -23,8 +23,8 @@ def svg(figures: Sequence[Figure]) -> str:
         '<rect width="100%" height="100%" fill="#fff"/>',
     ]
     for index, figure in enumerate(figures):
-        left = index * (_WIDTH + _LEFT + 26) + _LEFT
-        parts += [f'<g transform="translate({left} {_TOP})">', *_panel(figure), "</g>"]
+        offset = index * (_WIDTH + _LEFT + 26) + _LEFT
+        parts += [f'<g transform="translate({offset} {_TOP})">', *_panel(figure), "</g>"]
     for index, (name, colour) in enumerate(names):
         x, y = _LEFT + 170 * (index % 6), height - 20 * (rows - index // 6) + 6
         parts.append(f'<path d="M{x} {y}h18" stroke="{colour}" stroke-width="3"/>')

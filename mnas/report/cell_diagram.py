@@ -80,8 +80,8 @@ def _boxes(arch: CellArch, input_size: int) -> list[Box]:
     return [*boxes, average, Box(label="FC", colours=PLAIN, width=BOX_WIDTHS[1], shape="")]
 
 
-def _cell(name: str, cell: Cell, left: int, top: int) -> list[str]:
-    middle = left + CELL_WIDTH // 2
+def _cell(name: str, cell: Cell, x: int, top: int) -> list[str]:
+    middle = x + CELL_WIDTH // 2
     parts = [svg_text(middle, top + MARGIN - 8, name, colour=TEXT, weight=600)]
     top += MARGIN + 6
     for state, pair in enumerate(cell.pairs, 2):

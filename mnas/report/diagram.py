@@ -158,18 +158,18 @@ def _arrow(top: int, shape: str, stride: int) -> list[str]:
 
 def _draw(box: Box, top: int) -> list[str]:
     fill, border = box.colours
-    left = CENTRE - box.width / 2
+    edge = CENTRE - box.width / 2
 
     def rectangle(shift: int) -> str:
         return (
-            f'<rect x="{left + shift:g}" y="{top + shift}" width="{box.width}" height="{BOX_HEIGHT - 4}" rx="6" '
+            f'<rect x="{edge + shift:g}" y="{top + shift}" width="{box.width}" height="{BOX_HEIGHT - 4}" rx="6" '
             f'fill="{fill}" stroke="{border}" stroke-width="1.25"/>'
         )
 
     parts = [rectangle(shift) for shift in range(2 * min(box.layers - 1, 2), -1, -2)]
     parts.append(svg_text(CENTRE, top + BOX_HEIGHT / 2 + 2.5, box.label, colour=TEXT, weight=600))
     if box.skip:
-        right = left + box.width + 2 * min(box.layers - 1, 2)
+        right = edge + box.width + 2 * min(box.layers - 1, 2)
         high, low = top + 5, top + BOX_HEIGHT - 9
         dashes = ' stroke-dasharray="3 2.5"' if box.skip == "pool" else ""
         parts.append(
