@@ -234,7 +234,7 @@ def _proxy_results(content: bytes, work: Path) -> object:
     (work / "proxy").mkdir(exist_ok=True)
     (work / "proxy" / FILE_NAME).write_bytes(content)
     with open_results(work / "proxy", {"a": 1}) as results:
-        return dict(results.known)
+        return dict(results.trainings)
 
 
 def _predictor(content: bytes, work: Path) -> object:
