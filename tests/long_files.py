@@ -1,6 +1,11 @@
 """The files of tests that take longest: conftest.py begins with them, and --fast leaves them out."""
 
-EXECUTORCH = ("latency/test_runtimes.py", "predict/test_model.py", "export/test_executorch.py")
+EXECUTORCH = (
+    "latency/test_runtimes.py",
+    "predict/test_model.py",
+    "predict/test_changed_files.py",
+    "export/test_executorch.py",
+)
 """Files that write ExecuTorch programs: one process runs them all, as importing what they need takes it 10 s."""
 LONG = (
     *EXECUTORCH,
@@ -58,5 +63,7 @@ LONG = (
     "evaluate/test_table_limits.py",
     "train/test_train_loop.py",
     "proxycheck/test_plan.py",
+    "old_files/test_old_files.py",
+    "test_targets.py",
 )
 """Files that take more than some 3 s of one core, the longest first."""

@@ -98,7 +98,7 @@ def test_a_model_that_nobody_holds_has_no_process(tflite):
     assert process.poll() is None
     del model
     gc.collect()
-    assert process.poll() == -signal.SIGKILL
+    assert process.poll() in (-signal.SIGKILL, 0)  # it may end by itself first, as nobody asks any more
     with load_model(tflite, **UNIT) as model:
         assert model.run(np.zeros((2, SIZE, SIZE, 3), np.uint8)).shape == (2, 4)
     with pytest.raises(ValueError, match=r"model.tflite' must be open to be run, but it was closed"):
