@@ -23,13 +23,13 @@ def scenario(
 
 def check(told: dict, kills: int, trials: int = TRIALS) -> None:
     assert told["kills"] >= kills
-    taken = sum(trial[4]["from"] is not None for trial in told["trials"])
-    assert [trial[0] for trial in told["trials"]] == list(range(taken + trials))
-    states = [trial[1] for trial in told["trials"]]
-    assert "RUNNING" not in states
+    taken = sum(trial["origin"] is not None for trial in told["trials"])
+    assert [trial["number"] for trial in told["trials"]] == list(range(taken + trials))
+    states = [trial["state"] for trial in told["trials"]]
+    assert "running" not in states
     # the scenario has every kind of trial, or it would show little
-    assert {"COMPLETE", "FAIL", "PRUNED"} <= set(states)
-    assert any(trial[4]["same_as"] is not None for trial in told["trials"])
+    assert {"complete", "failed", "skipped"} <= set(states)
+    assert any(trial["same_as"] is not None for trial in told["trials"])
     of_trials = [name for name in told["weights"] if name != "mobilenetv2.safetensors"]  # the reference's
     assert of_trials == sorted(f"{number}.safetensors" for number in told["front"])
 
@@ -42,11 +42,11 @@ def test_a_search_killed_4_times(tmp_path, controller):
 def check_start(tmp_path: Path, controller: str, kills: int) -> None:
     told = scenario(tmp_path, controller, 2, kills, seed=5, before=16)
     check(told, kills)
-    origins = [trial[4]["from"] for trial in told["trials"]]
+    origins = [trial["origin"] for trial in told["trials"]]
     taken = sum(origin is not None for origin in origins)
     assert 6 < taken < 16  # a whole batch and a part of one; the failed ones are left out
     assert all(origins[:taken])
-    assert told["trials"][taken][4]["name"] == str(tmp_path / "named.json")
+    assert told["trials"][taken]["name"] == str(tmp_path / "named.json")
 
 
 def test_a_search_that_starts_from_another_killed_4_times(tmp_path):

@@ -173,7 +173,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(tmp_path):
     assert line.startswith("mnas: ")
     assert "File too large" in line  # of whatever was written first
     assert run([*SEARCH, *QUICK, "--run", "runs/full"]) == 0
-    assert [t.state.name for t in read_run(tmp_path / "runs/full").trials] == ["COMPLETE", "COMPLETE"]
+    assert [t.state for t in read_run(tmp_path / "runs/full").trials] == ["complete", "complete"]
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that nobody can write to (/proc)")
@@ -220,4 +220,4 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     assert "stopped; nothing is lost. To go on: " in lines[-1]
     stored = read_run(tmp_path / "runs/stopped")
     assert stored.state.status == "stopped"
-    assert sum(t.state.is_finished() for t in stored.trials) >= 3
+    assert sum(t.is_finished for t in stored.trials) >= 3

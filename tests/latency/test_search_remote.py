@@ -76,7 +76,7 @@ def killed_and_resumed(search, measured, trials, kill_at, units):
     search.killed_when(in_the_middle)
     before = search.stored()
     assert before.state.status == "interrupted"
-    assert sum(t.state.is_finished() for t in before.trials) < kill_at
+    assert sum(t.is_finished for t in before.trials) < kill_at
     assert search.finish() == 0, search.printed()
     after = search.stored()
     assert after.attributes["calibrations"] == before.attributes["calibrations"]
