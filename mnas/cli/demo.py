@@ -11,7 +11,7 @@ from rich.table import Table
 from mnas.cli.console import make_console
 from mnas.cli.search import search_and_conclude
 from mnas.data.dataset import Dataset
-from mnas.data.options import DataOptions
+from mnas.data.options import TrainingDataOptions
 from mnas.evaluate.config import ProxyConfig
 from mnas.search.settings import SearchSettings
 from mnas.study import TrialRecord, front_of
@@ -33,7 +33,7 @@ class DemoCommand:
         console = make_console()
         # All choices of all seven blocks. Width, input, steps and budget are chosen to fit the time, and printed.
         settings = SearchSettings(
-            images=DataOptions(data="digits"),
+            images=TrainingDataOptions(data="digits"),
             run=self.run_dir,
             trials=self.trials,
             width=0.25,

@@ -18,13 +18,13 @@ from torch import Tensor
 from mnas.atomic import claimed, write_atomic
 from mnas.cli.class_table import print_class_table
 from mnas.cli.console import make_console, say, say_json
-from mnas.cli.data_options import VerifyCache
 from mnas.cli.model import ModelOptions, open_model
 from mnas.counts import largest_class
 from mnas.data.batches import by_stat_line
 from mnas.data.held_out import Offered, Selection, Wanted, select
 from mnas.data.image import Pixels
 from mnas.data.named import NAMED
+from mnas.data.options import DataOptions
 from mnas.data.scored import ScoredImages, open_scored
 from mnas.data.shards.index import is_shards
 from mnas.evaluate.baseline import not_above_baseline
@@ -46,9 +46,8 @@ class EvalCommand:
     model: str = field(kw_only=False)
     """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights
     an architecture."""
-    data: str
-    """digits, cifar10, fashion-mnist, imagenet, a folder with one folder of images for each class (or train/, val/,
-    test/), or tar shards."""
+    images: DataOptions
+    """Images to score the model on."""
     part: Wanted = "auto"
     """Images to score; auto: the test part where the data has one, else the validation part or what the training held
     out; all: every image, for data that the model was not trained on."""
@@ -62,11 +61,6 @@ class EvalCommand:
     """Print one JSON object instead of a table, with the whole confusion matrix."""
     save: Path | None = None
     """Also draw the confusion matrix into this .png file."""
-    data_dir: Path | None = None
-    """Where cifar10, fashion-mnist and imagenet lie; not given: in the cache folder."""
-    download: bool = False
-    """Download cifar10 or fashion-mnist if they are missing."""
-    verify_cache: VerifyCache = False
     options: Annotated[ModelOptions, Parameter(name="*", group="Model file")] = field(default_factory=ModelOptions)
 
     def run(self) -> None:
@@ -92,7 +86,7 @@ class EvalCommand:
             scored = self._open(model, bar)
             batches, selection = scored.batches, scored.selection
             outputs, matching = match_classes(
-                model.info, batches.classes, in_order=self.class_order == "data" or _is_listed(self.data)
+                model.info, batches.classes, in_order=self.class_order == "data" or _is_listed(self.images.data)
             )
             task = bar.add_task("scoring", total=sum(batches.counts[part] for part in scored.parts))
             images = itertools.chain.from_iterable(batches.scoring(part, _BATCH) for part in scored.parts)
@@ -129,15 +123,15 @@ class EvalCommand:
             return select(self.part, seed, offered, model.info.trained_on, ours=model.info.ours, beside=beside)
 
         opened = open_scored(
-            self.data,
+            self.images.data,
             choose,
             input_size=model.info.input_size,
             crop=model.info.crop,
-            data_dir=self.data_dir,
-            download=self.download,
+            data_dir=self.images.data_dir,
+            download=self.images.download,
             workers=os.cpu_count() or 1,
             on_progress=on_progress,
-            verify_cache=self.verify_cache,
+            verify_cache=self.images.verify_cache,
         )
         bar.remove_task(task)
         return opened

@@ -16,8 +16,8 @@ Loader = Literal["auto", "array", "files", "shards"]
 """How the images of a training are read (`mnas.data.open_batches`)."""
 
 _HELP = (
-    f"{', '.join(NAMED)}, or a folder with one folder of images for each class (or train/ and val/ with such folders, "
-    "or tables; docs/data.md)."
+    f"Data set: {', '.join(NAMED)}, or a folder with one folder of images for each class, or with train/ and val/ "
+    "(test/) of such folders, or with a table of files."
 )
 
 
@@ -27,14 +27,20 @@ class DataOptions:
 
     data: Annotated[str, Parameter(help=_HELP)]
     """Name or folder of the data set."""
-    max_images_per_class: int = 0
-    """Use only this many training and validation images of each class; 0: all."""
     data_dir: Path | None = None
     """Folder of cifar10, fashion-mnist and imagenet, also for downloads; by default in the cache folder."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
     verify_cache: bool = False
     """Read the cached decoded images in full, and decode them again where they are damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingDataOptions(DataOptions):
+    """Which images networks are trained on: those of a data set, or some of each class."""
+
+    max_images_per_class: int = 0
+    """Use only this many training and validation images of each class; 0: all."""
 
     def native_size(self) -> int:
         """Return the side of the data set's images in pixels, at most 224."""

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from mnas.data.dataset import Dataset
 from mnas.data.mirror import as_begun, mirrors, to_store
-from mnas.data.options import DataOptions
+from mnas.data.options import TrainingDataOptions
 from mnas.evaluate.config import ProxyConfig
 from mnas.proxycheck.plan import Setting, settings_of, smaller_sizes
 from mnas.proxycheck.results import FILE_NAME
@@ -27,7 +27,7 @@ REFERENCE_TIMES = 4
 class ProxyCheckSettings:
     """A proxy check. Raises ValueError where a field is out of its range."""
 
-    images: Annotated[DataOptions, Parameter(name="*")]
+    images: Annotated[TrainingDataOptions, Parameter(name="*")]
     """Images of the trainings."""
     out: Path = Path("runs/proxy-check")
     """Folder of the trainings and of result.json."""

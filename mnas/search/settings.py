@@ -12,7 +12,7 @@ from mnas.children import MOST_WORKERS
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.mirror import as_begun, mirrors, to_store
-from mnas.data.options import DataOptions
+from mnas.data.options import TrainingDataOptions
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import METRICS, Metric
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective, Sharing
@@ -39,7 +39,7 @@ MAY_CHANGE = (
 class SearchSettings:
     """Everything that a search needs to know. Raises ValueError where an option is out of its range."""
 
-    images: DataOptions
+    images: TrainingDataOptions
     """Which images the candidates are trained on."""
     run: Path = Path("runs/search")
     """Folder of this search; an unfinished search in it is resumed."""
@@ -221,7 +221,7 @@ class SearchSettings:
         return self.images.native_size() if self.input_size == "auto" else self.input_size
 
     def load_data(self, on_progress: OnProgress | None = None, *, cached: tuple[str, str] | None = None) -> Dataset:
-        """Return the images; `cached` as in `DataOptions.load`."""
+        """Return the images; `cached` as in `TrainingDataOptions.load`."""
         return self.images.load(input_size=self.size, seed=self.seed, on_progress=on_progress, cached=cached)
 
     def searched_space(self, input_size: int) -> Space:

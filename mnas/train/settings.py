@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from mnas.data.cache import OnProgress
-from mnas.data.options import DataOptions, Loader
+from mnas.data.options import Loader, TrainingDataOptions
 from mnas.settings import from_options
 from mnas.train.config import TrainConfig
 from mnas.train.presets import PRESETS, named_preset
@@ -23,7 +23,7 @@ MOST_READERS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainImages(DataOptions):
+class TrainImages(TrainingDataOptions):
     """The images of a training."""
 
     data: str = ""
