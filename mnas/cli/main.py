@@ -1,5 +1,6 @@
 """`mnas COMMAND ...`: one file a command, each a dataclass whose fields are its options."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -160,7 +161,10 @@ def _command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
             return words, arguments[count:]
     group = _group(arguments[0])
     got = " ".join(arguments[:2]) if group else arguments[0]
-    raise ValueError(f"command must be one of {', '.join(group or COMMANDS)}, but got {got!r}")
+    names = {name.split()[-1]: name for name in group or COMMANDS}
+    close = difflib.get_close_matches(next(iter(arguments[1:] if group else arguments), ""), names, n=1)
+    hint = f"; did you mean {names[close[0]]}?" if close else ""
+    raise ValueError(f"command must be one of {', '.join(group or COMMANDS)}, but got {got!r}{hint}")
 
 
 def _is_users(error: Exception) -> bool:

@@ -30,6 +30,10 @@ def test_help_aligns_and_names_both_words(monkeypatch, capsys):
     [
         (["maps"], "mnas: command must be one of maps draw, maps read, but got 'maps'"),
         (["maps", "fold"], "mnas: command must be one of maps draw, maps read, but got 'maps fold'"),
+        (
+            ["maps", "raed"],
+            "mnas: command must be one of maps draw, maps read, but got 'maps raed'; did you mean maps read?",
+        ),
     ],
 )
 def test_a_group_without_its_second_word_lists_them(monkeypatch, capsys, arguments, line):
@@ -49,7 +53,7 @@ def test_help_of_a_group_lists_its_commands_alone(monkeypatch, capsys):
 
 def test_an_unknown_command_lists_all(capsys):
     assert run(["serach"]) == 2
-    assert f"must be one of {', '.join(COMMANDS)}, but got 'serach'" in capsys.readouterr().err
+    assert f"must be one of {', '.join(COMMANDS)}, but got 'serach'; did you mean search?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
