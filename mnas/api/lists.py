@@ -1,14 +1,16 @@
-"""Options of several values, which Python has as lists and the settings as text joined by commas."""
+"""Convert options that Python callers give as numbers or lists to the comma-separated text that settings take."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def joined(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return the options with numbers and lists of these names as text: 96 -> "96", (96, 128) -> "96,128"."""
-    texts = {
-        name: ",".join(map(str, options[name])) if isinstance(options[name], list | tuple) else str(options[name])
-        for name in names
-        if name in options
-    }
-    return {**options, **texts}
+    """Return the options, those of `names` as text: 96 becomes "96", and [96, 128] or (96, 128) becomes "96,128".
+
+    Text stays as it is, and a name that is not among the options is skipped.
+    """
+    return {name: _text(value) if name in names else value for name, value in options.items()}
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,54 +1,57 @@
-"""The table that `mnas latency` prints: all models in all runtimes."""
+"""The table that `mnas latency` prints: a row for each model in each runtime, and lines that explain the numbers."""
+
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mnas.latency.latency import Calibration
 from mnas.measure.result import LatencyResult, ModelLatency
 
 
 def print_table(console: Console, result: LatencyResult) -> None:
-    """Print the table, notes on rows that need them, and what the numbers are multiples of."""
-    rows, runtimes = result.models, result.runtimes
+    """Print the table, the notes on its rows, the references of the ratios, and how the models were run.
+
+    Args:
+        result: has at least one model.
+    """
+    rows = result.models
     calibrations = {row.calibration.input_size: row.calibration for row in rows}
-    by_runtime, by_size = len({row.runtime for row in rows}) > 1, len(calibrations) > 1
-    table = Table(box=box.SIMPLE, padding=0)  # all in 80 columns
-    table.add_column("name", overflow="fold")
-    if by_runtime:
-        table.add_column("runtime", no_wrap=True)
-    for column in (*(["px"] if by_size else []), "ms", "95 %", "ratio", "raw ms", "params", "MACs", "MB", "RAM"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.name,
-            *([row.runtime] if by_runtime else []),
-            *([str(row.calibration.input_size)] if by_size else []),
-            *_numbers(row),
-        )
-    console.print(table)
+    console.print(_table(rows))
     for row in rows:
         if row.notes:
             console.print(f"  {row.name}, {row.runtime}: {'; '.join(row.notes)}")
     for calibration in calibrations.values():
-        console.print(
-            f"  ratio to {calibration.reference} at {calibration.input_size} px, fp32 in "
-            f"{calibration.device['runtime']}, "
-            f"{calibration.reference_ms:.4g} ms ({calibration.low_ms:.4g}-{calibration.high_ms:.4g})",
-        )
-    core = "not pinned" if calibration.pinned_core is None else f"pinned to core {calibration.pinned_core}"
-    batch = "" if calibration.batch == 1 else f", {calibration.batch} images at once"
-    console.print(
-        f"  {', '.join(runtimes[name] for name in dict.fromkeys(row.runtime for row in rows))}; "
-        f"{calibration.threads} thread(s){batch}, {core}"
-        f"{', real-time priority' if calibration.realtime else ''}; "
-        f"{', '.join(sorted({row.latency.unit for row in rows}))}: {calibration.device['processor']}",
-    )
+        console.print(f"  {_reference(calibration)}")
+    console.print(f"  {_setup(result)}")
     if any(row.int8 for row in rows):
         console.print("  architectures in int8")
-    console.print("  MB: of the file; RAM: megabytes to load it and run it once, at most")
+    console.print("  MB: size of the file; RAM: peak memory to load it and run it once, in MB")
+
+
+def _table(rows: Sequence[ModelLatency]) -> Table:
+    """Return the table; the columns of runtime and image size only where the rows differ in them."""
+    has_runtimes = len({row.runtime for row in rows}) > 1
+    has_sizes = len({row.calibration.input_size for row in rows}) > 1
+    table = Table(box=box.SIMPLE, padding=0)  # no padding: all columns fit in a terminal of 80
+    table.add_column("name", overflow="fold")
+    if has_runtimes:
+        table.add_column("runtime", no_wrap=True)
+    for column in (*(["px"] if has_sizes else []), "ms", "95 %", "ratio", "raw ms", "params", "MACs", "MB", "RAM"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.name,
+            *([row.runtime] if has_runtimes else []),
+            *([str(row.calibration.input_size)] if has_sizes else []),
+            *_numbers(row),
+        )
+    return table
 
 
 def _numbers(row: ModelLatency) -> list[str]:
+    """Return the cells from `ms` on; empty where a number is unknown."""
     latency = row.latency
     memory = latency.peak_memory_bytes
     return [
@@ -61,3 +64,26 @@ def _numbers(row: ModelLatency) -> list[str]:
         f"{row.size_bytes / 1e6:.2f}",
         "" if memory is None else f"{memory / 1e6:.1f}",
     ]
+
+
+def _reference(calibration: Calibration) -> str:
+    """Return the model that ratios at this input size are multiples of, and its latency with the 95 % interval."""
+    return (
+        f"ratio to {calibration.reference} at {calibration.input_size} px, fp32 in {calibration.device['runtime']}, "
+        f"{calibration.reference_ms:.4g} ms ({calibration.low_ms:.4g}-{calibration.high_ms:.4g})"
+    )
+
+
+def _setup(result: LatencyResult) -> str:
+    """Return the runtimes, the threads and the processor that the models were run with."""
+    calibration = result.models[-1].calibration  # of any row: one setup and one device serve all input sizes
+    runtimes = dict.fromkeys(row.runtime for row in result.models)
+    units = sorted({row.latency.unit for row in result.models})
+    batch = "" if calibration.batch == 1 else f", {calibration.batch} images at once"
+    core = "not pinned" if calibration.pinned_core is None else f"pinned to core {calibration.pinned_core}"
+    priority = ", real-time priority" if calibration.realtime else ""
+    return (
+        f"{', '.join(result.runtimes[name] for name in runtimes)}; "
+        f"{calibration.threads} thread(s){batch}, {core}{priority}; "
+        f"{', '.join(units)}: {calibration.device['processor']}"
+    )

@@ -6,41 +6,54 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mnas.proxycheck.agreement import ProxyAgreement
 from mnas.proxycheck.check import ProxyCheck, recommendation, score_text
+from mnas.proxycheck.plan import Setting
 
 
 def print_check(console: Console, check: ProxyCheck) -> None:
-    """Print the table, and which setting to take."""
+    """Print the table, what its columns mean, and the recommendation."""
+    console.print(_table(check))
+    console.print(
+        f"tau: Kendall's rank correlation of one training with the mean of {check.seeds} reference training(s) of "
+        f"{check.reference.epochs} epochs; in brackets its 95 % interval, by drawing the {len(check.archs)} "
+        "architectures again (bootstrap)",
+    )
+    if check.failed:
+        console.print(
+            f"{check.failed} training(s) failed; a tau leaves out the architectures with a failed training in its "
+            "setting or in the reference",
+        )
+    for line in recommendation(check):
+        console.print(line)
+
+
+def _table(check: ProxyCheck) -> Table:
+    """Return the settings, the recommended one in bold, and last the reference."""
     table = Table(
         *("epochs", "images", "px", "tau against reference", "tau between seeds", "accuracy", "std of seeds"),
         *("seconds", "of reference"),
         box=box.SIMPLE,
     )
-    rows = [
-        *zip(check.settings, check.agreements, check.seconds, strict=False),
-        (check.reference, check.itself, check.seconds[-1]),
-    ]
+    *settings_s, reference_s = check.seconds
     recommended = check.recommended
-    for setting, agreement, seconds in rows:
-        reference = setting is check.reference
-        table.add_row(
-            str(setting.epochs),
-            f"{setting.image_share:.0%}",
-            str(setting.input_size),
-            "reference" if reference else score_text(agreement.tau),
-            score_text(agreement.tau_between_seeds),
-            f"{agreement.mean_accuracy:.4f}",
-            "-" if math.isnan(agreement.accuracy_std) else f"{agreement.accuracy_std:.4f}",
-            f"{seconds:.2f}",
-            f"{seconds / check.seconds[-1]:.1%}",
-            style="bold" if setting is recommended else "",
-        )
-    console.print(table)
-    console.print(
-        f"tau: of one training, against the mean of {check.seeds} of {check.reference.epochs} epochs; in brackets 95 % "
-        f"intervals, by drawing the {len(check.archs)} architectures again",
-    )
-    if check.failed:
-        console.print(f"{check.failed} trainings failed; where one did, its architecture does not count")
-    for line in recommendation(check):
-        console.print(line)
+    for setting, agreement, train_s in zip(check.settings, check.agreements, settings_s, strict=True):
+        tau = score_text(agreement.tau)
+        style = "bold" if setting is recommended else ""
+        table.add_row(*_cells(setting, agreement, tau, train_s, reference_s), style=style)
+    table.add_row(*_cells(check.reference, check.itself, "reference", reference_s, reference_s))
+    return table
+
+
+def _cells(setting: Setting, agreement: ProxyAgreement, tau: str, train_s: float, reference_s: float) -> list[str]:
+    return [
+        str(setting.epochs),
+        f"{setting.image_share:.0%}",
+        str(setting.input_size),
+        tau,
+        score_text(agreement.tau_between_seeds),
+        f"{agreement.mean_accuracy:.4f}",
+        "-" if math.isnan(agreement.accuracy_std) else f"{agreement.accuracy_std:.4f}",
+        f"{train_s:.2f}",
+        f"{train_s / reference_s:.1%}",
+    ]

@@ -1,4 +1,7 @@
-"""What runtimes print of themselves past Python: LiteRT's `INFO: Created ...`, ExecuTorch's look at the processor."""
+"""Silence the runtimes' native code, which prints on standard error past Python and its logging.
+
+Examples are LiteRT's `INFO: Created TensorFlow Lite XNNPACK delegate` and ExecuTorch's description of the processor.
+"""
 
 import contextlib
 import logging
@@ -6,15 +9,19 @@ import os
 import sys
 from collections.abc import Iterator
 
+_STDERR = 2
+"""File descriptor of standard error, the one that native code writes to."""
+
 
 @contextlib.contextmanager
 def runtimes_quiet() -> Iterator[None]:
-    """Without what native code prints on standard error meanwhile; an error that matters comes as an exception.
+    """Discard what anything prints on standard error while the context lasts, except the log lines of mnas.
 
-    For the whole process, so only where a command opens its models, never in a library's function.
+    Runtimes also raise an exception for an error that matters, so none is lost. The context acts on the whole process:
+    use it only where a command opens its models, never in a function of the library.
     """
     try:
-        stderr_copy = os.dup(2)
+        stderr_copy = os.dup(_STDERR)
     except OSError:  # a process without standard error
         yield
         return
@@ -22,15 +29,15 @@ def runtimes_quiet() -> Iterator[None]:
     try:
         sys.stderr.flush()
         with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        with open(os.dup(stderr_copy), "w") as stderr:
-            notices = logging.StreamHandler(stderr)  # the program's own lines are still shown
-            logger.addHandler(notices)
+            os.dup2(nowhere.fileno(), _STDERR)
+        with open(os.dup(stderr_copy), "w") as stderr:  # a copy of its own, as `with` closes it
+            handler = logging.StreamHandler(stderr)
+            logger.addHandler(handler)
             try:
                 yield
             finally:
-                logger.removeHandler(notices)
+                logger.removeHandler(handler)
     finally:
-        sys.stderr.flush()
-        os.dup2(stderr_copy, 2)
+        sys.stderr.flush()  # before the descriptor is back: what Python buffered is discarded too
+        os.dup2(stderr_copy, _STDERR)
         os.close(stderr_copy)

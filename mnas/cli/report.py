@@ -1,4 +1,4 @@
-"""`mnas report`: a run as one HTML file."""
+"""`mnas report`: write a run's report as one HTML file."""
 
 import webbrowser
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from mnas.report.html import write_report
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Write a run's report.html anew from its study, also while the search is running."""
+    """Write a run's report.html again from its study. The search may still be running."""
 
     run_dir: Annotated[Path, Parameter(name="RUN")] = field(kw_only=False)
-    """The run's directory, such as runs/search."""
+    """Directory of the run, such as runs/search."""
     open_browser: Annotated[bool, Parameter(name="--open")] = False
-    """Also open it in the browser."""
+    """Open the report in the browser."""
 
     def run(self) -> None:
-        """Write the file and print its path."""
+        """Write the report and print its path. Raises what `write_report` raises."""
         path = write_report(self.run_dir)
         say(str(path))
         if self.open_browser:

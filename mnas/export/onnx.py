@@ -1,4 +1,8 @@
-"""A trained network as an ONNX file: input `image` (N, 3, S, S) float32, normalised; output `logits` (N, classes)."""
+"""Write a trained network as an ONNX file, in float32 or in int8.
+
+Both files have one input `image`, float32 of shape (N, 3, S, S), normalised, and one output `logits`, float32 of shape
+(N, classes). N is any batch size; S is the network's input size.
+"""
 
 import contextlib
 import io
@@ -8,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +27,12 @@ OPSET = 18  # of 2022: old enough for the runtimes in use, new enough for torch'
 
 
 def onnx_fp32(network: Network, info: ModelMetadata, *, seal: bool = True) -> bytes:
-    """The network as in evaluation mode, for any batch size; batch norm folded, `metadata_json` in metadata_props.
+    """Return the network as an ONNX file, with batch norm folded into the convolutions.
+
+    Leaves `network` in evaluation mode. The file carries `info` as JSON in metadata_props.
 
     Args:
-        seal: whether the file carries a digest and the architecture's fingerprint.
+        seal: whether the metadata include a digest of the file and the architecture's fingerprint.
 
     Raises:
         ImportError: onnx or onnxscript is missing.
@@ -35,27 +42,10 @@ def onnx_fp32(network: Network, info: ModelMetadata, *, seal: bool = True) -> by
         import onnxscript  # noqa: F401
     except ImportError:
         raise ImportError("writing ONNX files needs onnx and onnxscript; pip install 'mnas[onnx]'") from None
-    example = torch.zeros(2, 3, info.input_size, info.input_size)  # 2: torch.export takes 1 for a constant
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _quiet_logger("torch.onnx"):
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network.eval(),
-            (example,),
-            dynamo=True,
-            input_names=["image"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("N")},),
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    graph = model.graph
-    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        del part.metadata_props[:]  # where in whose Python files each operator came from
-    del graph.metadata_props[:], graph.value_info[:]
-    entry = model.metadata_props.add()
+    model = _export(network.eval(), info.input_size)
+    _remove_origins(model.graph)
     values = sealed_json(info) if seal else metadata_json(info)
+    entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(values, ensure_ascii=False)
     onnx.checker.check_model(model)
     content = bytes(model.SerializeToString(deterministic=True))
@@ -63,11 +53,13 @@ def onnx_fp32(network: Network, info: ModelMetadata, *, seal: bool = True) -> by
 
 
 def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
-    """A file by `onnx_fp32` in integers, by ONNX Runtime's own quantiser: int8 kernels, one scale a channel, and uint8
-    activations, the pair that its kernels for x86 are fastest with. Input and output stay float32.
+    """Return a file of `onnx_fp32` in int8, by ONNX Runtime's own quantiser.
+
+    Weights become int8 with one scale a channel, activations uint8: the pair for which ONNX Runtime's x86 kernels are
+    fastest. Input and output stay float32.
 
     Args:
-        images: (N, 3, S, S), normalised; typical ones, from which the ranges of the activations are taken.
+        images: (N, 3, S, S), normalised; typical images, which set the ranges of the activations.
 
     Raises:
         ImportError: onnx or onnxruntime is missing.
@@ -78,19 +70,21 @@ def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
     except ImportError:
         raise ImportError("int8 ONNX files need onnx and onnxruntime; pip install 'mnas[onnx]'") from None
 
-    class Images(CalibrationDataReader):  # type: ignore[misc]
+    class CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
+        """Feeds the images one by one, as the quantiser asks for them; None ends them."""
+
         def __init__(self) -> None:
-            self._images = [{"image": image[None]} for image in images]
+            self._batches = ({"image": image[None]} for image in images)
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            return self._images.pop() if self._images else None
+            return next(self._batches, None)
 
     with tempfile.TemporaryDirectory() as folder, _quiet_logger("root"):
-        path = Path(folder) / "int8.onnx"  # it writes nowhere else, and changes the model that it is given
+        path = Path(folder) / "int8.onnx"
         quantize_static(
-            onnx.load_from_string(model),
-            str(path),
-            Images(),
+            onnx.load_from_string(model),  # a model of its own: the quantiser changes the one that it is given
+            str(path),  # the quantiser returns nothing
+            CalibrationImages(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             reduce_range=True,  # products of 8-bit weights overflow on x86 processors without VNNI
@@ -100,8 +94,35 @@ def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
         return path.read_bytes()
 
 
+def _export(network: Network, input_size: int) -> Any:
+    """Return the network as an onnx.ModelProto. What torch's exporter prints, warns of or logs is dropped."""
+    example = torch.zeros(2, 3, input_size, input_size)  # two images: torch.export would take a batch of 1 for constant
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _quiet_logger("torch.onnx"):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            (example,),
+            dynamo=True,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def _remove_origins(graph: Any) -> None:
+    """Remove from an onnx.GraphProto where each operator came from: lines and paths of this machine's Python files."""
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]
+    del graph.metadata_props[:], graph.value_info[:]
+
+
 @contextlib.contextmanager
 def _quiet_logger(name: str) -> Iterator[None]:
+    """Drop the logger's messages below errors while the context lasts."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,7 @@
-"""A whole search: images, devices, the loop, and the front's models as files."""
+"""Run a whole search: load the images, open the run and its devices, search, and export the models of the front.
+
+`mnas search` and `mnas.search()` call it; the algorithm of the search is in mnas/search/loop.py.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,62 +27,73 @@ from mnas.version import __version__
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """A search that has ended, for the conclusion that its user reads."""
+    """What a search that has ended hands to its caller."""
 
     run: Snapshot
-    """The run as it stands now."""
+    """The run with all its trials, as the search left it."""
     reason: str
-    """Why the search ended: trials, hours or converged."""
+    """Limit that ended the search: `trials`, `hours` or `converged`."""
     objectives: tuple[Objective, ...]
-    """One for each target."""
+    """One objective for each target latency, in the user's order."""
     dataset: Dataset
+    """The images that the candidates were trained and scored on."""
     failed_exports: Mapping[str, str]
     """label -> reason, for models of the front that could not be written."""
 
 
 def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> SearchResult:
-    """Search, or resume the search in `settings.run`, and export the front.
+    """Begin a search in `settings.run`, or resume the one there, and export its front.
 
     Args:
-        command: how the user began the search, for the report's provenance.
+        watcher: shows notices, decoding and progress.
+        command: the command or call that began the search, for the report's provenance.
 
     Raises:
-        ValueError: an option that does not fit the others, the images, the devices, or the run that is there.
-        KeyboardInterrupt: the search was asked to stop; the run is saved, and the same settings resume it.
+        ValueError: an option does not fit the others, the images, the devices, or an earlier run in the same folder.
+        KeyboardInterrupt: a signal asked the search to stop; the run is saved, and the same settings resume it.
     """
-    require_writable(settings.run, "--run")  # before the images are read
+    require_writable(settings.run, "--run")  # checked first: reading the images may take minutes
     dataset = settings.load_data(watcher.decoding)
     settings = settings.as_begun(dataset)
-    for line in (
-        *class_table_lines(dataset.table, "val"),
-        by_stat_line(dataset),
-        mirror_note(settings.proxy.mirror, dataset.flip, dataset.classes),
-    ):
-        if line:
-            watcher.say(line)
+    for notice in _data_notices(settings, dataset):
+        watcher.say(notice)
     space = settings.searched_space(dataset.input_size)
-    evaluate = ProxyEvaluator(settings, dataset.input_size, dataset.fingerprint, (dataset.content, dataset.key))
+    cached = (dataset.content, dataset.key)
+    evaluate = ProxyEvaluator(settings, dataset.input_size, dataset.fingerprint, cached)
     with open_search(settings, space, dataset, evaluate, watcher.say) as (run, problem):
-        _keep_provenance(run, dataset, problem, command)
+        _store_provenance(run, dataset, problem, command)
         try:
             reason = search(run, problem, settings.plan(), watcher)
         except KeyboardInterrupt as stop:
             run.set("state", {"status": "stopped", "reason": signal_name(stop)})
             watcher.updated(run)
             raise
-        failed = export_front(run, dataset, problem.objectives)
+        failed_exports = export_front(run, dataset, problem.objectives)
         return SearchResult(
             run=Snapshot(run.path, run.attributes, run.trials),
             reason=reason,
             objectives=problem.objectives,
             dataset=dataset,
-            failed_exports=failed,
+            failed_exports=failed_exports,
         )
 
 
-def _keep_provenance(run: StudyWriter, dataset: Dataset, problem: Problem, command: str) -> None:
-    """Keep where the results come from; counts of classes also where an earlier version did not keep them."""
-    if "val_counts" not in run.attributes:
+def _data_notices(settings: SearchSettings, dataset: Dataset) -> list[str]:
+    """Return the table of classes, and what the user should know of the images before hours are spent on them."""
+    notices = [
+        *class_table_lines(dataset.table, "val"),
+        by_stat_line(dataset),
+        mirror_note(settings.proxy.mirror, dataset.flip, dataset.classes),
+    ]
+    return [notice for notice in notices if notice]
+
+
+def _store_provenance(run: StudyWriter, dataset: Dataset, problem: Problem, command: str) -> None:
+    """Store where the results come from, once: a resumed run keeps the objective and the versions that it began with.
+
+    A killed process may leave a part of it. `provenance` is stored last, so that its presence vouches for the rest.
+    """
+    if "val_counts" not in run.attributes:  # also in resumed runs: earlier versions did not store them
         run.set("val_counts", dataset.val_counts)
     if "provenance" in run.attributes:
         return

@@ -1,4 +1,7 @@
-"""What full training made of a run's shortlist, beside what the proxy had said of it."""
+"""The fully trained models of a run beside their proxy accuracies: as rows, as a CSV file, and whether the two agree.
+
+The proxy is the short training by which a search ranks its candidates.
+"""
 
 import csv
 import io
@@ -12,111 +15,120 @@ from mnas.evaluate.evaluation import Metric
 from mnas.latency.latency import Source
 from mnas.objective import Objective
 from mnas.readers import read_json
-from mnas.study import RunError, Snapshot, needed, trained_path
+from mnas.study import RunError, Snapshot, TrialRecord, needed, trained_path
 from mnas.study.results import metric_of, results_of
 
 FILE_NAME = "table.csv"
-"""In the run's trained/."""
+"""Name of the table in the run's folder trained/."""
 
-FEW = 5
-"""Models; with four, even the very same order has p = 0.08."""
+FEWEST_MODELS = 5
+"""Number of models from which on an agreement can be significant: with four, even identical orders have p = 0.08."""
+
+SIGNIFICANT_P = 0.05
+"""From this p on, an agreement may be chance."""
+
+TRUSTED_SHARE = 0.8
+"""Share of concordant pairs from which on the proxy's order is good enough to choose by."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A fully trained trial."""
+    """A fully trained trial, or a fully trained reference network."""
 
     trial: int | str
-    """Its number, or a reference's name."""
+    """Number of the trial, or name of the reference."""
     proxy_accuracy: float
-    """Of the search, on its validation images."""
+    """Accuracy in the search, on the validation images."""
     accuracy: float
-    """After full training, on the validation images."""
+    """Accuracy after full training, on the validation images."""
     test_accuracy: float | None
-    """On the test images, which nothing was chosen by; None where the data has none."""
+    """Accuracy after full training on the test images, which no choice has used; None where the data has none."""
     latency_ms: float
     low_ms: float
-    """95 % interval."""
+    """Lower end of the latency's 95 % interval."""
     high_ms: float
+    """Upper end of it."""
     source: Source
-    """Whether that was measured in this search, is known from an earlier one, or predicted."""
+    """Whether the latency was measured in this search, cached from an earlier one, or predicted."""
     params: int
     macs: int
+    """Multiply-accumulates of one image."""
     reward: float
-    """Of `accuracy` and `latency_ms`."""
+    """The run's reward for `accuracy` and `latency_ms`."""
 
     @property
     def label(self) -> str:
-        """The part after # in runs/NAME#17."""
+        """The model's name within its run: the part after # in runs/NAME#17."""
         return str(self.trial)
 
     @property
     def title(self) -> str:
-        """`trial 17`, or a reference's name."""
+        """The model's name in a sentence: `trial 17`, or the reference's name."""
         return f"trial {self.trial}" if self.label.isdecimal() else self.label
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far proxy and full accuracy put models in the same order; NaN where all of either are equal."""
+    """How far proxy and full accuracy rank models alike. The correlations and p are NaN where either is constant."""
 
     models: int
+    """Number of models."""
     kendall: float
-    """tau-b, -1 to 1."""
+    """Kendall's rank correlation tau-b, from -1 to 1."""
     p: float
-    """How probable a tau as far from 0 is between orders that have nothing to do with each other."""
+    """Probability of a tau at least as far from 0 between two independent orders."""
     spearman: float
+    """Spearman's rank correlation, from -1 to 1."""
     pairs: int
-    """Of models that differ in both accuracies."""
+    """Number of pairs of models that differ in both accuracies."""
     concordant: int
-    """Those of them that both put in the same order."""
+    """Number of these pairs that both accuracies put in the same order."""
 
 
 def finished_rows(run: Snapshot) -> list[Row]:
-    """The run's fully trained trials, fastest first.
+    """Return the run's fully trained trials and references, fastest first.
 
     Raises:
         RunError: a result is damaged.
     """
     labels = {path.parent.name for path in run.path.glob("trained/*/result.json")}
-    metric = metric_of(run.attributes)
-    rows = []
-    for trial in results_of(run):
-        if trial.state == "complete" and trial.label in labels:
-            accuracy, test_accuracy = _accuracies(trained_path(run.path, trial.label) / "result.json", metric)
-            proxy_accuracy, latency_ms = trial.point
-            assert trial.latency is not None
-            rows.append(
-                Row(
-                    trial=trial.number if trial.number >= 0 else trial.label,
-                    proxy_accuracy=proxy_accuracy,
-                    accuracy=accuracy,
-                    test_accuracy=test_accuracy,
-                    latency_ms=latency_ms,
-                    low_ms=trial.latency.low_ms,
-                    high_ms=trial.latency.high_ms,
-                    source=trial.source,
-                    params=trial.params,
-                    macs=trial.macs,
-                    reward=Objective(**needed(run.path, run.attributes, "objective")).reward(accuracy, latency_ms),
-                )
-            )
+    rows = [_row(run, trial) for trial in results_of(run) if trial.state == "complete" and trial.label in labels]
     return sorted(rows, key=lambda row: (row.latency_ms, row.label))
 
 
+def _row(run: Snapshot, trial: TrialRecord) -> Row:
+    result = trained_path(run.path, trial.label) / "result.json"
+    accuracy, test_accuracy = _accuracies(result, metric_of(run.attributes))
+    proxy_accuracy, latency_ms = trial.point
+    assert trial.latency is not None
+    return Row(
+        trial=trial.number if trial.number >= 0 else trial.label,  # references have numbers below 0
+        proxy_accuracy=proxy_accuracy,
+        accuracy=accuracy,
+        test_accuracy=test_accuracy,
+        latency_ms=latency_ms,
+        low_ms=trial.latency.low_ms,
+        high_ms=trial.latency.high_ms,
+        source=trial.source,
+        params=trial.params,
+        macs=trial.macs,
+        reward=Objective(**needed(run.path, run.attributes, "objective")).reward(accuracy, latency_ms),
+    )
+
+
 def _accuracies(path: Path, metric: Metric) -> tuple[float, float | None]:
-    """Return the score on validation and on test images, by the search's metric."""
-    kind = "" if metric == "accuracy" else "balanced_"
+    """Return a training's validation and test scores by the search's metric, from its result.json."""
+    prefix = "" if metric == "accuracy" else "balanced_"
     try:
         result = read_json(path)
-        test = result[f"test_{kind}accuracy"]
-        return float(result[f"{kind}accuracy"]), None if test is None else float(test)
+        test = result[f"test_{prefix}accuracy"]
+        return float(result[f"{prefix}accuracy"]), None if test is None else float(test)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
 
 
 def table_csv(rows: Sequence[Row]) -> str:
-    """The rows as a file for spreadsheets; no test accuracy is an empty field."""
+    """Return the rows as a CSV file with a header; a missing test accuracy is an empty field."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
     writer.writeheader()
@@ -125,40 +137,43 @@ def table_csv(rows: Sequence[Row]) -> str:
 
 
 def agreement(rows: Sequence[Row]) -> Agreement:
-    """The rank correlation of proxy and full accuracy."""
+    """Return the rank correlations between proxy and full accuracy."""
     from scipy.stats import kendalltau, spearmanr  # takes a second
 
     proxy, full = [row.proxy_accuracy for row in rows], [row.accuracy for row in rows]
-    signs = [(a[0] - b[0]) * (a[1] - b[1]) for a, b in itertools.combinations(zip(proxy, full, strict=True), 2)]
-    constant = len(set(proxy)) < 2 or len(set(full)) < 2
-    kendall = (math.nan, math.nan) if constant else kendalltau(proxy, full)
+    # above 0 where both accuracies put a pair in the same order, 0 where it is tied in one of them
+    signs = [(p - q) * (f - g) for (p, f), (q, g) in itertools.combinations(zip(proxy, full, strict=True), 2)]
+    kendall = p_value = spearman = math.nan
+    if len(set(proxy)) > 1 and len(set(full)) > 1:
+        kendall, p_value = kendalltau(proxy, full)
+        spearman = spearmanr(proxy, full)[0]
     return Agreement(
         models=len(rows),
-        kendall=float(kendall[0]),
-        p=float(kendall[1]),
-        spearman=math.nan if constant else float(spearmanr(proxy, full)[0]),
+        kendall=float(kendall),
+        p=float(p_value),
+        spearman=float(spearman),
         pairs=sum(sign != 0 for sign in signs),
         concordant=sum(sign > 0 for sign in signs),
     )
 
 
 def meaning(ranks: Agreement) -> str:
-    """What that says for trusting the proxy, in a sentence or two."""
+    """Return in a sentence how far the proxy can be trusted, and what to do where it cannot; without the full stop."""
     if math.isnan(ranks.kendall):
         return (
-            f"{ranks.models} model(s) without differences in accuracy have no order, so nothing is known of the proxy"
+            f"{ranks.models} model(s) that do not differ in proxy or full accuracy cannot be ranked, so nothing is "
+            "known of the proxy"
         )
     fact = (
-        f"of two models the proxy put the one first that is better after full training in {ranks.concordant} of "
-        f"{ranks.pairs} pairs (Kendall's tau {ranks.kendall:.2f}, p = {ranks.p:.2g}; Spearman {ranks.spearman:.2f}; "
-        f"{ranks.models} models)"
+        f"the proxy and full training agree on the better model in {ranks.concordant} of {ranks.pairs} pairs "
+        f"(Kendall's tau {ranks.kendall:.2f}, p = {ranks.p:.2g}; Spearman {ranks.spearman:.2f}; {ranks.models} models)"
     )
-    if ranks.models < FEW:
+    if ranks.models < FEWEST_MODELS:
         return f"{fact}; so few models say little of the proxy: train more of them (--top)"
-    if ranks.p >= 0.05:
+    if ranks.p >= SIGNIFICANT_P:
         return f"{fact}; that may be chance: choose by the full accuracies, not by the proxy's"
     if ranks.kendall < 0:
         return f"{fact}: the proxy's order is the wrong way round; search with a longer proxy (--epochs, --repeats)"
-    if ranks.concordant < 0.8 * ranks.pairs:
-        return f"{fact}; more than chance, but models close to each other have to be trained in full to be compared"
+    if ranks.concordant < TRUSTED_SHARE * ranks.pairs:
+        return f"{fact}; that is more than chance, but train models of similar accuracy in full before you choose"
     return f"{fact}: the proxy's order can be trusted, for models like these"

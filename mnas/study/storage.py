@@ -1,4 +1,8 @@
-"""Where Optuna keeps a study in a database; written as Optuna writes it, but in fewer statements."""
+"""Optuna's database storage with fewer statements for a new trial, and what protects its database.
+
+`BulkStorage` relies on tables and a session that Optuna does not publish. tests/study/test_storage.py compares every
+row with what Optuna itself writes, so that a new version of Optuna cannot change them unnoticed.
+"""
 
 import contextlib
 import copy
@@ -22,81 +26,48 @@ from mnas.children import ASKING
 
 _PARAMS = table("trial_params", *map(column, ("trial_id", "param_name", "param_value", "distribution_json")))
 _ATTRIBUTES = {
-    name: table(f"trial_{name}_attributes", *map(column, ("trial_id", "key", "value_json")))
-    for name in ("user", "system")
+    kind: table(f"trial_{kind}_attributes", *map(column, ("trial_id", "key", "value_json")))
+    for kind in ("user", "system")
 }
-_json_of = functools.lru_cache(maxsize=1000)(distribution_to_json)
+_json_of = functools.lru_cache(maxsize=1000)(distribution_to_json)  # all trials of a study have the same distributions
 
 
 class BulkStorage(RDBStorage):
-    """Optuna's, but what a new trial is given is written by one statement a table, in the transaction that makes it.
+    """Optuna's storage, except that a new trial comes with one insert a table, in the transaction that creates it.
 
-    Optuna's own asks the database three times for every parameter, which with 42 of them is most of what a search
-    costs. What is stored is the same, but for one thing: that a parameter has had this distribution in the trials
-    before is not looked up.
+    Optuna's own asks the database three times for every parameter: with the 42 of MnasNet's space, most of what a
+    search costs. The rows are the same. Only one check is left out: that earlier trials gave a parameter a compatible
+    distribution.
     """
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Store a trial like `template_trial`, all or nothing; return its id in the database."""
         if template_trial is None:
             return super().create_new_trial(study_id)
         bare = copy.copy(template_trial)
         bare.params, bare.distributions, bare.user_attrs, bare.system_attrs = {}, {}, {}, {}
-        with self._before_commit(template_trial):
+        with self._inserting_before_commit(template_trial):
             return super().create_new_trial(study_id, bare)
 
     @contextlib.contextmanager
-    def _before_commit(self, template: FrozenTrial) -> Iterator[None]:
-        """Meanwhile a transaction that makes a trial does not end before it has all that `template` has."""
+    def _inserting_before_commit(self, template: FrozenTrial) -> Iterator[None]:
+        """Insert the template's parameters and attributes just before Optuna commits the trial that it creates."""
 
-        def write(session: Session) -> None:
+        def insert(session: Session) -> None:
             [trial_id] = [row.trial_id for row in session if isinstance(row, TrialModel)]
-            for to, rows in _rows(template, trial_id):
+            for into, rows in _rows(template, trial_id):
                 if rows:
-                    session.execute(sqlalchemy.insert(to), rows)
+                    session.execute(sqlalchemy.insert(into), rows)
 
-        sqlalchemy.event.listen(self.scoped_session, "before_commit", write)
+        sqlalchemy.event.listen(self.scoped_session, "before_commit", insert)
         try:
             yield
         finally:
-            sqlalchemy.event.remove(self.scoped_session, "before_commit", write)
-
-
-def use_pragmas(storage: RDBStorage, *pragmas: str) -> None:
-    """From now on, begin every connection to an SQLite database with these."""
-
-    def begin(connection: Any, _: Any) -> None:
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-
-    sqlalchemy.event.listen(storage.engine, "connect", begin)
-    storage.engine.dispose()
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put signals that ask for the end off until the database is left.
-
-    In the middle of a statement they leave a connection in disorder.
-    """
-    if threading.current_thread() is not threading.main_thread():  # no other thread gets it
-        yield
-        return
-    arrived: list[tuple[int, types.FrameType | None]] = []
-    previous = {number: signal.getsignal(number) for number in ASKING}
-    for number, handler in previous.items():
-        if callable(handler):
-            signal.signal(number, lambda *signalled: arrived.append(signalled))
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            if callable(handler):
-                signal.signal(number, handler)
-    if arrived and callable(handler := previous[signal.Signals(arrived[0][0])]):
-        handler(*arrived[0])
+            sqlalchemy.event.remove(self.scoped_session, "before_commit", insert)
 
 
 def _rows(template: FrozenTrial, trial_id: Any) -> Iterator[tuple[sqlalchemy.TableClause, list[dict[str, Any]]]]:
+    """Yield each table with the rows that a trial like `template` has in it, encoded as Optuna encodes them."""
     distributions: dict[str, BaseDistribution] = template.distributions
     yield (
         _PARAMS,
@@ -110,6 +81,43 @@ def _rows(template: FrozenTrial, trial_id: Any) -> Iterator[tuple[sqlalchemy.Tab
             for name, value in template.params.items()
         ],
     )
-    for name, attributes in (("user", template.user_attrs), ("system", template.system_attrs)):
-        rows = [{"trial_id": trial_id, "key": key, "value_json": json.dumps(v)} for key, v in attributes.items()]
-        yield _ATTRIBUTES[name], rows
+    for kind, attributes in (("user", template.user_attrs), ("system", template.system_attrs)):
+        yield (
+            _ATTRIBUTES[kind],
+            [{"trial_id": trial_id, "key": key, "value_json": json.dumps(value)} for key, value in attributes.items()],
+        )
+
+
+def use_pragmas(storage: RDBStorage, *pragmas: str) -> None:
+    """Execute these pragmas at the start of every connection to an SQLite database, such as `journal_mode=WAL`."""
+
+    def execute(connection: Any, _: Any) -> None:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    sqlalchemy.event.listen(storage.engine, "connect", execute)
+    storage.engine.dispose()  # connections opened before would go on without them
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Delay the signals that ask the process to end until the context is left.
+
+    In the middle of a statement their exception would leave the connection in an undefined state. Of several signals
+    the first is handled: each asks for the same.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread alone
+        yield
+        return
+    handlers = {number: handler for number in ASKING if callable(handler := signal.getsignal(number))}
+    arrived: list[tuple[int, types.FrameType | None]] = []
+    for number in handlers:
+        signal.signal(number, lambda *arguments: arrived.append(arguments))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if arrived:
+        number, frame = arrived[0]
+        handlers[signal.Signals(number)](number, frame)
