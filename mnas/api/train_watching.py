@@ -10,7 +10,7 @@ from typing import Literal
 import rich.progress
 from rich.console import Console
 
-from mnas.api.watching import FieldColumn
+from mnas.api.watching import FieldColumn, wants_bar
 from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 
@@ -125,10 +125,8 @@ def training_shown_by(watcher: ShownTraining) -> Iterator[TrainWatcher]:
     if isinstance(watcher, TrainWatcher):
         yield watcher
         return
-    if watcher not in ("auto", "bar", "none"):
-        raise ValueError(f"watcher must be a TrainWatcher, auto, bar or none, but got {watcher!r}")
     console = Console()
-    if watcher == "bar" or (watcher == "auto" and console.is_jupyter):
+    if wants_bar(watcher, "TrainWatcher", console):
         with training_bar(console) as bar:
             yield bar
         return

@@ -125,11 +125,23 @@ def shown_by(watcher: Shown) -> Iterator[Watcher]:
     if isinstance(watcher, Watcher):
         yield watcher
         return
-    if watcher not in ("auto", "bar", "none"):
-        raise ValueError(f"watcher must be a Watcher, auto, bar or none, but got {watcher!r}")
     console = Console()
-    if watcher == "bar" or (watcher == "auto" and console.is_jupyter):
+    if wants_bar(watcher, "Watcher", console):
         with bar_watcher(console) as bar:
             yield bar
         return
     yield ReportingWatcher()
+
+
+def wants_bar(watcher: object, kind: str, console: Console) -> bool:
+    """Return whether the name of a watcher asks for a bar on this console; auto does so in a notebook.
+
+    Args:
+        kind: the class whose objects are accepted beside the names, for the error.
+
+    Raises:
+        ValueError: the name is none of auto, bar and none.
+    """
+    if watcher not in ("auto", "bar", "none"):
+        raise ValueError(f"watcher must be a {kind}, auto, bar or none, but got {watcher!r}")
+    return watcher == "bar" or (watcher == "auto" and console.is_jupyter)

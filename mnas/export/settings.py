@@ -79,7 +79,7 @@ class ExportSettings:
                 name = limit.name.replace("_", " ")
                 raise ValueError(f"{name} must be a share from 0 to 1 (0.01 is one point), but got {value}")
         if not 0 <= self.speed_s < math.inf:
-            raise ValueError(f"speed s must be 0 (not measured) or more, but got {self.speed_s}")
+            raise ValueError(f"--speed-s must be 0 (not measured) or more, but got {self.speed_s}")
 
     def targets(self) -> list[Target]:
         """Return the files to make. Raises ValueError for options that do not go together."""

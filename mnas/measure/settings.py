@@ -50,7 +50,7 @@ class LatencySettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_s < math.inf:
-            raise ValueError(f"measuring budget must be more than 0 s, but got {self.budget_s}")
+            raise ValueError(f"--budget-s must be more than 0, but got {self.budget_s}")
         if not 0 < self.interval < 1:
             raise ValueError(f"interval must be a share between 0 and 1, but got {self.interval}")
 

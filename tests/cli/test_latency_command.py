@@ -67,7 +67,7 @@ def test_json_lines(capsys):
         (["mnasnet-a1", "--device", "pixel"], "device must be one of host ("),
         (["mnasnet-a1", "--threads", "0"], "threads must be an integer from 1 to 1024"),
         (["mnasnet-a1", "--int8", "--runtime", "torch"], "int8 of an architecture is for litert, litert-builtin, onnx"),
-        (["mnasnet-a1", "--budget-s", "0"], "measuring budget must be more than 0 s"),
+        (["mnasnet-a1", "--budget-s", "0"], "--budget-s must be more than 0, but got 0"),
     ],
 )
 def test_mistakes_get_one_line_and_exit_code_2(capsys, arguments, words):
