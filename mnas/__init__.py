@@ -3,8 +3,8 @@
     import mnas
 
     run = mnas.search(data="photos", run="runs/photos", trials=100)
-    trained = mnas.train(run.name_of(run.best), data="photos")
-    [exported] = mnas.export(trained.weights, to="litert")
+    trained = mnas.train(run.name_of(run.best), data="photos", resume=True)
+    [exported] = mnas.export(trained.weights, to="litert", overwrite=True)
     print(mnas.load(exported.path).predict("photo.jpg"))
 
 Every function takes the options of the command of its name as keyword arguments. Importing mnas does no work: what a
@@ -13,6 +13,7 @@ function needs is imported when it is first called.
 
 import functools
 import importlib
+import inspect
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,9 @@ class CallablePackage(ModuleType):
 
     @property
     def __doc__(self) -> str | None:  # type: ignore[override]
-        return str(self._function.__doc__)
+        parameters = "".join(f"\n    {parameter}," for parameter in self.__signature__.parameters.values())
+        name = self.__name__.rpartition(".")[2]
+        return f"{name}({parameters}\n)\n\n{inspect.cleandoc(self._function.__doc__)}"
 
 
 class _Facade(ModuleType):

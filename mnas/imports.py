@@ -24,7 +24,9 @@ def imported(name: str, expected: str) -> Callable[..., object]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever somebody's code may raise
         raise ValueError(f"{name}: {module_name} cannot be imported: {described(error)}") from error
-    target = getattr(module, attribute, None)
+    if not hasattr(module, attribute):
+        raise ValueError(f"{name}: there is no {attribute} in {module_name}")
+    target = getattr(module, attribute)
     if not callable(target):
         raise ValueError(f"{name}: {attribute} must be something in {module_name} to call, but got {target!r}")
     result: Callable[..., object] = target

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture, architecture_from_json
-from mnas.formats import ARCH_SUFFIXES, WEIGHTS_NAME, WEIGHTS_SUFFIX
+from mnas.formats import ARCH_SUFFIXES, WEIGHTS_NAME, WEIGHTS_SUFFIX, format_of
 from mnas.nn.weights_info import read_weights_info, require_unchanged
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
 from mnas.study import is_trained, needed, objectives_of, read_run, trained_path
@@ -86,6 +86,8 @@ def resolve_weights(name: str) -> Path:
     if os.path.isfile(os.path.join(name, "study.db")):
         raise ValueError(f"{name!r} is a run; name one of its trials, as {name}#{_suggested(Path(name))}")
     if not os.path.isfile(os.path.join(name, WEIGHTS_NAME)):
+        if files := sorted(file for file in os.listdir(name) if format_of(file)):
+            raise ValueError(f"the folder {name!r} holds no {WEIGHTS_NAME}; name a file, as {Path(name) / files[0]}")
         raise ValueError(
             f"the folder of a training must hold {WEIGHTS_NAME}, but got {name!r}, which does not; an interrupted "
             "training goes on with --resume"

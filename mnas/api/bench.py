@@ -3,7 +3,7 @@
 from typing import Any
 
 from mnas.api.lists import joined
-from mnas.api.saying import SAY, Say, silence
+from mnas.api.saying import SAY, Say, quiet_optuna, silence
 from mnas.bench.result import BenchResult
 from mnas.bench.run import run_bench
 from mnas.bench.settings import BenchSettings
@@ -39,7 +39,8 @@ def bench(*, say: Say = silence, **options: Any) -> BenchResult:
         True
     """
     settings = from_options(BenchSettings, joined(options, "controllers", "reward", "target_quantiles", "ignore"))
-    result = run_bench(settings, say)
+    with quiet_optuna():
+        result = run_bench(settings, say)
     if "out" in options:
         write_bench(result, settings.out)
     return result

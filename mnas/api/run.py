@@ -9,7 +9,7 @@ from mnas.report.facts import facts_of
 from mnas.report.figures import figures
 from mnas.report.html import write_report
 from mnas.study import Snapshot, TrialRecord, front_of, objectives_of, read_run
-from mnas.study.results import images_behind, recommend, references_of, results_of
+from mnas.study.results import find_result, images_behind, recommend, references_of, results_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects
@@ -23,6 +23,9 @@ class Trials(tuple[TrialRecord, ...]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return each record as plain values, ready for JSON or `pandas.DataFrame`."""
         return [record.to_dict() for record in self]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "no trials"
 
     def _repr_html_(self) -> str:
         return _table(self)
@@ -71,9 +74,17 @@ class Run:
             raise ValueError(f"{self.path} has no trained candidate yet")
         return choice.best
 
-    def name_of(self, trial: TrialRecord) -> str:
-        """Return the name of a result, such as runs/photos#17, which every function and command takes as a network."""
-        return f"{self.path}#{trial.label}"
+    def name_of(self, trial: TrialRecord | int | str) -> str:
+        """Return the name of a result, such as runs/photos#17, which every function and command takes as a network.
+
+        Args:
+            trial: a record, a trial's number, or a reference network's name.
+
+        Raises:
+            ValueError: the run has no such result.
+        """
+        label = trial.label if isinstance(trial, TrialRecord) else str(trial)
+        return f"{self.path}#{find_result(self._snapshot(), label).label}"
 
     def plot(self) -> "plotly.graph_objects.Figure":
         """Return accuracy against latency of all results, with the front and the target, as a Plotly figure."""

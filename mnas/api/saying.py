@@ -1,7 +1,10 @@
-"""The `say` argument of the Python functions: what takes lines while they work."""
+"""What the Python functions print while they work: nothing, or the lines that their `say` argument takes."""
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import optuna
 
 Say = Callable[[str], None]
 """Takes a line, as `print` does."""
@@ -9,6 +12,17 @@ Say = Callable[[str], None]
 
 def silence(text: str) -> None:
     """Print nothing."""
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Keep Optuna from logging each study that is made; its level is afterwards what the caller had chosen."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 SAY = inspect.Parameter("say", inspect.Parameter.KEYWORD_ONLY, default=silence, annotation=Say)

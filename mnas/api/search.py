@@ -1,9 +1,11 @@
 """`mnas.search`: the search, from Python."""
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 from mnas.api.run import Run
+from mnas.api.saying import quiet_optuna
 from mnas.api.watching import Shown, shown_by
 from mnas.search.run_search import run_search
 from mnas.search.settings import SearchSettings, search_settings
@@ -11,15 +13,16 @@ from mnas.settings import signature_of
 from mnas.study import RunError
 
 
-def search(*, watcher: Shown = "auto", **options: Any) -> Run:
+def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) -> Run:
     """Search for the image models with the best trade-off of accuracy and latency on a device.
 
     The same call again resumes an unfinished search in `run`; more `trials` continue a finished one. Candidates are
     trained in processes of their own, so a script needs the usual `if __name__ == "__main__":`.
 
     Args:
+        data: name or folder of the data set.
         watcher: what shows the progress: auto (a bar in a notebook, else nothing), bar, none, or a `Watcher`.
-        options: those of `mnas search --help-all`, with underscores: `data`, `run`, `trials`, `epochs`, ...
+        options: those of `mnas search --help-all`, with underscores: `run`, `trials`, `epochs`, ...
 
     Returns:
         The run, with its front, its best model, its trials, a plot and a report.
@@ -39,10 +42,14 @@ def search(*, watcher: Shown = "auto", **options: Any) -> Run:
         >>> 0 <= run.best.accuracy <= 1
         True
     """
+    options |= {"data": data} if data else {}
     settings = search_settings(options)
     arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
-    with shown_by(watcher) as listener:
-        result = run_search(settings, listener, f"mnas.search({arguments})")
+    try:
+        with quiet_optuna(), shown_by(watcher) as listener:
+            result = run_search(settings, listener, f"mnas.search({arguments})")
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; nothing is lost, the same call resumes {settings.run}") from None
     if result.failed_exports:
         failures = "; ".join(f"{label}: {reason}" for label, reason in result.failed_exports.items())
         raise RunError(f"every model of the front must be exported, but some in {settings.run} failed: {failures}")

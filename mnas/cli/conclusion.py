@@ -100,7 +100,7 @@ def _say_where(console: Console, run: StudyWriter | Snapshot, results: Sequence[
     folder = run.path / "front"
     if any(t.evaluation and len(t.evaluation.accuracies) > 1 for t in results):
         console.print("accuracies are means over --repeats; weights and model.tflite are the first training's")
-    console.print(f"models: {folder}/TRIAL/model.tflite and arch.json")
+    console.print(f"models: {folder}/TRIAL/model.tflite and arch.json, with the weights of the short training")
     missing = [t.label for t in results if not (folder / t.label / "model.tflite").exists()]
     if missing:
         console.print(
@@ -109,6 +109,7 @@ def _say_where(console: Console, run: StudyWriter | Snapshot, results: Sequence[
             f"mnas train {run.path}#{missing[0]} --data {run.attributes['config'].get('data', 'DIR')}"
         )
     console.print(f"report: {run.path / 'report.html'}")
+    console.print(f"next, to train the best in full: mnas train {run.path} --top {min(5, len(results))}")
 
 
 def _latency_ms(trial: TrialRecord) -> float:

@@ -51,6 +51,11 @@ class Model:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        classes = f"{self.info.outputs} classes" if self.info.classes is None else ", ".join(self.info.classes[:5])
+        more = "" if self.info.classes is None or len(self.info.classes) <= 5 else ", ..."
+        return f"Model({self.info.input_size} px: {classes}{more})"
+
     def run(self, pixels: Pixels) -> NDArray[np.float32]:
         """The file's outputs (N, outputs), logits or probabilities (`info.probabilities`), dequantised.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mnas.controller.named import CONTROLLERS, make_sampler
 from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import baseline_line
 from mnas.search.devices import Say, open_fleet, predicting, read_predictors, start_fleet
@@ -43,6 +44,15 @@ class _Starter:
         self._reference.check_input_size(dataset.input_size)
         self.fleet = open_fleet(settings, self._reference, dataset, say)
         self._predictors = read_predictors(settings, space, dataset)
+        if settings.controller not in CONTROLLERS:  # one's own is tried before there is a run that it could not go on
+            make_sampler(
+                settings.controller,
+                space.distributions,
+                seed=settings.seed,
+                number=0,
+                batch_size=settings.batch_size,
+                reward=lambda trial: 0.0,
+            )
         self.problem: Problem | None = None
 
     def begin(self) -> Beginning:

@@ -70,7 +70,7 @@ class Origin:
         return f"{self.run}#{self.trial}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class TrialRecord:
     """A trial of a search, or a reference network, with all that is stored of it.
 
@@ -127,6 +127,15 @@ class TrialRecord:
             check_named("accuracy", share, self.accuracy)
         if self.state == "complete" and (self.accuracy is None or self.latency is None):
             raise ValueError(f"a complete trial must have an accuracy and a latency, but {self.title} lacks one")
+
+    def __repr__(self) -> str:
+        facts: list[str] = [self.state]
+        if self.accuracy is not None:
+            facts.append(f"accuracy {self.accuracy:.4f}")
+        if self.latency is not None:
+            facts.append(f"{self.latency.latency_ms:.3f} ms")
+        facts += [f"{self.params / 1e6:.2f}M params", f"{self.macs / 1e6:.1f}M MACs"]
+        return f"TrialRecord({self.title}: {', '.join(facts)})"
 
     @property
     def label(self) -> str:

@@ -34,12 +34,14 @@ def test_the_five_lines_search_train_export_and_predict(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos")
     (tmp_path / "photo.jpg").write_bytes((tmp_path / "photos/dark/0.jpg").read_bytes())
     assert "trials=100" in code
-    short = code.replace("trials=100", SHORT).replace('data="photos")', 'data="photos", epochs=2, threads=1)')
+    short = code.replace("trials=100", SHORT).replace("resume=True", "epochs=2, threads=1, resume=True")
     lines = "\n".join(f"    {line}" for line in short.splitlines())
     (tmp_path / "script.py").write_text(f'if __name__ == "__main__":\n{lines}\n')
-    result = subprocess.run(
-        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert re.search("bright|dark", result.stdout)
+    for _ in range(2):  # the same lines again go on, and change nothing
+        result = subprocess.run(
+            [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        assert re.search("bright|dark", result.stdout)
+        assert "study" not in result.stderr
     assert list(tmp_path.rglob("*.tflite"))

@@ -32,6 +32,9 @@ def test_a_run_offers_its_front_its_best_and_its_trials(run: mnas.Run) -> None:
     latencies = [t.latency_ms for t in run.front]
     assert latencies == sorted(latencies)
     assert run.best in run.front
+    assert run.name_of(1) == run.name_of("1") == run.name_of(run.trials[1])
+    with pytest.raises(ValueError, match="has the trials 0 to 1"):
+        run.name_of(7)
     assert run.name_of(run.trials[1]) == f"{run.path}#1"
     assert mnas.Run(run.name_of(run.best).rpartition("#")[0]).best == run.best
 
@@ -50,6 +53,11 @@ def test_a_run_shows_itself(run: mnas.Run) -> None:
     assert run.report() == run.path / "report.html"
     assert run.report().read_text().startswith("<!")
     assert repr(run) == f"Run({str(run.path)!r}): finished, 2 trials, {len(run.front)} on the front"
+    assert repr(run.trials).count("\n") == 1
+    assert repr(run.best) == (
+        f"TrialRecord({run.best.title}: complete, accuracy {run.best.accuracy:.4f}, {run.best.latency_ms:.3f} ms, "
+        f"{run.best.params / 1e6:.2f}M params, {run.best.macs / 1e6:.1f}M MACs)"
+    )
     html = run._repr_html_()
     assert html.count("<tr>") == 1 + len(run.front)
     assert f"{run.best.accuracy:.4f}" in html
@@ -108,3 +116,15 @@ def test_a_watcher_of_ones_own_is_used_as_it_is() -> None:
     with shown_by(own) as watcher:
         assert watcher is own
     assert inspect.isabstract(mnas.Watcher)
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    class Impatient(ReportingWatcher):
+        def say(self, text: str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt, match=r"stopped; nothing is lost, the same call resumes runs.one"):
+        mnas.search("digits", run="runs/one", watcher=Impatient())

@@ -97,7 +97,7 @@ number = 3
         ("sarsa", "controller must be one of surrogate, .*, or module:factory"),
         ("optuna.samplers:", "controller must be one of surrogate, .*, or module:factory"),
         ("no.such.module:x", "no.such.module cannot be imported: ModuleNotFoundError"),
-        ("optuna.samplers:NoSampler", "NoSampler must be something in optuna.samplers to call, but got None"),
+        ("optuna.samplers:NoSampler", "there is no NoSampler in optuna.samplers"),
         ("my_samplers:number", "number must be something in my_samplers to call, but got 3"),
         ("my_samplers:none", "must return an optuna.samplers.BaseSampler, but got NoneType"),
         ("my_samplers:broken", r"my_samplers:broken cannot be called: KeyError: 'no\\nluck'"),

@@ -223,6 +223,15 @@ def test_native_size_of_a_folder_is_its_median_image(tmp_path):
     assert native_size("digits") == 16
 
 
+@pytest.mark.parametrize("name", ["os:getcwd", "optuna.samplers:TPESamplr", "optuna.samplers:PartialFixedSampler"])
+def test_a_controller_that_cannot_be_leaves_no_run(capsys, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    command = ["search", "--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8"]
+    assert main.run([*command, "--controller", name, "--run", "run"]) == 2
+    assert name in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_predictor_is_said_before_there_is_a_run(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main.run(["search", "--data", "digits", "--latency", "predicted", "--run", "run"]) == 2
