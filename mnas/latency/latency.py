@@ -1,4 +1,4 @@
-"""What is kept of a measurement: `Latency` of a candidate, `Calibration` of a device. Plain values, also as JSON."""
+"""Records of a measurement: `Latency` of a candidate, `Calibration` of a device. Plain values, also as JSON."""
 
 import dataclasses
 import math
@@ -16,32 +16,32 @@ Source = Literal["measured", "cached", "predicted"]
 Against = Literal["reference", "light"]
 
 SOURCES: tuple[Source, ...] = get_args(Source)
-"""From the most certain to the least."""
+"""Sources from the most certain to the least."""
 
 
 class MeasurementError(Exception):
-    """A model's own failure: the runtime cannot load or run it; one line. Measuring it again would end the same."""
+    """A model's own failure: the runtime cannot load or run it; one line. Measuring it again would fail again."""
 
 
 class UnitError(Exception):
-    """A device's failure: gone, hung, full, or it told a time that no clock tells; one line. Trying again may do."""
+    """A device's failure: gone, hung, full, or reporting an impossible time; one line. A retry may succeed."""
 
 
 def joint_source(sources: Iterable[Source]) -> Source:
-    """What a value is that follows from several latencies: the least certain of theirs."""
+    """Return the source of a value derived from several latencies: the least certain of theirs."""
     return max(sources, key=SOURCES.index)
 
 
 class _Record:
-    """A dataclass of plain values that goes to a dict and back."""
+    """A dataclass of plain values that converts to a dict and back."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able; `from_dict` reads them back equal."""
+        """Return plain values, JSON-able; `from_dict` reads them back equal."""
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
-        """The inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
+        """Return the inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
         names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
         if not isinstance(values, dict) or sorted(map(str, values)) != sorted(names):
             raise ValueError(f"{cls.__name__} must have exactly the fields {', '.join(names)}, but got {values!r}")
@@ -58,7 +58,7 @@ class _Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup(_Record):
-    """How a model is run; raises ValueError where a field is out of its range."""
+    """How to run a model; raises ValueError where a field is out of its range."""
 
     runtime: str = "litert"
     """A name in `mnas.latency.onboard.script.RUNTIMES`."""
@@ -75,44 +75,44 @@ class Setup(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Latency(_Record):
-    """How long one inference takes; raises ValueError unless numbers are positive and intervals in order."""
+    """Time of one inference; raises ValueError unless numbers are positive and intervals in order."""
 
     latency_ms: float
-    """ratio x the calibrated latency of the reference, in milliseconds."""
+    """Latency in milliseconds: ratio x the calibrated latency of the reference."""
     low_ms: float
-    """Lower end of the 95 % interval; it holds the calibration's error too."""
+    """Lower end of the 95 % interval, which includes the calibration's error."""
     high_ms: float
-    """Upper end of it."""
+    """Upper end of that interval."""
     ratio: float
-    """Time of the candidate as a multiple of the reference's: what is measured, and what ranks candidates."""
+    """Time of the candidate as a multiple of the reference's: the measured quantity, which ranks candidates."""
     ratio_low: float
     """Lower end of the ratio's own 95 % interval."""
     ratio_high: float
-    """Upper end of it."""
+    """Upper end of that interval."""
     against: Against
-    """What it took turns with: the reference, or the same at a fraction of its width, whose size is nearer."""
+    """Model that the candidate took turns with: the reference or its narrow companion, whichever is nearer in size."""
     raw_median_ms: float
-    """Plain median of the candidate's wall-clock times, as any other tool would report; nothing is computed from it."""
+    """Plain median of the candidate's wall-clock times, as other tools report it; nothing is computed from it."""
     runs: int
-    """Inferences of the candidate that were timed."""
+    """Number of timed inferences of the candidate."""
     rounds: int
-    """Rounds, each with models loaded afresh."""
+    """Number of rounds, each with models loaded afresh."""
     stopped_by: StoppedBy
-    """`interval`: narrow enough; `budget`: no time left."""
+    """Reason to stop: `interval` is narrow enough, or `budget` is spent."""
     seconds: float
-    """What measuring took, loading and warming up included."""
+    """Duration of the measurement in seconds, loading and warming up included."""
     drift: float
-    """What the reference took here as a multiple of what it took at the calibration, less 1: how the device changed."""
+    """Relative change of the reference's time since the calibration; 0 if unchanged."""
     disturbed: float
     """Share of the rounds in which candidate or reference took over 1.2 times its floor."""
     peak_memory_bytes: int | None
-    """What the runtime took at most to load the model and run it once; None where the device does not tell."""
+    """Peak memory of loading the model and running it once; None where the device does not report it."""
     energy_mj: float | None
-    """Of one inference, millijoules; None where the device does not tell."""
+    """Energy of one inference in millijoules; None where the device does not report it."""
     unit: str
-    """Which device measured it."""
+    """Name of the device that measured."""
     source: Source
-    """`measured` now, `cached` from an earlier run, or `predicted`; the last has 0 runs and rounds."""
+    """`measured` in this run, `cached` from an earlier one, or `predicted`, with 0 runs and rounds."""
 
     def __post_init__(self) -> None:
         self._require_order("low_ms", "latency_ms", "high_ms")
@@ -130,37 +130,37 @@ class Calibration(_Record):
     reference: str
     """Name of the reference model."""
     reference_ms: float
-    """Its latency in milliseconds."""
+    """Latency of the reference in milliseconds."""
     low_ms: float
-    """Lower end of the 95 % interval of it."""
+    """Lower end of its 95 % interval."""
     high_ms: float
-    """Upper end of it."""
+    """Upper end of its 95 % interval."""
     light_ratio: float
     """Time of the light reference as a multiple of the reference's."""
     light_ratio_low: float
-    """Lower end of the 95 % interval of it."""
+    """Lower end of the light ratio's 95 % interval."""
     light_ratio_high: float
-    """Upper end of it."""
+    """Upper end of the light ratio's 95 % interval."""
     input_size: int
     """Side of the images, in pixels."""
     runtime: str
-    """As in `Setup`."""
+    """Runtime of the reference, as in `Setup`."""
     threads: int
-    """As in `Setup`."""
+    """Threads of the runtime, as in `Setup`."""
     batch: int
-    """As in `Setup`."""
+    """Images of one inference, as in `Setup`."""
     unit: str
-    """The device's name."""
+    """Name of the device."""
     device: dict[str, str | int]
-    """The device's fingerprint: processor, cores, operating system, runtime and its version."""
+    """Fingerprint of the device: processor, cores, operating system, runtime and its version."""
     session_error: float
-    """Relative standard deviation of what all rounds of a session share and none can show; of the device."""
+    """Relative standard deviation between the device's sessions, which the rounds of one session cannot show."""
     pinned_core: int | None
-    """The core that measures; None where the system does not pin, or with several threads."""
+    """Core that measures; None where the system does not pin, or with several threads."""
     realtime: bool
     """Whether measuring ran at real-time priority (Linux, with the right to it), so that nothing preempted it."""
     unit_scale: float = 1.0
-    """This unit's own time of the reference over `reference_ms`, which is the same for all units of a device."""
+    """Reference time of this unit over `reference_ms`, which is the same for all units of a device."""
 
     def __post_init__(self) -> None:
         self._require_order("low_ms", "reference_ms", "high_ms")
@@ -169,5 +169,5 @@ class Calibration(_Record):
 
     @property
     def setup(self) -> Setup:
-        """How candidates are run against it."""
+        """Return how candidates are run against the reference."""
         return Setup(runtime=self.runtime, threads=self.threads, batch=self.batch)

@@ -1,8 +1,8 @@
-"""How a latency is measured, the same on every device: rounds against a reference until the ratio is known.
+"""Measurement of a latency, the same on every device: rounds against a reference until the ratio is certain enough.
 
-There are two references, the model that a run is compared with and the same at a fraction of its width: what the
-neighbours of a shared cache do to a model depends on how large it is, so a candidate takes turns with the one that is
-nearer to its own size.
+A run has two references: the model that it compares candidates with, and the same model at a fraction of its width.
+What the neighbours of a shared cache do to a model depends on the model's size, so a candidate takes turns with the
+reference that is nearer to its own size.
 """
 
 import time
@@ -20,39 +20,39 @@ from mnas.tflite.writer import graph_bytes
 LIGHT_WIDTH = 0.35
 """Width multiplier of the light reference."""
 IMPLAUSIBLE_DRIFT = 3.0
-"""A reference that is so many times faster or slower than at the calibration: no device drifts so far."""
+"""Factor by which a reference may be faster or slower than at the calibration; no device drifts further."""
 
 Render = Callable[[Architecture, int, int], bytes]
-"""(architecture, input size, classes) -> the file that a runtime takes, with random weights."""
+"""Function of (architecture, input size, classes) that returns the file a runtime takes, with random weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What candidates are timed against."""
+    """The models that candidates are timed against."""
 
     name: str
     input_size: int
     file: bytes
-    """As the runtime takes it."""
+    """File of the reference model, in the runtime's format."""
     light_file: bytes
-    """Of the same model at `LIGHT_WIDTH`."""
+    """File of the same model at a width of `LIGHT_WIDTH`."""
 
     def nearest(self, model: bytes) -> Against:
-        """Which of the two is nearer to `model` in size."""
+        """Return which of the two files is nearer to `model` in size."""
         return "light" if len(model) ** 2 < len(self.file) * len(self.light_file) else "reference"
 
 
 def make_reference(
     arch: Architecture, name: str, input_size: int, num_classes: int, render: Render = graph_bytes
 ) -> Reference:
-    """The reference `arch` with its light companion, as files with random weights.
+    """Return the reference `arch` with its light companion, as files with random weights.
 
     Raises:
         ValueError: the input is too small for the strides.
     """
     file = render(arch, input_size, num_classes)
     light_file = render(arch.scale_width(LIGHT_WIDTH), input_size, num_classes)
-    # widths are rounded up to 8: a narrow reference has no lighter companion, and needs none
+    # widths are rounded up to 8, so a narrow reference has no lighter companion, and needs none
     return Reference(name=name, input_size=input_size, file=file, light_file=min(light_file, file, key=len))
 
 
@@ -66,7 +66,7 @@ def calibrate(
 ) -> Calibration:
     """Measure both references on `unit`, in rounds against each other, for `budget_s` seconds.
 
-    `session_error` is the device's own repeatability, where it is known (`mnas devices calibrate`).
+    `session_error` is the device's own repeatability, if `mnas devices calibrate` has measured it.
 
     Raises:
         ValueError: a number is out of its range, or the runtime is not on the device.
@@ -114,11 +114,11 @@ def measure(
     budget_s: float = 3.0,
     interval: float = 0.01,
 ) -> Latency:
-    """Latency of `model` on `unit`, which `calibration` was made on.
+    """Return the latency of `model` on `unit`, the device of `calibration`.
 
-    `setup` says in which runtime, where that is not the calibration's; the reference stays in its own. Goes on until
-    the ratio's 95 % interval is at most +-`interval` (0.01: 1 %), or `budget_s` seconds are spent; then looks at its
-    memory.
+    `setup` is how the model runs, if not as in the calibration; the reference keeps the calibration's setup. Measuring
+    stops once the ratio's 95 % interval is at most +-`interval` (0.01: 1 %), or after `budget_s` seconds; then the
+    model's peak memory is measured.
 
     Raises:
         ValueError: the calibration is another device's, or a number is out of its range.

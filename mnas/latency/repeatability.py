@@ -1,8 +1,8 @@
-"""How well a device repeats itself from session to session, as `mnas devices calibrate` found it out.
+"""Repeatability of a device from session to session, as `mnas devices calibrate` measures it.
 
-What all rounds of a session share (where the system put the process, which pages it got, how warm the device is) cannot
-be seen in the session itself. Several sessions, each a new connection, show it: what they differ by, less what the
-rounds of each explain. It is part of the interval of every later measurement.
+The rounds of one session cannot show what they share: where the system put the process, which pages it got, how warm
+the device is. Several sessions, each a new connection, show it as their differences, less what the rounds of each
+explain. It is part of the interval of every later measurement.
 """
 
 import dataclasses
@@ -22,18 +22,18 @@ from mnas.readers import read_json, require_types
 
 LEAST_SESSIONS = 3
 LEAST_ERROR = 0.002
-"""A few sessions may by chance lie nearer to each other than the next ones will."""
+"""Minimum session error, as a few sessions may by chance lie nearer to each other than later ones."""
 Z95 = 1.96
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeatability:
-    """Of one model of device and one way of running models; relative standard deviations between sessions."""
+    """Relative standard deviations between sessions, for one model of device and one way of running models."""
 
     name: str
-    """What the device was called."""
+    """Name of the device when it was calibrated."""
     device: dict[str, str | int]
-    """Its fingerprint."""
+    """Fingerprint of the device."""
     runtime: str
     threads: int
     batch: int
@@ -41,21 +41,21 @@ class Repeatability:
     input_size: int
     sessions: int
     ratio_deviation: float
-    """Of the light reference's time as a multiple of the reference's: what later measurements are made of."""
+    """Deviation of the light reference's time as a multiple of the reference's, the ratio that is measured later."""
     level_deviation: float
-    """Of the reference's own time in milliseconds."""
+    """Deviation of the reference's own time in milliseconds."""
     reference_ms: float
-    """The geometric mean of the sessions'."""
+    """Geometric mean of the sessions' reference times, in milliseconds."""
     light_ratio: float
-    """The geometric mean of the sessions'."""
+    """Geometric mean of the sessions' light ratios."""
     session_error: float
-    """What later calibrations take: `ratio_deviation` less what the sessions' own intervals explain; never less than
+    """Session error of later calibrations: `ratio_deviation` less what the sessions' own intervals explain, at least
     `LEAST_ERROR`."""
     at: str
-    """When, in ISO 8601."""
+    """Time of the calibration, in ISO 8601."""
 
     def is_possible(self) -> bool:
-        """Whether all values are of their kinds and in their ranges."""
+        """Return whether all values have the right type and range."""
         positive = (self.reference_ms, self.light_ratio)
         deviations = (self.ratio_deviation, self.level_deviation, self.session_error)
         return (
@@ -67,7 +67,7 @@ class Repeatability:
 
 
 def repeatability_of(name: str, calibrations: Sequence[Calibration]) -> Repeatability:
-    """From calibrations of one device, each of a session of its own, with a session error of 0.
+    """Return the repeatability from calibrations of one device, each of its own session, with a session error of 0.
 
     Raises:
         ValueError: there are fewer than 3.
@@ -98,7 +98,7 @@ def repeatability_of(name: str, calibrations: Sequence[Calibration]) -> Repeatab
 
 
 def keep_repeatability(folder: Path, repeatability: Repeatability) -> Path:
-    """Keep it in place of an earlier one of the same device; returns the file. Raises OSError."""
+    """Write the record in place of the device's earlier one, and return the file. Raises OSError."""
     setup = Setup(runtime=repeatability.runtime, threads=repeatability.threads, batch=repeatability.batch)
     folder.mkdir(parents=True, exist_ok=True)
     path = _path(folder, repeatability.device, setup)
@@ -107,7 +107,7 @@ def keep_repeatability(folder: Path, repeatability: Repeatability) -> Path:
 
 
 def find_repeatability(folder: Path, device: dict[str, str | int], setup: Setup) -> Repeatability | None:
-    """Of a device with this fingerprint, run in this way; None where it is not known."""
+    """Return the repeatability of the device with this fingerprint and setup, or None."""
     try:
         values = read_json(_path(folder, device, setup))
         require_types(Repeatability, values)
@@ -120,7 +120,7 @@ def find_repeatability(folder: Path, device: dict[str, str | int], setup: Setup)
 
 
 def session_error_of(folder: Path, device: dict[str, str | int], setup: Setup) -> float:
-    """The device's own, or what is taken for a device that is not known."""
+    """Return the device's own session error, or the default for a device without a record."""
     repeatability = find_repeatability(folder, device, setup)
     return SESSION_ERROR if repeatability is None else repeatability.session_error
 

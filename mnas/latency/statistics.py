@@ -1,14 +1,14 @@
-"""From rounds of times to a latency with an honest interval; pure, and the same for every device and runtime.
+"""A latency with its confidence interval, from rounds of times; pure, and the same for every device and runtime.
 
-A *round* loads candidate and reference afresh and times them in turns. What is estimated is the time of an undisturbed
-inference: other programs, interrupts and neighbours in the cache only ever add time, and they add it to models in
-unequal parts (one whose weights miss the cache suffers more), so a mean or median says as much about the neighbours
-as about the model. Hence the fastest time of each model in a round, and of each model's rounds only the fastest few.
-What is left to chance is where a model's memory came to lie; that differs between rounds and is averaged over them.
+A *round* loads candidate and reference afresh and times them in turns. The estimate is the time of an undisturbed
+inference. Other programs, interrupts and neighbours in the cache only ever add time, and add it to models in unequal
+parts (a model whose weights miss the cache suffers more), so a mean or median says as much about the neighbours as
+about the model. Hence only the fastest time of each model in a round counts, and of each model's rounds only the
+fastest few. The remaining chance is where a model's memory lies; it differs between rounds, so the rounds average it.
 
-The interval adds up, squared: the standard error over the rounds kept (Student's t); what sessions differ by and no
-round can show; and how far the estimate would move if most rounds were kept. The last is nothing on a quiet machine,
-and where neighbours never let go it says that the floor may not have been reached.
+The interval adds three squared errors: the standard error over the rounds that count (Student's t); the difference
+between sessions, which no round can show; and how far the estimate would move if most rounds counted. The last is near
+0 on a quiet machine; where neighbours never pause, it shows that the rounds may not have reached the floor.
 """
 
 import dataclasses
@@ -21,19 +21,19 @@ import numpy as np
 from mnas.latency.latency import Against, Calibration, Latency, StoppedBy, UnitError
 
 MIN_ROUNDS = 8
-"""Fewer give no interval worth the name."""
+"""Minimum number of rounds; fewer give no useful interval."""
 SETTLED_ROUNDS = 16
-"""Fewer cannot show whether rounds were disturbed, so an interval is not believed to be narrow."""
+"""Number of rounds below which a narrow interval is not trusted, as fewer cannot show whether they were disturbed."""
 KEPT_SHARE, KEPT_ROUNDS = 0.15, 8
-"""Of the rounds, fastest first, that share counts, but never fewer than that number."""
+"""Share of the rounds, fastest first, that count, and the minimum number of them."""
 COMPARED_SHARE, COMPARED_WEIGHT = 0.75, 1.5
-"""The share of rounds that the estimate is compared with, and what a difference adds to the interval."""
+"""Share of the rounds that the estimate is compared with, and the weight of the difference in the interval."""
 SESSION_ERROR = 0.004
-"""Standard deviation, relative, of what all rounds of one session share and none can show, on a device whose own is
-not known."""
+"""Relative standard deviation between sessions, which the rounds of one session cannot show, on a device without a
+record of its own."""
 DISTURBED = 1.2
-"""A round so many times slower than the fastest had company."""
-# all of these: chosen by coverage and variation over sessions, see docs/latency.md
+"""Factor over the fastest round above which a round counts as disturbed."""
+# all of these were chosen by coverage and variation over sessions, see docs/latency.md
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ class Estimate:
 
     @property
     def error(self) -> float:
-        """Half the interval's width as a share of the value: 0.01 is plus or minus 1 %."""
+        """Half of the interval's width as a share of the value: 0.01 is plus or minus 1 %."""
         return (self.high - self.low) / (2 * self.value)
 
 
 def ratio_of(rounds: Sequence[Round], session_error: float = SESSION_ERROR) -> Estimate:
-    """Time of the candidate over time of the reference.
+    """Return the time of the candidate over the time of the reference.
 
     Raises:
         ValueError: there are fewer than `MIN_ROUNDS` rounds.
@@ -75,13 +75,13 @@ def ratio_of(rounds: Sequence[Round], session_error: float = SESSION_ERROR) -> E
 
 
 def time_of(rounds: Sequence[Sequence[float]], session_error: float = SESSION_ERROR) -> Estimate:
-    """Milliseconds of an inference from the times of one model, by the same rule as `ratio_of`."""
+    """Return the milliseconds of an inference from the times of one model, by the same rule as `ratio_of`."""
     floor = _floor(rounds)
     return _estimate(floor.mean, (floor,), floor.lift, session_error)
 
 
 def disturbed_share(rounds: Sequence[Round]) -> float:
-    """Share of the rounds in which a model's fastest time was over `DISTURBED` times its fastest of all rounds."""
+    """Return the share of rounds where a model's fastest time was over `DISTURBED` times its fastest of all rounds."""
     fastest = [(min(r.candidate_ms), min(r.reference_ms)) for r in rounds]
     floors = [min(times) for times in zip(*fastest, strict=True)]
     return sum(any(t > DISTURBED * f for t, f in zip(r, floors, strict=True)) for r in fastest) / len(fastest)
@@ -99,7 +99,7 @@ def latency_of(
     peak_memory_bytes: int | None = None,
     energy_mj: float | None = None,
 ) -> Latency:
-    """The record of a finished measurement."""
+    """Return the record of a finished measurement."""
     ratio = ratio_of(rounds, calibration.session_error)
     share = calibration.light_ratio if against == "light" else 1
     level_ms = calibration.reference_ms * calibration.unit_scale * share
@@ -128,7 +128,7 @@ def latency_of(
 
 
 def on_scale(turn: Estimate, calibration: Calibration, against: Against) -> tuple[Estimate, Estimate]:
-    """Ratio to the reference, and milliseconds, from the ratio `turn` to what a candidate took turns with.
+    """Return the ratio to the reference and the milliseconds, from the ratio `turn` to the model of `against`.
 
     The errors of ratio and calibration are independent, and add up squared in the milliseconds' interval.
     """
@@ -145,10 +145,10 @@ def on_scale(turn: Estimate, calibration: Calibration, against: Against) -> tupl
 
 
 def rescaled(latency: Latency, before: Calibration, now: Calibration) -> Latency:
-    """A latency known on the scale of `before` on that of `now`: its ratio times the reference's time there.
+    """Return the latency on the scale of `now` instead of `before`: its ratio times the reference's time there.
 
-    Both calibrations must be of one device and reference. What was measured counts as `cached`, as it was not measured
-    in the run that `now` belongs to.
+    Both calibrations must be of one device and reference. A measured latency becomes `cached`, as the run of `now` did
+    not measure it.
     """
     share = before.light_ratio if latency.against == "light" else 1
     turn = Estimate(latency.ratio / share, latency.ratio_low / share, latency.ratio_high / share)
@@ -156,7 +156,7 @@ def rescaled(latency: Latency, before: Calibration, now: Calibration) -> Latency
 
 
 def of_turn(latency: Latency, turn: Estimate, calibration: Calibration) -> Latency:
-    """Return `latency`, of an earlier run, with the milliseconds that its ratio `turn` means under `calibration`."""
+    """Return `latency`, of an earlier run, with the milliseconds of its ratio `turn` under `calibration`."""
     ratio, time_ms = on_scale(turn, calibration, latency.against)
     return dataclasses.replace(
         latency,
@@ -180,11 +180,11 @@ def stop_reason(
     next_round_s: float,
     budget_s: float,
 ) -> StoppedBy | None:
-    """Whether measuring is done, and why.
+    """Return why measuring may stop, or None to go on.
 
-    `interval` when the ratio's error is at most that share; `budget` when another round of `next_round_s` would not fit
-    into `budget_s` after `seconds` spent; None to go on. Never before `MIN_ROUNDS`, whatever they cost, and for
-    its interval never before `SETTLED_ROUNDS`.
+    The reason is `interval` when the ratio's error is at most that share, and `budget` when another round of
+    `next_round_s` would not fit into `budget_s` after `seconds` spent. Measuring never stops before `MIN_ROUNDS`,
+    whatever they cost, and never for its interval before `SETTLED_ROUNDS`.
     """
     if len(rounds) < MIN_ROUNDS:
         return None
@@ -195,14 +195,14 @@ def stop_reason(
 
 @dataclass(frozen=True)
 class _Floor:
-    """Of one model's rounds, in logarithms."""
+    """Fastest times of one model's rounds, in logarithms."""
 
     mean: float
-    """Of the rounds kept, the fastest."""
+    """Mean over the rounds that count, the fastest."""
     error: float
-    """Half the 95 % interval of that mean, as far as the rounds kept show."""
+    """Half of the mean's 95 % interval, from those rounds alone."""
     lift: float
-    """How far the mean would rise if most rounds were kept."""
+    """Rise of the mean if most rounds counted."""
 
 
 def _floor(rounds: Sequence[Sequence[float]]) -> _Floor:
@@ -217,12 +217,12 @@ def _floor(rounds: Sequence[Sequence[float]]) -> _Floor:
 
 
 def _estimate(mean: float, floors: Sequence[_Floor], lift: float, session_error: float) -> Estimate:
-    """A mean of logarithms with its interval, in the values' own unit."""
+    """Return the value of a mean of logarithms with its interval, in the values' own unit."""
     half = math.hypot(*(floor.error for floor in floors), COMPARED_WEIGHT * lift, _t95(10**6) * session_error)
     return Estimate(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
 
 
 def _t95(degrees: int) -> float:
-    """97.5 % quantile of Student's t, by its expansion in 1 / degrees (Abramowitz, Stegun 26.7.5): 0.4 % off at 7."""
+    """Return Student's t at 97.5 %, expanded in 1 / degrees (Abramowitz, Stegun 26.7.5): 0.4 % off at 7."""
     z = 1.959964
     return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)

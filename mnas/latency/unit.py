@@ -1,4 +1,4 @@
-"""What every device is to the measuring: a `Unit`, one physical thing on which two models take turns."""
+"""Interface of every device to the measurement: a `Unit`, one physical device on which two models take turns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -9,84 +9,84 @@ from typing import Any
 from mnas.latency.latency import Setup
 
 Core = int | str | None
-"""A core's number; `auto`: the fastest one; None: not pinned."""
+"""Number of a core; `auto`: the fastest one; None: not pinned."""
 
 
 @dataclass(frozen=True)
 class Times:
-    """Of one model in one round, in milliseconds."""
+    """Times of one model in one round, in milliseconds."""
 
     wall_ms: tuple[float, ...]
-    """Of all inferences, as any other tool would time them."""
+    """Wall-clock times of all inferences, as other tools measure them."""
     kept_ms: tuple[float, ...]
-    """What counts: by the best clock that there is, without the first of a turn, which finds the caches cold."""
+    """Times that count: by the best clock available, without the first of a turn, which finds the caches cold."""
 
 
 @dataclass(frozen=True)
 class MeasuringSession:
-    """Two models that lie on the device and take turns, until it is closed."""
+    """Two models on the device that take turns until the session is closed."""
 
     round: Callable[[bool], tuple[Times, Times]]
-    """Candidate and reference once each, loaded afresh, the reference first if mirrored. Raises MeasurementError,
-    UnitError."""
+    """Function that runs candidate and reference once each, loaded afresh, the reference first if mirrored. Raises
+    MeasurementError, UnitError."""
     pinned_core: int | None
     realtime: bool
     waited_s: float = 0.0
-    """Until the device was connected and nobody else measured on it: no part of what measuring takes."""
+    """Seconds until the device was connected and free of other users; not part of the measurement's duration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """How a device is now; None for what it does not tell."""
+    """Present state of a device; None where the device does not report a value."""
 
     model: str | None = None
-    """What the device is called."""
+    """Model name of the device."""
     soc: str | None = None
     temperature_c: float | None = None
-    """Of its hottest sensor."""
+    """Temperature of its hottest sensor."""
     clock_mhz: int | None = None
-    """Of the core that measures, now."""
+    """Present clock of the core that measures."""
     max_clock_mhz: int | None = None
     cores: tuple[dict[str, Any], ...] = ()
-    """`core`, `max_mhz`, `governor` of each."""
+    """`core`, `max_mhz` and `governor` of each core."""
     throttled: bool | None = None
-    """Whether it says that it keeps its clock down (heat, voltage)."""
+    """Whether the device reports that it holds its clock down (heat, voltage)."""
     battery_percent: float | None = None
     charging: bool | None = None
     load: float | None = None
-    """Programs that want to run, over the last minute."""
+    """Average number of runnable programs over the last minute."""
 
 
 class Unit(ABC):
-    """One device. Whoever measures on it holds its lease (mnas.latency.fleet.lease)."""
+    """One device. Its user must hold its lease (mnas.latency.fleet.lease) while measuring."""
 
     name: str
-    """As in the registry, for messages and records."""
+    """Name in the registry, for messages and records."""
 
     @abstractmethod
     def fingerprint(self, setup: Setup) -> dict[str, str | int]:
-        """What must be equal for latencies to be comparable. Raises UnitError, ValueError (no such runtime there)."""
+        """Return what must be equal for latencies to compare. Raises UnitError, ValueError (no such runtime there)."""
 
     @abstractmethod
     def condition(self) -> Condition:
-        """How it is now. Raises UnitError."""
+        """Return the present state. Raises UnitError."""
 
     @abstractmethod
     def session(
         self, models: tuple[bytes, bytes], setup: Setup, other: Setup | None = None
     ) -> AbstractContextManager[MeasuringSession]:
-        """Bring candidate and reference to the device; they are removed at the end, also after a failure.
+        """Bring candidate and reference to the device, and remove them at the end, also after a failure.
 
-        The reference is run as `other` says where that is given: in another runtime, with equal threads and batch.
+        `other` is how to run the reference, if not as the candidate: in another runtime, with equal threads and batch.
 
         Raises:
             MeasurementError: the runtime cannot load or run one of them.
-            UnitError: the device is gone, hangs, is full, or answers what it should not.
+            UnitError: the device is gone, hangs, is full, or gives an invalid answer.
         """
 
     @abstractmethod
     def peak_memory_bytes(self, model: bytes, setup: Setup) -> int | None:
-        """What the runtime takes at most to load `model` and run it once; None where the device does not tell.
+        """Return the peak memory of loading `model` and running it once; None where the device does not report it.
 
         Raises:
             MeasurementError, UnitError: as `session`.
@@ -94,4 +94,4 @@ class Unit(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the device; leaves nothing behind on it. Never raises."""
+        """Release the device and leave nothing behind on it. Never raises."""

@@ -1,7 +1,8 @@
-"""Android phones over adb: the official `benchmark_model` runs there, pinned to the big core.
+"""Android phones over adb: `benchmark_model`, the official tool, runs there, pinned to the big core.
 
-A round is one call of it for each model, so both are loaded afresh. The core's clock is read while they run, heat and
-the clock's limit after each round: a round that was throttled is taken again, a hot phone is waited for.
+A round calls the tool once for each model, so both are loaded afresh. The phone's shell reads the core's clock while
+they run, and heat and the clock's limit after each round: a throttled round is repeated, and a hot phone may cool
+first.
 """
 
 import contextlib
@@ -23,27 +24,27 @@ from mnas.latency.unit import Condition, Core, MeasuringSession, Times, Unit
 from mnas.text import clean
 
 XNNPACK = {"litert": True, "litert-builtin": False}
-"""Runtimes of an adb device -> whether with XNNPACK."""
+"""Runtimes of an adb device -> whether XNNPACK is used."""
 CALL_TIMEOUT_S = 60.0
-"""Of one call, which ends each of its phases after `benchmark_model.MAX_S`."""
+"""Limit in seconds for one call, which ends each of its phases after `benchmark_model.MAX_S`."""
 SAMPLE_S = 0.02
-"""How often the clock is read while a model runs."""
+"""Seconds between two readings of the clock while a model runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Heat:
-    """When a phone is too hot to measure on, and what is done then."""
+    """When a phone is too hot to measure on, and how long to wait for it."""
 
     battery_c: float = 40.0
-    """A battery hotter than this is waited for: phones begin to hold their clocks down a few degrees above."""
+    """Highest battery temperature in degrees Celsius: phones begin to lower their clocks a few degrees above."""
     sensor_c: float = 85.0
-    """So is any sensor hotter than this."""
+    """Highest temperature of any sensor in degrees Celsius."""
     wait_s: float = 300.0
-    """How long at most."""
+    """Longest wait in seconds."""
     poll_s: float = 5.0
-    """How often it is looked at meanwhile."""
+    """Seconds between two readings while waiting."""
     tries: int = 3
-    """After how many throttled rounds in a row the phone is given up."""
+    """Number of throttled rounds in a row after which the phone has failed."""
 
 
 Say = Callable[[str], None]
@@ -66,13 +67,13 @@ def adb_unit(
     """Return the phone that adb knows as `address` (empty: the only one there is); it is connected on first use.
 
     Args:
-        name: as in the registry.
+        name: name in the registry.
         address: the phone's serial, or `host:port`, as `adb devices` prints it.
-        core: on which core to measure.
+        core: core to measure on.
         benchmark_model: the program on this machine, or `device:/data/local/tmp/benchmark_model` on the phone.
         adb_server: `host:port`; auto: adb's own default.
-        max_mhz: the core's full clock, where the phone never lets it have its maximum; auto: the maximum.
-        say: called with a line when the phone is waited for, or a round is repeated.
+        max_mhz: the core's full clock, if the phone never allows its maximum; auto: the maximum.
+        say: called with a line when this waits for the phone, or repeats a round.
 
     Raises:
         ValueError: adb_server is not host:port.
@@ -105,7 +106,7 @@ class AdbUnit(Unit):
     ) -> None:
         self.name = name
         self._address, self._server = address or None, adb_server
-        self._new_link()  # checks its arguments; connects on its first use
+        self._new_link()  # checks its arguments; connects on first use
         self._core, self._binary, self._max_mhz = core, benchmark_model, max_mhz
         self._heat, self._say = heat or Heat(), say
         self._phone: Phone | None = None
@@ -180,9 +181,9 @@ class AdbUnit(Unit):
 
     @contextlib.contextmanager
     def _guarded(self, late: bool = False) -> Iterator[None]:
-        """Errors get the unit's name; after a failure nothing of the connection is trusted, the next use makes anew.
+        """Add the unit's name to errors; after a failure drop the connection, so that the next use makes a new one.
 
-        `late`: what is wrong was right when the fingerprint was taken, so it is the phone's failure.
+        `late`: an invalid setup was valid when the fingerprint was taken, so it is the phone's failure.
         """
         try:
             yield
@@ -193,7 +194,7 @@ class AdbUnit(Unit):
                 raise ValueError(_line(f"{self.name}: {error}")) from None
             self.close()
             raise UnitError(_line(f"{self.name}: {error}")) from None
-        except BaseException:  # Ctrl-C: what runs on the phone is ended too
+        except BaseException:  # Ctrl-C must end what runs on the phone too
             self.close()
             raise
 
@@ -205,13 +206,13 @@ class AdbUnit(Unit):
     def _bring(
         self, stack: contextlib.ExitStack, phone: Phone, model: bytes, setup: Setup, once: bool = False
     ) -> "_Call":
-        """Push a model, which is removed with the stack; returns how it is run."""
+        """Push a model, which is removed with the stack, and return how to run it."""
         program, _ = phone.program(self._binary)
         shape = _input_shape(model, setup.batch) if setup.batch > 1 else None
         path = phone.push(model, f"{secrets.token_hex(4)}.tflite")
 
         def remove() -> None:
-            if self._phone is phone:  # else it went with the folder
+            if self._phone is phone:  # a new connection has a new folder
                 phone.remove(path)
 
         stack.callback(remove)
@@ -223,7 +224,7 @@ class AdbUnit(Unit):
     def _round(
         self, phone: Phone, calls: "list[_Call]", mirrored: bool, state: State
     ) -> tuple[tuple[Times, Times], State]:
-        """Times of both, and how the phone is afterwards; `state` is how it was before."""
+        """Return the times of both, and the phone's state afterwards; `state` is the one before."""
         for _ in range(self._heat.tries):
             state = self._cool(phone, state)
             times: dict[int, Times] = {}
@@ -243,7 +244,7 @@ class AdbUnit(Unit):
         )
 
     def _cool(self, phone: Phone, state: State) -> State:
-        """Wait until the phone is cool and may run at its full clock. Raises UnitError when that takes too long."""
+        """Wait until the phone is cool and allows its full clock. Raises UnitError when that takes too long."""
         started, announced = time.monotonic(), False
         while (why := self._too_hot(phone, state)) is not None:
             if time.monotonic() - started >= self._heat.wait_s:
@@ -270,7 +271,7 @@ class AdbUnit(Unit):
 
 @dataclass(frozen=True)
 class _Call:
-    """How a model that lies on the phone is run."""
+    """How to run a model that is on the phone."""
 
     command: str
     path: str
@@ -278,12 +279,12 @@ class _Call:
 
 
 def _line(text: object) -> str:
-    """What a phone said, fit for one line of a terminal."""
+    """Return a phone's text, made fit for one line of a terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:500]
 
 
 def _command(phone: Phone, words: list[str], threads: int) -> str:
-    """A call, pinned to the measuring core (several threads: also to the next fastest); then its end and the clocks.
+    """Return a call, pinned to the measuring core (several threads: also to the next fastest), then its end and clocks.
 
     The phone's shell reads the clock meanwhile; it ends with the call, so nothing stays behind where adb breaks.
     """
@@ -299,7 +300,7 @@ def _command(phone: Phone, words: list[str], threads: int) -> str:
 
 
 def _run(phone: Phone, call: _Call) -> tuple[Output, list[int]]:
-    """What the tool printed, and the core's clocks in kHz meanwhile. Raises MeasurementError, UnitError."""
+    """Return the tool's output, and the core's clocks in kHz meanwhile. Raises MeasurementError, UnitError."""
     output = phone.link.shell(call.command, CALL_TIMEOUT_S)
     if output.code == 97:
         raise UnitError("the phone has lost the folder with the models")
@@ -320,19 +321,19 @@ def _run(phone: Phone, call: _Call) -> tuple[Output, list[int]]:
 
 
 def _times(report: tool.Report) -> Times:
-    """The fastest inference counts; of the others only the mean is known, which stands for each of them."""
+    """Return the times of a report: the fastest, which counts, and the mean of the others in place of each."""
     timed = report.timed
     return Times(wall_ms=(timed.avg_us / 1e3,) * timed.count, kept_ms=(timed.min_us / 1e3, timed.avg_us / 1e3))
 
 
 def _clock(frequencies: list[int]) -> int | None:
-    """The core's clock in the timed half of a call: it rises in the first, and a single reading may come too late."""
+    """Return the core's clock in the timed half of a call: it rises in the first, and one reading may come too late."""
     late = sorted(frequencies[len(frequencies) // 2 :])
     return late[len(late) // 2] if late else None
 
 
 def _ran_slow(clocks: list[int | None], full_khz: int | None) -> str | None:
-    """Why a round does not count, of the clock of each call; None where it counts."""
+    """Return why a round does not count, from the clock of each call; None where it counts."""
     frequencies = [khz for khz in clocks if khz is not None]
     if full_khz is None or not frequencies or min(frequencies) >= FULL_CLOCK * full_khz:
         return None

@@ -14,9 +14,9 @@ from typing import Any
 from mnas.latency.latency import UnitError
 
 STEP_TIMEOUT_S = 20.0
-"""Of what takes a moment: a list, a small command, a piece of a file."""
+"""Limit in seconds for a short step: a list, a small command, a piece of a file."""
 PIECE_BYTES = 64 * 1024
-"""The most that the protocol takes in one packet."""
+"""Maximum size of a packet of the protocol."""
 STATES = {
     "unauthorized": "it does not trust this computer yet: unlock it and confirm the dialog 'Allow USB debugging' on it",
     "offline": "it is offline: unplug it and plug it in again, and see that it is awake",
@@ -27,12 +27,12 @@ STATES = {
     "sideload": "it is in sideload mode: start Android",
     "bootloader": "it is in the bootloader: start Android",
 }
-"""The first word of the state in which a server tells that a phone cannot be used -> what to do."""
+"""States of a phone that cannot be used, by their first word -> remedy."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a command on the phone printed, standard error in between, and how it ended."""
+    """Output of a command on the phone, standard error included, and its exit status."""
 
     code: int
     text: str
@@ -40,7 +40,7 @@ class Output:
 
 
 class AdbLink:
-    """One phone, found on the first use.
+    """One phone, connected on first use.
 
     Raises:
         ValueError: `server` is neither None (adb's own default) nor `host:port`.
@@ -51,7 +51,7 @@ class AdbLink:
         self._device: Any = None
 
     def shell(self, command: str, timeout_s: float = STEP_TIMEOUT_S) -> Output:
-        """Run `command` by the phone's shell. `timeout_s` is how long it may be silent."""
+        """Run `command` in the phone's shell. `timeout_s` is the longest silence."""
         with _one_line():
             device = self._connected()
             started = time.perf_counter()
@@ -59,7 +59,7 @@ class AdbLink:
             return Output(result.returncode, result.output, time.perf_counter() - started)
 
     def push(self, content: bytes, path: str, mode: int = 0o644) -> None:
-        """Write a file, as adb's sync service does (adbutils' own drops the reason of a failure)."""
+        """Write a file through adb's sync service (adbutils' own method drops the reason of a failure)."""
         with _one_line(), self._connected().open_transport(timeout=STEP_TIMEOUT_S) as transport:
             transport.send_command("sync:")
             transport.check_okay()
@@ -71,7 +71,7 @@ class AdbLink:
                     transport.conn.sendall(b"DATA" + struct.pack("<I", len(piece)) + piece)
                 transport.conn.sendall(b"DONE" + struct.pack("<I", int(time.time())))
             except ConnectionError:
-                pass  # the phone has given up, and the reason lies in the answer
+                pass  # the phone has given up, and its answer holds the reason
             answer, length = transport.read_exact(4), transport.read_uint32()
             if answer != b"OKAY":
                 reason = transport.read_string(min(length, 1000)) if answer == b"FAIL" else repr(answer)
@@ -89,7 +89,7 @@ class AdbLink:
 
 
 def _usable(states: dict[str, str], serial: str | None) -> str:
-    """The serial to take of those that the server knows. Raises UnitError."""
+    """Return the serial to use, from the server's phones. Raises UnitError."""
     if serial is None:
         if len(states) != 1:
             which = f"several are: {', '.join(states)}; name one as address" if states else "none is; plug the phone in"
@@ -116,7 +116,7 @@ def _server_address(server: str | None) -> tuple[str, int]:
 
 
 def _require_server(host: str, port: int) -> None:
-    """Raise UnitError unless something listens; adbutils would start a daemon that outlives this process."""
+    """Raise UnitError unless a server listens; adbutils would start a daemon that outlives this process."""
     try:
         socket.create_connection((host, port), timeout=5.0).close()
     except OSError:
@@ -129,12 +129,12 @@ def _require_server(host: str, port: int) -> None:
 
 @contextlib.contextmanager
 def _one_line() -> Iterator[None]:
-    """Whatever adbutils and the connection raise becomes a UnitError that says what to do."""
+    """Convert every error of adbutils and the connection to a UnitError with a remedy."""
     import adbutils
 
     try:
         yield
-    except adbutils.AdbError as error:  # also its timeouts
+    except adbutils.AdbError as error:  # includes adbutils' timeouts
         text = " ".join(str(error).split())
         if "timeout" in text:
             raise UnitError(f"the phone did not answer in time ({text})") from None

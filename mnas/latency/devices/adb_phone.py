@@ -1,4 +1,4 @@
-"""A phone that was found: what it is, and our files on it."""
+"""A connected phone: its identity, and the files that mnas puts on it."""
 
 import contextlib
 import hashlib
@@ -15,20 +15,20 @@ from mnas.latency.latency import UnitError
 from mnas.latency.unit import Core
 
 CLEAN_TIMEOUT_S = 5.0
-"""Of removing what was pushed."""
+"""Limit in seconds for removing the files that were pushed."""
 HELP = "docs/phone.md says where to get it"
 
 
 class Phone:
-    """Connects, and finds out what it is. Files are ours until `close`.
+    """Connects to a phone and identifies it. Its files stay until `close`.
 
     Args:
-        core: which core measures.
-        max_mhz: what counts as its full clock; None: its maximum.
+        core: core that measures.
+        max_mhz: clock that counts as the core's full one; None: its maximum.
 
     Raises:
         ValueError: the phone has no such core.
-        UnitError: the phone cannot be reached; as every method.
+        UnitError: the phone cannot be reached; every method raises it too.
     """
 
     def __init__(self, link: AdbLink, core: Core, max_mhz: int | None) -> None:
@@ -39,18 +39,18 @@ class Phone:
             raise UnitError(f"it does not answer as Android does: {output.text[:200]!r}")
         self.identity = identity
         self.core = self._measuring_core(core)
-        """None: nothing is pinned."""
+        """Core that measures; None: no core is pinned."""
         self.full_khz = max_mhz * 1000 if max_mhz else self.core.max_khz if self.core else None
-        """The clock that the core is to run at; None: not known, so not judged."""
+        """Clock that the core should run at, in kHz; None: unknown, so not checked."""
         self._folder: str | None = None
         self._program: tuple[str, str] | None = None
 
     def look(self) -> State:
-        """How it is now."""
+        """Return the phone's present state."""
         return read_state(self.link.shell(state_command(self.core.number if self.core else None)).text)
 
     def folder(self) -> str:
-        """Ours on the phone, made when first asked for; what killed processes of this machine left is removed first."""
+        """Return this process's folder on the phone, made on first use, after removing those of killed processes."""
         if self._folder is None:
             prefix = f"{LOCAL}/mnas-{uuid.getnode():x}-"
             for abandoned in self.link.shell(f"ls -d {prefix}* 2>/dev/null").text.split():
@@ -64,7 +64,7 @@ class Phone:
         return self._folder
 
     def push(self, content: bytes, name: str, mode: int = 0o644) -> str:
-        """Bring a file to our folder and see that it arrived whole; returns its path there."""
+        """Bring a file to the folder, check it there, and return its path."""
         path = f"{self.folder()}/{name}"
         self.link.push(content, path, mode)
         output = self.link.shell(f"stat -c %s {path}; sha256sum {path}")
@@ -74,24 +74,24 @@ class Phone:
         return path
 
     def remove(self, path: str) -> None:
-        """Remove what `push` brought, if the phone can still be reached."""
+        """Remove a file of `push`, if the phone is still reachable."""
         with contextlib.suppress(UnitError):
             self.link.shell(f"rm -f {path}", CLEAN_TIMEOUT_S)
 
     def digest(self, path: str) -> str | None:
-        """SHA-256 of a file on the phone; None where there is none."""
+        """Return the SHA-256 of a file on the phone; None if the file is missing."""
         output = self.link.shell(f"sha256sum {shlex.quote(path)} 2>/dev/null")
         return output.text.split()[0] if output.code == 0 and output.text.strip() else None
 
     def program(self, binary: str) -> tuple[str, str]:
-        """Path on the phone and SHA-256 of `benchmark_model` (it tells no version of itself); pushed where it is not.
+        """Return path and SHA-256 of `benchmark_model` on the phone, as it prints no version; push it if needed.
 
         Raises:
-            ValueError: it is not there, or does not run on this phone.
+            ValueError: the program is missing, or does not run on this phone.
         """
         if self._program is None:
             path, digest = self._find_program(binary)
-            greeting = self.link.shell(f"{shlex.quote(path)} 2>&1")  # without a model it only greets and complains
+            greeting = self.link.shell(f"{shlex.quote(path)} 2>&1")  # without a model it prints only an error
             if "STARTING!" not in greeting.text:
                 raise ValueError(
                     f"benchmark_model must be the tool for {self.identity.abi}, but {binary} says "
@@ -101,7 +101,7 @@ class Phone:
         return self._program
 
     def close(self) -> None:
-        """Remove all that is ours, and end what still runs. Never raises."""
+        """Remove all files, and end the programs that still run. Never raises."""
         if self._folder is not None:
             with contextlib.suppress(UnitError):
                 self._clean(self._folder)
@@ -135,7 +135,7 @@ class Phone:
         return numbers[core]
 
     def _clean(self, folder: str) -> None:
-        # a program that still runs there would disturb what comes next; its number may by now be another's
+        # a program that still runs there would disturb the next measurement; its number may be another's by now
         self.link.shell(
             f"p=$(cat {folder}/pid 2>/dev/null) && grep -q {folder} /proc/$p/cmdline 2>/dev/null && kill -9 $p; "
             f"rm -rf {folder}",
@@ -144,9 +144,9 @@ class Phone:
 
 
 def _alive(owner: str) -> bool:
-    """Whether the process that a folder is named after still runs here, and is another than this one.
+    """Return whether the process that a folder is named after still runs here, and is not this one.
 
-    A process has one connection to a phone at a time: folders of its own that it does not know of are of broken ones.
+    A process has one connection to a phone at a time, so other folders of this process are from broken connections.
     """
     try:
         pid = int(owner.partition("-")[0])

@@ -1,6 +1,6 @@
-"""What a phone tells of itself, by commands that Android's shell user may run, and how it is read; pure but for these.
+"""State of a phone, from commands that Android's shell user may run, and their parsers; otherwise pure.
 
-Nothing here is required to be there: makers hide sensors and clocks. What is not told is None.
+No value is required, as makers hide sensors and clocks. A value that the phone does not report is None.
 """
 
 import re
@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from mnas.latency.unit import Condition
 
 FULL_CLOCK = 0.98
-"""Share of its maximum that a core must run at: clocks are told rounded, and one step less is at least 4 % less."""
+"""Share of its maximum that a core must run at: reported clocks are rounded, and steps are at least 4 %."""
 MODERATE = 2
-"""Android's thermal status (0 none, 1 light, 2 moderate ... 6 shutdown) from which clocks suffer."""
+"""Android's thermal status (0 none, 1 light, 2 moderate ... 6 shutdown) from which clocks are lowered."""
 LOCAL = "/data/local/tmp"
-"""Where the shell user may write and run programs."""
+"""Folder where the shell user may write and run programs."""
 NO_TEMPERATURE = (-1, 6, 7, 8)
-"""Types of Android's thermal sensors that tell something else: unknown, battery voltage, current and percentage."""
+"""Types of Android's thermal sensors without a temperature: unknown, battery voltage, current and percentage."""
 _CPU = "/sys/devices/system/cpu"
 CLOCK = _CPU + "/cpu{}/cpufreq/scaling_cur_freq"
-"""The file that tells a core's clock now, in kHz."""
+"""File with a core's present clock, in kHz."""
 
 IDENTITY = "; ".join(
     [
@@ -38,17 +38,17 @@ IDENTITY = "; ".join(
         'echo "${c##*cpu} $(cat $c/cpufreq/cpuinfo_max_freq) $(cat $c/cpufreq/scaling_governor)"; done 2>/dev/null',
     ]
 )
-"""Command that tells what the phone is."""
+"""Command that prints what the phone is."""
 
 
 def state_command(core: int | None) -> str:
-    """Command that tells how the phone is now; the clocks are of `core`."""
+    """Return the command that prints the phone's state; the clocks are of `core`."""
     frequency = f"{_CPU}/cpu{core or 0}/cpufreq"
     return "; ".join(
         [
             "echo @battery; dumpsys battery",
             't=$(dumpsys thermalservice 2>/dev/null); echo @thermal; echo "$t"',
-            # there may be a hundred, and reading them takes its time: only where the service tells none
+            # reading a hundred zones takes time, so only where the service reports no temperature
             'case "$t" in *mValue=*) ;; *) echo @zones; cat /sys/class/thermal/thermal_zone*/temp 2>/dev/null; esac',
             f"echo @clock; cat {frequency}/scaling_cur_freq 2>/dev/null",
             f"echo @cap; cat {frequency}/scaling_max_freq 2>/dev/null",
@@ -68,7 +68,7 @@ class CoreOf:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a phone is."""
+    """Identity of a phone."""
 
     model: str
     soc: str
@@ -77,27 +77,27 @@ class Identity:
     cores: tuple[CoreOf, ...]
 
     def fastest(self, count: int = 1) -> list[CoreOf]:
-        """The `count` cores with the highest maximum clock, of equals the last: interrupts prefer the first."""
+        """Return the `count` cores with the highest maximum clock, the last of equals: interrupts prefer the first."""
         return sorted(self.cores, key=lambda core: (core.max_khz or 0, core.number), reverse=True)[:count]
 
 
 @dataclass(frozen=True)
 class State:
-    """How a phone is now; None for what it does not tell."""
+    """Present state of a phone; None where it does not report a value."""
 
     clock_khz: int | None
     cap_khz: int | None
-    """What the phone lets the core run at, at most, now."""
+    """Highest clock that the phone allows the core now, in kHz."""
     thermal_status: int | None
     sensor_c: float | None
-    """The hottest sensor."""
+    """Temperature of the hottest sensor, in degrees Celsius."""
     battery_c: float | None
     battery_percent: float | None
     charging: bool | None
     load: float | None
 
     def slowed(self, full_khz: int | None) -> str | None:
-        """Why a core that should run at `full_khz` is, or will soon be, kept below; None where it is not."""
+        """Return why a core that should run at `full_khz` is, or will soon be, held below it; None where it is not."""
         if full_khz is not None and self.cap_khz is not None and self.cap_khz < FULL_CLOCK * full_khz:
             return f"its core is held at {self.cap_khz // 1000} of {full_khz // 1000} MHz"
         if self.thermal_status is not None and self.thermal_status >= MODERATE:
@@ -106,7 +106,7 @@ class State:
 
 
 def read_identity(text: str) -> Identity | None:
-    """Of what `IDENTITY` printed; None where that is no Android's answer."""
+    """Return the identity in the output of `IDENTITY`; None where the output is not Android's."""
     sections = _sections(text)
     names = {
         name: " ".join(sections.get(name, "").split()) for name in ("model", "soc", "board", "release", "build", "abi")
@@ -126,7 +126,7 @@ def read_identity(text: str) -> Identity | None:
 
 
 def read_state(text: str) -> State:
-    """Of what `state_command` printed."""
+    """Return the state in the output of `state_command`."""
     sections = _sections(text)
     battery, thermal = sections.get("battery", ""), sections.get("thermal", "")
     tenths, level, scale = (_find(rf"^\s*{name}: (-?\d+)\s*$", battery) for name in ("temperature", "level", "scale"))
@@ -145,7 +145,7 @@ def read_state(text: str) -> State:
 
 
 def condition_of(identity: Identity, state: State, core: CoreOf | None, full_khz: int | None) -> Condition:
-    """As every device tells it; the clocks are of `core`, which is to run at `full_khz`."""
+    """Return the condition in every device's form; the clocks are of `core`, which should run at `full_khz`."""
     temperatures = [t for t in (state.sensor_c, state.battery_c) if t is not None]
     reported = state.thermal_status is not None or (state.cap_khz is not None and full_khz is not None)
     condition = Condition(
@@ -164,7 +164,7 @@ def condition_of(identity: Identity, state: State, core: CoreOf | None, full_khz
 
 
 def _sensors(thermal: str, zones: str) -> list[float]:
-    """Degrees Celsius of what Android's service tells now, else of the kernel's zones; without what cannot be one."""
+    """Return plausible temperatures in degrees Celsius, from Android's service or else from the kernel's zones."""
     now = thermal.partition("Current temperatures from HAL:")[2].partition("Current cooling devices")[0]
     values = re.findall(r"mValue=(-?\d+(?:\.\d+)?), mType=(-?\d+)", now)
     readings = [float(value) for value, kind in values if int(kind) not in NO_TEMPERATURE]
@@ -178,7 +178,7 @@ def _mhz(khz: int | None) -> int | None:
 
 
 def _sections(text: str) -> dict[str, str]:
-    """The lines behind each line `@name`."""
+    """Return the lines below each line `@name`."""
     parts = re.split(r"^@(\w+)\s*\n", text, flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 

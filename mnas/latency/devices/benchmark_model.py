@@ -1,8 +1,8 @@
-"""The command line of `benchmark_model`, the official tool of TensorFlow Lite and LiteRT, and what it prints.
+"""Command line and output of `benchmark_model`, the official tool of TensorFlow Lite and LiteRT.
 
-A line of the output that is not as the tool writes it, numbers that contradict each other, or times that do not fit
-into the time that the call took (another unit) are a UnitError: no number is guessed. Formats of TensorFlow 2.4 and
-later, of which newer ones add `INFO: ` before a line and percentiles behind it:
+A malformed line, numbers that contradict each other, and times longer than the call itself (another unit) are a
+UnitError: mnas guesses no number. The formats are those of TensorFlow 2.4 and later; newer ones add `INFO: ` before a
+line and percentiles after it:
 
     Initialized session in 20.283ms.
     count=50 first=266601 curr=266931 min=265837 max=268116 avg=266473 std=419
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from mnas.latency.latency import UnitError
 
 WARM_UP_S, TURN_S = 0.05, 0.05
-"""How long it runs untimed, until clock and caches have settled, and timed, both at least."""
+"""Minimum seconds of untimed runs, until clock and caches have settled, and of timed runs."""
 MIN_RUNS = 3
-"""Timed inferences, however slow they are."""
+"""Minimum number of timed inferences, however slow they are."""
 MAX_S = 20.0
-"""After which warming up and timing end, each after the inference that is running."""
+"""Limit in seconds for warming up and for timing; the inference that is running then still ends."""
 
 _NUMBER = r"(\d+(?:\.\d+)?(?:e[+-]\d+)?)"
 _STATISTICS = re.compile(
@@ -37,7 +37,7 @@ _MEMORY = re.compile(
     r"(?:Memory footprint delta from the start of the tool|Peak memory footprint) \(MB\): "
     rf"init={_NUMBER} overall={_NUMBER}"
 )
-_STARTS = {  # what a line begins with -> what it must be, and how often it must be there
+_STARTS = {  # start of a line -> its pattern, and how often it must occur
     "count=": (_STATISTICS, 2),
     "Initialized session in": (_SESSION, 1),
     "Inference timings": (_SUMMARY, 1),
@@ -48,7 +48,7 @@ _STARTS = {  # what a line begins with -> what it must be, and how often it must
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of the inferences of one phase, in microseconds, which is also the tool's resolution."""
+    """Statistics of one phase's inferences in microseconds, the tool's resolution."""
 
     count: int
     first_us: float
@@ -65,7 +65,7 @@ class Report:
     warm_up: Statistics
     timed: Statistics
     grown_bytes: int | None
-    """What the process grew by at most since before the model was loaded; None where the tool cannot tell."""
+    """Growth of the process since before it loaded the model, at most; None where the tool cannot report it."""
 
 
 def arguments(
@@ -76,7 +76,7 @@ def arguments(
     input_shape: tuple[str, Sequence[int]] | None = None,
     once: bool = False,
 ) -> list[str]:
-    """Flags that load `graph` and time it for a turn, or run it `once`; `input_shape`: an input's name and shape."""
+    """Return flags that load `graph` and time it for a turn, or run it `once`; `input_shape`: input name and shape."""
     runs, seconds, warm_up_s = (1, 0.0, 0.0) if once else (MIN_RUNS, TURN_S, WARM_UP_S)
     flags = [
         f"--graph={graph}",
@@ -97,10 +97,10 @@ def arguments(
 
 
 def parse(output: str, *, elapsed_s: float, once: bool = False) -> Report:
-    """Read what a call with `arguments` printed, which took `elapsed_s` seconds from start to end.
+    """Return the numbers that a call with `arguments` printed, which took `elapsed_s` seconds from start to end.
 
     Raises:
-        UnitError: the output is not the tool's, is cut off, contradicts itself or cannot be true; one line.
+        UnitError: the output is malformed, cut off, contradictory or impossible; one line.
     """
     lines = _lines(output)
     (init_ms,) = _numbers(lines["Initialized session in"][0])
@@ -113,7 +113,7 @@ def parse(output: str, *, elapsed_s: float, once: bool = False) -> Report:
     spent_s = (init_us + warm_up.count * warm_up.avg_us + timed.count * timed.avg_us) / 1e6
     if spent_s > elapsed_s + 0.01:
         raise UnitError(f"benchmark_model tells of {spent_s:.3g} s of work in a call of {elapsed_s:.3g} s: wrong unit?")
-    # it goes on until both phases have had their time; what it does between inferences takes far less than they do,
+    # the tool goes on until both phases have had their time; between inferences it needs far less time than they do,
     # but on a busy device it may have to wait there
     inferences_s = spent_s - init_us / 1e6
     if not once and inferences_s < 0.02 * (WARM_UP_S + TURN_S):
@@ -127,7 +127,7 @@ def parse(output: str, *, elapsed_s: float, once: bool = False) -> Report:
 
 
 def failure(output: str) -> str:
-    """Why a call failed, of what it printed: its last words, in one line."""
+    """Return why a call failed: the last words of its output, in one line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(ERROR|FATAL|error)\b", line) and "Benchmarking failed" not in line]
     return " ".join((errors or lines or ["it printed nothing"])[-1].split())[:300]
@@ -163,7 +163,7 @@ def _statistics(match: re.Match[str]) -> Statistics:
     if same is not None:
         first = current = low = high = mean = same
     statistics = Statistics(int(count), float(first), float(low), float(mean), float(high))
-    # a mean is printed with 6 digits
+    # the tool prints a mean with 6 digits
     if not (
         statistics.count > 0
         and 0 < statistics.min_us <= statistics.first_us <= statistics.max_us

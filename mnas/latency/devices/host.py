@@ -1,6 +1,6 @@
-"""This machine as a device: `script.py` runs in a child process, in which nothing else runs.
+"""This machine as a device: `script.py` runs in a child process of its own.
 
-A runtime that crashes takes the child with it, and not the search.
+A runtime that crashes ends the child, and not the search.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ _CLOSED = "the measuring process was closed"
 def host_unit(
     name: str = "host", address: str = "", *, core: Core = "auto", say: Callable[[str], None] = print
 ) -> ScriptUnit:
-    """Return this machine as a device; nothing is started before the first use.
+    """Return this machine as a device; nothing starts before the first use.
 
-    It has no address, and never waits for others with something to `say`: both are there because all openers take them.
+    The machine has no address and never waits with something to `say`; all openers take both arguments.
     """
     assert not address
     return ScriptUnit(name, LocalChannel, core)
@@ -44,7 +44,7 @@ class LocalChannel(Channel):
     """`script.py` as a child process, which ends with this one.
 
     Args:
-        program: what is run in its place (tests put a program before it that fails as devices do).
+        program: program to run instead (tests put one before it that fails as devices do).
     """
 
     def __init__(self, program: str = script.__file__) -> None:
@@ -74,14 +74,14 @@ class LocalChannel(Channel):
         Path(path).unlink(missing_ok=True)
 
     def ask(self, line: str, timeout_s: float) -> str:
-        if self._process.poll() is not None:  # before it was asked, so no model is to blame
+        if self._process.poll() is not None:  # the child ended before the request, so no model is to blame
             raise UnitError(self._end())
         try:
             self._requests.write(line.encode() + b"\n")
             self._requests.flush()
         except OSError:
             raise self._ended() from None
-        except ValueError:  # another thread has closed it: the search is stopping
+        except ValueError:  # another thread has closed it, as the search is stopping
             raise UnitError(_CLOSED) from None
         try:
             answer = self._answers.get(timeout=timeout_s)
@@ -92,7 +92,7 @@ class LocalChannel(Channel):
         return answer.decode(errors="replace").strip()
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # all who measure here are on this machine, and hold its lease
+        return contextlib.nullcontext()  # all users of this device are on this machine, and hold its lease
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -110,7 +110,7 @@ class LocalChannel(Channel):
         return (OverdueError if self._process.returncode in limits else EndedError)(words)
 
     def _end(self) -> str:
-        """What is known of a child that has ended."""
+        """Return how a child ended, with its last words."""
         end(self._process, 5)
         try:
             self._complaints.seek(0)

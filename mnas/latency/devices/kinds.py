@@ -13,7 +13,7 @@ class Key:
     rule: str
     """What a value must be, for messages."""
     holds: Callable[[object], bool]
-    """Whether a value is so."""
+    """Function that returns whether a value is valid."""
 
 
 def text(default: str) -> Key:
@@ -32,7 +32,7 @@ def auto_or_integer(least: int) -> Key:
 
 @dataclass(frozen=True, kw_only=True)
 class Remedies:
-    """What a user can do about a disturbance on devices of one kind."""
+    """Remedies for disturbances on devices of one kind."""
 
     throttled: str
     hot: str
@@ -61,17 +61,17 @@ PHONE = Remedies(
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceKind:
-    """What is particular to one kind of device."""
+    """Properties of one kind of device."""
 
     opener: str
-    """`module:function` that takes (name, address, core=, say=, and the keys below) and returns a `Unit`, which
-    connects, and calls `say`, on first use. It raises ValueError for a value that it cannot use."""
+    """`module:function` that takes (name, address, core=, say=, and the keys below) and returns a `Unit`. The unit
+    connects, and calls `say`, on first use. The function raises ValueError for a value that it cannot use."""
     package: str | None = None
     """Package that the opener needs beyond the core."""
     extra: str | None = None
     """Extra of mnas that installs the package."""
     local: bool = False
-    """Whether it is this machine: without an address, and with the runtimes of this Python."""
+    """Whether the device is this machine, without an address and with the runtimes of this Python."""
     keys: Mapping[str, Key] = field(default_factory=dict)
     """Keys of devices.toml beside the common ones."""
     hot_c: float
@@ -79,7 +79,7 @@ class DeviceKind:
     drift: float
     """Tolerated relative change of the reference's latency since the calibration."""
     remedies: Remedies
-    """What to do about each disturbance."""
+    """Remedy for each disturbance."""
 
 
 KINDS: dict[str, DeviceKind] = {
@@ -87,7 +87,7 @@ KINDS: dict[str, DeviceKind] = {
         opener="mnas.latency.devices.host:host_unit",
         local=True,
         hot_c=85.0,
-        drift=1.0,  # its user's other programs run beside the measurement
+        drift=1.0,  # the user's other programs run beside the measurement
         remedies=COMPUTER,
     ),
     "adb": DeviceKind(
@@ -113,4 +113,4 @@ KINDS: dict[str, DeviceKind] = {
         remedies=COMPUTER,
     ),
 }
-"""Kind of a device, as in devices.toml -> what is particular to it."""
+"""Name of each kind in devices.toml -> its properties."""

@@ -1,4 +1,4 @@
-"""The devices of a user: `devices.toml`, a table for each, and this machine, which is always there as `host`.
+"""The devices of a user: a table for each in `devices.toml`, and this machine, which is always there as `host`.
 
 [pixel]
 kind = "adb"
@@ -69,12 +69,12 @@ class DeviceEntry:
 
     @property
     def of_kind(self) -> DeviceKind:
-        """What is particular to its kind."""
+        """Properties of the device's kind."""
         return KINDS[self.kind]
 
     @property
     def setup(self) -> Setup:
-        """How models are run on it."""
+        """How models are run on the device."""
         return Setup(runtime=self.runtime, threads=self.threads, batch=self.batch)
 
     def _check_address(self) -> None:
@@ -88,15 +88,15 @@ class DeviceEntry:
 
 
 def devices_file() -> Path:
-    """Where the user's devices stand."""
+    """Return the path of the user's file of devices."""
     return user_config_dir() / "devices.toml"
 
 
 def read_devices(file: Path | Literal["auto"] = "auto") -> dict[str, DeviceEntry]:
-    """The devices of `file` by name; auto: of `devices_file()`, which need not be there. `host` always is.
+    """Return the devices of `file` by name, always with `host`; auto: of `devices_file()`, which may be missing.
 
     Raises:
-        ValueError: the file cannot be read, or what it says is no device; one line with file, entry and known keys.
+        ValueError: the file cannot be read, or an entry is invalid; one line with file, entry and allowed keys.
     """
     path = devices_file() if file == "auto" else file
     host = DeviceEntry(name="host", kind="host")
@@ -106,13 +106,13 @@ def read_devices(file: Path | Literal["auto"] = "auto") -> dict[str, DeviceEntry
         tables = read_toml(path)
     except OSError as error:
         raise ValueError(f"devices file {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # of TOML, and of UTF-8
+    except ValueError as error:  # includes TOML's and UTF-8's errors
         raise ValueError(f"devices file {path} must be TOML, but: {error}") from None
     return {"host": host, **{name: _entry(path, name, table) for name, table in tables.items()}}
 
 
 def find_device(name: str, file: Path | Literal["auto"] = "auto") -> DeviceEntry:
-    """The device called `name`. Raises ValueError as `read_devices`, and for an unknown name, with the known ones."""
+    """Return the device called `name`. Raises ValueError as `read_devices` does, and for an unknown name."""
     devices = read_devices(file)
     if name not in devices:
         path = devices_file() if file == "auto" else file
@@ -138,7 +138,7 @@ def open_units(entry: DeviceEntry, say: Callable[[str], None]) -> list[Unit]:
 
 
 def unit_addresses(entry: DeviceEntry) -> list[tuple[str, str]]:
-    """(name, address) of its units: the device's own name, or name/0, name/1, ... where there are several."""
+    """Return (name, address) of the device's units: its own name, or name/0, name/1, ... where there are several."""
     if len(entry.address) <= 1:
         return [(entry.name, "".join(entry.address))]
     return [(f"{entry.name}/{i}", address) for i, address in enumerate(entry.address)]

@@ -1,4 +1,4 @@
-"""Devices that run Python: `script.py` runs there, as a child process here or over a connection."""
+"""Devices that run Python: `script.py` runs on them, as a child process here or over a connection."""
 
 import collections
 import contextlib
@@ -19,22 +19,22 @@ from mnas.readers import parse_json, require_types
 T = TypeVar("T")
 
 OPEN_TIMEOUT_S = 300.0
-"""To load two models and run them a few times; also to start the runtime."""
+"""Limit in seconds for loading two models and running them a few times; includes the start of the runtime."""
 ROUND_TIMEOUT_S = 120.0
-"""Of one round, which takes some 30 ms, or two inferences of each model if they are slow."""
+"""Limit in seconds for one round, which takes some 30 ms, or two inferences of each model if they are slow."""
 _ROUND_RUNS, _OPEN_RUNS = 8, 12
-"""Inferences of a round and of opening where models are slow: a larger batch adds its time to each."""
+"""Inferences of a round and of opening for slow models; a larger batch adds its time to each."""
 
 DEATHS = 2
-"""So many ends of the measuring process over one model, and the model is to blame: its runtime crashes on it."""
+"""Number of times that the measuring process may end over one model before the model is at fault."""
 
 
 class EndedError(UnitError):
-    """The measuring process ended while it was asked something: a runtime crashed, or somebody killed it."""
+    """Error for a measuring process that ended during a request: a runtime crashed, or the process was killed."""
 
 
 class OverdueError(EndedError):
-    """The measuring process was ended because loading a model, or an inference, took longer than it may."""
+    """Error for a measuring process that was ended because loading a model, or an inference, exceeded its limit."""
 
 
 class Channel(ABC):
@@ -42,32 +42,32 @@ class Channel(ABC):
 
     @abstractmethod
     def put(self, name: str, content: bytes) -> str:
-        """Bring a file there; returns the path under which the script finds it."""
+        """Bring a file to the device, and return the path under which the script finds it."""
 
     @abstractmethod
     def remove(self, path: str) -> None:
-        """What `put` brought is not needed any more."""
+        """Release a file that `put` brought; the channel may remove it."""
 
     @abstractmethod
     def ask(self, line: str, timeout_s: float) -> str:
-        """Send a line, wait for a line. Raises EndedError or OverdueError if the script ends instead."""
+        """Send a line and return the answer. Raises EndedError or OverdueError if the script ends instead."""
 
     @abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
-        """While this lasts nobody else measures on the device, whoever controls him; waits, and says for whom."""
+        """Exclude other users of the device, on whatever machine, while this lasts; waits, and reports the holder."""
 
     @abstractmethod
     def close(self) -> None:
-        """End the script, remove all that was brought; never raises."""
+        """End the script and remove all files of this channel; never raises."""
 
 
 class ScriptUnit(Unit):
     """A device with Python: this machine, or a board.
 
     Args:
-        name: as in the registry.
+        name: name in the registry.
         connect: starts the script; called on first use, and again after a failure. Raises UnitError.
-        core: on which core to measure, where one thread does.
+        core: core to measure on, with one thread.
     """
 
     def __init__(self, name: str, connect: Callable[[], Channel], core: Core = "auto") -> None:
@@ -139,7 +139,7 @@ class ScriptUnit(Unit):
 
     @contextlib.contextmanager
     def _blaming(self, model: bytes, setup: Setup) -> Iterator[None]:
-        """Count the ends of the process over a model; the last of `DEATHS`, or an overdue one, is its failure."""
+        """Count the ends of the process over a model; number `DEATHS`, or an overdue one, is its failure."""
         key = hashlib.sha256(model).hexdigest(), setup.runtime
         try:
             yield
@@ -164,7 +164,7 @@ class ScriptUnit(Unit):
         path = self._guarded(lambda: channel.put(name, content))
 
         def remove() -> None:
-            if self._channel is channel:  # else it went with the connection
+            if self._channel is channel:  # a new connection has none of its files
                 with contextlib.suppress(UnitError):
                     channel.remove(path)
 
@@ -218,12 +218,12 @@ class ScriptUnit(Unit):
             return action()
         except UnitError as error:
             raise self._failed(str(error), type(error)) from None
-        except BaseException:  # Ctrl-C: an answer may come yet that nobody waits for
+        except BaseException:  # after Ctrl-C an answer may still come that no request waits for
             self.close()
             raise
 
     def _failed(self, reason: object, kind: type[UnitError] = UnitError) -> UnitError:
-        """After a failure nothing of this connection is trusted: the next use makes a new one."""
+        """Close the connection after a failure, as its state is unknown; the next use makes a new one."""
         self.close()
         return kind(_line(f"{self.name}: {reason}"))
 
@@ -234,18 +234,18 @@ def _added_s(inferences: int, setup: Setup) -> float:
 
 
 def _line(text: object) -> str:
-    """What a device said, fit for one line of a terminal."""
+    """Return a device's text, made fit for one line of a terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:500]
 
 
 def _doubt(times: tuple[Times, Times], passed_ms: float) -> str | None:
-    """What is impossible about a round's times (in another unit, mostly), for which `passed_ms` passed here, if any."""
+    """Return what is impossible about a round's times (mostly the unit), given `passed_ms` here; None if nothing is."""
     spent_ms = sum(sum(one.wall_ms) for one in times)
     if spent_ms > 1.01 * passed_ms:
         return f"it says that inferences took {spent_ms:.4g} ms within {passed_ms:.4g} ms"
     for one in times:
         wall_ms, runs = sum(one.wall_ms), len(one.wall_ms)
-        if wall_ms < TURN_S * 1e3 / 10 and runs < MAX_TURN_RUNS:  # as many as fill a turn
+        if wall_ms < TURN_S * 1e3 / 10 and runs < MAX_TURN_RUNS:  # a turn has time for more runs
             return f"it says that {runs} inferences took {wall_ms:.4g} ms, and that is no turn"
         if not 1 / 500 < sum(one.kept_ms) / wall_ms < 50:
             return f"its clocks disagree: {wall_ms:.4g} ms and {sum(one.kept_ms):.4g} ms"

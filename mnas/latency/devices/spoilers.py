@@ -1,4 +1,4 @@
-"""What about a device would spoil a measurement, and how to mend it; pure."""
+"""Disturbances of a measurement on a device, and their remedies; pure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,12 +9,12 @@ from mnas.latency.unit import Condition
 
 LOW_BATTERY, FULL_BATTERY = 30, 95
 BUSY = 0.7
-"""Programs that want to run, on average over a minute."""
+"""Number of runnable programs, on average over a minute, from which a device is busy."""
 
 
 @dataclass(frozen=True)
 class Spoiler:
-    """A disturbance, and what to do about it; a line each."""
+    """A disturbance and its remedy, one line each."""
 
     what: str
     mend: str
@@ -23,7 +23,7 @@ class Spoiler:
 def spoilers(
     kind: str, setup: Setup, condition: Condition, *, pinned_core: int | None, realtime: bool
 ) -> list[Spoiler]:
-    """Return the disturbances, the worst first; what the device does not report is no disturbance."""
+    """Return the disturbances, the worst first; a value that the device does not report is no disturbance."""
     device_kind = KINDS[kind]
     return [
         *_heat(device_kind, condition),

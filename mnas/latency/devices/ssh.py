@@ -1,7 +1,7 @@
 """Linux boards over ssh: Raspberry Pi, Jetson, any machine with Python and the runtime.
 
-What runs on the board, and what removes all of it there, is `keeper.py`; it brings `script.py` there and runs it. Both
-and the models go through the standard input of one command, so a board needs neither sftp nor a place prepared.
+`keeper.py` runs on the board and removes everything from it at the end; it receives `script.py` and runs it. Both files
+and the models go through the standard input of one command, so a board needs neither sftp nor a prepared folder.
 """
 
 import asyncio
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
     import asyncssh
 
 START_TIMEOUT_S = 60.0
-"""To log in and to start Python there, from a slow card."""
+"""Limit in seconds for logging in and for starting Python there, from a slow card."""
 QUICK_S = 30.0
-"""For what takes the board no time."""
+"""Limit in seconds for requests that the board answers at once."""
 SLOWEST_BYTES_PER_S = 50_000
-"""Of a line over which models can be brought to a board."""
+"""Slowest line that models can be sent over."""
 HEARTBEAT_S = 10.0
-"""So often the keeper hears that somebody is here; without, it ends after `keeper.SILENCE_S`."""
+"""Interval in seconds of the heartbeat; without it, the keeper ends after `keeper.SILENCE_S`."""
 LEAVE_S = 3.0
-"""For the keeper to end by itself; then it is ended by a second command."""
+"""Seconds for the keeper to end by itself before a second command ends it."""
 CLAIM_PAUSE_S = 0.5
 CLAIM_TIMEOUT_S = 900.0
-"""To wait for another machine that is measuring on the board; a measurement takes seconds."""
+"""Longest wait in seconds for another machine that measures on the board; a measurement takes seconds."""
 KEPT_FILES = 4
-"""Of the models that were measured, those used most stay on the board while it is connected: every candidate comes with
-the reference, and bringing that again over a slow line would take longer than measuring."""
+"""Number of models that stay on the board while it is connected, those used most: every candidate comes with the
+reference, and sending that again over a slow line would take longer than measuring."""
 LONGEST_LINE = 1 << 24
-"""Bytes of an answer; a round's has some kilobytes."""
+"""Maximum size of an answer in bytes; a round's answer has some kilobytes."""
 
 Say = Callable[[str], None]
 
@@ -61,14 +61,15 @@ def _say_on_stderr(text: str) -> None:
 def ssh_unit(
     name: str, address: str, *, python: str = "python3", core: Core = "auto", say: Say = _say_on_stderr
 ) -> ScriptUnit:
-    """A board at `address`; nothing is connected before the first use.
+    """Return a board at `address`; it is connected on first use.
 
     Args:
-        name: as in the registry.
-        address: `user@host:port`; without user or port, what the ssh configuration says for the host.
-        python: the interpreter there that has the runtime, for instance of a virtual environment; `~/` is its user's.
-        core: on which of its cores to measure.
-        say: is told who is measuring there while this waits.
+        name: name in the registry.
+        address: `user@host:port`; the ssh configuration for the host supplies a missing user or port.
+        python: interpreter on the board that has the runtime, for instance in a virtual environment; `~/` is the
+            user's home there.
+        core: core to measure on.
+        say: called with a line about another user of the board, when this waits.
 
     Raises:
         ValueError: `address` is not an ssh address.
@@ -81,7 +82,7 @@ class SshChannel(Channel):
     """`script.py` on a board, over one connection; asyncio runs in a thread of its own.
 
     Raises:
-        UnitError: the board is not there, refuses, or has no such Python.
+        UnitError: the board is unreachable, refuses the login, or has no such Python.
     """
 
     def __init__(self, address: Address, python: str, say: Say) -> None:
@@ -119,7 +120,7 @@ class SshChannel(Channel):
 
     def remove(self, path: str) -> None:
         while len(self._there) > KEPT_FILES:
-            # the last two are a pair that was just measured, and the candidate's memory is looked at next
+            # the last two are the pair that was just measured, and the candidate's memory is measured next
             rarest = min(list(self._there)[:-2], key=self._uses.__getitem__)
             self._order("remove", path=self._there.pop(rarest))
 
@@ -132,7 +133,7 @@ class SshChannel(Channel):
         try:
             yield
         finally:
-            with contextlib.suppress(UnitError):  # then it went with the connection
+            with contextlib.suppress(UnitError):  # a lost connection has released the lock
                 self._order("release")
 
     def close(self) -> None:
@@ -145,7 +146,7 @@ class SshChannel(Channel):
         if not self._thread.is_alive():
             self._loop.close()
 
-    # In the thread of whoever uses this
+    # in the caller's thread
 
     def _bring(self, name: str, content: bytes, sha256: str) -> str:
         request = {"keeper": "put", "name": name, "size": len(content), "sha256": sha256}
@@ -153,7 +154,7 @@ class SshChannel(Channel):
         return str(_told(self._exchange(json.dumps(request).encode() + b"\n" + content, timeout_s)))
 
     def _run(self, work: Coroutine[Any, Any, None], timeout_s: float) -> None:
-        """Have `work` done by the loop."""
+        """Run `work` in the loop's thread."""
         if self._loop.is_closed():
             work.close()
             raise UnitError("the ssh connection is closed")
@@ -178,7 +179,7 @@ class SshChannel(Channel):
             raise UnitError(f"{self._address} gave no answer within {timeout_s:g} s") from None
         if line.endswith(b"\n"):
             return line
-        self._answers.put(b"")  # the end is the end for whoever asks again
+        self._answers.put(b"")  # every later call must see the end too
         within = f" in the middle of an answer ({line[:80]!r})" if line else ""
         words = "".join(f": {word}" for word in self._complaints)
         raise UnitError(f"{self._address}: {self._broken}{within}{words}")
@@ -201,7 +202,7 @@ class SshChannel(Channel):
         return _told(self._exchange(json.dumps({"keeper": do, **values}).encode() + b"\n", QUICK_S))
 
     def _claim(self) -> None:
-        """Wait until nobody else measures on the board."""
+        """Wait until no other machine measures on the board."""
         who = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
         began, said = time.monotonic(), ""
         while holder := self._order("claim", who=who):
@@ -214,7 +215,7 @@ class SshChannel(Channel):
                 )
             time.sleep(CLAIM_PAUSE_S)
 
-    # In the loop's thread
+    # in the loop's thread
 
     async def _begin(self, python: str) -> None:
         source = Path(keeper.__file__).read_bytes()
@@ -229,12 +230,12 @@ class SshChannel(Channel):
 
         assert self._process is not None
         self._spoke = time.monotonic()
-        with contextlib.suppress(asyncssh.Error, OSError):  # `_read` knows what happened, and its end is an answer
+        with contextlib.suppress(asyncssh.Error, OSError):  # `_read` reports the cause, and its end counts as an answer
             self._process.stdin.write(message)
             await self._process.stdin.drain()
 
     async def _read(self) -> None:
-        """Pass answers on, a line each, and in the end what is left of one."""
+        """Pass on answers, one line each, and at the end an incomplete one."""
         import asyncssh
 
         assert self._process is not None
@@ -257,7 +258,7 @@ class SshChannel(Channel):
             self._answers.put(ahead)
 
     async def _listen(self) -> None:
-        """Keep the last line of what it complains of."""
+        """Keep the last line of the keeper's standard error."""
         import asyncssh
 
         assert self._process is not None
@@ -274,7 +275,7 @@ class SshChannel(Channel):
                 await self._send(b'{"keeper": "alive"}\n')
 
     async def _end(self) -> None:
-        """Its input ends, so the keeper goes; where it does not, a second command ends and removes all."""
+        """End the keeper by closing its input; if it stays, a second command kills it and removes its folder."""
         for task in self._tasks[2:]:
             task.cancel()
         if self._process is not None and self._connection is not None:
@@ -295,8 +296,8 @@ class SshChannel(Channel):
 
 
 def _command(python: str, size: int) -> str:
-    """A line for any shell: Python reads the keeper's source, of `size` bytes, from its input and runs it."""
-    # -I: nothing of the folder where it starts; no quotes or signs within that a shell would see
+    """Return a command for any shell: Python reads the keeper's source, `size` bytes, from its input and runs it."""
+    # -I ignores the folder where Python starts; the code has no quotes or signs that a shell would interpret
     code = (
         'import sys; sys.version_info < (3, 9) and sys.exit("Python 3.9 or newer is needed"); '
         f'names = {{"__name__": "keeper"}}; exec(sys.stdin.buffer.read({size}), names); names["main"]()'
@@ -314,7 +315,7 @@ def _ending(process: "asyncssh.SSHClientProcess[bytes]") -> str:
 
 
 def _told(answer: bytes) -> Any:
-    """What the keeper answered. Raises UnitError if it is an error, or nothing that the keeper says."""
+    """Return the keeper's answer. Raises UnitError if it is an error, or malformed."""
     try:
         reply = parse_json(answer, LONGEST_LINE)
         if not isinstance(reply, dict) or not {"ok", "error"} & set(reply):

@@ -1,7 +1,7 @@
-"""Logging in on a board as the user's OpenSSH does: its configuration, keys, agent and known_hosts.
+"""Login on a board as the user's OpenSSH does it: with its configuration, keys, agent and known_hosts.
 
 A host key that is not in known_hosts is refused, whatever the configuration says: a wrong number from a wrong machine
-is worth less than a line of advice.
+costs more than a line of advice.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     import asyncssh
 
 LOGIN_TIMEOUT_S = 20.0
-"""To reach the board, agree on keys, and log in, each; a board that is waking up takes a few seconds."""
+"""Limit in seconds for each of reaching the board, agreeing on keys, and logging in; a waking board takes a few."""
 KEEPALIVE_S, KEEPALIVES = 3, 3
-"""A board that answers none of so many questions, so many seconds apart, has vanished."""
+"""Seconds between keep-alive requests, and the number of unanswered ones after which the board counts as lost."""
 CONFIGURATION = ("~/.ssh/config", "/etc/ssh/ssh_config")
 KNOWN_HOSTS = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a board is; without user or port, the ssh configuration says."""
+    """Address of a board; the ssh configuration supplies a missing user or port."""
 
     host: str
     user: str | None = None
@@ -38,12 +38,12 @@ class Address:
 
     @property
     def arguments(self) -> str:
-        """As the programs of OpenSSH take it."""
+        """Return the address as arguments of OpenSSH's programs."""
         return f"{f'-p {self.port} ' if self.port else ''}{f'{self.user}@' if self.user else ''}{self.host}"
 
 
 def parse_address(text: str) -> Address:
-    """`user@host:port`, `host`, `user@[::1]:22` -> its parts. Raises ValueError."""
+    """Return the parts of `user@host:port`, `host` or `user@[::1]:22`. Raises ValueError."""
     match = re.fullmatch(
         r"(?:([^@\s]+)@)?(?:\[([0-9a-fA-F:.%\w]+)\]|([^@:\s\[\]/-][^@:\s\[\]/]*))(?::(\d{1,5}))?", text
     )
@@ -53,10 +53,11 @@ def parse_address(text: str) -> Address:
 
 
 async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
-    """A connection to `address`.
+    """Return a connection to `address`.
 
     Raises:
-        UnitError: the board is not there, its host key is unknown or another, or it refuses the user; and what to do.
+        UnitError: the board is unreachable, its host key is unknown or has changed, or it refuses the user; the
+            message gives a remedy.
     """
     import asyncssh
 
@@ -80,13 +81,13 @@ async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
             keepalive_count_max=KEEPALIVES,
             **{name: value for name, value in given.items() if value is not None},
         )
-        # nothing said (or `none`, which asyncssh takes to mean that any host key will do)
+        # an empty option counts as the default files (asyncssh takes `none` to mean that any host key will do)
         known_hosts = _files(options.known_hosts if isinstance(options.known_hosts, list) else ()) or _files(
             KNOWN_HOSTS
         )
         with contextlib.suppress(asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed, ConnectionResetError):
             return await asyncssh.connect(address.host, options=options, known_hosts=known_hosts or b"")
-        # it may have no key of a kind that known_hosts has for it; then which key it has is worth knowing
+        # the host may have no key of a kind in known_hosts; its key is then of use for the message
         return await asyncssh.connect(
             address.host, options=options, known_hosts=known_hosts or b"", server_host_key_algs="default"
         )
@@ -102,7 +103,7 @@ async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
 
 
 def _distrust(address: Address, refused: list[tuple[str, int, str]], known_hosts: list[str], reason: str) -> str:
-    """What is wrong with the host's key, and how to mend it."""
+    """Return what is wrong with the host's key, and the remedy."""
     import asyncssh
 
     host, port, key = refused[0] if refused else (address.host, address.port or 22, "")
@@ -125,7 +126,7 @@ def _distrust(address: Address, refused: list[tuple[str, int, str]], known_hosts
 
 
 def _files(names: Any) -> list[str]:
-    """Those of `names` that are there to be read."""
+    """Return the readable files among `names`."""
     paths = [Path(name).expanduser() for name in names]
     return [str(path) for path in paths if path.is_file()]
 

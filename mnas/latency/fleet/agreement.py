@@ -1,9 +1,9 @@
-"""Whether the units of a device are of one kind, and their milliseconds on one scale; pure.
+"""Check that the units of a device are of one kind, and put their milliseconds on one scale; pure.
 
-Units of one model differ a little in speed, which each unit's own calibration takes out. What must not differ is the
-fingerprint, and the light reference's time as a multiple of the reference's: a unit that another program slows down,
-that is hot, or that is no such model shows there. The largest group that agrees is in use. Of two units with different
-fingerprints that is the first; of two whose ratios differ the faster, as whatever is wrong with a device makes it
+Units of one model differ a little in speed, which each unit's own calibration corrects. They must not differ in the
+fingerprint, nor in the light reference's time as a multiple of the reference's: that ratio differs for a unit that is
+hot, that another program slows down, or that is another model. The largest group that agrees is in use. If two units
+have different fingerprints, the first one is in use; if their ratios differ, the faster one, as faults make a device
 slower.
 """
 
@@ -15,11 +15,11 @@ from statistics import median
 from mnas.latency.latency import Calibration
 
 AGREEMENT = 0.05
-"""Light ratios so near to each other agree, whatever their intervals say."""
+"""Relative difference up to which light ratios agree, whatever their intervals are."""
 
 
 def agree(calibrations: Sequence[Calibration]) -> tuple[list[Calibration], dict[str, str]]:
-    """Those in use, with one `reference_ms` (the median of their own) for all; and why each other unit is not."""
+    """Return the units in use, on one `reference_ms` (the median of theirs), and the reason against each other unit."""
     if not calibrations:
         return [], {}
     alike = _largest(calibrations, lambda a, b: a.device == b.device)
@@ -39,7 +39,7 @@ def agree(calibrations: Sequence[Calibration]) -> tuple[list[Calibration], dict[
 def _largest(
     calibrations: Sequence[Calibration], same: Callable[[Calibration, Calibration], bool]
 ) -> Sequence[Calibration]:
-    """The largest group of which all are the `same` as one of them, of several as large the first one's."""
+    """Return the largest group of units that are the `same` as one of them; of equally large groups, the first."""
     return max(([b for b in calibrations if same(a, b)] for a in calibrations), key=len)
 
 

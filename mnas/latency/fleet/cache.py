@@ -1,7 +1,8 @@
-"""What was measured once is not measured again: one small JSON file for each graph, device and way of running it.
+"""Cache of measurements: one small JSON file for each graph, device and way of running it.
 
-Kept is the ratio to what the graph took turns with, which holds for the device, and not the milliseconds, which belong
-to a run: a hit is put on the scale of the calibration at hand. A file that is damaged is as if it were not there.
+A file holds the ratio to the model that the graph took turns with, which belongs to the device, and not the
+milliseconds, which belong to a run; a hit is converted to the scale of the present calibration. A damaged file is
+ignored.
 """
 
 import datetime
@@ -18,7 +19,7 @@ from mnas.latency.statistics import Estimate, of_turn
 from mnas.readers import read_json
 
 VERSION = 1
-"""Of the format and of the protocol; entries of others are not read."""
+"""Version of the format and of the protocol; entries of other versions are ignored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,27 +27,27 @@ class Entry:
     """A measurement of an earlier run."""
 
     latency: Latency
-    """As it was measured, in that run's milliseconds."""
+    """Latency as measured, in that run's milliseconds."""
     turn: Estimate
-    """Time as a multiple of what it took turns with, `latency.against`."""
+    """Time as a multiple of the other model's, `latency.against`."""
     budget_s: float
-    """What measuring was allowed to take."""
+    """Latency budget of the measurement, in seconds."""
     at: str
-    """When, in ISO 8601."""
+    """Time of the measurement, in ISO 8601."""
 
     def serves(self, interval: float, budget_s: float) -> bool:
-        """Whether measuring again could do better: its interval is too wide, and there is more time now."""
+        """Return False where measuring again could do better: the interval is too wide, and there is more time now."""
         return self.turn.error <= interval or (self.latency.stopped_by == "budget" and self.budget_s >= budget_s)
 
     def on_scale(self, calibration: Calibration) -> Latency:
-        """The latency in the milliseconds of `calibration`."""
+        """Return the latency in the milliseconds of `calibration`."""
         return of_turn(self.latency, self.turn, calibration)
 
 
 def key_of(model: bytes, reference: Reference, calibration: Calibration, runtime: str = "") -> dict[str, Any]:
-    """What must be equal for a measurement to hold: graphs, device, and how it runs them.
+    """Return what must be equal for a measurement to hold: graphs, device, and how it runs them.
 
-    `runtime`, with its version, is what runs the model where the reference runs in another.
+    `runtime`, with its version, is the model's runtime if not the reference's.
     """
     return {
         "version": VERSION,
@@ -54,7 +55,7 @@ def key_of(model: bytes, reference: Reference, calibration: Calibration, runtime
         "reference": hashlib.sha256(reference.file).hexdigest(),
         "light_reference": hashlib.sha256(reference.light_file).hexdigest(),
         "input_size": reference.input_size,
-        "device": dict(calibration.device),  # with the runtime's version
+        "device": dict(calibration.device),  # includes the version of the runtime
         "runtime": calibration.runtime,
         "model_runtime": runtime,
         "core": calibration.pinned_core,
@@ -64,7 +65,7 @@ def key_of(model: bytes, reference: Reference, calibration: Calibration, runtime
 
 
 def look_up(folder: Path, key: dict[str, Any]) -> Entry | None:
-    """What is kept under `key`; None if there is nothing, or nothing that can be read."""
+    """Return the entry of `key`; None if its file is missing or unreadable."""
     try:
         values = read_json(_path(folder, key))
         if values["key"] != key or values.pop("check") != _check(values):
@@ -93,7 +94,7 @@ def _is_possible(latency: Latency) -> bool:
 
 
 def keep(folder: Path, key: dict[str, Any], latency: Latency, calibration: Calibration, budget_s: float) -> None:
-    """Keep what was measured under `key`, in place of what is there. Raises OSError where it cannot be written."""
+    """Write a measurement under `key`, in place of an earlier one. Raises OSError where it cannot be written."""
     share = calibration.light_ratio if latency.against == "light" else 1
     turn = [value / share for value in (latency.ratio, latency.ratio_low, latency.ratio_high)]
     at = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
@@ -103,7 +104,7 @@ def keep(folder: Path, key: dict[str, Any], latency: Latency, calibration: Calib
 
 
 def moved(entry: Entry, latency: Latency, calibration: Calibration) -> str:
-    """How far a graph measured again is from what was kept, in words."""
+    """Return a sentence on how far a re-measured latency is from the cached one."""
     before = entry.on_scale(calibration)
     apart = before.ratio_high < latency.ratio_low or latency.ratio_high < before.ratio_low
     return (

@@ -1,4 +1,4 @@
-"""Threads of one call, whose words and findings reach the caller in its own thread."""
+"""Threads of one call, whose messages and results reach the caller in its own thread."""
 
 import queue
 import threading
@@ -11,11 +11,11 @@ from mnas.latency.fleet.lease import GivenUpError
 Say = Callable[[str], None]
 
 END_S = 5.0
-"""So long a thread may take to end by itself when it is told to."""
+"""Longest wait for a thread to end after it is asked to stop."""
 
 
 class Crew:
-    """Starts threads, hears them, and ends them. `say` is only called in the thread that calls `hear` and `end`."""
+    """Starts threads, receives their results, and ends them. It calls `say` only in the thread of `hear` and `end`."""
 
     def __init__(self, say: Say) -> None:
         self.stop = threading.Event()
@@ -24,30 +24,30 @@ class Crew:
         self._threads: list[threading.Thread] = []
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread; what it raises is raised by `hear`."""
+        """Run `work` in a thread; `hear` raises its exceptions."""
 
         def run() -> None:
             try:
                 work()
             except GivenUpError:
                 pass
-            except BaseException as error:  # also a bug must reach the caller
+            except BaseException as error:  # a bug must reach the caller too
                 self._heard.put(("error", error))
 
-        thread = threading.Thread(target=run, daemon=True)  # one that hangs must not keep the program alive
+        thread = threading.Thread(target=run, daemon=True)  # a thread that hangs must not keep the program alive
         self._threads.append(thread)
         thread.start()
 
     def say(self, text: str) -> None:
-        """From any thread."""
+        """Pass a line to the caller's `say`, from any thread."""
         self._heard.put(("text", text))
 
     def hand(self, finding: object) -> None:
-        """From any thread."""
+        """Pass a result to the caller's `hear`, from any thread."""
         self._heard.put(("finding", finding))
 
     def hear(self, timeout_s: float) -> Any:
-        """The next finding; None when none came in time. Raises what a thread raised."""
+        """Return the next result, or None after `timeout_s`. Raises what a thread raised."""
         until = time.monotonic() + timeout_s
         while True:
             try:
@@ -61,12 +61,12 @@ class Crew:
             self._say(what)
 
     def pause(self, seconds: float) -> None:
-        """Sleep, in a thread of the crew. Raises GivenUpError when it is told to stop."""
+        """Sleep, in a thread of the crew. Raises GivenUpError when the crew is asked to stop."""
         if self.stop.wait(seconds):
             raise GivenUpError
 
     def end(self, close: Callable[[], None]) -> None:
-        """Tell all to stop and wait for it; `close` takes the devices from those that hang. The last words are said."""
+        """Stop all threads and wait; `close` takes the devices from those that hang. It passes on the last messages."""
         self.stop.set()
         until = time.monotonic() + END_S
         for thread in self._threads:

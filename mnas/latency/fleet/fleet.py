@@ -1,4 +1,4 @@
-"""Several devices at once: every candidate is measured on each of them; on different devices at the same time."""
+"""Several devices at once: each measures every candidate, in parallel with the others."""
 
 import queue
 import threading
@@ -15,26 +15,26 @@ from mnas.latency.protocol import Reference, Render
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What is known of a candidate before it is trained."""
+    """Measurements of a candidate, made before it is trained."""
 
     latencies: Mapping[str, Latency]
-    """device -> latency."""
+    """Latency on each device, by the device's name."""
     size_bytes: int
-    """Of the file, as the first device takes it."""
+    """Size of the file for the first device."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Post:
-    """One device of a fleet: what it runs, and against what."""
+    """One device of a fleet, with the models that it runs and its reference."""
 
     device: Device
     reference: Reference
     render: Render
-    """How an architecture becomes the file that the device takes."""
+    """Function that converts an architecture to the device's file format."""
 
 
 class Fleet:
-    """Devices by name, in the user's order; `start` first, then `measure`. A context that lets go of all of them."""
+    """Devices by name, in the user's order; call `start` before `measure`. The context manager closes all of them."""
 
     def __init__(
         self, posts: Mapping[str, Post], *, input_size: int, num_classes: int, budget_s: float, fresh: bool = False
@@ -53,7 +53,7 @@ class Fleet:
         self._open.close()
 
     def start(self, calibrations: Mapping[str, list[Any]] | None, budget_s: float) -> dict[str, list[Any]]:
-        """Calibrate every device, or go on with what an earlier call returned: device -> calibrations as plain values.
+        """Calibrate every device, or resume with `calibrations`; return device -> calibrations as plain values.
 
         Raises:
             ValueError, MeasurementError, UnitError: as `Device.calibrate` and `Device.resume`.
@@ -69,21 +69,21 @@ class Fleet:
 
     @property
     def reference_ms(self) -> dict[str, float]:
-        """The reference's latency on each device, once started."""
+        """Latency of the reference on each device in milliseconds, once started."""
         return {name: post.device.reference_ms for name, post in self._posts.items()}
 
     def size_bytes(self, arch: Architecture) -> int:
-        """Of the file that the first device takes."""
+        """Return the size of the file for the first device."""
         first = next(iter(self._posts.values()))
         return len(first.render(arch, self._input_size, self._num_classes))
 
     def measure(
         self, archs: Mapping[int, Architecture]
     ) -> Generator[tuple[int, Measured | MeasurementError], None, None]:
-        """Each of `archs` (number -> architecture) once all devices have measured it, in any order.
+        """Yield each of `archs` (number -> architecture) once all devices have measured it, in any order.
 
         Raises:
-            UnitError: a device is gone for good; what was not yielded is not lost, as a rule it is in the cache.
+            UnitError: a device is lost; measurements that were not yielded are usually in the cache.
             OSError: leases cannot be written.
         """
         files = {
@@ -111,7 +111,7 @@ class Fleet:
     def _outcomes(
         self, files: Mapping[str, Mapping[int, bytes]]
     ) -> Iterator[tuple[str, int, Latency | MeasurementError]]:
-        """Of every device and file, as they come: one thread for each device where there are several."""
+        """Yield the outcomes of every device and file as they come, with one thread for each of several devices."""
         if len(self._posts) == 1:
             [(name, post)] = self._posts.items()
             for number, outcome in post.device.measure(files[name], budget_s=self._budget_s, fresh=self._fresh):
@@ -127,7 +127,7 @@ class Fleet:
                 for number, outcome in outcomes:
                     results.put((name, number, outcome))
                 results.put(None)
-            except BaseException as error:  # goes to whoever reads the results
+            except BaseException as error:  # the thread that reads the results raises it
                 results.put(error)
 
         threads = [threading.Thread(target=work, args=(n, p.device)) for n, p in self._posts.items()]

@@ -1,8 +1,8 @@
-"""Who measures on a device now: one at a time, between threads, processes and commands of a user.
+"""Exclusive use of a device: one holder at a time, among the threads, processes and commands of a user.
 
-A lease is a lock that the operating system holds for a process, so it ends with its holder, however that ends. Whoever
-waits stands at a door, a second lock: a holder that wants the lease again at once stands behind them, so two searches
-that share a device take turns. Beside the lock lies who holds it, for messages only.
+A lease is a lock that the operating system holds for a process, so it ends with its holder, however the holder ends.
+Waiting processes queue at a door, a second lock: a holder that wants the lease again at once queues behind them, so two
+searches that share a device take turns. A note beside the lock names the holder, for messages only.
 """
 
 import contextlib
@@ -24,15 +24,15 @@ from mnas.readers import read_json
 
 POLL_S = 0.05
 FIRST_S, REMIND_S = 0.5, 300.0
-"""Waiting is said after so long (by then who holds it has signed), and again each time after so long."""
+"""Seconds until the first message about waiting (the holder has signed by then), and between further messages."""
 
 
 class GivenUpError(Exception):
-    """Whoever waited for a lease was told to stop."""
+    """Error for a wait that was asked to stop."""
 
 
 def lease_key(kind: str, address: str) -> str:
-    """What stands for one physical device: how it is reached, and where; of this machine there is one."""
+    """Return the key of one physical device, from its kind and address; without an address, it is this machine."""
     words = re.sub(r"[^A-Za-z0-9._-]", "_", address)[:40]
     return f"{kind}-{words}-{hashlib.sha256(address.encode()).hexdigest()[:8]}" if address else kind
 
@@ -41,9 +41,9 @@ def lease_key(kind: str, address: str) -> str:
 def lease(
     folder: Path, key: str, name: str, *, say: Callable[[str], None], stop: threading.Event | None = None
 ) -> Iterator[None]:
-    """Hold the device `key`, called `name`, while inside; waits for it as long as it takes, and says so.
+    """Hold the device `key`, called `name`, while inside; wait for it without limit, and report the wait.
 
-    Not to be taken twice by one thread, which would wait for itself.
+    A thread must not take the same lease twice, as it would wait for itself.
 
     Raises:
         GivenUpError: `stop` was set while waiting.
@@ -65,7 +65,7 @@ def lease(
 
 
 class _Wait:
-    """Says who is waited for, and how long it took."""
+    """Reports who holds the lease, and how long the wait took."""
 
     def __init__(self, note: Path, name: str, say: Callable[[str], None], stop: threading.Event) -> None:
         self._note, self._name, self._say, self._stop = note, name, say, stop
@@ -108,7 +108,7 @@ def _sign(note: Path) -> None:
 
 
 def _holder(note: Path) -> str:
-    """In words; the note may be gone, or damaged, or a killed holder's, whose lease another has by now."""
+    """Return the holder in words; the note may be missing, damaged, or left by a killed holder."""
     try:
         record = read_json(note)
         since = datetime.datetime.fromisoformat(record["since"])

@@ -1,4 +1,4 @@
-"""A device as a search sees it: one or several units of one model, between which candidates are spread."""
+"""A device as a search uses it: one or several units of one model, which share the candidates."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from mnas.latency.unit import Unit
 
 
 def open_device(entry: DeviceEntry, *, say: Say, patience_s: float = 600.0) -> "Device":
-    """The device of a registry's entry with the user's leases and cache; nothing is connected before the first use.
+    """Return the device of a registry's entry, with the user's leases and cache; it connects on first use.
 
     Raises:
         ImportError, ValueError: as `mnas.latency.devices.registry.open_units`.
@@ -41,15 +41,15 @@ def open_device(entry: DeviceEntry, *, say: Say, patience_s: float = 600.0) -> "
 
 
 class Device:
-    """One or several units of one model; `calibrate` or `resume` first, then `measure`. Use it as a context.
+    """One or several units of one model; call `calibrate` or `resume` before `measure`. Use it as a context manager.
 
     Args:
-        entry: what the registry says of it.
+        entry: the device's entry in the registry.
         units: one for each address of the entry, in that order.
-        say: called with a line for all that happens (waiting, failures, retries, units left out), always in the
-            thread that called a method.
-        state_dir: where leases are, and the repeatability of devices.
-        cache_dir: where measurements are kept for other runs.
+        say: called with a line for every event (waiting, failures, retries, units left out), always in the thread
+            that called a method.
+        state_dir: folder of leases and of the devices' repeatability.
+        cache_dir: folder of measurements for other runs.
     """
 
     def __init__(
@@ -73,38 +73,38 @@ class Device:
 
     @property
     def reference_ms(self) -> float:
-        """The reference's latency in milliseconds, on which all units' milliseconds are scaled; once calibrated."""
+        """Latency of the reference in milliseconds, the scale of all units' milliseconds; available once calibrated."""
         assert self._members, "calibrate or resume comes first"
         return self._members[0].calibration.reference_ms
 
     @property
     def calibrations(self) -> list[Calibration]:
-        """Of the units in use."""
+        """Calibrations of the units in use."""
         return [m.calibration for m in self._members if not m.quarantined]
 
     def calibration_of(self, latency: Latency) -> Calibration:
-        """Of the unit that `latency` names; of the first where it was measured under a name of another run."""
+        """Return the calibration of the unit that `latency` names, or the first one if another run named the unit."""
         by_unit = {m.unit.name: m.calibration for m in self._members}
         return by_unit.get(latency.unit, self._members[0].calibration)
 
     def runtime(self, name: str) -> str:
-        """The runtime `name` with its version. Raises ValueError if it is not on the device, UnitError."""
+        """Return the runtime `name` with its version. Raises ValueError if it is not on the device, UnitError."""
         unit = next(iter(self._units.values()))
         return str(unit.fingerprint(dataclasses.replace(self.setup, runtime=name))["runtime"])
 
     def calibrate(self, reference: Reference, budget_s: float = 8.0) -> list[Calibration]:
-        """Measure the reference on every unit, all at once; what to store for `resume`: one for each unit in use.
+        """Measure the reference on all units in parallel, and return the calibration of each unit in use, for `resume`.
 
-        A unit that cannot be reached, is another device, or disagrees with the others is left out, and said.
+        A unit that is unreachable, is another device or disagrees with the others is left out, with a notice.
 
         Raises:
             ValueError: the runtime is not on the device, or a number is out of its range.
             MeasurementError: the runtime cannot load or run the reference.
-            UnitError: no unit could be calibrated; it says why for each.
+            UnitError: no unit could be calibrated; the message gives the reason for each.
         """
 
         def work(key: str, unit: Unit, crew: Crew) -> Calibration:
-            device = unit.fingerprint(self.setup)  # whether it is there at all is known at once
+            device = unit.fingerprint(self.setup)  # reports an unreachable unit at once
             session_error = session_error_of(self._state_dir / "devices", device, self.setup)
             with self._leased(key, unit, crew):
                 try:
@@ -123,11 +123,11 @@ class Device:
         return used
 
     def resume(self, reference: Reference, calibrations: Sequence[Calibration]) -> None:
-        """Go on with what `calibrate` returned in an earlier process.
+        """Resume with the calibrations that `calibrate` returned in an earlier process.
 
         Raises:
-            ValueError: no unit is the device that the calibrations were made on, or models are now run there in
-                another way; says what differs.
+            ValueError: no unit is the device of the calibrations, or models now run there in another way; the
+                message names the difference.
             UnitError: no unit can be reached.
         """
         for calibration in calibrations:
@@ -157,16 +157,16 @@ class Device:
         fresh: bool = False,
         stop: threading.Event | None = None,
     ) -> Iterator[tuple[int, Latency | MeasurementError]]:
-        """Latencies of `models` (number -> file), each as soon as it is known, in any order; every number once.
+        """Yield the latency of each of `models` (number -> file) once it is measured, in any order; every number once.
 
         Args:
-            runtime: what runs the models, where that is not what runs the reference.
-            fresh: measure also what the cache knows, replace it, and say how far it moved.
-            stop: once it is set, what is under way is given up and no more is yielded.
+            runtime: runtime of the models, if not the reference's.
+            fresh: re-measure cached latencies, replace them and report the change.
+            stop: once it is set, running measurements are given up and nothing more is yielded.
 
         Raises:
-            UnitError: no unit is left, or none worked for as long as the patience lasts; it says which failed why.
-                What was not yielded can be asked for again.
+            UnitError: no unit is left, or none worked for as long as the patience lasts; the message gives the
+                reason for each. Models that were not yielded can be measured by another call.
         """
         assert self._reference is not None, "calibrate or resume comes first"
         numbers: dict[bytes, list[int]] = defaultdict(list)
@@ -195,12 +195,12 @@ class Device:
                     yield twin, outcome
 
     def overhear(self, text: str) -> None:
-        """What a unit says, in a thread of its own."""
+        """Pass on a line that a unit says, from any thread."""
         if self._crew is not None:
             self._crew.say(text)
 
     def close(self) -> None:
-        """Let go of all units. Never raises."""
+        """Release all units. Never raises."""
         for unit in self._units.values():
             unit.close()
 
@@ -211,7 +211,7 @@ class Device:
         self.close()
 
     def _require_as_then(self, calibration: Calibration) -> None:
-        """Raise ValueError if the entry says by now that models run in another way than at the calibration."""
+        """Raise ValueError if the entry now runs models in another way than at the calibration."""
         then, now = calibration.setup.to_dict(), self.setup.to_dict()
         if isinstance(self._core, int) and self.setup.threads == 1 and calibration.pinned_core is not None:
             then, now = {**then, "core": calibration.pinned_core}, {**now, "core": self._core}
@@ -235,9 +235,9 @@ class Device:
     def _on_each(
         self, units: Mapping[str, Unit], work: Callable[[str, Unit, Crew], Calibration]
     ) -> dict[str, Calibration]:
-        """What `work` finds on each unit, by its name, all at once; a failure is said as soon as it is known.
+        """Return the result of `work` on each unit by name, run in parallel; a failure is reported at once.
 
-        Raises what the first unit raised if none finds anything.
+        Raises the first unit's error if no unit has a result.
         """
         crew = self._new_crew()
         for key, unit in units.items():
@@ -272,5 +272,5 @@ def _outcome(
 
 
 def _together(errors: Sequence[Exception]) -> Exception:
-    """One error of the kind of the first, with what all units say."""
+    """Return one error of the type of the first, with the messages of all units."""
     return type(errors[0])("; ".join(dict.fromkeys(str(error) for error in errors)))

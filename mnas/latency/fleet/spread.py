@@ -1,8 +1,8 @@
-"""Candidates spread over the units of a device, until each has its latency or its own failure.
+"""Distribution of candidates over the units of a device, until each has its latency or its own failure.
 
-A unit that fails is set aside, and comes back when it has measured the light reference again, at about its own speed;
-meanwhile the candidate is tried elsewhere, or later. Only a unit that has shown so that it works measures candidates,
-so a candidate that fails on three occasions is to blame itself. Only what a calm unit measured is yielded.
+A unit that fails is suspended until it has measured the light reference again, at about its own speed; meanwhile other
+units try the candidate, or the unit tries it later. So only units that work measure candidates, and a candidate that
+fails three times is at fault itself. Only measurements by calm units are yielded.
 """
 
 import threading
@@ -22,13 +22,13 @@ from mnas.latency.protocol import Reference, measure
 from mnas.latency.unit import Unit
 
 OCCASIONS = 3
-"""So often a candidate may fail on units that work."""
+"""Number of failures on working units after which a candidate has failed."""
 CULPRITS = 3
-"""So many candidates in a row, none measured in between, cannot all be to blame: it is the device."""
+"""Number of candidates failing in a row, none measured in between, after which the device is at fault."""
 RECENT, MOST_FAILURES = 10, 5
-"""A unit that failed so often among its last measurements is left out where there are others."""
+"""Window of recent measurements, and number of failures in it that exclude a unit if there are others."""
 DISTURBED = 0.5
-"""A measurement of which more rounds were disturbed, and which did not reach its interval, is repeated."""
+"""Share of disturbed rounds above which a measurement that did not reach its interval is repeated."""
 MAX_BACKOFF_S = 60.0
 
 Outcome = Latency | MeasurementError
@@ -36,16 +36,16 @@ Outcome = Latency | MeasurementError
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a device is waited for, and what is put up with."""
+    """How long to wait for a device, and how much change in speed to accept."""
 
     away_s: float = 600.0
-    """All units may be away so long, then measuring stops with a UnitError."""
+    """Seconds that all units may be away before measuring stops with a UnitError."""
     backoff_s: float = 1.0
-    """A unit that failed is left alone so long at first, twice as long each time, at most a minute."""
+    """First pause after a unit's failure, in seconds; it doubles each time, up to a minute."""
     cool_s: float = 10.0
-    """A unit whose speed has changed is left alone so long, then the measurement is repeated."""
+    """Pause before a unit whose speed changed measures again, in seconds."""
     drift: float = 0.3
-    """A unit may be so much slower than at its calibration, and as much faster."""
+    """Accepted relative change of a unit's speed since its calibration, either way."""
 
     def drifted(self, latency: Latency) -> bool:
         return not 1 / (1 + self.drift) <= 1 + latency.drift <= 1 + self.drift
@@ -53,50 +53,50 @@ class Patience:
 
 @dataclass
 class UnitWorker:
-    """A unit of a device, and how it stands."""
+    """A unit of a device, and its state."""
 
     unit: Unit
     lease_key: str
     calibration: Calibration
     quarantined: str = ""
-    """Why it is not used again."""
+    """Reason why the unit is quarantined; empty if it is not."""
     away_since: float | None = None
-    """Since when it does not work."""
+    """Time since when the unit has not worked; None while it works."""
     away_reason: str = ""
     away_s: float = 0.0
-    """How long it had been away, in this call, when it was last tried."""
+    """Seconds that the unit had been away, in this call, at the last attempt."""
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
-    """Whether its last measurements went well."""
+    """Whether each of its last measurements succeeded."""
     waiting_said: float = float("-inf")
 
     @property
     def usable(self) -> bool:
-        """Whether it works, as far as is known."""
+        """Whether the unit works, as far as its measurements show."""
         return not self.quarantined and self.away_since is None
 
 
 @dataclass
 class Streak:
-    """What outlives one call."""
+    """State that outlives one call."""
 
     culprits: int = 0
-    """Candidates given up in a row, none measured in between."""
+    """Number of candidates given up in a row, none measured in between."""
     cache_complained: bool = False
 
 
 class _DriftError(UnitError):
-    """The unit's speed has changed; no fault of the candidate's."""
+    """Error for a unit whose speed has changed; the candidate is not at fault."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be measured, and how."""
+    """The models to measure, and how."""
 
     models: Mapping[int, bytes]
     setup: Setup
-    """How they are run."""
+    """How the models are run."""
     runtime: str
-    """Where that is not how the reference is run: the runtime with its version."""
+    """Runtime with its version, if not the reference's; else empty."""
     reference: Reference
     budget_s: float
     interval: float
@@ -120,7 +120,7 @@ class Spread:
         self._failures: dict[int, Counter[str]] = {number: Counter() for number in order.models}
 
     def outcomes(self, stop: threading.Event) -> Generator[tuple[int, Outcome]]:
-        """Each number once, until `stop` is set. Raises UnitError when there is no more hope."""
+        """Yield the outcome of each number once, until `stop` is set. Raises UnitError when no unit can measure."""
         yield from self._cached()
         pending = len(self._open)
         for member in self._members if pending else ():
@@ -139,7 +139,7 @@ class Spread:
             self._crew.end(self._close)
 
     def _cached(self) -> Iterator[tuple[int, Outcome]]:
-        """What the cache has."""
+        """Yield the latencies in the cache."""
         for number in list(self._pending):
             entry = self._entry(self._members[0], number)
             if entry is not None and not self._order.fresh:
@@ -169,11 +169,11 @@ class Spread:
             try:
                 outcome = self._outcome(member, number)
             except (UnitError, ValueError) as error:
-                if self._crew.stop.is_set():  # the unit was taken away from it, and has not failed
+                if self._crew.stop.is_set():  # the crew took the unit from its thread, and the unit has not failed
                     self._give_back(number)
                 elif isinstance(error, UnitError):
                     self._on_failure(member, number, error)
-                else:  # what answers there is another device by now
+                else:  # another device answers there now
                     self._give_back(number)
                     self._quarantine(member, str(error))
             except BaseException:
@@ -186,7 +186,7 @@ class Spread:
                 self._finish(number, outcome)
 
     def _take(self, member: UnitWorker) -> int | None:
-        """The next candidate; one that failed here is left to others that work. None when all have their outcome."""
+        """Return the next candidate, leaving one that failed here to other working units; None when all are done."""
         with self._changed:
             while self._open and not self._crew.stop.is_set():
                 for number in self._pending:
@@ -213,7 +213,7 @@ class Spread:
         self._crew.hand((number, outcome))
 
     def _outcome(self, member: UnitWorker, number: int) -> Outcome:
-        """Raises UnitError, ValueError."""
+        """Measure a candidate, or take it from the cache. Raises UnitError, ValueError."""
         with self._leased(member):
             entry = self._entry(member, number)  # another process may have measured it while this one waited
             if entry is not None and not self._order.fresh:
@@ -221,7 +221,7 @@ class Spread:
             try:
                 latency = self._calm(member, number)
             except MeasurementError as error:
-                self._prove(member)  # a model's failure is believed where the reference runs
+                self._prove(member)  # a model's failure counts only while the reference runs
                 return error
         if entry is not None:
             self._crew.say(f"candidate {number} again: {moved(entry, latency, member.calibration)}")
@@ -229,7 +229,7 @@ class Spread:
         return latency
 
     def _calm(self, member: UnitWorker, number: int) -> Latency:
-        """A measurement, repeated once if the device was not calm; the narrower of two good ones."""
+        """Return a measurement, repeated once if the device was not calm; the narrower of two good ones."""
         first = self._measure(member, self._order.models[number])
         drifted = self._patience.drifted(first)
         if drifted:
@@ -246,7 +246,7 @@ class Spread:
         return second if drifted else min((first, second), key=lambda latency: latency.ratio_high / latency.ratio_low)
 
     def _prove(self, member: UnitWorker) -> None:
-        """Raises UnitError unless the light reference runs, at about its speed."""
+        """Raise UnitError unless the light reference runs, at about its usual speed."""
         try:
             latency = measure(
                 member.unit, self._order.reference.light_file, self._order.reference, member.calibration, budget_s=0.1
@@ -314,7 +314,7 @@ class Spread:
         member.unit.close()
 
     def _come_back(self, member: UnitWorker) -> None:
-        """Wait until the unit works again, or is another device, or nothing is left to be measured."""
+        """Wait until the unit works again, is another device, or no candidate is left."""
         began, backoff_s = time.monotonic(), self._patience.backoff_s
         while self._open:
             self._crew.pause(backoff_s)
@@ -344,7 +344,7 @@ class Spread:
 
     def _leased(self, member: UnitWorker) -> AbstractContextManager[None]:
         def say(text: str) -> None:
-            if time.monotonic() - member.waiting_said > REMIND_S:  # not for each candidate of a shared device
+            if time.monotonic() - member.waiting_said > REMIND_S:  # one line for all candidates of a shared device
                 member.waiting_said = time.monotonic()
                 self._crew.say(text)
 

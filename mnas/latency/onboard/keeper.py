@@ -1,14 +1,14 @@
-"""The board's end of a connection: keeps the folder, the files in it, the lock and the measuring script.
+"""The board's end of a connection: holds the folder, its files, the lock and the measuring script.
 
-It runs on the board (Python 3.9+, nothing else, and nothing of mnas), its source comes in through its standard input
-(mnas.latency.devices.ssh), so nothing lies on the board before there is a process that removes it. It ends with its
-input, or when that has been silent for `SILENCE_S` (whoever controls it says something every few seconds, so he is
-gone), or by a signal; in each case it kills the script and removes the folder. Where it is killed itself, the system
-kills the script with it, and the next keeper removes the folder.
+The keeper runs on the board with Python 3.9 or newer and nothing of mnas. Its source arrives through its standard input
+(mnas.latency.devices.ssh), so nothing is on the board before there is a process that removes it. It ends with its
+input, after `SILENCE_S` without input (the other end sends a line every few seconds), or by a signal; in each case it
+kills the script and removes the folder. If the keeper itself is killed, the system kills the script with it, and the
+next keeper removes the folder.
 
-Lines of JSON come in. Those that begin with `KEEPER` are for it; the others are passed on to the script. Whatever it or
-the script answers goes out, a line each, in the script's form: {"ok": ...} or {"error": text, "of": "unit"}; "process"
-instead of "unit" where the script has ended, "time" where it was ended because a model took too long.
+Its input is lines of JSON. Lines that begin with `KEEPER` are for the keeper, which passes all others on to the script.
+Its output is the answers of both, a line each, in the script's form: {"ok": ...} or {"error": text, "of": "unit"}, with
+"process" instead of "unit" where the script has ended, and "time" where a model took too long.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-if sys.platform != "win32":  # who controls may import this there, to send it
+if sys.platform != "win32":  # the controlling machine may import this there, to send it
     import fcntl
 
 KEEPER = '{"keeper":'
-"""How a line begins that is for the keeper, or that is its greeting."""
+"""Start of a line for the keeper, and of its greeting."""
 SCRIPT = "script.py"
-"""The file that it starts."""
+"""Name of the script that it starts."""
 PREFIX = "mnas-board-"
-"""Of the folder's name, in the system's folder for temporary files."""
+"""Prefix of the folder's name, in the system's folder for temporary files."""
 LOCK = "mnas-measuring.lock"
-"""A file there; who has it locked measures, whoever controls him."""
+"""Name of the lock file in that folder; its holder may measure, whatever machine controls it."""
 SILENCE_S = 60.0
 
 
 class GoneError(Exception):
-    """Nobody is at the other end of the input any more."""
+    """Error for an input whose other end is gone."""
 
 
 class Input:
-    """Standard input, with an end to patience."""
+    """Standard input with a limit on silence."""
 
     def __init__(self, silence_s: float) -> None:
         self._silence_s, self._ahead = silence_s, b""
@@ -61,7 +61,7 @@ class Input:
         return line + b"\n"
 
     def pieces(self, size: int) -> Iterator[bytes]:
-        """The next `size` bytes, in pieces as they come."""
+        """Yield the next `size` bytes, in pieces as they come."""
         while size > 0:
             piece, self._ahead = self._ahead[:size], self._ahead[size:]
             if piece:
@@ -79,7 +79,7 @@ class Input:
 
 
 class Keeper:
-    """One connection's folder, script and lock."""
+    """Folder, script and lock of one connection."""
 
     def __init__(self, silence_s: float) -> None:
         self._input = Input(silence_s)
@@ -89,10 +89,10 @@ class Keeper:
         sweep()
         self.folder = tempfile.mkdtemp(prefix=PREFIX)
         self._alive = os.open(self.folder, os.O_RDONLY)
-        fcntl.flock(self._alive, fcntl.LOCK_EX)  # while this holds, no sweep takes the folder
+        fcntl.flock(self._alive, fcntl.LOCK_EX)  # the lock keeps sweeps away from the folder
 
     def serve(self) -> None:
-        """Until the input ends. Raises GoneError, BrokenPipeError."""
+        """Serve requests until the input ends. Raises GoneError, BrokenPipeError."""
         self._say({"keeper": {"folder": self.folder, "pid": os.getpid(), "python": sys.version.split()[0]}})
         while True:
             line = self._input.line()
@@ -101,7 +101,7 @@ class Keeper:
                 continue
             request = json.loads(line)
             do = request.pop("keeper")
-            if do == "alive":  # so much as to say that somebody is there; an answer might meet the script's
+            if do == "alive":  # only a sign of life; an answer might collide with the script's
                 continue
             try:
                 answer = getattr(self, "_do_" + do)(**request)
@@ -111,10 +111,10 @@ class Keeper:
                 self._say({"ok": answer})
 
     def close(self) -> None:
-        """Kill the script, remove the folder, let go of the lock."""
+        """Kill the script, remove the folder and release the lock."""
         if self._script is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._script.pid, signal.SIGKILL)  # it leads a group; what it started is in there too
+                os.killpg(self._script.pid, signal.SIGKILL)  # the script leads a group, which holds all that it started
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._script.wait(5)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -128,7 +128,7 @@ class Keeper:
                 for piece in pieces:
                     file.write(piece)
         except OSError as error:
-            for _ in pieces:  # they come all the same
+            for _ in pieces:  # the bytes arrive all the same
                 pass
             with contextlib.suppress(OSError):
                 os.unlink(path)
@@ -138,7 +138,7 @@ class Keeper:
         return path
 
     def _do_has(self, path: str, sha256: str) -> bool:
-        """Whether that file is there, whole."""
+        """Return whether the file is there with this digest."""
         with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest() == sha256
         return False
@@ -151,7 +151,7 @@ class Keeper:
         alone = ["-P"] if sys.version_info >= (3, 11) else []
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONIOENCODING": "utf-8"}
         self._script = subprocess.Popen(
-            [sys.executable, *alone, os.path.join(self.folder, SCRIPT), str(os.getpid())],  # whom it ends with
+            [sys.executable, *alone, os.path.join(self.folder, SCRIPT), str(os.getpid())],  # its parent
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -163,7 +163,7 @@ class Keeper:
         return self._script.pid
 
     def _do_claim(self, who: str) -> str | None:
-        """Lock the board for measuring; returns who has it, if another."""
+        """Lock the board for measuring; return the holder if another process has the lock."""
         path = os.path.join(tempfile.gettempdir(), LOCK)
         while self._lock is None:
             lock = _open_lock(path)
@@ -174,9 +174,9 @@ class Keeper:
                 os.close(lock)
                 return " ".join(holder.split()) or "another program"
             if not _is_at(path, lock):
-                os.close(lock)  # the last holder removed it meanwhile
+                os.close(lock)  # the last holder removed the file meanwhile
                 continue
-            with contextlib.suppress(OSError):  # another user's file, or a full disk: it is locked all the same
+            with contextlib.suppress(OSError):  # another user's file, or a full disk; the lock holds all the same
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, f"{who}, since {time.strftime('%H:%M:%S')}".encode(), 0)
             self._lock = lock
@@ -187,7 +187,7 @@ class Keeper:
             path = os.path.join(tempfile.gettempdir(), LOCK)
             with contextlib.suppress(OSError):
                 if _is_at(path, self._lock):
-                    os.unlink(path)  # while it is locked, so that nobody else has it
+                    os.unlink(path)  # while it is locked, so that no other process has it
             os.close(self._lock)
             self._lock = None
 
@@ -197,11 +197,11 @@ class Keeper:
                 raise BrokenPipeError
             self._script.stdin.write(line)
             self._script.stdin.flush()
-        except BrokenPipeError:  # `_pass_back` tells of its end; this answers whoever asks afterwards
+        except BrokenPipeError:  # `_pass_back` reports its end; this answers later requests
             self._say({"error": "the measuring process has ended", "of": "unit"})
 
     def _pass_back(self, script: subprocess.Popen[bytes]) -> None:
-        """Its answers, and in the end how it ended."""
+        """Pass on the script's answers, and at the end how it ended."""
         assert script.stdout is not None
         assert script.stderr is not None
         words: collections.deque[bytes] = collections.deque(maxlen=1)
@@ -226,7 +226,7 @@ class Keeper:
 
 
 def sweep(prefix: str = PREFIX) -> None:
-    """Remove folders whose owners were killed; one of the last minute may just not be locked yet."""
+    """Remove folders whose owners were killed; a folder of the last minute may not be locked yet, and stays."""
     place = tempfile.gettempdir()
     for name in os.listdir(place):
         path = os.path.join(place, name)
@@ -251,7 +251,7 @@ def _open_lock(path: str) -> int:
                 return os.open(path, os.O_RDWR | flags)
             except PermissionError:
                 return os.open(path, os.O_RDONLY | flags)
-        with contextlib.suppress(FileExistsError):  # O_CREAT alone is refused on another user's file in /tmp
+        with contextlib.suppress(FileExistsError):  # O_CREAT alone fails on another user's file in /tmp
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | flags, 0o666)
             os.fchmod(lock, 0o666)
             return lock
@@ -268,7 +268,7 @@ def _leave(*_: object) -> None:
 
 
 def main(silence_s: float = SILENCE_S) -> None:
-    """Keep until nobody is there. Ends the process, with status 0 where all was removed."""
+    """Serve until the other end is gone. Ends the process, with status 0 if all files were removed."""
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _leave)
     keeper = Keeper(silence_s)
@@ -279,4 +279,4 @@ def main(silence_s: float = SILENCE_S) -> None:
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             keeper.close()
-    os._exit(0 if not os.path.exists(keeper.folder) else 1)  # the thread may hang in a write to nobody
+    os._exit(0 if not os.path.exists(keeper.folder) else 1)  # the thread may hang in a write to a closed end

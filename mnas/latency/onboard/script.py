@@ -1,14 +1,14 @@
 """Times models in rounds, two at a time, on the machine that it runs on.
 
-It imports nothing of mnas (but for runtime `torch`): the same file runs as a child process of this machine and, copied
-over, on a board (Python 3.9+ with numpy and the runtime). `python script.py` reads requests from its standard input, a
-JSON object a line, answers each with a line, and ends with its input. Requests: {"do": "hello" | "condition" | "open" |
-"round" | "close" | "memory", ...}; answers: {"ok": ...}, or {"error": text, "of": "model" | "unit" | "setup"}: the
-model's own failure, this machine's, or a package that it lacks.
+The script imports nothing of mnas (except for runtime `torch`): the same file runs as a child process on this machine
+and, copied, on a board (Python 3.9+ with numpy and the runtime). `python script.py` reads requests from its standard
+input, a JSON object a line, answers each with a line, and ends with its input. Requests: {"do": "hello" | "condition" |
+"open" | "round" | "close" | "memory", ...}; answers: {"ok": ...}, or {"error": text, "of": "model" | "unit" | "setup"}:
+the model's own failure, this machine's, or a package that it lacks.
 
-Each round loads both models anew, as where weights and activations come to lie in memory alone moves a model's time by
-a per cent or more; then they run for some milliseconds each, in an order that alternates, so that a drift of the
-machine hits both alike.
+Each round loads both models anew, as the place of weights and activations in memory alone moves a model's time by a per
+cent or more. Then each runs for some milliseconds, in an order that alternates, so that a drift of the machine affects
+both alike.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ LOAD_S = 60.0
 INFERENCE_S, IMAGE_S = 15.0, 1.0
 """Limit for an inference on one image, and for each further image of its batch."""
 REALTIME_S = 120.0
-"""Most seconds of computing in a row that real-time priority is ever given for."""
+"""Limit in seconds of uninterrupted computing at real-time priority."""
 TURN_S = 0.015
-"""Length of a model's turn: about twice what it takes to fill the caches after another model's."""
+"""Length of a model's turn in seconds: about twice what it takes to fill the caches after another model's turn."""
 MIN_TURN_RUNS, MAX_TURN_RUNS = 2, 200
 Run = Callable[[], Any]
-"""One inference on fixed input."""
+"""Function that runs one inference on fixed input."""
 
 
 class ModelError(Exception):
-    """The runtime cannot load or run the model; one line."""
+    """Failure of a model that the runtime cannot load or run; one line."""
 
 
-# Runtimes: bytes, threads, batch -> a call that runs one inference
+# Loaders of runtimes: bytes, threads, batch -> a function that runs one inference
 
 
 def _load_litert(model: bytes, threads: int, batch: int, *, xnnpack: bool = True) -> Run:
@@ -108,7 +108,7 @@ def _load_executorch(model: bytes, threads: int, batch: int) -> Run:
     method = program.load_method("forward")
     assert method is not None
     draw, values = torch.Generator().manual_seed(0), []
-    kinds = {6: torch.float32, 0: torch.uint8, 1: torch.int8, 4: torch.int64}  # by ExecuTorch's numbers
+    kinds = {6: torch.float32, 0: torch.uint8, 1: torch.int8, 4: torch.int64}  # ExecuTorch's numbers of types
     for index in range(method.metadata.num_inputs()):
         entry = method.metadata.input_tensor_meta(index)
         sizes = tuple(entry.sizes())
@@ -120,7 +120,7 @@ def _load_executorch(model: bytes, threads: int, batch: int) -> Run:
         drawn = torch.rand(sizes, generator=draw)
         values.append(drawn if kind is torch.float32 else (100 * drawn).to(kind))
 
-    def invoke(owner: Any = program) -> Any:  # a method computes in its program's memory, which goes with the program
+    def invoke(owner: Any = program) -> Any:  # the program owns the memory in which its method computes
         return method.execute(values)
 
     return invoke
@@ -156,16 +156,16 @@ RUNTIMES: dict[str, tuple[Callable[[bytes, int, int], Run], str, str, str]] = {
     "executorch": (_load_executorch, "executorch", "ExecuTorch {} XNNPACK", "executorch.runtime"),
     "torch": (_load_torch, "torch", "torch {} eager", "mnas.nn.weights"),
 }
-"""name -> (how it loads a model, its package, what it is called in a fingerprint, the module that brings it in)."""
+"""Name of a runtime -> (loader of a model, package, name in a fingerprint, module that imports it)."""
 
 
 def load(runtime: str, model: bytes, threads: int, batch: int) -> Run:
-    """A call that runs one inference of `model`, which has run once. Raises ModelError, ImportError.
+    """Return a function that runs one inference of `model`, which has run once. Raises ModelError, ImportError.
 
     A model that takes too long ends the process (`limited`).
     """
     try:
-        # before the clock starts, as importing takes seconds; loading reports a missing package
+        # import before the clock starts, as importing takes seconds; loading reports a missing package
         with contextlib.suppress(ImportError):
             importlib.import_module(RUNTIMES[runtime][3])
         with limited(LOAD_S):
@@ -174,7 +174,7 @@ def load(runtime: str, model: bytes, threads: int, batch: int) -> Run:
             invoke()
     except (ModelError, ImportError):
         raise
-    except Exception as error:  # the runtimes' own have no common base
+    except Exception as error:  # the runtimes' errors have no common base
         raise ModelError(f"{runtime} cannot run the model: {_line(error)}") from None
     return invoke
 
@@ -189,7 +189,7 @@ def inference_limit_s(batch: int) -> float:
 
 @contextlib.contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """End this process by SIGALRM when what is inside takes longer, also where it never returns to Python."""
+    """End this process by SIGALRM when the body takes longer, even where it never returns to Python."""
     _alarm(seconds)
     try:
         yield
@@ -198,7 +198,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def _alarm(seconds: float) -> None:
-    if hasattr(signal, "setitimer"):  # not on Windows, where the asking process gives up in the end
+    if hasattr(signal, "setitimer"):  # Windows has none; there the controlling process gives up in the end
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
@@ -206,8 +206,8 @@ def _alarm(seconds: float) -> None:
 def prioritised(limit_s: float) -> Iterator[bool]:
     """Run this thread above all ordinary programs, for at most `limit_s` seconds of computing in a row.
 
-    The kernel ends a process that takes longer (SIGXCPU), so that no model stops the machine. Yields whether it has
-    the priority; it is left out where the system does not offer or allow it.
+    The kernel ends a process that takes longer (SIGXCPU), so that no model stops the machine. Yields whether the thread
+    has the priority, which a system may not offer or allow.
     """
     realtime = False
     if hasattr(os, "sched_setscheduler") and hasattr(resource, "RLIMIT_RTTIME"):
@@ -216,10 +216,10 @@ def prioritised(limit_s: float) -> Iterator[bool]:
         limit_us = round(1e6 * min(limit_s, REALTIME_S))
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_RTTIME, (limit_us if most < 0 else min(limit_us, most), most))
-            # the lowest real-time priority: above all ordinary programs, below whatever else needs it
+            # the lowest real-time priority: above all ordinary programs, below other real-time ones
             os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
             realtime = True
-            time.sleep(1e-4)  # waking up at this priority is what sets the kernel's count back to 0
+            time.sleep(1e-4)  # waking up at this priority sets the kernel's count back to 0
     try:
         yield realtime
     finally:
@@ -241,13 +241,13 @@ class ModelPair:
         self.runs = (self._turn_runs(0), self._turn_runs(1))
 
     def round(self, mirrored: bool) -> dict[str, list[list[float]]]:
-        """Load both afresh, and time the first and then the second, or mirrored: milliseconds of each.
+        """Load both models, time the first and then the second, or mirrored, and return the milliseconds of each.
 
-        `wall_ms` of all inferences; `kept_ms`, by the clock that counts, without the first of each turn, which finds
-        the caches full of the other model.
+        `wall_ms` has all inferences; `kept_ms`, by the clock that counts, leaves out the first of each turn, which
+        finds the caches full of the other model.
         """
         order = (1, 0) if mirrored else (0, 1)
-        # who is loaded first has its memory elsewhere, so this alternates too
+        # the model that is loaded first lies elsewhere in memory, so this alternates too
         loaded = {which: self._load(which) for which in order}
         wall: list[list[float]] = [[], []]
         own: list[list[float]] = [[], []]
@@ -265,7 +265,7 @@ class ModelPair:
         return load(runtime, model, *self._how)
 
     def _turn_runs(self, which: int) -> int:
-        """Inferences that fill a turn; the pilot runs warm the machine up as well.
+        """Return the number of inferences that fill a turn; the pilot runs warm the machine up as well.
 
         They take a third of a turn: three of a fast model may all be slow, and turns would then be far too short.
         """
@@ -291,19 +291,19 @@ class ModelPair:
 
 
 def clock_of(threads: int) -> Callable[[], int]:
-    """Nanoseconds of processor time where one thread does all the work, so that being preempted does not count.
+    """Return the clock: processor time where one thread does all the work, so that preemption does not count.
 
-    Of the whole process, as a runtime may compute in a thread of its own: nothing else runs in this process. Windows
-    counts processor time in ticks of 16 ms.
+    Processor time is the whole process's, as a runtime may compute in a thread of its own, and nothing else runs in
+    this process. Windows counts it in ticks of 16 ms, so wall-clock time serves there.
     """
     return time.process_time_ns if threads == 1 and sys.platform != "win32" else time.perf_counter_ns
 
 
 @contextlib.contextmanager
 def steady(core: int | None) -> Iterator[None]:
-    """Keep this thread on `core`, without garbage collection; all is restored at the end.
+    """Keep this thread on `core`, without garbage collection, and restore both at the end.
 
-    What the system does not offer is left out; with None nothing is pinned (a runtime's own threads would all inherit
+    A system that cannot pin is left as it is. With None nothing is pinned (a runtime's own threads would all inherit
     the one core).
     """
     collecting, affinity = gc.isenabled(), None
@@ -311,7 +311,7 @@ def steady(core: int | None) -> Iterator[None]:
     try:
         if core is not None and hasattr(os, "sched_setaffinity"):
             previous = os.sched_getaffinity(0)
-            if core in previous:  # a container may have moved since the calibration
+            if core in previous:  # a container's cores may have changed since the calibration
                 os.sched_setaffinity(0, {core})
                 affinity = previous
         yield
@@ -323,17 +323,17 @@ def steady(core: int | None) -> Iterator[None]:
 
 
 def measuring_core() -> int | None:
-    """The fastest core allowed (as the paper's one big core), the last of equals: interrupts prefer the first."""
+    """Return the fastest allowed core (the paper's one big core), the last of equals: interrupts prefer the first."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     return max(os.sched_getaffinity(0), key=lambda core: (_mhz(core, "cpuinfo_max_freq") or 0, core))
 
 
-# What the machine is, and how it is now
+# Identity and state of the machine
 
 
 def fingerprint(runtime: str) -> dict[str, str | int]:
-    """What must be equal for latencies to be comparable; the board's name and its highest clock where it tells."""
+    """Return what must be equal for latencies to compare; with the board's name and highest clock where available."""
     _, package, title, _ = RUNTIMES[runtime]
     try:
         version = importlib.metadata.version(package)
@@ -352,11 +352,11 @@ def fingerprint(runtime: str) -> dict[str, str | int]:
 
 
 def condition() -> dict[str, Any]:
-    """How the machine is now; None for what it does not tell. Degrees Celsius, megahertz, shares."""
+    """Return the machine's state in degrees Celsius, megahertz and shares; None where it does not report a value."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     zones = [_number(f"/sys/class/thermal/thermal_zone{i}/temp") for i in range(32)]
     degrees = [zone / 1000 for zone in zones if zone is not None and 0 < zone < 200_000]
-    # of a Raspberry Pi: bits 0-3 are now
+    # on a Raspberry Pi, bits 0-3 are the present state
     throttled = _number("/sys/devices/platform/soc/soc:firmware/get_throttled", base=16)
     core = measuring_core()
     return {
@@ -374,7 +374,7 @@ def condition() -> dict[str, Any]:
 
 
 def processor_of(cpuinfo: str) -> str:
-    """What Linux's /proc/cpuinfo calls the processor; of ARM's the numbers of maker and core, as names say little."""
+    """Return the processor's name in Linux's /proc/cpuinfo; for ARM the numbers of maker and core instead."""
     fields = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in cpuinfo.splitlines())]
     values_of = {name: [v for k, v in fields if k == name] for name in ("CPU implementer", "CPU part", "model name")}
     arm = {"/".join(core) for core in zip(values_of["CPU implementer"], values_of["CPU part"])}  # noqa: B905 (Python 3.9)
@@ -382,7 +382,7 @@ def processor_of(cpuinfo: str) -> str:
 
 
 def _board() -> str | None:
-    """The machine's name without its revision: boards of one model are alike."""
+    """Return the machine's name without its revision, as boards of one model are alike."""
     name = _text("/proc/device-tree/model") or _text("/sys/class/dmi/id/product_name")
     return name and name.partition(" Rev ")[0]
 
@@ -409,16 +409,16 @@ def _number(path: str, base: int = 10) -> int | None:
 
 
 def peak_memory_bytes(path: str, runtime: str, threads: int, batch: int) -> int | None:
-    """How much a process grows at most while the runtime loads the model and runs it once; None but on Linux.
+    """Return how much a process grows at most while it loads the model and runs it once; None except on Linux.
 
-    In a process of its own, whose memory nothing has used before.
+    The measurement needs a process of its own, whose memory nothing has used before.
     """
     if not sys.platform.startswith("linux"):
         return None
     alone = ["-P"] if sys.version_info >= (3, 11) else []
     request = {"do": "grow", "model": path, "runtime": runtime, "threads": threads, "batch": batch}
     command = [sys.executable, *alone, __file__, str(os.getpid())]
-    limit_s = 2 * LOAD_S + inference_limit_s(batch)  # with the time to start the runtime
+    limit_s = 2 * LOAD_S + inference_limit_s(batch)  # includes the time to start the runtime
     try:
         done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired:
@@ -432,13 +432,13 @@ def peak_memory_bytes(path: str, runtime: str, threads: int, batch: int) -> int 
 
 
 def _grown_bytes(path: str, runtime: str, threads: int, batch: int) -> int:
-    """What this process grows by; what the runtime's package and the file take is not counted."""
-    with contextlib.suppress(ImportError):  # which loading will tell of
+    """Return how much this process grows, without the runtime's package and the model's file."""
+    with contextlib.suppress(ImportError):  # loading reports a missing package
         importlib.import_module(RUNTIMES[runtime][3])
         importlib.import_module("numpy").random.default_rng(0).random()  # the input is drawn by it
     model = _read(path)
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak is reset to what is in use now
+        file.write("5")  # resets the peak to the present use
     before = _status_kb("VmRSS")
     handle = load(runtime, model, threads, batch)
     grown = _status_kb("VmHWM") - before
@@ -455,14 +455,14 @@ def _status_kb(name: str) -> int:
 
 
 class Server:
-    """Answers requests; keeps one pair of models open at a time."""
+    """Answers requests, with one pair of models open at a time."""
 
     def __init__(self) -> None:
         self._pair: ModelPair | None = None
         self._open = contextlib.ExitStack()
 
     def answer(self, request: dict[str, Any]) -> Any:
-        """The answer to one request. Raises ModelError for the model's own failure, others for this machine's."""
+        """Return the answer to a request. Raises ModelError for the model's own failure, others for this machine's."""
         do, how = request["do"], (request.get("runtime", "litert"), request.get("threads", 1), request.get("batch", 1))
         if do == "hello":
             return fingerprint(how[0])
@@ -497,7 +497,7 @@ class Server:
         self._pair = ModelPair(models, threads, batch, first=pinned is not None)
         realtime = False
         if pinned is not None:
-            with prioritised(1.0) as realtime:  # whether a turn will have it
+            with prioritised(1.0) as realtime:  # whether turns will have the priority
                 pass
         return {"core": pinned, "realtime": realtime, "runs": self._pair.runs}
 
@@ -512,7 +512,7 @@ def _line(error: BaseException) -> str:
 
 
 def end_with(parent: int) -> None:
-    """Make this process end when its parent does, as `mnas.children.end_with`, which a board does not have."""
+    """Make this process end when its parent does, as `mnas.children.end_with` does, which a board does not have."""
     if sys.platform.startswith("linux"):
         import ctypes
 
@@ -522,11 +522,11 @@ def end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Serve until the input ends. What a runtime prints goes to standard error: standard output is for answers."""
+    """Serve until the input ends. Standard output is for answers, so a runtime's prints go to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if sys.platform != "win32":
-        for number in (signal.SIGALRM, signal.SIGXCPU):  # how a model that takes too long is ended
+        for number in (signal.SIGALRM, signal.SIGXCPU):  # the signals that end a model that takes too long
             signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -545,6 +545,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:  # the parent gives its process number
+    if len(sys.argv) > 1:  # the parent's process number
         end_with(int(sys.argv[1]))
     main()

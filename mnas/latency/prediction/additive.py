@@ -1,11 +1,11 @@
-"""Times of networks as sums over their parts, learnt from the times of some; pure, and the same for every device.
+"""Latencies of networks as sums over their parts, learnt from measured networks; pure, and the same for every device.
 
-First a rate for each amount of each kind of part, none negative (time = rate x multiply-accumulates + ...), by least
-squares of relative errors. Then what the rates miss: a Gaussian process in which every part deviates from its share of
-the time by a function of its place (sizes, stride), the same for all parts of its kind: one that is smooth, and one in
-which hardly two places agree. The whole network deviates by a smooth function of its size. Only sums are ever measured,
-so the covariance of two networks is the sum over the pairs of their parts. It says by itself how far off a prediction
-may be: further where no measured network had such parts.
+Each amount of each kind of part has a rate, 0 or more (time = rate x multiply-accumulates + ...), fitted by least
+squares of relative errors. A Gaussian process models what the rates miss: every part deviates from its share of the
+time by a function of its place (sizes, stride), the same for all parts of its kind. One such function is smooth;
+another is nearly independent between places. The whole network deviates by a smooth function of its size. Only sums are
+ever measured, so the covariance of two networks is the sum over the pairs of their parts. The process also gives the
+error of a prediction, which is larger where no measured network had such parts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,40 +23,39 @@ Array = npt.NDArray[np.float64]
 Network = Sequence[Part]
 
 SHRINKAGE = 0.05
-"""Of the rates towards 0; as if each amount were seen once, with so small a share of an average time."""
+"""Strength of the pull of the rates towards 0: each amount counts as seen once, with this share of an average time."""
 LEAST_SHARE = 0.002
-"""Of an average time, added to what a part takes by its rates, so that parts of rate 0 may deviate as well."""
+"""Share of an average time that is added to what a part takes by its rates, so that parts of rate 0 may deviate too."""
 LEAST_TIME = 0.2
-"""Of the shortest time seen: what the rates give at least."""
+"""Lower limit of what the rates predict, as a share of the shortest time seen."""
 REACH = {"alike": 1.5, "own": 0.2, "network": 1.5}
-"""Over so many octaves a deviation tells of another: of parts that are near, of those that are all but equal, and of
-whole networks."""
+"""Correlation lengths of deviations, in octaves: of near parts, of nearly equal parts, and of whole networks."""
 FEWEST = 10
 SEARCHED = 400
-"""Networks that spreads are chosen on, at most: their cost grows with the cube."""
+"""Maximum number of networks that the spreads are chosen on; the cost grows with its cube."""
 TYPICAL_SPREAD, SPREAD_OF_SPREADS = 0.05, 2.5
-"""Spreads are thought to be about so large, give or take a factor of e^2.5."""
+"""Prior of the spreads: their median, and the standard deviation of their logarithm."""
 COMPONENTS = ("rates", *REACH)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """What was chosen for a device."""
+    """The parameters chosen for a device."""
 
     rates: Mapping[str, Mapping[str, float]]
-    """Kind of part -> amount -> time of one of it."""
+    """Kind of part -> amount -> time of one unit of it."""
     typical: Mapping[str, Mapping[str, float]]
-    """Kind of part -> amount -> how much an average network has of it."""
+    """Kind of part -> amount -> how much of it an average network has."""
     average: float
     """Time of an average network."""
     least: float
-    """The rates give no network less."""
+    """Lower limit of a time that the rates predict."""
     spreads: Mapping[str, float]
-    """Relative standard deviations: of the `rates`; of parts from what the rates say, as far as near ones do so `alike`
-    and as far as each does on its `own`; of the `network`; and `noise`, what no description explains."""
+    """Relative standard deviations: of the `rates`; of parts from what the rates predict, `alike` for near parts and
+    `own` for each part; of the `network`; and `noise`, which no description explains."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able; `Parameters(**values)` reads them back equal."""
+        """Return plain values, JSON-able; `Parameters(**values)` reads them back equal."""
         return asdict(self)
 
 
@@ -65,14 +64,14 @@ class _Bag:
     """All parts of one kind in a list of networks."""
 
     owners: npt.NDArray[np.int64]
-    """Of each part: which network has it."""
+    """Index of the network that has each part; (parts,)."""
     names: tuple[str, ...]
     amounts: Array
-    """(parts, names)"""
+    """Amounts of the parts; (parts, names)."""
     places: tuple[Place, ...]
 
     def of(self, names: Sequence[str]) -> Array:
-        """The amounts by these names, 0 for those that no part has."""
+        """Return the amounts with these names, 0 for those that no part has."""
         columns = {name: self.amounts[:, i] for i, name in enumerate(self.names)}
         none = np.zeros(len(self.owners))
         return np.stack([columns.get(name, none) for name in names], axis=1) if names else np.empty((len(none), 0))
@@ -81,25 +80,25 @@ class _Bag:
 @dataclass(frozen=True)
 class _Bags:
     count: int
-    """Of networks."""
+    """Number of networks."""
     kinds: Mapping[str, _Bag]
 
 
 @dataclass(frozen=True)
 class Additive:
-    """Times of networks, known for some of them; `fit` and `condition` make it."""
+    """A predictor of the times of networks, given the times of some; `fit` and `condition` make it."""
 
     parameters: Parameters
     seen: _Bags
     means: Array
-    """What the rates alone say of those seen."""
+    """Times of the networks seen, by the rates alone."""
     factor: Array
-    """Lower triangular: of the covariance of those seen, noise included."""
+    """Lower triangular factor of the covariance of the networks seen, noise included."""
     weights: Array
-    """That covariance's inverse, times what the rates miss."""
+    """Inverse of that covariance, times what the rates miss."""
 
     def predict(self, networks: Sequence[Network]) -> tuple[Array, Array]:
-        """Their times, and the relative standard deviation of what would be measured from them."""
+        """Return the networks' times, and the relative standard deviation of measurements from them."""
         bags = _bags(networks)
         means = _means(bags, self.parameters)
         shared = _total(_covariances((bags, means), (self.seen, self.means), self.parameters), self.parameters)
@@ -111,7 +110,7 @@ class Additive:
 
 
 def fit(networks: Sequence[Network], times: Sequence[float], errors: Sequence[float]) -> Additive:
-    """From measured times and their relative standard errors.
+    """Learn from measured times and their relative standard errors.
 
     Raises:
         ValueError: there are fewer than 10 networks, or a time is not positive, or an error negative.
@@ -129,7 +128,7 @@ def fit(networks: Sequence[Network], times: Sequence[float], errors: Sequence[fl
 def condition(
     networks: Sequence[Network], times: Sequence[float], errors: Sequence[float], parameters: Parameters
 ) -> Additive:
-    """As `fit`, with parameters that it chose before. Raises ValueError as it does."""
+    """Learn as `fit` does, with parameters that it chose before. Raises ValueError as `fit` does."""
     values, deviations = _checked(networks, times, errors)
     return _conditioned(_bags(networks), values, deviations, parameters)
 
@@ -173,7 +172,7 @@ def _bags(networks: Sequence[Network]) -> _Bags:
 
 
 def _summed(bags: _Bags, columns: Sequence[tuple[str, str]]) -> Array:
-    """(networks, columns): what each network has in all of each amount, a column being (kind, amount)."""
+    """Return each network's total of each amount, (networks, columns); a column is (kind, amount)."""
     summed = np.zeros((bags.count, len(columns)))
     for number, (kind, name) in enumerate(columns):
         if kind in bags.kinds:
@@ -186,7 +185,7 @@ def _summed(bags: _Bags, columns: Sequence[tuple[str, str]]) -> Array:
 
 
 def _rated(bags: _Bags, values: Array) -> Parameters:
-    """Rates by least squares of relative errors, none of them negative; nothing chosen yet beyond them."""
+    """Return rates by least squares of relative errors, each 0 or more; the other parameters are not chosen yet."""
     columns = [(kind, name) for kind, bag in bags.kinds.items() for name in bag.names]
     amounts = _summed(bags, columns)
     typical = np.maximum(amounts.mean(axis=0), 1e-12)
@@ -208,7 +207,7 @@ def _rated(bags: _Bags, values: Array) -> Parameters:
 
 
 def _means(bags: _Bags, parameters: Parameters) -> Array:
-    """What the rates say."""
+    """Return the times that the rates predict."""
     columns = [(kind, name) for kind, rates in parameters.rates.items() for name in rates]
     rates = np.array([parameters.rates[kind][name] for kind, name in columns])
     means: Array = np.maximum(_summed(bags, columns) @ rates, parameters.least)
@@ -219,7 +218,7 @@ def _means(bags: _Bags, parameters: Parameters) -> Array:
 
 
 def _covariances(rows: tuple[_Bags, Array], columns: tuple[_Bags, Array], parameters: Parameters) -> dict[str, Array]:
-    """(networks of rows, networks of columns) for each component."""
+    """Return the covariances of each component, (networks of rows, networks of columns)."""
     (bags, means), (others, other_means) = rows, columns
     components = {name: np.zeros((bags.count, others.count)) for name in COMPONENTS}
     components["rates"] = _relative(bags, means, parameters) @ _relative(others, other_means, parameters).T
@@ -233,7 +232,7 @@ def _covariances(rows: tuple[_Bags, Array], columns: tuple[_Bags, Array], parame
 
 
 def _variances(bags: _Bags, means: Array, parameters: Parameters) -> dict[str, Array]:
-    """Of each network by itself: the diagonal of `_covariances`."""
+    """Return the variance of each network: the diagonal of `_covariances`."""
     components = {name: np.zeros(bags.count) for name in COMPONENTS}
     components["rates"] = (_relative(bags, means, parameters) ** 2).sum(axis=1)
     for kind in bags.kinds:
@@ -249,7 +248,7 @@ def _components(kind: str) -> tuple[str, ...]:
 
 
 def _relative(bags: _Bags, means: Array, parameters: Parameters) -> Array:
-    """Amounts as multiples of the typical ones, shares of a network that takes an average time."""
+    """Return the amounts as multiples of the typical ones, in shares of a network that takes an average time."""
     columns = [(kind, name) for kind, typical in parameters.typical.items() for name in typical]
     typical = np.array([parameters.typical[kind][name] for kind, name in columns])
     relative: Array = _summed(bags, columns) / typical * (parameters.average / means)[:, None]
@@ -257,9 +256,9 @@ def _relative(bags: _Bags, means: Array, parameters: Parameters) -> Array:
 
 
 def _loads(bags: _Bags, means: Array, kind: str, parameters: Parameters) -> tuple[list[Place], Array]:
-    """The different places of a kind, and (networks, places): which share of a network's time its parts there take.
+    """Return the different places of a kind, and each network's share of time in them, (networks, places).
 
-    Of kind `network` that is all of it; of a kind that was never seen nothing is known.
+    For kind `network` the share is 1; a part of a kind without rates takes `LEAST_SHARE` of an average time.
     """
     bag, rates = bags.kinds[kind], parameters.rates.get(kind, {})
     shares = bag.of(list(rates)) @ np.array(list(rates.values())) + LEAST_SHARE * parameters.average
@@ -272,7 +271,7 @@ def _loads(bags: _Bags, means: Array, kind: str, parameters: Parameters) -> tupl
 
 
 def _squares(places: Sequence[Place], others: Sequence[Place]) -> Array:
-    """Squared distances."""
+    """Return the squared distances between places."""
     squares = np.zeros((len(places), len(others)))
     for row, column in zip(zip(*places, strict=True), zip(*others, strict=True), strict=True):
         if isinstance(row[0], str):
@@ -291,7 +290,7 @@ def _noise(deviations: Array, spreads: Mapping[str, float]) -> Array:
 
 
 def _chosen(bags: _Bags, values: Array, deviations: Array, rated: Parameters) -> Parameters:
-    """The spreads under which the times are the most probable."""
+    """Return the parameters with the most probable spreads, given the times."""
     means = _means(bags, rated)
     covariances = _covariances((bags, means), (bags, means), rated)
     every = [*(covariances[name] for name in COMPONENTS), np.eye(len(values))]
@@ -307,7 +306,7 @@ def _chosen(bags: _Bags, values: Array, deviations: Array, rated: Parameters) ->
 
 
 def _improbability(logs: Array, covariances: Sequence[Array], fixed: Array, missed: Array) -> tuple[float, Array]:
-    """Minus the logarithm of the density of `missed` and of the spreads' prior, and its gradient.
+    """Return minus the log density of `missed` and of the spreads' prior, and its gradient.
 
     The covariance is `fixed` + the sum of exp(2 log) x covariance.
     """

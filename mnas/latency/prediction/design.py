@@ -1,8 +1,8 @@
-"""Which members of a space are measured to learn the rest: a sample in which all choices meet equally often.
+"""Sample of a space to learn the latency of all members from: all choices occur equally often.
 
-Random members leave some choices, and more pairs of choices, nearly unseen. Here each choice of each decision is taken
-equally often, so is each triple of op, kernel and layers in each block, and as far as the numbers allow each pair of
-choices in any two decisions (an orthogonal array, nearly).
+Random members leave some choices, and more pairs of choices, nearly unseen. This sample takes each choice of each
+decision equally often, and each triple of op, kernel and layers in each block. It does the same for each pair of
+choices in any two decisions as far as the numbers allow (nearly an orthogonal array).
 """
 
 import itertools
@@ -16,15 +16,15 @@ from mnas.space.space import Space
 Indices = npt.NDArray[np.int64]
 
 JOINT = ("op", "kernel", "layers")
-"""Of a block; what its time depends on most, and not as a product of three factors."""
+"""Decisions of a block that its time depends on most, and not as a product of three factors."""
 SWAPS = 20_000
-"""Tried, to bring pairs of choices together equally often; more gain little."""
+"""Number of swaps tried to bring pairs of choices together equally often; more gain little."""
 LEFTOVERS = 1000
-"""Tried, where a number of samples is no multiple of a number of combinations."""
+"""Number of draws tried where the sample size is no multiple of the number of combinations."""
 
 
 def design_sample(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
-    """`count` different members of `space` as index vectors, in random order.
+    """Return `count` different members of `space` as index vectors, in random order.
 
     Raises:
         ValueError: the space has fewer members.
@@ -43,7 +43,7 @@ def design_sample(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
 
 
 def _groups(names: Sequence[str]) -> list[list[int]]:
-    """Decisions that are balanced together: of each block those in `JOINT`, and every other one by itself."""
+    """Return the decisions that are balanced together: the `JOINT` of each block; others stand alone."""
     together: dict[str, list[int]] = {}
     for column, name in enumerate(names):
         block, _, what = name.rpartition(".")
@@ -52,14 +52,14 @@ def _groups(names: Sequence[str]) -> list[list[int]]:
 
 
 def _balanced(combinations: Indices, count: int, draw: np.random.Generator) -> Indices:
-    """`count` of the combinations in random order, each as often as any other or once more, and so each choice."""
+    """Return `count` of the combinations in random order; no combination occurs twice more than another."""
     whole, rest = divmod(count, len(combinations))
     rows = np.concatenate([*[combinations] * whole, _leftover(combinations, rest, draw)])
     return draw.permutation(rows)
 
 
 def _leftover(combinations: Indices, count: int, draw: np.random.Generator) -> Indices:
-    """So many different combinations, in which each choice comes as equally often as can be found."""
+    """Return `count` different combinations, with the choices as equally frequent as the draws allow."""
     tried = (draw.choice(combinations, count, replace=False) for _ in range(LEFTOVERS if count else 1))
     return min(tried, key=lambda rows: sum((np.bincount(column) ** 2).sum() for column in rows.T))
 
@@ -78,10 +78,10 @@ def _mix(rows: Indices, groups: list[list[int]], sizes: Sequence[int], draw: np.
         one, other = draw.integers(len(rows), size=2)
         group, columns, rest = groups[number], owned[number], others[number]
         if (rows[one, group] == rows[other, group]).all():
-            continue  # a swap changes nothing
+            continue  # a swap would change nothing
         step = np.outer(hot[other, columns] - hot[one, columns], hot[one, rest] - hot[other, rest])
         meetings = excess[np.ix_(columns, rest)]
-        if (step * (2 * meetings + step)).sum() < 0:  # the sum of squares falls
+        if (step * (2 * meetings + step)).sum() < 0:  # the swap lowers the sum of squares
             excess[np.ix_(columns, rest)] += step
             excess[np.ix_(rest, columns)] += step.T
             for table, where in ((hot, columns), (rows, np.array(group))):
@@ -89,7 +89,7 @@ def _mix(rows: Indices, groups: list[list[int]], sizes: Sequence[int], draw: np.
 
 
 def _different(space: Space, rows: Indices, sizes: Sequence[int], draw: np.random.Generator) -> list[tuple[int, ...]]:
-    """Networks that came twice (as some choices make no difference) give way to others, drawn at random."""
+    """Return the members; random others replace repeated networks, as some choices make no difference."""
     members: dict[str, tuple[int, ...]] = {}
     for row in rows.tolist():
         candidate = tuple(row)

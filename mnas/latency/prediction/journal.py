@@ -1,4 +1,4 @@
-"""What a fit has measured so far, on disk as it comes: a fit that was killed goes on from there."""
+"""Samples of an unfinished fit, written to disk one by one, so that a killed fit can be resumed."""
 
 import hashlib
 import json
@@ -17,22 +17,22 @@ JOURNAL_BYTES = 64 << 20
 
 
 class Journal:
-    """A file of one JSON object a line: what the fit is and its calibrations, then a sample each.
+    """A file of one JSON object a line: the fit's identity and calibrations, then one sample a line.
 
     Args:
-        path: of the file; it may be there from before.
-        identity: what the fit is, plain values; samples of another fit are not taken for this one's.
+        path: path of the file, which may exist.
+        identity: plain values that identify the fit; samples of another fit are refused.
 
     Raises:
-        ValueError: the file is another fit's, or cannot be read.
+        ValueError: the file belongs to another fit, or cannot be read.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
         self.calibrations: list[Calibration] = []
-        """Of the device's units; empty until `begin`."""
+        """Calibrations of the device's units; empty until `begin`."""
         self.samples: dict[tuple[int, ...], Sample] = {}
-        """By their indices."""
+        """Samples by their indices."""
         self._identity = json.loads(json.dumps(identity))
         try:
             lines = read_regular(path, JOURNAL_BYTES).splitlines(keepends=True)
@@ -41,7 +41,7 @@ class Journal:
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None
         if lines and not lines[-1].endswith(b"\n"):
-            del lines[-1]  # it was killed while writing
+            del lines[-1]  # the fit was killed while writing this line
         try:
             rows = [_checked(parse_json(line)) for line in lines]
             before = rows[0]["identity"] if rows else self._identity
@@ -54,16 +54,16 @@ class Journal:
                 f"{path} is of an unfinished fit with another {differing[0]}; finish that one, or remove the file"
             )
         self.samples = {sample.indices: sample for sample in samples}
-        write_atomic(path, b"".join(lines))  # what is added must not follow half a line
+        write_atomic(path, b"".join(lines))  # a line that is added must not follow half a line
 
     def begin(self, calibrations: Sequence[Calibration]) -> None:
-        """Write the head. Raises OSError."""
+        """Write the first line. Raises OSError."""
         self.calibrations = list(calibrations)
         head = {"identity": self._identity, "calibrations": [c.to_dict() for c in calibrations]}
         write_atomic(self.path, _line(head))
 
     def add(self, sample: Sample) -> None:
-        """Write a sample; it is on the disk when this returns. Raises OSError."""
+        """Write a sample, which is on disk when this returns. Raises OSError."""
         self.samples[sample.indices] = sample
         line = _line({"indices": list(sample.indices), "ratio": sample.ratio, "error": sample.error})
         with self.path.open("a") as file:
@@ -72,7 +72,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """The fit is done."""
+        """Remove the file once the fit is done."""
         self.path.unlink(missing_ok=True)
 
 
@@ -82,7 +82,7 @@ def _line(values: Mapping[str, Any]) -> str:
 
 
 def _checked(values: Any) -> Any:
-    """Return a line's values without their digest. Raises ValueError where they are not those that were written."""
+    """Return a line's values without their digest. Raises ValueError where values and digest do not match."""
     check = values.pop("check", None)  # lines of earlier versions have none
     if check not in (None, _check(values)):
         raise ValueError("a line was changed")

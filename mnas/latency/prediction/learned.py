@@ -1,4 +1,4 @@
-"""What was learnt from measured networks, with how well it does on those held out."""
+"""A model learnt from measured networks, with its scores on held-out ones."""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from mnas.latency.statistics import Estimate
 
 FOLDS = 10
 RESAMPLED = 2000
-"""How often networks are drawn again for an interval of a score."""
+"""Number of times that networks are resampled for the interval of a score."""
 
 
 @dataclass(frozen=True)
 class HeldOutScore:
-    """A number with its 95 % interval, by drawing the networks again (bootstrap)."""
+    """A score with its 95 % interval, by resampling the networks (bootstrap)."""
 
     value: float
     low: float
@@ -26,23 +26,23 @@ class HeldOutScore:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """How well networks are predicted from others: each by what was learnt without it and its tenth of them all."""
+    """Scores of predictions for held-out networks: a model learnt without a network's fold predicts it."""
 
     networks: int
     mape: HeldOutScore
     """Mean of |predicted / measured - 1|."""
     worst: HeldOutScore
-    """The largest of it."""
+    """Largest |predicted / measured - 1|."""
     kendall_tau: HeldOutScore
-    """Of predicted and measured: 1 where all pairs are in the right order, 0 for chance."""
+    """Kendall's tau of predicted and measured times: 1 where all pairs are in the right order, 0 for chance."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able; `from_dict` reads them back equal."""
+        """Return plain values, JSON-able; `from_dict` reads them back equal."""
         return asdict(self)
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "HeldOut":
-        """The inverse of `to_dict`. Raises TypeError, KeyError on anything else."""
+        """Return the inverse of `to_dict`. Raises TypeError, KeyError on anything else."""
         scores = {name: HeldOutScore(**values[name]) for name in ("mape", "worst", "kendall_tau")}
         return HeldOut(networks=values["networks"], **scores)
 
@@ -53,11 +53,11 @@ class Learned:
 
     additive: Additive
     width: float
-    """Half of a 95 % interval, in predicted standard deviations; from the networks held out."""
+    """Half-width of a 95 % interval, in predicted standard deviations; from the held-out networks."""
     held_out: HeldOut
 
     def predict(self, networks: Sequence[Network]) -> list[Estimate]:
-        """The time of each, with a 95 % interval of what would be measured."""
+        """Return the time of each network, with a 95 % interval of a measurement."""
         return [
             Estimate(value, value * math.exp(-self.width * deviation), value * math.exp(self.width * deviation))
             for value, deviation in zip(*map(np.ndarray.tolist, self.additive.predict(networks)), strict=True)
@@ -75,7 +75,7 @@ def learn(
     """Learn from times (in any unit) and their relative standard errors.
 
     Args:
-        anchors: networks with time and error that are never held out, as a reference whose time is 1.
+        anchors: networks with time and error that are never held out, such as the reference, whose time is 1.
 
     Raises:
         ValueError: there are fewer than 20 networks, or a time is not positive, or an error negative.
@@ -100,7 +100,7 @@ def relearn(
     width: float,
     held_out: HeldOut,
 ) -> Learned:
-    """What `learn` made before of the same. Raises ValueError as it does."""
+    """Return what `learn` returned, from the same data and its parameters. Raises ValueError as `learn` does."""
     if not isinstance(width, float) or not 0 < width < math.inf:
         raise ValueError(f"width must be above 0, but got {width!r}")
     return Learned(
@@ -109,7 +109,7 @@ def relearn(
 
 
 def held_out_scores(predicted: Sequence[float] | Array, measured: Sequence[float] | Array) -> HeldOut:
-    """The scores of predictions, with intervals."""
+    """Return the scores of predictions, with intervals."""
     predictions, times = np.asarray(predicted, float), np.asarray(measured, float)
     missed = np.abs(predictions / times - 1)
     draws = np.random.default_rng(0).integers(len(times), size=(RESAMPLED, len(times)))
@@ -123,7 +123,7 @@ def held_out_scores(predicted: Sequence[float] | Array, measured: Sequence[float
 
 
 def kendall_tau(first: Sequence[float] | Array, second: Sequence[float] | Array) -> HeldOutScore:
-    """Kendall's tau-b with a 95 % interval."""
+    """Return Kendall's tau-b with a 95 % interval."""
     from scipy.stats import kendalltau
 
     one, other = np.asarray(first, float), np.asarray(second, float)
@@ -150,7 +150,7 @@ def _predicted_by_others(
     anchors: Sequence[tuple[Network, float, float]],
     folds: int,
 ) -> tuple[Array, Array]:
-    """Of each network its time and relative deviation, learnt without its fold."""
+    """Return the time and relative deviation of each network, learnt without its fold."""
     predicted, deviations = np.zeros(len(times)), np.zeros(len(times))
     order = np.random.default_rng(0).permutation(len(times))
     for fold in range(folds):

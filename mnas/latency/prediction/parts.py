@@ -1,7 +1,7 @@
-"""What a predictor sees of a network: the parts whose times add up to its own.
+"""A network as a predictor sees it: parts whose times add up to the network's time.
 
-An architecture's parts are the operators of its LiteRT file. Of a network that is known only by its decisions (a
-published table of measurements) they are its blocks.
+An architecture's parts are the operators of its LiteRT file. A network that is given only by its decisions (a row of a
+published table of measurements) has its blocks as parts.
 """
 
 import math
@@ -19,24 +19,24 @@ from mnas.tflite.graph import MOST_JOINED
 VECTOR = 16
 """Channels that a processor computes at once, at most; some compute 4 or 8."""
 Decisions = Mapping[str, str | int | float | bool]
-"""Name -> choice, as `block3_kernel: 5`."""
+"""Name of each decision -> choice, such as `block3_kernel: 5`."""
 Place = tuple[float | str, ...]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a network; its time is about a sum of amounts, each times a rate that its kind has in common."""
+    """A part of a network; its time is about a sum of amounts, each times a rate that all parts of its kind share."""
 
     kind: str
-    """Parts of one kind are computed by the same code. `network`: no part, but how the whole deviates from the sum."""
+    """Kind of the part, whose parts the same code computes; `network` is the whole's deviation from the sum."""
     amounts: Mapping[str, float]
-    """Never negative; in millions, but `calls`."""
+    """Amounts of work by name, 0 or more; in millions, except `calls`."""
     place: Place
-    """Where it lies among its kind, so that near parts deviate alike: sizes in octaves; texts are equal or 1 apart."""
+    """Position among parts of its kind, as near parts deviate alike: sizes in octaves; texts are equal or 1 apart."""
 
 
 def parts_of_arch(arch: Architecture, input_size: int, num_classes: int) -> tuple[Part, ...]:
-    """The operators of `arch` and the network; their `macs` add up to those of `mnas.nn.cost`, in millions.
+    """Return the operators of `arch` and the network; their `macs` add up to those of `mnas.nn.cost`, in millions.
 
     Raises:
         ValueError: the input is too small for the strides.
@@ -64,9 +64,10 @@ def parts_of_arch(arch: Architecture, input_size: int, num_classes: int) -> tupl
 
 
 def parts_of_decisions(decisions: Decisions) -> tuple[Part, ...]:
-    """The blocks of a network given by its decisions, `block3_kernel`, `block3.skip`, ...: what their names begin with.
+    """Return the blocks of a network that is given by its decisions.
 
-    A decision whose name begins with no numbered word is a block of its own. Choices are told apart, not ordered.
+    The block of a decision is the start of its name: `block3` of `block3_kernel` and `block3.skip`. A decision whose
+    name starts with no numbered word is a block of its own. Choices are distinguished, but have no order.
     """
     blocks: dict[str, list[str]] = {}
     for name in sorted(decisions):
@@ -76,7 +77,7 @@ def parts_of_decisions(decisions: Decisions) -> tuple[Part, ...]:
 
 
 def _layer_parts(layer: Layer, rows: Mapping[str, CostRow], shape: Shape) -> list[Part]:
-    """Of one layer whose input is of `shape`."""
+    """Return the parts of one layer whose input has this `shape`."""
     name, parts = layer.name, []
     kernel = layer.kernel
     if layer.op == "conv":
@@ -103,7 +104,7 @@ def _layer_parts(layer: Layer, rows: Mapping[str, CostRow], shape: Shape) -> lis
 
 
 def _step_parts(step: Step, rows: Mapping[str, CostRow], shapes: Mapping[str, Shape]) -> list[Part]:
-    """Of one step of a network of cells; kinds that blocks have too are the same."""
+    """Return the parts of one step of a network of cells; kinds that blocks also have are the same."""
     output, size = shapes[step.name], step.kernel[0]
     dilated = "dilated " if step.dilation > 1 else ""
     if step.op == "conv":
@@ -124,7 +125,7 @@ def _step_parts(step: Step, rows: Mapping[str, CostRow], shapes: Mapping[str, Sh
 
 
 def _concat_parts(shapes: list[Shape]) -> list[Part]:
-    """As `mnas.tflite.graph.Graph.concat`: of many values, the first ones are joined before."""
+    """Return the parts of `mnas.tflite.graph.Graph.concat`, where the first of many values are joined earlier."""
     parts = []
     joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
     if len(shapes) > MOST_JOINED:
@@ -166,7 +167,7 @@ def _depthwise(kind: str, row: CostRow, stride: int) -> Part:
 
 
 def _dense(kind: str, rows: list[CostRow]) -> Part:
-    """Matrices times one vector each: every weight is used once."""
+    """Return the part of matrices times one vector each, where every weight is used once."""
     amounts = {"macs": sum(row.macs for row in rows) / 1e6, "calls": float(len(rows))}
     return Part(kind, amounts, (math.log2(rows[0].input_shape[0]), math.log2(rows[0].output_shape[0])))
 

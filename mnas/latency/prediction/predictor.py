@@ -1,4 +1,4 @@
-"""Latency without measuring: learnt from a sample of one space, measured on one device.
+"""Latency predicted without measuring: a model of one space on one device, learnt from a measured sample.
 
 `mnas latency fit` makes a predictor and saves it; a search with `--latency predicted` measures only where
 `choose_to_measure` says so.
@@ -25,9 +25,9 @@ from mnas.zoo.architectures import reference_arch
 
 FORMAT = "mnas latency predictor 1"
 REFERENCE_ERROR = 1e-3
-"""The reference's ratio is 1 as it is defined; an error of 0 would make it the only one that must be met."""
+"""Error of the reference's ratio, which is 1 by definition; an error of 0 would force the fit through it."""
 WIDEST = 0.08
-"""A prediction that may be further off than this share, with 95 % confidence, is not relied on."""
+"""Largest half-width of a 95 % interval, as a share, at which a prediction is relied on."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class Sample:
     """A measured member of the space."""
 
     indices: tuple[int, ...]
-    """As `Space.decode` takes it."""
+    """Indices of the member, as `Space.decode` takes them."""
     ratio: float
-    """Of its time to the reference's."""
+    """Time of the member over the time of the reference."""
     error: float
     """Standard error of the ratio, as a share of it."""
 
     @staticmethod
     def of(indices: Sequence[int], latency: Latency) -> "Sample":
-        """What was measured of a member."""
+        """Return the sample of a measured member."""
         return Sample(tuple(indices), latency.ratio, math.log(latency.ratio_high / latency.ratio_low) / 2 / 1.96)
 
 
 def sample_of(values: Any) -> Sample:
-    """Return the sample of values by `asdict`. Raises KeyError, TypeError or ValueError for anything else."""
+    """Return the sample with these values, as `asdict` gives them. Raises KeyError, TypeError or ValueError."""
     require_types(Sample, values)
     sample = Sample(tuple(values["indices"]), values["ratio"], values["error"])
     if not (0 < sample.ratio < math.inf and 0 <= sample.error < math.inf):
@@ -64,22 +64,22 @@ class Predictor:
     input_size: int
     num_classes: int
     calibration: Calibration
-    """Of the device: ratios are to this reference there."""
+    """Calibration of the device; ratios are to its reference."""
     date: str
-    """When it was measured, as 2026-11-21."""
+    """Date of the measurements, as 2026-11-21."""
     samples: tuple[Sample, ...]
     learned: Learned
 
     def predict(self, arch: Architecture, calibration: Calibration | None = None) -> Latency:
-        """The latency of `arch`, in milliseconds of `calibration` (a run's own), or of the predictor's.
+        """Return the latency of `arch`, in milliseconds of `calibration` (a run's own), or of the predictor's.
 
         Raises:
-            ValueError: it is not in the space, or the calibration is another device's, runtime's or input size's.
+            ValueError: `arch` is not in the space, or the calibration has another device, runtime or input size.
         """
         return self.predict_all([arch], calibration)[0]
 
     def predict_all(self, archs: Sequence[Architecture], calibration: Calibration | None = None) -> list[Latency]:
-        """As `predict`, of several."""
+        """Return the latencies of several architectures, as `predict` does for one."""
         for arch in archs:
             try:
                 self.space.encode(arch)
@@ -99,7 +99,7 @@ class Predictor:
         num_classes: int | None = None,
         calibration: Calibration | None = None,
     ) -> None:
-        """Raise ValueError, naming what differs, unless it was learnt for these."""
+        """Raise ValueError, naming what differs, unless the predictor was learnt for these."""
         if space is not None and space.to_dict() != self.space.to_dict():
             raise ValueError(
                 f"the predictor is for another space ({self.space.name}, output stride "
@@ -129,7 +129,7 @@ class Predictor:
             )
 
     def save(self, path: Path) -> None:
-        """Write it as JSON, whole or not at all. Raises OSError."""
+        """Write the predictor as JSON, whole or not at all. Raises OSError."""
         values: dict[str, Any] = {
             "format": FORMAT,
             "date": self.date,
@@ -155,7 +155,7 @@ def fit_predictor(
     date: str,
     folds: int = FOLDS,
 ) -> Predictor:
-    """Learn from samples that were measured against `calibration`; `date` is when.
+    """Learn from samples that were measured against `calibration` on `date`.
 
     Raises:
         ValueError: there are fewer than 2 * `folds` samples.
@@ -184,11 +184,11 @@ _BEFORE = {
     "samples",
 }
 PREDICTOR_BYTES = 64 << 20
-"""Largest file of a predictor; a sample takes some 300 bytes."""
+"""Maximum size of a predictor's file; a sample takes some 300 bytes."""
 
 
 def load_predictor(path: Path) -> Predictor:
-    """What `Predictor.save` wrote; it predicts exactly as that did.
+    """Return the predictor in a file that `Predictor.save` wrote; its predictions are exactly the same.
 
     Raises:
         ChangedFileError: the file was changed after mnas wrote it.
@@ -222,12 +222,12 @@ def choose_to_measure(
     limit_ms: float = math.inf,
     widest: float = WIDEST,
 ) -> list[int]:
-    """Which candidates must be measured, as indices into `predicted`.
+    """Return the candidates that must be measured, as indices into `predicted`.
 
-    Those whose interval is wider than +-`widest`; those of which it is open on which side of the target or of the limit
-    (beyond it they are skipped) they are; and those that may be on the front, a list of (accuracy, latency_ms): faster
-    at the lower end of the interval than every point that is at least as accurate. Where a candidate's accuracy is not
-    known yet (None), that is: faster than the whole front.
+    A candidate must be measured if its interval is wider than +-`widest`, if the interval contains the target or the
+    limit (a search skips candidates beyond the limit), or if the candidate may be on the front, a list of (accuracy,
+    latency_ms). It may be on the front if the lower end of its interval is faster than every point that is at least as
+    accurate; a candidate whose accuracy is unknown (None) must be faster than the whole front.
     """
     scores = [None] * len(predicted) if accuracies is None else list(accuracies)
     chosen = []
