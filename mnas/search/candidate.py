@@ -1,4 +1,4 @@
-"""The record of a candidate as soon as it is named or drawn."""
+"""The record of a candidate that has been named or drawn, before it is measured."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from mnas.study import TrialRecord
 
 
 def trial_seed(seed: int, number: int) -> int:
-    """The seed of everything random in the evaluation of a trial (-1, -2, ...: the references)."""
+    """Return the random seed for the evaluation of a trial (-1, -2, ... for the references)."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
 
 
@@ -23,7 +23,7 @@ def candidate_record(
     plan: Plan,
     name: str | None = None,
 ) -> TrialRecord:
-    """Return the record that trial `number` begins with; `choices` are those of the space's decisions."""
+    """Return the record that trial `number` begins with; `choices` maps each decision of the space to its choice."""
     costs = cost(arch, problem.input_size, problem.num_classes)
     return TrialRecord(
         number=number,

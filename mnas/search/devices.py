@@ -1,4 +1,4 @@
-"""From the settings of a search to the devices that it measures on."""
+"""Open and calibrate the devices that the settings of a search name."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def open_fleet(settings: SearchSettings, reference: Architecture, dataset: Dataset, say: Say) -> Fleet:
-    """Return the devices that `settings` names; nothing is connected before it is started.
+    """Return the devices that `settings` names; connections open only when the fleet starts.
 
     Raises:
         ValueError: an unknown device, or a reference that is too large for it; ImportError: an extra is missing.
@@ -52,10 +52,12 @@ def open_fleet(settings: SearchSettings, reference: Architecture, dataset: Datas
 
 
 def read_predictors(settings: SearchSettings, space: Space, dataset: Dataset) -> list[tuple[Path, Predictor]]:
-    """One for each device with `--latency predicted`, else none; before a run is made that could not go on.
+    """Return the path and the predictor of each device; empty unless `--latency predicted` is set.
+
+    Called before a run is created, so that an invalid predictor leaves no run behind.
 
     Raises:
-        ValueError: a file is missing, is none, or was learnt for another space or other classes.
+        ValueError: a file is missing, is no predictor, or was fitted for another space or other classes.
     """
     read = []
     for path in predictor_paths(settings, space, dataset.input_size) if settings.latency == "predicted" else ():
@@ -75,18 +77,19 @@ def start_fleet(
     attributes: Mapping[str, Any],
     origin: str,
 ) -> dict[str, Any]:
-    """Calibrate the devices, or go on with the frozen calibrations among `attributes`, which are those of `origin`.
+    """Calibrate the devices, or restore the frozen calibrations in `attributes`; errors name `origin`, their source.
 
-    Returns the attributes that a run keeps of it. Raises RunError where a device or a predictor is not that of before.
+    Returns the attributes that the run stores. Raises RunError where a device or a predictor differs from the stored
+    one.
     """
     try:
         calibrations = fleet.start(
             attributes.get("calibrations"),
-            budget_s=3 * settings.latency_budget_s,  # every candidate's milliseconds have its error
+            budget_s=3 * settings.latency_budget_s,  # the calibration's error enters every latency in ms
         )
     except (ValueError, UnitError) as error:
         raise RunError(f"{origin}: {error}") from None
-    paired = dict(zip(calibrations, predictors, strict=bool(predictors)))  # none without --latency predicted
+    paired = dict(zip(calibrations, predictors, strict=bool(predictors)))  # empty unless --latency is predicted
     files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, (path, _) in paired.items()}
     if attributes.get("predictors", files) != files:
         raise RunError(f"{origin} was begun with other predictors; give those, or choose another --run")
@@ -96,10 +99,10 @@ def start_fleet(
 def predicting(
     predictors: Sequence[tuple[Path, Predictor]], calibrations: Mapping[str, Sequence[Any]]
 ) -> Callable[[Architecture], Mapping[str, Latency]] | None:
-    """What predicts the latency on each calibrated device; None without predictors.
+    """Return a function that predicts the latency of a network on each calibrated device; None without predictors.
 
     Raises:
-        ValueError: a predictor is for another device, or another way of running models.
+        ValueError: a predictor was fitted for another device or another way of running models.
     """
     by_device = {}
     for (path, predictor), (name, units) in zip(predictors, calibrations.items(), strict=False):
@@ -123,7 +126,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def predictor_paths(settings: SearchSettings, space: Space, input_size: int) -> list[Path]:
-    """One file for each device; raises ValueError where there are more or fewer."""
+    """Return the predictor file of each device. Raises ValueError where their numbers differ."""
     if settings.predictor == "auto":
         return [Path("predictors") / f"{name}-{space.name}-{input_size}.json" for name in settings.device_names]
     paths = [Path(path) for path in settings.predictor.split(",")]

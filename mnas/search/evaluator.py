@@ -1,4 +1,5 @@
-"""What a worker process does with a candidate: the proxy training of the paper, on images that it opens once."""
+"""The evaluation of a candidate in a worker process: the paper's proxy training, on images that the process opens
+once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +19,21 @@ class ProxyEvaluator:
     settings: SearchSettings
     input_size: int
     fingerprint: str
-    """Fingerprint of the images that the search began with."""
+    """Fingerprint of the images that the search uses."""
     cached: tuple[str, str] | None = None
-    """Content and key of the images, so that a worker opens the cache without looking at every file."""
+    """Content and key of the images; a worker opens the cache with them and need not list every file."""
     modules: ClassVar = ("mnas.evaluate.proxy",)
 
     def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
         return self.evaluate(arch, seed, weights_path)
 
     def evaluate(self, arch: Architecture, seed: int, weights_path: Path | None) -> Evaluation:
-        """Return the result of `evaluate_proxy`, whose exceptions pass.
+        """Return the result of `evaluate_proxy`; its exceptions propagate.
 
         Raises:
-            RunError: the images are not those that the search began with.
+            RunError: the images differ from those that the search uses.
         """
-        from mnas.evaluate.proxy import evaluate_proxy  # torch and timm: the searching process needs none of them
+        from mnas.evaluate.proxy import evaluate_proxy  # torch and timm, which the searching process does not need
 
         dataset = _dataset_of(self.settings, self.cached)
         if (dataset.input_size, dataset.fingerprint) != (self.input_size, self.fingerprint):

@@ -1,4 +1,4 @@
-"""The models of a finished search as files: front/N for every result on its front."""
+"""Write the models of a finished search as files: front/N for every result on its front."""
 
 import shutil
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from mnas.training_data import after_training
 def export_front(run: StudyWriter, dataset: Dataset, objectives: Sequence[Objective]) -> dict[str, str]:
     """Write front/N/arch.json for every result of the run's table, and model.tflite where its weights were kept.
 
-    Returns label -> reason for those that could not be written; these do not keep the others from being written.
+    Returns label -> reason for each result that could not be written; the other results are still written.
 
     Raises:
         OSError: the folder front/ cannot be made.
@@ -32,9 +32,9 @@ def export_front(run: StudyWriter, dataset: Dataset, objectives: Sequence[Object
     for label, trial in front.items():
         try:
             _export(run, trial, folder / label, dataset)
-        except Exception as error:  # of any kind: the others are exported before it is reported
+        except Exception as error:  # whatever fails, the other results are exported first
             failed[label] = one_line(error if isinstance(error, ValueError | OSError) else repr(error))
-            (folder / label / "model.tflite").unlink(missing_ok=True)  # of an earlier end of this search
+            (folder / label / "model.tflite").unlink(missing_ok=True)  # left by an earlier end of this search
     return failed
 
 

@@ -27,16 +27,16 @@ from mnas.study.results import results_of, stored_reference, weights_of
 from mnas.workers import PROCESS_DIED, LocalWorkers, Task
 
 CONVERGED_AFTER = 2
-"""Number of updates in a row that draw nothing new and so end a search."""
+"""Number of consecutive updates without a new network after which a search ends."""
 
 
 def search(run: StudyWriter, problem: Problem, plan: Plan, watcher: Watcher) -> str:
-    """Search until a limit of `plan` is reached, and say why it ended: `trials`, `hours` or `converged`.
+    """Search until a limit of `plan` is reached, and return which one: `trials`, `hours` or `converged`.
 
-    Everything is in `run` at any time: killed anywhere, the next call goes on from there and ends with
-    the same trials, given equal evaluations. Trials that it began with (mnas/search/start.py) are its first, in the
-    batches that their numbers fall into. Raises what `problem.evaluate` raises but for EvaluationError, and
-    RunError where the process dies that trains a reference, and UnitError where no device is left to measure on.
+    `run` holds the whole state at any time: after a kill, the next call resumes it and ends with the same trials, given
+    equal evaluations. The run's first trials may come from its beginning (mnas/search/start.py); they belong to the
+    batches of their numbers. Raises RunError where the process that trains a reference dies, and UnitError where no
+    device remains to measure on. Exceptions of `problem.evaluate` propagate, except for EvaluationError.
     """
     clock = Clock(run, plan, watcher)
     run.set("state", {"status": "running", "reason": ""})
@@ -71,13 +71,13 @@ def _reward_of(objective: Objective) -> Reward:
 def _batches(
     run: StudyWriter, problem: Problem, plan: Plan, watcher: Watcher, controller: ClosedBatches, clock: Clock
 ) -> str:
-    """Batch after batch, until there is a reason to end."""
+    """Run one batch after another until a limit is reached, and return that limit."""
     take_weights(run, watcher)
     with LocalWorkers(problem.evaluate, plan.workers) as workers:
         _evaluate_references(run, problem, plan, workers, watcher, clock)
         _estimate(run, plan, watcher)
         taken = run.standing.taken
-        batch = first = taken // plan.candidates_per_update  # those before it are closed
+        batch = first = taken // plan.candidates_per_update  # earlier batches are closed
         while not (reason := _end_reason(run, plan, clock, batch, taken)):
             numbers = range(
                 batch * plan.candidates_per_update, min((batch + 1) * plan.candidates_per_update, taken + plan.trials)
@@ -93,7 +93,7 @@ def _batches(
                 _close(run, problem, plan, controller, batch, numbers.stop, watcher)
                 batch += 1
                 if batch == first + 1:
-                    _estimate(run, plan, watcher)  # candidates are not as large as the reference
+                    _estimate(run, plan, watcher)  # candidates are smaller than the reference
     return reason
 
 
@@ -106,9 +106,9 @@ def _end_reason(run: StudyWriter, plan: Plan, clock: Clock, batch: int, taken: i
 
 
 def converged(run: StudyWriter, batch: int, candidates_per_update: int) -> bool:
-    """Whether the last closed batches before `batch` drew only networks that had been drawn before.
+    """Return whether the last closed batches before `batch` drew only networks of earlier batches.
 
-    Batches in which anything was given (taken over, or named by the user) instead of drawn say nothing of that.
+    Batches with imported or named trials do not count, since the controller did not draw these.
     """
     start = (batch - CONVERGED_AFTER) * candidates_per_update
     drawn = run.trials[max(0, start) : batch * candidates_per_update]
@@ -118,7 +118,7 @@ def converged(run: StudyWriter, batch: int, candidates_per_update: int) -> bool:
     return all(first[t.fingerprint] < start for t in drawn)
 
 
-# The steps of one batch. Each leaves alone what an earlier process has done.
+# The steps of one batch. Each skips what an earlier process has completed.
 
 
 def _draw(run: StudyWriter, problem: Problem, plan: Plan, controller: ClosedBatches, numbers: range) -> None:
@@ -138,7 +138,7 @@ def _train(
     watcher: Watcher,
     clock: Clock,
 ) -> None:
-    """Train the rest of the batch; a network that has been trained already is not trained again."""
+    """Train the rest of the batch; networks that have been trained before share the earlier result."""
     trained = run.standing.first["evaluation"]
     measured = [n for n in numbers if not run.trials[n].is_finished and run.trials[n].latency is not None]
     waiting = [n for n in measured if run.trials[n].evaluation is None]
@@ -177,14 +177,14 @@ def _training(training: Mapping[str, int]) -> str:
 
 
 def _trained(run: StudyWriter, problem: Problem, numbers: range, number: int, evaluation: Evaluation) -> None:
-    """Store the evaluation, and finish the trial unless its latency is to be measured first."""
+    """Store the evaluation; finish the trial unless its latency still has to be measured."""
     run.note(number, evaluation=evaluation)
     if not may_be_on_front(run, problem, numbers.start, number):
         _complete(run, problem, number)
 
 
 def _confirm(run: StudyWriter, problem: Problem, numbers: range, watcher: Watcher, clock: Clock) -> None:
-    """Measure what was only predicted and may be on the front, now that nothing trains; then finish those trials."""
+    """Measure trials with a predicted latency that may be on the front, while no training runs, and finish them."""
     waiting = [n for n in numbers if not run.trials[n].is_finished and run.trials[n].evaluation is not None]
     for number in measure_trained(run, problem, waiting, watcher, clock):
         _complete(run, problem, number)
@@ -204,12 +204,12 @@ def _complete(run: StudyWriter, problem: Problem, number: int) -> None:
 def _close(
     run: StudyWriter, problem: Problem, plan: Plan, controller: ClosedBatches, batch: int, stop: int, watcher: Watcher
 ) -> None:
-    """When all trials below `stop` are finished: the update's figures, which weights may go, the report."""
-    if run.attributes.get(f"update:{batch}", {}).get("trials") == stop:  # it may have had fewer, if --trials has grown
+    """Close the batch that ends before trial `stop`: store the update's figures, delete weights, report the update."""
+    if run.attributes.get(f"update:{batch}", {}).get("trials") == stop:  # a larger --trials adds to a batch
         return
     standing = (
         run.standing if stop == len(run.trials) else Standing(run.trials[:stop])
-    )  # there may be more: --trials was larger
+    )  # --trials was larger before: later trials exist
     worst = (1 / problem.num_classes, 2 * problem.slowest_target_ms)
     figures = {
         "trials": stop,
@@ -223,9 +223,10 @@ def _close(
 
 
 def _drop_weights(run: StudyWriter, plan: Plan) -> None:
-    """Keep the weights of the front: accuracies and latencies are frozen, so what is dominated once stays so.
+    """Delete the weights of dominated trials; accuracies and latencies are frozen, so they remain dominated.
 
-    Of a reference where it is on the front of trials and references; a trial that only a reference dominates keeps its.
+    A reference keeps its weights if it is on the front of trials and references. A trial keeps them if only a reference
+    dominates it.
     """
     front = [*run.standing.front, *(t for t in front_of(results_of(run)) if t.number < 0)]
     keep = {weights_of(run.path, t) for t in front}
@@ -247,7 +248,7 @@ def _drop_weights(run: StudyWriter, plan: Plan) -> None:
 def _evaluate_references(
     run: StudyWriter, problem: Problem, plan: Plan, workers: LocalWorkers, watcher: Watcher, clock: Clock
 ) -> None:
-    """Measure and train the reference models, which also times the whole before the first candidate."""
+    """Measure and train the reference models; their times also give the first estimate of the search's duration."""
     done: list[dict[str, Any]] = run.attributes.get("references", [])
     for index, (name, arch) in enumerate(problem.references.items()):
         if index < len(done):
@@ -275,7 +276,7 @@ def _evaluate_references(
 
 
 def _train_reference(run: StudyWriter, reference: TrialRecord, workers: LocalWorkers) -> Evaluation | str:
-    """Return the evaluation of a reference, or why its training failed; its weights go to models/."""
+    """Return the evaluation of a reference, or the reason why its training failed; write its weights to models/."""
     name = reference.label
     task = Task(reference.number, reference.arch, reference.seed, run.path / "models" / f".{name}.tmp")
     pending = [task]
@@ -284,13 +285,13 @@ def _train_reference(run: StudyWriter, reference: TrialRecord, workers: LocalWor
         task.weights_path.unlink(missing_ok=True)
     if outcome == PROCESS_DIED:
         raise RunError(f"training {name} failed: {outcome}; with such a machine no candidate can be trained")
-    if task.weights_path.exists():  # before its record, so that what is recorded has its weights
+    if task.weights_path.exists():  # before the record is stored, so that a recorded reference has its weights
         task.weights_path.replace(weights_of(run.path, reference))
     return outcome
 
 
 def _estimate(run: StudyWriter, plan: Plan, watcher: Watcher) -> None:
-    """Say how long it will take: by the candidates so far, or before any by the reference models."""
+    """Print an estimate of the search's duration from the candidates so far; before the first, from the references."""
     own = run.trials[run.standing.taken :]
     times = [(t.latency.seconds, t.evaluation.train_s) for t in own if t.latency and t.evaluation and t.same_as is None]
     source = f"{len(times)} candidates"

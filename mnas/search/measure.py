@@ -1,4 +1,4 @@
-"""The first step of a batch: the latency of its candidates, before any of them is trained."""
+"""The first step of a batch: measure the latency of its candidates before any of them is trained."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,8 @@ from mnas.study.limits import Skip, over_limits, over_size
 
 
 def measure(run: StudyWriter, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
-    """Measure, or predict, the rest of the batch; before any training, so that nothing else runs meanwhile."""
+    """Measure or predict the latency of the rest of the batch; nothing trains meanwhile, as that would disturb
+    measuring."""
     measured = run.standing.first["latency"]
     unmeasured: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
     for number in numbers:
@@ -37,9 +38,9 @@ def measure(run: StudyWriter, problem: Problem, plan: Plan, numbers: range, watc
 
 
 def may_be_on_front(run: StudyWriter, problem: Problem, closed: int, number: int) -> bool:
-    """Whether the latency of the trained trial `number` was only predicted, and may be good enough for the front.
+    """Return whether trial `number`, trained with a predicted latency, may be on the front.
 
-    The front is that of the first `closed` trials, so that the answer does not depend on who is trained first.
+    The front is that of the first `closed` trials, so that the order of training does not change the answer.
     """
     trial = run.trials[number]
     assert trial.latency is not None
@@ -56,8 +57,8 @@ def may_be_on_front(run: StudyWriter, problem: Problem, closed: int, number: int
 
 
 def _is_enough(problem: Problem, plan: Plan, predicted: Mapping[str, Latency]) -> bool:
-    """Whether predictions may stand for the time being: narrow, on one side of the limit, and none on memory is set."""
-    if plan.max_memory_mb != math.inf:  # which nobody predicts
+    """Return whether the predictions suffice for now: narrow, on one side of the limit, and no memory limit is set."""
+    if plan.max_memory_mb != math.inf:  # predictors do not predict memory
         return False
     limit_ms = plan.latency_limit * problem.slowest_target_ms
     together = shared_latency(problem.sharing, predicted)
@@ -68,7 +69,7 @@ def _is_enough(problem: Problem, plan: Plan, predicted: Mapping[str, Latency]) -
 def measure_trained(
     run: StudyWriter, problem: Problem, numbers: Sequence[int], watcher: Watcher, clock: Clock
 ) -> Iterator[int]:
-    """Replace the predicted latencies of trained trials by measured ones; yields each number that is done."""
+    """Replace the predicted latencies of trained trials by measured ones; yield each measured number."""
     waiting: dict[str, list[int]] = {}
     for number in numbers:
         waiting.setdefault(run.trials[number].fingerprint, []).append(number)
@@ -78,7 +79,8 @@ def measure_trained(
 def _measured(
     run: StudyWriter, problem: Problem, waiting: Mapping[str, Sequence[int]], watcher: Watcher, clock: Clock
 ) -> Iterator[int]:
-    """Measure architectures (fingerprint -> the trials that are it); yields each trial whose latency is now noted."""
+    """Measure architectures (fingerprint -> numbers of the trials with it); yield each trial whose latency is
+    stored."""
     if not waiting or clock.over:
         return
     clock.show(f"measuring {len(waiting)} architectures")
@@ -101,12 +103,15 @@ def _measured(
 
 
 def _note_latencies(run: StudyWriter, problem: Problem, number: int, latencies: Mapping[str, Latency]) -> None:
-    """Store the latency that counts last: with it the trial is measured."""
+    """Store all latencies of a trial; `latency` comes last, since a trial that has it counts as measured."""
     run.note(number, latencies=latencies, latency=shared_latency(problem.sharing, latencies))
 
 
 def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latency:
-    """One device's latency as it is; of several, the worst one's record with all their values, as sure as the least."""
+    """Return the latency that counts: the only device's, or the worst device's record with values from all devices.
+
+    Its source is the least certain one.
+    """
     if len(latencies) == 1:
         return next(iter(latencies.values()))
     worst = max(latencies, key=lambda name: latencies[name].latency_ms / sharing.targets_ms[name])
@@ -126,7 +131,7 @@ def _skip_large(run: StudyWriter, plan: Plan, number: int, clock: Clock) -> bool
 
 
 def _skip_slow(run: StudyWriter, problem: Problem, plan: Plan, number: int, clock: Clock) -> None:
-    """Or one that takes too much memory."""
+    """Skip the trial if it exceeds the limit on latency or on memory."""
     trial = run.trials[number]
     assert trial.latency is not None
     skip = over_limits(plan, problem.slowest_target_ms, trial.latency, trial.latencies)
@@ -141,7 +146,7 @@ def _skip(run: StudyWriter, number: int, skip: Skip, clock: Clock) -> None:
 
 
 def fail(run: StudyWriter, number: int, error: str, watcher: Watcher) -> None:
-    """End a trial by its own failure."""
+    """Mark trial `number` as failed, and report why."""
     run.finish(number, "failed", error=error)
     run.log("failed", trial=number, reason=error)
     watcher.say(f"trial {number} failed: {error}")

@@ -1,4 +1,4 @@
-"""From the settings of a search to an opened run and the problem that it is searched for."""
+"""Open the run of a search and build its problem from the settings."""
 
 import importlib.metadata
 import platform
@@ -24,10 +24,10 @@ from mnas.zoo.architectures import reference_arch
 def open_search(
     settings: SearchSettings, space: Space, dataset: Dataset, evaluate: Evaluate, say: Say
 ) -> Iterator[tuple[StudyWriter, Problem]]:
-    """Open the run that `settings` names, begun or resumed, its devices started and calibrated.
+    """Open the run that `settings` names, begin or resume it, and calibrate its devices.
 
     Raises:
-        ValueError: an option that does not fit the others, the devices or the images; a run that is another one.
+        ValueError: an option does not fit the others, the devices or the images, or the folder holds another search.
     """
     starter = _Starter(settings, space, dataset, evaluate, say)
     with starter.fleet, open_run(settings.run, settings.identity(space, dataset), starter.begin) as run:
@@ -35,7 +35,7 @@ def open_search(
 
 
 class _Starter:
-    """Starts the devices once, either way."""
+    """Starts the devices once, whether the run is new or resumed."""
 
     def __init__(self, settings: SearchSettings, space: Space, dataset: Dataset, evaluate: Evaluate, say: Say) -> None:
         self._settings, self._space, self._dataset = settings, space, dataset
@@ -56,7 +56,7 @@ class _Starter:
         self.problem: Problem | None = None
 
     def begin(self) -> Beginning:
-        """What a new run has from its first moment."""
+        """Return the trials and attributes that a new run has from its first moment."""
         settings = self._settings
         names = settings.start_from.split(",") if settings.start_from else []
         members, histories = read_start(names, self._space, settings.identity(self._space, self._dataset), settings.run)
@@ -73,11 +73,11 @@ class _Starter:
         return Beginning(trials=drafts, attributes=attributes)
 
     def go_on(self, run: StudyWriter) -> Problem:
-        """With a run as it is."""
+        """Return the problem of a run that exists already."""
         describe(self._say, self._settings, self._space, self._dataset)
         problem, attributes = self._start(run.attributes, str(run.path))
         for name, value in attributes.items():
-            if name not in run.attributes:  # it was made by a version that kept them later, and stopped before
+            if name not in run.attributes:  # an earlier version stored these later, and stopped before it did
                 run.set(name, value)
         if "provenance" in run.attributes:
             say_changes(self._say, run.attributes["provenance"]["versions"])
@@ -107,7 +107,7 @@ class _Starter:
         return self.problem, attributes
 
     def _check_targets(self, problem: Problem) -> dict[str, Any]:
-        """What a run keeps of it. Raises ValueError where a target is given that the space does not reach."""
+        """Return the attribute `reach` for the run. Raises ValueError where the space cannot reach a given target."""
         if self._settings.target_latency_ms == "auto":
             return {}
         reach = find_reach(problem)
@@ -135,20 +135,20 @@ class _Starter:
 
 
 def versions() -> dict[str, str]:
-    """Of what accuracies and latencies may depend on."""
+    """Return the versions of Python and of the packages that accuracies and latencies may depend on."""
     packages = ("ai-edge-litert", "optuna", "timm", "torch", "torchvision")
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
 
 
 def say_changes(say: Say, before: Mapping[str, str]) -> None:
-    """Say which versions differ from those of `before`."""
+    """Print which versions differ from those in `before`."""
     changed = [f"{k} {before[k]} then, {v} now" for k, v in versions().items() if before.get(k, v) != v]
     if changed:
         say(f"accuracies may not repeat: {', '.join(changed)}")
 
 
 def describe(say: Say, settings: SearchSettings, space: Space, dataset: Dataset) -> None:
-    """What is searched, and how."""
+    """Print the data, the space and the settings of the search."""
     s = space.skeleton
     lines = [
         f"data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train.labels)} training and "

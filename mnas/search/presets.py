@@ -1,4 +1,4 @@
-"""Values for `mnas search` by name: the defaults that options given beside `--preset` are changed from.
+"""Named presets of `mnas search`: sets of defaults that other options may override.
 
 Source: Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), sections 4.2 and 5: PPO, the soft reward with w = -0.07,
     8,000 architectures, each trained for 5 epochs; batches of 20 from NASNet's appendix A.1 (the paper names none).
@@ -20,11 +20,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 5,
     },
 }
-"""name -> option -> value, where it is not the command's own default."""
+"""Preset -> option -> value; an option that is absent has the command's own default."""
 
 
 def named_preset(name: str) -> Mapping[str, Any]:
-    """Raises ValueError for a name that is none."""
+    """Return the values of a preset. Raises ValueError for an unknown name."""
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, but got {name!r}")
     return PRESETS[name]

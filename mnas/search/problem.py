@@ -1,4 +1,4 @@
-"""What is searched, and how."""
+"""The problem that a search solves, and the plan by which it does."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from mnas.space.space import Space
 from mnas.workers import Evaluate
 
 Measure = Callable[[Mapping[int, Architecture]], Generator[tuple[int, Measured | MeasurementError], None, None]]
-"""number -> architecture; yields each number with what was found as soon as it is known, in any order. Raises UnitError
-where the devices are gone: the search then stops, and can go on later."""
+"""Takes number -> architecture; yields (number, outcome) in any order, each as soon as it is available. Raises
+UnitError where no device is available: the search then stops, and can be resumed later."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is searched, and how a member of it is judged."""
+    """What a search optimises, and how it evaluates a candidate."""
 
     space: Space
     input_size: int
@@ -27,53 +27,53 @@ class Problem:
     measure: Measure
     evaluate: Evaluate
     size_bytes: Callable[[Architecture], int]
-    """Of the file that ships."""
+    """Returns the size of the exported file, in bytes."""
     references: Mapping[str, Architecture]
-    """name -> architecture, measured and trained like the candidates for comparison."""
+    """Name -> architecture; references are measured and trained like the candidates, for comparison."""
     objective: Objective
     metric: Metric = "accuracy"
-    """The score that the objective takes as a trial's accuracy, and the first of the trial's values."""
+    """Score that the objective takes as a trial's accuracy, and the first of the trial's values."""
     others: tuple[Objective, ...] = ()
-    """Further targets that all trials serve too; they differ from `objective` in T alone."""
+    """Objectives of further targets, which share all trials; they differ from `objective` only in T."""
     sharing: Sharing
-    """How the latencies on several devices become the one that the objective takes."""
+    """Rule that combines the latencies on several devices into the one that the objective takes."""
     predict: Callable[[Architecture], Mapping[str, Latency]] | None = None
-    """architecture -> device -> predicted latency. Such a candidate is measured where the prediction is too wide, and
-    once it is trained where it may be on the front. None: every candidate is measured."""
+    """Architecture -> device -> predicted latency. A candidate is still measured where the prediction is too wide, and
+    after training where it may be on the front. None: every candidate is measured."""
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
-        """One for each target, in the user's order."""
+        """The objective of each target, in the user's order."""
         return (self.objective, *self.others)
 
     @property
     def slowest_target_ms(self) -> float:
-        """The largest T."""
+        """The largest T, in milliseconds."""
         return max(objective.target_latency_ms for objective in self.objectives)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How it is searched; raises ValueError where a field is out of its range."""
+    """How a search proceeds: controller, limits and workers. Raises ValueError where a field is out of its range."""
 
     controller: str
-    """A name in `mnas.controller.named.CONTROLLERS`."""
+    """Name in `mnas.controller.named.CONTROLLERS`."""
     seed: int
     trials: int
-    """How many candidates in all, over all starts of the run; those taken over from other runs do not count."""
+    """Number of candidates in total, over all starts of the run; imported trials do not count."""
     hours: float
-    """Stop after so many hours of searching, over all starts of the run."""
+    """Time limit in hours, over all starts of the run."""
     workers: int
-    """How many candidates are trained side by side."""
+    """Number of candidates trained side by side."""
     candidates_per_update: int
     latency_limit: float
-    """Candidates slower than this multiple of the target are skipped, not trained."""
+    """Limit on latency, as a multiple of the target; slower candidates are skipped before training."""
     max_size_mb: float
-    """Candidates with a larger file are skipped, not even measured."""
+    """Limit on the size of the file, in MB; larger candidates are skipped before they are measured."""
     max_memory_mb: float
-    """Candidates for which the runtime takes more on any device are skipped, not trained."""
+    """Limit on the runtime's memory on any device, in MB; candidates that need more are skipped before training."""
     keep_models_mb: float
-    """Cap on the size of models/."""
+    """Cap on the size of models/, in MB."""
 
     def __post_init__(self) -> None:
         for name in ("trials", "workers", "candidates_per_update"):

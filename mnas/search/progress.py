@@ -1,4 +1,4 @@
-"""How far a search is, and what reports it."""
+"""The progress of a search, and the watchers that report it."""
 
 import math
 import time
@@ -11,30 +11,30 @@ from mnas.study import StudyWriter
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a search is; trials taken over from other runs count only towards the best reward and the front."""
+    """Progress of a search; imported trials count only towards the best reward and the front."""
 
     finished: int
     total: int
     failed: int
     pruned: int
     best_reward: float
-    """Highest reward; NaN before the first."""
+    """Highest reward; NaN before the first one."""
     front_size: int
     eta_s: float
     """Remaining time in seconds; NaN before the first candidate is finished."""
     activity: str
-    """What the search does now."""
+    """Current activity of the search, in words."""
 
 
 SAVE_EVERY_S = 1.0
-"""Interval between stores of the elapsed time while a batch runs: storing it costs what storing a result does."""
+"""Interval in seconds between stores of the elapsed time within a batch; a store costs as much as storing a result."""
 
 
 class Watcher(ABC):
     """Reports a search to its user."""
 
     def decoding(self, done: int, count: int) -> None:  # noqa: B027 - most watchers have nothing to show yet
-        """Report that `done` of `count` images are decoded; called before anything else."""
+        """Report that `done` of `count` images are decoded; called before all other methods."""
 
     @abstractmethod
     def say(self, text: str) -> None:
@@ -42,22 +42,22 @@ class Watcher(ABC):
 
     @abstractmethod
     def progress(self, progress: Progress) -> None:
-        """Report that something has changed."""
+        """Report that the progress has changed."""
 
     @abstractmethod
     def updated(self, run: StudyWriter) -> None:
-        """Take notice that a batch is closed, or the search has ended: the report can be written."""
+        """Report that a batch is closed or the search has ended, so that the report can be written."""
 
 
 class Clock:
-    """Elapsed time, also of earlier processes, and the progress that the watcher reports."""
+    """Measures the elapsed time, including that of earlier processes, and reports progress to the watcher."""
 
     def __init__(self, run: StudyWriter, plan: Plan, watcher: Watcher) -> None:
         self._run, self._plan, self._watcher = run, plan, watcher
         self._before_s: float = run.attributes.get("elapsed_s", 0.0)
         self._start = time.monotonic()
         self._first: float | None = (
-            None  # when the first candidate was begun: references and start-up say nothing of it
+            None  # start of the first candidate: references and start-up would distort the estimate
         )
         self._saved = -math.inf
         self._finished_here = 0
@@ -81,7 +81,7 @@ class Clock:
         self.show(activity)
 
     def show(self, activity: str) -> None:
-        """Tell the watcher what is running, and how far the search is."""
+        """Report the current activity and the progress to the watcher."""
         standing = self._run.standing
         if self._first is None and len(self._run.trials) > standing.taken:
             self._first = time.monotonic()

@@ -1,4 +1,4 @@
-"""What latencies a space reaches: those of its smallest and its largest member, found before a search is begun."""
+"""The range of latencies that a space reaches, from its smallest and largest members, determined before a search."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,35 +15,36 @@ from mnas.space.space import Space
 
 @dataclass(frozen=True, kw_only=True)
 class End:
-    """A space's smallest or largest member."""
+    """The smallest or the largest member of a space."""
 
     arch: Architecture
     latencies: Mapping[str, Latency]
-    """device -> latency; empty where no device can run it."""
+    """Device -> latency; empty where no device can run the member."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able."""
+        """Return plain values, JSON-able."""
         latencies = {device: latency.to_dict() for device, latency in self.latencies.items()}
         return {"arch": self.arch.to_dict(), "latencies": latencies}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Between which latencies a space's members lie, as far as multiply-accumulates tell the fastest and slowest."""
+    """The range of latencies of a space's members, as far as multiply-accumulates identify the fastest and the
+    slowest."""
 
     smallest: End
     largest: End
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able."""
+        """Return plain values, JSON-able."""
         return {"smallest": self.smallest.to_dict(), "largest": self.largest.to_dict()}
 
     def text(self, device: str) -> str:
-        """`0.31 ms (0.30-0.32) to 12.4 ms (12.2-12.6)`."""
+        """Return the range in words: `0.31 ms (0.30-0.32) to 12.4 ms (12.2-12.6)`."""
         return f"{_text(self.smallest.latencies.get(device))} to {_text(self.largest.latencies.get(device))}"
 
     def require(self, device: str, targets_ms: Sequence[float]) -> None:
-        """Raise ValueError, with the range, where a target is beyond it by more than its ends are uncertain."""
+        """Raise ValueError, with the range, where a target is beyond it by more than the uncertainty of its ends."""
         fastest, slowest = self.smallest.latencies.get(device), self.largest.latencies.get(device)
         for target_ms in targets_ms:
             if (fastest and target_ms < fastest.low_ms) or (slowest and target_ms > slowest.high_ms):
@@ -61,10 +62,11 @@ def _text(latency: Latency | None) -> str:
 
 
 def find_reach(problem: Problem) -> Reach:
-    """Measure, or where the search predicts predict, the smallest and the largest member.
+    """Return the range of latencies, measured, or predicted where the search predicts, at the smallest and largest
+    member.
 
     Raises:
-        UnitError: as `problem.measure`.
+        UnitError: see `problem.measure`.
     """
     archs = dict(enumerate(extremes(problem.space, problem.input_size, problem.num_classes)))
     latencies: dict[int, Mapping[str, Latency]] = {}
@@ -78,10 +80,10 @@ def find_reach(problem: Problem) -> Reach:
 
 
 def extremes(space: Space, input_size: int, num_classes: int) -> tuple[Architecture, Architecture]:
-    """The members with the fewest and the most multiply-accumulates, one decision at a time until none changes them."""
+    """Return the members with the fewest and the most multiply-accumulates, by coordinate search over the decisions."""
 
     def work(indices: Sequence[int]) -> tuple[int, int, int, int]:
-        """What costs nothing but time decides between equals: pools, then additions."""
+        """Return MACs, parameters, pools and additions; the last two break ties, as they cost time but few MACs."""
         arch = space.decode(indices)
         whole = cost(arch, input_size, num_classes)
         skips = Counter(layer.skip for layer in arch.layers) if isinstance(arch, Arch) else Counter[str]()

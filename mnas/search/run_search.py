@@ -27,22 +27,22 @@ from mnas.version import __version__
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search that has ended hands to its caller."""
+    """The result of a search that has ended."""
 
     run: Snapshot
-    """The run with all its trials, as the search left it."""
+    """The run with all its trials."""
     reason: str
     """Limit that ended the search: `trials`, `hours` or `converged`."""
     objectives: tuple[Objective, ...]
     """One objective for each target latency, in the user's order."""
     dataset: Dataset
-    """The images that the candidates were trained and scored on."""
+    """Images that the candidates were trained and scored on."""
     failed_exports: Mapping[str, str]
-    """label -> reason, for models of the front that could not be written."""
+    """Label -> reason, for each model of the front that could not be written."""
 
 
 def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> SearchResult:
-    """Begin a search in `settings.run`, or resume the one there, and export its front.
+    """Begin a search in `settings.run`, or resume the one in that folder, and export its front.
 
     Args:
         watcher: shows notices, decoding and progress.
@@ -79,7 +79,7 @@ def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> Sear
 
 
 def _data_notices(settings: SearchSettings, dataset: Dataset) -> list[str]:
-    """Return the table of classes, and what the user should know of the images before hours are spent on them."""
+    """Return the table of classes, and notices about the images that should come before hours of search."""
     notices = [
         *class_table_lines(dataset.table, "val"),
         by_stat_line(dataset),
@@ -89,11 +89,12 @@ def _data_notices(settings: SearchSettings, dataset: Dataset) -> list[str]:
 
 
 def _store_provenance(run: StudyWriter, dataset: Dataset, problem: Problem, command: str) -> None:
-    """Store where the results come from, once: a resumed run keeps the objective and the versions that it began with.
+    """Store the provenance of the results once: a resumed run keeps its first objective and versions.
 
-    A killed process may leave a part of it. `provenance` is stored last, so that its presence vouches for the rest.
+    A kill may leave only a part of these attributes. `provenance` is stored last, so its presence shows that the others
+    are complete.
     """
-    if "val_counts" not in run.attributes:  # also in resumed runs: earlier versions did not store them
+    if "val_counts" not in run.attributes:  # also for resumed runs, since earlier versions did not store these
         run.set("val_counts", dataset.val_counts)
     if "provenance" in run.attributes:
         return

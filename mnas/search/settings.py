@@ -1,4 +1,4 @@
-"""The settings of a search: options, their checks, and what follows from them."""
+"""The settings of a search: its options, their checks, and values derived from them."""
 
 import dataclasses
 import math
@@ -27,17 +27,17 @@ from mnas.space.space import Space
 Auto = Literal["auto"]
 
 MOST_BUDGET_S = 86_400.0
-"""A candidate is measured for a day at most."""
+"""Largest latency budget per candidate, in seconds: one day."""
 MAY_CHANGE = (
     *("preset", "run", "trials", "hours", "workers", "keep_models_mb", "width", "devices", "fresh", "predictor"),
     *("data_dir", "download", "verify_cache"),
 )
-"""Options that may differ when a run is resumed; what some of them stood for is kept elsewhere."""
+"""Options that may differ when a run is resumed; the effective values of some are stored elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """Everything that a search needs to know. Raises ValueError where an option is out of its range."""
+    """Settings of a search. Raises ValueError where an option is out of its range."""
 
     images: TrainingDataOptions
     """Which images the candidates are trained on."""
@@ -133,15 +133,15 @@ class SearchSettings:
             raise ValueError(f"--seed must be an integer from 0 to {2**63 - 1}, but got {self.seed}")
         if self.start_from and not all(self.start_from.split(",")):
             raise ValueError(f"start from must be names with commas between them, but got {self.start_from!r}")
-        self.plan()  # its checks come before any work
+        self.plan()  # checks the targets before any work
         self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
 
     def plan(self) -> Plan:
-        """The part of the settings that the loop needs."""
+        """Return the part of the settings that the search loop needs."""
         cores = os.cpu_count() or 1
         if self.workers != "auto":
             workers = self.workers
-        elif self.proxy.device().type == "cuda":  # several would take each other's memory
+        elif self.proxy.device().type == "cuda":  # more than one would compete for the same memory
             workers = 1
         else:
             workers = max(1, min(MOST_WORKERS, cores // self.proxy.threads))
@@ -160,7 +160,7 @@ class SearchSettings:
 
     @property
     def batch_size(self) -> int:
-        """Candidates drawn from the same closed batches."""
+        """Return the number of candidates drawn from the same closed batches."""
         from mnas.controller.named import candidates_per_update
 
         auto = self.candidates_per_update == "auto"
@@ -168,7 +168,7 @@ class SearchSettings:
 
     @property
     def device_names(self) -> tuple[str, ...]:
-        """Of `device`, in the user's order."""
+        """Return the names in `device`, in the user's order."""
         names = tuple(self.device.split(","))
         if not all(names) or len(set(names)) < len(names):
             raise ValueError(f"device must be one name, or several different ones with commas, but got {self.device!r}")
@@ -176,7 +176,7 @@ class SearchSettings:
 
     @property
     def targets_ms(self) -> tuple[float, ...]:
-        """Of one device: all that are given; empty for auto, and for several devices."""
+        """Return all targets given for a single device, in ms; empty for auto and for several devices."""
         if self.target_latency_ms == "auto" or len(self.device_names) > 1:
             return ()
         if "," not in self.target_latency_ms:
@@ -191,7 +191,7 @@ class SearchSettings:
         return targets_ms
 
     def sharing(self, reference_ms: Mapping[str, float]) -> Sharing:
-        """How devices share one model, where MobileNetV2 takes `reference_ms` (device -> milliseconds)."""
+        """Return how devices share one model; `reference_ms` maps each device to MobileNetV2's latency in ms."""
         targets_ms = dict(reference_ms)
         if self.targets_ms:
             targets_ms[self.device_names[0]] = self.targets_ms[0]
@@ -203,7 +203,7 @@ class SearchSettings:
         return Sharing(targets_ms=targets_ms, weights=weights)
 
     def objectives(self, sharing: Sharing) -> list[Objective]:
-        """The reward for each target; of several devices there is one, whose T is the first device's."""
+        """Return the objective of each target; for several devices there is one, whose T is the first device's."""
         alpha, beta = DEFAULT_WEIGHTS[self.reward]
         return [
             Objective(
@@ -217,15 +217,16 @@ class SearchSettings:
 
     @property
     def size(self) -> int:
-        """Side of the images in pixels."""
+        """Return the side of the images in pixels."""
         return self.images.native_size() if self.input_size == "auto" else self.input_size
 
     def load_data(self, on_progress: OnProgress | None = None, *, cached: tuple[str, str] | None = None) -> Dataset:
-        """Return the images; `cached` as in `TrainingDataOptions.load`."""
+        """Return the images; see `TrainingDataOptions.load` for `cached`."""
         return self.images.load(input_size=self.size, seed=self.seed, on_progress=on_progress, cached=cached)
 
     def searched_space(self, input_size: int) -> Space:
-        """The space at its width and output stride. Raises ValueError where they cannot be."""
+        """Return the space at its width and output stride. Raises ValueError for values that the space does not
+        support."""
         space = load_space(self.space).scaled(self.width)
         stride = output_stride_for(input_size) if self.output_stride == "auto" else self.output_stride
         if self.output_stride == "auto":
@@ -240,21 +241,21 @@ class SearchSettings:
             del fields[may_change]
         fields["proxy"]["accelerator"] = self.proxy.device().type
         fields["candidates_per_update"] = self.batch_size
-        if self.metric == "accuracy":  # as in runs that were begun before there was a choice
+        if self.metric == "accuracy":  # left out, so that runs from before this option keep their identity
             del fields["metric"]
         if self.targets_ms:
             fields["target_latency_ms"] = ",".join(f"{target_ms:.12g}" for target_ms in self.targets_ms)
         del fields["proxy"]["mirror"]
         mirrored = mirrors(self.proxy.mirror, dataset.flip, dataset.classes)
         fields["proxy"] |= to_store(mirrored, dataset.flip)
-        if self.proxy.image_share == 1:  # as in runs that were begun before there was a share
+        if self.proxy.image_share == 1:  # left out, so that runs from before this option keep their identity
             del fields["proxy"]["image_share"]
         changed = {"space": space.to_dict(), "input_size": dataset.input_size, "data_content": dataset.fingerprint}
         fields.update(changed)
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}
 
     def as_begun(self, dataset: Dataset) -> "SearchSettings":
-        """Return the settings with images mirrored as in the run that they resume."""
+        """Return the settings with `mirror` as in the run that they resume."""
         stored = stored_settings(self.run / "config.json", "proxy")
         mirror = as_begun(self.proxy.mirror, stored, dataset.flip, dataset.classes)
         if mirror == self.proxy.mirror:
@@ -266,17 +267,17 @@ def search_settings(options: Mapping[str, object]) -> SearchSettings:
     """Return the settings of these options by name, over the values of the preset among them.
 
     Raises:
-        ValueError: an unknown option or preset, or a value that cannot be.
+        ValueError: an unknown option or preset, or a value out of its range.
     """
     preset = options.get("preset", SearchSettings.preset)
     return from_options(SearchSettings, {**named_preset(str(preset)), **options})
 
 
 def device_values(what: str, text: str, devices: Sequence[str]) -> dict[str, float]:
-    """A number for each device, of `5` (where there is one device) or `pixel=5,pi=20`.
+    """Return a number for each device from `5` (for a single device) or `pixel=5,pi=20`.
 
     Raises:
-        ValueError: it is neither, or a device is missing or unknown.
+        ValueError: the text has neither form, or a device is missing or unknown.
     """
     parts = [part.partition("=") for part in text.split(",")]
     example = ",".join(f"{name}=1" for name in devices)

@@ -1,9 +1,9 @@
-"""What a search begins with: networks that the user names, and the trials of earlier runs (`--start-from`).
+"""The trials that a search starts from: networks that the user names, and the trials of earlier runs (`--start-from`).
 
-Both are written with the study itself (`mnas.study.Beginning`), as its first trials: those of earlier runs finished, as
-they are known; then the named ones, which are measured and trained like any other. They fill the first batches, and
-what is drawn goes on with the next number, in the batch that it falls into. So the rule of closed batches holds
-unchanged, and with it replay and resume: of a batch that was begun with, the rest is drawn from the batches before it.
+Both are written with the study itself (`mnas.study.Beginning`), as its first trials. Trials of earlier runs come first
+and are finished; named networks follow, and are measured and trained like any other. They fill the first batches. The
+first drawn trial takes the next number, in the batch of that number. The rule of closed batches therefore holds
+unchanged, and with it replay and resume: the rest of a partly filled batch is drawn from the batches before it.
 """
 
 import json
@@ -48,33 +48,33 @@ from mnas.zoo.architectures import ZOO
 from mnas.zoo.member import nearest_member
 
 SAME = ("space", "input_size", "data_content", "proxy", "device", "latency_threads")
-"""Fields of two runs' configurations that must be equal for the trials of one to be worth the same in the other."""
+"""Fields that must be equal in the configurations of two runs for one to import the other's trials."""
 WHY_OTHER_IMAGES = ("data", "seed", "max_images_per_class")
-"""Where images differ, these say why: the seed draws which of them are held out."""
+"""Fields that explain why images differ; the seed determines which of them are held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A named network that the space contains."""
+    """A named network of the space."""
 
     name: str
-    """As the user has written it."""
+    """Name as the user typed it."""
     arch: Architecture
     note: str
-    """What of it is not as published; empty where all is."""
+    """Difference from the published network, in words; empty where there is no difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """An earlier run whose trials are taken over."""
+    """An earlier run whose trials are imported."""
 
     name: str
-    """As the user has written it: its path."""
+    """Path of the run as the user typed it."""
     run: Snapshot
 
     @property
     def calibrations(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """device -> the calibration of each of its units."""
+        """Return device -> the calibration of each of its units."""
         calibrations: Mapping[str, Sequence[Mapping[str, Any]]] = self.run.attributes["calibrations"]
         return calibrations
 
@@ -82,13 +82,13 @@ class History:
 def read_start(
     names: Sequence[str], space: Space, config: Mapping[str, Any], run_dir: Path
 ) -> tuple[list[Member], list[History]]:
-    """What `names` name, for a run at `run_dir` with this configuration; members first, histories second.
+    """Return the members and the histories that `names` stand for, in a run at `run_dir` with this configuration.
 
     Raises:
-        ValueError: a name that names nothing, a network that the space does not contain, a run that was made for
-            another space, other images, another proxy or device, or that has nothing to take; one line that says which.
+        ValueError: a name is unknown, the space does not contain a network, or a run has nothing to import or was made
+            for another space, other images, another proxy or another device; one line that says which.
     """
-    config = json.loads(json.dumps(config))  # as those of other runs read
+    config = json.loads(json.dumps(config))  # with the same types as those read from other runs
     members: list[Member] = []
     histories: list[History] = []
     if len({os.path.realpath(name) if os.path.exists(name) else name for name in names}) < len(names):
@@ -110,16 +110,16 @@ def read_start(
 
 
 def _means_a_run(name: str) -> bool:
-    """Whether it can only have been meant as the folder of one: a path, not of a file, not of a trial."""
+    """Return whether a name can only mean the folder of a run: it is a path, but not of a file or a trial."""
     path = Path(name)
     return len(path.parts) > 1 and path.parts[0].split("@")[0] not in ZOO and not path.suffix and "#" not in name
 
 
 def named_member(name: str, space: Space) -> Member:
-    """The network of `name` as `space` has it: a published one on its skeleton, any other as it is.
+    """Return the named network as a member of `space`: a published one on the space's skeleton, any other unchanged.
 
     Raises:
-        ValueError: there is none, or the space does not contain it.
+        ValueError: the name is unknown, or the space does not contain the network.
     """
     try:
         if name in ZOO and isinstance(space, FactorizedSpace) and not os.path.exists(name):
@@ -131,7 +131,7 @@ def named_member(name: str, space: Space) -> Member:
 
 
 def _published(name: str, space: FactorizedSpace) -> Member:
-    """On the space's skeleton; what is not as published is said."""
+    """Return a published network on the space's skeleton, with a note on the differences."""
     arch = ZOO[name].arch
     if not isinstance(arch, Arch):
         raise ValueError(f"space {space.name} has networks of blocks, and it is one of cells")
@@ -167,7 +167,8 @@ def _history(name: str, config: Mapping[str, Any], run_dir: Path, others: Sequen
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """The fields that keep `theirs` from being history of `ours`, on one line; empty where nothing does."""
+    """Return, on one line, the fields that prevent importing the run of `theirs` into `ours`; empty where none
+    differs."""
     fields = list(SAME)
     if theirs.get(DERIVED) != ours[DERIVED]:
         fields += WHY_OTHER_IMAGES
@@ -178,7 +179,7 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 
 
 def _require_one_device(first: History, other: History) -> None:
-    """Raise RunError unless both runs measured on the same device, in the same way."""
+    """Raise RunError unless both runs measured on the same device and in the same way."""
     for device, (unit, *_) in first.calibrations.items():
         then = [
             {n: c[n] for n in ("device", "runtime", "batch", "reference")}
@@ -191,13 +192,13 @@ def _require_one_device(first: History, other: History) -> None:
 def given_trials(
     members: Sequence[Member], histories: Sequence[History], problem: Problem, plan: Plan
 ) -> Iterator[Draft]:
-    """The first trials of a study: those of `histories` in order of run and number, then `members`.
+    """Return the first trials of a study: those of `histories` in order of run and number, then `members`.
 
-    Taken are complete trials, in this run's terms: their latencies on the scale of the first history's calibration
-    (which is this run's too), their reward by its objective, and skipped where they are over a limit of this run; and
-    of skipped ones those that this run would skip as well. A training that several runs have is taken once.
+    Complete trials are imported in this run's terms: latencies on the scale of the first history's calibration (also
+    this run's), rewards by this run's objective, and skipped where they exceed a limit of this run. Skipped trials are
+    imported where this run would skip them as well. A training that several runs share is imported once.
     """
-    numbers: dict[tuple[str, int], int] = {}  # a training, by network and seed -> its number here
+    numbers: dict[tuple[str, int], int] = {}  # (network, seed) of a training -> its number in this run
     number = 0
     for history in histories:
         for trial in history.run.trials:
@@ -227,7 +228,7 @@ def _training_of(trial: TrialRecord) -> tuple[str, int]:
 def _taken(
     history: History, trial: TrialRecord, number: int, first: History, problem: Problem, plan: Plan
 ) -> TrialRecord | None:
-    """A trial of `history` as one of this run; None where it is of no use to it."""
+    """Return a trial of `history` as a trial of this run; None where it cannot be imported."""
     if trial.state not in ("complete", "skipped"):
         return None
     skipped = over_size(plan, trial.size_bytes)
@@ -269,7 +270,8 @@ def _taken(
 
 
 def _rescaled(latency: Latency, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Latency:
-    """On the scale of this run's calibration; of the unit that measured it, where that is known, else the first."""
+    """Return the latency on the scale of this run's calibration, of the unit that measured it or else the first
+    unit."""
     then, since = (
         Calibration.from_dict(next((c for c in units if c["unit"] == latency.unit), units[0]))
         for units in (before, now)
@@ -278,7 +280,7 @@ def _rescaled(latency: Latency, before: Sequence[Mapping[str, Any]], now: Sequen
 
 
 def take_weights(run: StudyWriter, watcher: Watcher) -> None:
-    """Copy the weights of what is on the front and was taken over; once, and as far as they are there."""
+    """Copy the available weights of imported trials on the front, once per run."""
     if "weights_taken" in run.attributes or not count_taken(run.trials):
         return
     missing = []
@@ -287,7 +289,7 @@ def take_weights(run: StudyWriter, watcher: Watcher) -> None:
             continue
         source = Path(trial.origin.run) / "models" / f"{trial.origin.trial}{WEIGHTS_SUFFIX}"
         copy = run.weights_path(trial.number)
-        half = copy.with_name(f".{copy.name}.tmp")  # removed when a run is opened
+        half = copy.with_name(f".{copy.name}.tmp")  # opening a run removes leftovers of this name
         try:
             require_unchanged(source, trial.fingerprint)
             shutil.copyfile(source, half)

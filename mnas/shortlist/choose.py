@@ -1,8 +1,8 @@
-"""Which trials of a run are worth full training: the best by reward, spread along the Pareto front.
+"""Choose the trials of a run for full training: the best by reward, spread along the Pareto front.
 
 Tan et al., MnasNet (CVPR 2019), section 4.2: the 15 best by reward of a search are trained in full, and the final model
-is picked among those. Departure: the reward alone likes one latency best, and fifteen near-twins say little of the
-rest of the front; so the front's latencies are halved, and halved again, and the best by reward of each part is taken.
+is picked among those. Departure: the reward alone prefers a single latency, and fifteen near-twins say little about the
+rest of the front. So the range of latencies is halved repeatedly, and the best by reward of each part is taken.
 """
 
 import bisect
@@ -13,24 +13,24 @@ from mnas.evaluate.evaluation import accuracy_noise
 from mnas.study import TrialRecord, front_of
 
 NEAR = 0.01
-"""A point of accuracy: trainings of one network with other seeds differ by as much, however many images they are scored
-on."""
+"""Tolerance in accuracy, one percentage point: trainings of one network with different seeds differ by as much, however
+many images they are scored on."""
 
 FINEST = 0.01
-"""Latencies closer than this share are the same (they are measured to about 1 %)."""
+"""Relative difference below which latencies count as equal (they are measured to about 1 %)."""
 
 
 def choose(trials: Sequence[TrialRecord], top: int) -> list[int]:
-    """Numbers of the `top` trials to train in full, in the order in which to train them; fewer where there are fewer.
+    """Return the numbers of the `top` trials to train in full, in the order of training; fewer where the run has fewer.
 
     1. A network counts once, by its first complete trial.
-    2. The best by reward comes first; of a search with several targets the best for each, in their order.
-    3. Of those that proxy accuracy cannot tell from the front at their latency: the latencies are cut into 2, 4, 8, ...
-       parts of equal ratio, and every part that has nothing chosen yet gives its best by reward (the better parts
-       first), until the parts are as narrow as latency is known.
-    4. Then the others, by reward; those near the front before the others.
+    2. The best by reward comes first; in a search with several targets the best for each, in their order.
+    3. Next come trials whose proxy accuracy chance may put below the front's at their latency. The latencies are cut
+       into 2, 4, 8, ... parts of equal ratio, and every part without a choice gives its best by reward (the better
+       parts first), until the parts are as narrow as the precision of latency.
+    4. The others follow by reward; those near the front come before the rest.
 
-    So the first 5 of 15 are the 5 that `top` = 5 gives: with a larger `top`, nothing that is trained already is wasted.
+    The choice is nested: the first 5 of 15 are those that `top` = 5 gives, so that a larger `top` wastes no training.
 
     Raises:
         ValueError: `top` is below 1.
@@ -45,7 +45,7 @@ def choose(trials: Sequence[TrialRecord], top: int) -> list[int]:
     near = [t for t in networks if t is networks[0] or _is_near(t, front)]
     logs = [math.log(t.point[1]) for t in near]
     fastest, span = min(logs), max(logs) - min(logs)
-    places = [(value - fastest) / span if span else 0.0 for value in logs]  # 0..1 along the front
+    places = [(value - fastest) / span if span else 0.0 for value in logs]  # position 0..1 along the front
     order = dict.fromkeys(_best_for_each_target(front))  # an ordered set
     parts = 1
     while len(order) < min(top, len(near)) and (parts == 1 or span / parts > FINEST):
@@ -61,7 +61,7 @@ def choose(trials: Sequence[TrialRecord], top: int) -> list[int]:
 
 
 def _best_for_each_target(front: Sequence[TrialRecord]) -> list[int]:
-    """Of a search with several targets; empty for one, as its best is the first of all anyway."""
+    """Return the best trial for each of several targets; empty for one target, whose best comes first anyway."""
     targets = len(front[0].rewards)
     return [max(front, key=lambda t: t.rewards[target]).number for target in range(targets)]
 
@@ -72,7 +72,7 @@ def _reward(trial: TrialRecord) -> float:
 
 
 def _distinct(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The first complete trial of every network."""
+    """Return the first complete trial of every network."""
     first: dict[str, TrialRecord] = {}
     for trial in trials:
         if trial.state == "complete":
@@ -81,9 +81,9 @@ def _distinct(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _is_near(trial: TrialRecord, front: Sequence[TrialRecord]) -> bool:
-    """Whether chance may be all that is between the trial's accuracy and the front's at its latency."""
+    """Return whether chance may explain the gap between the trial's accuracy and the front's at its latency."""
     accuracy, latency_ms = trial.point
     faster = bisect.bisect_right(front, latency_ms, key=lambda t: t.point[1])
-    best = front[faster - 1].point[0]  # every trial has one of the front that is no slower
+    best = front[faster - 1].point[0]  # the front has a member that is no slower than any trial
     assert trial.evaluation is not None
     return best - accuracy < max(accuracy_noise(best, trial.evaluation.val_images), NEAR)

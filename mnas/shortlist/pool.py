@@ -1,4 +1,4 @@
-"""Trainings in child processes, so many side by side: what fails or dies leaves the others alone."""
+"""Run a number of trainings side by side in child processes; one that fails or dies does not affect the others."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from mnas.train.process import STOPPING_S, TrainingStopped
 from mnas.workers import begin_child, child_context, ctrl_c_for_us, start_server
 
 MODULES = ("mnas.train.loop",)
-"""What every training imports."""
+"""Modules that every training imports."""
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,27 @@ class Job:
     """Number of the trial, or name of a reference network."""
     arch: Architecture
     folder: Path
-    """Where it is trained, and goes on where it was interrupted."""
+    """Folder of the training, which resumes an interrupted one."""
 
     @property
     def title(self) -> str:
-        """`trial 17`, or a reference's name."""
+        """Return `trial 17`, or a reference's name."""
         return f"trial {self.number}" if isinstance(self.number, int) else self.number
 
 
 Say = Callable[[str], None]
 TrainOne = Callable[[Job, Say], None]
-"""Trains a job, or goes on with it, and says how far it is; picklable; ends in a child's SIGTERM, resumable."""
+"""Trains or resumes a job and reports its progress; picklable; stops, resumable, at SIGTERM in a child process."""
 
 
 def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say) -> dict[int | str, str]:
-    """Train the jobs, `workers` side by side, each in a process of its own; the reasons of those that failed.
+    """Train the jobs, `workers` side by side, each in its own process; return the reason for each that failed.
 
-    With several GPUs the processes take turns with them.
+    The processes share several GPUs, in turn.
 
     Raises:
-        KeyboardInterrupt: after all processes have been asked to stop, and have.
-        TrainingStopped: the same after SIGTERM or SIGHUP, where nothing else listens to them.
+        KeyboardInterrupt: Ctrl-C; all processes have stopped.
+        TrainingStopped: SIGTERM or SIGHUP, where no other handler is set; all processes have stopped.
     """
     waiting = list(reversed(jobs))
     gpus = _gpus()
@@ -81,10 +81,10 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
 
 @contextmanager
 def _stop_raised() -> Iterator[None]:
-    """While active, the first SIGTERM or SIGHUP raises TrainingStopped; the next does what it did before.
+    """Raise TrainingStopped at the first SIGTERM or SIGHUP inside the context; a later one has its previous effect.
 
-    A handler that is set already (by the command line) stays.
-    Without it this process would end, and take its children along before they can save anything.
+    A handler that is already set (by the command line) stays. Without one this process would end and kill its children
+    before they save anything.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -113,25 +113,26 @@ class _Child:
     job: Job
     process: BaseProcess
     slot: str
-    """The GPU that it has to itself; empty where they need not be shared out."""
+    """The GPU of this process; empty where GPUs are not shared out."""
     ended: bool = False
-    """Whether it has said how it ended."""
+    """Whether the process has reported its end."""
 
 
 def _start(job: Job, train_one: TrainOne, slot: str) -> tuple[Connection, _Child]:
     context = child_context(MODULES)
     ours, theirs = context.Pipe(duplex=False)
-    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": slot} if slot else {})}  # read when CUDA is first used
+    environment = {**os.environ, **({"CUDA_VISIBLE_DEVICES": slot} if slot else {})}  # CUDA reads this at its first use
     process = context.Process(target=_child, args=(theirs, os.getpid(), environment, job, train_one))  # type: ignore[attr-defined]
     with ctrl_c_for_us():
         start_server()
         process.start()
-    theirs.close()  # so that the end of the child is the end of the pipe
+    theirs.close()  # so that the pipe closes when the child ends
     return ours, _Child(job, process, slot)
 
 
 def _receive(connection: Connection, child: _Child) -> tuple[str, str]:
-    """What the child says next: `says`, `failed` or `done`; `over` at its end, with the reason if it said none."""
+    """Return the child's next message: `says`, `failed` or `done`; `over` at its end, with a reason if it sent no
+    other."""
     try:
         kind, text = connection.recv()
     except (EOFError, ConnectionResetError):
@@ -143,7 +144,7 @@ def _receive(connection: Connection, child: _Child) -> tuple[str, str]:
 
 def _child(connection: Connection, parent: int, environment: dict[str, str], job: Job, train_one: TrainOne) -> None:
     begin_child(parent, environment)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the parent asks for a checkpoint and the end
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent asks for a checkpoint and an end by this signal
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
@@ -155,7 +156,7 @@ def _child(connection: Connection, parent: int, environment: dict[str, str], job
 
 
 def _gpus() -> list[str]:
-    """As CUDA_VISIBLE_DEVICES takes them, where there are several to share out; else one empty name."""
+    """Return GPUs as CUDA_VISIBLE_DEVICES names them, where there are several to share; else one empty name."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -170,9 +171,9 @@ def _cause(code: int | None) -> str:
 
 
 def _stop(busy: Mapping[Connection, _Child]) -> None:
-    """Ask for the end; the end of a child is that of its pipe.
+    """Ask the children to stop, and kill those whose pipe is still open after `STOPPING_S`.
 
-    multiprocessing takes children for dead once their fork server is, and a signal to the process group ends that.
+    multiprocessing reports children as dead once their fork server ends, which a signal to the process group causes.
     """
     alive = dict(busy)
     try:

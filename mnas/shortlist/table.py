@@ -22,13 +22,14 @@ FILE_NAME = "table.csv"
 """Name of the table in the run's folder trained/."""
 
 FEWEST_MODELS = 5
-"""Number of models from which on an agreement can be significant: with four, even identical orders have p = 0.08."""
+"""Smallest number of models at which an agreement can be significant: with four, even identical orders have p =
+0.08."""
 
 SIGNIFICANT_P = 0.05
-"""From this p on, an agreement may be chance."""
+"""Value of p from which on chance may explain an agreement."""
 
 TRUSTED_SHARE = 0.8
-"""Share of concordant pairs from which on the proxy's order is good enough to choose by."""
+"""Share of concordant pairs from which on the proxy's ranking is good enough to choose by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,47 +43,48 @@ class Row:
     accuracy: float
     """Accuracy after full training, on the validation images."""
     test_accuracy: float | None
-    """Accuracy after full training on the test images, which no choice has used; None where the data has none."""
+    """Accuracy after full training on the test images, which no choice uses; None where the data has none."""
     latency_ms: float
     low_ms: float
-    """Lower end of the latency's 95 % interval."""
+    """Lower end of the latency's 95 % interval, in ms."""
     high_ms: float
-    """Upper end of it."""
+    """Upper end of the latency's 95 % interval, in ms."""
     source: Source
-    """Whether the latency was measured in this search, cached from an earlier one, or predicted."""
+    """Source of the latency: measured in this search, cached from an earlier one, or predicted."""
     params: int
     macs: int
-    """Multiply-accumulates of one image."""
+    """Multiply-accumulates per image."""
     reward: float
-    """The run's reward for `accuracy` and `latency_ms`."""
+    """Reward of `accuracy` and `latency_ms` under the run's objective."""
 
     @property
     def label(self) -> str:
-        """The model's name within its run: the part after # in runs/NAME#17."""
+        """Return the model's name within its run: the part after # in runs/NAME#17."""
         return str(self.trial)
 
     @property
     def title(self) -> str:
-        """The model's name in a sentence: `trial 17`, or the reference's name."""
+        """Return the model's name in a sentence: `trial 17`, or the reference's name."""
         return f"trial {self.trial}" if self.label.isdecimal() else self.label
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far proxy and full accuracy rank models alike. The correlations and p are NaN where either is constant."""
+    """The agreement between the rankings by proxy and full accuracy. Correlations and p are NaN where either is
+    constant."""
 
     models: int
     """Number of models."""
     kendall: float
     """Kendall's rank correlation tau-b, from -1 to 1."""
     p: float
-    """Probability of a tau at least as far from 0 between two independent orders."""
+    """Probability that two independent rankings give a tau at least as far from 0."""
     spearman: float
     """Spearman's rank correlation, from -1 to 1."""
     pairs: int
     """Number of pairs of models that differ in both accuracies."""
     concordant: int
-    """Number of these pairs that both accuracies put in the same order."""
+    """Number of these pairs that both accuracies order alike."""
 
 
 def finished_rows(run: Snapshot) -> list[Row]:
@@ -117,7 +119,7 @@ def _row(run: Snapshot, trial: TrialRecord) -> Row:
 
 
 def _accuracies(path: Path, metric: Metric) -> tuple[float, float | None]:
-    """Return a training's validation and test scores by the search's metric, from its result.json."""
+    """Return a training's validation and test scores under the search's metric, from its result.json."""
     prefix = "" if metric == "accuracy" else "balanced_"
     try:
         result = read_json(path)
@@ -138,10 +140,10 @@ def table_csv(rows: Sequence[Row]) -> str:
 
 def agreement(rows: Sequence[Row]) -> Agreement:
     """Return the rank correlations between proxy and full accuracy."""
-    from scipy.stats import kendalltau, spearmanr  # takes a second
+    from scipy.stats import kendalltau, spearmanr  # takes a second to import
 
     proxy, full = [row.proxy_accuracy for row in rows], [row.accuracy for row in rows]
-    # above 0 where both accuracies put a pair in the same order, 0 where it is tied in one of them
+    # positive where both accuracies order a pair alike, 0 where it is tied in one of them
     signs = [(p - q) * (f - g) for (p, f), (q, g) in itertools.combinations(zip(proxy, full, strict=True), 2)]
     kendall = p_value = spearman = math.nan
     if len(set(proxy)) > 1 and len(set(full)) > 1:
@@ -158,7 +160,7 @@ def agreement(rows: Sequence[Row]) -> Agreement:
 
 
 def meaning(ranks: Agreement) -> str:
-    """Return in a sentence how far the proxy can be trusted, and what to do where it cannot; without the full stop."""
+    """Return, without the full stop, a sentence on how far the proxy can be trusted, and what to do where it cannot."""
     if math.isnan(ranks.kendall):
         return (
             f"{ranks.models} model(s) that do not differ in proxy or full accuracy cannot be ranked, so nothing is "

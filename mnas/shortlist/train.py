@@ -1,4 +1,4 @@
-"""Full training of a run's shortlist, in runs/NAME/trained: a folder for each trial, settings.json, table.csv, lock."""
+"""Train a run's shortlist in full, in runs/NAME/trained: a folder for each trial, settings.json, table.csv, lock."""
 
 import dataclasses
 import datetime
@@ -31,23 +31,23 @@ EVERY_S = 60.0
 SETTINGS_NAME = "settings.json"
 
 OpenBatches = Callable[[], Batches]
-"""Opens the images; picklable, as every training opens them for itself."""
+"""Opens the images; picklable, since every training opens them for itself."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of all trainings."""
+    """The result of all trainings."""
 
     chosen: tuple[int | str, ...]
-    """Numbers of trials, names of references."""
+    """Numbers of the chosen trials, and names of the chosen references."""
     rows: list[Row]
-    """Of all trials of the run that are trained, by this call or an earlier one; fastest first."""
+    """Rows of all trained trials of the run, by this call or an earlier one; fastest first."""
     failed: dict[int | str, str]
-    """Failed one of the chosen -> reason; the next call tries it again."""
+    """Chosen trial whose training failed -> reason; the next call tries it again."""
 
     @property
     def failures(self) -> str:
-        """A sentence on what has failed; empty where nothing has."""
+        """Return a sentence on the failures; empty where no training failed."""
         if not self.failed:
             return ""
         titles = {n: f"trial {n}" if isinstance(n, int) else n for n in self.failed}
@@ -63,12 +63,12 @@ def train_shortlist(
 ) -> Outcome:
     """Train the run's `top` best in full, `workers` side by side.
 
-    What is finished is left alone, what was interrupted goes on. Of the search nothing is changed.
+    Skips finished trainings and resumes interrupted ones. Does not change the search.
 
     Raises:
-        ValueError: no such run, nothing in it to train, other classes or image size than the run's, other settings than
-            those of an earlier call, or another process is at it.
-        KeyboardInterrupt, TrainingStopped: all trainings have been stopped by Ctrl-C or SIGTERM, resumable.
+        ValueError: the folder holds no run, the run has nothing to train, classes or image size differ from the run's,
+            settings differ from those of an earlier call, or another process trains this run.
+        KeyboardInterrupt, TrainingStopped: Ctrl-C or SIGTERM has stopped all trainings, resumable.
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, but got {workers}")
@@ -112,7 +112,7 @@ class _Training:
     open_batches: OpenBatches
 
     def __call__(self, job: Job, say: Say) -> None:
-        from mnas.train.loop import train  # timm and accelerate take seconds, and only a training needs them
+        from mnas.train.loop import train  # timm and accelerate take seconds to import, and only a training needs them
 
         batches = self.open_batches()
         skipped = len(batches.skipped)
@@ -124,7 +124,7 @@ class _Training:
             resume=True,
             watcher=_Saying(say, self.config.epochs),
         )
-        if len(batches.skipped) > skipped:  # the first ones were reported when the images were opened
+        if len(batches.skipped) > skipped:  # the first notices were printed when the images were opened
             say(unreadable_line(batches.skipped))
         test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
         if trained.balanced_accuracy is not None and trained.majority_share is not None:
@@ -133,7 +133,7 @@ class _Training:
 
 
 class _Saying(TrainWatcher):
-    """A line for every epoch, and one a minute within long ones."""
+    """Prints a line for every epoch, and one a minute within long epochs."""
 
     def __init__(self, say: Say, epochs: int) -> None:
         self._say, self._epochs = say, epochs
@@ -174,9 +174,9 @@ def _listed(classes: Any) -> str:
 
 
 def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """All models of a table are trained alike."""
+    """Store the settings, or check them against the stored ones: all models of a table are trained alike."""
     path = folder / SETTINGS_NAME
-    settings = json.loads(json.dumps(settings))  # as it reads back
+    settings = json.loads(json.dumps(settings))  # equal to what the file reads back
     begun = any(entry.is_dir() for entry in folder.iterdir())
     if begun and path.exists() and (differing := differences(_read_settings(path), settings)):
         raise RunError(
@@ -207,7 +207,7 @@ def _plan(run: Snapshot, top: int, chosen: list[int | str], untrained: int) -> s
 
 
 def _sharing(config: TrainConfig, workers: int) -> TrainConfig:
-    """Trainings side by side share the cores: more threads than those wait for each other."""
+    """Share the cores among trainings side by side, as more threads than cores would wait for each other."""
     if config.threads != "auto" or workers == 1:
         return config
     return dataclasses.replace(config, threads=max(1, (os.cpu_count() or 1) // workers))

@@ -1,4 +1,4 @@
-"""A run's study: what is kept of a search, written by one process and read by any."""
+"""The study of a run: the stored state of a search, written by one process and read by any."""
 
 from mnas.study.check import RunError, damaged, needed
 from mnas.study.database import STUDY_NAME

@@ -1,7 +1,7 @@
-"""What the values of a study must be, checked when it is read; one line names a damaged one and says what to do.
+"""Checks of a study's values when it is read; an error names the damaged value and the remedy, on one line.
 
-A study is written by this program alone, in transactions; but files are copied halfway, repaired by tools, and edited
-by hand. What is checked is what the rest of the program takes for granted. Unknown attributes are left alone.
+Only mnas writes a study, in transactions. But files get copied halfway, repaired by tools and edited by hand. The
+checks cover what the rest of the program assumes, and ignore unknown attributes.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ Check = Callable[[Any], object]
 
 
 class RunError(ValueError):
-    """A run directory that cannot be used, and what to do about it."""
+    """A run directory that cannot be used; the message says why, and what to do."""
 
 
 def damaged(path: Path, what: str) -> RunError:
-    """Return the error about a record that must not be used."""
+    """Return the error for a damaged record."""
     return RunError(
         f"{path / 'study.db'} is damaged: {what}; restore it from a copy, or choose another --run (models/, front/ and "
         "trained/ beside it are files of their own)"
@@ -37,59 +37,59 @@ def damaged(path: Path, what: str) -> RunError:
 
 
 def one_line(value: object) -> str:
-    """Return an error, or any other value, on one line of bounded length."""
+    """Return an error, or any other value, as one line of bounded length."""
     text = " ".join(str(value).split()) or type(value).__name__
     return text if len(text) <= 160 else text[:157] + "..."
 
 
-# The values of records
+# Checks of single values
 
 
 def text(value: Any) -> None:
-    """A string."""
+    """Raise ValueError unless the value is a text."""
     if not isinstance(value, str):
         raise ValueError(f"must be text, but got {reprlib.repr(value)}")
 
 
 def file_name(value: Any) -> None:
-    """A name that a file can have and that is not a number."""
+    """Raise ValueError unless the value is a valid file name and not a number."""
     text(value)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9@._-]{0,99}", value):
         raise ValueError(f"must be a name of letters and digits, but got {value!r}")
 
 
 def metric_name(value: Any) -> None:
-    """A score that a search can maximise."""
+    """Raise ValueError unless the value is a score that a search can maximise."""
     if value not in METRICS:
         raise ValueError(f"must be one of {', '.join(METRICS)}, but got {reprlib.repr(value)}")
 
 
 def whole(value: Any) -> None:
-    """An integer from 0 on."""
+    """Raise ValueError unless the value is an integer of at least 0."""
     if type(value) is not int or value < 0:
         raise ValueError(f"must be an integer of 0 or more, but got {reprlib.repr(value)}")
 
 
 def number(value: Any) -> None:
-    """A finite number."""
+    """Raise ValueError unless the value is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"must be a number, but got {reprlib.repr(value)}")
 
 
 def numbers(value: Any) -> None:
-    """A list of finite numbers."""
+    """Raise ValueError unless the value is a list of finite numbers."""
     listed(number)(value)
 
 
 def share(value: Any) -> None:
-    """A number in [0, 1]."""
+    """Raise ValueError unless the value is a number in [0, 1]."""
     number(value)
     if not 0 <= value <= 1:
         raise ValueError(f"must be from 0 to 1, but got {value}")
 
 
 def listed(each: Check) -> Check:
-    """A list of such values."""
+    """Return a check for a list of values that `each` accepts."""
 
     def check(value: Any) -> None:
         if not isinstance(value, list):
@@ -101,7 +101,7 @@ def listed(each: Check) -> Check:
 
 
 def mapped(each: Check) -> Check:
-    """An object of such values; not an empty one."""
+    """Return a check for a non-empty object of values that `each` accepts."""
 
     def check(value: Any) -> None:
         if not isinstance(value, dict) or not value:
@@ -113,7 +113,7 @@ def mapped(each: Check) -> Check:
 
 
 def fields_of(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None) -> Check:
-    """An object with these fields, and perhaps others."""
+    """Return a check for an object with these fields; it may have others."""
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):
@@ -128,12 +128,12 @@ def fields_of(required: Mapping[str, Check], optional: Mapping[str, Check] | Non
 
 
 def maybe(each: Check) -> Check:
-    """The same or None."""
+    """Return a check that also accepts None."""
     return lambda value: None if value is None else each(value)
 
 
 def check_named(name: str, check: Callable[[Any], T], value: Any) -> T:
-    """Return what `check` returns. Raises ValueError, whatever it raises, with the name in front."""
+    """Return the result of `check`. Raises ValueError with the name in front, whatever `check` raises."""
     try:
         return check(value)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -141,14 +141,14 @@ def check_named(name: str, check: Callable[[Any], T], value: Any) -> T:
 
 
 def pair_with_latency(value: Any) -> None:
-    """Null and a latency."""
+    """Raise ValueError unless the value is a list of null and a latency."""
     if not isinstance(value, list) or len(value) != 2 or value[0] is not None:
         raise ValueError(f"must be null and a latency, but got {reprlib.repr(value)}")
     number(value[1])
 
 
 def check_fingerprint(arch: Architecture, fingerprint: str) -> None:
-    """Raise ValueError unless the fingerprint is that of the architecture."""
+    """Raise ValueError unless the fingerprint belongs to the architecture."""
     if arch.fingerprint != fingerprint:
         expected = f"that of its architecture, {arch.fingerprint}"
         raise ValueError(f"its attribute 'fingerprint' must be {expected}, but got {one_line(fingerprint)}")
@@ -198,7 +198,7 @@ _REFERENCE_FIELDS = fields_of(
 
 
 def _reference(value: Any) -> None:
-    """A reference network, whose fingerprint is its architecture's."""
+    """Check a reference network, whose fingerprint must belong to its architecture."""
     _REFERENCE_FIELDS(value)
     if "arch" in value and "fingerprint" in value:
         check_fingerprint(architecture_from_dict(value["arch"]), value["fingerprint"])
@@ -223,11 +223,11 @@ _ATTRIBUTES: dict[str, Check] = {
     "elapsed_s": number,
     "val_counts": listed(whole),
 }
-"""Attribute of a run -> what it must be."""
+"""Attribute of a run -> the check of its value."""
 
 
 def needed(path: Path, attributes: Mapping[str, Any], *names: str) -> Any:
-    """Return the value under nested names, which every run has once it has begun. Raises RunError if missing."""
+    """Return the value under nested names, which every run has from its start. Raises RunError where it is missing."""
     value: Any = attributes
     for place, name in enumerate(names):
         if not isinstance(value, Mapping) or name not in value:
@@ -237,7 +237,7 @@ def needed(path: Path, attributes: Mapping[str, Any], *names: str) -> Any:
 
 
 def check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Raise RunError for an attribute of a run that is missing or is not what it must be."""
+    """Raise RunError where an attribute of a run is missing or invalid."""
     if "config" not in attributes:
         raise damaged(path, "the run's attribute 'config' is missing")
     for name, value in attributes.items():

@@ -1,4 +1,4 @@
-"""The file study.db: opened through Optuna, and asked for the rows that cannot be read."""
+"""Open the file study.db through Optuna, and find the rows that cannot be read."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ _BESIDE = ("-wal", "-shm", "-journal")
 
 
 def require_files(path: Path) -> None:
-    """Raise RunError where a part of the database at `path` is no regular file: SQLite would wait for a pipe."""
+    """Raise RunError where a part of the database at `path` is no regular file: SQLite would block on a pipe."""
     for part in ("", *_BESIDE):
         file = path / f"study.db{part}"
         if os.path.lexists(file) and not file.is_file():
@@ -27,11 +27,11 @@ def require_files(path: Path) -> None:
 
 
 def open_database(folder: Path, path: Path) -> BulkStorage:
-    """The study.db in `folder`, which is the run's at `path` or a copy of it. Raises RunError."""
+    """Open the study.db in `folder`, which is the run's folder at `path` or a copy of it. Raises RunError."""
     file = path / "study.db"
     try:
         with (folder / "study.db").open("rb") as begin:
-            if begin.read(16) != b"SQLite format 3\0":  # Optuna would make an empty file a new study
+            if begin.read(16) != b"SQLite format 3\0":  # Optuna would turn an empty file into a new study
                 raise RunError(f"{file} cannot be read as a study of this version, or is damaged (no SQLite database)")
         storage = BulkStorage(f"sqlite:///{folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
         storage.get_study_id_from_name(STUDY_NAME)
@@ -40,15 +40,15 @@ def open_database(folder: Path, path: Path) -> BulkStorage:
         raise RunError(f"{file} cannot be read as a study of this version, or is damaged ({reason})") from None
     except OSError:
         raise
-    except Exception as error:  # Optuna raises any kind on rows that it would never write
+    except Exception as error:  # Optuna raises any exception on rows that it would never write
         raise RunError(f"{file} cannot be read as a study of this version, or is damaged ({one_line(error)})") from None
-    # the write-ahead log costs no fsync a commit, and a kill at any moment loses nothing that was committed
+    # commits without fsync are fast, and a killed process still loses no committed data
     use_pragmas(storage, "journal_mode=WAL", "synchronous=NORMAL")
     return storage
 
 
 def unreadable(storage: BaseStorage, folder: Path) -> str:
-    """`trial 3 cannot be read `: the first that Optuna cannot."""
+    """Return `trial 3 cannot be read `, for the first trial that Optuna cannot read."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
         for trial_id, number in database.execute("SELECT trial_id, number FROM trials ORDER BY trial_id"):
             try:
@@ -63,7 +63,7 @@ _OF_TRIALS = ("trial_params", "trial_values", "trial_user_attributes", "trial_sy
 
 
 def broken_table(folder: Path) -> str:
-    """Return the fault of a table without its keys, or with rows of a trial that is missing; else empty."""
+    """Return the fault of a table that lacks its keys or has rows of a missing trial; else an empty string."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
         for table in ("studies", "trials"):
             if not any(column[5] for column in database.execute(f"PRAGMA table_info({table})")):

@@ -1,4 +1,4 @@
-"""Limits beyond which a network is skipped by a search, or, where it is a reference, reported but not recommended."""
+"""Limits on networks: a search skips a trial beyond one, and reports such a reference but does not recommend it."""
 
 import math
 import re
@@ -15,22 +15,22 @@ Limit = Literal["latency", "size", "memory"]
 
 @dataclass(frozen=True, kw_only=True)
 class LimitKind:
-    """What a limit is called wherever it is reported."""
+    """The names of a limit in options, configuration and reports."""
 
     option: str
     """Option of `mnas search` that sets it."""
     setting: str
-    """Field of the run's configuration that holds it."""
+    """Field of the run's configuration that holds the limit."""
     setting_unit: str
     """Unit of that field."""
     figure: str
-    """What is compared with it."""
+    """Name of the value that is compared with the limit."""
     unit: str
-    """Unit of a skip's figures."""
+    """Unit of the values in a `Skip`."""
 
     @property
     def group(self) -> str:
-        """What skips are counted under: `latency over --latency-limit`."""
+        """Return the heading for skips by this limit: `latency over --latency-limit`."""
         return f"{self.figure} over {self.option}"
 
 
@@ -47,13 +47,13 @@ LIMITS: dict[Limit, LimitKind] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Skip:
-    """Why a network is over a limit; raises ValueError where a field is not what it must be."""
+    """The reason why a network is skipped. Raises ValueError for an invalid field."""
 
     limit: Limit
     value: float | None = None
-    """Latency in milliseconds, or file size or memory in MB; None in records of earlier versions that lack it."""
+    """Latency in milliseconds, or file size or memory in MB; None in records of earlier versions without it."""
     bound: float | None = None
-    """Value of the limit, in the same unit; None in records of earlier versions."""
+    """The limit, in the same unit; None in records of earlier versions."""
 
     def __post_init__(self) -> None:
         if self.limit not in get_args(Limit):
@@ -70,12 +70,12 @@ class Skip:
         return f"its {kind.figure}{value} is over {kind.option}{bound}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able; `from_stored` reads them back equal."""
+        """Return plain values, JSON-able; `from_stored` reads them back equal."""
         return asdict(self)
 
     @classmethod
     def from_stored(cls, stored: object) -> "Skip":
-        """Return the inverse of `to_dict`, also of the sentences of earlier versions. Raises ValueError."""
+        """Return the record from `to_dict`'s values, or from a sentence of earlier versions. Raises ValueError."""
         if isinstance(stored, str):
             return _skip_in_words(stored)
         if not isinstance(stored, dict) or set(stored) != {"limit", "value", "bound"}:
@@ -85,7 +85,7 @@ class Skip:
 
 
 def _skip_in_words(sentence: str) -> Skip:
-    """Read `its file of 3.2 MB is over --max-size-mb`, which names the option, and the figure but for a latency."""
+    """Parse `its file of 3.2 MB is over --max-size-mb`: the option and, except for latency, the value."""
     limit = next((limit for limit, kind in LIMITS.items() if kind.option in sentence), None)
     if limit is None:
         raise ValueError(f"must name a limit of a search, but got {reprlib.repr(sentence)}")
@@ -98,26 +98,26 @@ class Limits(Protocol):
 
     @property
     def latency_limit(self) -> float:
-        """Limit on the latency, a multiple of the slowest target."""
+        """Limit on the latency, as a multiple of the slowest target."""
 
     @property
     def max_size_mb(self) -> float:
-        """Limit on the file."""
+        """Limit on the size of the file, in MB."""
 
     @property
     def max_memory_mb(self) -> float:
-        """Limit on the runtime's memory, on any device."""
+        """Limit on the runtime's memory on any device, in MB."""
 
 
 def over_size(plan: Limits, size_bytes: int) -> Skip | None:
-    """Return why a file of that size is skipped; None where it is not."""
+    """Return why a file of this size is skipped; None if it is not."""
     if size_bytes <= plan.max_size_mb * 1e6:
         return None
     return Skip(limit="size", value=size_bytes / 1e6, bound=plan.max_size_mb)
 
 
 def over_limits(plan: Limits, target_ms: float, latency: Latency, latencies: Mapping[str, Latency]) -> Skip | None:
-    """Return why a network is skipped, by the latency that counts and each device's; None where it is not."""
+    """Return why a network is skipped, by the latency that counts and each device's; None if it is not."""
     if latency.latency_ms > plan.latency_limit * target_ms:
         return Skip(limit="latency", value=latency.latency_ms, bound=plan.latency_limit * target_ms)
     peak_bytes = max((each.peak_memory_bytes or 0 for each in latencies.values()), default=0)
@@ -127,7 +127,7 @@ def over_limits(plan: Limits, target_ms: float, latency: Latency, latencies: Map
 
 
 class StoredLimits:
-    """The limits of a run, from its configuration; none where it has none."""
+    """The limits in a run's configuration; None for each that it lacks."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         def limit(name: str) -> float:

@@ -1,4 +1,4 @@
-"""A run as it stands in its database, read without locking it, also while another process writes."""
+"""Read a run from its database without locking it, also while another process writes."""
 
 import contextlib
 import os
@@ -19,35 +19,35 @@ from mnas.study.database import STUDY_NAME, broken_table, open_database, require
 from mnas.study.record import TrialRecord, front_of, records_of
 
 FORMAT = 3
-"""Version of the attributes below; a run with another one is refused."""
+"""Version of the run's format; runs of other versions are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """How a run stands, in one word and its reason."""
+    """The state of a run, in one word, and its reason."""
 
     status: str
-    """`running`, `interrupted`, `stopped` (may go on), `finished`."""
+    """One of `running`, `interrupted`, `stopped` (can be resumed) and `finished`."""
     reason: str
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run as it stands in the database now."""
+    """A run as its database has it now."""
 
     path: Path
     attributes: dict[str, Any]
     trials: list[TrialRecord]
-    """By number."""
+    """Trials, by number."""
 
     @property
     def front(self) -> list[TrialRecord]:
-        """The complete trials on the Pareto front, fastest first."""
+        """Return the complete trials on the Pareto front, fastest first."""
         return front_of(self.trials)
 
     @property
     def state(self) -> RunState:
-        """`running` only while a process holds the lock."""
+        """Return the state of the run; it is `running` only while a process holds the lock."""
         state = self.attributes.get("state")
         if _is_locked(self.path):
             return RunState(status="running", reason="")
@@ -62,7 +62,7 @@ def read_run(path: Path) -> Snapshot:
     """Read the run at `path` without locking it.
 
     Raises:
-        RunError: there is no run, one of another version, or one with a damaged record.
+        RunError: the folder holds no run, one of another version, or one with a damaged record.
     """
     if not (path / "study.db").is_file():
         raise RunError(f"{path} is no run: it has no study.db (`mnas runs` lists those under runs/)")
@@ -82,11 +82,11 @@ def read_run(path: Path) -> Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredStudy:
-    """All of a study, each record checked."""
+    """A whole study, with each record checked."""
 
     attributes: dict[str, Any]
     trials: list[TrialRecord]
-    """By number."""
+    """Trials, by number."""
     frozen: list[FrozenTrial]
     """The same trials as Optuna's samplers see them."""
 
@@ -95,7 +95,7 @@ def read_study(path: Path, storage: BaseStorage, folder: Path) -> StoredStudy:
     """Return the study of the run at `path`, whose study.db is open from `folder`.
 
     Raises:
-        RunError: of another version; or damaged, with the record's name.
+        RunError: the study has another version, or a damaged record, which the message names.
     """
     try:
         study_id = storage.get_study_id_from_name(STUDY_NAME)
@@ -122,18 +122,18 @@ def read_study(path: Path, storage: BaseStorage, folder: Path) -> StoredStudy:
 
 
 def objectives_of(attributes: Mapping[str, Any]) -> list[Objective]:
-    """The reward for each target of a run with these attributes; none before the run has one."""
+    """Return the objective of each target of a run with these attributes; empty before the run has one."""
     first = [attributes["objective"]] if "objective" in attributes else []
     return [Objective(**values) for values in (*first, *attributes.get("other_objectives", []))]
 
 
 def trained_path(run: Path, label: int | str) -> Path:
-    """The folder of the full training of a trial, by its number, or of a reference, by its name."""
+    """Return the folder of a result's full training, by the number of a trial or the name of a reference."""
     return run / "trained" / str(label)
 
 
 def is_trained(run: Path, label: int | str) -> bool:
-    """Whether that training is finished: its result is written last."""
+    """Return whether the full training is finished; its result is written last."""
     return (trained_path(run, label) / "result.json").is_file()
 
 
@@ -143,5 +143,5 @@ def _is_locked(path: Path) -> bool:
             return False
     except filelock.Timeout:
         return True
-    except OSError:  # a read-only run, which no process writes
+    except OSError:  # a read-only run, which no process can write
         return False

@@ -1,6 +1,6 @@
-"""One typed record of a trial, read from and written to Optuna's user attributes here alone.
+"""The typed record of a trial, and the only code that reads or writes it in Optuna's user attributes.
 
-A trial's parameters, values and attributes in the database are Optuna's, so that its own tools open them:
+A trial's parameters, values and attributes in the database are Optuna's, so that Optuna's own tools open them:
 
     parameters         the choice of each decision
     values             [accuracy, latency_ms] of a complete trial
@@ -43,7 +43,7 @@ from mnas.study.check import (
 from mnas.study.limits import Skip
 
 VERSION = 1
-"""Version of the record; trials without one were written before there was any."""
+"""Version of the record; 0 stands for trials without a stored version."""
 
 State = Literal["running", "complete", "skipped", "failed"]
 
@@ -53,17 +53,17 @@ STATES: dict[TrialState, State] = {
     TrialState.PRUNED: "skipped",
     TrialState.FAIL: "failed",
 }
-"""Optuna's state -> the record's."""
+"""Optuna's state -> the record's state."""
 
 OPTUNA_STATES = {state: stored for stored, state in STATES.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The trial of an earlier run that a trial was taken over from."""
+    """The trial of an earlier run that a trial was imported from."""
 
     run: str
-    """Path of the run, as its user named it."""
+    """Path of the run, as the user typed it."""
     trial: int
 
     def __str__(self) -> str:
@@ -72,7 +72,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrialRecord:
-    """A trial of a search, or a reference network, with all that is stored of it.
+    """A trial of a search, or a reference network, with everything that is stored of it.
 
     Raises ValueError where an accuracy or a latency is out of its range, or a complete trial lacks one.
     """
@@ -82,43 +82,43 @@ class TrialRecord:
     state: State
     arch: Architecture
     fingerprint: str
-    """Fingerprint of the canonical architecture: equal networks have equal ones."""
+    """Fingerprint of the canonical architecture; equal networks have equal fingerprints."""
     params: int
     macs: int
     size_bytes: int
     """Size of the LiteRT file; 0 for a reference of an earlier version that did not store it."""
     seed: int
-    """Seed of everything random in its training."""
+    """Random seed of its training."""
     choices: Mapping[str, Any] = field(default_factory=dict)
     """Decision of the search space -> choice; empty for a reference."""
     accuracy: float | None = None
-    """Score that the search maximises, in [0, 1]; None for a trial that is not complete and an untrained reference."""
+    """Score that the search maximises, in [0, 1]; None for an incomplete trial and for an untrained reference."""
     latency: Latency | None = None
-    """Latency that counts: the only device's, or that of several together; None before it is measured."""
+    """Latency that counts: the only device's, or the combined one of several devices; None before it is measured."""
     latencies: Mapping[str, Latency] = field(default_factory=dict)
     """Device -> latency; empty before it is measured."""
     evaluation: Evaluation | None = None
-    """What its training came to; None before that."""
+    """Result of the training; None before it is trained."""
     reward: float | None = None
-    """Reward for the first target; None unless complete."""
+    """Reward for the first target; None unless the trial is complete."""
     rewards: tuple[float, ...] = ()
-    """Reward for each target, where there are several."""
+    """Reward for each target, where the search has several."""
     same_as: int | None = None
-    """Number of the trial whose evaluation this one shares, being the same network."""
+    """Number of the trial of the same network whose evaluation this trial shares."""
     origin: Origin | None = None
-    """Trial of an earlier run that this one was taken over from."""
+    """Trial of an earlier run that this one was imported from."""
     name: str | None = None
-    """Name under which the user had the search begin with this network."""
+    """Name by which the user added this network to the start of the search."""
     reference: str | None = None
     """Name of a reference network; None for a trial."""
     skipped: Skip | None = None
-    """Limit that it is over."""
+    """Limit that the trial exceeds."""
     error: str | None = None
-    """Why it failed."""
+    """Reason why the trial failed."""
     started: datetime.datetime | None = field(default=None, compare=False)
     finished: datetime.datetime | None = field(default=None, compare=False)
     version: int = VERSION
-    """Version of the record that is stored; 0 for trials written before there was any."""
+    """Version of the stored record; 0 for trials from before records had one."""
 
     def __post_init__(self) -> None:
         if self.state not in get_args(State):
@@ -139,37 +139,38 @@ class TrialRecord:
 
     @property
     def label(self) -> str:
-        """`17`, or a reference's name: the part after # in runs/NAME#17, and the name of its files and folders."""
+        """Return `17`, or a reference's name: the part after # in runs/NAME#17, and the name of its files and
+        folders."""
         return self.reference or str(self.number)
 
     @property
     def title(self) -> str:
-        """`trial 17`, or a reference's name."""
+        """Return `trial 17`, or a reference's name."""
         return self.reference or f"trial {self.number}"
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing of it will change."""
+        """Return whether the trial has ended, so that nothing of it will change."""
         return self.state != "running"
 
     @property
     def latency_ms(self) -> float | None:
-        """The latency that counts, in milliseconds; None before it is measured."""
+        """Return the latency that counts, in milliseconds; None before it is measured."""
         return None if self.latency is None else self.latency.latency_ms
 
     @property
     def point(self) -> tuple[float, float]:
-        """(accuracy, latency in milliseconds) of a trial, or a reference, that has both."""
+        """Return (accuracy, latency in milliseconds) of a trial, or a reference, that has both."""
         assert self.accuracy is not None and self.latency is not None, self.title  # noqa: PT018
         return self.accuracy, self.latency.latency_ms
 
     @property
     def source(self) -> Source:
-        """Source of the latency that counts: as uncertain as the least certain device's."""
+        """Return the source of the latency that counts: that of the least certain device."""
         return joint_source(latency.source for latency in self.latencies.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able: every field by its name, and `latency_ms`."""
+        """Return plain values, JSON-able: every field by its name, and `latency_ms`."""
         plain: dict[str, Any] = {}
         for each in fields(self):
             value = getattr(self, each.name)
@@ -179,19 +180,19 @@ class TrialRecord:
         return plain
 
 
-# One row for each user attribute
+# The table of user attributes
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Attribute:
-    """How a field of the record is stored."""
+    """The storage format of a record's field."""
 
     read: Callable[[Any], Any]
-    """Plain value -> field. Raises ValueError, TypeError or KeyError where it is invalid."""
+    """Converts a plain value to the field. Raises ValueError, TypeError or KeyError for an invalid value."""
     write: Callable[[Any], Any] = lambda value: value
-    """Field -> plain value, as it reads back."""
+    """Converts the field to a plain value that reads back equal."""
     key: str = ""
-    """Name of the attribute, where it is not the field's."""
+    """Name of the attribute; None where it is the field's name."""
 
 
 def _checked(check: Check) -> Callable[[Any], Any]:
@@ -246,7 +247,7 @@ _ATTRIBUTES: dict[str, _Attribute] = {
     "skipped": _Attribute(read=Skip.from_stored, write=_to_dict),
     "error": _Attribute(read=_checked(text)),
 }
-"""Field of the record that is a user attribute -> how it is stored."""
+"""Field of the record that is a user attribute -> its storage format."""
 
 _ALWAYS = ("arch", "fingerprint", "params", "macs", "size_bytes", "seed")
 _NEEDED: dict[State, tuple[str, ...]] = {
@@ -255,7 +256,7 @@ _NEEDED: dict[State, tuple[str, ...]] = {
     "skipped": (*_ALWAYS, "skipped"),
     "failed": (*_ALWAYS, "error"),
 }
-"""State -> the attributes that such a trial must have."""
+"""State -> the attributes that a trial in it must have."""
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -267,21 +268,22 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def attributes_of(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the user attribute (name, plain value) of each field in `changes` that is one; None and empty ones not."""
+    """Yield the user attribute (name, plain value) of each field in `changes` that is one, unless it is None or
+    empty."""
     for name, value in changes.items():
         if name in _ATTRIBUTES and value is not None and value != () and value != {}:
             yield _ATTRIBUTES[name].key or name, _ATTRIBUTES[name].write(value)
 
 
 def with_attributes(trial: FrozenTrial, attributes: Mapping[str, Any]) -> FrozenTrial:
-    """Return the trial with further user attributes."""
+    """Return the trial with additional user attributes."""
     changed = copy.copy(trial)
     changed.user_attrs = {**trial.user_attrs, **attributes}
     return changed
 
 
 def sampler_attributes(record: TrialRecord) -> dict[str, Any]:
-    """Return the user attributes by which a sampler still learns from a trial that this search has skipped."""
+    """Return the user attributes from which a sampler still learns about a trial that this search skipped."""
     return {} if record.latency is None else {KNOWN_VALUES: [None, record.latency.latency_ms]}
 
 
@@ -290,16 +292,16 @@ def sampler_attributes(record: TrialRecord) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A trial that is yet to be stored: its record, and what Optuna alone needs of it."""
+    """A trial that is not stored yet: its record, and the values that only Optuna needs."""
 
     record: TrialRecord
     distributions: Mapping[str, BaseDistribution]
-    """Decision -> its choices."""
+    """Decision -> the distribution of its choices."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """The sampler's own notes (system attributes), JSON-able."""
 
     def frozen(self) -> FrozenTrial:
-        """Return the trial to store; Optuna's `create_trial` without its checks (half a millisecond)."""
+        """Return the trial to store. Skips the checks of Optuna's `create_trial`, which take half a millisecond."""
         record, now = self.record, datetime.datetime.now()
         return FrozenTrial(
             number=-1,
@@ -324,7 +326,7 @@ def records_of(path: Path, attributes: Mapping[str, Any], trials: Sequence[Froze
     """Return the records of a study's trials, each checked.
 
     Raises:
-        RunError: a trial is missing, or not what a search writes; the line names it.
+        RunError: a trial is missing or invalid; the message names it.
     """
     for place, trial in enumerate(trials):
         if trial.number != place:
@@ -352,7 +354,7 @@ def records_of(path: Path, attributes: Mapping[str, Any], trials: Sequence[Froze
 
 
 def fields_of_stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that user attributes hold, by name. Raises ValueError for an invalid one."""
+    """Return the fields in these user attributes, by name. Raises ValueError for an invalid one."""
     fields = {}
     for name, attribute in _ATTRIBUTES.items():
         key = attribute.key or name
@@ -390,7 +392,8 @@ def record_of(trial: FrozenTrial, metric: Metric = "accuracy") -> TrialRecord:
 
 
 def _accuracy_of(trial: FrozenTrial, score: float, latency_ms: float) -> float:
-    """Return the first value of a complete trial. Raises ValueError unless both values are those of its attributes."""
+    """Return the first value of a complete trial. Raises ValueError unless both values equal those in its
+    attributes."""
     if trial.values is None or len(trial.values) != 2:
         raise ValueError("its values must be an accuracy and a latency, but one is missing")
     check_named("its accuracy", share, trial.values[0])
@@ -403,20 +406,20 @@ def _accuracy_of(trial: FrozenTrial, score: float, latency_ms: float) -> float:
     return float(trial.values[0])
 
 
-# Records together
+# Functions of several records
 
 
 def count_taken(trials: Sequence[TrialRecord]) -> int:
-    """Return how many of a study's trials were taken over from other runs; these are its first."""
+    """Return the number of a study's trials that were imported from other runs; these are its first."""
     return next((place for place, trial in enumerate(trials) if trial.origin is None), len(trials))
 
 
 def front_of(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the complete ones of `trials` that none dominates, fastest first."""
+    """Return the complete trials that no other one dominates, fastest first."""
     complete = [trial for trial in trials if trial.state == "complete"]
     return [complete[place] for place in pareto_front([trial.point for trial in complete])]
 
 
 def best_for(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord:
-    """Return the complete trial with the highest reward, of equals the fastest; `trials` are in order of latency."""
+    """Return the complete trial with the highest reward, the fastest among equals; `trials` are in order of latency."""
     return max(trials, key=lambda trial: objective.reward(*trial.point))

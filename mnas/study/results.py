@@ -1,9 +1,9 @@
-"""The results of a search: its trials, and the reference networks that it measured and trained like them.
+"""The results of a search: its trials, and the reference networks, which it measures and trains in the same way.
 
-A reference is a result like any other: it stands in the table, on the front where it belongs, with its weights and its
-export, and is recommended where it is better than every trial. It is no trial: controllers see the study's trials
-alone, so that the same seed gives the same trials with any references. It is stored in the run's attribute
-`references`; its record has a number below 0 and its name in `reference`.
+A reference is a result like any other: it is in the table, on the front where it belongs, has weights and an export,
+and is recommended where it is better than every trial. It is not a trial: controllers see only the study's trials, so
+that the same seed gives the same trials with any references. The run's attribute `references` stores it; its record has
+a number below 0 and its name in `reference`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,22 +24,22 @@ from mnas.study.run import StudyWriter
 from mnas.zoo.architectures import reference_arch
 
 STORED = ("arch", "fingerprint", "seed", "params", "macs", "size_bytes", "latency", "latencies", "error")
-"""Fields of a reference's record that are stored as a trial's are."""
+"""Fields of a reference's record that are stored as those of a trial are."""
 
 
 def metric_of(attributes: Mapping[str, Any]) -> Metric:
-    """Return the score that a run maximises; plain accuracy in runs that were made before the choice."""
+    """Return the score that a run maximises; accuracy in runs from before there was a choice."""
     metric: Metric = attributes.get("config", {}).get("metric", "accuracy")
     return metric
 
 
 def val_counts(attributes: Mapping[str, Any]) -> list[int]:
-    """Return the validation images of each class; empty in runs that were made before they were stored."""
+    """Return the validation images of each class; empty in runs that did not store them."""
     return list(attributes.get("val_counts", []))
 
 
 def stored_reference(reference: TrialRecord, measure_s: float) -> dict[str, Any]:
-    """Return what a run stores of a reference that took `measure_s` to measure."""
+    """Return the stored form of a reference whose measurement took `measure_s` seconds."""
     evaluation = reference.evaluation
     return {
         "name": reference.reference,
@@ -52,9 +52,9 @@ def stored_reference(reference: TrialRecord, measure_s: float) -> dict[str, Any]
 
 
 def references_of(run: StudyWriter | Snapshot) -> list[TrialRecord]:
-    """Return the run's references: complete, skipped (over a limit: reported, not recommended) or failed.
+    """Return the run's references: complete, skipped (over a limit: reported, but not recommended) or failed.
 
-    One without an architecture, which a few runs of earlier versions have, is left out.
+    References without an architecture, which a few runs of earlier versions have, are left out.
     """
     stored = enumerate(run.attributes.get("references", []))
     references = (_reference(run.attributes, reference, -1 - index) for index, reference in stored)
@@ -65,7 +65,7 @@ def _reference(attributes: Mapping[str, Any], stored: Mapping[str, Any], number:
     arch = _arch_of(attributes, stored)
     if arch is None:
         return None
-    older = {"size_bytes": 0, "seed": 0}  # what earlier versions did not store
+    older = {"size_bytes": 0, "seed": 0}  # earlier versions did not store these
     fields = {**older, **fields_of_stored({name: stored[name] for name in STORED if name in stored})}
     fields |= {"arch": arch, "fingerprint": arch.fingerprint, "evaluation": _evaluation_of(attributes, stored)}
     reference = TrialRecord(number=number, state="running", reference=stored["name"], **fields)
@@ -87,7 +87,7 @@ def _reference(attributes: Mapping[str, Any], stored: Mapping[str, Any], number:
 
 
 def _skip_of(attributes: Mapping[str, Any], reference: TrialRecord) -> Skip | None:
-    """Return the limit of the run that a reference is over."""
+    """Return the limit of the run that a reference exceeds."""
     limits, objectives = StoredLimits(attributes.get("config", {})), objectives_of(attributes)
     skipped = over_size(limits, reference.size_bytes)
     if skipped is None and objectives and reference.latency is not None:
@@ -97,7 +97,7 @@ def _skip_of(attributes: Mapping[str, Any], reference: TrialRecord) -> Skip | No
 
 
 def _arch_of(attributes: Mapping[str, Any], stored: Mapping[str, Any]) -> Architecture | None:
-    """Return the stored architecture; for older runs MobileNetV2 on the space's skeleton, which they measured."""
+    """Return the stored architecture; older runs measured MobileNetV2 on the space's skeleton."""
     if "arch" in stored:
         return architecture_from_dict(stored["arch"])
     if stored["name"] == "mobilenetv2" and "space" in attributes.get("config", {}):
@@ -121,20 +121,20 @@ def _evaluation_of(attributes: Mapping[str, Any], stored: Mapping[str, Any]) -> 
 
 
 def results_of(run: StudyWriter | Snapshot) -> list[TrialRecord]:
-    """Return trials and references; their front is `front_of` this."""
+    """Return trials and references; the front of the run is `front_of` these."""
     return [*run.trials, *references_of(run)]
 
 
 def weights_of(run: Path, trial: TrialRecord) -> Path:
-    """Return the path of the weights that the search trained; they may not have been kept."""
+    """Return the path of the weights that the search trained; they may have been deleted."""
     return run / "models" / f"{trial.label}{WEIGHTS_SUFFIX}"
 
 
 def find_result(run: Snapshot, label: str) -> TrialRecord:
-    """The trial of that number, or the reference of that name.
+    """Return the trial with that number, or the reference with that name.
 
     Raises:
-        RunError: no such result; the line lists the results.
+        RunError: there is no such result; the message lists the results.
     """
     if label.isdecimal():
         if int(label) < len(run.trials):
@@ -149,30 +149,30 @@ def find_result(run: Snapshot, label: str) -> TrialRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """Which result to take for one target."""
+    """The result to take for one target."""
 
     best: TrialRecord
     """Result to take: a trial, or a reference that is better than every trial."""
     trial: TrialRecord | None
-    """The trial of the highest reward on the front of all trials; None where none was trained to the end."""
+    """Trial with the highest reward on the front of all trials; None where no training finished."""
     noise: float
-    """The smallest difference from the accuracy of `best` that 95 % confidence takes for real; 0 where unknown."""
+    """Smallest significant difference from the accuracy of `best`, at 95 % confidence; 0 where it is unknown."""
     alike: tuple[TrialRecord, ...]
-    """References that are not `best`, no slower than it, and no further from its accuracy than `noise`."""
+    """References other than `best` that are no slower than it, and within `noise` of its accuracy."""
 
     @property
     def is_reference(self) -> bool:
-        """Whether a reference is better than every trial."""
+        """Return whether a reference is better than every trial."""
         return self.best.reference is not None
 
 
 def recommend(
     trials: Sequence[TrialRecord], references: Sequence[TrialRecord], objective: Objective, val_images: int
 ) -> Recommendation | None:
-    """Return the result to take for one target; None where nothing was trained to the end.
+    """Return the result to take for one target; None where no training finished.
 
-    The trial with the highest reward, unless a reference is better: by its reward, or by its accuracy at no more
-    latency. A reference that is over a limit of the search, or dominated by a trial, is not better.
+    It is the trial with the highest reward, unless a reference is better: by its reward, or by its accuracy at no more
+    latency. A reference that exceeds a limit of the search, or that a trial dominates, is not better.
     """
     front = front_of(trials)
     trial = best_for(front, objective) if front else None
@@ -216,7 +216,8 @@ def table_results(run: StudyWriter | Snapshot, objectives: Sequence[Objective]) 
 
 
 def images_behind(run: StudyWriter | Snapshot, val_images: int) -> int:
-    """Return how many images the metric's noise corresponds to: all, or fewer where unequal classes count alike."""
+    """Return the number of images that determines the metric's noise: all, or fewer where classes of unequal size count
+    alike."""
     counts = val_counts(run.attributes)
     metric = metric_of(run.attributes)
     return effective_images(metric, counts) if counts and metric != "accuracy" else val_images

@@ -1,4 +1,4 @@
-"""The directory of a run, and the one process that writes to it; its Optuna study is the only truth.
+"""The directory of a run, and the one process that writes to it; its Optuna study is the only source of truth.
 
     runs/NAME/study.db     every trial (SQLite through Optuna; optuna-dashboard opens it)
               config.json  the settings, to read
@@ -9,13 +9,13 @@
               report.html
               lock         held by the process that searches; dies with it
 
-A trial (study/record.py) is stored at once with all its parameters as RUNNING, gets its latency,
-and ends as COMPLETE, PRUNED (skipped: over a limit) or FAIL (with its reason). A process killed anywhere in between
-leaves RUNNING trials; the resumed one finishes them under their numbers.
+A trial (study/record.py) is stored at once with all its parameters as RUNNING, gets its latency, and ends as COMPLETE,
+PRUNED (skipped: over a limit) or FAIL (with its reason). A killed process leaves RUNNING trials; the process that
+resumes finishes them under their numbers.
 
-The first trials of a study may have been taken over from earlier runs (`mnas search --start-from`), finished as they
-are; each says in its attribute `from` which run's trial it was. They are written with the study itself: it has all of
-them from its first moment, or there is no study.
+The first trials of a study may be imported from earlier runs (`mnas search --start-from`), already finished; the
+attribute `from` of each names the run and the trial. They are written together with the study, which therefore has
+either all of them or does not exist.
 """
 
 import collections
@@ -60,38 +60,39 @@ from mnas.study.storage import BulkStorage, uninterrupted, use_pragmas
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)
 
 DERIVED = "data_content"
-"""A field of the configuration that follows others (data, seed, input size): named only where nothing else differs."""
+"""Fields of the configuration that follow from others (data, seed, input size); named only where no other field
+differs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
-    """What a study has from its first moment on."""
+    """The initial content of a study."""
 
     trials: Sequence[Draft] = ()
-    """Those taken over from other runs come first."""
+    """Trials, those imported from other runs first."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """JSON-able, of the whole run."""
+    """JSON-able attributes of the whole run."""
 
 
 class Standing:
-    """What a search asks of its trials again and again; follows them one by one, so that no answer looks at all."""
+    """Running statistics of the trials; each change updates them, so that no query visits all trials."""
 
     def __init__(self, trials: Sequence[TrialRecord]) -> None:
         self.taken = count_taken(trials)
-        """Number of trials taken over from other runs."""
+        """Number of trials imported from other runs."""
         self.states: collections.Counter[State] = collections.Counter()
-        """State -> number of the others."""
+        """State -> number of the other trials."""
         self.front: list[TrialRecord] = []
-        """Pareto front, as `front_of` has it."""
+        """Pareto front, as `front_of` gives it."""
         self.best_reward: float | None = None
-        """Highest reward of a complete trial; None before the first."""
+        """Highest reward of a complete trial; None before the first one."""
         self.first: dict[str, dict[str, int]] = {"fingerprint": {}, "latency": {}, "evaluation": {}}
-        """Field -> network, by fingerprint -> number of the first of its trials that has the field."""
+        """Field -> fingerprint of a network -> number of its first trial that has the field."""
         for trial in trials:
             self.follow(None, trial)
 
     def follow(self, before: TrialRecord | None, now: TrialRecord) -> None:
-        """A trial is new (`before` is None), has been given a field, or is finished."""
+        """Update the statistics with a trial that is new (`before` is None), has a new field, or is finished."""
         for name, numbers in self.first.items():
             if getattr(now, name) is not None:
                 numbers.setdefault(now.fingerprint, now.number)
@@ -110,11 +111,11 @@ class Standing:
 class StudyWriter:
     """A run opened by the one process that may write to it; use `open_run`.
 
-    `trials` and `frozen` mirror the storage, but for the microseconds of the times: this process is its only writer.
+    `trials` and `frozen` mirror the storage, except for the microseconds of the times, as no other process writes.
     """
 
     def __init__(self, path: Path, storage: BaseStorage, study: StoredStudy | None = None) -> None:
-        """`storage` holds a study of this run and nothing else (`begin_study`); `study` is what was read of it."""
+        """Take over `storage`, which holds only the study of this run (`begin_study`); `study` is its content."""
         self.path = path
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
@@ -126,7 +127,7 @@ class StudyWriter:
             study = StoredStudy(attributes=attributes, trials=records_of(path, attributes, frozen), frozen=frozen)
         self.attributes: dict[str, Any] = study.attributes
         self.trials: list[TrialRecord] = study.trials
-        """By number."""
+        """Trials, by number."""
         self.frozen: list[FrozenTrial] = study.frozen
         """The same trials as Optuna's samplers see them."""
         self.standing = Standing(self.trials)
@@ -138,7 +139,7 @@ class StudyWriter:
         self.attributes[name] = value
 
     def add(self, draft: Draft) -> TrialRecord:
-        """Store a trial, parameters and all, in one transaction; its number is the count of those before it."""
+        """Store a trial and its parameters in one transaction; its number is the count of earlier trials."""
         trial = draft.frozen()
         with uninterrupted():
             trial._trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
@@ -153,11 +154,11 @@ class StudyWriter:
         return record
 
     def note(self, number: int, **changes: Any) -> None:
-        """Store fields of trial `number`, which must not be finished; each by itself, in their order."""
+        """Store fields of trial `number`, which must not be finished, one by one in their order."""
         self._store(number, dict(attributes_of(changes)), changes)
 
     def finish(self, number: int, state: State, *, accuracy: float | None = None, **changes: Any) -> None:
-        """Store fields of trial `number`, then its end; `accuracy` where it is complete."""
+        """Store fields of trial `number`, then its end; `accuracy` is for a complete trial."""
         assert (accuracy is not None) == (state == "complete")
         record = self.trials[number]
         more = sampler_attributes(record) if state == "skipped" else {}
@@ -193,7 +194,7 @@ class StudyWriter:
             file.write(json.dumps({"time": now, "event": event, **fields}) + "\n")
 
     def weights_path(self, number: int) -> Path:
-        """Where the trained weights of trial `number` are kept."""
+        """Return the path of the trained weights of trial `number`."""
         return self.path / "models" / f"{number}{WEIGHTS_SUFFIX}"
 
 
@@ -201,26 +202,26 @@ class StudyWriter:
 def open_run(
     path: Path, config: Mapping[str, Any], begin: Callable[[], Beginning] = Beginning
 ) -> Iterator[StudyWriter]:
-    """Open the run at `path` for writing, or begin it; `config` is what must not change between two starts.
+    """Open the run at `path` for writing, or begin it; `config` must be equal at every start of the run.
 
-    `begin` is called for a run that is not there yet, and says what its study has from the first moment. What it raises
-    is raised, and nothing of the run stays.
+    `begin` is called for a new run, and returns the initial content of its study. If it raises, the exception
+    propagates and no part of the run remains.
 
     Raises:
-        RunError: another process is using it, it was made with another configuration or another version, or it is no
-        run. OSError: the directory cannot be made or written.
+        RunError: another process is using the run, it has another configuration or version, or the folder holds no run.
+        OSError: the directory cannot be created or written.
     """
     new = not path.exists()
     _require_run_folder(path)
     path.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path / "lock")
     try:
-        lock.acquire(timeout=1)  # a second look, as who reads a run takes it for a moment
+        lock.acquire(timeout=1)  # a reader of the run may hold the lock for a moment
     except filelock.Timeout:
         raise RunError(f"{path} is in use by another process; wait for it, stop it, or choose another --run") from None
     try:
         _remove_temporaries(path)
-        config = json.loads(json.dumps(config))  # as it reads back
+        config = json.loads(json.dumps(config))  # equal to what the file will read back
         if not (path / "study.db").exists():
             try:
                 _create_database(path, config, begin())
@@ -230,9 +231,7 @@ def open_run(
                 raise
         storage = open_database(path, path)
         try:
-            run = StudyWriter(
-                path, storage, read_study(path, storage, path)
-            )  # what is damaged is refused before any write
+            run = StudyWriter(path, storage, read_study(path, storage, path))  # refuse a damaged run before any write
             _check_same(path, run.attributes, config)
             (path / "models").mkdir(exist_ok=True)
             write_atomic(path / "config.json", json.dumps(config, indent=1))
@@ -244,7 +243,7 @@ def open_run(
 
 
 def _require_run_folder(path: Path) -> None:
-    """Raise RunError where something else than a run is at `path`."""
+    """Raise RunError where `path` holds something other than a run."""
     if path.exists() and not path.is_dir():
         raise RunError(f"a run must be a directory, but {path} is a file; choose another --run")
     require_files(path)
@@ -255,11 +254,11 @@ def _require_run_folder(path: Path) -> None:
 
 
 def _create_database(path: Path, config: Mapping[str, Any], beginning: Beginning) -> None:
-    """A kill in the middle of this must not leave half a study: made under another name, then renamed."""
+    """Create the database under another name, then rename it, so that a kill leaves no half study."""
     with tempfile.TemporaryDirectory(dir=path, prefix=".new-") as folder:
         file = Path(folder) / "study.db"
         storage = BulkStorage(f"sqlite:///{file}")
-        use_pragmas(storage, "synchronous=OFF")  # a whole file is written to the disk once, at its end
+        use_pragmas(storage, "synchronous=OFF")  # the file is synced to disk once, when complete
         begin_study(storage, config, beginning)
         storage.engine.dispose()
         with file.open("rb") as written:
@@ -268,7 +267,7 @@ def _create_database(path: Path, config: Mapping[str, Any], beginning: Beginning
 
 
 def begin_study(storage: BaseStorage, config: Mapping[str, Any], beginning: Beginning) -> None:
-    """Make in `storage` the study of a run that has begun and no more."""
+    """Create in `storage` the study of a new run, with its initial content."""
     study_id = storage.create_new_study(DIRECTIONS, STUDY_NAME)
     for name, value in {"format": FORMAT, "config": dict(config), **beginning.attributes}.items():
         storage.set_study_user_attr(study_id, name, value)
@@ -277,8 +276,8 @@ def begin_study(storage: BaseStorage, config: Mapping[str, Any], beginning: Begi
 
 
 def _remove_empty(path: Path) -> None:
-    """Take a folder away in which nothing was begun."""
-    with contextlib.suppress(OSError):  # there is something in it, or nobody may
+    """Remove a folder in which no run was begun, if it is empty."""
+    with contextlib.suppress(OSError):  # it has other content, or the process lacks permission
         (path / "lock").unlink()
         path.rmdir()
 
@@ -291,7 +290,7 @@ def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, 
 
 
 def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """The fields in which two configurations differ, each with both values, on one line; empty where none does."""
+    """Return the fields in which two configurations differ, with both values, on one line; empty where none differs."""
     stored, config = _flat(stored), _flat(config)
     differing = [name for name in {**stored, **config} if stored.get(name) != config.get(name)]
     if len(differing) > 1 and DERIVED in differing:
@@ -300,7 +299,7 @@ def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields under dotted names, so that a difference is named exactly."""
+    """Return nested fields under dotted names, so that a message can name a difference exactly."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
@@ -313,6 +312,6 @@ def _short(value: Any) -> str:
 
 
 def _remove_temporaries(path: Path) -> None:
-    """What a killed process left half written, here and in models/."""
+    """Remove the temporary files of a killed process, in this folder and in models/."""
     for leftover in (*path.glob(".*.tmp"), *path.glob("models/.*.tmp"), *path.glob(".new-*")):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

@@ -1,4 +1,4 @@
-"""Optuna's database storage with fewer statements for a new trial, and what protects its database.
+"""Optuna's database storage with fewer statements for a new trial, and protection of its database against signals.
 
 `BulkStorage` relies on tables and a session that Optuna does not publish. tests/study/test_storage.py compares every
 row with what Optuna itself writes, so that a new version of Optuna cannot change them unnoticed.
@@ -35,7 +35,7 @@ _json_of = functools.lru_cache(maxsize=1000)(distribution_to_json)  # all trials
 class BulkStorage(RDBStorage):
     """Optuna's storage, except that a new trial comes with one insert a table, in the transaction that creates it.
 
-    Optuna's own asks the database three times for every parameter: with the 42 of MnasNet's space, most of what a
+    Optuna's storage asks the database three times for every parameter: with the 42 of MnasNet's space, most of what a
     search costs. The rows are the same. Only one check is left out: that earlier trials gave a parameter a compatible
     distribution.
     """
@@ -96,15 +96,15 @@ def use_pragmas(storage: RDBStorage, *pragmas: str) -> None:
             connection.execute(f"PRAGMA {pragma}")
 
     sqlalchemy.event.listen(storage.engine, "connect", execute)
-    storage.engine.dispose()  # connections opened before would go on without them
+    storage.engine.dispose()  # existing connections would not have the pragmas
 
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Delay the signals that ask the process to end until the context is left.
 
-    In the middle of a statement their exception would leave the connection in an undefined state. Of several signals
-    the first is handled: each asks for the same.
+    Their exception in the middle of a statement would leave the connection in an undefined state. Only the first signal
+    is handled, as all ask for the same.
     """
     if threading.current_thread() is not threading.main_thread():  # Python handles signals in the main thread alone
         yield
