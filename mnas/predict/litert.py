@@ -68,8 +68,11 @@ def _official(file: bytes, name: str) -> OfficialMetadata:
     try:
         entry = metadata_entry(file, "TFLITE_METADATA")
         return OfficialMetadata() if entry is None else read_official(entry, file)
-    except (AttributeError, LookupError, MemoryError, TypeError, ValueError, OverflowError, struct.error) as error:
-        raise ValueError(f"{name!r}: {error}") from None  # FlatBuffers' own reader checks no offsets
+    except ValueError as error:
+        raise ValueError(f"{name!r}: {error}") from None
+    except (AttributeError, LookupError, MemoryError, TypeError, OverflowError, struct.error) as error:
+        # FlatBuffers' own reader checks no offsets
+        raise ValueError(f"{name!r} is damaged or cut off; copy it again ({error})") from None
 
 
 def _moments(own: ModelMetadata | None, official: OfficialMetadata) -> tuple[Triple, Triple] | None:

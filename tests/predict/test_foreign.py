@@ -16,6 +16,7 @@ from mnas.predict.model import load_model
 from mnas.predict.official import read_official
 from mnas.tflite.graph import Graph
 from mnas.tflite.metadata import metadata_entries, metadata_entry
+from tests.old_files.old import old_litert
 
 UNIT = {"mean": [0], "std": [1]}
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -285,3 +286,10 @@ def test_torchvisions_network_as_onnx(tmp_path):
         expected = network(torch.from_numpy(normalised.transpose(0, 3, 1, 2)).float()).numpy()
     np.testing.assert_allclose(model.run(pixels), expected, atol=1e-4)
     assert model.predict(picture, top=1)[0].index == expected.argmax()
+
+
+def test_a_file_that_is_cut_off_says_so(tmp_path):
+    content = old_litert(tmp_path).read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"cut.tflite' is damaged or cut off; copy it again"):
+        load_model(tmp_path / "cut.tflite")
