@@ -1,4 +1,4 @@
-"""The rule of closed batches, for any controller: what the search draws its trials with."""
+"""Closed batches for any controller: the interface that the search draws its trials from."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from mnas.controller.view import Direction, Draw, StudyView, require_finished
 
 
 class ClosedBatches:
-    """Draws trial after trial of a stored study.
+    """Draws the trials of a stored study, one after the other.
 
-    Trial n is a function of the arguments here, of params, system attributes, state and values of the trials of closed
-    batches (those before batch n // batch_size; of pruned ones also `known_values`), and of params and system
-    attributes of the trials of its own batch with smaller numbers. Whether this object drew them, or another in a
-    process that has died, makes no difference, nor does when, in which order and with what result the trials of the
-    running batch end. To use it:
+    Trial n is a function of the arguments here; of params, system attributes, state and values of the trials of closed
+    batches (those before batch n // batch_size; for pruned ones also `known_values`); and of params and system
+    attributes of the trials of its own batch with smaller numbers. It makes no difference whether this object drew them
+    or another in a process that has died, nor when, in which order and with what result the trials of the running batch
+    end. To use it:
 
         batches = ClosedBatches("ppo", space, directions=["maximize", "minimize"], seed=0, batch_size=20, reward=reward)
         number = len(study.trials)                # where number % batch_size == 0: once all before it have finished
@@ -30,21 +30,20 @@ class ClosedBatches:
         study.add_trial(create_trial(state=TrialState.RUNNING, params=draw.params, distributions=space,
                                      system_attrs=draw.system_attrs))
 
-    A trial is stored whole in one transaction, so numbers have no gaps; a killed process left trials that are RUNNING
-    and complete but for their values. One object, one study, one thread.
+    A trial is stored whole in one transaction, so numbers have no gaps, and the trials of a killed process are RUNNING
+    and complete except for their values. Use one object for one study, in one thread.
 
     Args:
         controller: a name from `CONTROLLERS`.
-        space: name -> distribution of every decision, in the order in which they are taken.
-        directions: the study's.
+        space: name -> distribution of every decision, in the order of the decisions.
+        directions: the study's directions.
         seed: 0 or more.
         batch_size: trials that are drawn from the same closed batches.
-        reward: what a COMPLETE trial is worth, more being better, from its values and params (all that it is given of
-            a trial); may be None for a study of one objective, and for controllers that maximise no reward. Several,
-            where one study is to serve several ends: `surrogate` gives each its part of the picks; of the other
-            controllers that learn from a reward there then is one for each, which draw in turns (trial n for reward
-            n % their number) and all learn from every trial, each by its own reward.
-        canonical: indices -> those that stand for all that are the same thing; for `surrogate`, see there.
+        reward: function from a COMPLETE trial's values and params to its reward, more being better; None for a
+            study of one objective, and for controllers that maximise no reward. Of several rewards, `surrogate` gives
+            each its part of the picks; other controllers that learn from a reward have one sampler for each, which draw
+            in turns (trial n for reward n % their number) and all learn from every trial, each by its own reward.
+        canonical: indices -> the indices that represent all equal networks; for `surrogate`, see there.
 
     Raises:
         ValueError: an unknown controller, or an argument out of its range.
@@ -72,15 +71,15 @@ class ClosedBatches:
         if controller in SEVERAL_REWARDS and rewards:
             each = [rewards]
         self._rewards = each or [None]
-        """What each sampler learns from."""
+        """Reward that each sampler learns from."""
         self._canonical = canonical
         self._view = StudyView(directions)
         self._directions = self._view.study.directions
         self._finished = 0
-        """Trials before this number are known to have finished."""
+        """Number before which all trials have finished."""
         first = self._make_sampler(0, self._rewards[0])
         self._learning: list[ClosedBatchSampler] = []
-        """One for each of them; empty for Optuna's own, which are made anew for every draw."""
+        """Sampler for each reward; empty for Optuna's, which are made anew for every draw."""
         if isinstance(first, ClosedBatchSampler):
             others = [self._make_sampler(0, other) for other in self._rewards[1:]]
             self._learning = [first, *(other for other in others if isinstance(other, ClosedBatchSampler))]
@@ -97,15 +96,16 @@ class ClosedBatches:
         )
 
     def draw(self, trials: Sequence[FrozenTrial], number: int) -> Draw:
-        """What trial `number` is, from the study's `trials` in order of number, of which those before it are needed.
+        """Return trial `number`, drawn from the study's `trials` in order of number; only those before it are needed.
 
         Raises:
-            ValueError: a trial before it is missing, or one of an earlier batch runs; also what `reward` raises.
+            ValueError: a trial before it is missing, or one of an earlier batch is running; also what `reward`
+                raises.
         """
         closed = number - number % self._batch_size
         if len(trials) < number:
             raise ValueError(f"trial {number} is drawn after all before it, but got {len(trials)} trials")
-        if self._learning:  # which need no study: Optuna's `ask` compares every distribution several times
+        if self._learning:  # these need no study: Optuna's `ask` compares every distribution several times
             require_finished(trials[self._finished : closed], closed)
             self._finished = closed
             sampler = self._learning[number % len(self._learning)]
@@ -114,9 +114,9 @@ class ClosedBatches:
         return self._view.ask(self._make_sampler(number, self._rewards[0]), self._space)
 
     def close(self, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
-        """Learn from the batches that are closed by now, as the next draw would; returns the sampler's `diagnostics()`.
+        """Learn from the batches closed so far, as the next draw would, and return the sampler's `diagnostics()`.
 
-        {} for Optuna's own samplers, which learn nothing before they draw. With several rewards the means of theirs.
+        Return {} for Optuna's own samplers, which learn nothing before they draw, and the means for several rewards.
         """
         unfinished = (trial.number for trial in trials if not trial.state.is_finished())
         closed = next(unfinished, len(trials)) // self._batch_size * self._batch_size
@@ -127,7 +127,7 @@ class ClosedBatches:
 
 
 def _mean(diagnostics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Key by key; of nested ones too. What is a whole number is the same for all."""
+    """Return the mean for each key, nested ones too; whole numbers are the same in all."""
     mean: dict[str, Any] = {}
     for key, value in diagnostics[0].items():
         values = [each[key] for each in diagnostics]

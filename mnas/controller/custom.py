@@ -1,4 +1,4 @@
-"""Controllers of one's own: `module:factory` names a function or class that returns an Optuna sampler."""
+"""Custom controllers: `module:factory` names a function or class that returns an Optuna sampler."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 from mnas.imports import described
 
 PARAMETERS = ("space", "seed", "reward", "batch_size")
-"""Parameters that a factory may have; it is called with those that it has."""
+"""Parameters that a factory may have; it gets those that it has."""
 
 
 def parameters_of(factory: Callable[..., object]) -> list[str]:
@@ -25,11 +25,11 @@ def sampler_of(name: str, factory: Callable[..., object], values: Mapping[str, A
     """Return a new sampler of `factory`, called with those of `values` that it takes.
 
     Raises:
-        ValueError: on one line, the call fails or returns something else.
+        ValueError: the call fails or returns something else; one line.
     """
     try:
         sampler = factory(**{parameter: values[parameter] for parameter in parameters_of(factory)})
-    except (Exception, SystemExit) as error:  # whatever somebody's code may raise
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         raise ValueError(f"{name} cannot be called: {described(error)}") from error
     if not isinstance(sampler, BaseSampler):
         raise ValueError(f"{name} must return an optuna.samplers.BaseSampler, but got {type(sampler).__name__}")

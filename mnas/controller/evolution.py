@@ -19,15 +19,15 @@ from mnas.controller.sampler import Batch, ClosedBatchSampler, DrawnSample, Rewa
 
 
 class RegularizedEvolutionSampler(ClosedBatchSampler):
-    """Mutations of the best of a random part of the youngest.
+    """Evolution that mutates the best of a random part of the youngest trials.
 
-    `ClosedBatchSampler` says what it learns from and raises. Random until `population_size` trials of earlier batches
-    have finished.
+    See `ClosedBatchSampler` for the data it learns from and errors. Draws are random until `population_size` trials of
+    earlier batches have finished.
 
     Args:
         space, seed, batch_size, reward: as in `ClosedBatchSampler`.
-        population_size: how many of the last finished trials live, 2 or more.
-        tournament_size: how many of these, drawn with replacement, compete to be a parent.
+        population_size: number of last finished trials that live, 2 or more.
+        tournament_size: number of these, drawn with replacement, that compete to be a parent.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class RegularizedEvolutionSampler(ClosedBatchSampler):
         self._trials = 0
 
     def diagnostics(self) -> dict[str, Any]:
-        """Trials learned from; size, mean and best reward and entropy per decision (nats) of the population."""
+        """Return the number of trials; and the population's size, mean and best reward, and entropy per decision
+        (nats)."""
         if not self._population:
             return {}
         rewards = [sample.reward for sample in self._population]
@@ -80,7 +81,7 @@ class RegularizedEvolutionSampler(ClosedBatchSampler):
         mutable = [d for d, choices in enumerate(self._choices) if choices > 1]
         if mutable:
             decision = mutable[int(rng.integers(len(mutable)))]
-            step = 1 + int(rng.integers(self._choices[decision] - 1))  # never 0: always another value
+            step = 1 + int(rng.integers(self._choices[decision] - 1))  # never 0, so the value changes
             child[decision] = (child[decision] + step) % self._choices[decision]
         return child
 

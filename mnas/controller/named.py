@@ -22,10 +22,10 @@ NSGA2_POPULATION = 50  # Optuna's default
 
 
 def _nsga2(seed: int) -> BaseSampler:
-    """Optuna's, with parents in order of number.
+    """Return Optuna's NSGA-II, with parents in order of number.
 
-    Optuna picks parents by their place in a list that has the order of selection when a generation is selected, and
-    the order of numbers when it is read back from the study: a resumed search would draw other pairs.
+    Optuna picks parents by their place in a list. The list has the order of selection when a generation is selected,
+    and the order of numbers when it is read back from the study, so a resumed search would draw other pairs.
     """
     select = NSGAIIElitePopulationSelectionStrategy(population_size=NSGA2_POPULATION)
 
@@ -38,19 +38,19 @@ def _nsga2(seed: int) -> BaseSampler:
 
 
 def _tpe(seed: int) -> BaseSampler:
-    """Optuna's, with all decisions at once (`multivariate`), and away from what is running (`constant_liar`)."""
+    """Return Optuna's TPE, with joint decisions (`multivariate`), away from running trials (`constant_liar`)."""
     return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
 class KnownSpace(BaseSampler):
-    """An Optuna sampler that is told the space, instead of comparing the distributions of all trials at every draw.
+    """An Optuna sampler with a given space, which does not compare the distributions of all trials at every draw.
 
     That comparison is most of what NSGA-II and TPE cost: with 42 decisions and 500 trials, 50 ms of a draw.
     """
 
     def __init__(self, sampler: BaseSampler, space: Mapping[str, CategoricalDistribution]) -> None:
         self._sampler = sampler
-        # as Optuna's own: what has one choice only is left to `sample_independent`
+        # as in Optuna's own, a decision with one choice is left to `sample_independent`
         self._space: dict[str, BaseDistribution] = {name: d for name, d in space.items() if not d.single()}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -87,25 +87,25 @@ CONTROLLERS: dict[str, Ours | Callable[[int], BaseSampler]] = {
     "nsga2": _nsga2,
     "tpe": _tpe,
 }
-"""Ours, which keep between draws what they have learned; and Optuna's, from a seed: made anew for every draw, or what
-they draw would depend on the process they live in."""
+"""Controllers by name: samplers of mnas, which keep what they learned between draws, and Optuna's, as functions of a
+seed that make a new sampler for every draw, or the draws would depend on the process."""
 
 
 SEVERAL_REWARDS = ("surrogate",)
-"""Controllers of which one sampler serves several rewards."""
+"""Controllers with one sampler for several rewards."""
 CANDIDATES_PER_UPDATE = {"surrogate": 5}
-"""How many trials are best drawn from the same closed batches; of controllers not named here: `PAPERS_BATCH`."""
+"""Best number of trials to draw from the same closed batches; `PAPERS_BATCH` for controllers not named here."""
 PAPERS_BATCH = 20
-"""Tan et al., MnasNet, section 4.2 and NASNet's appendix A.1."""
+"""Batch size of the paper: Tan et al., MnasNet, section 4.2 and NASNet's appendix A.1."""
 
 
 def candidates_per_update(controller: str) -> int:
-    """How many trials of this controller are drawn from the same closed batches, unless somebody says otherwise."""
+    """Return the default number of trials that this controller draws from the same closed batches."""
     return CANDIDATES_PER_UPDATE.get(controller, PAPERS_BATCH)
 
 
 def given_attrs(controller: str) -> dict[str, Any]:
-    """The system attributes of a trial that a study is given (a known network, another run's trial), not drawn.
+    """Return the system attributes of a trial that a study imports (a named network, another run's trial).
 
     NSGA-II counts no trial that has no generation; the first one may be larger than the others.
     """
@@ -122,16 +122,15 @@ def make_sampler(
     reward: Reward | Sequence[Reward] | None,
     canonical: Canonical | None = None,
 ) -> BaseSampler:
-    """The sampler that draws trial `number`.
+    """Return the sampler that draws trial `number`.
 
-    `module:factory` is called for every draw, with a seed of its own, unless it returns a `ClosedBatchSampler`.
-    Of `surrogate`, `ppo` and `evolution` one serves for all numbers, and is cheaper so. `surrogate` takes several
-    rewards, and divides its trials among them; only it makes use of `canonical`. The multi-objective `nsga2` and `tpe`
-    see a study's values and no `reward`; of pruned trials `nsga2` learns nothing, and `tpe` ranks them behind all
-    others.
+    `module:factory` is called for every draw, with a seed of its own, unless it returns a `ClosedBatchSampler`. One
+    sampler of `surrogate`, `ppo` or `evolution` serves all numbers, which is cheaper. `surrogate` takes several rewards
+    and divides its trials among them; only it uses `canonical`. The multi-objective `nsga2` and `tpe` use a study's
+    values and no `reward`; `nsga2` learns nothing from pruned trials, and `tpe` ranks them behind all others.
 
     Raises:
-        ValueError: an unknown name, or an argument out of its range, or several rewards for `ppo` or `evolution`.
+        ValueError: an unknown name, an argument out of its range, or several rewards for `ppo` or `evolution`.
     """
     if name not in CONTROLLERS:
         return _custom(name, space, derived_seed(seed, number), batch_size, reward)
@@ -142,15 +141,15 @@ def make_sampler(
         ours: BaseSampler = make(space, seed=seed, batch_size=batch_size, reward=_only(name, reward))
         return ours
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of options that are stable from Optuna 5 on
+        warnings.simplefilter("ignore", ExperimentalWarning)  # these options are stable from Optuna 5 on
         return KnownSpace(make(derived_seed(seed, number)), space)
 
 
 def find_controller(name: str) -> Callable[..., object]:
-    """Return what makes the sampler of a controller by name or `module:factory`.
+    """Return the class or function that makes the sampler of a controller, by name or `module:factory`.
 
     Raises:
-        ValueError: neither a known name nor something to call in a module.
+        ValueError: the name is unknown, or is no callable of a module.
     """
     if name in CONTROLLERS:
         return CONTROLLERS[name]
@@ -165,7 +164,7 @@ def _custom(
     batch_size: int,
     reward: Reward | Sequence[Reward] | None,
 ) -> BaseSampler:
-    """Return a new sampler of `module:factory`; an Optuna sampler that knows the space, so that a draw is cheap."""
+    """Return a new sampler of `module:factory`; an Optuna sampler gets the space, so that a draw is cheap."""
     values = {"space": dict(space), "seed": seed, "reward": _only(name, reward), "batch_size": batch_size}
     sampler = sampler_of(name, find_controller(name), values)
     return sampler if isinstance(sampler, ClosedBatchSampler) else KnownSpace(sampler, space)

@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """More threads only slow down problems this small, and the order of their sums may not repeat."""
+    """Run torch on one thread: more only slow down problems this small, and the order of their sums may not repeat."""
     threads = torch.get_num_threads()
     if threads == 1:
         yield

@@ -1,4 +1,4 @@
-"""The RNN that takes the decisions of a space one after the other.
+"""RNN that takes the decisions of a space one after the other.
 
 Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition" (NASNet, CVPR 2018, arXiv:1707.07012),
 appendix A: a one-layer LSTM with 100 hidden units, weights uniform in +-0.1, a softmax per decision. As in Zoph and Le
@@ -12,27 +12,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_NEVER = -1e9  # a logit for choices that are not there: exp gives exactly 0, and no infinity to make a NaN of
+_NEVER = -1e9  # a logit for missing choices: exp gives exactly 0, and there is no infinity to become NaN
 
 
 class Policy(nn.Module):
-    """Probabilities over sequences of D decisions, decision d having `choices[d]` choices.
+    """Probabilities over sequences of D decisions, where decision d has `choices[d]` choices.
 
-    No global random state is read or changed.
+    The policy neither reads nor changes global random state.
 
     Args:
         choices: number of choices of each decision, each 1 or more.
         hidden_size: units of the LSTM, and size of an embedding.
-        init_range: weights start uniform in plus or minus this, biases too.
-        seed: of those weights.
+        init_range: weights and biases start uniform in plus or minus this.
+        seed: random seed of those weights.
     """
 
     def __init__(self, choices: Sequence[int], *, hidden_size: int, init_range: float, seed: int) -> None:
         super().__init__()
         rows = sum(choices)
-        # row 0 is what the first step is fed; then a row for every choice of every decision
+        # row 0 is the input of the first step; then comes a row for every choice of every decision
         self.embedding = nn.Parameter(torch.empty(1 + rows, hidden_size))
-        # by way of `meta`, or torch would first draw the weights from its global generator
+        # on `meta` first, or torch would draw the weights from its global generator
         lstm = nn.LSTM(hidden_size, hidden_size, batch_first=True, device="meta")
         self.lstm = lstm.to_empty(device="cpu")
         self.head_weight = nn.Parameter(torch.empty(rows, hidden_size))
@@ -50,7 +50,7 @@ class Policy(nn.Module):
         self.register_buffer("head_rows", torch.where(self.is_choice, first[:, None] + place, 0))  # (D, C)
 
     def forward(self, indices: Tensor) -> Tensor:
-        """(N, D) choices -> (N, D, C) log-probabilities given the choices before; exp is 0 past a decision's last."""
+        """Return (N, D, C) log-probabilities of (N, D) choices given those before; exp is 0 past the last choice."""
         fed = torch.cat([torch.zeros_like(indices[:, :1]), 1 + self.first_row[:-1] + indices[:, :-1]], 1)
         hidden, _ = self.lstm(F.embedding(fed, self.embedding))  # its gradient is faster than that of an index
         heads = F.embedding(self.head_rows, self.head_weight)
@@ -59,12 +59,12 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def sample(self, uniforms: Tensor) -> Tensor:
-        """(N, D) numbers from [0, 1) -> (N, D) choices, the one in whose share of [0, 1) each number falls.
+        """Return the (N, D) choices in whose share of [0, 1) the (N, D) `uniforms` fall.
 
-        The LSTM is written out: a call for every step costs five times its arithmetic.
+        The method writes out the LSTM, as a call for every step costs five times its arithmetic.
         """
         input_weight, hidden_weight, input_bias, hidden_bias = self.lstm.all_weights[0]
-        of_input = self.embedding @ input_weight.T + (input_bias + hidden_bias)  # of whatever may be fed
+        of_input = self.embedding @ input_weight.T + (input_bias + hidden_bias)  # for any row that may be the input
         of_hidden = hidden_weight.T
         count, size = len(uniforms), len(of_hidden)
         chosen = torch.zeros(uniforms.shape, dtype=torch.long)
@@ -77,7 +77,7 @@ class Policy(nn.Module):
             cell = forgotten * cell + opened * gates[:, 2 * size : 3 * size].tanh()
             hidden = exposed * cell.tanh()
             logits = torch.addmm(self.head_bias[first:end], hidden, self.head_weight[first:end].T)
-            # the last bound is 1 but for rounding, so it is left out
+            # the last bound is 1 except for rounding, so it is left out
             upper = logits.softmax(-1).cumsum(-1)[:, :-1]
             chosen[:, d] = (uniforms[:, d, None] >= upper).sum(-1)
             fed = 1 + first + chosen[:, d]

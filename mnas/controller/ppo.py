@@ -3,9 +3,9 @@
 Tan et al., MnasNet (CVPR 2019, arXiv:1807.11626), section 4.2: sample a batch, evaluate it, update by PPO (Schulman et
 al., arXiv:1707.06347). Its hyper-parameters are those of NASNet's controller (arXiv:1707.07012, appendix A.1):
 one-layer LSTM, 100 hidden units, weights uniform(-0.1, 0.1), learning rate 0.00035, entropy weight 0.00001,
-moving-average baseline 0.95, updates on 20 finished models. Adam is Zoph and Le's (arXiv:1611.01578). What no source
-gives, and our choice:
-1. Clip 0.2 and 4 epochs: the common ones of PPO. A minibatch is the whole batch of 20 unless told.
+moving-average baseline 0.95, updates on 20 finished models. Adam is Zoph and Le's (arXiv:1611.01578). No source gives
+these, so we chose:
+1. Clip 0.2 and 4 epochs, the common ones of PPO. A minibatch is the whole batch of 20 by default.
 2. A ratio per decision, as decisions are PPO's actions; losses are summed over decisions and averaged over models.
 3. The baseline moves with every finished model, in order of number; a batch is held against that before it. The first
    batch, with none before it, is held against its own mean.
@@ -32,27 +32,27 @@ from mnas.controller.one_thread import one_thread
 from mnas.controller.policy import Policy
 from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, derived_seed
 
-_KEPT_STATES = 4  # with `n_jobs` trials of the last batches finish late: then only these are learned again
+_KEPT_STATES = 4  # with `n_jobs`, trials of the last batches may finish late: only these states are learned again
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPOUpdate:
-    """What one update did."""
+    """Record of one update."""
 
     batch: int
-    """Number of the closed batch that was learned from."""
+    """Number of the closed batch that it learned from."""
     trials: int
-    """How many models it had."""
+    """Number of models in the batch."""
     mean_reward: float
-    """Of these."""
+    """Mean reward of the models."""
     baseline: float
     """Moving average of rewards after the update."""
     kl: float
-    """Of the new policy from the old, nats per decision: mean of ratio - 1 - log ratio over the batch, 0 or more."""
+    """KL divergence of the new policy from the old, nats per decision: mean of ratio - 1 - log ratio, 0 or more."""
     clip_fraction: float
     """Share of decisions whose ratio ended outside 1 +- clip."""
     entropy_per_decision: dict[str, float]
-    """Nats, after the update, averaged over what the batch chose before the decision."""
+    """Entropy of each decision after the update in nats, averaged over what the batch chose before the decision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +69,15 @@ class _Settings:
 def ppo_loss(
     log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, entropy: Tensor, *, clip: float, entropy_weight: float
 ) -> Tensor:
-    """PPO's clipped objective with an entropy bonus, to be minimised.
+    """Return PPO's clipped objective with an entropy bonus, to be minimised.
 
     Args:
-        log_probs: (N, D) of what was chosen, by the policy that learns.
-        old_log_probs: (N, D), by the one that chose.
+        log_probs: (N, D) log-probabilities of the choices, by the policy that learns.
+        old_log_probs: (N, D), by the policy that chose.
         advantages: (N,).
         entropy: (N, D), nats.
         clip: how far from 1 a ratio still counts.
-        entropy_weight: of the bonus.
+        entropy_weight: weight of the bonus.
 
     Returns: a scalar, summed over decisions, averaged over models.
     """
@@ -87,7 +87,7 @@ def ppo_loss(
 
 
 class _Learner:
-    """Policy, optimiser and baseline; everything that an update changes."""
+    """Policy, optimiser and baseline: all that an update changes."""
 
     def __init__(self, policy: Policy, settings: _Settings) -> None:
         self.policy = policy
@@ -97,12 +97,12 @@ class _Learner:
         self.history: tuple[PPOUpdate, ...] = ()
 
     def _evaluate(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) choices -> their log-probabilities and the decisions' entropies, both (N, D)."""
+        """Return the log-probabilities of (N, D) choices and the decisions' entropies, both (N, D)."""
         log_probs: Tensor = self.policy(indices)
         return log_probs.gather(-1, indices[..., None])[..., 0], -(log_probs.exp() * log_probs).sum(-1)
 
     def _advantages(self, rewards: list[float]) -> Tensor:
-        """Rewards against the baseline, which then moves on."""
+        """Return the rewards relative to the baseline, which then moves."""
         if self.baseline is None:
             self.baseline = math.fsum(rewards) / len(rewards)
         advantages = torch.tensor(rewards, dtype=torch.float64) - self.baseline
@@ -114,9 +114,9 @@ class _Learner:
         return advantages.float()
 
     def after(self, batch: Batch, names: Sequence[str]) -> "_Learner":
-        """What this one is after an update on `batch`; itself unchanged."""
+        """Return a copy after an update on `batch`; this one stays unchanged."""
         learner = copy.copy(self)
-        # in one go, so that the new Adam refers to the new policy's weights
+        # one copy of both, so that the new Adam refers to the new policy's weights
         learner.policy, learner.adam = copy.deepcopy((self.policy, self.adam))
         learner._update(batch, names)
         return learner
@@ -155,7 +155,7 @@ class _Learner:
 
 
 class PPOSampler(ClosedBatchSampler):
-    """RNN controller for any all-categorical Optuna study; see `ClosedBatchSampler` for what it learns from and raises.
+    """RNN controller for any all-categorical Optuna study; see `ClosedBatchSampler` for data it learns from and errors.
 
     The state is a function of the arguments and of the finished trials of earlier batches: a fresh process replays all
     updates. It computes on one CPU thread whatever torch is set to, and touches no global random state.
@@ -163,14 +163,14 @@ class PPOSampler(ClosedBatchSampler):
     Args:
         space, seed, batch_size, reward: as in `ClosedBatchSampler`.
         hidden_size: units of the LSTM.
-        init_range: its weights start uniform in plus or minus this.
-        learning_rate: Adam's.
-        entropy_weight: of the bonus that keeps the policy from settling early.
-        baseline_decay: of the moving average of rewards.
-        clip: PPO's.
+        init_range: weights of the LSTM start uniform in plus or minus this.
+        learning_rate: learning rate of Adam.
+        entropy_weight: weight of the bonus that keeps the policy from settling early.
+        baseline_decay: decay of the moving average of rewards.
+        clip: PPO's clip range.
         epochs: passes over a batch.
-        minibatch_size: at most so many finished models a step, in order of number.
-        normalize_advantages: whether they are divided by their root mean square.
+        minibatch_size: maximum number of finished models a step, in order of number.
+        normalize_advantages: whether to divide advantages by their root mean square.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class PPOSampler(ClosedBatchSampler):
         return self._states[-1][1].history if self._states else ()
 
     def diagnostics(self) -> dict[str, Any]:
-        """The last `PPOUpdate` as a dict; {} before the first."""
+        """Return the last `PPOUpdate` as a dict; {} before the first."""
         return asdict(self.history[-1]) if self.history else {}
 
     def _learn(self, batches: Sequence[Batch]) -> None:

@@ -1,8 +1,8 @@
-"""What our controllers share: an Optuna sampler that is a function of seed, trial number and closed batches only.
+"""Base of our controllers: an Optuna sampler that depends only on seed, trial number and closed batches.
 
 Trial n belongs to batch n // batch_size. It is drawn from the seed, its number, and the finished trials of *earlier*
-batches in order of number. So it does not matter in which order parallel workers finish, nor whether the process that
-draws is the one that drew before: whatever is kept between draws is a cache of what the study says.
+batches in order of number. So the order in which parallel workers finish makes no difference, nor does the process that
+draws: whatever a sampler keeps between draws is a cache of the study.
 """
 
 import abc
@@ -33,11 +33,11 @@ class DrawnSample:
     """A finished trial as a controller sees it."""
 
     number: int
-    """The trial's number in its study."""
+    """Number of the trial in its study."""
     indices: tuple[int, ...]
-    """The choice of each decision, by its place among the decision's choices."""
+    """Choice of each decision, as its index among the decision's choices."""
     reward: float
-    """More is better."""
+    """Reward of the trial; more is better."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,17 +45,17 @@ class Batch:
     """The finished trials of one closed batch; two are the same only if they are the same object."""
 
     number: int
-    """0 for trials 0 to batch_size - 1."""
+    """Number of the batch: 0 for trials 0 to batch_size - 1."""
     trials: list[FrozenTrial]
     """All trials of the batch, to notice a changed study."""
     samples: tuple[DrawnSample, ...]
-    """The finished ones, in order of number; empty where all have failed."""
+    """Finished trials, in order of number; empty where all have failed."""
     lowest_reward: float
-    """Of all completed trials so far, or 0 where none is below 0: what a pruned trial is worth."""
+    """Lowest reward of all completed trials so far, at most 0: the reward of a pruned trial."""
 
 
 def derived_seed(seed: int, *numbers: int) -> int:
-    """32 bits that depend on every bit of all arguments, which must be 0 or more."""
+    """Return 32 bits that depend on every bit of all arguments, which must be 0 or more."""
     return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
 
 
@@ -69,10 +69,11 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
     are not in `space` are drawn at random, from (seed, trial number, name).
 
     Args:
-        space: name -> distribution of every decision, in the order in which they are taken.
+        space: name -> distribution of every decision, in the order of the decisions.
         seed: 0 or more.
         batch_size: trials that are drawn from the same state.
-        reward: what a COMPLETE trial is worth, more being better. Without it: the study's only value, by its direction.
+        reward: function from a COMPLETE trial to its reward, more being better; by default the study's only value,
+            by its direction.
 
     Raises:
         ValueError: an argument is out of its range, or a distribution is not categorical. While drawing: a study of
@@ -100,27 +101,27 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
 
     @abc.abstractmethod
     def diagnostics(self) -> dict[str, Any]:
-        """Plain values on the state after the last closed batch that was learned from; {} before the first."""
+        """Return plain values on the state after the last closed batch that it learned from; {} before the first."""
 
     @abc.abstractmethod
     def _learn(self, batches: Sequence[Batch]) -> None:
-        """Take the state to that after `batches`; a batch object seen before in the same place needs no work."""
+        """Learn from `batches`; a batch object that was in the same place last time needs no work."""
 
     @abc.abstractmethod
     def _choose(self, number: int) -> Sequence[int]:
-        """The choice of each decision for trial `number`, from the state that was last learned."""
+        """Return the choice of each decision for trial `number`, from the state that was last learned."""
 
     # Without a study
 
     def learn_from(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int) -> None:
-        """Learn all that trial `number` will be drawn from; drawing does this by itself."""
+        """Learn all that the draw of trial `number` needs; drawing does this by itself."""
         with _DRAWING:
             self._learn(self._closed_batches(trials, directions, number))
 
     def draw_from(
         self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
     ) -> dict[str, Any]:
-        """The choice of every decision, by name, for trial `number`, from those before it in order of number."""
+        """Return the choice of every decision, by name, for trial `number`, from the trials before it."""
         with _DRAWING:
             self._learn(self._closed_batches(trials, directions, number))
             indices = self._choose(number)
@@ -129,7 +130,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
     # Optuna's side
 
     def learn(self, study: Study, number: int) -> None:
-        """As `learn_from`."""
+        """Learn as `learn_from` does."""
         self.learn_from(study.get_trials(deepcopy=False), study.directions, number)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -152,19 +153,20 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
     def _closed_batches(
         self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
     ) -> Sequence[Batch]:
-        """The batches before that of trial `number`; the same objects as the last time up to the first that differs."""
+        """Return the batches before that of trial `number`; the same objects as last time up to the first
+        difference."""
         self._check(directions)
         for index in range(number // self._batch_size):
             members = list(trials[index * self._batch_size : (index + 1) * self._batch_size])
             if index < len(self._batches):
-                if self._batches[index].trials == members:  # at once where the storage hands out the same objects
+                if self._batches[index].trials == members:  # at once where the storage returns the same objects
                     continue
                 del self._batches[index:]
             self._batches.append(self._read_batch(index, members, directions))
         return self._batches[: number // self._batch_size]
 
     def _check(self, directions: Sequence[StudyDirection]) -> None:
-        """Raise ValueError where a study of these directions cannot be learned from."""
+        """Raise ValueError where a sampler cannot learn from a study of these directions."""
         if self._reward is None and len(directions) > 1:
             raise ValueError(
                 f"a study of several objectives needs {type(self).__name__}(..., reward=...), one number for a trial, "
@@ -185,7 +187,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
         if self._reward is not None:
             reward = float(self._reward(trial))
         else:
-            assert trial.value is not None  # Optuna completes no trial without
+            assert trial.value is not None  # Optuna completes no trial without a value
             reward = -trial.value if directions[0] == StudyDirection.MINIMIZE else trial.value
         if not math.isfinite(reward):
             raise ValueError(

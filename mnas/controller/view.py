@@ -1,4 +1,4 @@
-"""A study as of the close of a batch, in memory, so that any Optuna sampler draws from that and nothing later."""
+"""A study at the close of a batch, in memory, so that any Optuna sampler draws from that and nothing later."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 KNOWN_VALUES = "known_values"
-"""User attribute of a PRUNED trial: its values, None where they are not known ([None, 3.2]: a measured latency)."""
+"""User attribute of a PRUNED trial with its values, None for unknown ones ([None, 3.2]: a measured latency)."""
 
 Direction = StudyDirection | Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """What to store of a drawn trial, both unchanged: the next draws may depend on them."""
+    """A drawn trial; store both fields unchanged, as the next draws may depend on them."""
 
     params: dict[str, Any]
-    """Name -> choice."""
+    """Name of each decision -> choice."""
     system_attrs: dict[str, Any]
-    """A sampler's own notes (NSGA-II: the generation), JSON."""
+    """Notes of the sampler (NSGA-II: the generation), JSON."""
 
 
 class StudyView:
     """An in-memory study that follows a stored one, batch by batch.
 
-    Its trials carry number, params, distributions, system attributes, and once their batch is closed state and values,
-    and of a pruned one what is known of its values (`KNOWN_VALUES`); no other user attributes and no intermediate
-    values. It adds and finishes trials instead of being built anew, so that
-    following a study of a thousand trials costs no more than one of ten.
+    Its trials have number, params, distributions and system attributes. Once their batch is closed they also have state
+    and values, and pruned ones the values that are available (`KNOWN_VALUES`); they have no other user attributes and
+    no intermediate values. The view adds and finishes trials instead of being rebuilt, so that following a study of a
+    thousand trials costs no more than one of ten.
     """
 
     def __init__(self, directions: Sequence[Direction]) -> None:
@@ -41,8 +41,8 @@ class StudyView:
         self._restart()
 
     def _restart(self) -> None:
-        self._storage = InMemoryStorage()  # of its own, so that a trial's id is its number
-        # a random sampler and no pruner: the cheapest, until `ask` is given another
+        self._storage = InMemoryStorage()  # a storage of its own, so that a trial's id is its number
+        # a random sampler and no pruner are the cheapest, until `ask` sets another sampler
         self.study = optuna.create_study(
             storage=self._storage,
             directions=self._directions,
@@ -51,14 +51,14 @@ class StudyView:
         )
         self._study_id = self._storage.get_study_id_from_name(self.study.study_name)
         self._copied: list[FrozenTrial | None] = []
-        """The stored trials as they were when shown, None where shown as running: from `_closed` on."""
+        """Stored trials at the last `show`, None for those shown as running: from `_closed` on."""
         self._closed = 0
 
     def show(self, trials: Sequence[FrozenTrial], *, closed: int) -> Study:
-        """The study of `trials` (by number, no gaps); those from `closed` on as RUNNING, whatever they are.
+        """Return the study of `trials` (by number, no gaps), where those from `closed` on are RUNNING in any case.
 
         Raises:
-            ValueError: one before `closed` has not finished.
+            ValueError: a trial before `closed` has not finished.
         """
         if not self._is_extended_by(trials, closed):
             self._restart()
@@ -74,7 +74,7 @@ class StudyView:
         return self.study
 
     def ask(self, sampler: BaseSampler, space: Mapping[str, CategoricalDistribution]) -> Draw:
-        """Draw the next trial, which is RUNNING in the view from then on."""
+        """Draw the next trial, which is then RUNNING in the view."""
         self.study.sampler = sampler
         self.study.ask(dict(space))
         trial = self._storage.get_trial(len(self._copied))
@@ -82,10 +82,10 @@ class StudyView:
         return Draw(params=dict(trial.params), system_attrs=dict(trial.system_attrs))
 
     def _is_extended_by(self, trials: Sequence[FrozenTrial], closed: int) -> bool:
-        """Whether what is shown of `trials` is still so; what was running there may have finished."""
+        """Return whether `trials` extends those in the view; running ones may have finished."""
         mine = self._storage.get_all_trials(self._study_id, deepcopy=False)
         if len(mine) != len(self._copied) or len(mine) > len(trials) or self._closed > closed:
-            return False  # unequal where a sampler raised in the middle of `ask`
+            return False  # unequal if a sampler raised during `ask`
         same = self._closed if self._copied[: self._closed] == trials[: self._closed] else 0  # fast: the same objects
         for number in range(same, len(self._copied)):
             copied, trial = self._copied[number], trials[number]
@@ -115,14 +115,14 @@ class StudyView:
 
 
 def require_finished(trials: Sequence[FrozenTrial], closed: int) -> None:
-    """Raise ValueError where one of `trials`, which are before number `closed`, runs."""
+    """Raise ValueError where one of `trials`, all before number `closed`, is running."""
     for trial in trials:
         if not trial.state.is_finished():
             raise ValueError(f"trials 0 to {closed - 1} must have finished, but got {trial.number} {trial.state.name}")
 
 
 def _known(trial: FrozenTrial) -> dict[str, Any]:
-    """The user attributes of a finished trial that a sampler may learn from."""
+    """Return the user attributes of a finished trial that a sampler may learn from."""
     is_known = trial.state == TrialState.PRUNED and KNOWN_VALUES in trial.user_attrs
     return {KNOWN_VALUES: trial.user_attrs[KNOWN_VALUES]} if is_known else {}
 
@@ -132,6 +132,6 @@ def _result(trial: FrozenTrial) -> tuple[Any, ...]:
 
 
 def view_of(trials: Sequence[FrozenTrial], directions: Sequence[Direction]) -> Study:
-    """An in-memory study of `trials` in order of number, with what `StudyView` says they carry."""
+    """Return an in-memory study of `trials` in order of number, with the fields that `StudyView` describes."""
     ordered = sorted(trials, key=lambda trial: trial.number)
     return StudyView(directions).show(ordered, closed=len(ordered))

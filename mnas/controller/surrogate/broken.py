@@ -1,7 +1,7 @@
-"""Trials that came out far worse than all others tell: a training that diverged, a measurement that was disturbed.
+"""Detection of broken trials, far worse than predicted: a training that diverged, a measurement that was disturbed.
 
-A Gaussian process that has to explain a few such values takes everything else for noise. They are left out, the
-worst first, and teach where trials break (`surrogate.py`).
+A Gaussian process that has to explain a few such values takes everything else for noise. Broken trials are left out,
+the worst first, and teach the model of where trials break (`surrogate.py`).
 """
 
 from collections.abc import Callable
@@ -16,20 +16,20 @@ Rows = npt.NDArray[np.int64]
 Array = npt.NDArray[np.float64]
 
 FAR = 5.0
-"""So many deviations of the first trials' values."""
+"""Number of deviations of the first trials' values beyond which a value is broken."""
 ROUNDS = 3
-"""Of leaving out and learning again."""
+"""Maximum number of times that values are left out and the model is learned again."""
 FEWEST = 8
-"""Values of which some may be broken."""
+"""Minimum number of values to look for broken ones in."""
 
 
 def without_broken(
     make: Callable[[Rows], GoalModel], worse: Callable[[GoalModel, Rows], Array], rows: Rows, first: int
 ) -> tuple[GoalModel, Rows]:
-    """The model that `make` learns from those of `rows` that are not broken, and which are.
+    """Return the model that `make` learns from the unbroken `rows`, and the broken ones.
 
-    `worse` says by how much rows are worse than a model of others predicts, in its units. The `first` trials are
-    thought to be of all kinds, as random members are: what is far is told by them.
+    `worse` returns by how much rows are worse than a model of others predicts, in its units. The `first` trials are
+    assumed to be as varied as random members, so their spread is the scale for "far".
     """
     sound = rows
     for _ in range(ROUNDS):
@@ -41,7 +41,7 @@ def without_broken(
     else:
         model = make(sound)
     broken = np.setdiff1d(rows, sound)
-    if len(broken):  # what only looked so beside those that are
+    if len(broken):  # restore rows that only looked broken beside those that are
         innocent = broken[worse(model, broken) <= _bound(model, first)]
         if len(innocent):
             broken = np.setdiff1d(broken, innocent)
@@ -55,7 +55,7 @@ def _bound(model: GoalModel, first: int) -> float:
 
 
 def _suspects(model: GoalModel, first: int) -> npt.NDArray[np.bool_]:
-    """(N,) of the values that a model has learned from, those that are by far worse than what the others predict."""
+    """Return (N,) which values of a model are far worse than the others predict."""
     process, bound = model.process, _bound(model, first)
     values = process.values
     suspects = np.zeros(len(values), bool)
@@ -64,13 +64,13 @@ def _suspects(model: GoalModel, first: int) -> npt.NDArray[np.bool_]:
     precision = torch.cholesky_inverse(process.factor).numpy()
     standard = (values - process.mean) / process.scale
     while 2 * suspects.sum() < len(values):
-        # what all others predict, less the value; one that is broken makes others look so: the worst goes first
+        # prediction of all others less the value; a broken value makes others look broken, so the worst goes first
         worse = -model.sign * process.scale * (precision @ standard) / precision.diagonal()
         worst = int(worse.argmax())
-        if suspects[worst] or not worse[worst] > bound:  # also where numbers are too large to be told apart
+        if suspects[worst] or not worse[worst] > bound:  # ends too where numbers are too large to differ
             break
         suspects[worst] = True
         column = precision[:, worst].copy()
-        precision -= np.outer(column, column) / column[worst]  # that of the others alone
+        precision -= np.outer(column, column) / column[worst]  # the precision of the others alone
         precision[worst, worst], standard[worst] = 1, 0
     return suspects

@@ -1,10 +1,10 @@
-"""Index vectors as numbers that a model can learn from: what the choices and the names of decisions tell.
+"""Index vectors as features for a model, from the choices and the names of decisions.
 
-A choice that is a number stands nearer to those next to it. Decisions that have the same choices, or nearly so, and
-names that differ in numbers only (`block1.kernel`, `block2.kernel`) are a *family*: what one does, the others probably
-do as well, the more so the nearer they are in order. Decisions whose names begin alike up to a number (`block1.kernel`,
-`block1.op`) are a *group*: they probably act on one another. Nothing of this is taken for granted: how much of it is
-true, the model learns (`gaussian.py`), and where names tell nothing there are no families and no groups.
+A numeric choice is closer to its neighbours than to others. Decisions with the same choices, or nearly so, and names
+that differ in numbers only (`block1.kernel`, `block2.kernel`) are a *family*: they probably have similar effects, the
+more so the nearer they are in order. Decisions whose names begin alike up to a number (`block1.kernel`, `block1.op`)
+are a *group*: they probably interact. The model learns how much of this is true (`gaussian.py`); names without such
+patterns give no families and no groups.
 """
 
 import re
@@ -21,40 +21,41 @@ from torch import Tensor
 Table = npt.NDArray[np.float64]
 
 NEIGHBOURS = 0.5
-"""Share of what two choices that are numbers have in common by standing near each other."""
+"""Share of the similarity of two numeric choices that comes from their distance."""
 
 
 @dataclass(frozen=True)
 class Coded:
-    """N index vectors as features; the products of two vectors' features are what they have in common."""
+    """N index vectors as features; the products of two vectors' features are their similarities."""
 
     main: Tensor
-    """(N, F): of each decision its choice, 0 on average over the choices."""
+    """Choice of each decision, 0 on average over the choices; (N, F)."""
     family: Tensor
-    """(N, G): of each family the sum of what its decisions have in `main`."""
+    """Sum over each family of its decisions' features in `main`; (N, G)."""
     trend: Tensor
-    """(N, G): the same, the first decisions against the last."""
+    """The same sum with the first decisions against the last; (N, G)."""
     alike: Tensor
-    """(N, H): of each decision its choice; the product of equal ones is 1, of near ones less, of far ones about 0."""
+    """Choice of each decision, (N, H), with a product of 1 for equal ones, less for near ones and about 0 for far
+    ones."""
     beside: Tensor
-    """(N, 0), or (N, 1) of what else is known of each: what another model predicts, in units of what that has seen."""
+    """Extra input feature, (N, 0) or (N, 1): another model's prediction, in units of the values that it has seen."""
 
     def __len__(self) -> int:
         return len(self.main)
 
 
 class Coding:
-    """How members of `space` (name -> distribution) are coded.
+    """Coding of the members of `space` (name -> distribution).
 
     Attributes:
-        decisions: count of them.
-        free: those with a choice, in order.
-        main_owner: (F,) which decision a column of `main` belongs to.
-        alike_owner: (H,) the same of `alike`.
-        family_owner: (G,) which family a column of `family` and `trend` belongs to.
-        families: the decisions of each.
+        decisions: number of decisions.
+        free: decisions with a choice, in order.
+        main_owner: (F,) decision of each column of `main`.
+        alike_owner: (H,) decision of each column of `alike`.
+        family_owner: (G,) family of each column of `family` and `trend`.
+        families: decisions of each family.
         family_of: decision -> its family, or -1.
-        groups: the decisions of each.
+        groups: decisions of each group.
     """
 
     def __init__(self, space: Mapping[str, CategoricalDistribution]) -> None:
@@ -79,7 +80,7 @@ class Coding:
         self.family_owner = torch.tensor(np.repeat(np.arange(len(self.families)), widths))
 
     def __call__(self, indices: npt.NDArray[np.int64]) -> Coded:
-        """(N, D) indices -> their features."""
+        """Return the features of (N, D) indices."""
         columns = [table[indices[:, d]] for d, table in enumerate(self._main)]
         none = np.zeros((len(indices), 0))
         sums, trends = [none], [none]
@@ -95,12 +96,12 @@ class Coding:
 
 
 def is_number(choice: Any) -> bool:
-    """Whether a choice is a quantity; True and False are none."""
+    """Return whether a choice is a quantity; True and False are none."""
     return type(choice) in (int, float)
 
 
 def _shared(choices: Sequence[Sequence[Any]]) -> list[Table]:
-    """For each member of a family (C, rank), as `main`, such that equal choices of two members have equal rows."""
+    """Return a (C, rank) table for each member of a family, as in `main`, with equal rows for equal choices."""
     every = list({repr(choice): choice for own in choices for choice in own}.values())
     if all(is_number(choice) for choice in every):
         every.sort()
@@ -109,7 +110,7 @@ def _shared(choices: Sequence[Sequence[Any]]) -> list[Table]:
 
 
 def _correlation(choices: Sequence[Any]) -> Table:
-    """(C, C): how far the effects of two choices are thought to be the same."""
+    """Return (C, C) the prior correlation of the effects of two choices."""
     count = len(choices)
     if count < 3 or not all(is_number(choice) for choice in choices):
         return np.eye(count)
@@ -120,7 +121,7 @@ def _correlation(choices: Sequence[Any]) -> Table:
 
 
 def _centred(correlation: Table) -> Table:
-    """Of effects that add up to 0 over the choices, 1 on average on the diagonal."""
+    """Return the correlation of effects that add up to 0 over the choices, 1 on average on the diagonal."""
     count = len(correlation)
     if count == 1:
         return np.zeros((1, 1))
@@ -130,7 +131,7 @@ def _centred(correlation: Table) -> Table:
 
 
 def _factor(correlation: Table) -> Table:
-    """(C, rank) whose products of rows are `correlation`."""
+    """Return the (C, rank) factor whose products of rows are `correlation`."""
     values, vectors = np.linalg.eigh(correlation)
     positive = values > 1e-9
     factor: Table = vectors[:, positive] * np.sqrt(values[positive])
@@ -138,7 +139,7 @@ def _factor(correlation: Table) -> Table:
 
 
 def _families(space: Mapping[str, CategoricalDistribution]) -> list[list[int]]:
-    """Decisions with a choice, by what their names have but for numbers; see `_belongs`."""
+    """Return families of decisions with a choice, whose names are equal except for numbers; see `_belongs`."""
     choices = [tuple(map(repr, distribution.choices)) for distribution in space.values()]
     families_by_name: dict[str, list[list[int]]] = {}
     for decision, name in enumerate(space):
@@ -155,7 +156,7 @@ def _families(space: Mapping[str, CategoricalDistribution]) -> list[list[int]]:
 
 
 def _belongs(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether all choices of one are choices of the other, and most of the other's are its own."""
+    """Return whether one has all choices of the other, which has more than half as many."""
     fewer, more = sorted((set(one), set(other)), key=len)
     return fewer <= more and 2 * len(fewer) > len(more)
 

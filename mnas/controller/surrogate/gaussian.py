@@ -1,14 +1,14 @@
 """A Gaussian process over categorical decisions, made for dozens to hundreds of samples.
 
-The covariance of two members is a sum of what they have in common, each part with a variance of its own:
-- `main`: effects of single choices; `family`: what these are alike in all of a family (`coding.py`), and `trend`: what
-  of that grows from its first to its last decision;
-- `beside`: what another model predicts of them, where it is told that (`Coded.beside`), in proportion;
-- `group`: decisions of a group acting on one another; `pairs`: any two decisions; `rest`: all of them, by the weighted
-  share of equal choices.
-Every decision has a weight, how much it matters in all of these (automatic relevance determination), which it shares
-in part with its family. Variances, weights and noise are the most probable ones (maximum a posteriori, L-BFGS), on
-torch in double precision and one thread: the same data give the same bits.
+The covariance of two members is a sum over their similarities, each part with its own variance:
+- `main`: effects of single choices; `family`: effects that a family shares (`coding.py`); `trend`: their growth from
+  the first decision of the family to the last;
+- `beside`: another model's prediction as an extra input feature (`Coded.beside`), in proportion;
+- `group`: interactions of decisions of a group; `pairs`: of any two decisions; `rest`: of all decisions, by the
+  weighted share of equal choices.
+Every decision has a weight, its relevance in all of these (automatic relevance determination), which it shares in part
+with its family. Variances, weights and noise are the most probable ones (maximum a posteriori, L-BFGS), on torch in
+double precision and one thread: the same data give the same bits.
 """
 
 from dataclasses import dataclass, replace
@@ -36,22 +36,22 @@ PRIOR = {
 }
 """Medians of the standard deviations of each part, the data's being 1.
 
-Few data cannot tell `rest` from noise. Noise is the likelier, and believing in a rest makes search random.
+Few data cannot separate `rest` from noise. Noise is more likely, and believing in a rest makes search random.
 """
 PRIOR_SPREAD = 1.5
-"""Standard deviation of their logarithms."""
+"""Prior standard deviation of their logarithms."""
 WEIGHT_SPREAD = 1.0
-"""Standard deviation of the logarithms of weights, of families and within them."""
+"""Prior standard deviation of the logarithms of weights, of families and within them."""
 LENGTH_SPREAD = 1.0
 LEVEL = 1.0
-"""Variance of what all members have in common."""
+"""Variance that all members share."""
 JITTER = 1e-6
 STEPS = 60
-"""Of L-BFGS, at most."""
+"""Maximum number of L-BFGS steps."""
 
 
 class HyperparameterLayout:
-    """Where in the vector of logarithms each hyper-parameter stands, and what is thought of it before any data."""
+    """Position of each hyper-parameter in the vector of logarithms, and the priors."""
 
     def __init__(self, coding: Coding, beside: int) -> None:
         self.coding = coding
@@ -68,13 +68,13 @@ class HyperparameterLayout:
         self.groups = [torch.isin(coding.main_owner, torch.tensor(g)).nonzero()[:, 0] for g in coding.groups]
 
     def weights(self, logs: Tensor) -> tuple[Tensor, Tensor]:
-        """Of all decisions (0 for those without a choice) and of families, each 1 on average."""
+        """Return the weights of all decisions (0 for those without a choice) and of families, each 1 on average."""
         logs = logs[len(self.parts) + 1 :]
         own, shared = logs[: len(self._free)], logs[len(self._free) :]
         every = torch.zeros(self.coding.decisions, dtype=torch.float64)
         if not len(own):
             return every, shared
-        padded = torch.cat([shared, torch.zeros(1, dtype=torch.float64)])  # -1, no family: the last
+        padded = torch.cat([shared, torch.zeros(1, dtype=torch.float64)])  # family -1, none, is the last entry
         weights = (own + padded[self._family_of]).exp()
         of_families = shared.exp()
         if len(shared):
@@ -83,7 +83,7 @@ class HyperparameterLayout:
 
 
 class Covariance:
-    """Of members under given hyper-parameters, without noise."""
+    """Covariance of members under given hyper-parameters, without noise."""
 
     def __init__(self, layout: HyperparameterLayout, logs: Tensor) -> None:
         coding = layout.coding
@@ -104,7 +104,7 @@ class Covariance:
         self._linear = torch.cat(linear)
         self._pairs = variance["pairs"] / scale**2
         self._groups = []
-        """Of each its columns, and what `main` is there multiplied by."""
+        """Columns of each group, and their factor on `main`."""
         for columns in layout.groups:
             deviation = (variance["group"] / len(layout.groups)).sqrt() / len(columns)
             self._groups.append((columns, main[columns] * deviation))
@@ -114,7 +114,7 @@ class Covariance:
         self._furthest = self._rest.log() - reach
 
     def __call__(self, first: Coded, second: Coded) -> Tensor:
-        """(first, second). Large ones: what can be is done in place."""
+        """Return the covariances (first, second), computed in place where possible, as they are large."""
         linear = (self._together(first) * self._linear) @ self._together(second).T
         total = self._acting_together(linear)
         for columns, scale in self._groups:
@@ -124,7 +124,7 @@ class Covariance:
         return total.add_(rest)
 
     def diagonal(self, coded: Coded) -> Tensor:
-        """(N,) the variance of each."""
+        """Return (N,) the variance of each member."""
         total = self._acting_together(self._together(coded) ** 2 @ self._linear)
         squares = coded.main**2
         for columns, scale in self._groups:
@@ -133,49 +133,49 @@ class Covariance:
         return total.add_(self._rest)
 
     def _together(self, coded: Coded) -> Tensor:
-        """What counts in proportion."""
+        """Return the features that count in proportion."""
         return torch.cat([coded.main, coded.family, coded.trend, coded.beside], 1)
 
     def _acting_together(self, linear: Tensor) -> Tensor:
-        """LEVEL + linear + pairs * linear ** 2."""
+        """Return LEVEL + linear + pairs * linear ** 2."""
         total: Tensor = (linear * self._pairs).add_(1).mul(linear).add_(LEVEL)
         return total
 
 
 @dataclass(frozen=True)
 class Process:
-    """Values of members, known for some of them up to noise; `fit` and `condition` make it."""
+    """Process of values of members, given some of them up to noise; `fit` and `condition` make it."""
 
     layout: HyperparameterLayout
     logs: Array
     """Logarithms of the hyper-parameters."""
     improbability: float
-    """Minus the logarithm of the density of the data and the hyper-parameters; data in the user's units."""
+    """Minus the logarithm of the density of data and hyper-parameters, with data in the user's units."""
     seen: Coded
     factor: Tensor
-    """Lower triangular: of the covariance of those seen, noise included."""
+    """Lower triangular factor of the covariance of the members seen, noise included."""
     weights: Tensor
-    """That covariance's inverse, times the values."""
+    """Inverse of that covariance, times the values."""
     mean: float
     scale: float
-    """Values are `mean` + `scale` x those of the process."""
+    """Scale of the values, which are `mean` + `scale` x those of the process."""
 
     @cached_property
     def covariance(self) -> Covariance:
-        """With the hyper-parameters chosen."""
+        """Return the covariance under the chosen hyper-parameters."""
         return Covariance(self.layout, torch.from_numpy(self.logs))
 
     @property
     def noise(self) -> float:
-        """Standard deviation of a value that is known."""
+        """Standard deviation of the noise of a value seen."""
         return float(np.exp(self.logs[0])) * self.scale
 
     def expect(self, coded: Coded) -> Tensor:
-        """(N,) means in units of the process: 0 on average over what it has seen, of deviation 1."""
+        """Return (N,) means in units of the process: 0 on average over the members seen, of deviation 1."""
         return self.covariance(coded, self.seen)[:, : len(self.weights)] @ self.weights
 
     def predict(self, coded: Coded) -> tuple[Tensor, Tensor]:
-        """(N,) means and standard deviations, without noise."""
+        """Return (N,) means and standard deviations, without noise."""
         shared = self.covariance(coded, self.seen)
         explained = torch.linalg.solve_triangular(self.factor, shared.T, upper=False)
         variance = self.covariance.diagonal(coded) - (explained**2).sum(0)
@@ -184,7 +184,7 @@ class Process:
         return means * self.scale + self.mean, variance.clamp_min(1e-12).sqrt() * self.scale
 
     def believing(self, coded: Coded) -> "Process":
-        """What it will be once the one member `coded` has been seen, if its value is the predicted one."""
+        """Return the process after the one member `coded` has been seen, if its value is the predicted one."""
         shared = self.covariance(coded, self.seen)
         row = torch.linalg.solve_triangular(self.factor, shared.T, upper=False)[:, 0]
         own = self.covariance.diagonal(coded)[0] + np.exp(2 * self.logs[0]) + JITTER
@@ -195,18 +195,18 @@ class Process:
         return replace(self, seen=seen, factor=factor)
 
     def decision_weights(self) -> Array:
-        """(D,) how much each decision matters, 1 on average over those with a choice."""
+        """Return (D,) the relevance of each decision, 1 on average over those with a choice."""
         weights: Array = self.covariance.decision_weights.numpy()
         return weights
 
     @property
     def values(self) -> Array:
-        """(N,) those it was conditioned on."""
+        """Return (N,) the values that the process was conditioned on."""
         values: Array = (self.factor @ (self.factor.T @ self.weights)).numpy() * self.scale + self.mean
         return values
 
     def left_out(self) -> tuple[Array, Array]:
-        """Of each value seen: what is predicted from all others, and its standard deviation, noise included."""
+        """Return the prediction of each value seen from all others, and its standard deviation, noise included."""
         inverse = torch.cholesky_inverse(self.factor)
         missed = (self.weights / inverse.diagonal()).numpy() * self.scale
         return self.values - missed, (inverse.diagonal().rsqrt() * self.scale).numpy()
@@ -235,7 +235,7 @@ def fit(coding: Coding, coded: Coded, values: Array) -> Process:
 
 
 def condition(coding: Coding, coded: Coded, values: Array, logs: Array) -> Process:
-    """As `fit`, with hyper-parameters that it chose before."""
+    """Return the process as `fit` does, with hyper-parameters that it chose before."""
     mean, scale = _standard(values)
     standard = torch.from_numpy((values - mean) / scale)
     return _conditioned(
@@ -263,7 +263,7 @@ def _standard(values: Array) -> tuple[float, float]:
 
 
 def _cholesky(covariances: Tensor, noise: float | Tensor) -> Tensor:
-    """Of the covariances and noise; with more of it where rounding leaves them not positive."""
+    """Return the factor of the covariances and noise, with more noise where rounding makes them not positive."""
     unit = torch.eye(len(covariances), dtype=torch.float64)
     for power in range(6):
         factor: Tensor
@@ -274,7 +274,7 @@ def _cholesky(covariances: Tensor, noise: float | Tensor) -> Tensor:
 
 
 def _improbability(logs: Array, layout: HyperparameterLayout, coded: Coded, values: Tensor) -> tuple[float, Array]:
-    """Minus the logarithm of the density of values and hyper-parameters, and its gradient."""
+    """Return minus the log density of values and hyper-parameters, and its gradient."""
     tensor = torch.from_numpy(logs.copy()).requires_grad_()
     covariances = Covariance(layout, tensor)(coded, coded)
     noise = (2 * tensor[0]).exp()

@@ -1,4 +1,4 @@
-"""What the next trial of a batch is for: hypervolume or a reward, under models of the objectives."""
+"""Goal of the next trial of a batch: hypervolume or a reward, under models of the objectives."""
 
 import math
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ from mnas.controller.surrogate.proposing import Indices
 Row = tuple[int, ...]
 
 REFERENCE_QUANTILE = 0.05
-"""Share of them that is worse, in each objective."""
+"""Share of random members that is worse than the reference point, in each objective."""
 
 BEST = 64
-"""Of the members seen, those that a search begins with."""
+"""Number of the best members seen that a search starts from."""
 
 
 @dataclass(frozen=True)
 class Aims:
-    """What is wanted beside the hypervolume."""
+    """Goals besides the hypervolume."""
 
     rewards: tuple[Reward, ...]
     share: float
-    """Of the trials, for the rewards in turn."""
+    """Share of the trials for the rewards, in turn."""
 
 
 @dataclass(frozen=True)
@@ -44,35 +44,35 @@ class Data:
     """The closed trials."""
 
     indices: Indices
-    """(N, D)."""
+    """Indices of the trials, (N, D)."""
     values: Array
-    """(N, M) as told; NaN where not known."""
+    """Values of the trials, (N, M); NaN where unknown."""
     pruned: npt.NDArray[np.bool_]
     trials: list[FrozenTrial]
     taken: frozenset[Row]
-    """All members drawn, failed ones too."""
+    """All members drawn, including failed ones."""
 
     @property
     def completed(self) -> Array:
-        """(N,) 1, or 0 for those pruned."""
+        """Return (N,) 1, or 0 for pruned trials."""
         return np.where(self.pruned, 0.0, 1.0)
 
     @property
     def complete(self) -> npt.NDArray[np.bool_]:
-        """(N,)."""
+        """Return (N,) whether each trial is completed, with all its values."""
         complete: npt.NDArray[np.bool_] = np.isfinite(self.values).all(axis=1) & ~self.pruned
         return complete
 
 
 @dataclass(frozen=True)
 class GoalModel:
-    """Of one objective, or of whether a trial is completed (1) or pruned (0)."""
+    """Model of one objective, or of whether a trial is completed (1) or pruned (0)."""
 
     process: Process
     is_log: bool
     sign: int
     beside: "GoalModel | None" = None
-    """The model of another objective, whose predictions its process is told."""
+    """Model of another objective, whose prediction is an extra input feature."""
 
     def forecast(self, coded: Coded) -> Forecast:
         mean, deviation = self.process.predict(with_beside(coded, self.beside))
@@ -83,20 +83,20 @@ class GoalModel:
 
 
 def with_beside(coded: Coded, beside: GoalModel | None) -> Coded:
-    """Members with what `beside` predicts of them."""
+    """Return members with the predictions of `beside` as an extra feature."""
     return coded if beside is None else replace(coded, beside=beside.process.expect(coded)[:, None])
 
 
 @dataclass(frozen=True)
 class Models:
     objectives: list[GoalModel]
-    """None where too little is known."""
+    """Models of the objectives; empty where data are too few."""
     completed: GoalModel | None
-    """Of 1 for trials that are completed, 0 for those pruned; where there are such."""
+    """Model of 1 for completed and 0 for pruned trials; None where none is pruned."""
 
 
 class Goals:
-    """What the next pick of a batch is for, given those before it."""
+    """Goal of the next pick of a batch, given the picks before it."""
 
     def __init__(
         self, coding: Coding, signs: Sequence[int], aims: Aims, models: Models, data: Data, pool: Indices
@@ -118,9 +118,9 @@ class Goals:
         self._goal = -1
 
     def _expected(self, members: Indices) -> Array:
-        """(N, M) the values predicted of members, also of those seen: without the noise that made some look better.
+        """Return (N, M) predicted values of members, also of those seen: without the noise that made some look better.
 
-        What is only lucky would otherwise stand on the front, where nothing real is expected to reach it.
+        Values that are only lucky would otherwise define the front, and no prediction would reach it.
         """
         coded, zero = self._coding(members), torch.zeros(1, dtype=torch.float64)
         columns = [model.forecast(coded).values(zero)[:, 0].numpy() for model in self._models]
@@ -128,13 +128,13 @@ class Goals:
         return expected
 
     def _place_reference(self) -> Array:
-        """Where random members are hardly ever worse, or what was seen."""
+        """Return a point that few random members are worse than, and no better than the median of those seen."""
         gains = self._expected(self._pool) * np.array(self._signs)
         worst: Array = np.quantile(gains, REFERENCE_QUANTILE, axis=0)
         return np.asarray(np.minimum(worst, np.quantile(self._gains, 0.5, axis=0)))
 
     def aim(self, number: int) -> None:
-        """At the hypervolume (-1), or a reward."""
+        """Aim at the hypervolume (-1), or a reward."""
         before, after = math.floor(number * self._aims.share), math.floor((number + 1) * self._aims.share)
         self._goal = before % len(self._aims.rewards) if after > before and len(self._signs) == 2 else -1
 
@@ -157,7 +157,7 @@ class Goals:
         return score.numpy()
 
     def seeds(self) -> Indices:
-        """Members to begin a search with: what the last pick's ended with, and what is best of those seen."""
+        """Return members to start a search from: the last pick's final ones, and the best of those seen."""
         good = self._data.indices[self._data.complete]
         if len(self._signs) == 2 and self._goal >= 0:
             values = torch.from_numpy(self._seen)
@@ -170,7 +170,7 @@ class Goals:
         return np.concatenate([self.last, good[order[:BEST]]])
 
     def believe(self, row: Indices) -> None:
-        """Count `row` as seen, with the values predicted."""
+        """Count `row` as seen, with its predicted values."""
         coded, values = self._coding(row), self._expected(row)[0].tolist()
         gains = np.array([v * s for v, s in zip(values, self._signs, strict=True)])
         self._gains = np.concatenate([self._gains, gains[None]])
@@ -184,7 +184,7 @@ class Goals:
 
 
 def _dominated_by(gains: Array) -> npt.NDArray[np.int64]:
-    """(N,) how many others are better in both, or equal in one and better in the other."""
+    """Return (N,) how many others are better in both, or equal in one and better in the other."""
     first, second = gains[:, :1], gains[:, 1:]
     at_least = (first <= first.T) & (second <= second.T)
     equal = (first == first.T) & (second == second.T)

@@ -1,8 +1,8 @@
-"""How much better a trial is expected to make what is known: one value, the front's hypervolume, or a reward.
+"""Expected improvement by a trial: of one value, of the front's hypervolume, or of a reward.
 
-All in closed form or by quadrature, for predictions that are normal, or whose logarithm is, and independent of each
+All are in closed form or by quadrature, for predictions that are normal, or whose logarithm is, and independent of each
 other (Emmerich et al., "The computation of the expected improvement in dominated hypervolume of Pareto front
-approximations", 2008, for two objectives). A *gain* is a value of which more is better: minus that which is minimised.
+approximations", 2008, for two objectives). A *gain* is a value that is maximised, or minus one that is minimised.
 """
 
 import copy
@@ -18,14 +18,13 @@ from torch import Tensor
 Array = npt.NDArray[np.float64]
 
 NODES = (13, 33)
-"""Of the quadrature over the first and the second value."""
+"""Number of nodes of the quadrature over the first and the second value."""
 COARSE, FINE = 17, 1025
-"""Points at which a reward is asked along each value; in between it is interpolated."""
+"""Number of points at which a reward is evaluated along each value; between them it is interpolated."""
 LOG_RANGE = 2.0
-"""The finer ones are equally far apart in the value's logarithm where the largest seen is so many times the smallest,
-above 0."""
+"""Ratio of the largest to the smallest positive value seen from which the fine points are even in the logarithm."""
 BEYOND = 0.25
-"""How far beyond the values seen they reach, in ranges of these."""
+"""How far the points reach beyond the values seen, as a share of their range."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +32,15 @@ class Forecast:
     """N predictions of one value."""
 
     mean: Tensor
-    """(N,) of the value, or of its logarithm."""
+    """Mean of the value, or of its logarithm; (N,)."""
     deviation: Tensor
-    """(N,) > 0, the same."""
+    """Standard deviation of the same, > 0; (N,)."""
     is_log: bool
     sign: int
     """1 where the value is maximised, -1 where it is minimised."""
 
     def excess(self, bounds: Tensor) -> Tensor:
-        """(N, M): by how much each gain is expected to be above each of M bounds, 0 where it is not."""
+        """Return (N, M) the expected excess of each gain over each of M bounds, where no excess counts as 0."""
         mean, deviation = self.mean[:, None], self.deviation[:, None]
         if not self.is_log:
             margin = self.sign * mean - bounds
@@ -50,14 +49,14 @@ class Forecast:
             return margin * _below(z) + deviation * density
         expected = torch.exp(mean + deviation**2 / 2)
         z = (mean - (self.sign * bounds).clamp_min(1e-300).log()) / deviation
-        if self.sign > 0:  # of a value above the bound
+        if self.sign > 0:  # the value above the bound counts
             excess = expected * _below(z + deviation) - bounds * _below(z)
             return torch.where(bounds > 0, excess, expected - bounds)
         excess = -bounds * _below(-z) - expected * _below(-z - deviation)
         return torch.where(bounds < 0, excess, torch.zeros_like(excess))
 
     def values(self, nodes: Tensor) -> Tensor:
-        """(N, M): the values at M standard deviations from the mean."""
+        """Return (N, M) the values at M standard deviations from the mean."""
         values = self.mean[:, None] + self.deviation[:, None] * nodes
         return values.exp() if self.is_log else values
 
@@ -68,11 +67,11 @@ def _below(z: Tensor) -> Tensor:
 
 
 def hypervolume_improvement(first: Forecast, second: Forecast, front: Array, reference: Array) -> Tensor:
-    """(N,) by how much the area between front and reference is expected to grow.
+    """Return (N,) the expected growth of the area between front and reference.
 
     Args:
-        first, second: the predictions.
-        front: (K, 2) gains, in any order, dominated ones and ones beyond the reference allowed.
+        first, second: predictions of the two values.
+        front: (K, 2) gains in any order, which may be dominated or beyond the reference.
         reference: (2,) gains.
     """
     steps = _steps(front, reference)
@@ -84,7 +83,7 @@ def hypervolume_improvement(first: Forecast, second: Forecast, front: Array, ref
 
 
 def _steps(front: Array, reference: Array) -> Array:
-    """The front's points that none dominates, within the reference, by falling second gain."""
+    """Return the front's non-dominated points within the reference, by falling second gain."""
     inside: Array = front[(front > reference).all(axis=1)]
     inside = inside[np.lexsort((-inside[:, 0], -inside[:, 1]))]
     if not len(inside):
@@ -96,17 +95,17 @@ def _steps(front: Array, reference: Array) -> Array:
 
 @dataclass(frozen=True)
 class RewardTable:
-    """A reward of two values, known on a grid of them."""
+    """A reward of two values, tabulated on a grid of them."""
 
     low: tuple[float, ...]
     step: tuple[float, ...]
     logarithmic: tuple[bool, ...]
-    """Whether the grid is one of the value's logarithm."""
+    """Whether the grid is even in the value's logarithm, for each value."""
     rewards: Tensor
-    """(first, second)."""
+    """Rewards on the grid, (first, second)."""
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
-        """The reward of each pair, interpolated; of values beyond the grid that at its edge."""
+        """Return the interpolated reward of each pair; beyond the grid, the reward at its edge."""
         (i, u), (j, v) = self._place(0, first), self._place(1, second)
         near = self.rewards[i, j] * (1 - v) + self.rewards[i, j + 1] * v
         far = self.rewards[i + 1, j] * (1 - v) + self.rewards[i + 1, j + 1] * v
@@ -123,10 +122,10 @@ class RewardTable:
 def tabulate(
     reward: Callable[[FrozenTrial], float], like: FrozenTrial, values: Array, lowest: Array, fine: int
 ) -> RewardTable:
-    """Ask `reward` for trials that are `like` one but for their values, around those expected, (N, 2).
+    """Tabulate `reward` for trials that equal `like` except for their values, around those expected, (N, 2).
 
-    `lowest` (2,) are the smallest values told: where one is above 0, so is all that the reward is asked of. `fine` (0
-    or 1) is the value in which the reward may have a kink, as at a target latency.
+    `lowest` (2,) are the smallest values seen: where one is above 0, the grid stays above 0 too. `fine` (0 or 1) is the
+    value in which the reward may have a kink, such as at a target latency.
     """
     axes, lows, steps, logarithmic = [], [], [], []
     for axis in range(2):
@@ -150,7 +149,7 @@ def tabulate(
 
 
 def reward_improvement(first: Forecast, second: Forecast, table: RewardTable, best: float) -> Tensor:
-    """(N,) by how much the reward is expected to be above `best`."""
+    """Return (N,) the expected excess of the reward over `best`."""
     (x, weight_x), (y, weight_y) = _quadrature(NODES[0]), _quadrature(NODES[1])
     rewards = table(first.values(x)[:, :, None], second.values(y)[:, None, :])
     above = (rewards - best).clamp_min(0)
@@ -158,14 +157,14 @@ def reward_improvement(first: Forecast, second: Forecast, table: RewardTable, be
 
 
 def _quadrature(count: int) -> tuple[Tensor, Tensor]:
-    """For a standard normal, from -4 to 4: places and weights; in equal steps, which no kink misleads."""
+    """Return nodes and weights for a standard normal, from -4 to 4, in equal steps, which no kink misleads."""
     places = torch.linspace(-4, 4, count, dtype=torch.float64)
     weights = torch.exp(-(places**2) / 2)
     return places, weights / weights.sum()
 
 
 def expected_reward(first: Forecast, second: Forecast, table: RewardTable) -> Tensor:
-    """(N,) the mean reward."""
+    """Return (N,) the mean reward."""
     (x, weight_x), (y, weight_y) = _quadrature(NODES[0]), _quadrature(NODES[1])
     rewards = table(first.values(x)[:, :, None], second.values(y)[:, None, :])
     return ((rewards * weight_y).sum(2) * weight_x).sum(1)

@@ -1,4 +1,4 @@
-"""Where a score over index vectors is highest: evolution from known good ones, then every neighbour of the best."""
+"""Search for the highest score over index vectors: evolution from good members, then every neighbour of the best."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ import numpy.typing as npt
 Indices = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 Score = Callable[[Indices], Scores]
-"""(N, D) members of the space -> (N,), more being better."""
+"""Function from (N, D) members of the space to (N,) scores, more being better."""
 
 POPULATION = 128
 CHILDREN = 128
-"""Of a generation."""
+"""Number of children of a generation."""
 PATIENCE = 4
-"""So many generations in a row that do not better the best end evolution."""
+"""Number of generations in a row without a better best that ends evolution."""
 CROSSING = 0.5
 """Share of children with two parents."""
 CLIMBS = 20
-"""Times that the best's neighbours are looked at, at most."""
+"""Maximum number of times that the best's neighbours are scored."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What was looked at last and scored highest: (N, D) members, best first, and their scores."""
+    """Members that were scored highest: (N, D), best first, and their scores."""
 
     members: Indices
     scores: Scores
@@ -38,15 +38,15 @@ def search(
     draw: np.random.Generator,
     generations: int,
 ) -> Ranking:
-    """Members outside `taken` with high scores; empty where nothing else is left to find.
+    """Return members outside `taken` with high scores; empty where all are taken.
 
     Args:
-        score: of members, which may be in `taken`.
-        sizes: choices of each decision.
-        start: (N, D) members to begin with.
-        taken: members that are not wanted, but good parents.
-        draw: random numbers.
-        generations: at most so many.
+        score: function of members, which may be in `taken`.
+        sizes: number of choices of each decision.
+        start: (N, D) members to start from.
+        taken: members that may be parents, but are not returned.
+        draw: source of random numbers.
+        generations: maximum number of generations.
     """
     population = _Population(score, taken)
     population.add(start)
@@ -79,7 +79,7 @@ class _Population:
 
     @property
     def best(self) -> float:
-        """Of those wanted."""
+        """Return the highest score outside `taken`."""
         scores = self.ranking.scores[~self._is_taken]
         return float(scores[0]) if len(scores) else -np.inf
 
@@ -100,7 +100,7 @@ class _Population:
         every = np.concatenate([self.ranking.members, rows]) if len(self.ranking.members) else rows
         is_taken = np.concatenate([self._is_taken, [row in self._taken for row in new]])
         order = np.argsort(-scores, kind="stable")
-        # those that are taken may be parents, but must not crowd out those that are not
+        # taken members may be parents, but must not crowd out the others
         places = [np.flatnonzero(is_taken[order])[: POPULATION // 2], np.flatnonzero(~is_taken[order])[:POPULATION]]
         survivors = np.sort(np.concatenate(places))
         order = order[survivors]
@@ -108,13 +108,13 @@ class _Population:
 
 
 def _children(parents: Ranking, sizes: Sequence[int], draw: np.random.Generator) -> Indices:
-    """Of the better ones more: each parent is the best of two."""
+    """Return children, more of the better members: each parent is the best of two."""
     count, decisions = len(parents.members), len(sizes)
-    one, other = (draw.integers(count, size=(2, CHILDREN)).min(axis=0) for _ in range(2))  # sorted: lower is better
+    one, other = (draw.integers(count, size=(2, CHILDREN)).min(axis=0) for _ in range(2))  # sorted, so lower is better
     children: Indices = parents.members[one].copy()
     crossed = (draw.random((CHILDREN, decisions)) < 0.5) & (draw.random((CHILDREN, 1)) < CROSSING)
     children[crossed] = parents.members[other][crossed]
-    # one decision changes at least, two on average
+    # at least one decision changes, two on average
     changed = draw.random((CHILDREN, decisions)) < 1 / decisions
     changed[np.arange(CHILDREN), draw.integers(decisions, size=CHILDREN)] = True
     drawn = np.stack([draw.integers(size, size=CHILDREN) for size in sizes], axis=1)
@@ -123,7 +123,7 @@ def _children(parents: Ranking, sizes: Sequence[int], draw: np.random.Generator)
 
 
 def _neighbours(member: Indices, sizes: Sequence[int]) -> Indices:
-    """All that differ from `member` in one decision."""
+    """Return all members that differ from `member` in one decision."""
     rows = []
     for decision, size in enumerate(sizes):
         for choice in range(size):
@@ -135,7 +135,7 @@ def _neighbours(member: Indices, sizes: Sequence[int]) -> Indices:
 
 
 def spread_design(sizes: Sequence[int], count: int, draw: np.random.Generator) -> Indices:
-    """(count, D) members in which all choices of each decision, and nearly all pairs of two, come equally often."""
+    """Return (count, D) members with equally frequent choices of each decision, and nearly so pairs of choices."""
     best: tuple[float, Indices] | None = None
     for _ in range(DESIGNS):
         rows = np.stack([_balanced(size, count, draw) for size in sizes], axis=1)
@@ -147,7 +147,7 @@ def spread_design(sizes: Sequence[int], count: int, draw: np.random.Generator) -
 
 
 DESIGNS = 40
-"""Tried; the best is taken."""
+"""Number of designs to try; the best is taken."""
 
 
 def _balanced(size: int, count: int, draw: np.random.Generator) -> Indices:
@@ -156,7 +156,7 @@ def _balanced(size: int, count: int, draw: np.random.Generator) -> Indices:
 
 
 def _crowding(rows: Indices) -> float:
-    """Sum over pairs of rows of how many equal choices they have, squared: low where all are equally far apart."""
+    """Return the sum over pairs of rows of their equal choices, squared: low where all are equally far apart."""
     total = 0.0
     for row in range(len(rows) - 1):
         total += float(((rows[row + 1 :] == rows[row]).sum(axis=1) ** 2).sum())

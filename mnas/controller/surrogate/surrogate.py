@@ -1,9 +1,9 @@
-"""Search by models of what trials will give: the controller for dozens to hundreds of trials.
+"""Search by models of the trials' values: the controller for dozens to hundreds of trials.
 
-A Gaussian process for each objective (`gaussian.py`) is fitted to the closed batches. A batch is then picked one by
-one: evolution on the models (`proposing.py`) finds the member that is expected to make the front's hypervolume grow
-most, or for a share of the picks, a reward of those that are given (`improvement.py`). What is picked counts as seen,
-with the value predicted ("Kriging believer", Ginsbourger et al. 2010), so that a batch does not pick the same twice.
+A Gaussian process for each objective (`gaussian.py`) is fitted to the closed batches. Then a batch is picked member by
+member: evolution on the models (`proposing.py`) finds the member with the largest expected growth of the front's
+hypervolume, or, for a share of the picks, of one of the given rewards (`improvement.py`). A pick counts as seen, with
+its predicted value ("Kriging believer", Ginsbourger et al. 2010), so that a batch does not pick the same member twice.
 """
 
 import math
@@ -31,29 +31,29 @@ from mnas.controller.surrogate.proposing import Indices, search, spread_design
 from mnas.controller.view import KNOWN_VALUES
 
 FEWEST = 4
-"""COMPLETE trials that a model is fitted to, at least."""
+"""Minimum number of COMPLETE trials to fit a model to."""
 GROWTH = 1.1
-"""Hyper-parameters are chosen anew whenever there are so many times the trials of the last time."""
+"""Growth of the number of trials after which hyper-parameters are chosen again."""
 SEARCHED = 400
-"""Trials that they are chosen on, at most: it costs their cube."""
+"""Maximum number of trials to choose hyper-parameters on; the cost grows with its cube."""
 LATER_GROWTH = 1.5
-"""In the place of `GROWTH` once there are more trials than that."""
+"""Growth that replaces `GROWTH` beyond that number of trials."""
 LARGEST = 800
-"""Trials that predictions are made from, at most."""
+"""Maximum number of trials to predict from."""
 FIRST = 300
-"""Of these, from the beginning; the others are the last."""
+"""Number of these taken from the beginning; the others are the latest."""
 LOG_RANGE = 2.0
-"""The logarithm of a value may be modelled where its largest is so many times its smallest, above 0."""
+"""Ratio of a value's largest to its smallest positive one from which its logarithm may be modelled."""
 HUGE = 1e100
-"""What is larger counts as this: squares would overflow."""
+"""Cap of values, as squares of larger ones would overflow."""
 POOL = 1000
-"""Random members whose predictions place the reference point."""
+"""Number of random members whose predictions place the reference point."""
 RANDOM_STARTS = 128
 COMPARED = 16
-"""Of the best members found, those that are compared in their canonical form."""
+"""Number of the best members that are compared in their canonical form."""
 GENERATIONS = 25
 LATER_GENERATIONS = 10
-"""Of the picks of a batch after its first."""
+"""Generations for the picks of a batch after its first."""
 
 
 Canonical = Callable[[Row], Sequence[int]]
@@ -62,23 +62,24 @@ Canonical = Callable[[Row], Sequence[int]]
 class SurrogateSampler(ClosedBatchSampler):
     """Expected improvement of hypervolume and reward under Gaussian processes, for studies of one or two objectives.
 
-    It learns from the values themselves. Of a PRUNED trial it learns those in the user attribute `known_values` (a list
-    as long as the objectives, None for what is not known), and where trials are pruned; of FAIL ones nothing, but it
-    draws no member twice while there are others. The first trials are a design in which all choices come equally often.
-    Proposals are a function of seed, number and closed batches, to the bit and for any number of threads.
+    It learns from the values themselves. From a PRUNED trial it learns the values in the user attribute `known_values`
+    (a list as long as the objectives, None for unknown ones), and where trials are pruned. From FAIL ones it learns
+    nothing, but it draws no member twice while others remain. The first trials are a design in which all choices occur
+    equally often. Proposals are a function of seed, number and closed batches, to the bit and for any number of
+    threads.
 
     Args:
         space, seed: as in `ClosedBatchSampler`.
-        batch_size: trials that are picked from the same models; the smaller, the fewer trials are needed.
-        reward: what a COMPLETE trial is worth, from its values; one or several, or None. A share of the picks is for
-            them. Of a study of one objective the value itself counts.
-        reward_share: of the picks that are for the rewards, in turn, and not for the hypervolume; 0 to 1.
+        batch_size: trials that are picked from the same models; smaller batches need fewer trials.
+        reward: function from a COMPLETE trial's values to its reward; one or several, or None. A share of the picks
+            is for them. In a study of one objective, the value itself counts.
+        reward_share: share of the picks that are for the rewards, in turn, instead of the hypervolume; 0 to 1.
         design_size: trials before the first model.
-        canonical: indices -> those of the same thing that stand for all others, where several index vectors are one
-            thing. It then draws only these, and no thing twice. None: all are different.
+        canonical: indices -> the indices that represent all equal members, where several index vectors are one
+            thing. Then only these are drawn, and nothing twice. None: all members differ.
 
     Raises:
-        ValueError: as `ClosedBatchSampler`; or a study of three objectives or more.
+        ValueError: as `ClosedBatchSampler`; or the study has three objectives or more.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class SurrogateSampler(ClosedBatchSampler):
         self._learned = tuple(batches)
 
     def _refit_count(self, count: int) -> int:
-        """How many batches there were when hyper-parameters were last chosen, if there are `count` now."""
+        """Return the number of batches at the last choice of hyper-parameters, given `count` batches."""
         last = following = 1
         while following <= count:
             last = following
@@ -181,7 +182,8 @@ class SurrogateSampler(ClosedBatchSampler):
         return self._models[1], data
 
     def _objectives(self, data: Data, early: tuple[Batch, ...]) -> tuple[list[GoalModel], Data]:
-        """A model of each, and the data with broken trials counted as pruned; no model where too little is known."""
+        """Return a model of each objective, and the data with broken trials as pruned; no models if data are too
+        few."""
         if data.complete.sum() < FEWEST:
             return [], data
         lost = data.pruned.copy()
@@ -193,9 +195,10 @@ class SurrogateSampler(ClosedBatchSampler):
 
     @property
     def _teller(self) -> int:
-        """The objective whose predictions the other's model is told: what is minimised.
+        """Index of the minimised objective, whose prediction is an extra input feature of the other's model.
 
-        Costs are learned from few trials, and what they buy goes with them: large networks are slow and accurate.
+        Costs are learned from few trials, and large networks are both slow and accurate, so costs help to predict the
+        rest.
         """
         return self._signs.index(-1) if -1 in self._signs else 0
 
@@ -214,11 +217,11 @@ class SurrogateSampler(ClosedBatchSampler):
         sign: int,
         beside: GoalModel | None = None,
     ) -> tuple[GoalModel, Indices]:
-        """Of those values that are known; and which of the rows are broken."""
+        """Return the model of the values that are available, and the broken rows."""
         form, logs = self._parameters(name, early)
 
         def make(rows: Indices) -> GoalModel:
-            is_log = form and bool(values[rows].min() > 0)  # what is not may have been seen since
+            is_log = form and bool(values[rows].min() > 0)  # later values may be 0 or less
             targets = np.log(values[rows]) if is_log else values[rows]
             coded = with_beside(self._coding(indices[rows]), beside)
             return GoalModel(condition(self._coding, coded, targets, logs), is_log, sign, beside)
@@ -231,7 +234,7 @@ class SurrogateSampler(ClosedBatchSampler):
         return self._without_broken(make, indices, values, rows)
 
     def _parameters(self, name: str, early: tuple[Batch, ...]) -> tuple[bool, Array]:
-        """Whether the logarithm is modelled, and with what hyper-parameters: of the trials of `early`."""
+        """Return whether the logarithm is modelled, and the hyper-parameters, from the trials of `early`."""
         if name not in self._fits or self._fits[name][0] != early:
             data = self._read(early)
             if name == "completed":
@@ -264,7 +267,7 @@ class SurrogateSampler(ClosedBatchSampler):
         self, make: Callable[[Indices], GoalModel], indices: Indices, values: Array, rows: Indices
     ) -> tuple[GoalModel, Indices]:
         def worse(model: GoalModel, rows: Indices) -> Array:
-            with np.errstate(divide="ignore", invalid="ignore"):  # of the logarithm of 0 or less
+            with np.errstate(divide="ignore", invalid="ignore"):  # the logarithm of 0 or less
                 targets = np.log(values[rows]) if model.is_log else values[rows]
             predicted = model.forecast(self._coding(indices[rows])).mean.numpy()
             shortfall: Array = np.nan_to_num(model.sign * (predicted - targets), nan=np.inf)
@@ -283,7 +286,7 @@ class SurrogateSampler(ClosedBatchSampler):
         return GoalModel(plain, False, sign, beside)
 
     def diagnostics(self) -> dict[str, Any]:
-        """Of each objective: how well trials are predicted from all others, noise, and each decision's weight."""
+        """Return for each objective how well other trials predict a trial, the noise, and the decisions' weights."""
         with one_thread(), torch.no_grad():
             models, data = self._fitted()
             names = list(self._space)
@@ -307,7 +310,7 @@ class SurrogateSampler(ClosedBatchSampler):
         return [self._canonical(tuple(row)) for row in rows.tolist()]
 
     def _pick(self, start: int) -> list[Row]:
-        """The members for the trials from `start` to the end of its batch."""
+        """Return the members for the trials from `start` to the end of its batch."""
         models, data = self._fitted()
         draw = np.random.default_rng([self._seed, 2, start])
         taken = set(data.taken)
@@ -335,7 +338,7 @@ class SurrogateSampler(ClosedBatchSampler):
         return picks
 
     def _guess(self, completed: GoalModel | None, taken: set[Row], draw: np.random.Generator) -> Row:
-        """A random member, or one that may be completed, by a draw from what is thought of it (Thompson)."""
+        """Return a random member, or one likely to be completed, drawn from the model's belief (Thompson sampling)."""
         rows = list(dict.fromkeys(self._canonical(row) for row in _rows(self._random(draw, POOL))))
         untried = [row for row in rows if row not in taken] or rows
         if completed is None:
@@ -345,7 +348,7 @@ class SurrogateSampler(ClosedBatchSampler):
         return untried[int(np.argmax(drawn))]
 
     def _best(self, members: Indices, goals: "Goals", taken: set[Row], draw: np.random.Generator) -> Row:
-        """The best of `members` (best first) that is not taken; where all are, a random one."""
+        """Return the best of `members` (best first) that is not taken; a random one where all are."""
         if self._canonical_of is None and len(members):
             return _rows(members)[0]
         for start in range(0, len(members), COMPARED):
