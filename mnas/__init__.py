@@ -7,8 +7,8 @@
     [exported] = mnas.export(trained.weights, to="litert", overwrite=True)
     print(mnas.load(exported.path).predict("photo.jpg"))
 
-Every function takes the options of the command of its name as keyword arguments. Importing mnas does no work: what a
-function needs is imported when it is first called.
+Every function takes the options of the command of its name as keyword arguments. Importing mnas does no work: a
+function's dependencies are imported when it is first called.
 """
 
 import functools
@@ -62,7 +62,7 @@ _PLACES = {
     "proxy_check": "mnas.api.proxy_check:proxy_check",
     "train_best": "mnas.api.train:train_best",
 }
-"""name -> where it is."""
+"""Public name -> `module:attribute` that it is imported from."""
 
 _FUNCTIONS = {
     "bench": "mnas.api.bench:bench",
@@ -71,8 +71,10 @@ _FUNCTIONS = {
     "latency": "mnas.api.latency:latency",
     "train": "mnas.api.train:train",
 }
-"""Package -> the function of the same name. Python makes every imported package an attribute of `mnas`, so
-`mnas.search` is the package whatever stands here: the package itself is made callable."""
+"""Package -> function of the same name.
+
+Python makes every imported package an attribute of `mnas`, which hides a function of that name. So `_Facade` makes the
+package itself callable."""
 
 
 def _imported(place: str) -> Any:
@@ -81,7 +83,7 @@ def _imported(place: str) -> Any:
 
 
 class CallablePackage(ModuleType):
-    """A package that can be called as the function of its name, and that `help` and editors show as that function."""
+    """A package that is also the function of its name: calls, `help` and editors see that function."""
 
     @functools.cached_property
     def _function(self) -> Any:
@@ -103,7 +105,7 @@ class CallablePackage(ModuleType):
 
 
 class _Facade(ModuleType):
-    """Makes the packages callable that have a function, at whatever moment they are imported."""
+    """The module `mnas`, which makes each package in `_FUNCTIONS` callable as soon as it is imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _FUNCTIONS and isinstance(value, ModuleType):

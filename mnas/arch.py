@@ -1,4 +1,4 @@
-"""What a network *is*: blocks of equal layers between a stem and a head, as plain values.
+"""Architectures as plain values: blocks of equal layers between a stem and a head.
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
 and the block strings of its published code (tensorflow/tpu, models/official/mnasnet). Departures (docs/departures.md):
@@ -26,24 +26,24 @@ MAX_FILTERS = 16384  # wider or deeper than any published network; a bound keeps
 MAX_LAYERS = 100
 MAX_BLOCKS = 100
 MOST_INPUT_SIZE = 8192
-"""Largest side of images, in pixels."""
+"""Largest side of an input image, in pixels."""
 
 
 def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Raise ValueError unless `value` is an int (no bool) from `low` to `high`, or of any size from `low` on."""
+    """Raise ValueError unless `value` is an int (not a bool) from `low` to `high`; None: without an upper bound."""
     if type(value) is not int or value < low or (high is not None and value > high):
         rule = f"of {low} or more" if high is None else f"from {low} to {high}"
         raise ValueError(f"{name} must be an integer {rule}, but got {reprlib.repr(value)}")
 
 
 def require_number(name: str, value: object, low: float, high: float) -> None:
-    """Raise ValueError unless `value` is an int or float (no bool, no NaN) from `low` to `high`."""
+    """Raise ValueError unless `value` is an int or float (not a bool, not NaN) from `low` to `high`."""
     if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
         raise ValueError(f"{name} must be a number from {low} to {high}, but got {reprlib.repr(value)}")
 
 
 def require_input_size(name: str, value: object, output_stride: int = 1) -> None:
-    """Raise ValueError unless `value` is a side of images in pixels, of at least a pixel after the strides."""
+    """Raise ValueError unless `value` is an image side in pixels that is at least the output stride."""
     require_int(name, value, 1, MOST_INPUT_SIZE)
     if value < output_stride:  # type: ignore[operator]
         raise ValueError(
@@ -53,20 +53,20 @@ def require_input_size(name: str, value: object, output_stride: int = 1) -> None
 
 
 def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Raise ValueError unless `value` is one of `choices`, and of their type."""
+    """Raise ValueError unless `value` is one of `choices` and has their type."""
     if type(value) not in {type(c) for c in choices} or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, but got {reprlib.repr(value)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One layer, repeated; only the first of them has the block's stride and changes the width.
+    """A repeated layer; only its first repetition has the block's stride and changes the width.
 
-    Raises ValueError where a field is out of its range, each with its own rule.
+    Raises ValueError if a field is out of range.
     """
 
     op: Op
-    """`conv`: k x k convolution; `sepconv`: depthwise-separable; `mbconv`: mobile inverted bottleneck."""
+    """Kind of layer: `conv` (k x k), `sepconv` (depthwise-separable) or `mbconv` (mobile inverted bottleneck)."""
     kernel: int
     """Side of the (depthwise) kernel: 3, 5 or 7."""
     stride: int
@@ -74,13 +74,13 @@ class Block:
     filters: int
     """Output channels of every layer."""
     layers: int = 1
-    """How many layers."""
+    """Number of layers."""
     expansion: int = 1
-    """Channels inside an `mbconv` as a multiple of its input's; 1 for the other ops."""
+    """Channels inside an `mbconv`, as a multiple of its input channels; 1 for the other ops."""
     se_ratio: float = 0.0
-    """Squeeze-and-excitation width as a share of the layer's *input* channels; 0 for none."""
+    """Squeeze-and-excitation width as a share of the layer's *input* channels; 0 disables it."""
     skip: Skip = "identity"
-    """What is added to a layer's output: its input where shapes agree, a 3x3 average pool of it, or nothing."""
+    """Addend of a layer's output: its input where shapes agree, a 3x3 average pool of the input, or nothing."""
 
     def __post_init__(self) -> None:
         require_choice("op", self.op, get_args(Op))
@@ -95,26 +95,26 @@ class Block:
             raise ValueError("an mbconv must have an expansion of 2 or more (with 1 it is a sepconv), but got 1")
         if self.op != "mbconv" and self.expansion != 1:
             raise ValueError(f"only an mbconv expands, but got op={self.op!r} with expansion={self.expansion}")
-        object.__setattr__(self, "se_ratio", float(self.se_ratio))  # 0 and 0.0 are one network: one JSON, one hash
+        object.__setattr__(self, "se_ratio", float(self.se_ratio))  # 0 and 0.0 must give the same JSON and hash
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One layer of a network, all widths derived; what network, cost, LiteRT file and diagram are built from."""
+    """One layer with all widths derived; networks, costs, LiteRT files and diagrams are built from it."""
 
     name: str
-    """`block3.1`: the second layer of the third block (blocks count from 1, layers from 0)."""
+    """Name such as `block3.1`, the second layer of the third block (blocks count from 1, layers from 0)."""
     op: Op
     kernel: int
     stride: int
     in_filters: int
     mid_filters: int
-    """Channels of the depthwise convolution; equals in_filters without an expansion, and is unused by `conv`."""
+    """Channels of the depthwise convolution: in_filters times the expansion. Unused by `conv`."""
     out_filters: int
     se_filters: int
-    """Squeezed channels; 0 for no squeeze-and-excitation."""
+    """Squeezed channels; 0 without squeeze-and-excitation."""
     skip: Skip
-    """The skip that takes effect: `identity` only where stride is 1 and widths agree."""
+    """Effective skip: `identity` only where the stride is 1 and the widths agree."""
 
     @property
     def se_channels(self) -> int:
@@ -124,9 +124,9 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Arch:
-    """A network but for its number of classes: stem convolution, blocks, 1x1 head, average pool, classifier.
+    """A network without its number of classes: stem convolution, blocks, 1x1 head, average pool, classifier.
 
-    Raises ValueError where a field is out of its range.
+    Raises ValueError if a field is out of range.
     """
 
     blocks: tuple[Block, ...]
@@ -135,13 +135,13 @@ class Arch:
     head_filters: int = 1280
     activation: Activation = "relu"
     dropout: float = 0.2
-    """Probability before the classifier (paper, section 5)."""
+    """Dropout probability before the classifier (paper, section 5)."""
     bn_epsilon: float = 1e-3
-    """Published code."""
+    """Epsilon of batch norm, from the published code."""
     bn_momentum: float = 0.01
-    """In torch's sense: share of the new batch; the paper's 0.99 is one minus this."""
+    """Momentum of batch norm as torch defines it, the weight of the new batch; the paper's 0.99 is one minus this."""
     padding: Padding = "same"
-    """`same`: TensorFlow's and LiteRT's; `symmetric`: timm's and torchvision's."""
+    """Padding rule: `same` as in TensorFlow and LiteRT, or `symmetric` as in timm and torchvision."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -161,11 +161,11 @@ class Arch:
         for name in ("dropout", "bn_epsilon", "bn_momentum"):
             object.__setattr__(self, name, float(getattr(self, name)))
 
-    # What follows from the fields
+    # Derived values
 
     @functools.cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """The blocks' layers in order, widths derived (stem and head are not among them)."""
+        """Layers of all blocks in order, with derived widths; stem and head are not included."""
         layers = []
         in_filters = self.stem_filters
         for number, block in enumerate(self.blocks, 1):
@@ -183,7 +183,7 @@ class Arch:
                         in_filters=in_filters,
                         mid_filters=in_filters * block.expansion,
                         out_filters=block.filters,
-                        # published code: the reduced width is of the layer's input, not of the expanded one
+                        # As in the published code, the ratio is relative to the layer's input, not to its expansion.
                         se_filters=max(1, int(in_filters * block.se_ratio)) if block.se_ratio > 0 else 0,
                         skip=skip,
                     )
@@ -204,9 +204,9 @@ class Arch:
         require_input_size("input size", input_size, self.output_stride)
 
     def canonical(self) -> "Arch":
-        """The same network with choices that make no difference written one way.
+        """Return the same network with one spelling for choices that make no difference.
 
-        That is `identity` where no layer of a block can have it (one layer, and a stride or a change of width): `none`.
+        `identity` becomes `none` where no layer of a block can have it: one layer, with a stride or a change of width.
         """
         blocks = []
         in_filters = self.stem_filters
@@ -219,14 +219,18 @@ class Arch:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits, equal exactly where `canonical()` is equal, on every machine and Python."""
+        """Digest of `canonical()`: 16 hexadecimal digits, the same on every machine and Python version."""
         text = json.dumps(self.canonical().to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     # Variants
 
     def scale_width(self, width_multiplier: float, *, scale_head: bool = False) -> "Arch":
-        """Stem and blocks `width_multiplier` times as wide, by the published rounding rule; the head where asked."""
+        """Return the network with stem and blocks scaled in width by the published rounding rule.
+
+        Args:
+            scale_head: also scale the head.
+        """
         require_number("width multiplier", width_multiplier, 0.01, 100)
 
         def scaled(filters: int) -> int:
@@ -240,12 +244,12 @@ class Arch:
         )
 
     def with_output_stride(self, output_stride: int) -> "Arch":
-        """The network with its earliest strides taken out (stem first) until `output_stride` is left.
+        """Return the network with its earliest strides (the stem's first) set to 1 until `output_stride` remains.
 
-        Early ones, because small images have no resolution to give away before the first features exist.
+        Early strides go first because small images have no resolution to lose before the first features exist.
 
         Raises:
-            ValueError: the stride is no power of 2, or larger than the network's own.
+            ValueError: the stride is not a power of 2, or larger than the network's own.
         """
         strides = with_product((self.stem_stride, *(b.stride for b in self.blocks)), output_stride)
         blocks = tuple(replace(b, stride=s) for b, s in zip(self.blocks, strides[1:], strict=True))
@@ -254,14 +258,14 @@ class Arch:
     # Text forms
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able; `from_dict` reads them back equal."""
+        """Return the fields as JSON-able values, from which `from_dict` restores an equal object."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["blocks"] = [dict(vars(block)) for block in self.blocks]  # asdict takes twenty times as long
+        values["blocks"] = [dict(vars(block)) for block in self.blocks]  # asdict would take twenty times as long
         return values
 
     @staticmethod
     def from_dict(values: object) -> "Arch":
-        """The inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
+        """Return the architecture of `to_dict`'s values. Raises ValueError on an unknown, missing or invalid field."""
         record = checked_fields(Arch, values, "architecture")
         if not isinstance(record["blocks"], list | tuple):
             raise ValueError(f"blocks must be a list, but got {reprlib.repr(record['blocks'])}")
@@ -269,12 +273,12 @@ class Arch:
         return Arch(**{**record, "blocks": blocks})
 
     def to_json(self) -> str:
-        """Indented JSON, one line a field."""
+        """Return the architecture as JSON, one line per field."""
         return json.dumps(self.to_dict(), indent=1)
 
     @property
     def block_strings(self) -> tuple[str, ...]:
-        """The blocks as the published code writes them, `r3_k5_s22_e3_i24_o40_se0.25_noskip`, with `_conv`, `_pool`."""
+        """Blocks in the published notation, `r3_k5_s22_e3_i24_o40_se0.25_noskip`, with our `_conv` and `_pool`."""
         strings = []
         in_filters = self.stem_filters
         for b in self.blocks:
@@ -289,17 +293,17 @@ class Arch:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What the network is, for people: its blocks."""
+        """Description of the network for people: its block strings."""
         return self.block_strings
 
     @staticmethod
     def from_block_strings(strings: str | Sequence[str]) -> "Arch":
-        """The architecture of block strings (a sequence, or one text joined by commas), all other fields by default.
+        """Return the architecture of block strings (a sequence, or one text joined by commas), other fields by default.
 
-        The stem is as wide as the first block's `i`, 32 where it has none; any further `i` must be the width before it.
+        The stem is as wide as the first block's `i`, or 32 without one; every other `i` must equal the width before it.
 
         Raises:
-            ValueError: an unknown, repeated or missing part, or an `i` that does not fit.
+            ValueError: a part is unknown, repeated or missing, or an `i` does not fit.
         """
         texts = strings.split(",") if isinstance(strings, str) else list(strings)
         parsed = [_parse_block(text.strip()) for text in texts]
@@ -315,9 +319,9 @@ class Arch:
 
 
 def with_product(strides: Sequence[int], output_stride: int) -> tuple[int, ...]:
-    """`strides` (of 1 or 2) with the earliest 2s made 1 until their product is `output_stride`.
+    """Return `strides` (each 1 or 2) with the earliest 2s replaced by 1 until their product is `output_stride`.
 
-    Raises ValueError where it is no power of 2, or larger than their product.
+    Raises ValueError if `output_stride` is not a power of 2, or larger than their product.
     """
     product = math.prod(strides)
     if type(output_stride) is not int or output_stride < 1 or product % output_stride:
@@ -334,7 +338,10 @@ def with_product(strides: Sequence[int], output_stride: int) -> tuple[int, ...]:
 
 
 def round_filters(filters: int, multiplier: float) -> int:
-    """Published rounding: nearest multiple of 8, at least 8, 8 more if over 10 % would be lost; 1.0 changes nothing."""
+    """Return `filters` scaled by the published rounding rule; a multiplier of 1.0 changes nothing.
+
+    The result is the nearest multiple of 8 and at least 8; 8 more if rounding would lose over 10 %.
+    """
     if multiplier == 1.0:
         return filters
     scaled = filters * multiplier
@@ -343,7 +350,7 @@ def round_filters(filters: int, multiplier: float) -> int:
 
 
 def checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
-    """`values` if it is a mapping with known fields of dataclass `cls` only, and all those without a default."""
+    """Return `values`; raise ValueError unless it maps all required fields of dataclass `cls`, and only its fields."""
     if not isinstance(values, dict):
         raise ValueError(f"{what} must be a mapping of fields, but got {reprlib.repr(values)}")
     fields_by_name = {f.name: f for f in fields(cls)}
@@ -360,7 +367,7 @@ _FLAGS = ("noskip", "pool", "conv")
 
 
 def _parse_block(text: str) -> tuple[Block, int | None]:
-    """One block string -> (block, the input width it states or None)."""
+    """Return the block of one block string, and the input width in it (None if absent)."""
     numbers: dict[str, str] = {}
     flags: set[str] = set()
     for part in text.split("_"):

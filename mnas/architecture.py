@@ -1,7 +1,7 @@
-"""Either kind of network, where it makes no difference which.
+"""The common type of block and cell architectures.
 
 Both have `output_stride`, `check_input_size`, `canonical`, `fingerprint`, `scale_width`, `with_output_stride`, `lines`,
-`to_dict` and `to_json`. Their JSON says which kind it is: `"kind": "cell"`, or no kind for blocks.
+`to_dict` and `to_json`. Their JSON names the kind: `"kind": "cell"`, or no kind for blocks.
 """
 
 import reprlib
@@ -14,7 +14,7 @@ Architecture = Arch | CellArch
 
 
 def architecture_from_dict(values: object) -> Architecture:
-    """The inverse of `to_dict` of either kind. Raises ValueError on an unknown, missing or wrong field."""
+    """Return the architecture of `to_dict`'s values. Raises ValueError on an unknown, missing or invalid field."""
     if isinstance(values, dict) and "kind" in values:
         if values["kind"] != "cell":
             raise ValueError(f"kind must be cell, or not be given for blocks, but got {reprlib.repr(values['kind'])}")
@@ -23,7 +23,7 @@ def architecture_from_dict(values: object) -> Architecture:
 
 
 def architecture_from_json(text: str | bytes) -> Architecture:
-    """The inverse of `to_json` of either kind. Raises ValueError on text that is no JSON or no architecture."""
+    """Return the architecture of `to_json`'s text. Raises ValueError if it is not JSON or not an architecture."""
     try:
         values = parse_json(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: what a reader sees is never half written, and a new file has one writer."""
+"""Atomic writes: a reader never sees half a file, and a new file has one writer."""
 
 import contextlib
 import errno
@@ -11,15 +11,15 @@ import filelock
 
 
 def write_atomic(path: Path, content: bytes | str, *, new: bool = False) -> None:
-    """Write `content` to `path` so that a reader, or a resumed run, sees the old file or the new one, never a part.
+    """Write `content` to `path` atomically: a reader, or a resumed run, sees the old file or the new one.
 
     Args:
-        new: refuse to replace a file; of several processes that write it at once, one succeeds.
+        new: refuse to replace a file; if several processes write it at once, one succeeds.
 
     Raises:
-        FileExistsError: with `new`, the file is there.
-        OSError: the disk is full, the folder read-only, ..., with `path` as its filename; the old file is then
-            untouched and no temporary is left.
+        FileExistsError: with `new`, the file exists.
+        OSError: the disk is full, the folder is read-only, ..., with `path` as its filename; the old file is then
+            untouched and no temporary file remains.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(path.parent))
@@ -31,21 +31,21 @@ def write_atomic(path: Path, content: bytes | str, *, new: bool = False) -> None
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)  # mkstemp makes it private; results are to be shared like any other file
+            os.chmod(temporary, 0o644)  # mkstemp makes it private, but results are shared like other files
             place(Path(temporary), path, new=new)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except OSError as error:  # of a full disk it names no file, else the temporary one
+    except OSError as error:  # on a full disk it names no file, otherwise the temporary one
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def place(source: Path, target: Path, *, new: bool) -> None:
-    """Give a whole file its name, in the same folder; with `new` only where nothing has that name.
+    """Rename a complete file within its folder; with `new` only if nothing has the new name.
 
     Raises:
-        FileExistsError: with `new`, something has it; `source` is left where it is.
-        OSError: as `os.replace`.
+        FileExistsError: with `new`, `target` exists; `source` stays in place.
+        OSError: `os.replace` failed.
     """
     if not new:
         os.replace(source, target)
@@ -54,7 +54,7 @@ def place(source: Path, target: Path, *, new: bool) -> None:
         os.link(source, target)
     except FileExistsError:
         raise FileExistsError(errno.EEXIST, "there is a file of that name already", str(target)) from None
-    except OSError:  # a file system without links: the name is taken first, by an empty file
+    except OSError:  # the file system has no links, so an empty file reserves the name
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         os.replace(source, target)
     else:
@@ -63,10 +63,10 @@ def place(source: Path, target: Path, *, new: bool) -> None:
 
 @contextlib.contextmanager
 def claimed(files: Sequence[Path], option: str) -> Iterator[None]:
-    """Be the only process that makes these files, each in a folder that there is, until the end of this.
+    """Lock these files, each in an existing folder, against other writers until the context ends.
 
     Raises:
-        ValueError: another process is making one of them; it names the file and `option`, which chose it.
+        ValueError: another process is writing one of them; the message names the file and the flag `option`.
     """
     with contextlib.ExitStack() as stack:
         for file in sorted({Path(os.path.realpath(file)) for file in files}):
@@ -83,14 +83,14 @@ def claimed(files: Sequence[Path], option: str) -> Iterator[None]:
 
 
 def _release(lock: filelock.BaseFileLock) -> None:
-    """Release the lock and remove its file: a process that still has it open finds the name taken by `place`."""
+    """Remove the lock's file and release the lock; `place` protects against a process that still has the file open."""
     with contextlib.suppress(OSError):
         os.unlink(lock.lock_file)
     lock.release()
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Raise ValueError where `folder` cannot be made or written to, before hours of work end there."""
+    """Raise ValueError if `folder` cannot be created or written to, before hours of work depend on it."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent

@@ -1,8 +1,8 @@
-"""Networks of cells, as plain values: a normal and a reduction cell, stacked, as NASNet and its successors are.
+"""Cell architectures as plain values: stacks of a normal and a reduction cell, as in NASNet and its successors.
 
 Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition" (CVPR 2018, arXiv:1707.07012), and
 its published code (tensorflow/models, research/slim/nets/nasnet). A cell has two inputs, the outputs of the two cells
-before it, and makes further states of them, each the sum of two operations on earlier states. States are counted as
+before it. Each further state is the sum of two operations on earlier states. States are numbered as
 published: 0 is the output of the previous cell, 1 that of the cell before it, 2 the first sum, and so on. Departures
 (docs/departures.md): no auxiliary head and no drop path, which exist in training only; (1) SAME padding everywhere; (2)
 state 1 is always projected to the cell's width; (3) ReLU before the final pooling in all networks.
@@ -33,7 +33,7 @@ OPS = (
     *("identity", "conv1x3", "conv1x7", "dil3", "avg3", "max3", "max5", "max7", "conv1", "conv3"),
     *("sep3", "sep5", "sep7", "dilsep3", "dilsep5"),
 )
-"""Of a branch; the first 13 are NASNet's list, dilsep3 and dilsep5 are DARTS's.
+"""Operations of a branch; the first 13 are NASNet's list, dilsep3 and dilsep5 are DARTS's.
 
 `sepK`: depthwise-separable convolution, applied twice; `dilsepK`: once, with dilation 2; `avgK`, `maxK`: pools;
 `conv1x3`: 1x3, then 3x1; `dil3`: convolution with dilation 2. Convolutions wider than 1x1 work on a quarter of the
@@ -44,7 +44,7 @@ MAX_CELLS = 100
 
 
 class Pair(NamedTuple):
-    """A state of a cell: op1 of state input1 plus op2 of state input2."""
+    """A state of a cell: op1 applied to state input1, plus op2 applied to state input2."""
 
     input1: int
     op1: str
@@ -54,12 +54,12 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What a cell computes. Raises ValueError where a field is out of its range, or a state comes to nothing."""
+    """The computation of a cell. Raises ValueError if a field is out of range, or a state has no use."""
 
     pairs: tuple[Pair, ...]
-    """States 2, 3, ...; each of earlier states."""
+    """States 2, 3, ..., each computed from earlier states."""
     concat: tuple[int, ...]
-    """The states whose channels, side by side, are the output; rising."""
+    """States that are concatenated to the output, in rising order."""
 
     def __post_init__(self) -> None:
         for name in ("pairs", "concat"):
@@ -78,52 +78,52 @@ class Cell:
             raise ValueError(f"every pair must be used by a later one or in concat, but got {lost} in neither")
 
     def canonical(self) -> "Cell":
-        """The same cell written one way: of all orders of its pairs and of their branches, the lexicographically first.
+        """Return the same cell in the lexicographically first order of its pairs and of their branches.
 
-        Branches are compared by input, then by the op's place in `OPS`.
+        Branches are compared by input, then by the op's index in `OPS`.
         """
         states = range(len(self.pairs) + 2)
         return min(_reorderings(self), key=lambda cell: (cell.indices, [state in cell.concat for state in states]))
 
     @property
     def indices(self) -> tuple[tuple[int, int, int, int], ...]:
-        """The pairs with each op as its place in `OPS`."""
+        """Pairs with each op as its index in `OPS`."""
         return tuple((p.input1, OPS.index(p.op1), p.input2, OPS.index(p.op2)) for p in self.pairs)
 
     @property
     def text(self) -> str:
-        """`sep5(0)+sep3(1) ... -> 1 2 3`: pairs from state 2 on, then what is put side by side."""
+        """Return `sep5(0)+sep3(1) ... -> 1 2 3`: the pairs from state 2 on, then the concatenated states."""
         pairs = " ".join(f"{p.op1}({p.input1})+{p.op2}({p.input2})" for p in self.pairs)
         return f"{pairs} -> {' '.join(map(str, self.concat))}"
 
 
 def unused_states(pairs: Sequence[Pair]) -> tuple[int, ...]:
-    """The sums (states from 2 on) that no later pair uses."""
+    """Return the states from 2 on that no later pair uses."""
     used = {state for pair in pairs for state in (pair.input1, pair.input2)}
     return tuple(state for state in range(2, len(pairs) + 2) if state not in used)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellSkeleton:
-    """How cells are stacked, and the fields of a network that no cell says; the defaults are NASNet-A mobile's.
+    """The stack of cells, and all fields outside the cells; the defaults are NASNet-A mobile's.
 
-    Raises ValueError where a field is out of its range.
+    Raises ValueError if a field is out of range.
     """
 
     cells: tuple[int, ...] = (4, 4, 4)
-    """Normal cells of each stage; a reduction cell stands between two stages (NASNet's N, three times)."""
+    """Normal cells of each stage (NASNet's N, three times); a reduction cell comes between two stages."""
     filters: int = 44
-    """Channels of every state of the first stage (NASNet's F); doubled by each reduction cell."""
+    """Channels of every state of the first stage (NASNet's F); each reduction cell doubles them."""
     stem_filters: tuple[int, ...] = (32,)
-    """Of 3x3 convolutions, one after another."""
+    """Filters of the stem's successive 3x3 convolutions."""
     stem_strides: tuple[int, ...] = (2,)
-    """1 or 2 for each of them."""
+    """Stride of each of these convolutions: 1 or 2."""
     stem_cells: int = 2
-    """Reduction cells between the stem's convolutions and the first stage, at a half of its filters, a quarter, ..."""
+    """Reduction cells between the stem's convolutions and the first stage, with half of its filters, a quarter, ..."""
     dropout: float = 0.5
     bn_epsilon: float = 1e-3
     bn_momentum: float = 3e-4
-    """In torch's sense; one minus the published decay of 0.9997."""
+    """Momentum of batch norm as torch defines it: one minus the published decay of 0.9997."""
 
     def __post_init__(self) -> None:
         for name, low, high in (("cells", 0, MAX_CELLS), ("stem_filters", 1, MAX_FILTERS), ("stem_strides", 1, 2)):
@@ -150,7 +150,7 @@ class CellSkeleton:
 
     @functools.cached_property
     def plan(self) -> tuple[tuple[str, int], ...]:
-        """All cells in order: (`normal` or `reduction`, filters)."""
+        """Cells in order, each as (`normal` or `reduction`, filters)."""
         plan = [("reduction", self.filters >> k) for k in range(self.stem_cells, 0, -1)]
         for stage, count in enumerate(self.cells):
             plan += [("reduction", self.filters << stage)] if stage else []
@@ -163,8 +163,9 @@ class CellSkeleton:
         return math.prod(self.stem_strides) << (self.stem_cells + len(self.cells) - 1)
 
     def with_output_stride(self, output_stride: int) -> "CellSkeleton":
-        """The skeleton with its earliest strides taken out: the stem's convolutions keep their place at stride 1, the
-        stem's cells go. Raises ValueError where the stride is no power of 2, too large, or would need a stage to go.
+        """Return the skeleton without its earliest strides: stem convolutions get stride 1, stem cells are removed.
+
+        Raises ValueError if the stride is not a power of 2, is too large, or would require removing a stage.
         """
         between = len(self.cells) - 1
         own = (*self.stem_strides, *(2,) * self.stem_cells)
@@ -178,7 +179,7 @@ class CellSkeleton:
         return replace(self, stem_strides=strides[:count], stem_cells=strides[count : len(own)].count(2))
 
     def scaled(self, width_multiplier: float) -> "CellSkeleton":
-        """Cells and stem `width_multiplier` times as wide, in even numbers, at least 4.
+        """Return the skeleton with cells and stem scaled in width, to even numbers of at least 4.
 
         Raises ValueError unless the multiplier is a number from 0.01 to 100.
         """
@@ -191,28 +192,31 @@ class CellSkeleton:
 
     @property
     def text(self) -> str:
-        """`stem convolutions 32/2, stem cells 2, cells 4+4+4 from 44 filters on`; 32/2: 32 filters at stride 2."""
+        """Return a line such as `stem convolutions 32/2, stem cells 2, cells 4+4+4 from 44 filters on`.
+
+        32/2 means 32 filters at stride 2.
+        """
         convolutions = " ".join(f"{f}/{s}" for f, s in zip(self.stem_filters, self.stem_strides, strict=True))
         cells = "+".join(map(str, self.cells))
         stem = f"stem convolutions {convolutions}, stem cells {self.stem_cells}"
         return f"{stem}, cells {cells} from {self.filters} filters on"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able; `CellSkeleton(**values)` reads them back equal."""
+        """Return the fields as JSON-able values, from which `CellSkeleton(**values)` restores an equal object."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellArch:
-    """A network but for its number of classes: stem, cells, average pool, classifier. ReLU and batch norm throughout.
+    """A network without its number of classes: stem, cells, average pool, classifier, with ReLU and batch norm.
 
-    Raises ValueError where a field is out of its range.
+    Raises ValueError if a field is out of range.
     """
 
     normal: Cell
-    """Keeps the size of the feature map."""
+    """Cell that keeps the size of the feature map."""
     reduction: Cell
-    """Halves it: its operations on states 0 and 1 have stride 2."""
+    """Cell that halves the feature map: its operations on states 0 and 1 have stride 2."""
     skeleton: CellSkeleton = CellSkeleton()
 
     def __post_init__(self) -> None:
@@ -220,11 +224,11 @@ class CellArch:
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"{name} must be a {kind.__name__}, but got {reprlib.repr(getattr(self, name))}")
 
-    # What it has in common with `mnas.arch.Arch`
+    # The interface of `mnas.arch.Arch`
 
     @property
     def padding(self) -> Padding:
-        """TensorFlow's and LiteRT's."""
+        """Padding rule: always that of TensorFlow and LiteRT."""
         return "same"
 
     @property
@@ -233,7 +237,7 @@ class CellArch:
 
     @property
     def dropout(self) -> float:
-        """Probability before the classifier."""
+        """Dropout probability before the classifier."""
         return self.skeleton.dropout
 
     @property
@@ -254,32 +258,32 @@ class CellArch:
         require_input_size("input size", input_size, self.output_stride)
 
     def canonical(self) -> "CellArch":
-        """The same network with choices that make no difference written one way (see `Cell.canonical`)."""
+        """Return the same network with both cells in canonical form (see `Cell.canonical`)."""
         return replace(self, normal=self.normal.canonical(), reduction=self.reduction.canonical())
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits, equal exactly where `canonical()` is equal, on every machine and Python."""
+        """Digest of `canonical()`: 16 hexadecimal digits, the same on every machine and Python version."""
         text = json.dumps(self.canonical().to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def scale_width(self, width_multiplier: float, *, scale_head: bool = False) -> "CellArch":
-        """Cells and stem `width_multiplier` times as wide (`CellSkeleton.scaled`); there is no head to scale."""
+        """Return the network on `skeleton.scaled(width_multiplier)`; `scale_head` has no effect."""
         return replace(self, skeleton=self.skeleton.scaled(width_multiplier))
 
     def with_output_stride(self, output_stride: int) -> "CellArch":
-        """The network on `skeleton.with_output_stride`; raises ValueError as that does."""
+        """Return the network on `skeleton.with_output_stride`. Raises its ValueErrors."""
         return replace(self, skeleton=self.skeleton.with_output_stride(output_stride))
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What the network is, for people: its two cells, and how they are stacked."""
+        """Description of the network for people: its two cells and its skeleton."""
         return (f"normal    {self.normal.text}", f"reduction {self.reduction.text}", self.skeleton.text)
 
     # Text forms
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able, with `kind`; `from_dict` reads them back equal."""
+        """Return the fields and `kind` as JSON-able values, from which `from_dict` restores an equal object."""
         cells = {
             name: {"pairs": [list(pair) for pair in cell.pairs], "concat": list(cell.concat)}
             for name, cell in (("normal", self.normal), ("reduction", self.reduction))
@@ -288,7 +292,7 @@ class CellArch:
 
     @staticmethod
     def from_dict(values: object) -> "CellArch":
-        """The inverse of `to_dict`. Raises ValueError on an unknown, missing or wrong field."""
+        """Return the architecture of `to_dict`'s values. Raises ValueError on an unknown, missing or invalid field."""
         if isinstance(values, dict):
             values = {name: value for name, value in values.items() if name != "kind"}
         record = checked_fields(CellArch, values, "architecture")
@@ -297,7 +301,7 @@ class CellArch:
         return CellArch(**cells, skeleton=skeleton)
 
     def to_json(self) -> str:
-        """Indented JSON, one line a field."""
+        """Return the architecture as JSON, one line per field."""
         return json.dumps(self.to_dict(), indent=1)
 
 
@@ -311,9 +315,9 @@ def _pair(number: int, pair: object) -> Pair:
 
 
 def _reorderings(cell: Cell) -> Iterator[Cell]:
-    """The cell with its pairs in every order in which each comes after those it uses and none could be written smaller.
+    """Yield the cell in each order of its pairs that may be the lexicographically first.
 
-    At each place stands the smallest pair that can; only where several are the smallest, all of them are tried.
+    A pair comes after the pairs that it uses. Each position takes the smallest possible pair; equal ones are all tried.
     """
 
     def go_on(places: dict[int, int], done: tuple[Pair, ...]) -> Iterator[Cell]:
@@ -332,7 +336,7 @@ def _reorderings(cell: Cell) -> Iterator[Cell]:
 
 
 def _written(pair: Pair, places: dict[int, int]) -> Pair:
-    """`pair` with its inputs where they are now, the smaller branch first."""
+    """Return `pair` with renumbered inputs, the smaller branch first."""
     branches = [(places[pair.input1], pair.op1), (places[pair.input2], pair.op2)]
     first, second = sorted(branches, key=lambda branch: (branch[0], OPS.index(branch[1])))
     return Pair(*first, *second)

@@ -1,11 +1,10 @@
-"""Child processes. Each ends with its parent, however that ends, and leaves no child of its own behind.
+"""Child processes, each of which ends with its parent, however the parent ends, and leaves no child of its own behind.
 
-On Linux the kernel kills a child when the *thread* that started it ends, so children are started by the main thread, or
-by one that lasts as long as the process. The kernel forgets this over a fork and after a change of user: every process
-asks for it anew, as its first act (`end_with`). Elsewhere a thread watches who the parent is.
+On Linux the kernel kills a child when the *thread* that started it ends. So the main thread starts children, or a
+thread that lives as long as the process. A fork or a change of user clears this setting, so every process sets it
+again as its first act (`end_with`). On other systems a thread watches the parent.
 
-This file is also the program that a child begins with (`python children.py PARENT PROGRAM ...`), so it imports nothing
-of mnas.
+A child also starts by running this file (`python children.py PARENT PROGRAM ...`), so it imports nothing from mnas.
 """
 
 import contextlib
@@ -27,25 +26,25 @@ from typing import IO, Any, TypeVar
 T = TypeVar("T")
 
 ASKING = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The signals that ask a process to end. Those to a group are the parent's, which then asks its children."""
+"""Signals that ask a process to end. The parent handles signals to the group, and then ends its children."""
 MOST_WORKERS = 256
-"""Children of one kind side by side, at most."""
+"""Largest number of concurrent children of one kind."""
 END_S = 2.0
-"""Time that a child has to end by itself once its input has ended."""
+"""Time in seconds that a child gets to end by itself once its input has ended."""
 _LOOK_S = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int) -> None:
-    """Make this process end when process `parent`, which started it, ends; at once if it has ended already.
+    """Make this process end when its parent, process `parent`, ends; at once if the parent has ended already.
 
-    It needs no help of this process: on Linux one that computes for ever without Python is killed as well.
+    On Linux this also kills a process that never returns from native code.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     elif hasattr(os, "getppid"):
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it ended before it was asked for
+    if os.getppid() != parent:  # the parent ended before the kernel was asked
         os._exit(1)
 
 
@@ -63,14 +62,16 @@ def spawn(
     environment: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
 ) -> "subprocess.Popen[bytes]":
-    """Run a Python file as a child with pipes for input and output, in a session of its own: Ctrl-C is the parent's.
+    """Run a Python file as a child with pipes for input and output.
+
+    The child has its own session, so only the parent receives Ctrl-C.
 
     Args:
-        errors: what it writes to standard error goes here.
-        environment: added to this process's.
-        descriptors: what it inherits besides.
+        errors: file for the child's standard error.
+        environment: variables to add to this process's environment.
+        descriptors: further file descriptors that the child inherits.
     """
-    # -P: modules beside the program are not to be found under their bare names
+    # -P keeps the program's folder off the import path, where its modules would shadow others.
     command = [sys.executable, "-P", __file__, str(os.getpid()), program, *arguments]
     process = lasting(
         lambda: subprocess.Popen(
@@ -88,24 +89,24 @@ def spawn(
 
 
 def end(process: "subprocess.Popen[bytes]", patience_s: float = END_S) -> None:
-    """Wait for a child of `spawn` that was asked to end; kill it and all that it started when that takes long."""
+    """Wait for a child of `spawn` to end; kill it and all its children after `patience_s` seconds."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(patience_s)
     kill(process)
-    with contextlib.suppress(subprocess.TimeoutExpired):  # one that hangs in a driver cannot even be killed
+    with contextlib.suppress(subprocess.TimeoutExpired):  # a process that hangs in a driver cannot be killed
         process.wait(5)
 
 
 def kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a child of `spawn` and all that it started."""
+    """Kill a child of `spawn` and all its children."""
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # also what an ended one left in its session
+            os.killpg(process.pid, signal.SIGKILL)  # also reaches the children of a child that has ended
     process.kill()
 
 
 def kill_all() -> None:
-    """Kill every child that is left of `spawn` and of multiprocessing."""
+    """Kill all running children of `spawn` and of multiprocessing."""
     for process in list(_spawned):
         if process.poll() is None:
             kill(process)
@@ -114,7 +115,7 @@ def kill_all() -> None:
 
 
 def lasting(start: Callable[[], T]) -> T:
-    """Call `start` in a thread that lives as long as this process: the main one, or one for all other threads."""
+    """Return `start()`, called in a thread that lives as long as this process: the main one, or one for all others."""
     if threading.current_thread() is threading.main_thread():
         return start()
     with _starting:
@@ -127,7 +128,7 @@ def lasting(start: Callable[[], T]) -> T:
 
 
 class _Starter:
-    """The thread that starts children for others, if there has been need of it."""
+    """The thread that starts children on behalf of other threads; it begins when it is first needed."""
 
     def __init__(self) -> None:
         self.thread: threading.Thread | None = None
@@ -139,13 +140,13 @@ def _work(waiting: "queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]") -
         start, done = waiting.get()
         try:
             done.set_result(start())
-        except BaseException as error:  # the caller's, whatever it is
+        except BaseException as error:  # the caller handles it
             done.set_exception(error)
         del start, done
 
 
 def _forked() -> None:
-    """Forget the thread and the children in a forked process: they are the parent's."""
+    """Forget the thread and the children in a forked process, as they belong to the parent."""
     global _starter, _starting, _spawned
     _starter, _starting, _spawned = _Starter(), threading.Lock(), weakref.WeakSet()
 
@@ -157,9 +158,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _main(parent: str, *program: str) -> None:
-    """Run a program as the child of process `parent`, which is given as text."""
+    """Run a program as the child of process `parent`, a number as text."""
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whatever the thread that started it had blocked
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the thread that started it may have blocked some
     end_with(int(parent))
     sys.argv[:] = program
     runpy.run_path(program[0], run_name="__main__")
@@ -170,6 +171,6 @@ if __name__ == "__main__":
 
 
 def signal_name(stop: KeyboardInterrupt) -> str:
-    """Return the name of the signal that asked for the end: Ctrl-C, SIGTERM or SIGHUP."""
+    """Return the name of the signal behind `stop`: Ctrl-C, SIGTERM or SIGHUP."""
     number = getattr(stop, "number", signal.SIGINT)
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name

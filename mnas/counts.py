@@ -12,12 +12,12 @@ def class_counts(labels: npt.ArrayLike, classes: int) -> tuple[int, ...]:
 
 
 def largest_class(counts: Sequence[int]) -> int:
-    """Return the class that has the most images, the first of equals."""
+    """Return the class with the most images, the first one in a tie."""
     return max(range(len(counts)), key=lambda label: counts[label])
 
 
 def majority_share(counts: Sequence[int]) -> float:
-    """Return the accuracy of always saying the most frequent class, from the images of each class; 0 without images."""
+    """Return the accuracy of always predicting the most frequent class, given images per class; 0 without images."""
     total = sum(counts)
     return max(counts) / total if total else 0.0
 
@@ -26,7 +26,7 @@ def balanced_accuracy(right: Sequence[int], counts: Sequence[int]) -> float:
     """Return the mean recall of the classes that have images; 0 without images.
 
     Args:
-        right: right answers for each class.
+        right: correct predictions for each class.
         counts: images of each class.
     """
     recalls = [hits / count for hits, count in zip(right, counts, strict=True) if count]

@@ -1,7 +1,7 @@
-"""Digests by which a file shows that it holds what was written: SHA-256 of it, the digest's own digits as zeros.
+"""Digests inside files, which show that a file is unchanged: its SHA-256, computed with zeros for the digest itself.
 
-The digits stand in the file's own text (a JSON value), so one file is all there is to copy. A file is written with a
-blank in their place, which `sealed` replaces; the length stays the same, so nothing else moves.
+The digest is a JSON value in the file's own text, so a copy needs no second file. A file is written with a
+placeholder, which `sealed` replaces; both have the same length, so nothing else moves.
 """
 
 import functools
@@ -12,30 +12,30 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 KEY = "digest"
-"""Name of the digest among the values that a file says of itself."""
+"""Key of the digest in a file's metadata."""
 DIGITS = 64
 
 State = Literal["intact", "changed", "unsealed"]
-"""`unsealed`: the file carries no digest, as it was written before files had one."""
+"""State of a file compared with its digest; `unsealed`: it was written before files had digests."""
 
 
 class ChangedFileError(ValueError):
-    """A file of ours that no longer holds what was written, or belongs to another network; one line."""
+    """A file of ours was changed, or belongs to another network; a message of one line."""
 
 
 def blank(values: Mapping[str, Any]) -> str:
-    """Return digits that hold the place of a digest; they follow from the values, and occur nowhere else by chance."""
+    """Return a placeholder for a digest; it is derived from the values, so that it occurs nowhere else by chance."""
     return hashlib.sha256(f"blank {json.dumps(values, sort_keys=True)}".encode()).hexdigest()
 
 
 def sealed(content: bytes, placeholder: str) -> bytes:
-    """Return `content` with its digest in the place of `placeholder`, which it holds."""
+    """Return `content` with its `placeholder` replaced by the digest."""
     place = content.index(placeholder.encode())
     return content[:place] + _digest(content, place).encode() + content[place + DIGITS :]
 
 
 def state_of(content: bytes, digest: object) -> State:
-    """Return whether `content` is what was sealed with `digest`, its value under `KEY`; None where it has none."""
+    """Return the state of `content`, where `digest` is its value under `KEY` (None: it has no such value)."""
     if digest is None:
         return "unsealed"
     if type(digest) is not str or len(digest) != DIGITS or not digest.isascii():
@@ -53,11 +53,11 @@ def _digest(content: bytes, place: int) -> str:
 
 
 def require_intact(state: State, name: str, remedy: str) -> None:
-    """Refuse a changed file, and say once of one without a digest that it carries none.
+    """Refuse a changed file; log a notice, once, if a file carries no digest.
 
     Args:
-        name: the file, for the messages.
-        remedy: what to do about a changed file.
+        name: name of the file for the messages.
+        remedy: advice for a changed file.
 
     Raises:
         ChangedFileError: `state` is `changed`.
@@ -70,13 +70,13 @@ def require_intact(state: State, name: str, remedy: str) -> None:
 
 @functools.cache
 def notice_unsealed(name: str) -> None:
-    """Log a line, once a file and process, that a file carries no digest."""
+    """Log that a file carries no digest, once per file and process."""
     _LOGGER.warning("%r carries no digest: an earlier version of mnas wrote it, so changes to it go unnoticed", name)
 
 
 @functools.cache
 def notice_changed(name: str) -> None:
-    """Log a line, once a file and process, that a changed file is used all the same."""
+    """Log that a changed file is used anyway, once per file and process."""
     _LOGGER.warning("%r was changed after mnas wrote it", name)
 
 

@@ -1,4 +1,4 @@
-"""Where this system keeps a user's files: each folder by its XDG variable, else at the platform's own place."""
+"""Folders of the user's files: the XDG variable if it is set, else the platform's own location."""
 
 import os
 import sys
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 def user_cache_dir() -> Path:
-    """What can be made again: XDG_CACHE_HOME/mnas."""
+    """Return the folder of files that mnas can recreate: XDG_CACHE_HOME/mnas."""
     return _folder("XDG_CACHE_HOME", linux=".cache", mac="Caches", windows="LOCALAPPDATA")
 
 
 def user_config_dir() -> Path:
-    """What the user writes, devices.toml among it: XDG_CONFIG_HOME/mnas."""
+    """Return the folder of files that the user writes, such as devices.toml: XDG_CONFIG_HOME/mnas."""
     return _folder("XDG_CONFIG_HOME", linux=".config", mac="Application Support", windows="APPDATA")
 
 
 def user_state_dir() -> Path:
-    """What was found out and is to stay, leases and the repeatability of devices among it: XDG_STATE_HOME/mnas."""
+    """Return the folder of persistent state, such as leases and the repeatability of devices: XDG_STATE_HOME/mnas."""
     return _folder("XDG_STATE_HOME", linux=".local/state", mac="Application Support", windows="LOCALAPPDATA")
 
 

@@ -1,6 +1,6 @@
-"""Formats of model files, one row each: what a file is called, what opens, checks and measures it, and what it needs.
+"""Formats of model files, one row each: names, the functions that open and check a file, runtimes and dependencies.
 
-Whatever brings a runtime is named as `module:function` and imported when it is used.
+A function that needs a runtime is named as `module:function` and imported when it is used.
 """
 
 import importlib
@@ -22,27 +22,27 @@ class ModelFormat:
     """A kind of model file."""
 
     name: FormatName
-    """Name in results and, for what can be exported, in `--to`."""
+    """Name in results and, for export formats, in `--to`."""
     suffix: str
-    """End of the file names, with its dot."""
+    """Suffix of the file names, with its dot."""
     title: str
-    """Name of the format for people."""
+    """Readable name of the format."""
     metadata: str
-    """Place of what a file of ours says of itself."""
+    """Location of the metadata in a file of ours."""
     opener: str
-    """`mnas.predict` function that opens a file: (path, wanted) -> (info, run)."""
+    """Function of `mnas.predict` that opens a file: (path, wanted) -> (info, run)."""
     reader: str
-    """Function that reads what a file says of itself: (path, content) -> (values, state) or None for other authors'."""
+    """Function that reads a file's metadata: (path, content) -> (values, state), or None for files of other authors."""
     runtimes: tuple[str, ...]
-    """Runtimes that measure such a file, the usual one first (`mnas.latency.onboard.script.RUNTIMES`)."""
+    """Runtimes that can measure the format, the default first (`mnas.latency.onboard.script.RUNTIMES`)."""
     writer: str = ""
-    """Function by which `mnas export --to` writes a file: (network, metadata) -> content; empty where it does not."""
+    """Function that writes a file for `mnas export --to`: (network, metadata) -> content; empty if it cannot."""
     sidecar: str = ""
-    """Function that writes what belongs beside a file: (metadata, content) -> text; empty where nothing does."""
+    """Function that writes a file's sidecar: (metadata, content) -> text; empty for formats without one."""
     extra: str = ""
-    """Extra of mnas that has the runtime and the writer; empty where the core has them."""
+    """Extra of mnas that brings the runtime and the writer; empty if the core has them."""
     packages: tuple[str, ...] = ()
-    """Modules that writing a file imports, all from the extra."""
+    """Modules of the extra that the writer imports."""
 
 
 FORMATS: dict[FormatName, ModelFormat] = {
@@ -97,18 +97,18 @@ FORMATS: dict[FormatName, ModelFormat] = {
 """Name -> format."""
 
 SIDECAR_SUFFIX = ".json"
-"""End that is added to a file's name for what belongs beside it."""
+"""Suffix that is appended to a model file's name for its sidecar."""
 SUFFIXES = {row.suffix: row for row in FORMATS.values()}
 """Suffix -> format."""
 WEIGHTS_SUFFIX = FORMATS["mnas"].suffix
 ARCH_SUFFIXES = (WEIGHTS_SUFFIX, FORMATS["litert"].suffix)
-"""Ends of model files whose name may stand for their architecture (`mnas.names.resolve_arch`)."""
+"""Suffixes of model files that may name an architecture (`mnas.names.resolve_arch`)."""
 RUNTIME_EXTRAS = {runtime: row.extra for row in FORMATS.values() if row.extra for runtime in row.runtimes}
-"""Runtime -> the extra of mnas that has it, for those that the core lacks."""
+"""Runtime -> extra of mnas, for runtimes outside the core."""
 
 
 def format_of(path: str | PathLike[str]) -> ModelFormat | None:
-    """Return the format by a file's suffix; None for other files."""
+    """Return the format of a file by its suffix; None for other files."""
     return SUFFIXES.get(Path(path).suffix)
 
 

@@ -1,4 +1,4 @@
-"""What a user names as `module:attribute`: a controller or a space of one's own."""
+"""Import the user's own controllers and spaces, named as `module:attribute`."""
 
 import importlib
 import os
@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 
 def imported(name: str, expected: str) -> Callable[..., object]:
-    """Return what `module:attribute` names, imported as `python -m` would, also from the current folder.
+    """Return the object that `module:attribute` names; like `python -m`, this also searches the current folder.
 
     Args:
-        expected: what else the option could be, for the error: "controller must be one of ...".
+        expected: other valid values of the option, for the error: "controller must be one of ...".
 
     Raises:
-        ValueError: the form is another, there is no such module or attribute, or it cannot be called.
+        ValueError: the name has another form, the module or attribute does not exist, or it is not callable.
     """
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
@@ -22,7 +22,7 @@ def imported(name: str, expected: str) -> Callable[..., object]:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever somebody's code may raise
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise ValueError(f"{name}: {module_name} cannot be imported: {described(error)}") from error
     if not hasattr(module, attribute):
         raise ValueError(f"{name}: there is no {attribute} in {module_name}")
@@ -34,5 +34,5 @@ def imported(name: str, expected: str) -> Callable[..., object]:
 
 
 def described(error: BaseException) -> str:
-    """Return an error of somebody's code, with its type, on one line."""
+    """Return the type and message of an error of the user's code, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,18 +1,18 @@
-"""Names of classes: which can be shipped in every format, and which are the same name."""
+"""Checks and comparisons of class names, which must work in every model format."""
 
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 
 MOST_BYTES = 255
-"""Longest name in UTF-8, as for a file name on most systems."""
+"""Longest name in bytes of UTF-8, the limit for file names on most systems."""
 _FIRST_CHARACTERS = 60
 
 
 def label_fault(name: object) -> str:
-    """Return why no format can hold `name` as a label; empty where all can.
+    """Return why `name` is not a label that every format can hold; empty if it is.
 
-    A label is one line of text in UTF-8, as label files and metadata hold a label a line. Models that were written
-    before class names were checked by `class_name_fault` keep to this rule, so it also holds for what is read.
+    A label is one line of UTF-8 text, because label files and metadata have one label per line. Models from before
+    `class_name_fault` existed follow this rule, so readers check it too.
     """
     if not isinstance(name, str):
         return f"it is {type(name).__name__}, not text"
@@ -28,9 +28,9 @@ def label_fault(name: object) -> str:
 
 
 def class_name_fault(name: object) -> str:
-    """Return why `name` cannot be the name of a class that is trained and shipped; empty where it can.
+    """Return why `name` is not a valid class name for training and export; empty if it is.
 
-    Beyond `label_fault`, refuses what readers of label files strip or stop at, and invisible names.
+    Beyond `label_fault`, this refuses invisible names, and characters at which readers of label files strip or stop.
     """
     if fault := label_fault(name):
         return fault
@@ -49,10 +49,10 @@ def class_name_fault(name: object) -> str:
 
 
 def check_class_names(names: Sequence[object], where: str) -> None:
-    """Raise ValueError, naming the first, where names cannot be shipped or two are the same (`same_name`).
+    """Raise ValueError, naming the first fault, if a class name is invalid or two are the same (`same_name`).
 
     Args:
-        where: what has them, for the message: "the folder 'pets'".
+        where: source of the names, for the message: "the folder 'pets'".
     """
     names_by_form: dict[str, object] = {}
     for name in names:
@@ -72,22 +72,22 @@ def check_class_names(names: Sequence[object], where: str) -> None:
 
 
 def same_name(name: str) -> str:
-    """Return the form of `name` that is equal for names that look and mean the same: composed (NFC) or decomposed."""
+    """Return `name` in composed form (NFC), so that names compare equal whether they are composed or decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
 def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether both are the same names (`same_name`) in the same order."""
+    """Return whether both sequences hold the same names (`same_name`) in the same order."""
     return list(map(same_name, first)) == list(map(same_name, second))
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return pairs of names that differ in upper and lower case only: one file on some systems."""
+    """Return pairs of names that differ only in case, and so are one file on some systems."""
     return _pairs(names, lambda name: same_name(name).casefold())
 
 
 def look_alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Return pairs of names that look the same: but for width, ligatures, no-break spaces, or what cannot be seen."""
+    """Return pairs of names that differ only in width, ligatures, no-break spaces or invisible characters."""
     return _pairs(names, _visible)
 
 
@@ -107,12 +107,12 @@ def _pairs(names: Iterable[str], form: Callable[[str], str]) -> list[tuple[str, 
 
 
 def shown_path(path: object) -> str:
-    """Return a path for a message: as it is, or in quotes where it holds what is not to be printed."""
+    """Return a path for a message, in quotes if it holds unprintable characters."""
     text = str(path)
     return text if text.isprintable() else repr(text)
 
 
 def shown(name: object) -> str:
-    """Return `name` for a message: on one line, in quotes, cut where it is long."""
+    """Return `name` for a message: on one line, in quotes, shortened if it is long."""
     text = name if isinstance(name, str) else repr(name)
     return repr(text if len(text) <= _FIRST_CHARACTERS else f"{text[: _FIRST_CHARACTERS - 3]}...")

@@ -1,4 +1,4 @@
-"""What a model file says of its network, one record whoever wrote the file and whatever its format is."""
+"""Metadata of a model file: one record for all formats and authors."""
 
 import math
 import reprlib
@@ -40,28 +40,28 @@ def _is_finite(value: object) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """A network, the images that it takes, and its classes. Raises ValueError where a field is out of its range."""
+    """A network, its input images, and its classes. Raises ValueError if a field is out of range."""
 
     arch: Architecture
-    """The network's architecture."""
+    """Architecture of the network."""
     input_size: int
     """Side of the square images, in pixels."""
     classes: tuple[str, ...] = ()
-    """Names in the order of the outputs, each a line of text; empty where they are not recorded."""
+    """Class names in the order of the outputs, each one line of text; empty if they are not recorded."""
     unnamed_classes: int = 0
-    """Number of outputs where the classes have no names; else 0."""
+    """Number of outputs if the classes have no names, else 0."""
     mean: Triple | None = None
-    """Mean of pixels in [0, 1]: the network takes (pixel / 255 - mean) / std. None where it is not recorded."""
+    """Mean of pixels in [0, 1]: the network takes (pixel / 255 - mean) / std. None if it is not recorded."""
     std: Triple | None = None
-    """Standard deviation of pixels in [0, 1], above 0; None where it is not recorded."""
+    """Standard deviation of pixels in [0, 1], above 0; None if it is not recorded."""
     crop: float = 1.0
-    """Share of the side of an image's centre square that the network sees (ImageNet's evaluation: 0.875)."""
+    """Side of the network's view as a share of an image's centre square (ImageNet's evaluation: 0.875)."""
     softmax: bool = False
     """Whether the outputs are probabilities instead of logits."""
     accuracy: float | None = None
-    """Accuracy of exactly these weights on the validation images; None where they were not scored."""
+    """Accuracy of exactly these weights on the validation images; None if they were not scored."""
     trained_on: TrainedOn = ()
-    """Images of the network's trainings, the last training first; empty where they are not recorded."""
+    """Images of the network's trainings, the last training first; empty if they are not recorded."""
 
     def __post_init__(self) -> None:
         self.arch.check_input_size(self.input_size)
@@ -90,14 +90,14 @@ class ModelMetadata:
 
     @property
     def normalisation(self) -> tuple[Triple, Triple]:
-        """Mean and standard deviation. Raises ValueError where they are not recorded."""
+        """Mean and standard deviation. Raises ValueError if they are not recorded."""
         if self.mean is None or self.std is None:
             raise ValueError("the model must say how its images are normalised, but records no mean and std")
         return self.mean, self.std
 
 
 def metadata_json(metadata: ModelMetadata) -> dict[str, Any]:
-    """Return plain values, which `metadata_from_json` reads, for every format but LiteRT's."""
+    """Return JSON-able values for `metadata_from_json`, as all formats except LiteRT store them."""
     values = {
         "arch": metadata.arch.to_dict(),
         "classes": list(metadata.classes),
@@ -111,9 +111,9 @@ def metadata_json(metadata: ModelMetadata) -> dict[str, Any]:
 
 
 def metadata_from_json(values: Mapping[str, Any]) -> ModelMetadata:
-    """Return the record of values by `metadata_json`, or those of a LiteRT file (mnas/tflite/metadata.py).
+    """Return the record of values from `metadata_json` or a LiteRT file (mnas/tflite/metadata.py).
 
-    Raises KeyError, TypeError or ValueError for others.
+    Raises KeyError, TypeError or ValueError for other values.
     """
     arch = architecture_from_dict(values["arch"])
     if values.get("fingerprint", arch.fingerprint) != arch.fingerprint:

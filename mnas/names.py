@@ -22,15 +22,15 @@ _BLOCK_STRING = re.compile(r"\s*[rkseio]+\d+_")
 
 
 def resolve_arch(name: str) -> Architecture:
-    """The architecture that `name` names.
+    """Return the architecture that `name` names.
 
-    `mnasnet-a1`, with a width multiplier `mnasnet-a1@0.5`, at an output stride `mnasnet-small/s8`; `runs/NAME#17`, a
-    trial; `runs/NAME#mobilenetv2`, the reference network that the search trained like its trials; the path of a file as
-    an architecture's `to_json` writes it, of a .safetensors or .tflite file of ours, or of the folder of a finished
-    training; block strings joined by commas.
+    A name is one of: a zoo name, `mnasnet-a1`, with a width multiplier, `mnasnet-a1@0.5`, or an output stride,
+    `mnasnet-small/s8`; a trial, `runs/NAME#17`; the reference network that the search trained like its trials,
+    `runs/NAME#mobilenetv2`; the path of a file by an architecture's `to_json`, of a .safetensors or .tflite file of
+    ours, or of the folder of a finished training; block strings joined by commas.
 
     Raises:
-        ValueError: it names none; one line with what could have been meant.
+        ValueError: no architecture has this name; one line with suggestions.
     """
     if re.split("[@/]", name)[0] in ZOO and not os.path.exists(name):
         return named_arch(name)
@@ -54,12 +54,12 @@ def resolve_arch(name: str) -> Architecture:
 
 
 def resolve_weights(name: str) -> Path:
-    """The file of the trained model that `name` names.
+    """Return the file of the trained model that `name` names.
 
-    `runs/NAME#17`, or `runs/NAME#mobilenetv2`, its reference network: the weights of the full training (`mnas train
-    runs/NAME --top ...`) where that is finished, else those that the search kept; of a network that was drawn several
-    times, those of any of its trials. The folder of a training: its model.safetensors. Any other file stands for
-    itself, whatever its format.
+    For `runs/NAME#17`, or the reference network `runs/NAME#mobilenetv2`, these are the weights of the full training
+    (`mnas train runs/NAME --top ...`) if it is finished, else those that the search stored. If a network was drawn
+    several times, the weights of any of its trials serve. The folder of a training stands for its model.safetensors.
+    Any other file stands for itself, whatever its format.
 
     Raises:
         ValueError: there are no such weights; one line with the way to get them.
@@ -78,7 +78,7 @@ def resolve_weights(name: str) -> Path:
             "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
             f"{name!r}, and there is no such file"
         )
-    if not os.path.isdir(name):  # a pipe, which nobody may ever write to
+    if not os.path.isdir(name):  # it may be a pipe, and opening that would wait for a writer
         raise ValueError(
             "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
             f"{name!r}, which is no regular file"
@@ -96,16 +96,16 @@ def resolve_weights(name: str) -> Path:
 
 
 def searched_as(name: str) -> tuple[int, int]:
-    """(input size in pixels, classes) of a trained model, or of the search that `runs/NAME#17` is of; else (224, 1000).
+    """Return (input size in pixels, number of classes) of a trained model or of a trial's search; else (224, 1000).
 
     Raises:
-        ValueError: there is no such run, or the file is none of ours.
+        ValueError: the run does not exist, or the file was not written by mnas.
     """
-    return _searched_as(name) or (224, 1000)  # ImageNet's, as the published architectures
+    return _searched_as(name) or (224, 1000)  # ImageNet's, as for the published architectures
 
 
 def searched_size(name: str) -> int | None:
-    """The first of `searched_as` in pixels; None for what is of no training or search."""
+    """Return the input size, in pixels, of a trained model or of a trial's search; None for other names."""
     shape = _searched_as(name)
     return None if shape is None else shape[0]
 
@@ -124,7 +124,7 @@ def _searched_as(name: str) -> tuple[int, int] | None:
 
 
 def _result(name: str) -> tuple[Path, str] | None:
-    """Return run and label of `runs/NAME#17`, or of `runs/NAME#mobilenetv2` where the folder exists."""
+    """Return run and label of `runs/NAME#17`, or of `runs/NAME#mobilenetv2` if the folder exists; else None."""
     parts = _TRIAL.fullmatch(name)
     if not parts or not (parts[2].isdecimal() or os.path.isdir(parts[1])):
         return None

@@ -1,8 +1,8 @@
-"""What a search maximises: reward from accuracy and latency; and the Pareto front and hypervolume of what it found.
+"""The objective of a search, a reward from accuracy and latency; Pareto front and hypervolume of its trials.
 
 Tan et al., MnasNet (CVPR 2019), section 3: ACC(m) * (LAT(m)/T)^w, w = alpha where LAT(m) <= T, else beta. `absolute` is
-the reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta * |LAT(m)/T - 1|. `target` is ours: that
-with another beta for models that are faster than T than for slower ones. Where each is highest: docs/search.md.
+the reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta * |LAT(m)/T - 1|. `target` is ours:
+`absolute` with one slope below T and another above it. docs/search.md shows the maximum of each.
 """
 
 import math
@@ -13,33 +13,33 @@ from typing import Literal
 Form = Literal["target", "soft", "hard", "absolute", "weighted-sum"]
 
 DEFAULT_WEIGHTS: dict[str, tuple[float, float]] = {
-    # ours: TuNAS's up to T. Where accuracy rises by less and less with latency, from 0 or more, its slope at T is not
-    # above accuracy / T: with -1 no model beyond T is worth its latency
+    # Ours: TuNAS's up to T. If accuracy is a concave function of latency and at least 0, its slope at T is at most
+    # accuracy / T. So with -1 no model beyond T is worth its latency.
     "target": (-0.10, -1.0),
     "soft": (-0.07, -0.07),  # paper, section 3: doubling the latency buys 5 % relative accuracy
     "hard": (0.0, -1.0),  # paper, section 3
     "absolute": (-0.10, -0.10),  # TuNAS, section 3
     "weighted-sum": (-0.10, -0.10),  # ours: twice the target costs ten points, as with `absolute`
 }
-"""form -> (alpha, beta)."""
+"""Form -> default (alpha, beta)."""
 
 AT_TARGET = 0.05
-"""A model is at its target if its latency is within this share of it."""
+"""Tolerance of a latency target, as a share of the target: a model within it is at its target."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """Turns accuracy and latency into one reward; raises ValueError where a field is out of its range."""
+    """A reward from accuracy and latency. Raises ValueError if a field is out of range."""
 
     form: Form
-    """`soft`, `hard` and `absolute` as in the papers; `target`: as `absolute`, but a model slower than T is worth much
-    less; `weighted-sum`: ACC + w * LAT/T, the paper's footnote on what else could scalarise the two."""
+    """Formula of the reward: `soft`, `hard` and `absolute` as in the papers; `target`, which is `absolute` with a
+    steeper penalty above T; `weighted-sum`, ACC + w * LAT/T, the alternative in the paper's footnote."""
     target_latency_ms: float
-    """T, in milliseconds."""
+    """Target latency T, in milliseconds."""
     alpha: float
-    """w up to the target. alpha = beta = 0 makes accuracy the only objective."""
+    """Exponent or weight w up to the target. alpha = beta = 0 makes accuracy the only objective."""
     beta: float
-    """w beyond the target."""
+    """Exponent or weight w beyond the target."""
 
     def __post_init__(self) -> None:
         if self.form not in DEFAULT_WEIGHTS:
@@ -51,7 +51,7 @@ class Objective:
                 raise ValueError(f"{name} must be 0 or less (slower is never better), but got {weight!r}")
 
     def reward(self, accuracy: float, latency_ms: float) -> float:
-        """The reward of a network with `accuracy` in [0, 1] and `latency_ms` > 0; more is better."""
+        """Return the reward of a network with `accuracy` in [0, 1] and `latency_ms` > 0; more is better."""
         ratio = latency_ms / self.target_latency_ms
         weight = self.alpha if ratio <= 1 else self.beta
         if self.form in ("absolute", "target"):
@@ -63,16 +63,16 @@ class Objective:
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """One model for several devices: their latencies as one, in milliseconds of the first device.
+    """The latencies of one model on several devices as one number, in milliseconds of the first device.
 
     Each device's latency counts as a multiple of its own target. Without weights the worst multiple decides; with
-    weights their weighted mean does. Raises ValueError where a field is out of its range.
+    weights their weighted mean does. Raises ValueError if a field is out of range.
     """
 
     targets_ms: Mapping[str, float]
-    """device -> T in milliseconds; the first device's is the objective's T."""
+    """Device -> T in milliseconds; the first device's is the objective's T."""
     weights: Mapping[str, float]
-    """device -> weight; empty: the worst multiple decides."""
+    """Device -> weight; empty: the worst multiple decides."""
 
     def __post_init__(self) -> None:
         for name, target_ms in self.targets_ms.items():
@@ -85,7 +85,7 @@ class Sharing:
             raise ValueError(f"weights of devices must be above 0, but got {dict(self.weights)}")
 
     def latency_ms(self, latencies_ms: Mapping[str, float]) -> float:
-        """The one latency of a model with `latencies_ms` (device -> milliseconds)."""
+        """Return the combined latency of a model with `latencies_ms` (device -> milliseconds)."""
         if len(self.targets_ms) == 1:
             return next(iter(latencies_ms.values()))
         multiples = {name: latencies_ms[name] / target_ms for name, target_ms in self.targets_ms.items()}
@@ -97,9 +97,9 @@ class Sharing:
 
 
 def beta_for(relative_accuracy_gain: float) -> float:
-    """The soft reward's exponent for which twice the latency is worth `relative_accuracy_gain` (0.05: five per cent).
+    """Return the soft reward's exponent at which twice the latency is worth `relative_accuracy_gain`.
 
-    From (1 + gain) * 2^beta = 1; 0.05 gives the paper's -0.07. Raises ValueError unless the gain is above 0.
+    It solves (1 + gain) * 2^beta = 1; 0.05 gives the paper's -0.07. Raises ValueError unless the gain is above 0.
     """
     if not (math.isfinite(relative_accuracy_gain) and relative_accuracy_gain > 0):
         raise ValueError(f"relative accuracy gain must be above 0, but got {relative_accuracy_gain!r}")
@@ -107,9 +107,10 @@ def beta_for(relative_accuracy_gain: float) -> float:
 
 
 def why_not_at_target(latency_ms: float, front_ms: Sequence[float], target_ms: float) -> str:
-    """Why the model of `latency_ms` was chosen from a front of such latencies though it is not at the target.
+    """Return why the chosen model is not at the target, given the latencies of the front it was chosen from.
 
-    A sentence without its stop; empty where it is at the target, or the reward preferred it to others nearer by.
+    The result is a sentence without its stop. It is empty if the model is at the target, or if the reward preferred it
+    to models nearer the target.
     """
     if latency_ms < (1 - AT_TARGET) * target_ms:
         if not any(latency_ms < other_ms <= (1 + AT_TARGET) * target_ms for other_ms in front_ms):
@@ -120,15 +121,15 @@ def why_not_at_target(latency_ms: float, front_ms: Sequence[float], target_ms: f
 
 
 def best_at_target(points: Sequence[tuple[float, float]], objective: Objective) -> int | None:
-    """Index of the (accuracy, latency_ms) with the highest reward of those at the target; None where none is."""
+    """Return the index of the (accuracy, latency_ms) point with the highest reward at the target, or None."""
     near = [i for i, p in enumerate(points) if abs(p[1] / objective.target_latency_ms - 1) <= AT_TARGET]
     return max(near, key=lambda i: objective.reward(*points[i]), default=None)
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the (accuracy, latency_ms) points that no other dominates, fastest first.
+    """Return the indices of the (accuracy, latency_ms) points that no other dominates, fastest first.
 
-    Of equal points the first is kept, so that a front has no doubles.
+    Only the first of equal points is included.
     """
     order = sorted(range(len(points)), key=lambda i: (points[i][1], -points[i][0], i))
     front: list[int] = []
@@ -139,7 +140,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Area between the front of (accuracy, latency_ms) `points` and a worse `reference`; 0 with nothing better."""
+    """Return the area between the front of (accuracy, latency_ms) `points` and `reference`; 0 if no point is better."""
     low_accuracy, slowest_ms = reference
     inside = [p for p in points if p[0] > low_accuracy and p[1] < slowest_ms]
     front = [inside[i] for i in pareto_front(inside)]

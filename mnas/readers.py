@@ -1,6 +1,6 @@
-"""Read files that others wrote: regular files only, of a bounded size, and JSON and TOML of a bounded depth.
+"""Read untrusted files: regular files only, of bounded size, and JSON and TOML of bounded depth.
 
-Whatever such a file holds, a reader here ends soon, with plain values or with one OSError or ValueError.
+For any content, a reader here ends soon with plain values, an OSError or a ValueError.
 """
 
 import collections
@@ -18,13 +18,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
 
 JSON_BYTES = 16 << 20
-"""Largest JSON file that is read where nothing else is said; parsed, it takes at most some 30 times as much memory."""
+"""Default limit for a JSON file, in bytes; parsed, it takes at most about 30 times as much memory."""
 TOML_BYTES = 1 << 18
-"""Largest TOML file: a person writes them."""
+"""Largest TOML file, in bytes; people write them by hand."""
 MODEL_BYTES = 1 << 31
-"""Largest model file: more than a flatbuffer can be."""
+"""Largest model file, in bytes; a flatbuffer is smaller."""
 MAX_DEPTH = 64
-"""Deepest nesting of lists and objects; the program's own files have less than 10 levels."""
+"""Deepest nesting of lists and objects; files of mnas have fewer than 10 levels."""
 _INTEGERS = range(-(2**63), 2**64)
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -32,22 +32,22 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-# TOML's parser takes time by the square of the parts of a dotted key
+# TOML's parser takes quadratic time in the parts of a dotted key, so the pattern below bounds them.
 _KEY = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _DOTTED_KEY = re.compile(rf"""(?<![\w."'-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{{MAX_DEPTH}}}""")
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; a pipe, a socket or a device is refused at once instead of waited for.
+    """Open a regular file for reading; refuse a pipe, a socket or a device at once instead of waiting for it.
 
     Raises:
-        OSError: there is no such file, it may not be read, or it is something else than a regular file.
+        OSError: the file does not exist, is not readable, or is not a regular file.
     """
-    _require_regular(os.stat(path), path)  # opening a device may do something to it
+    _require_regular(os.stat(path), path)  # opening a device may have side effects
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)
     try:
-        _require_regular(os.fstat(handle), path)  # it may have been replaced in between
+        _require_regular(os.fstat(handle), path)  # the file may have been replaced in between
         if hasattr(os, "O_NONBLOCK"):
             os.set_blocking(handle, True)
         return os.fdopen(handle, "rb")
@@ -68,13 +68,13 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     """Return the content of a regular file of at most `limit` bytes.
 
     Raises:
-        OSError: as `open_regular`.
+        OSError: see `open_regular`.
         ValueError: the file is larger.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         content = file.read(limit + 1) if size <= limit else b""
-    if size > limit or len(content) > limit:  # files of /proc say that they are empty
+    if size > limit or len(content) > limit:  # files in /proc report size 0
         raise ValueError(f"{str(path)!r} must have at most {limit:,} bytes, but got {max(size, len(content)):,}")
     return content
 
@@ -88,7 +88,7 @@ def parse_json(text: str | bytes, limit: int = JSON_BYTES) -> Any:
     """Return the value of a JSON text in UTF-8, with or without a byte-order mark.
 
     Raises:
-        ValueError: it is longer than `limit`, not UTF-8, not JSON, nested too deeply, names a key twice, or holds a
+        ValueError: the text is longer than `limit`, not UTF-8, not JSON, nested too deeply, repeats a key, or holds a
             number that is not finite or an integer of more than 64 bits.
     """
     if len(text) > limit:
@@ -104,9 +104,9 @@ def parse_json(text: str | bytes, limit: int = JSON_BYTES) -> Any:
 
 
 def stored_settings(path: str | os.PathLike[str], *keys: str) -> Mapping[str, Any] | None:
-    """Return the object under `keys` in a JSON file of settings; None where it is missing or damaged.
+    """Return the object under `keys` in a JSON file of settings; None if it is missing or damaged.
 
-    A damaged file is reported by the command that resumes what it belongs to.
+    The command that resumes the run or training reports a damaged file.
     """
     try:
         value = read_json(path)
@@ -126,8 +126,8 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
     """Return the tables of a TOML text in UTF-8, with or without a byte-order mark.
 
     Raises:
-        ValueError: it is longer than `TOML_BYTES`, not UTF-8, not TOML, nested too deeply, or holds an integer of more
-            than 64 bits.
+        ValueError: the text is longer than `TOML_BYTES`, not UTF-8, not TOML, nested too deeply, or holds an integer
+            of more than 64 bits.
     """
     if len(text) > TOML_BYTES:
         raise ValueError(f"TOML must have at most {TOML_BYTES:,} bytes, but got {len(text):,}")
@@ -140,7 +140,7 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
         raise ValueError(f"tables and arrays must be nested at most {MAX_DEPTH} deep") from None
     except ValueError as error:
         raise ValueError(_digits_explained(error)) from None
-    _require_plain(values, finite=False)  # TOML has nan and inf; who reads a value says what it may be
+    _require_plain(values, finite=False)  # TOML allows nan and inf; the reader of a value checks its range
     return values
 
 
@@ -154,7 +154,7 @@ def _decoded(text: str | bytes) -> str:
 
 
 def _digits_explained(error: ValueError) -> str:
-    """The error's message; Python's own about long numbers speaks of a setting that no user has."""
+    """Return the error's message; replace Python's own about long numbers, which refers to an interpreter setting."""
     text = " ".join(str(error).split())
     return "an integer must fit into 64 bits, but got thousands of digits" if "integer string conv" in text else text
 
@@ -173,7 +173,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _require_plain(value: object, *, finite: bool) -> None:
-    """Raise ValueError where `value` is nested too deeply or holds a number that others could not work with."""
+    """Raise ValueError if `value` is nested too deeply, or holds an integer of over 64 bits or a non-finite number."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH + 1):
         _require_numbers((item for item in level if type(item) in (int, float)), finite)
@@ -194,9 +194,9 @@ def _require_numbers(numbers: Iterable[float], finite: bool) -> None:
 
 
 def require_types(record: type, values: object) -> None:
-    """Raise ValueError unless `values` is a mapping whose values are of the types that the dataclass `record` declares.
+    """Raise ValueError unless `values` is a mapping whose values have the types that the dataclass `record` declares.
 
-    Missing and unknown names are left to the record itself; a bool is no number, and an int is a float.
+    The record itself checks for missing and unknown names. A bool is not a number; an int is a valid float.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{record.__name__} must be a mapping of fields, but got {reprlib.repr(values)}")

@@ -1,4 +1,4 @@
-"""Width multipliers and input sizes as commands take them: one, or several joined by commas."""
+"""Parse width multipliers and input sizes of the command line: one, or several joined by commas."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from mnas.zoo.architectures import ZOO
 
 
 def input_sizes(text: str) -> tuple[int, ...]:
-    """`96,128,160` -> (96, 128, 160); `auto` -> (). Raises ValueError for what is no list of pixels."""
+    """Return (96, 128, 160) for `96,128,160` and () for `auto`. Raises ValueError for other text."""
     if text.strip() == "auto":
         return ()
     try:
@@ -27,7 +27,7 @@ def input_sizes(text: str) -> tuple[int, ...]:
 
 
 def width_multipliers(text: str) -> tuple[float, ...]:
-    """`0.35,0.5` -> (0.35, 0.5). Raises ValueError for what is no list of numbers from 0.01 to 100."""
+    """Return (0.35, 0.5) for `0.35,0.5`. Raises ValueError unless all are numbers from 0.01 to 100."""
     try:
         widths = tuple(float(part) for part in text.split(","))
     except ValueError:
@@ -41,10 +41,10 @@ def width_multipliers(text: str) -> tuple[float, ...]:
 
 
 def at_width(name: str, width_multiplier: float) -> tuple[str, Architecture]:
-    """The architecture that `name` names, `width_multiplier` times as wide, and its own name: `mnasnet-a1@0.5/s8`.
+    """Return the name of the scaled architecture, such as `mnasnet-a1@0.5/s8`, and the architecture itself.
 
     Raises:
-        ValueError: there is no such architecture, or its name has a width already.
+        ValueError: the architecture does not exist, or its name already has a width.
     """
     arch = resolve_arch(name)
     if width_multiplier == 1:

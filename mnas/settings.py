@@ -1,7 +1,7 @@
-"""Settings as flat keyword arguments: what the Python functions take, from the dataclasses that the commands show.
+"""Settings as flat keyword arguments: the Python functions take the fields of the commands' dataclasses.
 
-A settings dataclass may hold others (how candidates are trained, where images come from). Their fields are options of
-the whole, on the command line as in Python, so `mnas.search(data="photos", epochs=3)` needs no second constructor.
+A settings dataclass may contain others (the training of candidates, the source of images). Their fields are options of
+the outer one, on the command line as in Python, so `mnas.search(data="photos", epochs=3)` needs one constructor.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ _KINDS: Mapping[type, str] = {bool: "True or False", int: "an integer", float: "
 
 
 def from_options(kind: type[Settings], options: Mapping[str, object]) -> Settings:
-    """Return the settings of dataclass `kind` with these options, each under its name, at whatever depth it stands.
+    """Return the settings of dataclass `kind` with these options, of the dataclass itself or of a nested one.
 
-    A string becomes a `Path`, an integer a float and a list a tuple where the field is one.
+    A string becomes a `Path`, an integer a float and a list a tuple if the field has that type.
 
     Raises:
-        ValueError: there is no such option, one is missing, or one has a value of another type or out of its range.
+        ValueError: an option is unknown, missing, out of range, or has a value of the wrong type.
     """
     names = list(option_names(kind))
     for name in options:
@@ -36,7 +36,7 @@ def from_options(kind: type[Settings], options: Mapping[str, object]) -> Setting
 
 
 def option_names(kind: type) -> Iterator[str]:
-    """Yield the names of all options of a settings dataclass, in their order."""
+    """Yield the names of all options of a settings dataclass, in order."""
     for parameter in _parameters(kind):
         yield parameter.name
 
@@ -51,8 +51,8 @@ def signature_of(
     """Return the signature of a function that takes these settings as keyword arguments, for `help()` and editors.
 
     Args:
-        more: parameters that the function has besides.
-        defaults: option -> default, where it is not that of the settings.
+        more: further parameters of the function.
+        defaults: option -> default that replaces the one in the settings.
     """
     parameters = [
         p.replace(default=defaults[p.name]) if defaults and p.name in defaults else p for p in _parameters(kind)
@@ -64,7 +64,7 @@ def signature_of(
 
 
 def _parameters(kind: type, instance: object = None) -> Iterator[inspect.Parameter]:
-    """Yield the parameters of a dataclass, with the values of `instance` as defaults where there is one."""
+    """Yield the parameters of a dataclass; the values of `instance`, if given, are the defaults."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         default: Any = inspect.Parameter.empty
@@ -98,7 +98,7 @@ def _build(kind: type[Settings], options: Mapping[str, object]) -> Settings:
 
 
 def _over_defaults(field: "dataclasses.Field[Any]", options: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the nested options over the values that the enclosing dataclass gives this field by default."""
+    """Return the enclosing dataclass's default values of this field, updated with the nested options."""
     if field.default_factory is dataclasses.MISSING:
         return options
     default = field.default_factory()
@@ -106,7 +106,7 @@ def _over_defaults(field: "dataclasses.Field[Any]", options: Mapping[str, object
 
 
 def _converted(name: str, value: object, hint: Any) -> object:
-    """Return the value as the field's type has it. Raises ValueError where it is of another type."""
+    """Return the value converted to the field's type. Raises ValueError if it has another type."""
     kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if any(_fits(value, kind) for kind in kinds):
         return value

@@ -1,14 +1,14 @@
-"""Show text that others wrote (names of files and classes, messages of servers and libraries) as one harmless line."""
+"""Show untrusted text (names of files and classes, messages of servers and libraries) as one harmless line."""
 
 import re
 
 LINE_CHARS = 5000
-"""Longest line that is printed; a path has at most 4,096 bytes."""
+"""Longest printed line, in characters; a path has at most 4,096 bytes."""
 NAME_CHARS = 80
-"""Longest name of a class or the like within a line; longer ones could fill the terminal's next lines."""
+"""Longest name within a line, in characters; a longer one could fill the next lines of the terminal."""
 
-# ZWNJ and ZWJ join letters and emoji, variation selectors choose how a sign looks, tags make flags of regions, and
-# marks stand on letters: each is kept where it has something to work on
+# ZWNJ and ZWJ join letters and emoji, variation selectors choose the look of a sign, tags make flags of regions, and
+# marks belong to letters, so each stays where its neighbours give it an effect.
 _JOINERS = "\u200c\u200d"
 _SELECTORS = "\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _FLAG = "\U0001f3f4"
@@ -18,27 +18,27 @@ _INVISIBLE = (
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # writing direction: marks, embeddings, overrides, isolates
     "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b\u2060-\u2065\u206a-\u206f\u2800\u3164\ufeff\uffa0"  # no width
     "\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
-    "\ud800-\udfff"  # what stands for the bytes of a file name that is not UTF-8
+    "\ud800-\udfff"  # Python's stand-ins for bytes of a file name that is not UTF-8
 )
 _SUSPECT = re.compile(
-    rf"{_FLAG}[\U000e0020-\U000e007e]{{1,16}}\U000e007f"  # a whole flag, passed over
+    rf"{_FLAG}[\U000e0020-\U000e007e]{{1,16}}\U000e007f"  # a whole flag stays as it is
     rf"|[{_INVISIBLE}{_JOINERS}{_SELECTORS}]"
 )
 _KEYCAP = re.compile("[0-9#*]\ufe0f\u20e3")
 
 
 def clean(text: object, limit: int = LINE_CHARS) -> str:
-    r"""Return `text` as one line that shows what is in it: nothing in it acts on a terminal or hides.
+    r"""Return `text` as one line in which every character is visible and none controls the terminal.
 
     Control characters, line separators, marks and overrides of the writing direction, characters without width and
     lone surrogates become `\xNN`, `\uNNNN` or `\UNNNNNNNN`. All other Unicode stays as it is. Cleaning twice changes
     nothing.
 
     Args:
-        limit: longest text in characters; of a longer one the middle is cut out.
+        limit: longest result in characters; a longer text loses its middle.
     """
     whole = str(text)
-    if len(whole) > 4 * limit:  # no more work than the result is worth
+    if len(whole) > 4 * limit:  # bounds the work on very long text
         whole = whole[: 2 * limit] + whole[-2 * limit :]
     line = whole if whole.isascii() and whole.isprintable() else _SUSPECT.sub(_escaped, whole)
     if len(line) <= limit:
@@ -48,9 +48,9 @@ def clean(text: object, limit: int = LINE_CHARS) -> str:
 
 
 def message_of(error: object, limit: int) -> str:
-    """Return an error's message on one line, at most `limit` characters of it; its type where it has none.
+    """Return the first `limit` characters of an error's message on one line, or its type if the message is empty.
 
-    Characters that are not printable become spaces: a message may quote the bytes of a damaged file.
+    Unprintable characters become spaces, as a message may quote the bytes of a damaged file.
     """
     words = "".join(letter if letter.isprintable() else " " for letter in str(error)[:limit])
     return " ".join(words.split()) or type(error).__name__
@@ -65,7 +65,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _has_use(sign: str, text: str, place: int) -> bool:
-    """Whether a joiner or selector belongs to the characters around it."""
+    """Return whether a joiner or selector belongs to the characters around it."""
     before, after = text[place - 1 : place], text[place + 1 : place + 2]
     if sign in _JOINERS:
         return all((side and not side.isascii() and not _SUSPECT.match(side)) or _is_selector(side)

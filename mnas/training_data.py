@@ -1,4 +1,4 @@
-"""The record of the images that a model was trained on, so that they are not scored as unseen ones."""
+"""The record of the images that a model was trained on, so that they are not scored as held-out images."""
 
 import re
 import reprlib
@@ -9,27 +9,27 @@ from typing import Any
 from mnas.arch import require_int
 
 STAT = "stat:"
-"""Prefix of a content that was made of file names, sizes and times instead of bytes."""
+"""Prefix of a content digest of file names, sizes and times instead of bytes."""
 MOST_TRAININGS = 16
-"""Largest number of trainings, one after another, that a model file speaks of."""
+"""Largest number of successive trainings in a model file."""
 _LONGEST_NAME = 200
 _CONTENT = re.compile(rf"({STAT})?[0-9a-f]{{16,128}}", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """The images of one training, and how they were split. Raises ValueError where a field is out of its range."""
+    """The images of one training, and their split. Raises ValueError if a field is out of range."""
 
     name: str
     """Name of the data set or folder, printable and at most 200 characters."""
     content: str
     """Digest of the data: `mnas.data.batches.Batches.content`."""
     images: int
-    """Images of all parts that were used."""
+    """Number of images in all parts that were used."""
     seed: int
     """Seed of the split."""
     max_images_per_class: int
-    """Limit on the training images of a class, drawn by the seed; 0 for none."""
+    """Limit on the training images of a class, drawn by the seed; 0 means no limit."""
     held_out: bool
     """Whether the validation images were drawn from the training images by the seed; else the data has its own."""
 
@@ -50,27 +50,26 @@ class TrainingData:
 
 
 TrainedOn = tuple[TrainingData, ...]
-"""The trainings of a model, the last one first, as weights that a training starts from bring theirs; empty: not
-recorded."""
+"""The trainings of a model, the last one first, including those of the weights it started from; empty: not recorded."""
 
 
 def printable_name(name: str) -> str:
-    """Return `name` as `TrainingData` takes it: folders may have names that a file format or a terminal does not."""
+    """Return `name` as a valid name of `TrainingData`: printable, shortened, never empty."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)[:_LONGEST_NAME] or "?"
 
 
 def trained_on_json(trainings: TrainedOn) -> list[dict[str, Any]]:
-    """Return plain values, which `read_trained_on` reads."""
+    """Return JSON-able values for `read_trained_on`."""
     return [asdict(training) for training in trainings]
 
 
 def read_trained_on(values: object) -> TrainedOn:
-    """Return the trainings of values by `trained_on_json`; a file's values are checked one by one.
+    """Return the trainings of untrusted values from `trained_on_json`.
 
-    Keys of later versions are passed over.
+    Keys of later versions are ignored.
 
     Raises:
-        ValueError: values of another form, named on one line.
+        ValueError: the values have another form; one line that names the fault.
     """
     if not isinstance(values, list) or len(values) > MOST_TRAININGS:
         got = f"one of {len(values)}" if isinstance(values, list) else reprlib.repr(values)
@@ -90,6 +89,6 @@ def read_trained_on(values: object) -> TrainedOn:
 def after_training(latest: TrainingData | None, earlier: Sequence[TrainingData]) -> TrainedOn:
     """Return the trainings of a model that was trained on `latest` from weights that were trained on `earlier`.
 
-    Each data set and split stands once. Without a record of the latest the result is empty: half of it would mislead.
+    Each data set and split occurs once. Without a record of the latest the result is empty, as a part would mislead.
     """
     return () if latest is None else tuple(dict.fromkeys((latest, *earlier)))[:MOST_TRAININGS]

@@ -1,6 +1,6 @@
-"""First import of the server that children are forked from: lets it end with the process that started it.
+"""First import of the server that children are forked from; it makes the server end with the process that started it.
 
-A signal to the whole process group is for that process, which asks the children to save what they have done.
+The server ignores signals to the process group: the main process handles them and asks the children to save their work.
 """
 
 import os
@@ -9,10 +9,10 @@ import signal
 from mnas.children import ASKING, end_with
 
 PARENT = "MNAS_SERVER_OF"
-"""The environment variable that names the process, while it starts its server."""
+"""Environment variable with the main process's number, set while it starts its server."""
 
 number: int | None = None
-"""The server's process, in it and in its children; None in all others."""
+"""Process number of the server, in itself and in its children; None in other processes."""
 
 if PARENT in os.environ:
     number = os.getpid()

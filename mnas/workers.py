@@ -1,8 +1,8 @@
-"""Candidates are evaluated in child processes of this machine.
+"""Evaluate candidates in child processes of this machine.
 
-One process a slot, also where there is one slot: a candidate that kills its process (out of memory) is then a failed
-trial and not the end of the search. Children die with their parent, whatever kills it, and leave Ctrl-C to it. They are
-forked from a server that has imported what they need (seconds of CPU for torch and timm) and has done nothing else.
+Each slot has its own process, even if there is only one slot. A candidate that kills its process (out of memory) is
+then a failed trial and does not end the search. Children die with their parent and leave Ctrl-C to it. They are forked
+from a server that has only imported their modules, which saves seconds of CPU for torch and timm.
 """
 
 import contextlib
@@ -25,14 +25,15 @@ from mnas.children import ASKING, end_with, lasting
 from mnas.evaluate.evaluation import Evaluation, EvaluationError
 
 Evaluate = Callable[[Architecture, int, Path], Evaluation]
-"""(architecture, seed, where to keep the weights) -> Evaluation; picklable; raises EvaluationError for a candidate's
-own failure. What it imports when it is called stands in its attribute `modules`, if it has one."""
+"""Picklable function (architecture, seed, path for the weights) -> Evaluation.
+
+It raises EvaluationError if the candidate itself fails. An optional attribute `modules` lists its lazy imports."""
 
 DEATHS = 2
-"""A candidate whose process dies this often has failed; once may be the machine's fault."""
+"""Number of deaths of its process after which a candidate has failed; one may be the machine's fault."""
 
 PROCESS_DIED = f"its process died {DEATHS} times (out of memory?)"
-"""The reason of such a failure."""
+"""Reason of a failure after `DEATHS` deaths."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Task:
     seed: int
     weights_path: Path
     evaluate: Evaluate | None = None
-    """How, where that is not as all others are evaluated."""
+    """Evaluation function of this task; None for that of all others."""
 
 
 class LocalWorkers:
-    """Evaluates tasks in `count` child processes; a context manager that leaves none behind."""
+    """A context manager that evaluates tasks in `count` child processes, and ends them on exit."""
 
     def __init__(self, evaluate: Evaluate, count: int) -> None:
         self._evaluate = evaluate
@@ -63,14 +64,12 @@ class LocalWorkers:
             _kill(slot)
 
     def run(self, next_task: Callable[[], Task | None]) -> Iterator[tuple[Task, Evaluation | str]]:
-        """Evaluate tasks, as many at once as there are slots; yield each as it finishes, with the reason where it
-        failed.
+        """Evaluate tasks, one per slot at a time; yield each finished task with its evaluation or reason of failure.
 
-        `next_task` is called whenever a slot is free, and again after every yield; None means that there is nothing
-        now.
+        `next_task` is called whenever a slot is free, and again after every yield; None means that no task is ready.
 
         Raises:
-            Exception: whatever `evaluate` raises that is no EvaluationError (a full disk, a bug), as it is.
+            Exception: any exception of `evaluate` other than EvaluationError (a full disk, a bug), unchanged.
         """
         busy: dict[Future[Evaluation], tuple[int, Task, int]] = {}
         free = list(range(len(self._slots)))
@@ -106,13 +105,13 @@ class LocalWorkers:
             with ctrl_c_for_us():
                 start_server()
                 return executor.submit(task.evaluate or self._evaluate, task.arch, task.seed, task.weights_path)
-        except BrokenProcessPool:  # died between two tasks: no task's fault
+        except BrokenProcessPool:  # the process died between two tasks, so no task has failed
             self._slots[slot] = None
             return self._submit(slot, task)
 
 
 def child_context(modules: Sequence[str]) -> BaseContext:
-    """Starts processes that have imported `modules` already, where the system can fork."""
+    """Return a context whose processes have already imported `modules`, if the system can fork."""
     context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if modules:
         context.set_forkserver_preload(list(modules))
@@ -120,7 +119,7 @@ def child_context(modules: Sequence[str]) -> BaseContext:
 
 
 def start_server() -> None:
-    """Start the server that children are forked from, if it does not run; it ends with this process."""
+    """Start the server that children are forked from, unless it runs; it ends with this process."""
     if sys.platform == "win32":
         return
     from multiprocessing import forkserver
@@ -136,7 +135,7 @@ def start_server() -> None:
 
 
 def _forked() -> None:
-    """In a forked process: forget its parent's server, which is no child of this process and ends with the parent."""
+    """Forget the parent's server in a forked process: it is not this process's child and ends with the parent."""
     module = sys.modules.get("multiprocessing.forkserver")
     if module is None:
         return
@@ -160,11 +159,11 @@ def _kill(executor: ProcessPoolExecutor | None) -> None:
 
 @contextlib.contextmanager
 def ctrl_c_for_us() -> Iterator[None]:
-    """Processes that are started meanwhile never see Ctrl-C, SIGTERM or SIGHUP, also not while they import."""
+    """Shield processes that start within this context from Ctrl-C, SIGTERM and SIGHUP, even while they import."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # as it starts, it unblocks SIGINT
+    resource_tracker.ensure_running()  # its start would unblock SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
     try:
         yield
@@ -173,24 +172,24 @@ def ctrl_c_for_us() -> Iterator[None]:
 
 
 def begin_child(parent: int, environment: dict[str, str]) -> None:
-    """In a new child, whose server knows the environment only as it was when that began."""
+    """Initialise a new child: set the environment, which the server copied when it started, and call `live_with`."""
     os.environ.clear()
     os.environ.update(environment)
     live_with(parent)
 
 
 def live_with(parent: int) -> None:
-    """In a new child: leave signals to the parent, process number `parent`, and die when it dies."""
+    """Make a new child leave signals to its parent, process number `parent`, and die when the parent dies."""
     for number in ASKING:
         signal.signal(number, signal.SIG_IGN)
     if os.getppid() == parent:
         end_with(parent)
-    elif worker_server.number is not None:  # which ends with the parent
+    elif worker_server.number is not None:  # the server ends with the parent
         end_with(worker_server.number)
     process = multiprocessing.parent_process()
     assert process is not None
 
-    def watch() -> None:  # also where it died before the call above
+    def watch() -> None:  # also covers a parent that died before the call above
         process.join()
         os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Batches of a data set that lies decoded in memory-mapped arrays: a gather and an augmentation for each."""
+"""Batches of a data set that is decoded into memory-mapped arrays: a gather and an augmentation for each batch."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ from mnas.data.batches import Batches, Part
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.mirror import mirrors
 
-_ORDER, _VARIATION = 0, 1  # what a generator is for: the first number of its seed
+_ORDER, _VARIATION = 0, 1  # purpose of a generator, the first number of its seed
 
 
 class ArrayBatches(Batches):
     """The images of a `Dataset`, shuffled by (seed, epoch) and augmented by (seed, epoch, step).
 
-    Raises ValueError for what whole arrays cannot give: a timm policy, or a crop of the images' full size.
+    Raises ValueError for options that arrays cannot serve: a timm policy, or a crop of the images' full size.
     """
 
     def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, crop: float = 1.0) -> None:
@@ -45,7 +45,7 @@ class ArrayBatches(Batches):
         self.mirrored = mirrors(augmentation.mirror, dataset.flip, dataset.classes)
         self.training_data = dataset.training_data
         self.cached = (dataset.content, dataset.key)
-        """For another process that opens the same images: see `load_dataset`."""
+        """Content and key of the images, for other processes that open them (see `load_dataset`)."""
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -78,5 +78,5 @@ class ArrayBatches(Batches):
 
 
 def _tensors(part: ImageArrays) -> tuple[Tensor, Tensor]:
-    """Without a copy."""
+    """Return images and labels as tensors, without a copy."""
     return torch.from_numpy(part.images), torch.from_numpy(part.labels)

@@ -8,17 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _ASPECT = (3 / 4, 4 / 3)  # Szegedy et al., arXiv:1409.4842, and the published MnasNet code
-_TRIES = 10  # as torchvision and timm; then the whole image
+_TRIES = 10  # as in torchvision and timm; after that, the whole image
 _ERASED_AREA, _ERASED_ASPECT = (0.02, 1 / 3), 0.3  # Zhong et al., arXiv:1708.04896, as timm's defaults
 
 
 def seed_of(*numbers: int) -> int:
-    """63 bits that depend on all the numbers, each 0 or more; (1, 2) and (1, 2, 0) are one."""
+    """Return a 63-bit seed of these numbers, each 0 or more; (1, 2) and (1, 2, 0) give the same one."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
 
 
 def generator_of(*seed: int) -> torch.Generator:
-    """A generator of the CPU, seeded with `seed_of`."""
+    """Return a CPU generator, seeded with `seed_of`."""
     return torch.Generator().manual_seed(seed_of(*seed))
 
 
@@ -31,17 +31,17 @@ def augment(
     flip: bool,
     rows: slice = slice(None),
 ) -> Tensor:
-    """A batch of randomly shifted (and mirrored) images: uint8 (len(chosen), S, S, 3) on the images' device.
+    """Return a batch of randomly shifted (and mirrored) images: uint8 (len(chosen), S, S, 3) on the images' device.
 
-    Each is as a random S x S crop of the image padded by reflection, without the padded copy ever being made.
+    Each equals a random S x S crop of the image padded by reflection, but no padded copy is made.
 
     Args:
         images: uint8 (N, S, S, 3).
-        chosen: int64 (B,), on the CPU; which images.
-        generator: of the CPU, so that every device sees the same draws.
-        padding: largest shift in pixels, at most S - 1; 0 for none.
+        chosen: int64 (B,), on the CPU; indices of the batch's images.
+        generator: CPU generator, so that every device sees the same draws.
+        padding: largest shift in pixels, at most S - 1; 0 disables shifts.
         flip: mirror half of the images, at random.
-        rows: which of the batch to make; draws are for all of it, so that a part is a part of the whole.
+        rows: rows of the batch to return; draws cover the whole batch, so the rows do not depend on this choice.
     """
     count, size = len(chosen), images.shape[1]
     shifts = torch.randint(-padding, padding + 1, (2, count, 1), generator=generator)
@@ -54,7 +54,7 @@ def augment(
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
-    """Indices outside 0..size-1 folded back at the edge pixels, which are not repeated."""
+    """Return the indices with those outside 0..size-1 reflected at the edge pixels, which are not repeated."""
     index = index.abs()
     return (size - 1) - (size - 1 - index).abs()
 
@@ -68,25 +68,25 @@ def random_resized_crops(
     flip: bool,
     rows: slice = slice(None),
 ) -> Tensor:
-    """A batch of random-resized crops, as torchvision's but for whole batches; arguments and result as `augment`'s.
+    """Return a batch of random-resized crops as in torchvision; other arguments and the result are those of `augment`.
 
-    Bilinear; a crop is never larger than the result, so that there is nothing to antialias.
+    Resizing is bilinear, without antialiasing, as a crop is never larger than the result.
 
     Args:
-        scale_low: smallest share of the image's area.
+        scale_low: smallest area of a crop, as a share of the image's.
     """
     count, size = len(chosen), images.shape[1]
     area = torch.empty(_TRIES, count).uniform_(scale_low, 1, generator=generator) * size * size
     aspect = torch.empty(_TRIES, count).uniform_(math.log(_ASPECT[0]), math.log(_ASPECT[1]), generator=generator).exp()
     sides = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()]).round().clamp_(min=1)  # (2, tries, B)
     fits = (sides <= size).all(0)
-    first = fits.int().argmax(0)  # of equal values the first
+    first = fits.int().argmax(0)  # argmax returns the first of equal values
     side = torch.where(fits.any(0), sides[:, first, torch.arange(count)], float(size))
     start = torch.floor(torch.rand(2, count, generator=generator) * (size - side + 1))
     side, start = side[:, rows, None], start[:, rows, None]
-    # where in the image the result's pixels have their centres, kept inside the crop as resizing the crop would
+    # Centres of the result's pixels in the image are clamped to the crop, as if the crop itself were resized.
     centres = start + ((torch.arange(size) + 0.5) * side / size - 0.5).clamp(min=0).minimum(side - 1)
-    lines, columns = (2 * centres + 1) / size - 1  # grid_sample's units
+    lines, columns = (2 * centres + 1) / size - 1  # in grid_sample's units
     if flip:
         mirrored = torch.randint(0, 2, (count, 1), generator=generator, dtype=torch.bool)[rows]
         columns = torch.where(mirrored, columns.flip(1), columns)
@@ -98,10 +98,10 @@ def random_resized_crops(
 
 
 def erase(images: Tensor, probability: float, generator: torch.Generator, *, rows: slice = slice(None)) -> Tensor:
-    """Rectangles of noise in some of the images, in place: uint8 (B, S, S, 3), which are `rows` of the batch.
+    """Replace rectangles of some images by noise, in place, and return the images, uint8 (B, S, S, 3).
 
     Args:
-        rows: of a larger batch, by start and stop; draws are as for all before `stop`.
+        rows: start and stop of these images in a larger batch; draws are those for all images before `stop`.
     """
     size = images.shape[1]
     first = rows.start or 0
@@ -120,10 +120,10 @@ def erase(images: Tensor, probability: float, generator: torch.Generator, *, row
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 (B, S, S, 3) as float32 (B, 3, S, S) in channels_last memory, mean 0 and deviation 1 over the data.
+    """Return uint8 images (B, S, S, 3) as normalised float32 (B, 3, S, S) in channels_last memory.
 
     Args:
-        mean, std: (3,) of pixels as 0..1, on the images' device.
+        mean, std: (3,) of pixels in [0, 1], on the images' device.
     """
-    scaled = images.permute(0, 3, 1, 2).float()  # permuted, the memory is channels_last already
+    scaled = images.permute(0, 3, 1, 2).float()  # after permute the memory is channels_last
     return scaled.mul_((1 / (255 * std)).view(3, 1, 1)).add_((-mean / std).view(3, 1, 1))

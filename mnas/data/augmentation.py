@@ -1,4 +1,4 @@
-"""How training images are varied: the settings of `mnas.data.augment`, which need no torch."""
+"""The settings of `mnas.data.augment`, in a module that does not import torch."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,7 +10,7 @@ AugmentationKind = Literal["shift", "inception"]
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How training images are varied. Raises ValueError where a field is out of its range."""
+    """Augmentation of training images. Raises ValueError if a field is out of range."""
 
     kind: AugmentationKind = "shift"
     """`shift`: by up to a sixteenth of the side, reflected; `inception`: a crop of random area and aspect (3/4 to

@@ -1,4 +1,4 @@
-"""What a training loop reads: batches of uint8 images, the same for every number of workers and after every resume."""
+"""Batches of uint8 images for training, identical for any number of workers and after any resume."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ Part = Literal["train", "val", "test"]
 
 
 def unreadable_line(skipped: Sequence[str]) -> str:
-    """What people are told of unreadable images: how many, and the first few."""
+    """Return the notice about unreadable images: their number and the first few."""
     more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
     return f"skipped {len(skipped)} unreadable image{'s' * (len(skipped) != 1)}: {'; '.join(skipped[:5])}{more}"
 
 
 def by_stat_line(data: "Batches | Dataset") -> str:
-    """The notice about data whose content was not read; empty where it was."""
+    """Return the notice about data whose content was not read; empty if it was read."""
     if not data.content.startswith(STAT):
         return ""
     return f"{data.name} is identified by file names, sizes and times, not by content"
@@ -30,46 +30,46 @@ def by_stat_line(data: "Batches | Dataset") -> str:
 class Batches(ABC):
     """A data set for training at any scale.
 
-    Every draw (order, crops, augmentation) is a function of (seed, epoch, step) or (seed, epoch, image), so that a
-    training goes on from any step as if it had never stopped.
+    Every draw (order, crops, augmentation) is a function of (seed, epoch, step) or (seed, epoch, image), so a resumed
+    training continues from any step as if it had never stopped.
     """
 
     name: str
-    """As asked for: `cifar10`, or the folder's name."""
+    """Name of the data set, such as `cifar10`, or of its folder."""
     classes: tuple[str, ...]
     mean: tuple[float, float, float]
-    """Of pixels as 0..1; with `std` what `mnas.data.augment.normalised` takes."""
+    """Mean of pixels in [0, 1], by channel; `mnas.data.augment.normalised` takes it and `std`."""
     std: tuple[float, float, float]
     input_size: int
     crop: float
-    """Share of the side of an image's centre square that `scoring` shows."""
+    """Side of the view in `scoring`, as a share of an image's centre square."""
     counts: dict[Part, int]
-    """Images of each part that there is; `train` and `val` always."""
+    """Number of images in each existing part; always includes `train` and `val`."""
     fingerprint: str
-    """Equal for equal images, labels, classes and split."""
+    """Digest that is equal for equal images, labels, classes and split."""
     content: str
-    """Identifies the files, whatever the seed and the input size: `Dataset.content`, or, where images are not decoded
-    into the cache, `stat:` and a digest of file names, sizes and times (see `by_stat_line`)."""
+    """Digest of the files, independent of seed and input size: `Dataset.content`, or, if images are not decoded into
+    the cache, `stat:` and a digest of file names, sizes and times (see `by_stat_line`)."""
     mirrored: bool = True
     """Whether half of the training images are mirrored."""
     may_be_mirrored: bool = True
-    """Whether mirrored images of this data set still show their class, class names apart."""
+    """Whether mirrored images of this data set keep their class; class names are not considered."""
     listing: Listing = Listing()
-    """Files left out beside `skipped`, and guesses about the layout."""
+    """Files omitted besides `skipped`, and guesses about the layout."""
     images_by_class: Mapping[str, tuple[int, ...]] = MappingProxyType({})
-    """Part -> images of each class; without parts that are not counted before they are read."""
+    """Part -> number of images of each class; omits parts whose images cannot be counted before reading them."""
 
     training_data: TrainingData | None = None
-    """Record of the images for a model that is trained on them."""
+    """Record of the images, for the file of a model that is trained on them."""
 
     @property
     @abstractmethod
     def skipped(self) -> tuple[str, ...]:
-        """Images that turned out unreadable so far, each with the reason."""
+        """Images found unreadable so far, each with the reason."""
 
     @property
     def table(self) -> ClassTable:
-        """Images of each class and part, and what was left out so far."""
+        """Number of images of each class and part, and the files omitted so far."""
         return ClassTable(
             name=self.name,
             classes=self.classes,
@@ -79,22 +79,22 @@ class Batches(ABC):
         )
 
     def steps(self, batch_size: int) -> int:
-        """Of an epoch of training; images that fill no batch are left out (others every epoch)."""
+        """Return the number of training steps per epoch; each epoch drops its own incomplete last batch."""
         return self.counts["train"] // batch_size
 
     @abstractmethod
     def training(
         self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Augmented images and labels of the epoch's steps from `start` on.
+        """Yield augmented images and labels of the epoch's steps from `start` on.
 
-        Each is uint8 (B, S, S, 3) and int64 (B,), on the CPU, with B = batch_size / world: what process `rank` of
-        `world` is to see of the step's batch_size images. All processes together see the batches that one would.
+        Each pair is uint8 (B, S, S, 3) and int64 (B,), on the CPU, with B = batch_size / world: the share of process
+        `rank` of `world` in the step's batch_size images. All shares together are the batch of a single process.
 
         Raises:
-            ValueError: more than 1 % of the images turn out unreadable.
+            ValueError: more than 1 % of the images are unreadable.
         """
 
     @abstractmethod
     def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images of `part` in a fixed order, as an evaluation is to see them: uint8 (B, S, S, 3), int64 (B,)."""
+        """Yield all images and labels of `part` for evaluation, in a fixed order: uint8 (B, S, S, 3), int64 (B,)."""

@@ -1,9 +1,9 @@
-"""Decoded images on disk: built once, whole or absent, mapped into memory by every process that asks.
+"""The cache of decoded images: built once, atomically, and memory-mapped by every process that uses it.
 
-An entry is a folder `NAME-SIZEpx-KEY/` (see `mnas.data.entry`). Its key is of the content of the files that it was
-decoded from: equal files share an entry wherever they lie, and changed files never do. It is written under another name
-while a lock is held and then renamed, so a reader never sees a part, two builders never work at once, and what a killed
-builder leaves behind is removed by the next one. Any entry may be deleted at any time.
+An entry is a folder `NAME-SIZEpx-KEY/` (see `mnas.data.entry`). Its key is a digest of the decoded files' content:
+equal files share an entry in any location, and changed files never do. A builder holds a lock, writes under another
+name, and then renames. So a reader never sees a partial entry, two builders never work at once, and the next builder
+removes the remains of a killed one. Any entry may be deleted at any time.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ from mnas.data.entry import IMAGES, ImageEntry, PixelDigest, open_entry, seal, s
 from mnas.data.image import Item, Pixels, UnreadableImage, read_image, reason
 
 MAX_UNREADABLE = 0.01
-_TASK = 32  # images decoded by one thread in one go: small ones take less time than handing them over
-_CHUNK = 32  # tasks under way before their images are written; bounds the memory
-_VERSION = 2  # of this format and of the decoding; 1 was keyed by names, sizes and times
+_TASK = 32  # images per call of a thread: a small one takes less time to decode than to hand over
+_CHUNK = 32  # tasks in progress before their images are written; bounds the memory
+_VERSION = 2  # of the format and the decoder; 1 was keyed by names, sizes and times
 OnProgress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
+"""Callback that receives (images done, total images)."""
 Built = tuple[Sequence[str], dict[str, Sequence[Item]]]
-"""Classes, and the items of each part ("train" among them)."""
+"""Classes, and the items of each part, which always include "train"."""
 
 
 def entry_key(description: object, size: int) -> str:
@@ -38,7 +38,7 @@ def entry_key(description: object, size: int) -> str:
 
     Args:
         description: JSON-able; equal descriptions mean equal pixels.
-        size: pixels along one side.
+        size: side in pixels.
     """
     return hashlib.sha256(json.dumps([_VERSION, description, size], sort_keys=True).encode()).hexdigest()
 
@@ -60,18 +60,18 @@ def find_or_build(
     *,
     verify: bool = False,
 ) -> tuple[ImageEntry, Pixels]:
-    """Return the entry and its pixels as `find_entry` does; build it from `parts()` where it is missing.
+    """Return the entry and its pixels as `find_entry` does; build it from `parts()` if it is missing.
 
     Args:
-        name: for the folder's name.
+        name: start of the folder's name.
         key: see `entry_key`.
-        parts: only called to build.
-        sha256: of every file that an item names, by its path; what is decoded must have this digest.
-        verify: read an entry in full and compare it with its digests, even where its stats are those of its seal.
+        parts: returns the images; called only to build the entry.
+        sha256: path -> digest that the file must have when it is decoded, for every file that an item names.
+        verify: read the entry in full and compare it with its digests, even if its stats match its seal.
 
     Raises:
         ValueError: more than 1 % of the images are unreadable, or the cache folder cannot be written.
-        ContentChangedError: a file is another one by now.
+        ContentChangedError: a file has changed.
     """
     built = find_entry(cache_dir, key, size, verify=verify)
     if built is not None:
@@ -80,10 +80,10 @@ def find_or_build(
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            built = _open(path, key, size, verify, say=True)  # another process may have built it while we waited
+            built = _open(path, key, size, verify, say=True)  # another process may have built it during the wait
             if built is None:
                 temporary = Path(f"{path}.tmp")
-                for stale in (temporary, path):  # nobody else holds the lock: what is there is dead or damaged
+                for stale in (temporary, path):  # under the lock, existing files are stale or damaged
                     _remove(stale)
                 temporary.mkdir()
                 try:
@@ -102,20 +102,20 @@ def find_or_build(
 
 
 def _place(cache_dir: Path, name: str, key: str, size: int) -> Path:
-    """Return the entry's folder, under any name: renaming a folder of images does not change its key."""
+    """Return the entry's folder, also under another name, as renaming a folder of images does not change its key."""
     ending = f"-{size}px-{key[:32]}"
     return min(cache_dir.glob(f"*{ending}"), default=cache_dir / f"{name}{ending}")
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, a link or a folder, if it is there."""
+    """Remove a file, a link or a folder, if it exists."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     shutil.rmtree(path, ignore_errors=True)
 
 
 def _open(path: Path, key: str, size: int, verify: bool, *, say: bool) -> tuple[ImageEntry, Pixels] | None:
-    """The entry, or None where there is none, or one that is damaged."""
+    """Return the entry and its pixels; None if it is missing or damaged."""
     try:
         return open_entry(path, key, size, verify=verify)
     except ValueError as error:
@@ -145,7 +145,7 @@ def _build(
     def decode(task: Sequence[Item]) -> list[Pixels | str]:
         return [_pixels(item, size, sha256) for item in task]
 
-    # threads: Pillow gives the lock away while it decodes
+    # Threads are enough, as Pillow releases the GIL while it decodes.
     with (folder / IMAGES).open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         for part, items in parts.items():
             before, done = len(labels), len(labels) + len(skipped)
@@ -182,7 +182,7 @@ def _triple(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _pixels(item: Item, size: int, sha256: Mapping[str, bytes]) -> Pixels | str:
-    """The item's pixels, or why it has none. Raises ContentChangedError."""
+    """Return the item's pixels, or the reason why it is unreadable. Raises ContentChangedError."""
     try:
         if not isinstance(item.content, Path):
             return item.pixels(size)
@@ -193,7 +193,7 @@ def _pixels(item: Item, size: int, sha256: Mapping[str, bytes]) -> Pixels | str:
 
 
 def check_unreadable(skipped: Sequence[str], total: int) -> None:
-    """Raise ValueError where more than 1 % of `total` images are among the unreadable ones, some of which it names."""
+    """Raise ValueError, naming some, if more than 1 % of `total` images are unreadable."""
     if len(skipped) > MAX_UNREADABLE * total:
         named = "; ".join(skipped[:3]) + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
         raise ValueError(
@@ -203,15 +203,15 @@ def check_unreadable(skipped: Sequence[str], total: int) -> None:
 
 
 def moments(histogram: np.ndarray[Any, np.dtype[np.int64]]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation by channel of pixels as 0..1, from how often each of the 256 values occurs.
+    """Return mean and standard deviation of pixels in [0, 1], by channel.
 
     Args:
-        histogram: (3, 256).
+        histogram: (3, 256), counts of each pixel value by channel.
     """
     values = np.arange(256) / 255
     share = histogram / histogram.sum(1, keepdims=True)
     mean = share @ values
     variance = share @ values**2 - mean**2
-    # a channel without any contrast is left as it is, one grey level wide, instead of divided by nothing
+    # A channel without contrast gets a deviation of one grey level, to avoid a division by 0.
     std = np.sqrt(np.maximum(variance, (1 / 255) ** 2))
     return mean.round(6).tolist(), std.round(6).tolist()

@@ -1,4 +1,4 @@
-"""A data set as the training loops see it: arrays of square images, split once, and how to normalise them."""
+"""A data set for training loops: arrays of square images, split once, with the moments that normalise them."""
 
 from dataclasses import dataclass, field
 
@@ -25,46 +25,46 @@ class ImageArrays:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Train, validation and (where there is one) test images; a search trains on `train` and scores on `val` only."""
+    """Train, validation and optional test images; a search trains on `train` and scores on `val` only."""
 
     name: str
-    """As asked for: `digits`, or the folder's name."""
+    """Name of the data set, such as `digits`, or of its folder."""
     classes: tuple[str, ...]
     train: ImageArrays
     val: ImageArrays
-    """Held out of the training images, unless the folder brought a part of its own."""
+    """Validation images, held out of the training images unless the folder has its own."""
     test: ImageArrays | None
-    """Never seen by a search; None where the data has no such part."""
+    """Test images, which a search never uses; None if the data has none."""
     mean: tuple[float, float, float]
-    """Of the training pixels as 0..1, by channel."""
+    """Mean of training pixels in [0, 1], by channel."""
     std: tuple[float, float, float]
     input_size: int
-    """Pixels along one side of every image."""
+    """Side of every image, in pixels."""
     flip: bool
-    """Whether a mirrored image is as good as the original: not so for digits."""
+    """Whether a mirrored image keeps its class; digits do not."""
     fingerprint: str
-    """16 hexadecimal digits of pixels, labels, classes and split: equal for equal data, wherever it lies."""
+    """Digest of pixels, labels, classes and split, 16 hexadecimal digits; independent of the location."""
     content: str
-    """64 hexadecimal digits of the class names, and of the relative names and bytes of all files: equal for
-    equal data, whatever the seed, the input size, the place and the times of the files. `stat:` and as many digits of
-    names, sizes and times, where only a few images of a set of more than 20 GB are taken."""
+    """Digest of class names, and of relative names and bytes of all files, 64 hexadecimal digits; independent of seed,
+    input size, location and times. `stat:` and a digest of names, sizes and times if only a few images of a set of more
+    than 20 GB are used."""
     key: str
-    """Key of its entry in the cache, 64 hexadecimal digits."""
+    """Key of the cache entry, 64 hexadecimal digits."""
     skipped: tuple[str, ...]
-    """Files that could not be read, each with the reason."""
+    """Unreadable files, each with the reason."""
     training_data: TrainingData | None = None
-    """Record of the images for a model that is trained on them; None for toy data."""
+    """Record of the images, for the file of a model that is trained on them; None for toy data."""
     listing: Listing = field(default_factory=Listing)
-    """Files left out beside these, and guesses about the layout."""
+    """Files omitted besides `skipped`, and guesses about the layout."""
 
     @property
     def val_counts(self) -> list[int]:
-        """Validation images of each class."""
+        """Number of validation images of each class."""
         return list(class_counts(self.val.labels, len(self.classes)))
 
     @property
     def table(self) -> ClassTable:
-        """Images of each class and part, and what was left out."""
+        """Number of images of each class and part, and the omitted files."""
         parts = {"train": self.train, "val": self.val} | ({} if self.test is None else {"test": self.test})
         return ClassTable(
             name=self.name,

@@ -1,8 +1,8 @@
 """An entry of the cache of decoded images: `images.u8` (raw pixels), `index.json`, and `seal.json` about both.
 
-The seal holds digests of the two files and their stats. While the stats are those, the files are taken as they are;
-where one differs (the cache was copied, a file was changed), they are read in full and compared with the digests.
-Whatever is wrong with an entry, it is built again.
+The seal holds digests and stats of the two files. As long as the stats match, the files count as intact. If one differs
+(the cache was copied, a file was changed), the files are read in full and compared with the digests. A damaged entry is
+built again.
 """
 
 import contextlib
@@ -25,23 +25,23 @@ from mnas.readers import open_regular, parse_json, read_json
 
 IMAGES, INDEX, SEAL = "images.u8", "index.json", "seal.json"
 _PARTS = ("train", "val", "test")
-_TICK_S = 0.02  # longer than the steps in which kernels count times of change
+_TICK_S = 0.02  # longer than the resolution of change times in any kernel
 _BLOCK = 1 << 24
-_MOST_INDEX_BYTES = 1 << 30  # of some hundred million labels
+_MOST_INDEX_BYTES = 1 << 30  # enough for about a hundred million labels
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageEntry:
-    """The fields of `index.json`. Raises ValueError where one is out of its range."""
+    """The fields of `index.json`. Raises ValueError if one is out of range."""
 
     key: str
     """Key of the images that the entry was built from, 64 hexadecimal digits."""
     size: int
     classes: tuple[str, ...]
     counts: dict[str, int]
-    """Images of each part, in the order in which they lie in `images.u8`."""
+    """Number of images of each part, in the order of `images.u8`."""
     labels: tuple[int, ...]
-    """Labels of all parts, in that order."""
+    """Labels of all images, in the same order."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fingerprint: str
@@ -79,7 +79,7 @@ class ImageEntry:
         return len(self.labels), self.size, self.size, 3
 
     def write(self, folder: Path) -> None:
-        """Write `index.json`, on the disk when this returns."""
+        """Write `index.json` and sync it to disk."""
         with (folder / INDEX).open("wb") as file:
             file.write(json.dumps(asdict(self)).encode())
             synced(file)
@@ -90,7 +90,7 @@ def _all_of(kind: type, values: object) -> bool:
 
 
 def are_moments(values: object) -> bool:
-    """Return whether the values can be a mean or a deviation, by channel, of pixels as 0..1."""
+    """Return whether the values can be a mean or a deviation of pixels in [0, 1], by channel."""
     return (
         isinstance(values, tuple)
         and len(values) == 3
@@ -104,7 +104,7 @@ def _short(value: object) -> str:
 
 
 def synced(file: BinaryIO) -> None:
-    """Put what was written on the disk."""
+    """Flush a file and sync it to disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -129,7 +129,7 @@ def seal(folder: Path, pixels_sha256: str) -> None:
     """Write `seal.json` for the two files, which are complete."""
     newest = max((folder / name).stat().st_ctime_ns for name in (IMAGES, INDEX))
     if time.time_ns() - newest < _TICK_S * 1e9:
-        time.sleep(_TICK_S)  # so that a later change has another time
+        time.sleep(_TICK_S)  # so that a later change gets another time
     stats = {name: _stat(os.stat(folder / name)) for name in (IMAGES, INDEX)}
     index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
     write_atomic(folder / SEAL, json.dumps({"pixels": pixels_sha256, "index": index, "stats": stats}))
@@ -140,15 +140,15 @@ def _stat(status: os.stat_result) -> list[int]:
 
 
 def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[ImageEntry, Pixels] | None:
-    """Return the entry and its pixels, memory-mapped; None where there is no entry.
+    """Return the entry and its pixels, memory-mapped; None if the entry does not exist.
 
     Args:
-        key: what it must have been built from.
-        size: pixels along one side.
-        verify: read the files in full, whatever their stats.
+        key: key that the entry must have.
+        size: side in pixels.
+        verify: read the files in full, even if their stats match.
 
     Raises:
-        ValueError: the entry is damaged; says in what.
+        ValueError: the entry is damaged; the message says how.
     """
     if not folder.is_dir():
         return None
@@ -170,9 +170,9 @@ def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Imag
                 if _digest_of(entry, images) != sealed["pixels"]:
                     raise ValueError(f"{IMAGES} was changed")
                 if sealed["stats"] != stats:
-                    with contextlib.suppress(OSError):  # next time it is read in full again
+                    with contextlib.suppress(OSError):  # without it, the next process reads the files in full again
                         write_atomic(folder / SEAL, json.dumps(sealed | {"stats": stats}))
-            # copy on write: torch wants writable memory, and no write may reach the file
+            # Copy on write, because torch expects writable memory and no write may reach the file.
             return entry, np.memmap(images, dtype=np.uint8, mode="c", shape=entry.shape)
     except OSError as error:
         raise ValueError(f"{Path(error.filename or folder).name}: {error.strerror or error}") from None

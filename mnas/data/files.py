@@ -1,4 +1,4 @@
-"""Batches of images that are decoded on the fly, by worker processes: folders too large for an array, ImageNet."""
+"""Batches of images that worker processes decode on the fly: folders too large for an array, ImageNet."""
 
 import functools
 import hashlib
@@ -29,13 +29,13 @@ from mnas.data.source import Source, Triple, digests_of
 from mnas.data.view import Content, ImageView
 from mnas.data.workers import Loaded, Unreadable, loader_options
 
-_ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # what a seed is for: its first number; the order is that of arrays.py
-_TURNS = 3  # readings of files that change meanwhile
-_SCORING = -1  # stands for the epoch where nothing is augmented
-_SUBSTITUTES = 10  # draws of another image for an unreadable one; where 1 % are unreadable, 1 in 1e20 needs more
+_ORDER, _SUBSTITUTE, _SAMPLE = 0, 2, 3  # purpose of a seed, its first number; the order is that of arrays.py
+_TURNS = 3  # attempts to read files that change meanwhile
+_SCORING = -1  # in place of the epoch: no augmentation
+_SUBSTITUTES = 10  # draws of a substitute for an unreadable image; with 1 % unreadable, 1 in 1e20 needs more
 
 DIGESTED_BYTES = 8_000_000_000
-"""Size of the files up to which a training records what they hold (some 5 s a core), not only how they are listed."""
+"""Total size up to which a training records a digest of the files (about 5 s on a core), not only their stats."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -43,20 +43,20 @@ Indices = npt.NDArray[np.int64]
 class FolderBatches(Batches):
     """The images of a `Source`, shuffled by (seed, epoch), each augmented by (seed, epoch, image).
 
-    An unreadable image is left out where it is scored; in a training another one, drawn for it, takes its place.
+    Scoring skips an unreadable image; training replaces it with another, randomly drawn image.
 
     Args:
-        source: what `mnas.data.load.open_source` gives.
-        seed: of the split, the order and the augmentation.
+        source: result of `mnas.data.load.open_source`.
+        seed: seed of the split, the order and the augmentation.
         crop: see `Batches.crop`.
-        workers: processes that decode, started anew for every pass over the images; 0 for none.
-        cache_dir: where mean and deviation are remembered, and the names of ImageNet's validation images written.
-        max_images_per_class: of the training images, and of validation images that lie in a part of their own; 0: all.
-        on_progress: called with (images done, images in all) while mean and deviation are estimated.
+        workers: number of decoding processes, started anew for every pass; 0: decode in this process.
+        cache_dir: folder for cached mean and deviation, and for the list of ImageNet's validation images.
+        max_images_per_class: limit on training images, and on validation images in a part of their own; 0: all.
+        on_progress: callback that receives (images done, total images) while mean and deviation are estimated.
 
     Raises:
-        ValueError: an argument out of its range, a class too small to split, or more than 1 % unreadable images among
-            those that mean and deviation are estimated from.
+        ValueError: an argument is out of range, a class is too small to split, or more than 1 % of the images for the
+            estimate of mean and deviation are unreadable.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class FolderBatches(Batches):
         self.images_by_class = {
             part: class_counts([item.label for item in group], len(self.classes)) for part, group in items.items()
         }
-        # a model's file goes to other machines, where times say nothing
+        # A model's file is used on other machines, where file times mean nothing.
         small = sum(item.size_bytes for part in items.values() for item in part) <= DIGESTED_BYTES
         content = source.content(cache_dir) if small else self.content
         images = sum(self.counts.values())
@@ -106,7 +106,7 @@ class FolderBatches(Batches):
             sample = list(train.sample())
             paths = [str(content) for _, content in sample if isinstance(content, Path)]
             sha256 = digests_of(paths, cache_dir)
-            # names and sizes do not identify files: the sample's own content is part of the key
+            # Names and sizes do not identify files, so the sample's content is part of the key.
             key = [self.fingerprint, *(sha256[path].hex() for path in paths)]
             images = functools.partial(_verified, sample, sha256)
             try:
@@ -132,7 +132,7 @@ class FolderBatches(Batches):
         return self._loaded(part, _SCORING, [every[i : i + batch_size] for i in range(0, len(every), batch_size)])
 
     def _loaded(self, part: Part, epoch: int, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images of `part` that `chosen` names for each step."""
+        """Yield the images of `part` that `chosen` lists for each step."""
         steps = [(epoch, indices) for indices in chosen]
         loader: DataLoader[Any] = DataLoader(
             self._parts[part],
@@ -150,7 +150,7 @@ class FolderBatches(Batches):
 
 
 class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
-    """One part, held so that a worker process does not copy it: a million of Python's objects would be, bit by bit."""
+    """The images of one part, in arrays: worker processes would gradually copy a million Python objects."""
 
     def __init__(self, items: Sequence[Item], view: ImageView) -> None:
         self._view = view
@@ -168,7 +168,7 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
         return len(self._labels)
 
     def content(self, index: int) -> Content:
-        """What is to be decoded."""
+        """Return the file or pixels to decode."""
         if self._pixels is not None:
             pixels: npt.NDArray[np.uint8] = self._pixels[index]
             return pixels
@@ -176,17 +176,17 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
         return Path(os.fsdecode(self._paths[start : self._ends[index]]))
 
     def name(self, index: int) -> str:
-        """For messages."""
+        """Return the image's name for messages."""
         content = self.content(index)
         return str(content) if isinstance(content, Path) else f"image {index}"
 
     def sample(self) -> Iterator[tuple[str, Content]]:
-        """(name, content) of some images, always the same."""
+        """Yield (name, content) of some images, always the same ones."""
         order = torch.randperm(len(self), generator=generator_of(_SAMPLE))[:SAMPLE_IMAGES]
         return ((self.name(index), self.content(index)) for index in order.tolist())
 
     def __getitem__(self, step: tuple[int, Indices]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
-        """Images uint8 (B, S, S, 3), labels (B,), and what of them was unreadable."""
+        """Return images, uint8 (B, S, S, 3), labels (B,), and (name, reason) of each unreadable image."""
         epoch, indices = step
         size = self._view.size
         images = np.empty((len(indices), size, size, 3), np.uint8)
@@ -207,7 +207,7 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
         return self._view.scored(content) if epoch == _SCORING else self._view.varied(content, epoch, index)
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:
-        """The image, and in a training those that may stand in for it."""
+        """Yield the image's index and, in training, those of its substitutes."""
         yield index
         if epoch != _SCORING:
             for turn in range(_SUBSTITUTES):
@@ -215,11 +215,11 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
 
 
 def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) -> tuple[str, ...]:
-    """Return warnings about equal files in several parts or classes."""
+    """Return warnings about identical files in several parts or classes."""
     every = [item for part in counts for item in items[part]]
     try:
         keys = file_keys(every)
-    except OSError:  # it is counted as unreadable when its turn comes
+    except OSError:  # it counts as unreadable when it is decoded
         keys = None
     if keys is None:
         return ("equal images in several parts or classes were not looked for: there are too many files to compare",)
@@ -229,7 +229,7 @@ def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) ->
 
 
 def _verified(sample: Sequence[tuple[str, Content]], sha256: Mapping[str, bytes]) -> Iterator[tuple[str, Content]]:
-    """Yield the sample's images as they were digested. Raises ContentChangedError."""
+    """Yield the sample's images, checked against their digests. Raises ContentChangedError."""
     for name, content in sample:
         if not isinstance(content, Path) or sha256[str(content)] == UNREADABLE:
             yield name, content
@@ -239,7 +239,7 @@ def _verified(sample: Sequence[tuple[str, Content]], sha256: Mapping[str, bytes]
 
 
 def _fingerprint(classes: Sequence[str], items: dict[str, Sequence[Item]]) -> str:
-    """Of classes, names, sizes in bytes and labels (pixels where there are no files): decoding all would take hours."""
+    """Return a digest of classes, names, file sizes (or pixels) and labels, as decoding all files would take hours."""
     digest = hashlib.sha256(json.dumps(["files", list(classes)]).encode())
     for part, group in items.items():
         digest.update(f"\n{part} {len(group)}\n".encode())

@@ -1,4 +1,4 @@
-"""Which images of a data set a model may be scored on, by what its file says of its training."""
+"""Select the images of a data set that a model may be scored on, from the record of its training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from mnas.training_data import STAT, TrainedOn, TrainingData, printable_name
 
 Wanted = Part | Literal["auto", "all"]
 Relation = Literal["same", "other", "unknown"]
-"""Relation of data to a model: what it was trained on, other data, or not recorded."""
+"""Relation of data to a model: its training data, other data, or not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offered:
-    """A data set before any of its images is read."""
+    """A data set whose images have not been read."""
 
     name: str
     digest: Callable[[], str]
-    """Returns the digest of its content, or by stat where that is all there is."""
+    """Function that returns the digest of the content, or of stats if there is no other."""
     by_stat: str
     """Digest of file names, sizes and times."""
     counts: dict[Part, int]
-    """Images of the parts that lie in it; `val` is among them only where the data has validation images of its own."""
+    """Number of images in each existing part; includes `val` only if the data has its own validation images."""
 
     @cached_property
     def content(self) -> str:
@@ -31,11 +31,11 @@ class Offered:
         return self.digest()
 
     def record_in(self, trained_on: Sequence[TrainingData]) -> TrainingData | None:
-        """Return the last training that was on exactly these images, None where there was none."""
+        """Return the last training on exactly these images, or None."""
         images = sum(self.counts.values())
         for record in trained_on:
             if record.images != images and not record.max_images_per_class:
-                continue  # without the digest, which of ImageNet takes minutes
+                continue  # avoids the digest, which takes minutes for ImageNet
             if record.content == (self.by_stat if record.content.startswith(STAT) else self.content):
                 return record
         return None
@@ -47,14 +47,14 @@ class Selection:
 
     part: Part | Literal["all"]
     parts: tuple[Part, ...]
-    """The parts that make up `part`."""
+    """Parts that make up `part`."""
     seed: int | None
-    """Seed of the split that drew `part`; None where it lies in the data as it is."""
+    """Seed of the split that drew `part`; None if the data has it as its own part."""
     record: TrainingData | None
-    """The training that was on this data; None where the model file records none."""
+    """Training on this data; None if the model file records none."""
     relation: Relation
     notes: tuple[str, ...] = ()
-    """Notes for the reader of the score, a clause each."""
+    """Notes on the score for the user, one clause each."""
 
 
 def select(
@@ -66,19 +66,19 @@ def select(
     ours: bool,
     beside: int | None = None,
 ) -> Selection:
-    """Return which images to score, so that none of them was trained on unless the user asks for it.
+    """Return the images to score, without training images unless the user asks for them.
 
     Args:
-        wanted: `auto`: test where the data has it, else its own validation part, else what the training held out. Data
-            without parts of its own that a foreign model cannot say anything about is scored whole.
-        seed: of the split; None for the training's.
-        trained_on: what the model's file says.
+        wanted: part to score; `auto`: the test part, else the data's own validation part, else the images that the
+            training held out. For a foreign model, data without such parts is scored whole.
+        seed: seed of the split; None: the training's.
+        trained_on: trainings recorded in the model's file.
         ours: whether mnas wrote the model's file.
-        beside: the seed in settings that lie beside a file that says nothing; None where there are none.
+        beside: seed in the settings beside a file without a record; None if there are none.
 
     Raises:
-        ValueError: no such part; a seed that contradicts the file; or other data, or data that has changed since the
-            training, without a part of its own.
+        ValueError: the part does not exist; the seed contradicts the file; or the data has no such part of its own, and
+            the model was trained on other data or the data has changed since.
     """
     record = data.record_in(trained_on)
     relation: Relation = "same" if record else "other" if trained_on else "unknown"
@@ -123,7 +123,7 @@ def _resolved(wanted: Wanted, seed: int | None, data: Offered, relation: Relatio
 def _notes_on(
     part: Part | Literal["all"], data: Offered, relation: Relation, trained_on: TrainedOn, *, ours: bool, chosen: bool
 ) -> tuple[str, ...]:
-    """Return notes on images that are scored as they lie."""
+    """Return notes on images of the data's own parts."""
     if relation == "same":
         return ("these include images that the model was trained on",) if part in ("train", "all") else ()
     name = printable_name(data.name)
@@ -144,7 +144,7 @@ def _notes_on(
 def _notes_unknown(
     part: Part | Literal["all"], seed: int, data: Offered, ours: bool, beside: int | None
 ) -> tuple[str, ...]:
-    """Return notes on a part that is drawn for a model whose file does not say what it was trained on."""
+    """Return notes on a part that is drawn for a model whose file has no record of its training."""
     if beside is not None:
         return (
             f"the model file does not say what it was trained on, so {part} is drawn with seed {seed}, that of the "

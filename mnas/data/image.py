@@ -1,4 +1,4 @@
-"""One image file as square RGB pixels, whatever it was saved as."""
+"""Decode an image file of any format to square RGB pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,49 +16,49 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an exception says."""
+    """Return the first line of an exception's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Item:
-    """One image, not yet decoded."""
+    """An image that is not decoded yet."""
 
     name: str
-    """For messages: a path relative to the data, or a number."""
+    """Name for messages: a path relative to the data, or a number."""
     label: int
     content: Path | Pixels
-    """A file, or pixels (H, W) or (H, W, 3)."""
+    """Path of a file, or pixels (H, W) or (H, W, 3)."""
     crop: float = 1.0
-    """See `read_image`."""
+    """Crop for `read_image`."""
     size_bytes: int = 0
-    """Of the file; 0 for pixels."""
+    """Size of the file, in bytes; 0 for pixels."""
 
     def pixels(self, size: int) -> Pixels:
-        """uint8 (size, size, 3). Raises what `read_image` raises."""
+        """Return the pixels, uint8 (size, size, 3). Raises UnreadableImage as `read_image` does."""
         if isinstance(self.content, Path):
             return read_image(self.content, size, self.crop)
         return square(Image.fromarray(self.content).convert("RGB"), size, self.crop)
 
 
 def read_image(content: Encoded, size: int, crop: float = 1.0) -> Pixels:
-    """The centre square of an image, resized with antialiasing: uint8 (size, size, 3), RGB.
+    """Return the centre square of an image, resized with antialiasing: uint8 (size, size, 3), RGB.
 
-    EXIF rotation is applied; gray, palette, CMYK and 16-bit images become 8-bit RGB; transparency is laid on white.
+    EXIF rotation is applied; gray, palette, CMYK and 16-bit images become 8-bit RGB; transparency becomes white.
 
     Args:
-        crop: share of the square's side that is kept, around the centre (ImageNet's evaluation: 0.875).
+        crop: side of the central crop as a share of the square's (ImageNet's evaluation: 0.875).
 
     Raises:
-        UnreadableImage: it is not an image, cut off, too large, or of an unknown range of values.
+        UnreadableImage: the file is not an image, truncated, too large, or has an unknown range of values.
     """
     with opened(content) as image:
-        side = round(2 * size / crop)  # a large photograph is decoded at a fraction of its size
+        side = round(2 * size / crop)  # lets the decoder downscale a large photograph
         return square(image.rgb((side, side)), size, crop)
 
 
 def square(rgb: Image.Image, size: int, crop: float = 1.0) -> Pixels:
-    """Return the square of an upright RGB image, as `read_image` does."""
+    """Return the centre square of an upright RGB image, as `read_image` does."""
     side = max(1, round(min(rgb.size) * crop))
     x, y = (rgb.width - side) // 2, (rgb.height - side) // 2
     box = (x, y, x + side, y + side)

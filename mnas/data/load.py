@@ -1,4 +1,4 @@
-"""`load_dataset`: a name or a folder becomes a `Dataset`, decoded once per machine."""
+"""Load a `Dataset` by name or folder; its images are decoded once per machine."""
 
 import contextlib
 import hashlib
@@ -28,12 +28,12 @@ from mnas.labels import check_class_names
 from mnas.training_data import TrainingData, printable_name
 
 VAL_SHARE = 0.2
-"""Of the training images; a fifth, because with few of them the noise of the score is what limits a search ..."""
+"""Share of training images to hold out; with small data sets the noise of the score limits a search."""
 MOST_VAL_IMAGES = 10_000
-"""... and no more than these, where it is 0.5 points (the paper holds out 50,000 of ImageNet)."""
+"""Limit on held-out images, at which the noise is 0.5 points (the paper holds out 50,000 of ImageNet)."""
 MOST_DIGESTED = 20_000_000_000
-"""Bytes of a set up to which all its files are digested where only some of its images are taken (half a minute)."""
-_TURNS = 3  # readings of files that change meanwhile
+"""Limit in bytes on digesting all files of a set of which only some images are used (half a minute)."""
+_TURNS = 3  # attempts to read files that change meanwhile
 
 
 def load_dataset(
@@ -51,27 +51,27 @@ def load_dataset(
     cached: tuple[str, str] | None = None,
     verify_cache: bool = False,
 ) -> Dataset:
-    """The images of `data` as squares of `input_size` pixels; the second call for equal files only maps them.
+    """Return the images of `data` as squares of `input_size` pixels; a second call for equal files only maps them.
 
     Args:
         data: `digits`, `cifar10`, `fashion-mnist`, `imagenet`, or the path of a folder (docs/data.md).
-        input_size: pixels along one side, from 8 to 1024.
-        seed: draws which training images are held out for validation where the data does not say.
-        cache_dir: where the decoded images are kept; None for the user's cache folder.
-        data_dir: where torchvision's sets lie; None for `downloads` in the cache folder.
-        download: fetch a set that is not there (cifar10, fashion-mnist).
-        max_images_per_class: of the training and validation images together; 0 for all.
-        max_bytes: of decoded pixels.
-        crop: share of the side of every image's centre square that is kept; what a model was evaluated with.
-        on_progress: called with (images decoded, images in all) while decoding.
-        cached: `Dataset.content` and `Dataset.key` of these images as another process found them a moment ago; where
-            they are in the cache, no file is looked at again.
-        verify_cache: read what is in the cache in full and compare it with its digests.
+        input_size: side in pixels, from 8 to 1024.
+        seed: seed of the choice of validation images, if the data has none of its own.
+        cache_dir: folder of the decoded images; None: the user's cache folder.
+        data_dir: folder of torchvision's sets; None: `downloads` in the cache folder.
+        download: download a missing set (cifar10, fashion-mnist).
+        max_images_per_class: limit on training and validation images together; 0: all.
+        max_bytes: limit on decoded pixels, in bytes.
+        crop: side of the central crop as a share of every image's centre square, as in the model's evaluation.
+        on_progress: callback that receives (images decoded, total images) while decoding.
+        cached: `Dataset.content` and `Dataset.key` of these images, from another process; if the cache has them, the
+            files are not read again.
+        verify_cache: read the cached images in full and compare them with their digests.
 
     Raises:
         ValueError: unknown name; missing or empty folder; fewer than two classes; a class too small to split; more than
-            1 % unreadable images; more pixels than `max_bytes`; a set that is not there; a folder that cannot be read;
-            an unwritable cache; files that change while they are read, again and again.
+            1 % unreadable images; more pixels than `max_bytes`; a missing set; an unreadable folder; an unwritable
+            cache; files that change during every attempt to read them.
     """
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
     return load_source(
@@ -101,7 +101,7 @@ def load_source(
     cached: tuple[str, str] | None = None,
     verify_cache: bool = False,
 ) -> Dataset:
-    """Return the images of `source` as `load_dataset` does; a function is called again where files change meanwhile."""
+    """Return the images of `source` as `load_dataset` does; a function is called again if files change meanwhile."""
     if type(input_size) is not int or not 8 <= input_size <= 1024:
         raise ValueError(f"input size must be an integer from 8 to 1024, but got {input_size!r}")
     if type(max_images_per_class) is not int or max_images_per_class < 0:
@@ -123,7 +123,7 @@ def load_source(
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """A data set as `load_dataset` is asked for it."""
+    """The arguments of `load_dataset` after checks."""
 
     size: int
     seed: int
@@ -134,7 +134,7 @@ class _Wanted:
     verify: bool
 
     def load(self, source: Source, cached: tuple[str, str] | None, on_progress: OnProgress | None) -> Dataset:
-        """Raises ContentChangedError where files change while they are decoded."""
+        """Return the data set. Raises ContentChangedError if files change while they are decoded."""
         if cached is not None:
             opened = find_entry(self.cache_dir, cached[1], self.size, verify=self.verify)
             if opened is not None:
@@ -149,7 +149,7 @@ class _Wanted:
         return _dataset(self, source, content, key, entry, pixels, self._notes(source, entry, pixels))
 
     def _notes(self, source: Source, entry: ImageEntry, pixels: Pixels) -> tuple[str, ...]:
-        """Return warnings about equal images in several parts or classes."""
+        """Return warnings about identical images in several parts or classes."""
 
         def find() -> Duplicates:
             return duplicates(pixel_keys(pixels), entry.labels, entry.counts)
@@ -162,7 +162,7 @@ class _Wanted:
 
     def _identified(self, source: Source) -> tuple[str, str, dict[str, bytes]]:
         """Return the content of the source, the key of the entry, and the SHA-256 of files by path."""
-        if self.per_class and not source.in_memory:  # of a large set, only what is taken is read
+        if self.per_class and not source.in_memory:  # avoids reading unused images of a large set
             classes, items = self._items(source)
             files = {part: [(f"{i.label}/{i.name}", str(i.content)) for i in chosen] for part, chosen in items.items()}
             sha256 = digests_of([path for listed in files.values() for _, path in listed], self.cache_dir)
@@ -183,7 +183,7 @@ class _Wanted:
         return content, entry_key(described, self.size), sha256
 
     def _items(self, source: Source) -> Built:
-        """Return classes, and the items of each part, which fit into `max_bytes`."""
+        """Return classes and the items of each part. Raises ValueError if they exceed `max_bytes`."""
         classes, items = split_parts(source, self.seed, self.per_class, self.cache_dir)
         _check_bytes(sum(map(len, items.values())), self.size, self.max_bytes)
         if self.crop != 1.0:
@@ -191,7 +191,7 @@ class _Wanted:
         return classes, items
 
     def _built(self, source: Source, content: str) -> Built:
-        """Return `_items`. Raises ContentChangedError where files that hold many images have changed."""
+        """Return `_items`. Raises ContentChangedError if files of many images have changed."""
         built = self._items(source)
         if source.in_memory:
             with _reading(source.name):
@@ -248,13 +248,13 @@ def training_data(source: Source, content: str, images: int, seed: int, per_clas
 
 
 def open_source(data: str, data_dir: Path, download: bool, *, needs_train: bool = True) -> Source:
-    """Return the data set of a name or a folder.
+    """Return the source for a name or a folder.
 
     Args:
         needs_train: see `folder_source`.
 
     Raises:
-        ValueError: no such data set or folder, or it cannot be read.
+        ValueError: the data set or folder does not exist, or cannot be read.
     """
     if data in NAMED:
         with _reading(data_dir):
@@ -268,16 +268,16 @@ def open_source(data: str, data_dir: Path, download: bool, *, needs_train: bool 
 def split_parts(
     source: Source, seed: int, per_class: int, cache_dir: Path
 ) -> tuple[tuple[str, ...], dict[str, Sequence[Item]]]:
-    """Classes, and the items of train, val and (where there is one) test, in this order.
+    """Return classes, and the items of train, val and, if it exists, test, in this order.
 
-    Where the validation images are the same for everyone, their names are written to the cache folder.
+    If the validation images do not depend on the seed, their names are written to the cache folder.
 
     Args:
-        seed: draws what is held out, and what of a class is taken.
-        per_class: images of each class; 0 for all.
+        seed: seed of the held-out images, and of the choice within a class.
+        per_class: limit on images of each class; 0: all.
 
     Raises:
-        ValueError: a class too small to split, or a folder that cannot be read.
+        ValueError: a class is too small to split, or a folder cannot be read.
     """
     with _reading(source.name):
         given = source.parts()
@@ -288,15 +288,15 @@ def split_parts(
     else:
         val = at_most(given.val, given.classes, per_class, seed)
         if source.fixed_val:
-            with contextlib.suppress(OSError):  # the list can be made again at any time
+            with contextlib.suppress(OSError):  # the list can be recreated at any time
                 keep_list(cache_dir, source.name, given.val)
     return given.classes, {"train": train, "val": val} | ({} if given.test is None else {"test": given.test})
 
 
 def keep_list(folder: Path, name: str, items: Sequence[Item]) -> Path:
-    """Write the names of validation images to `folder`, unless they are there, and return the file.
+    """Write the names of validation images to a file in `folder`, unless it exists, and return its path.
 
-    The first line says how many and the SHA-256 of the lines that follow; the file is named after it.
+    The first line holds their number and the SHA-256 of the following lines, which is also in the file's name.
     """
     names = "".join(f"{item.name}\n" for item in sorted(items, key=lambda item: item.name))
     digest = hashlib.sha256(os.fsencode(names)).hexdigest()

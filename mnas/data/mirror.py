@@ -1,4 +1,4 @@
-"""Whether a mirrored image still shows its class: not where classes are each other's mirror images by their names."""
+"""Decide whether to mirror training images: not if class names say that classes are each other's mirror images."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mnas.labels import shown
 
 Mirror = Literal["auto", "yes", "no"]
-"""Whether training images are mirrored; auto: unless the data set, or the names of its classes, speak against it."""
+"""Whether to mirror training images; auto: unless the data set or its class names forbid it."""
 
 _WORDS = (
     "left/right", "lefthand/righthand", "leftward/rightward", "leftwards/rightwards", "lhs/rhs", "lh/rh", "l/r",
@@ -39,8 +39,8 @@ _DIGITS = {
     **dict.fromkeys(("two", "zwei", "deux", "dos", "due", "dois"), "2"),
     **dict.fromkeys(("five", "funf", "cinq", "cinco", "cinque"), "5"),
 }
-_NO_MARKS = str.maketrans("øØłŁđĐı", "oOlLdDi")  # letters that Unicode does not take apart
-_FEWEST_CUT = 4  # letters of a word that may be cut out of another (northeast, turnleft); shorter ones are anywhere
+_NO_MARKS = str.maketrans("øØłŁđĐı", "oOlLdDi")  # letters that Unicode does not decompose
+_FEWEST_CUT = 4  # shortest word to split off another (northeast, turnleft); shorter ones occur by chance
 _NAMED = 3
 
 
@@ -48,15 +48,15 @@ def mirrors(mirror: Mirror, allowed: bool, classes: Sequence[str]) -> bool:
     """Return whether training images are mirrored.
 
     Args:
-        mirror: what the user wants.
-        allowed: whether images of this data set stay what they are (digits do not).
-        classes: their names; pairs of mirror images among them speak against it.
+        mirror: the user's setting.
+        allowed: whether mirrored images of this data set keep their class (digits do not).
+        classes: class names; `auto` does not mirror if two of them are mirror images.
     """
     return mirror == "yes" or (mirror == "auto" and allowed and not mirror_pairs(classes))
 
 
 def mirror_note(mirror: Mirror, allowed: bool, classes: Sequence[str]) -> str:
-    """Return the warning about classes that are mirror images by their names; empty where there are none."""
+    """Return the warning about classes that are mirror images by their names; empty without such classes."""
     pairs = mirror_pairs(classes)
     if not pairs or mirror == "no" or (mirror == "auto" and not allowed):
         return ""
@@ -69,10 +69,10 @@ def mirror_note(mirror: Mirror, allowed: bool, classes: Sequence[str]) -> str:
 
 
 def as_begun(mirror: Mirror, stored: Mapping[str, Any] | None, allowed: bool, classes: Sequence[str]) -> Mirror:
-    """Return how to go on with what was begun with the settings `stored` (None: nothing was).
+    """Return the setting with which to resume a run or training with the settings `stored` (None: start a new one).
 
-    Settings say `mirror` only where it is not what the data set allows: what was begun before there was a choice, or
-    with --mirror yes, goes on mirrored.
+    Settings hold `mirror` only if it differs from what the data set allows. So work that began before this option
+    existed, or with --mirror yes, stays mirrored.
     """
     if stored is None or "mirror" in stored or mirror != "auto" or not allowed:
         return mirror
@@ -80,14 +80,14 @@ def as_begun(mirror: Mirror, stored: Mapping[str, Any] | None, allowed: bool, cl
 
 
 def to_store(mirrored: bool, allowed: bool) -> dict[str, str]:
-    """Return the setting as runs and trainings store it: see `as_begun`."""
+    """Return the setting in the form that runs and trainings store (see `as_begun`)."""
     return {} if mirrored == allowed else {"mirror": "yes" if mirrored else "no"}
 
 
 def mirror_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of classes that are mirror images by their names (turn_left and turn-right, b and d).
 
-    Numbers in the names of those that are no pairs with them count classes (01_left, 02_right).
+    Names that form no pair are compared again without numbers, which may just count classes (01_left, 02_right).
     """
     words = {name: _words(name) for name in classes}
     pairs = _pairs(words)
@@ -106,7 +106,7 @@ def _pairs(words: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
         pairs |= dict.fromkeys(_swapped(signs[0], signs[1], words))
     letters = {name: _digits(tokens) for name, tokens in words.items()}
     letters = {name: tokens for name, tokens in letters.items() if _is_letter(tokens)}
-    if any(word.isdecimal() and int(word) > 9 for tokens in words.values() for word in tokens):  # numbers, not digits
+    if any(word.isdecimal() and int(word) > 9 for tokens in words.values() for word in tokens):  # no digits
         letters = {name: tokens for name, tokens in letters.items() if not any(map(str.isdigit, tokens))}
     for letter in _LETTERS:
         pairs |= dict.fromkeys(_swapped(letter[0], letter[1], letters))
@@ -114,7 +114,7 @@ def _pairs(words: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
 
 
 def _swapped(first: str, second: str, words: Mapping[str, Sequence[str]]) -> Iterable[tuple[str, str]]:
-    """Pairs of names that are equal but for the two words, in any order of their words."""
+    """Return pairs of names that differ only in the two words; the order of words does not matter."""
     groups: dict[tuple[str, ...], dict[str, str]] = {}
     for name, tokens in words.items():
         if sides := [word for word in tokens if word in (first, second)]:
@@ -124,32 +124,32 @@ def _swapped(first: str, second: str, words: Mapping[str, Sequence[str]]) -> Ite
 
 
 def _words(name: str) -> list[str]:
-    """The words, numbers and signs of a name, in lower case and without accents; separators are none of them."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _unmarked(name))  # turnLeft
+    """Return the words, numbers and signs of a name, in lower case, without accents and separators."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", _unmarked(name))  # splits turnLeft
     apart = re.sub(r"(?i)(counter|anti)[\W_]+(?=clockwise)", r"\1", apart)
     return re.findall(r"[^\W\d_]+|\d+|[^\w\s.,;:!?'\"\-]", apart.casefold())
 
 
 def _unmarked(name: str) -> str:
-    """The name without accents and vowel signs, which some leave out, and of which Python makes words of their own."""
+    """Return the name without accents and vowel signs, which are optional and which Python's `re` would split off."""
     marked = unicodedata.normalize("NFKD", name)
     letters = "".join(letter for letter in marked if unicodedata.category(letter)[0] != "M")
     return unicodedata.normalize("NFC", letters).translate(_NO_MARKS)
 
 
 def _unnumbered(words: Sequence[str]) -> Sequence[str]:
-    """The words without numbers; those of a single letter (b2) keep what follows it."""
+    """Return the words without numbers; a name of a single letter (b2) loses only a number before it."""
     rest = [word for word in words if not word.isdecimal()]
     return rest if sum(map(len, rest)) > 1 else words[1:] if words and words[0].isdecimal() else words
 
 
 def _digits(words: Sequence[str]) -> list[str]:
-    """The words, those that are digits as a digit: `02`, `two`."""
+    """Return the words with digits in one form: `02` and `two` become `2`."""
     return [_DIGITS.get(word, (word.lstrip("0") or "0") if word.isdecimal() else word) for word in words]
 
 
 def _cut(words: Sequence[str], first: str, second: str) -> list[str]:
-    """The words, those cut in two that begin or end with one of the pair: `turnleft`, `左转`."""
+    """Return the words, split at `first` or `second` if they begin or end with it: `turnleft`, `左转`."""
     pieces: list[str] = []
     for word in words:
         parts = [word]
@@ -165,5 +165,5 @@ def _cut(words: Sequence[str], first: str, second: str) -> list[str]:
 
 
 def _is_letter(words: Sequence[str]) -> bool:
-    """Whether a name is one letter or digit, or says that it is one (`letter_b`)."""
+    """Return whether a name is one letter or digit, possibly described as such (`letter_b`)."""
     return [len(word) for word in words if word not in _OF_LETTERS] == [1]

@@ -1,4 +1,4 @@
-"""Mean and deviation of a data set that is never decoded as a whole: from a sample, remembered in the cache folder."""
+"""Mean and deviation of a data set that is never decoded in full: estimated from a sample, and cached."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ from mnas.data.view import Content, ImageView
 from mnas.readers import read_json
 
 SAMPLE_IMAGES = 1024
-"""At 32 px their mean is within a fifth of a grey level of all images' on CIFAR-10."""
+"""Size of the sample; at 32 px its mean is within a fifth of a grey level of that of all images of CIFAR-10."""
 _TASK = 32  # images in memory at once
 
 
@@ -32,16 +32,16 @@ def sample_moments(
     count: int,
     on_progress: OnProgress | None = None,
 ) -> tuple[Triple, Triple]:
-    """Mean and deviation by channel, of pixels as 0..1, of the first `SAMPLE_IMAGES` as an evaluation sees them.
+    """Return mean and deviation, by channel, of pixels in [0, 1] of the first `SAMPLE_IMAGES` in evaluation.
 
     Args:
-        key: JSON-able; equal keys mean equal images. Only where it is new is anything decoded.
-        images: gives (name, content) pairs.
-        count: how many of them there are.
+        key: JSON-able; equal keys mean equal images. Images are decoded only for a new key.
+        images: returns (name, content) pairs.
+        count: number of these pairs.
 
     Raises:
         ValueError: more than 1 % of the sample are unreadable.
-        ContentChangedError: what `images` raises.
+        ContentChangedError: raised by `images`.
     """
     text = json.dumps([2, key, view.size, view.crop], sort_keys=True)  # 1 was keyed by names and sizes
     digest = hashlib.sha256(text.encode()).hexdigest()
@@ -50,14 +50,14 @@ def sample_moments(
     if stored is not None:
         return stored
     mean, std = _estimated(view, itertools.islice(images(), SAMPLE_IMAGES), min(count, SAMPLE_IMAGES), on_progress)
-    with contextlib.suppress(OSError):  # it is only slower without
+    with contextlib.suppress(OSError):  # without the cache it is only slower
         cache_dir.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps({"mean": mean, "std": std, "check": _check(digest, mean, std)}))
     return _triple(mean), _triple(std)
 
 
 def _remembered(path: Path, digest: str) -> tuple[Triple, Triple] | None:
-    """Return the stored mean and deviation; None where the file is absent or damaged."""
+    """Return the cached mean and deviation; None if the file is missing or damaged."""
     try:
         stored = read_json(path)
         mean, std = tuple(stored["mean"]), tuple(stored["std"])
@@ -69,7 +69,7 @@ def _remembered(path: Path, digest: str) -> tuple[Triple, Triple] | None:
 
 
 def _check(digest: str, mean: Sequence[float], std: Sequence[float]) -> str:
-    """Return a digest of the values and of what they belong to."""
+    """Return a digest of the values and of the images that they belong to."""
     return hashlib.sha256(json.dumps([digest, list(mean), list(std)]).encode()).hexdigest()
 
 
@@ -94,7 +94,7 @@ def _estimated(
 
 
 def _seen_by(view: ImageView) -> Callable[[tuple[str, Content]], Pixels | str]:
-    """What an evaluation sees of a (name, content) pair, or why it sees nothing."""
+    """Return a function that maps (name, content) to its pixels in evaluation, or to the reason why it has none."""
 
     def see(named: tuple[str, Content]) -> Pixels | str:
         try:

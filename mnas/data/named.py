@@ -1,4 +1,4 @@
-"""Data sets that have names: scikit-learn's digits, torchvision's sets, ImageNet."""
+"""Named data sets: scikit-learn's digits, torchvision's sets, ImageNet."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ from mnas.data.source import Parts, Source, Triple
 from mnas.data.split import hold_out, hold_out_exactly
 
 IMAGENET_MOMENTS: tuple[Triple, Triple] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and deviation that published weights expect."""
+"""Mean and deviation for published weights."""
 IMAGENET_VAL_IMAGES = 50_000
-"""Training images that are held out for validation (paper, section 5) ..."""
+"""Number of training images to hold out for validation (paper, section 5)."""
 _MOST_IMAGENET_VAL = 0.2
-"""... but no more than this share, where somebody has only some of the classes."""
+"""Largest share of training images to hold out; it matters if the folder has only some of the classes."""
 
 
 def digits_source(data_dir: Path, download: bool) -> Source:
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels; a fifth, the same for every seed, are test images."""
 
     def parts() -> Parts:
-        from sklearn.datasets import load_digits  # half a second that other data sets should not pay
+        from sklearn.datasets import load_digits  # takes half a second, which other data sets need not spend
 
         bunch = load_digits()
         pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
@@ -39,7 +39,7 @@ def digits_source(data_dir: Path, download: bool) -> Source:
 
 
 def _digits_files() -> dict[str, list[tuple[str, str]]]:
-    """Return the file of the digits, without the half second that importing scikit-learn takes."""
+    """Return the file of the digits without importing scikit-learn, which takes half a second."""
     package = importlib.util.find_spec("sklearn")
     assert package is not None
     assert package.origin is not None
@@ -58,14 +58,16 @@ def fashion_mnist_source(data_dir: Path, download: bool) -> Source:
 
 
 def imagenet_source(data_dir: Path, download: bool) -> Source:
-    """ImageNet 2012, unpacked, or the archives as torchvision takes them; its val/ is the test part, as nobody has the
-    labels of its own test images, and a search must not see what the final number is reported on."""
+    """ImageNet 2012, unpacked or as the archives for torchvision.
+
+    Its val/ is the test part: labels of its own test images are not public, and a search must not see the images that
+    the final number is reported on."""
     if not (data_dir / "train").is_dir() or not (data_dir / "val").is_dir():
         from torchvision.datasets import ImageNet
 
         try:
             for split in ("train", "val"):
-                ImageNet(str(data_dir), split=split)  # unpacks the archives into class folders
+                ImageNet(str(data_dir), split=split)  # the constructor unpacks the archives into class folders
         except (RuntimeError, OSError) as error:
             raise ValueError(
                 f"imagenet must lie in the data folder as train/ and val/ of class folders, or as the three archives "
@@ -76,7 +78,7 @@ def imagenet_source(data_dir: Path, download: bool) -> Source:
 
 
 def imagenet_folder(root: Path, val_images: int = IMAGENET_VAL_IMAGES) -> Source:
-    """ImageNet in folders: `val_images` of train/ are for validation, the same for everyone; val/ is the test part."""
+    """Return ImageNet in folders; `val_images` of train/, the same for any seed, are for validation, val/ for tests."""
     source = folder_source(root, val_is_test=True)
 
     def parts() -> Parts:
@@ -108,7 +110,7 @@ NAMED: dict[str, Callable[[Path, bool], Source]] = {
 
 
 def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, download: bool, *, flip: bool) -> Source:
-    """One of torchvision's sets that hold all pixels in memory (`data`, `targets`, `classes`)."""
+    """Return one of torchvision's sets that hold all pixels in memory (`data`, `targets`, `classes`)."""
     from torchvision import datasets
 
     def load(train: bool) -> Any:
@@ -122,7 +124,7 @@ def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, downlo
             ) from None
 
     if not files.is_dir():
-        load(train=True)  # downloads, or fails, before anything is identified
+        load(train=True)  # downloads or fails first
 
     def parts() -> Parts:
         train, test = load(train=True), load(train=False)
@@ -134,7 +136,7 @@ def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, downlo
         )
 
     stats = sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files.iterdir() if p.is_file())
-    # what torchvision reads: archives and descriptions may have been removed, or be there
+    # Only files that torchvision reads count; archives and descriptions may have been removed.
     read = [
         name for name, *_ in stats if name.startswith(("data_batch", "test_batch")) or name.endswith(("ubyte", "meta"))
     ]

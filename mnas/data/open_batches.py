@@ -1,4 +1,4 @@
-"""`open_batches`: what a training reads, by the name of the data and the way it is to be read."""
+"""Open the batches of a training by the name of the data and the loader."""
 
 from pathlib import Path
 from typing import get_args
@@ -16,10 +16,10 @@ from mnas.data.source import Source
 from mnas.folders import user_cache_dir
 
 MOST_ARRAY_BYTES = 2_000_000_000
-"""Of decoded pixels that `auto` takes for small: they stay in the memory of most machines once they were read."""
+"""Largest decoded size, in bytes, that `auto` reads as arrays: it stays in the page cache of most machines."""
 MOST_ENLARGED = 64
-"""Input size up to which `auto` cuts `inception` crops out of decoded squares: a small crop of a large photograph has
-details that its square of a few pixels has lost."""
+"""Input size, in pixels, up to which `auto` takes `inception` crops from decoded squares; above it, the detail of the
+photograph that a square has lost matters."""
 
 
 def open_batches(
@@ -39,26 +39,26 @@ def open_batches(
     cached: tuple[str, str] | None = None,
     verify_cache: bool = False,
 ) -> Batches:
-    """The images of `data` in batches.
+    """Return the images of `data` in batches.
 
     Args:
-        data: a name or folder as `load_dataset` takes it, or tar shards as `ShardBatches` takes them.
-        seed: of the split, the order and the augmentation.
+        data: a name or folder for `load_dataset`, or tar shards for `ShardBatches`.
+        seed: seed of the split, the order and the augmentation.
         crop: see `Batches.crop`.
-        loader: `array`, `files` or `shards`; `auto`: shards where the data is tar files, arrays where the decoded
-            squares take at most 2 GB and lose nothing that the augmentation or the crop would show, else files.
-        workers: processes that decode files and shards.
+        loader: `array`, `files` or `shards`; `auto`: shards for tar files, arrays if the decoded squares take at most
+            2 GB and lose no detail that the augmentation or the crop needs, else files.
+        workers: number of processes that decode files and shards.
         data_dir: see `load_dataset`.
         download: see `load_dataset`.
         max_images_per_class: see `load_dataset`; not for shards.
-        on_progress: called with (images done, images in all) while images are decoded before the training.
-        cache_dir: None for the user's cache folder.
-        cached: see `load_dataset`; of arrays.
+        on_progress: callback that receives (images done, total images) while images are decoded before the training.
+        cache_dir: folder of the cache; None: the user's cache folder.
+        cached: see `load_dataset`; only for arrays.
         verify_cache: see `load_dataset`.
 
     Raises:
-        ValueError: as `load_dataset`, `FolderBatches` and `ShardBatches`; or the loader cannot serve such data.
-        ImportError: shards without webdataset.
+        ValueError: see `load_dataset`, `FolderBatches` and `ShardBatches`; or the loader cannot read such data.
+        ImportError: the data are shards and webdataset is not installed.
     """
     if loader not in get_args(Loader):
         raise ValueError(f"loader must be one of {', '.join(get_args(Loader))}, but got {loader!r}")

@@ -1,4 +1,4 @@
-"""Open the images that a model is scored on, split only where the selection is drawn by a seed."""
+"""Open the images that a model is scored on; the data is split only if a seed draws the selection."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,21 +26,21 @@ class ScoredImages:
 
     batches: Batches
     parts: tuple[Part, ...]
-    """Parts of `batches` that hold the selected images; they may have other names there."""
+    """Parts of `batches` with the selected images; their names may differ from those in the selection."""
     selection: Selection
     alone: bool
-    """Whether nothing but these images was opened, as one part under the name `train`."""
+    """Whether `batches` holds only these images, as its part `train`."""
     content: str
-    """Digest of the whole data; by stat where its images are not decoded into the cache."""
+    """Digest of the whole data; a digest of stats if its images are not decoded into the cache."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names in `table` of the parts that are scored."""
+        """Names of the scored parts in `table`."""
         return (self.selection.part,) if self.alone else self.parts
 
     @property
     def table(self) -> ClassTable:
-        """Images of each class, of the selected images alone where nothing else of the data was opened."""
+        """Number of images of each class and part; only of the selected images if nothing else was opened."""
         table = self.batches.table
         if not self.alone:
             return table
@@ -60,13 +60,13 @@ def open_scored(
     on_progress: OnProgress | None,
     verify_cache: bool = False,
 ) -> ScoredImages:
-    """Return the images that `choose` chooses.
+    """Return the images that `choose` selects.
 
-    They come from the cache where they are few, else they are decoded on the fly.
+    Small selections come from the cache; others are decoded on the fly.
 
     Raises:
-        ValueError: as `load_dataset` and `choose`.
-        ImportError: shards without webdataset.
+        ValueError: see `load_dataset`; or raised by `choose`.
+        ImportError: the data are shards and webdataset is not installed.
     """
     cache_dir = user_cache_dir()
     if is_shards(data):
@@ -100,7 +100,7 @@ def open_scored(
         arrays = ArrayBatches(dataset, Augmentation(), seed)
         return ScoredImages(batches=arrays, parts=parts, selection=selection, alone=alone, content=offered.content)
     files = FolderBatches(
-        replace(source, moments=source.moments or IMAGENET_MOMENTS),  # the model has its own: none are estimated
+        replace(source, moments=source.moments or IMAGENET_MOMENTS),  # the model has its own: no estimate needed
         input_size=input_size, seed=seed, crop=crop, augmentation=Augmentation(), workers=workers, cache_dir=cache_dir,
         max_images_per_class=per_class, on_progress=on_progress,
     )  # fmt: skip
@@ -116,14 +116,14 @@ def _scored_shards(choose: Callable[[Offered], Selection], shards: ShardBatches)
 
 
 def _in_cache(selection: Selection) -> bool:
-    """Whether a part that lies in the data as it is was decoded whole for the training."""
+    """Return whether the training decoded the selected part, one of the data's own, in full."""
     record = selection.record
     whole = record is not None and not record.max_images_per_class
     return record is not None and (selection.part == "test" or (selection.part == "val" and whole))
 
 
 def offered_by(source: Source, given: Parts) -> Offered:
-    """Return what a choice of images is made by; `given` is what `source.parts()` returned."""
+    """Return the record from which images are selected; `given` is the result of `source.parts()`."""
     counts: dict[Part, int] = {"train": len(given.train), "val": len(given.val or ()), "test": len(given.test or ())}
     return Offered(
         name=source.name,
@@ -134,7 +134,7 @@ def offered_by(source: Source, given: Parts) -> Offered:
 
 
 def unsplit(source: Source, given: Parts, parts: Sequence[Part]) -> Source:
-    """Return `source` with all images of `parts` and no others as its part `train`, from which nothing is held out."""
+    """Return `source` with only the images of `parts`, all in its part `train`, without a validation part."""
     items = {"train": given.train, "val": given.val, "test": given.test}
     chosen = [item for part in parts for item in items[part] or ()]
     return replace(

@@ -1,4 +1,4 @@
-"""A source of images: identified without reading pixels, its images listed on demand."""
+"""A source of images: identified without reading pixels, and listed on demand."""
 
 import hashlib
 import json
@@ -23,53 +23,53 @@ class Parts:
     classes: tuple[str, ...]
     train: Sequence[Item]
     val: Sequence[Item] | None
-    """None where validation images are yet to be held out of `train`."""
+    """Validation images; None if they have yet to be drawn from `train`."""
     test: Sequence[Item] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """A data set by its identity; the images themselves only on demand."""
+    """The identity of a data set, and functions that list its images."""
 
     name: str
     identity: Any
-    """JSON-able; of every file's relative path, size and time of change."""
+    """JSON-able identity, derived from every file's relative path, size and time of change."""
     flip: bool
     parts: Callable[[], Parts]
     files: Callable[[], Mapping[str, Sequence[tuple[str, str]]]]
-    """(relative name, path) of every file, by part as it lies on disk."""
+    """Function that returns (relative name, path) of every file by part on disk."""
     classes: tuple[str, ...] = ()
-    """Names of the classes; empty where they follow from the set's name."""
+    """Class names; empty if they follow from the set's name."""
     moments: tuple[Triple, Triple] | None = None
-    """Mean and deviation of pixels as 0..1, by channel, where everybody uses the same; None where they are computed."""
+    """Conventional mean and deviation of pixels in [0, 1], by channel; None if they are computed."""
     own_val: bool = False
-    """Whether the data has validation images of its own, so that none are drawn by a seed."""
+    """Whether the data has its own validation images, so that no seed draws them."""
     fixed_val: bool = False
-    """Whether the validation images were held out of a published training part: their names are kept as a list."""
+    """Whether the validation images are a fixed share of a published training part; a file then lists their names."""
     listing: Listing = field(default_factory=Listing)
-    """Files left out, and guesses about the layout."""
+    """Omitted files, and guesses about the layout."""
     split: Any = None
-    """JSON-able; what else than its files decides which images are for validation."""
+    """JSON-able; the part of the identity, besides the files, that determines the validation images."""
 
     in_memory: bool = False
-    """Whether a file holds many images, all of which `parts` reads."""
+    """Whether one file holds many images, so that `parts` reads all pixels."""
 
     def size_bytes(self) -> int:
-        """Return the size of all image files."""
+        """Return the total size of all image files, in bytes."""
         parts = self.parts()
         return sum(item.size_bytes for part in (parts.train, parts.val, parts.test) for item in part or ())
 
     @property
     def by_stat(self) -> str:
-        """`stat:` and a digest of the classes and of every file's relative name, size and time of change."""
+        """Return `stat:` and a digest of the classes and of every file's relative name, size and time of change."""
         text = json.dumps([self.classes or self.name, self.identity], sort_keys=True)
         return STAT + hashlib.sha256(text.encode()).hexdigest()
 
     def content(self, cache_dir: Path | None) -> str:
-        """Return 64 hexadecimal digits of the classes, and of the names and bytes of all files, wherever they lie.
+        """Return a digest of the classes, and of relative names and bytes of all files, 64 hexadecimal digits.
 
         Args:
-            cache_dir: where digests of files are remembered; None to read every file.
+            cache_dir: folder for cached digests of files; None: read every file.
 
         Raises OSError for a file that cannot be read.
         """
@@ -85,7 +85,7 @@ class Source:
 
 
 def digests_of(paths: Sequence[str], cache_dir: Path | None) -> dict[str, bytes]:
-    """Return the SHA-256 of files by path, remembered in the cache folder (None: read all of them). Raises OSError."""
+    """Return the SHA-256 of files by path, cached in `cache_dir` (None: read all files). Raises OSError."""
     if cache_dir is None:
         return {path: digest.sha256 for path, digest in zip(paths, digest_all(paths), strict=True)}
     return dict(zip(paths, DigestMemory(cache_dir / "digests").digests(paths), strict=True))

@@ -1,4 +1,4 @@
-"""Holding images out: by class, and fixed by the seed."""
+"""Hold images out of every class, by a seed or by their names."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def by_class(items: Sequence[Item], classes: Sequence[str]) -> list[list[Item]]:
-    """The items of each class, in their order."""
+    """Return the items of each class, in order."""
     groups: list[list[Item]] = [[] for _ in classes]
     for item in items:
         groups[item.label].append(item)
@@ -21,7 +21,7 @@ def by_class(items: Sequence[Item], classes: Sequence[str]) -> list[list[Item]]:
 
 
 def shuffled(values: Sequence[T], *seed: int) -> list[T]:
-    """The values in an order drawn from `seed`."""
+    """Return the values in an order drawn from `seed`."""
     order = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed))).permutation(len(values))
     return [values[i] for i in order]
 
@@ -29,9 +29,10 @@ def shuffled(values: Sequence[T], *seed: int) -> list[T]:
 def hold_out(
     items: Sequence[Item], classes: Sequence[str], share: float, most: int, seed: int
 ) -> tuple[list[Item], list[Item]]:
-    """(kept, held out): `share` of every class, at least one image of each on both sides, about `most` images at most.
+    """Return (remaining, held-out) items: `share` of every class, at least one image per class on both sides.
 
-    A class's draw depends on the seed and its own items only, so that it does not change when another class grows.
+    At most about `most` images are held out. The draw of a class depends only on the seed and its own items, so that it
+    does not change when another class grows.
 
     Raises:
         ValueError: a class has fewer than two images.
@@ -53,10 +54,10 @@ def hold_out(
 
 
 def hold_out_exactly(items: Sequence[Item], classes: Sequence[str], count: int) -> tuple[list[Item], list[Item]]:
-    """(kept, held out): `count` images, of every class its share to the nearest image; the same for everyone.
+    """Return (remaining, held-out) items: `count` images, from every class its share to the nearest image.
 
-    Of a class those are held out whose names have the smallest SHA-256, so that the choice depends on nothing else: on
-    no seed, no order of files, no library's generator.
+    The images of a class with the smallest SHA-256 of their names are held out, so that the choice does not depend on
+    a seed, the order of files or a library's generator.
     """
     groups = by_class(items, classes)
     exact = [count * len(group) / len(items) for group in groups]
@@ -75,7 +76,7 @@ def hold_out_exactly(items: Sequence[Item], classes: Sequence[str], count: int) 
 
 
 def at_most(items: Sequence[Item], classes: Sequence[str], per_class: int, seed: int) -> list[Item]:
-    """At most `per_class` images of every class, drawn from the seed; all of them where `per_class` is 0."""
+    """Return at most `per_class` images of every class, drawn from the seed; all images if `per_class` is 0."""
     if per_class == 0:
         return list(items)
     groups = by_class(items, classes)

@@ -1,6 +1,6 @@
-"""One image as a training or an evaluation is to see it: for worker processes that decode on the fly.
+"""Views of one image in training and evaluation, for worker processes that decode on the fly.
 
-All draws come from (seed, epoch, image), so that they depend neither on workers nor on what was decoded before.
+All draws depend on (seed, epoch, image), and so not on the workers or on earlier images.
 """
 
 import math
@@ -22,23 +22,23 @@ from mnas.data.decoding.decoders import Opened, opened
 from mnas.data.image import Pixels, read_image, square
 
 Content = Path | bytes | Pixels
-"""A file, its bytes, or pixels (H, W) or (H, W, 3)."""
+"""Path of a file, its bytes, or pixels (H, W) or (H, W, 3)."""
 
 _ASPECT = (3 / 4, 4 / 3)  # Szegedy et al., arXiv:1409.4842, and the published MnasNet code
-_DRAWS, _ERASED = 16, 17  # what a seed is for: its first number (below 16: `mnas.data.batches`' own)
+_DRAWS, _ERASED = 16, 17  # purpose of a seed, its first number (below 16: those of `mnas.data.batches`)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageView:
-    """How images are seen. Raises ValueError where a field is out of its range."""
+    """The crop, size and augmentation of images. Raises ValueError if a field is out of range."""
 
     size: int
-    """Pixels along one side of what comes out."""
+    """Side of the result, in pixels."""
     crop: float
-    """Share of the side of an image's centre square that an evaluation sees."""
+    """Side of the evaluation's crop as a share of an image's centre square."""
     augmentation: Augmentation
     flip: bool
-    """Whether a mirrored image is as good as the original."""
+    """Whether training mirrors half of the images."""
     seed: int
 
     def __post_init__(self) -> None:
@@ -50,13 +50,13 @@ class ImageView:
             _policy(self.augmentation.auto_augment, self.size)
 
     def scored(self, content: Content) -> Pixels:
-        """The centre: uint8 (size, size, 3). Raises UnreadableImage."""
+        """Return the centre crop for evaluation, uint8 (size, size, 3). Raises UnreadableImage."""
         if isinstance(content, np.ndarray):
             return square(Image.fromarray(content).convert("RGB"), self.size, self.crop)
         return read_image(content, self.size, self.crop)
 
     def varied(self, content: Content, epoch: int, image: int) -> Pixels:
-        """Augmented as (seed, epoch, image) say: uint8 (size, size, 3). Raises UnreadableImage."""
+        """Return the image, augmented by (seed, epoch, image): uint8 (size, size, 3). Raises UnreadableImage."""
         how, seed = self.augmentation, (self.seed, epoch, image)
         with _seeded(seed_of(_DRAWS, *seed), arrays=bool(how.auto_augment)):
             seen = self._cropped(content) if how.kind == "inception" else self._shifted(content)
@@ -68,7 +68,7 @@ class ImageView:
         return pixels
 
     def _shifted(self, content: Content) -> Image.Image:
-        """As `mnas.data.augment.augment` does to whole batches: by up to a sixteenth, the border reflected."""
+        """Return the image shifted by up to a sixteenth, its border reflected, as `mnas.data.augment.augment` does."""
         padding = self.size // 16
         padded = np.pad(self.scored(content), ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
         row, column = random.randint(0, 2 * padding), random.randint(0, 2 * padding)
@@ -87,43 +87,43 @@ class ImageView:
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip and random.random() < 0.5 else image
 
     def _resized_crop(self, image: Opened) -> Image.Image:
-        """timm's random-resized crop, drawn before the image is decoded."""
+        """Return timm's random-resized crop, which is drawn before the image is decoded."""
         box = self._box(image.size)
         factor = min(box[2], box[3]) / self.size
         least = None
-        if factor >= 2:  # JPEG: decode at a fraction of the size, with as many pixels for the crop as it needs
+        if factor >= 2:  # a JPEG is decoded at a fraction of its size, with enough pixels for the crop
             width, height = image.size
             least = math.ceil(width / factor), math.ceil(height / factor)
         return self._resized(image.rgb(least), image.size, box)
 
     def _box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(left, top, width, height) of a crop of an image of (width, height)."""
+        """Return (left, top, width, height) of a random crop of an image of (width, height)."""
         width, height = size
-        upright = torch.empty((height, width), device="meta")  # timm asks for no more than its shape
+        upright = torch.empty((height, width), device="meta")  # timm reads only its shape
         scale = (self.augmentation.scale_low, 1.0)
         y, x, rows, columns = _crops().get_params(upright, scale, _ASPECT)
         return x, y, columns, rows
 
     def _resized(self, rgb: Image.Image, size: tuple[int, int], box: tuple[int, int, int, int]) -> Image.Image:
-        """The crop `box` of an image of `size`, which may have been decoded smaller than it is."""
+        """Return the resized crop `box` of an image of `size`, which may have been decoded at a smaller size."""
         (width, height), (x, y, columns, rows) = size, box
         x0, x1 = x * rgb.width / width, (x + columns) * rgb.width / width
         y0, y1 = y * rgb.height / height, (y + rows) * rgb.height / height
         outer = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)
         inner = x0 - outer[0], y0 - outer[1], x1 - outer[0], y1 - outer[1]
-        # cut out first, as timm does: resizing by a box mixes in what lies around it
+        # As in timm, crop first: resizing with a box alone mixes in pixels from outside it.
         return rgb.crop(outer).resize((self.size, self.size), Image.Resampling.BILINEAR, box=inner)
 
 
 def _crops() -> Any:
-    from timm.data.transforms import RandomResizedCropAndInterpolation  # seconds, and scoring needs none of it
+    from timm.data.transforms import RandomResizedCropAndInterpolation  # takes seconds, and scoring does not need it
 
     return RandomResizedCropAndInterpolation
 
 
 @cache
 def _policy(config: str, size: int) -> Callable[[Image.Image], Image.Image]:
-    """timm's transform of that name, for images of `size` pixels. Raises ValueError for one that timm does not know."""
+    """Return timm's transform of that name, for images of `size` pixels. Raises ValueError for an unknown name."""
     from timm.data import auto_augment
 
     makers = {"rand": auto_augment.rand_augment_transform, "augmix": auto_augment.augment_and_mix_transform}
@@ -140,10 +140,10 @@ def _policy(config: str, size: int) -> Callable[[Image.Image], Image.Image]:
 
 @contextmanager
 def _seeded(seed: int, *, arrays: bool) -> Iterator[None]:
-    """The global generators, which timm's transforms draw from, seeded and then put back.
+    """Seed the global generators, from which timm's transforms draw, and restore them afterwards.
 
     Args:
-        arrays: numpy's too, which costs as much as decoding a small image.
+        arrays: also seed numpy's, which takes as long as decoding a small image.
     """
     before = random.getstate()
     before_arrays = np.random.get_state() if arrays else None

@@ -1,4 +1,4 @@
-"""Downloads that end: http and https only, with a limit on time, size and redirects, whatever the server does."""
+"""Downloads over http and https with limits on time, size and redirects, which hold for any server."""
 
 import http.client
 import io
@@ -20,12 +20,12 @@ _AGAIN = (408, 425, 429, 500, 502, 503, 504)
 
 
 def is_url(name: str) -> bool:
-    """Whether `name` is to be downloaded."""
+    """Return whether `name` is a URL to download."""
     return name.lower().startswith(("http://", "https://"))
 
 
 class Deadline:
-    """How long a server may take: for all that it sends until the clock is set again."""
+    """A limit on the time in which a server sends everything, until the clock is reset."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -35,7 +35,7 @@ class Deadline:
         self._end = time.monotonic() + self._seconds
 
     def remaining_s(self) -> float:
-        """Return the seconds that are left. Raises TimeoutError where the time is over."""
+        """Return the remaining seconds. Raises TimeoutError if none remain."""
         remaining = self._end - time.monotonic()
         if remaining <= 0:
             raise TimeoutError(f"it took more than {self._seconds:g} s")
@@ -46,8 +46,8 @@ def download(url: str, *, most_bytes: int, most_s: float) -> bytes:
     """Return the bytes at a URL.
 
     Raises:
-        ValueError: they cannot be read, are more than `most_bytes`, or take longer than `most_s` from first to last;
-            one line without the URL.
+        ValueError: the download fails, is larger than `most_bytes`, or takes longer than `most_s` in total; one line
+            without the URL.
     """
     try:
         clock = Deadline(most_s)
@@ -69,13 +69,13 @@ def download(url: str, *, most_bytes: int, most_s: float) -> bytes:
 
 
 class UrlFile(io.RawIOBase):
-    """The content of a URL, read from front to back; a connection that breaks is taken up where it broke.
+    """The content of a URL as a sequential file, which resumes a broken connection where it broke.
 
     Args:
-        read_s: seconds for each read, after which the connection counts as broken.
+        read_s: timeout of each read in seconds, after which the connection counts as broken.
 
     Raises:
-        OSError: from reading, when several attempts in a row gave nothing.
+        OSError: from reading, after several attempts in a row without data.
     """
 
     def __init__(self, url: str, *, read_s: float = 60.0) -> None:
@@ -131,7 +131,7 @@ def _opened(url: str, clock: Deadline, headers: dict[str, str]) -> Any:
     for _ in range(MOST_REDIRECTS + 1):
         if not is_url(url):
             raise ValueError("a URL must begin with http:// or https://")
-        # headers are ours alone: there are no credentials that a redirect could carry elsewhere
+        # All headers are ours, without credentials that a redirect could pass to another server.
         request = urllib.request.Request(url, headers={"User-Agent": "mnas", **headers})
         try:
             return _opener(clock).open(request, timeout=clock.remaining_s())
@@ -151,7 +151,7 @@ def _opened(url: str, clock: Deadline, headers: dict[str, str]) -> Any:
 
 
 def _opener(clock: Deadline) -> urllib.request.OpenerDirector:
-    """Return an opener for http and https alone: urllib's own also reads files and ftp, and follows redirects."""
+    """Return an opener for http and https alone, as urllib's own also reads files and ftp, and follows redirects."""
 
     def http_connection(host: str, **options: Any) -> http.client.HTTPConnection:
         return _HTTPConnection(host, clock, **options)
@@ -178,7 +178,7 @@ def _opener(clock: Deadline) -> urllib.request.OpenerDirector:
 
 
 class _Timed(io.RawIOBase):
-    """The bytes that a socket receives, each read within the time that the clock leaves."""
+    """The bytes that a socket receives; each read ends within the clock's remaining time."""
 
     def __init__(self, connection: socket.socket, clock: Deadline) -> None:
         self._socket, self._clock = connection, clock
@@ -197,7 +197,7 @@ class _Timed(io.RawIOBase):
 
 
 class _Socket:
-    """A connected socket whose answers come through `_Timed`."""
+    """A connected socket whose responses are read through `_Timed`."""
 
     def __init__(self, connection: socket.socket, clock: Deadline) -> None:
         self._socket, self._clock = connection, clock
@@ -230,7 +230,7 @@ class _HTTPSConnection(http.client.HTTPSConnection):
 
 
 def _words(error: Exception) -> str:
-    """Return what went wrong, on one line."""
+    """Return an error's message on one line."""
     if isinstance(error, urllib.error.HTTPError):
         return f"the server says {error.code} {message_of(error.reason, _MOST_WORDS)}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
