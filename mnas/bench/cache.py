@@ -1,7 +1,7 @@
-"""Searches that were run before, kept in the user's cache folder: a bench that is interrupted goes on.
+"""Cache of searches in the user's cache folder, so that an interrupted bench can be resumed.
 
-A search is found again by what decides it: the benchmark's content, the controller and its settings, the seed, and the
-code that it runs. Not by how many trials it had: trial n is the same for any number, so a longer search serves.
+The key of a search has all that decides it: the benchmark's content, the controller and its settings, the seed, and the
+code that it runs. It does not have the number of trials: trial n is the same for any number, so a longer search serves.
 """
 
 import ast
@@ -24,12 +24,12 @@ _COMMON = (
     *("bench/searched.py", "bench/contender.py", "objective.py", "evaluate/benchmark.py", "evaluate/regressor.py"),
     *("controller/closed.py", "controller/named.py", "controller/sampler.py", "controller/view.py"),
 )
-"""Sources that matter to every search; with a controller's own and what that imports."""
+"""Sources that matter to every search, besides a controller's own and its imports."""
 _LIBRARIES = ("numpy", "optuna", "scikit-learn", "scipy", "torch")
 
 
 class Cache:
-    """The searches of one benchmark in a folder, which is made when the first of them is kept."""
+    """Searches of one benchmark in a folder, which is made for the first of them."""
 
     def __init__(self, folder: Path, benchmark: Benchmark) -> None:
         self._folder = folder
@@ -37,7 +37,7 @@ class Cache:
         self._benchmark: tuple[str, dict[str, list[Any]]] = (benchmark.content, space)
 
     def load(self, contender: Contender, trials: int) -> Searched | None:
-        """The search's first `trials` trials, or None where there is none, a shorter one, or a damaged one."""
+        """Return the search's first `trials` trials, or None if the cached search is missing, shorter or damaged."""
         try:
             searched = Searched.from_bytes(self._path(contender).read_bytes())
         except (OSError, ValueError):
@@ -48,7 +48,7 @@ class Cache:
         return searched.first(trials) if len(searched.accuracies) >= trials else None
 
     def keep(self, contender: Contender, searched: Searched) -> None:
-        """Keep a search for later. Raises ValueError where the folder cannot be written."""
+        """Write a search to the cache. Raises ValueError where the folder cannot be written."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             write_atomic(self._path(contender), searched.to_bytes())
@@ -65,10 +65,10 @@ class Cache:
 
 
 def code_version(controller: str) -> str:
-    """Hash of the sources and libraries that a search by `controller` runs.
+    """Return a hash of the sources and libraries that a search by `controller` runs.
 
-    Of a `module:factory` it is that module's own file; what it imports from elsewhere is not seen. The module has been
-    found before (`find_controller`).
+    For a `module:factory`, the hash has that module's own file, but not its imports. The module must be importable
+    (`find_controller` checks it).
     """
     root = Path(version.__file__).parent
     digest = hashlib.sha256()
@@ -88,7 +88,7 @@ def code_version(controller: str) -> str:
 
 
 def _with_imports(root: Path, module: str) -> set[str]:
-    """The file of a module of ours, and of all modules of ours that it imports, and these, anywhere in them."""
+    """Return the files of a module of mnas and of all modules of mnas that it imports, directly or indirectly."""
     files: set[str] = set()
     wanted = [module]
     while wanted:

@@ -1,4 +1,4 @@
-"""What the searches of one contender come to, over its seeds."""
+"""Comparison of the searches of one contender, over its seeds."""
 
 import math
 from collections.abc import Sequence
@@ -16,37 +16,37 @@ _POINTS = 40
 
 @dataclass(frozen=True, eq=False)
 class ControllerSearches:
-    """The searches of one controller, a seed each, and what they are judged by."""
+    """Searches of one controller, one for each seed, with the objective that scores them."""
 
     name: str
     objective: Objective
     searches: tuple[Searched, ...]
 
     def hypervolume(self, pool: Pool, mark: int) -> Interval:
-        """Ratio to the pool's, after `mark` trials."""
+        """Return the hypervolume relative to the pool's, after `mark` trials."""
         return interval([pool.ratio(s.accuracies[:mark], s.costs[:mark]) for s in self.searches])
 
     def best_reward(self, mark: int) -> Interval:
-        """The highest, after `mark` trials."""
+        """Return the highest reward after `mark` trials."""
         return interval([float(self._rewards(s)[:mark].max()) for s in self.searches])
 
     @property
     def ms_per_trial(self) -> Interval:
-        """CPU milliseconds, all trials."""
+        """Return the CPU milliseconds of a trial, over all trials."""
         return interval([float(s.ms.mean()) for s in self.searches])
 
     def distances(self, target: float) -> Values:
-        """cost / target - 1 of the model with the highest reward; (seeds,)."""
+        """Return cost / target - 1 of the model with the highest reward; (seeds,)."""
         best = [s.costs[int(self._rewards(s).argmax())] for s in self.searches]
         return np.array(best) / target - 1
 
     def distances_on_front(self, target: float) -> Values:
-        """The same where only models are looked at that no other dominates, as a search does at its end."""
+        """Return the same for the model with the highest reward on the front, as a search recommends it."""
         best = [max(front_of(s), key=lambda point: self.objective.reward(*point))[1] for s in self.searches]
         return np.array(best) / target - 1
 
     def sampled(self) -> tuple[float, float, float]:
-        """Which share of all trials costs less than the target by more than 5 %, is within that, and costs more."""
+        """Return the shares of trials that cost over 5 % less than the target, within 5 % of it, and more."""
         relative = np.concatenate([s.costs for s in self.searches]) / self.objective.target_latency_ms - 1
         return (
             float((relative < -AT_TARGET).mean()),
@@ -55,7 +55,7 @@ class ControllerSearches:
         )
 
     def median_search(self, pool: Pool) -> Searched:
-        """The one with the median hypervolume in the end (the lower one of two)."""
+        """Return the search with the median hypervolume in the end (the lower one of two)."""
         ordered = sorted(self.searches, key=lambda s: pool.ratio(s.accuracies, s.costs))
         return ordered[(len(ordered) - 1) // 2]
 
@@ -65,25 +65,25 @@ class ControllerSearches:
 
 @dataclass(frozen=True)
 class Hits:
-    """How near to its target a controller's best-reward model is, over seeds."""
+    """Distance of a controller's best-reward model from its target, over seeds."""
 
     name: str
     quantile: float
-    """Of the pool's costs, which the target was."""
+    """Quantile of the pool's costs that was the target."""
     target: float
     share: float
-    """Of the seeds, those within 5 %."""
+    """Share of the seeds within 5 %."""
     median: float
-    """Of the distances, below the target negative."""
+    """Median of the distances, negative below the target."""
     worst: float
-    """The farthest from the target."""
+    """Distance that is farthest from the target."""
     share_on_front: float
-    """As `share` and `worst`, of the best reward on the front."""
+    """`share` and, next, `worst` for the best reward on the front."""
     worst_on_front: float
 
 
 def hits(row: ControllerSearches, quantile: float, target: float) -> Hits:
-    """Of one row, all of whose searches had this target."""
+    """Return the hits of one row, all of whose searches had this target."""
     distances, on_front = row.distances(target), row.distances_on_front(target)
     median = float(np.median(distances))
     figures = (_share(distances), median, _worst(distances), _share(on_front), _worst(on_front))
@@ -99,20 +99,20 @@ def _worst(distances: Values) -> float:
 
 
 def front_of(searched: Searched) -> list[tuple[float, float]]:
-    """(accuracy, cost) of its front, the cheapest first."""
+    """Return (accuracy, cost) of the search's front, the cheapest first."""
     points = list(zip(searched.accuracies.tolist(), searched.costs.tolist(), strict=True))
     return [points[i] for i in pareto_front(points)]
 
 
 def curve_points(trials: int) -> list[int]:
-    """Numbers of trials at which curves are drawn, evenly on a logarithmic scale from 10."""
+    """Return the numbers of trials at which curves are drawn, evenly on a logarithmic scale from 10."""
     first = min(10, trials)
     exponents = np.linspace(math.log(first), math.log(trials), _POINTS)
     return sorted({round(math.exp(e)) for e in exponents})
 
 
 def shares(values: Sequence[float], edges: Sequence[float]) -> list[float]:
-    """Which share of the values lies between neighbouring edges; what lies outside counts in the outermost."""
+    """Return the share of the values between neighbouring edges; the outermost shares include values beyond."""
     clipped = np.clip(np.asarray(values), edges[0], edges[-1])
     counts, _ = np.histogram(clipped, bins=np.asarray(edges))
     shares: list[float] = (counts / max(1, len(clipped))).tolist()

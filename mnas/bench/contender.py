@@ -1,4 +1,4 @@
-"""What is compared: a controller of ours by its name, or anybody's Optuna sampler as `module:factory`."""
+"""Contender of a bench: a controller of mnas by name, or any Optuna sampler as `module:factory`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from mnas.objective import Objective
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One search: who draws, from what seed, and towards what."""
+    """One search: its controller, seed and objective."""
 
     controller: str
-    """A name in CONTROLLERS, or `module:factory`."""
+    """Name in CONTROLLERS, or `module:factory`."""
     candidates_per_update: int
-    """Of a controller by name: trials that are drawn from the same closed batches. A `module:factory` learns from every
-    trial at once, as in any Optuna study."""
+    """Number of trials that a controller by name draws from the same closed batches. A `module:factory` learns from
+    every trial at once, as in any Optuna study."""
     seed: int
     objective: Objective | None
-    """What the controller maximises; None where it sees accuracies and costs only."""
+    """Objective that the controller maximises; None where it uses accuracies and costs only."""
 
     @property
     def ours(self) -> bool:
@@ -31,12 +31,12 @@ class Contender:
         return self.controller in CONTROLLERS
 
     def reward(self, trial: FrozenTrial) -> float:
-        """What a trial is worth to it."""
+        """Return the reward of a trial under the objective."""
         assert self.objective is not None
         return self.objective.reward(trial.values[0], trial.values[1])
 
     def sampler(self, space: Mapping[str, CategoricalDistribution]) -> BaseSampler:
-        """Of a `module:factory`: a new sampler. Raises ValueError, on one line, where that fails."""
+        """Return a new sampler of a `module:factory`. Raises ValueError, on one line, where that fails."""
         values = {
             "space": dict(space),
             "seed": self.seed,
@@ -47,7 +47,7 @@ class Contender:
 
 
 def takes_reward(controller: str) -> bool:
-    """Whether the controller maximises a reward; else it sees accuracies and costs only. Raises ValueError."""
+    """Return whether the controller maximises a reward, or uses accuracies and costs only. Raises ValueError."""
     if controller in CONTROLLERS:
         return isinstance(CONTROLLERS[controller], type)
     return "reward" in parameters_of(find_controller(controller))

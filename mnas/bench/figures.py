@@ -1,4 +1,4 @@
-"""The charts of a bench as Plotly figures: progress, the paper's Figure 2 and its Figure 6."""
+"""Charts of a bench as Plotly figures: progress, the paper's Figure 2 and its Figure 6."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,19 +10,19 @@ from mnas.plot import AMBER, BLUE, GREEN, GREY, LEGEND_BELOW, RED, VIOLET, Figur
 
 COLOURS = (BLUE, RED, GREEN, VIOLET, AMBER, "#1f9aa8", "#c2478f", "#5b6875")
 EDGES = [round(0.1 * i, 1) for i in range(5, 31)]
-"""Of the histogram of costs, in targets; the outermost bars hold what is beyond."""
+"""Edges of the histogram of costs, in targets; the outermost bars include costs beyond."""
 
 
 def figures(
     benchmark: Benchmark, pool: Pool, rows: Sequence[ControllerSearches], named: Mapping[str, tuple[float, float]]
 ) -> dict[str, Figure]:
-    """Element id -> figure.
+    """Return the figures by element id.
 
     Args:
-        benchmark: for its name and its cost's unit.
-        pool: what hypervolumes are relative to.
-        rows: what is compared.
-        named: name -> (accuracy, cost) of known networks in the benchmark.
+        benchmark: benchmark, for its name and its cost's unit.
+        pool: random members that hypervolumes are relative to.
+        rows: searches to compare.
+        named: name -> (accuracy, cost) of named networks in the benchmark.
     """
     trials = min(len(s.costs) for row in rows for s in row.searches)
     points = curve_points(trials)
@@ -67,7 +67,7 @@ def _progress(rows: Sequence[ControllerSearches], points: Sequence[int], title: 
 def front_figure(
     benchmark: Benchmark, pool: Pool, rows: Sequence[ControllerSearches], named: Mapping[str, tuple[float, float]]
 ) -> Figure:
-    """Accuracy against cost of the fronts that were found (the paper's Figure 2), and of networks that have a name."""
+    """Return accuracy against cost of the fronts (the paper's Figure 2), and of named networks."""
     data: list[dict[str, Any]] = [_steps("random pool", pool.front, GREY)]
     for index, row in enumerate(rows):
         data.append(_steps(row.name, front_of(row.median_search(pool)), COLOURS[index % len(COLOURS)]))
@@ -101,7 +101,7 @@ def _steps(name: str, front: Sequence[tuple[float, float]], colour: str) -> dict
 
 
 def histogram(rows: Sequence[ControllerSearches]) -> Figure:
-    """What share of all that was sampled costs how many targets (the paper's Figure 6, below)."""
+    """Return the share of sampled models by cost, in targets (the paper's Figure 6, below)."""
     data = []
     for index, row in enumerate(rows):
         target = row.objective.target_latency_ms

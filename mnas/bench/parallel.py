@@ -1,4 +1,4 @@
-"""Searches side by side, a process each, on the cores there are."""
+"""Parallel searches, one process each, on the available cores."""
 
 import contextlib
 import multiprocessing
@@ -15,19 +15,19 @@ from mnas.workers import ctrl_c_for_us, live_with
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 OnDone = Callable[[Contender, Searched, bool], None]
-"""Called with each search as it is known, and whether it comes from the cache."""
+"""Function called with each finished search, and whether it comes from the cache."""
 
 
 def search_all(
     benchmark: Benchmark, contenders: Sequence[Contender], trials: int, *, workers: int, cache: Cache, on_done: OnDone
 ) -> dict[Contender, Searched]:
-    """All searches, those in `cache` from there, the others in `workers` processes of one thread each.
+    """Return all searches, from `cache` where possible, the others run in `workers` processes of one thread each.
 
-    Each is kept as soon as it is done: called again, only what was under way is lost.
+    Each search is cached as soon as it is done, so an interruption loses only the running ones.
 
     Raises:
-        ValueError: a search fails, or its process is killed; the others under way are then given up.
-        KeyboardInterrupt: after Ctrl-C, when no process is left.
+        ValueError: a search fails, or its process is killed; the other running searches are then given up.
+        KeyboardInterrupt: Ctrl-C; raised once all processes have ended.
     """
     searches: dict[Contender, Searched] = {}
     missing = []
@@ -61,7 +61,7 @@ def search_all(
 
 @contextlib.contextmanager
 def _pool(benchmark: Benchmark, workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that know the benchmark, and of which none is left in the end."""
+    """Yield processes that hold the benchmark, and end all of them."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a library is loaded: so before the processes start
     pool = ProcessPoolExecutor(
@@ -82,7 +82,7 @@ def _pool(benchmark: Benchmark, workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 _benchmark: Benchmark
-"""Of a child process."""
+"""Benchmark of a child process."""
 
 
 def _begin(parent: int, benchmark: Benchmark) -> None:

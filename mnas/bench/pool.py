@@ -1,4 +1,4 @@
-"""What searches on a benchmark are measured by: random members of it, and what is best among them."""
+"""Random members of a benchmark, the scale of searches on it."""
 
 import functools
 import math
@@ -13,9 +13,9 @@ from mnas.objective import Objective, hypervolume, pareto_front
 
 POOL = 60_000
 ACCURACY_QUANTILE, COST_QUANTILE = 0.1, 0.95
-"""Of the pool: the reference point, worse than which a member adds nothing to a hypervolume."""
+"""Quantiles of the pool for the reference point; a member that is worse adds nothing to a hypervolume."""
 MARKS = (50, 100, 200, 500, 1000, 2000)
-"""After so many trials searches are compared."""
+"""Numbers of trials after which searches are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Pool:
 
     @functools.cached_property
     def reference(self) -> tuple[float, float]:
-        """The (accuracy, cost) that hypervolumes are measured from."""
+        """Return the (accuracy, cost) that hypervolumes are measured from."""
         return (
             float(np.quantile(self.accuracies, ACCURACY_QUANTILE)),
             float(np.quantile(self.costs, COST_QUANTILE)),
@@ -49,27 +49,27 @@ class Pool:
 
     @functools.cached_property
     def front(self) -> list[tuple[float, float]]:
-        """(accuracy, cost) of the pool's front, the cheapest first."""
+        """Return (accuracy, cost) of the pool's front, the cheapest first."""
         points = list(zip(self.accuracies.tolist(), self.costs.tolist(), strict=True))
         return [points[i] for i in pareto_front(points)]
 
     def target(self, quantile: float) -> float:
-        """The cost that a share `quantile` of the pool stays below."""
+        """Return the cost that a share `quantile` of the pool stays below."""
         return float(np.quantile(self.costs, quantile))
 
     def ratio(self, accuracies: ArrayLike, costs: ArrayLike) -> float:
-        """Hypervolume of members with these (N,) scores, relative to that of the pool's front."""
+        """Return the hypervolume of members with these (N,) scores, relative to that of the pool's front."""
         points = zip(np.asarray(accuracies).tolist(), np.asarray(costs).tolist(), strict=True)
         return hypervolume(list(points), self.reference) / self.volume
 
 
 def draw_pool(benchmark: Benchmark) -> Pool:
-    """60,000 random members, always the same ones; all members where there are no more."""
+    """Return 60,000 random members, the same every time; all members of a smaller benchmark."""
     return Pool(*benchmark.score(pool_indices(benchmark)))
 
 
 def pool_indices(benchmark: Benchmark) -> Indices:
-    """(N, D)."""
+    """Return the indices of the pool's members, (N, D)."""
     counts = [len(d.choices) for d in benchmark.space.values()]
     if (size := math.prod(counts)) <= POOL:
         return np.stack(np.unravel_index(np.arange(size), counts), axis=1).astype(np.int64)
@@ -78,19 +78,19 @@ def pool_indices(benchmark: Benchmark) -> Indices:
 
 
 def rewards(objective: Objective, accuracies: ArrayLike, costs: ArrayLike) -> Values:
-    """(N,)."""
+    """Return the rewards, (N,)."""
     pairs = zip(np.asarray(accuracies).tolist(), np.asarray(costs).tolist(), strict=True)
     return np.array([objective.reward(accuracy, cost) for accuracy, cost in pairs])
 
 
 def marks(trials: int) -> tuple[int, ...]:
-    """After how many of `trials` trials to look: the usual ones, and at the end."""
+    """Return the numbers of trials to compare searches at: the usual ones up to `trials`, and `trials`."""
     return (*(mark for mark in MARKS if mark < trials), trials)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with half its 95 % interval (Student's t); NaN for a single seed."""
+    """Mean over seeds with half of its 95 % interval (Student's t); NaN for a single seed."""
 
     mean: float
     half: float
@@ -100,7 +100,7 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Of the values that some seeds gave."""
+    """Return the interval of the values of several seeds."""
     from scipy.stats import t
 
     if len(values) < 2:

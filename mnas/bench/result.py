@@ -1,4 +1,4 @@
-"""What a bench comes to: the searches of every controller, and what they are judged by."""
+"""Result of a bench: the searches of every controller, and their scale."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from mnas.evaluate.benchmark import Benchmark
 from mnas.zoo.architectures import named_arch
 
 LANDMARKS = ("mobilenetv2", "mnasnet-a1")
-"""Networks of the paper's Figure 2."""
+"""Names of networks in the paper's Figure 2."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,18 +23,18 @@ class BenchResult:
 
     benchmark: Benchmark
     pool: Pool
-    """Random members, whose front hypervolumes are relative to."""
+    """Random members, with the front that hypervolumes are relative to."""
     target_quantile: float
     trials: int
-    """Length of each search."""
+    """Number of trials of each search."""
     rows: tuple[ControllerSearches, ...]
-    """One for each controller, and for each form of the reward that makes a difference to it."""
+    """Searches of each controller, one row for each form of the reward that makes a difference to it."""
     hits: tuple[Hits, ...]
-    """How near to each of the target quantiles every controller's best model is; empty where none was asked for."""
+    """Distance of every controller's best model from each target quantile; empty if no quantiles were requested."""
 
     @functools.cached_property
     def networks(self) -> dict[str, tuple[float, float]]:
-        """Name -> (accuracy, cost) of networks with a name that the benchmark has."""
+        """Name -> (accuracy, cost) of the benchmark's named networks."""
         space, indices = self.benchmark.networks, dict(self.benchmark.members)
         for name in LANDMARKS:
             if space is not None and space.contains(named_arch(name)):
@@ -52,7 +52,7 @@ class BenchResult:
 
     @property
     def protocol(self) -> str:
-        """What the numbers are relative to, in a line."""
+        """Return the scale of the numbers, in a line."""
         return protocol(self.benchmark, self.pool, self.target_quantile)
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class BenchResult:
 
 
 def protocol(benchmark: Benchmark, pool: Pool, quantile: float) -> str:
-    """Return what the numbers of a bench are relative to, in a line."""
+    """Return the scale of a bench's numbers, in a line."""
     size, unit, target = len(pool.costs), benchmark.cost_unit, pool.target(quantile)
     accuracy, cost = pool.reference
     return (
@@ -92,5 +92,5 @@ def protocol(benchmark: Benchmark, pool: Pool, quantile: float) -> str:
 
 
 def _pair(interval: Interval) -> list[float | None]:
-    """Mean and half of the interval; None for a half that is not finite."""
+    """Return mean and half of the interval; None for a half that is not finite."""
     return [interval.mean, interval.half if math.isfinite(interval.half) else None]

@@ -1,4 +1,4 @@
-"""The run of a bench: which searches are wanted, those that are missing, and what all of them come to."""
+"""Run of a bench: makes the missing searches and compares all of them."""
 
 import os
 from collections.abc import Callable
@@ -23,17 +23,17 @@ Say = Callable[[str], None]
 
 
 def run_bench(settings: BenchSettings, say: Say) -> BenchResult:
-    """Search what is not in the cache, and return the comparison.
+    """Make the searches that are not in the cache, and return the comparison.
 
     Args:
-        say: takes a line for each search, and the notes of the benchmark before them.
+        say: called with a line for each search, and with the notes of the benchmark before them.
 
     Raises:
-        ValueError: there is no such controller, or it cannot be made; the benchmark cannot be read; a search fails.
+        ValueError: a controller is unknown or cannot be made, the benchmark cannot be read, or a search fails.
         OSError: a file cannot be read or written.
         KeyboardInterrupt: Ctrl-C; the searches that are done are in the cache.
     """
-    uses_reward = {name: takes_reward(name) for name in settings.names}  # raises now for those that do not exist
+    uses_reward = {name: takes_reward(name) for name in settings.names}  # raises at once for unknown controllers
     benchmark = settings.source.load()
     for name in settings.names:
         if name not in CONTROLLERS:
@@ -73,7 +73,8 @@ class _Wanted:
 
     @property
     def rows(self) -> list[tuple[str, str]]:
-        """(controller, form of the reward) of each row: one, where the form makes no difference to the controller."""
+        """Return (controller, form of the reward) of each row; one if the form makes no difference to the
+        controller."""
         forms = self.settings.forms
         return [
             (name, form) for name in self.settings.names for form in (forms if self.uses_reward[name] else forms[:1])
@@ -93,13 +94,13 @@ class _Wanted:
         ]
 
     def row(self, searches: dict[Contender, Searched], name: str, form: str, target: float) -> ControllerSearches:
-        """Return the searches of one row, judged by that reward."""
+        """Return the searches of one row, with the reward that scores them."""
         label = f"{name}, {form}" if len(self.settings.forms) > 1 else name
         own = tuple(searches[contender] for contender in self.contenders(name, form, target))
         return ControllerSearches(label, _objective(form, target), own)
 
     def all(self, pool: Pool) -> list[Contender]:
-        """Return all contenders, seed after seed, so that of an interrupted bench all controllers have some."""
+        """Return all contenders, seed after seed, so that an interrupted bench has some of every controller."""
         targets = [pool.target(q) for q in (self.settings.target_quantile, *self.settings.quantiles)]
         return [
             contender

@@ -1,4 +1,4 @@
-"""One search on a benchmark: draw, score, tell; and what is kept of it."""
+"""One search on a benchmark (draw, score, tell), and its record."""
 
 import io
 import time
@@ -26,36 +26,36 @@ class Searched:
     """All trials of one search, in order of number."""
 
     indices: Indices
-    """(N, D)."""
+    """Indices of the trials, (N, D)."""
     accuracies: Values
-    """(N,)."""
+    """Accuracies of the trials, (N,)."""
     costs: Values
-    """(N,)."""
+    """Costs of the trials, (N,)."""
     ms: Values
-    """(N,) milliseconds of CPU, which other work does not change, for drawing, telling and learning; those of a batch
-    are shared evenly among its trials."""
+    """CPU milliseconds of drawing, telling and learning for each trial, (N,); other work does not change them. The
+    trials of a batch share its time evenly."""
     entropies: Values
-    """(updates,) nats, summed over decisions, after each update; empty where the controller has none."""
+    """Entropy after each update in nats, (updates,), summed over decisions; empty where the controller has none."""
 
     def first(self, trials: int) -> "Searched":
-        """The search had it ended after `trials` trials (but for `entropies`)."""
+        """Return the search as if it had ended after `trials` trials (except for `entropies`)."""
         return Searched(
             self.indices[:trials], self.accuracies[:trials], self.costs[:trials], self.ms[:trials], self.entropies
         )
 
     def to_bytes(self) -> bytes:
-        """For a file; `from_bytes` reads it back equal."""
+        """Return the bytes of a file; `from_bytes` reads them back equal."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **{name: getattr(self, name) for name in _FIELDS})
         return buffer.getvalue()
 
     @staticmethod
     def from_bytes(content: bytes) -> "Searched":
-        """The inverse of `to_bytes`. Raises ValueError on anything else."""
+        """Return the inverse of `to_bytes`. Raises ValueError on anything else."""
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 searched = Searched(*(arrays[name] for name in _FIELDS))
-        except Exception as error:  # numpy's reader raises many kinds on damaged files
+        except Exception as error:  # numpy's reader raises many kinds of errors on damaged files
             raise ValueError(f"no search: {error}") from None
         if not searched._is_possible():
             raise ValueError("no search: its arrays do not fit each other, or have values that cannot be")
@@ -77,10 +77,10 @@ _FIELDS = ("indices", "accuracies", "costs", "ms", "entropies")
 
 
 def run_search(benchmark: Benchmark, contender: Contender, trials: int) -> Searched:
-    """Search `benchmark` for `trials` trials. A trial is the same for any larger number of trials.
+    """Search `benchmark` for `trials` trials. More trials begin with the same ones.
 
     Raises:
-        ValueError: what the controller or somebody's sampler raises, on one line.
+        ValueError: the controller or a user's sampler raised an error; one line.
     """
     if contender.ours:
         return _closed_batches(benchmark, contender, trials)
@@ -140,7 +140,7 @@ def _trial(
 
 
 def _ask_and_tell(benchmark: Benchmark, contender: Contender, trials: int) -> Searched:
-    """An ordinary Optuna study in memory, trial after trial."""
+    """Run an ordinary Optuna study in memory, trial after trial."""
     study = optuna.create_study(
         directions=DIRECTIONS, sampler=contender.sampler(benchmark.space), pruner=optuna.pruners.NopPruner()
     )
@@ -156,7 +156,7 @@ def _ask_and_tell(benchmark: Benchmark, contender: Contender, trials: int) -> Se
             (accuracies[number],), (costs[number],) = benchmark.score(np.array(indices[-1:]))
             begun = time.process_time()
             study.tell(trial, [float(accuracies[number]), float(costs[number])])
-        except Exception as error:  # whatever somebody's code may raise
+        except Exception as error:  # a user's code may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"{contender.controller} failed at trial {number}: {reason}") from error
         ms[number] = 1e3 * (spent + time.process_time() - begun)

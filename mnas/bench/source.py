@@ -10,7 +10,7 @@ BENCHMARKS = ("accel-nasbench", "table")
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
-    """Which benchmark. Raises ValueError where its name is none."""
+    """Choice of a benchmark. Raises ValueError for an unknown name."""
 
     benchmark: str = "accel-nasbench"
     """accel-nasbench, or table: any CSV or Parquet file with a column for each decision, one for accuracy and one for
@@ -39,7 +39,7 @@ class BenchmarkOptions:
             raise ValueError(f"a table's device is its column of costs (--cost {self.device}), but got a device")
 
     def load(self) -> Benchmark:
-        """Read it. Raises ValueError or OSError where that cannot be."""
+        """Return the benchmark. Raises ValueError or OSError where it cannot be read."""
         from mnas.evaluate.accel_nasbench import accel_nasbench
         from mnas.evaluate.table import read_table
         from mnas.space.named import load_space

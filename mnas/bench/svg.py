@@ -1,4 +1,4 @@
-"""A bench's charts as SVG, for documents: the same figures as on the page, lines and points only."""
+"""Charts of a bench as SVG, for documents: the figures of the page, as lines and points only."""
 
 import html
 import math
@@ -13,7 +13,7 @@ Scale = Callable[[float], float]
 
 
 def svg(figures: Sequence[Figure]) -> str:
-    """Figures of lines and points side by side; the legend of the first stands below."""
+    """Return figures of lines and points side by side, above the legend of the first."""
     names = [(trace["name"], _colour(trace)) for figure in figures[:1] for trace in figure["data"]]
     rows = -(-len(names) // 6)
     width, height = len(figures) * (_WIDTH + _LEFT + 26), _TOP + _HEIGHT + 52 + 20 * rows
@@ -85,7 +85,7 @@ def _trace(trace: dict[str, Any], x_of: Scale, y_of: Scale) -> list[str]:
     if "markers" in trace["mode"]:
         radius = trace["marker"]["size"] / 2
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{colour}"/>' for x, y in places]
-        if "lines" not in trace["mode"]:  # a network with a name
+        if "lines" not in trace["mode"]:  # a named network
             parts += [f'<text x="{x + 9:.1f}" y="{y + 4:.1f}">{_text(trace["name"])}</text>' for x, y in places]
     return parts
 
@@ -113,7 +113,7 @@ def _bounds(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Four to ten round numbers."""
+    """Return four to ten round numbers."""
     step = 10.0 ** math.floor(math.log10(high - low))
     step = next(s * step for s in (2, 1, 0.5, 0.2) if (high - low) / (s * step) >= 4.5)
     return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

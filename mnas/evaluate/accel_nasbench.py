@@ -2,10 +2,10 @@
 
 Ahmad et al., "Accel-NASBench: Sustainable Benchmarking for Accelerator-Aware NAS" (arXiv:2404.08005), and its file
 `anb_dataset_jsons.tar.gz` (github.com/afzalxo/Accel-NASBench): 5,138 networks, trained for 16 epochs by a proxy scheme.
-The authors predict all others by gradient-boosted trees; so do we, refit on their rows.
+The authors predict all others by gradient-boosted trees, and mnas refits such trees on their rows.
 
-Which networks these are is not in the file, but in the authors' code: EfficientNet-B0's widths and strides. All 5,138
-`params` come out exactly so with squeeze-and-excitation at a quarter of a layer's input.
+The file does not describe the networks, but the authors' code does: EfficientNet-B0's widths and strides. All 5,138
+`params` are reproduced exactly with squeeze-and-excitation at a quarter of a layer's input.
 """
 
 import bz2
@@ -41,7 +41,7 @@ DEVICES: dict[str, str] = {
     "throughput_zcu102": "ms/image",
     "throughput_vck190": "ms/image",
 }
-"""What the file has of devices -> unit of the cost; images per second count as milliseconds per image."""
+"""Devices in the file -> unit of the cost; images per second become milliseconds per image."""
 
 _LAYERS = (-1, 0, 1)
 _CHOICES = BlockChoices(
@@ -62,23 +62,23 @@ SPACE = FactorizedSpace(
         for block in range(7)
     ),
 )
-"""Theirs as one of ours; what it does not choose (skip, filters) has one choice."""
+"""The authors' space as one of mnas; decisions that it lacks (skip, filters) have one choice."""
 
 _FIELDS = ("e", "k", "se", "skip", "filters", "l")
-"""Their names of a block's decisions, in the order of ours."""
+"""The authors' names of a block's decisions, in the order of mnas."""
 _THEIRS: dict[str, tuple[object, ...]] = {"e": (1, 4, 6), "k": (3, 5), "se": (False, True), "l": (1, 2, 3, 4)}
 _MAX_ROW_BYTES = 1_000_000
 _MAX_ARCHIVE_BYTES = 128 << 20
-"""The published archive has 11 MB unpacked."""
+"""Maximum size of the archive, unpacked; the published one has 11 MB."""
 _PACKED: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZ": bz2.BZ2File,
     b"\xfd7": lzma.LZMAFile,
 }
-"""First two bytes -> function that unpacks such a file."""
+"""First two bytes of a file -> function that unpacks it."""
 
 MEMBERS = {
-    # authors' code, EfficientNetSS.efficientnet_b0: what B0 is in this space (its activation is another)
+    # B0 in this space, from the authors' code, EfficientNetSS.efficientnet_b0 (its activation is another)
     "efficientnet-b0": (1, 6, 6, 6, 6, 6, 6, 3, 3, 5, 3, 5, 5, 3, 1, 2, 2, 3, 3, 4, 1),
 }
 
@@ -91,13 +91,13 @@ class _Row:
 
 
 def accel_nasbench(path: Path, device: str = "latency_zcu102") -> Benchmark:
-    """The benchmark of `anb_dataset_jsons.tar.gz` at `path`, top-1 accuracy against `device`.
+    """Return the benchmark of `anb_dataset_jsons.tar.gz` at `path`, top-1 accuracy against `device`.
 
-    Where `split/{train,val,test}_paths.json` of the authors lies beside it, train and val are learnt from and test is
-    held out; else a tenth of the networks.
+    If the authors' `split/{train,val,test}_paths.json` is beside it, the trees learn from train and val, and test is
+    held out; else a tenth of the networks is held out.
 
     Raises:
-        ValueError: an unknown device, or a file that is not theirs; one line that names the place.
+        ValueError: an unknown device, or a file of another kind; one line that names the place.
     """
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, but got {device!r}")
@@ -131,17 +131,17 @@ def accel_nasbench(path: Path, device: str = "latency_zcu102") -> Benchmark:
 
 
 def _read_rows(path: Path, device: str) -> dict[str, _Row]:
-    """File name -> row."""
+    """Return the rows by file name."""
     rows: dict[str, _Row] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(_unpacked(path)), mode="r:") as archive:
             for member in archive:
                 if not member.isreg() or member.issparse() or not member.name.endswith(".json"):
-                    continue  # links and the like are no rows
+                    continue  # links and the like hold no rows
                 if member.size > _MAX_ROW_BYTES:
                     raise ValueError(f"{path}: {member.name} must be under 1 MB, but got {member.size:,} bytes")
                 file = archive.extractfile(member)
-                assert file is not None  # it is a file
+                assert file is not None  # None stands for members that are no files
                 name = Path(member.name).name
                 try:
                     rows[name] = _row(parse_json(file.read(), _MAX_ROW_BYTES), device)
@@ -197,7 +197,7 @@ def _row(values: Any, device: str) -> _Row:
 
 
 def _read_split(folder: Path, rows: Mapping[str, _Row]) -> tuple[dict[str, bool], list[str]]:
-    """File name -> whether it is held out, of the rows that take part; and what to say of it."""
+    """Return file name -> whether it is held out, for the rows in use; and notes for the user."""
     if not folder.is_dir():
         names = sorted(rows, key=lambda name: (rows[name].indices, name))
         different = sorted({rows[name].indices for name in names})
@@ -227,9 +227,9 @@ def _read_split(folder: Path, rows: Mapping[str, _Row]) -> tuple[dict[str, bool]
 def _merged(
     rows: Mapping[str, _Row], parts: Mapping[str, bool], device: str, notes: list[str]
 ) -> tuple[Indices, Values, Values, NDArray[np.bool_]]:
-    """Indices, accuracy, cost (NaN where unknown) and whether it is held out, of each different network.
+    """Return indices, accuracy, cost (NaN where unknown) and whether it is held out, for each different network.
 
-    A network that stands twice has the means, and is held out if one of its rows is.
+    A network with several rows has their means, and is held out if one of the rows is.
     """
     groups: dict[tuple[int, ...], list[str]] = {}
     for name in parts:
@@ -250,7 +250,7 @@ def _merged(
 
 
 def _named(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """Indices from expansions, kernels and layers of the seven blocks, all with squeeze-and-excitation."""
+    """Return indices from expansions, kernels and layers of the seven blocks, all with squeeze-and-excitation."""
     expansions, kernels, layers = numbers[:7], numbers[7:14], numbers[14:]
     return tuple(
         index

@@ -23,7 +23,7 @@ def baseline_line(metric: Metric, counts: Sequence[int], classes: Sequence[str])
 
 
 def most_frequent(counts: Sequence[int], classes: Sequence[str]) -> str:
-    """Return `'cat', the most frequent class`; of several the first."""
+    """Return `'cat', the most frequent class`; the first of equally frequent ones."""
     return f"{_most_frequent(counts, classes)!r}, the most frequent class"
 
 

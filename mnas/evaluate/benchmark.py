@@ -1,6 +1,6 @@
-"""A published benchmark stands in for training and measuring, so that whole searches run in seconds.
+"""Published benchmarks in place of training and measuring, so that whole searches run in seconds.
 
-Accel-NASBench is read by `mnas.evaluate.accel_nasbench`, any table by `mnas.evaluate.table`.
+`mnas.evaluate.accel_nasbench` reads Accel-NASBench, and `mnas.evaluate.table` reads any table.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,36 +14,36 @@ from optuna.distributions import CategoricalDistribution
 from mnas.space.space import Space
 
 Indices = NDArray[np.int64]
-"""(N, D): of each member, the place of each decision's choice among its choices."""
+"""Index of each decision's choice among its choices, for each member; (N, D)."""
 Values = NDArray[np.float64]
-"""(N,)."""
+"""One value for each member; (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Benchmark:
-    """Accuracy and cost of every member of a space, at once and always the same. Pickles."""
+    """Deterministic accuracy and cost of every member of a space. Can be pickled."""
 
     name: str
     space: Mapping[str, CategoricalDistribution]
-    """Name -> distribution of every decision, in order; a decision may have one choice only."""
+    """Name -> distribution of every decision, in order; a decision may have a single choice."""
     cost_unit: str
-    """`ms`, `ms/image`, or the name of a table's column."""
+    """Unit of the cost: `ms`, `ms/image`, or the name of a table's column."""
     accuracy_of: Callable[[Indices], Values]
     cost_of: Callable[[Indices], Values]
     content: str
-    """Hash of what the scores are made from: the same for equal rows, wherever they were read."""
+    """Hash of the data that the scores come from: equal rows have equal hashes, whatever file they are from."""
     notes: tuple[str, ...] = ()
-    """What a user should know of it, a line each: rows left out, how well values not in the file are predicted."""
+    """Notes for the user, a line each: rows left out, accuracy of predicted values."""
     networks: Space | None = None
-    """The space whose decisions `space` has; None where a table does not say what networks its rows are."""
+    """Space with the decisions of `space`; None where a table does not describe its networks."""
     members: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Name -> indices of members that have one."""
+    """Name -> indices, for members that have a name."""
 
     def score(self, indices: ArrayLike) -> tuple[Values, Values]:
-        """Accuracies in [0, 1] and costs above 0, both (N,), of the members with these (N, D) indices.
+        """Return accuracies in [0, 1] and costs above 0, both (N,), of the members with these (N, D) indices.
 
         Raises:
-            ValueError: not an integer array of that shape, or an index that no choice has.
+            ValueError: the array has another shape or type, or an index is out of its decision's range.
         """
         members = np.asarray(indices)
         if members.ndim != 2 or members.shape[1] != len(self.space) or members.dtype.kind not in "iu":
@@ -60,5 +60,5 @@ class Benchmark:
         return np.clip(self.accuracy_of(rows), 0.0, 1.0), self.cost_of(rows)
 
     def indices(self, params: Mapping[str, Any]) -> tuple[int, ...]:
-        """The indices of a trial's parameters. Raises ValueError where one is not among its choices."""
+        """Return the indices of a trial's parameters. Raises ValueError where one is not among its choices."""
         return tuple(int(d.to_internal_repr(params[name])) for name, d in self.space.items())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyConfig:
-    """How a candidate is trained and scored. Raises ValueError where a field is out of its range."""
+    """Training and scoring of a candidate. Raises ValueError where a field is out of its range."""
 
     epochs: int = 5
     """Passes over the training images (paper: 5)."""
@@ -62,9 +62,9 @@ class ProxyConfig:
             raise ValueError(f"accelerator must be auto, cpu or cuda, but got {self.accelerator!r}")
 
     def batch_size_for(self, images: int) -> int:
-        """Images per step on so many training images."""
+        """Return the number of images per step for this many training images."""
         return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
 
     def device(self) -> "torch.device":
-        """Raises ValueError where CUDA is asked for and not there."""
+        """Return the device to train on. Raises ValueError where CUDA is requested but missing."""
         return device_of(self.accelerator)

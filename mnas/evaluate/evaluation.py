@@ -1,8 +1,9 @@
 """The score of a trained candidate, its noise, and the score of guessing.
 
-A score means nothing without its baseline: of 190 images of one class and 10 of another, 95 % are right for a model
-that never says the second. So the share of the most frequent class (`majority_share`) stands beside every accuracy, and
-the mean of the classes' recalls (`balanced_accuracy`), 1 / classes for such a model, can be searched for instead.
+A score means nothing without its baseline: of 190 images of one class and 10 of another, a model that never predicts
+the second gets 95 % right. So mnas prints the share of the most frequent class (`majority_share`) beside every
+accuracy. A search can also maximise the mean of the classes' recalls (`balanced_accuracy`), which is 1 / classes for
+such a model.
 """
 
 import math
@@ -13,35 +14,35 @@ from typing import Any, Literal, get_args
 from mnas.counts import majority_share
 
 Metric = Literal["accuracy", "balanced-accuracy"]
-"""The score that a search maximises; the first value of its trials."""
+"""Score that a search maximises, the first value of its trials."""
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 class EvaluationError(Exception):
-    """The candidate's own failure (diverged, out of memory), with a one-line reason; the search goes on without it."""
+    """A candidate's own failure (diverged, out of memory), with a one-line reason; the search continues without it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The score of one candidate; raises ValueError where a field is not what it must be."""
+    """Score of one candidate; raises ValueError where a field is out of its range."""
 
     accuracy: float
-    """Mean over the repeats, in [0, 1]."""
+    """Mean accuracy over the repeats, in [0, 1]."""
     accuracies: tuple[float, ...]
-    """Of each repeat."""
+    """Accuracy of each repeat."""
     val_images: int
-    """How many images each accuracy is a share of."""
+    """Number of images that each accuracy is a share of."""
     train_s: float
-    """Wall-clock seconds, all repeats, scoring included."""
+    """Wall-clock seconds of all repeats, scoring included."""
     images_per_s: float
-    """Training images a second, scoring left out."""
+    """Training images a second, without scoring."""
     epochs: int
     balanced_accuracy: float | None = None
-    """Mean over classes of the share of each class's images that are right, then over the repeats; None in records
-    that were made before it was kept."""
+    """Mean over classes of the share of each class's images that are right, then over the repeats; None in earlier
+    records, which lack it."""
     right: tuple[int, ...] = ()
-    """Right answers for each class, of all repeats together; empty in records that were made before it was kept."""
+    """Number of right answers for each class, over all repeats; empty in earlier records, which lack it."""
 
     def __post_init__(self) -> None:
         shares = [
@@ -61,7 +62,7 @@ class Evaluation:
             raise ValueError(f"right must be counts, but got {self.right}")
 
     def score(self, metric: Metric) -> float:
-        """Return the value that is searched for. Raises ValueError where the record does not hold it."""
+        """Return the value of the metric. Raises ValueError where the record lacks it."""
         if metric == "accuracy":
             return self.accuracy
         if self.balanced_accuracy is None:
@@ -69,12 +70,12 @@ class Evaluation:
         return self.balanced_accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able; `from_dict` reads them back equal."""
+        """Return plain values, JSON-able; `from_dict` reads them back equal."""
         return asdict(self) | {"accuracies": list(self.accuracies), "right": list(self.right)}
 
     @staticmethod
     def from_dict(values: object) -> "Evaluation":
-        """The inverse of `to_dict`; also of records without the fields that have a default. Raises ValueError."""
+        """Return the inverse of `to_dict`; fields with a default may be missing. Raises ValueError."""
         names = {field.name for field in fields(Evaluation)}
         if not isinstance(values, dict) or not names - {"balanced_accuracy", "right"} <= set(values) <= names:
             raise ValueError(f"an evaluation must have the fields {', '.join(sorted(names))}, but got {values!r}")
@@ -88,7 +89,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-# The score of guessing
+# Score of guessing
 
 
 def baseline(metric: Metric, counts: Sequence[int]) -> float:
@@ -112,9 +113,9 @@ def effective_images(metric: Metric, counts: Sequence[int]) -> int:
 
 
 def accuracy_error(accuracy: float, val_images: int) -> float:
-    """Standard error of an accuracy on `val_images` images (binomial).
+    """Return the standard error of an accuracy on `val_images` images (binomial).
 
-    Two hits and two misses are added (Agresti and Coull, 1998), so that 0 and 1 are not taken for certain.
+    Two hits and two misses are added (Agresti and Coull, 1998), so that the error of 0 and 1 is not 0.
     """
     count = val_images + 4
     share = (accuracy * val_images + 2) / count
@@ -122,9 +123,9 @@ def accuracy_error(accuracy: float, val_images: int) -> float:
 
 
 def accuracy_noise(accuracy: float, val_images: int) -> float:
-    """The smallest difference between two models near `accuracy` that 95 % confidence takes for real.
+    """Return the smallest difference between two models near `accuracy` that is real with 95 % confidence.
 
-    Both as if scored on images of their own; on the same ones, as in a search, their errors partly cancel, so this is
-    on the safe side. It knows nothing of the noise of training (`repeats` does).
+    Both models count as scored on their own images. On the same ones, as in a search, their errors partly cancel, so
+    this is conservative. It does not include the noise of training (`repeats` does).
     """
     return 1.96 * math.sqrt(2) * accuracy_error(accuracy, val_images)

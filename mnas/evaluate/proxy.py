@@ -4,8 +4,8 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its publishe
 1. Any data set, not ImageNet only, at the batch size that suits it; the learning rate scales with the batch.
 2. The schedule of the full training (warm-up, x0.97 every 2.4 of 350 epochs) is squeezed into the short run, with a
    longer share of warm-up.
-3. Batch-norm statistics are estimated again on training images before scoring: after some hundred steps the moving
-   averages of the paper's momentum still are what they started from, and the network scores at chance.
+3. Batch-norm statistics are estimated again on training images before scoring: after some hundred steps, the moving
+   averages at the paper's momentum are still near their start, and the network scores at chance.
 4. No moving average of the weights, for the same reason.
 """
 
@@ -48,12 +48,12 @@ _SCORE_BATCH = 256
 def evaluate_proxy(
     arch: Architecture, dataset: Dataset, config: ProxyConfig, seed: int, weights_path: Path | None = None
 ) -> Evaluation:
-    """Train `arch` on `dataset.train` and score it on `dataset.val`; on a CPU a function of the arguments, to the bit.
+    """Train `arch` on `dataset.train` and score it on `dataset.val`; on a CPU the same arguments give the same bits.
 
-    Torch's number of threads and random state are left as they were.
+    Torch's number of threads and random state are restored.
 
     Args:
-        weights_path: where to write the weights of the first repeat, with all that prediction needs; None for nowhere.
+        weights_path: file for the weights of the first repeat, with all that prediction needs; None: not written.
 
     Raises:
         EvaluationError: the training diverged or ran out of memory.
@@ -92,7 +92,7 @@ def evaluate_proxy(
 
 
 def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch.device, seed: int) -> Network:
-    """Train the network on `dataset.train`; returns it on `device`, its batch-norm statistics not yet of use.
+    """Train the network on `dataset.train`; return it on `device`, with batch-norm statistics still to be estimated.
 
     Raises:
         EvaluationError: the loss is not finite.
@@ -131,7 +131,7 @@ def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch
 
 
 def trained_images(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray[np.int64]:
-    """Indices, ascending, of a share of each class's images, rounded up; of a smaller share some of a larger one's."""
+    """Return ascending indices of a share of each class's images, rounded up; larger shares include smaller ones."""
     rng = np.random.default_rng(0)
     chosen = []
     for label in np.unique(labels):
@@ -141,7 +141,7 @@ def trained_images(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray[n
 
 
 def schedule(progress: float, warmup: float) -> float:
-    """Share of the peak learning rate at `progress` (0 to 1) of the run: a linear rise, then the paper's decay.
+    """Return the share of the peak learning rate at `progress` (0 to 1): a linear rise, then the paper's decay.
 
     The paper's x0.97 every 2.4 of its 350 epochs, counted from the start, comes to 0.012 at the end of any run.
     """
@@ -152,7 +152,7 @@ def schedule(progress: float, warmup: float) -> float:
 def estimate_statistics(network: Network, dataset: Dataset) -> None:
     """Set the batch-norm statistics to the means over batches of training images, seen as in scoring."""
     count = min(len(dataset.train), _STATISTICS_IMAGES)
-    # spread over all of them, as they lie class by class
+    # evenly spaced, as the images are sorted by class
     chosen = torch.from_numpy(np.linspace(0, len(dataset.train) - 1, count).astype(np.int64))
     chosen = chosen[torch.randperm(count, generator=torch.Generator().manual_seed(0))]
     images, _ = _tensors(dataset.train, torch.device("cpu"))
@@ -181,16 +181,16 @@ def scored(network: Network, dataset: Dataset, part: ImageArrays) -> Scored:
         raise EvaluationError(str(error)) from None
 
 
-# Parts of the above
+# Steps of the functions above
 
 
 def optimizer_for(network: Network, config: ProxyConfig) -> RMSpropTF:
-    """TensorFlow's RMSProp: epsilon inside the root, mean squares from 1; the paper's constants."""
+    """Return TensorFlow's RMSProp: epsilon inside the root, mean squares from 1; the paper's constants."""
     return rmsprop(parameter_groups(network, config.weight_decay, biases=False), 0.0)
 
 
 def _tensors(part: ImageArrays, device: torch.device, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-    """Images and labels; on the CPU without a copy."""
+    """Return images and labels; on the CPU without a copy."""
     return torch.from_numpy(part.images[rows]).to(device), torch.from_numpy(part.labels[rows]).to(device)
 
 
@@ -199,7 +199,7 @@ def _moments(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _mixed_precision(device: torch.device) -> torch.autocast:
-    """bfloat16 on GPUs that have it; on CPUs it was slower."""
+    """Return bfloat16 autocasting on GPUs that have it; on CPUs it was slower."""
     enabled = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 

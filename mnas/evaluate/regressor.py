@@ -1,4 +1,4 @@
-"""What a benchmark's file has no row for: predicted by gradient-boosted trees, judged on rows they have not seen."""
+"""Gradient-boosted trees that predict a benchmark's missing rows, scored on held-out rows."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 from mnas.evaluate.benchmark import Indices, Values
 
 TREES, LEAVES, LEARNING_RATE = 1000, 8, 0.05
-"""Chosen on Accel-NASBench's validation rows; the same for every target and every table."""
+"""Settings chosen on Accel-NASBench's validation rows; the same for every target and every table."""
 
 
 @dataclass(frozen=True, eq=False)
 class Regressor:
-    """Predicts a value from indices; positive ones by their logarithm."""
+    """Predicts a value from indices; learns the logarithm of a positive one."""
 
     trees: Any
     logarithmic: bool
     tested: int
-    """Held-out rows, on which the next two are."""
+    """Number of held-out rows behind the next two fields."""
     kendall_tau: float
     r2: float
 
     def __call__(self, indices: Indices) -> Values:
-        """(N, D) -> (N,)."""
+        """Return the predictions, (N,), for (N, D) indices."""
         from threadpoolctl import threadpool_limits
 
         if not len(indices):
@@ -34,7 +34,7 @@ class Regressor:
         return np.exp(predicted) if self.logarithmic else predicted
 
     def describe(self) -> str:
-        """How far it can be trusted."""
+        """Return a description of its errors on held-out rows."""
         return f"Kendall tau {self.kendall_tau:.3f}, R2 {self.r2:.3f} on {self.tested:,} held-out rows"
 
 
@@ -46,7 +46,7 @@ def fit_regressor(
     ordered: NDArray[np.bool_],
     logarithmic: bool,
 ) -> Regressor:
-    """Learn from the rows that are not `tested`, and judge by those that are.
+    """Learn from the rows that are not `tested`, and score on those that are.
 
     The same rows give the same predictions, to the last bit on one processor and version of scikit-learn.
 
@@ -54,11 +54,11 @@ def fit_regressor(
         indices: (N, D).
         values: (N,), finite; above 0 if `logarithmic`.
         tested: (N,), which rows are held out.
-        ordered: (D,), whether the order of a decision's choices means something (numbers) or nothing (names).
-        logarithmic: whether ratios count and not differences; R2 is then of logarithms.
+        ordered: (D,), whether the order of a decision's choices has a meaning (numbers) or none (names).
+        logarithmic: whether ratios count instead of differences; R2 is then of logarithms.
 
     Raises:
-        ValueError: fewer than 20 rows to learn from, or fewer than 5 to be judged by.
+        ValueError: there are fewer than 20 rows to learn from, or fewer than 5 to score on.
     """
     from scipy.stats import kendalltau
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -74,12 +74,12 @@ def fit_regressor(
         max_iter=TREES,
         max_leaf_nodes=LEAVES,
         learning_rate=LEARNING_RATE,
-        min_samples_leaf=min(20, learnt // 4),  # 20 is scikit-learn's, with which fewer than 40 rows are never split
+        min_samples_leaf=min(20, learnt // 4),  # 20 is scikit-learn's default, which never splits fewer than 40 rows
         early_stopping=False,
         categorical_features=~ordered,
         random_state=0,
     )
-    with threadpool_limits(1, user_api="openmp"):  # on a busy machine more threads wait for each other most of the time
+    with threadpool_limits(1, user_api="openmp"):  # on a busy machine, more threads mostly wait for each other
         trees.fit(features[~tested], targets[~tested])
         predicted, actual = trees.predict(features[tested]), targets[tested]
     spread = float(((actual - actual.mean()) ** 2).sum())
@@ -93,7 +93,7 @@ def fit_regressor(
 
 
 def hold_out(rows: int) -> NDArray[np.bool_]:
-    """A tenth of the rows (at least 5), always the same ones; (rows,)."""
+    """Return which rows are held out, (rows,): the same tenth every time, at least 5."""
     held = np.zeros(rows, bool)
     held[np.random.default_rng(0).permutation(rows)[: max(5, rows // 10)]] = True
     return held

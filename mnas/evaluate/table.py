@@ -1,6 +1,6 @@
-"""Any table as a benchmark: CSV or Parquet, a column for each decision, one for accuracy and one for cost.
+"""Tables as benchmarks: CSV or Parquet, a column for each decision, one for accuracy and one for cost.
 
-Where every combination of choices has a row, values are looked up; else they are predicted.
+Values are looked up if every combination of choices has a row, and predicted if not.
 """
 
 import csv
@@ -24,39 +24,39 @@ from mnas.readers import open_regular, read_regular
 from mnas.space.space import Choice, Space
 
 FEWEST = 25
-"""Rows that others are predicted from: those that are learned from and those held out."""
+"""Minimum number of rows to predict others from, held-out ones included."""
 MAX_ROWS, MAX_COLUMNS, MAX_VALUES = 1_000_000, 1000, 10_000_000
 """Limits of a table; the largest published ones have some 420,000 rows."""
 MAX_CSV_BYTES = 64 << 20
 MAX_LINE_CHARS = 1 << 20
 MAX_TEXT_CHARS = 1000
-"""Longest value of a Parquet file."""
+"""Maximum length of a value in a Parquet file."""
 MAX_CHOICES = 100
-"""A column with more different values is a name or a measurement, not a decision."""
+"""Maximum number of choices; a column with more different values is a name or a measurement, not a decision."""
 
 
 @dataclass(frozen=True, eq=False)
 class LookUp:
-    """The values of all members of a complete table, in the order of their indices."""
+    """Values of all members of a complete table, in the order of their indices."""
 
     values: Values
     shape: tuple[int, ...]
 
     def __call__(self, indices: Indices) -> Values:
-        """(N, D) -> (N,)."""
+        """Return the values, (N,), of (N, D) indices."""
         values: Values = self.values[np.ravel_multi_index(tuple(indices.T), self.shape)]
         return values
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """A table's columns by name, and how to say where a row is."""
+    """Columns of a table by name, and the words for the place of a row."""
 
     values: Mapping[str, Sequence[Any]]
     row: str
-    """`line` of a CSV file, `row` of a Parquet file."""
+    """Word for a row: `line` of a CSV file, `row` of a Parquet file."""
     numbers: Sequence[int]
-    """Of the rows there."""
+    """Numbers of the rows in the file."""
 
     def place(self, index: int) -> str:
         return f"{self.row} {self.numbers[index]}"
@@ -71,19 +71,20 @@ def read_table(
     percent: bool = False,
     space: Space | None = None,
 ) -> Benchmark:
-    """The benchmark in the CSV or Parquet file at `path`; rows of the same choices have their mean.
+    """Return the benchmark in the CSV or Parquet file at `path`; rows with the same choices have their mean.
 
     Args:
-        path: of the file; a CSV file has a first line of names, and commas.
+        path: path of the file; a CSV file has commas, and names in its first line.
         accuracy: name of the column with accuracies, in [0, 1].
         cost: name of the column with costs, above 0.
         ignore: names of columns that are no decisions.
-        percent: accuracies are from 0 to 100.
-        space: its decisions are the columns, its choices theirs. None: all other columns, with the choices that occur.
+        percent: whether accuracies are from 0 to 100.
+        space: space whose decisions are the columns and whose choices are the values. None: all other columns are
+            decisions, with the choices that occur.
 
     Raises:
-        ValueError: not such a file, or values that cannot be; one line that names file, column and row.
-        ImportError: a Parquet file without pyarrow (extra `bench`).
+        ValueError: the file is of another kind, or a value is impossible; one line with file, column and row.
+        ImportError: the file is Parquet, and pyarrow (extra `bench`) is missing.
     """
     columns = _read(path)
     try:
@@ -138,7 +139,7 @@ def _values(
     notes: list[str],
     names: Sequence[str],
 ) -> tuple[Any, Any]:
-    """How to get accuracies and costs: by look-up, or predicted."""
+    """Return functions for accuracies and costs: by look-up, or predicted."""
     size = math.prod(shape)
     if len(different) == size:
         notes.append(f"complete: all {size:,} combinations are there and looked up")
@@ -161,7 +162,7 @@ def _values(
 def _decisions(
     columns: _Columns, accuracy: str, cost: str, ignore: Sequence[str], space: Space | None
 ) -> tuple[str, ...]:
-    """Names of the columns that are decisions; everything that is needed is there."""
+    """Return the names of the columns that are decisions, once all required columns are there."""
     if accuracy == cost:
         raise ValueError(f"accuracy and cost must be two columns, but got {accuracy!r} for both")
     if needed := [name for name in (accuracy, cost) if name in ignore]:
@@ -197,7 +198,7 @@ def _choices(columns: _Columns, name: str, space: Space | None) -> tuple[Choice,
 
 
 def _column(columns: _Columns, name: str, choices: Sequence[Choice]) -> list[int]:
-    """The index of each row's choice."""
+    """Return the index of each row's choice."""
     place = {choice: index for index, choice in enumerate(choices)}
     column = []
     for row, value in enumerate(columns.values[name]):
@@ -210,11 +211,11 @@ def _column(columns: _Columns, name: str, choices: Sequence[Choice]) -> list[int
 
 
 def _numbers(columns: _Columns, name: str, low: float, high: float) -> Values:
-    """A column of finite numbers from `low` (for costs: above it) to `high`."""
+    """Return a column of finite numbers from `low` (for costs: above it) to `high`."""
     for row, value in enumerate(columns.values[name]):
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if isinstance(value, str) and _is_number(value):
-            continue  # a word further down has made the whole column text: that is the one to name
+            continue  # a word further down made the whole column text, so name that one
         if number and low <= value <= high and (value > low or high < math.inf) and math.isfinite(value):
             continue
         rule = "a number above 0" if high == math.inf else f"a number from {low:g} to {high:g}"
@@ -296,10 +297,10 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def _typed(texts: Sequence[str]) -> list[Choice | None]:
-    """Numbers where all are numbers; None where there is nothing."""
+    """Return numbers where all texts are numbers; None for empty ones."""
     stripped = [text.strip() for text in texts]
     filled = [text for text in stripped if text.lower() not in ("", "nan", "null", "none", "na")]
-    # a word among numbers is named as what it is; without any number `none` and `na` may be choices
+    # a word among numbers makes the column text, and an error then names it; there `none` and `na` may be choices
     for kind in (int, float):
         try:
             values = {text: kind(text) for text in filled}
@@ -317,14 +318,14 @@ def _read_parquet(path: Path) -> _Columns:
         raise ImportError("Parquet files need pyarrow: pip install 'mnas[bench]'") from None
     open_regular(path).close()
     try:
-        with parquet.ParquetFile(path) as file:  # `read_table` takes a folder's many files, and no name twice
+        with parquet.ParquetFile(path) as file:  # `read_table` would accept a folder of many files, and duplicate names
             schema, metadata = file.schema_arrow, file.metadata
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise ValueError(f"{path} must be a Parquet file, but it cannot be read: {error}") from None
     _check_names(path, schema.names)
     texts = _require_small(path, metadata, schema)
     try:
-        # texts stay what each row points to: a long one in a million rows is in the memory once
+        # with a dictionary, a long text in a million rows is in memory once
         with parquet.ParquetFile(path, read_dictionary=texts) as file:
             table = file.read()
             table.validate(full=True)
@@ -340,7 +341,7 @@ def _read_parquet(path: Path) -> _Columns:
 
 
 def _require_small(path: Path, metadata: Any, schema: Any) -> list[str]:
-    """Return the columns of text. Raises ValueError, before any row is read, for very many rows and for lists."""
+    """Return the columns of text. Raises ValueError, before reading rows, for too many rows and for lists."""
     from pyarrow import types
 
     for field in schema:
@@ -361,7 +362,7 @@ def _require_small(path: Path, metadata: Any, schema: Any) -> list[str]:
 
 
 def _plain_values(column: Any) -> list[Any]:
-    """A column's values; None for what is missing and for NaN."""
+    """Return a column's values; None for missing ones and NaN."""
     from pyarrow import types
 
     if types.is_dictionary(column.type):

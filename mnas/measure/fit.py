@@ -1,4 +1,4 @@
-"""Fitting a predictor of the latency of all members of a space on a device, from a sample of them."""
+"""Fit of a predictor of the latency of all members of a space on a device, from a sample of them."""
 
 import contextlib
 import datetime
@@ -31,9 +31,9 @@ from mnas.zoo.architectures import reference_arch
 Auto = Literal["auto"]
 Say = Callable[[str], None]
 AT_ONCE = 8
-"""Files made before they are measured; each is as large as its network."""
+"""Number of files made before they are measured; each is as large as its network."""
 BATCHES_A_LINE = 5
-"""Batches of measured files between two lines on how far a fit is."""
+"""Number of batches of measured files between two lines about the fit's progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class LatencyFitSettings:
         return space
 
     def identity(self, space: Space) -> dict[str, Any]:
-        """Return what must not change while an interrupted fit goes on."""
+        """Return what must not change when an interrupted fit is resumed."""
         names = ("device", "samples", "input_size", "classes", "seed")
         return {"space": space.to_dict(), **{name: getattr(self, name) for name in names}}
 
@@ -95,18 +95,18 @@ class LatencyFit:
 
     predictor: Predictor
     path: Path
-    """The file that it was saved to."""
+    """Path of the predictor's file."""
 
 
 def fit_latency(settings: LatencyFitSettings, *, progress: Say, say: Say) -> LatencyFit:
     """Measure the members that no earlier call has measured, fit the predictor and save it.
 
     Args:
-        progress: takes a few words whenever another step begins.
-        say: takes a line on what happens at the device, and now and then one on how far the fit is.
+        progress: called with a few words at the start of each step.
+        say: called with a line on events at the device, and now and then on the fit's progress.
 
     Raises:
-        ValueError: the file is there already, or another process is making it; no such space or device.
+        ValueError: the file exists, another process is making it, or the space or device is unknown.
         MeasurementError, UnitError: the reference cannot be measured; the device cannot be used.
     """
     space = settings.resolved_space()
@@ -149,7 +149,7 @@ def _measure(
     progress: Say,
     say: Say,
 ) -> None:
-    """Bring the journal up to all members but those that the runtime cannot run."""
+    """Add all members to the journal, except those that the runtime cannot run."""
     make_file = render(device.setup)
     arch = reference_arch(space.reference_skeleton)
     reference = make_reference(arch, "mobilenetv2", settings.input_size, settings.classes, make_file)
@@ -180,7 +180,7 @@ def _measure(
 
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Two fits would write into one journal; the lock dies with its holder. Raises ValueError."""
+    """Exclude another fit, which would write to the same journal; the lock dies with its holder. Raises ValueError."""
     folder = user_state_dir() / "leases"
     folder.mkdir(parents=True, exist_ok=True)
     try:

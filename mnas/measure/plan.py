@@ -1,4 +1,4 @@
-"""The plan of a measurement: each model in each runtime, at which size, all checked before anything takes its time."""
+"""Plan of a measurement: each model in each runtime, at which size, all checked before the first measurement."""
 
 import dataclasses
 import importlib.util
@@ -19,14 +19,14 @@ from mnas.scaling import at_width, input_sizes, width_multipliers
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A model to be measured in one runtime."""
+    """A model to measure in one runtime."""
 
     name: str
     runtime: str
     arch: Architecture | None
-    """None: the file of that name."""
+    """Architecture of the model; None: the file of that name."""
     input_size: int = 0
-    """The only size at which it is measured; 0: all of them."""
+    """The only size to measure it at; 0: all sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def measure_plan(settings: LatencySettings) -> MeasurePlan:
     """Return the plan of these settings.
 
     Raises:
-        ValueError: a name that is none, a file that cannot be read, or options that do not go together.
+        ValueError: a name is unknown, a file cannot be read, or options do not go together.
         ImportError: the package of a runtime is missing on this machine, and models are to run here.
     """
     if not settings.archs:
@@ -67,7 +67,7 @@ def measure_plan(settings: LatencySettings) -> MeasurePlan:
             raise ValueError(f"{name!r} takes images of {side} px, but got --input-size {sizes[0]}; leave that out")
     ours = [name for name in settings.archs if name not in files or name.endswith(WEIGHTS_SUFFIX)]
     searched = [searched_as(name) for name in ours] or [(224, 1000)]
-    if not sizes:  # a file is measured at its size, all else at one
+    if not sizes:  # a file is measured at its own size, all other models at one
         others = ours or len(sides) < len(files)
         first = (_the_one("--input-size", "auto", [size for size, _ in searched]),) if others else ()
         sizes = tuple(dict.fromkeys((*first, *sides.values())))
@@ -127,10 +127,10 @@ def _is_file(name: str, runtimes: tuple[str, ...]) -> bool:
 
 
 def _runtimes_of_file(name: str, runtimes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of the runtimes that take a file; its own if none was asked for.
+    """Return the runtimes that take the file; its own if none was requested.
 
     Raises:
-        ValueError: it is for others.
+        ValueError: the file is for other runtimes.
     """
     takes = SUFFIXES[Path(name).suffix].runtimes
     if not runtimes:
@@ -142,7 +142,7 @@ def _runtimes_of_file(name: str, runtimes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _the_one(option: str, value: int | Literal["auto"], values: list[int]) -> int:
-    """Return the option's value; for auto the one that all architectures have. Raises ValueError where they differ."""
+    """Return the option's value; for auto the one that all architectures share. Raises ValueError where they differ."""
     if value != "auto":
         return value
     if len(set(values)) > 1:

@@ -1,4 +1,4 @@
-"""What measuring models comes to: a record for each model in each runtime."""
+"""Result of measuring models: a record for each model in each runtime."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mnas.latency.latency import Calibration, Latency
 
 MUCH_DRIFT, MUCH_DISTURBED = 0.1, 0.5
-"""From these values on a record has a note."""
+"""Drift and share of disturbed rounds from which a record has a note."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +16,9 @@ class ModelLatency:
     name: str
     runtime: str
     int8: bool
-    """Whether an architecture was measured in int8; a file is what it is."""
+    """Whether an architecture was measured in int8; a file has its own type."""
     params: int | None
-    """None for a file of which only the graph is known."""
+    """Number of parameters; None for a file of which only the graph can be read."""
     macs: int | None
     """Multiply-accumulates of one image; None as for `params`."""
     size_bytes: int
@@ -43,7 +43,7 @@ class ModelLatency:
 
     @property
     def notes(self) -> list[str]:
-        """What disturbed the measurement, and whether it is an earlier one."""
+        """Return notes on disturbances of the measurement, and on its age if it is cached."""
         latency, notes = self.latency, []
         if abs(latency.drift) > MUCH_DRIFT:
             notes.append(
@@ -59,7 +59,7 @@ class ModelLatency:
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyResult:
-    """All models that were measured."""
+    """Records of all models."""
 
     models: tuple[ModelLatency, ...]
     failures: tuple[str, ...]

@@ -17,27 +17,27 @@ from mnas.readers import MODEL_BYTES, read_regular
 from mnas.zoo.architectures import named_arch
 
 PATIENCE_S = 60.0
-"""Longest wait for a device that others use."""
+"""Longest wait in seconds for a device that others use."""
 
 Say = Callable[[str], None]
 
 
 def measure_models(settings: LatencySettings, *, progress: Say, say: Say) -> LatencyResult:
-    """Measure all models of the settings; one that cannot be measured leaves the others.
+    """Measure all models of the settings; a failure of one does not stop the others.
 
     Args:
-        progress: takes a few words whenever another step begins.
-        say: takes a line on whatever happens at the device.
+        progress: called with a few words at the start of each step.
+        say: called with a line on events at the device.
 
     Raises:
-        ValueError: a name that is none, a file that cannot be read, or options that do not go together.
+        ValueError: a name is unknown, a file cannot be read, or options do not go together.
         ImportError: a runtime's package is missing.
         MeasurementError, UnitError: the reference cannot be measured; the device cannot be used.
     """
     plan = measure_plan(settings)
     models: list[ModelLatency] = []
     failures: list[str] = []
-    current: list[Measurement] = []  # those being measured, by the numbers that the device has for them
+    current: list[Measurement] = []  # models being measured, by the device's numbers for them
 
     def say_named(text: str) -> None:
         say(re.sub(r"\bcandidate (\d+)\b", lambda match: current[int(match[1])].name, text))
@@ -92,11 +92,11 @@ def _at_size(
 def _calibrate(
     device: Device, measurements: Sequence[Measurement], input_size: int, classes: int, progress: Say
 ) -> None:
-    """Calibrate by MobileNetV2, which gives up resolution as the first architecture does: both are of one kind."""
-    from mnas.export.render import render  # torch takes seconds, and what has been refused needs none of it
+    """Calibrate with MobileNetV2, which reduces resolution as the first architecture does, so that both are alike."""
+    from mnas.export.render import render  # torch takes seconds to import, and a refused request needs none of it
 
     strides = [measurement.arch.output_stride for measurement in measurements if measurement.arch is not None]
-    largest = 1 << (min(32, input_size).bit_length() - 1)  # for files: what the size allows
+    largest = 1 << (min(32, input_size).bit_length() - 1)  # files get the largest stride that the size allows
     stride = strides[0] if strides else largest
     name = f"mobilenetv2/s{stride}" if stride < 32 else "mobilenetv2"
     progress(f"calibrating by {name} at {input_size} px in {device.setup.runtime}")

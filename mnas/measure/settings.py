@@ -61,7 +61,7 @@ class LatencySettings:
         return dataclasses.replace(entry, threads=threads, batch=entry.batch if self.batch == "auto" else self.batch)
 
     def runtimes(self) -> tuple[str, ...]:
-        """Return the runtimes that were asked for; empty for auto. Raises ValueError for an unknown one."""
+        """Return the requested runtimes; empty for auto. Raises ValueError for an unknown one."""
         if self.runtime == "auto":
             return ()
         runtimes = tuple(name.strip() for name in self.runtime.split(","))

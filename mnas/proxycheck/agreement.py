@@ -1,8 +1,8 @@
-"""How well short trainings rank architectures: Kendall's tau against long ones, with intervals, and what noise leaves.
+"""Agreement of short trainings with long ones in ranking architectures: Kendall's tau with intervals.
 
-Intervals are by drawing architectures again (bootstrap, percentiles), the same draws for everything, so that two
-proxies are compared on the same architectures. What an architecture is worth in the long run is the mean over the
-reference's seeds; what a proxy says of it is one training, as in a search: tau is the mean over the proxy's seeds.
+Intervals come from resampling architectures (bootstrap, percentiles) with the same draws for everything, so that two
+proxies are compared on the same architectures. The mean over the reference's seeds is taken for an architecture's true
+accuracy. A proxy's accuracy is one training, as in a search, so tau is the mean over the proxy's seeds.
 """
 
 import itertools
@@ -16,12 +16,12 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 RESAMPLED = 4000
-"""How often architectures are drawn again."""
+"""Number of times that architectures are resampled."""
 
 
 @dataclass(frozen=True)
 class ScoreInterval:
-    """A number with its 95 % interval; NaN where nothing can be said, as of a tau of fewer than three architectures."""
+    """A number with its 95 % interval; NaN where it is undefined, such as tau of fewer than three architectures."""
 
     value: float
     low: float
@@ -30,30 +30,30 @@ class ScoreInterval:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyAgreement:
-    """What one way of training says of the architectures."""
+    """Agreement of one way of training with the reference."""
 
     architectures: int
-    """That were trained to the end with every seed, here and by the reference."""
+    """Number of architectures trained to the end with every seed, here and by the reference."""
     tau: ScoreInterval
-    """Against the reference: tau-b, 1 where all pairs are in the right order, 0 for chance."""
+    """Kendall's tau-b against the reference: 1 where all pairs are in the right order, 0 for chance."""
     tau_between_seeds: ScoreInterval
-    """Of two seeds of this setting, mean over pairs of seeds; NaN for one seed."""
+    """Kendall's tau-b of two seeds of this setting, mean over pairs of seeds; NaN for one seed."""
     accuracy_std: float
     """Standard deviation of accuracy between seeds, over all architectures; NaN for one seed."""
     mean_accuracy: float
     worse_by: ScoreInterval
-    """The tau of the best setting less this one's, on the same architectures; 0 for the best."""
+    """Tau of the best setting less this one's, on the same architectures; 0 for the best."""
 
 
 def weights_of(architectures: int) -> Array:
-    """(RESAMPLED, architectures): how often each is in each of the draws; the first row is every one once."""
+    """Return (RESAMPLED, architectures) counts of architectures in each draw; in the first row, each counts once."""
     draws = np.random.default_rng(0).integers(architectures, size=(RESAMPLED, architectures))
     counts = np.stack([np.bincount(draw, minlength=architectures) for draw in draws])
     return np.concatenate([np.ones((1, architectures)), counts]).astype(np.float64)
 
 
 def taus(first: Array, second: Array, weights: Array) -> Array:
-    """tau-b of two lists for each row of weights, as if each entry were there so often; NaN where one is constant."""
+    """Return tau-b of two lists for each row of weights, as repeat counts of the entries; NaN where one is constant."""
     signs = [np.sign(values[:, None] - values[None, :]) for values in (first, second)]
     both, one, other = signs[0] * signs[1], np.abs(signs[0]), np.abs(signs[1])
     agree, untied, untied_too = (((weights @ pairs) * weights).sum(axis=1) for pairs in (both, one, other))
@@ -63,7 +63,7 @@ def taus(first: Array, second: Array, weights: Array) -> Array:
 
 
 def score_of(values: Array) -> ScoreInterval:
-    """From the value itself and those of all draws."""
+    """Return a score from the value itself and the values of all draws."""
     if len(values) < 2 or math.isnan(values[0]):
         return ScoreInterval(math.nan, math.nan, math.nan)
     low, high = np.nanquantile(values[1:], [0.025, 0.975])
@@ -71,11 +71,11 @@ def score_of(values: Array) -> ScoreInterval:
 
 
 def agreements(settings: Sequence[Array], reference: Array) -> list[ProxyAgreement]:
-    """How each setting agrees with the reference.
+    """Return the agreement of each setting with the reference.
 
     Args:
-        settings: of each (architectures, seeds) accuracies; NaN where a training failed.
-        reference: the same of the long training, (architectures, seeds).
+        settings: (architectures, seeds) accuracies of each setting; NaN where a training failed.
+        reference: the same for the long training, (architectures, seeds).
 
     Raises:
         ValueError: there are fewer than three architectures.
@@ -104,7 +104,7 @@ def _complete(accuracies: Array, reference: Array) -> npt.NDArray[np.bool_]:
 
 
 def _against(accuracies: Array, reference: Array, weights: Array) -> Array:
-    """tau of each draw, the mean over seeds; architectures that failed are in none."""
+    """Return tau for each draw, the mean over seeds, without architectures that failed."""
     complete = _complete(accuracies, reference)
     if complete.sum() < 3:
         return np.full(len(weights), math.nan)
@@ -128,19 +128,19 @@ def _std(accuracies: Array) -> float:
 
 
 TELLING = 0.1
-"""A loss of tau that is worth knowing of: five of a hundred pairs more in the wrong order."""
+"""Smallest loss of tau that matters: five more of a hundred pairs in the wrong order."""
 
 
 def choose(settings: Sequence[ProxyAgreement], seconds: Sequence[float]) -> int | None:
-    """The cheapest setting that cannot be told from the best; None where none ranks better than chance.
+    """Return the cheapest setting that is not certainly worse than the best; None where none ranks better than chance.
 
-    Told from it: the interval of the difference of the two taus, on the same architectures, lies above 0.
+    A setting is certainly worse if the interval of the difference of the taus, on the same architectures, is above 0.
     """
     able = [i for i, a in enumerate(settings) if a.tau.low > 0 and not a.worse_by.low > 0]
     return min(able, key=lambda i: (seconds[i], i)) if able else None
 
 
 def needed(agreement: ProxyAgreement) -> int:
-    """About how many architectures would show a loss of `TELLING`: intervals narrow with the root of their number."""
+    """Return roughly how many architectures would show a loss of `TELLING`, as intervals narrow with their root."""
     width = agreement.worse_by.high - agreement.worse_by.low
     return math.ceil(agreement.architectures * max(1.0, (width / 2 / TELLING) ** 2))

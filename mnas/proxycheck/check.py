@@ -1,4 +1,4 @@
-"""What a proxy check says: how well every setting ranks, which one to take, and both as a file."""
+"""Result of a proxy check: how well every setting ranks, the recommended one, and both as a file."""
 
 import dataclasses
 import datetime
@@ -27,27 +27,27 @@ class ProxyCheck:
     archs: Sequence[Architecture]
     seeds: int
     agreements: Sequence[ProxyAgreement]
-    """How well each setting ranks."""
+    """Agreement of each setting with the reference."""
     itself: ProxyAgreement
-    """How far the reference's own seeds agree."""
+    """Agreement between the reference's own seeds."""
     seconds: Sequence[float]
-    """Mean duration of a training in each setting, and last of the reference."""
+    """Mean seconds of a training in each setting, and last of the reference."""
     failed: int
     """Number of trainings that failed."""
     output_stride: int
-    """Output stride of all architectures, at any size of images."""
+    """Output stride of all architectures, at any image size."""
 
     @property
     def recommended(self) -> Setting | None:
-        """The cheapest setting that ranks as well as the best; None where none ranks better than chance."""
+        """Return the cheapest setting that ranks as well as the best; None where none ranks better than chance."""
         chosen = choose(self.agreements, self.seconds)
         return None if chosen is None else self.settings[chosen]
 
     def options(self, setting: Setting) -> str:
-        """Return the options with which `mnas search` trains in that way."""
+        """Return the options of `mnas search` for that training."""
         share = f" --image-share {setting.image_share:g}" if setting.image_share < 1 else ""
         size = f" --input-size {setting.input_size}"
-        if setting.input_size != self.settings[0].input_size:  # the search would take out strides
+        if setting.input_size != self.settings[0].input_size:  # the search would remove strides
             size += f" --output-stride {self.output_stride}"
         return f"--epochs {setting.epochs}{share}{size}"
 
@@ -55,7 +55,7 @@ class ProxyCheck:
 def check_of(
     results: Results, reference: Setting, settings: Sequence[Setting], archs: Sequence[Architecture], seeds: int
 ) -> ProxyCheck:
-    """Return what the trainings in `results` say; all of them must be there."""
+    """Return the check of the trainings in `results`, which must be complete."""
     trainings = {
         setting: [[results.trainings[key_of(setting.key, arch.fingerprint, s)] for s in range(seeds)] for arch in archs]
         for setting in (*settings, reference)
@@ -83,7 +83,7 @@ def check_of(
 
 
 def recommendation(check: ProxyCheck) -> list[str]:
-    """What to take, and how sure that is."""
+    """Return the recommendation and its certainty, in lines."""
     chosen = choose(check.agreements, check.seconds)
     if chosen is None:
         return [
@@ -110,7 +110,7 @@ def recommendation(check: ProxyCheck) -> list[str]:
 
 
 def write_result(path: Path, check: ProxyCheck, command: str, facts: dict[str, Any]) -> None:
-    """Write all of it as JSON, with the command and `facts` on data and machine. Raises OSError."""
+    """Write the check as JSON, with the command and `facts` on data and machine. Raises OSError."""
     rows = [
         {**dataclasses.asdict(setting), "seconds": seconds, **dataclasses.asdict(agreement)}
         for setting, agreement, seconds in zip(check.settings, check.agreements, check.seconds, strict=False)
@@ -143,7 +143,7 @@ def score_text(score: ScoreInterval) -> str:
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON knows none: null."""
+    """Return the value with null for NaN, which JSON lacks."""
     if isinstance(value, dict):
         return {key: _without_nan(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What is trained to check a proxy: which architectures, and in which ways."""
+"""Plan of a proxy check: the architectures to train, and the ways of training."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ from mnas.nn.cost import cost
 from mnas.space.space import Space
 
 POOL = 1000
-"""Members drawn, of which the spread is chosen."""
+"""Number of members drawn to choose the spread from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,24 +22,24 @@ class Setting:
 
     epochs: int
     image_share: float
-    """Of each class's training images."""
+    """Share of each class's training images."""
     input_size: int
-    """Pixels along a side."""
+    """Side of the images, in pixels."""
 
     @property
     def key(self) -> str:
-        """`e5-i100-s16`: how results are kept."""
+        """Return the key of its results, such as `e5-i100-s16`."""
         return f"e{self.epochs}-i{100 * self.image_share:g}-s{self.input_size}"
 
     def config(self, proxy: ProxyConfig) -> ProxyConfig:
-        """`proxy` but for what is set here."""
+        """Return `proxy` with the values of this setting."""
         return replace(proxy, epochs=self.epochs, image_share=self.image_share)
 
 
 def settings_of(
     base: Setting, epochs: Sequence[int], image_shares: Sequence[float], input_sizes: Sequence[int], *, every: bool
 ) -> list[Setting]:
-    """`base` first, then what differs from it in one of these; or every combination of all. Each once."""
+    """Return `base`, then all that differ from it in one of these, or every combination; without repeats."""
     combinations = itertools.product(
         (base.epochs, *epochs), (base.image_share, *image_shares), (base.input_size, *input_sizes)
     )
@@ -52,9 +52,9 @@ def settings_of(
 
 
 def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed: int) -> list[Architecture]:
-    """`count` different members, spread evenly over the multiply-accumulates of random ones.
+    """Return `count` different members, spread evenly over the multiply-accumulates of random ones.
 
-    The first of a larger spread are those of a smaller one, so that a check can be gone on with.
+    A larger spread begins with a smaller one, so that a check can be extended.
 
     Raises:
         ValueError: the space has fewer members.
@@ -84,7 +84,7 @@ def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed:
 
 
 def _even(step: int) -> float:
-    """0.5, 0.25, 0.75, 0.125, ...: van der Corput's sequence, every start of which is spread evenly over 0 to 1."""
+    """Return 0.5, 0.25, 0.75, 0.125, ...: van der Corput's sequence, whose every start is spread evenly over 0 to 1."""
     value, share, step = 0.0, 0.5, step + 1
     while step:
         value += share * (step & 1)
@@ -93,6 +93,6 @@ def _even(step: int) -> float:
 
 
 def smaller_sizes(input_size: int, output_stride: int) -> list[int]:
-    """Three quarters and half of the size, as far as images can be so small and two pixels are left of the last map."""
+    """Return three quarters and half of the size, where possible and where the last map keeps two pixels."""
     sizes = (round(0.75 * input_size), round(0.5 * input_size))
     return [size for size in sizes if size >= 8 and math.ceil(size / output_stride) >= 2]

@@ -1,4 +1,4 @@
-"""Trainings of a proxy check as they come, in one JSON file: what is there is not trained again."""
+"""Trainings of a proxy check, written to one JSON file one by one, so that a check can be resumed."""
 
 import contextlib
 import json
@@ -19,19 +19,19 @@ FORMAT = "mnas proxy check 1"
 
 
 class Results:
-    """The trainings of one check; use `open_results`."""
+    """Trainings of one check; use `open_results`."""
 
     def __init__(self, path: Path, values: dict[str, Any]) -> None:
         self._path, self._values = path, values
 
     @property
     def trainings(self) -> Mapping[str, Mapping[str, Any]]:
-        """key -> an evaluation as a dict, or {"error": why it failed}."""
+        """Key of each training -> an evaluation as a dict, or {"error": why it failed}."""
         trainings: Mapping[str, Mapping[str, Any]] = self._values["trainings"]
         return trainings
 
     def keep(self, key: str, outcome: Mapping[str, Any]) -> None:
-        """Add one, which is on disk when this returns. Raises OSError."""
+        """Add a training, which is on disk when this returns. Raises OSError."""
         self._values["trainings"][key] = dict(outcome)
         self._write()
 
@@ -46,10 +46,10 @@ def key_of(setting: str, fingerprint: str, seed: int) -> str:
 
 @contextlib.contextmanager
 def open_results(folder: Path, config: Mapping[str, Any]) -> Iterator[Results]:
-    """Open the trainings in `folder`, which nobody else may use meanwhile; `config` is what must not change.
+    """Open the trainings in `folder` for exclusive use; `config` is what must not change.
 
     Raises:
-        RunError: it is in use, was made with another configuration, or is damaged. OSError: it cannot be written.
+        RunError: the folder is in use, has another configuration, or is damaged. OSError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise RunError(f"a check must be a directory, but {folder} is a file; choose another --out")
@@ -65,7 +65,7 @@ def open_results(folder: Path, config: Mapping[str, Any]) -> Iterator[Results]:
             f"{folder} is in use by another process; wait for it, stop it, or choose another --out"
         ) from None
     try:
-        config = json.loads(json.dumps(config))  # as it reads back
+        config = json.loads(json.dumps(config))  # as JSON reads it back
         values: dict[str, Any] = _read(path) if path.exists() else {"format": FORMAT, "config": config, "trainings": {}}
         if differing := differences(values["config"], config):
             raise RunError(
@@ -89,7 +89,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _require_outcome(training: Any) -> None:
-    """Raise ValueError, KeyError or TypeError unless it is an error's text or numbers with an accuracy."""
+    """Raise ValueError, KeyError or TypeError unless the training is an error's text or numbers with an accuracy."""
     if "error" in training:
         if not isinstance(training["error"], str):
             raise ValueError(f"an error must be a text, but got {training['error']!r}")

@@ -1,4 +1,4 @@
-"""The run of a proxy check: all trainings side by side, those of an earlier start from their file."""
+"""Run of a proxy check: all trainings in parallel; a resumed check keeps the trainings in its file."""
 
 import hashlib
 import os
@@ -28,24 +28,24 @@ RESULT_NAME = "result.json"
 
 Say = Callable[[str], None]
 Counting = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
-"""From the number of trainings to what is called with how many are done and a line on the last one."""
+"""Function of the number of trainings; its context is called with the number done and a line on the last one."""
 
 
 def run_proxy_check(
     settings: ProxyCheckSettings, *, say: Say, progress: Say, counting: Counting, command: str
 ) -> ProxyCheck:
-    """Train what no earlier start has trained, and return the comparison, which is also written to result.json.
+    """Train what no earlier run has trained, and return the comparison, which is also written to result.json.
 
     Args:
-        say: takes lines.
-        progress: takes a few words whenever another step begins.
-        counting: opens what counts the trainings.
-        command: how the user began the check, for result.json.
+        say: called with lines for the user.
+        progress: called with a few words at the start of each step.
+        counting: opens the counter of the trainings.
+        command: the user's command, for result.json.
 
     Raises:
-        ValueError: an option that does not fit the others, or the images; the folder holds another check.
+        ValueError: options or images do not go together, or the folder holds another check.
         OSError: a file cannot be written.
-        KeyboardInterrupt: the check was asked to stop; the trainings that are done are kept.
+        KeyboardInterrupt: the check was interrupted; finished trainings are in the file.
     """
     progress("reading the images")
     dataset = settings.search_settings().load_data()
@@ -76,7 +76,7 @@ def run_proxy_check(
 
 
 def _architectures(settings: ProxyCheckSettings, space: Space, dataset: Dataset) -> list[Architecture]:
-    """The named ones first."""
+    """Return the architectures, the named ones first."""
     named = [named_member(name, space).arch for name in settings.also.split(",") if name]
     drawn = spread(
         space,
@@ -97,7 +97,7 @@ def _train(
     say: Say,
     counting: Counting,
 ) -> None:
-    """Train what is missing, side by side; the long ones first, so that none is waited for alone."""
+    """Train what is missing in parallel, the long ones first, so that none runs alone at the end."""
     tasks: list[Task] = []
     keys: list[str] = []
     for seed in range(settings.seeds):
@@ -129,7 +129,7 @@ def _train(
 
 
 def _scoring(settings: ProxyCheckSettings, setting: Setting, dataset: Dataset) -> "_Scoring":
-    """Picklable: how a worker trains in that way; images of another size have been decoded by then."""
+    """Return how a worker trains in that way, picklable; images of another size are decoded first."""
     search = settings.search_settings(setting)
     if setting.input_size != dataset.input_size:
         dataset = search.load_data()
@@ -139,7 +139,7 @@ def _scoring(settings: ProxyCheckSettings, setting: Setting, dataset: Dataset) -
 
 @dataclass(frozen=True)
 class _Scoring:
-    """Trains, and keeps no weights."""
+    """Trains a candidate without writing its weights."""
 
     evaluator: ProxyEvaluator
     modules: ClassVar = ProxyEvaluator.modules
@@ -149,12 +149,12 @@ class _Scoring:
 
 
 def seed_of(seed: int, key: str) -> int:
-    """Return the seed of one training; no two have the same, or noise that they share would look like order."""
+    """Return the seed of one training; seeds differ, as shared noise would look like agreement."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big")
 
 
 def _processor() -> str:
     try:
         return processor_of(Path("/proc/cpuinfo").read_text()) or platform.machine()
-    except OSError:  # no Linux
+    except OSError:  # only Linux has the file
         return platform.processor() or platform.machine()

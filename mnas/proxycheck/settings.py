@@ -20,7 +20,7 @@ from mnas.space.space import Space
 
 Auto = Literal["auto"]
 REFERENCE_TIMES = 4
-"""The reference trains this many times as long as the longest proxy, unless its epochs are given."""
+"""Ratio of the reference's epochs to the longest proxy's, unless its epochs are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class ProxyCheckSettings:
         self.ways(self.input_size if self.input_size != "auto" else 224, 1)
 
     def search_settings(self, setting: Setting | None = None) -> SearchSettings:
-        """Return the settings of a search that trains in that way; None: in the first one."""
+        """Return the settings of a search with that training; None: the first one."""
         return SearchSettings(
             images=self.images,
             space=self.space,
@@ -89,7 +89,7 @@ class ProxyCheckSettings:
         )
 
     def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
-        """Return what must not change between two starts, as trainings would not be comparable."""
+        """Return what must not change when a check is resumed, or its trainings would not be comparable."""
         proxy = dataclasses.asdict(self.proxy)
         for tried in ("epochs", "image_share", "mirror"):
             del proxy[tried]
@@ -106,7 +106,7 @@ class ProxyCheckSettings:
         return dataclasses.replace(self, proxy=dataclasses.replace(self.proxy, mirror=mirror))
 
     def ways(self, input_size: int, output_stride: int) -> tuple[Setting, list[Setting]]:
-        """Return the reference, and the proxies: the one that the options give first."""
+        """Return the reference and the proxies, with the options' own setting first."""
         base = Setting(epochs=self.proxy.epochs, image_share=self.proxy.image_share, input_size=input_size)
         epochs = [e for e in (base.epochs // 2, base.epochs // 5) if e]
         if self.try_epochs != "auto":
