@@ -1,4 +1,4 @@
-"""A search that has ended, is running or was interrupted, as Python sees it."""
+"""Python's view of a search that has ended, is running or was interrupted."""
 
 import html
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """running, finished, stopped or interrupted."""
+        """State of the search: running, finished, stopped or interrupted."""
         return self._snapshot().state.status
 
     @property
@@ -56,15 +56,15 @@ class Run:
 
     @property
     def front(self) -> Trials:
-        """The Pareto front of trials and reference networks, fastest first."""
+        """Pareto front of trials and reference networks, fastest first."""
         return Trials(front_of(results_of(self._snapshot())))
 
     @property
     def best(self) -> TrialRecord:
-        """The result to take: highest reward on the front, or the reference network where that is better.
+        """Recommended result: the trial with the highest reward on the front, or a better reference network.
 
         Raises:
-            ValueError: nothing is trained yet.
+            ValueError: no network has been trained yet.
         """
         run = self._snapshot()
         objectives = objectives_of(run.attributes)

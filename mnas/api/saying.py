@@ -26,4 +26,4 @@ def quiet_optuna() -> Iterator[None]:
 
 
 SAY = inspect.Parameter("say", inspect.Parameter.KEYWORD_ONLY, default=silence, annotation=Say)
-"""The parameter as signatures show it."""
+"""Parameter `say` in the form that signatures show."""

@@ -1,4 +1,4 @@
-"""How a search is shown: not at all, as a bar in a terminal or a notebook, or as lines; each keeps the report fresh."""
+"""Watchers that show a search as a bar, as lines or not at all; each updates the report."""
 
 import contextlib
 import datetime
@@ -17,7 +17,7 @@ from mnas.study import Snapshot, StudyWriter
 from mnas.text import clean
 
 REPORT_SHARE = 0.05
-"""At most this much of the time goes to the report, which of thousands of trials takes seconds to write."""
+"""Largest share of the time for writing the report, which takes seconds for thousands of trials."""
 
 Shown = Watcher | Literal["auto", "bar", "none"]
 """A watcher, or the name of one: bar, none, or auto, which is bar in a notebook and none elsewhere."""
@@ -35,9 +35,9 @@ class FieldColumn(rich.progress.ProgressColumn):
 
 
 class ReportingWatcher(Watcher):
-    """Shows nothing, and writes the report when a batch is closed."""
+    """Shows nothing, but writes the report when a batch is closed."""
 
-    _next_report: float = 0.0  # of the monotonic clock
+    _next_report: float = 0.0  # on the monotonic clock
 
     def say(self, text: str) -> None:
         """Do nothing."""
@@ -46,7 +46,7 @@ class ReportingWatcher(Watcher):
         """Do nothing."""
 
     def updated(self, run: StudyWriter) -> None:
-        """Write report.html, unless the last one is too fresh."""
+        """Write report.html, unless the last one is too recent."""
         start = time.monotonic()
         if start < self._next_report and run.attributes["state"]["status"] == "running":
             return
@@ -67,7 +67,7 @@ class LineWatcher(ReportingWatcher):
         self._console.print(text)
 
     def progress(self, progress: Progress) -> None:
-        """Print a line where a candidate is finished."""
+        """Print a line if a candidate is finished."""
         if progress.finished != self._finished:
             self._finished = progress.finished
             self.say(f"[{progress.finished}/{progress.total}] {progress_line(progress)}")
@@ -117,10 +117,10 @@ def bar_watcher(console: Console) -> Iterator[Watcher]:
 
 @contextlib.contextmanager
 def shown_by(watcher: Shown) -> Iterator[Watcher]:
-    """Yield the watcher that a Python function was given, by name or as it is.
+    """Yield the watcher that the caller of a Python function chose, by name or as an object.
 
     Raises:
-        ValueError: the name is none of them.
+        ValueError: the name is unknown.
     """
     if isinstance(watcher, Watcher):
         yield watcher

@@ -19,7 +19,7 @@ class BenchCommand:
 
     def run(self) -> None:
         """Run what is missing, print tables, write page, pictures and numbers."""
-        from mnas.bench.run import run_bench  # here: it takes seconds to import, and help needs none of it
+        from mnas.bench.run import run_bench  # imported here, as it takes seconds and the help does not need it
         from mnas.cli.bench_tables import tables
         from mnas.report.bench import write_bench
 

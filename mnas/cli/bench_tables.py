@@ -30,7 +30,7 @@ def _table(title: str, first: str, rest: Sequence[str]) -> Table:
 
 
 def progress_table(rows: Sequence[ControllerSearches], pool: Pool, at: Sequence[int]) -> Table:
-    """Hypervolumes, and milliseconds per trial."""
+    """Return the table of hypervolumes, and milliseconds per trial."""
     table = _table("hypervolume, ratio to the pool's, after trials", "controller", [*map(str, at), "CPU ms a trial"])
     for row in rows:
         table.add_row(row.name, *(str(row.hypervolume(pool, n)) for n in at), f"{row.ms_per_trial.mean:.1f}")
@@ -38,7 +38,7 @@ def progress_table(rows: Sequence[ControllerSearches], pool: Pool, at: Sequence[
 
 
 def reward_table(rows: Sequence[ControllerSearches], at: Sequence[int]) -> Table:
-    """Best rewards."""
+    """Return the table of best rewards."""
     table = _table("best reward after trials", "controller", [str(n) for n in at])
     for row in rows:
         table.add_row(row.name, *(str(row.best_reward(n)) for n in at))
@@ -46,7 +46,7 @@ def reward_table(rows: Sequence[ControllerSearches], at: Sequence[int]) -> Table
 
 
 def sampled_table(rows: Sequence[ControllerSearches]) -> Table:
-    """The paper's Figure 6 in numbers."""
+    """Return the paper's Figure 6 in numbers."""
     names = ["below T by over 5 %", "within 5 %", "above"]
     table = _table("share of all trials", "controller", names)
     for row in rows:
@@ -55,7 +55,7 @@ def sampled_table(rows: Sequence[ControllerSearches]) -> Table:
 
 
 def hit_table(hits: Sequence[Hits]) -> Table:
-    """Hit rates."""
+    """Return the table of hit rates."""
     table = _table(
         "how far from the target the best-reward model lies",
         "controller",

@@ -1,4 +1,4 @@
-"""Printing the table of classes, and lines that may be empty."""
+"""Print the table of classes, and lines that may be empty."""
 
 from rich.console import Console
 
@@ -10,13 +10,13 @@ def print_class_table(console: Console, table: ClassTable, *scored: str) -> None
     """Print the table.
 
     Args:
-        scored: the parts whose accuracy the command is about; the last line says what their largest class scores.
+        scored: parts whose accuracy the command reports; the last line gives the score of their largest class.
     """
     for line in class_table_lines(table, *scored):
         print_line(console, line)
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is; nothing where it is empty."""
+    """Print a line unchanged; nothing where it is empty."""
     if line:
         console.print(line)

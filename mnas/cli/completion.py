@@ -15,7 +15,7 @@ from mnas.cli.parsing import application
 Shell = Literal["bash", "zsh", "fish"]
 
 _FILES = ("MODEL", "IMAGES", "ARCH", "ARCHS", "--data", "--weights", "--start-from", "--predictor", "--space")
-"""Options of text that may name a file or folder."""
+"""Text options that may name a file or folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +47,16 @@ def completion_script(shell: Shell) -> str:
         app.help = purpose
         groups[group].command(app)
         groups[words] = app
-    for words in COMMANDS:  # a registered application has the flags of the one above it
+    for words in COMMANDS:  # a registered application has the flags of its parent
         groups[words].help_flags, groups[words].version_flags = ("--help", "--help-all"), ()
     script = root.generate_completion(prog_name="mnas", shell=shell)
-    if shell == "bash":  # where the script has nothing to offer, readline completes files, also those with spaces
+    if shell == "bash":  # where the script offers nothing, readline completes files, including names with spaces
         script = script.replace("complete -F _mnas mnas", "complete -o default -F _mnas mnas")
     return script
 
 
 def _completed(options: tuple[Option, ...], shell: Shell) -> Iterator[Option]:
-    """The options with types by which a script completes files: in bash none, as readline does that better."""
+    """Return the options with types by which a script completes files; in bash none, as readline does that better."""
     for option in options:
         if shell == "bash" and option.hint not in (bool, int, float) and not words_of(option.hint):
             yield dataclasses.replace(option, hint=tuple[str, ...] if option.several else str)

@@ -1,4 +1,4 @@
-"""The conclusion that a search prints: its table, the model to take, and how far that can be trusted."""
+"""Print the conclusion of a search: its table, the model to take, and how far to trust that choice."""
 
 import itertools
 from collections.abc import Collection, Sequence
@@ -36,7 +36,7 @@ ENDED = {
 def conclude(
     console: Console, run: StudyWriter | Snapshot, reason: str, objectives: Sequence[Objective], dataset: Dataset
 ) -> None:
-    """Print why the search ended, the front, which model to take and why, and where everything is."""
+    """Print why the search ended, the front, the recommended model with the reason, and the paths of all files."""
     own = run.trials[count_taken(run.trials) :]
     references = references_of(run)
     skipped = _skipped(own)
@@ -54,11 +54,11 @@ def conclude(
     devices = run.attributes["sharing"]["targets_ms"]
     metric = metric_of(run.attributes)
     listed = sorted([*results, *_off_the_front(references, results)], key=_latency_ms)
-    advised: dict[bool, list[str]] = {True: [], False: []}  # by whether a reference is better
+    advised: dict[bool, list[str]] = {True: [], False: []}  # whether a reference is better
     for objective, each in zip(objectives, recommendations, strict=True):
         if each is not None:
             advised[each.is_reference] += _advice(run, objective, each, images, objectives)
-    for line in advised[True]:  # before all else: a published network is better than every trial
+    for line in advised[True]:  # comes first: a published network is better than every trial
         say(line)
     say(_table(listed, devices, objectives, {each.best.number for each in wanted}, NAMES[metric]))
     costs = sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
@@ -77,7 +77,7 @@ def conclude(
 
 
 def _significance(metric: Metric, dataset: Dataset, images: int, best: TrialRecord) -> list[str]:
-    """Return the lines on the score of guessing, and on how sure a score on these images is."""
+    """Return the lines on the score of guessing, and on the uncertainty of a score on these images."""
     counts = dataset.val_counts
     lines = [baseline_line(metric, counts, dataset.classes)]
     if warning := not_above_baseline(metric, counts, images, best.point[0]):
@@ -89,7 +89,7 @@ def _significance(metric: Metric, dataset: Dataset, images: int, best: TrialReco
 
 
 def _untrained(run: StudyWriter | Snapshot, skipped: str) -> str:
-    """Return the line for a search of which no candidate was trained to the end."""
+    """Return the line for a search in which no candidate finished training."""
     failed = sum(t.state == "failed" for t in run.trials)
     facts = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
     return f"no candidate was trained to the end: {'; '.join(facts)}"
@@ -132,7 +132,7 @@ def _place(reference: TrialRecord) -> str:
 
 
 SIGNS: dict[Source, str] = {"measured": "", "cached": "*", "predicted": "~"}
-"""What a latency in the table ends with."""
+"""Source of a latency -> the sign after it in the table."""
 
 
 def _table(
@@ -142,7 +142,7 @@ def _table(
     best: Collection[int],
     name: str,
 ) -> Table:
-    """The results, fastest first; for one device its interval, for several each one's latency; a reward a target."""
+    """Return the results, fastest first: an interval for one device, each latency for several; a reward per target."""
     latencies = ["latency ms", "95 %"] if len(devices) == 1 else [f"{device} ms" for device in devices]
     single = len(objectives) == 1
     rewards = ["reward"] if single else [f"reward {objective.target_latency_ms:g} ms" for objective in objectives]
@@ -169,7 +169,7 @@ def _table(
 
 
 def _sources(front: Sequence[TrialRecord]) -> str:
-    """What the table's latencies are."""
+    """Return the sources of the table's latencies, in words."""
     sources = {latency.source for trial in front for latency in trial.latencies.values()}
     if sources == {"measured"}:
         return "latencies: all measured in this search"
@@ -182,19 +182,19 @@ def _sources(front: Sequence[TrialRecord]) -> str:
 
 
 def _origins(front: Sequence[TrialRecord]) -> list[str]:
-    """Which of the front are networks that the search was begun with, or another run's trials."""
+    """Return which of the front are networks that the search began with, or trials of other runs."""
     origins = [f"{t.number} is {origin}" for t in front if t.number >= 0 and (origin := origin_of(t))]
     return [f"begun with: trial {', '.join(origins)}"] if origins else []
 
 
 def _skipped(trials: list[TrialRecord]) -> str:
-    """`skipped before training: 3 (latency over --latency-limit)`; empty where nothing was."""
+    """Return `skipped before training: 3 (latency over --latency-limit)`; empty without skipped trials."""
     groups = ", ".join(f"{len(numbers)} ({LIMITS[limit].group})" for limit, numbers in skipped_by(trials).items())
     return f"skipped before training: {groups}" if groups else ""
 
 
 def _sharing(cost: SharingCost, name: str) -> str:
-    """What one device loses by sharing the recommended model."""
+    """Return what a device loses by sharing the recommended model."""
     if cost.alone is cost.shared:
         return f"{cost.device}: sharing costs nothing, {cost.shared.title} is also the best for it alone"
     return (
@@ -212,7 +212,7 @@ def _advice(
     val_images: int,
     objectives: Sequence[Objective],
 ) -> list[str]:
-    """Which result to take for a target, and why; where a reference is better than every trial, that first."""
+    """Return which result to take for a target, and why; a reference that is better than every trial comes first."""
     best, front = wanted.best, front_of(results_of(run))
     name = NAMES[metric_of(run.attributes)]
     target = f"for {objective.target_latency_ms:g} ms " if len(objectives) > 1 else ""
@@ -244,7 +244,7 @@ def _advice(
 
 
 def _scored(trial: TrialRecord, objective: Objective, name: str) -> str:
-    """`accuracy 0.5660 at 0.99 of the target latency`."""
+    """Return `accuracy 0.5660 at 0.99 of the target latency`."""
     of_target = trial.point[1] / objective.target_latency_ms
     return f"{name} {trial.point[0]:.4f} at {of_target:.2f} of the target latency"
 
@@ -265,13 +265,13 @@ def _better(wanted: Recommendation, objective: Objective, name: str) -> str:
 
 
 def _at_target(trial: TrialRecord, objective: Objective, name: str) -> str:
-    """To follow why another one is taken."""
+    """Return how to reach the target, as context for the choice of another model."""
     of_target = trial.point[1] / objective.target_latency_ms
     return f"; the best at it is trial {trial.number}, {name} {trial.point[0]:.4f} at {of_target:.2f} of it"
 
 
 def _noise(front: list[TrialRecord], best: TrialRecord, val_images: int) -> list[str]:
-    """Where the front cannot be told from chance."""
+    """Return the line on results of the front that are not significantly different."""
     noise = accuracy_noise(best.point[0], val_images)
     close = sum(b.point[0] - a.point[0] < noise for a, b in itertools.pairwise(front))
     if not close:

@@ -1,4 +1,4 @@
-"""Printing to the terminal. Any text is shown as it is: no markup, no emoji codes, no control characters."""
+"""Print to the terminal. All text is shown unchanged: no markup, no emoji codes, no control characters."""
 
 import json
 import sys
@@ -12,13 +12,13 @@ from mnas.text import clean
 
 
 class SafeConsole(Console):
-    """A console for which every string is one line of plain text; several lines are several arguments of `lines`."""
+    """A console that prints every string as one line of plain text; several lines are several arguments of `lines`."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return `text` cleaned; what is printed and what stands in tables passes through here."""
+        """Return `text` cleaned; all printed text and table cells pass through here."""
         options |= {"markup": False, "emoji": False, "highlight": False, "highlighter": None}
         return super().render_str(clean(text), **options)
 
@@ -34,19 +34,19 @@ class SafeConsole(Console):
             self.print(text)
 
     def status(self, status: RenderableType, **options: Any) -> Status:
-        """A spinner with a text beside it."""
+        """Return a spinner with a text beside it."""
         return SafeStatus(_plain(status), console=self, **options)
 
 
 class SafeStatus(Status):
-    """A status whose text is no markup."""
+    """A status whose text is not markup."""
 
     def update(self, status: RenderableType | None = None, **options: Any) -> None:
         super().update(None if status is None else _plain(status), **options)
 
 
 class Steps:
-    """Steps of a longer piece of work: a spinner with the step's name, which a line that is printed ends."""
+    """The steps of a longer piece of work: a spinner with the step's name, which ends when a line is printed."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -54,7 +54,7 @@ class Steps:
 
     @property
     def console(self) -> Console:
-        """The console, free of the spinner, for a live display of another kind."""
+        """Return the console without the spinner, for a live display of another kind."""
         self._stop()
         return self._console
 
@@ -87,18 +87,18 @@ def _plain(status: RenderableType) -> RenderableType:
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> SafeConsole:
-    """The terminal; where there is none (a log, a pipe), lines are long enough for every table."""
+    """Return the terminal's console; in a log or a pipe, lines are long enough for every table."""
     console = SafeConsole(stderr=stderr, quiet=quiet)
     return console if console.is_terminal else SafeConsole(stderr=stderr, quiet=quiet, width=140)
 
 
 def say(text: str) -> None:
-    """Print one line, whatever `text` holds."""
+    """Print `text` as one line, whatever it contains."""
     print(clean(text), flush=True)
 
 
 def say_json(value: object) -> None:
-    """Print `value` as one line of JSON, which escapes all that is not ASCII."""
+    """Print `value` as one line of JSON, with all but ASCII escaped."""
     print(json.dumps(value), flush=True)
 
 

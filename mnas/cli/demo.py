@@ -31,7 +31,7 @@ class DemoCommand:
     def run(self) -> None:
         """Search, check what was exported, and point to the report."""
         console = make_console()
-        # All choices of all seven blocks. Width, input, steps and budget are chosen to fit the time, and printed.
+        # all choices of all seven blocks; width, input, steps and budget are chosen to fit the time, and printed
         settings = SearchSettings(
             images=TrainingDataOptions(data="digits"),
             run=self.run_dir,
@@ -51,7 +51,7 @@ class DemoCommand:
         console.print(f"to begin anew, delete {self.run_dir}")
 
     def _check(self, console: Console, dataset: Dataset, front: list[TrialRecord]) -> None:
-        """Run every exported file on the validation images and set its accuracy beside the table's."""
+        """Run every exported file on the validation images and print its accuracy beside the table's."""
         images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
         table = Table("file", "accuracy by LiteRT", "accuracy in the table", "difference", box=box.SIMPLE)
         for trial in front:

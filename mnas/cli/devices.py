@@ -1,4 +1,4 @@
-"""`mnas devices list | check | calibrate`: what a device is, and whether its numbers can be trusted."""
+"""`mnas devices list | check | calibrate`: list devices, and check how far to trust their measurements."""
 
 import contextlib
 from collections import Counter
@@ -39,7 +39,7 @@ from mnas.zoo.architectures import named_arch
 
 File = Path | Literal["auto"]
 HIGH_ERROR = 0.01
-"""With more than this between sessions no measurement reaches an interval of 1 %."""
+"""Error between sessions above which no measurement reaches an interval of 1 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class DevicesListCommand:
     """The file; auto: devices.toml in your configuration folder."""
 
     def run(self) -> None:
-        """Print the table. Raises ValueError for a file that is none."""
+        """Print the table. Raises ValueError for an invalid file."""
         entries = read_devices(self.devices)
         table = Table("device", "kind", "address", "runtime", "core", "threads", "batch")
         for e in entries.values():
@@ -73,12 +73,12 @@ class DevicesCheckCommand:
     """The file that describes it; auto: devices.toml in your configuration folder."""
 
     def run(self) -> None:
-        """Print what was found of each unit. Raises UnitError, MeasurementError, ValueError if none is usable."""
+        """Print the check's result for each unit. Raises UnitError, MeasurementError, ValueError if none is usable."""
         entry = find_device(self.name, self.devices)
         console, usable, failures = make_console(), 0, []
         reference = make_reference(
             named_arch("mobilenetv2"), "mobilenetv2", 96, 10, render(entry.setup)
-        )  # small: it must only run
+        )  # small: it only has to run
         for unit, key, address in _units(entry, console):
             try:
                 _check(console, entry, unit, key, address, reference)
@@ -114,7 +114,7 @@ class DevicesCalibrateCommand:
             raise ValueError(f"budget-s must be more than 0 s, but got {self.budget_s}")
 
     def run(self) -> None:
-        """Measure, keep, and print. Raises UnitError, MeasurementError, ValueError where a unit cannot be measured."""
+        """Measure, store and print. Raises UnitError, MeasurementError, ValueError where a unit cannot be measured."""
         entry, console = find_device(self.name, self.devices), make_console()
         arch = named_arch("mobilenetv2")
         reference = make_reference(arch, "mobilenetv2", self.input_size, 1000, render(entry.setup))
@@ -125,7 +125,7 @@ class DevicesCalibrateCommand:
                     status.update(f"{unit.name}: session {number + 1} of {self.sessions}")
                     with _leased(unit, key, console):
                         sessions.append(self._session(unit, reference, entry))
-                    unit.close()  # a session begins with a new process there
+                    unit.close()  # a session begins with a new process on the device
             repeatability = repeatability_of(unit.name, sessions)
             path = keep_repeatability(user_state_dir() / "devices", repeatability)
             _print_sessions(console, sessions, repeatability)
@@ -136,7 +136,7 @@ class DevicesCalibrateCommand:
 
 
 def _units(entry: DeviceEntry, console: Console) -> Iterator[tuple[Unit, str, str]]:
-    """Each with the key of its lease and its address, one after another."""
+    """Yield each unit with the key of its lease and its address, one after another."""
     units = open_units(entry, lambda text: console.print(text))
     for unit, (_, address) in zip(units, unit_addresses(entry), strict=True):
         with contextlib.closing(unit):
@@ -182,7 +182,7 @@ def _repeats(repeats: Repeatability | None, name: str) -> str:
 
 
 def _facts(condition: Condition) -> dict[str, str]:
-    """What the device tells of itself."""
+    """Return what the device reports about itself."""
     core = measuring_core(condition)
     battery = None if condition.battery_percent is None else f"{condition.battery_percent:.0f} %"
     clocks = Counter(core.get("max_mhz") for core in condition.cores)

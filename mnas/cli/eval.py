@@ -1,4 +1,4 @@
-"""`mnas eval`: how good a model is on labelled images, by whatever file it is shipped as."""
+"""`mnas eval`: score a model on labelled images, from any supported file."""
 
 import itertools
 import os
@@ -67,7 +67,7 @@ class EvalCommand:
         """Score and print.
 
         Raises:
-            ValueError: the model or the data cannot be opened, do not fit each other, or there is no such part.
+            ValueError: the model or the data cannot be opened or do not fit each other, or the part is missing.
         """
         if self.save is not None and self.save.suffix != ".png":
             raise ValueError(f"--save must name a .png file, but got {str(self.save)!r}")
@@ -111,7 +111,7 @@ class EvalCommand:
         _print_tables(self.model, model, score, labels)
 
     def _open(self, model: Model, bar: Progress) -> ScoredImages:
-        """The images as the model is to see them."""
+        """Return the images in the form that the model needs."""
         task = bar.add_task("reading images", total=None)
 
         def on_progress(done: int, total: int) -> None:
@@ -138,7 +138,7 @@ class EvalCommand:
 
 
 def _drawn(selection: Selection) -> str:
-    """How the part was drawn, to follow its name."""
+    """Return how the part was drawn, as the text after its name."""
     if selection.seed is None:
         return ""
     if selection.record is None:
@@ -154,7 +154,7 @@ def _is_listed(data: str) -> bool:
 def _labelled(
     batches: Iterator[tuple[Tensor, Tensor]], outputs: NDArray[np.int64], advance: Callable[[int], None]
 ) -> Iterator[tuple[Pixels, NDArray[np.int64]]]:
-    """The images, with the outputs that stand for their classes."""
+    """Return the images, with the outputs that stand for their classes."""
     for images, labels in batches:
         yield images.numpy(), outputs[labels.numpy()]
         advance(len(labels))

@@ -1,4 +1,4 @@
-"""`mnas export`: a trained model as files for devices, each compared with the network before it gets its name."""
+"""`mnas export`: write a trained model as files for devices, each compared with the network before it gets its name."""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class ExportCommand:
 
     def run(self) -> None:
         """Export all, print the comparisons, and raise ValueError if a file failed; one failure leaves the others."""
-        from mnas.export.run import export_model  # torch takes seconds, and help needs none of it
+        from mnas.export.run import export_model  # torch takes seconds to import, and the help does not need it
         from mnas.names import resolve_weights
 
         weights = resolve_weights(self.settings.model)
@@ -56,7 +56,7 @@ def _print(console: Console, result: "ExportResult") -> None:
 
 
 def _table(results: Sequence["GateResult"]) -> Table:
-    """A column for each file, a row for each figure."""
+    """Return a column for each file, a row for each figure."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("")
     for result in results:
@@ -87,7 +87,7 @@ def _cells(result: "GateResult") -> dict[str, str]:
 
 
 def _allowed(tolerance: Tolerance) -> dict[str, str]:
-    """All files of a command are of one kind, so there is one set of limits."""
+    """Return the limits; all files of a command are of one kind, so there is one set."""
     return {
         "max difference": f"{tolerance.max_difference:g}" if math.isfinite(tolerance.max_difference) else "any",
         "same top-1": f"{tolerance.min_agreement:.1%}",
@@ -96,5 +96,5 @@ def _allowed(tolerance: Tolerance) -> dict[str, str]:
 
 
 def _interval(low: float, value: float, high: float) -> str:
-    """Half of the 95 % interval in per cent of the value; nothing where the value is exact."""
+    """Return half of the 95 % interval in per cent of the value; empty for an exact value."""
     return f"±{50 * (high - low) / value:.1f}%" if high > low else ""

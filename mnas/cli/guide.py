@@ -1,4 +1,4 @@
-"""What people need first of each command: its most used options, and two examples."""
+"""The most used options of each command, and two examples, for its help."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ class Guide:
     examples: tuple[str, ...] = ()
     """Whole command lines."""
     first: tuple[str, ...] = ()
-    """Options that `--help` shows, the most used first; empty: all, where a command has few."""
+    """Options that `--help` shows, most used first; empty: all, for a command with few."""
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Heading -> options, in `--help-all`; options in none stand under the name of their dataclass's group."""
+    """Heading -> options, in `--help-all`; other options appear under the group name of their dataclass."""
 
 
 GUIDES: Mapping[str, Guide] = {

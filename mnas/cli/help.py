@@ -1,4 +1,4 @@
-"""What `mnas COMMAND --help` prints: the options people need first, and two examples; `--help-all` prints all."""
+"""Print `mnas COMMAND --help`: the most used options and two examples; `--help-all` prints all options."""
 
 import math
 import shutil
@@ -21,7 +21,7 @@ _LONGEST_CHOICES = 22
 _FLAGS_WIDTH = 26
 """Columns of an option's flag and type; a longer one takes a line of its own."""
 _SHORT_LINES = 2
-"""Lines of a description in the short help, beyond which its last clauses are left to `--help-all`."""
+"""Lines of a description in the short help; longer ones lose their last clauses, which `--help-all` prints."""
 
 
 def wants_help(arguments: Sequence[str]) -> bool:
@@ -33,13 +33,13 @@ def print_command_help(command: type, words: str, arguments: Sequence[str]) -> N
     """Print the help of a command, with the defaults of the preset that the other arguments choose.
 
     Raises:
-        ValueError: there is no such preset.
+        ValueError: the preset is unknown.
     """
     options = options_of(command)
     others = [word for word in arguments if word not in (*HELP, HELP_ALL)]
     try:
         given = given_values(options, words, others)
-    except ValueError:  # help is what mends it
+    except ValueError:  # an invalid value must not prevent the help
         given = {}
     options = options_of(command, preset_values(command, given))
     everything = HELP_ALL in _before_values(arguments)
@@ -49,7 +49,7 @@ def print_command_help(command: type, words: str, arguments: Sequence[str]) -> N
 def help_lines(
     command: type, words: str, options: Sequence[Option], *, everything: bool, columns: int
 ) -> Iterator[str]:
-    """Yield the lines of a command's help; of a command with many options only the first ones unless `everything`."""
+    """Yield the lines of a command's help; only the first options for a command with many, unless `everything`."""
     guide = GUIDES.get(words, Guide())
     yield from _wrapped(" ".join(_usage(words, options)), columns, after=" " * 7)
     yield ""
@@ -67,7 +67,7 @@ def help_lines(
 
 
 def _before_values(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments that may be options: those before `--`."""
+    """Return the arguments that may be options: those before `--`."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 
@@ -88,7 +88,7 @@ def _usage(words: str, options: Sequence[Option]) -> Iterator[str]:
 
 
 def _groups(guide: Guide, options: Sequence[Option], *, everything: bool) -> Iterator[tuple[str, list[Option]]]:
-    """Headings and their options; the first options come in the guide's order, the others in that of the fields."""
+    """Return headings with their options: the first options in the guide's order, the others in that of the fields."""
     by_flag = {option.flag: option for option in options if not option.positional}
     if arguments := [option for option in options if option.positional]:
         yield "Arguments", arguments
@@ -105,7 +105,7 @@ def _groups(guide: Guide, options: Sequence[Option], *, everything: bool) -> Ite
 
 
 def _described(option: Option, columns: int, *, short: bool) -> Iterator[str]:
-    """The lines of an option: its flag, and beside it what it is; of a `short` one the first sentence only."""
+    """Return the lines of an option: its flag, with the description beside it; for `short`, its first sentence only."""
     width = columns - _FLAGS_WIDTH - 2
     text = _shortened(option.help, _SHORT_LINES * width) if short else option.help
     text = " ".join(part for part in (text.removesuffix(".") + ".", _note(option)) if part)
@@ -120,7 +120,7 @@ def _described(option: Option, columns: int, *, short: bool) -> Iterator[str]:
 
 
 def _shortened(text: str, characters: int) -> str:
-    """The first sentence, without its last clauses where it is longer than `characters`."""
+    """Return the first sentence, without its last clauses where it exceeds `characters`."""
     text = text.partition(". ")[0]
     while len(text) > characters and "; " in text:
         text = text.rpartition("; ")[0]
@@ -128,7 +128,7 @@ def _shortened(text: str, characters: int) -> str:
 
 
 def _kind(option: Option) -> str:
-    """The values that an option takes, in capitals; words that are taken as they are in small letters."""
+    """Return the values that an option takes: types in capitals, literal words in small letters."""
     if option.hint is bool:
         return ""
     kinds = [_KINDS[member] for member in members(option.hint) if member in _KINDS]
@@ -139,7 +139,7 @@ def _kind(option: Option) -> str:
 
 
 def _note(option: Option) -> str:
-    """What follows the description in parentheses: the choices where they are too many for `_kind`, and the default."""
+    """Return the parenthesis after the description: the choices where `_kind` has no room for them, and the default."""
     notes = []
     if _kind(option) == "NAME":
         notes.append(f"one of {', '.join(option.choices)}")

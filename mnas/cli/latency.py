@@ -1,4 +1,4 @@
-"""`mnas latency`: how long architectures and files take on a device, in one runtime or several."""
+"""`mnas latency`: measure architectures and files on a device, in one runtime or several."""
 
 import os
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class LatencyCommand:
     """Print one JSON object a line instead of a table."""
 
     def run(self) -> None:
-        """Measure all and print them. Raises ValueError for a name that is none or a file that cannot be read."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # LiteRT's own words, while int8 files are written
+        """Measure all models and print them. Raises ValueError for an unknown name or an unreadable file."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # suppresses LiteRT's output while int8 files are written
         console = make_console()
         with console.status("", spinner="line") as status:
             result = measure_models(self.settings, progress=status.update, say=complain)

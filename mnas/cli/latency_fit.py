@@ -26,7 +26,7 @@ class LatencyFitCommand:
     """The predictor."""
 
     def run(self) -> None:
-        """Measure what is missing, learn, save, and print how well it predicts."""
+        """Measure what is missing, fit, save, and print how well the predictor predicts."""
         console = make_console()
         with console.status("measuring", spinner="line") as status:
             fit = fit_latency(self.settings, progress=status.update, say=console.print)

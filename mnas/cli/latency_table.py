@@ -1,4 +1,4 @@
-"""The table that `mnas latency` prints: a row for each model in each runtime, and lines that explain the numbers."""
+"""The table of `mnas latency`: a row for each model in each runtime, and lines that explain the numbers."""
 
 from collections.abc import Sequence
 
@@ -31,10 +31,10 @@ def print_table(console: Console, result: LatencyResult) -> None:
 
 
 def _table(rows: Sequence[ModelLatency]) -> Table:
-    """Return the table; the columns of runtime and image size only where the rows differ in them."""
+    """Return the table; columns for runtime and image size appear only where the rows differ in them."""
     has_runtimes = len({row.runtime for row in rows}) > 1
     has_sizes = len({row.calibration.input_size for row in rows}) > 1
-    table = Table(box=box.SIMPLE, padding=0)  # no padding: all columns fit in a terminal of 80
+    table = Table(box=box.SIMPLE, padding=0)  # no padding, so that all columns fit in a terminal of 80
     table.add_column("name", overflow="fold")
     if has_runtimes:
         table.add_column("runtime", no_wrap=True)
@@ -76,7 +76,7 @@ def _reference(calibration: Calibration) -> str:
 
 def _setup(result: LatencyResult) -> str:
     """Return the runtimes, the threads and the processor that the models were run with."""
-    calibration = result.models[-1].calibration  # of any row: one setup and one device serve all input sizes
+    calibration = result.models[-1].calibration  # any row: one setup and one device serve all input sizes
     runtimes = dict.fromkeys(row.runtime for row in result.models)
     units = sorted({row.latency.unit for row in result.models})
     batch = "" if calibration.batch == 1 else f", {calibration.batch} images at once"

@@ -1,4 +1,4 @@
-"""`mnas COMMAND ...`: one file a command, each a dataclass whose fields are its options."""
+"""`mnas COMMAND ...`: one file per command, each with a dataclass whose fields are the options."""
 
 import difflib
 import importlib
@@ -43,18 +43,18 @@ COMMANDS = {
     "demo": ("mnas.cli.demo:DemoCommand", "Run a whole search on embedded data in a few minutes"),
     "completion": ("mnas.cli.completion:CompletionCommand", "Print the script that completes mnas commands in a shell"),
 }
-"""name, of one word or two ("latency fit") -> (where it is, what it is for); imported when it is called, so that help
-comes at once."""
+"""Name of one word or two ("latency fit") -> (module, purpose). A command is imported when it is called, so that the
+help appears at once."""
 
 _PATIENCE_S = 10.0
-"""Torchrun looks after its processes every 0.1 s, and gives them 30 s to end."""
+"""Seconds to wait for torchrun, which checks its processes every 0.1 s, and gives them 30 s to end."""
 
 USAGE = "usage: mnas COMMAND [OPTIONS] [--debug]   (mnas COMMAND --help shows a command's options)"
 HELP = ("-h", "--help", "help")
 
 
 def main() -> None:
-    """The console script: exit code 0, 2 for what the user can mend, 128 + N after signal N (Ctrl-C: 130)."""
+    """Run the console script; exit code 0, 2 for an error of the user's, 128 + N after signal N (Ctrl-C: 130)."""
     open_streams()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         children.end_with(os.getppid())
@@ -63,15 +63,15 @@ def main() -> None:
     try:
         code = run(sys.argv[1:])
     finally:
-        children.kill_all()  # a child that is left hangs, and Python's end would wait for it
+        children.kill_all()  # a surviving child would hang, and Python's end would wait for it
     code = close_streams(code)
     if code > 128:
-        signals.ignore()  # Python's end would undo what listening did
+        signals.ignore()  # Python's end would undo the handlers
     sys.exit(code)
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print Python's traceback for `--debug`, cleaned of what a file or a server may have put into it."""
+    """Print Python's traceback for `--debug`, cleaned of control characters from files or servers."""
     for line in "".join(traceback.format_exception(kind, error, trace)).split("\n"):
         print(clean(line), file=sys.stderr)
 
@@ -127,9 +127,10 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _let_the_first_process_speak(error: Exception) -> None:
-    """Of processes that torchrun started: what is wrong for one is mostly wrong for all, or is that one is gone.
+    """Wait, in a process of torchrun, until the first process has reported the error, which mostly concerns all.
 
-    Torchrun ends the others when the first has said its line and is gone; who is still there then says its own.
+    Torchrun ends the other processes once the first has printed its line and ended; a process that survives prints its
+    own.
     """
     first = os.environ.get("RANK", "0") == "0"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not (first and _is_users(error) and not _lost(error)):
@@ -137,7 +138,7 @@ def _let_the_first_process_speak(error: Exception) -> None:
 
 
 def _lost(error: BaseException) -> bool:
-    """Whether the error is that another process of the training is gone."""
+    """Return whether the error is that another process of the training has ended."""
     words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL", "TCPStore")
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(error, RuntimeError)
     return together and any(word in str(error) for word in words)
@@ -150,12 +151,12 @@ def _print_help(names: Sequence[str]) -> int:
 
 
 def _group(word: str) -> list[str]:
-    """The commands of two words that begin with `word`."""
+    """Return the commands of two words that begin with `word`."""
     return [name for name in COMMANDS if name.startswith(f"{word} ")]
 
 
 def _command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """The command that the arguments begin with, of two words if they name one, and its options. Raises ValueError."""
+    """Return the command that the arguments begin with, of one word or two, and its options. Raises ValueError."""
     for count in (2, 1):
         if (words := " ".join(arguments[:count])) in COMMANDS:
             return words, arguments[count:]
@@ -168,7 +169,7 @@ def _command(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def _is_users(error: Exception) -> bool:
-    """Whether it is something that the user can mend: a value, a file, a disk, a missing extra; else it is our bug."""
+    """Return whether the user can correct the error (a value, file, disk or missing extra); otherwise it is our bug."""
     import optuna
     import sqlalchemy
 
@@ -188,7 +189,7 @@ def _is_users(error: Exception) -> bool:
 
 
 def _machines(error: Exception) -> str:
-    """What the machine did, where that is all that is wrong; else empty."""
+    """Return the failure of the machine, where that is the only cause; else an empty string."""
     from mnas.train.failures import machine_failure
 
     return machine_failure(error) if isinstance(error, RuntimeError | MemoryError) else ""
@@ -200,7 +201,7 @@ def _one_line(error: Exception) -> str:
 
     cause: BaseException = error
     while isinstance(cause, optuna.exceptions.OptunaError | sqlalchemy.exc.SQLAlchemyError) and cause.__cause__:
-        cause = cause.__cause__  # they wrap the database's own words
+        cause = cause.__cause__  # they contain the database's own message
     text = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(cause, OSError) and cause.strerror:
         text = f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror

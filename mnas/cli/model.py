@@ -1,4 +1,4 @@
-"""What `predict` and `eval` have in common: MODEL, and what a user says about it."""
+"""Options of `predict` and `eval` on MODEL and its metadata."""
 
 import os
 from dataclasses import dataclass
@@ -44,10 +44,10 @@ class ModelOptions:
 
 
 def open_model(name: str, options: ModelOptions) -> Model:
-    """The model that `name` names; what had to be assumed about it is told on stderr.
+    """Return the model that `name` names; print assumptions about it on stderr.
 
     Raises:
-        ImportError, OSError, ValueError: as `load_model`, and as the names of mnas.names.
+        ImportError, OSError, ValueError: see `load_model` and mnas.names.
     """
     file = resolve_arch(name) if options.weights else resolve_weights(name)
     with runtimes_quiet():

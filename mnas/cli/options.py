@@ -1,4 +1,4 @@
-"""The options of a command: the fields of its dataclass and of the dataclasses nested in it, in one flat row."""
+"""The options of a command: the fields of its dataclass and of the dataclasses nested in it, flattened."""
 
 import ast
 import dataclasses
@@ -13,28 +13,28 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from cyclopts import Parameter
 
 REQUIRED = dataclasses.MISSING
-"""Default of an option that must be given."""
+"""Default that marks an option as required."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A field as the command line sees it."""
+    """A field in the form of an option."""
 
     name: str
     """Name of the field."""
     flag: str
-    """What a user types: --max-trials; for a positional argument its name in capitals."""
+    """Flag as typed, such as --max-trials; for a positional argument its name in capitals."""
     positional: bool
-    """Whether the value stands without a flag; a field says so by `field(kw_only=False)`."""
+    """Whether the value needs no flag; a field declares that by `field(kw_only=False)`."""
     hint: Any
     """Type of the value, without None."""
     help: str
     """Docstring of the field, on one line."""
     group: str
-    """Group that the option belongs to: of a nested dataclass what its field's docstring or `Parameter(group=)` says;
-    empty: the command's own."""
+    """Group of the option: for a nested dataclass, its field's docstring or `Parameter(group=)`; empty: the command's
+    own."""
     default: Any
-    """Value where the option is not given; REQUIRED: none. Of several positional values (), which commands refuse."""
+    """Default value; REQUIRED: none. () for several positional values, which commands refuse."""
 
     @property
     def several(self) -> bool:
@@ -43,7 +43,7 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words that the option takes: all of them, or beside numbers and paths."""
+        """Words that the option takes: all its values, or those beside numbers and paths."""
         return words_of(self.hint)
 
 
@@ -51,8 +51,8 @@ def options_of(settings: type, defaults: Mapping[str, Any] | None = None) -> tup
     """Return the options of a command or of settings, in the order of the fields.
 
     Args:
-        settings: a dataclass; fields that are dataclasses themselves stand for their fields.
-        defaults: field -> the value that replaces its default, as of a preset.
+        settings: dataclass; fields that are themselves dataclasses are replaced by their fields.
+        defaults: field -> value that replaces its default, for example from a preset.
     """
     options = _flattened(settings, REQUIRED, "")
     assert len({option.flag for option in options}) == len(options), settings
@@ -72,7 +72,7 @@ def words_of(hint: Any) -> tuple[str, ...]:
 
 
 def _flattened(settings: Any, instance: Any, group: str) -> list[Option]:
-    """The options of a dataclass, whose defaults are the values of `instance` where there is one."""
+    """Yield the options of a dataclass, with defaults from `instance` where there is one."""
     options: list[Option] = []
     texts = docstrings(settings)
     for field in _fields(settings):
@@ -109,7 +109,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 @functools.cache
 def _hints(settings: Any) -> dict[str, tuple[Any, Parameter]]:
-    """Field -> its type without None, and what is said about it with `Annotated[..., Parameter(...)]`."""
+    """Return field -> its type without None, and the `Parameter` in its `Annotated[...]`."""
     hints = {}
     for name, annotation in get_type_hints(settings, include_extras=True).items():
         parameters: list[Parameter] = []
@@ -124,7 +124,7 @@ def _hints(settings: Any) -> dict[str, tuple[Any, Parameter]]:
 
 @functools.cache
 def docstrings(settings: type) -> dict[str, str]:
-    """Return field -> the docstring below it, on one line; also of the dataclasses it inherits from."""
+    """Return field -> the docstring below it, on one line, including inherited fields."""
     texts: dict[str, str] = {}
     for owner in reversed([c for c in settings.__mro__ if dataclasses.is_dataclass(c)]):
         [node] = ast.parse(textwrap.dedent(inspect.getsource(owner))).body

@@ -1,6 +1,6 @@
-"""From the words of a command line to the command's dataclass; what is wrong with them, in one line.
+"""Parse the words of a command line into the command's dataclass; report errors in one line.
 
-cyclopts takes the words apart and says by the type of its exceptions what is wrong; the sentences are ours.
+cyclopts splits the words and reports errors by the type of its exceptions; the sentences are ours.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from mnas.settings import from_options
 Command = TypeVar("Command")
 
 _KINDS = {int: "an integer", float: "a number", str: "text", Path: "a path", bool: "yes or no"}
-"""Type of a value -> how a sentence names it."""
+"""Type of a value -> its name in sentences."""
 _SEVERAL = ("--mean", "--std")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
@@ -29,9 +29,9 @@ def parse(command: type[Command], words: str, arguments: Sequence[str]) -> Comma
     """Return the command's dataclass with the values that the arguments give.
 
     Args:
-        command: a dataclass; its `defaults(given)`, if it has one, returns the values that replace defaults (a preset).
+        command: dataclass; its `defaults(given)`, if it has one, returns values that replace defaults (a preset).
         words: name of the command.
-        arguments: what follows it on the command line.
+        arguments: arguments after it on the command line.
 
     Raises:
         ValueError: an option is unknown, missing, or has a value that it does not take; a check of the command fails.
@@ -48,13 +48,13 @@ def parse(command: type[Command], words: str, arguments: Sequence[str]) -> Comma
 
 
 def preset_values(command: type, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return field -> default, where what is given chooses another. Raises ValueError for a preset that is none."""
+    """Return field -> default, where the given options choose a preset. Raises ValueError for an unknown preset."""
     chosen: Mapping[str, Any] = command.defaults(given) if hasattr(command, "defaults") else {}
     return chosen
 
 
 def given_values(options: Sequence[Option], words: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return field -> value of the options that the arguments name. Raises ValueError where they are wrong."""
+    """Return field -> value for the options in the arguments. Raises ValueError where they are wrong."""
     app = application(f"mnas {words}", options)
     arguments = numbers_joined(arguments)
     try:
@@ -68,8 +68,8 @@ def application(name: str, options: Iterable[Option], **rules: Any) -> App:
     """Return a cyclopts application whose one command takes the options, each optional.
 
     Args:
-        name: of the command, as usage lines have it.
-        options: of the command.
+        name: name of the command in usage lines.
+        options: options of the command.
         rules: fields of `cyclopts.Parameter` that hold for all options.
     """
     every = Parameter(allow_repeating=True, negative_iterable=(), json_list=False, **rules)
@@ -99,7 +99,7 @@ def _parameter(option: Option) -> inspect.Parameter:
 
 
 def _converted(hint: Any, tokens: Sequence[Token]) -> Any:
-    """Return a value of the hint's types: its words come first, then the types in the order they are written."""
+    """Return a value of the hint's types: first its words, then its types in the order of the hint."""
     text = tokens[0].value
     if text in words_of(hint):
         return text
@@ -111,7 +111,7 @@ def _converted(hint: Any, tokens: Sequence[Token]) -> Any:
 
 
 def _explain(error: CycloptsError, options: Sequence[Option]) -> NoReturn:
-    """Raise ValueError with a sentence for what cyclopts refused."""
+    """Raise ValueError with a sentence for an exception of cyclopts."""
     by_name = {option.name: option for option in options}
     option = by_name.get(error.argument.field_info.name) if error.argument else None
     match error:
@@ -135,7 +135,7 @@ def _needed(option: Option) -> str:
 
 
 def taken(hint: Any) -> str:
-    """Return what values a type takes, in words: an integer or auto."""
+    """Return the values that a type takes, in words: `an integer or auto`."""
     kinds = [_KINDS[kind] for kind in members(hint) if kind in _KINDS]
     words = words_of(hint)
     if not kinds and len(words) > 1:
@@ -144,9 +144,9 @@ def taken(hint: Any) -> str:
 
 
 def numbers_joined(arguments: Sequence[str]) -> list[str]:
-    """Return `--std 0.2 0.2 0.2 MODEL` as `--std=0.2,0.2,0.2 MODEL`: up to three numbers, and nothing that follows.
+    """Return `--std 0.2 0.2 0.2 MODEL` as `--std=0.2,0.2,0.2 MODEL`: takes up to three numbers and nothing after them.
 
-    Raises ValueError where no number follows: MODEL would be taken for it, and then be missing.
+    Raises ValueError where no number follows: cyclopts would take MODEL for it, and then miss MODEL.
     """
     joined: list[str] = []
     rest = list(arguments)

@@ -1,4 +1,4 @@
-"""`mnas predict`: what images show."""
+"""`mnas predict`: classify images."""
 
 import io
 import itertools
@@ -27,7 +27,7 @@ from mnas.predict.model import Model
 from mnas.text import NAME_CHARS, clean
 
 _BATCH = 32
-"""Images decoded side by side, and held in memory."""
+"""Number of images decoded side by side and held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class PredictCommand:
         """Predict and print, image by image.
 
         Raises:
-            ValueError: the model cannot be opened; or, when all others are done, images could not be read.
+            ValueError: the model cannot be opened; or, after all others are done, images could not be read.
         """
         if not self.images:
             raise ValueError("name at least one image, folder, pattern or URL, as in mnas predict MODEL cat.jpg")
@@ -79,10 +79,10 @@ class PredictCommand:
     def _results(
         self, model: Model, bits: dict[str, int]
     ) -> Iterator[tuple[str, tuple[Prediction, ...] | str, Image | None]]:
-        """Yield every image in order: its name, its predictions or why it failed, and the picture to annotate.
+        """Yield for every image in order its name, its predictions or an error, and the picture to annotate.
 
         Args:
-            bits: filled with name -> bits that the values use, for 16-bit images whose files do not say.
+            bits: receives name -> number of bits in use, for 16-bit images whose files do not state it.
         """
         size, crop = model.info.input_size, model.info.crop
         problems: list[tuple[str, str]] = []
@@ -90,7 +90,7 @@ class PredictCommand:
 
         def read(name: str) -> tuple[Pixels, Image | None] | str:
             try:
-                source = fetch(name)  # a URL once, for both
+                source = fetch(name)  # a URL is fetched once, for both
                 if used := used_bits_of(Path(source) if isinstance(source, str) else source):
                     bits[name] = used
                 return read_pixels(source, size, crop), None if self.save is None else read_picture(source, SIDE)
@@ -121,9 +121,9 @@ class PredictCommand:
 
 
 def _write_picture(folder: Path, name: str, picture: Image) -> None:
-    """As FOLDER/NAME.jpg, or NAME-2.jpg where there is one already."""
+    """Write the picture as FOLDER/NAME.jpg, or NAME-2.jpg where that exists already."""
     last = re.split(r"[/\\]", name.split("?")[0].rstrip("/") if is_url(name) else name)[-1]
-    stem = re.sub(r"[^\w. -]", "_", Path(last).stem)[:60] or "image"  # file systems end at 255 bytes
+    stem = re.sub(r"[^\w. -]", "_", Path(last).stem)[:60] or "image"  # file systems limit names to 255 bytes
     path = folder / f"{stem}.jpg"
     for number in itertools.count(2):
         if not path.exists():

@@ -1,4 +1,4 @@
-"""How a command shows its work: a live line in a terminal, plain lines elsewhere."""
+"""Show the work of a command: a live line in a terminal, plain lines elsewhere."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ def watching(console: Console) -> Iterator[Watcher]:
 
 @contextlib.contextmanager
 def counting(console: Console, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Yield what to call with how many of `total` are done and a line on the last: a bar in a terminal, else lines."""
+    """Yield a function of the number done and the line to print last: a bar in a terminal, lines elsewhere."""
     if not console.is_terminal:
 
         def say(done: int, line: str) -> None:

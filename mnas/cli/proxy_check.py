@@ -1,4 +1,4 @@
-"""`mnas proxy-check`: whether short trainings rank architectures as long ones do, and which cheapest one does."""
+"""`mnas proxy-check`: find the cheapest short training that ranks architectures as a long one does."""
 
 import shlex
 import sys
@@ -21,8 +21,8 @@ class ProxyCheckCommand:
     """The check."""
 
     def run(self) -> None:
-        """Train what is missing, and print what it says."""
-        from mnas.cli.progress import counting  # torch and optuna take seconds, and help needs none of them
+        """Train what is missing, and print the result."""
+        from mnas.cli.progress import counting  # torch and optuna take seconds; the help needs neither
         from mnas.cli.proxy_table import print_check
         from mnas.proxycheck.run import run_proxy_check
 

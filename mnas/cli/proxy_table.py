@@ -29,7 +29,7 @@ def print_check(console: Console, check: ProxyCheck) -> None:
 
 
 def _table(check: ProxyCheck) -> Table:
-    """Return the settings, the recommended one in bold, and last the reference."""
+    """Return the table of settings, with the recommended one in bold and the reference last."""
     table = Table(
         *("epochs", "images", "px", "tau against reference", "tau between seeds", "accuracy", "std of seeds"),
         *("seconds", "of reference"),

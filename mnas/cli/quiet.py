@@ -30,7 +30,7 @@ def runtimes_quiet() -> Iterator[None]:
         sys.stderr.flush()
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), _STDERR)
-        with open(os.dup(stderr_copy), "w") as stderr:  # a copy of its own, as `with` closes it
+        with open(os.dup(stderr_copy), "w") as stderr:  # a separate copy, as `with` closes it
             handler = logging.StreamHandler(stderr)
             logger.addHandler(handler)
             try:
@@ -38,6 +38,6 @@ def runtimes_quiet() -> Iterator[None]:
             finally:
                 logger.removeHandler(handler)
     finally:
-        sys.stderr.flush()  # before the descriptor is back: what Python buffered is discarded too
+        sys.stderr.flush()  # before the descriptor is restored: discards what Python buffered, too
         os.dup2(stderr_copy, _STDERR)
         os.close(stderr_copy)

@@ -21,7 +21,7 @@ class ReportCommand:
     """Open the report in the browser."""
 
     def run(self) -> None:
-        """Write the report and print its path. Raises what `write_report` raises."""
+        """Write the report and print its path. Raises the exceptions of `write_report`."""
         path = write_report(self.run_dir)
         say(str(path))
         if self.open_browser:

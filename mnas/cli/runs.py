@@ -1,4 +1,4 @@
-"""`mnas runs`: the runs of a directory and how they stand."""
+"""`mnas runs`: list the runs of a directory with their states."""
 
 import datetime
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""`mnas search`: from a data set and this machine to the Pareto front of models, with their weights as LiteRT files."""
+"""`mnas search`: search from a data set and this machine to a Pareto front of models, exported as LiteRT files."""
 
 import shlex
 import sys
@@ -25,7 +25,7 @@ class SearchCommand:
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return option -> default of the preset that the given options choose. Raises ValueError if there is none."""
+        """Return option -> default of the preset in the given options. Raises ValueError for an unknown preset."""
         return named_preset(given.get("preset", SearchSettings.preset))
 
     def run(self) -> None:
@@ -35,7 +35,7 @@ class SearchCommand:
 
 def search_and_conclude(settings: SearchSettings, console: Console) -> "SearchResult":
     """Search, print the conclusion, and return the result. Raises RunError where a model could not be exported."""
-    from mnas.cli.conclusion import conclude  # torch and optuna take seconds, and help needs none of them
+    from mnas.cli.conclusion import conclude  # torch and optuna take seconds to import, and the help does not need them
     from mnas.cli.progress import watching
     from mnas.search.run_search import run_search
     from mnas.study import RunError

@@ -1,4 +1,4 @@
-"""What `mnas train RUN --top N` prints: a run's best after full training, and what that says of the search's proxy."""
+"""Print the result of `mnas train RUN --top N`: the best models, and how well the search's proxy agrees."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def print_best(console: Console, path: Path, outcome: Outcome) -> None:
 
 
 def shortlist_table(rows: Sequence[Row], name: str = "accuracy") -> Table:
-    """The trained trials, fastest first, the highest reward in bold; `name` is what their accuracies are."""
+    """Return the trained trials, fastest first, the highest reward in bold; `name` is their metric."""
     tested = any(row.test_accuracy is not None for row in rows)
     has_sources = any(row.source != "measured" for row in rows)  # in this search, as all are unless it says so
     names = ["trial", f"proxy {name}", name, *([f"test {name}"] if tested else [])]

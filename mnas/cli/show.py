@@ -1,4 +1,4 @@
-"""`mnas show`: what an architecture consists of and costs."""
+"""`mnas show`: print the layers and costs of an architecture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class ShowCommand:
     """Also draw it as a block diagram (SVG) into this file."""
 
     def run(self) -> None:
-        """Print the table, and write the drawing where asked."""
+        """Print the table, and write the drawing where requested."""
         if self.save is not None and self.save.suffix != ".svg":
             raise ValueError(f"--save must name an .svg file, but got {str(self.save)!r}")
         scaled = dict(at_width(self.arch, width) for width in width_multipliers(self.width_multiplier))
@@ -57,7 +57,7 @@ class ShowCommand:
 
 
 def scaling_table(archs: Mapping[str, Architecture], input_sizes: Sequence[int], num_classes: int) -> Table:
-    """One row for each size and architecture. Raises ValueError where an image is too small."""
+    """Return a row for each size and architecture. Raises ValueError where an image is too small."""
     table = Table("name", box=box.SIMPLE)
     for column in ("px", "params", "MACs"):
         table.add_column(column, justify="right")
@@ -69,7 +69,7 @@ def scaling_table(archs: Mapping[str, Architecture], input_sizes: Sequence[int],
 
 
 def cost_table(arch: Architecture, input_size: int, num_classes: int) -> Table:
-    """One row for each layer and the sum. Raises ValueError where the image is too small."""
+    """Return a row for each layer and the sum. Raises ValueError where the image is too small."""
     whole = cost(arch, input_size, num_classes)
     table = Table("layer", "op", "output", box=box.SIMPLE, show_footer=True)
     table.add_column("params", footer=f"{whole.params:,}", justify="right")

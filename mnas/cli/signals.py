@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: each ends a command in the same orderly way, at any moment, and within a bounded time."""
+"""Ctrl-C, SIGTERM and SIGHUP all end a command in the same orderly way, at any moment, and within a bounded time."""
 
 import math
 import os
@@ -10,9 +10,9 @@ from types import FrameType
 from mnas.children import ASKING, kill_all
 
 AGAIN_S = 5.0
-"""A second signal within this time does not interrupt the saving and closing, which mostly take less."""
+"""Time in seconds in which a second signal does not interrupt saving and closing, which mostly take less."""
 LEAVE_S = 20.0
-"""Limit for saving and closing. The process then kills its children and ends, also where it hangs."""
+"""Time limit in seconds for saving and closing. The process then kills its children and ends, even if it hangs."""
 
 
 class Asked(KeyboardInterrupt):
@@ -31,11 +31,11 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 class _Patience:
     seconds = LEAVE_S
     asked = 0
-    """The first signal; 0 before."""
+    """Number of the first signal; 0 before it."""
 
 
 def heed() -> None:
-    """Raise Asked if a signal has come already: what it raises can get lost while extension modules are imported."""
+    """Raise Asked if a signal has arrived already: importing extension modules can lose the handler's exception."""
     if _Patience.asked:
         raise Asked(_Patience.asked)
 
@@ -71,7 +71,7 @@ def ignore() -> None:
 
 
 def _watch(numbers: frozenset[int]) -> None:
-    """End this process `LEAVE_S` after the first signal, also where the main thread never returns to Python."""
+    """End this process `LEAVE_S` after the first signal, even if the main thread never returns to Python."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)

@@ -1,4 +1,4 @@
-"""`mnas space`: a search space, and how many networks are in it."""
+"""`mnas space`: print a search space, and its number of networks."""
 
 import dataclasses
 import math
@@ -19,7 +19,7 @@ from mnas.space.skeleton import Skeleton
 from mnas.space.space import Choice, Space
 
 PAPER_CHOICES = 432
-"""For a block; "a typical case" in section 4.1."""
+"""Choices per block, "a typical case" in section 4.1 of the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class SpaceCommand:
 
 
 def cell_table(space: CellSpace) -> Table:
-    """The choices of each decision of a cell; both cells have the same."""
+    """Return the choices of each decision of a cell; both cells have the same."""
     table = Table("decision", "choices", box=box.SIMPLE)
     for decision in space.decisions:
         cell, _, name = decision.name.partition(".")
@@ -60,7 +60,7 @@ def cell_table(space: CellSpace) -> Table:
 
 
 def choices_table(space: FactorizedSpace) -> Table:
-    """The choices of each decision, and which blocks have them."""
+    """Return the choices of each decision, and the blocks that have them."""
     table = Table("decision", "blocks", "choices", box=box.SIMPLE)
     for field in fields(BlockChoices):
         blocks: dict[tuple[Choice, ...], list[str]] = {}
@@ -74,7 +74,7 @@ def choices_table(space: FactorizedSpace) -> Table:
 
 
 def skeleton_table(space: FactorizedSpace) -> Table:
-    """What the choices are relative to, and the filters and layers that they come to."""
+    """Return the skeleton that the choices are relative to, with the resulting filters and layers."""
     table = Table("block", "stride", "filters", "layers", "choices of filters", "of layers", box=box.SIMPLE)
     skeleton = space.skeleton
     table.add_row("stem", str(skeleton.stem_stride), str(skeleton.stem_filters), "1", "", "")
@@ -90,7 +90,7 @@ def skeleton_table(space: FactorizedSpace) -> Table:
 
 
 def block_frame(s: Skeleton) -> str:
-    """The fixed fields of a skeleton of blocks."""
+    """Return the fixed fields of a skeleton of blocks."""
     return (
         f"output stride {s.output_stride}; {s.activation}, dropout {s.dropout}, padding {s.padding}, "
         f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}"
@@ -98,7 +98,7 @@ def block_frame(s: Skeleton) -> str:
 
 
 def cell_frame(s: CellSkeleton) -> str:
-    """The fixed fields of a stack of cells."""
+    """Return the fixed fields of a stack of cells."""
     return (
         f"{s.text}; output stride {s.output_stride}; dropout {s.dropout}, "
         f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}"
@@ -106,7 +106,7 @@ def cell_frame(s: CellSkeleton) -> str:
 
 
 def size_lines(space: Space) -> list[str]:
-    """How many combinations and networks."""
+    """Return the number of combinations and of networks."""
     at_most = "" if space.distinct_is_exact else "at most "
     return [
         f"size      {space.size:,} combinations of {len(space.decisions)} decisions",
@@ -115,7 +115,7 @@ def size_lines(space: Space) -> list[str]:
 
 
 def cell_lines(space: CellSpace) -> list[str]:
-    """Of one cell alone, and what is put side by side."""
+    """Return the counts for one cell, and what is put side by side."""
     one = math.isqrt(space.size)
     outputs = {
         "unused": "the sums that nothing uses",
@@ -129,7 +129,7 @@ def cell_lines(space: CellSpace) -> list[str]:
 
 
 def factorized_lines(space: FactorizedSpace) -> list[str]:
-    """The comparison with a flat space, as the paper makes it (section 4.1)."""
+    """Return the comparison with a flat space, as in the paper (section 4.1)."""
     sizes = [choices.size for choices in space.block_choices]
     flat = _of_layers(space)
     paper, paper_flat = [PAPER_CHOICES] * 5, [PAPER_CHOICES] * 15
@@ -142,7 +142,7 @@ def factorized_lines(space: FactorizedSpace) -> list[str]:
 
 
 def flat_lines(space: FactorizedSpace) -> list[str]:
-    """A flat space's count beside the paper's own, which raises a block's choices, its depths too, to the layers."""
+    """Return a flat space's size beside the paper's, which raises a block's choices and depths to the layers."""
     flat = _of_layers(space)
     paper, here = [PAPER_CHOICES] * 15, [PAPER_CHOICES] * len(flat)
     return [
@@ -154,7 +154,7 @@ def flat_lines(space: FactorizedSpace) -> list[str]:
 
 
 def _of_layers(space: FactorizedSpace) -> list[int]:
-    """The choices of each block, as often as the skeleton has layers of it."""
+    """Return the choices of each block, repeated for each of the skeleton's layers of it."""
     pairs = zip(space.block_choices, space.skeleton.layers, strict=True)
     return [choices.size for choices, layers in pairs for _ in range(layers)]
 

@@ -1,6 +1,6 @@
-"""Standard output and error that are closed from the start, a pipe whose reader has gone, or a full disk.
+"""Handle standard output and error that are closed from the start, a pipe whose reader has ended, or a full disk.
 
-`mnas show A | head -1` prints its first line and ends with exit code 0, without a complaint about the pipe. Output that
+`mnas show A | head -1` prints its first line and ends with exit code 0, without an error about the pipe. Output that
 cannot be written is a failure: `mnas show A > /dev/full` ends with one line and exit code 2.
 """
 
@@ -14,24 +14,24 @@ import threading
 from typing import TextIO
 
 FULL = 2
-"""The exit code where output could not be written."""
+"""Exit code where output could not be written."""
 
 
 def open_streams() -> None:
-    """Make all three standard streams usable, and what is written to them printable.
+    """Make all three standard streams usable, and their output encodable.
 
-    Where one is closed (`mnas runs >&-`), the next file that is opened, perhaps a study's database, would get its
-    number and all that is printed. So the null device takes such a number first.
+    Where a stream is closed (`mnas runs >&-`), the next file to be opened, perhaps a study's database, would get its
+    number and all printed output. So the null device takes such a number first.
     """
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # the lowest free number: this one
+            os.open(os.devnull, mode)  # the lowest free number, which is this one
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        # a file name that is not UTF-8, or a terminal of few letters, must not end the command
+        # a file name that is not UTF-8, or a terminal with few characters, must not end the command
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
     threading.excepthook = _thread_failed
@@ -41,15 +41,15 @@ _report = threading.excepthook
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """Report a thread's failure, but not that of a progress bar whose reader has gone."""
+    """Report a thread's failure, except for that of a progress bar whose reader has ended."""
     if not (isinstance(failure.exc_value, BrokenPipeError) and reader_gone()):
         _report(failure)
 
 
 def reader_gone() -> bool:
-    """Return whether standard output or error is a pipe (or a terminal) whose reader has gone."""
+    """Return whether standard output or error is a pipe (or a terminal) whose reader has ended."""
     if not hasattr(select, "poll"):
-        return True  # Windows: a broken pipe is taken for one of these
+        return True  # Windows reports a broken pipe as one of these
     poll = select.poll()
     for number in (1, 2):
         with contextlib.suppress(OSError):
@@ -59,9 +59,9 @@ def reader_gone() -> bool:
 
 
 def is_broken_pipe(error: BaseException) -> bool:
-    """Return whether `error` means that the reader of the output has gone.
+    """Return whether `error` means that the reader of the output has ended.
 
-    Rich turns that into an exit with code 1 and closes standard output.
+    Rich turns that error into an exit with code 1 and closes standard output.
     """
     if isinstance(error, SystemExit):
         return error.code == 1 and isinstance(error.__context__, BrokenPipeError)
@@ -69,13 +69,13 @@ def is_broken_pipe(error: BaseException) -> bool:
 
 
 def complain(text: str) -> None:
-    """A line to standard error, where there is one."""
+    """Print a line to standard error, if the process has one."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
 
 
 def close_streams(code: int) -> int:
-    """Write what is still buffered, the last thing to be written, and return `code`, or `FULL` where that failed."""
+    """Flush the buffered output as the last write, and return `code`, or `FULL` where that failed."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""`mnas train`: an architecture, or a run's best, trained in full."""
+"""`mnas train`: train an architecture, or a run's best, in full."""
 
 import os
 import shlex
@@ -29,15 +29,15 @@ class TrainCommand:
         """Return option -> default, of the preset that the given options choose.
 
         Raises:
-            ValueError: there is no such preset.
+            ValueError: the preset is unknown.
         """
         return preset_values(given)
 
     def run(self) -> None:
-        """Train, and print what came out. Raises ValueError for what the user can mend."""
-        from mnas.train.process import STOPPING_S  # torch takes seconds, and help needs none of it
+        """Train, and print the result. Raises ValueError for errors that the user can correct."""
+        from mnas.train.process import STOPPING_S  # torch takes seconds to import, and the help does not need it
 
-        closing_takes(STOPPING_S + 10)  # with the end of what is trained side by side
+        closing_takes(STOPPING_S + 10)  # for the end of trainings side by side
         settings = self.settings
         if (Path(settings.arch) / "study.db").is_file():
             self._train_best()
@@ -85,11 +85,11 @@ class TrainCommand:
 
 
 def resuming() -> str:
-    """The command that goes on with this process's training."""
+    """Return the command that resumes this process's training."""
     arguments = sys.argv[1:] if "--resume" in sys.argv else [*sys.argv[1:], "--resume"]
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return shlex.join(["mnas", *arguments])
-    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:  # what of torchrun's options is whose, only its user knows
+    if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:  # only the user knows which of torchrun's options matter
         return f"the same torchrun on every machine, ending in: -m mnas.cli.main {shlex.join(arguments)}"
     launcher = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "mnas.cli.main"]
     return shlex.join([*launcher, *arguments])

@@ -1,4 +1,4 @@
-"""A trained network as an ExecuTorch program: (N, 3, S, S) float32, normalised -> (N, classes); computed by XNNPACK."""
+"""Write a trained network as an ExecuTorch program for XNNPACK: (N, 3, S, S) float32, normalised -> (N, classes)."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from mnas.nn.network import Network
 
 
 def executorch_fp32(network: Network, info: ModelMetadata, *, batch: int = 1) -> bytes:
-    """The network as in evaluation mode, for `batch` images at once.
+    """Return the network in evaluation mode as a program for `batch` images at once.
 
     Raises:
         ImportError: executorch is missing.
@@ -29,10 +29,10 @@ def executorch_fp32(network: Network, info: ModelMetadata, *, batch: int = 1) ->
 
 
 def executorch_int8(network: Network, info: ModelMetadata, images: NDArray[np.float32], *, batch: int = 1) -> bytes:
-    """As `executorch_fp32`, computed in integers inside: int8 kernels, one scale a channel, and int8 activations.
+    """Return a program like that of `executorch_fp32` with int8 kernels, one scale per channel, and int8 activations.
 
     Args:
-        images: (N, 3, S, S), normalised; typical ones, from which the ranges of the activations are taken.
+        images: (N, 3, S, S), normalised; typical images, which set the ranges of the activations.
 
     Raises:
         ImportError: executorch is missing.
@@ -49,7 +49,7 @@ def executorch_int8(network: Network, info: ModelMetadata, images: NDArray[np.fl
         prepared = prepare_pt2e(exported, xnnpack.XNNPACKQuantizer().set_global(config))
         with torch.no_grad():
             for start in range(0, len(images), batch):
-                # a program is for its batch: the last is filled up with the first ones
+                # a program has a fixed batch: the first images fill up the last batch
                 prepared(torch.from_numpy(np.resize(images[start : start + batch], example.shape)))
         return _lowered(convert_pt2e(prepared), example)
 
@@ -76,7 +76,7 @@ def _require_executorch() -> None:
 
 
 class _FourDimensional(nn.Module):
-    """The network with its last mean in four dimensions: the only mean that XNNPACK takes."""
+    """The network with its last mean in four dimensions, the only mean that XNNPACK supports."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The gate that every export passes before it is called done: the file itself, run by its own runtime, against torch.
+"""The gate for exports: run each file by its own runtime and compare its outputs with torch's.
 
 Differences are relative to the largest output of the network over all images, so that one limit suits every network.
 """
@@ -27,46 +27,46 @@ _BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A file's outputs beside its network's."""
+    """The outputs of a file compared with those of its network."""
 
     images: int
     source: str
-    """Where the images are from."""
+    """Source of the images, in words."""
     max_difference: float
     mean_difference: float
     agreement: float
-    """Share of the images whose first class is the same."""
+    """Share of the images for which file and network predict the same class."""
     accuracy: float | None
-    """Of the file; None where the images have no labels of the network's classes."""
+    """Accuracy of the file; None where the images have no labels of the network's classes."""
     torch_accuracy: float | None
-    """Of the network on the same images."""
+    """Accuracy of the network on the same images."""
     majority_share: float | None = None
-    """The accuracy of always saying the most frequent class of these images."""
+    """Accuracy of always predicting the most frequent class of these images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """What the gate found out about one file."""
+    """The gate's result for one file."""
 
     file: str
-    """Name of the file that was judged."""
+    """Name of the file."""
     format: str
     kind: Kind
     size_bytes: int
     comparison: Comparison | None
-    """None where its runtime did not run it."""
+    """Comparison with the network; None where the runtime did not run the file."""
     tolerance: Tolerance
     failures: tuple[str, ...]
-    """What is beyond the tolerance, each in words; empty: passed."""
+    """Violations of the tolerance, in words; empty if the file passed."""
     speed: Speed | None
-    """None where it failed: nobody asks how fast a wrong file is."""
+    """Speed of the file; None where it failed, since a wrong file's speed is of no interest."""
 
     @property
     def passed(self) -> bool:
         return not self.failures
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; what is no number (NaN, infinity) is None."""
+        """Return plain values for JSON; NaN and infinity become None."""
         values = _finite(dataclasses.asdict(self))
         assert isinstance(values, dict)
         return {"passed": self.passed, **values}
@@ -81,7 +81,7 @@ def _finite(value: object) -> object:
 def torch_outputs(
     network: "Network", info: ModelMetadata, pixels: NDArray[np.uint8], *, softmax: bool = False
 ) -> NDArray[np.float32]:
-    """(N, classes): what the network itself says of images (N, S, S, 3)."""
+    """Return the network's outputs (N, classes) for images (N, S, S, 3)."""
     import torch
 
     network.eval()
@@ -95,13 +95,13 @@ def torch_outputs(
 
 
 def normalised(info: ModelMetadata, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, S, S, 3) pixels -> the network's input, NHWC."""
+    """Return pixels (N, S, S, 3) as the network's input, NHWC."""
     mean, std = np.array(info.mean, np.float32), np.array(info.std, np.float32)
     return (pixels.astype(np.float32) / np.float32(255) - mean) / std
 
 
 def compare(expected: NDArray[np.float32], got: NDArray[np.float32], images: RealImages) -> Comparison:
-    """Outputs (N, classes) of the network and of a file for the same images."""
+    """Compare the outputs (N, classes) of the network and of a file for the same images."""
     if got.shape != expected.shape:
         raise ValueError(f"an exported file must give outputs of shape {expected.shape}, but got {got.shape}")
     largest = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
@@ -121,11 +121,11 @@ def compare(expected: NDArray[np.float32], got: NDArray[np.float32], images: Rea
 
 
 FEWEST_IMAGES = 20
-"""Fewer say little, and one of them may always differ."""
+"""Smallest number of images that gives a useful comparison: with fewer, a single image may always differ."""
 
 
 def judge(comparison: Comparison, tolerance: Tolerance) -> tuple[str, ...]:
-    """What is beyond the tolerance, in words; nothing if all is well."""
+    """Return the violations of the tolerance, in words; empty if there are none."""
     failures = []
     if not comparison.max_difference <= tolerance.max_difference:  # so that NaN fails
         failures.append(

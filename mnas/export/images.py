@@ -1,4 +1,4 @@
-"""Real images for an export: some of the training part to calibrate on, some of the validation part to compare on."""
+"""Real images for an export: training images to calibrate on, and validation images to compare on."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,21 +25,21 @@ from mnas.predict.matching import match_classes
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RealImages:
-    """Squares of the network's input size, cropped as the network is to see them."""
+    """Square images of the network's input size, cropped as the network expects."""
 
     source: str
-    """Where they are from, for people."""
+    """Source of the images, in words."""
     pixels: npt.NDArray[np.uint8]
     """(N, S, S, 3), RGB."""
     labels: npt.NDArray[np.int64] | None
-    """(N,) indices into the network's classes; None where they show none of them."""
+    """Indices (N,) into the network's classes; None where the images show none of them."""
 
     def __len__(self) -> int:
         return len(self.pixels)
 
 
 def photographs(size: int, count: int = 32) -> RealImages:
-    """Squares of many sizes and places, cut from the two photographs that scikit-learn ships; the same every time."""
+    """Return squares of many sizes and places from scikit-learn's two photographs; the same at every call."""
     from sklearn.datasets import load_sample_images
 
     photos = [Image.fromarray(array) for array in load_sample_images().images]
@@ -58,7 +58,7 @@ def photographs(size: int, count: int = 32) -> RealImages:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """What of a data set an export may look at; files are read when they are drawn."""
+    """Images of a data set that an export may use; files are read when they are drawn."""
 
     name: str
     train: Sequence[Item]
@@ -66,17 +66,17 @@ class Samples:
     held_out: Sequence[Item]
     """Images to compare on."""
     selection: Selection
-    """The selection that `held_out` holds."""
+    """Selection that `held_out` comes from."""
     table: ClassTable
-    """Images of each class: to calibrate on (`train`), and to compare on (`val`)."""
+    """Number of images of each class, to calibrate on (`train`) and to compare on (`val`)."""
 
     def calibration(self, info: ModelMetadata, count: int, seed: int) -> RealImages:
-        """Up to `count` images to calibrate on, drawn from the seed."""
+        """Draw up to `count` images to calibrate on, by the seed."""
         kind = "images" if self.selection.part == "all" else "training images"
         return _drawn(self.train, info, count, seed, f"{kind} of {self.name}")
 
     def validation(self, info: ModelMetadata, count: int, seed: int) -> RealImages:
-        """Up to `count` images to compare on, drawn from the seed; 0 for all."""
+        """Draw up to `count` images to compare on, by the seed; 0 for all."""
         kind = "images" if self.selection.part == "all" else "validation images"
         return _drawn(self.held_out, info, count or len(self.held_out), seed, f"{kind} of {self.name}")
 
@@ -91,15 +91,15 @@ def open_samples(
     data_dir: Path | None = None,
     download: bool = False,
 ) -> Samples:
-    """Return the images of a data set by name or folder, as `load_dataset` takes it, split as the training split it.
+    """Return the images of a data set by name or folder, as `load_dataset` takes it, split as in the training.
 
     Args:
-        part: `auto`: what the training held out, or the data's own validation part; `all`: any image.
+        part: `auto`: the images that the training held out, or the data's own validation part; `all`: any image.
         seed: seed of the split, for weights that do not record their training; None for the seed that they record.
-        beside: the seed in settings beside weights that say nothing; see `select`.
+        beside: seed in the settings beside weights that record no seed; see `select`.
 
     Raises:
-        ValueError: as `load_dataset` and `select`, or the data's classes are not the network's (`match_classes`).
+        ValueError: see `load_dataset` and `select`; or the data's classes are not the network's (`match_classes`).
     """
     cache_dir = user_cache_dir()
     source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
@@ -110,7 +110,7 @@ def open_samples(
     if selection.part == "all":
         train: Sequence[Item] = [*given.train, *(given.val or ()), *(given.test or ())]
         held_out = train
-    elif selection.seed is None:  # the data has its own
+    elif selection.seed is None:  # the data has a validation part
         train, held_out = given.train, given.val or ()
     else:
         record = selection.record
@@ -142,14 +142,14 @@ def _model_info(info: ModelMetadata) -> ModelInfo:
 
 
 def _relabelled(items: Sequence[Item], outputs: npt.NDArray[np.int64]) -> Sequence[Item]:
-    """With the network's numbers instead of the data's."""
+    """Return the images with the network's class numbers instead of the data's."""
     if np.array_equal(outputs, np.arange(len(outputs))):
         return items
     return [dataclasses.replace(item, label=int(outputs[item.label])) for item in items]
 
 
 def _drawn(items: Sequence[Item], info: ModelMetadata, count: int, seed: int, what: str) -> RealImages:
-    """The first `count` of the items in an order drawn from the seed, without those that cannot be read."""
+    """Return the first `count` readable items in an order drawn from the seed."""
     if count < 1:
         raise ValueError(f"images must be 1 or more, but got {count}")
     pixels: list[Pixels] = []

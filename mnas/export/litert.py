@@ -1,8 +1,8 @@
-"""A trained network as a LiteRT file: float32 by our writer, float16 weights or int8 by ai-edge-quantizer on that file.
+"""Write a trained network as a LiteRT file: float32 by our writer, float16 or int8 by ai-edge-quantizer from that file.
 
-All three take the same input, RGB in [0, 1] less mean, over std, as float32, and give float32 outputs, so that one
-replaces another without a change of the program around it. The int8 file computes in integers between a QUANTIZE and a
-DEQUANTIZE; `integer_io` leaves these two out, for microcontrollers and accelerators that know no floats.
+All three take the same float32 input, RGB in [0, 1] less mean, over std, and give float32 outputs, so that one can
+replace another without a change of the program around it. The int8 file computes in integers between a QUANTIZE and a
+DEQUANTIZE; `integer_io` leaves these two out, for microcontrollers and accelerators without floats.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ from mnas.tflite.graph import repacked
 from mnas.tflite.metadata import append_labels, read_metadata, sealed
 from mnas.tflite.writer import write_tflite
 
-SIGNATURE, INPUT = "serving_default", "image"  # as mnas.tflite.writer names them
+SIGNATURE, INPUT = "serving_default", "image"  # names that mnas.tflite.writer gives
 RANGE_QUANTILE = 0.99
-"""Of the images' largest values is an activation's range taken: an image in a hundred may be cut, as it may be odd."""
+"""Quantile of the images' extremes that sets an activation's range: one image in a hundred may exceed it."""
 NARROWEST_RANGE = 1e-3
-"""Of the median activation's range."""
+"""Smallest range of an activation, as a share of the median range."""
 
 
 def litert_fp32(network: Network, info: ModelMetadata, *, softmax: bool = False) -> bytes:
-    """The network as in evaluation mode, with labels, normalisation and crop inside.
+    """Return the network in evaluation mode as a LiteRT file with labels, normalisation and crop.
 
     Raises:
-        ValueError: a weight is not finite, or a class's name is empty or of several lines.
+        ValueError: a weight is not finite, or a class name is empty or has several lines.
     """
     return write_tflite(
         network,
@@ -46,9 +46,9 @@ def litert_fp32(network: Network, info: ModelMetadata, *, softmax: bool = False)
 
 
 def litert_fp16(model: bytes) -> bytes:
-    """A file by `litert_fp32` with kernels as float16: half the size. Activations and biases stay float32.
+    """Return a file of `litert_fp32` with float16 kernels, half the size. Activations and biases stay float32.
 
-    Runtimes turn the kernels back into float32 when they load the file (XNNPACK; GPUs compute with them as they are).
+    Runtimes convert the kernels to float32 when they load the file (XNNPACK), or compute with them directly (GPUs).
 
     Raises:
         ImportError: ai-edge-quantizer is missing.
@@ -72,14 +72,14 @@ def litert_fp16(model: bytes) -> bytes:
 
 
 def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool = False) -> bytes:
-    """A file by `litert_fp32` in integers: int8 kernels (one scale a channel) and activations (one scale a tensor).
+    """Return a file of `litert_fp32` with int8 kernels (one scale per channel) and activations (one per tensor).
 
     Args:
-        images: (N, S, S, 3), normalised; typical ones, from which the ranges of the activations are taken.
-        integer_io: also int8 input and output; their scales and zero points are in the file.
+        images: (N, S, S, 3), normalised; typical images, which set the ranges of the activations.
+        integer_io: whether input and output are int8 too; the file holds their scales and zero points.
 
     Raises:
-        ValueError: no images.
+        ValueError: there are no images.
         ImportError: ai-edge-quantizer is missing.
     """
     if not len(images):
@@ -100,10 +100,10 @@ def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool =
 
 
 def _ranges(quantizing: Any, images: NDArray[np.float32]) -> dict[str, dict[str, Any]]:
-    """Tensor -> its range, that of all images but for the outermost.
+    """Return tensor -> its range over the images, without outliers.
 
-    The quantizer's own rule, a moving average over the images' ranges, cuts the peaks of every other image off: outputs
-    of a small network that had learnt the digits were off by 2 to 3 % of the largest in the mean, and by 0.5 % so.
+    The quantizer's own rule, a moving average over the images' ranges, clips the peaks of every other image: outputs of
+    a small network trained on digits were off by 2 to 3 % of the largest on average, and by 0.5 % with this rule.
     """
     extremes = [quantizing.calibrate({SIGNATURE: [{INPUT: image[None]}]}, num_threads=1) for image in images]
     ranges = {
@@ -113,14 +113,14 @@ def _ranges(quantizing: Any, images: NDArray[np.float32]) -> dict[str, dict[str,
         }
         for name in extremes[0]
     }
-    # a layer that training has left without any output would have a scale of 0, which XNNPACK refuses
+    # a layer whose outputs are all 0 after training would have a scale of 0, which XNNPACK refuses
     narrowest = NARROWEST_RANGE * np.float32(np.median([np.max(r["max"] - r["min"]) for r in ranges.values()]))
     return {name: r | {"max": np.maximum(r["max"], r["min"] + narrowest)} for name, r in ranges.items()}
 
 
 def _finished(quantized: Any, model: bytes) -> bytes:
-    """The quantizer's file laid out as our own are, with `model`'s labels at its end again."""
-    # the fp32 graph's oldest runtime is not that of this one
+    """Return the quantizer's file in the layout of our own files, with `model`'s labels at its end again."""
+    # the oldest runtime for the fp32 graph is not that for this one
     packed = repacked(bytes(quantized), drop=("min_runtime_version",))
     return sealed(append_labels(packed, read_metadata(model).classes))
 
@@ -134,7 +134,7 @@ def _require_quantizer() -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the quantizer's progress bars and warnings about how it works."""
+    """Suppress the quantizer's progress bars and warnings."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

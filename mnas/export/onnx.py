@@ -23,7 +23,7 @@ from mnas.metadata import ModelMetadata, metadata_json
 from mnas.nn.network import Network
 from mnas.nn.weights_info import sealed_json
 
-OPSET = 18  # of 2022: old enough for the runtimes in use, new enough for torch's exporter to write it directly
+OPSET = 18  # from 2022: old enough for the runtimes in use, new enough for torch's exporter to write it directly
 
 
 def onnx_fp32(network: Network, info: ModelMetadata, *, seal: bool = True) -> bytes:
@@ -71,7 +71,7 @@ def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
         raise ImportError("int8 ONNX files need onnx and onnxruntime; pip install 'mnas[onnx]'") from None
 
     class CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
-        """Feeds the images one by one, as the quantiser asks for them; None ends them."""
+        """Passes images one by one to the quantiser; None marks their end."""
 
         def __init__(self) -> None:
             self._batches = ({"image": image[None]} for image in images)
@@ -82,7 +82,7 @@ def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
     with tempfile.TemporaryDirectory() as folder, _quiet_logger("root"):
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            onnx.load_from_string(model),  # a model of its own: the quantiser changes the one that it is given
+            onnx.load_from_string(model),  # a separate model, because the quantiser changes the one that it gets
             str(path),  # the quantiser returns nothing
             CalibrationImages(),
             quant_format=QuantFormat.QDQ,
@@ -95,8 +95,8 @@ def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
 
 
 def _export(network: Network, input_size: int) -> Any:
-    """Return the network as an onnx.ModelProto. What torch's exporter prints, warns of or logs is dropped."""
-    example = torch.zeros(2, 3, input_size, input_size)  # two images: torch.export would take a batch of 1 for constant
+    """Return the network as an onnx.ModelProto. Discards output, warnings and log lines of torch's exporter."""
+    example = torch.zeros(2, 3, input_size, input_size)  # two images: torch.export would treat a batch of 1 as constant
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _quiet_logger("torch.onnx"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(

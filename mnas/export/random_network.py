@@ -1,7 +1,7 @@
-"""An architecture as a network of random weights, and that as a file of any runtime.
+"""Make a network of random weights from an architecture, and a file of it for any runtime.
 
-The weights are such that activations stay near 1, as after training: no denormal, zero or infinity changes a time. int8
-files take the ranges of their activations from photographs.
+The weights keep activations near 1, as after training, so that no denormal, zero or infinity changes a time. int8 files
+take the ranges of their activations from photographs.
 """
 
 import numpy as np
@@ -23,15 +23,15 @@ from mnas.nn.weights import weights_bytes
 from mnas.tflite.writer import graph_bytes
 
 IMAGES = 8
-"""Photographs that batch norm's statistics and the ranges of int8 are taken from."""
+"""Number of photographs that set batch norm's statistics and the ranges of int8."""
 
 
 def random_file(arch: Architecture, input_size: int, num_classes: int, setup: Setup, *, int8: bool) -> bytes:
-    """The file that `setup.runtime` takes, for its batch where a file has one.
+    """Return the file for `setup.runtime`, at its batch where the format has one.
 
     Raises:
-        ValueError: the input is too small for the strides, or XNNPACK has no int8 for it; ImportError: the format's
-        package is missing.
+        ValueError: the input is too small for the strides, or XNNPACK has no int8 kernels for it.
+        ImportError: the format's package is missing.
     """
     if setup.runtime.startswith("litert"):
         graph = graph_bytes(arch, input_size, num_classes)
@@ -54,7 +54,7 @@ def random_file(arch: Architecture, input_size: int, num_classes: int, setup: Se
 
 
 def random_network(arch: Architecture, input_size: int, num_classes: int) -> tuple[Network, ModelMetadata]:
-    """Always the same weights, and batch norm's statistics of photographs, layer by layer as training gathers them."""
+    """Return a network with fixed random weights, and batch norm's statistics from photographs."""
     info = _info(arch, input_size, num_classes)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -82,5 +82,5 @@ def _info(arch: Architecture, input_size: int, num_classes: int) -> ModelMetadat
 
 
 def _photographs(info: ModelMetadata) -> NDArray[np.float32]:
-    """(N, S, S, 3), normalised."""
+    """Return photographs (N, S, S, 3), normalised."""
     return normalised(info, photographs(info.input_size, IMAGES).pixels)

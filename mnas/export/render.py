@@ -1,4 +1,4 @@
-"""An architecture with random weights as the file that a runtime takes: what its latency is measured on."""
+"""Make the file that a latency is measured on: an architecture with random weights, in the runtime's format."""
 
 from mnas.architecture import Architecture
 from mnas.latency.latency import Setup
@@ -6,22 +6,22 @@ from mnas.latency.protocol import Render
 from mnas.tflite.writer import graph_bytes
 
 INT8_RUNTIMES = ("litert", "litert-builtin", "onnxruntime", "executorch")
-"""For which an architecture can be had in int8; files are measured as they are."""
+"""Runtimes that can measure an architecture in int8; model files are measured as they are."""
 
 
 def render(setup: Setup, *, int8: bool = False) -> Render:
-    """How an architecture becomes a file for `setup.runtime`, and for its batch where a file has one.
+    """Return a function from an architecture to a file for `setup.runtime`, at its batch where files have one.
 
-    What is returned raises ValueError for an input too small for the strides, and ImportError where the format's
-    package is missing.
+    The function raises ValueError for an input too small for the strides, and ImportError where the format's package is
+    missing.
 
     Raises:
-        ValueError: int8 for a runtime that has none.
+        ValueError: int8 is requested for a runtime without it.
     """
     if int8 and setup.runtime not in INT8_RUNTIMES:
         raise ValueError(f"int8 of an architecture is for {', '.join(INT8_RUNTIMES)}, but got {setup.runtime}")
     if setup.runtime.startswith("litert") and not int8:
-        return graph_bytes  # built from no network, in a tenth of a second, and without torch
+        return graph_bytes  # needs no network: takes a tenth of a second, without torch
 
     def rendered(arch: Architecture, input_size: int, num_classes: int) -> bytes:
         from mnas.export.random_network import random_file

@@ -1,4 +1,4 @@
-"""The run of an export: every file is written, compared with the network, and only then given its name."""
+"""Run an export: write every file, compare it with the network, and only then give it its name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from mnas.text import message_of
 from mnas.train.split_seed import seed_beside
 
 _USERS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
-"""Errors whose message needs no type before it."""
+"""Errors whose message is clear without the type."""
 _REASON_CHARS = 400
 
 Progress = Callable[[str], None]
@@ -27,34 +27,34 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedFile:
-    """A file that was written, and how it compares with its network."""
+    """A written file, and its comparison with the network."""
 
     path: Path
     gate: GateResult
 
     @property
     def report(self) -> Path:
-        """The file beside it with the comparison."""
+        """Return the path of the file beside it that holds the comparison."""
         return Path(f"{self.path}{REPORT_SUFFIX}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
-    """All files of an export."""
+    """The files of an export."""
 
     files: tuple[ExportedFile, ...]
-    """Files that were written, also those that failed the comparison, which have another name than was asked for."""
+    """Written files; those that failed the comparison have another name than requested."""
     failures: Mapping[Path, str]
-    """File that was not written -> the reason."""
+    """File that could not be written -> reason."""
     compared_on: str
-    """The images that network and files were compared on."""
+    """Images that the network and the files were compared on, in words."""
     calibrated_on: str
-    """The images that int8 took its ranges from; empty for other kinds."""
+    """Images that set the ranges of int8, in words; empty for other kinds."""
     notes: tuple[str, ...]
-    """Lines about the images."""
+    """Notices about the images."""
 
     def require_all(self) -> None:
-        """Raise ValueError where a file failed the comparison or was not written."""
+        """Raise ValueError where a file failed the comparison or could not be written."""
         wrong = [
             f"{'; '.join(file.gate.failures)}: kept aside as {str(file.path)!r}"
             for file in self.files
@@ -66,15 +66,15 @@ class ExportResult:
 
 
 def export_model(settings: ExportSettings, weights: Path, progress: Progress) -> ExportResult:
-    """Export the model in a file of weights; a file that fails leaves the others.
+    """Export the model in a file of weights; one file's failure does not affect the others.
 
     Args:
-        weights: the file that `settings.model` names (`mnas.names.resolve_weights`).
-        progress: takes a few words whenever another step begins.
+        weights: file that `settings.model` names (`mnas.names.resolve_weights`).
+        progress: takes the name of each step as it begins.
 
     Raises:
-        ValueError: the weights cannot be read, a file is there already, or the images do not show the model's classes.
-        ImportError: the package of every format is missing.
+        ValueError: the weights cannot be read, a file exists already, or the images do not show the model's classes.
+        ImportError: every format lacks its package.
         OSError: an image cannot be read.
     """
     info = read_weights_info(weights)
@@ -85,7 +85,7 @@ def export_model(settings: ExportSettings, weights: Path, progress: Progress) ->
     network = load_weights(weights)
     files: list[ExportedFile] = []
     with claimed(outs, "--out"):
-        _require_new(outs, settings.overwrite)  # the process that had claimed them may have made them
+        _require_new(outs, settings.overwrite)  # another process may have written them before its claim ended
         progress("reading images")
         images, calibration, notes = _images(settings, weights, info)
         progress("asking the network")
@@ -100,7 +100,7 @@ def export_model(settings: ExportSettings, weights: Path, progress: Progress) ->
                 tolerance = settings.tolerance(target.kind)
                 path, result = ship(content, target, out, gate, tolerance, overwrite=settings.overwrite)
                 files.append(ExportedFile(path=path, gate=result))
-            except Exception as error:  # of any kind: the other files are exported before it is reported
+            except Exception as error:  # whatever fails, the other files are exported first
                 failures[out] = message_of(error if isinstance(error, _USERS) else repr(error), _REASON_CHARS)
     return ExportResult(
         files=tuple(files),

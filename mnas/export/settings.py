@@ -1,4 +1,4 @@
-"""Settings of `mnas export`: which model, which files, and what they must fulfil."""
+"""Settings of `mnas export`: the model, the files to write, and their tolerances."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ Auto = Literal["auto"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """An export. Raises ValueError where a field is out of its range, or fields do not go together."""
+    """Settings of an export. Raises ValueError where a field is out of its range, or fields contradict each other."""
 
     model: str = field(kw_only=False)
     """A .safetensors file of ours, the folder of a training, or a trial with weights (runs/NAME#17)."""
@@ -61,7 +61,7 @@ class ExportSettings:
     """Latency budget per file, in seconds; 0: do not measure."""
 
     def __post_init__(self) -> None:
-        targets = self.targets()  # its checks come before any work
+        targets = self.targets()  # runs the checks of the targets before any work
         if self.int8 and self.data is None:
             raise ValueError("calibration needs images, but got --int8 without --data; give the training's data set")
         if len(targets) > 1 and self.out is not None and not self.out.is_dir():
@@ -82,7 +82,7 @@ class ExportSettings:
             raise ValueError(f"--speed-s must be 0 (not measured) or more, but got {self.speed_s}")
 
     def targets(self) -> list[Target]:
-        """Return the files to make. Raises ValueError for options that do not go together."""
+        """Return the files to make. Raises ValueError for contradicting options."""
         names = list(dict.fromkeys(name.strip() for name in self.to.split(",")))
         for name in names:
             if name not in get_args(ExportName):
@@ -101,18 +101,18 @@ class ExportSettings:
         ]
 
     def tolerance(self, kind: Kind) -> Tolerance:
-        """Return what a file of this kind may differ from its network by."""
+        """Return the tolerance for files of this kind."""
         limits = {limit.name: getattr(self, limit.name) for limit in dataclasses.fields(Tolerance)}
         return dataclasses.replace(TOLERANCES[kind], **{name: v for name, v in limits.items() if v != "auto"})
 
     def file_of(self, target: Target, weights: Path) -> Path:
-        """Return the file to write for a target.
+        """Return the path to write a target to.
 
         Raises:
-            ValueError: its name does not end as files of that format do, its folder is missing, or it is there already.
+            ValueError: its name lacks the suffix of the format, its folder is missing, or the file exists already.
         """
         run, is_trial, label = self.model.rpartition("#")
-        if not Path(self.model).exists() and is_trial:  # a run's folder is the run's
+        if not Path(self.model).exists() and is_trial:  # a run's folder holds only the run's own files
             folder, stem = Path(), f"{Path(run).name}-{label}"
         else:
             folder, stem = weights.parent, weights.stem

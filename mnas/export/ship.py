@@ -1,4 +1,4 @@
-"""From a trained network to a judged file: written, run by its own runtime, compared, and only then given its name."""
+"""Write a trained network to a file, run it by its own runtime, compare, and only then give it its name."""
 
 import contextlib
 import dataclasses
@@ -35,10 +35,10 @@ REPORT_SUFFIX = ".gate.json"
 
 
 def exported(network: Network, info: ModelMetadata, target: Target, calibration: RealImages | None) -> bytes:
-    """The file's content, not yet judged.
+    """Return the content of the file, before any comparison.
 
     Raises:
-        ValueError: int8 without calibration images; a weight that is not finite.
+        ValueError: int8 lacks calibration images, or a weight is not finite.
         ImportError: the format's package is missing.
     """
     options = {"softmax": True} if target.softmax else {}
@@ -54,22 +54,22 @@ def exported(network: Network, info: ModelMetadata, target: Target, calibration:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gate:
-    """What files of one network are judged by."""
+    """What the files of one network are compared with."""
 
     info: ModelMetadata
     images: RealImages
     expected: NDArray[np.float32]
-    """(N, classes): what the network says of the images."""
+    """Outputs (N, classes) of the network for the images."""
     reference: TimedFile
-    """The fp32 LiteRT file, beside which others are timed."""
+    """The fp32 LiteRT file, which the times of the others relate to."""
     speed_s: float
-    """Seconds of timing for each file; 0: none."""
+    """Time in seconds to measure each file's speed; 0: no measurement."""
 
 
 def make_gate(
     network: Network, info: ModelMetadata, images: RealImages, *, softmax: bool = False, speed_s: float = 3.0
 ) -> Gate:
-    """The gate of `network` over `images`."""
+    """Return the gate of `network` over `images`."""
     return Gate(
         info=info,
         images=images,
@@ -80,7 +80,7 @@ def make_gate(
 
 
 def require_packages(target: Target) -> None:
-    """Raise ImportError, with the extra to install, where the target's format needs a package that is missing."""
+    """Raise ImportError, with the extra to install, where the target's format lacks its package."""
     row = FORMATS[target.format]
     extra, packages = (row.extra, row.packages) if target.kind == "fp32" else ("quantize", ("ai_edge_quantizer",))
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
@@ -91,17 +91,17 @@ def require_packages(target: Target) -> None:
 def ship(
     content: bytes, target: Target, out: Path, gate: Gate, tolerance: Tolerance, *, overwrite: bool = True
 ) -> tuple[Path, GateResult]:
-    """Judge a file and put it to `out`, or aside to another name if it fails: (where it is, what was found).
+    """Compare a file with its network and write it to `out`, or under another name if it fails; return path and result.
 
-    Beside it `NAME.gate.json`, what was found, and for ExecuTorch `NAME.json`, the classes and all that. A file that
-    fails overwrites nothing; one that passes takes the place of what had its name.
+    Writes beside it `NAME.gate.json` with the result and, for ExecuTorch, `NAME.json` with the metadata. A file that
+    fails overwrites nothing; one that passes replaces the file of its name.
 
     Args:
-        overwrite: whether a file may be replaced; else one that has appeared meanwhile is left alone.
+        overwrite: whether to replace an existing file; if False, a file that appears meanwhile stays.
 
     Raises:
-        FileExistsError: without `overwrite`, there is such a file.
-        OSError: the disk is full, the folder is missing or read-only; nothing is left behind.
+        FileExistsError: the file exists and `overwrite` is False.
+        OSError: the disk is full, the folder is missing or read-only; no partial file remains.
     """
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         file = Path(folder) / out.name
@@ -117,7 +117,7 @@ def ship(
         parts.append(REPORT_SUFFIX)
         placed: list[Path] = []
         try:
-            for part in reversed(parts):  # the file itself last: what belongs to it is there when it appears
+            for part in reversed(parts):  # the model file last: the files beside it exist when it appears
                 place(Path(f"{file}{part}"), Path(f"{final}{part}"), new=not overwrite)
                 placed.append(Path(f"{final}{part}"))
         except OSError:
@@ -136,7 +136,7 @@ def _judged(file: Path, target: Target, gate: Gate, tolerance: Tolerance) -> Gat
         comparison = compare(gate.expected, got, gate.images)
         failures: Sequence[str] = judge(comparison, tolerance)
         if not failures and gate.speed_s:
-            with contextlib.suppress(UnitError):  # how fast a file is, is not what it is judged by
+            with contextlib.suppress(UnitError):  # the gate judges a file by its outputs alone
                 timed = speed(timed_file(file), gate.reference, budget_s=gate.speed_s)
     except (ValueError, RuntimeError, MeasurementError) as error:
         failures = (f"its runtime does not run it as it should: {' '.join(str(error).split())}",)
@@ -153,7 +153,7 @@ def _judged(file: Path, target: Target, gate: Gate, tolerance: Tolerance) -> Gat
 
 
 def _free(out: Path) -> Path:
-    """`model.failed.tflite`, or with a number where that exists already."""
+    """Return `model.failed.tflite`, or a numbered name where that exists already."""
     stem, suffix = out.name.removesuffix(out.suffix), out.suffix
     number = 1
     while True:

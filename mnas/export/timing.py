@@ -1,6 +1,6 @@
-"""How long exported files take on this machine beside the fp32 LiteRT file of the same network, whatever runs them.
+"""Measure exported files on this machine against the fp32 LiteRT file of the same network, in any runtime.
 
-By the one protocol of mnas.latency: batch 1, one thread, rounds of turns in a process of its own.
+Uses the protocol of mnas.latency: batch 1, one thread, rounds of turns in a separate process.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from mnas.latency.statistics import MIN_ROUNDS, Estimate, Round, ratio_of, time_
 
 @dataclass(frozen=True)
 class TimedFile:
-    """A file, and what runs it."""
+    """A file, and the runtime that runs it."""
 
     content: bytes
     runtime: str = "litert"
@@ -24,26 +24,26 @@ class TimedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Of one file; milliseconds with their 95 % interval, and the ratio to the reference's with its own."""
+    """Latency of one file in milliseconds and its ratio to the reference, each with a 95 % interval."""
 
     latency_ms: float
     low_ms: float
     high_ms: float
     ratio: float
-    """To the fp32 LiteRT file; 1 for that itself."""
+    """Ratio to the fp32 LiteRT file; 1 for that file itself."""
     ratio_low: float
     ratio_high: float
     reference_ms: float
-    """Of the fp32 LiteRT file in the same rounds."""
+    """Latency of the fp32 LiteRT file in the same rounds, in milliseconds."""
 
 
 def timed_file(path: Path) -> TimedFile:
-    """A .tflite, .onnx or .pte file. Raises OSError."""
+    """Return a .tflite, .onnx or .pte file with its runtime. Raises OSError."""
     return TimedFile(path.read_bytes(), SUFFIXES[path.suffix].runtimes[0])
 
 
 def speed(candidate: TimedFile, reference: TimedFile, *, budget_s: float) -> Speed:
-    """Rounds of both for `budget_s` seconds, and 8 rounds at least.
+    """Measure both files for `budget_s` seconds, and 8 rounds at least.
 
     Raises:
         MeasurementError: a runtime cannot load or run its file.

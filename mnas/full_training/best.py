@@ -1,4 +1,4 @@
-"""Full training of the best of a run: its images, the trainings side by side, and the table of what they come to."""
+"""Train the best of a run in full: open its images, train side by side, and write the table of results."""
 
 import dataclasses
 import os
@@ -20,28 +20,29 @@ from mnas.train.settings import TrainSettings
 
 @dataclass(frozen=True, kw_only=True)
 class RunImages:
-    """How the images of a run are opened; picklable, as every training does so for itself."""
+    """Opens the images of a run; picklable, as every training opens them for itself."""
 
     settings: TrainSettings
-    """With the run's data, and the recipe of the trainings."""
+    """Settings with the run's data and the recipe of the trainings."""
     input_size: int
     split_seed: int
-    """The search's: it decides which images are held out."""
+    """Seed of the search's split, which decides which images are held out."""
     cached: tuple[str, str] | None = None
-    """Content and key of the images, so that the trainings' own processes open the cache without listing files."""
+    """Content and key of the images, so that the processes of the trainings open the cache without listing files."""
 
     def __call__(self, on_progress: OnProgress | None = None) -> Batches:
-        """Raises ValueError as `open_batches`."""
+        """Return the images. Raises ValueError as `open_batches` does."""
         return self.settings.open_images(
             self.input_size, self.settings.config, self.split_seed, on_progress, cached=self.cached
         )
 
 
 def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
-    """Train the best `settings.top` of the run `settings.arch`; an empty `data` means the run's own.
+    """Train the best `settings.top` of the run `settings.arch`; an empty `data` selects the run's own.
 
     Raises:
-        ValueError: as `train_shortlist`; options that a run's best cannot have; changed images; torchrun.
+        ValueError: see `train_shortlist`; also for options that do not apply to a run's best, changed images, and
+            torchrun.
         KeyboardInterrupt, TrainingStopped: Ctrl-C or SIGTERM, after everything is saved.
     """
     _require_options(settings)
@@ -74,7 +75,7 @@ def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
 
 
 def _require_options(settings: TrainSettings) -> None:
-    """Raise ValueError for options that a run's best cannot have, and for torchrun."""
+    """Raise ValueError for options that do not apply to a run's best, and for torchrun."""
     path = settings.arch
     chosen = {
         "--out": settings.out != TrainSettings.out,
@@ -113,13 +114,13 @@ def _mirrored_as_begun(run: Snapshot, config: TrainConfig, batches: Batches) -> 
 
 
 def _check_unchanged(run: Snapshot, settings: TrainSettings, batches: Batches) -> None:
-    """Raise RunError where images of the same name as the search's have changed since."""
+    """Raise RunError where the search's images have changed since."""
     searched = run.attributes["config"]
     for name in ("data", "max_images_per_class", "data_content"):
         needed(run.path, run.attributes, "config", name)
     images = settings.images
     same_images = (searched["data"], searched["max_images_per_class"]) == (images.data, images.max_images_per_class)
-    # other loaders have fingerprints of their own kind
+    # other loaders have their own kind of fingerprint
     if same_images and isinstance(batches, ArrayBatches) and batches.fingerprint != searched["data_content"]:
         raise RunError(
             f"the images of {images.data} must be those of the search for the accuracies to be comparable, but they "

@@ -1,4 +1,4 @@
-"""Full training as its settings describe it: architectures by name, images, initial weights, and lines about them."""
+"""Run a full training from its settings: architectures by name, images, initial weights, and notices about them."""
 
 import dataclasses
 import re
@@ -26,15 +26,15 @@ from mnas.training_data import TrainedOn
 
 Say = Callable[[str], None]
 Watching = Callable[[], AbstractContextManager[TrainWatcher]]
-"""Opens what watches one training."""
+"""Opens the watcher of one training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedTraining:
-    """One architecture to be trained at one size."""
+    """One architecture to train at one size."""
 
     name: str
-    """The architecture's, as it was typed."""
+    """Name of the architecture, as the user typed it."""
     arch: Architecture
     input_size: int
     """Side of the images in pixels."""
@@ -46,20 +46,20 @@ class NamedTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainListeners:
-    """Those that a training reports to."""
+    """Listeners that a training reports to."""
 
     say: Say
-    """Takes lines."""
+    """Takes one line."""
     progress: Say
-    """Takes a few words whenever another step begins."""
+    """Takes the name of each step as it begins."""
     watching: Watching
 
 
 def planned_trainings(settings: TrainSettings) -> list[NamedTraining]:
-    """Return the trainings of all widths and sizes of these settings.
+    """Return the trainings for all widths and sizes in these settings.
 
     Raises:
-        ValueError: there is no such architecture or data set, or images are too small for the architecture.
+        ValueError: the architecture or the data set is unknown, or images are too small for the architecture.
     """
     images = settings.images
     if not images.data:
@@ -69,18 +69,19 @@ def planned_trainings(settings: TrainSettings) -> list[NamedTraining]:
     for width in width_multipliers(settings.width_multiplier):
         name, arch = at_width(settings.arch, width)
         trainings += [NamedTraining(name=name, arch=arch, input_size=size) for size in sizes]
-    for training in trainings:  # before the first of them takes its hours
+    for training in trainings:  # before the first training takes its hours
         training.arch.check_input_size(training.input_size)
-        if is_first_process():  # the others come when it may have begun
+        if is_first_process():  # other processes may look when the first one has begun
             require_free(training.folder(settings.out), settings.resume)
     return trainings
 
 
 def run_trainings(settings: TrainSettings, listeners: TrainListeners) -> list[Trained]:
-    """Run the trainings of all widths and sizes of these settings, one after another.
+    """Run the trainings for all widths and sizes in these settings, one after another.
 
     Raises:
-        ValueError, OSError: as `planned_trainings` and `run_training`; TrainingError, TrainingStopped.
+        ValueError, OSError: see `planned_trainings` and `run_training`.
+        TrainingError, TrainingStopped: see `run_training`.
     """
     trainings = planned_trainings(settings)
     return [run_training(settings, training, listeners, table=number == 0) for number, training in enumerate(trainings)]
@@ -92,13 +93,13 @@ def run_training(
     """Train one architecture in its folder below `settings.out`.
 
     Args:
-        table: whether to report the classes and their images.
+        table: whether to report the number of images per class.
 
     Raises:
         ValueError, OSError: the images, the initial weights or the folder cannot be used.
         TrainingError, TrainingStopped: see `mnas.train.loop.train`.
     """
-    from mnas.train.loop import train  # timm and accelerate take seconds, and what is refused needs neither
+    from mnas.train.loop import train  # timm and accelerate take seconds to import, and a refusal needs neither
 
     say, folder, arch = listeners.say, training.folder(settings.out), training.arch
     earlier, split_seed = _earlier(settings, say)
@@ -111,7 +112,7 @@ def run_training(
         say(line)
     for line in _about_images(batches, config) if table else ():
         say(line)
-    skipped = len(batches.skipped)  # decoded before; others turn up while files are read
+    skipped = len(batches.skipped)  # from decoding the array; with files, they turn up during reading
     if skipped:
         say(unreadable_line(batches.skipped))
     with listeners.watching() as watcher:
@@ -130,7 +131,7 @@ def run_training(
 def _opened(
     settings: TrainSettings, training: NamedTraining, split_seed: int, progress: Say
 ) -> tuple[TrainConfig, Batches]:
-    """Return the images, and the recipe with images mirrored as in the training that is resumed."""
+    """Return the images, and the recipe with `mirror` as in the training that is resumed."""
 
     def opened(config: TrainConfig) -> Batches:
         progress("reading the images")
@@ -173,7 +174,7 @@ def _about_images(batches: Batches, config: TrainConfig) -> list[str]:
 
 
 def _as_file_name(name: str, arch: Architecture) -> str:
-    """`mnasnet-small/s8` -> mnasnet-small-s8, `runs/NAME#17` -> NAME-17; block strings by their fingerprint."""
+    """Return mnasnet-small-s8 for `mnasnet-small/s8`, NAME-17 for `runs/NAME#17`, else a fingerprint."""
     if "," in name or ("_" in name and re.match(r"\s*r\d+_", name)):
         return f"arch-{arch.fingerprint}"
     if "#" in name or name.split(" ")[0].endswith((".json", *ARCH_SUFFIXES)):

@@ -1,4 +1,4 @@
-"""A picture with what a model sees in it written below."""
+"""Draw a picture with the predictions of a model below it."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from mnas.predict.info import Prediction
 from mnas.text import NAME_CHARS, clean
 
 SIDE = 800
-"""Of the longer side of an annotated picture, pixels, at most."""
-_WIDTH = 360  # at least, so that names have room
+"""Longest side of an annotated picture, in pixels."""
+_WIDTH = 360  # smallest width, so that names have room
 _FONT = 18
 _LINE = 28
 _MARGIN = 12
@@ -17,7 +17,7 @@ _BAR, _BAR_OF_FIRST, _TEXT, _GROUND = (205, 216, 230), (140, 190, 150), (20, 20,
 
 
 def annotated(picture: Image.Image, predictions: Sequence[Prediction]) -> Image.Image:
-    """`picture` (RGB) with a line for each prediction below it: a bar as long as it is probable, name, per cent."""
+    """Return `picture` (RGB) with a line below it for each prediction: a bar, the name and the probability."""
     width = max(picture.width, _WIDTH)
     height = picture.height + 2 * _MARGIN + _LINE * len(predictions)
     canvas = Image.new("RGB", (width, height), _GROUND)
@@ -40,7 +40,7 @@ def annotated(picture: Image.Image, predictions: Sequence[Prediction]) -> Image.
 
 
 def shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
-    """`text`, cut with `...` where it is wider than `room` pixels."""
+    """Return `text`, cut with `...` where it is wider than `room` pixels."""
     text = clean(text, NAME_CHARS)
     if font.getlength(text) <= room:
         return text

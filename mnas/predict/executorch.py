@@ -1,4 +1,4 @@
-"""ExecuTorch files (.pte) with what they say of themselves beside them (mnas/foreign/sidecar.py)."""
+"""Open ExecuTorch files (.pte), with the metadata in the file beside them (mnas/foreign/sidecar.py)."""
 
 import importlib.util
 from pathlib import Path
@@ -19,12 +19,13 @@ from mnas.readers import MODEL_BYTES, read_regular
 
 
 def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
-    """The model in a .pte file, which takes one image at a time.
+    """Return the model in a .pte file, which takes one image at a time.
 
     Raises:
         ImportError: executorch is missing.
         OSError: the file cannot be read.
-        ValueError: it is damaged, or no classifier of RGB images, or what it does not say is missing in `wanted`.
+        ValueError: the file is damaged or no classifier of RGB images, or neither file nor `wanted` gives a needed
+            value.
     """
     name = str(path)
     content = _program(path)
@@ -57,7 +58,7 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
 
 
 def _program(path: Path) -> bytes:
-    """Return the file. Raises ImportError, and ValueError where it is no program."""
+    """Return the file's content. Raises ImportError without executorch, and ValueError where the file is no program."""
     content = read_regular(path, MODEL_BYTES)
     if content[4:6] != b"ET":
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Images wherever they are: files, folders, globs, URLs; each read as a model or as a person is to see it."""
+"""Find and read images in files, folders, globs and URLs, either as a model needs them or for people."""
 
 import glob
 import os
@@ -12,23 +12,23 @@ from mnas.data.image import Pixels, read_image
 from mnas.data.web import download, is_url
 
 TIMEOUT_S = 30.0
-"""Limit for a whole download, redirects included."""
+"""Time limit for a whole download in seconds, including redirects."""
 MOST_BYTES = 64_000_000
 _UNREAD = frozenset({
     ".heic", ".heif", ".jxl", ".svg", ".psd", ".eps", ".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf",
     ".rw2", ".raf",
 })  # fmt: skip
-"""Suffixes of common images that are not decoded; each such file is reported."""
+"""Suffixes of common image formats that mnas does not decode; each such file is reported."""
 
 
 def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) -> Iterator[str]:
-    """The paths and URLs that the arguments name, in their order, each once.
+    """Return the paths and URLs that the arguments name, in their order, without duplicates.
 
-    A folder stands for all images below it, by name; a pattern (`*`, `?`, `[...]`, `**`) for all that it fits. A file
-    is taken as it is, whatever its suffix.
+    A folder stands for all images below it, sorted by name; a pattern (`*`, `?`, `[...]`, `**`) for all its matches. A
+    file is accepted with any suffix.
 
     Args:
-        complain: called with an argument and why it names no image.
+        complain: called with each argument that names no image, and the reason.
     """
     seen: set[str] = set()
     for argument in arguments:
@@ -43,21 +43,21 @@ def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) 
 
 
 def fetch(name: str) -> str | bytes:
-    """A path as it is, the content of a URL. Raises ValueError where it cannot be downloaded."""
+    """Return a path unchanged, or the content of a URL. Raises ValueError where the download fails."""
     return download(name, most_bytes=MOST_BYTES, most_s=TIMEOUT_S) if is_url(name) else name
 
 
 def read_pixels(source: str | bytes, size: int, crop: float) -> Pixels:
-    """The image at a path or URL, or of `fetch`, as a model is to see it: uint8 (size, size, 3).
+    """Return the image at a path or URL, or from `fetch`, as a model needs it: uint8 (size, size, 3).
 
     Raises:
-        ValueError: there is none, or it is no image; one line that does not repeat the name.
+        ValueError: the image is missing or cannot be decoded; one line that does not repeat the name.
     """
     return read_image(_content(source), size, crop)
 
 
 def read_picture(source: str | bytes, side: int) -> Image.Image:
-    """The whole image, upright, RGB, no side longer than `side`; else as `read_pixels`."""
+    """Return the whole image, upright, RGB, no side longer than `side`; otherwise like `read_pixels`."""
     with opened(_content(source)) as image:
         picture = image.rgb((side, side))
         picture.thumbnail((side, side))
@@ -65,7 +65,7 @@ def read_picture(source: str | bytes, side: int) -> Image.Image:
 
 
 def _found(argument: str, complain: Callable[[str, str], None]) -> list[str] | str:
-    """What an argument names, or why it names nothing."""
+    """Return the images that an argument names, or the reason why it names none."""
     if is_url(argument) or os.path.isfile(argument):
         return [argument]
     if os.path.isdir(argument):
@@ -89,12 +89,12 @@ def _found(argument: str, complain: Callable[[str, str], None]) -> list[str] | s
 
 
 def _no_file(path: str) -> str:
-    """Return why an existing path is not a file; nothing is opened to find out, as a pipe would block."""
+    """Return why an existing path is not a regular file, without opening it, as a pipe would block."""
     return "it is no ordinary file" if os.path.exists(path) else "it is a link to nothing"
 
 
 def _in_folder(folder: str, complain: Callable[[str, str], None]) -> list[str]:
-    """Return all images below a folder, without hidden ones; linked folders too, each folder once."""
+    """Return all images below a folder, without hidden ones; follows links, but visits each folder once."""
     names: list[str] = []
     entered: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):

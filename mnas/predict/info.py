@@ -1,4 +1,4 @@
-"""What a model file says of itself, what its user says, and what becomes of both; no runtime is imported here."""
+"""The metadata of a model, from its file and from its user; imports no runtime."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mnas.metadata import Triple, check_crop, check_mean, check_std
 from mnas.training_data import TrainedOn
 
 Run = Callable[[Pixels], NDArray[np.float32]]
-"""uint8 (N, S, S, 3) -> float32 (N, outputs), whatever the file's own types and layout are."""
+"""uint8 (N, S, S, 3) -> float32 (N, outputs), for any types and layout in the file."""
 
 NORMALISATIONS = (
     "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 (timm, torchvision), --mean 0.5 --std 0.5 (-1 to 1), "
@@ -25,54 +25,54 @@ NORMALISATIONS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """A model as its users see it."""
+    """The metadata of a model."""
 
     format: FormatName
-    """`mnas`: our .safetensors or weights of others, run by torch; else by the runtime of that name."""
+    """Format of the model: `mnas` for our .safetensors and for weights of others in torch, else the runtime's name."""
     classes: tuple[str, ...] | None
-    """One for each output, in their order; None where neither the file nor the user names them."""
+    """Name of each output, in order; None where neither the file nor the user gives names."""
     outputs: int
     input_size: int
-    """Pixels along one side of the square image."""
+    """Side of the square image, in pixels."""
     mean: Triple | None
-    """Of pixels as 0..1: the model is to see (pixel / 255 - mean) / std. None where it takes pixels as they are (a
-    quantised input, whose whole range stands for 0..255)."""
+    """Mean of pixels from 0 to 1: the model's input is (pixel / 255 - mean) / std. None where the model takes unscaled
+    pixels (a quantised input, whose whole range stands for 0..255)."""
     std: Triple | None
     crop: float
-    """Share of the side of an image's centre square that the model is to see."""
+    """Share of the side of an image's centre square that the model gets."""
     arch: Architecture | None
-    """None for files that are not ours."""
+    """Architecture; None for files of other programs."""
     probabilities: bool
-    """Whether the outputs are probabilities; else logits."""
+    """Whether the outputs are probabilities; otherwise they are logits."""
     size_bytes: int
-    """Of the file."""
+    """Size of the file, in bytes."""
     independent: bool = False
-    """Whether each output is a probability by itself (a sigmoid), so that several classes may be there at once."""
+    """Whether each output is a separate probability (a sigmoid), so that several classes may be present at once."""
     ours: bool = False
     """Whether mnas wrote the file."""
     trained_on: TrainedOn = ()
-    """The images of the model's trainings, as the file says; empty where it does not."""
+    """Images of the model's trainings, from the file's record; empty without one."""
     notes: tuple[str, ...] = ()
-    """What had to be assumed, in words."""
+    """Assumptions about the model, in words."""
 
     def label(self, index: int) -> str:
-        """The name of an output: its class, or `class 17` where nobody names it."""
+        """Return the name of an output: its class, or `class 17` where there is no name."""
         return f"class {index}" if self.classes is None else self.classes[index]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One of the classes that an image may show."""
+    """A class that an image may show, and its probability."""
 
     label: str
     index: int
-    """Of the output."""
+    """Index of the output."""
     probability: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What the user says about a model; it goes before what the file says. None: what the file says.
+    """The user's statements about a model, which override the file's. None: use the file's.
 
     Raises ValueError where a field is out of its range.
     """
@@ -101,13 +101,13 @@ class Wanted:
 
 
 def class_names(wanted: Wanted, own: tuple[str, ...] | None, outputs: int, name: str) -> tuple[str, ...] | None:
-    """A name for each of the outputs, or None where there are none.
+    """Return a name for each of the outputs, or None without names.
 
-    ImageNet's lists come with and without `background`, which its older models have as output 0. No other list of one
-    name too many is taken: nobody knows which one it is, and every name would stand for its neighbour.
+    ImageNet's lists come with and without `background`, which its older models have as output 0. No other list with one
+    extra name is accepted: the extra one is unknown, and every name would stand for its neighbour.
 
     Raises:
-        ValueError: the user's names are too many or too few. A file's own names of another number say nothing.
+        ValueError: the user's names are too many or too few. A file's own names are ignored if their number differs.
     """
     outputs = max(outputs, 2)  # a single output is the probability of the second of two classes
     if wanted.classes is None:

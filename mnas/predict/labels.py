@@ -17,9 +17,10 @@ _HEAD = re.compile(r"\W*(id|index|idx|class_?id|class_?index|label_?id|number|no
 def read_class_names(path: Path) -> tuple[str, ...]:
     """Return names in the order of a model's outputs: one a line, a JSON list, or a JSON object {"0": name, ...}.
 
-    Lines may be numbered (`0 cat`, `0: cat`, `0,cat`) where all of them are, from 0 or from 1: then in the order of the
-    numbers. Of `n01440764 tench` the name counts. An object may also be {name: 0, ...}, or have one of both under
-    "id2label" or "label2id"; a name in it may be a list, of which the last counts (Keras' ["n01440764", "tench"]).
+    Lines may be numbered (`0 cat`, `0: cat`, `0,cat`), all of them, from 0 or from 1: their numbers then give the
+    order. For `n01440764 tench`, the name is `tench`. An object may also be {name: 0, ...}, or have either form under
+    "id2label" or "label2id"; a name in it may be a list, of which the last entry counts (Keras' ["n01440764",
+    "tench"]).
 
     Raises:
         OSError: the file cannot be read.
@@ -62,7 +63,7 @@ def _by_number(lines: Sequence[str]) -> list[str] | None:
     if not names:
         return None
     first = min(names)
-    # what is left must still tell the classes apart: the coins 1 cent and 2 cent are names
+    # the names must still differ without numbers: the coins 1 cent and 2 cent are names
     whole = len(names) == len(lines) == len(set(names.values())) and first in (0, 1)
     return [names[number] for number in sorted(names)] if whole and max(names) == first + len(names) - 1 else None
 
@@ -74,7 +75,7 @@ def _unquoted(name: str) -> str:
 def _text(content: bytes, path: Path) -> str:
     encodings = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
     encoding = encodings.get(content[:2], "utf-8-sig")
-    if encoding == "utf-8-sig" and b"\0" in content[:2]:  # UTF-16 without its mark
+    if encoding == "utf-8-sig" and b"\0" in content[:2]:  # UTF-16 without a byte-order mark
         encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
     try:
         return content.decode(encoding).removeprefix("\ufeff")

@@ -1,4 +1,4 @@
-"""The operation that makes a model's output, read from an .onnx or .tflite file without running or loading it."""
+"""Read the operation that makes a model's output from an .onnx or .tflite file, without running or loading it."""
 
 from collections.abc import Mapping, Set
 from pathlib import Path
@@ -13,7 +13,7 @@ Name = TypeVar("Name", bytes, int)
 Operation = TypeVar("Operation", str, int)
 
 _MOST_BYTES = 1_000_000_000
-# operations that leave every number what it means
+# operations that do not change the meaning of numbers
 _ONNX_SAME = {
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose", "QuantizeLinear", "DequantizeLinear",
 }  # fmt: skip
@@ -30,7 +30,7 @@ _LITERT: dict[int, Kind] = {
 
 
 def last_op(path: Path) -> Kind | None:
-    """Return the kind of outputs by the file's last operation; None where that does not show it, or is unreadable."""
+    """Return the kind of outputs by the file's last operation; None where that is inconclusive or unreadable."""
     readers = {"onnx": _onnx, "litert": _litert}
     row = format_of(path)
     read = None if row is None else readers.get(row.name)
@@ -71,7 +71,7 @@ def _kind_behind(
 
     Args:
         makers: output -> operation that makes it, and that operation's first input.
-        same: operations that leave every number what it means.
+        same: operations that do not change the meaning of numbers.
     """
     for _ in range(len(makers)):
         operation, first = makers[output]

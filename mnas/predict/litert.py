@@ -1,4 +1,4 @@
-"""LiteRT files (.tflite): ours by what they say of themselves, those of others by their input, output and metadata."""
+"""Open LiteRT files (.tflite): ours by their metadata, others by their input, output and standard metadata."""
 
 import struct
 from pathlib import Path
@@ -25,11 +25,12 @@ from mnas.tflite.metadata import metadata_entry
 
 
 def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
-    """The model in a .tflite file, quantised or not.
+    """Return the model in a .tflite file, quantised or not.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or no classifier of RGB images, or what it does not say is missing in `wanted`.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged or no classifier of RGB images, or neither file nor `wanted` gives a needed
+            value.
     """
     file = read_regular(path, MODEL_BYTES)
     name = str(path)
@@ -44,7 +45,7 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     classes = class_outputs([output.shape for output in outputs], name)
     moments = normalisation(entry, wanted, _moments(own, official), name)
     session.resize((1, 3, size, size) if entry.channels_first else (1, size, size, 3))
-    run = in_a_child(session, entry, moments, classes, size)  # one by one, as devices run it (docs/predict.md)
+    run = in_a_child(session, entry, moments, classes, size)  # one image at a time, as on devices (docs/predict.md)
     info = ModelInfo(
         format="litert",
         classes=class_names(wanted, (own.classes or None) if own else official.labels, classes, name),
@@ -64,7 +65,7 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
 
 
 def _official(file: bytes, name: str) -> OfficialMetadata:
-    """Return the metadata that the format defines, for files of others."""
+    """Return the format's standard metadata, for files of other programs."""
     try:
         entry = metadata_entry(file, "TFLITE_METADATA")
         return OfficialMetadata() if entry is None else read_official(entry, file)
@@ -82,10 +83,10 @@ def _moments(own: ModelMetadata | None, official: OfficialMetadata) -> tuple[Tri
 
 
 def _softmaxed(output: TensorSpec, run: Run, size: int) -> bool:
-    """Whether outputs are probabilities: by the numbers that a quantised output can hold, else by trying."""
+    """Return whether outputs are probabilities: by the range of a quantised output, else by trying."""
     if output.scale > 0:
         limits = np.iinfo(np.dtype(output.dtype))
         low, high = ((limit - output.zero_point) * output.scale for limit in (int(limits.min), int(limits.max)))
-        return low >= 0 and high <= 1.001  # the format prescribes 1/256 from the lowest number on for a softmax
+        return low >= 0 and high <= 1.001  # the format prescribes steps of 1/256 from the lowest number for a softmax
     pixels: Pixels = probe(size)
     return are_probabilities(run(pixels))

@@ -1,4 +1,4 @@
-"""Which output of a model stands for which class of a data set: by name, by ImageNet's own names, or by order."""
+"""Match the classes of a data set to a model's outputs: by name, by ImageNet's own names, or by order."""
 
 import re
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ _WORDNET = re.compile(r"n\d{8}")
 
 
 def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = True) -> tuple[NDArray[np.int64], str]:
-    """The output that stands for each of the data's classes, and in words how that was found (empty: same names).
+    """Return the output of each of the data's classes, and how they were matched, in words (empty: equal names).
 
-    By name, whatever the order; the data may have fewer classes than the model. ImageNet's folders (`n01440764`) fit
-    models of 1000 outputs, and of 1001 with a background. A model without names fits data of as many classes: by
-    number, where the classes are 0 to N - 1 or 1 to N, else in order.
+    Names match in any order; the data may have fewer classes than the model. ImageNet's folders (`n01440764`) match
+    models with 1000 outputs, and with 1001 including a background. A model without names matches data with as many
+    classes: by number, where the classes are 0 to N - 1 or 1 to N, else in order.
 
     Args:
-        in_order: whether the data's order means something (a list of classes, the user's word); else it is that of
-            folders, sorted as text, and only a guess for a model that names nothing.
+        in_order: whether the data's order has a meaning (a list of classes, or the user's word); otherwise it is that
+            of folders, sorted as text, and only a guess for a model without names.
 
     Raises:
-        ValueError: the data has more classes than the model, or others, or their order would be a guess.
+        ValueError: the data has more or other classes than the model, or their order would be a guess.
     """
     if (by_name := _indices(info, classes)) is not None:
         return by_name, _by_name(info, classes)
@@ -62,7 +62,7 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
 
 
 def _by_name(info: ModelInfo, classes: Sequence[str]) -> str:
-    """Return how classes were matched by name; empty where they are the model's."""
+    """Return how classes were matched by name; empty where the names are equal."""
     words = "" if tuple(classes) == info.classes else "classes matched by name"
     if len(classes) < info.outputs:
         words = f"the data has {len(classes)} of the model's {info.outputs} classes, matched by name"
@@ -70,7 +70,7 @@ def _by_name(info: ModelInfo, classes: Sequence[str]) -> str:
 
 
 def _indices(info: ModelInfo, classes: Sequence[str]) -> NDArray[np.int64] | None:
-    """The output of each class by its name, in whatever Unicode form; None where the model lacks one of them."""
+    """Return the output of each class by its name, in any Unicode form; None where the model lacks a name."""
     outputs = {same_name(name): index for index, name in reversed(list(enumerate(info.classes or ())))}
     indices = [outputs.get(same_name(name)) for name in classes]
     return None if info.classes is None or None in indices else np.array(indices, np.int64)

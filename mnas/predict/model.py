@@ -1,4 +1,4 @@
-"""`load_model`: any of the files that are shipped, ours or a classifier of others, as one thing that predicts."""
+"""`load_model`: open any supported model file, ours or another classifier, through one interface."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ ImageLike = str | PathLike[str] | Image.Image | Pixels
 
 @final
 class Model:
-    """A trained network in any format that classifies images; one thread at a time, the others wait.
+    """A trained image classifier in any format; thread-safe, but runs one call at a time.
 
-    A .tflite, .onnx or .pte file runs in a process of its own, which ends with the last reference to the model, at the
-    end of a `with` block, or by `close`.
+    A .tflite, .onnx or .pte file runs in its own process, which ends with the last reference to the model, at the end
+    of a `with` block, or by `close`.
     """
 
     def __init__(self, info: ModelInfo, run: Run) -> None:
@@ -41,7 +41,7 @@ class Model:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """End the model's process, if it has one; it cannot be run afterwards."""
+        """End the model's process, if it has one; the model cannot run afterwards."""
         if isinstance(self._run, ForeignRun):
             self._run.close()
 
@@ -57,13 +57,13 @@ class Model:
         return f"Model({self.info.input_size} px: {classes}{more})"
 
     def run(self, pixels: Pixels) -> NDArray[np.float32]:
-        """The file's outputs (N, outputs), logits or probabilities (`info.probabilities`), dequantised.
+        """Return the file's outputs (N, outputs), logits or probabilities (`info.probabilities`), dequantised.
 
         Args:
             pixels: uint8 (N, S, S, 3), RGB, with S = `info.input_size`.
 
         Raises:
-            ValueError: pixels of another shape or type, or outputs that are not finite; the model's process has ended.
+            ValueError: pixels have another shape or type, outputs are not finite, or the model's process has ended.
         """
         size = self.info.input_size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
@@ -84,15 +84,15 @@ class Model:
         return normed
 
     def predict(self, image: ImageLike, top: int = 5) -> tuple[Prediction, ...]:
-        """The `top` most probable classes, most probable first, of equal ones the first (all where there are fewer).
+        """Return the `top` most probable classes, most probable first; the lower index first among equals.
 
         Raises:
-            ValueError: the image cannot be read or is none, or top < 1.
+            ValueError: the image cannot be read, or top < 1.
         """
         return self.ranked(self.probabilities(self._pixels(image)[None]), top)[0]
 
     def ranked(self, probabilities: NDArray[np.float32], top: int) -> list[tuple[Prediction, ...]]:
-        """The `top` first of each row (N, outputs), as `predict` gives them."""
+        """Return the `top` best predictions for each row (N, outputs), ordered as by `predict`."""
         if top < 1:
             raise ValueError(f"top must be 1 or more, but got {top}")
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
@@ -129,27 +129,27 @@ def load_model(
     threads: int = 1,
     allow_changed: bool = False,
 ) -> Model:
-    """Return a trained model that predicts; arguments override what the file says.
+    """Return a trained model that predicts; arguments override the file's metadata.
 
     Args:
         model: a .safetensors, .tflite, .onnx or .pte file, or a folder with model.safetensors in it; with `weights` an
             architecture or its name (`mnasnet-a1`).
         weights: `timm`, `torchvision`, or a file of weights for that architecture.
-        name: of an `Architecture` that is given as such; what `weights` by timm and torchvision are found by.
+        name: name of an `Architecture` object in `model`, under which timm and torchvision have its weights.
         class_file: names of the classes, see `read_class_names`.
-        input_size: pixels along one side, for files that take any size.
-        mean, std: of pixels as 0..1, one number or three: the input is (pixel / 255 - mean) / std.
+        input_size: side of the image in pixels, for files that take any size.
+        mean, std: for pixels from 0 to 1, one number or three: the input is (pixel / 255 - mean) / std.
         crop: share of the side of an image's centre square.
-        outputs: what the file's numbers are: `logits`, `softmax` (probabilities that sum to 1) or `sigmoid` (a
-            probability for each class by itself); `auto`: what the file says, or what is found by trying.
-        threads: of the runtime.
-        allow_changed: open a .tflite, .onnx or .pte file of ours although it was changed after mnas wrote it.
+        outputs: kind of the file's outputs: `logits`, `softmax` (probabilities that sum to 1), `sigmoid` (a probability
+            for each class by itself), or `auto`: the kind in the file, else determined by trying.
+        threads: number of the runtime's threads.
+        allow_changed: whether to open a .tflite, .onnx or .pte file of ours that was changed after mnas wrote it.
 
     Raises:
         ChangedFileError: a ValueError: the file was changed after mnas wrote it.
         ImportError: the runtime is not installed.
         OSError: a file cannot be read.
-        ValueError: the file is damaged or no classifier, or does not say what is needed; one line with the way out.
+        ValueError: the file is damaged, is no classifier or lacks needed metadata; one line with the remedy.
 
     Example:
         >>> from PIL import Image
@@ -181,7 +181,7 @@ def load_model(
 def _opened(path: Path, wanted: Wanted, outputs: Literal["auto"] | Kind) -> Model:
     info, run = _opener(path)(path, wanted)
     if outputs == "auto" and info.arch is not None:
-        return Model(info, run)  # our own files say it
+        return Model(info, run)  # our own files record it
     try:
         kind = None if outputs == "auto" else outputs
         return Model(*settled(info, run, kind, last_op(path) if kind is None else None))

@@ -1,4 +1,4 @@
-"""Our networks in torch: a .safetensors file of ours, or an architecture with the weights of others."""
+"""Run our networks in torch: a .safetensors file of ours, or an architecture with the weights of others."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +22,10 @@ _BATCH_PIXELS = 16 * 224 * 224  # A1 at 224 px took 21 ms an image, 43 ms in bat
 
 
 def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
-    """The model in a .safetensors file of ours.
+    """Return the model in a .safetensors file of ours.
 
     Raises:
-        ValueError: it is not one, or is damaged, or what `wanted` says does not fit it.
+        ValueError: the file is of another kind or damaged, or contradicts `wanted`.
     """
     info = read_weights_info(path)
     if wanted.classes is not None:
@@ -35,10 +35,10 @@ def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
 
 
 def open_pretrained(source: str, arch: Architecture, name: str, wanted: Wanted) -> tuple[ModelInfo, Run]:
-    """`arch` with weights from `source`: `timm`, `torchvision`, or a file of anybody's.
+    """Return `arch` with weights from `source`: `timm`, `torchvision`, or a file of any origin.
 
     Raises:
-        ValueError: as `mnas.nn.pretrained.load_pretrained`.
+        ValueError: see `mnas.nn.pretrained.load_pretrained`.
     """
     from mnas.nn.pretrained import load_pretrained, pretrained_info
 
@@ -56,7 +56,7 @@ def open_pretrained(source: str, arch: Architecture, name: str, wanted: Wanted) 
 
 
 def network_model(network: Network, info: ModelMetadata, wanted: Wanted, size_bytes: int) -> tuple[ModelInfo, Run]:
-    """A network in evaluation mode as a model. Raises ValueError where the images are too small for its strides."""
+    """Return a network in evaluation mode as a model. Raises ValueError where images are too small for its strides."""
     size = wanted.input_size or info.input_size
     network.arch.check_input_size(size)
     mean, std = (wanted.mean, wanted.std) if wanted.mean and wanted.std else info.normalisation
@@ -85,7 +85,7 @@ def _runner(network: Network, model: ModelInfo, threads: int) -> Callable[[Pixel
         rows = np.empty((len(pixels), model.outputs), np.float32)
         with _threads(threads), torch.inference_mode():
             for start in range(0, len(pixels), batch):
-                chunk = torch.from_numpy(pixels[start : start + batch].copy())  # torch wants memory to write to
+                chunk = torch.from_numpy(pixels[start : start + batch].copy())  # torch requires writable memory
                 rows[start : start + len(chunk)] = network(normalised(chunk, mean, std)).numpy()
         return rows
 
@@ -94,7 +94,7 @@ def _runner(network: Network, model: ModelInfo, threads: int) -> Callable[[Pixel
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Torch's threads, as before when left."""
+    """Set torch's number of threads while the context lasts."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -28,7 +28,7 @@ def by_number(classes: Sequence[str]) -> tuple[NDArray[np.int64], str] | None:
 
 
 def same_numbers(names: Sequence[str], classes: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return the index in `names` of each class, where all are numbers that differ in leading zeros only; else None."""
+    """Return the index in `names` of each class, where all are numbers that differ only in leading zeros; else None."""
     if not all(map(_NUMBER.fullmatch, [*names, *classes])):
         return None
     indices = {int(name): index for index, name in reversed(list(enumerate(names)))}

@@ -1,4 +1,4 @@
-"""The metadata that the LiteRT format defines for models of any author: normalisation and labels.
+"""Read the standard metadata of LiteRT files by any author: normalisation and labels.
 
 Tables are read by the numbers of their fields in tensorflow/tflite-support's metadata_schema.fbs (identifier M001), as
 `mnas.tflite.metadata` writes them.
@@ -22,7 +22,7 @@ from mnas.predict.labels import names_of_lines
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
 _AXIS_LABELS, _VALUE_LABELS = 2, 3  # enum AssociatedFileType
 _MOST_LABEL_BYTES = 4_000_000
-# what reading a damaged table, or a damaged or encrypted archive, comes upon
+# exceptions from reading a damaged table, or a damaged or encrypted archive
 _DAMAGED = (
     struct.error,
     LookupError,
@@ -37,15 +37,15 @@ _DAMAGED = (
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialMetadata:
-    """What was found; None for what is not there."""
+    """Standard metadata; None for what the file lacks."""
 
     normalisation: tuple[Triple, Triple] | None = None
-    """(mean, std) of pixels as 0..1."""
+    """Mean and std of pixels from 0 to 1."""
     labels: tuple[str, ...] | None = None
 
 
 def read_official(entry: bytes, model: bytes) -> OfficialMetadata:
-    """What the entry TFLITE_METADATA of `model` says of its first input and first output.
+    """Return what the entry TFLITE_METADATA of `model` says of its first input and first output.
 
     Raises:
         ValueError: the entry is damaged, or names a file that is not zipped to the model's end.
@@ -78,7 +78,7 @@ def _normalisation(tensor: Table) -> tuple[Triple, Triple] | None:
 
 
 def _labels(tensor: Table, model: bytes) -> tuple[str, ...] | None:
-    """The lines of the first file of labels, of the one without a language where there are several."""
+    """Return the lines of the first file of labels; among several, the first one without a language."""
     files = [f for f in _tables(tensor, 6) if _byte(f, 2) in (_AXIS_LABELS, _VALUE_LABELS)]
     files.sort(key=lambda f: bool(_string(f, 3)))
     if not files:
@@ -91,7 +91,7 @@ def _labels(tensor: Table, model: bytes) -> tuple[str, ...] | None:
 
 
 def _triple(values: list[float]) -> Triple | None:
-    """One number for all channels or one for each, of pixels as 0..255, as of 0..1."""
+    """Return one number for all channels, or one for each, converted from pixels of 0..255 to 0..1."""
     if len(values) not in (1, 3) or not np.isfinite(values).all():
         return None
     red, green, blue = (value / 255 for value in values * (3 // len(values)))

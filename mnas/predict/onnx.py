@@ -1,4 +1,4 @@
-"""ONNX files (.onnx), run by onnxruntime on the processor: ours by what they say of themselves, those of others too."""
+"""Open ONNX files (.onnx) in onnxruntime on the CPU: ours by their metadata, others by their input and output."""
 
 import importlib.util
 from dataclasses import replace
@@ -22,12 +22,13 @@ _BATCH = 16
 
 
 def open_onnx(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
-    """The model in an .onnx file.
+    """Return the model in an .onnx file.
 
     Raises:
         ImportError: onnxruntime is missing.
         OSError: the file cannot be read.
-        ValueError: it is damaged, or no classifier of RGB images, or what it does not say is missing in `wanted`.
+        ValueError: the file is damaged or no classifier of RGB images, or neither file nor `wanted` gives a needed
+            value.
     """
     content = read_regular(path, MODEL_BYTES)
     name = str(path)

@@ -1,6 +1,7 @@
-"""The meaning of a foreign model's outputs: logits, a softmax, or a probability for each class by itself.
+"""Determine the meaning of a foreign model's outputs: logits, a softmax, or a separate probability for each class.
 
-The file's last operation shows it where it can be read (`mnas.predict.last_op`); else the model is tried on images.
+The file's last operation shows it where it is readable (`mnas.predict.last_op`); otherwise mnas tries the model on
+images.
 """
 
 from dataclasses import replace
@@ -14,7 +15,7 @@ from mnas.predict.info import ModelInfo, Run
 from mnas.predict.tensors import MOST_SUM_ERROR, ForeignRun
 
 Kind = Literal["logits", "softmax", "sigmoid"]
-_TOLERANCE = 1e-3  # of half precision, around 0 and 1
+_TOLERANCE = 1e-3  # tolerance for half precision, around 0 and 1
 
 
 def settled(info: ModelInfo, run: Run, wanted: Kind | None, last: Kind | None) -> tuple[ModelInfo, Run]:
@@ -25,10 +26,10 @@ def settled(info: ModelInfo, run: Run, wanted: Kind | None, last: Kind | None) -
         last: the kind by the file's last operation.
 
     Raises:
-        ValueError: a single output that is not a probability, and whose kind is not given.
+        ValueError: a single output is not a probability, and the user gives no kind.
     """
     if last == "logits" and info.probabilities:
-        last = None  # its quantised numbers hold nothing but 0 to 1
+        last = None  # its quantised numbers all lie in 0 to 1
     if info.outputs == 1 and last is not None:
         return _binary(info, run, wanted or ("sigmoid" if last == "sigmoid" else None))  # a layer may give any number
     kind = wanted or last
@@ -62,7 +63,7 @@ def _tried(rows: NDArray[np.float32], info: ModelInfo) -> Kind | None:
     sums = rows.sum(1, dtype=np.float64)
     if within and (np.abs(sums - 1) <= MOST_SUM_ERROR).all():
         return "softmax"
-    if info.probabilities:  # by the range of a quantised output: both kinds are stored so, and each value is rounded
+    if info.probabilities:  # the range of a quantised output is the same for both kinds, and each value is rounded
         most = MOST_SUM_ERROR + info.outputs / 512
         return "softmax" if (np.abs(sums - 1) <= most).all() else "sigmoid"
     return "sigmoid" if within else "logits"

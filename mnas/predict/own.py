@@ -1,4 +1,4 @@
-"""What a model file of ours says of itself, checked against the digest that it carries."""
+"""Read the metadata of a model file of ours, and check the file against the digest in it."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ REMEDY = "export it again, or allow it with --allow-changed"
 
 
 def own_metadata(path: Path, content: bytes, *, allow_changed: bool) -> ModelMetadata | None:
-    """Return the metadata of a .tflite, .onnx or .pte file, None for files of others.
+    """Return the metadata of a .tflite, .onnx or .pte file; None for files of other programs.
 
     Raises:
-        ChangedFileError: it was changed after mnas wrote it, unless `allow_changed`.
+        ChangedFileError: the file was changed after mnas wrote it, unless `allow_changed`.
         ValueError: its metadata are not those of mnas.
     """
     row = format_of(path)

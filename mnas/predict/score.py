@@ -1,4 +1,4 @@
-"""How good a model is on labelled images: top-1, top-5, by class, and which classes it takes for which."""
+"""Score a model on labelled images: top-1, top-5, accuracy by class, and confusions."""
 
 import io
 import math
@@ -18,36 +18,36 @@ from mnas.text import clean
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Score:
-    """Of a model on some images."""
+    """Scores of a model on labelled images."""
 
     top1: float
-    """Share of the images whose class comes first; of equal outputs the lower index comes first."""
+    """Share of the images whose class has the highest output; among equal outputs the lower index ranks first."""
     top5: float
-    """Share of the images whose class is among the first five."""
+    """Share of the images whose class is among the five highest outputs."""
     per_class: tuple[float | None, ...]
-    """top-1 of the images of each of the model's classes; None for a class without images."""
+    """Top-1 accuracy for each of the model's classes; None for a class without images."""
     confusion: NDArray[np.int64]
-    """(outputs, outputs): images by true class (rows) and by the class that came first (columns)."""
+    """Number of images (outputs, outputs) by true class (rows) and predicted class (columns)."""
     images: int
 
     @property
     def counts(self) -> list[int]:
-        """Images of each of the model's classes."""
+        """Number of images of each of the model's classes."""
         return [int(count) for count in self.confusion.sum(1)]
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean of `per_class` over the classes that have images; top-1 where all have equally many."""
+        """Mean of `per_class` over the classes with images; equals top-1 where all have the same number."""
         shares = [share for share in self.per_class if share is not None]
         return sum(shares) / len(shares)
 
     @property
     def majority_share(self) -> float:
-        """The top-1 of always saying the class that has the most images."""
+        """Top-1 of always predicting the class with the most images."""
         return majority_share(self.counts)
 
     def confused(self, count: int) -> list[tuple[int, int, int]]:
-        """The most frequent errors: (true class, class that came first, images), most frequent first."""
+        """Return the most frequent errors: (true class, predicted class, images), most frequent first."""
         errors = self.confusion.copy()
         np.fill_diagonal(errors, 0)
         order = np.argsort(-errors, axis=None, kind="stable")[:count]
@@ -57,10 +57,10 @@ class Score:
 
 
 def score_model(model: Model, batches: Iterable[tuple[Pixels, NDArray[np.int64]]]) -> Score:
-    """Score `model` on batches of uint8 images (B, S, S, 3), S its input size, and labels (B,): indices of its outputs.
+    """Score `model` on batches of uint8 images (B, S, S, 3), S its input size, and labels (B,), indices of its outputs.
 
     Raises:
-        ValueError: there are no images, a label is no output's, or outputs are not finite.
+        ValueError: there are no images, a label is no index of an output, or outputs are not finite.
     """
     outputs = model.info.outputs
     confusion = np.zeros((outputs, outputs), np.int64)
@@ -86,7 +86,7 @@ def score_model(model: Model, batches: Iterable[tuple[Pixels, NDArray[np.int64]]
 
 
 def ranks(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many outputs come before the true one in each row (0: it comes first); of equal ones the lower index."""
+    """Return the rank of the true output in each row, from 0; ties go to the lower index."""
     own = outputs[np.arange(len(labels)), labels][:, None]
     before = np.arange(outputs.shape[1]) < labels[:, None]
     first = (outputs > own) | ((outputs == own) & before)
@@ -94,7 +94,7 @@ def ranks(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` images (E. B. Wilson, 1927)."""
+    """Return the 95 % interval of a share of `count` images (E. B. Wilson, 1927)."""
     z2 = 1.959964**2
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count * count))) / (1 + z2 / count)
@@ -106,17 +106,17 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _LARGE = 40
-"""Above so many classes cells have no numbers and no names beside them."""
+"""Number of classes above which cells have no numbers and no names beside them."""
 _LIST = 24
-"""Lines of most frequent errors beside the matrix."""
+"""Number of the most frequent errors listed beside the matrix."""
 _INK, _FAINT = (20, 20, 20), (120, 120, 120)
 _MATRIX_SIDE = 900
 
 
 def confusion_picture(score: Score, classes: Sequence[str], title: str) -> bytes:
-    """The confusion matrix as a PNG: rows are true classes, columns what the model says, darker for more of the row.
+    """Return the confusion matrix as a PNG: rows are true classes, columns predictions, in shares of the row.
 
-    Classes without images are left out as rows and, where the model never says them, as columns of the picture too.
+    The picture leaves out the rows of classes without images, and their columns where the model never predicts them.
 
     Args:
         classes: names of the outputs.
@@ -155,7 +155,7 @@ def confusion_picture(score: Score, classes: Sequence[str], title: str) -> bytes
 
 
 def _cells(matrix: NDArray[np.int64], cell: int) -> Image.Image:
-    """White for none, from light (one image) to dark blue (all of the row)."""
+    """Draw the cells: white for none, from light (one image) to dark blue (all of the row)."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     strength = np.where(matrix > 0, 0.15 + 0.85 * np.sqrt(share), 0)[..., None]
     colours = 255 - strength * (255 - np.array([18, 60, 130]))
@@ -164,7 +164,7 @@ def _cells(matrix: NDArray[np.int64], cell: int) -> Image.Image:
 
 def _ticks(draw: ImageDraw.ImageDraw, present: NDArray[np.int64], cell: int, x: int, y: int,
            font: Font) -> None:  # fmt: skip
-    """Numbers of some classes along both sides."""
+    """Draw the numbers of some classes along both sides."""
     step = 10 if len(present) <= 200 else 100
     for i in range(0, len(present), step):
         at = i * cell + cell // 2
@@ -176,7 +176,7 @@ def _ticks(draw: ImageDraw.ImageDraw, present: NDArray[np.int64], cell: int, x: 
 
 def _labels(canvas: Image.Image, draw: ImageDraw.ImageDraw, names: Sequence[str], cell: int, x: int, y: int,
             font: Font) -> None:  # fmt: skip
-    """Names along both sides, upright on top."""
+    """Draw names along both sides, upright on top."""
     for i, name in enumerate(names):
         text = shortened(name, font, x - 24)
         at = i * cell + cell // 2

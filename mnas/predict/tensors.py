@@ -1,4 +1,4 @@
-"""From uint8 images to the input that a file wants, by its shape, type and quantisation; what a classifier is."""
+"""Check that a model file is a classifier, and convert uint8 images to its input type and quantisation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from mnas.metadata import Triple
 from mnas.predict.info import NORMALISATIONS, Run, Wanted
 
 Dim = int | None
-"""None: any."""
+"""Size of a dimension; None: any."""
 MOST_SUM_ERROR = 1e-2
-"""Of probabilities: as much as half-precision softmaxes are off."""
+"""Largest deviation of the sum of probabilities from 1, as half-precision softmaxes have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +27,15 @@ class ImageInput:
     batch: Dim
     size: Dim
     scale: float = 0.0
-    """A stored number q means scale * (q - zero_point); 0 where it means itself."""
+    """A stored number q means scale * (q - zero_point); 0: it means itself."""
     zero_point: int = 0
 
 
 def image_input(shape: Sequence[Dim], dtype: np.dtype[Any], scale: float, zero_point: int, name: str) -> ImageInput:
-    """What an input of this shape and type takes.
+    """Return the input of this shape and type.
 
     Raises:
-        ValueError: it takes no RGB images.
+        ValueError: the input does not take RGB images.
     """
     rule = f"an image classifier must take square RGB images, (N, S, S, 3) or (N, 3, S, S), but {name!r} takes"
     if dtype.kind not in "fiu" or len(shape) != 4 or 3 not in (shape[1], shape[3]):
@@ -55,7 +55,7 @@ def image_input(shape: Sequence[Dim], dtype: np.dtype[Any], scale: float, zero_p
 
 
 def image_entry(session: ForeignSession, name: str) -> ImageInput:
-    """Return the only input of a session's model. Raises ValueError where it has others, or takes no images."""
+    """Return the only input of a session's model. Raises ValueError where it has several, or takes no images."""
     if len(session.inputs) != 1:
         raise ValueError(f"an image classifier must have one input, but {name!r} has {len(session.inputs)}")
     spec = session.inputs[0]
@@ -67,7 +67,7 @@ def image_entry(session: ForeignSession, name: str) -> ImageInput:
 
 
 def input_size(entry: ImageInput, wanted: Wanted, name: str) -> int:
-    """The side of the images. Raises ValueError where the user's is not the file's, or neither says one."""
+    """Return the side of the images. Raises ValueError where user and file differ, or neither gives one."""
     if entry.size is None and wanted.input_size is None:
         raise ValueError(f"{name!r} takes images of any size; say which with --input-size")
     if entry.size is not None and wanted.input_size not in (None, entry.size):
@@ -78,10 +78,10 @@ def input_size(entry: ImageInput, wanted: Wanted, name: str) -> int:
 def normalisation(
     entry: ImageInput, wanted: Wanted, recorded: tuple[Triple, Triple] | None, name: str
 ) -> tuple[Triple, Triple] | None:
-    """(mean, std) of pixels as 0..1 by which inputs are made; None: pixels are stored as they are.
+    """Return (mean, std) for pixels from 0 to 1; None where the input stores pixels unscaled.
 
     Raises:
-        ValueError: neither the file nor the user says it, or the user does and the input takes pixels.
+        ValueError: neither the file nor the user gives them, or the user does although the input takes pixels.
     """
     given = None if wanted.mean is None or wanted.std is None else (wanted.mean, wanted.std)
     if entry.dtype.kind != "f" and entry.scale == 0:
@@ -100,11 +100,11 @@ def normalisation(
 
 
 def encoder(entry: ImageInput, moments: tuple[Triple, Triple] | None) -> Callable[[Pixels], NDArray[Any]]:
-    """uint8 (N, S, S, 3) -> the array that the input takes, contiguous."""
+    """Return a function from uint8 (N, S, S, 3) to the contiguous array that the input takes."""
     if moments is not None:
         mean, std = (np.array(values, np.float32) for values in moments)
         factor = np.float32(1) / (np.float32(255) * std)
-        offset = -mean / std  # in this order of operations as `mnas.data.augment.normalised`: equal inputs to the bit
+        offset = -mean / std  # the order in `mnas.data.augment.normalised`: bit-equal inputs
 
     def encode(pixels: Pixels) -> NDArray[Any]:
         if entry.channels_first:
@@ -132,7 +132,7 @@ def class_outputs(shapes: Sequence[Sequence[Dim]], name: str) -> int:
     rule = "a classifier must have one output, (N, classes), but"
     if len(shapes) != 1:
         raise ValueError(f"{rule} {name!r} has {len(shapes)}")
-    wide = [dim for dim in shapes[0][1:] if dim != 1]  # some keep the last map's height and width of 1
+    wide = [dim for dim in shapes[0][1:] if dim != 1]  # some models keep the last map's height and width of 1
     if not wide and len(shapes[0]) > 1:
         return 1
     if len(wide) != 1 or wide[0] is None:
@@ -141,26 +141,26 @@ def class_outputs(shapes: Sequence[Sequence[Dim]], name: str) -> int:
 
 
 def dequantised(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:
-    """What stored numbers mean."""
+    """Return the real values of stored numbers."""
     if scale == 0:
         return values.astype(np.float32)
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
 def are_probabilities(outputs: NDArray[np.float32]) -> bool:
-    """Whether these rows are: none below 0, each with the sum 1."""
+    """Return whether the rows are probabilities: none below 0, and each row sums to 1."""
     return bool((outputs >= 0).all() and (np.abs(outputs.sum(1, dtype=np.float64) - 1) <= MOST_SUM_ERROR).all())
 
 
 def probe(size: int) -> Pixels:
-    """Two images on which to see what kind of outputs a model gives: a grey one, and noise."""
+    """Return two images that show the kind of a model's outputs: a grey one, and noise."""
     noise = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     return np.stack([np.full_like(noise, 128), noise])
 
 
 @dataclass(frozen=True)
 class ForeignRun:
-    """The outputs of a model that runs in a process of its own."""
+    """The outputs of a model that runs in its own process."""
 
     run: Run
     close: Callable[[], None]
@@ -182,12 +182,12 @@ def in_a_child(
     scale, zero_point = session.outputs[0].scale, session.outputs[0].zero_point
 
     def run(images: NDArray[Any]) -> NDArray[np.float32]:
-        missing = -len(images) % batch if entry.batch else 0  # a file of a fixed batch takes no fewer
+        missing = -len(images) % batch if entry.batch else 0  # a file with a fixed batch takes no fewer
         whole = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)]) if missing else images
         return dequantised(session.run(whole, batch, outputs)[: len(images)], scale, zero_point)
 
     image_bytes = 3 * size * size * entry.dtype.itemsize
-    together = max(1, MOST_BYTES // image_bytes // batch)  # sent at a time
+    together = max(1, MOST_BYTES // image_bytes // batch)  # number of images sent at a time
     return ForeignRun(in_batches(run, encoder(entry, moments), outputs, batch * together), session.close)
 
 
@@ -197,7 +197,7 @@ def in_batches(
     outputs: int,
     batch: int,
 ) -> Run:
-    """`run` over all images, `batch` at a time; only those are ever held as the file's type."""
+    """Apply `run` to all images, `batch` at a time, so that only one batch is held in the file's type."""
 
     def run_all(pixels: Pixels) -> NDArray[np.float32]:
         rows = np.empty((len(pixels), outputs), np.float32)

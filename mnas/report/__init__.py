@@ -1,1 +1,1 @@
-"""What a run found, for people: block diagrams and one self-contained HTML page."""
+"""The results of a run for people: block diagrams, and a report in one self-contained HTML page."""

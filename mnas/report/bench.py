@@ -1,4 +1,4 @@
-"""The page, the pictures and the numbers of a bench, as files."""
+"""Write the page, the pictures and the numbers of a bench as files."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""A network of cells as a drawing: how its cells are stacked, and below that its two cells side by side.
+"""Draw a network of cells: how its cells are stacked, and below that its two cells side by side.
 
-A row of a cell is one sum of two operations; under each stands what it works on: `cell -1` is the output of the
-previous cell, `cell -2` that of the one before it, and a number another sum of the same cell.
+A row of a cell is one sum of two operations, each with its input below it: `cell -1` is the output of the previous
+cell, `cell -2` that of the one before it, and a number another sum of the same cell.
 """
 
 from itertools import groupby
@@ -32,11 +32,11 @@ ROW_HEIGHT = 58
 OP_WIDTH = 64
 OP_HEIGHT = 28
 OFFSET = 46
-"""From a cell's middle to that of an operation."""
+"""Distance from a cell's middle to that of an operation, in pixels."""
 
 
 def drawing(arch: Architecture, input_size: int) -> str:
-    """The drawing of either kind of architecture on square images, as the text of a standalone SVG.
+    """Return the drawing of an architecture of either kind on square images, as the text of a standalone SVG.
 
     Raises:
         ValueError: the images are too small for the strides.
@@ -45,7 +45,7 @@ def drawing(arch: Architecture, input_size: int) -> str:
 
 
 def cells_svg(arch: CellArch, input_size: int) -> str:
-    """The drawing of a network of cells. Raises ValueError where the images are too small for the strides."""
+    """Return the drawing of a network of cells. Raises ValueError where the images are too small for the strides."""
     arch.check_input_size(input_size)
     stack, height = chain_of(_boxes(arch, input_size), input_size)
     cells = [("normal cell", arch.normal), ("reduction cell", arch.reduction)]
@@ -55,7 +55,7 @@ def cells_svg(arch: CellArch, input_size: int) -> str:
 
 
 def _boxes(arch: CellArch, input_size: int) -> list[Box]:
-    """From the stem to the classifier; equal cells in a row are one box."""
+    """Return the boxes from the stem to the classifier; equal consecutive cells share one box."""
     s, boxes, size = arch.skeleton, [], input_size
     for filters, stride in zip(s.stem_filters, s.stem_strides, strict=True):
         size = -(-size // stride)

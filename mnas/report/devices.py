@@ -1,4 +1,4 @@
-"""A run as each of its devices sees it: the front on that device alone, and what sharing one model costs it."""
+"""A run from the view of each of its devices: the front on that device alone, and the cost of sharing one model."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,38 +10,38 @@ from mnas.report.facts import Candidate, Facts
 from mnas.study import TrialRecord
 
 DRIFTED = 0.10
-"""A reference that took so much more or less than at its calibration is worth a word."""
+"""Relative change of a reference's latency since its calibration above which the report shows a warning."""
 DISTURBED = 0.5
-"""So is a measurement of whose rounds more than this share was disturbed."""
+"""Share of disturbed rounds in a measurement above which the report shows a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """The candidates by one latency: a device's own, or the one that counts for all of them together."""
+    """The candidates by one latency: a single device's, or the one that counts for all devices."""
 
     device: str
-    """Empty: the devices together."""
+    """Name of the device; empty for all devices together."""
     targets_ms: tuple[float, ...]
-    """T, or each of several; empty before the run has one."""
+    """T, or each of several, in milliseconds; empty before the run has one."""
     candidates: tuple[Candidate, ...]
     """Trials by number, then references."""
     front: tuple[Candidate, ...]
-    """Fastest first."""
+    """Pareto front, fastest first."""
     best: tuple[Candidate, ...]
-    """The highest reward by this latency and T; for each T, every one once."""
+    """Candidate with the highest reward by this latency for each T, without duplicates."""
 
     def latency(self, candidate: Candidate) -> Latency:
-        """The one that this view is about."""
+        """Return the candidate's latency in this view."""
         return candidate.latencies[self.device] if self.device else candidate.latency
 
     def of_reference(self, reference: TrialRecord) -> Latency:
-        """The same of a reference model."""
+        """Return the latency of a reference network in this view."""
         assert reference.latency is not None
         return reference.latencies[self.device] if self.device else reference.latency
 
 
 def views(facts: Facts) -> list[View]:
-    """What counts in this run, and where there are several devices each of them alone."""
+    """Return the view of the latency that counts and, for several devices, of each device alone."""
     together = View(
         device="",
         targets_ms=tuple(facts.goals_ms),
@@ -66,7 +66,7 @@ def _alone(facts: Facts, device: str) -> View:
 
 
 def best_alone(facts: Facts, device: str) -> Candidate | None:
-    """The candidate with the highest reward where `device` alone counts, with its own T; the fastest of equals."""
+    """Return the candidate with the highest reward where only `device` counts, the fastest among equals."""
     return max(
         facts.results,
         key=lambda c: (reward_alone(facts, device, c), -c.latencies[device].latency_ms),
@@ -75,7 +75,7 @@ def best_alone(facts: Facts, device: str) -> Candidate | None:
 
 
 def reward_alone(facts: Facts, device: str, candidate: Candidate) -> float:
-    """The reward of `candidate` where `device` alone counts, with its own T."""
+    """Return the reward of `candidate` where only `device` counts, with its own T."""
     objective = Objective(**facts.attributes["objective"])
     own = dataclasses.replace(objective, target_latency_ms=facts.targets_ms[device])
     return own.reward(candidate.accuracy, candidate.latencies[device].latency_ms)
@@ -83,17 +83,17 @@ def reward_alone(facts: Facts, device: str, candidate: Candidate) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class SharingCost:
-    """What one device loses by taking the model that all of them share."""
+    """The cost for one device of taking the model that all devices share."""
 
     device: str
     target_ms: float
     alone: Candidate
-    """The best for it alone, of this search: one for that device alone might have found a better one."""
+    """The best candidate of this search for the device alone; a search for that device only might find a better one."""
     alone_reward: float
     shared: Candidate
-    """The best for all of them together."""
+    """The best candidate for all devices together."""
     shared_reward: float
-    """Of the shared one by this device's latency and T."""
+    """Reward of the shared model by this device's latency and T."""
 
     @property
     def alone_latency(self) -> Latency:
@@ -105,12 +105,12 @@ class SharingCost:
 
     @property
     def reward_lost(self) -> float:
-        """0 where both are the same model; never below."""
+        """Lost reward, at least 0; 0 where both are the same model."""
         return self.alone_reward - self.shared_reward
 
 
 def sharing_costs(facts: Facts) -> list[SharingCost]:
-    """Of each device; empty unless there are several and something is trained."""
+    """Return the cost for each device; empty with a single device or before a candidate is trained."""
     shared = facts.best
     if len(facts.targets_ms) < 2 or shared is None or not facts.candidates:
         return []
@@ -132,7 +132,7 @@ def sharing_costs(facts: Facts) -> list[SharingCost]:
 
 
 def warnings(latency: Latency) -> list[str]:
-    """What was odd while a latency was measured; empty as a rule."""
+    """Return warnings about the measurement of a latency; usually empty."""
     lines = []
     if abs(latency.drift) > DRIFTED:
         lines.append(
@@ -144,7 +144,7 @@ def warnings(latency: Latency) -> list[str]:
 
 
 def counted(latencies: Sequence[Latency]) -> str:
-    """`31 measured, 4 cached, 25 predicted`, with what was odd about them."""
+    """Return `31 measured, 4 cached, 25 predicted`, with warnings."""
     counts = {
         "measured": sum(x.source == "measured" for x in latencies),
         "cached": sum(x.source == "cached" for x in latencies),

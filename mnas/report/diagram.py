@@ -1,6 +1,6 @@
-"""An architecture as a block diagram, in the manner of the MnasNet paper's Figure 7 (arXiv:1807.11626): one SVG.
+"""Draw an architecture as a block diagram in the manner of the MnasNet paper's Figure 7 (arXiv:1807.11626), as one SVG.
 
-Read from top to bottom: boxes are the stem, the blocks, the head, pooling and the classifier; between them stand the
+Boxes from top to bottom are the stem, the blocks, the head, pooling and the classifier; the text between them gives the
 feature map's shape (height x width x channels) and strides other than 1. Colour is the operation, a box's width its
 kernel, a shadow means several layers, and a loop on the right is the skip connection.
 """
@@ -34,21 +34,21 @@ BOX_WIDTHS = {1: 150, 3: 172, 5: 198, 7: 224}
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """One box of the chain, and what leaves it."""
+    """A box of the chain, and its output."""
 
     label: str
     colours: tuple[str, str]
     width: int
     shape: str
-    """Of the feature map below the box; empty for the last."""
+    """Shape of the feature map below the box; empty for the last box."""
     stride: int = 1
     layers: int = 1
     skip: str = ""
-    """The loop's label; empty for no loop."""
+    """Label of the loop; empty without a loop."""
 
 
 def block_label(block: Block) -> str:
-    """What a block's box says: `MBConv6 (k5x5) SE ×3`; an SE ratio other than the paper's 0.25 is spelled out."""
+    """Return the text of a block's box: `MBConv6 (k5x5) SE ×3`; an SE ratio other than the paper's 0.25 is included."""
     name = {"conv": "Conv", "sepconv": "SepConv", "mbconv": f"MBConv{block.expansion}"}[block.op]
     parts = [f"{name} (k{block.kernel}x{block.kernel})"]
     if block.se_ratio:
@@ -59,7 +59,7 @@ def block_label(block: Block) -> str:
 
 
 def arch_svg(arch: Arch, input_size: int) -> str:
-    """The block diagram of `arch` on images of `input_size` x `input_size` pixels, as the text of a standalone SVG.
+    """Return the block diagram of `arch` on images of `input_size` x `input_size` pixels, as a standalone SVG.
 
     Raises:
         ValueError: the images are too small for the strides.
@@ -70,7 +70,7 @@ def arch_svg(arch: Arch, input_size: int) -> str:
 
 
 def chain_of(boxes: Sequence[Box], input_size: int) -> tuple[list[str], int]:
-    """Boxes from top to bottom, arrows between them, below an image of `input_size`; SVG elements and their height."""
+    """Return the SVG elements and the height of a chain of boxes with arrows, below an image of `input_size`."""
     parts = [svg_text(CENTRE, MARGIN, "input", colour=TEXT, weight=600)]
     top, shape = MARGIN + 6, f"{input_size}×{input_size}×3"
     for box in boxes:
@@ -82,7 +82,7 @@ def chain_of(boxes: Sequence[Box], input_size: int) -> tuple[list[str], int]:
 
 
 def standalone(parts: Sequence[str], width: int, height: int, title: str) -> str:
-    """The elements as the text of an SVG with a white background and a title."""
+    """Return the text of an SVG with these elements, a white background and a title."""
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'role="img" font-family="Helvetica, Arial, sans-serif" font-size="13">',
@@ -93,7 +93,7 @@ def standalone(parts: Sequence[str], width: int, height: int, title: str) -> str
 
 
 def _boxes(arch: Arch, input_size: int) -> list[Box]:
-    """The boxes from stem to classifier. SAME and symmetric padding halve alike: a stride rounds the size up."""
+    """Return the boxes from stem to classifier. SAME and symmetric padding halve alike: a stride rounds the size up."""
     size = -(-input_size // arch.stem_stride)
     boxes = [
         Box(
@@ -143,7 +143,7 @@ def svg_text(
 
 
 def _arrow(top: int, shape: str, stride: int) -> list[str]:
-    """From `top` down to the next box; the shape on its right, a stride on its left."""
+    """Return the arrow from `top` down to the next box, with the shape on its right and a stride on its left."""
     tip = top + GAP
     parts = [
         f'<line x1="{CENTRE}" y1="{top + 2}" x2="{CENTRE}" y2="{tip - 6}" stroke="{LINE}" stroke-width="1.5"/>',

@@ -1,4 +1,4 @@
-"""What the report says of a run, as plain values taken from its study; nothing here knows of HTML."""
+"""The content of the report as plain values from a run's study; independent of HTML."""
 
 import itertools
 import math
@@ -39,28 +39,28 @@ class Candidate:
     """Name of a reference network, which is a result but not a trial; empty for a trial."""
     accuracy: float
     accuracy_low: float
-    """95 % Wilson interval for the number of validation images; the accuracy itself where that is unknown."""
+    """Lower end of the 95 % Wilson interval for the number of validation images; the accuracy where that is unknown."""
     accuracy_high: float
     latency: Latency
-    """The one that counts: the only device's; of several the worst device's record with the milliseconds of all."""
+    """Latency that counts: the only device's, or the worst device's record with values from all devices."""
     latencies: Mapping[str, Latency]
-    """device -> latency."""
+    """Device -> latency."""
     reward: float
     params: int
     macs: int
     size_bytes: int
-    """Of the LiteRT file."""
+    """Size of the LiteRT file, in bytes."""
     val_images: int
-    """0 where unknown."""
+    """Number of validation images; 0 where unknown."""
     accuracies: tuple[float, ...]
-    """One for each repeat."""
+    """Accuracy of each repeat."""
     same_as: int | None
-    """The trial whose result this one shares, being the same network."""
+    """Number of the trial of the same network whose result this trial shares."""
     origin: str
-    """`runs/OLD#17` of a trial that was taken over, the name of a network that the search began with; else empty."""
+    """`runs/OLD#17` for an imported trial, the name of a network that the search began with; else empty."""
     arch: Architecture
     right: tuple[int, ...]
-    """Right answers for each class, of all repeats together; empty where they were not kept."""
+    """Correct predictions for each class, summed over repeats; empty where a run lacks them."""
 
     @property
     def label(self) -> str:
@@ -69,37 +69,37 @@ class Candidate:
 
     @property
     def title(self) -> str:
-        """`trial 17`, or a reference's name."""
+        """The text `trial 17`, or a reference's name."""
         return self.reference or f"trial {self.number}"
 
     @property
     def latency_ms(self) -> float:
-        """Of the latency that counts."""
+        """Latency that counts, in milliseconds."""
         return self.latency.latency_ms
 
     @property
     def source(self) -> Source:
-        """Of the latency that counts: as uncertain as the least certain device's."""
+        """Source of the latency that counts: that of the least certain device."""
         return joint_source([latency.source for latency in self.latencies.values()])
 
     @property
     def peak_memory_bytes(self) -> int | None:
-        """Highest peak of any device; None where none reports it."""
+        """Highest peak memory on any device, in bytes; None where no device reports it."""
         return max((x.peak_memory_bytes for x in self.latencies.values() if x.peak_memory_bytes), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """The controller's state after a batch."""
+    """State of the controller after a batch."""
 
     trials: int
-    """Finished up to here."""
+    """Number of trials finished up to this update."""
     hypervolume: float
     diagnostics: dict[str, Any]
 
     @property
     def block_entropies(self) -> dict[str, float]:
-        """Entropy of `block3.kernel`, ... summed over each block, in nats; empty for a controller that gives none."""
+        """Entropies of `block3.kernel`, ... summed over each block, in nats; empty for a controller without them."""
         sums: dict[str, float] = {}
         for name, entropy in self.diagnostics.get("entropy_per_decision", {}).items():
             block = name.split(".")[0]
@@ -108,7 +108,7 @@ class Update:
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
-        """objective -> what a surrogate's model of it says of itself; empty for controllers without, or too early."""
+        """Objective -> diagnostics of a surrogate's model; empty before or without a model."""
         return dict(zip(("accuracy", "latency"), self.diagnostics.get("objectives", []), strict=False))
 
 
@@ -119,53 +119,53 @@ class Facts:
     name: str
     state: RunState
     attributes: dict[str, Any]
-    """Of the study."""
+    """Attributes of the study."""
     trials: Sequence[TrialRecord]
     candidates: tuple[Candidate, ...]
     """The trials, by number."""
     references: tuple[TrialRecord, ...]
-    """The reference networks, also those that failed or are over a limit."""
+    """Reference networks, including those that failed or exceed a limit."""
     compared: tuple[Candidate, ...]
-    """The references that are results like the trials: trained, and over no limit."""
+    """References that count as results like the trials: trained, and within all limits."""
     front: tuple[Candidate, ...]
     """Pareto front of trials and references, fastest first."""
     recommended: tuple[Recommendation, ...]
-    """Recommendation for each target; empty before anything is trained."""
+    """Recommendation for each target; empty before a candidate is trained."""
     updates: tuple[Update, ...]
     trained: tuple[Row, ...]
-    """In full; fastest first."""
+    """Fully trained models, fastest first."""
 
     @property
     def target_ms(self) -> float | None:
-        """T; None before the run has one."""
+        """The first T, in milliseconds; None before the run has one."""
         target = self.attributes.get("objective", {}).get("target_latency_ms")
         return None if target is None else float(target)
 
     @property
     def objectives(self) -> list[Objective]:
-        """The reward for each target, the first target's first; none before the run has one."""
+        """The objective of each target, the first target's first; empty before the run has one."""
         return objectives_of(self.attributes)
 
     @property
     def goals_ms(self) -> list[float]:
-        """T of each objective: several where several targets share all trials."""
+        """T of each objective, in milliseconds; several where several targets share all trials."""
         return [objective.target_latency_ms for objective in self.objectives]
 
     @property
     def calibrations(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """device -> the calibration of each of its units; empty before there are any."""
+        """Device -> the calibration of each of its units; empty before the first calibration."""
         calibrations: Mapping[str, Sequence[Mapping[str, Any]]] = self.attributes.get("calibrations", {})
         return calibrations
 
     @property
     def targets_ms(self) -> Mapping[str, float]:
-        """device -> T, in the user's order; empty before the run has them."""
+        """Device -> T in milliseconds, in the user's order; empty before the run has them."""
         targets_ms: Mapping[str, float] = self.attributes.get("sharing", {}).get("targets_ms", {})
         return targets_ms
 
     @property
     def input_size(self) -> int | None:
-        """Pixels along a side; None before a device is calibrated."""
+        """Side of the images in pixels; None before a device is calibrated."""
         return next((int(units[0]["input_size"]) for units in self.calibrations.values()), None)
 
     @property
@@ -174,34 +174,34 @@ class Facts:
         return (*self.candidates, *self.compared)
 
     def result(self, number: int) -> Candidate:
-        """The trial or reference of that number."""
+        """Return the trial or reference with that number."""
         return next(c for c in self.results if c.number == number)
 
     @property
     def best(self) -> Candidate | None:
-        """The recommendation for the first target; before there is one, the highest reward on the front."""
+        """The recommendation for the first target; without one, the highest reward on the front."""
         if self.recommended:
             return self.result(self.recommended[0].best.number)
         return max(self.front, key=lambda c: c.reward, default=None)
 
     @property
     def chosen(self) -> list[Candidate]:
-        """The recommendations for all targets, each result once."""
+        """The recommended results for all targets, without duplicates."""
         return [self.result(n) for n in dict.fromkeys(each.best.number for each in self.recommended)]
 
     @property
     def metric(self) -> Metric:
-        """The score that the search maximises, which is called a candidate's accuracy here."""
+        """Score that the search maximises; the report calls it a candidate's accuracy."""
         return metric_of(self.attributes)
 
     @property
     def metric_name(self) -> str:
-        """`accuracy`, or `balanced accuracy`."""
+        """The text `accuracy`, or `balanced accuracy`."""
         return NAMES[self.metric]
 
     @property
     def val_counts(self) -> list[int]:
-        """Validation images of each class; empty in runs that were made before it was kept."""
+        """Number of validation images of each class; empty in runs that did not store it."""
         return val_counts(self.attributes)
 
     @property
@@ -211,22 +211,22 @@ class Facts:
 
     @property
     def taken(self) -> int:
-        """How many of the first trials were taken over from other runs."""
+        """Number of trials that were imported from other runs; they are the first ones."""
         return count_taken(self.trials)
 
     @property
     def taken_from(self) -> dict[str, int]:
-        """run, as its user named it -> how many of its trials were taken over."""
+        """Run, as the user named it -> number of trials imported from it."""
         return dict(Counter(t.origin.run for t in self.trials if t.origin))
 
     @property
     def drawn(self) -> list[TrialRecord]:
-        """The trials that the controller drew."""
+        """Trials that the controller drew."""
         return [t for t in self.trials if not origin_of(t)]
 
     @property
     def drawn_ms(self) -> dict[Source, list[float]]:
-        """source -> the latency that counts of every drawn trial that has one, skipped and failed ones too."""
+        """Source -> the latency that counts of every drawn trial with one, including skipped and failed trials."""
         latencies: dict[Source, list[float]] = {}
         for trial in self.drawn:
             if trial.latency_ms is not None:
@@ -234,12 +234,12 @@ class Facts:
         return {source: latencies[source] for source in SOURCES if source in latencies}
 
     def count(self, state: State) -> int:
-        """How many trials of this search are in `state`."""
+        """Return the number of this search's trials in `state`."""
         return sum(t.state == state for t in self.trials[self.taken :])
 
     @property
     def errors(self) -> dict[str, list[int]]:
-        """error -> numbers of the trials that failed with it."""
+        """Error -> numbers of the trials that failed with it."""
         groups: dict[str, list[int]] = {}
         for trial in self.trials:
             if trial.state == "failed":
@@ -248,12 +248,12 @@ class Facts:
 
     @property
     def skips(self) -> dict[Limit, list[int]]:
-        """limit -> numbers of the trials of this search that were skipped for it."""
+        """Limit -> numbers of this search's trials that were skipped for it."""
         return skipped_by(self.trials[self.taken :])
 
 
 def facts_of(snapshot: Snapshot) -> Facts:
-    """Everything the report shows of `snapshot`."""
+    """Return the content of the report on `snapshot`."""
     references = references_of(snapshot)
     images = _images_of(snapshot)
     done = [t for t in (*snapshot.trials, *references) if t.state == "complete"]
@@ -266,7 +266,7 @@ def facts_of(snapshot: Snapshot) -> Facts:
     ended = snapshot.attributes.get("state", {}).get("status") in ("finished", "stopped")
     return Facts(
         name=snapshot.path.resolve().name,
-        # the search writes its last report while it still holds the lock by which a snapshot tells `running`
+        # the search writes its last report while it still holds the lock, by which a snapshot would be `running`
         state=RunState(**snapshot.attributes["state"]) if ended else snapshot.state,
         attributes=snapshot.attributes,
         trials=snapshot.trials,
@@ -284,7 +284,7 @@ def facts_of(snapshot: Snapshot) -> Facts:
 
 
 def _images_of(snapshot: Snapshot) -> int | None:
-    """Return the number of images whose share would be as uncertain as the metric; None where the run does not say."""
+    """Return the number of images that gives the metric's uncertainty; None where the run does not record it."""
     images = snapshot.attributes.get("provenance", {}).get("data", {}).get("val_images")
     return None if images is None else images_behind(snapshot, int(images))
 
@@ -317,12 +317,12 @@ def _candidate(trial: TrialRecord, images: int | None) -> Candidate:
 
 
 def origin_of(trial: TrialRecord) -> str:
-    """`runs/OLD#17` of a trial that was taken over, the name of a network that a search began with; else empty."""
+    """Return `runs/OLD#17` for an imported trial, the name of a network that a search began with, or an empty text."""
     return str(trial.origin or trial.name or "")
 
 
 def skipped_by(trials: Sequence[TrialRecord]) -> dict[Limit, list[int]]:
-    """Limit -> numbers of the trials that were skipped for it, the most first."""
+    """Return limit -> numbers of the trials skipped for it, the most frequent first."""
     groups: dict[Limit, list[int]] = {}
     for trial in trials:
         if trial.state == "skipped" and trial.skipped:
@@ -331,7 +331,7 @@ def skipped_by(trials: Sequence[TrialRecord]) -> dict[Limit, list[int]]:
 
 
 def wilson_interval(accuracy: float, images: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of an accuracy in [0, 1] seen on `images` images; the accuracy twice where that is 0."""
+    """Return the 95 % Wilson interval of an accuracy in [0, 1] on `images` images; 0 images: the accuracy twice."""
     if images == 0:
         return accuracy, accuracy
     share = Z95**2 / images
@@ -341,7 +341,7 @@ def wilson_interval(accuracy: float, images: int) -> tuple[float, float]:
 
 
 def indistinguishable(best: Candidate, front: Sequence[Candidate]) -> list[Candidate]:
-    """Faster members of the `front` whose accuracy differs from that of `best` by less than chance may (95 %)."""
+    """Return faster members of `front` whose accuracy is not significantly different from that of `best` (95 %)."""
     if best.val_images == 0:
         return []
     noise = accuracy_noise(best.accuracy, best.val_images)
@@ -349,7 +349,7 @@ def indistinguishable(best: Candidate, front: Sequence[Candidate]) -> list[Candi
 
 
 def sampled_shares(trials: Sequence[TrialRecord]) -> dict[str, dict[str, float]]:
-    """decision -> choice -> its share of all blocks (or branches of cells) of `trials`, in [0, 1]; no trials, none."""
+    """Return decision -> choice -> its share in [0, 1] of all blocks (or branches of cells); empty without `trials`."""
     counts: dict[str, Counter[str]] = {}
     for trial in trials:
         for name, choice in _decisions_of(trial.arch):
@@ -361,7 +361,7 @@ def sampled_shares(trials: Sequence[TrialRecord]) -> dict[str, dict[str, float]]
 
 
 def _decisions_of(arch: Architecture) -> Iterator[tuple[str, str]]:
-    """(decision, choice) of every block, or of every branch of both cells."""
+    """Return (decision, choice) of every block, or of every branch of both cells."""
     if isinstance(arch, CellArch):
         for kind, cell in (("normal", arch.normal), ("reduction", arch.reduction)):
             for pair in cell.pairs:
@@ -376,12 +376,12 @@ def _decisions_of(arch: Architecture) -> Iterator[tuple[str, str]]:
 
 
 def _natural(item: tuple[str, int]) -> tuple[int, str]:
-    """`mbconv12` after `mbconv3`."""
+    """Return a sort key that puts `mbconv12` after `mbconv3`."""
     return len(item[0]) if item[0].startswith("mbconv") or item[0].isdigit() else 0, item[0]
 
 
 def thirds(trials: Sequence[TrialRecord]) -> dict[str, Sequence[TrialRecord]]:
-    """The trials in three parts by number, each named by what it holds; one part where there are fewer than three."""
+    """Return the trials in three parts by number, each with its name; one part with fewer than three trials."""
     if not trials:
         return {}
     n = len(trials)

@@ -28,9 +28,9 @@ SOURCE_COLOURS: dict[Source, str] = {"measured": BLUE, "cached": GREEN, "predict
 
 
 def figures(facts: Facts) -> dict[str, Figure]:
-    """Element id -> figure, only those for which there is something to show.
+    """Return element id -> figure, for the figures that have data.
 
-    `scatter-1`, `scatter-2`, ... are what the selector of `scatter` chooses from.
+    The selector of `scatter` chooses from `scatter-1`, `scatter-2`, ...
     """
     charts: dict[str, Figure] = {}
     if facts.candidates or facts.references:
@@ -54,7 +54,7 @@ def figures(facts: Facts) -> dict[str, Figure]:
 
 
 def histogram(facts: Facts) -> Figure:
-    """How many of the architectures have which latency, against T (the paper's Figure 6, below)."""
+    """Return the histogram of latencies, against T (the paper's Figure 6, below)."""
     latencies = facts.drawn_ms
     data = [
         {
@@ -80,7 +80,7 @@ def histogram(facts: Facts) -> Figure:
 
 
 def rewards(facts: Facts) -> Figure:
-    """The reward of each trial, and the best so far."""
+    """Return the reward of each trial, and the best so far."""
     title = f"reward for T = {facts.goals_ms[0]:.3g} ms" if len(facts.goals_ms) > 1 else "reward"
     numbers = [c.number for c in facts.candidates]
     best, running = -math.inf, []
@@ -136,14 +136,14 @@ def _line(name: str, x: list[int], y: list[float | None], colour: str, **more: A
 
 
 def hypervolumes(facts: Facts) -> Figure:
-    """The front's hypervolume after each update."""
+    """Return the front's hypervolume after each update."""
     line = _line("hypervolume", [u.trials for u in facts.updates], [u.hypervolume for u in facts.updates], GREEN)
     layout = layout_of(axis("finished trials"), axis("hypervolume (accuracy × ms)"), showlegend=False)
     return {"data": [line], "layout": layout}
 
 
 def entropies(facts: Facts) -> Figure:
-    """The controller's entropy per block after each update."""
+    """Return the controller's entropy per block after each update."""
     updates = [u for u in facts.updates if u.block_entropies]
     x = [u.trials for u in updates]
     data = [
@@ -155,7 +155,7 @@ def entropies(facts: Facts) -> Figure:
 
 
 def weights(of_decisions: Mapping[str, float]) -> Figure:
-    """How much each decision matters to a surrogate's model: a row for each block, a column for each decision of it."""
+    """Return how much each decision matters to a surrogate's model: a row per block, a column per decision."""
     parts = [name.rpartition(".") for name in of_decisions]
     rows, columns = (list(dict.fromkeys(each)) for each in ([p[0] for p in parts], [p[2] for p in parts]))
     table = [[of_decisions.get(f"{row}.{column}" if row else column) for column in columns] for row in rows]
@@ -178,7 +178,7 @@ def weights(of_decisions: Mapping[str, float]) -> Figure:
 
 
 def fits(updates: Sequence[Update]) -> Figure:
-    """How well a surrogate's models predict each trial from all others, after each update."""
+    """Return how well a surrogate's models predict each trial from all others, after each update."""
     x = [u.trials for u in updates]
     data = [
         _line(name, x, [u.models[name]["left_out_r2"] for u in updates], colour)
@@ -191,7 +191,7 @@ def fits(updates: Sequence[Update]) -> Figure:
 
 
 def update_sizes(facts: Facts) -> Figure:
-    """How far each update moved the policy: KL divergence, and the share of probability ratios that were clipped."""
+    """Return how far each update moved the policy: KL divergence, and the share of clipped probability ratios."""
     updates = [u for u in facts.updates if "kl" in u.diagnostics]
     x = [u.trials for u in updates]
     data = [
@@ -205,7 +205,7 @@ def update_sizes(facts: Facts) -> Figure:
 
 
 def full_against_proxy(facts: Facts) -> Figure:
-    """What full training made of each proxy accuracy, and the line on which both are equal."""
+    """Return full against proxy accuracy of each trained model, with the line on which both are equal."""
     proxy, full = [r.proxy_accuracy for r in facts.trained], [r.accuracy for r in facts.trained]
     ends = [min(proxy + full), max(proxy + full)]
     equal = {"type": "scatter", "mode": "lines", "name": "equal", "x": ends, "y": ends, "hoverinfo": "skip"}

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs no server and no network, written anew as the search goes on."""
+"""Write the report of a run: one HTML file that needs no server and no network, updated as the search goes on."""
 
 from pathlib import Path
 from typing import Any
@@ -14,28 +14,28 @@ from mnas.study import Snapshot, read_run
 FILE_NAME = "report.html"
 
 ENDED = {"trials": "all trials are done", "hours": "its time is up", "converged": "the controller has converged"}
-"""What the reasons for which a search ends mean."""
+"""Reason for which a search ended -> its explanation."""
 
 
 def write_report(run: Path) -> Path:
-    """Write `run`/report.html from what `run`/study.db holds now, also while a search is on; returns its path.
+    """Write `run`/report.html from the current content of `run`/study.db, also during a search, and return its path.
 
     Raises:
-        ValueError: `run` is no run, or one of another version.
-        OSError: the file cannot be written; an older report is left as it was.
+        ValueError: `run` is no run, or has another version.
+        OSError: the file cannot be written; an older report stays as it was.
     """
     return write_snapshot_report(read_run(run))
 
 
 def write_snapshot_report(snapshot: Snapshot) -> Path:
-    """`write_report` for the process that has the run in memory: nothing is read from the database."""
+    """Write the report from a run in memory, without reading the database; otherwise like `write_report`."""
     path = snapshot.path / FILE_NAME
     write_atomic(path, report_html(snapshot))
     return path
 
 
 def report_html(snapshot: Snapshot) -> str:
-    """The run's page."""
+    """Return the run's page."""
     facts = facts_of(snapshot)
     charts = figures(facts)
     return page(f"{facts.name} ({facts.state.status})", [_header(facts), *_sections(facts, charts)], charts)
@@ -60,7 +60,7 @@ def _header(facts: Facts) -> str:
 
 
 def _measured_on(facts: Facts) -> str:
-    """`latency on phone and board, relative to mobilenetv2`."""
+    """Return `latency on phone and board, relative to mobilenetv2`."""
     if not facts.calibrations:
         return ""
     reference = next(iter(facts.calibrations.values()))[0]["reference"]
@@ -104,7 +104,7 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
 
 
 def _learnt(charts: dict[str, Any]) -> list[str]:
-    """What the controller has made of it all: a surrogate's models, or a policy."""
+    """Return the section on what the controller has learnt: a surrogate's models, or a policy."""
     counts = (
         "How much each decision counts in the surrogate's model of {}; 1 is the average of those that have a choice."
     )
@@ -127,18 +127,18 @@ def _learnt(charts: dict[str, Any]) -> list[str]:
 
 
 def _drawn(charts: dict[str, Any], name: str, caption: str, *, tall: bool = False) -> str:
-    """The place of a chart; empty where there is none."""
+    """Return the place of a chart; empty without the chart."""
     return chart(name, caption, tall=tall) if name in charts else ""
 
 
 def _pair(*cards: str) -> str:
-    """Two cards side by side; of fewer those that there are."""
+    """Return two cards side by side; one where the other is missing."""
     filled = [card for card in cards if card]
     return f'<div class="pair">{"".join(filled)}</div>' if len(filled) == 2 else "".join(filled)
 
 
 def _selector(facts: Facts) -> str:
-    """Where there are several devices: by whose latency the scatter is drawn."""
+    """Return the selector of the device whose latency the scatter shows; empty with a single device."""
     names = [f"all devices together: {sections.together(facts)}", *facts.targets_ms]
     if len(names) < 3 or not (facts.candidates or facts.references):
         return ""

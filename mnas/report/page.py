@@ -1,4 +1,4 @@
-"""One HTML file with everything in it: style, charts, Plotly itself; it needs no server and no network."""
+"""Make one HTML file with everything in it, including style, charts and Plotly; it needs no server and no network."""
 
 import base64
 import hashlib
@@ -13,9 +13,9 @@ from mnas.report.sections import escape
 
 
 def page(title: str, body: Sequence[str], charts: Mapping[str, Figure]) -> str:
-    """A page of HTML parts, with the charts whose ids they have places for (`mnas.report.sections.chart`).
+    """Return a page of HTML parts, with the charts whose ids they have places for (`mnas.report.sections.chart`).
 
-    Its policy lets our own two scripts run and nothing be fetched, whatever names or errors may hold.
+    Its content security policy allows only our own two scripts and no requests, whatever names or errors contain.
     """
     from plotly.offline import get_plotlyjs
 
@@ -45,7 +45,7 @@ def _script_hash(script: str) -> str:
 
 
 def _embedded_json(values: Any) -> str:
-    """JSON that may stand inside a script element: no `<` that could end it, and no NaN, which JSON does not know."""
+    """Return JSON for a script element: without any `<` that could end it, and without NaN, which JSON lacks."""
     text = json.dumps(_finite(values), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -1,4 +1,4 @@
-"""Accuracy against latency, the report's main chart; with several devices one for each and one for all together."""
+"""Draw accuracy against latency, the report's main chart, for each of several devices and for all together."""
 
 from typing import Any
 
@@ -27,12 +27,12 @@ SHADES = [[0, "#a9c8ef"], [0.5, BLUE], [1, "#7b3fd1"]]
 
 
 def scatters(facts: Facts) -> dict[str, Figure]:
-    """`scatter` for what counts, `scatter-1`, `scatter-2`, ... for each of several devices alone."""
+    """Return `scatter` for the latency that counts and `scatter-1`, ... for each of several devices alone."""
     return {f"scatter-{i}" if i else "scatter": scatter(facts, view) for i, view in enumerate(views(facts))}
 
 
 def scatter(facts: Facts, view: View) -> Figure:
-    """Every complete trial, the front, the reference models, and T, by one view's latency."""
+    """Return every complete trial, the front, the reference networks, and T, by one view's latency."""
     on_front = {c.number for c in view.front}
     others = tuple(c for c in view.candidates if c.number not in on_front and not c.reference)
     foot = min((c.accuracy for c in view.candidates), default=0.0)
@@ -54,14 +54,14 @@ def scatter(facts: Facts, view: View) -> Figure:
 
 
 def latency_title(facts: Facts) -> str:
-    """Of an axis for the latency that counts."""
+    """Return the title of an axis for the latency that counts."""
     if len(facts.targets_ms) < 2:
         return "latency on the device (ms)"
     return f"latency of all devices together (ms of {escape(next(iter(facts.targets_ms)))})"
 
 
 def _trials(facts: Facts, view: View, candidates: tuple[Candidate, ...]) -> dict[str, Any]:
-    """Those that are not on the front, darker as the search went on."""
+    """Return the trials that are not on the front; later ones are darker."""
     candidates = tuple(sorted(candidates, key=lambda c: SOURCES.index(_source(view, c))))  # the legend shows the first
     return {
         "type": "scatter",
@@ -91,7 +91,7 @@ def _front(facts: Facts, view: View) -> dict[str, Any]:
 
 
 def _rings(facts: Facts, view: View) -> list[dict[str, Any]]:
-    """Around the highest reward; on one of several devices also around what all of them share."""
+    """Return rings around the highest reward; on one of several devices also around the shared model."""
     wanted = [("best for it alone" if view.device else "highest reward", view.best, RED, 18)]
     if view.device:
         wanted.append(("best for all together", tuple(facts.chosen), BLUE, 24))
@@ -112,7 +112,7 @@ def _rings(facts: Facts, view: View) -> list[dict[str, Any]]:
 def _points(
     facts: Facts, view: View, candidates: tuple[Candidate, ...], colour: str, thickness: float
 ) -> dict[str, Any]:
-    """Places, 95 % intervals of both coordinates, tooltips."""
+    """Return places, 95 % intervals of both coordinates, and tooltips."""
 
     def bar(high: list[float], low: list[float]) -> dict[str, Any]:
         kind = {"type": "data", "symmetric": False, "color": colour, "thickness": thickness, "width": 0}
@@ -143,7 +143,7 @@ def _source(view: View, candidate: Candidate) -> Source:
 
 
 def _key(view: View) -> list[dict[str, Any]]:
-    """Entries of the legend for the shapes, unless all are measured."""
+    """Return entries of the legend for the shapes, unless all latencies are measured."""
     used = set(_symbols(view, view.candidates)) - {SYMBOLS["measured"], "diamond"}
     sources = [source for source in SOURCES if SYMBOLS[source] in used]
     return [
@@ -161,7 +161,7 @@ def _key(view: View) -> list[dict[str, Any]]:
 
 
 def hover(candidate: Candidate, facts: Facts) -> str:
-    """What a trial's tooltip says."""
+    """Return the text of a trial's tooltip."""
     c = candidate
     several = len(c.latencies) > 1
     lines = [
@@ -183,7 +183,7 @@ def hover(candidate: Candidate, facts: Facts) -> str:
 
 
 def _latency_lines(name: str, latency: Latency, target_ms: float | None) -> list[str]:
-    """A device's latency, where it comes from, and what else the device told."""
+    """Return lines on a device's latency, its source, and other values from the device."""
     share = "" if target_ms is None else f" = {latency.latency_ms / target_ms:.2f} T"
     where = "for" if latency.source == "predicted" else "on"
     lines = [
@@ -199,7 +199,7 @@ def _latency_lines(name: str, latency: Latency, target_ms: float | None) -> list
 
 
 def _reference(reference: TrialRecord, view: View, colour: str, foot: float) -> dict[str, Any]:
-    """A diamond; hollow, and at the height of the lowest candidate (`foot`), where the model's training failed."""
+    """Return a diamond; hollow, at the height of the lowest candidate (`foot`), where training failed."""
     latency, accuracy = view.of_reference(reference), reference.accuracy
     scored = "not trained" if accuracy is None else f"accuracy {accuracy:.2%}"
     several = len(reference.latencies) > 1

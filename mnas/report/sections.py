@@ -1,4 +1,4 @@
-"""The report's cards, drawings and bars as HTML. Everything that may come from a user passes through `escape`."""
+"""The report's cards, drawings and bars as HTML. `escape` handles every text that may come from a user."""
 
 import html
 import json
@@ -17,7 +17,7 @@ from mnas.study.results import Recommendation
 from mnas.text import clean
 
 DRAWINGS = 12
-"""At most so many architectures are drawn: each is 8 kB, and a reader compares no more."""
+"""Largest number of drawn architectures: each is 8 kB, and a reader compares no more."""
 
 SHARE_COLOURS = (
     *("#f2b880", "#9ad6b0", "#9cc3f0", "#bda8ea", "#f0a3a3", "#9fd8df", "#e3d48a", "#c5ccd4"),
@@ -26,33 +26,33 @@ SHARE_COLOURS = (
 
 
 def escape(value: object) -> str:
-    """`value` as text that HTML reads as nothing but text, in attributes too."""
+    """Return `value` with all characters escaped that HTML would interpret, also in attributes."""
     return html.escape(clean(value), quote=True)
 
 
 def section(title: str, *parts: str, kind: str = "") -> str:
-    """A card with a heading (plain text) over parts (HTML); nothing if all parts are empty."""
+    """Return a card with a heading (plain text) over parts (HTML); empty if all parts are empty."""
     body = "\n".join(part for part in parts if part)
     return f'<section class="{kind}"><h2>{escape(title)}</h2>\n{body}\n</section>' if body else ""
 
 
 def chart(name: str, caption: str, *, tall: bool = False) -> str:
-    """The place of a figure of figures.py, and its caption (plain text)."""
+    """Return the place of a figure of figures.py, and its caption (plain text)."""
     return f'<div class="chart{" tall" if tall else ""}" id="{name}"></div><figcaption>{escape(caption)}</figcaption>'
 
 
 def accuracy_text(candidate: Candidate) -> str:
-    """`93.33 % [90.3, 95.5]`."""
+    """Return `93.33 % [90.3, 95.5]`."""
     return f"{candidate.accuracy:.2%} [{100 * candidate.accuracy_low:.1f}, {100 * candidate.accuracy_high:.1f}]"
 
 
 def origin_text(candidate: Candidate) -> str:
-    """` (runs/OLD#17)` of what the search did not draw, as HTML; empty for the others."""
+    """Return ` (runs/OLD#17)` as HTML for a result that the search did not draw; empty for the others."""
     return f" ({escape(candidate.origin)})" if candidate.origin else ""
 
 
 def latency_text(latency: Latency) -> str:
-    """`1.234 ms [1.221, 1.247] measured`, as HTML."""
+    """Return `1.234 ms [1.221, 1.247] measured` as HTML."""
     return (
         f"{latency.latency_ms:#.4g} ms [{latency.low_ms:#.4g}, {latency.high_ms:#.4g}] "
         f'<i class="source {latency.source}">{latency.source}</i>'
@@ -60,7 +60,7 @@ def latency_text(latency: Latency) -> str:
 
 
 def latencies_text(facts: Facts, candidate: Candidate) -> str:
-    """The same for each of several devices, with the multiple of its T."""
+    """Return the latency on each of several devices as HTML, with the multiple of its T."""
     if len(facts.targets_ms) < 2:
         return ", ".join(map(latency_text, candidate.latencies.values()))
     return " and ".join(
@@ -70,7 +70,7 @@ def latencies_text(facts: Facts, candidate: Candidate) -> str:
 
 
 def together(facts: Facts) -> str:
-    """How several devices' latencies count as one, as plain text; empty for one device."""
+    """Return, as plain text, how several devices' latencies count as one; empty for one device."""
     if len(facts.targets_ms) < 2:
         return ""
     if weights := facts.attributes["sharing"]["weights"]:
@@ -80,7 +80,7 @@ def together(facts: Facts) -> str:
 
 
 def tiles(facts: Facts) -> str:
-    """The run in six numbers."""
+    """Return the run in six numbers."""
     best = facts.best
     counts = {state: facts.count(state) for state in get_args(State)}
     others = [f"{counts[state]} {state}" for state in ("skipped", "failed", "running") if counts[state]] + (
@@ -127,7 +127,7 @@ def _target_tile(facts: Facts) -> tuple[str, str]:
 
 
 def advice(facts: Facts) -> str:
-    """Which model to take, and why; for each target."""
+    """Return which model to take for each target, and why."""
     under_way = facts.state.status in ("running", "interrupted")
     if not facts.recommended or (under_way and not facts.candidates):
         return "<p>No candidate has been trained yet.</p>"
@@ -136,7 +136,7 @@ def advice(facts: Facts) -> str:
 
 
 def _baseline(facts: Facts) -> list[str]:
-    """Return the score of guessing, and a warning where the best is not above it; empty where counts were not kept."""
+    """Return the score of guessing, with a warning where the best is not above it; empty without class counts."""
     counts, best = facts.val_counts, facts.best
     if not sum(counts) or best is None or len(counts) != len(facts.classes):
         return []
@@ -204,7 +204,7 @@ def _why(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
 
 
 def _at_target(facts: Facts, candidate: Candidate) -> str:
-    """To follow why another one is taken."""
+    """Return how to reach the target, as context for the choice of another model."""
     return (
         f"; the best at it is trial {candidate.number} ({candidate.accuracy:.2%}, {_short_latency(facts, candidate)})"
     )
@@ -217,7 +217,7 @@ def _short_latency(facts: Facts, candidate: Candidate) -> str:
 
 
 def drawings(facts: Facts) -> str:
-    """The front's architectures as block diagrams."""
+    """Return the front's architectures as block diagrams."""
     if not facts.front or facts.input_size is None:
         return ""
     chosen, best = spread(facts.front, facts.best), facts.chosen
@@ -234,12 +234,12 @@ def drawings(facts: Facts) -> str:
 
 
 def _file(candidate: Candidate) -> str:
-    """Return the size of the LiteRT file; – where an earlier version kept none."""
+    """Return the size of the LiteRT file; – where an earlier version did not store it."""
     return f"{candidate.size_bytes / 1e6:.2f} MB" if candidate.size_bytes else "–"
 
 
 def _written(arch: Architecture) -> str:
-    """The architecture as text; block strings can be taken from here to name it."""
+    """Return the architecture as text; block strings in it work as a name."""
     if isinstance(arch, Arch):
         title, text = "block strings", escape(",".join(arch.block_strings))
     else:
@@ -248,7 +248,7 @@ def _written(arch: Architecture) -> str:
 
 
 def _terms(candidate: Candidate) -> str:
-    """The latencies of a drawing."""
+    """Return the latencies below a drawing."""
     several = len(candidate.latencies) > 1
     return "".join(
         f"<dt>{escape(device) if several else 'latency'}</dt><dd>{latency_text(latency)}</dd>"
@@ -257,7 +257,7 @@ def _terms(candidate: Candidate) -> str:
 
 
 def spread(front: Sequence[Candidate], best: Candidate | None) -> list[Candidate]:
-    """At most DRAWINGS of the front: its ends, the best, and evenly between."""
+    """Return at most DRAWINGS members of the front: its ends, the best, and evenly spaced ones."""
     if len(front) <= DRAWINGS:
         return list(front)
     picked = {round(i * (len(front) - 1) / (DRAWINGS - 1)) for i in range(DRAWINGS)}
@@ -268,7 +268,7 @@ def spread(front: Sequence[Candidate], best: Candidate | None) -> list[Candidate
 
 
 def shares(facts: Facts) -> str:
-    """What was sampled: each choice's share of all blocks, early, in the middle and late."""
+    """Return the sampled share of each choice over all blocks, early, in the middle and late."""
     parts = {name: sampled_shares(trials) for name, trials in thirds(facts.drawn).items()}
     if not parts:
         return ""
@@ -294,7 +294,7 @@ def _bar(share: dict[str, float], colour: dict[str, str]) -> str:
 
 
 def provenance(facts: Facts) -> str:
-    """Where the numbers come from: data, devices, versions, seed, command, calibrations, configuration."""
+    """Return the provenance of the numbers: data, devices, versions, seed, command, calibrations, configuration."""
     groups = {name: facts.attributes.get(name) for name in ("provenance", "objective", "sharing")}
     if len(facts.goals_ms) > 1:
         groups["targets"] = {f"T {number}": f"{t:g} ms" for number, t in enumerate(facts.goals_ms, 1)}
@@ -314,7 +314,7 @@ def provenance(facts: Facts) -> str:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings as dotted names; lists stay JSON."""
+    """Return nested mappings under dotted names; lists stay JSON."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{key}.")
@@ -323,5 +323,5 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 
 def subtitle(parts: Iterable[object]) -> str:
-    """Parts that are known, joined by dots."""
+    """Return the available parts, joined by dots."""
     return " · ".join(escape(p) for p in parts if p)

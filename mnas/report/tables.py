@@ -1,4 +1,4 @@
-"""The report's tables as HTML. Everything that may come from a user passes through `escape`."""
+"""The report's tables as HTML. `escape` handles every text that may come from a user."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,14 +13,14 @@ from mnas.study.limits import LIMITS, Limit
 
 REASONS = 50
 CLASSES = 50
-"""Most rows of a table of classes."""
+"""Largest number of rows in a table of classes."""
 SOURCES_MEAN = (
     "Latencies are measured in this search, cached (measured in an earlier one on the same device), or predicted."
 )
 
 
 def _table(name: str, head: Iterable[str], rows: Iterable[str], kind: str = "numbers", scroll: str = "scroll") -> str:
-    """Rows (HTML) under a head (HTML)."""
+    """Return a table of rows (HTML) under a head (HTML)."""
     cells = "".join(f"<th>{h}</th>" for h in head)
     return (
         f'<div class="{scroll}"><table class="{kind}" id="{name}"><thead><tr>{cells}</tr></thead>'
@@ -41,7 +41,7 @@ def _kind(facts: Facts) -> str:
 
 
 def _latency_heads(facts: Facts) -> list[str]:
-    """One column, or one for each of several devices and one for what they make together."""
+    """Return one column, or one for each of several devices and one for the combined latency."""
     several = list(facts.targets_ms) if len(facts.targets_ms) > 1 else []
     return [*(escape(device) for device in several), "of T"] if several else ["latency"]
 
@@ -54,7 +54,7 @@ def _latency_cells(facts: Facts, latency: Latency, latencies: Iterable[Latency])
 
 
 def front_table(facts: Facts) -> str:
-    """The Pareto front, fastest first, and the models that it is compared with."""
+    """Return the Pareto front, fastest first, and the models that it is compared with."""
     best = facts.chosen
     rewards = ["reward"] if len(facts.goals_ms) < 2 else [f"reward {t:g} ms" for t in facts.goals_ms]
     rows = [
@@ -118,7 +118,7 @@ def _rewards(facts: Facts, candidate: Candidate | None) -> list[str]:
 
 
 def full_table(facts: Facts) -> str:
-    """The trials that were trained in full, fastest first, and what they say of the proxy."""
+    """Return the fully trained trials, fastest first, with the agreement between proxy and full accuracy."""
     if not facts.trained:
         return ""
     best = max(facts.trained, key=lambda r: r.reward)
@@ -185,7 +185,7 @@ def _recalls(candidate: Candidate, counts: Sequence[int]) -> list[float]:
 
 
 def sharing_table(facts: Facts) -> str:
-    """What sharing one model costs each of several devices."""
+    """Return the cost of sharing one model for each of several devices."""
     costs = sharing_costs(facts)
     if not costs:
         return ""
@@ -218,7 +218,7 @@ def _choice(name: str, candidate: Candidate, latency: Latency, target_ms: float,
 
 
 def _difference(cost: SharingCost) -> list[str]:
-    """The shared model's numbers against those of the best alone."""
+    """Return the shared model's numbers against those of the best model for the device alone."""
     if cost.alone is cost.shared:
         return ["difference", "", "none: it is the same model", "", "", f"{0:+.4f}"]
     lost = cost.shared.accuracy - cost.alone.accuracy
@@ -236,7 +236,7 @@ def _difference(cost: SharingCost) -> list[str]:
 
 
 def devices_table(facts: Facts) -> str:
-    """Where latency was measured: each device's units, their calibrations, and how many latencies of which kind."""
+    """Return where latency was measured: each device's units, calibrations, and latencies of each kind."""
     rows = []
     for device, units in facts.calibrations.items():
         latencies = [trial.latencies[device] for trial in facts.trials if trial.latencies]
@@ -270,7 +270,7 @@ def devices_table(facts: Facts) -> str:
 
 
 def reasons(facts: Facts) -> str:
-    """Failed trials by error, skipped ones by limit, with the value that it had; the most frequent first."""
+    """Return failed trials by error, and skipped ones by limit with its value; the most frequent first."""
     groups = [("failed", error, numbers) for error, numbers in facts.errors.items()]
     groups += [("skipped", _limit_text(facts, limit), numbers) for limit, numbers in facts.skips.items()]
     if not groups:
@@ -289,6 +289,6 @@ def _numbers(numbers: Sequence[int]) -> str:
 
 
 def _limit_text(facts: Facts, limit: Limit) -> str:
-    """`file size over --max-size-mb (2.5 MB)`: with the value that the option had."""
+    """Return `file size over --max-size-mb (2.5 MB)`, with the limit's value in this run."""
     kind, value = LIMITS[limit], facts.attributes.get("config", {}).get(LIMITS[limit].setting)
     return f"{kind.group} ({value:g} {kind.setting_unit})" if isinstance(value, int | float) else kind.group

@@ -1,5 +1,4 @@
-"""The evaluation of a candidate in a worker process: the paper's proxy training, on images that the process opens
-once."""
+"""Evaluate a candidate in a worker process by the paper's proxy training; the process opens the images once."""
 
 from dataclasses import dataclass
 from pathlib import Path

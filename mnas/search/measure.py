@@ -14,8 +14,7 @@ from mnas.study.limits import Skip, over_limits, over_size
 
 
 def measure(run: StudyWriter, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
-    """Measure or predict the latency of the rest of the batch; nothing trains meanwhile, as that would disturb
-    measuring."""
+    """Measure or predict the latency of the rest of the batch, while no training disturbs the device."""
     measured = run.standing.first["latency"]
     unmeasured: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
     for number in numbers:
@@ -79,8 +78,7 @@ def measure_trained(
 def _measured(
     run: StudyWriter, problem: Problem, waiting: Mapping[str, Sequence[int]], watcher: Watcher, clock: Clock
 ) -> Iterator[int]:
-    """Measure architectures (fingerprint -> numbers of the trials with it); yield each trial whose latency is
-    stored."""
+    """Measure architectures (fingerprint -> trials with it); yield each trial whose latency is stored."""
     if not waiting or clock.over:
         return
     clock.show(f"measuring {len(waiting)} architectures")

@@ -29,8 +29,7 @@ class End:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """The range of latencies of a space's members, as far as multiply-accumulates identify the fastest and the
-    slowest."""
+    """Range of latencies of a space's members, as far as MACs identify the fastest and the slowest."""
 
     smallest: End
     largest: End
@@ -62,8 +61,7 @@ def _text(latency: Latency | None) -> str:
 
 
 def find_reach(problem: Problem) -> Reach:
-    """Return the range of latencies, measured, or predicted where the search predicts, at the smallest and largest
-    member.
+    """Return the range of latencies from the space's smallest and largest members, measured or predicted.
 
     Raises:
         UnitError: see `problem.measure`.

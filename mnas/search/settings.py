@@ -225,8 +225,7 @@ class SearchSettings:
         return self.images.load(input_size=self.size, seed=self.seed, on_progress=on_progress, cached=cached)
 
     def searched_space(self, input_size: int) -> Space:
-        """Return the space at its width and output stride. Raises ValueError for values that the space does not
-        support."""
+        """Return the space at its width and output stride. Raises ValueError for values that do not fit it."""
         space = load_space(self.space).scaled(self.width)
         stride = output_stride_for(input_size) if self.output_stride == "auto" else self.output_stride
         if self.output_stride == "auto":

@@ -167,8 +167,7 @@ def _history(name: str, config: Mapping[str, Any], run_dir: Path, others: Sequen
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """Return, on one line, the fields that prevent importing the run of `theirs` into `ours`; empty where none
-    differs."""
+    """Return, on one line, the fields that prevent importing `theirs` into `ours`; empty where none differs."""
     fields = list(SAME)
     if theirs.get(DERIVED) != ours[DERIVED]:
         fields += WHY_OTHER_IMAGES
@@ -270,8 +269,7 @@ def _taken(
 
 
 def _rescaled(latency: Latency, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Latency:
-    """Return the latency on the scale of this run's calibration, of the unit that measured it or else the first
-    unit."""
+    """Return the latency on the scale of this run's calibration of its unit, or else of the first unit."""
     then, since = (
         Calibration.from_dict(next((c for c in units if c["unit"] == latency.unit), units[0]))
         for units in (before, now)

@@ -131,8 +131,7 @@ def _start(job: Job, train_one: TrainOne, slot: str) -> tuple[Connection, _Child
 
 
 def _receive(connection: Connection, child: _Child) -> tuple[str, str]:
-    """Return the child's next message: `says`, `failed` or `done`; `over` at its end, with a reason if it sent no
-    other."""
+    """Return the child's next message: `says`, `failed`, `done`, or `over` with the reason if it died."""
     try:
         kind, text = connection.recv()
     except (EOFError, ConnectionResetError):

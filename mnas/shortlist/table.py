@@ -70,8 +70,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """The agreement between the rankings by proxy and full accuracy. Correlations and p are NaN where either is
-    constant."""
+    """Agreement of the rankings by proxy and full accuracy. Correlations and p are NaN where either is constant."""
 
     models: int
     """Number of models."""

@@ -139,8 +139,7 @@ class TrialRecord:
 
     @property
     def label(self) -> str:
-        """Return `17`, or a reference's name: the part after # in runs/NAME#17, and the name of its files and
-        folders."""
+        """Return `17`, or a reference's name: the part after # in runs/NAME#17, also used for files and folders."""
         return self.reference or str(self.number)
 
     @property
@@ -268,8 +267,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def attributes_of(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the user attribute (name, plain value) of each field in `changes` that is one, unless it is None or
-    empty."""
+    """Yield (name, plain value) of each user attribute in `changes` that is neither None nor empty."""
     for name, value in changes.items():
         if name in _ATTRIBUTES and value is not None and value != () and value != {}:
             yield _ATTRIBUTES[name].key or name, _ATTRIBUTES[name].write(value)
@@ -392,8 +390,7 @@ def record_of(trial: FrozenTrial, metric: Metric = "accuracy") -> TrialRecord:
 
 
 def _accuracy_of(trial: FrozenTrial, score: float, latency_ms: float) -> float:
-    """Return the first value of a complete trial. Raises ValueError unless both values equal those in its
-    attributes."""
+    """Return the first value of a complete trial. Raises ValueError unless both values equal its attributes."""
     if trial.values is None or len(trial.values) != 2:
         raise ValueError("its values must be an accuracy and a latency, but one is missing")
     check_named("its accuracy", share, trial.values[0])

@@ -216,8 +216,7 @@ def table_results(run: StudyWriter | Snapshot, objectives: Sequence[Objective]) 
 
 
 def images_behind(run: StudyWriter | Snapshot, val_images: int) -> int:
-    """Return the number of images that determines the metric's noise: all, or fewer where classes of unequal size count
-    alike."""
+    """Return the number of images behind the metric's noise: all, or fewer where unequal classes count alike."""
     counts = val_counts(run.attributes)
     metric = metric_of(run.attributes)
     return effective_images(metric, counts) if counts and metric != "accuracy" else val_images

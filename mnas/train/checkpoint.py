@@ -1,4 +1,4 @@
-"""The state of a training on disk: whole or absent, read without running anything that the file says."""
+"""Save and load the state of a training: a file is whole or absent, and loading it executes no code from it."""
 
 import hashlib
 import io
@@ -20,21 +20,21 @@ _KEYS = {"identity", "epoch", "step", "network", "average", "optimizer", "scaler
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a training's state, plain values and tensors only, over the last one. Raises OSError; that one is kept."""
+    """Replace the last checkpoint by this state, plain values and tensors only. Keeps the last one on OSError."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
-    content = buffer.getvalue()  # a zip file, whose readers look for its index from the end and pass over what follows
+    content = buffer.getvalue()  # a zip file, whose readers search for its index from the end and ignore what follows
     write_atomic(path, content + _MARK + hashlib.sha256(content).hexdigest().encode())
 
 
 def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """A state by `save_checkpoint`, on the CPU.
+    """Return a state that `save_checkpoint` wrote, on the CPU.
 
     Args:
-        identity: of the training that is to go on; what the state must have been saved with.
+        identity: identity of the training to resume, which must equal the stored one.
 
     Raises:
-        ValueError: cut off, not a checkpoint of ours, one that would run code, or one of another training.
+        ValueError: the file is cut off, is no checkpoint of ours, would execute code, or belongs to another training.
     """
     way_out = "remove it to start from the beginning"
     try:
@@ -45,7 +45,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         reason = "it holds more than tensors and plain values" if "GLOBAL" in str(error) else "its pickle is damaged"
         raise ValueError(f"a checkpoint must be one written by mnas, but got {path} ({reason}); {way_out}") from None
-    except Exception as error:  # of what torch's readers raise on damaged files there is no end
+    except Exception as error:  # torch's readers raise too many kinds of exceptions on damaged files to list them
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"a checkpoint must be whole, but got {path} (cut off? {reason}); {way_out}") from None
     if not isinstance(state, dict) or set(state) != {"format", *_KEYS} or state["format"] != FORMAT:
@@ -58,10 +58,10 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_progress(state: Mapping[str, Any], epochs: int, steps: int, optimizer: torch.optim.Optimizer) -> None:
-    """Whether a training of so many epochs and steps can be where a state says, with the optimizer's state loaded.
+    """Check that a state's progress, with the optimizer's state loaded, fits a training of this many epochs and steps.
 
     Raises:
-        ValueError: it cannot; the line says what does not fit.
+        ValueError: it does not fit; the message says why.
     """
     epoch, step, rows = state["epoch"], state["step"], state["rows"]
     if type(epoch) is not int or not 0 <= epoch <= epochs:
@@ -83,7 +83,7 @@ def check_progress(state: Mapping[str, Any], epochs: int, steps: int, optimizer:
 
 
 def _check_digest(content: bytes, name: str) -> None:
-    """Raise ValueError where a bit has changed since it was written; of one without a digest say that it has none."""
+    """Raise ValueError where the contents differ from their digest; print a notice where there is no digest."""
     if content[-_TAIL:-64] != _MARK:
         notice_unsealed(name)
     elif hashlib.sha256(content[:-_TAIL]).hexdigest().encode() != content[-64:]:
@@ -91,7 +91,7 @@ def _check_digest(content: bytes, name: str) -> None:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """The fields that differ, as `epochs: 5 there, 6 here`; empty for none."""
+    """Return the fields that differ, as in `epochs: 5 there, 6 here`; empty where none does."""
     names = [*there, *(name for name in here if name not in there)]
     return ", ".join(
         f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names if there.get(name) != here.get(name)

@@ -1,4 +1,4 @@
-"""How a network is trained in full. Values come from a preset (mnas/train/presets); every field is an option."""
+"""The recipe of a full training. Values come from a preset (mnas/train/presets); every field is an option."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -126,10 +126,10 @@ class TrainConfig:
             require_choice(name, getattr(self, name), get_args(kind))
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"batch_size must be even for mixup and CutMix, but got {self.batch_size}")
-        self.variation()  # its checks
+        self.variation()  # runs the checks of the variation
 
     def variation(self) -> Augmentation:
-        """The fields on augmentation as the data sets take them."""
+        """Return the fields on augmentation in the form that data sets take."""
         return Augmentation(
             kind=self.augmentation,
             scale_low=self.scale_low,
@@ -139,17 +139,17 @@ class TrainConfig:
         )
 
     def identity(self) -> dict[str, Any]:
-        """The fields that must not change while a training is resumed."""
+        """Return the fields that must not change while a training is resumed."""
         fields = dataclasses.asdict(self)
-        # what `mirror` comes to depends on the images: `mnas.data.mirror.to_store`
+        # the images decide what `mirror` comes to: `mnas.data.mirror.to_store`
         for may_change in ("accelerator", "mixed_precision", "compile", "threads", "checkpoint_every", "mirror"):
             del fields[may_change]
         return fields
 
     def batch_size_for(self, images: int) -> int:
-        """Images per step on so many training images."""
+        """Return the number of images per step for this many training images."""
         return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
 
     def device(self) -> "torch.device":
-        """Raises ValueError where CUDA is asked for and not there."""
+        """Return the device. Raises ValueError where CUDA is requested but missing."""
         return device_of(self.accelerator)

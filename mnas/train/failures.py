@@ -1,4 +1,4 @@
-"""What the machine does to a training, told apart from our own mistakes: no memory left, a process killed."""
+"""Failures of the machine, such as a lack of memory or a killed process, as distinct from errors in our code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,16 +8,16 @@ from mnas.train.folder import CHECKPOINT_NAME
 from mnas.train.scoring import TrainingError
 
 _NO_MEMORY = ("can't allocate memory", "could not create a memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
-"""The CPU's allocator, oneDNN, cuDNN and cuBLAS each have words of their own."""
+"""Texts of out-of-memory errors; the CPU's allocator, oneDNN, cuDNN and cuBLAS each have their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of the main memory or a GPU's."""
+    """Return whether main memory or a GPU's memory is exhausted."""
     return isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY)
 
 
 def machine_failure(error: BaseException) -> str:
-    """What happened, in one line that begins small, where it is the machine's doing; empty for anything else."""
+    """Return a description of a failure of the machine, in lower case on one line; empty for any other error."""
     text = str(error)
     if "shared memory" in text or ("torch_" in text and "No space left" in text):
         return "the processes that read images have no shared memory left (/dev/shm)"
@@ -30,7 +30,7 @@ def machine_failure(error: BaseException) -> str:
 
 @contextmanager
 def failures_explained(folder: Path, batch_size: int) -> Iterator[None]:
-    """Turn failures of the machine into TrainingError: one line, with a way out."""
+    """Turn failures of the machine into a TrainingError of one line, with a remedy."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""A training's folder: `config.json` when it begins, `result.json` when it is finished, never a second training."""
+"""The folder of a training: `config.json` from the start, `result.json` at the end; it holds one training only."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -27,26 +27,26 @@ class Trained:
 
     weights: Path
     accuracy: float
-    """Of these weights, on the validation images."""
+    """Accuracy of these weights on the validation images."""
     test_accuracy: float | None
-    """On the test images, which were used for nothing else; None where the data has none."""
+    """Accuracy on the test images, which nothing else uses; None where the data has none."""
     epochs: int
     seconds: float
-    """Of training and scoring, without what was lost with a process that was killed."""
+    """Time of training and scoring, in seconds, without work that a killed process lost."""
     images_per_s: float
-    """Of training."""
+    """Training speed, in images per second."""
     waiting: float
-    """Share of the training time in which data was waited for."""
+    """Share of the training time spent waiting for data."""
     balanced_accuracy: float | None = None
-    """Mean of the classes' recalls on the validation images; None in results that were made before it was kept."""
+    """Mean of the classes' recalls on the validation images; None in results of earlier versions."""
     test_balanced_accuracy: float | None = None
-    """The same on the test images."""
+    """Mean of the classes' recalls on the test images."""
     majority_share: float | None = None
-    """The accuracy of always saying the most frequent class of the validation images."""
+    """Accuracy of always predicting the most frequent class of the validation images."""
 
 
 def require_free(folder: Path, resume: bool) -> None:
-    """Raise ValueError where a training is in the folder, and is not to be resumed; or where it cannot be written."""
+    """Raise ValueError where the folder holds a training that is not to be resumed, or cannot be written."""
     require_writable(folder, "--out")
     there = [name for name in _OURS if (folder / name).exists()]
     if there and not resume:
@@ -58,17 +58,18 @@ def require_free(folder: Path, resume: bool) -> None:
 
 @contextmanager
 def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any], resume: bool) -> Iterator[None]:
-    """Make the folder this training's own, and hold it against other processes.
+    """Reserve the folder for this training and lock it against other processes.
 
-    What fails before its first checkpoint leaves the folder to the next training, whatever that is.
+    A training that fails before its first checkpoint leaves the folder free for any other training.
 
     Args:
-        identity: what must be the same when the training is resumed.
-        facts: what else `config.json` is to say.
+        identity: values that must be equal when the training is resumed.
+        facts: further values for `config.json`.
 
     Raises:
-        ValueError: a training is in it, and `resume` is not given; one of another identity; another process is at it.
-        OSError: it cannot be written.
+        ValueError: the folder holds a training and `resume` is False, it holds another training, or another process
+            uses it.
+        OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock", blocking=False)
@@ -92,7 +93,7 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
             yield
         except BaseException:
             if not any((folder / name).exists() for name in _OURS[1:]):
-                (folder / CONFIG_NAME).unlink(missing_ok=True)  # nothing to go on from: the folder is free again
+                (folder / CONFIG_NAME).unlink(missing_ok=True)  # no checkpoint to resume from: the folder is free again
             raise
     finally:
         lock.release()
@@ -116,7 +117,7 @@ def write_result(folder: Path, trained: Trained) -> None:
 
 
 def read_result(folder: Path) -> Trained | None:
-    """The finished training in `folder`; None where it is not finished.
+    """Return the finished training in `folder`; None where it is not finished.
 
     Raises:
         ValueError: the result is damaged.

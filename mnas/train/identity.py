@@ -1,4 +1,4 @@
-"""What a training is of: what must be the same when it is resumed, and what people want to read about it."""
+"""The identity of a training: values that must be equal when it is resumed, and facts for its readers."""
 
 import hashlib
 from dataclasses import asdict
@@ -31,7 +31,7 @@ def identity_of(arch: Architecture, batches: Batches, config: TrainConfig, initi
 
 
 def facts_of(arch: Architecture, batches: Batches, config: TrainConfig) -> dict[str, Any]:
-    """For people who read config.json."""
+    """Return facts for the readers of config.json."""
     return {
         "arch": arch.to_dict(),
         "config": asdict(config),

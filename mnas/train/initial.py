@@ -1,4 +1,4 @@
-"""Weights that `mnas train --weights` starts from, and the split that keeps their own images out of validation."""
+"""Load the weights for `mnas train --weights`, and find a split that keeps their images out of validation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +22,13 @@ Say = Callable[[str], None]
 
 
 def trained_on(weights: str, say: Say) -> TrainedOn:
-    """Return what a file of weights says of its trainings; a file of ours that says nothing gets a warning."""
+    """Return the trainings that a file of weights records; print a warning for a file of ours that records none."""
     if not weights.endswith(WEIGHTS_SUFFIX):
         return ()
     try:
         info = read_weights_info(Path(weights))
     except ValueError:
-        return ()  # foreign or damaged: loading it raises
+        return ()  # foreign or damaged: loading it raises the error
     if not info.trained_on:
         say(
             f"{weights} does not say what it was trained on: if it was these images, validation images may be among "
@@ -76,9 +76,9 @@ def held_out_seed(
 
 
 def initial_network(source: str, name: str, arch: Architecture, batches: Batches, seed: int) -> Network:
-    """Return the weights to start from, with a new classifier unless they are of the data's classes.
+    """Return the initial network; it gets a new classifier unless its classes are those of the data.
 
-    Images are normalised as these weights have learnt it. Raises ValueError as `load_pretrained`.
+    Sets the normalisation of the images to that of the weights. Raises ValueError as `load_pretrained` does.
     """
     network = load_pretrained(source, arch, None, name=name)
     count = network.classifier.out_features
@@ -87,7 +87,7 @@ def initial_network(source: str, name: str, arch: Architecture, batches: Batches
     except ValueError:  # weights without class names
         info = pretrained_info(source, network, name=name, classes=[f"class {i}" for i in range(count)])
     batches.mean, batches.std = info.normalisation
-    is_imagenet = count == len(batches.classes) == 1000  # folders have its identifiers, weights its words
+    is_imagenet = count == len(batches.classes) == 1000  # ImageNet's folders use identifiers, its weights words
     if not same_names(info.classes, batches.classes) and not is_imagenet:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -1,10 +1,11 @@
-"""Full training: from fresh or given weights to `model.safetensors`, resumable at every step.
+"""Full training, from fresh or given weights to `model.safetensors`; it can be resumed at every step.
 
 Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, with the constants of its published code in the preset
 `imagenet`. Departures (docs/departures.md):
-1. An epoch is a whole number of steps; images that fill no batch are left out, others every time.
-2. Batch-norm statistics can be estimated again before scoring, as short trainings need it.
-3. With several processes batch norm sees each one's share of the batch, and the first one's statistics are kept.
+1. An epoch has a whole number of steps; images beyond the last full batch are left out, different ones in each epoch.
+2. Batch-norm statistics can be estimated again before scoring, because short trainings need that.
+3. With several processes, batch norm sees each process's share of the batch, and the first process's statistics are
+   kept.
 """
 
 import itertools
@@ -44,11 +45,11 @@ from mnas.train.start import check_batch, make_accelerator, starting_network
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 from mnas.training_data import TrainedOn, after_training
 
-_CHECK_EVERY = 50  # steps between looks at the loss on a GPU, which each look waits for
-_AGREE_EVERY = 20  # steps between the moments at which several processes ask each other whether to stop
+_CHECK_EVERY = 50  # steps between checks of the loss on a GPU, each of which waits for it
+_AGREE_EVERY = 20  # steps between the points at which several processes agree on whether to stop
 _SCORE_BATCH = 256
 _STATISTICS_BATCH = 128
-_START, _STEP = 0, 1  # what a seed is for: its first number
+_START, _STEP = 0, 1  # purposes of seeds: a seed's first number
 
 
 def train(
@@ -62,24 +63,24 @@ def train(
     resume: bool = False,
     watcher: TrainWatcher | None = None,
 ) -> Trained:
-    """Train `arch` on `batches` and leave everything in `folder`; at one process of a CPU a function of the arguments.
+    """Train `arch` on `batches`, with all output in `folder`; deterministic in the arguments on one process of a CPU.
 
-    SIGINT and SIGTERM end it after the running step with a checkpoint. In a process that torchrun started it is one of
-    several that share every batch; `folder` is to be one that all of them see.
+    SIGINT and SIGTERM end the training after the current step with a checkpoint. Processes that torchrun started share
+    every batch; all of them must see the same `folder`.
 
     Args:
-        initial: where to start from, of this architecture and as many classes; None for fresh weights.
-        earlier: the trainings of `initial`, for the record in the file.
-        resume: go on with the training in `folder`, from its last checkpoint; the end is what it would have been, bit
-            for bit on one process of a CPU with as many threads. A finished one is only read.
-        watcher: None for nobody.
+        initial: network to start from, with this architecture and as many classes; None for fresh weights.
+        earlier: trainings of `initial`, for the record in the file.
+        resume: resume the training in `folder` from its last checkpoint; the result is bit for bit that of an
+            uninterrupted one on one process of a CPU with the same threads. A finished training is only read.
+        watcher: reports the progress; None for no reports.
 
     Raises:
-        TrainingError: the loss, or an output when scored, is no longer finite; no memory is left, or a process that
-            reads images was killed.
-        TrainingStopped: a signal came.
-        ValueError: the folder holds a training and `resume` is not given, or another one; a damaged checkpoint; images
-            too small for the strides, or fewer than a step needs; no such accelerator.
+        TrainingError: the loss, or an output during scoring, is no longer finite; memory is exhausted; or a process
+            that reads images was killed.
+        TrainingStopped: a signal arrived.
+        ValueError: the folder holds a training and `resume` is False, or another training; a checkpoint is damaged;
+            images are too small for the strides or fewer than a step needs; or the accelerator is missing.
         OSError: the folder cannot be written.
     """
     arch.check_input_size(batches.input_size)
@@ -109,7 +110,7 @@ def _started(
     identity: dict[str, Any],
     initial: Network | None,
 ) -> "Training":
-    """Return the training, at its last checkpoint if there is one; a signal ends this at once."""
+    """Return the training, at its last checkpoint if there is one; a signal ends the preparation at once."""
     try:
         with stop.at_once(accelerator.num_processes == 1):
             torch.manual_seed(seed_of(_START, config.seed))
@@ -123,7 +124,7 @@ def _started(
 
 
 class Training:
-    """A training under way; `epoch` and `step` count what is done."""
+    """A training in progress; `epoch` and `step` count completed work."""
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ class Training:
         apply_overrides(self.network, config)
         if self.device.type == "cpu" and not config.compile:
             speed_up(self.network)
-        self.scored: Network = deepcopy(self.network)  # what is scored and kept; Accelerate changes the original
+        self.scored: Network = deepcopy(self.network)  # a copy, as Accelerate changes the original
         self.average = MovingAverage(self.network, config.ema_decay) if config.ema_decay and self.main else None
         self.raw_optimizer = optimizer_for(self.network, config, self.batch_size)
         self.schedule = schedule_for(self.raw_optimizer, config, self.steps)
@@ -158,7 +159,7 @@ class Training:
         self.earlier: TrainedOn = ()
         self.epoch = self.step = 0
         self.untouched = True
-        """Whether the last checkpoint, if there is one, holds all of it."""
+        """Whether nothing has changed since the last checkpoint, or since the start where there is none."""
         self.loss_sum = torch.zeros((), device=self.device)
         self.spent = {"training": 0.0, "waiting": 0.0}  # seconds of this epoch
         self.rows: list[EpochMetrics] = []
@@ -182,7 +183,7 @@ class Training:
                 files.close()
 
     def train_epoch(self) -> None:
-        """The rest of the epoch; `spent` adds up its seconds. Raises TrainingError and TrainingStopped."""
+        """Train the rest of the epoch, adding its seconds to `spent`. Raises TrainingError and TrainingStopped."""
         self.model.train()
         batches = self.batches.training(self.epoch, self.batch_size, start=self.step, rank=self.rank, world=self.world)
         source = self._ahead(batches)
@@ -209,7 +210,7 @@ class Training:
                 source.close()
 
     def _first_update(self, images: Tensor, labels: Tensor) -> None:
-        """Update while the network is compiled, perhaps for minutes: a signal ends it at the last checkpoint."""
+        """Do the first update, which may compile the network for minutes; a signal ends it at the last checkpoint."""
         try:
             with self._at_once():
                 self._update(images, labels)
@@ -267,7 +268,7 @@ class Training:
             accuracy = self.rows[-1].val_accuracy
             with self._scoring():
                 self._prepare_scored()
-                scored = self.last or self._score("val")  # None where a resumed training had nothing left but this
+                scored = self.last or self._score("val")  # None where a resumed training had only scoring left
                 tested = self._score("test") if self.batches.counts.get("test") else None  # it may have diverged
             weights = self.folder / WEIGHTS_NAME
             save_weights(weights, self.scored, self._info(accuracy))
@@ -295,14 +296,14 @@ class Training:
     # Scoring
 
     def _prepare_scored(self) -> None:
-        """Make `scored` what would be kept now: the moving average or the last weights, its statistics estimated."""
+        """Set `scored` to the network to keep: the moving average or the last weights, with statistics estimated."""
         network = self.network if self.average is None else self.average.network
         self.scored.load_state_dict(network.state_dict())
         self.scored.eval()
         count = min(self.config.estimate_statistics, self.batches.counts["train"])
         if count:
             size = min(_STATISTICS_BATCH, count)
-            source = self.batches.training(self.config.epochs, size)  # an epoch that is not trained on
+            source = self.batches.training(self.config.epochs, size)  # a number that no training epoch has
             images = (images for images, _ in itertools.islice(source, count // size))
             estimate_statistics(self.scored, images, self.mean, self.std)
 
@@ -311,7 +312,7 @@ class Training:
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:
-        """Let a signal end scoring anywhere, as scoring does not change the training."""
+        """Let a signal end scoring at any point, as scoring does not change the training."""
         try:
             with self._at_once():
                 yield
@@ -320,7 +321,7 @@ class Training:
             raise TrainingStopped(self.stop.number, "scoring") from None
 
     def _at_once(self) -> AbstractContextManager[None]:
-        return self.stop.at_once(self.world == 1)  # several must stop at the same step
+        return self.stop.at_once(self.world == 1)  # all processes must stop at the same step
 
     def _until_stopped(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in batches:
@@ -350,7 +351,7 @@ class Training:
         save_checkpoint(self.folder / CHECKPOINT_NAME, state)
 
     def load(self) -> None:
-        """Raises ValueError for a checkpoint that is damaged or of another training."""
+        """Restore a checkpoint. Raises ValueError for one that is damaged or belongs to another training."""
         path = self.folder / CHECKPOINT_NAME
         state = load_checkpoint(path, self.identity)
         try:
@@ -372,7 +373,7 @@ class Training:
 
     def _stop_where_asked(self) -> None:
         number = self.stop.number
-        if self.world > 1:  # all of them at the same step
+        if self.world > 1:  # all processes at the same step
             if self.step % _AGREE_EVERY:
                 return
             number = int(self.accelerator.gather(torch.tensor([number], device=self.device)).max())
@@ -384,10 +385,10 @@ class Training:
     def _where(self) -> str:
         return f"epoch {self.epoch + 1} of {self.config.epochs}, step {self.step} of {self.steps}"
 
-    # Parts of the above
+    # Parts of the steps above
 
     def _ahead(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For a GPU: made while it works on the one before, in pinned memory, so that nobody waits for the copy."""
+        """Yield batches in pinned memory, prepared during the step before, so that a GPU need not wait for the copy."""
         if self.device.type != "cuda":
             return batches
         return prefetched(batches, lambda batch: (batch[0].pin_memory(), batch[1].pin_memory()))

@@ -1,4 +1,4 @@
-"""What of a training's settings depends on the machine and on the number of images, for the proxy task and in full."""
+"""Settings of a training that depend on the machine and on the number of images, for the proxy task and in full."""
 
 import os
 from typing import TYPE_CHECKING, Literal
@@ -11,14 +11,14 @@ _SMALLEST_BATCH = 16
 
 
 def halved_batch(batch_size: int, images: int, epochs: int, fewest_steps: int) -> int:
-    """`batch_size`, halved, to 16 at least, while the training has fewer steps; at most as many as there are images."""
+    """Return `batch_size`, halved (to 16 at least) until the steps suffice; at most the number of images."""
     while batch_size >= 2 * _SMALLEST_BATCH and epochs * (images // batch_size) < fewest_steps:
         batch_size //= 2
     return min(batch_size, images)
 
 
 def device_of(accelerator: Accelerator) -> "torch.device":
-    """Raises ValueError where CUDA is asked for and not there."""
+    """Return the device. Raises ValueError where CUDA is requested but missing."""
     import torch
 
     available = torch.cuda.is_available()

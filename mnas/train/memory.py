@@ -1,4 +1,4 @@
-"""Memory that a training step gives back and asks for again a moment later, kept by the process."""
+"""Keep the memory that a training step frees, as the next step allocates it again."""
 
 import ctypes
 import sys
@@ -10,10 +10,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
 @contextmanager
 def kept_pages() -> Iterator[None]:
-    """While active, glibc's malloc keeps what is freed; elsewhere this does nothing.
+    """Let glibc's malloc keep freed memory while the context lasts; does nothing on other systems.
 
-    By default it returns large blocks to the system at once, and every activation and gradient of every step is paged
-    in anew: up to 4,000 page faults an image and 40 % of the time of a step (measured: 128 images of 32x32).
+    By default glibc returns large blocks to the system at once, and every activation and gradient of every step faults
+    its pages in again: up to 4,000 page faults an image and 40 % of the time of a step (measured: 128 images of 32x32).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
@@ -24,7 +24,7 @@ def kept_pages() -> Iterator[None]:
     try:
         yield
     finally:
-        mallopt(_MMAP_THRESHOLD, 32 << 20)  # where glibc's own adjustment ends
+        mallopt(_MMAP_THRESHOLD, 32 << 20)  # largest value of glibc's own adjustment
         mallopt(_TRIM_THRESHOLD, 64 << 20)
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -1,6 +1,6 @@
-"""What a training says of each epoch: metrics.csv, and the same curves for TensorBoard.
+"""Metrics of each epoch: metrics.csv, and the same curves for TensorBoard.
 
-Both are written anew from the rows when a training starts or goes on, so that no epoch is in them twice.
+Both files are rewritten from the rows when a training starts or resumes, so that no epoch appears twice.
 """
 
 import csv
@@ -18,45 +18,46 @@ BOARD_NAME = "tensorboard"
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics:
-    """An epoch, from 1 on."""
+    """The metrics of one epoch, numbered from 1."""
 
     epoch: int
     steps: int
-    """Since the beginning of the training."""
+    """Number of steps since the start of the training."""
     learning_rate: float
-    """Of the epoch's last step."""
+    """Learning rate of the epoch's last step."""
     train_loss: float
-    """Mean over the epoch's steps, in nats, of what is minimised (smoothed, mixed labels)."""
+    """Mean of the minimised loss (smoothed, mixed labels) over the epoch's steps, in nats."""
     val_loss: float
-    """Cross entropy of what would be kept at this point (the moving average where there is one)."""
+    """Cross entropy of the network that would be kept at this point (the moving average where there is one), in
+    nats."""
     val_accuracy: float
     images_per_s: float
-    """Of training, without scoring."""
+    """Training speed in images per second, without scoring."""
     waiting: float
-    """Share of the training time in which the next batch was waited for; on a GPU, which may be at work meanwhile, at
-    most this."""
+    """Share of the training time spent waiting for the next batch; an upper bound on a GPU, which may work
+    meanwhile."""
     train_s: float
-    """Seconds of training."""
+    """Time of training, in seconds."""
     score_s: float
-    """Seconds of scoring."""
+    """Time of scoring, in seconds."""
 
 
 class MetricsFiles:
     """`metrics.csv` and `tensorboard/` in a training's folder."""
 
     def __init__(self, folder: Path, rows: Sequence[EpochMetrics]) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # takes a second
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self._folder = folder
         for stale in (folder / BOARD_NAME).glob("events.out.tfevents.*"):
-            stale.unlink()  # its epochs are among the rows
+            stale.unlink()  # the rows contain all its epochs
         self._writer: Any = SummaryWriter(str(folder / BOARD_NAME))
         for row in rows:
             self._curves(row)
         self._write(rows)
 
     def add(self, rows: Sequence[EpochMetrics]) -> None:
-        """All rows so far, the last of them new. Raises OSError."""
+        """Write all rows so far, of which the last is new. Raises OSError."""
         self._curves(rows[-1])
         self._write(rows)
 
@@ -74,7 +75,7 @@ class MetricsFiles:
 
 
 def metrics_csv(rows: Sequence[EpochMetrics]) -> str:
-    """The rows as a file for spreadsheets."""
+    """Return the rows as a CSV file."""
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(EpochMetrics)], lineterminator="\n")
     writer.writeheader()

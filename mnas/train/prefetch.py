@@ -1,4 +1,4 @@
-"""Batches made and pinned by a thread while a GPU works on the ones before."""
+"""Prepare and pin batches in a thread while a GPU works on earlier ones."""
 
 import queue
 import threading
@@ -8,14 +8,14 @@ from typing import TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 END_S = 5.0
-"""Limit for the thread to end by itself; one that waits for others is left alone."""
+"""Time limit in seconds for the thread to end by itself; a thread that still waits for others is left running."""
 
 
 def prefetched(source: Iterator[T], prepare: Callable[[T], U], ahead: int = 2) -> Iterator[U]:
-    """`prepare` of each of the source's values, in order, made up to `ahead` + 1 of them before they are asked for.
+    """Yield `prepare` of each value of the source, in order, up to `ahead` + 1 of them in advance.
 
-    What the source or `prepare` raises is raised where its value would have come. When the iterator is closed the
-    thread ends after the value that it is making.
+    An exception of the source or of `prepare` is raised where its value would have come. Closing the iterator ends the
+    thread after its current value.
     """
     made: queue.Queue[tuple[U | None, BaseException | None]] = queue.Queue(ahead)
     closed = threading.Event()
@@ -39,7 +39,7 @@ def prefetched(source: Iterator[T], prepare: Callable[[T], U], ahead: int = 2) -
         else:
             put(None, StopIteration())
         finally:
-            if isinstance(source, Generator):  # its workers end with the thread that started them
+            if isinstance(source, Generator):  # the source's workers end with the thread that started them
                 source.close()
 
     thread = threading.Thread(target=work, daemon=True)

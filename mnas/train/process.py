@@ -1,4 +1,4 @@
-"""What of the process a training changes, put back when it ends."""
+"""Settings of the process that a training changes and restores at its end."""
 
 import multiprocessing
 import os
@@ -17,19 +17,19 @@ from mnas.children import ASKING
 from mnas.train.memory import kept_pages
 
 STOPPING_S = 60.0
-"""Limit for a training to finish its step and write its checkpoint once it is asked to stop."""
+"""Time limit in seconds for a training to finish its step and write its checkpoint after a request to stop."""
 _SAME_S = 1.0
 
 
 @contextmanager
 def training_settings(threads: int | Literal["auto"], device: torch.device, *, repeatable: bool) -> Iterator[None]:
-    """Torch's threads, random state and cuDNN's choice of algorithms, glibc's memory, and denormal numbers as zeros.
+    """Set threads, cuDNN's algorithms, malloc and flushing of denormals; restore them and the random state at the end.
 
-    Channels that die leave statistics and momenta that fade through the denormal numbers, on which some processors are
+    Dead channels leave statistics and momenta that fade through the denormal numbers, on which some processors are
     slow: without them training takes four fifths of the time (digits at 12 px, width 0.25, one core of an Intel Xeon).
 
     Args:
-        repeatable: on a GPU, algorithms that give the same bits again, instead of the fastest.
+        repeatable: on a GPU, use algorithms that repeat bit for bit, instead of the fastest.
     """
     before = torch.get_num_threads()
     with ExitStack() as stack:
@@ -39,7 +39,7 @@ def training_settings(threads: int | Literal["auto"], device: torch.device, *, r
         )
         stack.enter_context(kept_pages())
         stack.callback(torch.set_num_threads, before)
-        if torch.set_flush_denormal(True):  # False where the processor cannot
+        if torch.set_flush_denormal(True):  # False on processors without this mode
             stack.callback(torch.set_flush_denormal, False)
         if threads != "auto":
             torch.set_num_threads(threads)
@@ -47,29 +47,29 @@ def training_settings(threads: int | Literal["auto"], device: torch.device, *, r
 
 
 class TrainingStopped(SystemExit):
-    """A signal asked for the end, and everything is saved; ends the process with 128 + the signal's number."""
+    """A signal stopped the training, and everything is saved; ends the process with 128 + the signal's number."""
 
     def __init__(self, number: int, where: str) -> None:
         super().__init__(128 + number)
         self.where = where
-        """As `epoch 3 of 30, step 17 of 312`."""
+        """Position of the stop: `epoch 3 of 30, step 17 of 312`."""
 
 
 class StopNow(BaseException):
-    """A signal arrived while the training changed nothing."""
+    """A signal arrived at a moment when the training changed nothing."""
 
 
 @dataclass
 class StopRequest:
-    """Whether somebody wants the training to end."""
+    """A request to end the training."""
 
     number: int = 0
-    """The signal's; 0 for none."""
+    """Number of the signal; 0 without a request."""
     _at_once: bool = False
 
     @contextmanager
     def at_once(self, possible: bool = True) -> Iterator[None]:
-        """Let a signal raise StopNow wherever it arrives; an earlier one raises it at the start."""
+        """Let a signal raise StopNow at once; raise it at the start if a signal has arrived before."""
         self._at_once = possible
         try:
             if possible and self.number:
@@ -79,7 +79,7 @@ class StopRequest:
             self._at_once = False
 
     def ask(self, number: int) -> None:
-        """Note the first signal."""
+        """Record a signal."""
         self.number = number
         if self._at_once:
             self._at_once = False  # once is enough
@@ -88,12 +88,12 @@ class StopRequest:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """While active, the first SIGINT, SIGTERM or SIGHUP only asks; a later one does what it did before.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request; a later one has its previous effect.
 
-    One within a second is the first one again: Ctrl-C and cluster managers signal all processes of a group, and
-    torchrun passes on what it gets. A child of multiprocessing (`mnas train RUN --top`) takes all for the first one:
-    its parent, which may be late to pass it on, kills what takes too long. A signal that is ignored stays ignored, and
-    threads other than the main one get none.
+    A signal within a second of the first counts as the same one: Ctrl-C and cluster managers signal all processes of a
+    group, and torchrun passes on what it gets. In a child of multiprocessing (`mnas train RUN --top`) all later signals
+    count as the first; its parent, which may pass the signal on late, kills a child that takes too long. An ignored
+    signal stays ignored, and only the main thread receives signals.
     """
     has_parent = multiprocessing.parent_process() is not None
     request = StopRequest()

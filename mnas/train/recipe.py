@@ -1,4 +1,4 @@
-"""Optimizer, schedule, moving average and loss of a training; timm's, with the published code's constants.
+"""Optimizer, schedule, moving average and loss of a training, from timm with the published code's constants.
 
 Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its code (tensorflow/tpu, models/official/mnasnet).
 """
@@ -24,7 +24,7 @@ Mix = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 def parameter_groups(network: nn.Module, weight_decay: float, *, biases: bool) -> list[dict[str, object]]:
-    """What is decayed, and what is not: batch norm, and where `biases` is False those too (they have one dimension)."""
+    """Return parameters with weight decay, and without: batch norm, and with `biases` False all of one dimension."""
     norms = {id(p) for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
     for parameter in network.parameters():
@@ -33,20 +33,21 @@ def parameter_groups(network: nn.Module, weight_decay: float, *, biases: bool) -
 
 
 def rmsprop(groups: list[dict[str, object]], learning_rate: float) -> RMSpropTF:
-    """TensorFlow's RMSProp: epsilon inside the root, mean squares from 1, the learning rate inside the momentum.
+    """Return TensorFlow's RMSProp: epsilon inside the root, mean squares from 1, the learning rate inside the momentum.
 
-    Decay 0.9, momentum 0.9, epsilon 0.001 (published code). Tensors in one call (`foreach`) give the same bits as one
-    after another, timm's default on CPUs, in 0.7 to 0.85 of the time (two members of the space).
+    Decay 0.9, momentum 0.9, epsilon 0.001 (published code). Updating all tensors in one call (`foreach`) gives the same
+    bits as updating them one after another, timm's default on CPUs, in 0.7 to 0.85 of the time (two members of the
+    space).
     """
     return RMSpropTF(groups, lr=learning_rate, alpha=0.9, momentum=0.9, eps=1e-3, foreach=True)
 
 
 def optimizer_for(network: Network, config: TrainConfig, batch_size: int) -> torch.optim.Optimizer:
-    """The optimizer, at the peak learning rate of `batch_size` images a step; weight decay on all but batch norm."""
+    """Return the optimizer, at the peak learning rate for `batch_size`; weight decay skips batch norm."""
     groups = parameter_groups(network, config.weight_decay, biases=True)
     peak = config.learning_rate * batch_size / 256
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=peak, momentum=0.9, nesterov=True)  # what timm's `sgd` is
+        return torch.optim.SGD(groups, lr=peak, momentum=0.9, nesterov=True)  # timm's `sgd` is the same
     optimizer: torch.optim.Optimizer = rmsprop(groups, peak)
     return optimizer
 
@@ -54,14 +55,14 @@ def optimizer_for(network: Network, config: TrainConfig, batch_size: int) -> tor
 def schedule_for(
     optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
 ) -> StepLRScheduler | CosineLRScheduler:
-    """The schedule; `step_update(n)` before step n (from 0) sets its learning rate.
+    """Return the schedule; `step_update(n)` before step n (from 0) sets its learning rate.
 
-    Published code: the rise does not delay the decay, both count from step 0.
+    Published code: warm-up does not delay the decay; both count from step 0.
 
     Args:
-        steps: of an epoch.
+        steps: number of steps per epoch.
     """
-    warmup_epochs = min(config.warmup_epochs, config.epochs / 2)  # a preset's, in a training of fewer epochs
+    warmup_epochs = min(config.warmup_epochs, config.epochs / 2)  # a preset's warm-up may exceed a short training
     warmup = {"warmup_t": int(warmup_epochs * steps), "warmup_lr_init": 0.0, "warmup_prefix": False}
     if config.schedule == "cosine":
         return CosineLRScheduler(optimizer, t_initial=config.epochs * steps, t_in_epochs=False, **warmup)
@@ -71,9 +72,10 @@ def schedule_for(
 
 
 class MovingAverage:
-    """Of weights and batch-norm statistics, as TensorFlow's: decay min(ema_decay, (1 + n) / (10 + n)) after n steps.
+    """Moving average of weights and batch-norm statistics, as TensorFlow's: decay min(ema_decay, (1 + n) / (10 + n)).
 
-    Without that smaller decay at the start a short training's average would mostly be its first weights.
+    n is the number of steps. Without the smaller decay at the start, a short training's average would mostly be its
+    first weights.
     """
 
     def __init__(self, network: Network, decay: float) -> None:
@@ -87,12 +89,12 @@ class MovingAverage:
         return network
 
     def update(self, network: Network, steps: int) -> None:
-        """Take the network in, after so many steps in all."""
+        """Update the average with the network after this number of steps in total."""
         self._average.update(network, step=steps + 2)
 
 
 def apply_overrides(network: Network, config: TrainConfig) -> None:
-    """Dropout and batch-norm momentum where the config has its own; the network's architecture stays what it says."""
+    """Apply the config's dropout and batch-norm momentum; the network's stored architecture does not change."""
     if config.dropout != "arch":
         network.dropout.p = config.dropout
     if config.bn_momentum != "arch":
@@ -102,7 +104,7 @@ def apply_overrides(network: Network, config: TrainConfig) -> None:
 
 
 def loss_of(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor]:
-    """Logits (B, classes) and labels (B,), or with mixup targets (B, classes), to the mean loss."""
+    """Return the mean loss of logits (B, classes) for labels (B,), or for mixup's targets (B, classes)."""
     if config.mixup or config.cutmix:
         soft: Callable[[Tensor, Tensor], Tensor] = SoftTargetCrossEntropy()
         return soft
@@ -110,7 +112,7 @@ def loss_of(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def mix_of(config: TrainConfig, num_classes: int) -> Mix | None:
-    """timm's mixup and CutMix, whose draws are a function of the seed alone; None where both are off."""
+    """Return timm's mixup and CutMix, whose draws depend only on the seed; None where both are off."""
     if not (config.mixup or config.cutmix):
         return None
     mixup = Mixup(config.mixup, config.cutmix, label_smoothing=config.label_smoothing, num_classes=num_classes)
@@ -125,7 +127,7 @@ def mix_of(config: TrainConfig, num_classes: int) -> Mix | None:
 
 @contextmanager
 def _numpy_seeded(seed: int) -> Iterator[None]:
-    """timm draws from numpy's global generator; it is put back as it was."""
+    """Seed numpy's global generator, which timm draws from, and restore it at the end."""
     before = np.random.get_state()
     np.random.seed(seed % 2**32)
     try:

@@ -1,4 +1,4 @@
-"""What comes after training: batch-norm statistics estimated again, and the share of images that are right."""
+"""Score a network after training: batch-norm statistics estimated again, and the share of correct predictions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,41 +13,41 @@ from mnas.nn.network import Network
 
 
 class TrainingError(ValueError):
-    """A training that cannot go on: it diverged. One line, with a way out."""
+    """A training that cannot continue because it diverged; the message is one line, with a remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """A network against labelled images."""
+    """Scores of a network on labelled images."""
 
     accuracy: float
-    """Share of the images whose class it puts first."""
+    """Share of the images whose true class has the highest output."""
     loss: float
     """Mean cross entropy, in nats."""
     right: tuple[int, ...]
-    """Right answers for each class."""
+    """Correct predictions for each class."""
     counts: tuple[int, ...]
-    """Images of each class."""
+    """Number of images of each class."""
 
     @property
     def majority_share(self) -> float:
-        """The accuracy of always saying the most frequent class."""
+        """The accuracy of always predicting the most frequent class."""
         return majority_share(self.counts)
 
     @property
     def balanced_accuracy(self) -> float:
-        """Mean over the classes that have images of the share that is right."""
+        """The mean recall of the classes that have images."""
         return balanced_accuracy(self.right, self.counts)
 
 
 def moments(mean: Iterable[float], std: Iterable[float], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation as `mnas.data.augment.normalised` takes them."""
+    """Return mean and deviation in the form that `mnas.data.augment.normalised` takes."""
     return torch.tensor(tuple(mean), device=device), torch.tensor(tuple(std), device=device)
 
 
 @torch.no_grad()
 def estimate_statistics(network: Network, images: Iterable[Tensor], mean: Tensor, std: Tensor) -> None:
-    """Set the batch-norm statistics to the plain means over batches of training images; leaves evaluation mode on.
+    """Set batch-norm statistics to the plain means over batches of images; ends in evaluation mode.
 
     Args:
         images: uint8 (B, S, S, 3) each.
@@ -58,7 +58,7 @@ def estimate_statistics(network: Network, images: Iterable[Tensor], mean: Tensor
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's word for the plain mean of all batches
+        norm.momentum = None  # None makes torch take the plain mean of all batches
         norm.train()
     for batch in images:
         network(normalised(batch.to(mean.device), mean, std))
@@ -69,7 +69,7 @@ def estimate_statistics(network: Network, images: Iterable[Tensor], mean: Tensor
 
 @torch.no_grad()
 def score(network: Network, batches: Iterable[tuple[Tensor, Tensor]], mean: Tensor, std: Tensor) -> Scored:
-    """The network as it is (eval or train mode) against all the images.
+    """Score the network in its current mode (evaluation or training) on all images.
 
     Args:
         batches: uint8 (B, S, S, 3) and int64 (B,) each.

@@ -1,4 +1,4 @@
-"""Settings of `mnas train`: which network is trained, on which images, and by which recipe."""
+"""Settings of `mnas train`: the network to train, its images, and the recipe."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Auto = Literal["auto"]
 MOST_READERS = 16
-"""Processes that read images for one training, unless asked for."""
+"""Default limit on the number of processes that read images for one training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class TrainSettings:
 
     @property
     def readers(self) -> int:
-        """Number of processes that read files or shards: for auto the cores, shared by what torchrun started."""
+        """Return the number of processes that read images; auto: the cores, divided among torchrun's processes."""
         if self.workers != "auto" and not self.top:
             return self.workers
         return max(1, min(MOST_READERS, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
@@ -89,12 +89,12 @@ class TrainSettings:
         """Return the images at one size, split by the seed.
 
         Args:
-            cached: content and key of the images as another process has just read them (`open_batches`'s `cached`).
+            cached: content and key of the images, as another process has just read them (`cached` of `open_batches`).
 
         Raises:
-            ValueError: as `open_batches`.
+            ValueError: see `open_batches`.
         """
-        from mnas.data.open_batches import open_batches  # torch takes seconds, and help needs none of it
+        from mnas.data.open_batches import open_batches  # torch takes seconds to import, and the help does not need it
 
         return open_batches(
             self.images.data,
@@ -114,7 +114,7 @@ class TrainSettings:
 
 
 def preset_values(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe, option by option, that these options choose. Raises ValueError for a preset that is none."""
+    """Return the recipe that these options choose, option by option. Raises ValueError for an unknown preset."""
     name = options.get("preset", TrainSettings.preset)
     if name == "auto":
         name = "finetune" if options.get("weights") else "imagenet" if options.get("data") == "imagenet" else "small"
@@ -125,6 +125,6 @@ def train_settings(options: Mapping[str, Any]) -> TrainSettings:
     """Return the settings of these options by name, over the values of the preset among them.
 
     Raises:
-        ValueError: an unknown option or preset, or a value that cannot be.
+        ValueError: an unknown option or preset, or a value out of its range.
     """
     return from_options(TrainSettings, {**preset_values(options), **options})

@@ -1,4 +1,4 @@
-"""The seed of the split for models whose files were written before they said it: that of the settings beside them."""
+"""Find the split's seed for model files of earlier versions, which do not record it, in the settings beside them."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ _RUN_CONFIG = "config.json"
 
 
 def seed_beside(model: Path) -> int | None:
-    """Return the seed in the settings of the run or training in whose folder a model file lies; None without any.
+    """Return the seed in the settings of the run or training whose folder holds a model file; None without settings.
 
-    The trainings of a run's best hold out what the search held out, whatever their own seed is.
+    Full trainings of a run hold out the images that the search held out, whatever their own seed is.
     """
     for folder in list(model.resolve().parents)[1:3]:  # RUN/models/3.safetensors, RUN/trained/3/model.safetensors
         if (folder / "study.db").is_file():

@@ -1,4 +1,4 @@
-"""The first steps of a training: its place among several processes, its network, and a check of its batch."""
+"""The first steps of a training: join the other processes, make the network, and check the batch."""
 
 import datetime
 from copy import deepcopy
@@ -14,7 +14,7 @@ from mnas.train.config import TrainConfig
 
 
 def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
-    """The process's place among those that train together. Raises ValueError for a device that is not there."""
+    """Return the accelerator that joins the processes of a training. Raises ValueError for a missing device."""
     device = config.device()
     precision: str = config.mixed_precision
     if precision == "auto":
@@ -26,7 +26,7 @@ def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
         dynamo_backend="inductor" if config.compile else None,
         kwargs_handlers=[
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
-            InitProcessGroupKwargs(timeout=datetime.timedelta(days=1)),  # the others wait while one scores
+            InitProcessGroupKwargs(timeout=datetime.timedelta(days=1)),  # the others wait while one process scores
         ],
     )
 
@@ -35,7 +35,7 @@ def starting_network(initial: Network | None, arch: Architecture, batches: Batch
     """Return a copy of `initial`, or fresh weights where it is None.
 
     Raises:
-        ValueError: `initial` is of another architecture, or of another number of classes than the data.
+        ValueError: `initial` has another architecture, or another number of classes than the data.
     """
     if initial is None:
         return build_network(arch, len(batches.classes))

@@ -1,4 +1,4 @@
-"""How far a training is, and who wants to know."""
+"""The progress of a training, and the watchers that report it."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,36 +8,36 @@ from mnas.train.metrics import EpochMetrics
 
 @dataclass(frozen=True, kw_only=True)
 class TrainProgress:
-    """How far a training is."""
+    """Progress of a training."""
 
     epoch: int
-    """From 1 on."""
+    """Epoch, from 1."""
     epochs: int
     step: int
-    """Steps done of this epoch."""
+    """Number of completed steps in this epoch."""
     steps: int
     loss: float
-    """Mean of the epoch so far; NaN where it is not known without waiting for a GPU."""
+    """Mean loss of the epoch so far; NaN where reading it would wait for a GPU."""
     images_per_s: float
-    """Of this epoch's training."""
+    """Training speed in this epoch, in images per second."""
     eta_s: float
-    """Of training and scoring; NaN before there is anything to go by."""
+    """Remaining time of training and scoring, in seconds; NaN before there is a basis for it."""
 
 
 class TrainWatcher(ABC):
-    """Who wants to see how a training goes."""
+    """Reports a training to its user."""
 
     @abstractmethod
     def step(self, progress: TrainProgress) -> None:
-        """After every step; to be quick."""
+        """Called after every step; must be quick."""
 
     @abstractmethod
     def epoch(self, row: EpochMetrics) -> None:
-        """After every scoring."""
+        """Called after every scoring."""
 
 
 class Unwatched(TrainWatcher):
-    """Nobody."""
+    """Reports nothing."""
 
     def step(self, progress: TrainProgress) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Recipes by name; each file opens with source, expected result, cost and command."""
+"""Recipes by name; each file states source, expected result, cost and command."""
 
 from mnas.train.config import TrainConfig
 from mnas.train.presets.finetune import FINETUNE
@@ -9,7 +9,7 @@ PRESETS: dict[str, TrainConfig] = {"small": SMALL, "imagenet": IMAGENET, "finetu
 
 
 def named_preset(name: str) -> TrainConfig:
-    """Raises ValueError for a name that is none."""
+    """Return the values of a preset. Raises ValueError for an unknown name."""
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {', '.join(PRESETS)}, but got {name!r}")
     return PRESETS[name]

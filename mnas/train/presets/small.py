@@ -1,4 +1,4 @@
-"""Data sets of thousands to tens of thousands of small images, from scratch, in minutes to an hour.
+"""Train on thousands to tens of thousands of small images, from scratch, in minutes to an hour.
 
 Source: our own trials, which are thin: 6,400 images of CIFAR-10, 5 epochs, batch 64, mnasnet-small@0.5/s8, one seed
     each, scored on 1,600 validation images. In one script (no dropout, weight decay 2e-5) SGD with peaks of 0.1, 0.4
