@@ -1,1 +1,1 @@
-"""Searches on benchmarks, compared: what `mnas bench` runs."""
+"""Comparison of searches on benchmarks, for `mnas bench`."""

@@ -27,7 +27,7 @@ class Contender:
 
     @property
     def ours(self) -> bool:
-        """Whether it is a controller by name."""
+        """Whether the contender is a controller by name."""
         return self.controller in CONTROLLERS
 
     def reward(self, trial: FrozenTrial) -> float:

@@ -63,7 +63,7 @@ def search_all(
 def _pool(benchmark: Benchmark, workers: int) -> Iterator[ProcessPoolExecutor]:
     """Yield processes that hold the benchmark, and end all of them."""
     before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))  # read when a library is loaded: so before the processes start
+    os.environ.update(dict.fromkeys(_THREADS, "1"))  # libraries read these while loading, so before the processes start
     pool = ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("spawn"),

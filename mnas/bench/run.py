@@ -31,7 +31,7 @@ def run_bench(settings: BenchSettings, say: Say) -> BenchResult:
     Raises:
         ValueError: a controller is unknown or cannot be made, the benchmark cannot be read, or a search fails.
         OSError: a file cannot be read or written.
-        KeyboardInterrupt: Ctrl-C; the searches that are done are in the cache.
+        KeyboardInterrupt: Ctrl-C; the finished searches are in the cache.
     """
     uses_reward = {name: takes_reward(name) for name in settings.names}  # raises at once for unknown controllers
     benchmark = settings.source.load()
@@ -65,7 +65,7 @@ def _require_sampler(name: str, benchmark: Benchmark, uses_reward: bool) -> None
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The searches that a bench needs."""
+    """Searches that a bench needs."""
 
     settings: BenchSettings
     uses_reward: dict[str, bool]
@@ -73,8 +73,7 @@ class _Wanted:
 
     @property
     def rows(self) -> list[tuple[str, str]]:
-        """Return (controller, form of the reward) of each row; one if the form makes no difference to the
-        controller."""
+        """Return (controller, form of the reward) of each row; one row if the form makes no difference to it."""
         forms = self.settings.forms
         return [
             (name, form) for name in self.settings.names for form in (forms if self.uses_reward[name] else forms[:1])

@@ -1,4 +1,4 @@
-"""Settings of `mnas bench`: which controllers are compared, on which benchmark, and by which rewards."""
+"""Settings of `mnas bench`: the controllers to compare, the benchmark and the rewards."""
 
 from dataclasses import dataclass
 from pathlib import Path

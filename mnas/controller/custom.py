@@ -22,7 +22,7 @@ def parameters_of(factory: Callable[..., object]) -> list[str]:
 
 
 def sampler_of(name: str, factory: Callable[..., object], values: Mapping[str, Any]) -> BaseSampler:
-    """Return a new sampler of `factory`, called with those of `values` that it takes.
+    """Return a new sampler of `factory`, called with the `values` that it takes.
 
     Raises:
         ValueError: the call fails or returns something else; one line.

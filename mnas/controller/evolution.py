@@ -49,8 +49,7 @@ class RegularizedEvolutionSampler(ClosedBatchSampler):
         self._trials = 0
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return the number of trials; and the population's size, mean and best reward, and entropy per decision
-        (nats)."""
+        """Return the number of trials; and the population's size, mean and best reward, and entropies (nats)."""
         if not self._population:
             return {}
         rewards = [sample.reward for sample in self._population]

@@ -45,7 +45,7 @@ def _tpe(seed: int) -> BaseSampler:
 class KnownSpace(BaseSampler):
     """An Optuna sampler with a given space, which does not compare the distributions of all trials at every draw.
 
-    That comparison is most of what NSGA-II and TPE cost: with 42 decisions and 500 trials, 50 ms of a draw.
+    That comparison is most of the cost of NSGA-II and TPE: 50 ms of a draw with 42 decisions and 500 trials.
     """
 
     def __init__(self, sampler: BaseSampler, space: Mapping[str, CategoricalDistribution]) -> None:
@@ -107,7 +107,7 @@ def candidates_per_update(controller: str) -> int:
 def given_attrs(controller: str) -> dict[str, Any]:
     """Return the system attributes of a trial that a study imports (a named network, another run's trial).
 
-    NSGA-II counts no trial that has no generation; the first one may be larger than the others.
+    NSGA-II ignores trials without a generation; the first generation may be larger than the others.
     """
     return {NSGAIISampler._get_generation_key(): 0} if controller == "nsga2" else {}
 

@@ -2,7 +2,7 @@
 
 Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition" (NASNet, CVPR 2018, arXiv:1707.07012),
 appendix A: a one-layer LSTM with 100 hidden units, weights uniform in +-0.1, a softmax per decision. As in Zoph and Le
-(ICLR 2017, arXiv:1611.01578), what was chosen is fed to the next step.
+(ICLR 2017, arXiv:1611.01578), each choice is the input of the next step.
 """
 
 import itertools
@@ -45,7 +45,7 @@ class Policy(nn.Module):
         self.first_row: Tensor
         self.is_choice: Tensor
         self.head_rows: Tensor
-        self.register_buffer("first_row", first)  # (D,) of each decision among the rows of the heads
+        self.register_buffer("first_row", first)  # (D,) first row of each decision among the rows of the heads
         self.register_buffer("is_choice", place < torch.tensor(list(choices))[:, None])  # (D, C), C the most choices
         self.register_buffer("head_rows", torch.where(self.is_choice, first[:, None] + place, 0))  # (D, C)
 

@@ -7,13 +7,13 @@ moving-average baseline 0.95, updates on 20 finished models. Adam is Zoph and Le
 these, so we chose:
 1. Clip 0.2 and 4 epochs, the common ones of PPO. A minibatch is the whole batch of 20 by default.
 2. A ratio per decision, as decisions are PPO's actions; losses are summed over decisions and averaged over models.
-3. The baseline moves with every finished model, in order of number; a batch is held against that before it. The first
-   batch, with none before it, is held against its own mean.
+3. The baseline moves with every finished model, in order of number. The advantages of a batch are relative to the
+   baseline before it; those of the first batch, to its own mean.
 4. Advantages are divided by their root mean square over the batch (`normalize_advantages`), so that steps do not shrink
-   with the scale of the reward. Their mean stays: taking it away would undo the baseline.
-5. The entropy bonus is weighed against advantages so normalised, and summed over decisions.
+   with the scale of the reward. Their mean stays: removing it would undo the baseline.
+5. The entropy bonus is weighted against these normalised advantages, and summed over decisions.
 6. A batch is a range of trial numbers; failed trials teach nothing, so an update may be on fewer than 20 models.
-7. Old probabilities are those of the policy before the update, which drew the batch; so also for enqueued trials.
+7. Old probabilities are those of the policy before the update, which drew the batch; enqueued trials too.
 """
 
 import copy
@@ -131,7 +131,7 @@ class _Learner:
         rows = torch.arange(len(rewards))
         minibatches = rows.chunk(-(-len(rewards) // s.minibatch_size)) * s.epochs
         for step, minibatch in enumerate(minibatches):
-            if step or len(minibatch) < len(rewards):  # the first step on a whole batch is taken where it was drawn
+            if step or len(minibatch) < len(rewards):  # the first step on a whole batch reuses those above
                 log_probs, entropy = self._evaluate(indices[minibatch])
             old, gains = old_log_probs[minibatch], advantages[minibatch]
             loss = ppo_loss(log_probs, old, gains, entropy, clip=s.clip, entropy_weight=s.entropy_weight)
@@ -157,8 +157,8 @@ class _Learner:
 class PPOSampler(ClosedBatchSampler):
     """RNN controller for any all-categorical Optuna study; see `ClosedBatchSampler` for data it learns from and errors.
 
-    The state is a function of the arguments and of the finished trials of earlier batches: a fresh process replays all
-    updates. It computes on one CPU thread whatever torch is set to, and touches no global random state.
+    The state is a function of the arguments and of the finished trials of earlier batches, so a fresh process replays
+    all updates. The sampler computes on one CPU thread whatever torch's setting, and uses no global random state.
 
     Args:
         space, seed, batch_size, reward: as in `ClosedBatchSampler`.
@@ -247,7 +247,7 @@ class PPOSampler(ClosedBatchSampler):
         return _Learner(policy, self._settings)
 
     def _choose(self, number: int) -> Sequence[int]:
-        # A batch is drawn at once (each trial from its own random numbers): as many steps of the LSTM as for one trial.
+        # A batch is drawn at once (each trial from its own random numbers), in as many steps of the LSTM as one trial.
         learner, batch = self._states[-1][1], number // self._batch_size
         if self._drawn is None or self._drawn[0] is not learner or self._drawn[1] != batch:
             numbers = range(batch * self._batch_size, (batch + 1) * self._batch_size)

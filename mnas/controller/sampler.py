@@ -25,7 +25,7 @@ Reward = Callable[[FrozenTrial], float]
 
 _DRAWING = (
     threading.RLock()
-)  # `study.optimize(n_jobs=...)` draws from threads; of the module, so that samplers can be pickled
+)  # `study.optimize(n_jobs=...)` draws from threads; a lock of the module leaves samplers picklable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,11 @@ def derived_seed(seed: int, *numbers: int) -> int:
 class ClosedBatchSampler(BaseSampler, abc.ABC):
     """An Optuna sampler over `space` that learns from closed batches.
 
-    COMPLETE trials count with their reward. PRUNED ones count as reward 0, or as the lowest reward until then if that
-    is below 0. FAIL and RUNNING ones, and ones that lack a parameter of `space`, do not count. With `n_jobs` > 1 in
-    Optuna's own `study.optimize`, some of an earlier batch may still be running when a draw is made: it is made from
-    those that have finished, so such a study does not repeat exactly (`ClosedBatches` waits, and does). Parameters that
-    are not in `space` are drawn at random, from (seed, trial number, name).
+    COMPLETE trials count with their reward. PRUNED ones count as reward 0, or as the lowest reward so far if that is
+    below 0. FAIL and RUNNING ones, and ones that lack a parameter of `space`, do not count. With `n_jobs` > 1 in
+    Optuna's own `study.optimize`, trials of an earlier batch may still be running at a draw, which then uses the
+    finished ones. Such a study does not repeat exactly (`ClosedBatches` waits, so its studies do). Parameters outside
+    `space` are drawn at random, from (seed, trial number, name).
 
     Args:
         space: name -> distribution of every decision, in the order of the decisions.
@@ -76,8 +76,8 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
             by its direction.
 
     Raises:
-        ValueError: an argument is out of its range, or a distribution is not categorical. While drawing: a study of
-            several objectives without `reward`, or a reward that is not a finite number.
+        ValueError: an argument is out of its range, or a distribution is not categorical. While drawing: the study
+            has several objectives and no `reward`, or a reward is not a finite number.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
         self._reward = reward
         self._batches: list[Batch] = []
 
-    # What a controller is
+    # Interface of a controller
 
     @abc.abstractmethod
     def diagnostics(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
     def _choose(self, number: int) -> Sequence[int]:
         """Return the choice of each decision for trial `number`, from the state that was last learned."""
 
-    # Without a study
+    # Drawing without a study
 
     def learn_from(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int) -> None:
         """Learn all that the draw of trial `number` needs; drawing does this by itself."""
@@ -127,7 +127,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
             indices = self._choose(number)
         return {name: d.choices[index] for (name, d), index in zip(self._space.items(), indices, strict=True)}
 
-    # Optuna's side
+    # Optuna's interface
 
     def learn(self, study: Study, number: int) -> None:
         """Learn as `learn_from` does."""
@@ -153,8 +153,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
     def _closed_batches(
         self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection], number: int
     ) -> Sequence[Batch]:
-        """Return the batches before that of trial `number`; the same objects as last time up to the first
-        difference."""
+        """Return the batches before that of trial `number`; the same objects as last time up to the first change."""
         self._check(directions)
         for index in range(number // self._batch_size):
             members = list(trials[index * self._batch_size : (index + 1) * self._batch_size])

@@ -159,7 +159,7 @@ def _read_rows(path: Path, device: str) -> dict[str, _Row]:
 
 
 def _unpacked(path: Path) -> bytes:
-    """Return the archive without its compression; its size is bounded, so that a bomb does not fill the memory."""
+    """Return the archive without its compression; a limit on its size keeps a bomb from filling the memory."""
     with open_regular(path) as packed:
         opened = _PACKED.get(packed.read(2), contextlib.nullcontext)
         packed.seek(0)

@@ -1,4 +1,4 @@
-"""The score of guessing, printed beside every accuracy, and a warning where an accuracy is not above it."""
+"""Score of guessing, printed beside every accuracy, and a warning where an accuracy is not above it."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from mnas.counts import largest_class, majority_share
 from mnas.evaluate.evaluation import Metric, accuracy_noise, baseline
 
 NAMES: dict[Metric, str] = {"accuracy": "accuracy", "balanced-accuracy": "balanced accuracy"}
-"""Metric -> its name before a number."""
+"""Name of each metric in front of a number."""
 
 
 def baseline_line(metric: Metric, counts: Sequence[int], classes: Sequence[str]) -> str:
-    """Return the line about the score of guessing, from the images of each class."""
+    """Return the line about the score of guessing, from the number of images of each class."""
     present = sum(count > 0 for count in counts)
     if not present:
         return "baseline: there are no images"
@@ -34,7 +34,7 @@ SEARCH_BALANCED = "; --metric balanced-accuracy counts all classes alike"
 def not_above_baseline(
     metric: Metric, counts: Sequence[int], images: int, score: float, advice: str = SEARCH_BALANCED
 ) -> str:
-    """Return a warning where a score on `images` images is no better than always saying one class; else empty."""
+    """Return a warning where a score on `images` images is no better than always predicting one class; else empty."""
     floor = baseline(metric, counts)
     if not images or sum(count > 0 for count in counts) < 2 or score - floor >= accuracy_noise(score, images) / 2**0.5:
         return ""

@@ -1,4 +1,4 @@
-"""The proxy task's settings; without torch, which takes seconds to import."""
+"""Settings of the proxy task; without torch, which takes seconds to import."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args

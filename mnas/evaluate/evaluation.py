@@ -1,4 +1,4 @@
-"""The score of a trained candidate, its noise, and the score of guessing.
+"""Score of a trained candidate, its noise, and the score of guessing.
 
 A score means nothing without its baseline: of 190 images of one class and 10 of another, a model that never predicts
 the second gets 95 % right. So mnas prints the share of the most frequent class (`majority_share`) beside every
@@ -93,7 +93,7 @@ def _is_number(value: object) -> bool:
 
 
 def baseline(metric: Metric, counts: Sequence[int]) -> float:
-    """Return the score of always saying one class: the majority share, or 1 / classes for balanced accuracy."""
+    """Return the score of always predicting one class: the majority share, or 1 / classes for balanced accuracy."""
     if metric == "accuracy":
         return majority_share(counts)
     present = sum(count > 0 for count in counts)

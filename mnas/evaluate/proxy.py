@@ -39,7 +39,7 @@ from mnas.train.recipe import parameter_groups, rmsprop
 from mnas.train.scoring import Scored, TrainingError, moments
 from mnas.training_data import after_training
 
-_CHECK_EVERY = 50  # steps between looks at the loss; on a GPU each look waits for it
+_CHECK_EVERY = 50  # steps between checks of the loss; on a GPU each check waits for it
 _STATISTICS_IMAGES = 2048  # enough for means and variances to a few percent of a deviation
 _STATISTICS_BATCH = 128
 _SCORE_BATCH = 256
@@ -143,14 +143,14 @@ def trained_images(labels: npt.NDArray[np.int64], share: float) -> npt.NDArray[n
 def schedule(progress: float, warmup: float) -> float:
     """Return the share of the peak learning rate at `progress` (0 to 1): a linear rise, then the paper's decay.
 
-    The paper's x0.97 every 2.4 of its 350 epochs, counted from the start, comes to 0.012 at the end of any run.
+    The paper's x0.97 every 2.4 of its 350 epochs, counted from the start, ends at 0.012 for any run.
     """
     rise = min(1.0, progress / warmup) if warmup > 0 else 1.0
     return rise * math.pow(0.97, progress * 350 / 2.4)
 
 
 def estimate_statistics(network: Network, dataset: Dataset) -> None:
-    """Set the batch-norm statistics to the means over batches of training images, seen as in scoring."""
+    """Set the batch-norm statistics to the means over batches of training images, preprocessed as in scoring."""
     count = min(len(dataset.train), _STATISTICS_IMAGES)
     # evenly spaced, as the images are sorted by class
     chosen = torch.from_numpy(np.linspace(0, len(dataset.train) - 1, count).astype(np.int64))
@@ -162,7 +162,7 @@ def estimate_statistics(network: Network, dataset: Dataset) -> None:
 
 
 def score(network: Network, dataset: Dataset, part: ImageArrays) -> float:
-    """Return the share of the images of `part` whose class the network puts first; raises as `scored`."""
+    """Return the share of the images of `part` that the network classifies correctly; raises as `scored` does."""
     return scored(network, dataset, part).accuracy
 
 

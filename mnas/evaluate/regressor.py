@@ -48,7 +48,7 @@ def fit_regressor(
 ) -> Regressor:
     """Learn from the rows that are not `tested`, and score on those that are.
 
-    The same rows give the same predictions, to the last bit on one processor and version of scikit-learn.
+    The same rows give the same predictions, to the last bit with one processor and version of scikit-learn.
 
     Args:
         indices: (N, D).

@@ -61,7 +61,7 @@ class Setup(_Record):
     """How to run a model; raises ValueError where a field is out of its range."""
 
     runtime: str = "litert"
-    """A name in `mnas.latency.onboard.script.RUNTIMES`."""
+    """Name of the runtime in `mnas.latency.onboard.script.RUNTIMES`."""
     threads: int = 1
     """Threads of the runtime."""
     batch: int = 1
@@ -158,7 +158,7 @@ class Calibration(_Record):
     pinned_core: int | None
     """Core that measures; None where the system does not pin, or with several threads."""
     realtime: bool
-    """Whether measuring ran at real-time priority (Linux, with the right to it), so that nothing preempted it."""
+    """Whether measuring ran at real-time priority (Linux, with the right to it), so that no program preempted it."""
     unit_scale: float = 1.0
     """Reference time of this unit over `reference_ms`, which is the same for all units of a device."""
 

@@ -175,7 +175,7 @@ def measure(
 
 
 def check_device(unit: Unit, calibration: Calibration) -> None:
-    """Raise ValueError, naming what differs, if `calibration` was made on another device or runtime than `unit`."""
+    """Raise ValueError, naming the difference, unless `calibration` was made on the device and runtime of `unit`."""
     here = unit.fingerprint(calibration.setup)
     if differing := [name for name in {**calibration.device, **here} if calibration.device.get(name) != here.get(name)]:
         there = ", ".join(f"{n} {calibration.device.get(n)!r} there, {here.get(n)!r} here" for n in differing)

@@ -70,7 +70,7 @@ def repeatability_of(name: str, calibrations: Sequence[Calibration]) -> Repeatab
     """Return the repeatability from calibrations of one device, each of its own session, with a session error of 0.
 
     Raises:
-        ValueError: there are fewer than 3.
+        ValueError: there are fewer than 3 calibrations.
     """
     if len(calibrations) < LEAST_SESSIONS:
         raise ValueError(f"repeatability needs {LEAST_SESSIONS} sessions or more, but got {len(calibrations)}")

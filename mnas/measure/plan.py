@@ -50,7 +50,7 @@ def measure_plan(settings: LatencySettings) -> MeasurePlan:
 
     Raises:
         ValueError: a name is unknown, a file cannot be read, or options do not go together.
-        ImportError: the package of a runtime is missing on this machine, and models are to run here.
+        ImportError: the package of a runtime is missing on this machine, which is to run models.
     """
     if not settings.archs:
         raise ValueError("name at least one architecture, as in mnas latency mnasnet-a1")

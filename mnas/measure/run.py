@@ -1,4 +1,4 @@
-"""Measuring architectures and files on a device, in one runtime or several, as ratios to MobileNetV2's latency."""
+"""Measurement of architectures and files on a device, in one runtime or several, relative to MobileNetV2's latency."""
 
 import dataclasses
 import re

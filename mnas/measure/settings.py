@@ -1,4 +1,4 @@
-"""Settings of `mnas latency`: which models are measured, where, in what, and how well."""
+"""Settings of `mnas latency`: the models to measure, the device, the runtimes and the precision."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ Auto = Literal["auto"]
 
 @dataclass(frozen=True, kw_only=True)
 class LatencySettings:
-    """What is measured, and how well."""
+    """Settings of a measurement of latencies."""
 
     archs: tuple[str, ...] = field(kw_only=False)
     """Names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json files, block strings, or any

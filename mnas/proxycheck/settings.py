@@ -1,4 +1,4 @@
-"""Settings of `mnas proxy-check`: which architectures are trained, in which cheap ways, and in which long one."""
+"""Settings of `mnas proxy-check`: the architectures to train, the cheap ways and the long one."""
 
 import dataclasses
 import math
@@ -72,7 +72,7 @@ class ProxyCheckSettings:
             raise ValueError(f"seeds must be 1 or more, but got {self.seeds}")
         if self.reference_epochs != "auto" and self.reference_epochs < 1:
             raise ValueError(f"reference epochs must be 1 or more, but got {self.reference_epochs}")
-        self.search_settings()  # its checks
+        self.search_settings()  # makes the checks of a search
         self.ways(self.input_size if self.input_size != "auto" else 224, 1)
 
     def search_settings(self, setting: Setting | None = None) -> SearchSettings:

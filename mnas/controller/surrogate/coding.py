@@ -35,8 +35,7 @@ class Coded:
     trend: Tensor
     """The same sum with the first decisions against the last; (N, G)."""
     alike: Tensor
-    """Choice of each decision, (N, H), with a product of 1 for equal ones, less for near ones and about 0 for far
-    ones."""
+    """Choice of each decision, (N, H); the product is 1 for equal ones, less for near ones, about 0 for far ones."""
     beside: Tensor
     """Extra input feature, (N, 0) or (N, 1): another model's prediction, in units of the values that it has seen."""
 

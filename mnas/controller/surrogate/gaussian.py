@@ -34,7 +34,7 @@ PRIOR = {
     "rest": 0.15,
     "beside": 0.3,
 }
-"""Medians of the standard deviations of each part, the data's being 1.
+"""Medians of the standard deviations of each part, relative to the data's.
 
 Few data cannot separate `rest` from noise. Noise is more likely, and believing in a rest makes search random.
 """

@@ -41,7 +41,7 @@ class Aims:
 
 @dataclass(frozen=True)
 class Data:
-    """The closed trials."""
+    """Trials of closed batches."""
 
     indices: Indices
     """Indices of the trials, (N, D)."""

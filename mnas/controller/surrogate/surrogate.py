@@ -182,8 +182,7 @@ class SurrogateSampler(ClosedBatchSampler):
         return self._models[1], data
 
     def _objectives(self, data: Data, early: tuple[Batch, ...]) -> tuple[list[GoalModel], Data]:
-        """Return a model of each objective, and the data with broken trials as pruned; no models if data are too
-        few."""
+        """Return a model of each objective, and the data with broken trials as pruned; no models for too few data."""
         if data.complete.sum() < FEWEST:
             return [], data
         lost = data.pruned.copy()

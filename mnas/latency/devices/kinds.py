@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A key of devices.toml that one kind has beside the common ones."""
+    """A key of devices.toml that only one kind has."""
 
     default: str | int
-    """Value where the file does not give the key."""
+    """Default value."""
     rule: str
-    """What a value must be, for messages."""
+    """Rule for a value, for messages."""
     holds: Callable[[object], bool]
     """Function that returns whether a value is valid."""
 
@@ -39,7 +39,7 @@ class Remedies:
     governor: str
     busy: str
     no_realtime: str | None
-    """None where measuring without real-time priority is the rule, and no disturbance."""
+    """Remedy for a missing real-time priority; None where that is normal, and no disturbance."""
 
 
 COMPUTER = Remedies(
@@ -73,7 +73,7 @@ class DeviceKind:
     local: bool = False
     """Whether the device is this machine, without an address and with the runtimes of this Python."""
     keys: Mapping[str, Key] = field(default_factory=dict)
-    """Keys of devices.toml beside the common ones."""
+    """Keys of devices.toml that only this kind has."""
     hot_c: float
     """Temperature in degrees Celsius above which the clock may soon be held down."""
     drift: float

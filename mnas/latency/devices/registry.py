@@ -32,16 +32,16 @@ CORE = auto_or_integer(0)
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceEntry:
-    """A device as the user describes it; raises ValueError where a field is out of its range."""
+    """A user's entry for a device; raises ValueError where a field is out of its range."""
 
     name: str
-    """Name in commands."""
+    """Name of the device in commands."""
     kind: str
-    """A name in `mnas.latency.devices.kinds.KINDS`."""
+    """Name of the kind in `mnas.latency.devices.kinds.KINDS`."""
     address: tuple[str, ...] = ()
     """Address of each unit: serials for adb, [USER@]HOST[:PORT] for ssh, none for this machine."""
     runtime: str = "litert"
-    """Runtime of the models there."""
+    """Runtime of the models on the device."""
     core: int | Literal["auto"] = "auto"
     """Core that measures; auto: the one with the highest clock."""
     threads: int = 1
@@ -121,9 +121,9 @@ def find_device(name: str, file: Path | Literal["auto"] = "auto") -> DeviceEntry
 
 
 def open_units(entry: DeviceEntry, say: Callable[[str], None]) -> list[Unit]:
-    """Return its units, one for each address; each is connected on first use.
+    """Return the units of a device, one for each address; each connects on first use.
 
-    Units call `say` with what they wait for, in whatever thread uses them.
+    Units call `say` when they wait, in the thread that uses them.
 
     Raises:
         ImportError: the extra for this kind of device is not installed.

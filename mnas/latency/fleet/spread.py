@@ -160,7 +160,7 @@ class Spread:
         for member in self._members:
             member.unit.close()
 
-    # In a unit's thread
+    # Run in a unit's thread
 
     def _work(self, member: UnitWorker) -> None:
         if member.away_since is not None:
@@ -203,7 +203,7 @@ class Spread:
 
     def _give_back(self, number: int) -> None:
         with self._changed:
-            self._pending.append(number)  # behind the others
+            self._pending.append(number)  # the other candidates come first
             self._changed.notify_all()
 
     def _finish(self, number: int, outcome: Outcome) -> None:

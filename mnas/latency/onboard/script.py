@@ -1,4 +1,4 @@
-"""Times models in rounds, two at a time, on the machine that it runs on.
+"""Timing of models in rounds, two at a time, on the machine that runs this script.
 
 The script imports nothing of mnas (except for runtime `torch`): the same file runs as a child process on this machine
 and, copied, on a board (Python 3.9+ with numpy and the runtime). `python script.py` reads requests from its standard
@@ -33,9 +33,9 @@ if sys.platform != "win32":
     import resource
 
 LOAD_S = 60.0
-"""Limit for loading a model once the runtime is there. The kernel ends a process that takes longer."""
+"""Limit in seconds for loading a model once the runtime is loaded. The kernel ends a process that takes longer."""
 INFERENCE_S, IMAGE_S = 15.0, 1.0
-"""Limit for an inference on one image, and for each further image of its batch."""
+"""Limits in seconds for an inference on one image, and for each further image of its batch."""
 REALTIME_S = 120.0
 """Limit in seconds of uninterrupted computing at real-time priority."""
 TURN_S = 0.015
@@ -232,7 +232,7 @@ def prioritised(limit_s: float) -> Iterator[bool]:
 
 
 class ModelPair:
-    """Two models that take turns; `open` for as long as a measurement lasts."""
+    """Two models that take turns, open for one measurement."""
 
     def __init__(self, models: list[tuple[bytes, str]], threads: int, batch: int, first: bool = False) -> None:
         self._models, self._how, self._first = models, (threads, batch), first
@@ -435,7 +435,7 @@ def _grown_bytes(path: str, runtime: str, threads: int, batch: int) -> int:
     """Return how much this process grows, without the runtime's package and the model's file."""
     with contextlib.suppress(ImportError):  # loading reports a missing package
         importlib.import_module(RUNTIMES[runtime][3])
-        importlib.import_module("numpy").random.default_rng(0).random()  # the input is drawn by it
+        importlib.import_module("numpy").random.default_rng(0).random()  # the generator of the input is loaded here
     model = _read(path)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # resets the peak to the present use

@@ -214,7 +214,7 @@ def _means(bags: _Bags, parameters: Parameters) -> Array:
     return means
 
 
-# What the rates miss: covariances relative to what they say, of spread 1
+# Covariances of what the rates miss, relative to what they predict, of spread 1
 
 
 def _covariances(rows: tuple[_Bags, Array], columns: tuple[_Bags, Array], parameters: Parameters) -> dict[str, Array]:

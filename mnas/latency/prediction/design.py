@@ -65,7 +65,7 @@ def _leftover(combinations: Indices, count: int, draw: np.random.Generator) -> I
 
 
 def _mix(rows: Indices, groups: list[list[int]], sizes: Sequence[int], draw: np.random.Generator) -> None:
-    """Swap entries of a group between rows where that brings pairs of choices nearer to meeting equally often."""
+    """Swap entries of a group between rows where that makes pairs of choices more equally frequent."""
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     hot = np.zeros((len(rows), sum(sizes)))
     np.put_along_axis(hot, rows + starts, 1.0, axis=1)

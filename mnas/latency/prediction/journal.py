@@ -13,7 +13,7 @@ from mnas.latency.prediction.predictor import Sample, sample_of
 from mnas.readers import parse_json, read_regular
 
 JOURNAL_BYTES = 64 << 20
-"""Largest journal; a sample takes some 200 bytes."""
+"""Maximum size of the journal in bytes; a sample takes some 200."""
 
 
 class Journal:

@@ -17,7 +17,7 @@ from mnas.nn.cost import Cost, CostRow, Shape, cost, step_shapes
 from mnas.tflite.graph import MOST_JOINED
 
 VECTOR = 16
-"""Channels that a processor computes at once, at most; some compute 4 or 8."""
+"""Maximum number of channels that a processor computes at once; some compute 4 or 8."""
 Decisions = Mapping[str, str | int | float | bool]
 """Name of each decision -> choice, such as `block3_kernel: 5`."""
 Place = tuple[float | str, ...]

@@ -192,7 +192,7 @@ def load_predictor(path: Path) -> Predictor:
 
     Raises:
         ChangedFileError: the file was changed after mnas wrote it.
-        ValueError: the file cannot be read, or is no predictor; one line.
+        ValueError: the file cannot be read, or holds no predictor; one line.
     """
     try:
         content = read_regular(path, PREDICTOR_BYTES)
