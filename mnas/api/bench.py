@@ -14,7 +14,7 @@ from mnas.settings import from_options, signature_of
 def bench(*, say: Say = silence, **options: Any) -> BenchResult:
     """Compare controllers on a benchmark: whole searches in seconds, each controller with several seeds.
 
-    Searches are kept in the cache folder, so that an interrupted bench goes on. A script needs the usual
+    The cache folder keeps the searches, so that the same call resumes an interrupted bench. A script needs the usual
     `if __name__ == "__main__":`.
 
     Args:

@@ -48,7 +48,7 @@ def latency(archs: str | Path | Sequence[str | Path], *, say: Say = silence, **o
 def fit_latency(*, say: Say = silence, **options: Any) -> LatencyFit:
     """Measure a designed sample of a search space on a device, and fit a predictor of all members' latency.
 
-    The same call again goes on where it was interrupted.
+    The same call again resumes an interrupted fit.
 
     Args:
         say: takes lines on what happens at the device and how far the fit is, `print` for example.

@@ -15,7 +15,7 @@ from mnas.settings import from_options, signature_of
 def proxy_check(*, say: Say = silence, **options: Any) -> ProxyCheck:
     """Train a spread of architectures in cheap ways and in a long one, and find the cheap way that ranks like it.
 
-    The same call again goes on where it was interrupted, also with more architectures, seeds or ways. A script needs
+    The same call again resumes an interrupted check, also with more architectures, seeds or ways. A script needs
     the usual `if __name__ == "__main__":`.
 
     Args:

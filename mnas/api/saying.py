@@ -1,4 +1,4 @@
-"""What the Python functions print while they work: nothing, or the lines that their `say` argument takes."""
+"""Output of the Python functions while they work: none, or lines to their `say` argument."""
 
 import contextlib
 import inspect
@@ -16,7 +16,7 @@ def silence(text: str) -> None:
 
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna from logging each study that is made; its level is afterwards what the caller had chosen."""
+    """Keep Optuna from logging each new study; restore the caller's log level at the end."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(max(verbosity, optuna.logging.WARNING))
     try:

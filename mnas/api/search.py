@@ -21,7 +21,7 @@ def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) ->
 
     Args:
         data: name or folder of the data set.
-        watcher: what shows the progress: auto (a bar in a notebook, else nothing), bar, none, or a `Watcher`.
+        watcher: how to show the progress: auto (a bar in a notebook, else nothing), bar, none, or a `Watcher`.
         options: those of `mnas search --help-all`, with underscores: `run`, `trials`, `epochs`, ...
 
     Returns:
@@ -29,7 +29,7 @@ def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) ->
 
     Raises:
         ValueError: an option that is unknown or out of its range, images or devices that cannot be used, a run that
-            was begun with other options, or a model of the front that could not be exported.
+            has other options, or a model of the front that could not be exported.
         KeyboardInterrupt: the search was interrupted; it is saved, and the same call resumes it.
 
     Example:

@@ -22,12 +22,12 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
     """Train one architecture in full, and leave its weights in a folder of its own below `out`.
 
     The recipe's values are those of the `preset`; every field of it is an option too. With `resume=True` the same call
-    goes on with an interrupted training, and reads the result of a finished one.
+    resumes an interrupted training, and reads the result of a finished one.
 
     Args:
         arch: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or block
             strings.
-        watcher: what shows the progress: auto (a bar in a notebook, else nothing), bar, none, or a `TrainWatcher`.
+        watcher: how to show the progress: auto (a bar in a notebook, else nothing), bar, none, or a `TrainWatcher`.
         say: takes lines about the images and the training, `print` for example.
         options: those of `mnas train --help-all`, with underscores: `data`, `epochs`, `input_size`, `weights`, ...
 
@@ -37,7 +37,7 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
     Raises:
         ValueError: an option that is unknown or out of its range, images that cannot be used, or a folder that holds
             another training.
-        TrainingError: the loss is no longer finite, or the machine has failed the training.
+        TrainingError: the loss is no longer finite, or the machine failed (out of memory, a killed process).
         KeyboardInterrupt: the training was interrupted; its checkpoint is saved.
 
     Example:
@@ -69,7 +69,7 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
 def train_best(run: str | Path, *, top: int, say: Say = silence, **options: Any) -> list[Row]:
     """Train the best of a search in full, inside its folder, each in a process of its own.
 
-    The same call again goes on with what was interrupted, and trains what is new among the best. A script needs the
+    The same call again resumes interrupted trainings, and trains new ones among the best. A script needs the
     usual `if __name__ == "__main__":`.
 
     Args:

@@ -56,7 +56,7 @@ def completion_script(shell: Shell) -> str:
 
 
 def _completed(options: tuple[Option, ...], shell: Shell) -> Iterator[Option]:
-    """Return the options with types by which a script completes files; in bash none, as readline does that better."""
+    """Yield the options with types by which a script completes files; in bash none, as readline does that better."""
     for option in options:
         if shell == "bash" and option.hint not in (bool, int, float) and not words_of(option.hint):
             yield dataclasses.replace(option, hint=tuple[str, ...] if option.several else str)

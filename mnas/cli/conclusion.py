@@ -250,7 +250,7 @@ def _scored(trial: TrialRecord, objective: Objective, name: str) -> str:
 
 
 def _better(wanted: Recommendation, objective: Objective, name: str) -> str:
-    """Return the line that says how much better a reference is than every trial, and what may help."""
+    """Return the line on how much better a reference is than every trial, with options that may help."""
     best, trial = wanted.best, wanted.trial
     line = f"take {best.label}, the reference network, {_scored(best, objective, name)}"
     if trial is None:
@@ -265,7 +265,7 @@ def _better(wanted: Recommendation, objective: Objective, name: str) -> str:
 
 
 def _at_target(trial: TrialRecord, objective: Objective, name: str) -> str:
-    """Return how to reach the target, as context for the choice of another model."""
+    """Return the clause on the best trial at the target, which follows the reason for another choice."""
     of_target = trial.point[1] / objective.target_latency_ms
     return f"; the best at it is trial {trial.number}, {name} {trial.point[0]:.4f} at {of_target:.2f} of it"
 

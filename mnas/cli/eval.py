@@ -154,7 +154,7 @@ def _is_listed(data: str) -> bool:
 def _labelled(
     batches: Iterator[tuple[Tensor, Tensor]], outputs: NDArray[np.int64], advance: Callable[[int], None]
 ) -> Iterator[tuple[Pixels, NDArray[np.int64]]]:
-    """Return the images, with the outputs that stand for their classes."""
+    """Yield the images, with the outputs that stand for their classes."""
     for images, labels in batches:
         yield images.numpy(), outputs[labels.numpy()]
         advance(len(labels))

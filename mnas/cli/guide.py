@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Guide:
-    """What the help of a command shows beside its options."""
+    """Examples, order and groups of the options in the help of a command."""
 
     examples: tuple[str, ...] = ()
     """Whole command lines."""

@@ -88,7 +88,7 @@ def _usage(words: str, options: Sequence[Option]) -> Iterator[str]:
 
 
 def _groups(guide: Guide, options: Sequence[Option], *, everything: bool) -> Iterator[tuple[str, list[Option]]]:
-    """Return headings with their options: the first options in the guide's order, the others in that of the fields."""
+    """Yield headings with their options: the first options in the guide's order, the others in that of the fields."""
     by_flag = {option.flag: option for option in options if not option.positional}
     if arguments := [option for option in options if option.positional]:
         yield "Arguments", arguments
@@ -105,7 +105,7 @@ def _groups(guide: Guide, options: Sequence[Option], *, everything: bool) -> Ite
 
 
 def _described(option: Option, columns: int, *, short: bool) -> Iterator[str]:
-    """Return the lines of an option: its flag, with the description beside it; for `short`, its first sentence only."""
+    """Yield the lines of an option: its flag, with the description beside it; for `short`, its first sentence only."""
     width = columns - _FLAGS_WIDTH - 2
     text = _shortened(option.help, _SHORT_LINES * width) if short else option.help
     text = " ".join(part for part in (text.removesuffix(".") + ".", _note(option)) if part)

@@ -18,7 +18,7 @@ Auto = Literal["auto"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """What goes before what the model's file says."""
+    """Statements about the model that override its file."""
 
     weights: str = ""
     """MODEL is an architecture (mnasnet-a1, arch.json, ...) with these weights: timm or torchvision (downloads them),

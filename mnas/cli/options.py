@@ -72,7 +72,7 @@ def words_of(hint: Any) -> tuple[str, ...]:
 
 
 def _flattened(settings: Any, instance: Any, group: str) -> list[Option]:
-    """Yield the options of a dataclass, with defaults from `instance` where there is one."""
+    """Return the options of a dataclass, with defaults from `instance` where there is one."""
     options: list[Option] = []
     texts = docstrings(settings)
     for field in _fields(settings):

@@ -30,7 +30,7 @@ def print_best(console: Console, path: Path, outcome: Outcome) -> None:
 def shortlist_table(rows: Sequence[Row], name: str = "accuracy") -> Table:
     """Return the trained trials, fastest first, the highest reward in bold; `name` is their metric."""
     tested = any(row.test_accuracy is not None for row in rows)
-    has_sources = any(row.source != "measured" for row in rows)  # in this search, as all are unless it says so
+    has_sources = any(row.source != "measured" for row in rows)  # without sources, all were measured in this search
     names = ["trial", f"proxy {name}", name, *([f"test {name}"] if tested else [])]
     table = Table(
         *names, "latency ms", *(["source"] if has_sources else []), "95 %", "params", "MACs", "reward", box=box.SIMPLE

@@ -115,7 +115,7 @@ def size_lines(space: Space) -> list[str]:
 
 
 def cell_lines(space: CellSpace) -> list[str]:
-    """Return the counts for one cell, and what is put side by side."""
+    """Return the number of combinations for one cell, and what its output and inputs are."""
     one = math.isqrt(space.size)
     outputs = {
         "unused": "the sums that nothing uses",

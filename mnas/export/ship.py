@@ -54,7 +54,7 @@ def exported(network: Network, info: ModelMetadata, target: Target, calibration:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gate:
-    """What the files of one network are compared with."""
+    """The images, outputs and reference file that the files of one network are compared with."""
 
     info: ModelMetadata
     images: RealImages

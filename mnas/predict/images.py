@@ -22,7 +22,7 @@ _UNREAD = frozenset({
 
 
 def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) -> Iterator[str]:
-    """Return the paths and URLs that the arguments name, in their order, without duplicates.
+    """Yield the paths and URLs that the arguments name, in their order, without duplicates.
 
     A folder stands for all images below it, sorted by name; a pattern (`*`, `?`, `[...]`, `**`) for all its matches. A
     file is accepted with any suffix.

@@ -18,7 +18,7 @@ from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import is_weights_file, read_weights_info
 from mnas.predict.info import ModelInfo, Run, Wanted, class_names
 
-_BATCH_PIXELS = 16 * 224 * 224  # A1 at 224 px took 21 ms an image, 43 ms in batches of 64, whose maps are new memory
+_BATCH_PIXELS = 16 * 224 * 224  # A1 at 224 px: 21 ms an image, but 43 ms in batches of 64, whose maps need new memory
 
 
 def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:

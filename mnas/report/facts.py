@@ -361,7 +361,7 @@ def sampled_shares(trials: Sequence[TrialRecord]) -> dict[str, dict[str, float]]
 
 
 def _decisions_of(arch: Architecture) -> Iterator[tuple[str, str]]:
-    """Return (decision, choice) of every block, or of every branch of both cells."""
+    """Yield (decision, choice) of every block, or of every branch of both cells."""
     if isinstance(arch, CellArch):
         for kind, cell in (("normal", arch.normal), ("reduction", arch.reduction)):
             for pair in cell.pairs:

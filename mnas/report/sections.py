@@ -204,7 +204,7 @@ def _why(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
 
 
 def _at_target(facts: Facts, candidate: Candidate) -> str:
-    """Return how to reach the target, as context for the choice of another model."""
+    """Return the clause on the best trial at the target, which follows the reason for another choice."""
     return (
         f"; the best at it is trial {candidate.number} ({candidate.accuracy:.2%}, {_short_latency(facts, candidate)})"
     )
@@ -314,7 +314,7 @@ def provenance(facts: Facts) -> str:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Return nested mappings under dotted names; lists stay JSON."""
+    """Yield nested mappings under dotted names; lists stay JSON."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{key}.")

@@ -191,7 +191,7 @@ def _require_one_device(first: History, other: History) -> None:
 def given_trials(
     members: Sequence[Member], histories: Sequence[History], problem: Problem, plan: Plan
 ) -> Iterator[Draft]:
-    """Return the first trials of a study: those of `histories` in order of run and number, then `members`.
+    """Yield the first trials of a study: those of `histories` in order of run and number, then `members`.
 
     Complete trials are imported in this run's terms: latencies on the scale of the first history's calibration (also
     this run's), rewards by this run's objective, and skipped where they exceed a limit of this run. Skipped trials are

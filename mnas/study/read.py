@@ -69,7 +69,7 @@ def read_run(path: Path) -> Snapshot:
     require_files(path)
     with contextlib.ExitStack() as stack:
         folder = path
-        if not (os.access(path, os.W_OK) and os.access(path / "study.db", os.W_OK)):  # SQLite reads no log without
+        if not (os.access(path, os.W_OK) and os.access(path / "study.db", os.W_OK)):  # else SQLite cannot read
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             for file in path.glob("study.db*"):
                 shutil.copy(file, folder)

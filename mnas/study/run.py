@@ -1,8 +1,8 @@
 """The directory of a run, and the one process that writes to it; its Optuna study is the only source of truth.
 
     runs/NAME/study.db     every trial (SQLite through Optuna; optuna-dashboard opens it)
-              config.json  the settings, to read
-              log.jsonl    what happened when, to read; nothing is ever parsed out of it
+              config.json  the settings, for people
+              log.jsonl    events with times, for people; no code parses it
               models/      weights of the trials on the front
               trained/     a folder for every trial that was trained in full (mnas/shortlist)
               front/       the front's models as .tflite + arch.json, written when the search ends
@@ -115,7 +115,7 @@ class StudyWriter:
     """
 
     def __init__(self, path: Path, storage: BaseStorage, study: StoredStudy | None = None) -> None:
-        """Take over `storage`, which holds only the study of this run (`begin_study`); `study` is its content."""
+        """Wrap `storage`, which holds only the study of this run (`begin_study`); `study` is its content."""
         self.path = path
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
