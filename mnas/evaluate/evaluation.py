@@ -115,7 +115,7 @@ def effective_images(metric: Metric, counts: Sequence[int]) -> int:
 def accuracy_error(accuracy: float, val_images: int) -> float:
     """Return the standard error of an accuracy on `val_images` images (binomial).
 
-    Two hits and two misses are added (Agresti and Coull, 1998), so that the error of 0 and 1 is not 0.
+    Two hits and two misses are added (Agresti and Coull, 1998), so that an accuracy of 0 or 1 has an error too.
     """
     count = val_images + 4
     share = (accuracy * val_images + 2) / count

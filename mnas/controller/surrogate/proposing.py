@@ -79,7 +79,7 @@ class _Population:
 
     @property
     def best(self) -> float:
-        """Return the highest score outside `taken`."""
+        """Highest score outside `taken`."""
         scores = self.ranking.scores[~self._is_taken]
         return float(scores[0]) if len(scores) else -np.inf
 
