@@ -61,7 +61,7 @@ class ExportSettings:
     """Latency budget per file, in seconds; 0: do not measure."""
 
     def __post_init__(self) -> None:
-        targets = self.targets()  # runs the checks of the targets before any work
+        targets = self.targets()  # raises its errors before any work
         if self.int8 and self.data is None:
             raise ValueError("calibration needs images, but got --int8 without --data; give the training's data set")
         if len(targets) > 1 and self.out is not None and not self.out.is_dir():

@@ -63,7 +63,7 @@ def _tried(rows: NDArray[np.float32], info: ModelInfo) -> Kind | None:
     sums = rows.sum(1, dtype=np.float64)
     if within and (np.abs(sums - 1) <= MOST_SUM_ERROR).all():
         return "softmax"
-    if info.probabilities:  # the range of a quantised output is the same for both kinds, and each value is rounded
+    if info.probabilities:  # judged by a quantised range, which both kinds share; each value is rounded
         most = MOST_SUM_ERROR + info.outputs / 512
         return "softmax" if (np.abs(sums - 1) <= most).all() else "sigmoid"
     return "sigmoid" if within else "logits"

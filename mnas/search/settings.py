@@ -133,7 +133,7 @@ class SearchSettings:
             raise ValueError(f"--seed must be an integer from 0 to {2**63 - 1}, but got {self.seed}")
         if self.start_from and not all(self.start_from.split(",")):
             raise ValueError(f"start from must be names with commas between them, but got {self.start_from!r}")
-        self.plan()  # checks the targets before any work
+        self.plan()  # like the next line, for its checks
         self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
 
     def plan(self) -> Plan:
