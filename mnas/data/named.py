@@ -21,7 +21,7 @@ _MOST_IMAGENET_VAL = 0.2
 
 
 def digits_source(data_dir: Path, download: bool) -> Source:
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels; a fifth, the same for every seed, are test images."""
+    """Return scikit-learn's 1,797 handwritten digits of 8x8 pixels; a fifth, the same for any seed, are test images."""
 
     def parts() -> Parts:
         from sklearn.datasets import load_digits  # takes half a second, which other data sets need not spend
@@ -47,18 +47,18 @@ def _digits_files() -> dict[str, list[tuple[str, str]]]:
 
 
 def cifar10_source(data_dir: Path, download: bool) -> Source:
-    """CIFAR-10: 50,000 + 10,000 images of 32x32."""
+    """Return CIFAR-10: 50,000 + 10,000 images of 32x32."""
     return _torchvision_source("cifar10", "CIFAR10", data_dir, data_dir / "cifar-10-batches-py", download, flip=True)
 
 
 def fashion_mnist_source(data_dir: Path, download: bool) -> Source:
-    """Fashion-MNIST: 60,000 + 10,000 gray images of 28x28."""
+    """Return Fashion-MNIST: 60,000 + 10,000 gray images of 28x28."""
     files = data_dir / "FashionMNIST" / "raw"
     return _torchvision_source("fashion-mnist", "FashionMNIST", data_dir, files, download, flip=False)
 
 
 def imagenet_source(data_dir: Path, download: bool) -> Source:
-    """ImageNet 2012, unpacked or as the archives for torchvision.
+    """Return ImageNet 2012, unpacked or from the archives for torchvision.
 
     Its val/ is the test part: labels of its own test images are not public, and a search must not see the images that
     the final number is reported on."""

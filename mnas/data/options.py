@@ -13,7 +13,7 @@ from mnas.data.named import NAMED
 from mnas.data.native import native_size
 
 Loader = Literal["auto", "array", "files", "shards"]
-"""How the images of a training are read (`mnas.data.open_batches`)."""
+"""Way to read the images of a training (`mnas.data.open_batches`)."""
 
 _HELP = (
     f"Data set: {', '.join(NAMED)}, or a folder with one folder of images for each class, or with train/ and val/ "

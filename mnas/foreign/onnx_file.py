@@ -1,4 +1,4 @@
-"""An ONNX file as its bytes say, without the package onnx: its fields, our metadata, and the digest of the rest."""
+"""Read and seal ONNX files without the package onnx: fields, our metadata, and the digest of everything else."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ METADATA_KEY = "mnas"
 """Key in `metadata_props`; its value is JSON by `mnas.metadata.metadata_json`."""
 _METADATA_PROPS = 14
 _ABOUT = {2, 3, 4, 5, 6, _METADATA_PROPS}
-"""Numbers of the fields about the producer, the domain, the version, the documentation, and of `metadata_props`."""
+"""Numbers of the fields for producer, domain, version, documentation and `metadata_props`, outside the digest."""
 _BEFORE = {"arch", "classes", "mean", "std", "input_size", "accuracy", "crop", "trained_on"}
 
 
@@ -48,15 +48,15 @@ def _number(message: memoryview, place: int) -> tuple[int, int]:
 
 
 def sealed(model: bytes, values: Mapping[str, Any]) -> bytes:
-    """Return `model` with its digest in the place of the blank in `values`, which its metadata hold."""
+    """Return `model` with its digest in place of the placeholder in `values`, its metadata."""
     digest = _digest(memoryview(model), values)
     return model.replace(values[digests.KEY].encode(), digest.encode())
 
 
 def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
-    """Return what a file of ours says of itself, unchecked, and its state; None for files of others or damaged ones.
+    """Return the unchecked metadata of a file of ours, and its state; None for other authors' or damaged files.
 
-    Tools that add metadata or documentation leave it intact. Raises ValueError where the metadata are no JSON object.
+    Tools that add metadata or documentation leave it intact. Raises ValueError if the metadata are not a JSON object.
     """
     view = memoryview(content)
     try:

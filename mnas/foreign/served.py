@@ -1,9 +1,9 @@
-"""Loads a model file and runs it, in a process of its own, which it may end.
+"""Load and run a model file in a process of its own, which the file may crash.
 
-It imports nothing of mnas, and runs as `served.py SOCKET`, a descriptor. Frames go both ways: the length of a JSON
-object (4 bytes), the object, and `bytes` bytes of an array where it says so. Requests: {"do": "open" | "resize" |
-"run", ...}; answers: {"ok": ...}, or {"error": one line, "of": "file" | "setup"}, where "setup" is a package that is
-missing.
+This program imports nothing from mnas, and runs as `served.py SOCKET`, a descriptor. A frame, in either direction, is
+the length of a JSON object (4 bytes), the object, and an array of `bytes` bytes if the object has that key. Requests:
+{"do": "open" | "resize" | "run", ...}; answers: {"ok": ...}, or {"error": one line, "of": "file" | "setup"}, where
+"setup" means a missing package.
 """
 
 import contextlib
@@ -27,31 +27,31 @@ if sys.platform != "win32":
 
 Array = NDArray[Any]
 LEAST_BYTES = 1 << 30
-"""A model may always take this much memory."""
+"""Memory that a model may always use, in bytes."""
 SHARE = 0.75
-"""Share of the available memory that a model may take, where that is more than `LEAST_BYTES`."""
+"""Share of the available memory that a model may use, if that is more than `LEAST_BYTES`."""
 MOST_TEXT = 1 << 24
 CGROUP_FILES = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""A container's limit, and what it uses of it: version 2, version 1."""
+"""Files with a container's memory limit and usage, for cgroup versions 2 and 1."""
 _HEAD = struct.Struct("<I")
 
 
 class Runtime(ABC):
-    """A model file opened by its runtime."""
+    """A model file that is open in its runtime."""
 
     inputs: list[dict[str, Any]]
-    """Each {"name", "shape": with None for any, "dtype", "scale", "zero_point"}; scale 0: numbers mean themselves."""
+    """Inputs as {"name", "shape" (None: any size), "dtype", "scale" (0: not quantized), "zero_point"}."""
     outputs: list[dict[str, Any]]
 
     def resize(self, shape: Sequence[int]) -> None:  # noqa: B027  # most runtimes take any shape that fits
-        """Prepare for inputs of this shape."""
+        """Prepare the model for inputs of this shape."""
 
     @abstractmethod
     def run(self, values: Array) -> Array:
-        """Return the first output for one batch of the only input."""
+        """Return the first output for one batch of the single input."""
 
 
 class LiteRT(Runtime):
@@ -93,7 +93,7 @@ class Onnx(Runtime):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 4  # errors come as exceptions
+        options.log_severity_level = 4  # errors are raised as exceptions anyway
         self._session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.inputs = list(map(self._described, self._session.get_inputs()))
         self.outputs = list(map(self._described, self._session.get_outputs()))
@@ -103,24 +103,24 @@ class Onnx(Runtime):
 
     def _described(self, entry: Any) -> dict[str, Any]:
         shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
-        dtype = ONNX_TYPES.get(entry.type, entry.type)  # the name of any other type, for the message that refuses it
+        dtype = ONNX_TYPES.get(entry.type, entry.type)  # other names serve the message that refuses the type
         return {"name": entry.name, "shape": shape, "dtype": dtype, "scale": 0.0, "zero_point": 0}
 
 
 EXECUTORCH_TYPES = {6: "<f4", 0: "|u1", 1: "|i1"}
-"""Type by torch's ScalarType."""
+"""torch's ScalarType -> NumPy's type string."""
 
 
 def _bindings() -> Any:
-    """ExecuTorch's extension module alone, as the package around it takes five seconds to import."""
+    """Return ExecuTorch's extension module alone, as its package takes five seconds to import."""
     import torch
 
     assert torch
-    for name in ("_C", "_portable_lib"):  # as of 1.5, and before
+    for name in ("_C", "_portable_lib"):  # names since 1.5, and before
         with contextlib.suppress(ImportError):
             return importlib.import_module(f"executorch.extension.pybindings.{name}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is experimental
+        warnings.simplefilter("ignore")  # it warns that it is experimental
         return importlib.import_module("executorch.extension.pybindings.portable_lib")
 
 
@@ -128,9 +128,9 @@ class ExecuTorch(Runtime):
     def __init__(self, path: str, threads: int) -> None:
         library = _bindings()
         if library._threadpool_get_thread_count() != threads:
-            library._unsafe_reset_threadpool(threads)  # safe while no method runs
+            library._unsafe_reset_threadpool(threads)  # safe because no method runs
         with open(path, "rb") as file:
-            self._content = file.read()  # the program is in it
+            self._content = file.read()  # the program refers to it, so it must stay alive
         self._program: Any = library._load_program_from_buffer(self._content)
         self._method: Any = self._program.load_method("forward")
         meta = self._method.method_meta()
@@ -153,22 +153,22 @@ RUNTIMES: dict[str, tuple[Callable[[str, int], Runtime], str]] = {
     "onnx": (Onnx, "onnxruntime"),
     "executorch": (ExecuTorch, "executorch"),
 }
-"""name -> (how it opens a file, the module that brings it)."""
+"""Runtime -> (function that opens a file, module that the runtime needs)."""
 
 
 class ModelServer:
-    """Answers requests about one file."""
+    """A server of requests about one file."""
 
     def __init__(self) -> None:
         self._runtime: Runtime | None = None
 
     def answer(self, request: dict[str, Any], values: Array | None) -> tuple[dict[str, Any], Array | None]:
-        """Return the answer of `Runtime` to a request, or one line about what went wrong."""
+        """Return the answer of `Runtime` to a request, or its error on one line."""
         try:
             return self._answered(request, values)
         except ImportError as error:
             return {"error": line(error), "of": "setup"}, None
-        except Exception as error:  # the runtimes' own have no common base
+        except Exception as error:  # the runtimes' exceptions have no common base
             return {"error": line(error), "of": "file"}, None
 
     def _answered(self, request: dict[str, Any], values: Array | None) -> tuple[dict[str, Any], Array | None]:
@@ -190,7 +190,7 @@ class ModelServer:
 
 
 def _rows(values: Array, count: int) -> Array:
-    """Return a batch's output as one row for each image."""
+    """Return a batch's output as one row per image."""
     if values.size % count:
         raise ValueError(f"a batch of {count} must give a row for each, but gave {values.shape}")
     return values.reshape(count, -1)
@@ -202,7 +202,7 @@ def line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text on one line, without characters that act on a terminal."""
+    """Return the text on one line, without characters that control a terminal."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))[:500]
 
 
@@ -210,7 +210,7 @@ def printable(text: str) -> str:
 
 
 def send(end: socket.socket, head: dict[str, Any], values: Array | None) -> None:
-    """Send an object, and an array after it."""
+    """Send an object, followed by an array if there is one."""
     if values is not None:
         head = {**head, "shape": values.shape, "dtype": values.dtype.str, "bytes": values.nbytes}
     text = json.dumps(head).encode()
@@ -220,7 +220,7 @@ def send(end: socket.socket, head: dict[str, Any], values: Array | None) -> None
 
 
 def receive(end: socket.socket, most_bytes: int) -> tuple[dict[str, Any], Array | None]:
-    """The next object, and the array after it. Raises EOFError at the end, ValueError for a frame of another form."""
+    """Return the next object and its array. Raises EOFError at the end, ValueError for an invalid frame."""
     (length,) = _HEAD.unpack(_exactly(end, _HEAD.size))
     if length > MOST_TEXT:
         raise ValueError(f"a frame must have at most {MOST_TEXT} bytes of text, but got {length}")
@@ -245,7 +245,7 @@ def _exactly(end: socket.socket, size: int) -> bytearray:
 
 
 def limit_memory() -> None:
-    """Let allocations fail before the machine has no memory left; no core dumps; first to go when it has none."""
+    """Limit this process's memory, disable core dumps, and make it the kernel's first victim when memory runs out."""
     if sys.platform == "win32":
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -258,7 +258,7 @@ def limit_memory() -> None:
 
 
 def available_bytes() -> int:
-    """Return the memory that is available on this machine or in this container; 2^62 where the system does not say."""
+    """Return the available memory of this machine or container, in bytes; 2^62 if the system does not report it."""
     amounts = []
     with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as file:
         amounts.append(1024 * int(next(row.split()[1] for row in file if row.startswith("MemAvailable:"))))
@@ -269,13 +269,13 @@ def available_bytes() -> int:
 
 
 def main(descriptor: int) -> None:
-    """Serve until the other end is closed."""
+    """Serve requests until the other end closes the connection."""
     limit_memory()
     server = ModelServer()
     with socket.socket(fileno=descriptor) as end, contextlib.suppress(EOFError, ConnectionError):
         while True:
             send(end, *server.answer(*receive(end, 1 << 40)))
-    os._exit(0)  # what a damaged file did to the runtime shall not show as it is taken down
+    os._exit(0)  # a normal exit could crash in a runtime that a damaged file has corrupted
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A model file in a child process: a damaged or hostile file can end that process, but not this one.
+"""Run a model file in a child process: a damaged or hostile file can crash the child, but not this process.
 
-Our own files run in the same way, as a file does not show who wrote it before it is read.
+Files of ours run in the same way, because the author of a file is unknown before it is read.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ Runtime = Literal["litert", "onnx", "executorch"]
 TITLES: dict[Runtime, str] = {"litert": "LiteRT", "onnx": "onnxruntime", "executorch": "ExecuTorch"}
 
 OPEN_S = 120.0
-"""Limit for starting the runtime, loading a file, and preparing it for a shape."""
+"""Time limit for starting the runtime, loading a file, and preparing it for a shape, in seconds."""
 RUN_S, IMAGE_S = 60.0, 15.0
-"""Limit for a batch of one image, and for each further image while it is not known how long one takes."""
+"""Time limits for a batch of one image, and for each further image before one is timed, in seconds."""
 TIMES = 20
-"""Once it is known, further images may take this many times as long."""
+"""Limit for further images, as a multiple of the time per image so far."""
 MOST_BYTES = 1 << 22
-"""Bytes that are sent at a time, so that neither side holds all inputs."""
+"""Largest message, in bytes, so that neither side holds all inputs."""
 _CHUNK_S = 2.0
 
 
@@ -45,21 +45,21 @@ class TensorSpec:
 
     name: str
     shape: tuple[int | None, ...]
-    """None: any."""
+    """Size of each dimension; None: any size."""
     dtype: str
-    """NumPy's string of the type (`<f4`), or the runtime's own name of a type that mnas does not use."""
+    """NumPy's type string (`<f4`), or the runtime's name of a type that mnas does not support."""
     scale: float
-    """A stored number q means scale * (q - zero_point); 0 where it means itself."""
+    """Scale of quantized numbers: q stands for scale * (q - zero_point). 0 if numbers are not quantized."""
     zero_point: int
 
 
 class ForeignSession:
-    """An open model file. For any number of threads, one at a time; a forked process opens it anew.
+    """An open model file. It is thread-safe, one call at a time; a forked process opens it again.
 
     Raises:
         ImportError: the runtime is not installed.
-        ValueError: the file cannot be loaded or run, took too long, or ended its process; one line that names it. The
-            same line is raised for every later use of a session whose process has ended.
+        ValueError: the file cannot be loaded or run, takes too long, or crashes its process; one line that names it.
+            Every later use of a session whose process has ended raises the same line.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -77,7 +77,7 @@ class ForeignSession:
         self._connected()
 
     def resize(self, shape: Sequence[int]) -> None:
-        """Prepare for inputs of this shape."""
+        """Prepare the model for inputs of this shape."""
         with self._lock:
             self._shape = tuple(shape)
             self._prepare()
@@ -94,7 +94,7 @@ class ForeignSession:
         return np.concatenate(done)
 
     def close(self) -> None:
-        """End the process; a later use raises ValueError."""
+        """End the process; later use raises ValueError."""
         with self._lock:
             self._over = self._over or f"{self.name!r} must be open to be run, but it was closed"
             if self._child is not None:
@@ -102,7 +102,7 @@ class ForeignSession:
                 self._child = None
 
     def _chunk(self, values: Array, batch: int) -> int:
-        """Images to send at a time: a multiple of the batch that takes some seconds at most."""
+        """Return the number of images per message: a multiple of the batch that takes a few seconds at most."""
         if self._image_s is None:
             return batch
         by_bytes = MOST_BYTES // max(1, int(values[0].nbytes))
@@ -154,7 +154,7 @@ class ForeignSession:
             self._fail(f"must run {self.name!r} within {limit_s:.0f} s, but it took longer and was ended")
         except (EOFError, OSError, ValueError, RecursionError, KeyError, TypeError) as error:
             self._fail(f"cannot run {self.name!r}, which is damaged or too large: {child.ended(error)}")
-        except BaseException:  # Ctrl-C: the answer may still come, and would be taken for the next one
+        except BaseException:  # after Ctrl-C a late answer would be mistaken for the next one
             self.close()
             raise
         if "ok" in answer:
@@ -175,13 +175,13 @@ class ForeignSession:
 
 
 class _Child:
-    """The process and the connection to it. Ends with the last reference to it."""
+    """The child process and the connection to it; the process ends with the last reference to this object."""
 
     def __init__(self) -> None:
         self.owner = os.getpid()
         self._direct: served.ModelServer | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        if sys.platform == "win32":  # no sockets are passed on there: a file runs in this process
+        if sys.platform == "win32":  # no sockets can be inherited there, so the file runs in this process
             self._direct = served.ModelServer()
             return
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `_end`)
@@ -201,7 +201,7 @@ class _Child:
     def ask(
         self, request: dict[str, Any], values: Array | None, limit_s: float, most_bytes: int
     ) -> tuple[dict[str, Any], Array | None]:
-        """Return the answer. Raises TimeoutError, EOFError, OSError, and ValueError for a damaged answer."""
+        """Return the answer to a request. Raises TimeoutError, EOFError, OSError, and ValueError if it is damaged."""
         if self._direct is not None:
             return self._direct.answer(request, values)
         self._end.settimeout(limit_s)
@@ -209,7 +209,7 @@ class _Child:
         return served.receive(self._end, most_bytes)
 
     def ended(self, error: BaseException) -> str:
-        """Return how the process ended, with the last line that it printed."""
+        """Return a description of the process's end, with the last line that it printed."""
         if self._process is None:
             return printable(str(error))
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -231,7 +231,7 @@ class _Child:
 def _end(owner: int, process: "subprocess.Popen[bytes]", connection: socket.socket, errors: IO[bytes]) -> None:
     connection.close()
     errors.close()
-    if owner == os.getpid():  # a forked process has a copy of what is its parent's
+    if owner == os.getpid():  # a forked process must leave its parent's child alone
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()

@@ -1,4 +1,4 @@
-"""The file beside an ExecuTorch program that says what the program is, as a program has no place for text."""
+"""The sidecar of an ExecuTorch program, which holds its metadata because the program format has no place for them."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ from mnas.metadata import ModelMetadata, metadata_json
 from mnas.readers import JSON_BYTES, parse_json, read_regular
 
 PROGRAM = "sha256"
-"""Name of the program's digest among the values."""
+"""Key of the program's digest in the sidecar."""
 
 
 def sidecar(info: ModelMetadata, program: bytes) -> str:
-    """Return the text of `model.pte.json`: what the program is, its SHA-256, and a digest of the text itself."""
+    """Return the text of `model.pte.json`: metadata, the program's SHA-256, and a digest of the text itself."""
     values = metadata_json(info) | {PROGRAM: hashlib.sha256(program).hexdigest(), "fingerprint": info.arch.fingerprint}
     values |= {digests.KEY: digests.blank(values)}
     text = json.dumps(values, ensure_ascii=False, indent=1) + "\n"
@@ -23,9 +23,9 @@ def sidecar(info: ModelMetadata, program: bytes) -> str:
 
 
 def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
-    """Return what the file beside the program at `path` says, unchecked, and the state of both; None without that file.
+    """Return the unchecked sidecar of the program at `path`, and the state of both files; None without a sidecar.
 
-    Raises OSError, and ValueError where it is no JSON object.
+    Raises OSError, and ValueError if the sidecar is not a JSON object.
     """
     beside = path.with_name(path.name + SIDECAR_SUFFIX)
     if not beside.exists():

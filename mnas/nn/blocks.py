@@ -1,4 +1,4 @@
-"""The layers that a network is built from; one module for each op of `mnas.arch.Layer`.
+"""The layers of a network; one module for each op of `mnas.arch.Layer`.
 
 Layer rules: the published MnasNet code (reference in mnas.arch). Batch norm after every convolution, no activation
 after a projection, squeeze-and-excitation after the activation of the depthwise convolution.
@@ -15,31 +15,31 @@ from mnas.architecture import Architecture
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding: timm's `Conv2dSame`, without the seconds that timm takes."""
+    """A convolution with TensorFlow's SAME padding, like timm's `Conv2dSame`; importing timm would take seconds."""
 
     def forward(self, x: Tensor) -> Tensor:
         pads: list[int] = []
-        for axis in (1, 0):  # columns first, as F.pad takes them
+        for axis in (1, 0):  # F.pad expects columns first
             reach = self.dilation[axis] * (self.kernel_size[axis] - 1) + 1
             pads += same_pads(x.shape[2 + axis], reach, self.stride[axis])
         return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
 class ThinPointwise(nn.Conv2d):
-    """A strided 1x1 convolution of few channels, which takes the pixels that count and convolves at stride 1.
+    """A strided 1x1 convolution of few channels, which selects the used pixels and convolves them at stride 1.
 
-    The gradient of the strided form writes outside its memory in torch 2.14's oneDNN, on processors without AVX-512.
+    In torch 2.14's oneDNN, on processors without AVX-512, the gradient of the strided form writes outside its memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x[:, :, :: self.stride[0], :: self.stride[1]], self.weight)
 
 
-_THIN = 8  # channels from which on the gradient is right
+_THIN = 8  # number of channels from which the gradient is correct
 
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after `size` pixels, so that there are ceil(size / stride) outputs."""
+    """Return the number of zeros before and after `size` pixels that give ceil(size / stride) outputs."""
     missing = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     return missing // 2, missing - missing // 2
 
@@ -53,7 +53,9 @@ def convolution(
     groups: int = 1,
     dilation: int = 1,
 ) -> nn.Conv2d:
-    """Without bias; kernel and stride of one number, or of (rows, columns). At stride 1 both paddings are the same."""
+    """Return a convolution without bias; kernel and stride are one number or (rows, columns).
+
+    At stride 1 both paddings are the same."""
     kernels = (kernel, kernel) if isinstance(kernel, int) else kernel
     if kernels == (1, 1) and stride not in (1, (1, 1)) and groups == 1 and inputs < _THIN:
         return ThinPointwise(inputs, outputs, kernels, stride, bias=False)
@@ -89,7 +91,7 @@ def activation(arch: Architecture) -> nn.Module:
 
 
 class SqueezeExcite(nn.Module):
-    """Scales `channels` by a gate of their means: 1x1 to `squeezed`, ReLU, 1x1 back, sigmoid; both with bias."""
+    """Scales channels by a gate of their means: 1x1 to `squeezed`, ReLU, 1x1 back, sigmoid; both 1x1 with bias."""
 
     def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
@@ -105,8 +107,8 @@ class SqueezeExcite(nn.Module):
 class PooledSkip(nn.Module):
     """A 3x3 average pool at the layer's stride, over the valid pixels only; channels zero-padded or cut to fit.
 
-    With `same` padding LiteRT divides by the count of valid pixels; symmetric padding would differ at stride 2 on even
-    sizes, and `count_include_pad=False` does not know of padding done before it, hence the explicit count.
+    With `same` padding LiteRT divides by the count of valid pixels. Symmetric padding differs at stride 2 on even
+    sizes, and `count_include_pad=False` ignores earlier padding, so the count is explicit.
     """
 
     def __init__(self, layer: Layer, padding: str) -> None:
@@ -115,7 +117,7 @@ class PooledSkip(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.stride == 2 and self.same:
-            # odd sizes pad one pixel on both sides, even sizes only after the image
+            # SAME pads odd sizes by a pixel on both sides, even sizes only after the image.
             column_pad, row_pad = x.shape[-1] % 2, x.shape[-2] % 2
             pads = (column_pad, 1, row_pad, 1)
             total = F.avg_pool2d(F.pad(x, pads), 3, 2)
@@ -130,8 +132,8 @@ class PooledSkip(nn.Module):
 class LayerModule(nn.Module):
     """One `Layer`: (N, in_filters, H, W) -> (N, out_filters, ceil(H / stride), ceil(W / stride)).
 
-    Submodules, absent where the layer has no such part: `expand`, `depthwise`, `project` (sepconv, mbconv) or `conv`;
-    `se`; `pool`.
+    Submodules, if the layer has these parts: `expand`, `depthwise`, `project` (sepconv, mbconv) or `conv`; `se`;
+    `pool`.
     """
 
     def __init__(self, layer: Layer, arch: Arch) -> None:

@@ -1,7 +1,7 @@
-"""What a network of cells computes, step by step: of this its costs, its torch network and its LiteRT file are made.
+"""The computation of a network of cells as steps, from which costs, torch network and LiteRT file are built.
 
 Rules: NASNet's published code (tensorflow/models, research/slim/nets/nasnet/nasnet_utils.py), where a branch is ReLU,
-convolution, batch norm, in this order; the operations that NASNet-A has not follow AmoebaNet's (tensorflow/tpu,
+convolution, batch norm, in this order. Operations outside NASNet-A follow AmoebaNet's code (tensorflow/tpu,
 models/official/amoeba_net/network_utils.py), the dilated separable ones DARTS's.
 """
 
@@ -12,35 +12,35 @@ from mnas.cell_arch import Cell, CellArch
 
 StepOp = Literal["conv", "depthwise", "relu", "average", "max", "shift", "add", "concat"]
 IMAGE = "image"
-"""The name of the network's input."""
+"""Name of the network's input."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One operation, by the name of the value that it computes."""
+    """One operation, named after the value that it computes."""
 
     name: str
-    """`cell3.pair2.left.depthwise1`."""
+    """Name, such as `cell3.pair2.left.depthwise1`."""
     op: StepOp
-    """`conv`: with batch norm; `depthwise`: without; `shift`: all pixels one up and left, zeros after the last."""
+    """Operation; `conv` includes batch norm, `depthwise` does not, `shift` moves all pixels one up and left."""
     inputs: tuple[str, ...]
     channels: int
-    """Of the result."""
+    """Channels of the result."""
     in_channels: int
-    """Of the first input."""
+    """Channels of the first input."""
     kernel: tuple[int, int] = (1, 1)
-    """(height, width)."""
+    """Kernel size (height, width)."""
     stride: tuple[int, int] = (1, 1)
-    """(vertical, horizontal)."""
+    """Stride (vertical, horizontal)."""
     dilation: int = 1
     relu: bool = False
     """Whether ReLU follows the batch norm."""
 
 
 def cell_steps(arch: CellArch) -> tuple[Step, ...]:
-    """The steps of `arch` in an order of computation, from `IMAGE` to what is averaged over its pixels.
+    """Return the steps of `arch` in order of computation, from `IMAGE` to the features before the average pool.
 
-    Only what the result depends on: cells that take no notice of the one before may leave another without use.
+    Steps without influence on the result are omitted: a cell that ignores the one before it may leave another unused.
     """
     builder = _Builder()
     s = arch.skeleton
@@ -57,12 +57,12 @@ def cell_steps(arch: CellArch) -> tuple[Step, ...]:
 
 
 class _Builder:
-    """Steps so far, and what is known of their values; each method adds steps and returns the name of their result."""
+    """Steps so far, and the shapes of their values; each method adds steps and returns the name of their result."""
 
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self.channels = {IMAGE: 3}
-        self.shrunk = {IMAGE: 1}  # name -> pixels of the image per pixel of the value
+        self.shrunk = {IMAGE: 1}  # name -> image pixels per pixel of the value
 
     def add(
         self,
@@ -93,7 +93,7 @@ class _Builder:
         return name
 
     def relu(self, x: str) -> str:
-        """Computed once, however many branches begin with it."""
+        """Add the ReLU of x, once for all branches that begin with it."""
         return self.add("relu", f"{x}.relu", (x,), self.channels[x])
 
     def conv(
@@ -110,9 +110,9 @@ class _Builder:
         return self.add("conv", name, (x,), channels, kernel=kernel, stride=stride, dilation=dilation, relu=relu)
 
     def cell(self, name: str, cell: Cell, previous: str, before: str | None, filters: int, stride: int) -> str:
-        """The output of a cell after `previous`; `before` is what came before that, None at the network's beginning."""
+        """Add a cell after `previous`; `before` is the output before that, None at the beginning of the network."""
         first = self.conv(f"{name}.previous", self.relu(previous), filters)
-        # published code: the first cell takes what it has for the missing input too, as it is
+        # As in the published code, the first cell uses its only input also for the missing one, unchanged.
         second = (
             previous if before is None else self.projected(f"{name}.before", before, filters, self.shrunk[previous])
         )
@@ -129,13 +129,15 @@ class _Builder:
         return parts[0] if len(parts) == 1 else self.add("concat", name, tuple(parts), filters * len(parts))
 
     def fitted(self, name: str, x: str, filters: int, shrunk: int) -> str:
-        """x itself where it has the width and the size (`shrunk`) of a cell's states, else projected to them."""
+        """Return x if it has the width and the size (`shrunk`) of a cell's states, else add its projection to them."""
         fits = self.channels[x] == filters and self.shrunk[x] == shrunk
         return x if fits else self.projected(name, x, filters, shrunk)
 
     def projected(self, name: str, x: str, filters: int, shrunk: int) -> str:
-        """x by a 1x1 convolution, or to half the size by a factorized reduction: every second pixel to one half of the
-        filters, and the pixels between them, of the next rows and columns, to the other.
+        """Add a 1x1 convolution of x, or a factorized reduction to half the size.
+
+        The reduction maps every second pixel to one half of the filters, and the pixels one row and one column further
+        to the other half.
         """
         x, from_size = self.relu(x), self.shrunk[x]
         if from_size == shrunk:
@@ -147,7 +149,7 @@ class _Builder:
         return self.add("concat", name, (even, odd), filters)
 
     def branch(self, name: str, op: str, x: str, filters: int, stride: int) -> str:
-        """Operation `op` of a cell on state x."""
+        """Add operation `op` of a cell on state x."""
         strides = (stride, stride)
         if op == "identity" and stride == 1 and self.channels[x] == filters:
             return x
@@ -174,7 +176,7 @@ class _Builder:
         return self.conv(name.removesuffix("depthwise") + "pointwise", y, filters, relu=relu)
 
     def bottleneck(self, name: str, op: str, x: str, filters: int, stride: int) -> str:
-        """conv3, dil3, conv1x3 and conv1x7: on fewer channels, if any are left, between 1x1 convolutions."""
+        """Add conv3, dil3, conv1x3 or conv1x7: on fewer channels between 1x1 convolutions, if any channels remain."""
         narrow = 3 * filters // 8 if op == "conv1x3" else filters // 4
         y = self.relu(x)
         if narrow:

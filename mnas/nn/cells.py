@@ -1,6 +1,6 @@
-"""The torch network of a network of cells: one module for each of its steps, and nothing else.
+"""The torch network of a cell architecture: one module for each of its steps.
 
-Outputs of the steps are kept by name and let go after their last use.
+Outputs of the steps are stored by name and released after their last use.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Cells(nn.Module):
         super().__init__()
         self.steps = cell_steps(arch)
         self.channels = self.steps[-1].channels
-        # names of modules must have no dots
+        # Module names must not contain dots.
         self.parts = nn.ModuleDict({step.name.replace(".", "/"): MODULES[step.op](step, arch) for step in self.steps})
         last_use = {name: number for number, step in enumerate(self.steps) for name in step.inputs}
         self._done_with = [
@@ -41,7 +41,7 @@ class Cells(nn.Module):
 
 
 class Shift(nn.Module):
-    """All pixels one up and one left, zeros in the last row and column."""
+    """Moves all pixels one up and one left, with zeros in the last row and column."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x[:, :, 1:, 1:], (0, 1, 0, 1))
@@ -53,15 +53,16 @@ class Add(nn.Module):
 
 
 class Concat(nn.Module):
-    """Channels side by side."""
+    """Concatenates channels."""
 
     def forward(self, *values: Tensor) -> Tensor:
         return torch.cat(values, 1)
 
 
 class WindowPool(nn.Module):
-    """Mean or maximum over the valid pixels of a window, SAME padding as in LiteRT: on even sizes at stride 2 it begins
-    a pixel later than a symmetric one.
+    """Mean or maximum over the valid pixels of a window, with SAME padding as in LiteRT.
+
+    On even sizes at stride 2 its windows begin a pixel later than with symmetric padding.
     """
 
     def __init__(self, op: str, kernel: int, stride: int) -> None:
@@ -71,7 +72,7 @@ class WindowPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         later = [self.stride == 2 and size % 2 == 0 for size in x.shape[2:]]
         padding = [self.kernel // 2 - number for number in later]
-        # ceil_mode: windows that reach over the end count, with the pixels that they have
+        # With ceil_mode, windows that reach beyond the end count with their valid pixels.
         if self.op == "max":
             return F.max_pool2d(x, self.kernel, self.stride, padding, ceil_mode=True)
         return F.avg_pool2d(x, self.kernel, self.stride, padding, ceil_mode=True, count_include_pad=False)
@@ -84,7 +85,7 @@ def _conv(step: Step, arch: CellArch) -> nn.Module:
 
 
 def _depthwise(step: Step, arch: CellArch) -> nn.Module:
-    """Without batch norm: that follows the 1x1 convolution after it."""
+    """Return a depthwise convolution without batch norm, which follows the next 1x1 convolution."""
     conv: nn.Module = create_conv2d(
         step.channels,
         step.channels,
@@ -108,4 +109,4 @@ MODULES: dict[str, Callable[[Step, CellArch], nn.Module]] = {
     "add": lambda step, arch: Add(),
     "concat": lambda step, arch: Concat(),
 }
-"""A step's op -> its module."""
+"""Op of a step -> function that builds its module."""

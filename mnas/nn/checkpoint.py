@@ -1,8 +1,8 @@
-"""Checkpoints of torch.save, read without running anything that they name.
+"""Read checkpoints of torch.save without running any code that they name.
 
-A pickle calls what it names. Here a name never becomes a thing: of torch's own functions for tensors there is a
-description, a class becomes an empty placeholder, and a function cannot be called at all. So what people keep beside
-their weights (settings of any class, NumPy's numbers, states of optimizers) does no harm and is no reason to refuse.
+A pickle calls functions by name. This reader never imports a name: torch's own functions for tensors become
+descriptions, a class becomes an empty placeholder, and calling any other function is an error. So other objects beside
+the weights (settings of any class, NumPy's numbers, states of optimizers) are harmless and need no refusal.
 """
 
 import io
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mnas.readers import open_regular
 
-_MAGIC = 0x1950A86A20F9469CFC6C  # what files begin with that are no archives
+_MAGIC = 0x1950A86A20F9469CFC6C  # first value of files that are not archives
 _MOST_PICKLE_BYTES = 16_000_000
 _STREAM = ("magic number", "version", "machine", "what was saved", "keys of its storages")
 _STORAGES = {
@@ -31,7 +31,7 @@ _STORAGES = {
     "UntypedStorage": torch.uint8,
 }  # fmt: skip
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _STORAGES.values()}
-# functions that make data of data; their results are not needed, so they are placeholders like any class
+# The results of these functions from data to data are not needed, so they become placeholders like classes.
 _HARMLESS = {
     "builtins": {"set", "frozenset", "complex", "slice", "range", "bytearray", "object", "list", "dict", "tuple", "int",
                  "float", "str", "bytes", "bool"},
@@ -45,16 +45,16 @@ _HARMLESS = {
 
 
 class WouldRunError(ValueError):
-    """A pickle that calls a function; its text is the function's name."""
+    """A pickle calls a function; the message is the function's name."""
 
 
 Read = Callable[[int, int], bytes]
-"""(start, bytes) -> that part of a storage, or less where it ends before."""
+"""Function (start, number of bytes) -> that part of a storage, shorter if the storage ends before."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """The place of a tensor in a file."""
+    """The location of a tensor in a file."""
 
     read: Read
     dtype: torch.dtype
@@ -64,13 +64,13 @@ class StoredTensor:
 
     @property
     def extent(self) -> int:
-        """Numbers of the storage from the tensor's first to its last."""
+        """Number of elements in the storage from the tensor's first to its last."""
         if math.prod(self.shape) == 0:
             return 0
         return 1 + sum((size - 1) * step for size, step in zip(self.shape, self.stride, strict=True))
 
     def tensor(self) -> Tensor:
-        """Read it. Raises ValueError where it is not whole."""
+        """Read the tensor. Raises ValueError if its storage is incomplete."""
         numbers = self.extent
         if math.prod(self.shape) > numbers:
             raise ValueError(f"a tensor of shape {self.shape} must not repeat its numbers")
@@ -87,7 +87,7 @@ class Placeholder(dict[Any, Any]):
     """An object of an unknown class; it keeps the items of a dictionary."""
 
     name = ""
-    """The class."""
+    """Name of the class."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__()
@@ -100,10 +100,10 @@ class Placeholder(dict[Any, Any]):
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Return what a file of torch.save holds: mappings, lists, plain values, `StoredTensor` and `Placeholder`.
+    """Return the content of a file of torch.save: mappings, lists, plain values, `StoredTensor` and `Placeholder`.
 
     Raises:
-        WouldRunError: it calls a function.
+        WouldRunError: the file calls a function.
         OSError, ValueError, ...: the file is damaged.
     """
     with open_regular(path) as file:
@@ -135,7 +135,7 @@ def _of_archive(file: BinaryIO, path: Path) -> Any:
 
 
 def _entry(file: BinaryIO, info: zipfile.ZipInfo, start: int, size: int) -> bytes:
-    """A part of an entry as it lies in the archive: torch compresses nothing, and its checksums may be left out."""
+    """Return a part of an entry directly from the archive, as torch does not compress and may omit checksums."""
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError("an archive of torch.save must not be compressed")
     file.seek(info.header_offset)
@@ -152,7 +152,7 @@ def _entry(file: BinaryIO, info: zipfile.ZipInfo, start: int, size: int) -> byte
 
 
 def _of_stream(file: BinaryIO) -> Any:
-    """Read the format before torch 1.6: pickles one after the other, then the storages' bytes."""
+    """Return the content of a file from before torch 1.6: successive pickles, then the bytes of the storages."""
     storages: dict[str, bytes] = {}
     dtypes: dict[str, torch.dtype] = {}
     limited = _Limited(file)
@@ -178,7 +178,7 @@ def _of_stream(file: BinaryIO) -> Any:
 
 
 class _Limited:
-    """The pickles at a file's start, which may not be endless."""
+    """The pickles at the start of a file, with a limit on their size."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -213,7 +213,7 @@ class _StorageType:
 
 @dataclass(frozen=True, slots=True)
 class _Function:
-    """A named function; calling it is refused."""
+    """A named function, which raises WouldRunError when it is called."""
 
     name: str
 
@@ -223,7 +223,7 @@ class _Function:
 
 @dataclass(frozen=True, slots=True)
 class _Rebuild:
-    """One of torch's functions that make a tensor of a storage."""
+    """One of torch's functions that make a tensor from a storage."""
 
     dtype_given: bool
 
@@ -239,7 +239,7 @@ class _Rebuild:
 
 
 class _First:
-    """A wrapper that is replaced by its first argument: a parameter by its tensor, a shape by its numbers."""
+    """A wrapper that is replaced by its first argument: a parameter by its tensor, a shape by its sizes."""
 
     __slots__ = ()
 
@@ -282,12 +282,12 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 def _put(mapping: Any, key: Any, value: Any) -> None:
-    """Only by plain keys: the hash of a tuple of tuples may take for ever."""
+    """Set an item, but only for plain keys, as the hash of nested tuples may take for ever."""
     if isinstance(key, str | int | float | bytes | None) and isinstance(mapping, dict):
         mapping[key] = value
 
 
-_InPython: Any = pickle._Unpickler  # that in C allocates what a file says
+_InPython: Any = pickle._Unpickler  # the C version allocates any size that a file states
 
 
 class _Reader(_InPython):  # type: ignore[misc]
@@ -297,8 +297,8 @@ class _Reader(_InPython):  # type: ignore[misc]
         self._classes: dict[str, type[Placeholder]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a name; nothing is imported."""
-        module, name = NAME_MAPPING.get((module, name), (module, name))  # protocol 2 has the names of Python 2
+        """Return the stand-in for a name without importing it."""
+        module, name = NAME_MAPPING.get((module, name), (module, name))  # protocol 2 uses names of Python 2
         module = IMPORT_MAPPING.get(module, module)
         if stand_in := _KNOWN.get((module, name)):
             return stand_in
@@ -316,7 +316,7 @@ class _Reader(_InPython):  # type: ignore[misc]
         return self._classes[full]
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return what stands for a storage."""
+        """Return the stand-in for a storage."""
         if isinstance(pid, tuple) and len(pid) > 2 and pid[0] == "module":
             return pid[1]
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], _StorageType):
@@ -350,7 +350,7 @@ class _Reader(_InPython):  # type: ignore[misc]
     def _drop_state(self) -> None:
         self.stack.pop()
 
-    # without those that import, that allocate before they read, and those of Python 2
+    # This omits opcodes that import, that allocate before they read, and those of Python 2.
     dispatch = {
         code: handler
         for code, handler in _InPython.dispatch.items()
@@ -365,6 +365,6 @@ class _Reader(_InPython):  # type: ignore[misc]
 
 
 def read_bytes(tensors: Mapping[str, StoredTensor | Tensor]) -> int:
-    """Return the bytes that reading all tensors takes, with repetitions."""
+    """Return the number of bytes read for all tensors, counting shared ones repeatedly."""
     stored = [value for value in tensors.values() if isinstance(value, StoredTensor)]
     return sum(max(value.extent, math.prod(value.shape)) * value.dtype.itemsize for value in stored)

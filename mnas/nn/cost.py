@@ -1,7 +1,7 @@
-"""Parameters and multiply-accumulates of an architecture, counted without making a tensor.
+"""Parameters and multiply-accumulates of an architecture, counted without building a network.
 
-Counted are convolutions and the classifier, squeeze-and-excitation included; a batch norm has two parameters a channel
-and no MACs (it folds into its convolution). Additions, activations, pools and gates are not counted, as in the paper.
+The count covers convolutions, squeeze-and-excitation and the classifier. A batch norm has two parameters per channel
+and no MACs (it folds into its convolution). As in the paper, additions, activations, pools and gates do not count.
 """
 
 import itertools
@@ -15,17 +15,17 @@ from mnas.cell_arch import CellArch
 from mnas.nn.cell_steps import IMAGE, Step, cell_steps
 
 Shape = tuple[int, int, int]
-"""(channels, height, width)."""
+"""Shape (channels, height, width)."""
 
 
 @dataclass(frozen=True)
 class CostRow:
-    """What one convolution or classifier, or a whole layer of them, costs."""
+    """The cost of one convolution or classifier, or of a whole layer."""
 
     name: str
-    """`stem`, `block3.1.depthwise`, `cell2.pair1.left.conv`, `head`, `classifier`; of a whole layer `block3.1`."""
+    """Name, such as `stem`, `block3.1.depthwise` or `cell2.pair1.left.conv`; `block3.1` for a whole layer."""
     op: str
-    """`conv`, `depthwise`, `linear`; of a whole layer as `describe` has it, of a cell its kind and filters."""
+    """Op: `conv`, `depthwise` or `linear`; the text of `describe` for a layer, kind and filters for a cell."""
     input_shape: Shape
     output_shape: Shape
     params: int
@@ -34,26 +34,26 @@ class CostRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """The rows of a network in the order of computation."""
+    """Costs of a network, by row in the order of computation."""
 
     rows: tuple[CostRow, ...]
 
     @property
     def params(self) -> int:
-        """Parameters in all; batch norm's running statistics are none."""
+        """Total number of parameters, without batch norm's running statistics."""
         return sum(row.params for row in self.rows)
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one image."""
+        """Total multiply-accumulates for one image."""
         return sum(row.macs for row in self.rows)
 
 
 def cost(arch: Architecture, input_size: int, num_classes: int = 1000) -> Cost:
-    """Params and MACs of every convolution of `arch` on an `input_size` x `input_size` image.
+    """Return params and MACs of every convolution of `arch` for an `input_size` x `input_size` image.
 
     Raises:
-        ValueError: the image is too small for the strides, or num_classes below 1.
+        ValueError: the image is too small for the strides, or num_classes is below 1.
     """
     arch.check_input_size(input_size)
     if num_classes < 1:
@@ -65,7 +65,7 @@ def cost(arch: Architecture, input_size: int, num_classes: int = 1000) -> Cost:
 
 
 def by_layer(arch: Architecture, whole: Cost) -> tuple[CostRow, ...]:
-    """The rows of `whole`, the cost of `arch`, added up to one for each stem, layer or cell, head and classifier."""
+    """Return the rows of `whole`, the cost of `arch`, summed by stem, layer or cell, head and classifier."""
     if isinstance(arch, CellArch):
         return _by_cell(arch, whole)
     ops = {layer.name: describe(layer) for layer in arch.layers}
@@ -78,7 +78,7 @@ def by_layer(arch: Architecture, whole: Cost) -> tuple[CostRow, ...]:
 
 
 def step_shapes(steps: Iterable[Step], image: Shape) -> dict[str, Shape]:
-    """The shape of every step's result, by its name; SAME padding gives ceil(size / stride)."""
+    """Return the shape of every step's result by name; SAME padding gives ceil(size / stride)."""
     shapes = {IMAGE: image}
     for step in steps:
         _, height, width = shapes[step.inputs[0]]
@@ -87,7 +87,7 @@ def step_shapes(steps: Iterable[Step], image: Shape) -> dict[str, Shape]:
 
 
 def _groups(whole: Cost, parts: int) -> Iterator[tuple[str, list[CostRow]]]:
-    """Rows that have the first `parts` parts of their names in common, with these."""
+    """Yield each prefix of `parts` parts of a name, with the rows that share it."""
     for name, group in itertools.groupby(whole.rows, key=lambda row: ".".join(row.name.split(".")[:parts])):
         yield name, list(group)
 
@@ -95,7 +95,7 @@ def _groups(whole: Cost, parts: int) -> Iterator[tuple[str, list[CostRow]]]:
 def _by_cell(arch: CellArch, whole: Cost) -> tuple[CostRow, ...]:
     steps = cell_steps(arch)
     shapes = step_shapes(steps, whole.rows[0].input_shape)
-    # a cell's last step but what the next ones begin with
+    # A cell's output is its last step, not counting the ReLU and shift with which the next cells begin.
     outputs = {step.name.split(".")[0]: shapes[step.name] for step in steps if step.op not in ("relu", "shift")}
     kinds = {f"cell{number}": f"{kind} {filters}" for number, (kind, filters) in enumerate(arch.skeleton.plan, 1)}
     merged = []
@@ -107,7 +107,7 @@ def _by_cell(arch: CellArch, whole: Cost) -> tuple[CostRow, ...]:
 
 
 def _block_rows(arch: Arch, shape: Shape) -> tuple[list[CostRow], int]:
-    """All but the classifier, and how many numbers that gets."""
+    """Return all rows except the classifier's, and the classifier's number of inputs."""
     rows = [_conv("stem", shape, arch.stem_filters, 3, arch.stem_stride)]
     shape = rows[-1].output_shape
     for layer in arch.layers:
@@ -118,7 +118,7 @@ def _block_rows(arch: Arch, shape: Shape) -> tuple[list[CostRow], int]:
 
 
 def _cell_rows(arch: CellArch, image: Shape) -> tuple[list[CostRow], int]:
-    """As `_block_rows`; a depthwise convolution of a cell has no batch norm of its own."""
+    """Return the same as `_block_rows`; a depthwise convolution in a cell has no batch norm."""
     steps = cell_steps(arch)
     shapes = step_shapes(steps, image)
     rows = []
@@ -132,7 +132,7 @@ def _cell_rows(arch: CellArch, image: Shape) -> tuple[list[CostRow], int]:
 
 
 def describe(layer: Layer) -> str:
-    """A layer in a few words: `mbconv6 k5 s2 se10 pool`, `se10` being squeezed channels; without a skip, no word."""
+    """Return a short description of a layer, such as `mbconv6 k5 s2 se10 pool`; `se10` are its squeezed channels."""
     expansion = str(layer.mid_filters // layer.in_filters) if layer.op == "mbconv" else ""
     words = [f"{layer.op}{expansion}", f"k{layer.kernel}"]
     words += [f"s{layer.stride}"] if layer.stride > 1 else []
@@ -142,7 +142,7 @@ def describe(layer: Layer) -> str:
 
 
 def _conv(name: str, shape: Shape, filters: int, kernel: int, stride: int = 1, depthwise: bool = False) -> CostRow:
-    """A convolution with batch norm; both paddings give ceil(size / stride)."""
+    """Return the row of a convolution with batch norm; both paddings give ceil(size / stride)."""
     channels, height, width = shape
     output = (filters, -(-height // stride), -(-width // stride))
     weights = kernel * kernel * filters * (1 if depthwise else channels)

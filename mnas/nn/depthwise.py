@@ -1,4 +1,4 @@
-"""Depthwise convolutions whose padding or weight gradient torch and oneDNN do slowly on x86 processors.
+"""Faster depthwise convolutions for cases in which torch and oneDNN are slow on x86 processors.
 
 SAME padding at stride 2 of an even size has one zero more after the image than before it, for which torch copies the
 image. A kernel with a row and a column of zeros in front is the same convolution with equal padding, and needs no copy.
@@ -22,14 +22,14 @@ from torch.autograd.function import once_differentiable
 from mnas.nn.blocks import same_pads
 
 _COLUMNS = 3
-_ROWS = 5  # of an image below which oneDNN's fast kernel takes no zeros above and below it
-_SMALL = 100_000  # elements of an input below which the additional calls cost more than they save
+_ROWS = 5  # image height below which oneDNN's fast kernel does not support zeros above and below
+_SMALL = 100_000  # input elements below which the additional calls cost more than they save
 
 
 def speed_up_depthwise(network: nn.Module) -> None:
-    """Have `network` train its depthwise convolutions in the fast way, on the CPU.
+    """Make `network` train its depthwise convolutions faster on the CPU.
 
-    Function, parameters and state dict stay as they are; gradients agree to rounding.
+    Function, parameters and state dict do not change; gradients agree to rounding.
     """
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and _gains(module):
@@ -40,12 +40,12 @@ def speed_up_depthwise(network: nn.Module) -> None:
 def _gains(conv: nn.Conv2d) -> bool:
     channels = conv.in_channels
     depthwise = conv.groups == channels == conv.out_channels and conv.bias is None and conv.dilation == (1, 1)
-    square = conv.kernel_size[0] == conv.kernel_size[1]  # 1x7 on one channel is depthwise too
+    square = conv.kernel_size[0] == conv.kernel_size[1]  # excludes 1x7 on one channel, which is also depthwise
     return depthwise and square and (conv.kernel_size[1] > _COLUMNS or type(conv) is not nn.Conv2d)
 
 
 class _Depthwise(nn.Module):
-    """Stands in for a convolution and shares its parameter; SAME padding at stride 2 is done here."""
+    """A replacement of a convolution that shares its parameter, and handles SAME padding at stride 2."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ class _Convolve(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         stride, padding = ctx.stride, ctx.padding
         kernel, size = weight.shape[-1], x.shape[-1]
-        # a gradient in another layout would cost a reordering in each of the calls below
+        # A gradient in another layout would be reordered in each of the calls below.
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0] and stride == 1:
-            # the transpose of such a convolution is one with the kernel turned round, and forward is the faster kernel
+            # The transpose equals a convolution with the flipped kernel, and oneDNN's forward kernel is faster.
             grad_x = F.conv2d(grad, weight.flip(2, 3), None, 1, kernel - 1 - padding, 1, x.shape[1])
         elif ctx.needs_input_grad[0]:
             grad_x = gradient(grad, x, weight, (stride, stride), (padding, padding), of_x=True)
@@ -96,7 +96,7 @@ class _Convolve(torch.autograd.Function):
             parts = []
             for column in range(0, kernel, _COLUMNS):
                 taps = weight[..., column : column + _COLUMNS]
-                # the columns that these taps see, and no more, or the output would be wider than `grad`
+                # Only the columns under these taps, otherwise the output would be wider than `grad`.
                 before = padding - column
                 after = (grad.shape[-1] - 1) * stride + taps.shape[-1] - size - before
                 padded = _padded(x, padding, padding, before, after)
@@ -110,31 +110,31 @@ class _Convolve(torch.autograd.Function):
 def gradient(
     grad: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], *, of_x: bool
 ) -> Tensor:
-    """A depthwise convolution's gradient, of its input or else of its weight; of that one only the shape counts."""
+    """Return a depthwise convolution's gradient for its input, or for its weight; that argument gives only a shape."""
     mask = [of_x, not of_x, False]
     arguments = None, list(stride), list(padding), [1, 1], False, [0, 0], x.shape[1], mask
     return cast(Tensor, torch.ops.aten.convolution_backward(grad, x, weight, *arguments)[0 if of_x else 1])
 
 
 def _six_columns(x: Tensor, grad: Tensor, kernel: int, padding: int) -> Tensor:
-    """The gradient of depthwise weights at stride 2, for an even number of columns, three pairs of which are seen."""
+    """Return the gradient of depthwise weights at stride 2 from three pairs of columns; their number is even."""
     channels = x.shape[1]
     taps = x.new_empty(2 * channels, 1, kernel, 3)
     paired = gradient(torch.cat([grad, grad], 1), _pairs(x), taps, (2, 1), (padding, 1), of_x=False)
-    # (column of a pair, C, row, pair) -> (C, 1, row, column); the pairs begin two columns before the output's position
+    # (column in a pair, C, row, pair) -> (C, 1, row, column); the pairs begin two columns before the output's position.
     columns = paired.view(2, channels, 1, kernel, 3).permute(1, 2, 3, 4, 0).reshape(channels, 1, kernel, 6)
     return columns[..., 2 - padding : 2 - padding + kernel].contiguous()
 
 
 def _five_columns(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of 5x5 depthwise weights at stride 1, two zeros on each side, for an even number of columns."""
+    """Return the gradient of 5x5 depthwise weights at stride 1 with padding 2, for an even number of columns."""
     rows = 2
     if x.shape[2] < _ROWS:
         x, rows = _padded(x, rows, rows, 0, 0), 0
 
     def three(x: Tensor, grad: Tensor) -> Tensor:
         channels = x.shape[1]
-        taps = weight[..., :3].repeat(channels // len(weight), 1, 1, 1)  # of which the shape counts
+        taps = weight[..., :3].repeat(channels // len(weight), 1, 1, 1)  # only its shape matters
         return gradient(grad, x, taps, (1, 1), (rows, 1), of_x=False)
 
     near = three(x, grad)
@@ -143,13 +143,13 @@ def _five_columns(x: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
 
 
 def _pairs(images: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, 2 C, H, W / 2), each two neighbours in a row as one; without a copy if channels_last."""
+    """Return (N, C, H, W) as (N, 2 C, H, W / 2), pairing neighbours in a row; no copy if it is channels_last."""
     count, channels, height, width = images.shape
     return images.permute(0, 2, 3, 1).reshape(count, height, width // 2, 2 * channels).permute(0, 3, 1, 2)
 
 
 def _padded(x: Tensor, top: int, bottom: int, before: int, after: int) -> Tensor:
-    """As F.pad on a channels_last tensor (negative `before`, `after` cut off), but only the border is zeroed first."""
+    """Return F.pad of a channels_last tensor (negative `before` and `after` crop it); only the border is zeroed."""
     count, channels, height, width = x.shape
     shape = (count, channels, height + top + bottom, width + before + after)
     padded = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

@@ -1,9 +1,10 @@
 """Wide 1x1 convolutions with batch norm and activation, trained on a CPU in two passes over memory instead of ten.
 
 The statistics of z = W x follow from those of the narrower x: mean W mean(x), variances the diagonal of W cov(x) W'.
-So scale and shift are known before z is computed, z is never stored, and batch norm's backward pass becomes products
-of small matrices. The same sums in another order: results agree to rounding. Forward and backward, 64 images, one core
-with AVX-512: 20 to 120 channels of 32x32 28 instead of 55 ms, 40 to 240 of 16x16 15.5 instead of 26.
+So scale and shift are available before z is computed, z is never stored, and batch norm's backward pass becomes
+products of small matrices. These are the same sums in another order, so results agree to rounding. Forward
+and backward, 64 images, one core with AVX-512: 20 to 120 channels of 32x32 take 28 instead of 55 ms, 40 to 240 of 16x16
+15.5 instead of 26 ms.
 """
 
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ _CHUNK = 100_000  # elements that stay in a core's cache between the steps on th
 
 
 def speed_up_expansions(network: nn.Module) -> None:
-    """Have `network` train its wide 1x1 convolutions in the fast way, on the CPU.
+    """Make `network` train its wide 1x1 convolutions faster on the CPU.
 
-    Function, parameters and state dict stay as they are; outputs, gradients and statistics agree to rounding.
+    Function, parameters and state dict do not change; outputs, gradients and statistics agree to rounding.
     """
     for name, module in list(network.named_modules()):
         if isinstance(module, ConvNorm) and _is_expansion(module):
@@ -39,7 +40,7 @@ def _is_expansion(module: ConvNorm) -> bool:
 
 
 class _Expansion(nn.Module):
-    """Stands in for a `ConvNorm` and shares its parts; where the fast way does not apply it does what that did."""
+    """A replacement of a `ConvNorm` that shares its parts, and falls back to them if the fast way does not apply."""
 
     def __init__(self, plain: ConvNorm) -> None:
         super().__init__()
@@ -112,7 +113,7 @@ class _Expand(torch.autograd.Function):
         scale = gamma * deviation
         grad_gamma = deviation * (along * weight).sum(1)
         grad_weight = scale[:, None] * (along - (grad_gamma * deviation)[:, None] * mixed)
-        # what batch norm takes off its input's gradient: the part along that input, and the mean
+        # Batch norm subtracts from its input's gradient the part along that input, and the mean.
         taken = torch.stack([deviation * grad_gamma, total]) * scale / len(rows)
         grad_rows.addmm_(rows, torch.cat([weight.t() * taken[0] @ weight, taken[1:] @ weight]), alpha=-1)
         grad_x = grad_rows.view(count, height, width, inputs).permute(0, 3, 1, 2)
@@ -120,11 +121,11 @@ class _Expand(torch.autograd.Function):
 
 
 def _rows(images: Tensor) -> Tensor:
-    """(N, C, H, W) as (N * H * W, C), without a copy where the memory is channels_last."""
+    """Return (N, C, H, W) as (N * H * W, C), without a copy if the memory is channels_last."""
     return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
 
 
 def _parts(matrix: Tensor) -> Iterator[slice]:
-    """Its rows, some at a time."""
+    """Yield slices of the matrix's rows that fit in the cache."""
     step = max(1, _CHUNK * torch.get_num_threads() // matrix.shape[1])
     return (slice(start, start + step) for start in range(0, len(matrix), step))

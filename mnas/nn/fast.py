@@ -1,4 +1,4 @@
-"""What makes a network train faster on a CPU."""
+"""All replacements that make a network train faster on a CPU."""
 
 from torch import nn
 
@@ -9,9 +9,9 @@ from mnas.nn.pointwise import speed_up_pointwise
 
 
 def speed_up(network: nn.Module) -> None:
-    """Have `network`, whose memory is to be channels_last, train faster on the CPU.
+    """Make `network`, which should be channels_last, train faster on the CPU.
 
-    Function, parameters and state dict stay as they are; outputs, gradients and statistics agree to rounding.
+    Function, parameters and state dict do not change; outputs, gradients and statistics agree to rounding.
     """
     speed_up_expansions(network)
     speed_up_depthwise(network)

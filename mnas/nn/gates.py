@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation and pooled skips, trained on a CPU with fewer passes over memory than by their operations.
+"""Squeeze-and-excitation and pooled skips, trained on a CPU with fewer passes over memory.
 
 The gate's gradient needs the product of input and gradient only in sums, image by image; what comes to the input
 through the mean and through the product is written once. A pool is a depthwise convolution with ones, in both
@@ -20,9 +20,9 @@ _CHUNK = 100_000  # elements that stay in a core's cache between the steps on th
 
 
 def speed_up_gates(network: nn.Module) -> None:
-    """Have `network` train its squeeze-and-excitation and its pooled skips in the fast way, on the CPU.
+    """Make `network` train its squeeze-and-excitation and its pooled skips faster on the CPU.
 
-    Function, parameters and state dict stay as they are; outputs and gradients agree to rounding.
+    Function, parameters and state dict do not change; outputs and gradients agree to rounding.
     """
     for name, module in list(network.named_modules()):
         fast = _FAST.get(type(module))
@@ -31,7 +31,7 @@ def speed_up_gates(network: nn.Module) -> None:
 
 
 class _FastSqueezeExcite(SqueezeExcite):
-    """Stands in for a `SqueezeExcite` and shares its parts."""
+    """A replacement of a `SqueezeExcite` that shares its parts."""
 
     def __init__(self, plain: SqueezeExcite) -> None:
         nn.Module.__init__(self)
@@ -72,7 +72,7 @@ class _Gate(torch.autograd.Function):
 
 
 class _FastPooledSkip(PooledSkip):
-    """Stands in for a `PooledSkip`."""
+    """A replacement of a `PooledSkip`."""
 
     def __init__(self, plain: PooledSkip) -> None:
         nn.Module.__init__(self)
@@ -83,7 +83,7 @@ class _FastPooledSkip(PooledSkip):
             return super().forward(x)
         kernel = x.new_ones(x.shape[1], 1, 3, 3)
         if self.stride == 2 and self.same and x.shape[-1] % 2 == 0:
-            kernel = F.pad(kernel, (1, 0, 1, 0))  # no zeros before the image: see mnas.nn.depthwise
+            kernel = F.pad(kernel, (1, 0, 1, 0))  # avoids zeros before the image: see mnas.nn.depthwise
         return cast(Tensor, _Pool.apply(x, kernel, self.stride, self.out_filters))
 
 

@@ -1,7 +1,7 @@
-"""How others name the tensors of the same networks: timm, torchvision, pytorchcv, and this package.
+"""Layouts of state dicts: the names of the same tensors in timm, torchvision, pytorchcv and this package.
 
-A layout pairs each of our modules that hold tensors (`layers.3.depthwise.conv`, `layers.3.depthwise.norm`) with the
-name that it has there; the tensors in it (`weight`, `running_mean`, ...) are called alike everywhere.
+A layout maps each of our modules with tensors (`layers.3.depthwise.conv`, `layers.3.depthwise.norm`) to its name
+there; the tensors in it (`weight`, `running_mean`, ...) have the same names everywhere.
 """
 
 from collections.abc import Callable, Collection
@@ -12,29 +12,29 @@ from mnas.arch import Arch
 
 @dataclass(frozen=True, kw_only=True)
 class StateDictLayout:
-    """The state dict of one implementation."""
+    """The layout of one implementation's state dict."""
 
     title: str
-    """Whose it is, for messages."""
+    """Name of the implementation, for messages."""
     mark: str
-    """A tensor that no other layout has, the stem's."""
+    """Name of the stem's tensor, which no other layout has."""
     modules: Callable[[Arch], dict[str, str]]
-    """Architecture -> {our module: its name there}; modules that cannot be there are left out."""
+    """Function from an architecture to {our module: its name there}, without modules that cannot exist there."""
     bn_momentum: float | None
-    """As that implementation trains; None for ours, where it is the architecture's."""
+    """Batch-norm momentum in that implementation's training; None for ours, which uses the architecture's."""
 
 
 def layout_of(tensors: Collection[str]) -> StateDictLayout | None:
-    """The layout of these tensor names, or None for one that is not known."""
+    """Return the layout of these tensor names, or None if no layout fits."""
     return next((layout for layout in LAYOUTS if layout.mark in tensors), None)
 
 
 def trained_arch(arch: Arch, layout: StateDictLayout, *, small: bool) -> Arch:
-    """`arch` as the layout's implementation computes it: symmetric padding, batch-norm epsilon 1e-5, its momentum.
+    """Return `arch` as the layout's implementation computes it: symmetric padding, its batch-norm epsilon and momentum.
 
     Args:
-        small: whether it is MnasNet-small, whose first layer has a residual with timm and pytorchcv but none in the
-            published code (there 16 input filters are named where the stem gives 8).
+        small: whether `arch` is MnasNet-small, whose first layer has a residual in timm and pytorchcv but not in the
+            published code (which states 16 input filters although the stem has 8).
     """
     if layout.bn_momentum is None:
         return arch
@@ -68,7 +68,7 @@ def _timm(arch: Arch) -> dict[str, str]:
 
 
 def _torchvision_mnasnet(arch: Arch) -> dict[str, str]:
-    """One list of layers; the blocks after the first, which is a single sepconv, are lists in it."""
+    """Return the names of torchvision's one list of layers; the blocks after the first, a sepconv, are nested lists."""
     parts = {"expand": ("0", "1"), "depthwise": ("3", "4"), "project": ("6", "7")}
     head = 7 + len(arch.blocks)
     names = {"stem.conv": "layers.0", "stem.norm": "layers.1"}
@@ -93,7 +93,7 @@ def _torchvision_mobilenetv2(arch: Arch) -> dict[str, str]:
 
 
 def _pytorchcv(arch: Arch) -> dict[str, str]:
-    """Stages begin at each stride; the first and the last layer belong to the stem and to the head."""
+    """Return pytorchcv's names: a stage begins at each stride; the first and last layers belong to stem and head."""
     parts = {
         part: (f"{name}.conv", f"{name}.bn")
         for part, name in (("expand", "exp_conv"), ("depthwise", "dw_conv"), ("project", "pw_conv"))
@@ -114,12 +114,12 @@ def _pytorchcv(arch: Arch) -> dict[str, str]:
 
 
 def _places(arch: Arch) -> list[tuple[int, int]]:
-    """(block, layer in it) of each layer, both counted from 0."""
+    """Return (block, layer in it) of each layer, both counted from 0."""
     return [(b, i) for b, block in enumerate(arch.blocks) for i in range(block.layers)]
 
 
 def _layer(index: int, parts: dict[str, tuple[str, str]], prefix: str) -> dict[str, str]:
-    """{our module: theirs} of a layer, from part -> (convolution, norm); parts that the layer lacks do no harm."""
+    """Return {our module: theirs} of a layer from part -> (convolution, norm); extra parts do no harm."""
     return {
         f"layers.{index}.{part}.{kind}": f"{prefix}.{name}"
         for part, names in parts.items()

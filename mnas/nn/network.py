@@ -14,7 +14,7 @@ from mnas.nn.cells import Cells
 
 
 class Network(nn.Module, abc.ABC):
-    """(N, 3, H, W) float images -> (N, num_classes) logits: the classifier of the features' means over all pixels."""
+    """A network (N, 3, H, W) float images -> (N, num_classes) logits: features, mean over all pixels, classifier."""
 
     arch: Architecture
     dropout: nn.Dropout
@@ -22,14 +22,14 @@ class Network(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def features(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, channels, H', W')."""
+        """Return the features (N, channels, H', W') of images (N, 3, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.classifier(self.dropout(self.features(x).mean((2, 3)))))
 
 
 class BlockNetwork(Network):
-    """`stem`, `layers` (one module for each of `arch.layers`, in order), `head`, `classifier`."""
+    """A network of `stem`, `layers` (one module for each of `arch.layers`, in order), `head` and `classifier`."""
 
     def __init__(self, arch: Arch, num_classes: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class BlockNetwork(Network):
 
 
 class CellNetwork(Network):
-    """`cells`, `classifier`."""
+    """A network of `cells` and `classifier`."""
 
     def __init__(self, arch: CellArch, num_classes: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class CellNetwork(Network):
 
 
 def build_network(arch: Architecture, num_classes: int) -> Network:
-    """The network of `arch` with fresh weights, drawn from torch's global generator.
+    """Return the network of `arch` with fresh weights, drawn from torch's global generator.
 
     Raises:
         ValueError: num_classes is below 1.
@@ -72,9 +72,12 @@ def build_network(arch: Architecture, num_classes: int) -> Network:
 
 
 def _initialise(module: nn.Module) -> None:
-    """Published code: convolutions normal(0, sqrt(2 / fan_out)), classifier uniform(+-1 / sqrt(classes)), biases 0."""
+    """Draw weights as in the published code.
+
+    Convolutions are normal(0, sqrt(2 / fan_out)), the classifier is uniform(+-1 / sqrt(classes)), biases are 0.
+    """
     if isinstance(module, nn.Conv2d):
-        # TensorFlow's depthwise kernels have shape (k, k, channels, 1), so the published fan-out is k * k there
+        # TensorFlow's depthwise kernels have shape (k, k, channels, 1), so their published fan-out is k * k.
         fan_out = math.prod(module.kernel_size) * module.out_channels // module.groups
         nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
     elif isinstance(module, nn.Linear):

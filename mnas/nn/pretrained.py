@@ -1,8 +1,7 @@
-"""Weights of others for a named architecture: timm's and torchvision's own, and their files on disk.
+"""Load pretrained weights into a named architecture: from timm, torchvision, or files on disk.
 
-What they say of a network's function wins over what the name says: symmetric padding and batch norm's epsilon (and
-MnasNet-small's first residual) come from where the weights were trained, so that outputs equal the source model's.
-Nothing in a file is ever run.
+The source of the weights determines padding, batch norm's epsilon and MnasNet-small's first residual, even if the
+named architecture differs, so that outputs equal the source model's. Code in a file never runs.
 """
 
 import logging
@@ -45,7 +44,7 @@ TIMM = {
     "mobilenetv2-110d": "mobilenetv2_110d",
     "mobilenetv2-120d": "mobilenetv2_120d",
 }
-"""Our name -> timm's; for some of them timm has no trained weights."""
+"""Our name -> timm's; timm does not have weights for all of them."""
 
 TORCHVISION = {
     "mnasnet-b1@0.5": "mnasnet0_5",
@@ -62,21 +61,21 @@ _SHOWN = 3
 def load_pretrained(
     source: str, arch: Architecture, num_classes: int | None, *, name: str, new_classifier: bool = False
 ) -> Network:
-    """The network of `arch` with the weights of `source`, in evaluation mode, on the CPU.
+    """Return the network of `arch` with the weights of `source`, in evaluation mode, on the CPU.
 
-    The network's `arch` is the one that makes its outputs equal the source model's: padding and batch norm as there
-    (`arch_changes` says what differs), strides and dropout of `arch`. Layouts that are read: timm's, torchvision's,
-    pytorchcv's and ours (of networks of cells only ours); plain or under "state_dict", "model" (or their averages),
-    with DDP's prefixes or without.
+    The network's own `arch` has the source model's padding and batch norm, so that outputs are equal (`arch_changes`
+    lists the differences), and the strides and dropout of the argument. Supported layouts are timm's, torchvision's,
+    pytorchcv's and ours (for cells only ours), plain or under "state_dict", "model" (or their averages), with or
+    without DDP's prefixes.
 
     Args:
-        source: `timm` or `torchvision` (downloaded by them), or the path of a .safetensors, .pth, .pt or .bin file.
-        num_classes: outputs; None for as many as the weights have.
-        name: how the user named `arch`; for `timm` and `torchvision` a zoo name.
-        new_classifier: leave the classifier out: it gets fresh weights, from torch's global generator.
+        source: `timm` or `torchvision` (which download), or the path of a .safetensors, .pth, .pt or .bin file.
+        num_classes: number of outputs; None: as many as the weights have.
+        name: the user's name for `arch`; a zoo name for `timm` and `torchvision`.
+        new_classifier: give the classifier fresh weights, from torch's global generator, instead of the source's.
 
     Raises:
-        ValueError: nothing there, not readable, code in the file, or tensors that do not fit; one line.
+        ValueError: the source is missing or unreadable, contains code, or has tensors that do not fit; one line.
     """
     if isinstance(arch, CellArch):
         return _own_cells(source, arch, num_classes, name, new_classifier)
@@ -90,24 +89,24 @@ def load_pretrained(
     classes = tensors.get(f"{layout.modules(arch)['classifier']}.bias")
     there = len(classes) if classes is not None and classes.ndim == 1 else None
     if num_classes is None:
-        num_classes = there or 1  # where there is none, what is missing is told below
+        num_classes = there or 1  # if it has none, the check below reports the missing tensors
     network = build_network(arch, num_classes)
     _fill(network, tensors, layout.modules(arch), new_classifier, f"{origin} for {name}")
     return network.eval()
 
 
 def pretrained_info(source: str, network: Network, *, name: str, classes: Sequence[str] | None = None) -> ModelMetadata:
-    """What a weights file would say of `network`, which `load_pretrained` made of the same `source` and `name`.
+    """Return the metadata of `network`, which `load_pretrained` made from the same `source` and `name`.
 
-    Mean, standard deviation, size and crop are those of the source model's evaluation; of a file by others ImageNet's
-    usual ones, as it names none. `accuracy` is that in a file of ours, None for others:
-    nobody here has scored them.
+    Mean, standard deviation, size and crop are those of the source model's evaluation, or ImageNet's usual ones for a
+    file by other authors, which does not hold them. `accuracy` comes from a file of ours, and is None for others, as
+    mnas has not scored them.
 
     Args:
-        classes: their names; None for the source's own: ImageNet's, or those in a file of ours.
+        classes: class names; None: the source's own, which are ImageNet's or those in a file of ours.
 
     Raises:
-        ValueError: a number of classes that is not the network's, or unnamed classes that are not ImageNet's 1000.
+        ValueError: the number of classes is not the network's, or unnamed classes are not ImageNet's 1000.
     """
     info = _facts(source, network.arch, name)
     if classes is not None and tuple(classes) != info.classes:
@@ -122,7 +121,7 @@ def pretrained_info(source: str, network: Network, *, name: str, classes: Sequen
 
 
 def arch_changes(named: Arch, loaded: Arch) -> str:
-    """What `load_pretrained` changed, in words: `padding symmetric (not same), ...`; empty where nothing."""
+    """Return the changes of `load_pretrained` as text, `padding symmetric (not same), ...`; empty without any."""
     changed = []
     for field in fields(Arch):
         before, after = getattr(named, field.name), getattr(loaded, field.name)
@@ -166,7 +165,7 @@ def _read_torch(path: Path) -> object:
         return read_checkpoint(path)
     except WouldRunError as error:
         raise _would_run(str(path), str(error)) from None
-    except Exception as error:  # a damaged archive or pickle raises many kinds
+    except Exception as error:  # damaged archives and pickles raise many types
         script = "TorchScript" in str(error)
         reason = (
             "is TorchScript, which is code; save its state_dict() instead"
@@ -185,13 +184,13 @@ def _would_run(source: str, code: str) -> ValueError:
 
 
 def _tensors(saved: object, source: str) -> dict[str, Tensor]:
-    """The state dict in what a file holds, without nests and wrappers' prefixes, floating point as float32."""
+    """Return the state dict in a file's content, unnested and without wrappers' prefixes, with floats as float32."""
     try:
         weights = find_weights(saved, source)
     except WouldRunError as error:
         raise _would_run(source, str(error)) from None
     size = Path(source).stat().st_size
-    if read_bytes(weights) > 4 * size:  # many tensors may share a few bytes, and tied weights do
+    if read_bytes(weights) > 4 * size:  # tied weights share bytes, but so could any number of tensors
         raise ValueError(f"weights file {source!r} is damaged: its tensors must not be larger than the file")
     try:
         tensors = {key: value if isinstance(value, Tensor) else value.tensor() for key, value in weights.items()}
@@ -209,10 +208,10 @@ def _download_timm(name: str) -> dict[str, Tensor]:
         raise ValueError(f"timm has weights for {', '.join(having)}, but got {name!r} ({model}, never trained)")
     retries = logging.getLogger("huggingface_hub")
     level = retries.level
-    retries.setLevel(logging.ERROR)  # two lines for each of a dozen; what came of them is said below
+    retries.setLevel(logging.ERROR)  # its two lines for each of a dozen retries say no more than the error below
     try:
         return dict(timm.create_model(model, pretrained=True).state_dict())
-    except Exception as error:  # the network stacks below have errors of their own
+    except Exception as error:  # the network stacks below raise errors of their own
         raise _not_downloaded("timm", model, error) from None
     finally:
         retries.setLevel(level)
@@ -236,7 +235,7 @@ def _not_downloaded(library: str, model: str, error: Exception) -> ValueError:
 
 
 def _model_name(library: str, models: Mapping[str, str], name: str) -> str:
-    """The library's model of a zoo name; its output stride (`/s8`) does not matter to weights."""
+    """Return the library's model of a zoo name; its output stride (`/s8`) does not affect weights."""
     model = models.get(_zoo_name(name))
     if model is None:
         raise ValueError(f"{library} has the networks {', '.join(models)}, but got {name!r}")
@@ -244,7 +243,7 @@ def _model_name(library: str, models: Mapping[str, str], name: str) -> str:
 
 
 def _zoo_name(name: str) -> str:
-    """`mnasnet-a1@0.50/s8` -> `mnasnet-a1@0.5`; a name of another kind unchanged, or as good as."""
+    """Return `mnasnet-a1@0.5` for `mnasnet-a1@0.50/s8`; other kinds of names stay as they are, or nearly so."""
     base, _, width = name.partition("/")[0].partition("@")
     try:
         return base if not width or float(width) == 1 else f"{base}@{float(width):g}"
@@ -260,7 +259,7 @@ def _as_trained(arch: Arch, layout: StateDictLayout, tensors: Mapping[str, Tenso
     assert isinstance(small, Arch)
     arch = trained_arch(arch, layout, small=_shape(arch) == _shape(small))
     if layout.mark == "layers.0.weight":
-        # torchvision's first version of MNASNet scaled neither the stem nor the first block
+        # The first version of torchvision's MNASNet scaled neither the stem nor the first block.
         widths = [tensors[key].shape[0] for key in ("layers.0.weight", "layers.6.weight") if key in tensors]
         if widths == [32, 16]:
             blocks = (replace(arch.blocks[0], filters=16), *arch.blocks[1:])
@@ -269,16 +268,16 @@ def _as_trained(arch: Arch, layout: StateDictLayout, tensors: Mapping[str, Tenso
 
 
 def _shape(arch: Arch) -> object:
-    """An architecture but for its widths and strides."""
+    """Return an architecture without its widths and strides, for comparison."""
     return [(b.op, b.kernel, b.layers, b.expansion, b.se_ratio) for b in arch.blocks]
 
 
 def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
-    """A file of ours records how it computes: that, at the strides and with the dropout of `arch`."""
+    """Return the architecture recorded in a file of ours with the strides and dropout of `arch`; `arch` without one."""
     info = _recorded(source)
     if info is None:
         return arch
-    assert isinstance(info.arch, Arch)  # tensors of cells have no layout that is read here
+    assert isinstance(info.arch, Arch)  # cell networks have no layout, so they never get here
     if _sizes(info.arch) != _sizes(arch):
         raise ValueError(
             f"{source!r} must hold weights of {name}, but got those of another architecture: "
@@ -290,7 +289,7 @@ def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
 
 
 def _sizes(arch: Arch) -> object:
-    """What the names and shapes of an architecture's tensors depend on."""
+    """Return the values that determine the names and shapes of an architecture's tensors."""
     blocks = [(b.op, b.kernel, b.filters, b.layers, b.expansion, b.se_ratio) for b in arch.blocks]
     return arch.stem_filters, arch.head_filters, blocks
 
@@ -317,11 +316,11 @@ def _recorded(source: str) -> ModelMetadata | None:
 def _fill(
     network: Network, tensors: Mapping[str, Tensor], modules: Mapping[str, str], new_classifier: bool, what: str
 ) -> None:
-    """Load `tensors`, of `modules` (our name -> theirs, where it is another), into `network`.
+    """Load `tensors` into `network`; `modules` maps our module names to theirs if they differ.
 
-    Raises ValueError with what is missing, unexpected and of another shape.
+    Raises ValueError that lists missing and unexpected tensors, and those of another shape.
     """
-    wanted: dict[str, Tensor] = {}  # by their names, or ours where they have none for it
+    wanted: dict[str, Tensor] = {}  # by their name, or by ours if they have none
     ours: dict[str, str] = {}
     for key, tensor in network.state_dict().items():
         module, _, leaf = key.rpartition(".")
@@ -350,12 +349,12 @@ def _fill(
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first few, and how many more."""
+    """Return the first few names, and the number of others."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-# What is known of them
+# Metadata of pretrained models
 
 
 def _facts(source: str, arch: Architecture, name: str) -> ModelMetadata:
@@ -381,7 +380,7 @@ def _facts(source: str, arch: Architecture, name: str) -> ModelMetadata:
         view = get_model_weights(_model_name("torchvision", TORCHVISION, name)).DEFAULT.transforms()
         facts = {"mean": tuple(view.mean), "std": tuple(view.std), "input_size": view.crop_size[0]}
         facts["crop"] = view.crop_size[0] / view.resize_size[0]
-    classes = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # timm's are in the same order
+    classes = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # timm uses the same order
     return ModelMetadata(arch=arch, classes=classes, accuracy=None, **facts)
 
 

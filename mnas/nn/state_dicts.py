@@ -13,7 +13,7 @@ Weights = dict[str, StoredTensor | Tensor]
 _NESTS = (
     "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "averaged_model", "state_dict",
     "model_state_dict", "model", "net", "network", "module", "weights", "params",
-)  # fmt: skip  # the averaged weights first, as timm
+)  # fmt: skip  # averaged weights first, as in timm
 _WRAPPERS = ("module.", "_orig_mod.")  # DDP's and torch.compile's
 _PREFIXES = ("ema_model.", "model_ema.", "ema.", "module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 _DEEPEST = 4
@@ -21,10 +21,10 @@ _SHOWN = 3
 
 
 def find_weights(saved: Any, source: str) -> Weights:
-    """Return the tensors by the names of a known layout, or by those in the file where no layout fits.
+    """Return the tensors by their names in a supported layout, or by those in the file if no layout fits.
 
     Raises:
-        ValueError: there is no state dict, or there are several networks under names that say nothing.
+        ValueError: there is no state dict, or there are several networks under unusual names.
     """
     first: Weights | None = None
     others: dict[str, Weights] = {}
@@ -36,7 +36,7 @@ def find_weights(saved: Any, source: str) -> Weights:
             others.setdefault(name, weights)
         else:
             return weights
-    if len(others) > 1:  # a teacher and a student, say
+    if len(others) > 1:  # such as a teacher and a student
         raise ValueError(
             f"weights file {source!r} must hold one network, but got several ({', '.join(map(repr, others))}); save "
             "the state_dict() of one of them"
@@ -58,16 +58,16 @@ def find_weights(saved: Any, source: str) -> Weights:
 def _candidates(saved: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Weights]]:
     """Yield state dicts, the most likely first: those under a usual name, this one, then those under other names.
 
-    Each comes with the unusual name that it is nested under, empty where all names are usual.
+    Each comes with the unusual name that contains it, empty if all names are usual.
     """
     if not isinstance(saved, Mapping) or depth > _DEEPEST or id(saved) in seen:
         return
-    seen.add(id(saved))  # one may contain itself
+    seen.add(id(saved))  # a mapping may contain itself
     for nest in _NESTS:
         yield from _candidates(saved.get(nest), name, depth + 1, seen)
-    # numbers and settings may lie beside the tensors
+    # Numbers and settings may be stored beside the tensors.
     here: Weights = {str(key): value for key, value in saved.items() if isinstance(value, StoredTensor | Tensor)}
-    here.pop("n_averaged", None)  # torch's AveragedModel counts
+    here.pop("n_averaged", None)  # a counter of torch's AveragedModel
     if here:
         yield name, here
     for key, value in saved.items():
@@ -80,7 +80,7 @@ def _unwrapped(named: Weights) -> Weights:
         named = {key.removeprefix(prefix): value for key, value in named.items()}
     if layout_of(named) is not None:
         return named
-    for prefix in _PREFIXES:  # one of several networks and losses in a training's module
+    for prefix in _PREFIXES:  # the module of a training may contain several networks and losses
         part = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
         if part and len(part) < len(named) and layout_of(inner := _unwrapped(part)) is not None:
             return inner

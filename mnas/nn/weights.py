@@ -1,4 +1,4 @@
-"""A trained network in one file: safetensors, with all that prediction needs in its metadata."""
+"""A trained network in one safetensors file, whose metadata hold everything that prediction needs."""
 
 import json
 from pathlib import Path
@@ -15,10 +15,10 @@ from mnas.readers import parse_json
 
 
 def weights_bytes(network: Network, info: ModelMetadata, *, seal: bool = True) -> bytes:
-    """Return the network's parameters and batch-norm statistics, as a file's content.
+    """Return the content of a file with the network's parameters and batch-norm statistics.
 
     Args:
-        seal: whether the file carries a digest and the architecture's fingerprint.
+        seal: whether to include a digest and the architecture's fingerprint.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     values = sealed_json(info) if seal else metadata_json(info)
@@ -27,7 +27,7 @@ def weights_bytes(network: Network, info: ModelMetadata, *, seal: bool = True) -
 
 
 def save_weights(path: Path, network: Network, info: ModelMetadata) -> None:
-    """Write `weights_bytes`, whole or not at all. Raises OSError."""
+    """Write `weights_bytes` atomically. Raises OSError."""
     write_atomic(path, weights_bytes(network, info))
 
 
@@ -52,11 +52,11 @@ def load_weights(path: Path, num_classes: int | None = None, *, fingerprint: str
     """Return the network of a file by `save_weights`, in evaluation mode, on the CPU.
 
     Args:
-        num_classes: what the caller expects; None for what the file has.
-        fingerprint: of the architecture that the caller expects; None for any.
+        num_classes: expected number of classes; None: any.
+        fingerprint: fingerprint of the expected architecture; None: any.
 
     Raises:
-        ValueError: as `read_weights`, or another number of classes.
+        ValueError: see `read_weights`; or the file has another number of classes.
     """
     content, info = read_weights(path, fingerprint)
     if num_classes is not None and num_classes != info.num_classes:

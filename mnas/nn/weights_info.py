@@ -1,4 +1,4 @@
-"""What a file of weights says besides its tensors; read without torch, which takes seconds to import."""
+"""Read the metadata of a weights file without torch, which takes seconds to import."""
 
 from pathlib import Path
 from typing import Any
@@ -11,27 +11,27 @@ from mnas.metadata import ModelMetadata, metadata_from_json, metadata_json
 from mnas.readers import MODEL_BYTES, open_regular, parse_json, read_regular
 
 KEY = "mnas"
-"""The only entry of the metadata: safetensors orders several at random, and equal weights are to be equal bytes."""
+"""Only key of the metadata: safetensors orders several at random, but equal weights must give equal bytes."""
 REMEDY = "take it from a copy that is whole, or train it again"
 _BEFORE = {"arch", "classes", "mean", "std", "input_size", "accuracy", "crop", "trained_on"}
 
 
 def sealed_json(info: ModelMetadata) -> dict[str, Any]:
-    """Return `metadata_json` with the fingerprint of the architecture and the blank of a digest."""
+    """Return `metadata_json` with the fingerprint of the architecture and a placeholder for the digest."""
     values = metadata_json(info) | {"fingerprint": info.arch.fingerprint}
     return values | {digests.KEY: digests.blank(values)}
 
 
 def state_of_file(content: bytes, values: dict[str, Any]) -> digests.State:
-    """Return the state of a file that holds `values`, by `sealed_json`, in its text."""
+    """Return the state of a file with the metadata `values` from `sealed_json`."""
     state = digests.state_of(content, values.get(digests.KEY))
     return "changed" if state == "unsealed" and set(values) - _BEFORE else state
 
 
 def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
-    """Return what a file at `path` says of itself, unchecked, and its state; None for files of others.
+    """Return the unchecked metadata of the file at `path`, and its state; None for other authors' files.
 
-    Raises SafetensorError, and ValueError where it says no JSON object.
+    Raises SafetensorError, and ValueError if the metadata are not a JSON object.
     """
     with safe_open(path, "numpy") as file:
         text = (file.metadata() or {}).get(KEY)
@@ -44,9 +44,9 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
 
 
 def is_weights_file(path: Path) -> bool:
-    """Return whether a file says that mnas wrote it, whole or not; it may be no file of tensors at all."""
+    """Return whether a file's metadata say that mnas wrote it; the file may be damaged or of any other kind."""
     try:
-        open_regular(path).close()  # safetensors would wait for a pipe
+        open_regular(path).close()  # refuses a pipe, for which safetensors would wait
         with safe_open(path, "numpy") as file:
             return KEY in (file.metadata() or {})
     except (OSError, SafetensorError):
@@ -54,29 +54,29 @@ def is_weights_file(path: Path) -> bool:
 
 
 def read_weights_info(path: Path, fingerprint: str | None = None) -> ModelMetadata:
-    """Return the metadata of a file as `read_weights` does."""
+    """Return the metadata of a file, checked as in `read_weights`."""
     return read_weights(path, fingerprint)[1]
 
 
 def require_unchanged(path: Path, fingerprint: str) -> None:
-    """Raise ChangedFileError where a file of ours was changed, or holds weights of another architecture."""
+    """Raise ChangedFileError if a file of ours was changed, or has weights of another architecture."""
     try:
         read_weights(path, fingerprint)
     except ChangedFileError:
         raise
     except ValueError:
-        return  # no weights file of ours: whoever loads it says so
+        return  # not a weights file of ours, which loading it will report
 
 
 def read_weights(path: Path, fingerprint: str | None = None) -> tuple[bytes, ModelMetadata]:
-    """Return the content and the metadata of a file by `save_weights`, checked against the digest in it.
+    """Return content and metadata of a file by `save_weights`, checked against the digest in it.
 
     Args:
-        fingerprint: of the architecture that the file must hold weights of; None for any.
+        fingerprint: fingerprint of the expected architecture; None: any.
 
     Raises:
-        ChangedFileError: the file was changed, or is of another architecture.
-        ValueError: no such file, or one that is not of `save_weights`.
+        ChangedFileError: the file was changed, or belongs to another architecture.
+        ValueError: the file does not exist, or is not by `save_weights`.
     """
     try:
         content = read_regular(path, MODEL_BYTES)

@@ -1,8 +1,8 @@
-"""The cell space: a normal and a reduction cell of a few pairs, stacked, as in NASNet.
+"""The cell space: stacks of a normal and a reduction cell of a few pairs, as in NASNet.
 
 Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition" (CVPR 2018, arXiv:1707.07012), section
-3, and its list of 13 operations. Departures (docs/departures.md): the two states of a pair are added, never put side by
-side; the stack is NASNet-A mobile's, where the paper searched a smaller one on CIFAR-10.
+3, and its list of 13 operations. Departures (docs/departures.md): the two states of a pair are added, never
+concatenated; the stack is NASNet-A mobile's, where the paper searched a smaller one on CIFAR-10.
 """
 
 import functools
@@ -21,7 +21,7 @@ from mnas.space.space import Decision, Space
 Concat = Literal["unused", "all", "chosen"]
 
 NASNET_OPS = OPS[:13]
-"""Section 3 of the paper."""
+"""Operations of the paper, section 3."""
 OP_SETS = {
     "nasnet": NASNET_OPS,
     # arXiv:1712.00559, section 3.1
@@ -29,9 +29,9 @@ OP_SETS = {
     # arXiv:1806.09055, section 3.1, without "zero", which is no operation of a finished cell
     "darts": ("identity", "avg3", "max3", "sep3", "sep5", "dilsep3", "dilsep5"),
 }
-"""name -> what a branch may be."""
+"""Name -> operations of a branch."""
 SEARCHED = CellSkeleton(dropout=0.2, bn_momentum=0.01)
-"""NASNet-A mobile's, with the dropout and batch-norm momentum of the other spaces, so that only the networks differ."""
+"""NASNet-A mobile's skeleton, with the dropout and batch-norm momentum of the other spaces for a fair comparison."""
 CELLS = ("normal", "reduction")
 
 
@@ -39,16 +39,16 @@ CELLS = ("normal", "reduction")
 class CellSpace(Space):
     """Two cells on a skeleton, each of `pairs` pairs of two inputs and two operations.
 
-    Raises ValueError, naming the field, where one is out of its range.
+    Raises ValueError, naming the field, if one is out of range.
     """
 
     skeleton: CellSkeleton = SEARCHED
     pairs: int = 5
     ops: tuple[str, ...] = NASNET_OPS
-    """What a branch may be, in the order of `mnas.cell_arch.OPS`, whichever order is given; or a name of `OP_SETS`."""
+    """Operations of a branch, or a name in `OP_SETS`; sorted in the order of `mnas.cell_arch.OPS`."""
     concat: Concat = "unused"
-    """Which states are the cell's output: the sums that nothing uses (NASNet's rule), all sums (PNASNet, DARTS), or
-    those that nothing uses and any that are chosen."""
+    """Rule for the states in a cell's output: the unused sums (NASNet), all sums (PNASNet, DARTS), or the unused sums
+    and any chosen states."""
 
     def __post_init__(self) -> None:
         if type(self.name) is not str or not self.name.isprintable() or not 1 <= len(self.name) <= 100:
@@ -69,10 +69,10 @@ class CellSpace(Space):
 
     @functools.cached_property
     def decisions(self) -> tuple[Decision, ...]:
-        """`normal.pair1.input1`, `op1`, `input2`, `op2`, `normal.pair2.input1`, ...; then the reduction cell's.
+        """Decisions `normal.pair1.input1`, `op1`, `input2`, `op2`, `normal.pair2.input1`, ..., then `reduction`'s.
 
-        An input is a state's number: 0 and 1 are the outputs of the cells before, 2 the first pair's sum. Where concat
-        is chosen, `normal.concat0`, ... come after a cell's pairs.
+        An input is a state's number: 0 and 1 are the outputs of the cells before, 2 the first pair's sum. With a chosen
+        concat, `normal.concat0`, ... come after a cell's pairs.
         """
         return tuple(decision for cell in CELLS for decision in self._decisions(cell))
 
@@ -81,18 +81,18 @@ class CellSpace(Space):
             for branch in (1, 2):
                 yield Decision(f"{cell}.pair{number}.input{branch}", tuple(range(number + 1)))
                 yield Decision(f"{cell}.pair{number}.op{branch}", self.ops)
-        if self.concat == "chosen":  # the last state is used by none
+        if self.concat == "chosen":  # the last state is always in the output
             yield from (Decision(f"{cell}.concat{state}", (0, 1)) for state in range(self.pairs + 1))
 
     @property
     def reference_skeleton(self) -> Skeleton:
-        """MobileNetV2's, as wide in proportion as the cells are to NASNet-A mobile's 44 filters."""
+        """MobileNetV2's skeleton, scaled in width as the cells are relative to NASNet-A mobile's 44 filters."""
         scaled = MOBILENETV2.scaled(self.skeleton.filters / CellSkeleton().filters)
         return scaled.with_output_stride(min(self.skeleton.output_stride, scaled.output_stride))
 
     @property
     def distinct(self) -> int:
-        """Exact but for a chosen concat: there as many as if every choice of it were another network."""
+        """Number of different networks; an upper bound with a chosen concat, where every choice counts as another."""
         free = 2 ** (self.pairs + 1) if self.concat == "chosen" else 1
         return (distinct_cells(self.pairs, len(self.ops)) * free) ** 2
 
@@ -118,7 +118,7 @@ class CellSpace(Space):
         return (*self._indices("normal", arch.normal), *self._indices("reduction", arch.reduction))
 
     def to_dict(self) -> dict[str, Any]:
-        """In the form of a TOML file."""
+        """Return the space in the form of a TOML file."""
         return {
             "kind": "cell",
             "name": self.name,
@@ -136,7 +136,7 @@ class CellSpace(Space):
         return Cell(pairs=pairs, concat=tuple(sorted({*self._always(pairs), *chosen})))
 
     def _always(self, pairs: Sequence[Pair]) -> tuple[int, ...]:
-        """The states that are in the output of a cell of `pairs` whatever is chosen."""
+        """Return the states that are in the output of a cell of `pairs` for any choice of concat."""
         return tuple(range(2, self.pairs + 2)) if self.concat == "all" else unused_states(pairs)
 
     def _indices(self, name: str, cell: Cell) -> list[int]:
@@ -160,10 +160,10 @@ class CellSpace(Space):
 
 
 def distinct_cells(pairs: int, ops: int) -> int:
-    """How many different cells there are, neither the order of pairs nor that of their branches making a difference.
+    """Return the number of different cells, regardless of the order of pairs and of their branches.
 
-    By Burnside's lemma: the mean, over all permutations of the pairs, of the number of cells that a permutation leaves
-    as they are. Pairs may have any labels here; a cell is any arrangement in which none depends on itself.
+    By Burnside's lemma it is the mean, over all permutations of the pairs, of the number of cells that a permutation
+    leaves unchanged. Pairs have arbitrary labels here; a cell is any arrangement in which no pair depends on itself.
     """
     total = 0
     for cycles in _partitions(pairs, pairs):
@@ -175,9 +175,9 @@ def distinct_cells(pairs: int, ops: int) -> int:
 
 @functools.cache
 def _fixed(cycles: tuple[int, ...], ops: int) -> int:
-    """Cells that a permutation of the pairs with `cycles` (their lengths) leaves as they are.
+    """Return the number of cells that a permutation of the pairs with cycles of these lengths leaves unchanged.
 
-    Counted by pairs that nothing uses, of which there are some, in whole cycles: by inclusion and exclusion over which.
+    Every cell has unused pairs, and they form whole cycles, so this is inclusion and exclusion over sets of cycles.
     """
     if not cycles:
         return 1
@@ -191,9 +191,9 @@ def _fixed(cycles: tuple[int, ...], ops: int) -> int:
 
 
 def _unordered(length: int, rest: tuple[int, ...], ops: int) -> int:
-    """Unordered pairs of branches, each on an input or a pair in `rest`, that `length` steps along all cycles keep.
+    """Return the number of unordered pairs of branches that `length` steps along all cycles leave unchanged.
 
-    They keep a pair of branches that both stay, or of two that change places.
+    Each branch is on an input or a pair in `rest`. The steps keep both branches in place, or swap them.
     """
     stay = ops * (2 + sum(cycle for cycle in rest if length % cycle == 0))
     change_places = ops * sum(math.gcd(length, c) for c in rest if c == 2 * math.gcd(length, c))
@@ -201,7 +201,7 @@ def _unordered(length: int, rest: tuple[int, ...], ops: int) -> int:
 
 
 def _partitions(number: int, largest: int) -> Iterator[tuple[int, ...]]:
-    """All ways to write `number` as a sum of falling positive integers up to `largest`."""
+    """Yield all ways to write `number` as a sum of positive integers in falling order, up to `largest`."""
     if number == 0:
         yield ()
     for first in range(min(number, largest), 0, -1):

@@ -2,7 +2,7 @@
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1.
 Departures (docs/departures.md): (1) the four ConvOps; (2) widths in multiples of 4; (3) what skip `pool` means;
-(4) skips that cannot be are no error: `identity` where there is no residual is the same network as `none`.
+(4) impossible skips are not errors: `identity` without a possible residual is the same network as `none`.
 """
 
 import functools
@@ -21,20 +21,20 @@ from mnas.space.space import Choice, Decision, Space
 
 @dataclass(frozen=True, kw_only=True)
 class BlockChoices:
-    """What may be chosen for one block; the defaults are the paper's 432 combinations.
+    """Choices of one block; the defaults are the paper's 432 combinations.
 
-    Raises ValueError, naming the field, where a list is empty, has doubles, or a choice is out of its range.
+    Raises ValueError, naming the field, if a list is empty, has duplicates, or a choice is out of range.
     """
 
     op: tuple[str, ...] = ("conv", "sepconv", "mbconv3", "mbconv6")
-    """`conv`, `sepconv`, `mbconvN` with an expansion N of 2 to 32."""
+    """Ops: `conv`, `sepconv`, or `mbconvN` with an expansion N of 2 to 32."""
     kernel: tuple[int, ...] = (3, 5)
     se_ratio: tuple[float, ...] = (0.0, 0.25)
     skip: tuple[Skip, ...] = ("pool", "identity", "none")
     filters: tuple[float, ...] = (0.75, 1.0, 1.25)
     """Multiples of the skeleton's filters, rounded to multiples of 4 (1.0 is the skeleton's own number)."""
     layers: tuple[int, ...] = (-1, 0, 1)
-    """Added to the skeleton's layers; at least one layer is left."""
+    """Differences from the skeleton's number of layers; at least one layer remains."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -44,7 +44,7 @@ class BlockChoices:
             for choice in choices:
                 _check_choice(field.name, choice)
             if field.name in ("se_ratio", "filters"):
-                choices = map(float, choices)  # 0 and 0.0 are one choice
+                choices = map(float, choices)  # 0 and 0.0 are the same choice
             choices = tuple(choices)
             if len(set(choices)) != len(choices):
                 raise ValueError(f"{field.name} must have different choices, but got {', '.join(map(str, choices))}")
@@ -52,17 +52,17 @@ class BlockChoices:
 
     @property
     def size(self) -> int:
-        """Combinations: the paper's S."""
+        """Number of combinations (the paper's S)."""
         return math.prod(len(choices) for choices in asdict(self).values())
 
 
 @dataclass(frozen=True, kw_only=True)
 class FactorizedSpace(Space):
-    """Blocks on a skeleton, each with its own choices. Raises ValueError where some member could not be built."""
+    """Blocks on a skeleton, each with its own choices. Raises ValueError if some member could not be built."""
 
     skeleton: Skeleton
     block_choices: tuple[BlockChoices, ...]
-    """One for each block of the skeleton."""
+    """Choices of each block of the skeleton."""
 
     def __post_init__(self) -> None:
         if type(self.name) is not str or not self.name.isprintable() or not 1 <= len(self.name) <= 100:
@@ -73,7 +73,7 @@ class FactorizedSpace(Space):
             )
         names = [field.name for field in fields(BlockChoices)]
         for block, choices in enumerate(self.block_choices):
-            for name in names:  # each choice once: no rule of Block ties two of these together
+            for name in names:  # each choice once is enough, as no rule of Block combines two of them
                 for index in range(len(getattr(choices, name))):
                     try:
                         self._block(block, [index if other == name else 0 for other in names])
@@ -86,7 +86,7 @@ class FactorizedSpace(Space):
 
     @property
     def blocks(self) -> int:
-        """The paper's B."""
+        """Number of blocks (the paper's B)."""
         return len(self.skeleton.filters)
 
     @functools.cached_property
@@ -100,10 +100,10 @@ class FactorizedSpace(Space):
 
     @functools.cached_property
     def distinct(self) -> int:
-        """How many different networks there are, counted exactly.
+        """Exact number of different networks.
 
-        Whether a block's identity takes effect depends on the width before it and on nothing else that came before, so
-        it is enough to carry on, for every width a block can end with, the number of ways there.
+        Of all that precedes a block, only the width before it determines whether its identity takes effect. So the
+        count keeps, for every width that a block can end with, the number of ways to reach it.
         """
         ways = Counter({self.skeleton.stem_filters: 1})
         for block, choices in enumerate(self.block_choices):
@@ -132,7 +132,7 @@ class FactorizedSpace(Space):
         indices: list[int] = []
         inputs = arch.stem_filters
         for number, (block, choices) in enumerate(zip(arch.blocks, self.block_choices, strict=True), 1):
-            # what each choice comes to here, against what the block has
+            # Compare the effect of each choice in this place with the block.
             meanings: dict[str, tuple[Sequence[object], object]] = {
                 "op": ([_parse_op(c) for c in choices.op], (block.op, block.expansion)),
                 "kernel": (choices.kernel, block.kernel),
@@ -153,7 +153,7 @@ class FactorizedSpace(Space):
         return tuple(indices)
 
     def to_dict(self) -> dict[str, Any]:
-        """In the form of a TOML file: `choices` are the first block's, and `block` has where others differ."""
+        """Return the space in the form of a TOML file: `choices` of the first block, `block` for those that differ."""
         first, *others = ({k: list(v) for k, v in asdict(c).items()} for c in self.block_choices)
         blocks = {
             str(number): changed
@@ -163,7 +163,7 @@ class FactorizedSpace(Space):
         return {"name": self.name, "skeleton": self.skeleton.to_dict(), "choices": first, "block": blocks}
 
     def _check_frame(self, arch: Arch) -> None:
-        """Raise ValueError where `arch` differs from the skeleton in what the space does not choose."""
+        """Raise ValueError if `arch` differs from the skeleton in a field that the space fixes."""
         if len(arch.blocks) != self.blocks:
             raise ValueError(f"space {self.name} has {self.blocks} blocks, but got {len(arch.blocks)}")
         frame = self.skeleton.arch(arch.blocks)
@@ -200,13 +200,13 @@ class FactorizedSpace(Space):
         return max(1, self.skeleton.layers[block] + added)
 
     def _skips(self, block: int, inputs: int, filters: int, layers: int) -> list[Skip]:
-        """The skip that each choice comes to in a canonical architecture."""
+        """Return the skip of each choice in the canonical architecture."""
         no_residual = layers == 1 and (self.skeleton.strides[block] != 1 or inputs != filters)
         return ["none" if s == "identity" and no_residual else s for s in self.block_choices[block].skip]
 
 
 def _parse_op(text: str) -> tuple[Op, int]:
-    """`mbconv6` -> (`mbconv`, 6); `sepconv` -> (`sepconv`, 1)."""
+    """Return op and expansion: (`mbconv`, 6) for `mbconv6`, (`sepconv`, 1) for `sepconv`."""
     if text in ("conv", "sepconv"):
         return cast(Op, text), 1
     match = re.fullmatch(r"mbconv([1-9]\d?)", text, re.ASCII)
@@ -220,7 +220,7 @@ def _op_text(op: str, expansion: int) -> str:
 
 
 def _check_choice(name: str, choice: Choice) -> None:
-    """Raise ValueError unless `choice` may stand in the list `name`."""
+    """Raise ValueError unless `choice` is valid in the list `name`."""
     if name == "op":
         if not isinstance(choice, str):
             raise ValueError(f"op must be conv, sepconv or mbconvN, but got {choice!r}")

@@ -1,4 +1,4 @@
-"""Spaces by name, and spaces of one's own in TOML files (docs/space.md)."""
+"""Spaces by name, and users' spaces in TOML files (docs/space.md)."""
 
 import difflib
 import os
@@ -27,15 +27,15 @@ SPACES: dict[str, Space] = {
     "per-layer": PerLayerSpace(name="per-layer", skeleton=MOBILENETV2, block_choices=(BlockChoices(layers=(0,)),) * 7),
     "cell": CellSpace(name="cell"),
 }
-"""name -> space."""
+"""Name -> space."""
 
 
 def load_space(name: str) -> Space:
     """Return the space of that name, of the TOML file at that path, or that `module:factory` returns.
 
     Raises:
-        ValueError: no such space or file, a file that says something unknown or impossible, or a factory that fails or
-            returns something else; one line that names it.
+        ValueError: the space or file does not exist, the file is invalid, or the factory fails or returns no space; one
+            line that names it.
     """
     if name in SPACES:
         return SPACES[name]
@@ -60,11 +60,11 @@ def load_space(name: str) -> Space:
 
 
 def _space_of_factory(name: str) -> Space:
-    """Return what `module:factory` returns, if a run can store it and read it back."""
+    """Return the space that `module:factory` returns. Raises ValueError unless a run can store and reload it."""
     factory = imported(name, f"space must be one of {', '.join(SPACES)}, a .toml file or module:factory")
     try:
         space = factory()
-    except (Exception, SystemExit) as error:  # whatever somebody's code may raise
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise ValueError(f"{name} cannot be called: {described(error)}") from error
     if not isinstance(space, FactorizedSpace | PerLayerSpace | CellSpace):
         raise ValueError(
@@ -74,7 +74,7 @@ def _space_of_factory(name: str) -> Space:
 
 
 def space_from_toml(text: str) -> Space:
-    """The space of a TOML text. Raises ValueError where that is not TOML, or no space."""
+    """Return the space of a TOML text. Raises ValueError if it is not TOML, or not a space."""
     try:
         values = parse_toml(text)
     except ValueError as error:
@@ -83,10 +83,10 @@ def space_from_toml(text: str) -> Space:
 
 
 def space_from_dict(values: object) -> Space:
-    """The inverse of `Space.to_dict`; TOML files have the same form. What is left out is the `mnasnet` space's.
+    """Return the space of `Space.to_dict`'s values or a TOML file's; defaults are those of the `mnasnet` space.
 
     Raises:
-        ValueError: an unknown key, a value of the wrong type or out of range.
+        ValueError: a key is unknown, or a value has the wrong type or is out of range.
     """
     kind = values.get("kind", "factorized") if isinstance(values, dict) else "factorized"
     require_choice("kind", kind, ("factorized", "per-layer", "cell"))
@@ -132,7 +132,7 @@ def _names(cls: type) -> list[str]:
 
 
 def _table(values: object, where: str, keys: Sequence[str]) -> dict[str, Any]:
-    """`values` if it is a table with known keys only; ValueError otherwise."""
+    """Return `values` if it is a table with only these keys. Raises ValueError otherwise."""
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be a table, but got {reprlib.repr(values)}")
     for key in values:

@@ -1,4 +1,4 @@
-"""The flat search space: every layer makes its own choices, where the factorized one makes them once a block.
+"""The flat search space: every layer has its own choices, where the factorized space has one set per block.
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
 compares its space with this one. Departure (docs/departures.md): the number of layers is the skeleton's, so a layer has
@@ -19,15 +19,15 @@ from mnas.space.space import Decision, Space
 
 @dataclass(frozen=True, kw_only=True)
 class PerLayerSpace(Space):
-    """Layers on a skeleton, each with its own choices; a member has one block of one layer for each of them.
+    """Layers on a skeleton, each with its own choices; a member has a block of one layer for each of them.
 
-    The skeleton is written with its blocks, as in the factorized space, so the two have one reference model.
-    Raises ValueError where some member could not be built.
+    The skeleton has blocks, as in the factorized space, so that both spaces share a reference model.
+    Raises ValueError if some member could not be built.
     """
 
     skeleton: Skeleton
     block_choices: tuple[BlockChoices, ...]
-    """One for each block of the skeleton, offered to each of its layers; their `layers` are (0,)."""
+    """Choices of each block of the skeleton, which apply to each of its layers; their `layers` are (0,)."""
 
     def __post_init__(self) -> None:
         for number, choices in enumerate(self.block_choices, 1):
@@ -36,7 +36,7 @@ class PerLayerSpace(Space):
                     f"block {number}: layers must be [0] in a per-layer space, whose number of layers is fixed, "
                     f"but got {list(choices.layers)}"
                 )
-        _ = self.blocks, self.flat  # what cannot be is refused when they are made
+        _ = self.blocks, self.flat  # building them checks the choices
 
     @property
     def reference_skeleton(self) -> Skeleton:
@@ -44,19 +44,19 @@ class PerLayerSpace(Space):
 
     @functools.cached_property
     def blocks(self) -> FactorizedSpace:
-        """The choices by blocks of the skeleton."""
+        """The choices as a factorized space on the skeleton's blocks."""
         return FactorizedSpace(name=self.name, skeleton=self.skeleton, block_choices=self.block_choices)
 
     @functools.cached_property
     def flat(self) -> FactorizedSpace:
-        """The same networks as a factorized space: on a skeleton that has a block of one layer for each layer."""
+        """A factorized space of the same networks, on a skeleton with a block for each layer."""
         layers = zip(self.block_choices, self.skeleton.layers, strict=True)
         choices = tuple(choices for choices, count in layers for _ in range(count))
         return FactorizedSpace(name=self.name, skeleton=self.skeleton.unrolled(), block_choices=choices)
 
     @functools.cached_property
     def decisions(self) -> tuple[Decision, ...]:
-        """Five for each layer, counted as blocks: `block1.op`, `kernel`, `se_ratio`, `skip`, `filters`; `block2.op`."""
+        """Five decisions per layer, each a block: `block1.op`, `kernel`, `se_ratio`, `skip`, `filters`; `block2.op`."""
         return tuple(decision for decision in self.flat.decisions if not decision.name.endswith(".layers"))
 
     @property
@@ -69,19 +69,19 @@ class PerLayerSpace(Space):
         return self.flat.decode([0 if d.name.endswith(".layers") else next(chosen) for d in self.flat.decisions])
 
     def encode(self, arch: Architecture) -> tuple[int, ...]:
-        """As `Space.encode`, for `unrolled(arch)`: blocks of several layers are taken layer by layer."""
+        """Return the index vector of `unrolled(arch)`, as in `Space.encode`."""
         indices = self.flat.encode(unrolled(arch) if isinstance(arch, Arch) else arch)
         return tuple(i for i, d in zip(indices, self.flat.decisions, strict=True) if not d.name.endswith(".layers"))
 
     def to_dict(self) -> dict[str, Any]:
-        """As the factorized space's, with `kind`."""
+        """Return the factorized space's form, with `kind`."""
         return {"kind": "per-layer", **self.blocks.to_dict()}
 
 
 def unrolled(arch: Arch) -> Arch:
-    """The same network with one block for each layer, in its canonical form.
+    """Return the same network with one block for each layer, in canonical form.
 
-    Raises ValueError where it has more layers than an architecture may have blocks.
+    Raises ValueError if it has more layers than an architecture may have blocks.
     """
     blocks = (
         replace(block, layers=1, stride=block.stride if index == 0 else 1)

@@ -1,4 +1,4 @@
-"""What a space does not search: the frame that every member of it, and the reference model, has in common."""
+"""The fixed part of a space, which all its members and the reference model share."""
 
 import math
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from mnas.arch import Activation, Arch, Block, Padding, with_product
 class Skeleton:
     """Widths, depths and strides that a space's choices are relative to, and the fields of `Arch` that it fixes.
 
-    Raises ValueError where a field is out of its range. The defaults are MobileNetV2's (Sandler et al., Table 2), as in
+    Raises ValueError if a field is out of range. The defaults are MobileNetV2's (Sandler et al., Table 2), as in
     the paper, section 4.1, and the published code's activation and normalisation.
     """
 
     filters: tuple[int, ...] = (16, 24, 32, 64, 96, 160, 320)
     """Filters of each block; a choice multiplies them."""
     layers: tuple[int, ...] = (1, 2, 3, 4, 3, 3, 1)
-    """Layers of each block; a choice is added to them."""
+    """Number of layers of each block; a choice adds to it."""
     strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
     """Stride of each block's first layer."""
     stem_filters: int = 32
@@ -52,12 +52,12 @@ class Skeleton:
                 blocks.append(Block(op="sepconv", kernel=3, stride=stride, filters=filters, layers=layers))
             except ValueError as error:
                 raise ValueError(f"block {number} of the skeleton: {error}") from None
-        checked = self.arch(blocks)  # its rules are an architecture's
+        checked = self.arch(blocks)  # an architecture's rules apply
         for name in ("dropout", "bn_epsilon", "bn_momentum"):
             object.__setattr__(self, name, getattr(checked, name))
 
     def arch(self, blocks: Sequence[Block]) -> Arch:
-        """`blocks` between this skeleton's stem and head."""
+        """Return the architecture with `blocks` between this skeleton's stem and head."""
         return Arch(
             blocks=tuple(blocks),
             stem_filters=self.stem_filters,
@@ -76,18 +76,21 @@ class Skeleton:
         return self.stem_stride * math.prod(self.strides)
 
     def with_output_stride(self, output_stride: int) -> "Skeleton":
-        """The skeleton with its earliest strides taken out (stem first), as `Arch.with_output_stride`.
+        """Return the skeleton with its earliest strides set to 1 (see `Arch.with_output_stride`).
 
-        Raises ValueError where the stride is no power of 2, or larger than the skeleton's own.
+        Raises ValueError if the stride is not a power of 2, or larger than the skeleton's own.
         """
         strides = with_product((self.stem_stride, *self.strides), output_stride)
         return replace(self, stem_stride=strides[0], strides=strides[1:])
 
     def scaled(self, width_multiplier: float, *, scale_head: bool = False) -> "Skeleton":
-        """Stem and blocks `width_multiplier` times as wide, in multiples of 4; the head where asked.
+        """Return the skeleton with stem and blocks scaled in width, to multiples of 4.
 
-        A block stays at least 12 filters wide (or as it is, if that is less): below that, widths of 0.75, 1 and 1.25
-        times would round to fewer than three different ones.
+        A block keeps at least 12 filters (or its own number, if that is smaller): below 12, the multiples 0.75, 1 and
+        1.25 would not round to three different widths.
+
+        Args:
+            scale_head: also scale the head.
 
         Raises ValueError unless the multiplier is a number from 0.01 to 100.
         """
@@ -102,11 +105,11 @@ class Skeleton:
 
     @property
     def text(self) -> str:
-        """`filters (16, ...), layers (1, ...), strides 2+(1, ...)`, the stem's stride before the blocks'."""
+        """Return `filters (16, ...), layers (1, ...), strides 2+(1, ...)`; the first stride is the stem's."""
         return f"filters {self.filters}, layers {self.layers}, strides {self.stem_stride}+{self.strides}"
 
     def unrolled(self) -> "Skeleton":
-        """The same layers as blocks of one layer each. Raises ValueError where they are more than blocks may be."""
+        """Return the skeleton with one block for each layer. Raises ValueError if these are too many blocks."""
 
         blocks = list(zip(self.filters, self.strides, self.layers, strict=True))
         filters = tuple(width for width, _, count in blocks for _ in range(count))
@@ -114,27 +117,27 @@ class Skeleton:
         return replace(self, filters=filters, layers=(1,) * len(filters), strides=strides)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, JSON-able; `Skeleton(**values)` reads them back equal."""
+        """Return the fields as JSON-able values, from which `Skeleton(**values)` restores an equal object."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
 MOBILENETV2 = Skeleton()
-"""The paper's: MobileNetV2's."""
+"""The paper's skeleton: MobileNetV2's."""
 
 
 def multiple_of_4(filters: float) -> int:
-    """The nearest multiple of 4, ties upwards, at least 4."""
+    """Return the nearest multiple of 4, at least 4; ties round up."""
     return max(4, int(filters + 2) // 4 * 4)
 
 
 def output_stride_for(input_size: int) -> int:
-    """The largest output stride of 32, 16, 8 and 4 that leaves at least 3 pixels a side of `input_size` pixels.
+    """Return the largest output stride of 32, 16, 8 and 4 whose last feature map has at least 3 pixels per side.
 
-    Why 3: the smallest last map in the paper's table of input sizes (section 5, 96 pixels at stride 32) is 3 x 3, so no
-    network is asked to see with less than the paper tried: 96 gives 32, 64 gives 16, 32 gives 8, 16 gives 4.
+    The limit of 3 is the smallest last map in the paper's table of input sizes (section 5, 96 pixels at stride 32).
+    An input size of 96 gives 32, 64 gives 16, 32 gives 8, and 16 gives 4.
 
     Raises:
-        ValueError: not even stride 4 leaves 3 pixels (input_size below 9).
+        ValueError: even stride 4 leaves fewer than 3 pixels (input_size below 9).
     """
     for stride in (32, 16, 8, 4):
         if -(-input_size // stride) >= 3:

@@ -1,4 +1,4 @@
-"""A search space as plain data: ordered categorical decisions, and which network each combination of them is."""
+"""A search space as plain data: ordered categorical decisions, and the network of each combination."""
 
 import abc
 import functools
@@ -21,68 +21,68 @@ class Decision:
     """One choice that a controller makes."""
 
     name: str
-    """`block3.kernel`."""
+    """Name, such as `block3.kernel`."""
     choices: tuple[Choice, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space(abc.ABC):
-    """What can be searched. A member is written as one index into `choices` for each decision, in order.
+    """A set of networks to search. A member is encoded as one index into `choices` for each decision, in order.
 
-    Several index vectors can be one network, where choices make no difference; `encode` gives the first of them.
+    Several index vectors may encode the same network; `encode` returns the first of them.
     """
 
     name: str
     skeleton: Skeleton | CellSkeleton
-    """What all members have in common."""
+    """Fixed part that all members share."""
 
     @property
     @abc.abstractmethod
     def decisions(self) -> tuple[Decision, ...]:
-        """The decisions, in the order in which a controller makes them."""
+        """Decisions, in the order in which a controller makes them."""
 
     @property
     @abc.abstractmethod
     def distinct(self) -> int:
-        """How many different networks there are, by fingerprint."""
+        """Number of different networks, by fingerprint."""
 
     @property
     def distinct_is_exact(self) -> bool:
-        """Whether `distinct` is their number, and not only an upper bound of it."""
+        """Whether `distinct` is exact, not just an upper bound."""
         return True
 
     @property
     @abc.abstractmethod
     def reference_skeleton(self) -> Skeleton:
-        """What the reference model, MobileNetV2, is built on: of the members' output stride and about their width."""
+        """Skeleton of the reference model, MobileNetV2, with the members' output stride and about their width."""
 
     @abc.abstractmethod
     def decode(self, indices: Sequence[int]) -> Architecture:
-        """The network of an index vector, in its canonical form. Raises ValueError where an index is none."""
+        """Return the network of an index vector, in canonical form. Raises ValueError for an invalid index."""
 
     @abc.abstractmethod
     def encode(self, arch: Architecture) -> tuple[int, ...]:
-        """The canonical index vector of `arch`: `decode` of it is `arch.canonical()`; of equal choices, the first.
+        """Return the first index vector that `decode` maps to `arch.canonical()`.
 
-        Raises ValueError, naming block and field, where `arch` is not in the space.
+        Raises ValueError, naming block and field, if `arch` is not in the space.
         """
 
     @abc.abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, equal after a round trip through JSON; `mnas.space.named.space_from_dict` reads them."""
+        """Return the space as JSON-able values, from which `mnas.space.named.space_from_dict` restores it."""
 
     @property
     def size(self) -> int:
-        """How many index vectors there are."""
+        """Number of index vectors."""
         return math.prod(len(d.choices) for d in self.decisions)
 
     @functools.cached_property
     def distributions(self) -> dict[str, CategoricalDistribution]:
-        """Decision name -> Optuna distribution, in the order of the decisions."""
+        """Return decision name -> Optuna distribution, in the order of the decisions."""
         return {d.name: CategoricalDistribution(d.choices) for d in self.decisions}
 
     def contains(self, arch: Architecture) -> bool:
-        """Whether some index vector is `arch`."""
+        """Return whether `arch` is in the space."""
         try:
             self.encode(arch)
         except ValueError:
@@ -90,7 +90,7 @@ class Space(abc.ABC):
         return True
 
     def check_indices(self, indices: Sequence[int]) -> None:
-        """Raise ValueError unless there is one index for each decision, and each is an index of its choices."""
+        """Raise ValueError unless `indices` has one valid index for each decision."""
         if len(indices) != len(self.decisions):
             raise ValueError(f"{self.name} has {len(self.decisions)} decisions, but got {len(indices)} indices")
         for decision, index in zip(self.decisions, indices, strict=True):
@@ -98,12 +98,12 @@ class Space(abc.ABC):
                 raise ValueError(f"{decision.name} must be from 0 to {len(decision.choices) - 1}, but got {index!r}")
 
     def params(self, indices: Sequence[int]) -> dict[str, Choice]:
-        """Decision name -> choice, as in an Optuna trial. Raises ValueError where an index is none."""
+        """Return decision name -> choice, as in an Optuna trial. Raises ValueError for an invalid index."""
         self.check_indices(indices)
         return {d.name: d.choices[i] for d, i in zip(self.decisions, indices, strict=True)}
 
     def indices(self, params: Mapping[str, Any]) -> tuple[int, ...]:
-        """The inverse of `params`. Raises ValueError where a decision is missing, unknown, or not among its choices."""
+        """Return the index vector of `params`. Raises ValueError if a decision is missing, unknown, or out of range."""
         if set(params) != {d.name for d in self.decisions}:
             raise ValueError(f"parameters must be the decisions of space {self.name}, but got {', '.join(params)}")
         for decision in self.decisions:
@@ -115,9 +115,9 @@ class Space(abc.ABC):
         return tuple(d.choices.index(params[d.name]) for d in self.decisions)
 
     def scaled(self, width_multiplier: float) -> Self:
-        """The same choices on `skeleton.scaled`; raises ValueError as that does."""
+        """Return the same choices on `skeleton.scaled`. Raises its ValueErrors."""
         return replace(self, skeleton=self.skeleton.scaled(width_multiplier)) if width_multiplier != 1 else self
 
     def with_output_stride(self, output_stride: int) -> Self:
-        """The same choices on `skeleton.with_output_stride`; raises ValueError as that does."""
+        """Return the same choices on `skeleton.with_output_stride`. Raises its ValueErrors."""
         return replace(self, skeleton=self.skeleton.with_output_stride(output_stride))

@@ -10,7 +10,7 @@ from mnas.tflite.source import Source
 
 
 def add_cells(graph: Graph, arch: CellArch, weights: Source, image: Value) -> Value:
-    """Add all steps of `arch` to `graph`; returns the value of the last."""
+    """Add all steps of `arch` to `graph` and return the value of the last one."""
     values = {IMAGE: image}
     for step in cell_steps(arch):
         values[step.name] = _add(graph, step, [values[name] for name in step.inputs], weights)
@@ -43,15 +43,16 @@ def _add(graph: Graph, step: Step, inputs: list[Value], weights: Source) -> Valu
 
 
 def constants(graph: Graph, weights: Source, name: str, shape: tuple[int, ...]) -> tuple[Value, Value]:
-    """Kernel and bias of the convolution or classifier `name`, as tensors of the graph."""
+    """Return kernel and bias of the convolution or classifier `name`, as tensors of the graph."""
     kernel, bias = weights(name, shape)
     return graph.constant(f"{name}/kernel", kernel), graph.constant(f"{name}/bias", bias)
 
 
 def _shifted(graph: Graph, name: str, x: Value) -> Value:
-    """All pixels one up and left. Every second one is needed, so on even sizes the zeros after the last are not.
+    """Return x with all pixels moved one up and left.
 
-    It has 2 x 2 pixels or more, as an image at least as large as the output stride leaves no less to halve.
+    The next operator has stride 2, so on even sizes it needs no zeros after the last pixels. x has at least 2 x 2
+    pixels, because the image is at least as large as the output stride.
     """
     batch, height, width, channels = x.shape
     y = graph.slice(name, x, (0, 1, 1, 0), (batch, height - 1, width - 1, channels))

@@ -1,7 +1,7 @@
-"""The digest of what a LiteRT file computes and says of itself, whatever tool wrote its bytes last.
+"""The digest of a LiteRT file's graphs and metadata, which does not depend on the layout of the bytes.
 
-Tools that add metadata (tensorflow/tflite-support) unpack the flatbuffer and write it anew, in another layout and with
-other entries. The digest is over operators, tensors, and the constants of each tensor where the tensor stands.
+Tools that add metadata (tensorflow/tflite-support) unpack the flatbuffer and write it again, in another layout and with
+other entries. So the digest covers operators, tensors, and the constants of each tensor, in the order of the tensors.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 
 def graph_digest(model: bytes, values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the graphs in `model` and of `values`, which the file says of itself.
+    """Return the SHA-256 of the graphs in `model` and of `values`, its metadata.
 
     Raises ValueError, AttributeError, IndexError, TypeError or struct.error on a damaged file.
     """
@@ -37,13 +37,13 @@ def graph_digest(model: bytes, values: Mapping[str, Any]) -> str:
 
 
 class _Digest:
-    """SHA-256 of a sequence of values, of a bounded size: offsets in a damaged file may repeat its data for ever."""
+    """SHA-256 of a sequence of values of bounded size, as offsets in a damaged file may repeat its data for ever."""
 
     def __init__(self, most_bytes: int) -> None:
         self._digest, self._room = hashlib.sha256(), most_bytes
 
     def add(self, name: str, *values: Any) -> None:
-        """Add values with their name, types and lengths. Raises ValueError where there are too many."""
+        """Add values with their name, types and lengths. Raises ValueError if there are too many."""
         self._add(b"%s %d" % (name.encode(), len(values)))
         for value in values:
             if isinstance(value, np.ndarray):
@@ -77,12 +77,12 @@ def _add_tensor(digest: _Digest, model: bytes, root: Any, tensor: Any) -> None:
 
 
 def buffer_data(model: bytes, buffer: Any) -> bytes:
-    """Return the content of a buffer, inside the flatbuffer or behind it. Raises ValueError for None."""
+    """Return the content of a buffer, inside or after the flatbuffer. Raises ValueError for None."""
     if buffer is None:
         raise ValueError("the file must have the buffers that it names")
     if not buffer.DataIsNone():
         return bytes(buffer.DataAsNumpy())
-    # schema.fbs: offsets 0 and 1 stand for no data
+    # In schema.fbs, offsets 0 and 1 mean that there is no data.
     return model[buffer.Offset() : buffer.Offset() + buffer.Size()] if buffer.Offset() > 1 else b""
 
 
@@ -98,10 +98,10 @@ def _add_operator(digest: _Digest, operator: Any) -> None:
         value = options[name]
         if isinstance(value, list):
             value = np.array(value)
-        if value is not None and np.any(value):  # a field that a later schema adds is at its default in older files
+        if value is not None and np.any(value):  # a field from a later schema has its default in older files
             digest.add(_plain(name), value)
 
 
 def _plain(name: str) -> str:
-    """Return a field's name as every generator of the schema's classes writes it, but for case and underscores."""
+    """Return a field's name without case and underscores, in which generators of the schema's classes differ."""
     return name.replace("_", "").lower()

@@ -1,7 +1,7 @@
 """A LiteRT graph under construction, and its bytes.
 
-Every operator is written in the form that XNNPACK takes whole (tests hold it), in version 1 (a dilated depthwise
-convolution in version 2), so that any runtime since TensorFlow 1.14 reads the file. Tensors are NHWC float32.
+Every operator has a form that XNNPACK delegates in full (tests check it), and version 1 (a dilated depthwise
+convolution version 2), so that any runtime since TensorFlow 1.14 reads the file. Tensors are NHWC float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
-MIN_RUNTIME_VERSION = "1.14.0"  # of SLICE and LOGISTIC, the newest of what we write
+MIN_RUNTIME_VERSION = "1.14.0"  # that of SLICE and LOGISTIC, our newest operators
 ALIGNMENT_BYTES = 16  # schema.fbs: force_align of a buffer's data
 
 Fused = Literal["none", "relu", "relu6"]
@@ -23,7 +23,7 @@ Padding = Literal["same", "valid"]
 Pair = tuple[int, int]
 """(vertical, horizontal)."""
 MOST_JOINED = 4
-"""Values that one concatenation joins: XNNPACK leaves one of more than five to the runtime, until 2024 of four."""
+"""Most values in one concatenation: XNNPACK does not delegate one of more than five values (until 2024, four)."""
 
 _FUSED: dict[Fused, int] = {
     "none": schema.ActivationFunctionType.NONE,
@@ -36,7 +36,7 @@ _TYPES = {np.dtype(np.float32): schema.TensorType.FLOAT32, np.dtype(np.int32): s
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the graph: its number and its shape."""
+    """A tensor of the graph, by its index and shape."""
 
     index: int
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class Value:
 
 
 class _Buffer:
-    """Constant data that packs itself on a 16 byte boundary, as the schema wants; the generated `BufferT` does not."""
+    """Constant data, packed on a 16-byte boundary as the schema requires; the generated `BufferT` does not do that."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -64,23 +64,23 @@ class _Buffer:
 
 
 class Graph:
-    """Operators are added in order of execution; each method adds one and returns the value it computes."""
+    """A graph under construction: each method adds one operator, in order of execution, and returns its result."""
 
     def __init__(self) -> None:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
-        self._codes: dict[tuple[int, int], int] = {}  # (builtin operator, version) -> its index in the file
+        self._codes: dict[tuple[int, int], int] = {}  # (builtin operator, version) -> index in the file
         self._buffers = [_Buffer(b"")]  # buffer 0 is the schema's "no data"
         self._indices: dict[tuple[int, ...], Value] = {}
 
     # Tensors
 
     def value(self, name: str, shape: tuple[int, ...]) -> Value:
-        """A tensor without data: the graph's input, or what an operator computes."""
+        """Add a tensor without data, the graph's input or an operator's result, and return it."""
         return self._tensor(name, shape, np.dtype(np.float32), buffer=0)
 
     def constant(self, name: str, array: NDArray[np.float32] | NDArray[np.int32]) -> Value:
-        """A tensor with data."""
+        """Add a tensor with data and return it."""
         little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         self._buffers.append(_Buffer(little_endian.tobytes()))
         return self._tensor(name, array.shape, array.dtype, buffer=len(self._buffers) - 1)
@@ -92,7 +92,7 @@ class Graph:
         return Value(len(self._tensors) - 1, shape)
 
     def _index_constant(self, rows: Sequence[Sequence[int]] | Sequence[int]) -> Value:
-        """An int32 constant (axes, pads, sizes); equal ones are one tensor."""
+        """Return an int32 constant (axes, pads, sizes); equal ones share a tensor."""
         array = np.array(rows, np.int32)
         key = (*array.shape, -1, *array.ravel().tolist())
         if key not in self._indices:
@@ -135,7 +135,7 @@ class Graph:
         fused: Fused,
         dilation: int = 1,
     ) -> Value:
-        """Convolution; `kernel` (outputs, height, width, inputs)."""
+        """Add a convolution; `kernel` has shape (outputs, height, width, inputs)."""
         down, across = _pair(stride)
         options = schema.Conv2DOptionsT(
             padding=_PADDING[padding],
@@ -160,7 +160,7 @@ class Graph:
         fused: Fused,
         dilation: int = 1,
     ) -> Value:
-        """Depthwise convolution; `kernel` (1, k, k, channels)."""
+        """Add a depthwise convolution; `kernel` has shape (1, k, k, channels)."""
         options = schema.DepthwiseConv2DOptionsT(
             padding=_PADDING[padding],
             strideW=stride,
@@ -171,15 +171,15 @@ class Graph:
             dilationHFactor=dilation,
         )
         shape = (*_spatial(x, kernel.shape[1:3], (stride, stride), padding), x.channels)
-        version = 1 if dilation == 1 else 2  # runtimes of version 1 would not heed the dilation
+        version = 1 if dilation == 1 else 2  # runtimes of version 1 ignore the dilation
         return self._operator("DEPTHWISE_CONV_2D", name, (x, kernel, bias), shape, options, version)
 
     def average_pool(self, name: str, x: Value, *, kernel: int, stride: int, padding: Padding) -> Value:
-        """Mean over the valid pixels of each window."""
+        """Add the mean over the valid pixels of each window."""
         return self._pool("AVERAGE_POOL_2D", name, x, kernel, stride, padding)
 
     def max_pool(self, name: str, x: Value, *, kernel: int, stride: int, padding: Padding) -> Value:
-        """Maximum over the valid pixels of each window."""
+        """Add the maximum over the valid pixels of each window."""
         return self._pool("MAX_POOL_2D", name, x, kernel, stride, padding)
 
     def _pool(self, code: str, name: str, x: Value, kernel: int, stride: int, padding: Padding) -> Value:
@@ -190,12 +190,12 @@ class Graph:
         return self._operator(code, name, (x,), shape, options)
 
     def mean(self, name: str, x: Value) -> Value:
-        """Mean over height and width: (1, H, W, C) -> (1, 1, 1, C)."""
+        """Add the mean over height and width: (1, H, W, C) -> (1, 1, 1, C)."""
         options = schema.ReducerOptionsT(keepDims=True)
         return self._operator("MEAN", name, (x, self._index_constant((1, 2))), (1, 1, 1, x.channels), options)
 
     def fully_connected(self, name: str, x: Value, kernel: Value, bias: Value) -> Value:
-        """(1, 1, 1, inputs) -> (1, outputs); `kernel` (outputs, inputs)."""
+        """Add a fully connected layer, (1, 1, 1, inputs) -> (1, outputs); `kernel` has shape (outputs, inputs)."""
         options = schema.FullyConnectedOptionsT()
         return self._operator("FULLY_CONNECTED", name, (x, kernel, bias), (1, kernel.shape[0]), options)
 
@@ -207,7 +207,7 @@ class Graph:
         return self._operator("RELU", name, (x,), x.shape)
 
     def concat(self, name: str, values: Sequence[Value]) -> Value:
-        """Channels side by side; more than `MOST_JOINED` values are joined bit by bit."""
+        """Add a concatenation of channels; more than `MOST_JOINED` values take several operators."""
         if len(values) > MOST_JOINED:
             first = self.concat(f"{name}.first{len(values) - MOST_JOINED + 1}", values[: -MOST_JOINED + 1])
             values = [first, *values[-MOST_JOINED + 1 :]]
@@ -215,7 +215,7 @@ class Graph:
         return self._operator("CONCATENATION", name, values, shape, schema.ConcatenationOptionsT(axis=3))
 
     def multiply(self, name: str, x: Value, factor: Value) -> Value:
-        """`factor` broadcasts to x."""
+        """Add the product of x and `factor`, which is broadcast to x."""
         return self._operator("MUL", name, (x, factor), x.shape, schema.MulOptionsT())
 
     def sigmoid(self, name: str, x: Value) -> Value:
@@ -225,12 +225,12 @@ class Graph:
         return self._operator("SOFTMAX", name, (x,), x.shape, schema.SoftmaxOptionsT(beta=1.0))
 
     def pad(self, name: str, x: Value, pads: tuple[tuple[int, int], ...]) -> Value:
-        """Zeros before and after, for each axis."""
+        """Add zero padding; `pads` are the zeros before and after x on each axis."""
         shape = tuple(n + before + after for n, (before, after) in zip(x.shape, pads, strict=True))
         return self._operator("PAD", name, (x, self._index_constant(pads)), shape, schema.PadOptionsT())
 
     def slice(self, name: str, x: Value, begin: tuple[int, ...], shape: tuple[int, ...]) -> Value:
-        """`shape` of x from `begin` on."""
+        """Add a slice of x that begins at `begin` and has shape `shape`."""
         inputs = (x, self._index_constant(begin), self._index_constant(shape))
         return self._operator("SLICE", name, inputs, shape, schema.SliceOptionsT())
 
@@ -242,7 +242,7 @@ class Graph:
     def to_bytes(
         self, *, inputs: Mapping[str, Value], outputs: Mapping[str, Value], metadata: Mapping[str, bytes]
     ) -> bytes:
-        """The file, with one signature `serving_default` of the named inputs and outputs; same graph, same bytes."""
+        """Return the file, with one signature `serving_default` of these inputs and outputs; it is deterministic."""
         entries = {"min_runtime_version": MIN_RUNTIME_VERSION.encode().ljust(16, b"\0"), **metadata}
         first = len(self._buffers)
         buffers = self._buffers + [_Buffer(data) for data in entries.values()]
@@ -250,7 +250,7 @@ class Graph:
             version=SCHEMA_VERSION,
             description="mnas",
             operatorCodes=[
-                # codes up to 127 stand in the old field too, for old runtimes; all of ours do
+                # Old runtimes read codes up to 127 from the deprecated field; all of ours are.
                 schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=version)
                 for code, version in self._codes
             ],
@@ -271,7 +271,7 @@ class Graph:
                 )
             ],
         )
-        # room for all of it, so that the builder never has to grow and copy
+        # The initial size fits the whole file, so that the builder never has to grow and copy.
         size_bytes = sum(len(b.data) + 64 for b in buffers) + 256 * (len(self._tensors) + len(self._operators)) + 4096
         builder = flatbuffers.Builder(size_bytes)
         builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
@@ -279,13 +279,13 @@ class Graph:
 
 
 def repacked(model: bytes, *, drop: Sequence[str] = ()) -> bytes:
-    """`model` written anew as this module writes files: all data inside the flatbuffer, without what lies behind it.
+    """Return `model` in the form that this module writes: all data inside the flatbuffer, nothing after it.
 
-    ai-edge-quantizer moves what is large behind the flatbuffer, where older runtimes and the metadata readers of phones
-    do not look for it.
+    ai-edge-quantizer moves large data behind the flatbuffer, where older runtimes and metadata readers on phones do not
+    look for it.
 
     Args:
-        drop: names of metadata entries to leave out.
+        drop: names of metadata entries to omit.
     """
     parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
     buffers = [_Buffer(_data(model, buffer)) for buffer in parsed.buffers]
@@ -299,7 +299,7 @@ def repacked(model: bytes, *, drop: Sequence[str] = ()) -> bytes:
 def _data(model: bytes, buffer: Any) -> bytes:
     if buffer.data is not None:
         return np.asarray(buffer.data, np.uint8).tobytes()
-    return model[buffer.offset : buffer.offset + buffer.size] if buffer.offset > 1 else b""  # schema.fbs: 0 and 1, none
+    return model[buffer.offset : buffer.offset + buffer.size] if buffer.offset > 1 else b""  # 0 and 1: no data
 
 
 def _tensor_maps(values: Mapping[str, Value]) -> list[Any]:
@@ -311,7 +311,7 @@ def _pair(number: int | Pair) -> Pair:
 
 
 def _spatial(x: Value, kernel: tuple[int, ...], stride: Pair, padding: Padding) -> tuple[int, int, int]:
-    """(batch, height, width) of a window's results over x."""
+    """Return (batch, height, width) of the result of a window over x."""
     taken = [0 if padding == "same" else size - 1 for size in kernel]
     height, width = (-(-(n - t) // s) for n, t, s in zip(x.shape[1:3], taken, stride, strict=True))
     return x.shape[0], height, width

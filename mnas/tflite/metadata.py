@@ -1,9 +1,9 @@
-"""What a LiteRT file says of itself: architecture, labels, and how its input is normalised.
+"""The metadata of a LiteRT file: architecture, labels, and the normalisation of its input.
 
-Kept twice, both inside the file. Entry `mnas`, JSON, is what `read_metadata` reads; it survives tools that rewrite the
+The file contains them twice. `read_metadata` reads the entry `mnas`, JSON, which survives tools that rewrite the
 graph. Entry `TFLITE_METADATA`, with `labels.txt` zipped to the file's end, is the format that ML Kit, MediaPipe
-and Android Studio read (tensorflow/tflite-support, metadata_schema.fbs, identifier M001); no package that we depend on
-ships its schema, so the few tables used are written by their field numbers.
+and Android Studio read (tensorflow/tflite-support, metadata_schema.fbs, identifier M001). None of our dependencies
+ships its schema, so the few tables are written by their field numbers.
 """
 
 import io
@@ -27,13 +27,13 @@ from mnas.training_data import trained_on_json
 
 LABELS_FILE = "labels.txt"
 GRAPH = "graph_digest"
-"""Name of the digest of what the file computes and says, which tools that rewrite the file leave as it is."""
+"""Key of the digest of graphs and metadata, which stays valid when tools rewrite the file."""
 _ENTRY = "mnas"
 _BEFORE = {
     "arch", "fingerprint", "input_size", "num_classes", "labels", "mean", "std", "softmax", "crop", "trained_on",
 }  # fmt: skip
 _DAMAGED = (AttributeError, LookupError, MemoryError, OverflowError, TypeError, ValueError, struct.error)
-"""Exceptions of the generated readers, which check no offset, on a damaged file."""
+"""Exceptions of the generated readers on a damaged file, as they do not check offsets."""
 _IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1  # union ContentProperties
 _NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
 _RGB = 1  # enum ColorSpaceType
@@ -44,7 +44,7 @@ def metadata_entries(metadata: ModelMetadata, *, seal: bool = False) -> dict[str
     """Return the file's metadata entries: name -> content.
 
     Args:
-        seal: whether there is room for digests, which `sealed` writes.
+        seal: whether to include placeholders for the digests that `sealed` writes.
     """
     values = {
         "arch": metadata.arch.to_dict(),
@@ -57,7 +57,7 @@ def metadata_entries(metadata: ModelMetadata, *, seal: bool = False) -> dict[str
         "softmax": metadata.softmax,
         "crop": metadata.crop,
     }
-    if metadata.trained_on:  # without it the bytes are those that earlier versions wrote
+    if metadata.trained_on:  # without it the bytes equal those of earlier versions
         values["trained_on"] = trained_on_json(metadata.trained_on)
     if seal:
         values |= {GRAPH: digests.blank(values)}
@@ -67,7 +67,7 @@ def metadata_entries(metadata: ModelMetadata, *, seal: bool = False) -> dict[str
 
 
 def sealed(model: bytes) -> bytes:
-    """Return `model` with the digests of its content, where its metadata have room for them; else as it is."""
+    """Return `model` with the digests of its content; unchanged if its metadata have no placeholders for them."""
     values = _values(model)
     if digests.KEY not in values:
         return model
@@ -76,9 +76,9 @@ def sealed(model: bytes) -> bytes:
 
 
 def state_of_model(model: bytes) -> digests.State:
-    """Return whether a LiteRT file of ours computes what was written, and says of itself what was written.
+    """Return the state of a LiteRT file of ours, which covers its graphs and metadata.
 
-    Tools that add metadata or rewrite the flatbuffer leave it intact. Raises ValueError as `read_metadata`.
+    Tools that add metadata or rewrite the flatbuffer leave it intact. Raises ValueError as `read_metadata` does.
     """
     values = _values(model)
     state = digests.state_of(model, values.get(digests.KEY))
@@ -98,9 +98,9 @@ def _without_digests(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
-    """Return what a file of ours says of itself, unchecked, and its state; None for files of others or damaged ones.
+    """Return the unchecked metadata of a file of ours, and its state; None for other authors' or damaged files.
 
-    Raises ValueError where the metadata are no JSON object.
+    Raises ValueError if the metadata are not a JSON object.
     """
     if content[4:8] != IDENTIFIER:
         return None
@@ -113,10 +113,10 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
 
 
 def read_metadata(model: bytes) -> ModelMetadata:
-    """Return what `write_tflite` put into `model`, as far as it can be read; `state_of_model` says whether it changed.
+    """Return the metadata that `write_tflite` put into `model`; `state_of_model` checks whether they have changed.
 
     Raises:
-        ValueError: the bytes are no LiteRT file, or one not written by mnas.
+        ValueError: the bytes are not a LiteRT file, or mnas did not write it.
     """
     try:
         return metadata_from_json(_values(model))
@@ -127,7 +127,7 @@ def read_metadata(model: bytes) -> ModelMetadata:
 
 
 class _NotOursError(ValueError):
-    """No LiteRT file, or one without metadata of ours."""
+    """The bytes are not a LiteRT file, or have no metadata of ours."""
 
 
 def _values(model: bytes) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _values(model: bytes) -> dict[str, Any]:
 
 
 def metadata_entry(model: bytes, name: str) -> bytes | None:
-    """The content of a metadata entry of a LiteRT file, None where there is none; a damaged file raises anything."""
+    """Return the content of a metadata entry of a LiteRT file, or None; a damaged file may raise any of `_DAMAGED`."""
     root = schema.Model.GetRootAs(model)
     for i in range(root.MetadataLength()):
         entry = root.Metadata(i)
@@ -156,11 +156,11 @@ def metadata_entry(model: bytes, name: str) -> bytes | None:
 
 
 def image_side(model: bytes) -> int | None:
-    """Side in pixels of the square RGB image that anybody's LiteRT file takes; None where it takes any, or no image."""
+    """Return the side, in pixels, of a LiteRT file's square RGB input; None if it is variable or not such an image."""
     try:
         graph = schema.Model.GetRootAs(model).Subgraphs(0)
         shape = graph.Tensors(graph.Inputs(0)).ShapeAsNumpy().tolist()
-    except (AttributeError, IndexError, TypeError, ValueError, struct.error):  # no such file: the runtime will say so
+    except (AttributeError, IndexError, TypeError, ValueError, struct.error):  # the runtime reports a damaged file
         return None
     if len(shape) != 4 or 3 not in (shape[1], shape[3]):
         return None
@@ -169,9 +169,9 @@ def image_side(model: bytes) -> int | None:
 
 
 def append_labels(model: bytes, labels: Sequence[str]) -> bytes:
-    """`model` with `labels.txt` zipped to its end, as the LiteRT metadata format has it; unchanged without labels.
+    """Return `model` with `labels.txt` zipped to its end, as in the LiteRT metadata format; unchanged without labels.
 
-    A tool that rewrites the graph (a quantizer) drops the zip: append it again.
+    A tool that rewrites the graph (a quantizer) drops the zip, so append it again.
     """
     if not labels:
         return model
@@ -184,11 +184,11 @@ def append_labels(model: bytes, labels: Sequence[str]) -> bytes:
 
 
 def _tflite_metadata(metadata: ModelMetadata) -> bytes:
-    """A ModelMetadata table; the numbers are the fields' in metadata_schema.fbs."""
+    """Return a ModelMetadata table; the numbers are those of the fields in metadata_schema.fbs."""
     b = flatbuffers.Builder(1024)
     image = {0: b.CreateString("image"), 3: _content(b, _IMAGE_PROPERTIES, _table(b, {}, enums={0: _RGB}))}
     if metadata.mean is not None and metadata.std is not None:
-        # the format's pixels are 0 to 255; MediaPipe refuses three numbers, and takes one for all channels
+        # The format's pixels are 0 to 255. MediaPipe refuses three numbers, so equal ones are written once.
         pairs = list(zip(metadata.mean, metadata.std, strict=True))
         numbers = 255 * np.array(pairs if len(set(pairs)) > 1 else pairs[:1])
         mean, std = numbers.astype(np.float32).T
@@ -215,7 +215,7 @@ def _content(builder: flatbuffers.Builder, kind: int, properties: int) -> int:
 
 
 def _table(builder: flatbuffers.Builder, offsets: Mapping[int, int], *, enums: Mapping[int, int] = {}) -> int:
-    """A table of references (`offsets`) and one-byte enumerations, by field number."""
+    """Return a table of references (`offsets`) and one-byte enumerations, by field number."""
     builder.StartObject(1 + max((*offsets, *enums), default=-1))
     for field, offset in offsets.items():
         builder.PrependUOffsetTRelativeSlot(field, offset, 0)

@@ -1,4 +1,4 @@
-"""Running a LiteRT file on this machine, by the runtime and the delegate (XNNPACK) that devices have."""
+"""Run a LiteRT file on this machine, with the runtime and the delegate (XNNPACK) of the devices."""
 
 import contextlib
 import tempfile
@@ -11,10 +11,10 @@ from mnas.foreign.session import ForeignSession
 
 
 def run_tflite(model: bytes, images: NDArray[np.float32], *, threads: int = 1) -> NDArray[np.float32]:
-    """Outputs (N, classes) for images (N, S, S, 3), normalised as the file's metadata say; one image at a time.
+    """Return outputs (N, classes) for images (N, S, S, 3), normalised by the file's metadata; one image at a time.
 
     Raises:
-        ValueError: the bytes are no LiteRT file, the images have another shape or type than its input, or threads < 1.
+        ValueError: the bytes are not a LiteRT file, the images do not have its input's shape or type, or threads < 1.
     """
     with tempfile.TemporaryDirectory(prefix="mnas-") as folder:
         path = Path(folder) / "model.tflite"

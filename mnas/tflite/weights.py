@@ -1,4 +1,4 @@
-"""A trained network's weights for a LiteRT graph, batch norm folded in."""
+"""Weights of a trained network for a LiteRT graph, with batch norm folded in."""
 
 from typing import cast
 
@@ -12,10 +12,10 @@ from mnas.tflite.source import Source, Weights
 
 
 def network_weights(network: Network) -> Source:
-    """The network's weights as in evaluation mode, on whatever device and in whatever type they are.
+    """Return the network's weights in evaluation mode, for a network on any device and of any floating-point type.
 
     Raises:
-        ValueError: a weight is NaN or infinite, or too large for float32 once batch norm is folded in.
+        ValueError: a weight is NaN or infinite, or too large for float32 after batch norm is folded in.
     """
     modules = _named_parts(network)
 
@@ -30,7 +30,7 @@ def network_weights(network: Network) -> Source:
 
 
 def _named_parts(network: Network) -> dict[str, nn.Module]:
-    """The network's convolutions and classifier, by the names that they have in the graph."""
+    """Return the network's convolutions and classifier, by their names in the graph."""
     if isinstance(network, CellNetwork):
         parts = dict(zip((step.name for step in network.cells.steps), network.cells.parts.values(), strict=True))
         return {**parts, "classifier": network.classifier}
@@ -48,7 +48,7 @@ def _named_parts(network: Network) -> dict[str, nn.Module]:
 
 
 def _folded(module: nn.Module) -> Weights:
-    """Kernel in LiteRT's layout and bias; batch norm folded in float64, rounded once."""
+    """Return kernel, in LiteRT's layout, and bias; batch norm is folded in float64 and rounded once."""
     if isinstance(module, nn.Linear):
         return _array(module.weight).astype(np.float32), _array(module.bias).astype(np.float32)
     if isinstance(module, nn.Conv2d):
@@ -59,7 +59,7 @@ def _folded(module: nn.Module) -> Weights:
     assert isinstance(module, ConvNorm)
     norm = module.norm
     mean, variance = _array(cast(Tensor, norm.running_mean)), _array(cast(Tensor, norm.running_var))
-    with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses what is not finite, and says where
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller reports values that are not finite
         scale = _array(norm.weight) / np.sqrt(variance + norm.eps)
         bias = (_array(norm.bias) - mean * scale).astype(np.float32)
         kernel = _array(module.conv.weight) * scale[:, None, None, None]
@@ -67,12 +67,12 @@ def _folded(module: nn.Module) -> Weights:
 
 
 def _axes(conv: nn.Conv2d) -> tuple[int, ...]:
-    """torch's axes in LiteRT's order."""
+    """Return torch's axes in LiteRT's order."""
     return (1, 2, 3, 0) if conv.groups > 1 else (0, 2, 3, 1)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float64]:
-    """In numpy, which computes in this thread: torch's others would wait for cores that the rest of a search uses."""
+    """Return a NumPy array: NumPy computes in this thread, while torch's threads would wait for busy cores."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype.itemsize < 4 else tensor).numpy().astype(np.float64)
 

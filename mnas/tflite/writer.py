@@ -1,9 +1,9 @@
-"""A network as a LiteRT file, written directly: what the search measures is, byte for byte of graph, what is shipped.
+"""Write a network as a LiteRT file directly: the graph that a search measures is, byte for byte, the exported graph.
 
 Input `image` (1, S, S, 3) float32, output `logits` (1, classes) float32 (`probabilities` with a softmax). The graph
-does not normalise: it takes RGB images of values in [0, 1], mean subtracted and divided by std; the file says which.
+does not normalise: it takes RGB images in [0, 1], minus mean and divided by std, which the metadata hold.
 
-Renderings: batch norm is folded into the convolution before it, ReLU and ReLU6 are fused; squeeze-and-excitation is
+Operators: batch norm is folded into the convolution before it, ReLU and ReLU6 are fused; squeeze-and-excitation is
 MEAN, CONV_2D, CONV_2D, LOGISTIC, MUL; a pooled skip is AVERAGE_POOL_2D, then PAD or SLICE of the channels, then ADD.
 For networks of cells see mnas.tflite.cells.
 """
@@ -24,7 +24,7 @@ from mnas.tflite.metadata import append_labels, metadata_entries, sealed
 from mnas.tflite.source import Source, random_weights
 from mnas.training_data import TrainedOn
 
-if TYPE_CHECKING:  # torch takes seconds to import, and a graph of random weights needs none of it
+if TYPE_CHECKING:  # torch takes seconds to import, and a graph of random weights does not need it
     from mnas.nn.network import Network
 
 
@@ -39,14 +39,14 @@ def write_tflite(
     softmax: bool = False,
     trained_on: TrainedOn = (),
 ) -> bytes:
-    """The network as in evaluation mode (dropout off, running statistics), for images of input_size x input_size.
+    """Return the file of the network in evaluation mode, for images of input_size x input_size.
 
-    `labels` (one for each class, or none), `mean` and `std` (None: not recorded), `crop` and `trained_on` are carried
-    in the file, with digests of all of it; see mnas.tflite.metadata. The same arguments give the same bytes.
+    The file contains `labels` (one for each class, or none), `mean` and `std` (None: not recorded), `crop`,
+    `trained_on`, and digests; see mnas.tflite.metadata. The same arguments give the same bytes.
 
     Raises:
-        ValueError: the input is too small for the strides, a label too many, too few or of several lines, or a weight
-            not finite.
+        ValueError: the input is too small for the strides, the number of labels is wrong, a label has several lines, or
+            a weight is not finite.
     """
     from mnas.tflite.weights import network_weights
 
@@ -68,10 +68,10 @@ def write_tflite(
 
 
 def graph_bytes(arch: Architecture, input_size: int, num_classes: int = 1000, *, seed: int = 0) -> bytes:
-    """The graph that `write_tflite` writes for a network of `arch`, with random weights: what latency is measured on.
+    """Return the graph that `write_tflite` writes for a network of `arch`, with random weights, to measure its latency.
 
-    It builds no network, so it costs a fraction of `write_tflite(build_network(...))`, and it leaves torch's generator
-    alone.
+    It builds no network, so it takes a fraction of the time of `write_tflite(build_network(...))` and does not use
+    torch's generator.
 
     Raises:
         ValueError: the input is too small for the strides.
@@ -109,7 +109,7 @@ def _add_blocks(graph: Graph, arch: Arch, weights: Source, image: Value) -> Valu
 
 @dataclass(frozen=True)
 class _Renderer:
-    """Adds the parts of a network of `arch` to a graph; each method returns the value that the part computes."""
+    """Writer of a network of `arch` into a graph; each method adds one part and returns its result."""
 
     graph: Graph
     arch: Arch
@@ -118,7 +118,7 @@ class _Renderer:
     def conv(
         self, name: str, x: Value, outputs: int, kernel: int, *, stride: int = 1, fused: Fused | None = None
     ) -> Value:
-        """Convolution with the network's activation, or another one if `fused` says so."""
+        """Add a convolution with the activation `fused`, by default the network's."""
         weights = constants(self.graph, self.weights, name, (outputs, kernel, kernel, x.channels))
         x, padding = self._padded(name, x, kernel, stride)
         fused = self.arch.activation if fused is None else fused
@@ -130,7 +130,7 @@ class _Renderer:
         return self.graph.depthwise(name, x, *weights, stride=stride, padding=padding, fused=self.arch.activation)
 
     def _padded(self, name: str, x: Value, kernel: int, stride: int) -> tuple[Value, Padding]:
-        """x and the padding with which a window over it does what the architecture's padding means.
+        """Return x, padded if necessary, and the LiteRT padding that together have the architecture's padding.
 
         SAME is symmetric at stride 1 and on odd sizes; on even sizes at stride 2 it has a pixel less before the image.
         """
@@ -156,7 +156,7 @@ class _Renderer:
         return y
 
     def squeeze_excite(self, layer: Layer, x: Value) -> Value:
-        """x scaled by the gate of its own means; x itself in a layer without squeeze-and-excitation."""
+        """Add squeeze-and-excitation of x; return x itself for a layer without it."""
         if not layer.se_filters:
             return x
         name = f"{layer.name}.se"
@@ -167,12 +167,12 @@ class _Renderer:
         return self.graph.multiply(name, x, gate)
 
     def pooled_skip(self, layer: Layer, x: Value) -> Value:
-        """3x3 mean over the valid pixels, channels cut or zero-padded to the layer's output."""
+        """Add a 3x3 mean over the valid pixels, with channels cut or zero-padded to the layer's output."""
         graph, name = self.graph, f"{layer.name}.pool"
         padded, padding = self._padded(name, x, 3, layer.stride)
         y = graph.average_pool(name, padded, kernel=3, stride=layer.stride, padding=padding)
         if padding == "valid":
-            # the padded zeros were counted: 3 of the 9 pixels along the top and the left
+            # The pool counted padded zeros, 3 of the 9 pixels along the top and the left.
             share = np.ones(y.shape[1], np.float32)
             share[0] = 3 / 2
             factor = graph.constant(f"{name}/factor", np.outer(share, share).reshape(1, *y.shape[1:3], 1))

@@ -1,6 +1,6 @@
 """Named architectures, each with its source.
 
-A name may go on with `@` and a width multiplier, and with `/s` and an output stride: `mnasnet-a1@0.5`,
+A name may end with `@` and a width multiplier, and with `/s` and an output stride: `mnasnet-a1@0.5`,
 `mnasnet-small/s8`.
 """
 
@@ -20,16 +20,15 @@ class ZooEntry:
 
     arch: Architecture
     source: str
-    """Where it is published."""
+    """Publication of the architecture."""
     scale_head: bool = False
-    """Whether a width multiplier above 1 widens the head too; below 1 it never does."""
+    """Whether a width multiplier above 1 also widens the head; one below 1 never changes it."""
 
 
 def reference_arch(skeleton: Skeleton) -> Arch:
-    """MobileNetV2 on `skeleton`: its blocks at the skeleton's widths, depths, strides and padding.
+    """Return MobileNetV2's blocks at the widths, depths, strides and padding of `skeleton`.
 
-    On the default skeleton that is MobileNetV2 itself, on another the network that the paper's space starts from there:
-    the latency that a search's target and ratios refer to.
+    On the default skeleton this is MobileNetV2 itself. Latency targets and ratios of a search refer to this network.
     """
     rows = enumerate(zip(skeleton.filters, skeleton.layers, skeleton.strides, strict=True))
     blocks = [
@@ -51,7 +50,7 @@ def _published(*strings: str, dropout: float = 0.2) -> Arch:
 
 
 def _deeper(width_multiplier: float, layers: tuple[int, ...]) -> Arch:
-    """MobileNetV2 scaled in depth too; stem and head keep their width."""
+    """Return MobileNetV2 scaled in width and depth; stem and head keep their width."""
     arch = reference_arch(MOBILENETV2).scale_width(width_multiplier)
     blocks = tuple(replace(b, layers=n) for b, n in zip(arch.blocks, layers, strict=True))
     return replace(arch, blocks=blocks, stem_filters=MOBILENETV2.stem_filters)
@@ -87,8 +86,8 @@ ZOO: dict[str, ZooEntry] = {
     "mnasnet-small": ZooEntry(
         source=f"{_CODE}, mnasnet_small",
         arch=_published(
-            # published as r1_k3_s11_e1_i16_o8: the code compares that 16 with 8, and adds no residual although the stem
-            # has 8 filters; timm does add it, which is another function of the same parameters
+            # Published as r1_k3_s11_e1_i16_o8: the code compares that 16 with 8, and adds no residual although the stem
+            # has 8 filters. timm does add it, which is another function of the same parameters.
             "r1_k3_s11_e1_i8_o8_noskip",
             "r1_k3_s22_e3_i8_o16",
             "r2_k3_s22_e6_i16_o16",
@@ -138,14 +137,15 @@ ZOO: dict[str, ZooEntry] = {
     ),
     **{name: ZooEntry(arch=arch, source=source) for name, (arch, source) in CELL_NETWORKS.items()},
 }
-"""name -> architecture."""
+"""Name -> architecture."""
 
 
 def named_arch(name: str) -> Architecture:
-    """The architecture of a zoo name, as `mnasnet-a1`, `mnasnet-a1@0.5`, `mnasnet-small/s8`, `nasnet-a@0.5/s16`.
+    """Return the architecture of a zoo name: `mnasnet-a1`, `mnasnet-a1@0.5`, `mnasnet-small/s8`, `nasnet-a@0.5/s16`.
 
     Raises:
-        ValueError: an unknown name, with the close and the known ones; a multiplier or stride that cannot be.
+        ValueError: the name is unknown (the message lists similar and available ones), or its multiplier or stride is
+            invalid.
     """
     match = re.fullmatch(r"([^@/]+)(?:@(\d{1,3}(?:\.\d{1,9})?))?(?:/s(\d{1,4}))?", name, re.ASCII)
     if not match or match[1] not in ZOO:

@@ -1,7 +1,7 @@
 """Published networks of cells at their mobile size, each with its source.
 
-Published cells are lists of operations and of the states that they work on, which are written here as they stand there;
-state 0 is the output of the previous cell and 1 that of the cell before it, which DARTS's code has the other way round.
+Published cells are lists of operations and of their input states, copied here unchanged. State 0 is the output of the
+previous cell and 1 that of the cell before it; DARTS's code numbers these two the other way round.
 """
 
 from mnas.cell_arch import Cell, CellArch, CellSkeleton, Pair
@@ -16,14 +16,14 @@ _DARTS_OPS = {
 
 
 def _cell(ops: str, states: str, concat: tuple[int, ...]) -> Cell:
-    """Of published lists: two operations and two states for each pair."""
+    """Return the cell of published lists, which have two operations and two states for each pair."""
     branches = list(zip(map(int, states.split()), ops.split(), strict=True))
     pairs = tuple(Pair(*first, *second) for first, second in zip(branches[::2], branches[1::2], strict=True))
     return Cell(pairs=pairs, concat=concat)
 
 
 def _darts_cell(genotype: str) -> Cell:
-    """Of a published genotype, `sep_conv_3x3 0, sep_conv_3x3 1, ...`; all sums are put side by side."""
+    """Return the cell of a genotype such as `sep_conv_3x3 0, sep_conv_3x3 1, ...`; its output concatenates all sums."""
     branches = [branch.split() for branch in genotype.split(", ")]
     ops = " ".join(_DARTS_OPS[op] for op, _ in branches)
     states = " ".join({"0": "1", "1": "0"}.get(state, state) for _, state in branches)
@@ -61,12 +61,12 @@ CELL_NETWORKS: dict[str, tuple[CellArch, str]] = {
             normal=_cell(
                 "sep5 sep3 sep5 sep3 avg3 identity avg3 avg3 sep3 identity",
                 "0 1 1 1 0 1 1 1 0 0",
-                concat=(1, 2, 3, 4, 5, 6),  # state 1 too, although it is used
+                concat=(1, 2, 3, 4, 5, 6),  # includes state 1, although it is used
             ),
             reduction=_cell(
                 "sep5 sep7 max3 sep7 avg3 sep5 identity avg3 sep3 max3",
                 "0 1 0 1 0 1 3 2 2 0",
-                concat=(3, 4, 5, 6),  # state 3 too, although it is used
+                concat=(3, 4, 5, 6),  # includes state 3, although it is used
             ),
         ),
         "Zoph et al. (CVPR 2018, arXiv:1707.07012), NASNet-A (4 @ 1056); "
@@ -89,7 +89,7 @@ CELL_NETWORKS: dict[str, tuple[CellArch, str]] = {
         CellArch(
             normal=_PNASNET_5,
             reduction=_PNASNET_5,
-            skeleton=CellSkeleton(filters=54, cells=(3, 2, 2)),  # N = 3 cells a stage, the reduction cell among them
+            skeleton=CellSkeleton(filters=54, cells=(3, 2, 2)),  # N = 3 cells per stage, including the reduction cell
         ),
         "Liu et al. (ECCV 2018, arXiv:1712.00559), PNASNet-5 (N = 3, F = 54); "
         "tensorflow/models, research/slim/nets/nasnet/pnasnet.py, mobile_imagenet_config",
@@ -118,4 +118,4 @@ CELL_NETWORKS: dict[str, tuple[CellArch, str]] = {
         "Liu et al. (arXiv:1806.09055v1); quark0/darts, commit 8876e79, cnn/genotypes.py, DARTS, 14 cells, C = 50",
     ),
 }
-"""name -> (architecture, where it is published)."""
+"""Name -> (architecture, publication)."""

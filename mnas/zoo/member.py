@@ -1,4 +1,4 @@
-"""A published network as a space has it."""
+"""Map a published network to the nearest member of a space."""
 
 import math
 from dataclasses import replace
@@ -8,18 +8,18 @@ from mnas.space.factorized import FactorizedSpace
 from mnas.space.skeleton import MOBILENETV2
 
 NEAR = 1.1
-"""A width may be off by this factor: MnasNet-A1's 112 filters are 120 in the paper's own space, which has no 112."""
+"""Largest factor between a published width and the nearest one in a space (112 of MnasNet-A1 is 120 in the paper's)."""
 
 
 def nearest_member(space: FactorizedSpace, published: Arch) -> Arch:
-    """The member of `space` that is `published` on the space's skeleton, in its canonical form.
+    """Return the member of `space` that corresponds to `published` on the space's skeleton, in canonical form.
 
-    Operations, kernels, squeeze-and-excitation, skips and numbers of layers are its own. Widths are as many times the
-    skeleton's as the published ones are MobileNetV2's, as near as the space offers. Stem, head, strides and activation
-    are the skeleton's. MobileNetV2 is so, but for its activation, the reference model on that skeleton.
+    Operations, kernels, squeeze-and-excitation, skips and numbers of layers are those of `published`. A width is the
+    space's nearest to the same multiple of the skeleton's that the published width is of MobileNetV2's. Stem, head,
+    strides and activation are the skeleton's. MobileNetV2 thus becomes the reference model, except for its activation.
 
     Raises:
-        ValueError: there is none; one line with the block and what of it the space does not have.
+        ValueError: the space has no such member; one line with the block and the missing choice.
     """
     if not len(published.blocks) == len(MOBILENETV2.filters) == space.blocks:
         raise ValueError(f"space {space.name} has {space.blocks} blocks, but it has {len(published.blocks)}")

@@ -7,23 +7,23 @@ SOURCE = "tensorflow/tpu, models/official/mnasnet/README.md, commit 009812f"
 
 @dataclass(frozen=True)
 class ScaledPoint:
-    """One row of the table of MnasNet-A1 models that `SOURCE` has."""
+    """One row of the table of MnasNet-A1 models in `SOURCE`."""
 
     input_size: int
     width_multiplier: float
-    """There called depth multiplier."""
+    """Width multiplier, which the table calls depth multiplier."""
     top1: float
-    """Percent, ImageNet."""
+    """Top-1 accuracy on ImageNet, in percent."""
     top5: float
     params_m: float
     macs_m: float
-    """As counted there; `mnas.nn.toco` says what it counts."""
+    """Millions of multiply-accumulates, as counted there (see `mnas.nn.toco`)."""
     latency_ms: float
-    """On a Pixel 1, one big core, batch 1."""
+    """Latency on one big core of a Pixel 1 with batch size 1, in milliseconds."""
 
     @property
     def name(self) -> str:
-        """The zoo name of the architecture."""
+        """Zoo name of the architecture."""
         return "mnasnet-a1" if self.width_multiplier == 1 else f"mnasnet-a1@{self.width_multiplier:g}"
 
 
@@ -42,7 +42,7 @@ A1_SCALED = (
     ScaledPoint(160, 1.0, 72.0, 90.5, 3.9, 161.6, 41),
     ScaledPoint(160, 0.75, 70.1, 89.3, 2.9, 116.4, 33),
     ScaledPoint(160, 0.5, 64.9, 85.8, 2.1, 54.4, 18),
-    ScaledPoint(160, 0.35, 59.3, 81.5, 1.7, 32.9, 13),  # top-1 is printed as 52.3, and as 59.3 where it is repeated
+    ScaledPoint(160, 0.35, 59.3, 81.5, 1.7, 32.9, 13),  # the table prints 52.3, its repetition 59.3
     ScaledPoint(128, 1.4, 72.5, 90.6, 6.1, 194.5, 49),
     ScaledPoint(128, 1.0, 69.3, 88.9, 3.9, 104.1, 29),
     ScaledPoint(128, 0.75, 67.0, 87.3, 2.9, 75.0, 23),
@@ -54,4 +54,4 @@ A1_SCALED = (
     ScaledPoint(96, 0.5, 54.7, 78.1, 2.1, 20.5, 7.4),
     ScaledPoint(96, 0.35, 49.3, 73.4, 1.7, 12.7, 5.4),
 )
-"""In the order of the table."""
+"""Rows in the order of the table."""
