@@ -23,7 +23,7 @@ _HELP = (
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which images are used, and where they come from."""
+    """The data set, and its folder, download and cache."""
 
     data: Annotated[str, Parameter(help=_HELP)]
     """Name or folder of the data set."""
@@ -37,7 +37,7 @@ class DataOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingDataOptions(DataOptions):
-    """Which images networks are trained on: those of a data set, or some of each class."""
+    """The data set that networks are trained on, or some images of each of its classes."""
 
     max_images_per_class: int = 0
     """Use only this many training and validation images of each class; 0: all."""

@@ -110,7 +110,7 @@ class _Convolve(torch.autograd.Function):
 def gradient(
     grad: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], *, of_x: bool
 ) -> Tensor:
-    """Return a depthwise convolution's gradient for its input, or for its weight; that argument gives only a shape."""
+    """Return a depthwise convolution's gradient for its input or its weight, of which only the shape matters."""
     mask = [of_x, not of_x, False]
     arguments = None, list(stride), list(padding), [1, 1], False, [0, 0], x.shape[1], mask
     return cast(Tensor, torch.ops.aten.convolution_backward(grad, x, weight, *arguments)[0 if of_x else 1])

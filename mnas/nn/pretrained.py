@@ -243,7 +243,7 @@ def _model_name(library: str, models: Mapping[str, str], name: str) -> str:
 
 
 def _zoo_name(name: str) -> str:
-    """Return `mnasnet-a1@0.5` for `mnasnet-a1@0.50/s8`; other kinds of names stay as they are, or nearly so."""
+    """Return `mnasnet-a1@0.5` for `mnasnet-a1@0.50/s8`; other kinds of names stay almost unchanged."""
     base, _, width = name.partition("/")[0].partition("@")
     try:
         return base if not width or float(width) == 1 else f"{base}@{float(width):g}"

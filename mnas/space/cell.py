@@ -26,7 +26,7 @@ OP_SETS = {
     "nasnet": NASNET_OPS,
     # arXiv:1712.00559, section 3.1
     "pnas": ("identity", "conv1x7", "dil3", "avg3", "max3", "sep3", "sep5", "sep7"),
-    # arXiv:1806.09055, section 3.1, without "zero", which is no operation of a finished cell
+    # arXiv:1806.09055, section 3.1, without "zero", which finished cells do not have
     "darts": ("identity", "avg3", "max3", "sep3", "sep5", "dilsep3", "dilsep5"),
 }
 """Name -> operations of a branch."""
