@@ -182,13 +182,13 @@ class _Encoded:
 
     name: str
     number: int
-    """Of all images of the part."""
+    """Position among all images of the part."""
     content: bytes
     label: int
 
 
 class _Lanes(IterableDataset[Any]):
-    """Of every step the parts of some lanes, as a list, or one line that says why there are none."""
+    """Yield for every step the parts of some lanes as a list, or one line that says why they cannot be read."""
 
     def __init__(self, plan: _Plan, own: Sequence[int]) -> None:
         self._plan, self._own = plan, own

@@ -48,7 +48,7 @@ class ShardIndex:
     classes: tuple[str, ...]
     parts: dict[Part, tuple[Shard, ...]]
     fingerprint: str
-    """Of classes, and names and numbers of images of the shards."""
+    """Digest of the class names, and of each shard's name and number of images."""
     content: str
     """`stat:` and a digest of that, and of the sizes and times of shards on disk."""
     places: tuple[tuple[str, tuple[int, ...]], ...]
@@ -257,7 +257,7 @@ def _classes(url: str) -> tuple[str, ...]:
 
 
 def _images(url: str, lengths: dict[str, int]) -> int:
-    """Of a shard, as the index says, or counted by the names in it."""
+    """Return the number of images in a shard: from the index, or counted by the names in it."""
     if not _is_local(url):
         if _tar_name(url) not in lengths:
             raise ValueError(
