@@ -18,7 +18,7 @@ demo: $(VENV)/core
 test: $(VENV)/all
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
-# for the loop of work, in less than a minute: without the files that take longest (tests/long_files.py)
+# for the loop of work, in about a minute: without the files that take longest (tests/long_files.py)
 test-fast: $(VENV)/all
 	$(BIN)/python -m pytest -m "not slow" --fast -n auto --maxprocesses 4 --dist loadfile
 

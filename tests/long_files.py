@@ -65,5 +65,20 @@ LONG = (
     "proxycheck/test_plan.py",
     "old_files/test_old_files.py",
     "test_targets.py",
+    "export/test_litert.py",
+    "predict/test_foreign.py",
+    "study/test_study_results.py",
+    "latency/devices/test_host.py",
+    "data/test_entry.py",
+    "data/test_open_batches.py",
+    "foreign/test_session.py",
+    "predict/test_outputs.py",
+    "nn/test_cells.py",
+    "zoo/test_architectures.py",
+    "latency/devices/test_ssh_login.py",
+    "data/test_web.py",
+    "shortlist/test_pool.py",
+    "data/test_shards.py",
+    "api/test_run.py",
 )
-"""Files that take more than some 3 s of one core, the longest first."""
+"""Files that take more than some 2 s of one core, the longest first."""
