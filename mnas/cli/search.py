@@ -21,7 +21,7 @@ class SearchCommand:
     """Search for the image models with the best trade-off of accuracy and latency; the same command again resumes."""
 
     settings: SearchSettings
-    """What is searched, and how."""
+    """Settings of the search."""
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ UnitError where no device is available: the search then stops, and can be resume
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What a search optimises, and how it evaluates a candidate."""
+    """A search problem: the space, the objective, and the functions that measure and train a candidate."""
 
     space: Space
     input_size: int
