@@ -1,16 +1,16 @@
-# `make demo` and `make test` set up all they need: a virtual environment in .venv, reused while pyproject.toml and constraints.txt are unchanged.
+# `make demo` and `make test` set up all they need in .venv, which is reused while pyproject.toml and constraints.txt are unchanged.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# what each task needs beyond the core; `make test` runs against every optional part
-EXTRAS := onnx,executorch,quantize,adb,ssh,webdataset,bench,dev
-# exact versions (constraints.txt says of which Python and processor); where the index lacks one, pip chooses
+# `make test` runs with all extras installed
+EXTRAS := onnx,executorch,quantize,adb,ssh,webdataset,bench,docs,dev
+# exact versions, for the Python and processor that constraints.txt names; where the index lacks one, pip chooses
 CONSTRAINED := $(addprefix --constraint ,$(wildcard constraints.txt))
 install = $(BIN)/pip install --quiet $(CONSTRAINED) --editable $(1) || \
-	{ echo "make: constraints.txt cannot be met here; installing without it" >&2; $(BIN)/pip install --quiet --editable $(1); }
+	{ echo "make: the package index lacks a version in constraints.txt; installing without it" >&2; $(BIN)/pip install --quiet --editable $(1); }
 ANB ?= ../shared/data/anb/anb_dataset_jsons.tar.gz
 
-.PHONY: demo test test-fast test-slow fuzz lint bench bench-search constraints clean
+.PHONY: demo test test-fast test-slow fuzz lint docs reference bench bench-search constraints clean
 
 demo: $(VENV)/core
 	$(BIN)/mnas demo $(DEMO)
@@ -18,14 +18,14 @@ demo: $(VENV)/core
 test: $(VENV)/all
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
-# for the loop of work, in about a minute: without the files that take longest (tests/long_files.py)
+# the tests to run while you work: without the longest files (tests/long_files.py), in about a minute
 test-fast: $(VENV)/all
 	$(BIN)/python -m pytest -m "not slow" --fast -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/all
 	$(BIN)/python -m pytest -m slow
 
-# damaged images, models, tables, settings, studies and names, for SECONDS in all; make fuzz SEED=7 repeats a run
+# damaged images, models, tables, settings, studies and names, for SECONDS in total; make fuzz SEED=7 repeats a run
 SECONDS ?= 300
 SEED ?= $(shell date +%s)
 fuzz: $(VENV)/all
@@ -35,6 +35,16 @@ lint: $(VENV)/all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# the documentation in build/site; a broken link fails
+docs: $(VENV)/all
+	$(BIN)/zensical build --strict
+
+# the page of all commands and options, from the dataclasses that define them
+reference: $(VENV)/all
+	mkdir -p build
+	$(BIN)/python scripts/command_reference.py > build/command-line.md
+	mv build/command-line.md docs/reference/command-line.md
 
 bench: $(VENV)/all
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
@@ -54,7 +64,7 @@ $(VENV)/all: pyproject.toml $(wildcard constraints.txt) | $(VENV)/core
 	$(call install,'.[$(EXTRAS)]')
 	touch $@
 
-# write constraints.txt from what .venv has; newer versions: rm constraints.txt; make clean constraints test
+# write constraints.txt from the versions in .venv; for newer versions: rm constraints.txt; make clean constraints test
 constraints: $(VENV)/all
 	mkdir -p build
 	$(BIN)/python scripts/constraints.py > build/constraints.txt

@@ -51,11 +51,11 @@ def help_lines(
 ) -> Iterator[str]:
     """Yield the lines of a command's help; only the first options for a command with many, unless `everything`."""
     guide = GUIDES.get(words, Guide())
-    yield from _wrapped(" ".join(_usage(words, options)), columns, after=" " * 7)
+    yield from _wrapped(" ".join(usage_of(words, options)), columns, after=" " * 7)
     yield ""
     yield from _wrapped(" ".join((command.__doc__ or "").split()), columns)
     short = bool(guide.first) and not everything
-    for heading, members_ in _groups(guide, options, everything=everything):
+    for heading, members_ in grouped(guide, options, everything=everything):
         yield ""
         yield f"{heading}:"
         for option in members_:
@@ -75,7 +75,8 @@ def _columns() -> int:
     return max(_FEWEST_COLUMNS, min(_MOST_COLUMNS, shutil.get_terminal_size((_MOST_COLUMNS, 40)).columns))
 
 
-def _usage(words: str, options: Sequence[Option]) -> Iterator[str]:
+def usage_of(words: str, options: Sequence[Option]) -> Iterator[str]:
+    """Yield the words of the usage line."""
     yield f"usage: mnas {words}"
     for option in options:
         if option.positional:
@@ -83,11 +84,11 @@ def _usage(words: str, options: Sequence[Option]) -> Iterator[str]:
             yield name if option.default in (REQUIRED, ()) else f"[{name}]"
     for option in options:
         if not option.positional and option.default is REQUIRED:
-            yield f"{option.flag} {_kind(option)}"
+            yield f"{option.flag} {kind_of(option)}"
     yield "[OPTIONS]"
 
 
-def _groups(guide: Guide, options: Sequence[Option], *, everything: bool) -> Iterator[tuple[str, list[Option]]]:
+def grouped(guide: Guide, options: Sequence[Option], *, everything: bool) -> Iterator[tuple[str, list[Option]]]:
     """Yield headings with their options: the first options in the guide's order, the others in that of the fields."""
     by_flag = {option.flag: option for option in options if not option.positional}
     if arguments := [option for option in options if option.positional]:
@@ -108,8 +109,8 @@ def _described(option: Option, columns: int, *, short: bool) -> Iterator[str]:
     """Yield the lines of an option: its flag, with the description beside it; for `short`, its first sentence only."""
     width = columns - _FLAGS_WIDTH - 2
     text = _shortened(option.help, _SHORT_LINES * width) if short else option.help
-    text = " ".join(part for part in (text.removesuffix(".") + ".", _note(option)) if part)
-    flags = f"  {option.flag}" if option.positional else f"  {option.flag} {_kind(option)}".rstrip()
+    text = " ".join(part for part in (text.removesuffix(".") + ".", note_of(option)) if part)
+    flags = f"  {option.flag}" if option.positional else f"  {option.flag} {kind_of(option)}".rstrip()
     lines = textwrap.wrap(text, width, break_on_hyphens=False)
     if len(flags) > _FLAGS_WIDTH:
         yield flags
@@ -127,7 +128,7 @@ def _shortened(text: str, characters: int) -> str:
     return text
 
 
-def _kind(option: Option) -> str:
+def kind_of(option: Option) -> str:
     """Return the values that an option takes: types in capitals, literal words in small letters."""
     if option.hint is bool:
         return ""
@@ -138,10 +139,10 @@ def _kind(option: Option) -> str:
     return "|".join((*kinds, *option.choices))
 
 
-def _note(option: Option) -> str:
-    """Return the parenthesis after the description: the choices where `_kind` has no room for them, and the default."""
+def note_of(option: Option) -> str:
+    """Return the parenthesis after the description: the choices if `kind_of` has no room for them, and the default."""
     notes = []
-    if _kind(option) == "NAME":
+    if kind_of(option) == "NAME":
         notes.append(f"one of {', '.join(option.choices)}")
     if option.default is REQUIRED:
         notes.append("required")
