@@ -240,7 +240,7 @@ class AdbUnit(Unit):
             self._say(f"{self.name}: a round was throttled and is taken again: {slowed}")
         raise UnitError(
             f"throttled in {self._heat.tries} rounds in a row: {slowed}; let it cool, switch its battery saver off, "
-            "and see docs/phone.md"
+            "and see docs/guides/phone.md"
         )
 
     def _cool(self, phone: Phone, state: State) -> State:
@@ -250,7 +250,7 @@ class AdbUnit(Unit):
             if time.monotonic() - started >= self._heat.wait_s:
                 raise UnitError(
                     f"it did not cool down within {self._heat.wait_s:g} s: {why}; take it out of its case and the sun, "
-                    "switch its battery saver off, and see docs/phone.md"
+                    "switch its battery saver off, and see docs/guides/phone.md"
                 )
             if not announced:
                 self._say(f"{self.name}: waiting for it to cool down, {self._heat.wait_s:g} s at most: {why}")

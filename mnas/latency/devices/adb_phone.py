@@ -16,7 +16,7 @@ from mnas.latency.unit import Core
 
 CLEAN_TIMEOUT_S = 5.0
 """Limit in seconds for removing the files that were pushed."""
-HELP = "docs/phone.md says where to get it"
+HELP = "docs/guides/phone.md says where to get it"
 
 
 class Phone:

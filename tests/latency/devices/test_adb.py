@@ -196,7 +196,7 @@ def test_states_and_serials_that_cannot_be_used(phones, phone, program):
 
 def test_programs_that_are_none(phones, phone, tmp_path):
     def complaint(binary):
-        with pytest.raises(ValueError, match=r"^pixel: benchmark_model must .*docs/phone\.md says") as caught:
+        with pytest.raises(ValueError, match=r"^pixel: benchmark_model must .*docs/guides/phone\.md says") as caught:
             make_unit(phones, binary).fingerprint(Setup())
         return str(caught.value)
 
