@@ -33,7 +33,7 @@ SESSION_ERROR = 0.004
 record of its own."""
 DISTURBED = 1.2
 """Factor over the fastest round above which a round counts as disturbed."""
-# all of these were chosen by coverage and variation over sessions, see docs/latency.md
+# all of these were chosen by coverage and variation over sessions, see docs/measurements/latency.md
 
 
 @dataclass(frozen=True)
