@@ -11,7 +11,7 @@ from mnas.nn.toco import toco_macs
 from mnas.zoo.architectures import named_arch
 from mnas.zoo.published import A1_SCALED
 
-DOCS = Path(__file__).parents[2] / "docs" / "scaling.md"
+DOCS = Path(__file__).parents[2] / "docs" / "measurements" / "scaling.md"
 
 
 def test_the_table_is_a_grid():
