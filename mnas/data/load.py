@@ -54,7 +54,8 @@ def load_dataset(
     """Return the images of `data` as squares of `input_size` pixels; a second call for equal files only maps them.
 
     Args:
-        data: `digits`, `cifar10`, `fashion-mnist`, `imagenet`, or the path of a folder (docs/data.md).
+        data: `digits`, `cifar10`, `fashion-mnist`, `imagenet`, or the path of a folder
+            (docs/reference/image-folders.md).
         input_size: side in pixels, from 8 to 1024.
         seed: seed of the choice of validation images, if the data has none of its own.
         cache_dir: folder of the decoded images; None: the user's cache folder.

@@ -17,7 +17,9 @@ _NAMED = 3
 
 
 def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = True) -> Source:
-    """Return the class folders in `root`, or in its train/, val/ (valid/, validation/, ...) and test/ (docs/data.md).
+    """Return the class folders in `root`, or in its train/, val/ (valid/, validation/, ...) and test/.
+
+    The rules are in docs/reference/image-folders.md.
 
     Args:
         val_is_test: keep val/ out of the search, as its labels are what a benchmark reports on (ImageNet).
