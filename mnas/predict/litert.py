@@ -45,7 +45,8 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     classes = class_outputs([output.shape for output in outputs], name)
     moments = normalisation(entry, wanted, _moments(own, official), name)
     session.resize((1, 3, size, size) if entry.channels_first else (1, size, size, 3))
-    run = in_a_child(session, entry, moments, classes, size)  # one image at a time, as on devices (docs/predict.md)
+    # one image at a time, as on devices (docs/measurements/prediction.md)
+    run = in_a_child(session, entry, moments, classes, size)
     info = ModelInfo(
         format="litert",
         classes=class_names(wanted, (own.classes or None) if own else official.labels, classes, name),
