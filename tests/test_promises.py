@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_every_test_that_the_page_names_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "promises.md").read_text())
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs" / "reference" / "promises.md").read_text())
     assert len(named) > 50
     missing = []
     for file, function in named:

@@ -27,7 +27,7 @@ class SpaceCommand:
     """Print a search space: its decisions, its skeleton, and how many networks it has."""
 
     space: str = dataclasses.field(default="mnasnet", kw_only=False)
-    """A name (mnasnet, mnasnet-no-se, per-layer, cell) or the path of a .toml file (docs/space.md)."""
+    """A name (mnasnet, mnasnet-no-se, per-layer, cell) or the path of a .toml file (docs/reference/space-toml.md)."""
 
     def run(self) -> None:
         """Print the tables."""

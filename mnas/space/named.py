@@ -1,4 +1,4 @@
-"""Spaces by name, and users' spaces in TOML files (docs/space.md)."""
+"""Spaces by name, and users' spaces in TOML files (docs/reference/space-toml.md)."""
 
 import difflib
 import os

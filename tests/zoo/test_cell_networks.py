@@ -36,7 +36,7 @@ def test_published_numbers_to_two_percent(name):
 
 def test_what_darts_published():
     """The authors' 4.719M parameters; their 574M MACs (Table 1 of the MnasNet paper has 4.9M and 595M, as the paper's
-    first version) nobody else has counted in their network: docs/space.md."""
+    first version) nobody else has counted in their network: docs/reference/networks.md."""
     second, first = cost(named_arch("darts-v2"), 224), cost(named_arch("darts-v1"), 224)
     assert second.params / 1e6 == pytest.approx(4.719, abs=0.0005)
     assert first.params / 1e6 == pytest.approx(4.9, rel=0.02)
