@@ -1,4 +1,4 @@
-"""The Python lines of the README and docs/python.md, on real photographs' format, with options that make them short."""
+"""The Python lines of the README and of docs/guides/python.md, shortened by options, on a folder of JPEGs."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ def make_photos(folder: Path) -> None:
 
 
 def test_the_five_lines_search_train_export_and_predict(tmp_path: Path) -> None:
-    pages = ("README.md", "docs/python.md")
+    pages = ("README.md", "docs/guides/python.md")
     [code] = {block for page in pages for block in blocks(page) if "mnas.search(" in block}  # the same in both
     make_photos(tmp_path / "photos")
     (tmp_path / "photo.jpg").write_bytes((tmp_path / "photos/dark/0.jpg").read_bytes())
