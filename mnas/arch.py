@@ -1,8 +1,9 @@
 """Architectures as plain values: blocks of equal layers between a stem and a head.
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
-and the block strings of its published code (tensorflow/tpu, models/official/mnasnet). Departures (docs/departures.md):
-blocks do not repeat their input's width (it is derived); `_conv` and `_pool` extend the notation.
+and the block strings of its published code (tensorflow/tpu, models/official/mnasnet). Departures
+(docs/explanation/departures.md): blocks do not repeat their input's width (it is derived); `_conv` and `_pool`
+extend the notation.
 """
 
 import dataclasses

@@ -4,8 +4,8 @@ Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition
 its published code (tensorflow/models, research/slim/nets/nasnet). A cell has two inputs, the outputs of the two cells
 before it. Each further state is the sum of two operations on earlier states. States are numbered as
 published: 0 is the output of the previous cell, 1 that of the cell before it, 2 the first sum, and so on. Departures
-(docs/departures.md): no auxiliary head and no drop path, which exist in training only; (1) SAME padding everywhere; (2)
-state 1 is always projected to the cell's width; (3) ReLU before the final pooling in all networks.
+(docs/explanation/departures.md): no auxiliary head and no drop path, which exist in training only; (1) SAME padding
+everywhere; (2) state 1 is always projected to the cell's width; (3) ReLU before the final pooling in all networks.
 """
 
 import functools

@@ -1,6 +1,7 @@
 """The proxy task: a candidate trained from scratch for a few epochs and scored on held-out training images.
 
-Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its published code. Departures (docs/departures.md):
+Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its published code. Departures
+(docs/explanation/departures.md):
 1. Any data set, not ImageNet only, at the batch size that suits it; the learning rate scales with the batch.
 2. The schedule of the full training (warm-up, x0.97 every 2.4 of 350 epochs) is squeezed into the short run, with a
    longer share of warm-up.

@@ -1,7 +1,7 @@
 """The search: sample a batch of architectures, measure their latency, train them, reward, update; and again.
 
-Tan et al., MnasNet (CVPR 2019), section 4.2 and Figure 4. Departures: see docs/departures.md (closed batches, latency
-before training).
+Tan et al., MnasNet (CVPR 2019), section 4.2 and Figure 4. Departures: see docs/explanation/departures.md (closed
+batches, latency before training).
 """
 
 import math

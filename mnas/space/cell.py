@@ -1,7 +1,7 @@
 """The cell space: stacks of a normal and a reduction cell of a few pairs, as in NASNet.
 
 Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition" (CVPR 2018, arXiv:1707.07012), section
-3, and its list of 13 operations. Departures (docs/departures.md): the two states of a pair are added, never
+3, and its list of 13 operations. Departures (docs/explanation/departures.md): the two states of a pair are added, never
 concatenated; the stack is NASNet-A mobile's, where the paper searched a smaller one on CIFAR-10.
 """
 

@@ -1,8 +1,8 @@
 """The factorized hierarchical search space: each block has its own layer, and repeats it.
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1.
-Departures (docs/departures.md): (1) the four ConvOps; (2) widths in multiples of 4; (3) what skip `pool` means;
-(4) impossible skips are not errors: `identity` without a possible residual is the same network as `none`.
+Departures (docs/explanation/departures.md): (1) the four ConvOps; (2) widths in multiples of 4; (3) what skip `pool`
+means; (4) impossible skips are not errors: `identity` without a possible residual is the same network as `none`.
 """
 
 import functools

@@ -1,8 +1,9 @@
 """The flat search space: every layer has its own choices, where the factorized space has one set per block.
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
-compares its space with this one. Departure (docs/departures.md): the number of layers is the skeleton's, so a layer has
-144 combinations of choices; the paper's count raises all 432 of a block, depths among them, to the number of layers.
+compares its space with this one. Departure (docs/explanation/departures.md): the number of layers is the skeleton's, so
+a layer has 144 combinations of choices; the paper's count raises all 432 of a block, depths among them, to the number
+of layers.
 """
 
 import functools

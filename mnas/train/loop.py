@@ -1,7 +1,7 @@
 """Full training, from fresh or given weights to `model.safetensors`; it can be resumed at every step.
 
 Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, with the constants of its published code in the preset
-`imagenet`. Departures (docs/departures.md):
+`imagenet`. Departures (docs/explanation/departures.md):
 1. An epoch has a whole number of steps; images beyond the last full batch are left out, different ones in each epoch.
 2. Batch-norm statistics can be estimated again before scoring, because short trainings need that.
 3. With several processes, batch norm sees each process's share of the batch, and the first process's statistics are
