@@ -2,7 +2,7 @@
 
 Tan et al., MnasNet (CVPR 2019), section 3: ACC(m) * (LAT(m)/T)^w, w = alpha where LAT(m) <= T, else beta. `absolute` is
 the reward of TuNAS (Bender et al., CVPR 2020, arXiv:2008.06120): ACC(m) + beta * |LAT(m)/T - 1|. `target` is ours:
-`absolute` with one slope below T and another above it. docs/search.md shows the maximum of each.
+`absolute` with one slope below T and another above it. docs/explanation/reward.md shows the maximum of each.
 """
 
 import math
