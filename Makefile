@@ -49,7 +49,7 @@ reference: $(VENV)/all
 bench: $(VENV)/all
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-# the table of docs/benchmark.md: every controller, 5 seeds, 500 trials
+# the table of docs/measurements/controllers.md: every controller, 5 seeds, 500 trials
 bench-search: $(VENV)/core
 	test -f $(ANB) || { echo "make bench-search ANB=FILE: anb_dataset_jsons.tar.gz of github.com/afzalxo/Accel-NASBench"; exit 2; }
 	$(BIN)/mnas bench --path $(ANB) --controllers all --seeds 5 --trials 500

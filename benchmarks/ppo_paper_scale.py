@@ -3,12 +3,13 @@
     python benchmarks/ppo_paper_scale.py anb_dataset_jsons.tar.gz [--seeds 3] [--trials 8000] [--plot ppo.svg]
 
 Tan et al., MnasNet (CVPR 2019), section 4.2: "about 8,000 models" are sampled. Here each costs milliseconds: top-1
-after 16 epochs and latency on a ZCU102 are predicted from the benchmark's rows (docs/benchmark.md), the reward is the
-soft one, T the cost that 40 % of random members stay below. Printed are, by number of trials and as mean over seeds
-with 95 % intervals: hypervolume (relative to that of 60,000 random members), best reward so far, mean reward of the
-last 200 trials, entropy of the policy in nats, and CPU milliseconds for drawing, learning and the study in memory. Then
-the last thousand's mean reward against the best of as many random trials; and how many trials PPO needs for the best
-reward, and for the hypervolume, that the model-based controller has after 100 in batches of the same size.
+after 16 epochs and latency on a ZCU102 are predicted from the benchmark's rows (docs/measurements/controllers.md), the
+reward is the soft one, T the cost that 40 % of random members stay below. Printed are, by number of trials and as mean
+over seeds with 95 % intervals: hypervolume (relative to that of 60,000 random members), best reward so far, mean
+reward of the last 200 trials, entropy of the policy in nats, and CPU milliseconds for drawing, learning and the study
+in memory. Then the last thousand's mean reward against the best of as many random trials; and how many trials PPO
+needs for the best reward, and for the hypervolume, that the model-based controller has after 100 in batches of the
+same size.
 
 Searches are kept in the cache folder; 3 seeds take about two minutes of two cores.
 """
