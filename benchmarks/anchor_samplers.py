@@ -1,4 +1,4 @@
-"""Samplers as they are usually run, for `mnas bench` to compare ours with.
+"""Samplers in their usual form, for `mnas bench` to compare with those of mnas.
 
 PYTHONPATH=benchmarks mnas bench --path anb_dataset_jsons.tar.gz --controllers ppo,anchor_samplers:plain_ppo --seeds 20
 """
@@ -15,17 +15,17 @@ from mnas.controller.sampler import Reward
 
 
 def nsga2_20(seed: int) -> NSGAIISampler:
-    """NSGA-II with a population of 20, where `nsga2` has Optuna's default of 50; trial after trial, no batches."""
+    """Return NSGA-II with a population of 20, without batches; `nsga2` has Optuna's default of 50."""
     return NSGAIISampler(population_size=20, seed=seed)
 
 
 class _PlainLearner(_Learner):
-    """Advantages are rewards standardised over the batch, as PPO is mostly written; no moving baseline."""
+    """A learner whose advantages are rewards standardised over the batch, as is usual, without a moving baseline."""
 
     def _advantages(self, rewards: list[float]) -> Tensor:
-        told = torch.tensor(rewards, dtype=torch.float64)
-        self.baseline = float(told.mean())
-        return ((told - told.mean()) / (told.std() + 1e-8)).float()
+        values = torch.tensor(rewards, dtype=torch.float64)
+        self.baseline = float(values.mean())
+        return ((values - values.mean()) / (values.std() + 1e-8)).float()
 
 
 class _PlainPPO(PPOSampler):
@@ -36,5 +36,5 @@ class _PlainPPO(PPOSampler):
 def plain_ppo(
     space: Mapping[str, CategoricalDistribution], seed: int, reward: Reward, batch_size: int = 20
 ) -> PPOSampler:
-    """`ppo` with the common normalisation of advantages in the place of NASNet's baseline; equal in all else."""
+    """Return `ppo` with the usual normalisation of advantages instead of NASNet's baseline; all else is equal."""
     return _PlainPPO(space, seed=seed, batch_size=batch_size, reward=reward)

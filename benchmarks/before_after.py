@@ -1,11 +1,11 @@
-"""Search and training of two checkouts of mnas side by side, decoding included: is the newer one slower?
+"""Compare the speed of search, training and decoding in two checkouts of mnas: is the newer one slower?
 
-Each run is a whole command in a process of its own with an empty cache folder, so the images are listed, identified,
-decoded and written to the cache every time. The two checkouts alternate, and which one goes first alternates too, so
-what else the machine does meets both. The table gives the ratio after / before: geometric mean over the pairs and its
-95 % confidence interval (Student's t over the logarithms), in wall-clock time and in CPU time of the command's own
-process and the children that it waits for (a search's training workers are not among them). Latencies are measured in
-turn, so nothing else may measure on the machine meanwhile. Goal: the interval's upper end is at most 1.05.
+Each run is a whole command in a separate process with an empty cache folder, so it lists, identifies, decodes and
+caches all images. The checkouts alternate, and so does their order within a pair, so other load on the machine affects
+both. The table contains the ratio after / before: geometric mean over the pairs and its 95 % confidence interval
+(Student's t over the logarithms), in wall-clock time and in CPU time. CPU time is that of the command's process and the
+children that it waits for, without the training workers of a search. Nothing else may measure latencies on the machine
+meanwhile. Goal: the upper end of the interval is at most 1.05.
 
     git worktree add ../before COMMIT
     python benchmarks/before_after.py --before ../before --data cifar10     # a folder of CIFAR-10 as JPEGs
@@ -33,7 +33,7 @@ load_dataset(sys.argv[2], input_size=32, seed=0)
 """
 _MNAS = ("-m", "mnas.cli.main")
 COMMANDS: Mapping[str, Sequence[str]] = {
-    # the latency budget is a fixed number of seconds: the shortest, or it would hide a slower search
+    # the latency budget is a fixed number of seconds; a longer one would hide a slower search
     "search": (
         *(*_MNAS, "search", "--input-size", "32", "--width", "0.35", "--trials", "2", "--epochs", "1"),
         *("--fewest-steps", "1", "--latency-budget-s", "0.1", "--run", "{out}/run"),
@@ -41,18 +41,18 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "train": (*_MNAS, "train", "mnasnet-small@0.35/s8", "--input-size", "32", "--epochs", "1", "--out", "{out}"),
     "decode": ("-c", _DECODE),
 }
-"""search and train use some images of each class; decode lists, identifies and decodes all of them."""
+"""Name -> command; search and train use some images of each class, decode uses all."""
 
 
 @dataclass(frozen=True)
 class Cost:
     wall_s: float
     cpu_s: float
-    """CPU time of the command and the children that it has waited for."""
+    """CPU time of the command and the children that it waited for."""
 
 
 def run(checkout: Path, command: Sequence[str], data: Path) -> Cost:
-    """Run a command of `checkout` in an empty folder with an empty cache. Raises RuntimeError where it fails."""
+    """Run a command of `checkout` in an empty folder with an empty cache. Raises RuntimeError if it fails."""
     with tempfile.TemporaryDirectory() as out:
         environment = os.environ | {"PYTHONPATH": str(checkout.resolve()), "XDG_CACHE_HOME": f"{out}/cache"}
         arguments = [sys.executable, *(word.replace("{out}", out) for word in command)]
@@ -83,7 +83,7 @@ def some_of(data: Path, count: int, folder: Path) -> Path:
 
 
 def interval(ratios: Sequence[float]) -> str:
-    """Geometric mean and 95 % confidence interval."""
+    """Return the geometric mean and its 95 % confidence interval."""
     logs = [math.log(ratio) for ratio in ratios]
     middle = statistics.fmean(logs)
     half = student.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--commands", default=",".join(COMMANDS), help="which of %(default)s")
     options = parser.parse_args()
     if options.before is None or options.data is None:
-        print("nothing to compare: give --before CHECKOUT and --data FOLDER")
+        print("skipped: --before CHECKOUT and --data FOLDER are required")
         return
     if options.pairs < 2:
         parser.error(f"--pairs must be 2 or more, but got {options.pairs}")
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def compare(name: str, before: Path, after: Path, data: Path, count: int) -> None:
-    """Run `count` pairs of one command and print each, and then the ratios."""
+    """Run `count` pairs of one command, and print each and then the ratios."""
     pairs: list[tuple[Cost, Cost]] = []
     for number in range(count):
         order = [before, after] if number % 2 == 0 else [after, before]

@@ -1,16 +1,16 @@
-"""CIFAR-10: our full training against a plain timm loop, and what is left of the accuracy in the files that ship.
+"""CIFAR-10: compare the full training of mnas with a plain timm loop, and the exported files with the checkpoint.
 
 Both loops train the same network (mnasnet-small at output stride 8) on the same 40,000 training images (a fifth is held
-out) from the same seeds, with equal epochs and batch, on one thread each, so that two run side by side on two cores.
-`ours` is preset `small`. `timm` is timm's `create_optimizer_v2` and `create_scheduler_v2` with the defaults of its
-train.py (SGD with Nesterov momentum, 0.1 for 256 images, weight decay 2e-5, cosine after a warm-up, label smoothing
-0.1), torchvision's RandomCrop(32, padding=4) and flip, torch's batch-norm momentum (0.1), no dropout, no EMA. Then our
-model of the first seed is exported, and every file scored on the 10,000 test images. Goals: ours not less accurate;
-LiteRT fp32 equal to 0.05 points, int8 within 1 point.
+out) from the same seeds, with equal epochs and batch size, on one thread each, so that two run side by side on two
+cores. `ours` is the preset `small`. `timm` is timm's `create_optimizer_v2` and `create_scheduler_v2` with the defaults
+of its train.py (SGD with Nesterov momentum, 0.1 for 256 images, weight decay 2e-5, cosine after a warm-up, label
+smoothing 0.1), torchvision's RandomCrop(32, padding=4) and flip, torch's batch-norm momentum (0.1), no dropout, no EMA.
+Then the model of `ours` with the first seed is exported, and every file is scored on the 10,000 test images. Goals:
+`ours` is not less accurate; LiteRT fp32 is equal to 0.05 points, and int8 within 1 point.
 
     python benchmarks/cifar10.py cifar10-jpeg.tar.gz --epochs 30 --seeds 0,1,2 --out FOLDER
 
-Every finished part lies in FOLDER and is skipped by the next call, one of ours that was interrupted goes on; the tables
+FOLDER contains every finished part, which the next call skips. An interrupted training of `ours` resumes. The tables
 are in FOLDER/tables.md.
 """
 
@@ -33,7 +33,7 @@ CALIBRATION_IMAGES = 256
 
 @dataclass(frozen=True)
 class Options:
-    """What a part needs to know; picklable."""
+    """The options of a part; picklable."""
 
     data: Path
     out: Path
@@ -44,7 +44,7 @@ class Options:
 
 
 def prepare(archive: Path, out: Path) -> Path:
-    """The folder with train/ and test/, unpacked once."""
+    """Return the folder with train/ and test/, unpacked once."""
     folder = out / "cifar10"
     if not folder.exists():
         with tarfile.open(archive) as tar:
@@ -147,7 +147,7 @@ def train_ours(options: Options, seed: int) -> dict[str, float]:
     )  # fmt: skip
     batches = ArrayBatches(load(options), config.variation(), seed)
     folder = options.out / f"ours-{seed}"
-    start = time.process_time()  # of one that was interrupted: since it went on
+    start = time.process_time()  # for an interrupted training, this counts from its resumption
     trained = train(named_arch(NETWORK), batches, config, folder, resume=True, watcher=Printing())
     assert trained.test_accuracy is not None
     return {"test_accuracy": trained.test_accuracy, "cpu_s": time.process_time() - start}
@@ -157,18 +157,18 @@ LOOPS = {"ours": train_ours, "timm": train_timm}
 
 
 def run_part(name: str, options: Options) -> dict[str, float]:
-    """One training, in a process of its own; what it found is kept."""
+    """Run one training in this process, and store its result."""
     loop, _, seed = name.partition("-")
     found = LOOPS[loop](options, int(seed))
     (options.out / f"{name}.json").write_text(json.dumps(found))
     return found
 
 
-# What ships
+# Exported files
 
 
 def ship(options: Options, seed: int) -> str:
-    """Our model of that seed as files: test accuracy, size and latency of each, as a table."""
+    """Export the model of `ours` with that seed, and return a table of test accuracy, size and latency of each file."""
     import numpy as np
 
     from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
@@ -192,7 +192,7 @@ def ship(options: Options, seed: int) -> str:
     test = dataset.test
     parts = [slice(start, start + 256) for start in range(0, len(test), 256)]
     lines = [
-        "| model | test accuracy | 95 % | to the checkpoint | size | latency, 1 thread |",
+        "| model | test accuracy | 95 % CI | against the checkpoint | size | latency, 1 thread |",
         "|---|---|---|---|---|---|",
     ]
     reference = timed_file(files["LiteRT fp32"])
@@ -216,7 +216,7 @@ def ship(options: Options, seed: int) -> str:
 
 
 def compared(found: dict[str, dict[str, float]], seeds: Sequence[int]) -> str:
-    """Mean test accuracies with 95 % intervals of Student's t, and their difference with Welch's."""
+    """Return mean test accuracies with 95 % intervals by Student's t, and their difference with one by Welch's."""
     from scipy import stats
 
     lines = ["| loop | test accuracy by seed | mean, 95 % | training, CPU |", "|---|---|---|---|"]
@@ -243,11 +243,13 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", type=Path, default=Path("cifar10-benchmark"))
     parser.add_argument("--side-by-side", type=int, default=2)
-    parser.add_argument("--images-per-class", type=int, default=0, help="to try it out; 0: all")
+    parser.add_argument(
+        "--images-per-class", type=int, default=0, help="training images per class, for a quick trial; 0: all"
+    )
     parser.add_argument("--latency-budget-s", type=float, default=20.0)
     parsed = parser.parse_args()
     if parsed.archive is None:
-        print("needs cifar10-jpeg.tar.gz (see --help): not run")
+        print("skipped: cifar10-jpeg.tar.gz is required (see --help)")
         return
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes to come
     parsed.out.mkdir(parents=True, exist_ok=True)
@@ -259,14 +261,16 @@ def main() -> None:
     settings = f"{parsed.epochs} epochs, batch {parsed.batch_size}, {parsed.images_per_class or 'all'} images a class"
     kept = parsed.out / "settings.txt"
     if kept.exists() and kept.read_text() != settings:
-        raise SystemExit(f"{parsed.out} is of {kept.read_text()}, not of {settings}; choose another --out")
+        raise SystemExit(
+            f"{parsed.out} contains results of {kept.read_text()}, not of {settings}; choose another --out"
+        )
     kept.write_text(settings)
-    load(options)  # decoded once, before anybody waits for anybody
+    load(options)  # decode once, so that the trainings need not wait for each other
     names = [f"{loop}-{seed}" for seed in seeds for loop in LOOPS]
-    left = [name for name in names if not (parsed.out / f"{name}.json").exists()]
+    missing = [name for name in names if not (parsed.out / f"{name}.json").exists()]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(parsed.side_by_side, mp_context=context, max_tasks_per_child=1) as pool:
-        futures = {pool.submit(run_part, name, options): name for name in left}
+        futures = {pool.submit(run_part, name, options): name for name in missing}
         for future in as_completed(futures):
             print(f"{futures[future]}: {future.result()}", flush=True)
     found = {name: json.loads((parsed.out / f"{name}.json").read_text()) for name in names}

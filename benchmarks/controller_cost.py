@@ -1,10 +1,12 @@
-"""What a controller costs: milliseconds per trial for drawing and learning, as a study grows.
+"""Measure the cost of a controller: milliseconds per trial for drawing and learning, as a study grows.
 
-The 42 decisions of the factorized space (seven blocks: 4, 2, 2, 3, 3, 3 choices), each one's own batches, one process,
-an evaluator that costs nothing (the share of decisions at their last choice, and a spread as the latency). No storage:
-that of the study is the search's. Each number is the mean over the trials since the number before it; "resume" is what
-a fresh process needs until its first draw after all of them. Minutes for `surrogate`, seconds for each other:
-python benchmarks/controller_cost.py [CONTROLLER ...]
+The problem has the 42 decisions of the factorized space (seven blocks of 4, 2, 2, 3, 3, 3 choices) and an evaluator
+without cost (accuracy is the share of decisions at their last choice, latency a variance). Each controller has its own
+batch size, in one process without storage. Each number is the mean over the trials since the number before it. "resume"
+is the time of a fresh process until its first draw after all trials. It takes minutes for `surrogate`, and seconds for
+each other controller.
+
+    python benchmarks/controller_cost.py [CONTROLLER ...]
 """
 
 import sys
@@ -50,7 +52,7 @@ def finished(number: int, params: dict[str, int], system_attrs: dict[str, object
 
 
 def costs(name: str) -> tuple[list[float], float]:
-    """(ms per trial up to each size, seconds to resume)."""
+    """Return (ms per trial up to each size, seconds to resume)."""
     batches, trials, per_trial, spent_s = controller(name), [], [], 0.0
     for number in range(SIZES[-1]):
         start_s = time.perf_counter()

@@ -1,9 +1,9 @@
-"""What identifying a folder of images by content costs: the first time, and while its digests are remembered.
+"""Measure the cost of identifying a folder of images by content: the first time, and with cached digests.
 
     python benchmarks/digest_folder.py --images 60000
 
-Prints the seconds that it takes to digest all files, and to stat all of them later; with --decode also to open the
-decoded images after that. The files lie in a temporary folder (`--folder` for another file system).
+Prints the seconds for digesting all files, and for calling stat on them later; with --decode, also for opening the
+cached decoded images. The files are in a temporary folder (`--folder` chooses another file system).
 """
 
 import argparse
@@ -27,7 +27,7 @@ from mnas.data.load import load_dataset
 
 
 def make(root: Path, images: int) -> list[str]:
-    """JPEGs of 32 x 32 pixels and about 1 KB, no two of them equal, in ten class folders."""
+    """Write different JPEGs of 32 x 32 pixels and about 1 KB to ten class folders, and return their paths."""
     random = np.random.default_rng(0)
     buffer = io.BytesIO()
     Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, "JPEG", quality=40)
@@ -35,12 +35,12 @@ def make(root: Path, images: int) -> list[str]:
         (root / str(label)).mkdir(parents=True)
     paths = [f"{root}/{index % 10}/{index}.jpg" for index in range(images)]
     for index, path in enumerate(paths):
-        Path(path).write_bytes(buffer.getvalue() + index.to_bytes(4, "little"))  # a decoder ignores what follows
+        Path(path).write_bytes(buffer.getvalue() + index.to_bytes(4, "little"))  # a decoder ignores trailing bytes
     return paths
 
 
 def timed(what: str, run: Callable[[], object], repeat: int = 1) -> None:
-    """Print the medians of the wall-clock time and of the processor time of all threads."""
+    """Print the medians of wall-clock time and of the processor time of all threads."""
     wall, cpu = [], []
     for _ in range(repeat):
         start, used = time.perf_counter(), time.process_time()
@@ -51,11 +51,11 @@ def timed(what: str, run: Callable[[], object], repeat: int = 1) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--decode", action="store_true", help="also decode them, and open them from the cache")
+    parser.add_argument("--decode", action="store_true", help="also decode the images, and open them from the cache")
     parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(dir=options.folder))

@@ -1,14 +1,14 @@
-"""The LiteRT file that `mnas export` writes against litert_torch's export of the same weights: latency, size, outputs.
+"""Compare the LiteRT file of `mnas export` with litert_torch's export of the same weights: latency, size, outputs.
 
     python benchmarks/export_litert.py [--arch mnasnet-a1] [--input-size 224] [--minutes 1] [--theirs FILE]
 
-litert-torch is no dependency of mnas, and pins torch. Its file can be made elsewhere: `python -m venv other`, then
-`other/bin/pip install litert-torch -e .`, and `other/bin/python benchmarks/export_litert.py --write FILE`; this script
-then takes it with `--theirs FILE`. Where litert-torch is installed, all happens in one go. The weights are a function
-of the seed: random kernels, and batch-norm statistics gathered over photographs, as after training.
+litert-torch is no dependency of mnas, and pins torch. Another environment can make its file: `python -m venv other`,
+`other/bin/pip install litert-torch -e .`, and `other/bin/python benchmarks/export_litert.py --write FILE`. Then pass it
+to this script as `--theirs FILE`. If litert-torch is installed here, one call is enough. The weights are a function of
+the seed: random kernels, and batch-norm statistics of photographs, as after training.
 
-Expected: a ratio of latencies <= 1.00 within its interval (`mnas.export.timing`: rounds of turns, both loaded afresh).
-Cost: about 2 minutes with --minutes 1.
+Goal: the ratio of latencies is at most 1.00 within its interval (`mnas.export.timing` alternates rounds of both files).
+It takes about 2 minutes with --minutes 1.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from mnas.zoo.architectures import named_arch
 
 
 class NHWC(nn.Module):
-    """The network behind the file's interface: (1, S, S, 3) images."""
+    """The network with the input of the file, (1, S, S, 3) images."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class NHWC(nn.Module):
 
 
 def network_of(arch_name: str, input_size: int) -> tuple[Network, ModelMetadata]:
-    """Seed 0; statistics of batch norm from photographs, layer by layer as training gathers them."""
+    """Return a network of seed 0, with batch-norm statistics of photographs, gathered as in training."""
     torch.manual_seed(0)
     arch = named_arch(arch_name)
     network = build_network(arch, 1000)
@@ -65,7 +65,7 @@ def network_of(arch_name: str, input_size: int) -> tuple[Network, ModelMetadata]
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, 0.0, 0.3)
-            module.momentum = None  # the plain mean over what it has seen
+            module.momentum = None  # the plain mean over all batches
     x = torch.from_numpy(normalised(info, photographs(input_size).pixels)).permute(0, 3, 1, 2)
     with torch.no_grad():
         network.train()(x)
@@ -73,7 +73,7 @@ def network_of(arch_name: str, input_size: int) -> tuple[Network, ModelMetadata]
 
 
 def theirs_of(network: Network, input_size: int) -> bytes | None:
-    """litert_torch's file, or None where it is not installed."""
+    """Return litert_torch's file, or None if it is not installed."""
     try:
         import litert_torch
     except ImportError:
@@ -94,13 +94,13 @@ def main() -> None:
     parser.add_argument("--arch", default="mnasnet-a1")
     parser.add_argument("--input-size", type=int, default=224)
     parser.add_argument("--minutes", type=float, default=1.0)
-    parser.add_argument("--theirs", type=Path, help="litert_torch's file, made elsewhere by --write")
+    parser.add_argument("--theirs", type=Path, help="litert_torch's file, made in another environment by --write")
     parser.add_argument("--write", type=Path, help="only write litert_torch's file")
     options = parser.parse_args()
     network, info = network_of(options.arch, options.input_size)
     theirs = options.theirs.read_bytes() if options.theirs else theirs_of(network, options.input_size)
     if theirs is None:
-        raise SystemExit("litert-torch is not installed here; the head of this script says how to have its file")
+        raise SystemExit("litert-torch is not installed here; see --help for how to get its file")
     if options.write:
         options.write.write_bytes(theirs)
         return

@@ -1,5 +1,8 @@
-"""Loops that are compared: each in a process of its own, so that none profits from or suffers by another's settings
-and warm memory, and in turns, so that what else the machine does meets all of them."""
+"""Compare loops in turns.
+
+Each loop has a separate process, so that settings and warm memory of one do not affect another. They take turns, so
+that other load on the machine affects all of them.
+"""
 
 import multiprocessing
 import statistics
@@ -16,20 +19,20 @@ class Turn:
     images: int
     seconds: float
     waiting_s: float = 0.0
-    """For the next batch."""
+    """Seconds of waiting for the next batch."""
     cpu_s: float = 0.0
-    """Of the loop's process."""
+    """CPU time of the loop's process, in seconds."""
 
 
 Run = Callable[[], tuple[int, float]]
-"""A turn: runs some steps; how many images these were, and seconds of waiting for batches."""
+"""Function that runs some steps, and returns their number of images and the seconds of waiting for batches."""
 
 Maker = Callable[..., AbstractContextManager[Run]]
-"""Makes a loop, in its process; left when the loop has had its last turn."""
+"""Function that makes a loop in its process; the context ends after the loop's last turn."""
 
 
 def in_turns(makers: dict[str, Maker], arguments: tuple[Any, ...], rounds: int) -> dict[str, list[Turn]]:
-    """Turns of every loop, by name, in an order that rotates; the first round warms up and is left out.
+    """Return the turns of every loop by name, in a rotating order; the first round warms up and does not count.
 
     Args:
         makers: functions of a module, called with `arguments`.
@@ -44,7 +47,7 @@ def in_turns(makers: dict[str, Maker], arguments: tuple[Any, ...], rounds: int) 
             other.close()
             stack.callback(process.join)
             stack.callback(ends[name].close)  # which ends the process
-            ends[name].recv()  # made: one after the other, so that none is made while another has its turn
+            ends[name].recv()  # wait until it is made, so that none is made during another's turn
         found: dict[str, list[Turn]] = {name: [] for name in makers}
         for number in range(rounds + 1):
             for name in _rotated(list(makers), number):
@@ -56,7 +59,7 @@ def in_turns(makers: dict[str, Maker], arguments: tuple[Any, ...], rounds: int) 
 
 
 def ratios(ours: list[Turn], theirs: list[Turn], *, cpu: bool = False) -> list[float]:
-    """How many times as many images a second ours made, round by round; with `cpu` a second of their processes."""
+    """Return the ratio of images per second, round by round; with `cpu`, per second of CPU time."""
 
     def rate(turn: Turn) -> float:
         return turn.images / (turn.cpu_s if cpu else turn.seconds)

@@ -1,15 +1,15 @@
-"""What ranks networks by their latency: MACs, parameters, a predictor, another runtime?
+"""Compare how well MACs, parameters, a predictor or another runtime rank networks by latency.
 
     python benchmarks/latency_rank.py                   (30 networks, 4 runtimes, 8 minutes; 6 for a predictor)
     python benchmarks/latency_rank.py --quick           (6 networks, 2 runtimes, half a second each, no predictor)
 
-The paper's argument (Tan et al., MnasNet, section 1) is that "FLOPS is often an inaccurate proxy" of latency. Here
-random members of a space are measured in every runtime on this machine, and Kendall's tau says how well each candidate
-for a proxy orders them: 1 is the order of the measured latencies, 0 is chance. `measured again` is what a second
-measurement comes to, so that no proxy can do much better. Intervals are 95 %, by drawing the networks again.
+The paper argues (Tan et al., MnasNet, section 1) that "FLOPS is often an inaccurate proxy" of latency. This benchmark
+measures random members of a space in every runtime on this machine. Kendall's tau shows how well each proxy orders
+them: 1 is the order of the measured latencies, 0 is chance. `measured again` is the tau of a second measurement, which
+no proxy can exceed by much. Intervals are 95 %, by bootstrapping the networks.
 
-The predictor is of `mnas latency fit`; where its file is missing it is made. The networks it is judged by are not among
-those that it learnt from.
+The predictor comes from `mnas latency fit`; the benchmark fits it if its file is missing. The measured networks are not
+among those that it was fitted on.
 """
 
 import argparse
@@ -42,18 +42,18 @@ RUNTIMES = {
 CLASSES = 1000
 
 
-def draw(space: Space, count: int, seed: int, known: set[str]) -> list[Arch]:
-    """Different random members, none of them of `known` fingerprints."""
+def draw(space: Space, count: int, seed: int, excluded: set[str]) -> list[Arch]:
+    """Return different random members, without those of `excluded` fingerprints."""
     chance, found = random.Random(seed), {}
     while len(found) < count:
         arch = space.decode([chance.randrange(len(d.choices)) for d in space.decisions])
-        if arch.fingerprint not in known:
+        if arch.fingerprint not in excluded:
             found[arch.fingerprint] = arch
     return list(found.values())
 
 
 def measured(archs: list[Arch], space: Space, runtime: str, input_size: int, budget_s: float) -> list[Latency]:
-    """All of them in one runtime, in random order."""
+    """Measure all networks in one runtime, in random order."""
     setup = Setup(runtime=runtime)
     make_file = render(setup)
     reference = make_reference(reference_arch(space.reference_skeleton), "mobilenetv2", input_size, CLASSES, make_file)
@@ -85,7 +85,7 @@ def row(what: str, of: str, left: list[float], right: list[float], more: str = "
 
 
 def spread(proxy: list[float], ratios: list[float]) -> str:
-    """By how much latencies differ from what is proportional to the proxy."""
+    """Return by how much latencies deviate from being proportional to the proxy."""
     logs = np.log(np.array(ratios) / np.array(proxy))
     return f"latency per unit differs by a factor of {math.exp(np.ptp(logs)):.2f}"
 
@@ -94,7 +94,7 @@ def spread(proxy: list[float], ratios: list[float]) -> str:
 
 
 def svg(panels: list[tuple[str, str, list[float], list[float]]], y_title: str) -> str:
-    """Panels of points side by side, each (title, x title, x, y), on logarithmic axes."""
+    """Return panels of points side by side, each (title, x title, x, y), on logarithmic axes."""
     side, gap, margin = 320, 70, 60
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{len(panels) * (side + gap) + 20}" height="{side + 100}" '
@@ -130,7 +130,7 @@ def bounds(values: list[float]) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, ... between the two; with 1.5, 3 and 7 where these are few."""
+    """Return 1, 2, 5, 10, ... between the two, with 1.5, 3 and 7 if these are few."""
     for steps in ((1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         found = [s * 10.0**e for e in range(-3, 6) for s in steps if low <= s * 10.0**e <= high]
         if len(found) > 3:
@@ -143,8 +143,12 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=30)
     parser.add_argument("--space", default="mnasnet")
     parser.add_argument("--input-size", type=int, default=128)
-    parser.add_argument("--budget-s", type=float, default=3.0, help="at most, for each network in each runtime")
-    parser.add_argument("--predictor", type=Path, help="of mnas latency fit (default: predictors/host-SPACE-SIZE.json)")
+    parser.add_argument(
+        "--budget-s", type=float, default=3.0, help="largest time for each network in each runtime, in seconds"
+    )
+    parser.add_argument(
+        "--predictor", type=Path, help="file of mnas latency fit (default: predictors/host-SPACE-SIZE.json)"
+    )
     parser.add_argument("--plot", type=Path, help="write an SVG of latencies against MACs, params and predictions")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="6 networks, 2 runtimes, no predictor")
@@ -154,8 +158,8 @@ def main() -> None:
     space, size = load_space(options.space), options.input_size
     path = options.predictor or Path("predictors") / f"host-{options.space}-{size}.json"
     predictor = None if options.quick else fitted(path, options.space, size)
-    known = {space.decode(s.indices).fingerprint for s in predictor.samples} if predictor else set()
-    archs = draw(space, options.networks, options.seed, known)
+    fitted_on = {space.decode(s.indices).fingerprint for s in predictor.samples} if predictor else set()
+    archs = draw(space, options.networks, options.seed, fitted_on)
     runtimes = dict(list(RUNTIMES.items())[: 2 if options.quick else None])
     found = {runtime: measured(archs, space, runtime, size, options.budget_s) for runtime in runtimes}
     again = measured(archs, space, "litert", size, options.budget_s)
@@ -174,7 +178,7 @@ def report(
     ratios = {runtime: [latency.ratio for latency in latencies] for runtime, latencies in found.items()}
     millis = [latency.latency_ms for latency in found["litert"]]
     print(f"\n{len(archs)} random members of {options.space} at {options.input_size} px, one thread\n")
-    print("| ranked by | latency in | Kendall tau | 95 % | |\n|---|---|---|---|---|")
+    print("| ranked by | latency in | Kendall tau | 95 % CI | |\n|---|---|---|---|---|")
     for runtime, title in RUNTIMES.items():
         if runtime in ratios:
             row("MACs", title, macs, ratios[runtime], spread(macs, ratios[runtime]))

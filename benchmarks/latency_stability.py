@@ -1,16 +1,18 @@
-"""How much a model's measured latency varies from session to session: plain mean, plain median, and ours.
+"""Measure the variation of latencies between sessions: plain mean, plain median, and the protocol of mnas.
 
     python benchmarks/latency_stability.py                          (20 sessions idle and 20 loaded: about 45 minutes)
     python benchmarks/latency_stability.py --quick                  (3 + 3 sessions, 3 models: about 3 minutes)
     python benchmarks/latency_stability.py --over ssh:pi@shelf-1    (on a board; --python: its interpreter with LiteRT)
-    python benchmarks/latency_stability.py --over local-sshd        (on this machine, through an sshd of its own)
+    python benchmarks/latency_stability.py --over local-sshd        (on this machine, through a separate sshd)
 
-A session is a fresh process, as memory lies differently in each. In it every model is measured by a plain loop (wall
-clock, one interpreter, warmed up, not pinned: what one writes first) and by `mnas.latency.protocol.measure`, one after
-the other and for as long, so that all methods see the same machine; over ssh both run on the board, the plain loop as
-one command for each model. `loaded`: every other core multiplies matrices and streams through memory meanwhile.
-Reported over sessions: coefficients of variation; how many intervals hold the mean of all sessions (the reference
-against itself: hold 1); how often the faster of two models some 3 % apart is found; seconds for each candidate.
+A session is a fresh process, because its memory layout differs. In it, a plain loop (wall clock, one interpreter,
+warmed up, not pinned) and `mnas.latency.protocol.measure` measure every model, one after the other and for as long, so
+that all methods see the same machine. Over ssh, both run on the board, the plain loop as one command for each model. In
+`loaded` sessions, every other core multiplies matrices and streams through memory.
+
+The tables list coefficients of variation over sessions, the number of intervals that contain the mean of all sessions
+(for the reference against itself: that contain 1), how often the faster of two models some 3 % apart is found, and the
+seconds for each candidate.
 """
 
 import argparse
@@ -74,13 +76,13 @@ TWINS = (
     (Model("mnasnet-a1", 128), Model("mnasnet-a1", 128, head_filters=1600)),
     (Model("mnasnet-b1", 192), Model("mnasnet-b1", 192, head_filters=1840)),
 )
-"""The same but for the width of the head; how far apart they are is established by all sessions together."""
+"""Pairs that differ only in the width of the head; all sessions together give their difference."""
 
 
 PLAIN_S = 2.0
-"""Of the plain loop."""
+"""Time of the plain loop, in seconds."""
 GOALS = {"idle": 1.0, "loaded": 2.0}
-"""Coefficient of variation in per cent, at most, at 3 s for each candidate."""
+"""Largest coefficient of variation in per cent, at 3 s for each candidate."""
 
 
 def plain_times_ms(file: bytes, seconds: float) -> list[float]:
@@ -96,7 +98,7 @@ def plain_times_ms(file: bytes, seconds: float) -> list[float]:
 
 
 def disturb(core: int) -> None:
-    """Compute-heavy and memory-heavy work in turns on one core, for ever."""
+    """Alternate compute-heavy and memory-heavy work on one core, forever."""
     import numpy as np
 
     if hasattr(os, "sched_setaffinity"):
@@ -110,15 +112,15 @@ def disturb(core: int) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where models run."""
+    """The machine that models run on."""
 
     address: str
-    """user@host:port; empty: this machine."""
+    """Address as user@host:port; empty: this machine."""
     python: str
-    """The interpreter there."""
+    """Python interpreter on that machine."""
 
     def unit(self) -> Unit:
-        """A process or a connection, started by its first use."""
+        """Return a process or a connection, which starts at its first use."""
         return ssh_unit("board", self.address, python=self.python) if self.address else host_unit()
 
     def plain_times_ms(self, file: bytes) -> list[float]:
@@ -131,14 +133,14 @@ class Place:
 
     @contextlib.contextmanager
     def loaded(self, cores: list[int]) -> Iterator[None]:
-        """These cores have work meanwhile."""
+        """Keep these cores busy while the context lasts."""
         work = self._disturb_there if self.address else disturb
         processes = [multiprocessing.Process(target=work, args=(core,), daemon=True) for core in cores]
         for process in processes:
             process.start()
-        time.sleep(5 if cores and self.address else 0)  # until they have logged in
+        time.sleep(5 if cores and self.address else 0)  # time for the logins
         if not all(process.is_alive() for process in processes):
-            sys.exit("the load does not run; is numpy there?")
+            sys.exit("the load does not run; check that numpy is installed")
         try:
             yield
         finally:
@@ -147,12 +149,12 @@ class Place:
                 process.join()
 
     def _disturb_there(self, core: int) -> None:
-        end = "import os, sys, threading\n"  # with the connection
+        end = "import os, sys, threading\n"  # ends the process with the connection
         end += "threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()"
         asyncio.run(self._there("\n".join([end, inspect.getsource(disturb), f"disturb({core})"]), None))
 
     async def _there(self, source: str, data: bytes | None) -> str:
-        """What Python prints there of `source`, which finds `data` in its input; None: the input stays open."""
+        """Run `source` on the board with `data` as its input (None: open input), and return its output."""
         code = f'import sys; exec(sys.stdin.buffer.read({len(source.encode())}), {{"__name__": "there"}})'
         command = f"{self.python} -c {shlex.quote(code)}"
         async with (
@@ -197,7 +199,7 @@ def session(
 def run_sessions(
     place: Place, models: list[Model], sessions: int, seed: int
 ) -> dict[str, list[list[dict[str, object]]]]:
-    """idle and loaded -> sessions -> rows; idle and loaded take turns, so that a change of the machine hits both."""
+    """Return idle and loaded -> sessions -> rows; they alternate, so that a change of the machine affects both."""
     calibrations, unit = {}, place.unit()
     for reference, size in sorted({(m.reference, m.input_size) for m in models}):
         calibration = calibrate(unit, make_reference(named_arch(reference), reference, size, 1000))
@@ -224,7 +226,7 @@ def run_sessions(
 
 
 def variation(values: list[float]) -> float:
-    """Coefficient of variation in per cent."""
+    """Return the coefficient of variation in per cent."""
     return 100 * statistics.stdev(values) / statistics.mean(values)
 
 
@@ -233,7 +235,7 @@ def column(sessions: list[list[dict[str, object]]], model: Model, field: str) ->
 
 
 def print_variation(results: dict[str, list[list[dict[str, object]]]], models: list[Model]) -> None:
-    print("\n| model | ms | other cores | plain mean | plain median | ours | +- told | covered | seconds (most) |")
+    print("\n| model | ms | other cores | plain mean | plain median | mnas | +- reported | covered | seconds (most) |")
     print("|---|---|---|---|---|---|---|---|---|")
     for model in models:
         for state, sessions in results.items():
@@ -242,19 +244,21 @@ def print_variation(results: dict[str, list[list[dict[str, object]]]], models: l
             itself = (model.name, model.head_filters) == (model.reference, 1280)
             truth = 1.0 if itself else math.exp(statistics.mean(map(math.log, ratios)))
             covered = sum(low <= truth <= high for low, high in zip(lows, highs, strict=True))
-            told = statistics.mean((h - lo) / (2 * r) for lo, r, h in zip(lows, ratios, highs, strict=True))
+            reported = statistics.mean((h - lo) / (2 * r) for lo, r, h in zip(lows, ratios, highs, strict=True))
             seconds = column(sessions, model, "seconds")
             print(
                 f"| {model} | {statistics.mean(column(sessions, model, 'latency_ms')):.2f} | {state} "
                 f"| {variation(column(sessions, model, 'mean')):.2f} % "
                 f"| {variation(column(sessions, model, 'median')):.2f} % | {variation(ratios):.2f} % "
-                f"| {100 * told:.2f} % | {covered}/{len(ratios)} "
+                f"| {100 * reported:.2f} % | {covered}/{len(ratios)} "
                 f"| {statistics.mean(seconds):.1f} ({max(seconds):.1f}) |"
             )
 
 
 def print_ranking(results: dict[str, list[list[dict[str, object]]]], twins: list[tuple[Model, Model]]) -> None:
-    print("\n| slower / faster | apart | other cores | plain mean | plain median | ours |\n|---|---|---|---|---|---|")
+    print(
+        "\n| slower / faster | difference | other cores | plain mean | plain median | mnas |\n|---|---|---|---|---|---|"
+    )
     for first, second in twins:
         every = [rows for sessions in results.values() for rows in sessions]
         logs = [[math.log(v) for v in column(every, m, "ratio")] for m in (first, second)]
@@ -275,11 +279,11 @@ def print_summary(results: dict[str, list[list[dict[str, object]]]], models: lis
         for method, field, spent in (
             ("plain mean", "mean", "plain_s"),
             ("plain median", "median", "plain_s"),
-            ("ours", "ratio", "seconds"),
+            ("mnas", "ratio", "seconds"),
         ):
             found = [variation(column(sessions, model, field)) for model in models]
             seconds = [second for model in models for second in column(sessions, model, spent)]
-            goal = f"{GOALS[state]:g} % at 3 s" if method == "ours" else ""
+            goal = f"{GOALS[state]:g} % at 3 s" if method == "mnas" else ""
             print(
                 f"| {state} | {method} | {statistics.median(found):.2f} % | {max(found):.2f} % "
                 f"| {statistics.mean(seconds):.1f} ({max(seconds):.1f}) | {goal} |"
@@ -288,7 +292,7 @@ def print_summary(results: dict[str, list[list[dict[str, object]]]], models: lis
 
 @contextlib.contextmanager
 def opened(over: str, python: str) -> Iterator[Place]:
-    """The place that --over names; raises ValueError if it names none."""
+    """Yield the place that --over names. Raises ValueError if it names none."""
     if over.startswith("ssh:"):
         yield Place(over.removeprefix("ssh:"), python)
     elif over == "host":
@@ -300,18 +304,22 @@ def opened(over: str, python: str) -> Iterator[Place]:
         if sshd.PATH is None:
             raise ValueError("local-sshd needs Debian's openssh-server; scripts/install-test-tools installs it")
         with tempfile.TemporaryDirectory() as folder, sshd.running_sshd(Path(folder)) as server:
-            os.environ["HOME"] = str(server.home)  # with the key and known_hosts
+            os.environ["HOME"] = str(server.home)  # contains the key and known_hosts
             os.environ.pop("SSH_AUTH_SOCK", None)
             yield Place(server.address, sys.executable)
     else:
-        raise ValueError(f"over must be host, local-sshd or ssh:USER@HOST:PORT, but got {over!r}")
+        raise ValueError(f"--over must be host, local-sshd or ssh:USER@HOST:PORT, but got {over!r}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--over", default="host", help="host, local-sshd or ssh:USER@HOST:PORT (default: host)")
-    parser.add_argument("--python", default="python3", help="of a board, with LiteRT and numpy (default: python3)")
-    parser.add_argument("--sessions", type=int, default=20, help="sessions idle, and as many loaded (default: 20)")
+    parser.add_argument(
+        "--python", default="python3", help="Python of a board, with LiteRT and numpy (default: python3)"
+    )
+    parser.add_argument(
+        "--sessions", type=int, default=20, help="number of idle sessions, and of loaded ones (default: 20)"
+    )
     parser.add_argument("--quick", action="store_true", help="3 sessions, 3 models, 1 pair")
     parser.add_argument("--seed", type=int, default=0, help="order of models and methods (default: 0)")
     parser.add_argument("--session", action="store_true", help=argparse.SUPPRESS)
@@ -322,7 +330,7 @@ def main() -> None:
         print(json.dumps(session(Place(**task["place"]), models, task["calibrations"], task["seed"])))
         return
     if options.sessions < 2 and not options.quick:
-        parser.error(f"sessions must be 2 or more, as one shows no variation, but got {options.sessions}")
+        parser.error(f"--sessions must be 2 or more, because one shows no variation, but got {options.sessions}")
     models, twins = (MODELS[::3], TWINS[1:2]) if options.quick else (MODELS, TWINS)
     every = list(dict.fromkeys([*models, *(m for pair in twins for m in pair)]))
     try:

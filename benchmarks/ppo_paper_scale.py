@@ -1,17 +1,18 @@
-"""The paper's controller at the paper's scale: PPO, 8,000 trials on Accel-NASBench, published hyper-parameters.
+"""Run the paper's controller at the paper's scale: PPO, 8,000 trials on Accel-NASBench, published hyper-parameters.
 
     python benchmarks/ppo_paper_scale.py anb_dataset_jsons.tar.gz [--seeds 3] [--trials 8000] [--plot ppo.svg]
 
-Tan et al., MnasNet (CVPR 2019), section 4.2: "about 8,000 models" are sampled. Here each costs milliseconds: top-1
-after 16 epochs and latency on a ZCU102 are predicted from the benchmark's rows (docs/measurements/controllers.md), the
-reward is the soft one, T the cost that 40 % of random members stay below. Printed are, by number of trials and as mean
-over seeds with 95 % intervals: hypervolume (relative to that of 60,000 random members), best reward so far, mean
-reward of the last 200 trials, entropy of the policy in nats, and CPU milliseconds for drawing, learning and the study
-in memory. Then the last thousand's mean reward against the best of as many random trials; and how many trials PPO
-needs for the best reward, and for the hypervolume, that the model-based controller has after 100 in batches of the
-same size.
+Tan et al., MnasNet (CVPR 2019), section 4.2, sample "about 8,000 models". Here each costs milliseconds, because top-1
+after 16 epochs and latency on a ZCU102 are predicted from the benchmark's rows (docs/measurements/controllers.md). The
+reward is `soft`, and T is the cost that 40 % of random members stay below.
 
-Searches are kept in the cache folder; 3 seeds take about two minutes of two cores.
+The table lists, by number of trials and as mean over seeds with 95 % intervals: hypervolume (relative to that of 60,000
+random members), best reward so far, mean reward of the last 200 trials, entropy of the policy in nats, and CPU
+milliseconds for drawing, learning and the study in memory. Then follow the mean reward of the last thousand trials
+against the best of as many random trials, and the number of trials that PPO needs for the best reward and the
+hypervolume that the model-based controller reaches after 100 trials in batches of the same size.
+
+Searches are cached. 3 seeds take about two minutes on two cores.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from mnas.folders import user_cache_dir
 from mnas.objective import DEFAULT_WEIGHTS, Objective
 from mnas.plot import BLUE, GREEN, GREY, RED, axis, layout_of
 
-BATCH = 20  # NASNet's controller, whose hyper-parameters these are
+BATCH = 20  # as in NASNet's controller, which the hyper-parameters come from
 WINDOW = 200
 MODEL_BASED, ITS_TRIALS = "surrogate", 100
 
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="write an SVG of reward and entropy over time")
     options = parser.parse_args()
     if options.archive is None:
-        print("skipped: name the file anb_dataset_jsons.tar.gz (github.com/afzalxo/Accel-NASBench)")
+        print("skipped: the file anb_dataset_jsons.tar.gz is required (github.com/afzalxo/Accel-NASBench)")
         return
     benchmark = accel_nasbench(options.archive, options.device)
     print(*benchmark.notes, sep="\n")
@@ -99,7 +100,7 @@ def report(ppo, values, pool, trials: int) -> None:
 
 
 def against(theirs, ppo, pool, objective) -> None:
-    """How many trials PPO needs for what a model-based search has after 100 (mean over seeds), to the nearest batch."""
+    """Print how many trials PPO needs to reach a model-based search after 100 (mean over seeds), in whole batches."""
 
     def best_reward(searched) -> float:
         return float(rewards(objective, searched.accuracies, searched.costs).max())

@@ -1,12 +1,12 @@
-"""Training images a second on one CPU: our proxy loop against two loops that people write, on the same network.
+"""Compare training images per second on one CPU: the proxy loop of mnas against two usual loops, on the same network.
 
 `plain`: NCHW, torchvision transforms (random crop, flip, tensor, normalise) image by image in a DataLoader.
 `tensor`: channels_last over a normalised float tensor in memory, shuffled, without any augmentation.
-All three have the optimizer, loss, batch size and number of threads of ours, each has a process of its own, and they
-take turns (benchmarks/in_turns.py). Networks: random members of the factorized space. Goals: 2.5 times `plain`, 1.3
-times `tensor`. On a machine that does other things too, the ratio by seconds of CPU is the steadier one.
+All three have the same optimizer, loss, batch size and number of threads. Each has a separate process, and they take
+turns (benchmarks/in_turns.py). The networks are random members of the factorized space. Goals: 2.5 times `plain`, 1.3
+times `tensor`. On a busy machine, the ratio by CPU time is the steadier one. It takes about eight minutes.
 
-Takes about eight minutes: python benchmarks/proxy_throughput.py [--input-size 32] [--threads 1] [--workers 0]
+    python benchmarks/proxy_throughput.py [--input-size 32] [--threads 1] [--workers 0]
 """
 
 import argparse
@@ -103,7 +103,7 @@ LOOPS = {"ours": ours, "tensor": tensor_loop, "plain": plain_loop}
 
 
 def network_of(number: int, input_size: int) -> Arch:
-    """A random member of the factorized space."""
+    """Return a random member of the factorized space."""
     space = load_space("mnasnet").with_output_stride(output_stride_for(input_size))
     draw = random.Random(number)
     return space.decode([draw.randrange(len(d.choices)) for d in space.decisions])
@@ -122,7 +122,7 @@ def made(name: str, number: int, options: argparse.Namespace) -> Iterator[Run]:
         LOOPS[name](network, dataset, config, options.workers)
         return images, 0.0
 
-    # ours as evaluate_proxy has it around a candidate's hundreds of steps
+    # as in evaluate_proxy, around the hundreds of steps of a candidate
     with kept_pages() if name == "ours" else nullcontext():
         yield run
 
@@ -132,9 +132,11 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=ProxyConfig().batch_size)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader, beyond the threads")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="workers of the plain loop's DataLoader, in addition to the threads"
+    )
     parser.add_argument("--networks", type=int, nargs="+", default=[0, 1, 2, 3], help="numbers of random members")
-    parser.add_argument("--steps", type=int, default=6, help="of a turn")
+    parser.add_argument("--steps", type=int, default=6, help="steps of a turn")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     print(f"{options.input_size} px, batch {options.batch_size}, {options.threads} thread(s), {options.rounds} rounds")
@@ -154,7 +156,7 @@ def main() -> None:
         macs = cost(network_of(number, options.input_size), options.input_size, 10).macs
         print(f"{number:<8} {macs / 1e6:6.1f}{row}   {spread}", flush=True)
     for name, goal in (("tensor", 1.3), ("plain", 2.5)):
-        of_cpu = f"; by seconds of the processes' CPU {quartiles(by_cpu[name])}" if not options.workers else ""
+        of_cpu = f"; by CPU time {quartiles(by_cpu[name])}" if not options.workers else ""
         print(f"ours / {name}: {quartiles(everything[name])}, goal {goal}{of_cpu}")
 
 

@@ -1,10 +1,11 @@
-"""Where each reward's best model lies, if nothing limits the search: the best of random members of Accel-NASBench.
+"""Show where the best model of each reward is for an unlimited search: the best of random members of Accel-NASBench.
 
     python benchmarks/rewards.py anb_dataset_jsons.tar.gz [--devices latency_zcu102,throughput_a100]
 
-For each device, reward and target (the cost that a tenth, two tenths, ... eight tenths of 60,000 random members stay
-below) the distance of the best-reward member from the target. And T times the slope of the pool's front at T: what one
-target's worth of latency more would buy of accuracy there. A minute of one core for each device.
+The table lists, for each device, reward and target, the distance of the member with the best reward from the target.
+Targets are the costs that a tenth, two tenths, ... eight tenths of 60,000 random members stay below. `slope` is T times
+the slope of the pool's front at T: the gain in accuracy for an additional latency of T. Each device takes a minute on
+one core.
 """
 
 import argparse
@@ -20,7 +21,7 @@ QUANTILES = [q / 10 for q in range(1, 9)]
 FORMS = ("target", "hard", "absolute", "soft")
 DEVICES = "latency_zcu102,latency_vck190,throughput_a100,throughput_tpuv2"
 AROUND = 1.25
-"""The front's slope is fitted to its members from T / 1.25 to 1.25 T."""
+"""Factor around T within which members of the front determine its slope."""
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--devices", default=DEVICES, help=f"(default: {DEVICES})")
     options = parser.parse_args()
     if options.archive is None:
-        print("skipped: name the file anb_dataset_jsons.tar.gz (github.com/afzalxo/Accel-NASBench)")
+        print("skipped: the file anb_dataset_jsons.tar.gz is required (github.com/afzalxo/Accel-NASBench)")
         return
     distances: dict[str, list[float]] = {form: [] for form in FORMS}
     for device in options.devices.split(","):
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def _slope(front: list[tuple[float, float]], target: float) -> float:
-    """T dA/dL; NaN where the front has fewer than two members there."""
+    """Return T dA/dL; NaN if the front has fewer than two members there."""
     near = [(cost / target, accuracy) for accuracy, cost in front if 1 / AROUND < cost / target < AROUND]
     return float(np.polyfit(*np.array(near).T, 1)[0]) if len(near) > 1 else float("nan")
 

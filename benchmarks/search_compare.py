@@ -1,13 +1,13 @@
-"""Real searches side by side: which controller finds the better front with the same few trials?
+"""Compare real searches: which controller finds the better front with the same few trials?
 
     python benchmarks/search_compare.py                      (3 controllers, 3 seeds, 60 trials)
     python benchmarks/search_compare.py --trials 20 --seeds 0,1   (to try it out)
 
-Every search is `mnas search` on scikit-learn's digits as `mnas demo` does it: real training, real latency. The seed
-also draws the validation images, so searches of one seed are compared with each other. Hypervolumes are of accuracy
-above chance against latency as a multiple of MobileNetV2's on the same skeleton (the target), up to twice that; of
-the first 20, 40, ... trials. Intervals are 95 %, by Student's t over the seeds; the differences to the last controller
-are paired by seed. Every finished search lies in --out and is skipped by the next call, an interrupted one goes on.
+Every search is `mnas search` on scikit-learn's digits as in `mnas demo`, with real training and real latency. The seed
+also draws the validation images, so searches of one seed are compared with each other. Hypervolumes are those of the
+first 20, 40, ... trials, in accuracy above chance and latency up to twice the target, which is the latency of
+MobileNetV2 on the same skeleton. Intervals are 95 %, by Student's t over the seeds. Differences to the last controller
+are paired by seed. --out contains every finished search, which the next call skips; an interrupted search resumes.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SETTINGS = [
 ]
 CHANCE = 0.1
 SLOWEST = 2.0
-"""Of the target: what is slower adds nothing."""
+"""Multiple of the target above which latencies add nothing to the hypervolume."""
 
 
 def search(folder: Path, controller: str, seed: int, trials: int, more: list[str]) -> Path:
@@ -58,7 +58,7 @@ def search(folder: Path, controller: str, seed: int, trials: int, more: list[str
 
 
 def hypervolumes(run: Path, marks: list[int]) -> list[float]:
-    """Of the first so many trials."""
+    """Return the hypervolume of the first trials of a run, up to each mark."""
     stored = read_run(run)
     target_ms = stored.attributes["objective"]["target_latency_ms"]
     found = []
@@ -70,7 +70,7 @@ def hypervolumes(run: Path, marks: list[int]) -> list[float]:
 
 
 def with_interval(values: list[float]) -> str:
-    """Mean and half of its 95 % interval; the mean alone of one value."""
+    """Return the mean and half of its 95 % interval; for one value the mean alone."""
     mean = statistics.mean(values)
     if len(values) < 2:
         return f"{mean:.3f}"
@@ -80,15 +80,17 @@ def with_interval(values: list[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/search-compare"), help="where the runs are kept")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/search-compare"), help="folder of the runs (default: %(default)s)"
+    )
     parser.add_argument("--controllers", default="surrogate,ppo,random", help="(default: surrogate,ppo,random)")
     parser.add_argument("--seeds", default="0,1,2", help="(default: 0,1,2)")
-    parser.add_argument("--trials", type=int, default=60, help="of each search (default: 60)")
-    options, more = parser.parse_known_args()  # what is left goes to mnas search
+    parser.add_argument("--trials", type=int, default=60, help="trials of each search (default: 60)")
+    options, more = parser.parse_known_args()  # the others go to mnas search
     controllers, seeds = options.controllers.split(","), [int(seed) for seed in options.seeds.split(",")]
     marks = [*range(20, options.trials, 20), options.trials]
     found: dict[str, list[list[float]]] = {name: [] for name in controllers}
-    for seed in seeds:  # seed by seed, so that a change of the machine hits all controllers
+    for seed in seeds:  # seed by seed, so that a change of the machine affects all controllers
         for name in controllers:
             run = search(options.out, name, seed, options.trials, more)
             found[name].append(hypervolumes(run, marks))

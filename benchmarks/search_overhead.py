@@ -1,13 +1,12 @@
-"""What a search costs beside its candidates: milliseconds per trial of controller, study and loop, and how they grow.
+"""Measure the overhead of a search: milliseconds per trial of controller, study and loop, and how they grow.
 
     python benchmarks/search_overhead.py [--trials 8000] [--controllers ppo,evolution] [--storages memory,sqlite]
 
-The evaluator and the measurement return at once, so nothing but our own work is left: drawing and learning
-(controller), writing the study (study; Optuna's in memory, or as `mnas search` writes it, in SQLite), and the rest:
-decoding, costs, passing tasks to a worker process, the front (loop). Compared are the first and the last thousand
-trials (or eighth of them), from the second batch on: the first waits for the worker process to start. Milliseconds are
-of the searching process's CPU, which neighbours hardly lengthen; the last column is the clock's. The report is left
-out.
+The evaluator and the measurement return immediately, so only the overhead remains. `controller` is drawing and
+learning. `study` is writing the study, in memory or, as in `mnas search`, in SQLite. `loop` is the rest: decoding,
+costs, passing tasks to a worker process, and the front. The table compares the first and the last eighth of the trials,
+from the second batch on, because the first waits for the worker process to start. Milliseconds are CPU time of the
+searching process, which other processes hardly affect; the last column is wall-clock time. Reports are not written.
 """
 
 import argparse
@@ -44,7 +43,7 @@ PARTS = {
 
 
 def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
-    accuracy = seed / 0x1_0000_0000  # nothing to learn: a controller that settles ends the search
+    accuracy = seed / 0x1_0000_0000  # random, because a controller that converges would end the search
     return Evaluation(
         accuracy=accuracy, accuracies=(accuracy,), val_images=1000, train_s=0.0, images_per_s=0.0, epochs=1
     )
@@ -70,7 +69,7 @@ def measure(archs):
 
 
 class Timer(Watcher):
-    """CPU seconds spent in each part, and in all, up to the close of each batch; and the clock's."""
+    """A watcher that records CPU seconds of each part and in total, and wall-clock time, when a batch closes."""
 
     def __init__(self) -> None:
         self.spent: collections.Counter[str] = collections.Counter()
@@ -98,7 +97,7 @@ class Timer(Watcher):
         self.marks.append((len(run.trials), collections.Counter({**self.spent, **times})))
 
     def ms_per_trial(self, first: int, last: int) -> dict[str, float]:
-        """Between the batches that closed at or after `first` and `last` trials."""
+        """Return the times between the batches that closed at or after `first` and `last` trials."""
         (n0, s0), (n1, s1) = (next(m for m in self.marks if m[0] >= n) for n in (first, last))
         ms = {part: (s1[part] - s0[part]) / (n1 - n0) * 1e3 for part in (*PARTS, "all", "clock")}
         return {**ms, "loop": ms["all"] - sum(ms[part] for part in PARTS)}
@@ -106,7 +105,7 @@ class Timer(Watcher):
 
 @contextlib.contextmanager
 def open_for(storage: str) -> Iterator[StudyWriter]:
-    """A new run, in SQLite as always, or with nothing but its log on the disk."""
+    """Open a new run, in SQLite as usual, or in memory with only its log on the disk."""
     with tempfile.TemporaryDirectory() as folder:
         if storage == "sqlite":
             with open_run(Path(folder) / "run", {}) as run:
@@ -169,7 +168,7 @@ def main() -> None:
     for controller in options.controllers.split(","):
         for storage in options.storages.split(","):
             timer = run_search(controller, storage, options.trials)
-            trials = timer.marks[-1][0]  # fewer where nothing new was left to draw near the best
+            trials = timer.marks[-1][0]  # fewer if the controller converged
             part = trials // 8
             table = Table(*titles, title="per trial")
             rows = []

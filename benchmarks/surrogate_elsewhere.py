@@ -1,15 +1,15 @@
-"""The surrogate against TPE and random draws on spaces and tables that it was not made on.
+"""Compare the surrogate with TPE and random draws on spaces and tables that it was not developed on.
 
     python benchmarks/surrogate_elsewhere.py                                   (synthetic ones, 2 seeds, 200 trials)
     python benchmarks/surrogate_elsewhere.py --anb anb_dataset_jsons.tar.gz    (and other devices of Accel-NASBench)
     python benchmarks/surrogate_elsewhere.py --only "cell;noise" --seeds 4 --workers 1
 
-What networks cost is counted by us (MACs, or a latency that adds up over layers); accuracies grow with MACs and
-parameters, level off, and hold random effects of single choices, pairs and more. Each number is what `mnas bench`
-prints, the hypervolume's ratio to a random pool's; of one objective the best value, 0 being the pool's median and 1 its
-best. Seen by samplers are values with noise, judged are those without. `tpe` is mnas's (multivariate, batches of 20),
-`tpe-1` Optuna's default, trial after trial. A row ends with the smallest lead of the surrogate over the better of the
-two, and whether it is a deficit beyond chance (two standard errors over the seeds, paired).
+The cost of a network is its MACs, or a latency that adds up over layers. Accuracies grow with MACs and parameters,
+level off, and contain random effects of single choices, pairs and larger groups. Each number is, as in `mnas bench`,
+the hypervolume relative to that of a random pool; for one objective it is the best value, where 0 is the pool's median
+and 1 its best. Samplers see values with noise, and the scores use those without. `tpe` is that of mnas (multivariate,
+batches of 20), and `tpe-1` is Optuna's default, trial after trial. A row ends with the smallest lead of the surrogate
+over the better of the two, and marks a significant deficit (two standard errors over the seeds, paired).
 """
 
 import argparse
@@ -45,7 +45,7 @@ Space = Mapping[str, CategoricalDistribution]
 
 MARKS = (50, 100, 200)
 POOL = 4000
-"""Random members of the synthetic problems; networks take a millisecond each to count."""
+"""Number of random members of a synthetic problem; counting the costs of a network takes a millisecond."""
 CONTROLLERS = ("surrogate", "tpe", "tpe-1", "random")
 
 
@@ -53,18 +53,18 @@ CONTROLLERS = ("surrogate", "tpe", "tpe-1", "random")
 class Problem:
     space: Space
     values: Callable[[Indices], Values]
-    """(N, D) -> (N, 2) accuracy and cost, or (N, 1)."""
+    """Function (N, D) -> (N, 2) accuracy and cost, or (N, 1)."""
     directions: tuple[str, ...] = ("maximize", "minimize")
     noise: float = 0.0
-    """Of the accuracy, in its standard deviations over the pool."""
+    """Noise of the accuracy, as a multiple of its standard deviation over the pool."""
     diverged: float = 0.0
-    """Share of trials whose accuracy is that of chance, whatever they are."""
+    """Share of trials whose accuracy is that of chance, independently of their choices."""
     failing: float = 0.0
     """Share of trials that fail."""
     limit: float = 1.0
-    """Quantile of cost above which trials are pruned; their cost is known."""
+    """Quantile of cost above which trials are pruned, with their cost."""
     judged: int | None = None
-    """The value that counts, of two; None: both."""
+    """Index of the value that counts; None: both."""
     pool_size: int = POOL
 
     @functools.cached_property
@@ -74,7 +74,7 @@ class Problem:
         return self.values(rows)
 
     def score(self, values: Values) -> float:
-        """Of completed trials, (N, M)."""
+        """Return the score of the values (N, M) of completed trials."""
         if len(self.directions) == 2 and self.judged is None:
             pool = self.pool[self.pool[:, 1] <= self.highest_cost]
             return Pool(pool[:, 0], pool[:, 1]).ratio(values[:, 0], values[:, 1])
@@ -93,12 +93,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Landscape:
-    """A random function of index vectors, mean 0 and deviation 1: single choices, pairs, and runs of four decisions."""
+    """A random function of index vectors, mean 0 and deviation 1: single choices, pairs, runs of four decisions."""
 
     sizes: tuple[int, ...]
     seed: int
     parts: tuple[float, float, float] = (0.7, 0.5, 0.2)
-    """Their standard deviations."""
+    """Standard deviations of these effects."""
 
     def __call__(self, rows: Indices) -> Values:
         draw = np.random.default_rng(self.seed)
@@ -124,7 +124,7 @@ def sizes_of(space: Space) -> tuple[int, ...]:
 
 
 def networks(name: str, cost_kind: str) -> Problem:
-    """A space of ours; accuracy levels off with MACs and parameters, a third of it is the choices' own."""
+    """Return a space of mnas, where accuracy levels off with MACs and parameters; a third of it depends on choices."""
     space = load_space(name)
     landscape = Landscape(sizes_of(space.distributions), 1)
 
@@ -143,7 +143,7 @@ def networks(name: str, cost_kind: str) -> Problem:
 
 
 def synthetic(space: Space, parts: tuple[float, float, float] = (0.7, 0.5, 0.2), spread: float = 0.4) -> Problem:
-    """Accuracy a landscape; the cost's logarithm adds up, and goes with the accuracy in part."""
+    """Return a problem with a landscape as accuracy; the cost's logarithm is additive and partly correlated with it."""
     sizes = sizes_of(space)
     own, common, odd = Landscape(sizes, 1, parts), Landscape(sizes, 2, (1.0, 0.0, 0.0)), Landscape(sizes, 3)
 
@@ -155,7 +155,7 @@ def synthetic(space: Space, parts: tuple[float, float, float] = (0.7, 0.5, 0.2),
 
 
 def plain_space(sizes: Sequence[int]) -> Space:
-    """Names and choices that tell nothing."""
+    """Return a problem whose names and choices carry no information."""
     return {f"decision {chr(97 + i // 26)}{chr(97 + i % 26)}": _letters(size) for i, size in enumerate(sizes)}
 
 
@@ -164,7 +164,7 @@ def _letters(size: int) -> CategoricalDistribution:
 
 
 def cell_of_six() -> Problem:
-    """NAS-Bench-201's size: six edges of five operations; without any operation on some path, accuracy is chance."""
+    """Return a problem of NAS-Bench-201's size, six edges of five operations; without any path, accuracy is chance."""
     space = {f"edge{i}": CategoricalDistribution(["none", "skip", "conv1", "conv3", "pool"]) for i in range(6)}
     whole = synthetic(space, (0.5, 0.6, 0.4))
 
@@ -207,7 +207,7 @@ def _one(rows: Indices, values: Values) -> Values:
 
 
 def _problems(anb: Path | None) -> dict[str, Callable[[], Problem]]:
-    """Name -> how to make it."""
+    """Name -> function that makes the problem."""
     sixty = plain_space([2 + i % 3 for i in range(60)])
     found: dict[str, Callable[[], Problem]] = {
         "mnasnet, MACs": lambda: networks("mnasnet", "MACs"),
@@ -242,7 +242,7 @@ def _problems(anb: Path | None) -> dict[str, Callable[[], Problem]]:
 
 
 def accuracy_and_cost(path: Path, device: str) -> Problem:
-    """Of Accel-NASBench."""
+    """Return the problem of one device of Accel-NASBench."""
     benchmark = accel_nasbench(path, device)
     return Problem(benchmark.space, lambda rows: np.stack(benchmark.score(rows), axis=1), pool_size=60_000)
 
@@ -251,14 +251,14 @@ def accuracy_and_cost(path: Path, device: str) -> Problem:
 
 
 def soft_reward(problem: Problem) -> Callable[[FrozenTrial], float]:
-    """As `mnas bench` has it: the target is the 40 % quantile of costs."""
+    """Return the reward as in `mnas bench`, where the target is the 40 % quantile of costs."""
     target = float(np.quantile(problem.pool[:, 1], 0.4 * problem.limit))
     aim = Objective(form="soft", target_latency_ms=target, alpha=-0.07, beta=-0.07)
     return lambda trial: aim.reward(trial.values[0], trial.values[1])
 
 
 def search(problem: Problem, controller: str, seed: int, marks: Sequence[int]) -> list[float]:
-    """The score after each mark."""
+    """Return the score after each mark."""
     name, size = controller.removesuffix("-1"), 1 if controller == "tpe-1" else candidates_per_update(controller)
     batches = ClosedBatches(
         name,
@@ -289,7 +289,7 @@ def search(problem: Problem, controller: str, seed: int, marks: Sequence[int]) -
 
 
 def _evaluated(problem: Problem, trial: Any, unlucky: np.random.Generator) -> tuple[Any, Values | None]:
-    """The finished trial, and its values without noise if it is complete."""
+    """Return the finished trial, and its values without noise if it is complete."""
     row = np.array([[d.to_internal_repr(trial.params[n]) for n, d in problem.space.items()]], np.int64)
     true = problem.values(row)[0]
     chance, error = unlucky.random(2), unlucky.standard_normal()
@@ -334,7 +334,7 @@ def _begin() -> None:
 
 
 def compared(name: str, anb: Path | None, seeds: int, marks: Sequence[int]) -> str:
-    """The row of one problem."""
+    """Return the table's row of one problem."""
     problem = _problems(anb)[name]()
     scores = {c: np.array([search(problem, c, seed, marks) for seed in range(seeds)]) for c in CONTROLLERS}
     cells = []
@@ -353,9 +353,9 @@ def compared(name: str, anb: Path | None, seeds: int, marks: Sequence[int]) -> s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--anb", type=Path, help="anb_dataset_jsons.tar.gz of github.com/afzalxo/Accel-NASBench")
-    parser.add_argument("--only", default="", help="problems whose name begins with one of these, with semicolons")
-    parser.add_argument("--seeds", type=int, default=2, help="of each (default: 2)")
-    parser.add_argument("--trials", type=int, default=200, help="of each search: 50, 100 or 200 (default: 200)")
+    parser.add_argument("--only", default="", help="beginnings of problem names, separated by semicolons")
+    parser.add_argument("--seeds", type=int, default=2, help="seeds of each search (default: 2)")
+    parser.add_argument("--trials", type=int, default=200, help="trials of each search: 50, 100 or 200 (default: 200)")
     parser.add_argument("--workers", type=int, default=2, help="problems side by side (default: 2)")
     options = parser.parse_args()
     begins = tuple(options.only.split(";"))

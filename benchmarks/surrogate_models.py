@@ -1,18 +1,20 @@
-"""The surrogate's own Gaussian processes against a library's models in their place.
+"""Compare the surrogate's Gaussian processes with models of other libraries.
 
     python benchmarks/surrogate_models.py --anb anb_dataset_jsons.tar.gz   (all models, 2 seeds, 200 trials)
     python benchmarks/surrogate_models.py --anb FILE --models ours,forest --seeds 3 --trials 100
 
-First what each model tells from few members: it learns from 50, 100 and 200 random ones and predicts 2,000 others: R2,
-and the mean logarithm of the density that it gave to what they are (nats, values in units of their spread; more is
-better, and overconfidence costs). Then searches: the same sampler, with its design, evolution, expected improvements
-and believed picks, and only the models exchanged. Hypervolumes as `mnas bench` has them; CPU milliseconds a trial. On
-Accel-NASBench (top-1 and the ZCU102's latency) and on mnasnet with an additive latency (`surrogate_elsewhere.py`).
+The first table compares predictions from few members. Each model learns from 50, 100 and 200 random members and
+predicts 2,000 others. The table lists R2 and the mean log-density of the true values, in nats, with values in units of
+their spread. Higher is better, and overconfidence lowers it. The second table compares searches with the same sampler
+(design, evolution, expected improvements, believed picks) and different models. It lists hypervolumes as in `mnas
+bench`, and CPU milliseconds per trial. The problems are Accel-NASBench (top-1 and latency of the ZCU102) and mnasnet
+with an additive latency (`surrogate_elsewhere.py`).
 
-scikit-learn's models see one column for each choice (of two choices one in all): Gaussian processes with white noise
-and a length for each column (`rbf-ard`, `matern-ard`), with one length (`matern`), or of single choices, pairs and the
-rest (`additive`: dot products, their squares, RBF); a forest of 200 trees, whose spread is the deviation; a Bayesian
-ridge on single choices. `botorch` is its model for categorical decisions (MixedSingleTaskGP), where it is installed.
+The models of scikit-learn see one column for each choice, and one in all for two choices. Gaussian processes with white
+noise have one length scale per column (`rbf-ard`, `matern-ard`), a single one (`matern`), or terms for single choices,
+pairs and the rest (`additive`: dot products, their squares, RBF). `forest` has 200 trees, whose spread is the
+deviation. `ridge` is a Bayesian ridge on single choices. `botorch` is BoTorch's model for categorical decisions
+(MixedSingleTaskGP), if it is installed.
 """
 
 import argparse
@@ -47,7 +49,7 @@ MODELS += ["botorch"] if importlib.util.find_spec("botorch") else []
 
 
 class OneHot:
-    """Index vectors as columns, 0 or 1; a decision of two choices has one, one of a single choice none."""
+    """Encodes index vectors as columns of 0 and 1: one for a decision of two choices, none for a single choice."""
 
     def __init__(self, space: Mapping[str, CategoricalDistribution]) -> None:
         self._sizes = [len(d.choices) for d in space.values()]
@@ -58,7 +60,7 @@ class OneHot:
 
 
 class Integers:
-    """As BoTorch has categories."""
+    """Encodes index vectors as BoTorch's categories."""
 
     def __init__(self, space: Mapping[str, CategoricalDistribution]) -> None:
         self._free = [d for d, distribution in enumerate(space.values()) if len(distribution.choices) > 1]
@@ -69,7 +71,7 @@ class Integers:
 
 @dataclass(frozen=True)
 class Library:
-    """A library's model, fitted to standardised values; in the place of a `Process`."""
+    """A library's model, fitted to standardised values; it replaces a `Process`."""
 
     kind: str
     regressor: Any
@@ -79,7 +81,7 @@ class Library:
     scale: float
 
     def predict(self, x: Values) -> tuple[Tensor, Tensor]:
-        """(N,) means and standard deviations, without noise."""
+        """Return means (N,) and standard deviations (N,), without noise."""
         if self.kind == "forest":
             trees = np.stack([tree.predict(x) for tree in self.regressor.estimators_])
             means, variances = trees.mean(axis=0), trees.var(axis=0)
@@ -94,7 +96,7 @@ class Library:
 
     @property
     def _noise(self) -> float:
-        """Variance of a standardised value that is known."""
+        """Variance of a standardised observation."""
         if self.kind == "forest":
             return 0.0
         if self.kind == "ridge":
@@ -105,7 +107,7 @@ class Library:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of a value that is known."""
+        """Standard deviation of an observation."""
         return math.sqrt(self._noise) * self.scale
 
     def believing(self, x: Values) -> "Library":
@@ -115,7 +117,7 @@ class Library:
 
     @property
     def improbability(self) -> float:
-        """Minus the logarithm of the data's density, in the user's units; of models without: of their predictions."""
+        """Negative log-density of the data, in the user's units; for models without one, that of their predictions."""
         if self.kind in ("rbf-ard", "matern-ard", "matern", "additive"):
             density = float(self.regressor.log_marginal_likelihood_value_)
         elif self.kind == "ridge":
@@ -129,7 +131,7 @@ class Library:
 
 
 def chosen(kind: str, x: Values, y: Values) -> Any:
-    """The regressor with its hyper-parameters fitted."""
+    """Return the regressor with fitted hyper-parameters."""
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Matern, WhiteKernel
@@ -157,7 +159,7 @@ def chosen(kind: str, x: Values, y: Values) -> Any:
 
 
 def conditioned(kind: str, regressor: Any, x: Values, y: Values) -> Any:
-    """The same hyper-parameters on other data; models that are quick to fit are fitted."""
+    """Return the regressor with the same hyper-parameters on other data; models that fit quickly are fitted again."""
     if kind in ("forest", "ridge"):
         return chosen(kind, x, y)
     if kind == "botorch":
@@ -183,7 +185,7 @@ def _botorch(x: Values, y: Values, like: Any = None) -> Any:
 
 
 def _botorch_density(model: Any) -> float:
-    """For each value, of those it has learned from."""
+    """Return the log-density per value of the data that the model learnt from."""
     from gpytorch.mlls import ExactMarginalLogLikelihood
 
     model.train()
@@ -199,7 +201,7 @@ def learned(kind: str, x: Values, values: Values) -> Library:
 
 
 class LibrarySampler(SurrogateSampler):
-    """As the surrogate, with other models; hyper-parameters are fitted as often, logarithms taken as there."""
+    """The surrogate with other models; it fits hyper-parameters as often, and takes the same logarithms."""
 
     def __init__(self, space: Space, *, seed: int, reward: Any, kind: str) -> None:
         super().__init__(space, seed=seed, reward=reward)
@@ -248,11 +250,11 @@ def _problem(name: str, anb: Path | None) -> Problem:
 
 
 PROBLEMS = ("Accel-NASBench", "mnasnet, additive latency")
-"""The first only with its file."""
+"""Names of the problems; the first requires its file."""
 
 
-def told(kind: str, problem: Problem, size: int, seed: int) -> list[float]:
-    """R2 and log-density of accuracy and of the cost's logarithm, and CPU seconds to fit both."""
+def predicted(kind: str, problem: Problem, size: int, seed: int) -> list[float]:
+    """Return R2 and log-density of accuracy and of the cost's logarithm, and CPU seconds to fit both."""
     draw = np.random.default_rng([seed, size])
     rows = np.stack([draw.integers(len(d.choices), size=size + OTHERS) for d in problem.space.values()], axis=1)
     values = problem.values(rows)
@@ -275,7 +277,7 @@ def told(kind: str, problem: Problem, size: int, seed: int) -> list[float]:
 
 
 def search(kind: str, problem: Problem, seed: int, trials: int, marks: Sequence[int]) -> list[float]:
-    """The score after each mark, and CPU ms a trial."""
+    """Return the score after each mark, and CPU milliseconds per trial."""
     study = optuna.create_study(
         directions=problem.directions,
         sampler=sampler_of(kind, problem, seed),
@@ -293,15 +295,17 @@ def search(kind: str, problem: Problem, seed: int, trials: int, marks: Sequence[
 
 
 def measured(job: tuple[str, str], anb: Path | None, seeds: int, trials: int) -> str:
-    """Two lines on one problem and model."""
+    """Return two lines on one problem and model."""
     name, kind = job
     problem = _problem(name, anb)
     marks = [mark for mark in (50, 100, 200) if mark <= trials]
     cells = []
     for size in SIZES:
-        r2, density, cost_r2, cost_density, _ = np.mean([told(kind, problem, size, seed) for seed in range(3)], axis=0)
+        r2, density, cost_r2, cost_density, _ = np.mean(
+            [predicted(kind, problem, size, seed) for seed in range(3)], axis=0
+        )
         cells.append(f"{r2:.2f} {density:+.2f}, {cost_r2:.2f} {cost_density:+.2f}")
-    lines = [f"tells    | {name} | {kind} | {' | '.join(cells)} |"]
+    lines = [f"predicts | {name} | {kind} | {' | '.join(cells)} |"]
     found = np.array([search(kind, problem, seed, trials, marks) for seed in range(seeds)])
     shown = [f"{column.mean():.3f} ({column.min():.3f})" for column in found.T[:-1]]
     lines.append(f"searches | {name} | {kind} | {' | '.join(shown)} | {found[:, -1].mean():.0f} |")
@@ -318,13 +322,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--anb", type=Path, help="anb_dataset_jsons.tar.gz of github.com/afzalxo/Accel-NASBench")
     parser.add_argument("--models", default=",".join(MODELS), help=f"(default: {','.join(MODELS)})")
-    parser.add_argument("--problems", type=int, default=2, help="the first so many of those there are (default: 2)")
-    parser.add_argument("--seeds", type=int, default=2, help="of the searches (default: 2)")
-    parser.add_argument("--trials", type=int, default=200, help="of each search (default: 200)")
+    parser.add_argument("--problems", type=int, default=2, help="number of problems, from the first (default: 2)")
+    parser.add_argument("--seeds", type=int, default=2, help="seeds of the searches (default: 2)")
+    parser.add_argument("--trials", type=int, default=200, help="trials of each search (default: 200)")
     parser.add_argument("--workers", type=int, default=2, help="models side by side (default: 2)")
     options = parser.parse_args()
-    print("tells: R2 and log-density of accuracy, of the cost's logarithm, from 50, 100, 200 members")
-    print("searches: hypervolume after 50, 100, 200 trials, mean (worst seed), CPU ms a trial", flush=True)
+    print("predicts: R2 and log-density of accuracy, then of the cost's logarithm, from 50, 100, 200 members")
+    print("searches: hypervolume after 50, 100, 200 trials, mean (worst seed), then CPU ms per trial", flush=True)
     names = PROBLEMS if options.anb else PROBLEMS[1:]
     jobs = [(name, kind) for name in names[: options.problems] for kind in options.models.split(",")]
     call = functools.partial(measured, anb=options.anb, seeds=options.seeds, trials=options.trials)

@@ -1,12 +1,13 @@
-"""Our LiteRT writer against litert_torch.convert: time to write a network, size of the file, latency of the file.
+"""Compare the LiteRT writer of mnas with litert_torch.convert: time to write a network, size and latency of the file.
 
     python benchmarks/tflite_writer.py [--arch mnasnet-a1] [--input-size 224] [--rounds 30]
 
-litert-torch is no dependency of mnas, and pins torch; without it only our own rows are printed. To have all, make an
-environment for it: `python -m venv other`, then `other/bin/pip install litert-torch -e .`, and run this script there.
+litert-torch is no dependency of mnas, and pins torch; without it the table contains only the rows of mnas. For the full
+table, make an environment with `python -m venv other` and `other/bin/pip install litert-torch -e .`, and run this
+script there.
 
-Rounds alternate between the files (load afresh, warm up, time). A file's latency is the median over rounds of the
-round's fastest inference, with the quartiles; `ours / litert_torch` is the same of the paired ratios.
+Rounds alternate between the files (load again, warm up, time). A file's latency is the median over rounds of the
+round's fastest inference, with the quartiles; `mnas / litert_torch` is the same for the paired ratios.
 """
 
 import argparse
@@ -37,7 +38,7 @@ INFERENCES = 10
 
 
 class NHWC(torch.nn.Module):
-    """The network behind the file's interface: (1, S, S, 3) images."""
+    """The network with the input of the file, (1, S, S, 3) images."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ def fastest_ms(model: bytes, image: np.ndarray) -> float:
 
 
 def latencies(models: Mapping[str, bytes], input_size: int, rounds: int) -> dict[str, list[float]]:
-    """Name -> fastest inference of each round, milliseconds; who comes first alternates."""
+    """Return name -> fastest inference of each round, in milliseconds; the order alternates."""
     image = np.random.default_rng(0).standard_normal((1, input_size, input_size, 3), np.float32)
     times: dict[str, list[float]] = {name: [] for name in models}
     for number in range(rounds):
@@ -125,11 +126,11 @@ def main() -> None:
     console = Console()
     console.print(table)
     if theirs is None:
-        console.print("litert-torch is not installed here; the head of this script says how to have it")
+        console.print("litert-torch is not installed here; see --help for how to install it")
         return
     ours, others = times["write_tflite"], times["litert_torch.convert"]
     ratios = [a / b for a, b in zip(ours, others, strict=True)]
-    console.print(f"latency, ours / litert_torch: {spread(ratios, 'times')}")
+    console.print(f"latency, mnas / litert_torch: {spread(ratios, 'times')}")
     images = np.random.default_rng(1).standard_normal((3, size, size, 3), np.float32)
     outputs = [run_tflite(models[name], images) for name in ("write_tflite", "litert_torch.convert")]
     difference = np.abs(outputs[0] - outputs[1]).max() / np.abs(outputs[0]).max()

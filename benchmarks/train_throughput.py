@@ -1,15 +1,16 @@
-"""Training images a second: our full training against a plain timm loop, on the same data and architecture.
+"""Compare training images per second: full training of mnas against a plain timm loop, on the same data and network.
 
 `timm`: timm's model, `create_optimizer_v2` (RMSpropTF), label smoothing, `ModelEmaV3` and `create_loader` over an
 ImageFolder, as in timm's train.py; `timm-cl`: the same with channels_last. `ours`: `mnas train`, preset `imagenet`
-(RMSpropTF, label smoothing, moving average). All do random-resized crops and flips. Each has a process of its own, and
-they take turns (benchmarks/in_turns.py). A turn is an epoch of --steps steps. Waiting: share of the time in which the
-loop waits for its next batch.
+(RMSpropTF, label smoothing, moving average). All use random-resized crops and flips. Each has a separate process, and
+they take turns (benchmarks/in_turns.py). A turn is an epoch of --steps steps. `waiting` is the share of time in which
+the loop waits for its next batch.
 
-CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder; goal 1.5 times timm. About four minutes on two cores:
+CPU (default): 32 and 64 px, JPEGs of that size in an ImageFolder. The goal is 1.5 times timm. It takes about four
+minutes on two cores:
     python benchmarks/train_throughput.py
-GPU: A1 at 224 px, batches of 256 and 1024, mixed precision; goal 1.2 times. Batches lie ready in memory unless --data
-names a folder (then --workers processes decode for each loop):
+GPU: A1 at 224 px, batches of 256 and 1024, mixed precision. The goal is 1.2 times timm. Batches are in memory, unless
+--data names a folder, from which --workers processes decode for each loop:
     python benchmarks/train_throughput.py --device cuda [--compile] [--data FOLDER --workers 16]
 """
 
@@ -52,7 +53,7 @@ CLASSES = 10
 
 
 def make_folder(folder: Path, images: int, size: int) -> Path:
-    """An ImageFolder of JPEGs: blurred noise, which compresses about as photographs do."""
+    """Write an ImageFolder of JPEGs of blurred noise, which compresses about as photographs do."""
     rng = np.random.default_rng(0)
     for index in range(images):
         path = folder / "train" / str(index % CLASSES) / f"{index}.jpg"
@@ -63,7 +64,7 @@ def make_folder(folder: Path, images: int, size: int) -> Path:
 
 
 class Ready(Batches):
-    """One batch of noise that lies in (pinned) memory, again and again."""
+    """One batch of noise in (pinned) memory, repeated."""
 
     def __init__(self, size: int, batch_size: int, steps: int, cuda: bool) -> None:
         images = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
@@ -114,7 +115,7 @@ class Ours:
         )
 
     def turn(self) -> float:
-        """Seconds of waiting."""
+        """Train for a turn, and return the seconds of waiting."""
         training = self.training
         training.steps = self.steps
         training.train_epoch()
@@ -130,7 +131,7 @@ class Timm:
         self.device = torch.device(options.device)
         torch.manual_seed(0)
         model = timm.create_model(TIMM_NAMES[case.name], num_classes=CLASSES, drop_rate=0.2)
-        # timm's early strides taken out as mnas takes them out
+        # remove timm's early strides as mnas does
         model.conv_stem.stride = (case.arch.stem_stride,) * 2
         for stage, block in zip(model.blocks, case.arch.blocks, strict=True):
             stage[0].conv_dw.stride = (block.stride,) * 2
@@ -168,7 +169,7 @@ class Timm:
         return self._prefetched(self.ready.batch)
 
     def _prefetched(self, batch: tuple[Tensor, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As timm's PrefetchLoader: uint8 NCHW moved, converted and normalised on the device."""
+        """Yield batches as timm's PrefetchLoader does: uint8 NCHW, moved, converted and normalised on the device."""
         mean, std = (torch.tensor([255 * v for v in m], device=self.device).view(1, 3, 1, 1) for m in (MEAN, STD))
         images = batch[0].permute(0, 3, 1, 2).contiguous()
         images = images.pin_memory() if self.device.type == "cuda" else images
@@ -177,7 +178,7 @@ class Timm:
             yield moved, batch[1].to(self.device, non_blocking=True)
 
     def turn(self) -> float:
-        """Seconds of waiting."""
+        """Train for a turn, and return the seconds of waiting."""
         waiting = 0.0
         source = self.batches()
         for _ in range(self.steps):
@@ -197,14 +198,14 @@ class Timm:
 
 @dataclasses.dataclass
 class Case:
-    """What both loops train."""
+    """The network and images that both loops train on."""
 
     name: str
     size: int
     batch_size: int
     folder: Path
     ready: Ready | None = None
-    """For a GPU, where no folder is named: batches in memory."""
+    """Batches in memory, for a GPU without a folder."""
 
     @property
     def arch(self) -> Any:
@@ -251,11 +252,11 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, nargs="+")
     parser.add_argument("--batch-size", type=int, nargs="+")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--workers", type=int, default=2, help="of the loaders that decode files")
-    parser.add_argument("--steps", type=int, help="of a turn")
-    parser.add_argument("--rounds", type=int, help="turns of each loop, after one that warms up")
-    parser.add_argument("--compile", action="store_true", help="both")
-    parser.add_argument("--data", type=Path, help="a folder with train/ of class folders, ten of them")
+    parser.add_argument("--workers", type=int, default=2, help="workers of the loaders that decode files")
+    parser.add_argument("--steps", type=int, help="steps of a turn")
+    parser.add_argument("--rounds", type=int, help="turns of each loop, after one for warm-up")
+    parser.add_argument("--compile", action="store_true", help="compile both networks")
+    parser.add_argument("--data", type=Path, help="folder with train/, which contains ten class folders")
     options = parser.parse_args()
     cuda = options.device == "cuda"
     archs = options.arch or (["mnasnet-a1"] if cuda else ["mnasnet-small", "mnasnet-a1"])

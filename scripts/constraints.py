@@ -1,4 +1,4 @@
-"""Print constraints.txt: the versions installed here of all that mnas and its extras need (make constraints)."""
+"""Print constraints.txt: the installed versions of all packages that mnas and its extras need (make constraints)."""
 
 import platform
 import sys
@@ -17,7 +17,7 @@ HEADER = """\
 
 
 def installed(requirements: list[str]) -> dict[str, str]:
-    """Return the version of each package that `requirements` lead to, by canonical name."""
+    """Return the version of each package that `requirements` need, directly or not, by canonical name."""
     versions: dict[str, str] = {}
     visited: set[tuple[str, frozenset[str]]] = set()
     waiting = [(Requirement(text), frozenset[str]()) for text in requirements]

@@ -1,4 +1,4 @@
-"""Fuzz what reads foreign data: python -m tests.fuzz --seconds 300 --seed N [--target png] [--cases N]."""
+"""Fuzz the readers of foreign data: python -m tests.fuzz --seconds 300 --seed N [--target png] [--cases N]."""
 
 import argparse
 import os
@@ -18,11 +18,11 @@ for folder in (
 ):
     sys.path.insert(0, str(folder))
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # children are forked, and threads do not survive that
+    os.environ.setdefault(variable, "1")  # children are forked, and threads do not survive a fork
 
 
 def main() -> int:
-    """Print a table of the targets, and what was found. Exit code 1 for a finding."""
+    """Print a table of the targets and all findings, and return the exit code: 1 for a finding."""
     options = _options()
     from engine import Outcome, fuzz
     from targets import TARGETS
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def _import_once() -> None:
-    """Import what takes seconds before children are forked; none of it starts a thread."""
+    """Import slow modules before children are forked; none of them starts a thread."""
     import torch
 
     import mnas.cli.devices
@@ -78,12 +78,12 @@ def _import_once() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=300.0, help="how long, where --cases is not given")
-    parser.add_argument("--cases", type=int, help="cases of each target, whatever time they take")
-    parser.add_argument("--seed", type=int, default=0, help="what all inputs follow from")
-    parser.add_argument("--target", action="append", help="only this one; may be given several times")
-    parser.add_argument("--verbose", action="store_true", help="say on stderr which target is done")
-    parser.add_argument("--keep", help="a folder for the inputs of findings")
+    parser.add_argument("--seconds", type=float, default=300.0, help="total time, unless --cases is given")
+    parser.add_argument("--cases", type=int, help="cases of each target, without a time limit")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of all inputs")
+    parser.add_argument("--target", action="append", help="run only this target (can be repeated)")
+    parser.add_argument("--verbose", action="store_true", help="print each finished target on stderr")
+    parser.add_argument("--keep", help="folder for the inputs of findings")
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
 """Run targets on damaged inputs in forked children: a signal, a hang or an unexpected exception is a finding.
 
-A case follows from (seed, target, number) alone, so a finding is made again by its number, and its input is kept.
+A case depends only on (seed, target, number), so its number reproduces a finding, whose input is also stored.
 """
 
 import collections
@@ -24,34 +24,34 @@ from typing import Any
 from mutations import mutated
 
 MEMORY_BYTES = 6 << 30
-"""A child may take this much address space beyond what it has when it is forked."""
+"""Limit on the address space that a child adds after the fork, in bytes."""
 CPU_S = 30.0
-"""A case may take this much processor time: a fast machine needs a hundredth, and a busy one does not count."""
+"""Limit on the processor time of a case, in seconds; a fast machine needs a hundredth of it."""
 WALL_S = 180.0
-"""A case may take this long in all; what waits takes no processor time."""
+"""Limit on the total time of a case, in seconds; waiting takes no processor time."""
 
 Mutate = Callable[[bytes, random.Random, Sequence[bytes], Sequence[bytes]], bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A reader of foreign data, and what it is tried on."""
+    """A reader of foreign data, and its inputs."""
 
     corpus: Callable[[], Sequence[bytes]]
     """Valid inputs."""
     call: Callable[[bytes, Path], object]
-    """Read one input, in a folder of its own; a user's error is an exception that commands print as one line."""
+    """Function that reads one input in a separate folder; a user's error is an exception that commands print."""
     mutate: Mutate = mutated
     words: Sequence[bytes] = ()
-    """The format's own words."""
+    """Words of the format."""
     suffix: str = ""
     share: float = 1.0
-    """How many cases it gets, as a share of the others'; slow ones get fewer."""
+    """Number of its cases relative to other targets; slow targets have fewer."""
 
 
 @dataclass
 class Finding:
-    """A case that ended in another way than a program may."""
+    """A case that ended in a way that a program must not."""
 
     target: str
     number: int
@@ -61,11 +61,11 @@ class Finding:
 
 @dataclass
 class Outcome:
-    """What became of a target's cases."""
+    """The results of a target's cases."""
 
     cases: int = 0
     kinds: collections.Counter[str] = field(default_factory=collections.Counter)
-    """`ok`, or the class of a user's error."""
+    """Count of each result: `ok`, or the class of a user's error."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -79,8 +79,8 @@ def input_of(target: Target, name: str, seed: int, number: int) -> bytes:
 
 
 def fuzz(name: str, target: Target, *, seed: int, first: int, cases: int, until: float, folder: Path) -> Outcome:
-    """Try `cases` cases from number `first` on, or as many as `until` (of the monotonic clock) allows."""
-    target.corpus()  # made here, for all children
+    """Run `cases` cases from number `first` on, or as many as are possible before `until` (on the monotonic clock)."""
+    target.corpus()  # made here once, for all children
     outcome = Outcome()
     number, end = first, first + cases
     while number < end and time.monotonic() < until and len(outcome.findings) < 20:
@@ -95,10 +95,10 @@ def fuzz(name: str, target: Target, *, seed: int, first: int, cases: int, until:
 def _batch(
     name: str, target: Target, seed: int, first: int, end: int, until: float, folder: Path, outcome: Outcome
 ) -> int:
-    """Run cases in one child until it is done or dead; returns the number of the next case."""
+    """Run cases in one child until it finishes or dies, and return the number of the next case."""
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(False)
-    place = mmap.mmap(-1, 8)  # the number of the case under way, readable after a signal
+    place = mmap.mmap(-1, 8)  # the number of the current case, readable after a signal
     place[:] = struct.pack("q", first)
     child = context.Process(target=_child, args=(name, target, seed, first, end, until, folder, place, sending))
     child.start()
@@ -136,7 +136,7 @@ def _batch(
 
 
 def _cpu_s(pid: int | None) -> float:
-    """Processor time of a child so far, without that of its own children."""
+    """Return the processor time of a child so far, without that of its own children."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -147,7 +147,7 @@ def _cpu_s(pid: int | None) -> float:
 def _child(
     name: str, target: Target, seed: int, first: int, end: int, until: float, folder: Path, place: Any, out: Connection
 ) -> None:
-    """The cases, one after another; what native code prints goes nowhere."""
+    """Run the cases one after another, and discard the output of native code."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
@@ -188,7 +188,7 @@ def _tried(target: Target, content: bytes, work: Path) -> tuple[str, str]:
 
 
 def _last(trace: str) -> str:
-    """The last place in the program of a traceback."""
+    """Return the last line of mnas in a traceback."""
     places = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
     ours = [line for line in places if "/mnas/" in line] or places
     return ours[-1] if ours else ""

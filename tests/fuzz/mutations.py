@@ -1,4 +1,4 @@
-"""Damage to valid inputs: bytes of any format, texts, and the values of JSON and TOML. All follows from a seed."""
+"""Damage valid inputs: bytes of any format, texts, and the values of JSON and TOML. All depends on a seed."""
 
 import json
 import random
@@ -22,7 +22,7 @@ EXTREMES = (
     2**63 - 1,
     2**64 - 1,
 )
-"""What length fields, offsets and counts are set to."""
+"""Values that replace length fields, offsets and counts."""
 HOSTILE = (
     "",
     " ",
@@ -70,7 +70,7 @@ HOSTILE = (
     "true",
     "null",
 )
-"""Words that programs have stumbled over."""
+"""Words that have broken programs."""
 VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -93,11 +93,11 @@ VALUES: tuple[Any, ...] = (
     "x",
     [0] * 1000,
 )
-"""What a value of JSON is replaced by; words besides."""
+"""Replacements of a JSON value, in addition to words."""
 
 
 def mutated(content: bytes, rng: random.Random, others: Sequence[bytes], words: Sequence[bytes]) -> bytes:
-    """Return `content` with one to six places damaged; `others` are spliced in, `words` are the format's own."""
+    """Return `content` with one to six places damaged, with parts of `others` and with `words` of the format."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         rng.choice(_DAMAGES)(data, rng, others, words)
@@ -151,7 +151,7 @@ def _noise(data: bytearray, rng: random.Random, others: Sequence[bytes], words: 
 
 
 def _place(data: bytearray, rng: random.Random) -> int:
-    """Headers are near the beginning, indices near the end."""
+    """Return a random position; headers are near the beginning, and indices near the end."""
     if not data:
         return 0
     near = min(len(data), rng.choice((16, 64, 512, len(data))))

@@ -1,4 +1,4 @@
-"""What is fuzzed: each reader of foreign data with valid inputs, its call, and the words of its format."""
+"""The fuzzed targets: each reader of foreign data with valid inputs, its call, and the words of its format."""
 
 import contextlib
 import functools
@@ -24,7 +24,7 @@ SAVED = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 
 def once(make: Callable[[], Sequence[bytes]]) -> Callable[[], Sequence[bytes]]:
-    """A corpus that is made when it is first asked for."""
+    """A corpus that is made at its first use."""
     return functools.cache(make)
 
 
@@ -261,7 +261,7 @@ def _predictors() -> Sequence[bytes]:
         made.save(Path(folder) / "predictor.json")
         sealed = (Path(folder) / "predictor.json").read_bytes()
     values = json.loads(sealed)
-    del values["digest"]  # so that changes reach what reads the values
+    del values["digest"]  # so that changes reach the readers of the values
     return [sealed, json.dumps(values).encode()]
 
 
@@ -367,7 +367,7 @@ def _any_seed(content: bytes, rng: random.Random, others: Sequence[bytes], words
 
 @functools.cache
 def _run() -> Path:
-    """A run of a few trials, written once for all children of a process."""
+    """Return a run of a few trials, written once for all children of a process."""
     import atexit
     import tempfile
 
@@ -416,9 +416,9 @@ def _text(content: bytes) -> str:
 
 
 def _command(*arguments: str) -> str:
-    """Run a command as the console script does; what it prints must be lines without control characters.
+    """Run a command as the console script does, and require that it prints lines without control characters.
 
-    A user's error is raised as ValueError, so that its cause counts as such.
+    A user's error becomes a ValueError, and so counts as such.
     """
     from mnas.cli.main import run
     from mnas.text import clean
@@ -610,6 +610,6 @@ TARGETS: dict[str, Target] = {
         words=(b"--", b"-1", b"1e308", b",", b"nan", b" ", b"0", b"--save /x.svg", b"--debug"),
     ),
 }
-"""name -> target."""
+"""Name -> target."""
 if (Path(__file__).parents[1] / "study" / "damage.py").exists():
     TARGETS["study"] = Target(corpus=_seeds, call=_read_study, mutate=_any_seed, share=0.2)

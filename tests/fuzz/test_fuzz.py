@@ -1,4 +1,4 @@
-"""The short form of `make fuzz`: the same cases every time, and the engine's own ability to find what it looks for."""
+"""The short form of `make fuzz`, with the same cases every time, and tests of the engine."""
 
 import os
 import re
