@@ -29,13 +29,13 @@ def write_bench(result: BenchResult, folder: Path) -> list[str]:
 
 def _body(result: BenchResult) -> list[str]:
     notes = "".join(f"<p class='quiet'>{escape(line)}</p>" for line in (*result.benchmark.notes, result.protocol))
-    mean = "Mean over seeds; bars are 95 % intervals."
-    fronts = f"Fronts after {result.trials:,} trials, of each controller's seed with the median hypervolume."
-    figure6 = "All trials of all seeds; compare the paper's Figure 6."
+    mean = "Mean over seeds. Bars are 95 % confidence intervals."
+    fronts = f"Front of each controller after {result.trials:,} trials, for the seed with the median hypervolume."
+    figure6 = "All trials of all seeds. Compare with Figure 6 of the paper."
     return [
         f"<header><h1>bench on {escape(result.benchmark.name)}</h1></header>{notes}",
-        section("Hypervolume", chart("hypervolume", f"{mean} 1 is the random pool's front.")),
+        section("Hypervolume", chart("hypervolume", f"{mean} A value of 1 is that of the random pool's front.")),
         section("Accuracy against cost", chart("front", fronts, tall=True)),
         section("Best reward", chart("reward", mean)),
-        section("Cost of what was sampled", chart("histogram", figure6)),
+        section("Cost of sampled networks", chart("histogram", figure6)),
     ]

@@ -1,7 +1,7 @@
 """Draw a network of cells: how its cells are stacked, and below that its two cells side by side.
 
-A row of a cell is one sum of two operations, each with its input below it: `cell -1` is the output of the previous
-cell, `cell -2` that of the one before it, and a number another sum of the same cell.
+A row of a cell is one sum of two operations, each with its input below it. `cell -1` is the output of the previous
+cell, `cell -2` that of the cell before it, and a number means another sum of the same cell.
 """
 
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""A run from the view of each of its devices: the front on that device alone, and the cost of sharing one model."""
+"""The results of a run on each of its devices: the front on that device alone, and the cost of sharing one model."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -83,7 +83,7 @@ def reward_alone(facts: Facts, device: str, candidate: Candidate) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class SharingCost:
-    """The cost for one device of taking the model that all devices share."""
+    """The cost for one device of using the model that all devices share."""
 
     device: str
     target_ms: float
@@ -136,7 +136,8 @@ def warnings(latency: Latency) -> list[str]:
     lines = []
     if abs(latency.drift) > DRIFTED:
         lines.append(
-            f"the device was {abs(latency.drift):.0%} {'slower' if latency.drift > 0 else 'faster'} than calibrated"
+            f"the device was {abs(latency.drift):.0%} {'slower' if latency.drift > 0 else 'faster'} "
+            "than at its calibration"
         )
     if latency.disturbed > DISTURBED:
         lines.append(f"{latency.disturbed:.0%} of the rounds were disturbed")
@@ -149,7 +150,7 @@ def counted(latencies: Sequence[Latency]) -> str:
         "measured": sum(x.source == "measured" for x in latencies),
         "cached": sum(x.source == "cached" for x in latencies),
         "predicted": sum(x.source == "predicted" for x in latencies),
-        f"with the device over {DRIFTED:.0%} off its calibration": sum(abs(x.drift) > DRIFTED for x in latencies),
+        f"over {DRIFTED:.0%} off the calibration": sum(abs(x.drift) > DRIFTED for x in latencies),
         "in disturbed rounds": sum(x.disturbed > DISTURBED for x in latencies),
     }
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)

@@ -57,7 +57,7 @@ class Candidate:
     same_as: int | None
     """Number of the trial of the same network whose result this trial shares."""
     origin: str
-    """`runs/OLD#17` for an imported trial, the name of a network that the search began with; else empty."""
+    """`runs/OLD#17` for an imported trial, the name of a start candidate, else empty."""
     arch: Architecture
     right: tuple[int, ...]
     """Correct predictions for each class, summed over repeats; empty where a run lacks them."""
@@ -210,12 +210,12 @@ class Facts:
         return list(self.attributes.get("provenance", {}).get("data", {}).get("classes", []))
 
     @property
-    def taken(self) -> int:
+    def imported(self) -> int:
         """Number of trials that were imported from other runs; they are the first ones."""
         return count_taken(self.trials)
 
     @property
-    def taken_from(self) -> dict[str, int]:
+    def imported_from(self) -> dict[str, int]:
         """Run, as the user named it -> number of trials imported from it."""
         return dict(Counter(t.origin.run for t in self.trials if t.origin))
 
@@ -235,7 +235,7 @@ class Facts:
 
     def count(self, state: State) -> int:
         """Return the number of this search's trials in `state`."""
-        return sum(t.state == state for t in self.trials[self.taken :])
+        return sum(t.state == state for t in self.trials[self.imported :])
 
     @property
     def errors(self) -> dict[str, list[int]]:
@@ -249,7 +249,7 @@ class Facts:
     @property
     def skips(self) -> dict[Limit, list[int]]:
         """Limit -> numbers of this search's trials that were skipped for it."""
-        return skipped_by(self.trials[self.taken :])
+        return skipped_by(self.trials[self.imported :])
 
 
 def facts_of(snapshot: Snapshot) -> Facts:
@@ -266,7 +266,7 @@ def facts_of(snapshot: Snapshot) -> Facts:
     ended = snapshot.attributes.get("state", {}).get("status") in ("finished", "stopped")
     return Facts(
         name=snapshot.path.resolve().name,
-        # the search writes its last report while it still holds the lock, by which a snapshot would be `running`
+        # the search writes its last report while it holds the lock, which would make a snapshot `running`
         state=RunState(**snapshot.attributes["state"]) if ended else snapshot.state,
         attributes=snapshot.attributes,
         trials=snapshot.trials,
@@ -317,7 +317,7 @@ def _candidate(trial: TrialRecord, images: int | None) -> Candidate:
 
 
 def origin_of(trial: TrialRecord) -> str:
-    """Return `runs/OLD#17` for an imported trial, the name of a network that a search began with, or an empty text."""
+    """Return `runs/OLD#17` for an imported trial, the name of a start candidate, or an empty text."""
     return str(trial.origin or trial.name or "")
 
 

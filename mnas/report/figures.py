@@ -87,8 +87,8 @@ def rewards(facts: Facts) -> Figure:
     for candidate in facts.candidates:
         best = max(best, candidate.reward)
         running.append(best)
-    taken = sum(c.number < facts.taken for c in facts.candidates)
-    parts = {"taken over": facts.candidates[:taken], "trial": facts.candidates[taken:]}
+    imported = sum(c.number < facts.imported for c in facts.candidates)
+    parts = {"imported": facts.candidates[:imported], "trial": facts.candidates[imported:]}
     data = [
         *(
             {
@@ -155,7 +155,7 @@ def entropies(facts: Facts) -> Figure:
 
 
 def weights(of_decisions: Mapping[str, float]) -> Figure:
-    """Return how much each decision matters to a surrogate's model: a row per block, a column per decision."""
+    """Return the importance of each decision in a surrogate's model: a row per block, a column per decision."""
     parts = [name.rpartition(".") for name in of_decisions]
     rows, columns = (list(dict.fromkeys(each)) for each in ([p[0] for p in parts], [p[2] for p in parts]))
     table = [[of_decisions.get(f"{row}.{column}" if row else column) for column in columns] for row in rows]
@@ -178,7 +178,7 @@ def weights(of_decisions: Mapping[str, float]) -> Figure:
 
 
 def fits(updates: Sequence[Update]) -> Figure:
-    """Return how well a surrogate's models predict each trial from all others, after each update."""
+    """Return the R² with which a surrogate's models predict each trial from all others, after each update."""
     x = [u.trials for u in updates]
     data = [
         _line(name, x, [u.models[name]["left_out_r2"] for u in updates], colour)
@@ -186,12 +186,12 @@ def fits(updates: Sequence[Update]) -> Figure:
     ]
     return {
         "data": data,
-        "layout": layout_of(axis("finished trials"), axis("R² on trials left out"), legend=LEGEND_BELOW),
+        "layout": layout_of(axis("finished trials"), axis("R² on left-out trials"), legend=LEGEND_BELOW),
     }
 
 
 def update_sizes(facts: Facts) -> Figure:
-    """Return how far each update moved the policy: KL divergence, and the share of clipped probability ratios."""
+    """Return the size of each update of the policy: KL divergence, and the share of clipped probability ratios."""
     updates = [u for u in facts.updates if "kl" in u.diagnostics]
     x = [u.trials for u in updates]
     data = [

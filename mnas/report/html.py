@@ -1,4 +1,4 @@
-"""Write the report of a run: one HTML file that needs no server and no network, updated as the search goes on."""
+"""Write the report of a run: one HTML file that needs no server and no network, updated during the search."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,11 @@ from mnas.study import Snapshot, read_run
 
 FILE_NAME = "report.html"
 
-ENDED = {"trials": "all trials are done", "hours": "its time is up", "converged": "the controller has converged"}
+ENDED = {
+    "trials": "all trials are finished",
+    "hours": "the time limit is reached",
+    "converged": "the controller has converged",
+}
 """Reason for which a search ended -> its explanation."""
 
 
@@ -22,7 +26,7 @@ def write_report(run: Path) -> Path:
 
     Raises:
         ValueError: `run` is no run, or has another version.
-        OSError: the file cannot be written; an older report stays as it was.
+        OSError: the file cannot be written; an older report does not change.
     """
     return write_snapshot_report(read_run(run))
 
@@ -71,31 +75,35 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
     scatter = _drawn(
         charts,
         "scatter",
-        "Every trained candidate; hover for its architecture. Bars are 95 % intervals: of the latency (calibration "
-        "included), and of the accuracy given the number of validation images. A point's shape says where its latency "
-        "comes from: disc measured, square cached, ring predicted.",
+        "Every trained candidate. Hover over a point for its architecture. Bars are 95 % confidence intervals of the "
+        "latency, including the calibration, and of the accuracy on the validation images. The shape of a point shows "
+        "the source of its latency: disc measured, square cached, ring predicted.",
         tall=True,
     )
     histogram = _drawn(
-        charts, "histogram", "All candidates whose latency is known, skipped ones too; compare the paper's Figure 6."
+        charts,
+        "histogram",
+        "All candidates with a latency, including skipped ones. Compare with Figure 6 of the paper.",
     )
-    rewards = _drawn(charts, "reward", "Each trial, and the best so far.")
+    rewards = _drawn(charts, "reward", "Reward of each trial, and the best so far.")
     volume = _drawn(
-        charts, "hypervolume", "Area between the front, the accuracy of guessing, and 2 T (of several the largest)."
+        charts,
+        "hypervolume",
+        "Area below the front, above the accuracy of guessing and up to a latency of 2 T (the largest T of several).",
     )
-    full = _drawn(charts, "full", "Numbers are trials; on the dashed line both are equal.")
+    full = _drawn(charts, "full", "Labels are trial numbers. On the dashed line, proxy and full accuracy are equal.")
     shares = sections.shares(facts)
     return [
         section("Recommendation", sections.advice(facts), kind="advice"),
         section("Accuracy against latency", _selector(facts), scatter),
         section("Pareto front", tables.front_table(facts)),
         section("Recall by class", tables.recall_table(facts)),
-        section("What sharing one model costs", tables.sharing_table(facts)),
+        section("Cost of sharing one model", tables.sharing_table(facts)),
         section("Full training", tables.full_table(facts), full),
         _pair(section("Reward", rewards), section("Hypervolume", volume)),
-        section("Latency of what was sampled", histogram),
+        section("Latency of sampled networks", histogram),
         *_learnt(charts),
-        section("What was sampled", shares and "<p class='quiet'>Share of all blocks, by trial number.</p>", shares),
+        section("Sampled choices", shares and "<p class='quiet'>Share of all blocks, by trial number.</p>", shares),
         section("Architectures on the front", sections.drawings(facts)),
         section("Failed and skipped trials", tables.reasons(facts)),
         section("Devices", tables.devices_table(facts)),
@@ -104,24 +112,26 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
 
 
 def _learnt(charts: dict[str, Any]) -> list[str]:
-    """Return the section on what the controller has learnt: a surrogate's models, or a policy."""
+    """Return the sections on the controller's model: that of a surrogate, or a policy."""
     counts = (
-        "How much each decision counts in the surrogate's model of {}; 1 is the average of those that have a choice."
+        "Importance of each decision in the surrogate's model of {}. The average over decisions with a choice is 1."
     )
     weights = [
         section(f"What matters for {name}", _drawn(charts, f"weights-{name}", counts.format(name)))
         for name in ("accuracy", "latency")
     ]
     fit = _drawn(
-        charts, "fit", "How well the models predict a trial from all others: 1 is exactly, 0 no better than their mean."
+        charts,
+        "fit",
+        "R² of predicting each trial from all others: 1 is a perfect prediction, 0 is no better than the mean.",
     )
     entropy = _drawn(
-        charts, "entropy", "The controller's uncertainty: entropy of its decisions, summed over each block."
+        charts, "entropy", "Uncertainty of the controller: entropy of its decisions, summed over each block."
     )
-    updates = _drawn(charts, "updates", "How far each update moved the policy, and how much of it was clipped.")
+    updates = _drawn(charts, "updates", "Size of each update of the policy, and the share of it that was clipped.")
     return [
         _pair(*weights),
-        section("What the surrogate knows", fit),
+        section("Fit of the surrogate", fit),
         _pair(section("Entropy of the controller", entropy), section("Controller updates", updates)),
     ]
 

@@ -19,7 +19,7 @@ function themed(layout) {
   return result;
 }
 
-// The figure of a place: its own, or the one that its selector names.
+// Returns the figure of a chart: its own, or the one that its selector names.
 function figureOf(id) {
   const select = document.querySelector(`select[data-chart="${id}"]`);
   return figures[select ? select.value : id];

@@ -45,7 +45,7 @@ def _script_hash(script: str) -> str:
 
 
 def _embedded_json(values: Any) -> str:
-    """Return JSON for a script element: without any `<` that could end it, and without NaN, which JSON lacks."""
+    """Return JSON for a script element, without any `<`, which could end the element, and without NaN."""
     text = json.dumps(_finite(values), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -57,7 +57,7 @@ def latency_title(facts: Facts) -> str:
     """Return the title of an axis for the latency that counts."""
     if len(facts.targets_ms) < 2:
         return "latency on the device (ms)"
-    return f"latency of all devices together (ms of {escape(next(iter(facts.targets_ms)))})"
+    return f"combined latency of all devices (ms on {escape(next(iter(facts.targets_ms)))})"
 
 
 def _trials(facts: Facts, view: View, candidates: tuple[Candidate, ...]) -> dict[str, Any]:
@@ -91,10 +91,10 @@ def _front(facts: Facts, view: View) -> dict[str, Any]:
 
 
 def _rings(facts: Facts, view: View) -> list[dict[str, Any]]:
-    """Return rings around the highest reward; on one of several devices also around the shared model."""
-    wanted = [("best for it alone" if view.device else "highest reward", view.best, RED, 18)]
+    """Return rings around the highest reward and, on one of several devices, around the shared model."""
+    wanted = [("best for this device" if view.device else "highest reward", view.best, RED, 18)]
     if view.device:
-        wanted.append(("best for all together", tuple(facts.chosen), BLUE, 24))
+        wanted.append(("best for all devices", tuple(facts.chosen), BLUE, 24))
     return [
         {
             "type": "scatter",

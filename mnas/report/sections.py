@@ -84,7 +84,7 @@ def tiles(facts: Facts) -> str:
     best = facts.best
     counts = {state: facts.count(state) for state in get_args(State)}
     others = [f"{counts[state]} {state}" for state in ("skipped", "failed", "running") if counts[state]] + (
-        [f"{facts.taken} taken over from earlier runs"] if facts.taken else []
+        [f"{facts.imported} imported from earlier runs"] if facts.imported else []
     )
     figures = [
         (
@@ -127,7 +127,7 @@ def _target_tile(facts: Facts) -> tuple[str, str]:
 
 
 def advice(facts: Facts) -> str:
-    """Return which model to take for each target, and why."""
+    """Return the recommended model for each target, with the reason."""
     under_way = facts.state.status in ("running", "interrupted")
     if not facts.recommended or (under_way and not facts.candidates):
         return "<p>No candidate has been trained yet.</p>"
@@ -159,8 +159,9 @@ def _advice(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
     for reference in wanted.alike:
         same = facts.result(reference.number)
         lines.append(
-            f"<p>{escape(same.title)}, the reference network, cannot be told apart from {escape(best.title)} on "
-            f"{best.val_images:,} validation images: {accuracy_text(same)} at {latencies_text(facts, same)}.</p>"
+            f"<p>On {best.val_images:,} validation images, {escape(same.title)}, the reference network, does "
+            f"not differ significantly from {escape(best.title)}: {accuracy_text(same)} at "
+            f"{latencies_text(facts, same)}.</p>"
         )
     if wanted.is_reference:
         return "\n".join(lines)
@@ -172,16 +173,16 @@ def _advice(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
         faster = ((escape(c.label), f"{c.accuracy:.2%}, {_short_latency(facts, c)} {c.source}") for c in close[:4])
         names = ", ".join(f"{label} ({what})" for label, what in faster)
         lines.append(
-            f"<p>On {best.val_images:,} validation images the faster {'trials' if len(close) > 1 else 'trial'} {names} "
-            "cannot be told from it in accuracy (95 %): take one of them where speed matters more, or compare after "
-            "full training.</p>"
+            f"<p>On {best.val_images:,} validation images, the accuracy of the faster "
+            f"{'trials' if len(close) > 1 else 'trial'} {names} does not differ significantly (95 %). Take "
+            f"{'one of them' if len(close) > 1 else 'it'} if speed matters more, or compare after full training.</p>"
         )
     slower = [c for c in facts.front if c.accuracy > best.accuracy]
     if slower and objective == facts.objectives[-1]:
         top = slower[-1]
         lines.append(
             f"<p>The most accurate is {escape(top.title)}: {accuracy_text(top)} at {latencies_text(facts, top)}, "
-            f"{top.latency_ms / best.latency_ms:.2f} times as slow.</p>"
+            f"{top.latency_ms / best.latency_ms:.2f} times the latency.</p>"
         )
     return "\n".join(lines)
 
@@ -192,12 +193,14 @@ def _why(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
     if not wanted.is_reference:
         return f": it has the highest {form} reward on the front"
     if wanted.trial is None:
-        return f", the reference network: the search found nothing that could be trained to the end; its {form} reward"
+        return f", the reference network: no candidate of the search finished its training; its {form} reward"
     trial = facts.result(wanted.trial.number)
-    close = ", a difference within noise" if abs(trial.accuracy - wanted.best.point[0]) < wanted.noise else ""
+    close = (
+        ", a difference that is not significant" if abs(trial.accuracy - wanted.best.point[0]) < wanted.noise else ""
+    )
     reward = objective.reward(trial.accuracy, trial.latency_ms)
     return (
-        f", the reference network: it is better than everything that the search found, of which the best is "
+        f", the reference network: it is better than every trial of the search. The best is "
         f"{trial.title} ({form} reward {reward:.4f}, {facts.metric_name} {trial.accuracy:.2%} at "
         f"{_short_latency(facts, trial)}{close}). Its numbers: {form} reward"
     )
@@ -205,9 +208,8 @@ def _why(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
 
 def _at_target(facts: Facts, candidate: Candidate) -> str:
     """Return the clause on the best trial at the target, which follows the reason for another choice."""
-    return (
-        f"; the best at it is trial {candidate.number} ({candidate.accuracy:.2%}, {_short_latency(facts, candidate)})"
-    )
+    numbers = f"{candidate.accuracy:.2%}, {_short_latency(facts, candidate)}"
+    return f"; the best trial at the target is {candidate.number} ({numbers})"
 
 
 def _short_latency(facts: Facts, candidate: Candidate) -> str:
@@ -229,7 +231,11 @@ def drawings(facts: Facts) -> str:
         f"{drawing(c.arch, facts.input_size)}{_written(c.arch)}</div>"
         for c in chosen
     )
-    note = f"<p class='quiet'>{len(chosen)} of {len(facts.front)} drawn.</p>" if len(chosen) < len(facts.front) else ""
+    note = (
+        f"<p class='quiet'>{len(chosen)} of {len(facts.front)} models are drawn.</p>"
+        if len(chosen) < len(facts.front)
+        else ""
+    )
     return f'{note}<div class="drawings">{cards}</div>'
 
 
@@ -268,7 +274,7 @@ def spread(front: Sequence[Candidate], best: Candidate | None) -> list[Candidate
 
 
 def shares(facts: Facts) -> str:
-    """Return the sampled share of each choice over all blocks, early, in the middle and late."""
+    """Return the sampled share of each choice over all blocks, early, midway and late in the search."""
     parts = {name: sampled_shares(trials) for name, trials in thirds(facts.drawn).items()}
     if not parts:
         return ""
@@ -301,7 +307,7 @@ def provenance(facts: Facts) -> str:
     groups["calibrations"] = {
         device: {unit["unit"]: unit for unit in units} for device, units in facts.calibrations.items()
     }
-    groups["trials taken over"] = facts.taken_from
+    groups["imported trials"] = facts.imported_from
     groups["config"] = facts.attributes.get("config")
     tables = [
         f'<h3>{name}</h3><div class="scroll high"><table><tbody>'

@@ -77,12 +77,12 @@ def front_table(facts: Facts) -> str:
     if not rows:
         return ""
     head = ("trial", facts.metric_name, *_latency_heads(facts), *rewards, "params", "MACs", "file MB", "memory MB")
-    of_t = f" Of T: {escape(together(facts))}." if together(facts) else ""
+    of_t = f" The column &quot;of T&quot; contains {escape(together(facts))}." if together(facts) else ""
     return (
-        f"{_table('front', head, rows, _kind(facts))}<figcaption>In brackets: 95 % intervals. In italics: reference "
-        f"networks, measured and trained like the candidates; below the front those that are not on it. "
-        f"{SOURCES_MEAN}{of_t} Memory: what the runtime takes "
-        "at most to load the model and run it once, – where no device told.</figcaption>"
+        f"{_table('front', head, rows, _kind(facts))}<figcaption>Brackets contain 95 % confidence intervals. "
+        "Rows in italics are reference networks, measured and trained like the candidates; those that are not on the "
+        f"front are below it. {SOURCES_MEAN}{of_t} Memory is the runtime's peak while it loads the model and runs it "
+        "once, or – if no device reports it.</figcaption>"
     )
 
 
@@ -141,8 +141,8 @@ def full_table(facts: Facts) -> str:
     ]
     head = ("trial", "proxy accuracy", "accuracy", "test accuracy", *_latency_heads(facts), "reward", "params", "MACs")
     return (
-        f"{_table('trained', head, rows, _kind(facts))}<figcaption>Accuracy on the validation images after full "
-        "training, and the reward with it; the test images were used for nothing else.</figcaption>"
+        f"{_table('trained', head, rows, _kind(facts))}<figcaption>Accuracy is measured on the validation images "
+        "after full training, and the reward uses it. The test images served no other purpose.</figcaption>"
         f"<p>{escape(meaning(agreement(facts.trained)))}.</p>"
     )
 
@@ -170,11 +170,11 @@ def recall_table(facts: Facts) -> str:
     means = (f"{sum(recall[i] for i in order) / len(order):.1%}" for recall in recalls.values())
     balanced = [_row(["<i>mean of the classes</i>", "", "", *means])]
     head = ("class", "images", "share", *(escape(c.title) for c in columns))
-    lowest = f" The {CLASSES} lowest of {len(order)} classes." if len(order) > CLASSES else ""
+    lowest = f" The table lists the {CLASSES} lowest of {len(order)} classes." if len(order) > CLASSES else ""
     return (
-        f"{_table('recall', head, [*balanced, *rows], scroll='scroll high')}<figcaption>Recall: the share of a class's "
-        f"validation images that the model recognises; a class that it never predicts has 0 %.{lowest} The mean of "
-        "all classes is the balanced accuracy.</figcaption>"
+        f"{_table('recall', head, [*balanced, *rows], scroll='scroll high')}<figcaption>Recall is the share of a "
+        "class's validation images that the model recognises; a class that it never predicts has 0 %."
+        f"{lowest} The mean over all classes is the balanced accuracy.</figcaption>"
     )
 
 
@@ -200,9 +200,9 @@ def sharing_table(facts: Facts) -> str:
         rows.append(_row(["", "", *_difference(cost)], "difference"))
     head = ("device", "T", "model", "trial", "accuracy", "latency", "of T", "reward")
     return (
-        f"{_table('sharing', head, rows)}<figcaption>Alone: of all trained candidates the one with the highest reward "
-        "by this device's own latency and T. A search for that device alone might have found a better one. Differences "
-        "of accuracy that the number of validation images cannot tell from none are called chance.</figcaption>"
+        f"{_table('sharing', head, rows)}<figcaption>Alone is the trained candidate with the highest reward by this "
+        "device's own latency and T; a search for that device alone might have found a better one. A difference in "
+        "accuracy within chance is not significant for this number of validation images.</figcaption>"
     )
 
 
@@ -220,7 +220,7 @@ def _choice(name: str, candidate: Candidate, latency: Latency, target_ms: float,
 def _difference(cost: SharingCost) -> list[str]:
     """Return the shared model's numbers against those of the best model for the device alone."""
     if cost.alone is cost.shared:
-        return ["difference", "", "none: it is the same model", "", "", f"{0:+.4f}"]
+        return ["difference", "", "none (same model)", "", "", f"{0:+.4f}"]
     lost = cost.shared.accuracy - cost.alone.accuracy
     images = cost.alone.val_images
     chance = images and abs(lost) < accuracy_noise(max(cost.alone.accuracy, cost.shared.accuracy), images)
@@ -236,7 +236,7 @@ def _difference(cost: SharingCost) -> list[str]:
 
 
 def devices_table(facts: Facts) -> str:
-    """Return where latency was measured: each device's units, calibrations, and latencies of each kind."""
+    """Return the units of each device, with their calibrations and the number of latencies of each kind."""
     rows = []
     for device, units in facts.calibrations.items():
         latencies = [trial.latencies[device] for trial in facts.trials if trial.latencies]
@@ -261,11 +261,11 @@ def devices_table(facts: Facts) -> str:
     if not rows:
         return ""
     reference = escape(next(iter(facts.calibrations.values()))[0]["reference"])
-    head = ("device", "T", "unit", reference, "own", "runtime", "core", "repeatability", "latencies", "not measured")
+    head = ("device", "T", "unit", reference, "offset", "runtime", "core", "repeatability", "latencies", "not measured")
     return (
-        f"{_table('devices', head, rows, kind='')}<figcaption>{reference} is what every latency is relative to; "
-        "own: how much longer than that it takes on this unit, which is taken out of its latencies. Repeatability: "
-        "by how much sessions of one unit differ (standard deviation).</figcaption>"
+        f"{_table('devices', head, rows, kind='')}<figcaption>All latencies are relative to {reference}. "
+        "Offset is the deviation of a unit from all units of its device; latencies are corrected for it. "
+        "Repeatability is the standard deviation between sessions of one unit.</figcaption>"
     )
 
 

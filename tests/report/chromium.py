@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol: no more of it than a test of a page needs."""
+"""A headless Chromium, driven over its DevTools protocol, with only the functions that a test of a page needs."""
 
 import base64
 import contextlib
@@ -31,7 +31,7 @@ PATH = shutil.which("chromium")
 
 
 class Tab:
-    """One page and all that was heard of it."""
+    """One page, and all events from it."""
 
     def __init__(self, socket: websocket.WebSocket) -> None:
         self._socket = socket
@@ -39,7 +39,7 @@ class Tab:
         self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and return its result; what happens meanwhile goes to `events`."""
+        """Send a command and return its result; events that arrive meanwhile go to `events`."""
         number = next(self._ids)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
@@ -50,7 +50,7 @@ class Tab:
             self.events.append(message)
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression; a promise is awaited."""
+        """Return the value of a JavaScript expression, after awaiting a promise."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
@@ -73,39 +73,39 @@ class Tab:
         self.settle()
 
     def resize(self, width: int, height: int) -> None:
-        """Give the page a window of this size."""
+        """Set the size of the page's window."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.settle()
 
     def settle(self) -> None:
-        """Wait for two frames, after which what was asked for is on the screen."""
+        """Wait for two frames, after which the requested change is on the screen."""
         self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
     def move_mouse(self, x: float, y: float) -> None:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def screenshot(self) -> bytes:
-        """The whole page as PNG."""
+        """Return the whole page as PNG."""
         answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         return base64.b64decode(answer["data"])
 
     def heard(self, method: str) -> list[dict[str, Any]]:
-        """Parameters of all events of one kind."""
-        self.evaluate("0")  # takes in what is still on its way
+        """Return the parameters of all events of one kind."""
+        self.evaluate("0")  # receives events that are still on their way
         return [event["params"] for event in self.events if event["method"] == method]
 
 
 class Browser:
-    """A Chromium of its own; tabs share nothing but the process."""
+    """A Chromium process; its tabs share nothing else."""
 
     def __init__(self, port: str) -> None:
         self._port = port.partition("/")[0]
-        # the browser's own socket: no HTTP request, which a proxy might take for itself
+        # the browser's own socket: not an HTTP request, which a proxy might intercept
         self._session = Tab(_connect(port))
 
     @contextlib.contextmanager
     def tab(self) -> Iterator[Tab]:
-        """A new tab, closed at the end."""
+        """Open a new tab, and close it at the end."""
         target = self._session.call("Target.createTarget", url="about:blank")["targetId"]
         yield Tab(_connect(f"{self._port}/devtools/page/{target}"))
         self._session.call("Target.closeTarget", targetId=target)
@@ -130,7 +130,7 @@ def _connect(address: str) -> websocket.WebSocket:
 
 
 def _port(file: Path, process: subprocess.Popen[bytes]) -> str:
-    """`12345/devtools/browser/...`, as soon as Chromium has written it."""
+    """Return `12345/devtools/browser/...`, as soon as Chromium has written it."""
     for _ in range(1200):
         assert process.poll() is None, "chromium ended"
         if file.exists() and len(lines := file.read_text().split()) == 2:

@@ -10,7 +10,7 @@ from mnas.study import Snapshot, State
 
 @pytest.fixture
 def make_snapshot(tmp_path: Path) -> Callable[..., Snapshot]:
-    """(states of the trials, options of synthetic_snapshot) -> such a run in memory: a directory, but no database."""
+    """Function (states of the trials, options of synthetic_snapshot) -> such a run in memory, with a folder."""
 
     def make(states: list[State], *, name: str = "synthetic", **options: Any) -> Snapshot:
         (tmp_path / name).mkdir(exist_ok=True)
@@ -21,7 +21,7 @@ def make_snapshot(tmp_path: Path) -> Callable[..., Snapshot]:
 
 @pytest.fixture
 def make_run(make_snapshot: Callable[..., Snapshot]) -> Callable[..., Path]:
-    """The same, stored; -> its directory."""
+    """The same run on disk, by its folder."""
 
     def make(states: list[State], **options: Any) -> Path:
         snapshot = make_snapshot(states, **options)

@@ -1,4 +1,4 @@
-"""Runs with made-up values, written as a search writes them, so that every part of a report has something to show."""
+"""Runs with made-up values, written as a search writes them, so that every part of a report has content."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ SKIPS = (
     Skip(limit="size", value=2.9, bound=2.5),
 )
 DEVICES = {"host": 2.0, "board": 30.0}
-"""T of each; the second only where a run has two."""
+"""T of each device; the second only if a run has two."""
 
 
 def latency_dict(latency_ms: float, **changes: Any) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def latency_dict(latency_ms: float, **changes: Any) -> dict[str, Any]:
 
 
 def latencies_of(number: int, latency_ms: float, macs: int, params: int, devices: int) -> dict[str, Latency]:
-    """On the host, and on a board that minds parameters more; of those, some predicted, cached, or measured badly."""
+    """Return latencies on the host, and on a board that depends more on parameters; some are predicted or cached."""
     if devices == 1:
         return {"host": Latency(**latency_dict(latency_ms))}
     board_ms = round(8 * latency_ms + params / 3e5, 5)
@@ -78,7 +78,7 @@ def latencies_of(number: int, latency_ms: float, macs: int, params: int, devices
 
 
 def together(latencies: dict[str, Latency]) -> Latency:
-    """As a search puts several devices' latencies together."""
+    """Combine the latencies of several devices as a search does."""
     sharing = Sharing(targets_ms={device: DEVICES[device] for device in latencies}, weights={})
     return shared_latency(sharing, latencies)
 
@@ -86,7 +86,7 @@ def together(latencies: dict[str, Latency]) -> Latency:
 def synthetic_trial(
     number: int, state: State, rng: random.Random, error: str = "diverged: loss is nan", devices: int = 1
 ) -> TrialRecord:
-    """A random member of the space; the later its number, the better a pick of several."""
+    """Return a random member of the space; the later its number, the better of several it is."""
     picks = []
     for _ in range(min(8, 1 + number // 20)):
         indices = [rng.randrange(len(d.choices)) for d in SPACE.decisions]
@@ -109,7 +109,7 @@ def synthetic_trial(
     if state == "failed":
         return replace(measured, state="failed", error=error)
     if state == "skipped":
-        skip = SKIPS[number % len(SKIPS)]  # too large files are not measured
+        skip = SKIPS[number % len(SKIPS)]  # files over the size limit are not measured
         return replace(record if skip.limit == "size" else measured, state="skipped", skipped=skip)
     evaluation = Evaluation(
         accuracy=accuracy, accuracies=(accuracy,), val_images=VAL_IMAGES, train_s=9.5, images_per_s=5000.0, epochs=5
@@ -163,7 +163,7 @@ def synthetic_snapshot(
     status: str = "running",
     devices: int = 1,
 ) -> Snapshot:
-    """A run with trials in such states, in memory; the same for the same arguments."""
+    """Return a run with trials in such states, in memory; the same for the same arguments."""
     rng = random.Random(0)
     attributes: dict[str, Any] = {"config": {"data": "digits", "space": SPACE.to_dict(), "seed": 7, **LIMITS}}
     if set_up:
@@ -207,7 +207,7 @@ def calibration_dict(unit: str, reference_ms: float, unit_scale: float = 1.0) ->
 
 
 def attributes_before_the_first_trial(class_names: tuple[str, ...], status: str, devices: int) -> dict[str, Any]:
-    """What a search stores once it has loaded the data and timed the reference models."""
+    """Return the attributes that a search stores once it has loaded the data and timed the reference networks."""
     targets_ms = dict(list(DEVICES.items())[:devices])
     calibrations = {"host": [calibration_dict("host", 2.0)]}
     if devices == 2:

@@ -33,14 +33,14 @@ def browser(tmp_path_factory):
 
 
 def complaints(tab) -> list[object]:
-    """Errors and warnings of the page: thrown, printed, or the browser's own (a blocked script, a failed request)."""
+    """Return errors and warnings of the page: thrown, printed, or from the browser (such as a blocked script)."""
     printed = [e for e in tab.heard("Runtime.consoleAPICalled") if e["type"] in ("error", "warning", "assert")]
     own = [e for e in tab.heard("Log.entryAdded") if e["entry"]["level"] in ("error", "warning")]
     return [*tab.heard("Runtime.exceptionThrown"), *printed, *own]
 
 
 def requests(tab) -> set[str]:
-    """The schemes of all that the page asked for."""
+    """Return the URL schemes of all requests of the page."""
     return {e["request"]["url"].split(":")[0] for e in tab.heard("Network.requestWillBeSent")}
 
 
@@ -49,7 +49,7 @@ def colours(screenshot: Image.Image, box: tuple[int, int, int, int]) -> int:
 
 
 def box_of(tab, element: str) -> tuple[int, int, int, int]:
-    """Of an element on the whole page, in pixels."""
+    """Return the position of an element on the whole page, in pixels."""
     script = f"(b => [b.left + scrollX, b.top + scrollY, b.right + scrollX, b.bottom + scrollY])({element})"
     return tuple(round(v) for v in tab.evaluate(script))
 
@@ -82,7 +82,7 @@ def test_a_report_opens_shows_a_trial_and_is_not_blank(make_run, browser):
         screenshot = Image.open(io.BytesIO(tab.screenshot()))
         assert screenshot.width == 1300
         assert screenshot.height > 2000
-        for name in CHARTS:  # a blank area has one colour, text alone a few dozen shades of one
+        for name in CHARTS:  # a blank area has one colour, and text alone a few dozen shades of one
             assert colours(screenshot, box_of(tab, f"document.getElementById('{name}').getBoundingClientRect()")) > 50
         drawing = "document.querySelector('.drawing svg').getBoundingClientRect()"
         assert colours(screenshot, box_of(tab, drawing)) > 50
@@ -102,12 +102,12 @@ def test_the_selector_shows_each_devices_own_front(make_snapshot, browser):
         assert names == ["all devices together: the worst multiple of a device's T", "host", "board"]
         for index in (2, 1, 0):
             view = found[index]
-            # as a reader does: the keyboard moves the selection
+            # use the keyboard to change the selection, as a reader would
             tab.evaluate("document.querySelector('select').focus()")
             key = "End" if index == 2 else "ArrowUp"
             for kind in ("rawKeyDown", "keyUp"):
                 tab.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
-            title = f"latency on {view.device} (ms)" if view.device else "latency of all devices together (ms of host)"
+            title = f"latency on {view.device} (ms)" if view.device else "combined latency of all devices (ms on host)"
             tab.wait_for(f"{shown}.layout.xaxis.title.text === '{title}'")
             x = tab.evaluate(f"{shown}.data.find(t => t.name === 'Pareto front').x")
             assert x == pytest.approx([view.latency(c).latency_ms for c in view.front])
@@ -134,7 +134,7 @@ def test_it_fits_a_phone_and_follows_the_dark_theme(make_snapshot, browser):
     with browser.tab() as tab:
         tab.open(path.as_uri(), width=390, height=800)
         tab.wait_for("document.querySelectorAll('#updates .main-svg').length > 0")
-        assert tab.evaluate("document.documentElement.scrollWidth") == 390  # wide tables scroll by themselves
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390  # wide tables scroll within the page
         assert tab.evaluate("document.querySelector('#front').parentElement.scrollWidth") > 390
         tab.wait_for("document.getElementById('scatter')._fullLayout.width <= 390")
         light = tab.evaluate("document.getElementById('scatter')._fullLayout.font.color")
@@ -167,7 +167,7 @@ def test_what_users_name_does_not_run_and_nothing_leaves_the_machine(make_snapsh
     "states",
     [
         pytest.param([], id="none"),
-        pytest.param([RUNNING] * 3, id="running", marks=pytest.mark.slow),  # the page of none, with rows
+        pytest.param([RUNNING] * 3, id="running", marks=pytest.mark.slow),  # the page without trials, which has rows
         pytest.param([FAILED] * 10, id="failed"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The drawing of a network of cells says what is in it."""
+"""The drawing of a network of cells shows all of its content."""
 
 import random
 from types import SimpleNamespace
@@ -73,4 +73,4 @@ def test_shares_of_operations():
     assert set(shares) == {"normal cell", "reduction cell"}
     assert shares["normal cell"]["sep3"] == pytest.approx((3 + 5) / 18)
     assert all(sum(share.values()) == pytest.approx(1) for share in shares.values())
-    assert len(SHARE_COLOURS) >= len(SPACES["cell"].ops)  # so that no two operations have one colour
+    assert len(SHARE_COLOURS) >= len(SPACES["cell"].ops)  # so that no two operations share a colour

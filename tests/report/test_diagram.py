@@ -18,7 +18,7 @@ def texts(svg: str) -> list[str]:
 
 
 def box_labels(svg: str) -> list[str]:
-    """The bold centred texts but for the first, "input"."""
+    """Return the bold centred texts except the first, "input"."""
     elements = ElementTree.fromstring(svg).iter(f"{NAMESPACE}text")
     return [e.text or "" for e in elements if e.get("font-weight") == "600" and e.get("text-anchor") == "middle"][1:]
 
@@ -30,7 +30,7 @@ def random_archs(count: int) -> list[Arch]:
 
 def test_a1_says_what_the_papers_figure_says():
     shown = texts(arch_svg(named_arch("mnasnet-a1"), 224))
-    # paper, Figure 7 (a): labels from the top, and the maps between them
+    # paper, Figure 7 (a): labels from the top, and the feature maps between them
     labels = [
         "SepConv (k3x3)",
         "MBConv6 (k3x3) ×2",
@@ -54,7 +54,7 @@ def test_a1_says_what_the_papers_figure_says():
     ]
     assert [t for t in shown if "×" in t and "(" not in t] == [*maps, "7×7×1280", "1×1×1280"]
     assert shown.count("stride 2") == 5
-    assert shown.count("identity") == 5  # neither the first block nor the last (160 -> 320) has a residual
+    assert shown.count("identity") == 5  # neither the first nor the last block (160 -> 320) has a residual
 
 
 @pytest.mark.parametrize("input_size", [32, 33, 224])
@@ -63,7 +63,7 @@ def test_random_members_of_the_space_are_well_formed_and_complete(input_size):
         svg = arch_svg(arch, input_size)
         shown = texts(svg)
         assert box_labels(svg) == ["Conv (k3x3)", *map(block_label, arch.blocks), "Conv (k1x1)", "average pool", "FC"]
-        last = -(-input_size // 32)  # five strides of 2, each rounding up, are one of 32
+        last = -(-input_size // 32)  # five strides of 2, each of which rounds up, equal one of 32
         assert f"{last}×{last}×{arch.blocks[-1].filters}" in shown
         assert shown.count("pool") == sum(b.skip == "pool" for b in arch.blocks)
         assert svg == arch_svg(architecture_from_json(arch.to_json()), input_size)

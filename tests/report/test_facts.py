@@ -44,7 +44,7 @@ def test_the_reports_numbers_are_the_studys(make_run):
     assert (facts.count(DONE), facts.count(FAILED), facts.count(SKIPPED), facts.count(RUNNING)) == (17, 2, 1, 1)
     assert facts.errors == {"diverged: loss is nan": [14, 16]}
     assert facts.skips == {"latency": [15]}
-    assert len(facts.drawn_ms["measured"]) == 20  # skipped and failed ones were measured, the running one is not yet
+    assert len(facts.drawn_ms["measured"]) == 20  # skipped and failed trials were measured, the running one not yet
     assert [u.trials for u in facts.updates] == [10, 20]
 
 
@@ -110,7 +110,7 @@ def test_charts_come_only_with_something_to_show(make_snapshot):
         return set(figures(facts_of(make_snapshot(states, **options))))
 
     assert drawn([], name="nothing", set_up=False) == set()
-    assert drawn([], name="empty") == {"scatter"}  # the references
+    assert drawn([], name="empty") == {"scatter"}  # the reference networks
     assert drawn([RUNNING] * 3, name="running") == {"scatter"}
     assert drawn([FAILED] * 10, name="failed") == {"scatter", "histogram", "hypervolume", "entropy", "updates"}
     plain = {"scatter", "histogram", "reward", "hypervolume"}
@@ -148,7 +148,7 @@ def test_skips_are_counted_by_the_limit_that_they_are_over(make_snapshot):
         ("skipped", "2", "memory over --max-memory-mb (40 MB)"),
         ("failed", "1", "diverged: loss is nan"),
     ]
-    assert sum(len(v) for v in facts.drawn_ms.values()) == 7  # too large files are not measured
+    assert sum(len(v) for v in facts.drawn_ms.values()) == 7  # files over the size limit are not measured
 
 
 def test_every_latency_says_where_it_comes_from(make_snapshot):
@@ -172,7 +172,7 @@ def test_every_latency_says_where_it_comes_from(make_snapshot):
         assert shapes == {number: SYMBOLS[source] for number, source in enumerate(sources)}
         assert {"measured", "cached", "predicted"} <= set(named)  # the legend
     assert rewards(facts)["data"][0]["text"] == sources
-    # one device's prediction makes all of it a prediction
+    # with one predicted device, the combined latency is predicted
     trial = snapshot.trials[0]
     board = replace(trial.latencies["board"], source="predicted")
     snapshot.trials[0] = replace(trial, latencies={**trial.latencies, "board": board})
@@ -187,7 +187,7 @@ def test_the_tooltip_says_what_was_odd(make_snapshot):
     line = f"board {board.latency_ms:#.4g} ms [{board.low_ms:#.4g}, {board.high_ms:#.4g}]"
     assert f"{line} = {board.latency_ms / 30:.2f} T, <i>measured</i> on pi-1<br>" in texts[3]
     assert f"peak memory {board.peak_memory_bytes / 1e6:.2f} MB, {board.energy_mj:.3g} mJ<br>" in texts[3]
-    assert "the device was 18% slower than calibrated<br>" in texts[3]
+    assert "the device was 18% slower than at its calibration<br>" in texts[3]
     assert "62% of the rounds were disturbed<br>" in texts[3]
     assert [number for number, text in texts.items() if "⚠" in text] == [3]
     assert "<i>predicted</i> for pi-1" in texts[1]

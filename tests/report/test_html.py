@@ -16,7 +16,7 @@ ATTACK = "</script></title><script>alert(1)</script><img src=x onerror=alert(2)>
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements, their attributes, text outside scripts, and what is embedded."""
+    """The content that a browser would see: elements, attributes, text outside scripts, and embedded data."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ STATES = {
     "one": ([DONE], {}, "Take trial 0"),
     "no diagnostics": ([DONE] * 12, {"controller": "random"}, "Take trial"),
     "surrogate": ([DONE] * 12, {"controller": "surrogate"}, "What matters for latency"),
-    "finished": ([DONE] * 10, {"status": "finished"}, "finished: all trials are done"),
+    "finished": ([DONE] * 10, {"status": "finished"}, "finished: all trials are finished"),
 }
 
 
@@ -79,7 +79,7 @@ def test_nothing_that_users_name_becomes_markup(make_snapshot):
     harmless = Page(report_html(make_snapshot([DONE] * 4 + [FAILED] * 3)))
     assert page.tags == harmless.tags
     assert not [name for name, _ in page.attributes if name.startswith("on")]
-    assert ATTACK in "".join(page.text)  # shown as what it is
+    assert ATTACK in "".join(page.text)  # shown literally
     assert name in "".join(page.text)
 
 

@@ -1,4 +1,4 @@
-"""Several devices in a report: each one's own front, and what sharing one model costs it."""
+"""Several devices in a report: the front of each, and the cost of sharing one model."""
 
 import re
 from dataclasses import asdict, replace
@@ -69,7 +69,7 @@ def test_the_table_says_both_models_and_the_difference(make_snapshot):
     rows = [re.findall(r"<td>(.*?)</td>", row) for row in re.findall(r"<tr class.*?</tr>", table)]
     assert [row[2] for row in rows] == ["alone", "shared", "difference"] * 2
     assert rows[0][3] == rows[1][3] == str(same.shared.number)
-    assert rows[2][4] == "none: it is the same model"
+    assert rows[2][4] == "none (same model)"
     assert [rows[3][0], rows[3][1], rows[3][3]] == ["board", "30.00 ms", str(other.alone.number)]
     assert [rows[3][7], rows[4][7]] == [f"{other.alone_reward:.4f}", f"{other.shared_reward:.4f}"]
     accuracy = other.shared.accuracy - other.alone.accuracy
@@ -79,7 +79,7 @@ def test_the_table_says_both_models_and_the_difference(make_snapshot):
     for row, latency in ((rows[3], other.alone_latency), (rows[4], other.shared_latency)):
         assert row[5].startswith(f"{latency.latency_ms:#.4g} ms [")
         assert f">{latency.source}</i>" in row[5]
-    assert "What sharing one model costs" not in report_html(make_snapshot([DONE] * 10, name="one"))
+    assert "Cost of sharing one model" not in report_html(make_snapshot([DONE] * 10, name="one"))
 
 
 def test_the_front_table_has_a_column_for_each_device(make_snapshot):
@@ -112,7 +112,7 @@ def test_units_are_listed_with_what_they_measured(make_snapshot):
         ("board", "30.00 ms", "pi-0"),
         ("", "", "pi-1"),
     ]
-    odd = "with the device over 10% off its calibration"
+    odd = "over 10% off the calibration"
     assert [row[4] for row in rows] == ["", "-1.6%", "+1.6%"]
     assert [row[8] for row in rows] == [
         "12 measured, 4 cached",
