@@ -7,8 +7,8 @@
     [exported] = mnas.export(trained.weights, to="litert", overwrite=True)
     print(mnas.load(exported.path).predict("photo.jpg"))
 
-Every function takes the options of the command of its name as keyword arguments. Importing mnas does no work: a
-function's dependencies are imported when it is first called.
+Each function takes the options of the command with the same name as keyword arguments. Importing mnas is fast, because
+a function's dependencies are imported when it is first called.
 """
 
 import functools

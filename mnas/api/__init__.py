@@ -1,1 +1,1 @@
-"""The functions that `import mnas` offers: one per command that does work, with the command's options as arguments."""
+"""The functions of `import mnas`: one for each command that does work, with the command's options as arguments."""

@@ -1,4 +1,4 @@
-"""`mnas.bench`: controllers on a benchmark, from Python."""
+"""`mnas.bench`: compare controllers on a benchmark, from Python."""
 
 from typing import Any
 
@@ -12,22 +12,21 @@ from mnas.settings import from_options, signature_of
 
 
 def bench(*, say: Say = silence, **options: Any) -> BenchResult:
-    """Compare controllers on a benchmark: whole searches in seconds, each controller with several seeds.
+    """Compare controllers on a benchmark, with whole searches in seconds and several seeds per controller.
 
-    The cache folder keeps the searches, so that the same call resumes an interrupted bench. A script needs the usual
+    Searches are cached, so the same call resumes an interrupted bench. A script needs the usual
     `if __name__ == "__main__":`.
 
     Args:
-        say: takes a line for each search, `print` for example.
-        options: those of `mnas bench --help-all`, with underscores: `benchmark`, `path`, `controllers`, `trials`, ...
-            The page, the pictures and the numbers are written only where `out` is given.
+        say: function that receives a line of text for each search, such as `print`.
+        options: options of `mnas bench --help-all`, with underscores: `benchmark`, `path`, `controllers`, `trials`, ...
+            The page, the pictures and the numbers are written only if `out` is given.
 
     Returns:
         The comparison: `rows` with the searches of each controller, and all numbers as plain values (`to_dict()`).
 
     Raises:
-        ValueError: an option that is unknown or out of its range, a benchmark that cannot be read, or a controller
-            that fails.
+        ValueError: an option is unknown or out of range, the benchmark cannot be read, or a controller fails.
 
     Example:
         >>> result = mnas.bench(

@@ -1,4 +1,4 @@
-"""`mnas.export`: a trained model as files for devices, from Python."""
+"""`mnas.export`: export a trained model to files for devices, from Python."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,22 +15,22 @@ from mnas.settings import from_options, signature_of
 def export(
     model: str | Path, to: str | Sequence[str] = ("litert",), *, say: Say = silence, **options: Any
 ) -> list[ExportedFile]:
-    """Write a trained model for LiteRT, ONNX or ExecuTorch, and compare every file with the network.
+    """Export a trained model to LiteRT, ONNX or ExecuTorch, and compare every file with the network.
 
-    A file gets its name only after its own runtime has answered as the network does.
+    A file gets its name only after its runtime has reproduced the network's outputs.
 
     Args:
-        model: a .safetensors file of ours, the folder of a training, or a trial with weights (runs/NAME#17).
+        model: weights file (.safetensors) of mnas, folder of a training, or trial with weights (runs/NAME#17).
         to: litert, onnx or executorch, or several of them.
-        say: takes lines about the images, `print` for example.
-        options: those of `mnas export --help-all`, with underscores: `int8`, `data`, `out`, `overwrite`, ...
+        say: function that receives lines of text about the images, such as `print`.
+        options: options of `mnas export --help-all`, with underscores: `int8`, `data`, `out`, `overwrite`, ...
 
     Returns:
         The files, in the order of `to`, each with its comparison (`gate`).
 
     Raises:
-        ValueError: an option that is unknown or out of its range, weights that cannot be read, or a file that differs
-            from the network by more than allowed; the other files are written all the same.
+        ValueError: an option is unknown or out of range, the weights cannot be read, or a file differs from the network
+            by more than allowed. The other files are still written.
         ImportError: a format's package is missing.
 
     Example:

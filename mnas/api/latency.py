@@ -1,4 +1,4 @@
-"""`mnas.latency` and `mnas.fit_latency`: latencies on a device, from Python."""
+"""`mnas.latency` and `mnas.fit_latency`: measure and predict latencies on a device, from Python."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +15,18 @@ from mnas.settings import from_options, signature_of
 
 
 def latency(archs: str | Path | Sequence[str | Path], *, say: Say = silence, **options: Any) -> list[ModelLatency]:
-    """Measure how long architectures and files take on a device, as ratios to MobileNetV2 at the same input.
+    """Measure the latency of architectures and files on a device, relative to MobileNetV2 at the same input size.
 
     Args:
-        archs: a name (mnasnet-a1), a trial (runs/NAME#17), block strings or a model file, or several of them.
-        say: takes lines on what happens at the device, `print` for example.
-        options: those of `mnas latency --help-all`, with underscores: `device`, `runtime`, `input_size`, `int8`, ...
+        archs: named network (mnasnet-a1), trial (runs/NAME#17), block strings or model file, or several of them.
+        say: function that receives lines of text about the device, such as `print`.
+        options: options of `mnas latency --help-all`, with underscores: `device`, `runtime`, `input_size`, `int8`, ...
 
     Returns:
         A record for each model in each runtime; `latency` has milliseconds and ratio with their 95 % intervals.
 
     Raises:
-        ValueError: an option that is unknown or out of its range, or a model that cannot be measured.
+        ValueError: an option is unknown or out of range, or a model cannot be measured.
         ImportError: a runtime's package is missing.
         MeasurementError, UnitError: the reference cannot be measured; the device cannot be used.
 
@@ -46,19 +46,19 @@ def latency(archs: str | Path | Sequence[str | Path], *, say: Say = silence, **o
 
 
 def fit_latency(*, say: Say = silence, **options: Any) -> LatencyFit:
-    """Measure a designed sample of a search space on a device, and fit a predictor of all members' latency.
+    """Measure a designed sample of a search space on a device, and fit a latency predictor for all of its networks.
 
-    The same call again resumes an interrupted fit.
+    The same call resumes an interrupted fit.
 
     Args:
-        say: takes lines on what happens at the device and how far the fit is, `print` for example.
-        options: those of `mnas latency fit --help-all`, with underscores: `space`, `device`, `samples`, `out`, ...
+        say: function that receives lines of text about the device and the progress, such as `print`.
+        options: options of `mnas latency fit --help-all`, with underscores: `space`, `device`, `samples`, `out`, ...
 
     Returns:
         The predictor and its file, which `mnas.search(latency="predicted", predictor=...)` takes.
 
     Raises:
-        ValueError: an option that is unknown or out of its range, or a file that is there already.
+        ValueError: an option is unknown or out of range, or the file exists already.
         MeasurementError, UnitError: the reference cannot be measured; the device cannot be used.
 
     Example:

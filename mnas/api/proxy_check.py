@@ -1,4 +1,4 @@
-"""`mnas.proxy_check`: which short training ranks as a long one does, from Python."""
+"""`mnas.proxy_check`: find a short training that ranks networks as a long one does, from Python."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,21 +13,21 @@ from mnas.settings import from_options, signature_of
 
 
 def proxy_check(*, say: Say = silence, **options: Any) -> ProxyCheck:
-    """Train a spread of architectures in cheap ways and in a long one, and find the cheap way that ranks like it.
+    """Train various architectures briefly and at length, and find the cheapest training that ranks them alike.
 
-    The same call again resumes an interrupted check, also with more architectures, seeds or ways. A script needs
-    the usual `if __name__ == "__main__":`.
+    The same call resumes an interrupted check, also with more architectures, seeds or settings. A script needs the
+    usual `if __name__ == "__main__":`.
 
     Args:
-        say: takes a line for each training, `print` for example.
-        options: those of `mnas proxy-check --help-all`, with underscores: `data`, `architectures`, `seeds`, ...
+        say: function that receives a line of text for each training, such as `print`.
+        options: options of `mnas proxy-check --help-all`, with underscores: `data`, `architectures`, `seeds`, ...
 
     Returns:
         The comparison: `agreements` of all settings with the long training, and the `recommended` setting.
 
     Raises:
-        ValueError: an option that is unknown or out of its range, images that cannot be used, or a folder that holds
-            another check.
+        ValueError: an option is unknown or out of range, the images cannot be used, or the folder contains another
+            check.
 
     Example:
         >>> check = mnas.proxy_check(

@@ -1,4 +1,4 @@
-"""Python's view of a search that has ended, is running or was interrupted."""
+"""A finished, running or interrupted search, from Python."""
 
 import html
 from collections.abc import Iterable
@@ -32,9 +32,9 @@ class Trials(tuple[TrialRecord, ...]):
 
 
 class Run:
-    """The search in a folder, read from its study anew at each use, so that a running search can be watched.
+    """The search in a folder. Each use reads the study again, so that a running search can be watched.
 
-    Raises ValueError where the folder holds no run, or a damaged one.
+    Raises ValueError if the folder contains no run, or a damaged one.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -64,7 +64,7 @@ class Run:
         """Recommended result: the trial with the highest reward on the front, or a better reference network.
 
         Raises:
-            ValueError: no network has been trained yet.
+            ValueError: no candidate has been trained yet.
         """
         run = self._snapshot()
         objectives = objectives_of(run.attributes)
@@ -75,7 +75,7 @@ class Run:
         return choice.best
 
     def name_of(self, trial: TrialRecord | int | str) -> str:
-        """Return the name of a result, such as runs/photos#17, which every function and command takes as a network.
+        """Return the name of a result, such as runs/photos#17, which functions and commands accept as a network.
 
         Args:
             trial: a record, a trial's number, or a reference network's name.
@@ -87,7 +87,11 @@ class Run:
         return f"{self.path}#{find_result(self._snapshot(), label).label}"
 
     def plot(self) -> "plotly.graph_objects.Figure":
-        """Return accuracy against latency of all results, with the front and the target, as a Plotly figure."""
+        """Return a Plotly figure of accuracy against latency of all results, with the front and the target.
+
+        Raises:
+            ValueError: no candidate has been trained yet.
+        """
         import plotly.graph_objects
 
         charts = figures(facts_of(self._snapshot()))
@@ -96,7 +100,7 @@ class Run:
         return plotly.graph_objects.Figure(charts["scatter"])
 
     def report(self) -> Path:
-        """Write report.html, which needs no network, and return its path."""
+        """Write report.html, which works offline, and return its path."""
         return write_report(self.path)
 
     def __repr__(self) -> str:
@@ -105,15 +109,15 @@ class Run:
 
     def _repr_html_(self) -> str:
         run = self._snapshot()
-        line = f"{self.path}: {run.state.status}, {len(run.trials)} trials; the front:"
+        line = f"{self.path}: {run.state.status}, {len(run.trials)} trials; Pareto front:"
         return f"<p>{html.escape(line)}</p>{_table(self.front)}"
 
 
 def open_run(path: str | Path) -> Run:
-    """Return the search in a folder, also one that is running in another process.
+    """Return the search in a folder, even while it is running in another process.
 
     Raises:
-        ValueError: the folder holds no run, or a damaged one.
+        ValueError: the folder contains no run, or a damaged one.
 
     Example:
         >>> run = mnas.open_run("runs/digits")

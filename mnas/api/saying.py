@@ -1,4 +1,4 @@
-"""Output of the Python functions while they work: none, or lines to their `say` argument."""
+"""Output of the Python functions while they work: none, or lines of text passed to their `say` argument."""
 
 import contextlib
 import inspect
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import optuna
 
 Say = Callable[[str], None]
-"""Takes a line, as `print` does."""
+"""Function that receives a line of text, such as `print`."""
 
 
 def silence(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`mnas.search`: the search, from Python."""
+"""`mnas.search`: run a search, from Python."""
 
 import inspect
 from pathlib import Path
@@ -16,21 +16,21 @@ from mnas.study import RunError
 def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) -> Run:
     """Search for the image models with the best trade-off of accuracy and latency on a device.
 
-    The same call again resumes an unfinished search in `run`; more `trials` continue a finished one. Candidates are
-    trained in processes of their own, so a script needs the usual `if __name__ == "__main__":`.
+    The same call resumes an unfinished search in `run`; more `trials` continue a finished one. Candidates are trained
+    in separate processes, so a script needs the usual `if __name__ == "__main__":`.
 
     Args:
         data: name or folder of the data set.
-        watcher: how to show the progress: auto (a bar in a notebook, else nothing), bar, none, or a `Watcher`.
-        options: those of `mnas search --help-all`, with underscores: `run`, `trials`, `epochs`, ...
+        watcher: display of the progress: auto (a bar in a notebook, else nothing), bar, none, or a `Watcher`.
+        options: options of `mnas search --help-all`, with underscores: `run`, `trials`, `epochs`, ...
 
     Returns:
         The run, with its front, its best model, its trials, a plot and a report.
 
     Raises:
-        ValueError: an option that is unknown or out of its range, images or devices that cannot be used, a run that
-            has other options, or a model of the front that could not be exported.
-        KeyboardInterrupt: the search was interrupted; it is saved, and the same call resumes it.
+        ValueError: an option is unknown or out of range, images or devices cannot be used, the run has other options,
+            or a model on the front could not be exported.
+        KeyboardInterrupt: the search was interrupted. It is saved, and the same call resumes it.
 
     Example:
         >>> run = mnas.search(
@@ -49,10 +49,10 @@ def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) ->
         with quiet_optuna(), shown_by(watcher) as listener:
             result = run_search(settings, listener, f"mnas.search({arguments})")
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; nothing is lost, the same call resumes {settings.run}") from None
+        raise KeyboardInterrupt(f"stopped; nothing is lost, and the same call resumes {settings.run}") from None
     if result.failed_exports:
         failures = "; ".join(f"{label}: {reason}" for label, reason in result.failed_exports.items())
-        raise RunError(f"every model of the front must be exported, but some in {settings.run} failed: {failures}")
+        raise RunError(f"some models on the front of {settings.run} could not be exported: {failures}")
     return Run(settings.run)
 
 

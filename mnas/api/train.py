@@ -1,4 +1,4 @@
-"""`mnas.train` and `mnas.train_best`: full training, from Python."""
+"""`mnas.train` and `mnas.train_best`: train networks fully, from Python."""
 
 import inspect
 import signal
@@ -19,24 +19,24 @@ from mnas.train.settings import TrainSettings, train_settings
 
 
 def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silence, **options: Any) -> Trained:
-    """Train one architecture in full, and leave its weights in a folder of its own below `out`.
+    """Train one architecture fully, and save its weights to a separate folder below `out`.
 
-    The recipe's values are those of the `preset`; every field of it is an option too. With `resume=True` the same call
-    resumes an interrupted training, and reads the result of a finished one.
+    The `preset` sets the training recipe; each of its values is also an option. With `resume=True`, the same call
+    resumes an interrupted training or returns the result of a finished one.
 
     Args:
-        arch: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or block
+        arch: named network (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trial (runs/NAME#17), .json file or block
             strings.
-        watcher: how to show the progress: auto (a bar in a notebook, else nothing), bar, none, or a `TrainWatcher`.
-        say: takes lines about the images and the training, `print` for example.
-        options: those of `mnas train --help-all`, with underscores: `data`, `epochs`, `input_size`, `weights`, ...
+        watcher: display of the progress: auto (a bar in a notebook, else nothing), bar, none, or a `TrainWatcher`.
+        say: function that receives lines of text about the images and the training, such as `print`.
+        options: options of `mnas train --help-all`, with underscores: `data`, `epochs`, `input_size`, `weights`, ...
 
     Returns:
         The finished training: its weights file, and accuracies on validation and test images.
 
     Raises:
-        ValueError: an option that is unknown or out of its range, images that cannot be used, or a folder that holds
-            another training.
+        ValueError: an option is unknown or out of range, the images cannot be used, or the folder contains another
+            training.
         TrainingError: the loss is no longer finite, or the machine failed (out of memory, a killed process).
         KeyboardInterrupt: the training was interrupted; its checkpoint is saved.
 
@@ -51,11 +51,13 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
     """
     settings = train_settings({"arch": str(arch), **joined(options, "input_size", "width_multiplier")})
     if settings.top:
-        raise ValueError("top must be an option of mnas.train_best, which trains the best of a run, but got mnas.train")
+        raise ValueError(
+            f"mnas.train trains one network, but got top={settings.top}; use mnas.train_best to train the best of a run"
+        )
     trainings = planned_trainings(settings)
     if len(trainings) > 1:
         raise ValueError(
-            f"mnas.train trains one network, but got {len(trainings)} sizes or widths; call it once for each of them"
+            f"mnas.train trains one network, but got {len(trainings)} sizes or widths; call it once for each"
         )
     listeners = TrainListeners(say=say, progress=silence, watching=lambda: training_shown_by(watcher))
     try:
@@ -63,27 +65,29 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
     except TrainingStopped as stop:
         if stop.code != 128 + signal.SIGINT:
             raise
-        raise KeyboardInterrupt(f"stopped at {stop.where}; the same call with resume=True goes on") from None
+        raise KeyboardInterrupt(
+            f"stopped at {stop.where}; the same call with resume=True resumes the training"
+        ) from None
 
 
 def train_best(run: str | Path, *, top: int, say: Say = silence, **options: Any) -> list[Row]:
-    """Train the best of a search in full, inside its folder, each in a process of its own.
+    """Train the best candidates of a search fully, in the run's folder, each in a separate process.
 
-    The same call again resumes interrupted trainings, and trains new ones among the best. A script needs the
-    usual `if __name__ == "__main__":`.
+    The same call resumes interrupted trainings, and trains candidates that have become one of the best since. A script
+    needs the usual `if __name__ == "__main__":`.
 
     Args:
         run: folder of the search.
         top: number of trials to train: the best by reward, spread along the Pareto front.
-        say: takes lines about the images and the trainings, `print` for example.
-        options: those of `mnas train --help-all` that suit a run: `epochs`, `workers`, `preset`, ...
+        say: function that receives lines of text about the images and the trainings, such as `print`.
+        options: options of `mnas train --help-all` that apply to a run: `epochs`, `workers`, `preset`, ...
 
     Returns:
-        All trials of the run that are trained in full, fastest first.
+        All fully trained trials of the run, fastest first.
 
     Raises:
-        ValueError: an option that is unknown or out of its range, a folder that holds no run, images that have changed
-            since the search, or trainings that have failed.
+        ValueError: an option is unknown or out of range, the folder contains no run, the images have changed since the
+            search, or a training has failed.
 
     Example:
         >>> rows = mnas.train_best("runs/digits", top=1, epochs=1, fewest_steps=0)

@@ -1,4 +1,4 @@
-"""Watchers that show a training as a progress bar or as lines, and the choice between them and none."""
+"""Watchers that show a training as a progress bar or as lines, and functions that choose one."""
 
 import contextlib
 import datetime
@@ -83,10 +83,10 @@ def _step_line(progress: TrainProgress) -> str:
 
 
 def _epoch_line(row: EpochMetrics, epochs: int) -> str:
-    """Return `[3/90] loss 1.2345  val accuracy 61.20%  val loss 1.1234  1,234 images/s  waiting 2.1%`."""
+    """Return `[3/90] loss 1.2345  val accuracy 61.20%  val loss 1.1234  1,234 images/s  data wait 2.1%`."""
     return (
         f"[{row.epoch}/{epochs}] loss {row.train_loss:.4f}  val accuracy {row.val_accuracy:.2%}  val loss "
-        f"{row.val_loss:.4f}  {row.images_per_s:,.0f} images/s  waiting {row.waiting:.1%}"
+        f"{row.val_loss:.4f}  {row.images_per_s:,.0f} images/s  data wait {row.waiting:.1%}"
     )
 
 
@@ -117,7 +117,7 @@ def watching_training(console: Console) -> Iterator[TrainWatcher]:
 
 @contextlib.contextmanager
 def training_shown_by(watcher: ShownTraining) -> Iterator[TrainWatcher]:
-    """Yield the watcher that the caller of a Python function chose: an object of its own, or one by name.
+    """Yield the watcher that the caller of a Python function chose, by name or as an object.
 
     Raises:
         ValueError: `watcher` is neither a TrainWatcher nor one of the names.

@@ -37,7 +37,7 @@ def test_the_five_lines_search_train_export_and_predict(tmp_path: Path) -> None:
     short = code.replace("trials=100", SHORT).replace("resume=True", "epochs=2, threads=1, resume=True")
     lines = "\n".join(f"    {line}" for line in short.splitlines())
     (tmp_path / "script.py").write_text(f'if __name__ == "__main__":\n{lines}\n')
-    for _ in range(2):  # the same lines again go on, and change nothing
+    for _ in range(2):  # the same lines resume the run, and change nothing
         result = subprocess.run(
             [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
         )

@@ -1,4 +1,4 @@
-"""A run as Python sees it, and what shows a search: on a run that an earlier version wrote, and on loose parts."""
+"""A run in Python, and what displays a search: tested on a run of an earlier version, and on separate parts."""
 
 import inspect
 import io
@@ -126,5 +126,5 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         def say(self, text: str) -> None:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match=r"stopped; nothing is lost, the same call resumes runs.one"):
+    with pytest.raises(KeyboardInterrupt, match=r"stopped; nothing is lost, and the same call resumes runs.one"):
         mnas.search("digits", run="runs/one", watcher=Impatient())
