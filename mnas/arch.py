@@ -2,8 +2,8 @@
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
 and the block strings of its published code (tensorflow/tpu, models/official/mnasnet). Departures
-(docs/explanation/departures.md): blocks do not repeat their input's width (it is derived); `_conv` and `_pool`
-extend the notation.
+(docs/explanation/departures.md): blocks do not repeat their input's width (it is derived); `_conv` and `_pool` extend
+the notation.
 """
 
 import dataclasses
@@ -23,7 +23,8 @@ Activation = Literal["relu", "relu6"]
 Padding = Literal["same", "symmetric"]
 
 KERNELS = (3, 5, 7)
-MAX_FILTERS = 16384  # wider or deeper than any published network; a bound keeps a typo from filling the memory
+# These limits exceed every published network; they keep a typo from filling the memory.
+MAX_FILTERS = 16384
 MAX_LAYERS = 100
 MAX_BLOCKS = 100
 MOST_INPUT_SIZE = 8192
@@ -31,7 +32,7 @@ MOST_INPUT_SIZE = 8192
 
 
 def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
-    """Raise ValueError unless `value` is an int (not a bool) from `low` to `high`; None: without an upper bound."""
+    """Raise ValueError unless `value` is an int (not a bool) from `low` to `high`; None: no upper bound."""
     if type(value) is not int or value < low or (high is not None and value > high):
         rule = f"of {low} or more" if high is None else f"from {low} to {high}"
         raise ValueError(f"{name} must be an integer {rule}, but got {reprlib.repr(value)}")
@@ -95,7 +96,7 @@ class Block:
         if self.op == "mbconv" and self.expansion == 1:
             raise ValueError("an mbconv must have an expansion of 2 or more (with 1 it is a sepconv), but got 1")
         if self.op != "mbconv" and self.expansion != 1:
-            raise ValueError(f"only an mbconv expands, but got op={self.op!r} with expansion={self.expansion}")
+            raise ValueError(f"only an mbconv has an expansion, but got op={self.op!r} with expansion={self.expansion}")
         object.__setattr__(self, "se_ratio", float(self.se_ratio))  # 0 and 0.0 must give the same JSON and hash
 
 
@@ -200,9 +201,9 @@ class Arch:
             stride *= block.stride
         return stride
 
-    def check_input_size(self, input_size: int) -> None:
-        """Raise ValueError if an image of `input_size` x `input_size` pixels is too small for the strides."""
-        require_input_size("input size", input_size, self.output_stride)
+    def check_input_size(self, input_size: int, name: str = "--input-size") -> None:
+        """Raise ValueError, naming `name`, if an image of `input_size` x `input_size` is too small for the strides."""
+        require_input_size(name, input_size, self.output_stride)
 
     def canonical(self) -> "Arch":
         """Return the same network with one spelling for choices that make no difference.
@@ -314,7 +315,7 @@ class Arch:
         in_filters = stem_filters
         for text, (block, stated) in zip(texts, parsed, strict=True):
             if stated is not None and stated != in_filters:
-                raise ValueError(f"block {text!r} says i{stated}, but what comes before it has {in_filters} filters")
+                raise ValueError(f"block string {text!r} has i{stated}, but its input has {in_filters} filters")
             in_filters = block.filters
         return Arch(blocks=tuple(block for block, _ in parsed), stem_filters=stem_filters)
 
@@ -356,7 +357,7 @@ def checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
         raise ValueError(f"{what} must be a mapping of fields, but got {reprlib.repr(values)}")
     fields_by_name = {f.name: f for f in fields(cls)}
     if unknown := [reprlib.repr(name) for name in values if name not in fields_by_name]:
-        raise ValueError(f"{what} has unknown fields {', '.join(unknown)}; known: {', '.join(fields_by_name)}")
+        raise ValueError(f"{what} has unknown fields {', '.join(unknown)}; its fields are {', '.join(fields_by_name)}")
     required = (name for name, f in fields_by_name.items() if f.default is dataclasses.MISSING)
     if missing := [name for name in required if name not in values]:
         raise ValueError(f"{what} lacks the fields {', '.join(missing)}")
@@ -375,7 +376,7 @@ def _parse_block(text: str) -> tuple[Block, int | None]:
         match = re.fullmatch(r"(se)(\d{1,3}(?:\.\d{1,25})?(?:e-\d{1,3})?)|([rkseio])(\d{1,6})", part, re.ASCII)
         key = (match[1] or match[3]) if match else part
         if not match and part not in _FLAGS:
-            raise ValueError(f"block string {text!r} has an unknown part {part!r} (it reads like r3_k5_s22_e3_i24_o40)")
+            raise ValueError(f"block string {text!r} has an unknown part {part!r}; an example is r3_k5_s22_e3_i24_o40")
         if key in numbers or key in flags:
             raise ValueError(f"block string {text!r} has {key!r} twice")
         if match:
@@ -383,7 +384,7 @@ def _parse_block(text: str) -> tuple[Block, int | None]:
         else:
             flags.add(part)
     if missing := [key for key in _NUMBER_PARTS if key != "i" and key not in numbers]:
-        raise ValueError(f"block string {text!r} lacks {', '.join(missing)} (it reads like r3_k5_s22_e3_i24_o40)")
+        raise ValueError(f"block string {text!r} lacks {', '.join(missing)}; an example is r3_k5_s22_e3_i24_o40")
     if numbers["s"] not in ("11", "22"):
         raise ValueError(f"block string {text!r} must have stride s11 or s22, but got s{numbers['s']}")
     if {"noskip", "pool"} <= flags:

@@ -17,7 +17,7 @@ def architecture_from_dict(values: object) -> Architecture:
     """Return the architecture of `to_dict`'s values. Raises ValueError on an unknown, missing or invalid field."""
     if isinstance(values, dict) and "kind" in values:
         if values["kind"] != "cell":
-            raise ValueError(f"kind must be cell, or not be given for blocks, but got {reprlib.repr(values['kind'])}")
+            raise ValueError(f"kind must be cell, or absent for blocks, but got {reprlib.repr(values['kind'])}")
         return CellArch.from_dict(values)
     return Arch.from_dict(values)
 

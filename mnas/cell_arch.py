@@ -2,8 +2,8 @@
 
 Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition" (CVPR 2018, arXiv:1707.07012), and
 its published code (tensorflow/models, research/slim/nets/nasnet). A cell has two inputs, the outputs of the two cells
-before it. Each further state is the sum of two operations on earlier states. States are numbered as
-published: 0 is the output of the previous cell, 1 that of the cell before it, 2 the first sum, and so on. Departures
+before it. Each further state is the sum of two operations on earlier states. States are numbered as published: 0 is the
+output of the previous cell, 1 that of the cell before it, 2 the first sum, and so on. Departures
 (docs/explanation/departures.md): no auxiliary head and no drop path, which exist in training only; (1) SAME padding
 everywhere; (2) state 1 is always projected to the cell's width; (3) ReLU before the final pooling in all networks.
 """
@@ -54,12 +54,12 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """The computation of a cell. Raises ValueError if a field is out of range, or a state has no use."""
+    """The computation of a cell. Raises ValueError if a field is out of range, or a state is unused."""
 
     pairs: tuple[Pair, ...]
     """States 2, 3, ..., each computed from earlier states."""
     concat: tuple[int, ...]
-    """States that are concatenated to the output, in rising order."""
+    """States that are concatenated to the output, in ascending order."""
 
     def __post_init__(self) -> None:
         for name in ("pairs", "concat"):
@@ -73,9 +73,9 @@ class Cell:
         for state in self.concat:
             require_int("a state in concat", state, 0, states - 1)
         if not self.concat or list(self.concat) != sorted(set(self.concat)):
-            raise ValueError(f"concat must name at least one state, in rising order, but got {list(self.concat)}")
-        if lost := [state for state in unused_states(self.pairs) if state not in self.concat]:
-            raise ValueError(f"every pair must be used by a later one or in concat, but got {lost} in neither")
+            raise ValueError(f"concat must name at least one state, in ascending order, but got {list(self.concat)}")
+        if unused := [state for state in unused_states(self.pairs) if state not in self.concat]:
+            raise ValueError(f"every state must be used by a later pair or by concat, but {unused} are unused")
 
     def canonical(self) -> "Cell":
         """Return the same cell in the lexicographically first order of its pairs and of their branches.
@@ -253,9 +253,9 @@ class CellArch:
         """Input pixels per pixel of the last feature map, along one side."""
         return self.skeleton.output_stride
 
-    def check_input_size(self, input_size: int) -> None:
-        """Raise ValueError if an image of `input_size` x `input_size` pixels is too small for the strides."""
-        require_input_size("input size", input_size, self.output_stride)
+    def check_input_size(self, input_size: int, name: str = "--input-size") -> None:
+        """Raise ValueError, naming `name`, if an image of `input_size` x `input_size` is too small for the strides."""
+        require_input_size(name, input_size, self.output_stride)
 
     def canonical(self) -> "CellArch":
         """Return the same network with both cells in canonical form (see `Cell.canonical`)."""
@@ -320,7 +320,7 @@ def _reorderings(cell: Cell) -> Iterator[Cell]:
     A pair comes after the pairs that it uses. Each position takes the smallest possible pair; equal ones are all tried.
     """
 
-    def go_on(places: dict[int, int], done: tuple[Pair, ...]) -> Iterator[Cell]:
+    def extended(places: dict[int, int], done: tuple[Pair, ...]) -> Iterator[Cell]:
         free: dict[Pair, list[int]] = {}
         for state, pair in enumerate(cell.pairs, 2):
             if state not in places and pair.input1 in places and pair.input2 in places:
@@ -330,9 +330,9 @@ def _reorderings(cell: Cell) -> Iterator[Cell]:
             return
         pair = min(free, key=lambda p: (p.input1, OPS.index(p.op1), p.input2, OPS.index(p.op2)))
         for state in free[pair]:
-            yield from go_on({**places, state: len(done) + 2}, (*done, pair))
+            yield from extended({**places, state: len(done) + 2}, (*done, pair))
 
-    return go_on({0: 0, 1: 1}, ())
+    return extended({0: 0, 1: 1}, ())
 
 
 def _written(pair: Pair, places: dict[int, int]) -> Pair:

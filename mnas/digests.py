@@ -20,7 +20,7 @@ State = Literal["intact", "changed", "unsealed"]
 
 
 class ChangedFileError(ValueError):
-    """A file of ours was changed, or belongs to another network; a message of one line."""
+    """A file written by mnas was changed, or belongs to another network; a message of one line."""
 
 
 def blank(values: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def _digest(content: bytes, place: int) -> str:
 
 
 def require_intact(state: State, name: str, remedy: str) -> None:
-    """Refuse a changed file; log a notice, once, if a file carries no digest.
+    """Reject a changed file; log a notice, once, if a file has no digest.
 
     Args:
         name: name of the file for the messages.
@@ -63,15 +63,17 @@ def require_intact(state: State, name: str, remedy: str) -> None:
         ChangedFileError: `state` is `changed`.
     """
     if state == "changed":
-        raise ChangedFileError(f"{name!r} was changed after mnas wrote it: its digest is of other content; {remedy}")
+        raise ChangedFileError(
+            f"{name!r} was changed after mnas wrote it: its digest does not match its content; {remedy}"
+        )
     if state == "unsealed":
         notice_unsealed(name)
 
 
 @functools.cache
 def notice_unsealed(name: str) -> None:
-    """Log that a file carries no digest, once per file and process."""
-    _LOGGER.warning("%r carries no digest: an earlier version of mnas wrote it, so changes to it go unnoticed", name)
+    """Log that a file has no digest, once per file and process."""
+    _LOGGER.warning("%r has no digest because an earlier version of mnas wrote it, so changes to it go unnoticed", name)
 
 
 @functools.cache

@@ -51,7 +51,7 @@ FORMATS: dict[FormatName, ModelFormat] = {
         ModelFormat(
             name="mnas",
             suffix=".safetensors",
-            title="weights of mnas",
+            title="mnas weights",
             metadata='the header\'s metadata entry "mnas"',
             opener="mnas.predict.network:open_network",
             reader="mnas.nn.weights_info:read_values",

@@ -16,22 +16,22 @@ Triple = tuple[float, float, float]
 MOST_CLASSES = 10_000_000
 
 
-def check_mean(mean: Sequence[object]) -> None:
-    """Raise ValueError unless `mean` is three finite numbers."""
+def check_mean(mean: Sequence[object], name: str = "mean") -> None:
+    """Raise ValueError, naming `name`, unless `mean` is three finite numbers."""
     if len(mean) != 3 or not all(_is_finite(value) for value in mean):
-        raise ValueError(f"mean must be three finite numbers, one a channel, but got {reprlib.repr(mean)}")
+        raise ValueError(f"{name} must be three finite numbers, one per channel, but got {reprlib.repr(mean)}")
 
 
-def check_std(std: Sequence[object]) -> None:
-    """Raise ValueError unless `std` is three finite numbers above 0."""
+def check_std(std: Sequence[object], name: str = "std") -> None:
+    """Raise ValueError, naming `name`, unless `std` is three finite numbers above 0."""
     if len(std) != 3 or not all(_is_finite(value) and value > 0 for value in std):  # type: ignore[operator]
-        raise ValueError(f"std must be three finite numbers above 0, one a channel, but got {reprlib.repr(std)}")
+        raise ValueError(f"{name} must be three finite numbers above 0, one per channel, but got {reprlib.repr(std)}")
 
 
-def check_crop(crop: object) -> None:
-    """Raise ValueError unless `crop` is a share of an image's side: above 0, at most 1."""
+def check_crop(crop: object, name: str = "crop") -> None:
+    """Raise ValueError, naming `name`, unless `crop` is a share of an image's side: above 0, at most 1."""
     if not _is_finite(crop) or not 0 < crop <= 1:  # type: ignore[operator]
-        raise ValueError(f"crop must be above 0 and at most 1, but got {reprlib.repr(crop)}")
+        raise ValueError(f"{name} must be above 0 and at most 1, but got {reprlib.repr(crop)}")
 
 
 def _is_finite(value: object) -> bool:
@@ -55,7 +55,7 @@ class ModelMetadata:
     std: Triple | None = None
     """Standard deviation of pixels in [0, 1], above 0; None if it is not recorded."""
     crop: float = 1.0
-    """Side of the network's view as a share of an image's centre square (ImageNet's evaluation: 0.875)."""
+    """Side of the network's view, as a share of an image's centre square (ImageNet's evaluation: 0.875)."""
     softmax: bool = False
     """Whether the outputs are probabilities instead of logits."""
     accuracy: float | None = None
@@ -64,9 +64,9 @@ class ModelMetadata:
     """Images of the network's trainings, the last training first; empty if they are not recorded."""
 
     def __post_init__(self) -> None:
-        self.arch.check_input_size(self.input_size)
+        self.arch.check_input_size(self.input_size, "input_size")
         if bool(self.classes) == bool(self.unnamed_classes):
-            raise ValueError("a model must have class names or a number of classes without names, and not both")
+            raise ValueError("a model must have either class names or a number of unnamed classes")
         if not self.classes:
             require_int("num_classes", self.unnamed_classes, 1, MOST_CLASSES)
         for name in self.classes:
@@ -92,7 +92,7 @@ class ModelMetadata:
     def normalisation(self) -> tuple[Triple, Triple]:
         """Mean and standard deviation. Raises ValueError if they are not recorded."""
         if self.mean is None or self.std is None:
-            raise ValueError("the model must say how its images are normalised, but records no mean and std")
+            raise ValueError("the model must record how its images are normalised, but has no mean and std")
         return self.mean, self.std
 
 
@@ -124,7 +124,7 @@ def metadata_from_json(values: Mapping[str, Any]) -> ModelMetadata:
         raise ValueError(f"classes must be a list of names, but got {reprlib.repr(names)}")
     count = values.get("num_classes", len(names))
     if names and count != len(names):
-        raise ValueError(f"labels must be one for each of the {reprlib.repr(count)} classes, but got {len(names)}")
+        raise ValueError(f"there must be one label for each of the {reprlib.repr(count)} classes, but got {len(names)}")
     if not names and "num_classes" not in values:
         raise ValueError("classes must be a list of names, but got an empty one")
     return ModelMetadata(

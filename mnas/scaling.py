@@ -18,7 +18,7 @@ def input_sizes(text: str) -> tuple[int, ...]:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(
-            f"--input-size must be pixels, several joined by commas (96,128,160) or auto, but got {text!r}"
+            f"--input-size must be a number of pixels, several joined by commas (96,128,160), or auto, but got {text!r}"
         ) from None
     for size in sizes:
         require_input_size("--input-size", size)
@@ -32,7 +32,7 @@ def width_multipliers(text: str) -> tuple[float, ...]:
         widths = tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(
-            f"--width-multiplier must be a number or several joined by commas (0.35,0.5), but got {text!r}"
+            f"--width-multiplier must be a number, or several joined by commas (0.35,0.5), but got {text!r}"
         ) from None
     for width in widths:
         require_number("--width-multiplier", width, 0.01, 100)
@@ -53,7 +53,9 @@ def at_width(name: str, width_multiplier: float) -> tuple[str, Architecture]:
     if re.split("[@/]", name)[0] not in ZOO or os.path.exists(name):
         return f"{name} x{width}", arch.scale_width(width_multiplier)
     if "@" in name:
-        raise ValueError(f"with --width-multiplier a name must come without a width of its own, but got {name!r}")
+        raise ValueError(
+            f"--width-multiplier cannot scale {name!r}, whose name already has a width; use only one of the two"
+        )
     base, slash, stride = name.partition("/")
     scaled = f"{base}@{width}{slash}{stride}"
     return scaled, resolve_arch(scaled)
@@ -61,4 +63,4 @@ def at_width(name: str, width_multiplier: float) -> tuple[str, Architecture]:
 
 def _require_unique(option: str, numbers: Sequence[float]) -> None:
     if len(set(numbers)) < len(numbers):
-        raise ValueError(f"{option} must name each only once, but got {', '.join(map(str, numbers))}")
+        raise ValueError(f"{option} must not repeat a value, but got {', '.join(map(str, numbers))}")

@@ -7,8 +7,8 @@ LINE_CHARS = 5000
 NAME_CHARS = 80
 """Longest name within a line, in characters; a longer one could fill the next lines of the terminal."""
 
-# ZWNJ and ZWJ join letters and emoji, variation selectors choose the look of a sign, tags make flags of regions, and
-# marks belong to letters, so each stays where its neighbours give it an effect.
+# Zero-width joiners connect letters and emoji, variation selectors choose a character's appearance, tags make flags of
+# regions, and marks belong to letters. Each of them stays where its neighbours give it an effect.
 _JOINERS = "\u200c\u200d"
 _SELECTORS = "\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _FLAG = "\U0001f3f4"
@@ -21,7 +21,7 @@ _INVISIBLE = (
     "\ud800-\udfff"  # Python's stand-ins for bytes of a file name that is not UTF-8
 )
 _SUSPECT = re.compile(
-    rf"{_FLAG}[\U000e0020-\U000e007e]{{1,16}}\U000e007f"  # a whole flag stays as it is
+    rf"{_FLAG}[\U000e0020-\U000e007e]{{1,16}}\U000e007f"  # a complete flag does not change
     rf"|[{_INVISIBLE}{_JOINERS}{_SELECTORS}]"
 )
 _KEYCAP = re.compile("[0-9#*]\ufe0f\u20e3")
@@ -31,8 +31,8 @@ def clean(text: object, limit: int = LINE_CHARS) -> str:
     r"""Return `text` as one line in which every character is visible and none controls the terminal.
 
     Control characters, line separators, marks and overrides of the writing direction, characters without width and
-    lone surrogates become `\xNN`, `\uNNNN` or `\UNNNNNNNN`. All other Unicode stays as it is. Cleaning twice changes
-    nothing.
+    lone surrogates become `\xNN`, `\uNNNN` or `\UNNNNNNNN`. All other Unicode characters do not change. Cleaning twice
+    changes nothing.
 
     Args:
         limit: longest result in characters; a longer text loses its middle.

@@ -71,8 +71,8 @@ BAD_BLOCKS = [
     ({"layers": 101}, "layers must be an integer from 1 to 100, but got 101"),
     ({"expansion": 33}, "expansion must be an integer from 1 to 32, but got 33"),
     ({"expansion": 1}, "an mbconv must have an expansion of 2 or more (with 1 it is a sepconv), but got 1"),
-    ({"op": "conv"}, "only an mbconv expands, but got op='conv' with expansion=6"),
-    ({"op": "sepconv"}, "only an mbconv expands, but got op='sepconv' with expansion=6"),
+    ({"op": "conv"}, "only an mbconv has an expansion, but got op='conv' with expansion=6"),
+    ({"op": "sepconv"}, "only an mbconv has an expansion, but got op='sepconv' with expansion=6"),
     ({"se_ratio": 1.5}, "se_ratio must be a number from 0 to 1, but got 1.5"),
     ({"se_ratio": float("nan")}, "se_ratio must be a number from 0 to 1, but got nan"),
     ({"skip": "add"}, "skip must be one of identity, pool, none, but got 'add'"),
@@ -113,7 +113,7 @@ def test_widths_and_skips_of_the_layers_are_derived():
     assert [layer.name for layer in arch.layers][:4] == ["block1.0", "block2.0", "block2.1", "block3.0"]
     first, second = arch.layers[3], arch.layers[4]
     assert (first.in_filters, first.mid_filters, first.out_filters, first.stride) == (24, 72, 40, 2)
-    assert (first.se_filters, first.skip) == (6, "none")  # a quarter of the layer's input, not of what it expands to
+    assert (first.se_filters, first.skip) == (6, "none")  # a quarter of the layer's input, not of its expansion
     assert (second.in_filters, second.se_filters, second.skip) == (40, 10, "identity")
     assert arch.output_stride == 32
 
@@ -136,7 +136,7 @@ def test_identity_that_cannot_be_is_none():
 
 
 def test_width_scaling_follows_the_published_rounding():
-    assert [round_filters(f, 0.5) for f in (16, 24, 40, 112)] == [8, 16, 24, 56]  # 12 -> 16 would be 8 less 33 %
+    assert [round_filters(f, 0.5) for f in (16, 24, 40, 112)] == [8, 16, 24, 56]  # 12 -> 16, because 8 would lose 33 %
     assert round_filters(24, 0.35) == 8
     assert round_filters(32, 0.35) == 16  # 8 would lose more than 10 % of 11.2
     assert round_filters(36, 1.0) == 36
@@ -164,10 +164,10 @@ def test_output_stride_takes_the_earliest_strides_out():
 def test_input_must_not_be_smaller_than_the_strides():
     arch = Arch.from_block_strings(A1)
     arch.check_input_size(32)
-    with pytest.raises(ValueError, match="input size must be at least the output stride 32, but got 31"):
+    with pytest.raises(ValueError, match="--input-size must be at least the output stride 32, but got 31"):
         arch.check_input_size(31)
     for bad in (0, -5, 32.0, 10**6):
-        with pytest.raises(ValueError, match="input size must be an integer"):
+        with pytest.raises(ValueError, match="--input-size must be an integer"):
             arch.check_input_size(bad)
 
 
@@ -207,7 +207,7 @@ def test_a_stem_as_wide_as_the_first_block_says():
         ("r1_k4_s11_e1_o16", "kernel must be one of 3, 5, 7, but got 4"),
         ("r1_k3_s11_e3_o16_conv", "only an mbconv expands"),
         ("r1_k3_s11_e1_o16_se1.5", "se_ratio must be a number from 0 to 1"),
-        ("r1_k3_s11_e1_o16,r1_k3_s11_e6_i24_o24", "says i24, but what comes before it has 16 filters"),
+        ("r1_k3_s11_e1_o16,r1_k3_s11_e6_i24_o24", "has i24, but its input has 16 filters"),
         ("r1_k3_s11_e1_o٣", "unknown part"),
     ],
 )
@@ -244,7 +244,7 @@ def test_a_number_written_as_int_or_float_is_the_same_architecture():
 
 
 def test_fingerprints_are_pinned():
-    """Studies are keyed by them: a change here forgets what was trained and measured."""
+    """Fingerprints are keys in studies: a change here loses cached results."""
     assert Arch.from_block_strings(A1).fingerprint == "c75036a805254520"
     assert Arch(blocks=(Block(**BLOCK),)).fingerprint == "f3e65a15ea61ec9d"
 
@@ -265,10 +265,10 @@ def test_fingerprint_does_not_depend_on_the_process():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(depth=3), "architecture has unknown fields 'depth'; known: blocks, stem_filters"),
+        (lambda v: v.update(depth=3), "architecture has unknown fields 'depth'; its fields are blocks, stem_filters"),
         (lambda v: v.pop("blocks"), "architecture lacks the fields blocks"),
         (lambda v: v["blocks"][1].pop("op"), "block 2 lacks the fields op"),
-        (lambda v: v["blocks"][1].update(se=0.25), "block 2 has unknown fields 'se'; known: op, kernel"),
+        (lambda v: v["blocks"][1].update(se=0.25), "block 2 has unknown fields 'se'; its fields are op, kernel"),
         (lambda v: v.update(blocks=3), "blocks must be a list, but got 3"),
         (lambda v: v.update(blocks=[3]), "block 1 must be a mapping of fields, but got 3"),
         (lambda v: v.update(blocks="abc"), "blocks must be a list, but got 'abc'"),
@@ -288,7 +288,7 @@ def test_text_that_is_no_json():
             architecture_from_json(text)
 
 
-# Fuzz: a parser gives an Arch or one line of ValueError, never anything else
+# Fuzz: the parser returns an Arch or raises ValueError on one line
 
 
 def parse(read, text):

@@ -1,4 +1,4 @@
-"""Networks of cells as values: every rule, the one way of writing a cell, text forms, and how they are told apart."""
+"""Networks of cells as values: every rule, the canonical form of a cell, text forms and fingerprints."""
 
 import copy
 import itertools
@@ -49,7 +49,7 @@ def random_arch(rng: random.Random) -> CellArch:
 
 
 def reordered(cell: Cell, rng: random.Random) -> Cell:
-    """The same cell with its pairs in another order, and the branches of some the other way round."""
+    """Return the same cell with its pairs in another order, and the branches of some exchanged."""
     places, done = {0: 0, 1: 1}, []
     while len(done) < len(cell.pairs):
         free = [
@@ -81,11 +81,11 @@ def reordered(cell: Cell, rng: random.Random) -> Cell:
         ({"pairs": (PAIRS[0], (2, "conv9", 0, "sep3"))}, "an op of pair 2 must be one of identity, conv1x3, conv1x7"),
         ({"pairs": (PAIRS[0], (2, ["sep3"], 0, "sep3"))}, "an op of pair 2 must be one of identity, conv1x3"),
         ({"concat": 3}, "concat of a cell must be a list, but got 3"),
-        ({"concat": ()}, "concat must name at least one state, in rising order, but got []"),
-        ({"concat": (3, 2)}, "concat must name at least one state, in rising order, but got [3, 2]"),
-        ({"concat": (3, 3)}, "concat must name at least one state, in rising order, but got [3, 3]"),
+        ({"concat": ()}, "concat must name at least one state, in ascending order, but got []"),
+        ({"concat": (3, 2)}, "concat must name at least one state, in ascending order, but got [3, 2]"),
+        ({"concat": (3, 3)}, "concat must name at least one state, in ascending order, but got [3, 3]"),
         ({"concat": (4,)}, "a state in concat must be an integer from 0 to 3, but got 4"),
-        ({"concat": (2,)}, "every pair must be used by a later one or in concat, but got [3] in neither"),
+        ({"concat": (2,)}, "every state must be used by a later pair or by concat, but [3] are unused"),
     ],
 )
 def test_each_rule_of_a_cell_has_its_own_error(changed, message):
@@ -126,7 +126,7 @@ def test_fields_must_be_cells():
         replace(NASNET_A, skeleton=3)
 
 
-# How cells are stacked
+# The stack of cells
 
 
 def test_the_plan_of_nasnet_mobile():
@@ -157,7 +157,7 @@ def test_output_stride_takes_the_earliest_strides_out():
 def test_widths_are_even():
     scaled = NASNET_A.scale_width(0.5).skeleton
     assert (scaled.filters, scaled.stem_filters) == (22, (16,))
-    assert NASNET_A.scale_width(0.25).skeleton.filters == 12  # 11 would be no even number
+    assert NASNET_A.scale_width(0.25).skeleton.filters == 12  # 11 would not be an even number
     assert NASNET_A.scale_width(0.01).skeleton.filters == 4
     assert NASNET_A.scale_width(1.0) == NASNET_A
     with pytest.raises(ValueError, match="width multiplier must be a number from"):
@@ -166,13 +166,13 @@ def test_widths_are_even():
 
 def test_input_must_not_be_smaller_than_the_strides():
     NASNET_A.check_input_size(32)
-    with pytest.raises(ValueError, match="input size must be at least the output stride 32, but got 31"):
+    with pytest.raises(ValueError, match="--input-size must be at least the output stride 32, but got 31"):
         NASNET_A.check_input_size(31)
-    with pytest.raises(ValueError, match="input size must be an integer"):
+    with pytest.raises(ValueError, match="--input-size must be an integer"):
         NASNET_A.check_input_size(32.5)
 
 
-# One way of writing a cell
+# The canonical form
 
 
 def test_order_makes_no_difference():
@@ -185,7 +185,7 @@ def test_order_makes_no_difference():
 
 
 def test_the_canonical_cell_is_the_first_of_all_that_are_the_same():
-    """Against every order of pairs and branches, tried one by one."""
+    """Compare with all orders of pairs and branches."""
     rng = random.Random(1)
     for _ in range(100):
         cell = random_cell(rng, pairs=rng.randint(1, 4))
@@ -206,7 +206,7 @@ def test_the_canonical_cell_is_the_first_of_all_that_are_the_same():
 
 
 def test_what_does_make_a_difference():
-    """A few cells that a careless rule would take for one."""
+    """Cells that a careless rule would confuse."""
     cells = [
         Cell(pairs=((0, "sep3", 1, "max3"), (0, "sep3", 2, "max3")), concat=(3,)),
         Cell(pairs=((0, "sep3", 1, "max3"), (0, "max3", 2, "sep3")), concat=(3,)),
@@ -234,7 +234,7 @@ def test_round_trips_of_random_architectures():
 
 
 def test_fingerprints_are_pinned():
-    """Studies are keyed by them: a change here forgets what was trained and measured."""
+    """Fingerprints are keys in studies: a change here loses cached results."""
     assert NASNET_A.fingerprint == "9475debaabc9e2ef"
     assert CELL_NETWORKS["darts-v2"][0].fingerprint == "257d3a3061738934"
 
@@ -252,9 +252,9 @@ def test_json_says_which_kind_it_is():
     assert values["kind"] == "cell"
     assert architecture_from_dict(values) == NASNET_A
     blocks = named_arch("mnasnet-a1")
-    assert "kind" not in json.loads(blocks.to_json())  # as in files of before there were cells
+    assert "kind" not in json.loads(blocks.to_json())  # as in files from before cells existed
     assert architecture_from_json(blocks.to_json()) == blocks
-    with pytest.raises(ValueError, match="kind must be cell, or not be given for blocks, but got 'blocks'"):
+    with pytest.raises(ValueError, match="kind must be cell, or absent for blocks, but got 'blocks'"):
         architecture_from_dict({**blocks.to_dict(), "kind": "blocks"})
     with pytest.raises(ValueError, match="architecture has unknown fields 'kind'"):
         Arch.from_dict(NASNET_A.to_dict())
@@ -263,7 +263,10 @@ def test_json_says_which_kind_it_is():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(depth=3), "architecture has unknown fields 'depth'; known: normal, reduction, skeleton"),
+        (
+            lambda v: v.update(depth=3),
+            "architecture has unknown fields 'depth'; its fields are normal, reduction, skeleton",
+        ),
         (lambda v: v.pop("normal"), "architecture lacks the fields normal"),
         (lambda v: v["normal"].pop("concat"), "normal cell lacks the fields concat"),
         (lambda v: v["reduction"].update(pair=3), "reduction cell has unknown fields 'pair'"),
@@ -287,7 +290,7 @@ def test_text_that_is_no_json():
             architecture_from_json(text)
 
 
-# Fuzz: a parser gives an architecture or one line of ValueError, never anything else
+# Fuzz: the parser returns an architecture or raises ValueError on one line
 
 
 def parse(text):

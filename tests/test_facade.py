@@ -1,4 +1,4 @@
-"""`import mnas`: what it offers, that it does no work, and that packages of the same names stay packages."""
+"""`import mnas`: its names, its import time, and packages of the same names."""
 
 import importlib
 import inspect
@@ -23,7 +23,7 @@ def test_importing_mnas_does_no_work() -> None:
 
 
 def test_a_function_and_the_package_of_its_name_are_both_there() -> None:
-    """A package that is imported first does not hide the function, nor the function the package."""
+    """A package that is imported first does not hide the function, and the function does not hide the package."""
     code = "import mnas.search.loop, inspect; from mnas.search import loop"
     facts = "callable(mnas.search), 'trials' in inspect.signature(mnas.search).parameters, mnas.search.loop is loop"
     assert run_python(f"{code}; print({facts})") == "True True True"

@@ -1,4 +1,4 @@
-"""The table of model formats names what there is: functions, runtimes and extras."""
+"""The table of model formats refers to existing functions, runtimes and extras."""
 
 import tomllib
 from pathlib import Path

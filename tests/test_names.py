@@ -82,7 +82,7 @@ def test_trials_of_a_run(tmp_path: Path):
     [
         ("mnasnet-a11", r"'mnasnet-a11' \(did you mean mnasnet-a1\?\)$"),
         ("MobileNetV2", r"did you mean mobilenetv2\?"),
-        ("mnasnet-a1@", "after mnasnet-a1 may come @ and a width"),
+        ("mnasnet-a1@", "mnasnet-a1 may be followed by @ and a width multiplier"),
         ("resnet", r"a trial \(runs/NAME#17\), a \.json file or block strings .*, but got 'resnet'$"),
         ("", "architecture must be one of"),
         ("a\0b", "architecture must be one of"),

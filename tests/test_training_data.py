@@ -150,7 +150,7 @@ def test_other_fields_of_a_file_are_checked_too(capsys, tmp_path):
         ("classes", [], "classes must be a list of names"),
         ("mean", [0.5, 0.5], "mean must be a list of three numbers, but got [0.5, 0.5]"),
         ("std", [0, 0, 0], "std must be three finite numbers above 0"),
-        ("input_size", "16", "input size must be an integer from 1 to 8192, but got '16'"),
+        ("input_size", "16", "input_size must be an integer from 1 to 8192, but got '16'"),
         ("accuracy", 17, "accuracy must be a number from 0 to 1, but got 17"),
         ("crop", 0, "crop must be above 0 and at most 1, but got 0"),
     ):

@@ -41,26 +41,26 @@ _SHOWN, _ERRORS = 10, 5
 
 @dataclass(frozen=True, kw_only=True)
 class EvalCommand:
-    """Score any supported model on labelled images: top-1, top-5, accuracy by class, and which classes it confuses."""
+    """Score any supported model on labelled images: top-1, top-5, accuracy of each class, and confused classes."""
 
     model: str = field(kw_only=False)
-    """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights
+    """Model file (.safetensors, .tflite, .onnx, .pte), folder of a training, trial (runs/NAME#17), or, with --weights,
     an architecture."""
     images: DataOptions
     """Images to score the model on."""
     part: Wanted = "auto"
-    """Images to score; auto: the test part where the data has one, else the validation part or what the training held
-    out; all: every image, for data that the model was not trained on."""
+    """Images to score on. auto: the test part if the data has one, else the validation part or the images that the
+    training held out. all: every image, for data that the model was not trained on."""
     seed: int | Literal["auto"] = "auto"
-    """Seed that draws the validation images where the data has none of its own; auto: the one in the model file,
-    else in the settings of its run or training."""
+    """Seed that draws the validation images from data without a validation part. auto: the seed in the model file, else
+    in the settings of its run or training."""
     class_order: Literal["auto", "data"] = "auto"
-    """How classes are matched to a model that does not name its own; auto: by number, or as a list of classes says;
-    data: in the order of the folders, sorted as text."""
+    """How to match classes to a model without class names. auto: by number, or in the order of a published list of
+    classes. data: in the order of the class folders, sorted as text."""
     json: bool = False
-    """Print one JSON object instead of a table, with the whole confusion matrix."""
+    """Print one JSON object, with the whole confusion matrix, instead of tables."""
     save: Path | None = None
-    """Also draw the confusion matrix into this .png file."""
+    """Also draw the confusion matrix to this new .png file."""
     options: Annotated[ModelOptions, Parameter(name="*", group="Model file")] = field(default_factory=ModelOptions)
 
     def run(self) -> None:
@@ -72,8 +72,8 @@ class EvalCommand:
         if self.save is not None and self.save.suffix != ".png":
             raise ValueError(f"--save must name a .png file, but got {str(self.save)!r}")
         if self.save is not None and (self.save.exists() or not self.save.parent.is_dir()):
-            what = "is there already" if self.save.exists() else "is in no folder that there is"
-            raise ValueError(f"--save must name a new file, but {str(self.save)!r} {what}")
+            fault = "already exists" if self.save.exists() else "is in a folder that does not exist"
+            raise ValueError(f"--save must name a new file, but {str(self.save)!r} {fault}")
         if self.seed != "auto" and self.seed < 0:
             raise ValueError(f"--seed must be auto, or 0 or more, but got {self.seed}")
         with claimed([] if self.save is None else [self.save], "--save"):
@@ -154,7 +154,7 @@ def _is_listed(data: str) -> bool:
 def _labelled(
     batches: Iterator[tuple[Tensor, Tensor]], outputs: NDArray[np.int64], advance: Callable[[int], None]
 ) -> Iterator[tuple[Pixels, NDArray[np.int64]]]:
-    """Yield the images, with the outputs that stand for their classes."""
+    """Yield the images, with the outputs of their classes."""
     for images, labels in batches:
         yield images.numpy(), outputs[labels.numpy()]
         advance(len(labels))
@@ -193,7 +193,7 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
     console = make_console()
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
-    for column in ("format", "px", "MB", "images", "top-1", "95 %", "top-5", "balanced", "majority"):
+    for column in ("format", "px", "MB", "images", "top-1", "95 % CI", "top-5", "balanced", "majority"):
         table.add_column(column, justify="right", no_wrap=True)
     low, high = wilson(score.top1, score.images)
     table.add_row(
@@ -210,7 +210,7 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
     )
     console.print(table)
     largest = labels[largest_class(score.counts)]
-    say(f"  balanced: the mean of the classes' top-1; majority: always saying {largest!r}")
+    say(f"  balanced: mean top-1 of the classes; majority: top-1 of always predicting {largest!r}")
     if warning := not_above_baseline("accuracy", score.counts, score.images, score.top1, advice=""):
         say(f"  {warning}")
     counts = score.confusion.sum(1)
@@ -224,6 +224,6 @@ def _print_tables(name: str, model: Model, score: Score, labels: list[str]) -> N
         classes.add_row(clean(label, NAME_CHARS), str(count), f"{100 * top1:.2f} %")
     console.print(classes)
     if errors := score.confused(_ERRORS):
-        say("  most frequent errors (truth -> model)")
+        say("  most frequent errors (true class -> prediction)")
     for truth, first, count in errors:
         say(f"  {count:6d}  {clean(labels[truth], NAME_CHARS)} -> {clean(labels[first], NAME_CHARS)}")

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Export a trained model to LiteRT, ONNX or ExecuTorch; a file that differs from the network is put aside."""
+    """Export a trained model to LiteRT, ONNX or ExecuTorch. A file that fails verification is quarantined."""
 
     settings: Annotated[ExportSettings, Parameter(name="*")]
     """The export."""
 
     def run(self) -> None:
-        """Export all, print the comparisons, and raise ValueError if a file failed; one failure leaves the others."""
+        """Export all files, print the comparisons, and raise ValueError if a file failed; the other files remain."""
         from mnas.export.run import export_model  # torch takes seconds to import, and the help does not need it
         from mnas.names import resolve_weights
 
@@ -47,12 +47,14 @@ def _print(console: Console, result: "ExportResult") -> None:
         if result.calibrated_on:
             console.print(f"  calibrated on {result.calibrated_on}")
         if speeds := [file.gate.speed for file in result.files if file.gate.speed is not None]:
-            console.print(f"  one thread, batch 1; the fp32 LiteRT file takes {speeds[0].reference_ms:.4g} ms")
+            console.print(
+                f"  latency on one thread at batch 1; the fp32 LiteRT file takes {speeds[0].reference_ms:.4g} ms"
+            )
     for note in result.notes:
         console.print(f"  {note}")
     for file in result.files:
         if file.gate.passed:
-            console.print(f"  exported to {file.path}, the table to {file.report}")
+            console.print(f"  wrote {file.path}, and this table as {file.report}")
 
 
 def _table(results: Sequence["GateResult"]) -> Table:
@@ -78,11 +80,11 @@ def _cells(result: "GateResult") -> dict[str, str]:
         cells["same top-1"] = f"{comparison.agreement:.2%}"
         if comparison.accuracy is not None and comparison.torch_accuracy is not None:
             cells["accuracy"] = f"{comparison.accuracy:.2%}"
-            cells["torch's"] = f"{comparison.torch_accuracy:.2%}"
+            cells["accuracy in torch"] = f"{comparison.torch_accuracy:.2%}"
             cells["majority share"] = "" if comparison.majority_share is None else f"{comparison.majority_share:.2%}"
     if speed is not None:
         cells["latency, ms"] = f"{speed.latency_ms:.4g} {_interval(speed.low_ms, speed.latency_ms, speed.high_ms)}"
-        cells["/ LiteRT fp32"] = f"{speed.ratio:.3f} {_interval(speed.ratio_low, speed.ratio, speed.ratio_high)}"
+        cells["ratio to LiteRT fp32"] = f"{speed.ratio:.3f} {_interval(speed.ratio_low, speed.ratio, speed.ratio_high)}"
     return cells
 
 

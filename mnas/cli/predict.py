@@ -35,16 +35,16 @@ class PredictCommand:
     """Classify images with any supported model: a trained one, or any .tflite, .onnx or .pte classifier."""
 
     model: str = field(kw_only=False)
-    """A file (.safetensors, .tflite, .onnx, .pte), the folder of a training, a trial (runs/NAME#17), or with --weights
+    """Model file (.safetensors, .tflite, .onnx, .pte), folder of a training, trial (runs/NAME#17), or, with --weights,
     an architecture."""
     images: tuple[str, ...] = field(kw_only=False)
-    """Files, folders (with all below them), patterns ('photos/*.jpg') and URLs."""
+    """Image files, folders (searched recursively), patterns ('photos/*.jpg') or URLs."""
     top: int = 5
     """Number of classes to print for each image."""
     json: bool = False
-    """Print one JSON object a line instead: image, and predictions or error."""
+    """Print one JSON object per line, with the image and its predictions or error."""
     save: Path | None = None
-    """Also write a copy of each image with its classes below it into this folder, as .jpg."""
+    """Also write a .jpg copy of each image, with its predictions below it, to this folder."""
     options: Annotated[ModelOptions, Parameter(name="*", group="Model file")] = field(default_factory=ModelOptions)
 
     def run(self) -> None:
@@ -54,9 +54,11 @@ class PredictCommand:
             ValueError: the model cannot be opened; or, after all others are done, images could not be read.
         """
         if not self.images:
-            raise ValueError("name at least one image, folder, pattern or URL, as in mnas predict MODEL cat.jpg")
+            raise ValueError(
+                "IMAGES must be at least one file, folder, pattern or URL, as in mnas predict MODEL cat.jpg"
+            )
         if self.top < 1:
-            raise ValueError(f"top must be 1 or more, but got {self.top}")
+            raise ValueError(f"--top must be 1 or more, but got {self.top}")
         model = open_model(self.model, self.options)
         if self.save is not None:
             self.save.mkdir(parents=True, exist_ok=True)

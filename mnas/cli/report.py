@@ -13,10 +13,10 @@ from mnas.report.html import write_report
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Write a run's report.html again from its study. The search may still be running."""
+    """Rewrite a run's report.html from its study, even while the search is running."""
 
     run_dir: Annotated[Path, Parameter(name="RUN")] = field(kw_only=False)
-    """Directory of the run, such as runs/search."""
+    """Folder of the run, such as runs/search."""
     open_browser: Annotated[bool, Parameter(name="--open")] = False
     """Open the report in the browser."""
 

@@ -22,21 +22,24 @@ class ShowCommand:
     """Print an architecture's layers with their shapes, parameters and multiply-accumulates (MACs), or draw it."""
 
     arch: str = field(kw_only=False)
-    """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file, or block strings."""
+    """Named network (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trial (runs/NAME#17), .json file, or block strings
+    joined by commas."""
     input_size: str = "auto"
-    """Side of the square image in pixels; auto: a trial's own, 224 for others. Several (96,128,160), or several widths:
-    one row for each instead of the layers."""
+    """Side of the square image in pixels. auto: that of the trial's search, 224 for other networks. For several sizes
+    (96,128,160) or widths, print one row each instead of the layers."""
     width_multiplier: str = "1"
-    """This many times as wide, or several: 0.35,0.5,1."""
+    """Width multiplier, or several (0.35,0.5,1)."""
     classes: int | Literal["auto"] = "auto"
-    """Outputs of the classifier; auto: a trial's own, 1000 for others."""
+    """Number of classes. auto: that of the trial's search, 1000 for other networks."""
     save: Path | None = None
-    """Also draw it as a block diagram (SVG) into this file."""
+    """Also draw the network as a block diagram to this .svg file."""
 
     def run(self) -> None:
         """Print the table, and write the drawing where requested."""
         if self.save is not None and self.save.suffix != ".svg":
             raise ValueError(f"--save must name an .svg file, but got {str(self.save)!r}")
+        if self.classes != "auto" and self.classes < 1:
+            raise ValueError(f"--classes must be auto, or 1 or more, but got {self.classes}")
         scaled = dict(at_width(self.arch, width) for width in width_multipliers(self.width_multiplier))
         own_size, own_classes = searched_as(self.arch)
         sizes = input_sizes(self.input_size) or (own_size,)
@@ -44,7 +47,10 @@ class ShowCommand:
         console = make_console()
         if len(sizes) * len(scaled) > 1:
             if self.save is not None:
-                raise ValueError(f"--save must go with one width and one input size, but got {str(self.save)!r}")
+                raise ValueError(
+                    "--save must be used with one --width-multiplier and one --input-size, but got "
+                    f"{len(scaled)} and {len(sizes)} with {str(self.save)!r}"
+                )
             console.print(scaling_table(scaled, sizes, classes))
             return
         (arch,), (input_size,) = scaled.values(), sizes
@@ -53,7 +59,7 @@ class ShowCommand:
         console.print(f"  fingerprint {arch.fingerprint}, output stride {arch.output_stride}")
         if self.save is not None:
             write_atomic(self.save, drawing(arch, input_size))
-            console.print(f"  drawn to {self.save}")
+            console.print(f"  wrote {self.save}")
 
 
 def scaling_table(archs: Mapping[str, Architecture], input_sizes: Sequence[int], num_classes: int) -> Table:

@@ -1,4 +1,4 @@
-"""`mnas space`: print a search space, and its number of networks."""
+"""`mnas space`: print a search space and its number of networks."""
 
 import dataclasses
 import math
@@ -27,11 +27,12 @@ class SpaceCommand:
     """Print a search space: its decisions, its skeleton, and how many networks it has."""
 
     space: str = dataclasses.field(default="mnasnet", kw_only=False)
-    """A name (mnasnet, mnasnet-no-se, per-layer, cell) or the path of a .toml file (docs/reference/space-toml.md)."""
+    """Named space (mnasnet, mnasnet-no-se, per-layer, cell), path of a .toml file, or module:factory
+    (docs/reference/space-toml.md)."""
 
     def run(self) -> None:
         """Print the tables."""
-        space = load_space(self.space)
+        space = load_space(self.space, option="SPACE")
         console = make_console()
         console.print(f"space {space.name}")
         if isinstance(space, CellSpace):
@@ -75,7 +76,7 @@ def choices_table(space: FactorizedSpace) -> Table:
 
 def skeleton_table(space: FactorizedSpace) -> Table:
     """Return the skeleton that the choices are relative to, with the resulting filters and layers."""
-    table = Table("block", "stride", "filters", "layers", "choices of filters", "of layers", box=box.SIMPLE)
+    table = Table("block", "stride", "filters", "layers", "filter choices", "layer choices", box=box.SIMPLE)
     skeleton = space.skeleton
     table.add_row("stem", str(skeleton.stem_stride), str(skeleton.stem_filters), "1", "", "")
     for block, (filters, layers, stride) in enumerate(
@@ -110,20 +111,21 @@ def size_lines(space: Space) -> list[str]:
     at_most = "" if space.distinct_is_exact else "at most "
     return [
         f"size      {space.size:,} combinations of {len(space.decisions)} decisions",
-        f"distinct  {at_most}{space.distinct:,} different networks, as some choices make no difference",
+        f"distinct  {at_most}{space.distinct:,} different networks, because some choices make no difference",
     ]
 
 
 def cell_lines(space: CellSpace) -> list[str]:
-    """Return the number of combinations for one cell, and what its output and inputs are."""
+    """Return the number of combinations for one cell, and the meaning of its output and inputs."""
     one = math.isqrt(space.size)
     outputs = {
-        "unused": "the sums that nothing uses",
-        "all": "all sums",
-        "chosen": "sums that nothing uses, and chosen",
+        "unused": "its unused sums",
+        "all": "all its sums",
+        "chosen": "its unused sums and any chosen states",
     }
     return [
-        f"each of the two cells: {one:,} ~ 10^{int(math.log10(one))} combinations; its output: {outputs[space.concat]}",
+        f"each of the two cells has {one:,} ~ 10^{int(math.log10(one))} combinations",
+        f"the output of a cell concatenates {outputs[space.concat]}",
         "state 0 is the output of the previous cell, 1 that of the cell before it, 2 the sum of the first pair",
     ]
 
@@ -134,9 +136,9 @@ def factorized_lines(space: FactorizedSpace) -> list[str]:
     flat = _of_layers(space)
     paper, paper_flat = [PAPER_CHOICES] * 5, [PAPER_CHOICES] * 15
     return [
-        f"factorized, a choice for each block: {_powers(sizes)} ~ {_ten(sizes)}; "
-        f"flat, for each layer: {_powers(flat)} ~ {_ten(flat)}",
-        f"the paper's typical case, S = {PAPER_CHOICES} choices, B = 5 blocks of N = 3 layers: "
+        f"factorized space, with choices for each block: {_powers(sizes)} ~ {_ten(sizes)}",
+        f"flat space, with choices for each layer: {_powers(flat)} ~ {_ten(flat)}",
+        f"the paper's typical case, S = {PAPER_CHOICES} choices for B = 5 blocks of N = 3 layers: "
         f"S^B = {_powers(paper)} ~ {_ten(paper)}, flat S^(B*N) = {_powers(paper_flat)} ~ {_ten(paper_flat)}",
     ]
 
@@ -146,10 +148,10 @@ def flat_lines(space: FactorizedSpace) -> list[str]:
     flat = _of_layers(space)
     paper, here = [PAPER_CHOICES] * 15, [PAPER_CHOICES] * len(flat)
     return [
-        f"flat, a choice for each layer, whose number is fixed: {_powers(flat)} ~ {_ten(flat)}",
-        f"the paper's own count, S^(B*N) with the S = {PAPER_CHOICES} choices of a block, three depths among them: "
+        f"flat space, with choices for each layer and a fixed number of layers: {_powers(flat)} ~ {_ten(flat)}",
+        f"the paper counts S^(B*N), where the S = {PAPER_CHOICES} choices of a block include three depths: "
         f"{_powers(paper)} ~ {_ten(paper)} in its typical case (B = 5, N = 3), "
-        f"{_powers(here)} ~ {_ten(here)} on this skeleton's layers",
+        f"{_powers(here)} ~ {_ten(here)} for the layers of this skeleton",
     ]
 
 

@@ -59,7 +59,7 @@ class GateResult:
     failures: tuple[str, ...]
     """Violations of the tolerance, in words; empty if the file passed."""
     speed: Speed | None
-    """Speed of the file; None where it failed, since a wrong file's speed is of no interest."""
+    """Speed of the file; None where it failed, since the speed of a wrong file is irrelevant."""
 
     @property
     def passed(self) -> bool:
@@ -129,22 +129,22 @@ def judge(comparison: Comparison, tolerance: Tolerance) -> tuple[str, ...]:
     failures = []
     if not comparison.max_difference <= tolerance.max_difference:  # so that NaN fails
         failures.append(
-            f"the outputs differ by {comparison.max_difference:.2g} of the largest, "
-            f"where {tolerance.max_difference:g} is allowed"
+            f"the outputs differ by {comparison.max_difference:.2g} of the largest output, "
+            f"but at most {tolerance.max_difference:g} is allowed"
         )
     if comparison.images < FEWEST_IMAGES:
-        failures.append(f"a comparison takes {FEWEST_IMAGES} images or more, and there were {comparison.images}")
+        failures.append(f"a comparison needs at least {FEWEST_IMAGES} images, but got {comparison.images}")
     slack = 1 / comparison.images
     if 1 - comparison.agreement > max(slack, 1 - tolerance.min_agreement) + 1e-9:
         failures.append(
-            f"the first class agrees on {comparison.agreement:.2%} of the images, "
-            f"where {tolerance.min_agreement:.2%} are wanted"
+            f"file and network predict the same class for {comparison.agreement:.2%} of the images, "
+            f"but at least {tolerance.min_agreement:.2%} are required"
         )
     if comparison.accuracy is not None and comparison.torch_accuracy is not None:
         loss = comparison.torch_accuracy - comparison.accuracy
         if loss > max(slack, tolerance.max_accuracy_loss) + 1e-9:
             failures.append(
                 f"the accuracy falls by {100 * loss:.2f} points, "
-                f"where {100 * tolerance.max_accuracy_loss:g} are allowed"
+                f"but at most {100 * tolerance.max_accuracy_loss:g} are allowed"
             )
     return tuple(failures)

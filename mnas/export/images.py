@@ -52,7 +52,7 @@ def photographs(size: int, count: int = 32) -> RealImages:
         box = (x, y, x + side, y + side)
         pixels.append(np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR, box=box)))
     return RealImages(
-        source=f"{count} cuts of scikit-learn's two sample photographs", pixels=np.stack(pixels), labels=None
+        source=f"{count} crops of scikit-learn's two sample photographs", pixels=np.stack(pixels), labels=None
     )
 
 
@@ -151,7 +151,7 @@ def _relabelled(items: Sequence[Item], outputs: npt.NDArray[np.int64]) -> Sequen
 def _drawn(items: Sequence[Item], info: ModelMetadata, count: int, seed: int, what: str) -> RealImages:
     """Return the first `count` readable items in an order drawn from the seed."""
     if count < 1:
-        raise ValueError(f"images must be 1 or more, but got {count}")
+        raise ValueError(f"a comparison or calibration needs 1 or more {what}, but got {count}")
     pixels: list[Pixels] = []
     labels: list[int] = []
     for item in shuffled(items, seed):
@@ -163,5 +163,5 @@ def _drawn(items: Sequence[Item], info: ModelMetadata, count: int, seed: int, wh
             continue
         labels.append(item.label)
     if not pixels:
-        raise ValueError(f"images must be readable, but got none among the {what}")
+        raise ValueError(f"at least one of the {what} must be readable, but none is")
     return RealImages(source=f"{len(pixels)} {what}", pixels=np.stack(pixels), labels=np.array(labels, np.int64))

@@ -1,8 +1,8 @@
 """Write a trained network as a LiteRT file: float32 by our writer, float16 or int8 by ai-edge-quantizer from that file.
 
-All three take the same float32 input, RGB in [0, 1] less mean, over std, and give float32 outputs, so that one can
-replace another without a change of the program around it. The int8 file computes in integers between a QUANTIZE and a
-DEQUANTIZE; `integer_io` leaves these two out, for microcontrollers and accelerators without floats.
+All three take the same float32 input, (pixel - mean) / std for RGB pixels in [0, 1], and return float32 outputs, so
+that one can replace another without a change to the calling program. The int8 file computes in integers between a
+QUANTIZE and a DEQUANTIZE; `integer_io` omits these two, for microcontrollers and accelerators without floats.
 """
 
 import contextlib
@@ -76,14 +76,14 @@ def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool =
 
     Args:
         images: (N, S, S, 3), normalised; typical images, which set the ranges of the activations.
-        integer_io: whether input and output are int8 too; the file holds their scales and zero points.
+        integer_io: whether input and output are int8 too; the file contains their scales and zero points.
 
     Raises:
         ValueError: there are no images.
         ImportError: ai-edge-quantizer is missing.
     """
     if not len(images):
-        raise ValueError("calibration images must be 1 or more, but got none")
+        raise ValueError("int8 needs at least one image to calibrate on, but got none")
     _require_quantizer()
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -113,14 +113,14 @@ def _ranges(quantizing: Any, images: NDArray[np.float32]) -> dict[str, dict[str,
         }
         for name in extremes[0]
     }
-    # a layer whose outputs are all 0 after training would have a scale of 0, which XNNPACK refuses
+    # a layer whose outputs are all 0 after training would have a scale of 0, which XNNPACK rejects
     narrowest = NARROWEST_RANGE * np.float32(np.median([np.max(r["max"] - r["min"]) for r in ranges.values()]))
     return {name: r | {"max": np.maximum(r["max"], r["min"] + narrowest)} for name, r in ranges.items()}
 
 
 def _finished(quantized: Any, model: bytes) -> bytes:
     """Return the quantizer's file in the layout of our own files, with `model`'s labels at its end again."""
-    # the oldest runtime for the fp32 graph is not that for this one
+    # the entry names the oldest runtime for the fp32 graph, which may be too old for this one
     packed = repacked(bytes(quantized), drop=("min_runtime_version",))
     return sealed(append_labels(packed, read_metadata(model).classes))
 

@@ -55,8 +55,8 @@ def onnx_fp32(network: Network, info: ModelMetadata, *, seal: bool = True) -> by
 def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
     """Return a file of `onnx_fp32` in int8, by ONNX Runtime's own quantiser.
 
-    Weights become int8 with one scale a channel, activations uint8: the pair for which ONNX Runtime's x86 kernels are
-    fastest. Input and output stay float32.
+    Weights become int8 with one scale per channel, activations uint8: ONNX Runtime's x86 kernels are fastest for this
+    pair. Input and output stay float32.
 
     Args:
         images: (N, 3, S, S), normalised; typical images, which set the ranges of the activations.
@@ -114,7 +114,7 @@ def _export(network: Network, input_size: int) -> Any:
 
 
 def _remove_origins(graph: Any) -> None:
-    """Remove from an onnx.GraphProto where each operator came from: lines and paths of this machine's Python files."""
+    """Remove the origins of operators from an onnx.GraphProto: lines and paths of this machine's Python files."""
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del part.metadata_props[:]
     del graph.metadata_props[:], graph.value_info[:]

@@ -19,9 +19,9 @@ def render(setup: Setup, *, int8: bool = False) -> Render:
         ValueError: int8 is requested for a runtime without it.
     """
     if int8 and setup.runtime not in INT8_RUNTIMES:
-        raise ValueError(f"int8 of an architecture is for {', '.join(INT8_RUNTIMES)}, but got {setup.runtime}")
+        raise ValueError(f"--int8 requires one of the runtimes {', '.join(INT8_RUNTIMES)}, but got {setup.runtime}")
     if setup.runtime.startswith("litert") and not int8:
-        return graph_bytes  # needs no network: takes a tenth of a second, without torch
+        return graph_bytes  # takes a tenth of a second, because it needs neither a network nor torch
 
     def rendered(arch: Architecture, input_size: int, num_classes: int) -> bytes:
         from mnas.export.random_network import random_file

@@ -18,7 +18,7 @@ from mnas.nn.weights_info import read_weights_info
 from mnas.text import message_of
 from mnas.train.split_seed import seed_beside
 
-_USERS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
+_CLEAR_ERRORS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
 """Errors whose message is clear without the type."""
 _REASON_CHARS = 400
 
@@ -34,7 +34,7 @@ class ExportedFile:
 
     @property
     def report(self) -> Path:
-        """Return the path of the file beside it that holds the comparison."""
+        """Return the path of the file beside it that contains the comparison."""
         return Path(f"{self.path}{REPORT_SUFFIX}")
 
 
@@ -56,7 +56,7 @@ class ExportResult:
     def require_all(self) -> None:
         """Raise ValueError where a file failed the comparison or could not be written."""
         wrong = [
-            f"{'; '.join(file.gate.failures)}: kept aside as {str(file.path)!r}"
+            f"{'; '.join(file.gate.failures)}: quarantined as {str(file.path)!r}"
             for file in self.files
             if not file.gate.passed
         ]
@@ -88,7 +88,7 @@ def export_model(settings: ExportSettings, weights: Path, progress: Progress) ->
         _require_new(outs, settings.overwrite)  # another process may have written them before its claim ended
         progress("reading images")
         images, calibration, notes = _images(settings, weights, info)
-        progress("asking the network")
+        progress("running the network")
         gate = make_gate(network, info, images, softmax=settings.softmax, speed_s=settings.speed_s)
         for target, out in zip(targets, outs, strict=True):
             if out in failures:
@@ -101,7 +101,7 @@ def export_model(settings: ExportSettings, weights: Path, progress: Progress) ->
                 path, result = ship(content, target, out, gate, tolerance, overwrite=settings.overwrite)
                 files.append(ExportedFile(path=path, gate=result))
             except Exception as error:  # whatever fails, the other files are exported first
-                failures[out] = message_of(error if isinstance(error, _USERS) else repr(error), _REASON_CHARS)
+                failures[out] = message_of(error if isinstance(error, _CLEAR_ERRORS) else repr(error), _REASON_CHARS)
     return ExportResult(
         files=tuple(files),
         failures=failures,
@@ -115,7 +115,7 @@ def _require_new(outs: Sequence[Path], overwrite: bool) -> None:
     for out in outs:
         for path in (out, Path(f"{out}{REPORT_SUFFIX}"), Path(f"{out}{SIDECAR_SUFFIX}")):
             if path.exists() and not overwrite:
-                raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or give --overwrite")
+                raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or use --overwrite")
 
 
 def _images(

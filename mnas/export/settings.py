@@ -17,67 +17,71 @@ class ExportSettings:
     """Settings of an export. Raises ValueError where a field is out of its range, or fields contradict each other."""
 
     model: str = field(kw_only=False)
-    """A .safetensors file of ours, the folder of a training, or a trial with weights (runs/NAME#17)."""
+    """Weights file (.safetensors) of mnas, folder of a training, or trial with weights (runs/NAME#17)."""
     to: str
-    """Formats, separated by commas: litert, onnx, executorch."""
+    """Formats to export to, separated by commas: litert, onnx, executorch."""
     int8: bool = False
-    """LiteRT in integers, a quarter of the size; it is calibrated on training images and needs --data."""
+    """Quantise a LiteRT file to int8, a quarter of the size. Needs --data for training images to calibrate on."""
     fp16: bool = False
-    """LiteRT with float16 kernels, half of the size."""
+    """Store the weights of a LiteRT file as float16, half of the size."""
     integer_io: bool = False
-    """With --int8: int8 input and output too, for microcontrollers and accelerators without floats."""
+    """With --int8, also use int8 for input and output, for microcontrollers and accelerators without floats."""
     softmax: bool = False
-    """LiteRT: probabilities instead of logits, as ML Kit and MediaPipe expect."""
+    """Make a LiteRT file return probabilities instead of logits, as ML Kit and MediaPipe expect."""
     out: Path | None = None
-    """File to write, or a folder; by default beside the model (for a trial: here), under its name."""
+    """File or folder to write to. By default the file has the model's name and is beside it, or, for a trial, in the
+    current folder."""
     overwrite: bool = False
-    """Replace a file that is there already (a failed export never does)."""
+    """Replace an existing file. A file that fails verification never replaces one."""
 
     data: str | None = None
-    """Data set that the model was trained on: digits, cifar10, fashion-mnist, imagenet or a folder; without it files
-    are compared on two photographs."""
+    """Data set that the model was trained on: digits, cifar10, fashion-mnist, imagenet or a folder. Without it, files
+    are compared on crops of two photographs."""
     data_dir: Path | None = None
     """Folder of cifar10, fashion-mnist and imagenet, also for downloads; by default in the cache folder."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
     calibration_images: int = 200
-    """Number of training images from which --int8 takes the ranges of activations."""
+    """Number of training images on which --int8 calibrates the ranges of activations."""
     images: int = 1000
-    """Number of validation images on which network and file are compared; 0: all."""
+    """Number of validation images on which to compare network and file; 0: all."""
     part: Literal["auto", "all"] = "auto"
-    """Images to compare on; auto: those that the training held out, or the data's own validation part; all: any image,
+    """Images to compare on. auto: the images that the training held out, or the data's validation part. all: any image,
     for data that the model was not trained on."""
     seed: int | Auto = "auto"
-    """Seed that draws the held-out images where the data has none of its own; auto: the one in the model file,
-    else in the settings of its run or training."""
+    """Seed that draws the held-out images from data without a validation part. auto: the seed in the model file, else
+    in the settings of its run or training."""
 
     max_difference: float | Auto = "auto"
-    """Largest difference of the outputs that passes, as a share of the largest; auto: 1e-4, fp16 0.05, int8 any."""
+    """Largest difference of an output that passes, as a share of the largest output. auto: 1e-4; fp16 0.05; int8 any
+    difference."""
     min_agreement: float | Auto = "auto"
-    """Smallest share of images with the same first class that passes; auto: 0.995, fp16 0.98, int8 0.85."""
+    """Smallest share of images with the same predicted class that passes. auto: 0.995; fp16 0.98; int8 0.85."""
     max_accuracy_loss: float | Auto = "auto"
-    """Largest loss of accuracy that passes; auto: 0.0005, fp16 0.005, int8 0.01."""
+    """Largest loss of accuracy that passes. auto: 0.0005; fp16 0.005; int8 0.01."""
     speed_s: float = 3.0
-    """Latency budget per file, in seconds; 0: do not measure."""
+    """Time for measuring the latency of each file, in seconds; 0: do not measure."""
 
     def __post_init__(self) -> None:
         targets = self.targets()  # raises its errors before any work
         if self.int8 and self.data is None:
-            raise ValueError("calibration needs images, but got --int8 without --data; give the training's data set")
+            raise ValueError(
+                "--int8 needs --data for images to calibrate on, but got none; give the data set of the training"
+            )
         if len(targets) > 1 and self.out is not None and not self.out.is_dir():
-            raise ValueError(f"--out must be a folder for several files, but got {str(self.out)!r}, which is none")
+            raise ValueError(f"--out must be an existing folder for several files, but got {str(self.out)!r}")
         for name, low in (("calibration_images", 1), ("images", 0)):
             if getattr(self, name) < low:
-                raise ValueError(f"{name.replace('_', ' ')} must be {low} or more, but got {getattr(self, name)}")
+                raise ValueError(f"--{name.replace('_', '-')} must be {low} or more, but got {getattr(self, name)}")
         if self.seed != "auto" and self.seed < 0:
             raise ValueError(f"--seed must be auto, or 0 or more, but got {self.seed}")
         for limit in dataclasses.fields(Tolerance):
             value = getattr(self, limit.name)
             if value != "auto" and not value >= 0:
-                raise ValueError(f"{limit.name.replace('_', ' ')} must be 0 or more, but got {value}")
+                raise ValueError(f"--{limit.name.replace('_', '-')} must be 0 or more, but got {value}")
             if value != "auto" and limit.name != "max_difference" and value > 1:
-                name = limit.name.replace("_", " ")
-                raise ValueError(f"{name} must be a share from 0 to 1 (0.01 is one point), but got {value}")
+                flag = f"--{limit.name.replace('_', '-')}"
+                raise ValueError(f"{flag} must be a share from 0 to 1 (0.01 is one point), but got {value}")
         if not 0 <= self.speed_s < math.inf:
             raise ValueError(f"--speed-s must be 0 (not measured) or more, but got {self.speed_s}")
 
@@ -88,12 +92,14 @@ class ExportSettings:
             if name not in get_args(ExportName):
                 raise ValueError(f"--to must be one or more of {', '.join(get_args(ExportName))}, but got {name!r}")
         if self.int8 and self.fp16:
-            raise ValueError("a file must be --int8 or --fp16, but got both; export twice")
+            raise ValueError("--int8 and --fp16 must not be used together, but got both; export twice")
         if self.integer_io and not self.int8:
-            raise ValueError("--integer-io must come with --int8, but got it alone")
+            raise ValueError("--integer-io must be used with --int8, but got it alone")
         for option in ("int8", "fp16", "softmax"):
             if getattr(self, option) and names != ["litert"]:
-                raise ValueError(f"--{option} must be for --to litert alone, but got --to {self.to}; export twice")
+                raise ValueError(
+                    f"--{option} must be used with --to litert alone, but got --to {self.to}; export twice"
+                )
         kind: Kind = "int8" if self.int8 else "fp16" if self.fp16 else "fp32"
         return [
             Target(format=name, kind=kind, softmax=self.softmax, integer_io=self.integer_io)  # type: ignore[arg-type]
@@ -112,7 +118,7 @@ class ExportSettings:
             ValueError: its name lacks the suffix of the format, its folder is missing, or the file exists already.
         """
         run, is_trial, label = self.model.rpartition("#")
-        if not Path(self.model).exists() and is_trial:  # a run's folder holds only the run's own files
+        if not Path(self.model).exists() and is_trial:  # a run's folder contains only the run's own files
             folder, stem = Path(), f"{Path(run).name}-{label}"
         else:
             folder, stem = weights.parent, weights.stem
@@ -122,5 +128,5 @@ class ExportSettings:
         if file.suffix != Path(name).suffix:
             raise ValueError(f"--out must end in {Path(name).suffix} for {target.format}, but got {str(file)!r}")
         if not file.parent.is_dir():
-            raise ValueError(f"--out must be in a folder that exists, but got {str(file)!r}")
+            raise ValueError(f"--out must be in an existing folder, but got {str(file)!r}")
         return file

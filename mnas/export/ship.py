@@ -47,7 +47,7 @@ def exported(network: Network, info: ModelMetadata, target: Target, calibration:
         return litert_fp16(model)
     if target.kind == "int8":
         if calibration is None:
-            raise ValueError("int8 needs images to calibrate on; give --data")
+            raise ValueError("--int8 needs --data for images to calibrate on, but got none")
         return litert_int8(model, normalised(info, calibration.pixels), integer_io=target.integer_io)
     return model
 
@@ -139,7 +139,7 @@ def _judged(file: Path, target: Target, gate: Gate, tolerance: Tolerance) -> Gat
             with contextlib.suppress(UnitError):  # the gate judges a file by its outputs alone
                 timed = speed(timed_file(file), gate.reference, budget_s=gate.speed_s)
     except (ValueError, RuntimeError, MeasurementError) as error:
-        failures = (f"its runtime does not run it as it should: {' '.join(str(error).split())}",)
+        failures = (f"its runtime cannot run it: {' '.join(str(error).split())}",)
     return GateResult(
         file=file.name,
         format=target.format,

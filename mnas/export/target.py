@@ -42,12 +42,11 @@ class Tolerance:
 TOLERANCES: dict[Kind, Tolerance] = {
     # the same arithmetic in another order, in some 50 layers: observed 1e-6 to 1e-5; 0.05 points are the project's rule
     "fp32": Tolerance(max_difference=1e-4, min_agreement=0.995, max_accuracy_loss=0.0005),
-    # rounding kernels changes them by up to 2^-11 of themselves: observed 2e-3 on a network trained on digits, 1e-2 on
-    # a
-    # random MnasNet-A1, which amplifies small differences more than trained networks do
+    # rounding changes kernels by up to 2^-11 of their value: observed 2e-3 on a network trained on digits, and 1e-2 on
+    # a random MnasNet-A1, which amplifies small differences more than trained networks do
     "fp16": Tolerance(max_difference=5e-2, min_agreement=0.98, max_accuracy_loss=0.005),
-    # outputs move by several of their 256 steps, so the predicted class counts; it changes mostly where the network
-    # was guessing, which gains as many as it loses: many predictions may change, but accuracy must hardly fall
+    # outputs move by several of their 256 steps, so the predicted class counts. It changes mostly where the network is
+    # uncertain, which gains as many correct predictions as it loses: many may change, but accuracy must hardly fall
     "int8": Tolerance(max_difference=math.inf, min_agreement=0.85, max_accuracy_loss=0.01),
 }
 """Tolerance for each kind of number, with reasons; `mnas export` has options to change it."""

@@ -43,7 +43,7 @@ def timed_file(path: Path) -> TimedFile:
 
 
 def speed(candidate: TimedFile, reference: TimedFile, *, budget_s: float) -> Speed:
-    """Measure both files for `budget_s` seconds, and 8 rounds at least.
+    """Measure both files for `budget_s` seconds and at least 8 rounds.
 
     Raises:
         MeasurementError: a runtime cannot load or run its file.

@@ -67,7 +67,7 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
         return None
     values = parse_json(text)
     if not isinstance(values, dict):
-        raise ValueError(f"{METADATA_KEY!r} must be an object of JSON")
+        raise ValueError(f"{METADATA_KEY!r} must be a JSON object")
     digest = values.get(digests.KEY)
     if digest is None:
         return values, "changed" if set(values) - _BEFORE else "unsealed"

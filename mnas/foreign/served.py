@@ -103,7 +103,7 @@ class Onnx(Runtime):
 
     def _described(self, entry: Any) -> dict[str, Any]:
         shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
-        dtype = ONNX_TYPES.get(entry.type, entry.type)  # other names serve the message that refuses the type
+        dtype = ONNX_TYPES.get(entry.type, entry.type)  # other names appear in the message that rejects the type
         return {"name": entry.name, "shape": shape, "dtype": dtype, "scale": 0.0, "zero_point": 0}
 
 
@@ -192,7 +192,7 @@ class ModelServer:
 def _rows(values: Array, count: int) -> Array:
     """Return a batch's output as one row per image."""
     if values.size % count:
-        raise ValueError(f"a batch of {count} must give a row for each, but gave {values.shape}")
+        raise ValueError(f"a batch of {count} images must give one row for each, but gave shape {values.shape}")
     return values.reshape(count, -1)
 
 
@@ -229,7 +229,7 @@ def receive(end: socket.socket, most_bytes: int) -> tuple[dict[str, Any], Array 
         return head, None
     dtype, shape, size = np.dtype(head.pop("dtype")), head.pop("shape"), head.pop("bytes")
     if dtype.kind not in "fiu" or size > most_bytes:
-        raise ValueError(f"an array must have numbers of at most {most_bytes} bytes, but got {dtype} {size}")
+        raise ValueError(f"an array must have at most {most_bytes} bytes of numbers, but got {size} of {dtype}")
     return head, np.frombuffer(_exactly(end, size), dtype).reshape(shape)
 
 

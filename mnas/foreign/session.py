@@ -26,7 +26,7 @@ from mnas.foreign.limits import require_threads_here
 from mnas.foreign.served import Array, printable
 
 Runtime = Literal["litert", "onnx", "executorch"]
-TITLES: dict[Runtime, str] = {"litert": "LiteRT", "onnx": "onnxruntime", "executorch": "ExecuTorch"}
+TITLES: dict[Runtime, str] = {"litert": "LiteRT", "onnx": "ONNX Runtime", "executorch": "ExecuTorch"}
 
 OPEN_S = 120.0
 """Time limit for starting the runtime, loading a file, and preparing it for a shape, in seconds."""
@@ -96,7 +96,7 @@ class ForeignSession:
     def close(self) -> None:
         """End the process; later use raises ValueError."""
         with self._lock:
-            self._over = self._over or f"{self.name!r} must be open to be run, but it was closed"
+            self._over = self._over or f"{self.name!r} cannot run because it was closed"
             if self._child is not None:
                 self._child.close()
                 self._child = None
@@ -151,7 +151,7 @@ class ForeignSession:
         try:
             answer, output = child.ask(request, values, limit_s, most_bytes)
         except TimeoutError:
-            self._fail(f"must run {self.name!r} within {limit_s:.0f} s, but it took longer and was ended")
+            self._fail(f"did not run {self.name!r} within {limit_s:.0f} s and was stopped")
         except (EOFError, OSError, ValueError, RecursionError, KeyError, TypeError) as error:
             self._fail(f"cannot run {self.name!r}, which is damaged or too large: {child.ended(error)}")
         except BaseException:  # after Ctrl-C a late answer would be mistaken for the next one
@@ -164,7 +164,7 @@ class ForeignSession:
             self.close()
             raise ImportError(text)
         if request["do"] == "open":
-            self._fail(f"cannot read {self.name!r}, which may be cut off: {text}")
+            self._fail(f"cannot read {self.name!r}, which may be truncated: {text}")
         where = f" on inputs of shape {self._shape}" if request["do"] == "resize" else ""
         raise ValueError(f"{self._title} cannot run {self.name!r}{where}: {text}")
 
@@ -216,12 +216,12 @@ class _Child:
             self._process.wait(2)
         code = self._process.returncode
         if code is None:
-            return f"the process that ran it answered {printable(str(error))[:200]!r}"
+            return f"its process answered {printable(str(error))[:200]!r}"
         self._errors.seek(0)
         lines = self._errors.read()[-4096:].decode(errors="replace").splitlines()
         words = [text for text in lines if text.strip() and not text.startswith("INFO:")]
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
-        return f"its process was ended by {how}" + (f": {printable(words[-1])[:200]}" if words else "")
+        return f"its process ended with {how}" + (f": {printable(words[-1])[:200]}" if words else "")
 
     def close(self) -> None:
         if self._process is not None and self.owner == os.getpid():

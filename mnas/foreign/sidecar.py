@@ -1,4 +1,4 @@
-"""The sidecar of an ExecuTorch program, which holds its metadata because the program format has no place for them."""
+"""The sidecar of an ExecuTorch program, which contains the metadata that the program format has no place for."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
     text = read_regular(beside, JSON_BYTES)
     values = parse_json(text)
     if not isinstance(values, dict):
-        raise ValueError(f"{beside.name} must be an object of JSON")
+        raise ValueError(f"{beside.name} must be a JSON object")
     state = digests.state_of(text, values.get(digests.KEY))
     if state == "unsealed" and "fingerprint" in values:
         state = "changed"

@@ -55,7 +55,8 @@ def convolution(
 ) -> nn.Conv2d:
     """Return a convolution without bias; kernel and stride are one number or (rows, columns).
 
-    At stride 1 both paddings are the same."""
+    At stride 1 both paddings are the same.
+    """
     kernels = (kernel, kernel) if isinstance(kernel, int) else kernel
     if kernels == (1, 1) and stride not in (1, (1, 1)) and groups == 1 and inputs < _THIN:
         return ThinPointwise(inputs, outputs, kernels, stride, bias=False)

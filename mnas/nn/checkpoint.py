@@ -2,7 +2,7 @@
 
 A pickle calls functions by name. This reader never imports a name: torch's own functions for tensors become
 descriptions, a class becomes an empty placeholder, and calling any other function is an error. So other objects beside
-the weights (settings of any class, NumPy's numbers, states of optimizers) are harmless and need no refusal.
+the weights (settings of any class, NumPy's numbers, states of optimizers) are harmless and need not be rejected.
 """
 
 import io
@@ -117,7 +117,7 @@ def _of_archive(file: BinaryIO, path: Path) -> Any:
         entries = {info.filename: info for info in archive.infolist()}
     pickles = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) != 1:
-        raise ValueError("an archive of torch.save must hold one data.pkl")
+        raise ValueError("an archive of torch.save must contain one data.pkl")
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}constants.pkl" in entries:
         raise ValueError("it is TorchScript")
@@ -197,7 +197,7 @@ class _Limited:
         return part
 
 
-# Stand-ins for names
+# Replacements of names
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +268,7 @@ class _Mapping:
         return items
 
 
-_KNOWN: dict[tuple[str, str], Any] = {
+_REPLACEMENTS: dict[tuple[str, str], Any] = {
     ("torch._utils", "_rebuild_tensor"): _Rebuild(False),
     ("torch._utils", "_rebuild_tensor_v2"): _Rebuild(False),
     ("torch._utils", "_rebuild_tensor_v3"): _Rebuild(True),
@@ -282,7 +282,7 @@ _KNOWN: dict[tuple[str, str], Any] = {
 
 
 def _put(mapping: Any, key: Any, value: Any) -> None:
-    """Set an item, but only for plain keys, as the hash of nested tuples may take for ever."""
+    """Set an item, but only for plain keys, as the hash of nested tuples may take forever."""
     if isinstance(key, str | int | float | bytes | None) and isinstance(mapping, dict):
         mapping[key] = value
 
@@ -297,11 +297,11 @@ class _Reader(_InPython):  # type: ignore[misc]
         self._classes: dict[str, type[Placeholder]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in for a name without importing it."""
+        """Return the replacement of a name without importing it."""
         module, name = NAME_MAPPING.get((module, name), (module, name))  # protocol 2 uses names of Python 2
         module = IMPORT_MAPPING.get(module, module)
-        if stand_in := _KNOWN.get((module, name)):
-            return stand_in
+        if replacement := _REPLACEMENTS.get((module, name)):
+            return replacement
         if module in ("torch", "torch.storage") and name in _STORAGES:
             return _StorageType(_STORAGES[name])
         if module == "torch" and name in _DTYPES:
@@ -316,7 +316,7 @@ class _Reader(_InPython):  # type: ignore[misc]
         return self._classes[full]
 
     def persistent_load(self, pid: Any) -> Any:
-        """Return the stand-in for a storage."""
+        """Return the replacement of a storage."""
         if isinstance(pid, tuple) and len(pid) > 2 and pid[0] == "module":
             return pid[1]
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage" or not isinstance(pid[1], _StorageType):

@@ -1,7 +1,7 @@
-"""Layouts of state dicts: the names of the same tensors in timm, torchvision, pytorchcv and this package.
+"""Layouts of state dicts: the names of the same tensors in timm, torchvision, pytorchcv and mnas.
 
-A layout maps each of our modules with tensors (`layers.3.depthwise.conv`, `layers.3.depthwise.norm`) to its name
-there; the tensors in it (`weight`, `running_mean`, ...) have the same names everywhere.
+A layout maps each module of mnas with tensors (`layers.3.depthwise.conv`, `layers.3.depthwise.norm`) to its name in
+another implementation; the tensors in it (`weight`, `running_mean`, ...) have the same names everywhere.
 """
 
 from collections.abc import Callable, Collection

@@ -1,7 +1,7 @@
 """1x1 convolutions as matrix products, which is their form in channels_last memory, for training on a CPU.
 
-Forward and backward, one core with AVX-512: 1.03 to 1.3 times as fast as oneDNN's convolutions for 64 images of 32x32
-to 4x4, and 2.5 to 3.3 times for 16 images of 8x8 and less, where a call's preparation is most of it.
+Forward and backward on one core with AVX-512 are 1.03 to 1.3 times as fast as oneDNN's convolutions for 64 images of
+32x32 to 4x4, and 2.5 to 3.3 times as fast for 16 images of 8x8 and less, where the preparation of a call dominates.
 """
 
 import torch

@@ -83,8 +83,8 @@ def load_pretrained(
     origin = f"{source}'s {name}" if source in ("timm", "torchvision") else repr(source)
     layout = layout_of(tensors)
     if layout is None:
-        titles = ", ".join(f"{layout.title}'s" for layout in LAYOUTS)
-        raise ValueError(f"the tensors of {origin} must be named as {titles}, but got {_some(list(tensors))}")
+        titles = ", ".join(layout.title for layout in LAYOUTS)
+        raise ValueError(f"the tensors of {origin} must be named as in {titles}, but got {_some(list(tensors))}")
     arch = _with_recorded(source, _as_trained(arch, layout, tensors), name)
     classes = tensors.get(f"{layout.modules(arch)['classifier']}.bias")
     there = len(classes) if classes is not None and classes.ndim == 1 else None
@@ -99,11 +99,11 @@ def pretrained_info(source: str, network: Network, *, name: str, classes: Sequen
     """Return the metadata of `network`, which `load_pretrained` made from the same `source` and `name`.
 
     Mean, standard deviation, size and crop are those of the source model's evaluation, or ImageNet's usual ones for a
-    file by other authors, which does not hold them. `accuracy` comes from a file of ours, and is None for others, as
-    mnas has not scored them.
+    file by other authors, which does not contain them. `accuracy` comes from a file written by mnas, and is None for
+    other files, because mnas has not scored them.
 
     Args:
-        classes: class names; None: the source's own, which are ImageNet's or those in a file of ours.
+        classes: class names; None: the source's own, which are ImageNet's or those in a file written by mnas.
 
     Raises:
         ValueError: the number of classes is not the network's, or unnamed classes are not ImageNet's 1000.
@@ -114,7 +114,7 @@ def pretrained_info(source: str, network: Network, *, name: str, classes: Sequen
     outputs = network.classifier.out_features
     if len(info.classes) != outputs:
         raise ValueError(
-            f"class names must be given for each of the {outputs} outputs (--class-file), but got {len(info.classes)}"
+            f"--class-file must name each of the {outputs} outputs, but got {len(info.classes)} names"
             f"{' of ImageNet' if classes is None and len(info.classes) == 1000 else ''}"
         )
     return info
@@ -137,7 +137,7 @@ def arch_changes(named: Arch, loaded: Arch) -> str:
     return ", ".join(changed)
 
 
-# Where the tensors come from
+# Sources of tensors
 
 
 def _read(source: str, name: str) -> dict[str, Tensor]:
@@ -148,14 +148,14 @@ def _read(source: str, name: str) -> dict[str, Tensor]:
     path = Path(source)
     if not path.is_file():
         raise ValueError(
-            f"weights must be timm, torchvision or a .safetensors, .pth, .pt or .bin file, but got {source!r}, "
-            f"{'which is a folder' if path.is_dir() else 'and there is no such file'}"
+            f"--weights must be timm, torchvision or a .safetensors, .pth, .pt or .bin file, but got {source!r}, "
+            f"which {'is a folder' if path.is_dir() else 'does not exist'}"
         )
     if path.suffix == WEIGHTS_SUFFIX:
         try:
             return _tensors(safetensors.torch.load_file(path), source)
         except (OSError, SafetensorError) as error:
-            raise ValueError(f"weights file {source!r} is damaged or no safetensors: {error}") from None
+            raise ValueError(f"weights file {source!r} is damaged or not in safetensors format: {error}") from None
     return _tensors(_read_torch(path), source)
 
 
@@ -170,7 +170,7 @@ def _read_torch(path: Path) -> object:
         reason = (
             "is TorchScript, which is code; save its state_dict() instead"
             if script
-            else "is damaged or no file of torch.save"
+            else "is damaged or was not written by torch.save"
         )
         raise ValueError(f"weights file {str(path)!r} {reason}") from None
 
@@ -178,7 +178,7 @@ def _read_torch(path: Path) -> object:
 def _would_run(source: str, code: str) -> ValueError:
     name = "".join(letter for letter in code if letter.isprintable())[:100]
     return ValueError(
-        f"a weights file must hold tensors only, but {source!r} would have {name} run, which is refused; "
+        f"a weights file must contain tensors only, but {source!r} calls {name}, which mnas does not run; "
         "save the model's state_dict() instead"
     )
 
@@ -195,7 +195,7 @@ def _tensors(saved: object, source: str) -> dict[str, Tensor]:
     try:
         tensors = {key: value if isinstance(value, Tensor) else value.tensor() for key, value in weights.items()}
     except Exception:
-        raise ValueError(f"weights file {source!r} is damaged or no file of torch.save") from None
+        raise ValueError(f"weights file {source!r} is damaged or was not written by torch.save") from None
     return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
 
 
@@ -205,10 +205,10 @@ def _download_timm(name: str) -> dict[str, Tensor]:
     model = _model_name("timm", TIMM, name)
     if not timm.get_pretrained_cfg(model).has_weights:
         having = [ours for ours, theirs in TIMM.items() if timm.get_pretrained_cfg(theirs).has_weights]
-        raise ValueError(f"timm has weights for {', '.join(having)}, but got {name!r} ({model}, never trained)")
+        raise ValueError(f"timm has weights for {', '.join(having)}, but got {name!r} ({model} has none)")
     retries = logging.getLogger("huggingface_hub")
     level = retries.level
-    retries.setLevel(logging.ERROR)  # its two lines for each of a dozen retries say no more than the error below
+    retries.setLevel(logging.ERROR)  # its two lines for each of a dozen retries add nothing to the error below
     try:
         return dict(timm.create_model(model, pretrained=True).state_dict())
     except Exception as error:  # the network stacks below raise errors of their own
@@ -230,7 +230,7 @@ def _download_torchvision(name: str) -> dict[str, Tensor]:
 def _not_downloaded(library: str, model: str, error: Exception) -> ValueError:
     text = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
     return ValueError(
-        f"{library} could not download the weights of {model}: {text}; name a file of them instead (--weights FILE)"
+        f"{library} could not download the weights of {model}: {text}; give them as a file instead (--weights FILE)"
     )
 
 
@@ -251,7 +251,7 @@ def _zoo_name(name: str) -> str:
         return name
 
 
-# How they fit
+# Fitting tensors to the network
 
 
 def _as_trained(arch: Arch, layout: StateDictLayout, tensors: Mapping[str, Tensor]) -> Arch:
@@ -280,7 +280,7 @@ def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
     assert isinstance(info.arch, Arch)  # cell networks have no layout, so they never get here
     if _sizes(info.arch) != _sizes(arch):
         raise ValueError(
-            f"{source!r} must hold weights of {name}, but got those of another architecture: "
+            f"{source!r} must contain weights of {name}, but got those of another architecture: "
             f"{_some(arch_changes(arch, info.arch).split(', '))}"
         )
     pairs = zip(info.arch.blocks, arch.blocks, strict=True)
@@ -301,7 +301,7 @@ def _own_cells(source: str, arch: CellArch, num_classes: int | None, name: str, 
             f"weights of {name}, a network of cells, must be a .safetensors file of mnas, but got {source!r}"
         )
     if info.arch != arch:
-        raise ValueError(f"{source!r} must hold weights of {name}, but got those of another architecture")
+        raise ValueError(f"{source!r} must contain weights of {name}, but got those of another architecture")
     network = build_network(arch, num_classes or len(info.classes))
     _fill(network, _read(source, name), {"classifier": "classifier"}, new_classifier, f"{source!r} for {name}")
     return network.eval()
@@ -337,8 +337,8 @@ def _fill(
     other_classes = [key for key in wrong if key in classifier and shapes[key][1:] == wanted[key].shape[1:]]
     if wrong and other_classes == wrong and not missing and not unexpected:
         raise ValueError(
-            f"the weights of {what} have {len(tensors[wrong[0]])} classes, but {len(wanted[wrong[0]])} are asked for; "
-            "a training replaces the classifier (mnas train with the preset finetune)"
+            f"the weights of {what} have {len(tensors[wrong[0]])} classes, but {len(wanted[wrong[0]])} are required; "
+            "to replace the classifier, train with mnas train --preset finetune"
         )
     if missing or unexpected or wrong:
         words = [f"{key} {tuple(shapes[key])} instead of {tuple(wanted[key].shape)}" for key in wrong]

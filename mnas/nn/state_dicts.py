@@ -38,8 +38,8 @@ def find_weights(saved: Any, source: str) -> Weights:
             return weights
     if len(others) > 1:  # such as a teacher and a student
         raise ValueError(
-            f"weights file {source!r} must hold one network, but got several ({', '.join(map(repr, others))}); save "
-            "the state_dict() of one of them"
+            f"weights file {source!r} must contain one network, but got several ({', '.join(map(repr, others))}); "
+            "save the state_dict() of one of them"
         )
     if others or first is not None:
         return next(iter(others.values())) if others else first or {}
@@ -50,9 +50,10 @@ def find_weights(saved: Any, source: str) -> Weights:
         names = [str(key) for key in saved]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         raise ValueError(
-            f"weights file {source!r} must hold a state dict of tensors only, but got {', '.join(names[:_SHOWN])}{more}"
+            f"weights file {source!r} must contain a state dict of tensors only, "
+            f"but got {', '.join(names[:_SHOWN])}{more}"
         )
-    raise ValueError(f"weights file {source!r} must hold a state dict, but got {kind}")
+    raise ValueError(f"weights file {source!r} must contain a state dict, but got {kind}")
 
 
 def _candidates(saved: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, Weights]]:

@@ -1,4 +1,4 @@
-"""A trained network in one safetensors file, whose metadata hold everything that prediction needs."""
+"""A trained network in one safetensors file, whose metadata contain everything that prediction needs."""
 
 import json
 from pathlib import Path

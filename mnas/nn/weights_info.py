@@ -12,7 +12,7 @@ from mnas.readers import MODEL_BYTES, open_regular, parse_json, read_regular
 
 KEY = "mnas"
 """Only key of the metadata: safetensors orders several at random, but equal weights must give equal bytes."""
-REMEDY = "take it from a copy that is whole, or train it again"
+REMEDY = "restore it from an intact copy, or train it again"
 _BEFORE = {"arch", "classes", "mean", "std", "input_size", "accuracy", "crop", "trained_on"}
 
 
@@ -39,14 +39,14 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
         return None
     values = parse_json(text)
     if not isinstance(values, dict):
-        raise ValueError(f"{KEY!r} is no object")
+        raise ValueError(f"{KEY!r} is not a JSON object")
     return values, state_of_file(content, values)
 
 
 def is_weights_file(path: Path) -> bool:
     """Return whether a file's metadata say that mnas wrote it; the file may be damaged or of any other kind."""
     try:
-        open_regular(path).close()  # refuses a pipe, for which safetensors would wait
+        open_regular(path).close()  # rejects a pipe, for which safetensors would wait
         with safe_open(path, "numpy") as file:
             return KEY in (file.metadata() or {})
     except (OSError, SafetensorError):
@@ -95,7 +95,7 @@ def read_weights(path: Path, fingerprint: str | None = None) -> tuple[bytes, Mod
         ) from None
     if fingerprint is not None and info.arch.fingerprint != fingerprint:
         raise ChangedFileError(
-            f"{str(path)!r} must hold weights of architecture {fingerprint}, but holds those of "
-            f"{info.arch.fingerprint}: it was replaced by another network's file; {REMEDY}"
+            f"{str(path)!r} must contain weights of architecture {fingerprint}, but contains those of "
+            f"{info.arch.fingerprint}: another network's file replaced it; {REMEDY}"
         )
     return content, info

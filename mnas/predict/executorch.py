@@ -52,7 +52,7 @@ def open_executorch(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         size_bytes=len(content),
         ours=own is not None,
         trained_on=() if own is None else own.trained_on,
-        notes=() if moments else (f"pixels of 0 to 255 stand for the whole range of the {entry.dtype} input",),
+        notes=() if moments else (f"pixels from 0 to 255 are mapped to the whole range of the {entry.dtype} input",),
     )
     return info, run
 
@@ -62,7 +62,7 @@ def _program(path: Path) -> bytes:
     content = read_regular(path, MODEL_BYTES)
     if content[4:6] != b"ET":
         raise ValueError(
-            f"a .pte file must be an ExecuTorch program, but {str(path)!r} has {len(content)} bytes of something else"
+            f"a .pte file must be an ExecuTorch program, but {str(path)!r} ({len(content)} bytes) is something else"
         )
     if importlib.util.find_spec("executorch") is None:
         raise ImportError("running .pte files needs executorch: pip install 'mnas[executorch]'")

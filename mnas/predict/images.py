@@ -24,8 +24,8 @@ _UNREAD = frozenset({
 def find_images(arguments: Sequence[str], complain: Callable[[str, str], None]) -> Iterator[str]:
     """Yield the paths and URLs that the arguments name, in their order, without duplicates.
 
-    A folder stands for all images below it, sorted by name; a pattern (`*`, `?`, `[...]`, `**`) for all its matches. A
-    file is accepted with any suffix.
+    A folder means all images below it, sorted by name; a pattern (`*`, `?`, `[...]`, `**`) means all its matches. A
+    file may have any suffix.
 
     Args:
         complain: called with each argument that names no image, and the reason.
@@ -69,7 +69,7 @@ def _found(argument: str, complain: Callable[[str, str], None]) -> list[str] | s
     if is_url(argument) or os.path.isfile(argument):
         return [argument]
     if os.path.isdir(argument):
-        return _in_folder(argument, complain) or "there are no images (jpg, png, ...) in this folder"
+        return _in_folder(argument, complain) or "the folder contains no images (jpg, png, ...)"
     if "://" in argument:
         return "a URL must begin with http:// or https://"
     if os.path.lexists(argument):
@@ -85,12 +85,12 @@ def _found(argument: str, complain: Callable[[str, str], None]) -> list[str] | s
             files.append(match)
         else:
             complain(match, _no_file(match))
-    return files if matches else "no file fits this pattern"
+    return files if matches else "no file matches this pattern"
 
 
 def _no_file(path: str) -> str:
     """Return why an existing path is not a regular file, without opening it, as a pipe would block."""
-    return "it is no ordinary file" if os.path.exists(path) else "it is a link to nothing"
+    return "it is not a regular file" if os.path.exists(path) else "it is a broken link"
 
 
 def _in_folder(folder: str, complain: Callable[[str, str], None]) -> list[str]:
@@ -109,7 +109,7 @@ def _in_folder(folder: str, complain: Callable[[str, str], None]) -> list[str]:
             if file.startswith(".") or suffix not in SUFFIXES | _UNREAD:
                 continue
             if suffix in _UNREAD:
-                complain(path, f"images of this kind ({suffix}) are not read; convert it to JPEG or PNG")
+                complain(path, f"mnas does not read {suffix} images; convert it to JPEG or PNG")
             elif not os.path.isfile(path):
                 complain(path, _no_file(path))
             else:

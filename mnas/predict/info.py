@@ -28,7 +28,7 @@ class ModelInfo:
     """The metadata of a model."""
 
     format: FormatName
-    """Format of the model: `mnas` for our .safetensors and for weights of others in torch, else the runtime's name."""
+    """Format of the model: `mnas` for .safetensors of mnas and for other weights in torch, else the runtime's name."""
     classes: tuple[str, ...] | None
     """Name of each output, in order; None where neither the file nor the user gives names."""
     outputs: int
@@ -36,7 +36,7 @@ class ModelInfo:
     """Side of the square image, in pixels."""
     mean: Triple | None
     """Mean of pixels from 0 to 1: the model's input is (pixel / 255 - mean) / std. None where the model takes unscaled
-    pixels (a quantised input, whose whole range stands for 0..255)."""
+    pixels (a quantised input, whose whole range means 0..255)."""
     std: Triple | None
     crop: float
     """Share of the side of an image's centre square that the model gets."""
@@ -88,23 +88,23 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std must be given together, but got only one of them")
+            raise ValueError("--mean and --std must be given together, but got only one of them")
         if self.mean is not None:
-            check_mean(self.mean)
+            check_mean(self.mean, "--mean")
         if self.std is not None:
-            check_std(self.std)
+            check_std(self.std, "--std")
         if self.input_size is not None:
-            require_input_size("input size", self.input_size)
+            require_input_size("--input-size", self.input_size)
         if self.crop is not None:
-            check_crop(self.crop)
-        require_threads_here("threads", self.threads)
+            check_crop(self.crop, "--crop")
+        require_threads_here("--threads", self.threads)
 
 
 def class_names(wanted: Wanted, own: tuple[str, ...] | None, outputs: int, name: str) -> tuple[str, ...] | None:
     """Return a name for each of the outputs, or None without names.
 
     ImageNet's lists come with and without `background`, which its older models have as output 0. No other list with one
-    extra name is accepted: the extra one is unknown, and every name would stand for its neighbour.
+    extra name is accepted: the extra name is unknown, and each name could be that of the neighbouring output.
 
     Raises:
         ValueError: the user's names are too many or too few. A file's own names are ignored if their number differs.
@@ -118,5 +118,7 @@ def class_names(wanted: Wanted, own: tuple[str, ...] | None, outputs: int, name:
     if (len(names), outputs) == (1000, 1001):
         return ("background", *names)
     if len(names) != outputs:
-        raise ValueError(f"class names must be one for each of the {outputs} outputs of {name!r}, but got {len(names)}")
+        raise ValueError(
+            f"--class-file must name each of the {outputs} outputs of {name!r}, but got {len(names)} names"
+        )
     return names

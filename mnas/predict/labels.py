@@ -37,7 +37,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if isinstance(values, dict):
         values = _of_object(values, path)
     if not isinstance(values, list) or not values or not all(isinstance(v, str) and v.strip() for v in values):
-        raise ValueError(f"a class file must have one name a line, or a JSON list of names, but got {str(path)!r}")
+        raise ValueError(f"--class-file must contain one name per line or a JSON list of names, but got {str(path)!r}")
     return tuple(value.strip() for value in values)
 
 
@@ -80,7 +80,7 @@ def _text(content: bytes, path: Path) -> str:
     try:
         return content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError:
-        raise ValueError(f"a class file must be text in UTF-8 or UTF-16, but got {str(path)!r}") from None
+        raise ValueError(f"--class-file must be text in UTF-8 or UTF-16, but got {str(path)!r}") from None
 
 
 def _of_object(values: dict[str, Any], path: Path) -> Any:
@@ -92,6 +92,6 @@ def _of_object(values: dict[str, Any], path: Path) -> Any:
         )
     keys = [str(i) for i in range(len(values))]
     if set(keys) != set(values):
-        raise ValueError(f"the keys of class file {str(path)!r} must be 0 to {len(values) - 1}, but got others")
+        raise ValueError(f"the keys of --class-file {str(path)!r} must be 0 to {len(values) - 1}, but got others")
     names = [values[key] for key in keys]
     return [value[-1] if isinstance(value, list) and value else value for value in names]

@@ -35,7 +35,7 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
     file = read_regular(path, MODEL_BYTES)
     name = str(path)
     if file[4:8] != b"TFL3":
-        raise ValueError(f"a .tflite file must be a LiteRT model, but {name!r} has {len(file)} bytes of something else")
+        raise ValueError(f"a .tflite file must be a LiteRT model, but {name!r} ({len(file)} bytes) is something else")
     own = own_metadata(path, file, allow_changed=wanted.allow_changed)
     official = OfficialMetadata() if own is not None else _official(file, name)
     session = ForeignSession("litert", path, wanted.threads)
@@ -60,7 +60,7 @@ def open_litert(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         size_bytes=len(file),
         ours=own is not None,
         trained_on=() if own is None else own.trained_on,
-        notes=() if moments else (f"pixels of 0 to 255 stand for the whole range of the {entry.dtype} input",),
+        notes=() if moments else (f"pixels from 0 to 255 are mapped to the whole range of the {entry.dtype} input",),
     )
     return info, run
 
@@ -74,7 +74,7 @@ def _official(file: bytes, name: str) -> OfficialMetadata:
         raise ValueError(f"{name!r}: {error}") from None
     except (AttributeError, LookupError, MemoryError, TypeError, OverflowError, struct.error) as error:
         # FlatBuffers' own reader checks no offsets
-        raise ValueError(f"{name!r} is damaged or cut off; copy it again ({error})") from None
+        raise ValueError(f"{name!r} is damaged or truncated; copy it again ({error})") from None
 
 
 def _moments(own: ModelMetadata | None, official: OfficialMetadata) -> tuple[Triple, Triple] | None:

@@ -21,8 +21,8 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
     classes: by number, where the classes are 0 to N - 1 or 1 to N, else in order.
 
     Args:
-        in_order: whether the data's order has a meaning (a list of classes, or the user's word); otherwise it is that
-            of folders, sorted as text, and only a guess for a model without names.
+        in_order: whether the data's order has a meaning, from a list of classes or an option of the user. Otherwise it
+            is that of folders, sorted as text, and only a guess for a model without names.
 
     Raises:
         ValueError: the data has more or other classes than the model, or their order would be a guess.
@@ -48,17 +48,17 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
         )
     if len(classes) != info.outputs:
         raise ValueError(
-            f"the data must have {info.outputs} classes for a model that does not name its own, but got "
+            f"the data must have {info.outputs} classes, because the model has no class names, but got "
             f"{len(classes)}; name the outputs with --class-file"
         )
     if (numbered := by_number(classes)) is not None:
         return numbered
     if not in_order:
         raise ValueError(
-            "the order of the classes must be given, but the model does not name its own, and folders are sorted as "
+            "the order of the classes is unknown, because the model has no class names and folders are sorted as "
             f"text ({_some(classes)}); name the outputs with --class-file, or use --class-order data"
         )
-    return np.arange(len(classes)), "the model does not name its classes: taken in the data's order"
+    return np.arange(len(classes)), "the model has no class names; classes matched in the data's order"
 
 
 def _by_name(info: ModelInfo, classes: Sequence[str]) -> str:
@@ -66,7 +66,7 @@ def _by_name(info: ModelInfo, classes: Sequence[str]) -> str:
     words = "" if tuple(classes) == info.classes else "classes matched by name"
     if len(classes) < info.outputs:
         words = f"the data has {len(classes)} of the model's {info.outputs} classes, matched by name"
-    return words if set(classes) <= set(info.classes or ()) else f"{words} (some are equal but for their Unicode form)"
+    return words if set(classes) <= set(info.classes or ()) else f"{words} (some differ in their Unicode form)"
 
 
 def _indices(info: ModelInfo, classes: Sequence[str]) -> NDArray[np.int64] | None:

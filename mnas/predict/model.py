@@ -1,4 +1,4 @@
-"""`load_model`: open any supported model file, ours or another classifier, through one interface."""
+"""`load_model`: open any supported model file, by mnas or another program, through one interface."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ class Model:
         with self._lock:
             outputs = self._run(pixels)
         if not np.isfinite(outputs).all():
-            raise ValueError("a model must give finite numbers, but got others: its weights or normalisation are wrong")
+            raise ValueError("a model must give finite numbers, but got others; check its weights and normalisation")
         return outputs
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -140,10 +140,10 @@ def load_model(
         input_size: side of the image in pixels, for files that take any size.
         mean, std: for pixels from 0 to 1, one number or three: the input is (pixel / 255 - mean) / std.
         crop: share of the side of an image's centre square.
-        outputs: kind of the file's outputs: `logits`, `softmax` (probabilities that sum to 1), `sigmoid` (a probability
-            for each class by itself), or `auto`: the kind in the file, else determined by trying.
+        outputs: kind of the file's outputs: `logits`, `softmax` (probabilities that sum to 1), `sigmoid` (a separate
+            probability for each class), or `auto`: the kind in the file, else determined by running the model.
         threads: number of the runtime's threads.
-        allow_changed: whether to open a .tflite, .onnx or .pte file of ours that was changed after mnas wrote it.
+        allow_changed: whether to open a .tflite, .onnx or .pte file that was changed after mnas wrote it.
 
     Raises:
         ChangedFileError: a ValueError: the file was changed after mnas wrote it.
@@ -174,14 +174,14 @@ def load_model(
         info, run = open_pretrained(weights, arch, name or str(model), wanted)
         return Model(info, run) if outputs == "auto" else Model(*settled(info, run, outputs, None))
     if isinstance(model, Architecture):
-        raise ValueError("an architecture needs weights, but got none; give timm, torchvision or a file")
+        raise ValueError("an architecture needs weights, but got none; use timm, torchvision or a file")
     return _opened(Path(model) / WEIGHTS_NAME if Path(model).is_dir() else Path(model), wanted, outputs)
 
 
 def _opened(path: Path, wanted: Wanted, outputs: Literal["auto"] | Kind) -> Model:
     info, run = _opener(path)(path, wanted)
     if outputs == "auto" and info.arch is not None:
-        return Model(info, run)  # our own files record it
+        return Model(info, run)  # files written by mnas record it
     try:
         kind = None if outputs == "auto" else outputs
         return Model(*settled(info, run, kind, last_op(path) if kind is None else None))
@@ -195,17 +195,17 @@ def _opener(path: Path) -> Callable[[Path, Wanted], tuple[ModelInfo, Run]]:
     row = format_of(path)
     if row is None:
         raise ValueError(
-            f"a model must be one of {', '.join(SUFFIXES)}, but got {str(path)!r}; "
-            "other weights need their architecture: mnas predict ARCH --weights FILE"
+            f"a model must be a file of type {', '.join(SUFFIXES)}, but got {str(path)!r}; "
+            "for other weights, name their architecture (mnas predict ARCH --weights FILE)"
         )
     if not path.is_file():
-        raise ValueError(f"a model must be a file, but there is no {str(path)!r}")
+        raise ValueError(f"a model must be a file, but {str(path)!r} does not exist")
     return imported(row.opener)
 
 
 def _triple(what: str, values: Sequence[float]) -> Triple:
     numbers = [float(value) for value in values]
     if len(numbers) not in (1, 3) or not np.isfinite(numbers).all():
-        raise ValueError(f"{what} must be one finite number or three, one a channel, but got {list(values)}")
+        raise ValueError(f"--{what} must be one finite number or three, one per channel, but got {list(values)}")
     red, green, blue = numbers * (3 // len(numbers))
     return red, green, blue

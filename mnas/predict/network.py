@@ -1,4 +1,4 @@
-"""Run our networks in torch: a .safetensors file of ours, or an architecture with the weights of others."""
+"""Run networks in torch: a .safetensors file of mnas, or an architecture with weights from another source."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +18,11 @@ from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import is_weights_file, read_weights_info
 from mnas.predict.info import ModelInfo, Run, Wanted, class_names
 
-_BATCH_PIXELS = 16 * 224 * 224  # A1 at 224 px: 21 ms an image, but 43 ms in batches of 64, whose maps need new memory
+_BATCH_PIXELS = 16 * 224 * 224  # A1 at 224 px takes 21 ms per image, but 43 ms in batches of 64, which need new memory
 
 
 def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
-    """Return the model in a .safetensors file of ours.
+    """Return the model in a .safetensors file of mnas.
 
     Raises:
         ValueError: the file is of another kind or damaged, or contradicts `wanted`.
@@ -48,8 +48,8 @@ def open_pretrained(source: str, arch: Architecture, name: str, wanted: Wanted) 
     path = Path(source)
     notes: tuple[str, ...] = ()
     if path.is_file() and wanted.mean is None and not is_weights_file(path):
-        usual = "ImageNet's usual mean, deviation and crop"
-        notes = (f"{source} does not say how images are prepared; taken: {usual} (--mean, --std, --crop)",)
+        usual = "ImageNet's usual mean, standard deviation and crop"
+        notes = (f"{source} does not record how to prepare images; using {usual} (--mean, --std and --crop override)",)
     size = path.stat().st_size if path.is_file() else sum(4 * p.numel() for p in network.parameters())
     model, run = network_model(network, info, wanted, size)
     return replace(model, notes=notes, ours=path.is_file() and is_weights_file(path)), run

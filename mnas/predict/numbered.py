@@ -22,7 +22,7 @@ def by_number(classes: Sequence[str]) -> tuple[NDArray[np.int64], str] | None:
             if sorted(numbers) == list(range(first, first + len(classes))):
                 words = f"classes matched by {what}, {first} to {first + len(classes) - 1}"
                 if first:
-                    words += ": output 0 is taken for 1"
+                    words += "; output 0 is class 1"
                 return np.array(numbers, np.int64) - first, words
     return None
 

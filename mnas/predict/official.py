@@ -37,7 +37,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialMetadata:
-    """Standard metadata; None for what the file lacks."""
+    """Standard metadata; a field is None where the file lacks it."""
 
     normalisation: tuple[Triple, Triple] | None = None
     """Mean and std of pixels from 0 to 1."""
@@ -45,7 +45,7 @@ class OfficialMetadata:
 
 
 def read_official(entry: bytes, model: bytes) -> OfficialMetadata:
-    """Return what the entry TFLITE_METADATA of `model` says of its first input and first output.
+    """Return the metadata of the first input and output of `model` in its entry TFLITE_METADATA.
 
     Raises:
         ValueError: the entry is damaged, or names a file that is not zipped to the model's end.
@@ -61,7 +61,7 @@ def read_official(entry: bytes, model: bytes) -> OfficialMetadata:
             labels=None if output is None else _labels(output, model),
         )
     except _DAMAGED as error:
-        raise ValueError(f"the entry TFLITE_METADATA must be whole, but got a damaged one ({error})") from None
+        raise ValueError(f"the entry TFLITE_METADATA must be intact, but got a damaged one ({error})") from None
 
 
 def _normalisation(tensor: Table) -> tuple[Triple, Triple] | None:

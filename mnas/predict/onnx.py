@@ -54,7 +54,7 @@ def open_onnx(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
         size_bytes=len(content),
         ours=own is not None,
         trained_on=() if own is None else own.trained_on,
-        notes=() if moments else (f"pixels of 0 to 255 stand for the whole range of the {entry.dtype} input",),
+        notes=() if moments else (f"pixels from 0 to 255 are mapped to the whole range of the {entry.dtype} input",),
     )
     return info, run
 

@@ -1,6 +1,6 @@
 """Determine the meaning of a foreign model's outputs: logits, a softmax, or a separate probability for each class.
 
-The file's last operation shows it where it is readable (`mnas.predict.last_op`); otherwise mnas tries the model on
+The file's last operation shows it where it is readable (`mnas.predict.last_op`); otherwise mnas runs the model on a few
 images.
 """
 
@@ -29,7 +29,7 @@ def settled(info: ModelInfo, run: Run, wanted: Kind | None, last: Kind | None) -
         ValueError: a single output is not a probability, and the user gives no kind.
     """
     if last == "logits" and info.probabilities:
-        last = None  # its quantised numbers all lie in 0 to 1
+        last = None  # all its quantised numbers are from 0 to 1
     if info.outputs == 1 and last is not None:
         return _binary(info, run, wanted or ("sigmoid" if last == "sigmoid" else None))  # a layer may give any number
     kind = wanted or last
@@ -41,8 +41,8 @@ def settled(info: ModelInfo, run: Run, wanted: Kind | None, last: Kind | None) -
     assert kind is not None
     notes = info.notes
     if kind == "sigmoid" and wanted is None:
-        how = "its last operation is a sigmoid" if last else "they are from 0 to 1 and do not sum to 1"
-        notes += (f"each output is a probability by itself and shown as it is, as {how} (--outputs overrides)",)
+        why = "its last operation is a sigmoid" if last else "the outputs are from 0 to 1 and do not sum to 1"
+        notes += (f"each output is shown as a separate probability, because {why} (--outputs overrides)",)
     return replace(info, probabilities=kind != "logits", independent=kind == "sigmoid", notes=notes), run
 
 
@@ -63,7 +63,7 @@ def _tried(rows: NDArray[np.float32], info: ModelInfo) -> Kind | None:
     sums = rows.sum(1, dtype=np.float64)
     if within and (np.abs(sums - 1) <= MOST_SUM_ERROR).all():
         return "softmax"
-    if info.probabilities:  # judged by a quantised range, which both kinds share; each value is rounded
+    if info.probabilities:  # inferred from a quantised range, which both kinds share; each value is rounded
         most = MOST_SUM_ERROR + info.outputs / 512
         return "softmax" if (np.abs(sums - 1) <= most).all() else "sigmoid"
     return "sigmoid" if within else "logits"
@@ -72,8 +72,8 @@ def _tried(rows: NDArray[np.float32], info: ModelInfo) -> Kind | None:
 def _binary(info: ModelInfo, run: Run, kind: Kind | None) -> tuple[ModelInfo, Run]:
     if kind is None:
         raise ValueError(
-            "a single output must be a probability, as of a sigmoid, but this one is not from 0 to 1 or has no "
-            "sigmoid; use --outputs logits if a sigmoid belongs after it"
+            "a single output must be a probability, but this one is not from 0 to 1 or not the result of a sigmoid; "
+            "use --outputs logits to apply a sigmoid to it"
         )
     sigmoid = kind != "logits"
 
@@ -83,7 +83,7 @@ def _binary(info: ModelInfo, run: Run, kind: Kind | None) -> tuple[ModelInfo, Ru
         return np.concatenate([1 - second if sigmoid else np.zeros_like(second), second], 1)
 
     second = "class 1" if info.classes is None else repr(info.classes[1])
-    notes = (*info.notes, f"its single output is taken for the probability of the second class, {second}")
+    notes = (*info.notes, f"its single output is used as the probability of the second class, {second}")
     return replace(info, outputs=2, probabilities=sigmoid, notes=notes), ForeignRun(both, run.close) if isinstance(
         run, ForeignRun
     ) else both

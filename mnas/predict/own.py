@@ -6,7 +6,7 @@ from mnas.digests import ChangedFileError, notice_changed, require_intact
 from mnas.formats import format_of, imported
 from mnas.metadata import ModelMetadata, metadata_from_json
 
-REMEDY = "export it again, or allow it with --allow-changed"
+REMEDY = "export it again, or use --allow-changed"
 
 
 def own_metadata(path: Path, content: bytes, *, allow_changed: bool) -> ModelMetadata | None:
@@ -31,4 +31,4 @@ def own_metadata(path: Path, content: bytes, *, allow_changed: bool) -> ModelMet
     except ChangedFileError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the metadata of {str(path)!r} must be those of mnas, but got {error!r}") from None
+        raise ValueError(f"the metadata of {str(path)!r} must be those that mnas writes, but got {error!r}") from None

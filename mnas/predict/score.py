@@ -74,7 +74,7 @@ def score_model(model: Model, batches: Iterable[tuple[Pixels, NDArray[np.int64]]
     counts = confusion.sum(1)
     total = int(counts.sum())
     if total == 0:
-        raise ValueError("a score needs images, but got none")
+        raise ValueError("scoring needs images, but got none")
     right = np.diagonal(confusion)
     return Score(
         top1=float(right.sum() / total),
@@ -135,7 +135,7 @@ def confusion_picture(score: Score, classes: Sequence[str], title: str) -> bytes
     draw = ImageDraw.Draw(canvas)
     draw.text((16, 14), clean(title, 200), fill=_INK, font=font)
     summary = f"top-1 {100 * score.top1:.2f} %, top-5 {100 * score.top5:.2f} %, {score.images:,} images"
-    draw.text((16, 46), f"{summary}; rows: the truth, columns: what the model says", fill=_FAINT, font=small)
+    draw.text((16, 46), f"{summary}; rows: true classes, columns: predictions", fill=_FAINT, font=small)
     canvas.paste(_cells(matrix, cell), (x, y))
     draw.rectangle((x - 1, y - 1, x + side, y + side), outline=_FAINT)
     if large:

@@ -27,7 +27,7 @@ class ImageInput:
     batch: Dim
     size: Dim
     scale: float = 0.0
-    """A stored number q means scale * (q - zero_point); 0: it means itself."""
+    """Scale of stored numbers: q means scale * (q - zero_point). 0 if numbers are not quantised."""
     zero_point: int = 0
 
 
@@ -69,16 +69,16 @@ def image_entry(session: ForeignSession, name: str) -> ImageInput:
 def input_size(entry: ImageInput, wanted: Wanted, name: str) -> int:
     """Return the side of the images. Raises ValueError where user and file differ, or neither gives one."""
     if entry.size is None and wanted.input_size is None:
-        raise ValueError(f"{name!r} takes images of any size; say which with --input-size")
+        raise ValueError(f"{name!r} takes images of any size; choose one with --input-size")
     if entry.size is not None and wanted.input_size not in (None, entry.size):
-        raise ValueError(f"input size must be {entry.size}, as {name!r} has it, but got {wanted.input_size}")
+        raise ValueError(f"--input-size must be {entry.size} for {name!r}, but got {wanted.input_size}")
     return entry.size or wanted.input_size or 0
 
 
 def normalisation(
     entry: ImageInput, wanted: Wanted, recorded: tuple[Triple, Triple] | None, name: str
 ) -> tuple[Triple, Triple] | None:
-    """Return (mean, std) for pixels from 0 to 1; None where the input stores pixels unscaled.
+    """Return (mean, std) for pixels from 0 to 1; None where the input takes unscaled pixels.
 
     Raises:
         ValueError: neither the file nor the user gives them, or the user does although the input takes pixels.
@@ -88,14 +88,17 @@ def normalisation(
         if entry.dtype.itemsize > 1:
             raise ValueError(f"an integer input must have 8 bits or a scale, but {name!r} takes {entry.dtype}")
         if given is not None:
-            raise ValueError(f"mean and std must be left out, as {name!r} takes pixels as they are ({entry.dtype})")
+            raise ValueError(
+                f"--mean and --std must be omitted, because {name!r} takes unscaled pixels ({entry.dtype})"
+            )
         return None
     if given is not None or recorded is not None:
         return given or recorded
     if entry.dtype.itemsize == 1:
         return None
     raise ValueError(
-        f"mean and std must be given, as {name!r} does not say how its input is normalised; usual are {NORMALISATIONS}"
+        f"--mean and --std must be given, because {name!r} does not record how its input is normalised; "
+        f"common values are {NORMALISATIONS}"
     )
 
 

@@ -26,7 +26,7 @@ OP_SETS = {
     "nasnet": NASNET_OPS,
     # arXiv:1712.00559, section 3.1
     "pnas": ("identity", "conv1x7", "dil3", "avg3", "max3", "sep3", "sep5", "sep7"),
-    # arXiv:1806.09055, section 3.1, without "zero", which finished cells do not have
+    # arXiv:1806.09055, section 3.1, without "zero", which finished cells do not contain
     "darts": ("identity", "avg3", "max3", "sep3", "sep5", "dilsep3", "dilsep5"),
 }
 """Name -> operations of a branch."""
@@ -60,11 +60,11 @@ class CellSpace(Space):
             require_choice("ops", ops, tuple(OP_SETS))
             ops = OP_SETS[ops]
         if not isinstance(ops, list | tuple) or not ops:
-            raise ValueError(f"ops must be a list of at least one operation, or a set's name, but got {ops!r}")
+            raise ValueError(f"ops must be a list of at least one operation, or the name of a set, but got {ops!r}")
         for op in ops:
             require_choice("an op", op, OPS)
         if len(set(ops)) < len(ops):
-            raise ValueError(f"ops must be different ones, but got {', '.join(ops)}")
+            raise ValueError(f"ops must not repeat an operation, but got {', '.join(ops)}")
         object.__setattr__(self, "ops", tuple(sorted(ops, key=OPS.index)))
 
     @functools.cached_property
@@ -92,7 +92,7 @@ class CellSpace(Space):
 
     @property
     def distinct(self) -> int:
-        """Number of different networks; an upper bound with a chosen concat, where every choice counts as another."""
+        """Number of different networks; with a chosen concat an upper bound, in which every choice counts."""
         free = 2 ** (self.pairs + 1) if self.concat == "chosen" else 1
         return (distinct_cells(self.pairs, len(self.ops)) * free) ** 2
 
@@ -132,7 +132,7 @@ class CellSpace(Space):
         branches = zip(indices[: 4 * self.pairs : 2], indices[1 : 4 * self.pairs : 2], strict=True)
         sides = [(state, self.ops[op]) for state, op in branches]
         pairs = tuple(Pair(*one, *other) for one, other in zip(sides[::2], sides[1::2], strict=True))
-        chosen = [state for state, taken in enumerate(indices[4 * self.pairs :]) if taken]
+        chosen = [state for state, is_chosen in enumerate(indices[4 * self.pairs :]) if is_chosen]
         return Cell(pairs=pairs, concat=tuple(sorted({*self._always(pairs), *chosen})))
 
     def _always(self, pairs: Sequence[Pair]) -> tuple[int, ...]:
@@ -196,12 +196,12 @@ def _unordered(length: int, rest: tuple[int, ...], ops: int) -> int:
     Each branch is on an input or a pair in `rest`. The steps keep both branches in place, or swap them.
     """
     stay = ops * (2 + sum(cycle for cycle in rest if length % cycle == 0))
-    change_places = ops * sum(math.gcd(length, c) for c in rest if c == 2 * math.gcd(length, c))
-    return stay * (stay + 1) // 2 + change_places
+    swap = ops * sum(math.gcd(length, c) for c in rest if c == 2 * math.gcd(length, c))
+    return stay * (stay + 1) // 2 + swap
 
 
 def _partitions(number: int, largest: int) -> Iterator[tuple[int, ...]]:
-    """Yield all ways to write `number` as a sum of positive integers in falling order, up to `largest`."""
+    """Yield all ways to write `number` as a sum of positive integers in descending order, up to `largest`."""
     if number == 0:
         yield ()
     for first in range(min(number, largest), 0, -1):

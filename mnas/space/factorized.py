@@ -1,8 +1,8 @@
-"""The factorized hierarchical search space: each block has its own layer, and repeats it.
+"""The factorized hierarchical search space: each block chooses its layer and repeats it.
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1.
-Departures (docs/explanation/departures.md): (1) the four ConvOps; (2) widths in multiples of 4; (3) what skip `pool`
-means; (4) impossible skips are not errors: `identity` without a possible residual is the same network as `none`.
+Departures (docs/explanation/departures.md): (1) the four ConvOps; (2) widths in multiples of 4; (3) the meaning of skip
+`pool`; (4) impossible skips are not errors: `identity` without a possible residual is the same network as `none`.
 """
 
 import functools
@@ -47,7 +47,7 @@ class BlockChoices:
                 choices = map(float, choices)  # 0 and 0.0 are the same choice
             choices = tuple(choices)
             if len(set(choices)) != len(choices):
-                raise ValueError(f"{field.name} must have different choices, but got {', '.join(map(str, choices))}")
+                raise ValueError(f"{field.name} must not repeat a choice, but got {', '.join(map(str, choices))}")
             object.__setattr__(self, field.name, choices)
 
     @property
@@ -102,8 +102,8 @@ class FactorizedSpace(Space):
     def distinct(self) -> int:
         """Exact number of different networks.
 
-        Of all that precedes a block, only the width before it determines whether its identity takes effect. So the
-        count keeps, for every width that a block can end with, the number of ways to reach it.
+        Only the width before a block determines whether its identity has an effect. So the count keeps, for every width
+        that a block can end with, the number of ways to reach it.
         """
         ways = Counter({self.skeleton.stem_filters: 1})
         for block, choices in enumerate(self.block_choices):
@@ -132,7 +132,7 @@ class FactorizedSpace(Space):
         indices: list[int] = []
         inputs = arch.stem_filters
         for number, (block, choices) in enumerate(zip(arch.blocks, self.block_choices, strict=True), 1):
-            # Compare the effect of each choice in this place with the block.
+            # Compare the effect of each choice in this position with the block.
             meanings: dict[str, tuple[Sequence[object], object]] = {
                 "op": ([_parse_op(c) for c in choices.op], (block.op, block.expansion)),
                 "kernel": (choices.kernel, block.kernel),
@@ -165,7 +165,9 @@ class FactorizedSpace(Space):
     def _check_frame(self, arch: Arch) -> None:
         """Raise ValueError if `arch` differs from the skeleton in a field that the space fixes."""
         if len(arch.blocks) != self.blocks:
-            raise ValueError(f"space {self.name} has {self.blocks} blocks, but got {len(arch.blocks)}")
+            raise ValueError(
+                f"networks of space {self.name} have {self.blocks} blocks, but got one with {len(arch.blocks)}"
+            )
         frame = self.skeleton.arch(arch.blocks)
         for field in fields(arch):
             expected, value = getattr(frame, field.name), getattr(arch, field.name)
@@ -232,6 +234,6 @@ def _check_choice(name: str, choice: Choice) -> None:
     elif name == "skip":
         require_choice(name, choice, get_args(Skip))
     elif name == "filters":
-        require_number("a multiple of filters", choice, 0.01, 100)
+        require_number("a choice of filters", choice, 0.01, 100)
     else:
-        require_int("what is added to layers", choice, -100, 100)
+        require_int("a choice of layers", choice, -100, 100)

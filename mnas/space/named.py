@@ -30,8 +30,11 @@ SPACES: dict[str, Space] = {
 """Name -> space."""
 
 
-def load_space(name: str) -> Space:
+def load_space(name: str, *, option: str = "--space") -> Space:
     """Return the space of that name, of the TOML file at that path, or that `module:factory` returns.
+
+    Args:
+        option: option or argument that names the space, for errors.
 
     Raises:
         ValueError: the space or file does not exist, the file is invalid, or the factory fails or returns no space; one
@@ -40,12 +43,12 @@ def load_space(name: str) -> Space:
     if name in SPACES:
         return SPACES[name]
     if ":" in name and not name.endswith(".toml") and not os.path.exists(name):
-        return _space_of_factory(name)
+        return _space_of_factory(name, option)
     if not name.endswith(".toml") and not os.path.isfile(name):
         close = difflib.get_close_matches(name, SPACES, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ValueError(
-            f"space must be one of {', '.join(SPACES)} or the path of a .toml file, or module:factory, "
+            f"{option} must be one of {', '.join(SPACES)}, the path of a .toml file or module:factory, "
             f"but got {name!r}{hint}"
         )
     try:
@@ -59,13 +62,13 @@ def load_space(name: str) -> Space:
         raise ValueError(f"space file {name!r}: {error}") from None
 
 
-def _space_of_factory(name: str) -> Space:
+def _space_of_factory(name: str, option: str) -> Space:
     """Return the space that `module:factory` returns. Raises ValueError unless a run can store and reload it."""
-    factory = imported(name, f"space must be one of {', '.join(SPACES)}, a .toml file or module:factory")
+    factory = imported(name, f"{option} must be one of {', '.join(SPACES)}, the path of a .toml file or module:factory")
     try:
         space = factory()
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise ValueError(f"{name} cannot be called: {described(error)}") from error
+        raise ValueError(f"calling {name} failed: {described(error)}") from error
     if not isinstance(space, FactorizedSpace | PerLayerSpace | CellSpace):
         raise ValueError(
             f"{name} must return a FactorizedSpace, PerLayerSpace or CellSpace of mnas, but got {type(space).__name__}"
@@ -138,5 +141,5 @@ def _table(values: object, where: str, keys: Sequence[str]) -> dict[str, Any]:
     for key in values:
         if key not in keys:
             quoted = key if isinstance(key, str) and re.fullmatch(r"[\w-]{1,40}", key) else reprlib.repr(key)
-            raise ValueError(f"{where} has no key {quoted}; it has {', '.join(keys)}")
+            raise ValueError(f"{where} has no key {quoted}; its keys are {', '.join(keys)}")
     return values

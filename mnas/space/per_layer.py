@@ -2,8 +2,8 @@
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
 compares its space with this one. Departure (docs/explanation/departures.md): the number of layers is the skeleton's, so
-a layer has 144 combinations of choices; the paper's count raises all 432 of a block, depths among them, to the number
-of layers.
+a layer has 144 combinations of choices. The paper raises all 432 of a block, which include depths, to the number of
+layers.
 """
 
 import functools
@@ -34,7 +34,7 @@ class PerLayerSpace(Space):
         for number, choices in enumerate(self.block_choices, 1):
             if choices.layers != (0,):
                 raise ValueError(
-                    f"block {number}: layers must be [0] in a per-layer space, whose number of layers is fixed, "
+                    f"block {number}: layers must be [0], because a per-layer space has a fixed number of layers, "
                     f"but got {list(choices.layers)}"
                 )
         _ = self.blocks, self.flat  # building them checks the choices

@@ -110,7 +110,6 @@ class Skeleton:
 
     def unrolled(self) -> "Skeleton":
         """Return the skeleton with one block for each layer. Raises ValueError if these are too many blocks."""
-
         blocks = list(zip(self.filters, self.strides, self.layers, strict=True))
         filters = tuple(width for width, _, count in blocks for _ in range(count))
         strides = tuple(stride if index == 0 else 1 for _, stride, count in blocks for index in range(count))
@@ -142,4 +141,4 @@ def output_stride_for(input_size: int) -> int:
     for stride in (32, 16, 8, 4):
         if -(-input_size // stride) >= 3:
             return stride
-    raise ValueError(f"input size must be at least 9 (3 pixels at an output stride of 4), but got {input_size!r}")
+    raise ValueError(f"--input-size must be at least 9 (3 pixels at an output stride of 4), but got {input_size!r}")

@@ -152,7 +152,8 @@ def named_arch(name: str) -> Architecture:
         base = re.split("[@/]", name)[0]
         if base in ZOO:
             raise ValueError(
-                f"after {base} may come @ and a width and /s and a stride ({base}@0.5/s8), but got {name!r}"
+                f"{base} may be followed by @ and a width multiplier, then by /s and an output stride "
+                f"({base}@0.5/s8), but got {name!r}"
             )
         close = difflib.get_close_matches(base, ZOO, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""

@@ -8,7 +8,9 @@ from mnas.space.factorized import FactorizedSpace
 from mnas.space.skeleton import MOBILENETV2
 
 NEAR = 1.1
-"""Largest factor between a published width and the nearest one in a space (112 of MnasNet-A1 is 120 in the paper's)."""
+"""Largest factor between a published width and the nearest one in a space.
+
+In the paper's space, the 112 filters of MnasNet-A1 become 120."""
 
 
 def nearest_member(space: FactorizedSpace, published: Arch) -> Arch:
@@ -22,7 +24,9 @@ def nearest_member(space: FactorizedSpace, published: Arch) -> Arch:
         ValueError: the space has no such member; one line with the block and the missing choice.
     """
     if not len(published.blocks) == len(MOBILENETV2.filters) == space.blocks:
-        raise ValueError(f"space {space.name} has {space.blocks} blocks, but it has {len(published.blocks)}")
+        raise ValueError(
+            f"networks of space {space.name} have {space.blocks} blocks, but this one has {len(published.blocks)}"
+        )
     blocks = []
     for number, block in enumerate(published.blocks):
         share = block.filters / MOBILENETV2.filters[number]
@@ -30,7 +34,7 @@ def nearest_member(space: FactorizedSpace, published: Arch) -> Arch:
         nearest = min(offered, key=lambda width: abs(math.log(width / share)))
         if not 1 / NEAR <= nearest / share <= NEAR:
             raise ValueError(
-                f"block {number + 1} is {share:.2f} times as wide as MobileNetV2's, and space {space.name} offers "
+                f"block {number + 1} is {share:.2f} times as wide as MobileNetV2's, but space {space.name} offers "
                 f"{', '.join(f'{width:g}' for width in offered)} times the skeleton's"
             )
         width, stride = space.filters(number, nearest), space.skeleton.strides[number]

@@ -157,7 +157,7 @@ def test_the_cache_is_of_the_code_too(tmp_path, monkeypatch):
         (["--accuracy", "top1"], "toy.csv: there is no column 'top1'; it has op, kernel, depth, width, free"),
         (["--cost", "op"], "toy.csv: line 2: op must be a number above 0, but got 'conv'"),
         (["--space", "mnasnet"], "toy.csv: there is no column 'block1.op'"),
-        (["--space", "nowhere"], "space must be one of mnasnet"),
+        (["--space", "nowhere"], "--space must be one of mnasnet"),
         (["--controllers", "sarsa"], "controller must be one of surrogate"),
         (["--controllers", "random,,ppo"], "controllers must be one, or several different ones with commas"),
         (["--controllers", "ppo,ppo"], "controllers must be one, or several different ones with commas"),

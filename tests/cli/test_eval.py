@@ -1,4 +1,4 @@
-"""`mnas eval` as a user types it: one network in several formats, on folders."""
+"""The command `mnas eval`: one network in several formats, on folders."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ INFO = ModelMetadata(
 
 @pytest.fixture(scope="module")
 def network():
-    """Knows the colours a little: a few steps of training."""
+    """A network that has learnt the colours in a few steps of training."""
     torch.manual_seed(0)
     model = build_network(ARCH, 3).train()
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
@@ -51,7 +51,7 @@ def network():
 
 
 def save_images(folder, count: int, classes=CLASSES, seed: int = 0):
-    """Noise that is a little brighter in its class's channel; larger than the model's input."""
+    """Noise that is slightly brighter in the channel of its class, and larger than the model's input."""
     rng = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True)
@@ -63,7 +63,7 @@ def save_images(folder, count: int, classes=CLASSES, seed: int = 0):
 
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch, network):
-    """model.safetensors, model.tflite, and data/ with train/ and test/."""
+    """A folder with model.safetensors, model.tflite, and data/ with train/ and test/."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     save_weights(tmp_path / "model.safetensors", network, INFO)
@@ -147,15 +147,17 @@ def test_tables_and_picture(capsys, files):
     top1 = values(capsys, "model.tflite", "--data", "data")["top1"]
     assert printed.startswith("test part of data\n")
     assert f"{100 * top1:.2f} %" in printed
-    assert "most frequent errors (truth -> model)" in printed
+    assert "most frequent errors (true class -> prediction)" in printed
     with Image.open(files / "confusion.png") as picture:
         assert picture.format == "PNG"
     before = (files / "confusion.png").read_bytes()
-    assert "'confusion.png' is there already" in complaint(
+    assert "'confusion.png' already exists" in complaint(
         capsys, "model.tflite", "--data", "data", "--save", "confusion.png"
     )
     assert (files / "confusion.png").read_bytes() == before
-    assert "is in no folder" in complaint(capsys, "model.tflite", "--data", "data", "--save", "no/confusion.png")
+    assert "is in a folder that does not exist" in complaint(
+        capsys, "model.tflite", "--data", "data", "--save", "no/confusion.png"
+    )
     assert "must name a .png file" in complaint(capsys, "model.tflite", "--data", "data", "--save", "confusion.jpg")
     assert run(["eval", "model.tflite", "--data", "data", "--part", "val"]) == 0
     assert "drawn with seed 0" in capsys.readouterr().out.splitlines()[0]
@@ -194,10 +196,13 @@ def test_a_file_that_names_no_classes(capsys, files):
     (files / "bare.tflite").write_bytes(graph_bytes(ARCH, 16, 3))
     options = ("bare.tflite", "--data", "data", "--mean", "0.5", "--std", "0.25", "--crop", "0.75")
     line = complaint(capsys, *options)
-    assert "the order of the classes must be given, but the model does not name its own" in line
+    assert (
+        "the order of the classes is unknown, because the model has no class names and folders are sorted as text"
+        in line
+    )
     assert "--class-file" in line
     found = values(capsys, *options, "--class-order", "data")
-    assert found["classes_matched"] == "the model does not name its classes: taken in the data's order"
+    assert found["classes_matched"] == "the model has no class names; classes matched in the data's order"
     assert [row["label"] for row in found["per_class"]] == list(CLASSES)
 
 

@@ -1,4 +1,4 @@
-"""`mnas export` as a user types it."""
+"""The command `mnas export`."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ QUICK = ("--speed-s", "0")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A training's folder with a network that has learnt the digits."""
+    """The folder of a training, with a network that has learnt the digits."""
     folder = tmp_path_factory.mktemp("export")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -58,7 +58,7 @@ def test_data_that_is_missing_can_be_downloaded(capsys, tmp_path):
     command = ["export", "trained", "--to", "litert", "--data", "cifar10", "--data-dir", tmp_path]
     assert "--download" in complaint(capsys, *command)
     assert run(["export", "--help-all"]) == 0
-    assert "--download" in capsys.readouterr().out  # as the line advises
+    assert "--download" in capsys.readouterr().out  # as the message advises
 
 
 def test_several_targets_into_a_folder(capsys, folder):
@@ -79,8 +79,10 @@ def test_past_the_tolerance_it_fails_and_is_kept_aside(capsys, folder):
     )  # fmt: skip
     printed = capsys.readouterr()
     assert code == 2
-    [line] = [x for x in printed.err.strip().splitlines() if not x.startswith("INFO: ")]  # LiteRT's own
-    assert "of the largest, where 1e-09 is allowed: kept aside as 'half.failed.tflite'" in line
+    [line] = [
+        x for x in printed.err.strip().splitlines() if not x.startswith("INFO: ")
+    ]  # the fastest kernels of LiteRT
+    assert "of the largest output, but at most 1e-09 is allowed: quarantined as 'half.failed.tflite'" in line
     assert "FAILED" in printed.out
     assert out.read_bytes() == b"in use"
     assert (folder / "half.failed.tflite").is_file()
@@ -97,20 +99,23 @@ def test_a_trial_of_a_search_is_written_here(capsys, folder):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--to", "litert", "--min-agreement", "99"], "min agreement must be a share from 0 to 1"),
+        (["--to", "litert", "--min-agreement", "99"], "--min-agreement must be a share from 0 to 1"),
         (["--to", "litert", "--max-accuracy-loss", "2"], "max accuracy loss must be a share from 0 to 1"),
-        (["--to", "litert", "--int8"], "calibration needs images, but got --int8 without --data"),
+        (["--to", "litert", "--int8"], "--int8 needs --data for images to calibrate on, but got none"),
         (["--to", "coreml"], "--to must be one or more of litert, onnx, executorch, but got 'coreml'"),
-        (["--to", "onnx", "--int8", "--data", "digits"], "--int8 must be for --to litert alone, but got --to onnx"),
-        (["--to", "litert,executorch", "--fp16"], "--fp16 must be for --to litert alone"),
-        (["--to", "litert", "--fp16", "--int8", "--data", "digits"], "--int8 or --fp16, but got both"),
-        (["--to", "litert", "--integer-io"], "--integer-io must come with --int8"),
-        (["--to", "litert,onnx", "--out", "a.tflite"], "--out must be a folder for several files"),
+        (
+            ["--to", "onnx", "--int8", "--data", "digits"],
+            "--int8 must be used with --to litert alone, but got --to onnx",
+        ),
+        (["--to", "litert,executorch", "--fp16"], "--fp16 must be used with --to litert alone"),
+        (["--to", "litert", "--fp16", "--int8", "--data", "digits"], "--int8 and --fp16 must not be used together"),
+        (["--to", "litert", "--integer-io"], "--integer-io must be used with --int8"),
+        (["--to", "litert,onnx", "--out", "a.tflite"], "--out must be an existing folder for several files"),
         (["--to", "litert", "--out", "a.onnx"], "--out must end in .tflite"),
-        (["--to", "litert", "--out", "nowhere/a.tflite"], "--out must be in a folder that exists"),
+        (["--to", "litert", "--out", "nowhere/a.tflite"], "--out must be in an existing folder"),
         (["--to", "litert", "--data", "nowhere"], "data must be a folder or one of digits"),
-        (["--to", "litert", "--images", "-1"], "images must be 0 or more, but got -1"),
-        (["--to", "litert", "--min-agreement", "nan"], "min agreement must be 0 or more, but got nan"),
+        (["--to", "litert", "--images", "-1"], "--images must be 0 or more, but got -1"),
+        (["--to", "litert", "--min-agreement", "nan"], "--min-agreement must be 0 or more, but got nan"),
     ],
 )
 def test_bad_options(capsys, folder, options, expected):
@@ -143,7 +148,7 @@ def test_bad_models(capsys, folder):
     ],
 )
 def test_a_missing_extra_is_named(capsys, monkeypatch, package, options, extra):
-    # as if it were not installed; all of it, or what is imported half stays so for the tests that follow
+    # as if it were not installed; a package that is half imported would stay so for the tests that follow
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)

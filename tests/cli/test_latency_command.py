@@ -53,7 +53,7 @@ def test_json_lines(capsys):
         ([], "name at least one architecture"),
         (["nothing.tflite"], "model file 'nothing.tflite' cannot be read: No such file or directory"),
         (["mnasnet-a7"], "mnasnet-a1"),
-        (["mnasnet-a1", "--input-size", "8"], "input size must be at least the output stride 32, but got 8"),
+        (["mnasnet-a1", "--input-size", "8"], "--input-size must be at least the output stride 32, but got 8"),
         (
             ["mnasnet-a1", "--runtime", "tflite"],
             "--runtime must be of litert, litert-builtin, onnxruntime, executorch,",
@@ -66,7 +66,10 @@ def test_json_lines(capsys):
         ),
         (["mnasnet-a1", "--device", "pixel"], "device must be one of host ("),
         (["mnasnet-a1", "--threads", "0"], "threads must be an integer from 1 to 1024"),
-        (["mnasnet-a1", "--int8", "--runtime", "torch"], "int8 of an architecture is for litert, litert-builtin, onnx"),
+        (
+            ["mnasnet-a1", "--int8", "--runtime", "torch"],
+            "--int8 requires one of the runtimes litert, litert-builtin, onnx",
+        ),
         (["mnasnet-a1", "--budget-s", "0"], "--budget-s must be more than 0, but got 0"),
     ],
 )

@@ -91,7 +91,7 @@ def test_what_another_fit_left_behind_is_not_taken(arguments, tmp_path, capsys):
         (["--budget-s", "0"], "budget s must be above 0, but got 0"),
         (["--interval", "nan"], "interval must be above 0, but got nan"),
         (["--space", "mnasnett"], "did you mean mnasnet?"),
-        (["--input-size", "3", "--output-stride", "4"], "input size must be at least the output stride 4, but got 3"),
+        (["--input-size", "3", "--output-stride", "4"], "--input-size must be at least the output stride 4, but got 3"),
         (["--device", "pixel"], "device must be one of host"),
         (["--samples", "1000000000000"], "different networks, but got 1000000000000"),
     ],

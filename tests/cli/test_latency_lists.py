@@ -108,15 +108,18 @@ def test_lists():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--input-size", "96,x"], "--input-size must be pixels, several joined by commas (96,128,160) or auto, but"),
-        (["--input-size", "96,"], "--input-size must be pixels"),
+        (
+            ["--input-size", "96,x"],
+            "--input-size must be a number of pixels, several joined by commas (96,128,160), or auto",
+        ),
+        (["--input-size", "96,"], "--input-size must be a number of pixels, several joined"),
         (["--input-size", "96,0"], "--input-size must be an integer from 1 to 8192, but got 0"),
-        (["--input-size", "96,96"], "--input-size must name each only once, but got 96, 96"),
-        (["--input-size", "96,16"], "input size must be at least the output stride 32, but got 16"),
-        (["--width-multiplier", "wide"], "--width-multiplier must be a number or several joined by commas"),
+        (["--input-size", "96,96"], "--input-size must not repeat a value, but got 96, 96"),
+        (["--input-size", "96,16"], "--input-size must be at least the output stride 32, but got 16"),
+        (["--width-multiplier", "wide"], "--width-multiplier must be a number, or several joined by commas"),
         (["--width-multiplier", "0.5,0"], "--width-multiplier must be a number from 0.01 to 100, but got 0.0"),
         (["--width-multiplier", "nan"], "--width-multiplier must be a number from 0.01 to 100, but got nan"),
-        (["--width-multiplier", "1,1.0"], "--width-multiplier must name each only once, but got 1.0, 1.0"),
+        (["--width-multiplier", "1,1.0"], "--width-multiplier must not repeat a value, but got 1.0, 1.0"),
     ],
 )
 @pytest.mark.parametrize("command", ["latency", "show"])
@@ -129,14 +132,14 @@ def test_mistakes_get_one_line_before_anything_is_measured(capsys, command, argu
 
 def test_a_width_twice_a_file_with_lists_and_a_drawing_of_several(capsys, tmp_path):
     assert run(["latency", "mnasnet-a1@0.5", "--width-multiplier", "0.5"]) == 2
-    assert "a name must come without a width of its own, but got 'mnasnet-a1@0.5'" in capsys.readouterr().err
+    assert "--width-multiplier cannot scale 'mnasnet-a1@0.5', whose name already has a width" in capsys.readouterr().err
     file = tmp_path / "own.tflite"
     file.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35"), 32, 10))
     for option in (("--input-size", "32,64"), ("--width-multiplier", "0.5")):
         assert run(["latency", str(file), *option]) == 2
         assert "a .tflite file has its one size and width" in capsys.readouterr().err
     assert run(["show", "mnasnet-a1", "--input-size", "96,128", "--save", str(tmp_path / "a.svg")]) == 2
-    assert "--save must go with one width and one input size" in capsys.readouterr().err
+    assert "--save must be used with one --width-multiplier and one --input-size, but got " in capsys.readouterr().err
     assert not (tmp_path / "a.svg").exists()
 
 

@@ -61,7 +61,7 @@ def test_an_unknown_command_lists_all(capsys):
     [
         (
             ["predict"],
-            "mnas: predict needs MODEL: A file (.safetensors, .tflite, .onnx, .pte), the folder of a training",
+            "mnas: predict needs MODEL: Model file (.safetensors, .tflite, .onnx, .pte), folder of a training",
         ),
         (["eval", "x"], "mnas: eval needs --data: Data set: digits, cifar10, fashion-mnist, imagenet, or a folder"),
         (["train", "x", "--epochs", "some"], "mnas: --epochs must be an integer, but got 'some' (mnas train --help)"),

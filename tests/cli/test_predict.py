@@ -1,4 +1,4 @@
-"""`mnas predict` as a user types it."""
+"""The command `mnas predict`."""
 
 import functools
 import http.server
@@ -31,7 +31,7 @@ INFO = ModelMetadata(arch=ARCH, classes=CLASSES, mean=(0.5,) * 3, std=(0.25,) * 
 
 @pytest.fixture(autouse=True)
 def files(tmp_path, monkeypatch):
-    """model.safetensors, model.tflite, arch.json, photos/1.png and photos/more/2.png; and where we are."""
+    """The current folder, with model.safetensors, model.tflite, arch.json, photos/1.png and photos/more/2.png."""
     torch.manual_seed(0)
     network = build_network(ARCH, 3).eval()
     save_weights(tmp_path / "model.safetensors", network, INFO)
@@ -136,16 +136,20 @@ def test_an_architecture_with_weights(capsys, files):
     options = ["--weights", "weights.pth", "--class-file", "names.txt", "--input-size", "16", "--crop", "1"]
     assert rows(capsys, "arch.json", "photos", *options, "--mean", "0.5", "--std", "0.25") == ours
     assert run(["predict", "arch.json", "photos", *options]) == 0
-    assert "weights.pth does not say how images are prepared; taken: ImageNet's" in capsys.readouterr().err
+    assert "weights.pth does not record how to prepare images; using ImageNet's" in capsys.readouterr().err
 
 
 def test_what_the_file_does_not_say(capsys, files):
     (files / "bare.tflite").write_bytes(graph_bytes(ARCH, 16, 3))
     line = complaint(capsys, "bare.tflite", "photos")
-    assert "'bare.tflite' does not say how its input is normalised; usual are --mean 0.485 0.456 0.406" in line
+    assert (
+        "'bare.tflite' does not record how its input is normalised; common values are --mean 0.485 0.456 0.406" in line
+    )
     found = rows(capsys, "bare.tflite", "photos", "--mean", "0", "--std", "1")
     for before in (["--mean=0", "--std", "1"], ["--mean", "0,0,0", "--std", "1", "1", "1"]):
-        assert rows(capsys, *before, "bare.tflite", "photos") == found  # the last of them swallows nothing
+        assert (
+            rows(capsys, *before, "bare.tflite", "photos") == found
+        )  # the last of these options takes no further argument
     assert found[0]["predictions"][0]["label"].startswith("class ")
 
 
@@ -169,7 +173,7 @@ def test_pipes_are_not_waited_for(capsys, files):
     ):  # fmt: skip
         assert complaint(capsys, *arguments).startswith("mnas: ")
     assert run(["predict", "model.tflite", "photos/1.png", "p.png"]) == 2
-    assert "'p.png': it is no ordinary file" in capsys.readouterr().err
+    assert "'p.png': it is not a regular file" in capsys.readouterr().err
 
 
 def test_bad_input(capsys, files):
@@ -180,23 +184,23 @@ def test_bad_input(capsys, files):
     for arguments, message in (
         (["nothing.tflite", "photos"], "there is no such file"),
         (["small.safetensors", "photos"], "must be a .safetensors file written by mnas"),
-        (["text.onnx", "photos"], "onnxruntime cannot read 'text.onnx'"),
-        (["weights.pth", "photos"], "but got 'weights.pth'; other weights need their architecture"),
+        (["text.onnx", "photos"], "ONNX Runtime cannot read 'text.onnx'"),
+        (["weights.pth", "photos"], "but got 'weights.pth'; for other weights, name their architecture"),
         (["mnasnet-a1", "photos"], "a model must be trained, but got the architecture 'mnasnet-a1'"),
-        (["model.tflite"], "name at least one image"),
-        (["model.tflite", "photos", "--top", "0"], "top must be 1 or more, but got 0"),
+        (["model.tflite"], "IMAGES must be at least one file, folder, pattern or URL"),
+        (["model.tflite", "photos", "--top", "0"], "--top must be 1 or more, but got 0"),
         (
             ["model.tflite", "photos", "--input-size", "32"],
-            "input size must be 16, as 'model.tflite' has it, but got 32",
+            "--input-size must be 16 for 'model.tflite', but got 32",
         ),
-        (["model.tflite", "photos", "--mean", "0.5"], "mean and std must be given together"),
+        (["model.tflite", "photos", "--mean", "0.5"], "--mean and --std must be given together"),
         (
             ["model.tflite", "photos", "--mean", "grey", "--std", "1"],
             "--mean must be one number or three (0.5,0.5,0.5)",
         ),
         (["--mean", "0.5", "--std", "model.tflite", "photos"], "--std must be one number or three (0.5,0.5,0.5), but"),
-        (["model.tflite", "photos", "--mean", "1", "2", "--std", "1"], "one finite number or three, one a channel"),
-        (["model.tflite", "photos", "--threads", "0"], "threads must be 1 or more, but got 0"),
+        (["model.tflite", "photos", "--mean", "1", "2", "--std", "1"], "one finite number or three, one per channel"),
+        (["model.tflite", "photos", "--threads", "0"], "--threads must be 1 or more, but got 0"),
         (["model.tflite", "photos", "--class-file", "nothing.txt"], "nothing.txt"),
         (["arch.json", "photos", "--weights", "nothing.pth"], "nothing.pth"),
     ):

@@ -1,4 +1,4 @@
-"""`mnas show`."""
+"""The command `mnas show`."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -75,10 +75,10 @@ def test_drawing(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["mnasnet-a9"], "did you mean mnasnet-a1?"),
-        (["mnasnet-a1", "--input-size", "16"], "input size must be at least the output stride 32, but got 16"),
-        (["nasnet-a", "--input-size", "16"], "input size must be at least the output stride 32, but got 16"),
+        (["mnasnet-a1", "--input-size", "16"], "--input-size must be at least the output stride 32, but got 16"),
+        (["nasnet-a", "--input-size", "16"], "--input-size must be at least the output stride 32, but got 16"),
         (["nasnet-a/s2"], "output stride must be at least 4 with 2 reduction cells between the stages, but got 2"),
-        (["mnasnet-a1", "--classes", "0"], "num_classes must be 1 or more, but got 0"),
+        (["mnasnet-a1", "--classes", "0"], "--classes must be auto, or 1 or more, but got 0"),
         (["mnasnet-a1", "--save", "/nowhere/a.svg"], "No such folder: /nowhere"),
         (["r1_k4_s11_e1_o16"], "kernel must be one of 3, 5, 7, but got 4"),
     ],

@@ -1,4 +1,4 @@
-"""`mnas space`."""
+"""The command `mnas space`."""
 
 import pytest
 
@@ -19,7 +19,8 @@ def test_the_papers_space_and_comparison(capsys):
     assert ["4", "2", "64", "4", "48", "64", "80", "3", "4", "5"] in lines
     assert "2,807,929,681,968,365,568 combinations of 42 decisions" in out
     assert "770,351,078,729,318,400 different networks" in out
-    assert "432^7 ~ 10^18; flat, for each layer: 432^17 ~ 10^44" in out
+    assert "factorized space, with choices for each block: 432^7 ~ 10^18\n" in out
+    assert "flat space, with choices for each layer: 432^17 ~ 10^44\n" in out
     assert "S^B = 432^5 ~ 10^13, flat S^(B*N) = 432^15 ~ 10^39" in out
 
 
@@ -30,8 +31,8 @@ def test_the_flat_space_and_the_papers_count(capsys):
     assert ["layers", "all", "+0"] in lines
     assert ["4", "2", "64", "4", "48", "64", "80", "4"] in lines
     assert f"{144**17:,} combinations of 85 decisions" in out
-    assert "flat, a choice for each layer, whose number is fixed: 144^17 ~ 10^36" in out
-    assert "432^15 ~ 10^39 in its typical case (B = 5, N = 3), 432^17 ~ 10^44 on this skeleton's layers" in out
+    assert "flat space, with choices for each layer and a fixed number of layers: 144^17 ~ 10^36" in out
+    assert "432^15 ~ 10^39 in its typical case (B = 5, N = 3), 432^17 ~ 10^44 for the layers of this skeleton" in out
 
 
 def test_the_cell_space(capsys, tmp_path):
@@ -41,7 +42,7 @@ def test_the_cell_space(capsys, tmp_path):
     assert ["pair3.input1,", "input2", "0", "1", "2", "3"] in lines
     assert f"{71_465_842_174_521_600**2:,} combinations of 40 decisions" in out
     assert f"distinct  {380_983_342_099_113**2:,} different networks" in out
-    assert "each of the two cells: 71,465,842,174,521,600 ~ 10^16 combinations" in out
+    assert "each of the two cells has 71,465,842,174,521,600 ~ 10^16 combinations" in out
     path = tmp_path / "own.toml"
     path.write_text('name = "own"\nkind = "cell"\nconcat = "chosen"\nops = ["sep3"]\npairs = 2')
     assert run(["space", str(path)]) == 0
@@ -65,7 +66,7 @@ def test_a_file(tmp_path, capsys):
 def test_bad_input_gets_one_line_and_exit_code_2(tmp_path, capsys):
     path = tmp_path / "own.toml"
     path.write_text('name = "own"\n[choices]\nkernels = [3]')
-    for argument, message in [(str(path), "[choices] has no key kernels"), ("mnas", "space must be one of mnasnet")]:
+    for argument, message in [(str(path), "[choices] has no key kernels"), ("mnas", "SPACE must be one of mnasnet")]:
         assert run(["space", argument]) == 2
         complaint = capsys.readouterr().err
         assert message in complaint

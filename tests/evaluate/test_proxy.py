@@ -182,7 +182,7 @@ def test_a_candidate_without_memory_fails_with_its_reason_and_the_next_one_train
 
 def test_images_too_small_for_the_strides(digits: Dataset) -> None:
     deep = dataclasses.replace(ARCH, blocks=ARCH.blocks + 3 * (Block(op="conv", kernel=3, stride=2, filters=8),))
-    with pytest.raises(ValueError, match="input size must be at least the output stride 32, but got 16"):
+    with pytest.raises(ValueError, match="--input-size must be at least the output stride 32, but got 16"):
         evaluate_proxy(deep, digits, CONFIG, 0)
 
 

@@ -22,7 +22,7 @@ CLASSES = ("cat", "dög", "fish", "bird", "cow")
 
 
 def every_block(padding: Padding) -> Arch:
-    """Every op, kernel, stride and skip; pooled skips that cut, pad and keep the channels; SE with and without."""
+    """An architecture with every op, kernel, stride and skip; pooled skips cut, pad and keep channels."""
     return Arch(
         blocks=(
             Block(op="conv", kernel=3, stride=2, filters=12, skip="pool", se_ratio=0.5, layers=2),
@@ -39,7 +39,7 @@ def every_block(padding: Padding) -> Arch:
 
 
 def as_trained(arch: Arch, classes: int, seed: int = 0) -> Network:
-    """Batch norm and biases as after training: nothing is 0 or 1, no two channels are alike."""
+    """Set batch norm and biases as after training: nothing is 0 or 1, and no two channels are alike."""
     torch.manual_seed(seed)
     network = build_network(arch, classes)
     for module in network.modules():
@@ -71,18 +71,18 @@ def info_of(arch: Arch, classes: tuple[str, ...], size: int) -> ModelMetadata:
 
 
 def inputs(info: ModelMetadata, count: int = 3) -> np.ndarray:
-    """(N, S, S, 3) float32, as after normalisation."""
+    """Return images (N, S, S, 3) in float32, normalised."""
     return np.random.default_rng(0).standard_normal((count, info.input_size, info.input_size, 3), np.float32)
 
 
 def outputs(network: Network, x: np.ndarray) -> np.ndarray:
-    """Of the network, for NHWC input."""
+    """Return the outputs of the network for an input in NHWC."""
     with torch.no_grad():
         return network(torch.from_numpy(x).permute(0, 3, 1, 2)).numpy()
 
 
 def assert_equal(got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    """Within `tolerance` of the largest output, which is such that the comparison says something."""
+    """Assert that outputs agree within `tolerance` of the largest, which must be large enough for a comparison."""
     largest = np.abs(expected).max()
     assert got.shape == expected.shape
     assert 1e-2 < largest < 1e6
@@ -100,7 +100,7 @@ def assert_ships(
     files: list[str],
     speed_s: float = 0.01,
 ) -> None:
-    """It passes the gate over photographs, is timed beside LiteRT, and lies in `folder` with what belongs to it."""
+    """Assert that a file passes the gate over photographs, is timed against LiteRT, and is complete in `folder`."""
     target = Target(format=name)
     gate = make_gate(network, info, photographs(info.input_size, 24), speed_s=speed_s)
     path, result = ship(content, target, folder / f"m{target.suffix}", gate, TOLERANCES["fp32"])
@@ -130,7 +130,7 @@ DIGITS = Arch(
 
 
 def digits_network() -> tuple[Network, ModelMetadata]:
-    """Trained for a few seconds on the training images of `load_dataset("digits", seed=0)` at 8 pixels."""
+    """Return a network trained for a few seconds on the digits of `load_dataset("digits", seed=0)` at 8 pixels."""
     from mnas.data.load import load_dataset
 
     dataset = load_dataset("digits", input_size=8, seed=0)

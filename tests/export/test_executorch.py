@@ -1,4 +1,4 @@
-"""ExecuTorch programs: equal to torch, computed by XNNPACK from end to end, with a sidecar that says what they are."""
+"""ExecuTorch programs: equal to torch, run entirely by XNNPACK, with a sidecar of metadata."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.export.networks import assert_equal, assert_ships, inputs, network_of
 
 @pytest.fixture(scope="module", params=["same", pytest.param("symmetric", marks=pytest.mark.slow)])
 def exported(request):
-    """(network, info, program): every kind of layer, which takes 20 s to write."""
+    """(network, info, program) with every kind of layer; writing the program takes 20 s."""
     network, info = network_of(request.param)
     return network, info, executorch_fp32(network, info)
 
@@ -31,7 +31,7 @@ def test_every_kind_of_layer(exported):
 
 
 def test_it_passes_the_gate(exported, tmp_path):
-    """Timed where all is slow: a measuring process imports ExecuTorch for 10 s; test_runtimes.py has one that does."""
+    """A slow test, since a measuring process imports ExecuTorch for 10 s; test_runtimes.py has another that does."""
     speed_s = 0.01 if exported[1].arch.padding == "symmetric" else 0
     files = ["m.pte", "m.pte.gate.json", "m.pte.json"]
     assert_ships(*exported, "executorch", tmp_path, files=files, speed_s=speed_s)

@@ -15,7 +15,7 @@ from tests.export.networks import CLASSES, as_trained, assert_equal, info_of, in
 
 
 def every_op(ops: tuple[str, ...]) -> CellArch:
-    """Each of `ops` at stride 2 and then at stride 1, where one input is larger than the other."""
+    """Return a network with each of `ops` at stride 2, then at stride 1 with one input larger than the other."""
     again = iter([*ops, "identity"])
     pairs = tuple(Pair(0, next(again), 1, next(again)) for _ in range((len(ops) + 1) // 2))
     skeleton = CellSkeleton(filters=8, cells=(0, 1), stem_cells=0, stem_filters=(6,), bn_momentum=0.1)
@@ -43,7 +43,7 @@ def test_onnx(network):
         assert_equal(got, expected[: len(batch)], 1e-4)
 
 
-@pytest.mark.slow  # half a minute of lowering each
+@pytest.mark.slow  # lowering each takes half a minute
 def test_executorch(network):
     from executorch.runtime import Runtime
 

@@ -1,4 +1,4 @@
-"""The gate: what passes, what does not, and where files end up; ONNX's and ExecuTorch's are in their own tests."""
+"""The gate: files that pass, files that fail, and their names; ONNX and ExecuTorch have their own tests."""
 
 import dataclasses
 import json
@@ -40,16 +40,18 @@ def test_what_is_beyond_the_tolerance_is_named():
     expected = np.eye(4, dtype=np.float32)[labels]
     assert judge(compare(expected, expected, images_of(labels)), FP32) == ()
     [line] = judge(compare(expected, expected + np.float32(2e-4), images_of(labels)), FP32)
-    assert "the outputs differ by 0.0002 of the largest, where 0.0001 is allowed" in line
+    assert "the outputs differ by 0.0002 of the largest output, but at most 0.0001 is allowed" in line
     wrong = expected.copy()
     wrong[:20] = np.roll(wrong[:20], 1, 1)  # 2 % of the images
     lines = judge(compare(expected, wrong, images_of(labels)), TOLERANCES["int8"])
-    assert lines == ("the accuracy falls by 2.00 points, where 1 are allowed",)
+    assert lines == ("the accuracy falls by 2.00 points, but at most 1 are allowed",)
     wrong[:200] = np.roll(expected[:200], 1, 1)
     lines = judge(compare(expected, wrong, images_of(labels)), TOLERANCES["int8"])
-    assert lines[0] == "the first class agrees on 80.00% of the images, where 85.00% are wanted"
+    assert lines[0] == (
+        "file and network predict the same class for 80.00% of the images, but at least 85.00% are required"
+    )
     without = dataclasses.replace(images_of(labels), labels=None)
-    assert len(judge(compare(expected, wrong, without), TOLERANCES["int8"])) == 1  # nobody knows what is right
+    assert len(judge(compare(expected, wrong, without), TOLERANCES["int8"])) == 1  # images without labels
 
 
 def test_one_image_of_few_may_differ():
@@ -82,7 +84,7 @@ def test_photographs_are_real_and_the_same_every_time():
 
 @pytest.fixture(scope="module")
 def wanted():
-    """A network, its gate over photographs, without timing."""
+    """A network and its gate over photographs, without timing."""
     network, info = network_of("same")
     return network, info, make_gate(network, info, photographs(info.input_size, 24), speed_s=0)
 
@@ -132,7 +134,7 @@ def test_a_file_that_its_runtime_cannot_read_is_set_aside(tmp_path, wanted):
     path, result = ship(content[:2000], Target(format="litert"), tmp_path / "model.tflite", gate, FP32)
     assert path.name == "model.failed.tflite"
     assert result.comparison is None
-    assert "its runtime does not run it as it should" in result.failures[0]
+    assert "its runtime cannot run it" in result.failures[0]
 
 
 def ship_to_a_full_disk(out: Path) -> None:
@@ -188,4 +190,4 @@ def test_classes_are_matched_by_name_as_eval_does(tmp_path, monkeypatch):
 def test_a_handful_of_images_is_no_gate():
     expected = np.eye(4, dtype=np.float32)[np.arange(12) % 4]
     (line,) = judge(compare(expected, expected, images_of(list(np.arange(12) % 4))), TOLERANCES["int8"])
-    assert line == "a comparison takes 20 images or more, and there were 12"
+    assert line == "a comparison needs at least 20 images, but got 12"

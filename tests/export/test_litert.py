@@ -1,4 +1,4 @@
-"""LiteRT files: equal to torch, in three kinds, with all that they say of themselves."""
+"""LiteRT files: equal to torch, in three kinds, with their metadata."""
 
 import dataclasses
 import io
@@ -38,7 +38,7 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def digits(_own_cache):
-    """(network, info, fp32 file, validation part) of a network that has learnt something."""
+    """(network, info, fp32 file, validation part) of a network that has learnt the digits."""
     network, info = digits_network()
     return network, info, litert_fp32(network, info), load_dataset("digits", input_size=8, seed=0)
 
@@ -52,7 +52,7 @@ def assert_says_what_it_is(model: bytes, info, *, softmax: bool = False) -> None
     assert metadata.crop == info.crop
     assert metadata.input_size == info.input_size
     assert metadata.softmax is softmax
-    with zipfile.ZipFile(io.BytesIO(model)) as archive:  # what Android Studio and ML Kit read
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:  # the metadata that Android Studio and ML Kit read
         assert archive.read("labels.txt").decode().split("\n") == list(info.classes)
 
 
@@ -65,7 +65,7 @@ def test_every_kind_of_layer_in_every_kind_of_number(padding):
     assert_equal(run_tflite(fp32, x), expected, 1e-4)
     fp16 = litert_fp16(fp32)
     assert_equal(run_tflite(fp16, x), expected, 1e-2)
-    assert np.abs(run_tflite(fp16, x) - expected).max() > 0  # it is another file
+    assert np.abs(run_tflite(fp16, x) - expected).max() > 0  # it is a different file
     int8 = litert_int8(fp32, np.concatenate([x, inputs(info, 20)]))
     assert_equal(run_tflite(int8, x), expected, 0.2)
     for model in (fp32, fp16, int8):
@@ -75,7 +75,7 @@ def test_every_kind_of_layer_in_every_kind_of_number(padding):
 
 @pytest.mark.parametrize("integer_io", [False, True])
 def test_xnnpack_takes_all_of_an_int8_file(integer_io):
-    """But for pooled skips: XNNPACK has no int8 AVERAGE_POOL_2D, which LiteRT's own kernel computes."""
+    """Pooled skips are the exception: XNNPACK has no int8 AVERAGE_POOL_2D, which LiteRT's own kernel computes."""
     arch = dataclasses.replace(
         every_block("same"),
         blocks=tuple(dataclasses.replace(block, skip="identity") for block in every_block("same").blocks),
@@ -87,7 +87,7 @@ def test_xnnpack_takes_all_of_an_int8_file(integer_io):
 
 
 def test_a_layer_that_is_always_zero_is_no_obstacle():
-    """As small networks often have after training; its scale would be 0, which XNNPACK refuses."""
+    """Small networks often have such a layer after training. Its scale would be 0, which XNNPACK rejects."""
     network, info = network_of("same")
     with torch.no_grad():
         network.layers[-1].depthwise.norm.bias.fill_(-1000.0)
@@ -100,7 +100,7 @@ def test_a_layer_that_is_always_zero_is_no_obstacle():
 
 
 def test_all_data_lies_inside_the_flatbuffer(digits):
-    """The quantizer puts it behind, where phones' metadata readers and older runtimes do not look."""
+    """The quantizer appends it, but metadata readers of phones and older runtimes do not look there."""
     _, info, fp32, data = digits
     model = litert_int8(fp32, normalised(info, data.train.images[:10]))
     parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
@@ -167,7 +167,7 @@ def test_same_input_same_bytes(digits):
 
 def test_no_images_to_calibrate_on():
     network, info = network_of("same")
-    with pytest.raises(ValueError, match="calibration images must be 1 or more, but got none"):
+    with pytest.raises(ValueError, match="int8 needs at least one image to calibrate on, but got none"):
         litert_int8(litert_fp32(network, info), inputs(info, 0))
 
 

@@ -1,4 +1,4 @@
-"""ONNX files: equal to torch at any batch size, and they say what they are."""
+"""ONNX files: equal to torch at any batch size, with their metadata."""
 
 import json
 
@@ -14,7 +14,7 @@ from tests.export.networks import assert_equal, assert_ships, inputs, network_of
 
 @pytest.fixture(scope="module", params=["same", pytest.param("symmetric", marks=pytest.mark.slow)])
 def exported(request):
-    """(network, info, file): every kind of layer; slow is the padding that is not ours."""
+    """(network, info, file) with every kind of layer; symmetric padding is slow."""
     network, info = network_of(request.param)
     return network, info, onnx_fp32(network, info)
 
@@ -35,7 +35,7 @@ def test_every_kind_of_layer(exported):
     assert entry.key == "mnas"
     assert metadata_from_json(json.loads(entry.value)) == info
     assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
-    assert b"site-packages" not in content  # where the exporter's operators came from is nobody's business
+    assert b"site-packages" not in content  # paths of this machine must not be in the file
     assert not network.training
 
 

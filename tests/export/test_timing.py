@@ -1,4 +1,4 @@
-"""Exported files timed beside each other, each by its own runtime."""
+"""Exported files timed against each other, each in its own runtime."""
 
 import pytest
 from foreign_models import onnx_model

@@ -116,13 +116,15 @@ def test_int8_onnx_files_say_nearly_the_same():
 
 
 def test_int8_of_torch_is_refused_with_who_has_it():
-    with pytest.raises(ValueError, match=r"int8 of an architecture is for litert, litert-builtin, onnxruntime, execu"):
+    with pytest.raises(
+        ValueError, match=r"--int8 requires one of the runtimes litert, litert-builtin, onnxruntime, execu"
+    ):
         render(Setup(runtime="torch"), int8=True)
 
 
 def test_what_executorch_cannot_run_in_int8_is_refused_before_it_is_written():
     arch = Arch(blocks=(dataclasses.replace(ARCH.blocks[0], skip="pool"),), stem_filters=8, head_filters=16)
-    with pytest.raises(ValueError, match="int8 for executorch must have no pooled skip at stride 2"):
+    with pytest.raises(ValueError, match="an int8 network for executorch must have no pooled skip at stride 2"):
         render(Setup(runtime="executorch"), int8=True)(arch, SIZE, CLASSES)
 
 

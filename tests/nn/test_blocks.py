@@ -22,14 +22,14 @@ def layer(**changed):
 
 
 def first_pixel(size, stride, kernel, padding):
-    """Where the first window begins, counted from the image's first pixel: TensorFlow's rule for `same`."""
+    """Return the start of the first window relative to the first pixel, by TensorFlow's rule for `same`."""
     outputs = math.ceil(size / stride)
     total = max(0, (outputs - 1) * stride + kernel - size)
     return -(total // 2) if padding == "same" else -((kernel - 1) // 2)
 
 
 def naive_pool(x, stride, padding):
-    """(H, W) -> mean over the valid pixels of every 3x3 window."""
+    """Return the mean over the valid pixels of every 3x3 window of an (H, W) image."""
     height, width = x.shape
     top, left = (first_pixel(n, stride, 3, padding) for n in (height, width))
     out = torch.empty(math.ceil(height / stride), math.ceil(width / stride))
@@ -93,7 +93,7 @@ def test_squeeze_excite_by_hand():
 @pytest.mark.parametrize("se_filters", [0, 2])
 @pytest.mark.parametrize("skip", ["identity", "pool", "none"])
 def test_order_within_a_layer(op, se_filters, skip):
-    """Convolutions, batch norms and gate one by one, from the module's parts."""
+    """Apply convolutions, batch norms and gate one by one, from the module's parts."""
     torch.manual_seed(0)
     fields = layer(op=op, mid_filters=8 if op == "mbconv" else 4, se_filters=se_filters, skip=skip)
     module = LayerModule(fields, ARCH["same"]).eval()
@@ -126,7 +126,7 @@ def test_relu6_clips():
 
 
 def test_initialisation():
-    """Published: normal(0, sqrt(2 / fan_out)), fan_out k * k for a depthwise kernel; classifier uniform."""
+    """The published rule: normal(0, sqrt(2 / fan_out)), fan_out k * k for a depthwise kernel; classifier uniform."""
     torch.manual_seed(0)
     blocks = (
         Block(op="conv", kernel=3, stride=1, filters=256, se_ratio=0.25),
@@ -195,7 +195,7 @@ def test_a_convolution_is_timms(kernel, stride, height, width, padding):
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize(("inputs", "size"), [(1, 7), (6, 24), (7, 9)])
 def test_thin_strided_1x1_convolutions_train(padding, inputs, size):
-    """Their gradient ended the process in torch's own kernel; float64 has another one, which is right."""
+    """Their gradient crashed in torch's kernel for float32; that for float64 is correct."""
     conv = convolution(padding, inputs, 4, 1, 2).to(memory_format=torch.channels_last)
     for seed in range(20):
         x = torch.randn(8, inputs, size, size, generator=torch.Generator().manual_seed(seed))

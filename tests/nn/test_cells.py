@@ -1,4 +1,4 @@
-"""Networks of cells: costs against the torch network's own, operations against loops, and pytorchcv's networks."""
+"""Networks of cells: costs against the torch network, operations against loops, and pytorchcv's networks."""
 
 import itertools
 import math
@@ -34,7 +34,7 @@ def random_members(count, seed, strides=(32, 16, 8, 4)):
 
 
 def convolutions(network, x):
-    """(name, module, output shape) of every convolution and classifier, in the order of one forward pass."""
+    """Return (name, module, output shape) of every convolution and classifier, in the order of a forward pass."""
     seen = []
     hooks = [
         module.register_forward_hook(lambda m, i, o, name=name: seen.append((name, m, tuple(o.shape[1:]))))
@@ -82,7 +82,7 @@ def test_rows_of_nasnet():
 
 
 def test_what_nothing_depends_on_is_not_built():
-    """Normal cells that see only the cell before the previous one leave every other one without use."""
+    """Normal cells that use only the cell before the previous one leave every other cell unused."""
     only = Cell(pairs=((1, "conv1", 1, "conv1"),), concat=(2,))
     arch = CellArch(normal=only, reduction=only, skeleton=CellSkeleton(cells=(4,), stem_cells=0, filters=8))
     cells = {name.split(".")[0] for name in (step.name for step in cell_steps(arch)) if name.startswith("cell")}
@@ -126,7 +126,7 @@ def test_shift(size):
 
 
 def one_branch(op, stride, filters=16):
-    """Steps of `op` on a state of `filters` channels, in a cell of nothing else."""
+    """Return the steps of `op` on a state of `filters` channels, in a cell with nothing else."""
     cell = Cell(pairs=((0, op, 0, "identity"),), concat=(2,))
     skeleton = CellSkeleton(cells=(0, 0) if stride == 2 else (1,), stem_cells=0, filters=filters, stem_strides=(1,))
     kind = "reduction" if stride == 2 else "normal"
@@ -186,7 +186,7 @@ def test_strides_of_a_reduction_cell():
 
 
 def test_a_bottleneck_too_narrow_is_left_out():
-    """The second reduction cell of a stem of 4 filters works on one channel, of which there is no quarter."""
+    """The second reduction cell of a stem of 4 filters works on one channel, which has no quarter."""
     cell = Cell(pairs=((0, "conv3", 0, "conv1x7"),), concat=(2,))
     arch = CellArch(normal=cell, reduction=cell, skeleton=CellSkeleton(cells=(1,), stem_cells=2, filters=4))
     steps = [s for s in cell_steps(arch) if s.name.startswith("cell1.pair1.")]
@@ -207,9 +207,9 @@ def test_gradients_reach_every_parameter_and_outputs_depend_on_every_pixel():
 
 
 def test_fast_training_computes_the_same():
-    """Wide depthwise convolutions stand in for the network's own: same outputs, same gradients, same state dict.
+    """Fast depthwise convolutions replace the network's: same outputs, same gradients, same state dict.
 
-    In double precision, as rounding decides which pixel is a maximum.
+    The test uses double precision, because rounding decides which pixel is a maximum.
     """
     for _, arch in random_members(1, seed=3, strides=(8,)):
         networks = []
@@ -234,7 +234,7 @@ def test_fast_training_computes_the_same():
 
 
 def prepared(network):
-    """Batch norms that are not the identity, and no two parts of a network that could be exchanged unnoticed."""
+    """Set batch norms to values that are not the identity, so that an exchange of two parts is noticed."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             for tensor, value in ((module.weight, 0.9), (module.bias, 0.1), (module.running_mean, 0.05)):
@@ -246,7 +246,8 @@ def prepared(network):
 def share_weights(ours, theirs, x, y, order=lambda name: 0):
     """Give our network the weights of theirs, convolution by convolution in order of execution.
 
-    `order`: theirs is sorted by it first, within what runs in order.
+    Args:
+        order: sort key for modules of theirs that run in parallel.
     """
     source = sorted(convolutions(theirs, y), key=lambda seen: order(seen[0]))
     target = convolutions(ours, x)
@@ -264,7 +265,7 @@ def assert_same(a, b):
 
 
 def test_nasnet_computes_what_pytorchcvs_does():
-    """Theirs begins with a convolution without padding, so it gets our image with a border of zeros."""
+    """Their network begins with a convolution without padding, so it receives our image with a border of zeros."""
     from pytorchcv.models.nasnet import NASNet
 
     f = 8
@@ -289,7 +290,7 @@ def test_nasnet_computes_what_pytorchcvs_does():
 
 
 def test_pnasnet_computes_what_pytorchcvs_does():
-    """Theirs is the large one's stack, N = 4 with the reduction cell among them."""
+    """Their network has the stack of the large one, N = 4 including the reduction cell."""
     from pytorchcv.models.pnasnet import PNASNet
 
     f = 8
@@ -305,7 +306,7 @@ def test_pnasnet_computes_what_pytorchcvs_does():
     units = {}
 
     def order(name):
-        """Unit by unit; theirs has the projection of the cell before first."""
+        """Sort unit by unit; their network projects the cell before first."""
         unit = name.split(".conv_")[0].split(".comb")[0]
         place = units.setdefault(unit, len(units))
         return place, 0 if ".conv_1x1" in name else 1 if ".conv_prev" in name else 2
@@ -316,7 +317,7 @@ def test_pnasnet_computes_what_pytorchcvs_does():
 
 
 class Swapped(nn.Module):
-    """The halves of a factorized reduction the other way round."""
+    """The halves of a factorized reduction are in the opposite order."""
 
     def forward(self, even, odd):
         return torch.cat((odd, even), 1)
@@ -324,10 +325,10 @@ class Swapped(nn.Module):
 
 @pytest.mark.parametrize("size", [64, 96])
 def test_darts_computes_what_pytorchcvs_does(size):
-    """Theirs pads symmetrically, which at stride 2 on even sizes is SAME padding of the image turned round.
+    """Their symmetric padding at stride 2 on even sizes is SAME padding of the rotated image.
 
-    So ours gets all kernels and the image turned round, and takes the other pixels first in a factorized reduction.
-    Theirs has no ReLU before the pooling.
+    So our network gets all kernels and the image rotated, and uses the other pixels first in a factorized reduction.
+    Their network has no ReLU before the pooling.
     """
     from pytorchcv.models.darts import darts
 
@@ -342,7 +343,7 @@ def test_darts_computes_what_pytorchcvs_does(size):
     x = torch.randn(1, 3, size, size)
     source = convolutions(theirs, x)
     target = convolutions(ours, x.flip(2, 3))
-    first_of_two = {}  # in a factorized reduction theirs computes first what is second for ours
+    first_of_two = {}  # in a factorized reduction, their first half is our second
     for place, (name, _, _) in enumerate(target):
         if name.endswith("before/even.conv"):
             first_of_two[place] = place + 1

@@ -1,4 +1,4 @@
-"""The containers that people keep weights in, each with the same outputs; and files that are made to do harm."""
+"""Checkpoints in all usual containers, each with the same outputs, and files that are made to do harm."""
 
 import argparse
 import datetime
@@ -23,7 +23,7 @@ from tests.nn.test_pretrained import load, outputs, tiny
 
 
 class Settings(dict):
-    """A class that is not there where the file is read, as Lightning's AttributeDict."""
+    """A class that does not exist where the file is read, such as Lightning's AttributeDict."""
 
 
 class Kept:
@@ -101,7 +101,7 @@ def test_several_networks_are_no_guess(tmp_path):
     state = tiny().state_dict()
     wrong = {key: value + 1 for key, value in state.items()}
     torch.save({"teacher": wrong, "student": state}, tmp_path / "w.pth")
-    assert "must hold one network, but got several ('teacher', 'student')" in refused(tmp_path / "w.pth")
+    assert "must contain one network, but got several ('teacher', 'student')" in refused(tmp_path / "w.pth")
     torch.save({"teacher": wrong, "student": state, "model": state}, tmp_path / "w.pth")
     assert torch.equal(outputs(load(tmp_path / "w.pth")), outputs(tiny()))
     torch.save({"teacher": wrong, "student": {"epoch": 3}}, tmp_path / "w.pth")
@@ -141,8 +141,8 @@ def test_nothing_that_a_file_names_runs(tmp_path, zipped):
                 torch.save(content, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
             except TypeError:  # a module cannot be pickled
                 continue
-            assert "run, which is refused; save the model's state_dict() instead" in refused(tmp_path / "w.pth")
-    popen = Calls(subprocess.Popen, ["touch", str(mark)])  # a class: it is never made, and no reason to refuse
+            assert ", which mnas does not run; save the model's state_dict() instead" in refused(tmp_path / "w.pth")
+    popen = Calls(subprocess.Popen, ["touch", str(mark)])  # a class is harmless, because no object of it is made
     torch.save({"state_dict": state, "more": popen}, tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
     assert torch.equal(outputs(load(tmp_path / "w.pth")), outputs(tiny()))
     assert not mark.exists()
@@ -159,7 +159,7 @@ def archive(path: Path, pickled: bytes, *, compressed: bool = False, **entries: 
 
 
 def tensor_pickle(numel: int, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
-    """A state dict of one tensor, by hand."""
+    """Return a state dict of one tensor, written by hand."""
 
     class Writer(pickle._Pickler):
         def persistent_id(self, value):
@@ -208,9 +208,9 @@ LAUGHS = b"\x80\x02)" + b"q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for
     "pickled",
     [
         LAUGHS + b"}h\x64K\x01s.",  # a key whose hash would take 2^100 steps
-        LAUGHS + b"(h\x64\x91.",  # a set of it
+        LAUGHS + b"(h\x64\x91.",  # a set that contains it
         b"\x80\x02(" + b"(l" * 100_000 + b".",
-        b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",  # nested 100,000 deep
+        b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",  # 100,000 nested lists
         b"\x80\x02]r\xff\xff\xff\x7f.",  # memo number 2^31
         b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b".",  # a bytearray of a terabyte
         b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x.",
@@ -219,7 +219,7 @@ LAUGHS = b"\x80\x02)" + b"q\x00" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for
         b"L" + b"9" * 100_000 + b"L\n.",
         b"\x82\x01.",
         b"(i__main__\nTests\n.",
-        b"\x80\x02}q\x00U\x05modelh\x00s.",  # contains itself
+        b"\x80\x02}q\x00U\x05modelh\x00s.",  # a mapping that contains itself
         b"\x80\x02}q\x00(U\x05modelh\x00U\x05statedh\x00U\x01aK\x01u.",
     ],
 )
@@ -239,7 +239,7 @@ def test_a_cyclic_state_dict(tmp_path):
     alone: dict[str, object] = {}
     alone["state_dict"] = alone
     torch.save(alone, tmp_path / "w.pth")
-    assert "must hold a state dict of tensors only, but got state_dict" in refused(tmp_path / "w.pth")
+    assert "must contain a state dict of tensors only, but got state_dict" in refused(tmp_path / "w.pth")
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -1,4 +1,4 @@
-"""Counted costs against the torch network's own."""
+"""Costs counted from an architecture, against those of the torch network."""
 
 import itertools
 import random
@@ -26,7 +26,7 @@ def random_members(count, seed):
 
 
 def counted(network, input_size):
-    """Module name -> (output shape, MACs) of every convolution and classifier, from one forward pass."""
+    """Return module name -> (output shape, MACs) of every convolution and classifier, from one forward pass."""
     seen = {}
 
     def hook(name):
@@ -87,7 +87,7 @@ def test_names_and_words():
 
 def test_what_cannot_be():
     arch = named_arch("mnasnet-a1")
-    with pytest.raises(ValueError, match="input size must be at least the output stride 32, but got 31"):
+    with pytest.raises(ValueError, match="--input-size must be at least the output stride 32, but got 31"):
         cost(arch, 31)
     with pytest.raises(ValueError, match="num_classes must be 1 or more, but got 0"):
         cost(arch, 224, 0)

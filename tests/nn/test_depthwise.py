@@ -1,4 +1,4 @@
-"""The fast weight gradient of wide depthwise convolutions is the same gradient."""
+"""The fast weight gradient of wide depthwise convolutions is correct."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Wide 1x1 convolutions trained in the fast way give the same outputs, gradients and statistics."""
+"""The fast training of wide 1x1 convolutions gives the same outputs, gradients and statistics."""
 
 import copy
 
@@ -23,7 +23,7 @@ ARCH = Arch(blocks=BLOCKS, stem_filters=8, stem_stride=1, head_filters=32, dropo
 
 
 def trained(network: nn.Module, x: Tensor) -> list[Tensor]:
-    """Output, gradients and buffers after a step on `x`."""
+    """Return output, gradients and buffers after a step on `x`."""
     x = x.clone().to(memory_format=torch.channels_last).requires_grad_()
     y = network(x)
     y.backward(torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(2)))
@@ -32,7 +32,7 @@ def trained(network: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def randomised(network: nn.Module) -> nn.Module:
-    """In double precision, batch norm's weights and biases no longer 1 and 0."""
+    """Return a network in double precision, with weights and biases of batch norm other than 1 and 0."""
     torch.manual_seed(0)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation and pooled skips trained in the fast way give the same outputs and gradients."""
+"""The fast training of squeeze-and-excitation and pooled skips gives the same outputs and gradients."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""1x1 convolutions trained as products of matrices give the same outputs and gradients."""
+"""The training of 1x1 convolutions as matrix products gives the same outputs and gradients."""
 
 import copy
 

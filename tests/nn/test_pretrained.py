@@ -1,4 +1,4 @@
-"""Weights of others: outputs equal the source model's bit for bit; what does not fit has its line; no code is run."""
+"""Weights from other sources: outputs equal the source model's bit for bit, misfits are errors, and no code runs."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ from mnas.zoo.architectures import named_arch
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights, and batch-norm statistics as after training, such that activations keep their size."""
+    """Set random weights, and batch-norm statistics as after training, such that activations keep their size."""
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -51,11 +51,11 @@ def outputs(model: nn.Module, size: int = 65) -> torch.Tensor:
 
 def assert_equal_outputs(theirs: nn.Module, network: Network, size: int = 65) -> None:
     expected = outputs(theirs, size)
-    assert expected.std() > 0.05  # a network that says nothing would agree with any other
+    assert expected.std() > 0.05  # constant outputs would agree with any other network
     assert torch.equal(outputs(network, size), expected)
 
 
-# Every network of theirs
+# All networks of timm and torchvision
 
 
 def test_the_names_are_all_that_timm_and_torchvision_have():
@@ -112,7 +112,9 @@ def test_outputs_equal_pytorchcvs(name, tmp_path):
     models = pytest.importorskip("pytorchcv.models.mnasnet")
     theirs = randomise(getattr(models, name.replace("-", "_"))())
     network = load_pretrained(saved(theirs, tmp_path / "w.pth"), named_arch(name), None, name=name)
-    expected = outputs(theirs, 224)  # it takes no other size, as it ends with a 7x7 pool, whose sums run otherwise
+    expected = outputs(
+        theirs, 224
+    )  # it takes no other size, because it ends with a 7x7 pool, whose sums have another order
     assert (outputs(network, 224) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
@@ -126,7 +128,7 @@ def test_small_with_the_published_first_layer_is_another_function(tmp_path):
         "bn_momentum 0.1 (not 0.01), padding symmetric (not same)"
     )
     assert torch.equal(outputs(network), outputs(theirs))
-    # a trial or a file of the same blocks, whatever it is called
+    # a trial or a file of the same blocks, whatever its name
     assert torch.equal(outputs(load_pretrained(source, arch, None, name="an-arch.json")), outputs(theirs))
     published = replace(network.arch, blocks=(arch.blocks[0], *network.arch.blocks[1:]))
     other = build_network(published, 1000)
@@ -142,7 +144,7 @@ def test_a_name_at_another_stride_takes_the_weights(tmp_path):
     assert torch.equal(network.layers[3].expand.conv.weight, theirs.blocks[2][1].conv_pw.weight)
 
 
-# Files as they come
+# Containers of weights
 
 TINY = Arch.from_block_strings("r1_k3_s11_e1_i8_o8,r1_k3_s22_e3_o16_se0.25")
 
@@ -211,7 +213,8 @@ def test_a_file_of_ours_of_another_architecture(tmp_path):
         )
         save_weights(tmp_path / f"{index}.safetensors", build_network(other, 2), info)
     assert message_of(tmp_path / "0.safetensors").endswith(
-        "0.safetensors' must hold weights of tiny.json, but got those of another architecture: head_filters 24 (not 16)"
+        "0.safetensors' must contain weights of tiny.json, "
+        "but got those of another architecture: head_filters 24 (not 16)"
     )
     assert "of another architecture: 1 blocks (not 2), head_filters 1280" in message_of(tmp_path / "1.safetensors")
 
@@ -224,14 +227,14 @@ def test_a_new_classifier(tmp_path):
     assert torch.equal(fresh.head.conv.weight, network.head.conv.weight)
     same = load(source, 3, new_classifier=True)
     assert not torch.equal(same.classifier.weight, network.classifier.weight)
-    with pytest.raises(ValueError, match="have 3 classes, but 5 are asked for; a training replaces the classifier"):
+    with pytest.raises(ValueError, match="have 3 classes, but 5 are required; to replace the classifier, train with"):
         load(source, 5)
     headless = {k: v for k, v in network.state_dict().items() if not k.startswith("classifier")}
     torch.save(headless, tmp_path / "headless.pth")
     assert torch.equal(load(tmp_path / "headless.pth", 4, new_classifier=True).head.conv.weight, fresh.head.conv.weight)
 
 
-# What is known of them
+# Metadata of weights
 
 
 def test_what_their_evaluation_does(tmp_path):
@@ -244,7 +247,9 @@ def test_what_their_evaluation_does(tmp_path):
         assert (info.classes[0], info.classes[999], len(set(info.classes))) == ("tench", "toilet tissue", 1000)
     assert pretrained_info("torchvision", network, name="mnasnet-b1").crop == 224 / 256
     assert pretrained_info("any.pth", network, name="mnasnet-b1").crop == 0.875
-    with pytest.raises(ValueError, match=r"class names must be given for each of the 3 outputs .*, but got 1000"):
+    with pytest.raises(
+        ValueError, match=r"--class-file must name each of the 3 outputs, but got 1000 names of ImageNet"
+    ):
         pretrained_info("any.pth", tiny(3), name="tiny.json")
     assert pretrained_info("any.pth", tiny(2), name="tiny.json", classes=["a", "b"]).classes == ("a", "b")
 
@@ -257,11 +262,11 @@ def test_timms_and_torchvisions_classes_are_in_the_same_order():
     same = [
         a.split()[0].lower().strip(",") == b.split()[0].lower().strip(",") for a, b in zip(ours, timms, strict=True)
     ]
-    assert sum(same) > 900  # the rest are called otherwise
+    assert sum(same) > 900  # the others have different names
 
 
 def test_downloads_are_timms_and_torchvisions(monkeypatch):
-    """The one place where theirs cannot run here: what they would have fetched is handed over."""
+    """The only place where downloads cannot run; the test passes the content that they would return."""
     asked = []
 
     def create(name, pretrained):
@@ -290,7 +295,7 @@ def test_a_download_that_fails_has_its_line(monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(timm, "create_model", fail)
-    line = "timm could not download the weights of semnasnet_100: no route to host; name a file of them instead"
+    line = "timm could not download the weights of semnasnet_100: no route to host; give them as a file instead"
     with pytest.raises(ValueError, match=line):
         load_pretrained("timm", named_arch("mnasnet-a1"), 1000, name="mnasnet-a1")
 
@@ -310,7 +315,7 @@ def test_sources_that_have_none(source, name, message):
         load_pretrained(source, named_arch("mnasnet-a1"), 1000, name=name)
 
 
-# What does not fit, and what is no weights
+# Weights that do not fit, and files without weights
 
 
 def message_of(source, classes=None) -> str:
@@ -342,7 +347,7 @@ def test_tensors_of_another_kind_of_network(tmp_path):
     source = saved(nn.Sequential(nn.Linear(2, 2)), tmp_path / "w.pth")
     assert "must be named as mnas's, timm's, torchvision's MNASNet's, " in message_of(source)
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "must hold a state dict, but got list" in message_of(tmp_path / "list.pth")
+    assert "must contain a state dict, but got list" in message_of(tmp_path / "list.pth")
     torch.save({"stem.conv.weight": 3}, tmp_path / "number.pth")
     assert "of tensors only, but got stem.conv.weight" in message_of(tmp_path / "number.pth")
 
@@ -375,7 +380,7 @@ def test_code_in_a_file_is_never_run(tmp_path, recwarn):
         assert code in text
         assert "refused; save the model's state_dict() instead" in text
         assert not recwarn.list
-        assert "weights_only" not in text  # torch's own message tells how to run it all the same
+        assert "weights_only" not in text  # torch's own message explains how to run it anyway
     assert not mark.exists()
     torch.jit.script(nn.Linear(1, 1)).save(tmp_path / "script.pt")
     assert "is TorchScript, which is code; save its state_dict() instead" in message_of(tmp_path / "script.pt")

@@ -1,4 +1,4 @@
-"""A weights file is all that prediction needs; what is not one has its line."""
+"""A weights file is sufficient for prediction, and any other file is an error."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ INFO = ModelMetadata(
 def trained() -> Network:
     torch.manual_seed(0)
     network = build_network(ARCH, 2).to(memory_format=torch.channels_last)
-    network(torch.randn(4, 3, 16, 16))  # statistics that are not those of a fresh network
+    network(torch.randn(4, 3, 16, 16))  # statistics other than those of a fresh network
     return network.eval()
 
 

@@ -135,8 +135,8 @@ def test_weights_of_another_trial_are_refused(tmp_path, capsys):
     for trial in (0, 1):
         assert run(["eval", f"old#{trial}", "--data", "digits"]) == 2
         error = capsys.readouterr().err
-        assert f"models/{trial}.safetensors' must hold weights of architecture" in error
-        assert "replaced by another network's file" in error
+        assert f"models/{trial}.safetensors' must contain weights of architecture" in error
+        assert "another network's file replaced it" in error
 
 
 def test_a_file_without_a_digest_has_one_line(tmp_path):
@@ -145,5 +145,5 @@ def test_a_file_without_a_digest_has_one_line(tmp_path):
     command = [sys.executable, "-m", "mnas.cli.main", "predict", "model.safetensors", "data/a/0.png"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert result.stderr == (
-        "'model.safetensors' carries no digest: an earlier version of mnas wrote it, so changes to it go unnoticed\n"
+        "'model.safetensors' has no digest because an earlier version of mnas wrote it, so changes to it go unnoticed\n"
     )

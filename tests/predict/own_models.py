@@ -1,4 +1,4 @@
-"""One small network of ours in every format that is shipped."""
+"""One small network of mnas in every format that mnas writes."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ INFO = ModelMetadata(
 
 
 def own_network() -> Network:
-    """Random weights, with batch-norm statistics that matter."""
+    """Return random weights, with batch-norm statistics that affect the outputs."""
     torch.manual_seed(3)
     network = build_network(ARCH, len(CLASSES))
     with torch.no_grad():
@@ -44,14 +44,14 @@ def own_network() -> Network:
 
 
 def save_own(folder: Path) -> Path:
-    """`model.safetensors` in `folder`."""
+    """Write `model.safetensors` to `folder`, and return its path."""
     path = folder / "model.safetensors"
     save_weights(path, own_network(), INFO)
     return path
 
 
 def save_own_litert(folder: Path) -> Path:
-    """`model.tflite` in `folder`."""
+    """Write `model.tflite` to `folder`, and return its path."""
     path = folder / "model.tflite"
     path.write_bytes(write_tflite(own_network(), SIZE, labels=CLASSES, mean=INFO.mean, std=INFO.std, crop=INFO.crop))
     return path

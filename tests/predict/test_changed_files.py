@@ -1,4 +1,4 @@
-"""A changed file of ours is refused by name, whatever its format; what other tools add to one is no change."""
+"""A changed file of mnas is rejected by name in every format; additions by other tools are no change."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def files(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def here(files, tmp_path, monkeypatch) -> Path:
-    """A copy of the files that a test may change, as the current folder."""
+    """The current folder, with a copy of the files that a test may change."""
     monkeypatch.chdir(tmp_path)
     for file in files.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -57,7 +57,7 @@ def here(files, tmp_path, monkeypatch) -> Path:
 
 
 def flipped(content: bytes, seed: int) -> Iterator[tuple[int, bytes]]:
-    """Yield positions, drawn all over `content`, and the content with a bit of that byte flipped."""
+    """Yield positions, drawn from all of `content`, and the content with one bit of that byte flipped."""
     draw = random.Random(seed)
     for part in range(FLIPS):
         place = draw.randrange(part * len(content) // FLIPS, (part + 1) * len(content) // FLIPS)
@@ -75,14 +75,14 @@ def test_every_flipped_bit_of_weights_is_refused(here):
                 read(path)
         with pytest.raises(ValueError, match=r"weights must be a [.]safetensors file written by mnas"):
             network_of_bytes(content)
-        if place > 20_000:  # in the tensors, of which the header says nothing
+        if place > 20_000:  # in the tensors, which the header does not describe
             with pytest.raises(ChangedFileError, match="was changed after mnas wrote it"):
                 load_weights(path)
 
 
 @pytest.mark.parametrize("suffix", [".tflite", ".onnx", ".pte", ".pte.json"])
 def test_a_flipped_bit_of_an_export_is_refused_or_changes_no_answer(here, suffix):
-    """A .tflite file also has bytes that mnas does not read: between tables, and metadata and labels for others."""
+    """A .tflite file also has bytes that mnas does not read: between tables, and metadata for other tools."""
     path, model = here / f"model{suffix}", here / f"model{suffix.removesuffix('.json')}"
     whole = path.read_bytes()
     pixels = images(4, SIZE)
@@ -135,7 +135,7 @@ def test_a_changed_export_needs_a_word(here, name, capsys, caplog):
 def test_changed_weights_have_no_way_round(here):
     path = here / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(ChangedFileError, match="take it from a copy that is whole, or train it again"):
+    with pytest.raises(ChangedFileError, match="restore it from an intact copy, or train it again"):
         load_model(path, allow_changed=True)
     with pytest.raises(ChangedFileError, match="was changed"):
         load_model(ARCH, weights=str(path), name="mine")
@@ -213,7 +213,7 @@ def test_weights_without_a_digest_open_with_one_line(tmp_path, caplog):
         load_model(path)
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"{str(path)!r} carries no digest: an earlier version of mnas wrote it, so changes to it go unnoticed"
+        f"{str(path)!r} has no digest because an earlier version of mnas wrote it, so changes to it go unnoticed"
     )
 
 
@@ -222,6 +222,6 @@ def test_weights_of_another_architecture_are_refused(tmp_path):
     save_weights(path, own_network(), INFO)
     assert read_weights_info(path, ARCH.fingerprint) == INFO
     other = "0123456789abcdef"
-    line = rf"{path.name}' must hold weights of architecture {other}, but holds those of {ARCH.fingerprint}"
+    line = rf"{path.name}' must contain weights of architecture {other}, but contains those of {ARCH.fingerprint}"
     with pytest.raises(ChangedFileError, match=line):
         load_weights(path, fingerprint=other)

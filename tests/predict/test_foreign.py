@@ -1,4 +1,4 @@
-"""Classifiers of others: shapes, types and layouts of inputs, quantisation, metadata, and what is no classifier."""
+"""Classifiers by other authors: shapes, types and layouts of inputs, quantisation, metadata, and other models."""
 
 import os
 import tarfile
@@ -30,7 +30,7 @@ def saved(folder, content: bytes, suffix: str = ".tflite"):
 
 
 def official(mean: Triple | None, std: Triple | None, labels: tuple[str, ...] = ()) -> dict[str, bytes]:
-    """The entry that the format defines, without ours."""
+    """Return the entry that the format defines, without that of mnas."""
     arch = Arch(blocks=(Block(op="sepconv", kernel=3, stride=1, filters=8),))
     entries = metadata_entries(
         ModelMetadata(
@@ -59,7 +59,7 @@ def test_normalisation_and_labels_in_a_litert_file(tmp_path, mean):
 def test_without_normalisation_nothing_is_assumed(tmp_path):
     for path in (saved(tmp_path, litert()), saved(tmp_path, onnx_model(), ".onnx")):
         with pytest.raises(
-            ValueError, match=r"does not say how its input is normalised; usual are --mean 0.485"
+            ValueError, match=r"does not record how its input is normalised; common values are --mean 0.485"
         ) as caught:
             load_model(path)
         assert "\n" not in str(caught.value)
@@ -81,7 +81,7 @@ def test_damaged_metadata(tmp_path):
     entry = official(MEAN, STD, CLASSES)["TFLITE_METADATA"]
     path = saved(tmp_path, litert(metadata={"TFLITE_METADATA": entry}))
     with pytest.raises(ValueError, match=r"theirs.tflite'.*TFLITE_METADATA must be whole"):
-        load_model(path)  # names labels.txt, which is not there
+        load_model(path)  # it names labels.txt, which does not exist
     for content in (b"", b"\0" * 3, entry[: len(entry) // 3]):
         with pytest.raises(ValueError, match="TFLITE_METADATA must be whole"):
             read_official(content, b"")
@@ -89,7 +89,7 @@ def test_damaged_metadata(tmp_path):
 
 def test_a_litert_file_of_any_size(tmp_path):
     path = saved(tmp_path, litert(signature=(-1, -1, -1, 3)))
-    with pytest.raises(ValueError, match=r"takes images of any size; say which with --input-size"):
+    with pytest.raises(ValueError, match=r"takes images of any size; choose one with --input-size"):
         load_model(path, **UNIT)
     model = load_model(path, input_size=20, **UNIT)
     assert model.info.input_size == 20
@@ -104,7 +104,7 @@ def test_onnx_layouts_and_batches(tmp_path, channels_first, batch, size):
     pixels = images(37)
     np.testing.assert_allclose(model.run(pixels), channel_means(pixels, MEAN, STD), atol=1e-5)
     if size == "S":
-        with pytest.raises(ValueError, match="any size; say which with --input-size"):
+        with pytest.raises(ValueError, match="any size; choose one with --input-size"):
             load_model(path, mean=MEAN, std=STD)
 
 
@@ -115,7 +115,7 @@ def test_onnx_half_precision_and_pixels(tmp_path):
     assert model.info.mean is None
     assert "whole range of the uint8 input" in model.info.notes[0]
     np.testing.assert_allclose(model.run(images()), 255 * channel_means(images()), rtol=1e-5)
-    with pytest.raises(ValueError, match=r"mean and std must be left out, as .* takes pixels as they are"):
+    with pytest.raises(ValueError, match=r"--mean and --std must be omitted, because .* takes unscaled pixels"):
         load_model(tmp_path / "theirs.onnx", **UNIT)
 
 
@@ -137,7 +137,7 @@ UINT8, INT8 = schema.TensorType.UINT8, schema.TensorType.INT8
 
 @pytest.mark.parametrize(("kind", "low"), [(UINT8, 0), (INT8, -128)])
 def test_pixels_are_the_whole_range_of_a_quantised_input(tmp_path, kind, low):
-    # the input's numbers mean -1 to 1, the output's too: what goes in is (pixel + low - zero point) * scale
+    # numbers of input and output mean -1 to 1; the file receives (pixel + low - zero point) * scale
     scale, zero_point = 2 / 255, 127 + low
     model = load_model(saved(tmp_path, litert(quantised=(kind, (scale, zero_point), (scale, zero_point)))))
     assert (model.info.mean, model.info.std) == (None, None)
@@ -150,7 +150,7 @@ def test_pixels_are_the_whole_range_of_a_quantised_input(tmp_path, kind, low):
 
 @pytest.mark.parametrize(("kind", "low"), [(UINT8, 0), (INT8, -128)])
 def test_a_quantised_input_with_normalisation(tmp_path, kind, low):
-    # the input's numbers mean -2 to 3.1: (pixel - mean) / std is stored by its scale and zero point
+    # numbers of the input mean -2 to 3.1: (pixel - mean) / std is stored by its scale and zero point
     scale, zero_point = 0.02, 100 + low
     file = litert(
         quantised=(kind, (scale, zero_point), (scale, zero_point)),
@@ -172,7 +172,7 @@ def test_a_quantised_output_that_can_only_be_probabilities(tmp_path):
         np.testing.assert_allclose(model.run(pixels), 64 / 255, atol=1 / 256)
 
 
-# What is no classifier
+# Models that are not classifiers
 
 
 def two_outputs() -> bytes:
@@ -214,7 +214,7 @@ def test_onnx_files_that_are_no_classifiers(tmp_path):
             load_model(saved(tmp_path, file, ".onnx"), **UNIT)
 
 
-# Real ones
+# Real models
 
 
 @needs_shared
@@ -222,7 +222,7 @@ def test_real_photographs_by_a_real_quantised_model(tmp_path):
     model = load_model(FOREIGN, class_file=FOREIGN.parent / "imagenet_labels.txt")
     info = model.info
     assert (info.outputs, info.input_size, info.probabilities, info.arch) == (1001, 224, True, None)
-    assert info.classes == load_model(FOREIGN).info.classes  # which the file carries itself
+    assert info.classes == load_model(FOREIGN).info.classes  # labels in the file itself
     assert (info.classes[0], info.classes[341]) == ("background", "zebra")
     assert (info.mean, info.std) == ((0.5,) * 3, (0.5,) * 3)
     seen = {
@@ -254,7 +254,7 @@ def test_scikit_learns_photographs():
 
     model = load_model(FOREIGN)
     labels = [model.predict(image, top=1)[0].label for image in load_sample_images().images]
-    assert labels == ["palace", "honeycomb"]  # the Summer Palace; a dahlia, which is no class of ImageNet's
+    assert labels == ["palace", "honeycomb"]  # the Summer Palace; a dahlia, which is not an ImageNet class
 
 
 @needs_shared
@@ -267,13 +267,13 @@ def test_the_official_metadata_of_a_file_nobody_here_wrote():
 
 @pytest.mark.slow
 def test_torchvisions_network_as_onnx(tmp_path):
-    """Its own weights (random), exported by torch as anybody would: the same outputs."""
+    """A model with its own random weights, exported by torch as anybody would, has the same outputs."""
     import torch
     from torchvision.models import mnasnet0_5
 
     torch.manual_seed(0)
     network = mnasnet0_5(num_classes=10)
-    network(torch.randn(8, 3, 64, 64))  # batch norm's statistics, so that outputs differ
+    network(torch.randn(8, 3, 64, 64))  # statistics of batch norm, so that outputs differ
     network.eval()
     torch.nn.init.normal_(network.classifier[1].weight)
     path = tmp_path / "mnasnet.onnx"

@@ -1,4 +1,4 @@
-"""Images by path, folder, pattern and URL; a real HTTP server; what is no image; annotated pictures."""
+"""Images by path, folder, pattern and URL; a real HTTP server; files that are not images; annotated pictures."""
 
 import functools
 import http.server
@@ -28,7 +28,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "file:///etc/passwd")
             self.end_headers()
-        elif self.path == "/cut.png":  # promises more than it sends
+        elif self.path == "/cut.png":  # announces more bytes than it sends
             self.send_response(200)
             self.send_header("Content-Length", "5000")
             self.end_headers()
@@ -50,7 +50,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Images a.png and deep/er/b.jpg, and other files."""
+    """A folder with images a.png and deep/er/b.jpg, and other files."""
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / ".hidden").mkdir()
     one, other = images(2, 20)
@@ -84,16 +84,16 @@ def test_what_arguments_name(folder):
     assert found(a, str(folder), a) == ([a, broken, b], [])  # each once
     assert found(str(folder / "*.png")) == ([a, broken], [])
     assert found(str(folder / "**" / "*.[jJ]*")) == ([b], [])
-    assert found(str(folder / "de*")) == ([b], [])  # a folder that a pattern fits
-    assert found(str(folder / "notes.txt")) == ([str(folder / "notes.txt")], [])  # asked for by name
+    assert found(str(folder / "de*")) == ([b], [])  # a folder that matches a pattern
+    assert found(str(folder / "notes.txt")) == ([str(folder / "notes.txt")], [])  # named explicitly
     assert found("http://x/y.png", a) == (["http://x/y.png", a], [])
     (folder / "odd[1].png").write_bytes((folder / "a.png").read_bytes())
-    assert found(str(folder / "odd[1].png")) == ([str(folder / "odd[1].png")], [])  # a file before a pattern
+    assert found(str(folder / "odd[1].png")) == ([str(folder / "odd[1].png")], [])  # a file comes before a pattern
     (folder / "empty").mkdir()
     for argument, reason in (
         (str(folder / "nothing.png"), "there is no such file"),
-        (str(folder / "*.gif"), "no file fits this pattern"),
-        (str(folder / "empty"), "there are no images (jpg, png, ...) in this folder"),
+        (str(folder / "*.gif"), "no file matches this pattern"),
+        (str(folder / "empty"), "the folder contains no images (jpg, png, ...)"),
         ("ftp://x/y.png", "a URL must begin with http:// or https://"),
     ):
         assert found(argument, a) == ([a], [(argument, reason)])
@@ -162,7 +162,7 @@ def test_a_pipe_is_no_missing_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     problems = []
     assert list(find_images([str(tmp_path / "pipe")], lambda *problem: problems.append(problem))) == []
-    assert problems == [(str(tmp_path / "pipe"), "it is no ordinary file")]
+    assert problems == [(str(tmp_path / "pipe"), "it is not a regular file")]
 
 
 def test_what_is_no_file_in_a_folder_is_named_and_not_opened(folder):
@@ -179,11 +179,11 @@ def test_what_is_no_file_in_a_folder_is_named_and_not_opened(folder):
     (folder.parent / "elsewhere" / "c.png").write_bytes((folder / "a.png").read_bytes())
     images = ["a.png", "broken.png", "beside/c.png", "deep/er/b.JPG"]
     odd = [
-        ("fifo.png", "it is no ordinary file"),
-        ("gone.png", "it is a link to nothing"),
-        ("linked.png", "it is no ordinary file"),
-        ("phone.heic", "images of this kind (.heic) are not read; convert it to JPEG or PNG"),
-        ("socket.png", "it is no ordinary file"),
+        ("fifo.png", "it is not a regular file"),
+        ("gone.png", "it is a broken link"),
+        ("linked.png", "it is not a regular file"),
+        ("phone.heic", "mnas does not read .heic images; convert it to JPEG or PNG"),
+        ("socket.png", "it is not a regular file"),
     ]
     problems = [(str(folder / name), reason) for name, reason in odd]
     assert found(str(folder)) == ([str(folder / name) for name in images], problems)

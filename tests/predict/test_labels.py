@@ -1,4 +1,4 @@
-"""Label files as people have them, each read as the names that its author meant."""
+"""Label files in common forms, each read as its author meant it."""
 
 import codecs
 import os
@@ -67,14 +67,14 @@ def test_numbers_that_are_names(lines, names):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "must have one name a line"),
-        (b'{"0": "a", "2": "b"}', "keys of class file .* must be 0 to 1"),
-        (b'{"a": 1, "b": 5}', "keys of class file .* must be 0 to 1"),
-        (b'{"a": 0, "b": 0}', "must have one name a line"),
-        (b'{"0": {"1": "a"}}', "must have one name a line"),
+        (b"", "must contain one name per line"),
+        (b'{"0": "a", "2": "b"}', "keys of --class-file .* must be 0 to 1"),
+        (b'{"a": 1, "b": 5}', "keys of --class-file .* must be 0 to 1"),
+        (b'{"a": 0, "b": 0}', "must contain one name per line"),
+        (b'{"0": {"1": "a"}}', "must contain one name per line"),
         (b"\xff\xfe\x00", "must be text in UTF-8 or UTF-16"),
         (b"caf\xe9\n", "must be text in UTF-8 or UTF-16"),
-        (b"[" * 100_000, "must have one name a line|nested"),
+        (b"[" * 100_000, "must contain one name per line|nested"),
     ],
 )
 def test_what_is_no_label_file(tmp_path, content, message):

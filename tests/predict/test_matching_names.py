@@ -1,4 +1,4 @@
-"""Names of classes are matched in whatever Unicode form they are."""
+"""Class names match in any Unicode form."""
 
 import unicodedata
 
@@ -20,7 +20,7 @@ def test_equal_but_for_unicode_form_is_the_same_name() -> None:
     for ours, theirs in ((composed, decomposed), (decomposed, composed)):
         outputs, words = match_classes(info("tea", ours), [theirs, "tea"])
         assert outputs.tolist() == [1, 0]
-        assert words == "classes matched by name (some are equal but for their Unicode form)"
+        assert words == "classes matched by name (some differ in their Unicode form)"
     outputs, words = match_classes(info("tea", composed), ["tea", composed])
     assert (outputs.tolist(), words) == ([0, 1], "")
 

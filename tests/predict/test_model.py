@@ -1,4 +1,4 @@
-"""One network in every format: the same predictions; what a user may say about a file; names of classes."""
+"""One network in every format: the same predictions, options that override a file, and class names."""
 
 import json
 import subprocess
@@ -83,7 +83,7 @@ def test_int8_in_and_out_by_its_own_scales(folder, tmp_path):
 
 
 def test_a_path_a_picture_and_pixels_are_one(folder, tmp_path):
-    model = load_model(folder)  # a training's folder
+    model = load_model(folder)  # the folder of a training
     assert model.info.format == "mnas"
     pixels = images(1, 40)[0]
     Image.fromarray(pixels).save(tmp_path / "image.png")
@@ -110,7 +110,7 @@ def test_what_the_user_says_goes_first(folder, tmp_path):
             np.testing.assert_allclose(model.run(pixels), own_network()(inputs).numpy(), atol=5e-3)
     larger = load_model(folder / "model.safetensors", input_size=24)
     assert larger.run(images(2, 24)).shape == (2, 4)
-    with pytest.raises(ValueError, match=r"input size must be 16, as .*model.tflite' has it, but got 24"):
+    with pytest.raises(ValueError, match=r"--input-size must be 16 for .*model.tflite', but got 24"):
         load_model(folder / "model.tflite", input_size=24)
 
 
@@ -124,7 +124,7 @@ def test_an_architecture_with_weights(folder, tmp_path):
     (tmp_path / "names.json").write_text(json.dumps(CLASSES))
     theirs = load_model(ARCH, weights=str(tmp_path / "theirs.pth"), name="mine", class_file=tmp_path / "names.json")
     assert theirs.info.classes == CLASSES
-    assert "does not say how images are prepared" in theirs.info.notes[0]
+    assert "does not record how to prepare images" in theirs.info.notes[0]
     with pytest.raises(ValueError, match="an architecture needs weights"):
         load_model(ARCH)
 
@@ -141,9 +141,9 @@ def test_pixels_of_another_shape(folder):
         model.predict(images(1, 16)[0], top=0)
 
 
-@pytest.mark.slow  # each change is tried in a process of its own
+@pytest.mark.slow  # each change is tried in a separate process
 def test_a_pte_with_a_changed_byte_never_ends_the_process(folder, tmp_path):
-    """Loaded as they are, most of these do (an abort of ExecuTorch's)."""
+    """Loaded in this process, most of these files would crash it (ExecuTorch aborts)."""
     path = tmp_path / "model.pte"
     whole = (folder / "model.pte").read_bytes()
     said = ""
@@ -153,9 +153,9 @@ def test_a_pte_with_a_changed_byte_never_ends_the_process(folder, tmp_path):
             load_model(path, input_size=SIZE, mean=[0.5], std=[0.5])
         except ValueError as error:
             said = str(error)
-        if "its process was ended by signal" in said:
+        if "its process ended with signal" in said:
             break
-    assert "which is damaged or too large: its process was ended by signal" in said
+    assert "which is damaged or too large: its process ended with signal" in said
     (tmp_path / "model.pte.json").write_bytes((folder / "model.pte.json").read_bytes())
     with pytest.raises(ValueError, match=r"model\.pte' was changed after mnas wrote it"):
         load_model(path)
@@ -168,7 +168,7 @@ def test_damaged_files(folder, tmp_path, name, damage):
     path = tmp_path / f"model.{name}"
     content = {"half": whole[: len(whole) // 2], "text": b"this is no model at all", "empty": b""}[damage]
     path.write_bytes(content)
-    if name == "pte":  # its digest spares it the child that tries it, which the changed byte is for
+    if name == "pte":  # without a digest, so that the changed byte reaches the child process
         (tmp_path / "model.pte.json").write_text(sidecar(INFO, content))
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (each runtime has its words)
         load_model(path)
@@ -183,20 +183,20 @@ def test_what_is_no_model(tmp_path):
         load_model(tmp_path / "model.pth")
     with pytest.raises(ValueError, match=r"there is no .*nothing.tflite"):
         load_model(tmp_path / "nothing.tflite")
-    with pytest.raises(ValueError, match=r"there is no .*model.safetensors"):
+    with pytest.raises(ValueError, match=r"but .*model.safetensors.* does not exist"):
         load_model(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mean": [0.5]}, "mean and std must be given together"),
-        ({"mean": [0.5, 0.5], "std": [1]}, "mean must be one finite number or three"),
-        ({"mean": [0.5], "std": [0]}, "std must be three finite numbers above 0"),
-        ({"mean": [0.5], "std": [float("nan")]}, "std must be one finite number"),
-        ({"crop": 0}, "crop must be above 0 and at most 1, but got 0"),
-        ({"threads": 0}, "threads must be 1 or more, but got 0"),
-        ({"input_size": 0}, "input size must be an integer from 1 to 8192, but got 0"),
+        ({"mean": [0.5]}, "--mean and --std must be given together"),
+        ({"mean": [0.5, 0.5], "std": [1]}, "--mean must be one finite number or three"),
+        ({"mean": [0.5], "std": [0]}, "--std must be three finite numbers above 0"),
+        ({"mean": [0.5], "std": [float("nan")]}, "--std must be one finite number"),
+        ({"crop": 0}, "--crop must be above 0 and at most 1, but got 0"),
+        ({"threads": 0}, "--threads must be 1 or more, but got 0"),
+        ({"input_size": 0}, "--input-size must be an integer from 1 to 8192, but got 0"),
     ],
 )
 def test_bad_options(folder, options, message):
@@ -217,10 +217,10 @@ def test_class_files(folder, tmp_path):
     path.write_bytes(b"\xef\xbb\xbfa\r\nb\r\n")
     assert read_class_names(path) == ("a", "b")
     for text, message in (
-        ("", "must have one name a line"),
-        ("a\n\nb\n", "must have one name a line"),
-        ('{"0": "a", "2": "b"}', "keys of class file .* must be 0 to 1"),
-        ("[1, 2]", "must have one name a line"),
+        ("", "must contain one name per line"),
+        ("a\n\nb\n", "must contain one name per line"),
+        ('{"0": "a", "2": "b"}', "keys of --class-file .* must be 0 to 1"),
+        ("[1, 2]", "must contain one name per line"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -231,7 +231,7 @@ def test_class_files(folder, tmp_path):
     path.write_text("a\nb\nc\n")
     with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 3"):
         load_model(folder / "model.tflite", class_file=path)
-    path.write_text("background\na\nb\nc\nd\n")  # one too many: which one, nobody knows
+    path.write_text("background\na\nb\nc\nd\n")  # one name too many, of which none is the obvious one to drop
     with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 5"):
         load_model(folder / "model.tflite", class_file=path)
 

@@ -1,4 +1,4 @@
-"""Logits, softmaxes, sigmoids, a single output: by the last operation, by trying, by the user's word."""
+"""Logits, softmaxes, sigmoids and a single output: from the last operation, by running the model, or by option."""
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ RED = np.full((1, 32, 32, 3), (255, 0, 0), np.uint8)
 
 
 def classifier(*tail: str | tuple[str, dict[str, object]], weight: np.ndarray = WEIGHT, bias: float = -1.0) -> bytes:
-    """An .onnx file: channel means, a layer, and what follows it."""
+    """Return an .onnx file with channel means, a layer, and the operations after it."""
     classes = weight.shape[1]
     nodes = [
         helper.make_node("GlobalAveragePool", ["x"], ["p"]), helper.make_node("Flatten", ["p"], ["f"]),
@@ -57,13 +57,12 @@ def sigmoid(values):
 
 
 def test_sigmoids_are_shown_as_they_are(tmp_path):
-    """`faults/sigmoid/multilabel.onnx` on red: .95 as the file says, not 49 %."""
+    """`faults/sigmoid/multilabel.onnx` on red gives 0.95 as in the file, not 49 %."""
     model = loaded(tmp_path, classifier("Sigmoid"))
     np.testing.assert_allclose(model.probabilities(RED)[0], sigmoid([3, -1, -1]), atol=1e-5)
     assert (model.info.probabilities, model.info.independent) == (True, True)
     assert model.info.notes == (
-        "each output is a probability by itself and shown as it is, as its last operation is a sigmoid "
-        "(--outputs overrides)",
+        "each output is shown as a separate probability, because its last operation is a sigmoid (--outputs overrides)",
     )
     assert [round(p.probability, 4) for p in model.predict(RED[0])] == [0.9526, 0.2689, 0.2689]
 
@@ -98,7 +97,7 @@ def test_every_ending(tmp_path, tail, kind, seen):
 
 
 def test_small_logits_are_no_sigmoids(tmp_path):
-    """All of a new network's logits may be from 0 to 1."""
+    """All logits of a new network may be from 0 to 1."""
     model = loaded(tmp_path, classifier(weight=np.float32(np.eye(3) * 0.1), bias=0.5))
     assert not model.info.probabilities
 
@@ -118,7 +117,7 @@ def test_a_single_output_is_a_binary_classifier(tmp_path, tail, outputs):
     file = classifier(*tail, weight=np.ones((3, 1), np.float32))
     model = loaded(tmp_path, file, class_file=tmp_path / "names", outputs=outputs)
     assert (model.info.outputs, model.info.classes, model.info.independent) == (2, ("cat", "dog"), False)
-    assert model.info.notes == ("its single output is taken for the probability of the second class, 'dog'",)
+    assert model.info.notes == ("its single output is used as the probability of the second class, 'dog'",)
     for pixels in (RED, np.full_like(RED, 255), np.zeros_like(RED)):
         dog = sigmoid(pixels.mean((1, 2)).sum() / 255 - 1)
         np.testing.assert_allclose(model.probabilities(pixels), [[1 - dog, dog]], atol=1e-5)
@@ -178,7 +177,7 @@ def quantised(rows: np.ndarray, outputs: int) -> ModelInfo:
 
 
 def test_quantised_outputs_from_0_to_1() -> None:
-    """A softmax over many classes rounds each to 1/256; sigmoids are stored the same way."""
+    """A softmax over many classes rounds each to 1/256; sigmoids are stored in the same way."""
     softmax = np.zeros(1000)
     softmax[:100] = 2.4 / 256
     assert not quantised(softmax, 1000).independent
@@ -211,13 +210,13 @@ def test_numbers_are_no_text(classes, outputs):
         found, words = match_classes(model_info(None, len(classes)), classes, in_order=in_order)
         assert found.tolist() == outputs
         assert "classes matched by " in words
-        assert ("output 0 is taken for 1" in words) == classes[0].startswith("1")
+        assert ("output 0 is class 1" in words) == classes[0].startswith("1")
 
 
 @pytest.mark.parametrize("classes", [("0", "2"), ("2", "3"), ("0", "00"), ("a", "b"), ("1a", "2b"), ("0", "1", "x")])
 def test_other_numbers_are_a_guess(classes):
     assert by_number(classes) is None
-    with pytest.raises(ValueError, match=r"the order of the classes must be given.*--class-file.*--class-order data"):
+    with pytest.raises(ValueError, match=r"the order of the classes is unknown.*--class-file.*--class-order data"):
         match_classes(model_info(None, len(classes)), classes, in_order=False)
     assert match_classes(model_info(None, len(classes)), classes)[0].tolist() == list(range(len(classes)))
 

@@ -1,4 +1,4 @@
-"""Scores, against counting by hand; ties; the picture; which output stands for which class."""
+"""Scores against a count by hand, ties, the picture, and the outputs of classes."""
 
 import io
 
@@ -23,7 +23,7 @@ def info(outputs: int, classes: tuple[str, ...] | None = None, input_size: int =
 
 
 def fixed(outputs: np.ndarray) -> Model:
-    """A model that gives these rows for images 0, 1, ... (the number is the first pixel)."""
+    """Return a model that gives these rows for images 0, 1, ... (the first pixel is the number)."""
     return Model(info(outputs.shape[1]), lambda pixels: outputs[pixels[:, 0, 0, 0]])
 
 
@@ -69,7 +69,7 @@ def test_fewer_than_five_classes():
 
 def test_what_cannot_be_scored():
     model = fixed(np.eye(3, dtype=np.float32))
-    with pytest.raises(ValueError, match="a score needs images, but got none"):
+    with pytest.raises(ValueError, match="scoring needs images, but got none"):
         score_model(model, [])
     with pytest.raises(ValueError, match="labels must be from 0 to 2, but got 0 to 3"):
         score_model(model, [(numbered(2), np.array([0, 3]))])
@@ -101,7 +101,7 @@ def test_the_interval_of_a_share():
 def test_the_picture_is_darker_where_more_images_are(count):
     confusion = np.diag(np.full(count, 8))
     confusion[1, 2] = 2
-    confusion[3, 3] = 0  # never true
+    confusion[3, 3] = 0  # never the true class
     score = Score(top1=0.99, top5=1.0, per_class=(), confusion=confusion, images=int(confusion.sum()))
     with Image.open(io.BytesIO(confusion_picture(score, [f"class {i}" for i in range(count)], "title"))) as picture:
         assert picture.format == "PNG"
@@ -109,8 +109,8 @@ def test_the_picture_is_darker_where_more_images_are(count):
     cell = 80 if count == 10 else 2
     full = np.array([18, 60, 130])
     rows, columns = np.nonzero((np.abs(pixels - full) <= 1).all(2))
-    left, top = columns.min(), rows.min()  # of the first cell: full but for what is written in it
-    assert columns.max() - left == rows.max() - top == (count - 1) * cell - 1  # class 3 is left out
+    left, top = columns.min(), rows.min()  # pixels of the first cell, which is full apart from its number
+    assert columns.max() - left == rows.max() - top == (count - 1) * cell - 1  # class 3 is omitted
 
     def colour(row: int, column: int) -> list[int]:
         return pixels[top + row * cell + 1, left + column * cell + 1].tolist()
@@ -121,7 +121,7 @@ def test_the_picture_is_darker_where_more_images_are(count):
     assert colour(1, 2) == pytest.approx(255 - strength * (255 - full), abs=1)
 
 
-# Which output stands for which class
+# Outputs of classes
 
 
 def test_by_name_in_any_order():
@@ -154,7 +154,7 @@ def test_classes_that_do_not_fit():
         match_classes(model, ("cat", "dog", "eel", "fox"))
     with pytest.raises(ValueError, match=r"must be the model's \(cat, dog, eel\), but got fox; .*--class-file"):
         match_classes(model, ("cat", "dog", "fox"))
-    with pytest.raises(ValueError, match="must have 3 classes for a model that does not name its own, but got 2"):
+    with pytest.raises(ValueError, match="must have 3 classes, because the model has no class names, but got 2"):
         match_classes(info(3), ("cat", "dog"))
     outputs, how = match_classes(info(3), ("cat", "dog", "fox"))
-    assert (outputs.tolist(), how) == ([0, 1, 2], "the model does not name its classes: taken in the data's order")
+    assert (outputs.tolist(), how) == ([0, 1, 2], "the model has no class names; classes matched in the data's order")

@@ -116,7 +116,7 @@ def test_a_long_front_is_drawn_in_part_with_its_ends_and_the_best(make_snapshot)
     on_front = [c.number for c in facts.front]
     assert [n for n in on_front if n in numbers] == numbers
     assert {on_front[0], on_front[-1], facts.best.number} <= set(numbers)
-    assert f"{DRAWINGS} of {len(on_front)} drawn" in drawings(facts)
+    assert f"{DRAWINGS} of {len(on_front)} models are drawn" in drawings(facts)
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):

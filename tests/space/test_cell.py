@@ -1,4 +1,4 @@
-"""The cell space: exact counts, what is in it, the published cells as members, and how a file asks for it."""
+"""The cell space: exact counts, its members, the published cells among them, and its TOML form."""
 
 import itertools
 import json
@@ -55,7 +55,7 @@ def test_distinct_cells_against_enumeration(pairs, ops):
 
 @pytest.mark.parametrize("concat", ["unused", "all", "chosen"])
 def test_distinct_networks_against_enumeration(concat):
-    """Where concat is chosen the number is only a bound: which states nothing uses is no choice."""
+    """With a chosen concat the number is only a bound: the unused states are not a choice."""
     space = CellSpace(name="small", pairs=1, ops=("sep3", "avg3"), concat=concat)
     drawn = itertools.product(*(range(len(d.choices)) for d in space.decisions))
     found = {space.decode(vector).fingerprint for vector in drawn}
@@ -94,7 +94,7 @@ def test_one_vector_by_hand():
 def test_what_is_in_the_output():
     space = CellSpace(name="one", pairs=2, ops=("sep3",), concat="chosen")
     assert [d.name for d in space.decisions[8:11]] == ["normal.concat0", "normal.concat1", "normal.concat2"]
-    chain = (0, 0, 1, 0, 2, 0, 2, 0)  # the second pair uses the first one's sum
+    chain = (0, 0, 1, 0, 2, 0, 2, 0)  # the second pair uses the sum of the first
     normal = [space.decode((*chain, *taken, *chain, 0, 0, 0)).normal for taken in [(0, 0, 0), (1, 0, 0), (0, 1, 1)]]
     assert [cell.concat for cell in normal] == [(3,), (0, 3), (1, 2, 3)]
     apart = (0, 0, 0, 0, 0, 0, 1, 0)  # state 2 is in the output, chosen or not
@@ -104,7 +104,7 @@ def test_what_is_in_the_output():
 
 @pytest.mark.parametrize("name", CELL_NETWORKS)
 def test_published_cells_are_members(name):
-    """Of the space of all operations on their own stack, where what is in the output is chosen."""
+    """Return the space of all operations on the network's own stack, with a chosen concat."""
     arch = CELL_NETWORKS[name][0]
     space = CellSpace(name="theirs", ops=OPS, pairs=len(arch.normal.pairs), concat="chosen", skeleton=arch.skeleton)
     assert space.decode(space.encode(arch)) == arch.canonical()
@@ -112,7 +112,7 @@ def test_published_cells_are_members(name):
 
 
 def test_published_cells_in_their_authors_spaces():
-    """PNASNet and DARTS put all sums side by side; NASNet-A's published cells break their own rule."""
+    """PNASNet and DARTS concatenate all sums; NASNet-A's published cells break their own rule."""
     pnasnet, darts, nasnet = (named_arch(name) for name in ("pnasnet-5", "darts-v2", "nasnet-a"))
     assert CellSpace(name="a", ops="pnas", concat="all", skeleton=pnasnet.skeleton).contains(pnasnet)
     assert CellSpace(name="b", ops="darts", concat="all", pairs=4, skeleton=darts.skeleton).contains(darts)
@@ -206,13 +206,13 @@ def test_a_file_of_ones_own(tmp_path):
         ("pairs = 0", "pairs must be an integer from 1 to 6, but got 0"),
         ("pairs = 2.5", "pairs must be an integer from 1 to 6, but got 2.5"),
         ('ops = "mine"', "ops must be one of nasnet, pnas, darts, but got 'mine'"),
-        ("ops = []", "ops must be a list of at least one operation, or a set's name, but got []"),
+        ("ops = []", "ops must be a list of at least one operation, or the name of a set, but got []"),
         ('ops = ["sep3", "sep4"]', "an op must be one of identity, conv1x3"),
-        ('ops = ["sep3", "sep3"]', "ops must be different ones, but got sep3, sep3"),
-        ("ops = 3", "ops must be a list of at least one operation, or a set's name, but got 3"),
+        ('ops = ["sep3", "sep3"]', "ops must not repeat an operation, but got sep3, sep3"),
+        ("ops = 3", "ops must be a list of at least one operation, or the name of a set, but got 3"),
         ('concat = "none"', "concat must be one of unused, all, chosen, but got 'none'"),
-        ("choices = 3", "a space has no key choices; it has name, skeleton, pairs, ops, concat, kind"),
-        ("[skeleton]\nlayers = [1]", "[skeleton] has no key layers; it has cells, filters, stem_filters"),
+        ("choices = 3", "a space has no key choices; its keys are name, skeleton, pairs, ops, concat, kind"),
+        ("[skeleton]\nlayers = [1]", "[skeleton] has no key layers; its keys are cells, filters, stem_filters"),
         ("[skeleton]\nfilters = 2", "filters must be an integer from 4 to 2048, but got 2"),
     ],
 )
@@ -234,7 +234,7 @@ KEYS = ["name", "kind", "pairs", "ops", "concat", "skeleton", "cells", "filters"
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(KEYS), json_value), min_size=1, max_size=3))
 def test_fuzz_changed_values(changes):
-    """A space or one line of ValueError, never anything else."""
+    """The parser returns a space or raises ValueError on one line."""
     values = SPACE.to_dict()
     for inside, key, value in changes:
         skeleton = values.get("skeleton")

@@ -1,4 +1,4 @@
-"""The factorized space: its size, what is in it, and how it is written; counts against enumeration."""
+"""The factorized space: its size, its members, and its TOML form; counts against enumeration."""
 
 import itertools
 import json
@@ -58,12 +58,12 @@ def test_one_vector_by_hand():
     arch = MNASNET.decode(vector)
     assert arch.block_strings[:4] == (
         "r1_k3_s11_e1_i32_o16_noskip",
-        "r1_k5_s22_e6_i16_o32_se0.25_noskip",  # identity of one layer with a stride: none
+        "r1_k5_s22_e6_i16_o32_se0.25_noskip",  # identity in one layer with a stride becomes none
         "r4_k3_s22_e1_i32_o24_pool_conv",
         "r4_k3_s22_e3_i24_o64",
     )
     assert (arch.stem_filters, arch.head_filters, arch.activation, arch.padding) == (32, 1280, "relu", "same")
-    # of choices that come to the same (one layer: -1 and 0; no residual: identity and none) the first is written
+    # of choices that are equivalent (one layer: -1 and 0; no residual: identity and none), the first is encoded
     assert MNASNET.encode(arch)[:12] == (1, 0, 0, 1, 1, 0, 3, 1, 1, 1, 2, 0)
 
 
@@ -78,7 +78,7 @@ def test_decode_and_encode_of_random_members(space, output_stride):
         canonical = space.encode(arch)
         assert space.decode(canonical) == arch
         assert space.encode(space.decode(canonical)) == canonical
-        if space.name == "cell":  # the first of all that are the same network
+        if space.name == "cell":  # the first of all index vectors of the same network
             assert canonical <= vector
         else:
             assert all(
@@ -89,7 +89,7 @@ def test_decode_and_encode_of_random_members(space, output_stride):
 
 
 def test_a_member_in_another_spelling():
-    """MobileNetV2 as published has `identity` where no residual can be."""
+    """MobileNetV2 as published has `identity` where no residual is possible."""
     published = replace(named_arch("mobilenetv2"), activation="relu")
     assert published != published.canonical()
     assert MNASNET.decode(MNASNET.encode(published)) == published.canonical()
@@ -114,7 +114,7 @@ def test_what_is_not_in_the_space():
         ),
         (changed(3, layers=9), "block 4 is not in space mnasnet: layers must be one of 3, 4, 5, but got 9"),
         (changed(6, stride=2), "block 7 is not in space mnasnet: stride must be 1, but got 2"),
-        (replace(member, blocks=member.blocks[:6]), "space mnasnet has 7 blocks, but got 6"),
+        (replace(member, blocks=member.blocks[:6]), "networks of space mnasnet have 7 blocks, but got one with 6"),
         (replace(member, stem_filters=16), "stem_filters must be 32 in space mnasnet, but got 16"),
         (replace(member, dropout=0.0), "dropout must be 0.2 in space mnasnet, but got 0.0"),
     ]
@@ -142,7 +142,7 @@ def test_vectors_that_are_none():
 
 
 def enumerate_space(space):
-    """fingerprint -> all its index vectors."""
+    """Return fingerprint -> all its index vectors."""
     members = defaultdict(list)
     for vector in itertools.product(*(range(len(d.choices)) for d in space.decisions)):
         members[space.decode(vector).fingerprint].append(vector)
@@ -158,7 +158,7 @@ def check_exhaustively(space):
 
 
 def test_distinct_of_two_blocks_of_the_papers_kind():
-    """All skips, widths and depths that can meet: with a stride and without, widths that round alike."""
+    """All combinations of skips, widths and depths: with and without a stride, and widths that round alike."""
     paper = BlockChoices(op=("mbconv3",), kernel=(3,), se_ratio=(0.0,))
     for filters, strides, stem in [
         ((16, 16), (1, 1), 16),
@@ -211,7 +211,7 @@ def test_output_stride_for_every_input_size():
         assert math.ceil(size / stride) >= 3
         assert stride == 32 or math.ceil(size / (2 * stride)) < 3
         MNASNET.with_output_stride(stride).decode((0,) * 42).check_input_size(size)
-    with pytest.raises(ValueError, match="input size must be at least 9"):
+    with pytest.raises(ValueError, match="--input-size must be at least 9"):
         output_stride_for(8)
 
 
@@ -278,13 +278,13 @@ def test_bad_skeletons(changed, message):
         ({"op": ("mbconv",)}, "expansion N from 2 to 32, but got 'mbconv'"),
         ({"op": (6,)}, "op must be conv, sepconv or mbconvN, but got 6"),
         ({"kernel": (3, 9)}, "kernel must be one of 3, 5, 7, but got 9"),
-        ({"kernel": (3, 3)}, "kernel must have different choices, but got 3, 3"),
-        ({"se_ratio": (0, 0.0)}, "se_ratio must have different choices, but got 0.0, 0.0"),
+        ({"kernel": (3, 3)}, "kernel must not repeat a choice, but got 3, 3"),
+        ({"se_ratio": (0, 0.0)}, "se_ratio must not repeat a choice, but got 0.0, 0.0"),
         ({"se_ratio": (-0.5,)}, "se_ratio must be a number from 0 to 1, but got -0.5"),
         ({"skip": ("add",)}, "skip must be one of identity, pool, none, but got 'add'"),
-        ({"filters": (0,)}, "a multiple of filters must be a number from 0.01 to 100, but got 0"),
-        ({"filters": (True,)}, "a multiple of filters must be a number from 0.01 to 100, but got True"),
-        ({"layers": (0.5,)}, "what is added to layers must be an integer from -100 to 100, but got 0.5"),
+        ({"filters": (0,)}, "a choice of filters must be a number from 0.01 to 100, but got 0"),
+        ({"filters": (True,)}, "a choice of filters must be a number from 0.01 to 100, but got True"),
+        ({"layers": (0.5,)}, "a choice of layers must be an integer from -100 to 100, but got 0.5"),
     ],
 )
 def test_bad_choices(changed, message):

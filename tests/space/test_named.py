@@ -1,4 +1,4 @@
-"""Spaces from TOML files: what they may say, and one clear line for everything else."""
+"""Spaces from TOML files: valid content, and one clear line for everything else."""
 
 import json
 import random
@@ -65,7 +65,7 @@ def test_a_space_that_a_function_returns(tmp_path, monkeypatch):
         ("own_spaces:broken", r"own_spaces:broken cannot be called: KeyError: 'no\\nluck'"),
         ("own_spaces:absent", "there is no absent in own_spaces"),
         ("no_such_module:x", "no_such_module cannot be imported: ModuleNotFoundError"),
-        ("mnasnets", r"space must be one of .* or module:factory, but got 'mnasnets' \(did you mean mnasnet\?\)"),
+        ("mnasnets", r"--space must be one of .* or module:factory, but got 'mnasnets' \(did you mean mnasnet\?\)"),
     ]:
         with pytest.raises(ValueError, match=message):
             load_space(name)
@@ -80,14 +80,17 @@ def test_a_name_is_enough():
     ("text", "message"),
     [
         ("", "a space must have a name"),
-        ('name = "a"\ncolour = "red"', "a space has no key colour; it has name, skeleton, choices, block"),
+        ('name = "a"\ncolour = "red"', "a space has no key colour; its keys are name, skeleton, choices, block"),
         (
             'name = "a"\n[skeleton]\nwidth = 3',
-            "[skeleton] has no key width; it has filters, layers, strides, stem_filters",
+            "[skeleton] has no key width; its keys are filters, layers, strides, stem_filters",
         ),
-        ('name = "a"\n[choices]\nkernels = [3]', "[choices] has no key kernels; it has op, kernel, se_ratio, skip"),
-        ('name = "a"\n[block.3]\nkernels = [3]', "[block.3] has no key kernels; it has op"),
-        ('name = "a"\n[block.8]\nkernel = [3]', "[block] has no key 8; it has 1, 2, 3, 4, 5, 6, 7"),
+        (
+            'name = "a"\n[choices]\nkernels = [3]',
+            "[choices] has no key kernels; its keys are op, kernel, se_ratio, skip",
+        ),
+        ('name = "a"\n[block.3]\nkernels = [3]', "[block.3] has no key kernels; its keys are op"),
+        ('name = "a"\n[block.8]\nkernel = [3]', "[block] has no key 8; its keys are 1, 2, 3, 4, 5, 6, 7"),
         ('name = "a"\n[block.03]\nkernel = [3]', "[block] has no key 03"),
         ('name = "a"\n[[block]]\nkernel = [3]', "[block] must be a table, but got [{'kernel': [3]}]"),
         ('name = "a"\nskeleton = 3', "[skeleton] must be a table, but got 3"),
@@ -98,7 +101,7 @@ def test_a_name_is_enough():
         ('name = "a"\n[skeleton]\nfilters = ["x",24,32,64,96,160,320]', "block 1 of the skeleton: filters must be an"),
         ('name = "a"\n[choices]\nkernel = 3', "[choices]: kernel must be a list of at least one choice, but got 3"),
         ('name = "a"\n[choices]\nkernel = [4]', "[choices]: kernel must be one of 3, 5, 7, but got 4"),
-        ('name = "a"\n[choices]\nfilters = [nan]', "[choices]: a multiple of filters must be a number"),
+        ('name = "a"\n[choices]\nfilters = [nan]', "[choices]: a choice of filters must be a number"),
         ('name = "a"\n[block.2]\nskip = [1979-05-27]', "[block.2]: skip must be one of identity, pool, none, but got"),
         ('name = "a"\n[skeleton]\ndropout = inf', "dropout must be a number from 0 to 0.99, but got inf"),
         ('name = "a"\nname = "b"', "not valid TOML: Cannot overwrite a value"),
@@ -134,15 +137,15 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_unknown_names():
     with pytest.raises(
         ValueError,
-        match=r"one of mnasnet, mnasnet-no-se, per-layer, cell or the path .*'mnasnt' \(did you mean mnasnet",
+        match=r"one of mnasnet, mnasnet-no-se, per-layer, cell, the path .*'mnasnt' \(did you mean mnasnet",
     ):
         load_space("mnasnt")
     for name in ("", "x" * 5000, "a\0b"):
-        with pytest.raises(ValueError, match="space must be one of mnasnet"):
+        with pytest.raises(ValueError, match="--space must be one of mnasnet"):
             load_space(name)
 
 
-# Fuzz: a space or one line of ValueError, never anything else
+# Fuzz: the parser returns a space or raises ValueError on one line
 
 
 def parse(read, text):
@@ -193,7 +196,7 @@ def test_fuzz_changed_values(changes):
 
 
 def test_fuzz_keeps_finding_spaces():
-    """The changes above are near enough to valid ones that both ends of the parser are reached."""
+    """The changes above are close enough to valid files to reach both outcomes of the parser."""
     rng, read = random.Random(0), 0
     for _ in range(200):
         values = space_from_toml(TOML).to_dict()

@@ -1,4 +1,4 @@
-"""The flat space: counts, members of the factorized one that are in it, and how a file asks for it."""
+"""The flat space: counts, members of the factorized space in it, and its TOML form."""
 
 import itertools
 import json
@@ -25,7 +25,7 @@ def vectors(space, count, seed=0):
 
 
 def layers_of(arch):
-    """What is computed, whatever blocks it is written in."""
+    """Return the computation of a network, regardless of its blocks."""
     return [replace(layer, name="") for layer in arch.layers]
 
 
@@ -66,7 +66,7 @@ def test_decode_and_encode_of_random_members(output_stride):
 
 
 def test_members_of_the_factorized_space_with_the_skeletons_depths():
-    """Their networks are in the flat space, layer for layer; those of other depths are not."""
+    """Their networks are in the flat space, layer by layer; those of other depths are not."""
     for vector in vectors(MNASNET, 100):
         depths = [1 if d.name.endswith("layers") else i for d, i in zip(MNASNET.decisions, vector, strict=True)]
         arch = MNASNET.decode(depths)
@@ -76,12 +76,14 @@ def test_members_of_the_factorized_space_with_the_skeletons_depths():
         assert (whole.params, whole.macs) == (expected.params, expected.macs)
         other = MNASNET.decode(vector)
         if len(other.layers) != 17:
-            with pytest.raises(ValueError, match=f"space per-layer has 17 blocks, but got {len(other.layers)}"):
+            with pytest.raises(
+                ValueError, match=f"networks of space per-layer have 17 blocks, but got one with {len(other.layers)}"
+            ):
                 FLAT.encode(other)
 
 
 def test_what_is_in_neither():
-    with pytest.raises(ValueError, match="space per-layer has 17 blocks, but got 16"):
+    with pytest.raises(ValueError, match="networks of space per-layer have 17 blocks, but got one with 16"):
         FLAT.encode(named_arch("mnasnet-a1"))
     changed = MNASNET.decode([1] * 42)
     blocks = (*changed.blocks[:2], replace(changed.blocks[2], kernel=7), *changed.blocks[3:])
@@ -98,7 +100,7 @@ def test_one_reference_model_for_both_spaces(width, output_stride):
     )
     reference = reference_arch(flat.skeleton)
     assert reference == reference_arch(blocks.skeleton)
-    # it is itself a member of both, but for its activation
+    # it is a member of both, except for its activation
     plain = replace(reference, activation="relu")
     assert layers_of(flat.decode(flat.encode(plain))) == layers_of(blocks.decode(blocks.encode(plain)))
 
@@ -148,7 +150,7 @@ def test_a_file_of_ones_own(tmp_path):
     path.write_text(TOML)
     space = load_space(str(path))
     assert isinstance(space, PerLayerSpace)
-    # of block 2, all three layers have its choices
+    # block 2: all three layers have its choices
     assert space.size == (4 * 3 * 2 * 3 * 3) * (1 * 3 * 2 * 3 * 3) ** 3
     assert space_from_dict(json.loads(json.dumps(space.to_dict()))) == space
     assert pickle.loads(pickle.dumps(space)) == space
@@ -158,7 +160,7 @@ def test_a_file_of_ones_own(tmp_path):
 def test_one_word_makes_a_space_flat():
     assert space_from_toml('name = "per-layer"\nkind = "per-layer"') == FLAT
     assert space_from_toml('name = "mnasnet"\nkind = "factorized"') == MNASNET
-    assert "kind" not in MNASNET.to_dict()  # as in runs of before
+    assert "kind" not in MNASNET.to_dict()  # as in runs of earlier versions
 
 
 @pytest.mark.parametrize(
@@ -166,8 +168,11 @@ def test_one_word_makes_a_space_flat():
     [
         ('kind = "flat"', "kind must be one of factorized, per-layer, cell, but got 'flat'"),
         ("kind = 3", "kind must be one of factorized, per-layer, cell, but got 3"),
-        ('kind = "per-layer"\n[choices]\nlayers = [0, 1]', "block 1: layers must be [0] in a per-layer space"),
-        ('kind = "per-layer"\n[block.3]\nlayers = [1]', "block 3: layers must be [0] in a per-layer space"),
+        (
+            'kind = "per-layer"\n[choices]\nlayers = [0, 1]',
+            "block 1: layers must be [0], because a per-layer space has",
+        ),
+        ('kind = "per-layer"\n[block.3]\nlayers = [1]', "block 3: layers must be [0], because a per-layer space has"),
         ('kind = "per-layer"\n[skeleton]\nlayers = [1, 2, 3, 4, 90, 3, 1]', "1 to 100 blocks, but got 104"),
     ],
 )

@@ -174,9 +174,9 @@ def test_bad_labels(labels: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("std", [(0.0, 1.0, 1.0), (1.0, 1.0), (math.nan, 1.0, 1.0), (1.0, 1.0, math.inf)])
 def test_bad_normalisation(std: Any) -> None:
-    with pytest.raises(ValueError, match="std must be three finite numbers above 0, one a channel, but got"):
+    with pytest.raises(ValueError, match="std must be three finite numbers above 0, one per channel, but got"):
         ModelMetadata(arch=ARCH, input_size=16, unnamed_classes=5, mean=(0.5, 0.5, 0.5), std=std)
-    with pytest.raises(ValueError, match="mean must be three finite numbers, one a channel"):
+    with pytest.raises(ValueError, match="mean must be three finite numbers, one per channel"):
         ModelMetadata(arch=ARCH, input_size=16, unnamed_classes=5, mean=(0.5, math.inf, 0.5), std=(1, 1, 1))
 
 
@@ -199,5 +199,5 @@ def test_fields_must_fit_together() -> None:
     good = ModelMetadata(arch=ARCH, input_size=16, unnamed_classes=5)
     with pytest.raises(ValueError, match="input size"):
         dataclasses.replace(good, input_size=3)
-    with pytest.raises(ValueError, match="class names or a number of classes without names"):
+    with pytest.raises(ValueError, match="either class names or a number of unnamed classes"):
         dataclasses.replace(good, unnamed_classes=0)

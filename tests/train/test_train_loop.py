@@ -270,7 +270,7 @@ def test_weights_that_fail_on_the_test_images_are_not_kept(tmp_path: Path) -> No
 
 def test_too_small_images_and_batches(tmp_path: Path) -> None:
     deep = dataclasses.replace(ARCH, blocks=ARCH.blocks + 3 * (dataclasses.replace(ARCH.blocks[1], layers=1),))
-    with pytest.raises(ValueError, match="input size must be at least the output stride 16, but got 8"):
+    with pytest.raises(ValueError, match="--input-size must be at least the output stride 16, but got 8"):
         train(deep, toy_batches(), CONFIG, tmp_path / "t")
     assert not (tmp_path / "t").exists()
 

@@ -45,7 +45,7 @@ def test_counts_of_other_widths(width, params_m, macs_m):
 
 
 def test_squeeze_of_the_expanded_width_would_be_another_network():
-    """The wrong reading gives A1 5,139,518 parameters."""
+    """The wrong reading would give A1 5,139,518 parameters."""
     arch = named_arch("mnasnet-a1")
     more = 0
     for layer in arch.layers:
@@ -64,7 +64,7 @@ PUBLISHED = {
     "r5_k7_s11_e3_i96_o96,r3_k3_s22_e9_i96_o80,r1_k7_s11_e6_i80_o320_noskip",
     "mnasnet-d1-320": "r3_k5_s11_e6_i32_o24,r4_k7_s22_e9_i24_o36,r5_k5_s22_e9_i36_o48,r5_k7_s22_e6_i48_o96,"
     "r5_k3_s11_e9_i96_o144,r5_k5_s22_e6_i144_o160,r1_k7_s11_e9_i160_o320",
-    # the first block is published as r1_k3_s11_e1_i16_o8, after a stem of 8 filters: see the zoo's comment
+    # the first block is published as r1_k3_s11_e1_i16_o8, after a stem of 8 filters (see the comment in the zoo)
     "mnasnet-small": "r1_k3_s11_e1_i8_o8_noskip,r1_k3_s22_e3_i8_o16,r2_k3_s22_e6_i16_o16,r4_k5_s22_e6_i16_o32_se0.25,"
     "r3_k3_s11_e6_i32_o32_se0.25,r3_k5_s22_e6_i32_o88_se0.25,r1_k3_s11_e6_i88_o144",
 }
@@ -77,7 +77,7 @@ def test_published_strings_read_and_print_unchanged(name):
 
 
 def called_in_order(model, x):
-    """The convolutions, norms and classifiers of a model in the order of a forward pass, and its output."""
+    """Return the convolutions, norms and classifiers of a model in the order of a forward pass, and its output."""
     found, handles = [], []
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear):
@@ -90,7 +90,7 @@ def called_in_order(model, x):
 
 
 def randomise(model, generator):
-    """Random weights, and batch-norm statistics as after training, such that activations keep their size."""
+    """Set random weights, and batch-norm statistics as after training, such that activations keep their size."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
@@ -116,7 +116,7 @@ def largest_difference(arch, theirs, input_size):
         if isinstance(source, nn.BatchNorm2d):
             assert source.eps == target.eps
     _, output = called_in_order(ours, x)
-    assert expected.std() > 0.05  # a network that says nothing would agree with any other
+    assert expected.std() > 0.05  # constant outputs would agree with any other network
     return (output - expected).abs().max().item()
 
 
@@ -125,7 +125,7 @@ def like_timm(name, **changed):
 
 
 def small_with_identity():
-    """timm adds a residual to small's first layer, which the published code does not."""
+    """timm adds a residual to the first layer of MnasNet-small, which the published code does not."""
     arch = like_timm("mnasnet-small")
     return replace(arch, blocks=(replace(arch.blocks[0], skip="identity"), *arch.blocks[1:]))
 
@@ -187,8 +187,8 @@ def test_names():
     [
         ("mnasnet-a2", r"must be one of mnasnet-a1, .*, but got 'mnasnet-a2' \(did you mean mnasnet-a1\?\)"),
         ("resnet50", "must be one of mnasnet-a1, .*, but got 'resnet50'$"),
-        ("mnasnet-a1@wide", "after mnasnet-a1 may come @ and a width"),
-        ("mnasnet-a1/8", "after mnasnet-a1 may come @ and a width"),
+        ("mnasnet-a1@wide", "mnasnet-a1 may be followed by @ and a width multiplier"),
+        ("mnasnet-a1/8", "mnasnet-a1 may be followed by @ and a width multiplier"),
         ("mnasnet-a1/s64", "output stride must be a power of 2 up to the network's own 32, but got 64"),
         ("mnasnet-a1@0", "width multiplier must be a number from 0.01 to 100, but got 0.0"),
         ("", "must be one of"),
@@ -206,5 +206,5 @@ def test_reference_is_mobilenetv2_on_the_spaces_skeleton():
     reference = reference_arch(skeleton)
     assert (reference.stem_stride, *(b.stride for b in reference.blocks)) == (skeleton.stem_stride, *skeleton.strides)
     assert tuple(b.filters for b in reference.blocks) == skeleton.filters
-    # but for its activation it is a member of the paper's space
+    # a member of the paper's space, except for its activation
     assert SPACES["mnasnet"].contains(replace(named_arch("mobilenetv2"), activation="relu"))

@@ -1,4 +1,4 @@
-"""Published networks of cells: exact counts, and how far they are from what their authors published."""
+"""Published networks of cells: exact counts, and their distance from the published numbers."""
 
 import pytest
 
@@ -7,17 +7,17 @@ from mnas.nn.cost import cost
 from mnas.zoo.architectures import ZOO, named_arch
 from mnas.zoo.cells import CELL_NETWORKS
 
-# params and MACs in millions, as the MnasNet paper's Table 1 has them
+# params and MACs in millions, from Table 1 of the MnasNet paper
 TABLE_1 = {"nasnet-a": (5.3, 564), "amoebanet-a": (5.1, 555), "pnasnet-5": (5.1, 588)}
 
 
 @pytest.mark.parametrize(
     ("name", "params", "macs"),
     [
-        ("nasnet-a", 5_289_978, 563_909_984),  # pytorchcv's nasnet_4a1056 has as many parameters
+        ("nasnet-a", 5_289_978, 563_909_984),  # pytorchcv's nasnet_4a1056 has the same number of parameters
         ("amoebanet-a", 5_086_930, 554_977_064),
         ("pnasnet-5", 5_064_487, 587_578_640),
-        ("darts-v2", 4_718_752, 529_911_552),  # pytorchcv's darts has as many parameters
+        ("darts-v2", 4_718_752, 529_911_552),  # pytorchcv's darts has the same number of parameters
         ("darts-v1", 4_853_975, 547_483_200),
     ],
 )
@@ -35,8 +35,10 @@ def test_published_numbers_to_two_percent(name):
 
 
 def test_what_darts_published():
-    """The authors' 4.719M parameters; their 574M MACs (Table 1 of the MnasNet paper has 4.9M and 595M, as the paper's
-    first version) nobody else has counted in their network: docs/reference/networks.md."""
+    """The authors publish 4.719M parameters, which agree, and 574M MACs, which nobody else has counted.
+
+    Table 1 of the MnasNet paper, like the paper's first version, has 4.9M and 595M (docs/reference/networks.md).
+    """
     second, first = cost(named_arch("darts-v2"), 224), cost(named_arch("darts-v1"), 224)
     assert second.params / 1e6 == pytest.approx(4.719, abs=0.0005)
     assert first.params / 1e6 == pytest.approx(4.9, rel=0.02)

@@ -1,4 +1,4 @@
-"""Published networks as a space has them: what is kept, what is nearest, what cannot be."""
+"""Published networks as members of a space: what is kept, what is nearest, and what is impossible."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def test_widths_are_as_many_times_the_skeletons():
     space = replace(MNASNET, skeleton=MNASNET.skeleton.scaled(0.5)).with_output_stride(8)
     member = nearest_member(space, named_arch("mnasnet-a1"))
     assert space.skeleton.filters == (12, 12, 16, 32, 48, 80, 160)
-    # as A1's: 1, 1, 1.25, 1.25, 1.25 (for 1.17), 1 and 1 times
+    # multiples of A1: 1, 1, 1.25, 1.25, 1.25 (for 1.17), 1 and 1
     assert [b.filters for b in member.blocks] == [12, 12, 20, 40, 60, 80, 160]
     assert [b.layers for b in member.blocks] == [1, 2, 3, 4, 2, 3, 1]
     assert member.output_stride == 8
@@ -57,5 +57,5 @@ def test_what_has_no_member_says_why(space, name, message):
 
 def test_another_number_of_blocks():
     arch = named_arch("mnasnet-a1")
-    with pytest.raises(ValueError, match="space mnasnet has 7 blocks, but it has 6"):
+    with pytest.raises(ValueError, match="networks of space mnasnet have 7 blocks, but this one has 6"):
         nearest_member(MNASNET, replace(arch, blocks=arch.blocks[:6]))

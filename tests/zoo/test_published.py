@@ -1,4 +1,4 @@
-"""The published models of other widths and sizes: counts within 3 %, and what the published counts are."""
+"""The published models of other widths and sizes: counts within 3 %, and the meaning of the published counts."""
 
 import re
 from pathlib import Path

@@ -86,7 +86,7 @@ def test_cells_have_parts_of_their_own_and_of_blocks():
 
 
 def test_an_input_too_small_is_refused():
-    with pytest.raises(ValueError, match="input size must be at least the output stride 32, but got 16"):
+    with pytest.raises(ValueError, match="--input-size must be at least the output stride 32, but got 16"):
         parts_of_arch(named_arch("mnasnet-a1"), 16, 10)
 
 
