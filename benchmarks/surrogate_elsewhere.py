@@ -299,11 +299,11 @@ def _evaluated(problem: Problem, trial: Any, unlucky: np.random.Generator) -> tu
     if len(true) > 1 and true[1] > problem.highest_cost:
         known = {KNOWN_VALUES: [None, float(true[1])]}
         return _trial(problem, trial.number, params, TrialState.PRUNED, None, system, known), None
-    told = true.copy()
-    told[0] += error * problem.noise * problem.pool[:, 0].std()
+    seen = true.copy()
+    seen[0] += error * problem.noise * problem.pool[:, 0].std()
     if chance[1] < problem.diverged:
-        true[0] = told[0] = 0.001
-    return _trial(problem, trial.number, params, TrialState.COMPLETE, told.tolist(), system), true
+        true[0] = seen[0] = 0.001
+    return _trial(problem, trial.number, params, TrialState.COMPLETE, seen.tolist(), system), true
 
 
 def _trial(

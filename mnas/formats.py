@@ -28,7 +28,7 @@ class ModelFormat:
     title: str
     """Readable name of the format."""
     metadata: str
-    """Location of the metadata in a file of ours."""
+    """Location of the metadata in a file written by mnas."""
     opener: str
     """Function of `mnas.predict` that opens a file: (path, wanted) -> (info, run)."""
     reader: str

@@ -38,7 +38,7 @@ class ExportSettings:
     """Data set that the model was trained on: digits, cifar10, fashion-mnist, imagenet or a folder. Without it, files
     are compared on crops of two photographs."""
     data_dir: Path | None = None
-    """Folder of cifar10, fashion-mnist and imagenet, also for downloads; by default in the cache folder."""
+    """Folder of cifar10, fashion-mnist or imagenet, also for downloads; by default inside the cache folder."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
     calibration_images: int = 200

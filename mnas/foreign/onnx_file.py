@@ -54,7 +54,7 @@ def sealed(model: bytes, values: Mapping[str, Any]) -> bytes:
 
 
 def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
-    """Return the unchecked metadata of a file of ours, and its state; None for other authors' or damaged files.
+    """Return the unchecked metadata of a file written by mnas, and its state; None for other authors' or damaged files.
 
     Tools that add metadata or documentation leave it intact. Raises ValueError if the metadata are not a JSON object.
     """

@@ -1,4 +1,4 @@
-"""Load and run a model file in a process of its own, which the file may crash.
+"""Load and run a model file in a separate process, which the file may crash.
 
 This program imports nothing from mnas, and runs as `served.py SOCKET`, a descriptor. A frame, in either direction, is
 the length of a JSON object (4 bytes), the object, and an array of `bytes` bytes if the object has that key. Requests:

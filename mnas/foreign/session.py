@@ -1,6 +1,6 @@
 """Run a model file in a child process: a damaged or hostile file can crash the child, but not this process.
 
-Files of ours run in the same way, because the author of a file is unknown before it is read.
+Files written by mnas run in the same way, because the author of a file is unknown before it is read.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ RUN_S, IMAGE_S = 60.0, 15.0
 TIMES = 20
 """Limit for further images, as a multiple of the time per image so far."""
 MOST_BYTES = 1 << 22
-"""Largest message, in bytes, so that neither side holds all inputs."""
+"""Largest message, in bytes, so that neither side stores all inputs."""
 _CHUNK_S = 2.0
 
 

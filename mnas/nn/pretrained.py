@@ -273,7 +273,7 @@ def _shape(arch: Arch) -> object:
 
 
 def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
-    """Return the architecture recorded in a file of ours with the strides and dropout of `arch`; `arch` without one."""
+    """Return the architecture recorded in a file written by mnas with the strides and dropout of `arch`, or `arch`."""
     info = _recorded(source)
     if info is None:
         return arch

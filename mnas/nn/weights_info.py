@@ -44,7 +44,7 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
 
 
 def is_weights_file(path: Path) -> bool:
-    """Return whether a file's metadata say that mnas wrote it; the file may be damaged or of any other kind."""
+    """Return whether mnas wrote a file, by its metadata; the file may be damaged or of any other kind."""
     try:
         open_regular(path).close()  # rejects a pipe, for which safetensors would wait
         with safe_open(path, "numpy") as file:
@@ -59,13 +59,13 @@ def read_weights_info(path: Path, fingerprint: str | None = None) -> ModelMetada
 
 
 def require_unchanged(path: Path, fingerprint: str) -> None:
-    """Raise ChangedFileError if a file of ours was changed, or has weights of another architecture."""
+    """Raise ChangedFileError if a file written by mnas was changed, or has weights of another architecture."""
     try:
         read_weights(path, fingerprint)
     except ChangedFileError:
         raise
     except ValueError:
-        return  # not a weights file of ours, which loading it will report
+        return  # not a weights file of mnas, which loading it will report
 
 
 def read_weights(path: Path, fingerprint: str | None = None) -> tuple[bytes, ModelMetadata]:

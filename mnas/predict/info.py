@@ -84,7 +84,7 @@ class Wanted:
     crop: float | None = None
     threads: int = 1
     allow_changed: bool = False
-    """Whether a file of ours may have been changed after mnas wrote it."""
+    """Whether a file written by mnas may have been changed after mnas wrote it."""
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.std is None):

@@ -1,4 +1,4 @@
-"""Read the metadata of a model file of ours, and check the file against the digest in it."""
+"""Read the metadata of a model file written by mnas, and check the file against the digest in it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The report's charts as Plotly figures in plain dicts, ready for JSON (plot.py); the scatter has a file of its own."""
+"""The report's charts as Plotly figures in plain dicts, ready for JSON (plot.py); scatter.py makes the main one."""
 
 import math
 from collections.abc import Mapping, Sequence
