@@ -205,7 +205,7 @@ def test_a_stem_as_wide_as_the_first_block_says():
         ("r1_k3_s12_e1_o16", "must have stride s11 or s22, but got s12"),
         ("r1_k3_s11_e1_o16_noskip_pool", "has both noskip and pool"),
         ("r1_k4_s11_e1_o16", "kernel must be one of 3, 5, 7, but got 4"),
-        ("r1_k3_s11_e3_o16_conv", "only an mbconv expands"),
+        ("r1_k3_s11_e3_o16_conv", "only an mbconv has an expansion"),
         ("r1_k3_s11_e1_o16_se1.5", "se_ratio must be a number from 0 to 1"),
         ("r1_k3_s11_e1_o16,r1_k3_s11_e6_i24_o24", "has i24, but its input has 16 filters"),
         ("r1_k3_s11_e1_o٣", "unknown part"),

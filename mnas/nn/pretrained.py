@@ -149,7 +149,7 @@ def _read(source: str, name: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(
             f"--weights must be timm, torchvision or a .safetensors, .pth, .pt or .bin file, but got {source!r}, "
-            f"which {'is a folder' if path.is_dir() else 'does not exist'}"
+            f"which {'is a folder' if path.is_dir() else 'is not a regular file' if path.exists() else 'does not exist'}"
         )
     if path.suffix == WEIGHTS_SUFFIX:
         try:

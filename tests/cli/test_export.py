@@ -100,7 +100,7 @@ def test_a_trial_of_a_search_is_written_here(capsys, folder):
     ("options", "expected"),
     [
         (["--to", "litert", "--min-agreement", "99"], "--min-agreement must be a share from 0 to 1"),
-        (["--to", "litert", "--max-accuracy-loss", "2"], "max accuracy loss must be a share from 0 to 1"),
+        (["--to", "litert", "--max-accuracy-loss", "2"], "--max-accuracy-loss must be a share from 0 to 1"),
         (["--to", "litert", "--int8"], "--int8 needs --data for images to calibrate on, but got none"),
         (["--to", "coreml"], "--to must be one or more of litert, onnx, executorch, but got 'coreml'"),
         (

@@ -178,7 +178,7 @@ def test_damaged_files(folder, tmp_path, name, damage):
 
 def test_what_is_no_model(tmp_path):
     with pytest.raises(
-        ValueError, match=r"one of .safetensors, .tflite, .onnx, .pte, but got .*model.pth'; .*--weights"
+        ValueError, match=r"a file of type .safetensors, .tflite, .onnx, .pte, but got .*model.pth'; .*--weights"
     ):
         load_model(tmp_path / "model.pth")
     with pytest.raises(ValueError, match=r"there is no .*nothing.tflite"):
@@ -229,7 +229,9 @@ def test_class_files(folder, tmp_path):
     with pytest.raises(ValueError, match="must be text in UTF-8 or UTF-16"):
         read_class_names(path)
     path.write_text("a\nb\nc\n")
-    with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 3"):
+    with pytest.raises(
+        ValueError, match=r"--class-file must name each of the 4 outputs of .*model.tflite', but got 3 names"
+    ):
         load_model(folder / "model.tflite", class_file=path)
     path.write_text("background\na\nb\nc\nd\n")  # one name too many, of which none is the obvious one to drop
     with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 5"):
