@@ -147,9 +147,10 @@ def _read(source: str, name: str) -> dict[str, Tensor]:
         return _download_torchvision(name)
     path = Path(source)
     if not path.is_file():
+        fault = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise ValueError(
             f"--weights must be timm, torchvision or a .safetensors, .pth, .pt or .bin file, but got {source!r}, "
-            f"which {'is a folder' if path.is_dir() else 'is not a regular file' if path.exists() else 'does not exist'}"
+            f"which {fault}"
         )
     if path.suffix == WEIGHTS_SUFFIX:
         try:

@@ -197,7 +197,7 @@ def test_bad_files() -> None:
 
 def test_fields_must_fit_together() -> None:
     good = ModelMetadata(arch=ARCH, input_size=16, unnamed_classes=5)
-    with pytest.raises(ValueError, match="input size"):
+    with pytest.raises(ValueError, match="input_size must be at least"):
         dataclasses.replace(good, input_size=3)
     with pytest.raises(ValueError, match="either class names or a number of unnamed classes"):
         dataclasses.replace(good, unnamed_classes=0)
