@@ -43,7 +43,7 @@ def test_widths_are_as_many_times_the_skeletons():
         (
             "mnasnet",
             "mnasnet-small",
-            "block 1 is 0.50 times as wide as MobileNetV2's, and space mnasnet offers 0.75, 1",
+            "block 1 is 0.50 times as wide as MobileNetV2's, but space mnasnet offers 0.75, 1",
         ),
         ("mnasnet", "mobilenetv2@1.4", "block 1 is 1.50 times as wide as MobileNetV2's"),
         ("mnasnet", "mobilenetv2-120d", "block 1 is 1.50 times as wide as MobileNetV2's"),
