@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 def imported(name: str, expected: str) -> Callable[..., object]:
-    """Return the object that `module:attribute` names; like `python -m`, this also searches the current folder.
+    """Return the object that `module:attribute` names; like `python -m`, it also searches the current folder.
 
     Args:
-        expected: other valid values of the option, for the error: "controller must be one of ...".
+        expected: beginning of the error message, "--controller must be one of ...".
 
     Raises:
         ValueError: the name has another form, the module or attribute does not exist, or it is not callable.
@@ -23,12 +23,12 @@ def imported(name: str, expected: str) -> Callable[..., object]:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise ValueError(f"{name}: {module_name} cannot be imported: {described(error)}") from error
+        raise ValueError(f"{name}: module {module_name} cannot be imported: {described(error)}") from error
     if not hasattr(module, attribute):
-        raise ValueError(f"{name}: there is no {attribute} in {module_name}")
+        raise ValueError(f"{name}: module {module_name} has no attribute {attribute}")
     target = getattr(module, attribute)
     if not callable(target):
-        raise ValueError(f"{name}: {attribute} must be something in {module_name} to call, but got {target!r}")
+        raise ValueError(f"{name}: {attribute} must be callable, but got {target!r}")
     result: Callable[..., object] = target
     return result
 

@@ -1,4 +1,4 @@
-"""One way to name a network in every command: a zoo name, a trial of a run, a file, or block strings.
+"""One way to name a network in every command: a named network, a trial of a run, a file or an architecture string.
 
 `resolve_arch` is for commands that need an architecture, `resolve_weights` for those that need a trained model.
 """
@@ -24,13 +24,16 @@ _BLOCK_STRING = re.compile(r"\s*[rkseio]+\d+_")
 def resolve_arch(name: str) -> Architecture:
     """Return the architecture that `name` names.
 
-    A name is one of: a zoo name, `mnasnet-a1`, with a width multiplier, `mnasnet-a1@0.5`, or an output stride,
-    `mnasnet-small/s8`; a trial, `runs/NAME#17`; the reference network that the search trained like its trials,
-    `runs/NAME#mobilenetv2`; the path of a file by an architecture's `to_json`, of a .safetensors or .tflite file of
-    ours, or of the folder of a finished training; block strings joined by commas.
+    A name is one of:
+    - a named network, `mnasnet-a1`, with a width multiplier, `mnasnet-a1@0.5`, or an output stride, `mnasnet-small/s8`;
+    - a trial, `runs/NAME#17`, or the reference network that the search trained like its trials,
+      `runs/NAME#mobilenetv2`;
+    - the path of a file that an architecture's `to_json` wrote, of a .safetensors or .tflite file that mnas wrote, or
+      of the folder of a finished training;
+    - an architecture string, that is block strings joined by commas.
 
     Raises:
-        ValueError: no architecture has this name; one line with suggestions.
+        ValueError: no architecture has this name; the message is one line with suggestions.
     """
     if re.split("[@/]", name)[0] in ZOO and not os.path.exists(name):
         return named_arch(name)
@@ -45,11 +48,12 @@ def resolve_arch(name: str) -> Architecture:
     if name.endswith(".json") or os.path.isfile(name):
         return _read_arch(name)
     if os.path.isfile(os.path.join(name, "study.db")):
-        raise ValueError(f"{name!r} is a run; name one of its trials, as {name}#{_suggested(Path(name))}")
+        raise ValueError(f"{name!r} is a run; name one of its trials, such as {name}#{_suggested(Path(name))}")
     close = difflib.get_close_matches(name.lower(), ZOO, n=1)
     raise ValueError(
-        f"architecture must be one of {', '.join(ZOO)} (as in NAME@0.5, NAME/s8), a trial (runs/NAME#17), a .json file "
-        f"or block strings (r1_k3_s11_e1_o16,...), but got {name!r}{f' (did you mean {close[0]}?)' if close else ''}"
+        f"a network must be one of {', '.join(ZOO)} (also NAME@0.5 and NAME/s8), a trial (runs/NAME#17), a .json file "
+        f"or an architecture string (r1_k3_s11_e1_o16,...), but got {name!r}"
+        + (f"; did you mean {close[0]}?" if close else "")
     )
 
 
@@ -57,12 +61,12 @@ def resolve_weights(name: str) -> Path:
     """Return the file of the trained model that `name` names.
 
     For `runs/NAME#17`, or the reference network `runs/NAME#mobilenetv2`, these are the weights of the full training
-    (`mnas train runs/NAME --top ...`) if it is finished, else those that the search stored. If a network was drawn
-    several times, the weights of any of its trials serve. The folder of a training stands for its model.safetensors.
-    Any other file stands for itself, whatever its format.
+    (`mnas train runs/NAME --top ...`) if it is finished, else those that the search stored. If several trials drew the
+    same network, the weights of any of them serve. The folder of a training names its model.safetensors. Any other file
+    names itself, whatever its format.
 
     Raises:
-        ValueError: there are no such weights; one line with the way to get them.
+        ValueError: there are no such weights; the message is one line with the way to get them.
     """
     if os.path.isfile(name):
         return Path(name)
@@ -71,26 +75,28 @@ def resolve_weights(name: str) -> Path:
     if not os.path.exists(name):
         if re.split("[@/]", name)[0] in ZOO or _BLOCK_STRING.match(name):
             raise ValueError(
-                f"a model must be trained, but got the architecture {name!r}; train it (`mnas train {name} --data DIR`)"
-                " and name the training's folder"
+                f"a model must have trained weights, but got the network {name!r}; train it with `mnas train {name} "
+                "--data DIR`, then name the folder of the training"
             )
         raise ValueError(
             "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
-            f"{name!r}, and there is no such file"
+            f"{name!r}, which does not exist"
         )
     if not os.path.isdir(name):  # it may be a pipe, and opening that would wait for a writer
         raise ValueError(
             "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
-            f"{name!r}, which is no regular file"
+            f"{name!r}, which is not a regular file"
         )
     if os.path.isfile(os.path.join(name, "study.db")):
-        raise ValueError(f"{name!r} is a run; name one of its trials, as {name}#{_suggested(Path(name))}")
+        raise ValueError(f"{name!r} is a run; name one of its trials, such as {name}#{_suggested(Path(name))}")
     if not os.path.isfile(os.path.join(name, WEIGHTS_NAME)):
         if files := sorted(file for file in os.listdir(name) if format_of(file)):
-            raise ValueError(f"the folder {name!r} holds no {WEIGHTS_NAME}; name a file, as {Path(name) / files[0]}")
+            raise ValueError(
+                f"the folder {name!r} contains no {WEIGHTS_NAME}; name a file, such as {Path(name) / files[0]}"
+            )
         raise ValueError(
-            f"the folder of a training must hold {WEIGHTS_NAME}, but got {name!r}, which does not; an interrupted "
-            "training goes on with --resume"
+            f"the folder of a training must contain {WEIGHTS_NAME}, but got {name!r}, which does not; resume an "
+            "interrupted training with --resume"
         )
     return Path(name) / WEIGHTS_NAME
 
@@ -166,12 +172,12 @@ def _trial_weights(path: Path, label: str) -> Path:
         if file.is_file():
             require_unchanged(file, result.fingerprint)
             return file
-    way = f"`mnas train {path} --top 15` trains the best"
+    way = f"train the best candidates with `mnas train {path} --top 15`"
     if result.number < 0:
-        way = f"`mnas train {path}#{label} --data DIR` trains it"
+        way = f"train it with `mnas train {path}#{label} --data DIR`"
     raise ValueError(
-        f"the weights of {result.title} must have been kept or trained in full, but got neither in {path} (a "
-        f"search keeps those of its front, up to --keep-models-mb); {way}"
+        f"{path} stores no weights of {result.title} (a search stores those of its front, up to --keep-models-mb); "
+        f"{way}"
     )
 
 

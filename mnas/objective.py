@@ -13,13 +13,13 @@ from typing import Literal
 Form = Literal["target", "soft", "hard", "absolute", "weighted-sum"]
 
 DEFAULT_WEIGHTS: dict[str, tuple[float, float]] = {
-    # Ours: TuNAS's up to T. If accuracy is a concave function of latency and at least 0, its slope at T is at most
-    # accuracy / T. So with -1 no model beyond T is worth its latency.
+    # Ours: alpha is TuNAS's. If accuracy is a concave function of latency and at least 0, its slope at T is at most
+    # accuracy / T. With beta = -1, no model beyond T is therefore worth its latency.
     "target": (-0.10, -1.0),
     "soft": (-0.07, -0.07),  # paper, section 3: doubling the latency buys 5 % relative accuracy
     "hard": (0.0, -1.0),  # paper, section 3
     "absolute": (-0.10, -0.10),  # TuNAS, section 3
-    "weighted-sum": (-0.10, -0.10),  # ours: twice the target costs ten points, as with `absolute`
+    "weighted-sum": (-0.10, -0.10),  # ours: twice the target costs ten points of accuracy, as with `absolute`
 }
 """Form -> default (alpha, beta)."""
 
@@ -29,26 +29,26 @@ AT_TARGET = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A reward from accuracy and latency. Raises ValueError if a field is out of range."""
+    """Reward as a function of accuracy and latency. Raises ValueError if a field is out of range."""
 
     form: Form
-    """Formula of the reward: `soft`, `hard` and `absolute` as in the papers; `target`, which is `absolute` with a
-    steeper penalty above T; `weighted-sum`, ACC + w * LAT/T, the alternative in the paper's footnote."""
+    """Formula of the reward. `soft`, `hard` and `absolute` are those of the papers. `target` is `absolute` with a
+    steeper penalty above T. `weighted-sum` is ACC + w * LAT/T, the alternative in the paper's footnote."""
     target_latency_ms: float
     """Target latency T, in milliseconds."""
     alpha: float
-    """Exponent or weight w up to the target. alpha = beta = 0 makes accuracy the only objective."""
+    """Exponent or weight w up to the target. With alpha = beta = 0, accuracy is the only objective."""
     beta: float
     """Exponent or weight w beyond the target."""
 
     def __post_init__(self) -> None:
         if self.form not in DEFAULT_WEIGHTS:
-            raise ValueError(f"reward must be one of {', '.join(DEFAULT_WEIGHTS)}, but got {self.form!r}")
+            raise ValueError(f"--reward must be one of {', '.join(DEFAULT_WEIGHTS)}, but got {self.form!r}")
         if not (math.isfinite(self.target_latency_ms) and self.target_latency_ms > 0):
-            raise ValueError(f"target latency must be more than 0 ms, but got {self.target_latency_ms!r}")
+            raise ValueError(f"--target-latency-ms must be greater than 0, but got {self.target_latency_ms!r}")
         for name, weight in (("alpha", self.alpha), ("beta", self.beta)):
             if not (math.isfinite(weight) and weight <= 0):
-                raise ValueError(f"{name} must be 0 or less (slower is never better), but got {weight!r}")
+                raise ValueError(f"--{name} must be 0 or less, since slower is never better, but got {weight!r}")
 
     def reward(self, accuracy: float, latency_ms: float) -> float:
         """Return the reward of a network with `accuracy` in [0, 1] and `latency_ms` > 0; more is better."""
@@ -77,12 +77,13 @@ class Sharing:
     def __post_init__(self) -> None:
         for name, target_ms in self.targets_ms.items():
             if not (math.isfinite(target_ms) and target_ms > 0):
-                raise ValueError(f"target latency of {name} must be more than 0 ms, but got {target_ms!r}")
+                raise ValueError(f"--target-latency-ms must be greater than 0 on {name}, but got {target_ms!r}")
         if self.weights and set(self.weights) != set(self.targets_ms):
             devices = ", ".join(self.targets_ms)
-            raise ValueError(f"weights must be given for all of {devices}, but got {', '.join(self.weights)}")
+            raise ValueError(f"--device-weights must weight each of {devices}, but got {', '.join(self.weights)}")
         if not all(math.isfinite(w) and w > 0 for w in self.weights.values()):
-            raise ValueError(f"weights of devices must be above 0, but got {dict(self.weights)}")
+            got = ",".join(f"{name}={weight:g}" for name, weight in self.weights.items())
+            raise ValueError(f"--device-weights must be greater than 0, but got {got}")
 
     def latency_ms(self, latencies_ms: Mapping[str, float]) -> float:
         """Return the combined latency of a model with `latencies_ms` (device -> milliseconds)."""
@@ -102,21 +103,21 @@ def beta_for(relative_accuracy_gain: float) -> float:
     It solves (1 + gain) * 2^beta = 1; 0.05 gives the paper's -0.07. Raises ValueError unless the gain is above 0.
     """
     if not (math.isfinite(relative_accuracy_gain) and relative_accuracy_gain > 0):
-        raise ValueError(f"relative accuracy gain must be above 0, but got {relative_accuracy_gain!r}")
+        raise ValueError(f"relative_accuracy_gain must be greater than 0, but got {relative_accuracy_gain!r}")
     return -math.log2(1 + relative_accuracy_gain)
 
 
 def why_not_at_target(latency_ms: float, front_ms: Sequence[float], target_ms: float) -> str:
     """Return why the chosen model is not at the target, given the latencies of the front it was chosen from.
 
-    The result is a sentence without its stop. It is empty if the model is at the target, or if the reward preferred it
-    to models nearer the target.
+    The result is a sentence without its full stop. It is empty if the model is at the target, or if the reward prefers
+    it to models nearer the target.
     """
     if latency_ms < (1 - AT_TARGET) * target_ms:
         if not any(latency_ms < other_ms <= (1 + AT_TARGET) * target_ms for other_ms in front_ms):
-            return "it is below the target because nothing was found between them that is more accurate"
+            return "it is faster than the target because no more accurate model was found between it and the target"
     elif latency_ms > (1 + AT_TARGET) * target_ms and not any(other_ms <= target_ms for other_ms in front_ms):
-        return "it is above the target because nothing as fast was found; more trials may find it"
+        return "it is slower than the target because no model as fast was found (more trials may find one)"
     return ""
 
 

@@ -31,7 +31,7 @@ def from_options(kind: type[Settings], options: Mapping[str, object]) -> Setting
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; the options are {', '.join(names)}"
-            raise ValueError(f"there is no option {name!r}{hint}")
+            raise ValueError(f"unknown option {name!r}{hint}")
     return _build(kind, options)
 
 
@@ -59,7 +59,7 @@ def signature_of(
     ]
     required = [p for p in parameters if p.default is inspect.Parameter.empty]
     optional = [p for p in parameters if p.default is not inspect.Parameter.empty]
-    ordered = sorted([*required, *optional, *more], key=lambda p: p.kind)  # positional ones first
+    ordered = sorted([*required, *optional, *more], key=lambda p: p.kind)  # positional parameters come first
     return inspect.Signature(ordered, return_annotation=returns)
 
 
@@ -93,7 +93,7 @@ def _build(kind: type[Settings], options: Mapping[str, object]) -> Settings:
         elif field.name in options:
             values[field.name] = _converted(field.name, options[field.name], hint)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ValueError(f"{field.name} must be given")
+            raise ValueError(f"{field.name} is required")
     return kind(**values)
 
 

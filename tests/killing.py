@@ -20,7 +20,7 @@ from mnas.data.load import load_dataset
 from mnas.report.html import write_report
 from mnas.search.loop import search
 from mnas.search.progress import Watcher
-from mnas.search.start import given_trials, read_start
+from mnas.search.start import initial_trials, read_start
 from mnas.study import Beginning, open_run, read_run
 
 WRITES = {"execute", "commit", "write", "fsync", "replace", "rename", "mkdir", "unlink", "flush"}
@@ -46,7 +46,7 @@ def start(folder: Path, controller: str, workers: int, trials: int, old: list[Pa
 
     def begin():
         members, histories = read_start(list(map(str, old)), problem.space, config, folder / "run")
-        given = list(given_trials(members, histories, problem, plan))
+        given = list(initial_trials(members, histories, problem, plan))
         return Beginning(trials=given, attributes={"calibrations": toy_calibrations()})
 
     with open_run(folder / "run", config, begin) as run:

@@ -69,9 +69,9 @@ def test_trials_of_a_run(tmp_path: Path):
             archs.append(space.decode(indices))
             run.add(draft(space, indices))
     assert [resolve_arch(f"{path}#{number}") for number in range(3)] == archs
-    with pytest.raises(ValueError, match=r"has the trials 0 to 2, but got 3"):
+    with pytest.raises(ValueError, match=r"has trials 0 to 2, but got 3"):
         resolve_arch(f"{path}#3")
-    with pytest.raises(ValueError, match=r"is a run; name one of its trials, as .*#0"):
+    with pytest.raises(ValueError, match=r"is a run; name one of its trials, such as .*#0"):
         resolve_arch(str(path))
     with pytest.raises(ValueError, match="is no run"):
         resolve_arch(f"{tmp_path / 'other'}#0")
@@ -83,10 +83,10 @@ def test_trials_of_a_run(tmp_path: Path):
         ("mnasnet-a11", r"'mnasnet-a11' \(did you mean mnasnet-a1\?\)$"),
         ("MobileNetV2", r"did you mean mobilenetv2\?"),
         ("mnasnet-a1@", "mnasnet-a1 may be followed by @ and a width multiplier"),
-        ("resnet", r"a trial \(runs/NAME#17\), a \.json file or block strings .*, but got 'resnet'$"),
-        ("", "architecture must be one of"),
-        ("a\0b", "architecture must be one of"),
-        ("x" * 5000, "architecture must be one of"),
+        ("resnet", r"a trial \(runs/NAME#17\), a \.json file or an architecture string .*, but got 'resnet'$"),
+        ("", "a network must be one of"),
+        ("a\0b", "a network must be one of"),
+        ("x" * 5000, "a network must be one of"),
         ("line\nbreak", r"but got 'line\\nbreak'"),
     ],
 )
@@ -137,7 +137,9 @@ def test_weights_of_files_and_trainings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mnasnet-a1" / "model.safetensors"  # as the zoo's name
     path.parent.mkdir()
-    with pytest.raises(ValueError, match=r"must hold model\.safetensors, but got 'mnasnet-a1'.* goes on with --resume"):
+    with pytest.raises(
+        ValueError, match=r"must contain model\.safetensors, but got 'mnasnet-a1'.* resume .* with --resume"
+    ):
         resolve_weights("mnasnet-a1")
     path.write_bytes(b"")
     assert resolve_weights("mnasnet-a1") == Path("mnasnet-a1/model.safetensors")
@@ -149,11 +151,14 @@ def test_weights_of_files_and_trainings(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnasnet-b1@0.5", r"must be trained, but got the architecture 'mnasnet-b1@0\.5'; train it \(`mnas train mnas"),
-        ("r1_k3_s11_e1_o16", "must be trained, but got the architecture"),
-        ("none.safetensors", r"a model must be a file, .*but got 'none\.safetensors', and there is no such file"),
-        ("a\0b", "there is no such file"),
-        ("x" * 5000, "there is no such file"),
+        (
+            "mnasnet-b1@0.5",
+            r"must have trained weights, but got the network 'mnasnet-b1@0\.5'; train it with `mnas train mnas",
+        ),
+        ("r1_k3_s11_e1_o16", "must have trained weights, but got the network"),
+        ("none.safetensors", r"a model must be a file, .*but got 'none\.safetensors', which does not exist"),
+        ("a\0b", "which does not exist"),
+        ("x" * 5000, "which does not exist"),
         ("none#3", r"none is no run: it has no study\.db"),
     ],
 )
@@ -166,7 +171,7 @@ def test_weights_that_are_nowhere(name, message):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 def test_a_pipe_is_no_model(tmp_path):
     os.mkfifo(tmp_path / "model.tflite")
-    with pytest.raises(ValueError, match=r"a model must be a file, .*model\.tflite', which is no regular file"):
+    with pytest.raises(ValueError, match=r"a model must be a file, .*model\.tflite', which is not a regular file"):
         resolve_weights(str(tmp_path / "model.tflite"))
 
 
@@ -175,7 +180,7 @@ def test_weights_of_a_trial_are_the_fully_trained_ones_where_there_are(tmp_path)
     with open_run(path, {}) as run:
         for first in (0, 1, 0):  # the third is the first's network
             run.add(draft(space, [first] + [0] * (len(space.decisions) - 1)))
-    with pytest.raises(ValueError, match=rf"of trial 0 .* but got neither in {path} .* `mnas train {path} --top 15`"):
+    with pytest.raises(ValueError, match=rf"{path} stores no weights of trial 0 .*`mnas train {path} --top 15`"):
         resolve_weights(f"{path}#0")
     searched = path / "models" / "0.safetensors"
     searched.touch()
@@ -188,7 +193,7 @@ def test_weights_of_a_trial_are_the_fully_trained_ones_where_there_are(tmp_path)
     trained.with_name("result.json").touch()
     assert resolve_weights(f"{path}#0") == resolve_weights(f"{path}#2") == trained
     for number in ("1", "3"):
-        with pytest.raises(ValueError, match=f"trial 1|has the trials 0 to 2, but got {number}"):
+        with pytest.raises(ValueError, match=f"trial 1|has trials 0 to 2, but got {number}"):
             resolve_weights(f"{path}#{number}")
-    with pytest.raises(ValueError, match=r"is a run; name one of its trials, as .*#0"):
+    with pytest.raises(ValueError, match=r"is a run; name one of its trials, such as .*#0"):
         resolve_weights(str(path))

@@ -89,10 +89,10 @@ def test_the_best_at_the_target_is_within_five_per_cent():
 
 def test_why_a_model_is_not_at_its_target():
     assert why_not_at_target(9.6, [5.0, 9.6, 20.0], 10.0) == ""
-    assert "below the target because nothing was found between" in why_not_at_target(9.0, [5.0, 9.0, 20.0], 10.0)
+    assert "faster than the target because no more accurate" in why_not_at_target(9.0, [5.0, 9.0, 20.0], 10.0)
     assert why_not_at_target(9.0, [5.0, 9.0, 10.4], 10.0) == ""  # a more accurate one is at it, and was too slow
     assert why_not_at_target(5.0, [5.0, 9.0, 20.0], 10.0) == ""  # there is one between: another reward's choice
-    assert "above the target because nothing as fast" in why_not_at_target(20.0, [20.0, 30.0], 10.0)
+    assert "slower than the target because no model as fast" in why_not_at_target(20.0, [20.0, 30.0], 10.0)
     assert why_not_at_target(20.0, [9.0, 20.0], 10.0) == ""
 
 
@@ -106,12 +106,12 @@ def test_zero_weights_leave_accuracy_alone(form):
     ("changed", "message"),
     [
         ({"form": "cubic"}, "reward must be one of target, soft, hard, absolute, weighted-sum, but got 'cubic'"),
-        ({"target_latency_ms": 0.0}, "target latency must be more than 0 ms, but got 0.0"),
-        ({"target_latency_ms": -1.0}, "target latency must be more than 0 ms, but got -1.0"),
-        ({"target_latency_ms": math.nan}, "target latency must be more than 0 ms, but got nan"),
-        ({"target_latency_ms": math.inf}, "target latency must be more than 0 ms, but got inf"),
-        ({"alpha": 0.1}, "alpha must be 0 or less (slower is never better), but got 0.1"),
-        ({"beta": math.nan}, "beta must be 0 or less (slower is never better), but got nan"),
+        ({"target_latency_ms": 0.0}, "--target-latency-ms must be greater than 0, but got 0.0"),
+        ({"target_latency_ms": -1.0}, "--target-latency-ms must be greater than 0, but got -1.0"),
+        ({"target_latency_ms": math.nan}, "--target-latency-ms must be greater than 0, but got nan"),
+        ({"target_latency_ms": math.inf}, "--target-latency-ms must be greater than 0, but got inf"),
+        ({"alpha": 0.1}, "--alpha must be 0 or less, since slower is never better, but got 0.1"),
+        ({"beta": math.nan}, "--beta must be 0 or less, since slower is never better, but got nan"),
     ],
 )
 def test_bad_fields(changed, message):
@@ -122,7 +122,7 @@ def test_bad_fields(changed, message):
 
 @pytest.mark.parametrize("bad", [0.0, -0.1, math.nan, math.inf])
 def test_bad_gain(bad):
-    with pytest.raises(ValueError, match="relative accuracy gain must be above 0"):
+    with pytest.raises(ValueError, match="relative_accuracy_gain must be greater than 0"):
         beta_for(bad)
 
 

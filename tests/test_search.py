@@ -87,8 +87,8 @@ def test_stores_everything_of_a_trial(tmp_path):
     estimates = [line.partition(" in about ")[0] for line in watcher.said if line.startswith("estimate")]
     left = 22 - stored.attributes["update:0"]["trials"]
     assert estimates == [
-        "estimate by the reference model: 22 candidates",
-        f"estimate by {len(first)} candidates: {left} candidates",
+        "estimate from the reference network: 22 more candidates",
+        f"estimate from {len(first)} candidates: {left} more candidates",
     ]
 
 
@@ -96,7 +96,7 @@ def test_what_a_run_knows_of_its_trials_is_what_looking_at_all_of_them_tells(tmp
     run, _, _ = run_search(tmp_path / "run", workers=3)
     complete = [t for t in run.trials if t.state == "complete"]
     for standing in (run.standing, Standing(read_run(tmp_path / "run").trials)):
-        assert standing.taken == 0
+        assert standing.imported == 0
         assert +standing.states == Counter(t.state for t in run.trials)
         assert [t.number for t in standing.front] == [t.number for t in front_of(run.trials)]
         assert standing.best_reward == max(t.reward for t in complete)
@@ -243,16 +243,16 @@ def test_another_configuration_is_refused_with_the_fields(tmp_path):
 def test_another_version_is_refused(tmp_path):
     with open_run(tmp_path / "run", {}) as run:
         run.set("format", 99)
-    with pytest.raises(RunError, match="made by another version of mnas"), open_run(tmp_path / "run", {}):
+    with pytest.raises(RunError, match="written by another version of mnas"), open_run(tmp_path / "run", {}):
         pass
-    with pytest.raises(RunError, match="made by another version of mnas"):
+    with pytest.raises(RunError, match="written by another version of mnas"):
         read_run(tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100])
 def test_a_file_that_is_no_study_is_refused_and_kept(tmp_path, content):
     (tmp_path / "study.db").write_bytes(content)
-    with pytest.raises(RunError, match="cannot be read as a study"), open_run(tmp_path, {}):
+    with pytest.raises(RunError, match="is damaged, or another version of mnas wrote it"), open_run(tmp_path, {}):
         pass
     assert (tmp_path / "study.db").read_bytes() == content
 
@@ -270,7 +270,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 def test_a_missing_trial_is_named(tmp_path):
     run_search(tmp_path / "run", trials=3)
-    with pytest.raises(RunError, match="the trials 0 to 2, but got 3"):
+    with pytest.raises(RunError, match="has trials 0 to 2, but got 3"):
         resolve_arch(f"{tmp_path}/run#3")
 
 

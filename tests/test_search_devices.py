@@ -65,9 +65,18 @@ def test_one_device_is_not_rounded_by_its_target():
 @pytest.mark.parametrize(
     ("sharing", "words"),
     [
-        ({"targets_ms": {"phone": 0.0}, "weights": {}}, "target latency of phone must be more than 0 ms, but got 0.0"),
-        ({"targets_ms": TARGETS, "weights": {"phone": 1.0}}, "weights must be given for all of phone, board, but got"),
-        ({"targets_ms": TARGETS, "weights": {"phone": 1.0, "board": -1.0}}, "weights of devices must be above 0"),
+        (
+            {"targets_ms": {"phone": 0.0}, "weights": {}},
+            "--target-latency-ms must be greater than 0 on phone, but got 0.0",
+        ),
+        (
+            {"targets_ms": TARGETS, "weights": {"phone": 1.0}},
+            "--device-weights must weight each of phone, board, but got phone",
+        ),
+        (
+            {"targets_ms": TARGETS, "weights": {"phone": 1.0, "board": -1.0}},
+            "--device-weights must be greater than 0, but got phone=1,board=-1",
+        ),
     ],
 )
 def test_impossible_ways_to_share_are_refused(sharing, words):

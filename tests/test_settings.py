@@ -40,8 +40,8 @@ def test_the_defaults_are_those_of_the_dataclass() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": "photos", "epoch": 3}, "there is no option 'epoch'; did you mean epochs?"),
-        ({}, "data must be given"),
+        ({"data": "photos", "epoch": 3}, "unknown option 'epoch'; did you mean epochs?"),
+        ({}, "data is required"),
         ({"data": 3}, "data must be text, but got 3"),
         ({"data": "photos", "workers": "two"}, "workers must be an integer or auto, but got 'two'"),
         ({"data": "photos", "epochs": True}, "epochs must be an integer, but got True"),

@@ -14,8 +14,8 @@ from mnas.controller.closed import ClosedBatches
 from mnas.controller.named import CONTROLLERS
 from mnas.search.candidate import trial_seed
 from mnas.search.loop import search
-from mnas.search.start import given_trials, read_start
-from mnas.study import DIRECTIONS, Beginning, Origin, RunError, count_taken, front_of, open_run, read_run
+from mnas.search.start import initial_trials, read_start
+from mnas.study import DIRECTIONS, Beginning, Origin, RunError, count_imported, front_of, open_run, read_run
 
 
 def searched(path, *, start=(), config=None, problem=None, reference_ms=1.0, hours=1.0, **plan):
@@ -26,7 +26,7 @@ def searched(path, *, start=(), config=None, problem=None, reference_ms=1.0, hou
     def begin():
         members, histories = read_start(list(map(str, start)), problem.space, config, path)
         calibrations = histories[0].calibrations if histories else toy_calibrations(reference_ms)
-        trials = list(given_trials(members, histories, problem, plan))
+        trials = list(initial_trials(members, histories, problem, plan))
         return Beginning(trials=trials, attributes={"calibrations": calibrations})
 
     with open_run(path, config, begin) as run:
@@ -75,11 +75,11 @@ def searched_from_large(path, large, controller):
 
 def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
     run, watcher = searched(tmp_path / "new", start=[old.path])
-    taken = [t for t in old.trials if t.state in ("complete", "skipped")]
-    count = len(taken)
-    assert count_taken(run.trials) == count
+    imported = [t for t in old.trials if t.state in ("complete", "skipped")]
+    count = len(imported)
+    assert count_imported(run.trials) == count
     assert len(run.trials) == count + 22  # --trials are new ones
-    for t, before in zip(run.trials, taken, strict=False):
+    for t, before in zip(run.trials, imported, strict=False):
         assert (t.state, t.choices, t.accuracy) == (before.state, before.choices, before.accuracy)
         assert t.origin == Origin(run=str(old.path), trial=before.number)
         assert t.reward == before.reward
@@ -88,8 +88,8 @@ def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
         assert t.latency.source == "cached"
         if t.same_as is not None:
             assert run.trials[t.same_as].fingerprint == t.fingerprint
-    assert [(t.same_as is not None) for t in run.trials[:count]] == [(t.same_as is not None) for t in taken]
-    # what is drawn goes on with the next number; a network that was trained in the old run is not trained again
+    assert [(t.same_as is not None) for t in run.trials[:count]] == [(t.same_as is not None) for t in imported]
+    # drawn trials take the next numbers; a network that the old run trained is not trained again
     drawn = run.trials[count:]
     assert all(t.seed == trial_seed(1, t.number) for t in drawn)
     assert any((t.same_as if t.same_as is not None else count) < count for t in drawn)
@@ -108,9 +108,9 @@ def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
 def test_every_draw_follows_from_the_batches_before_it(tmp_path, old, controller):
     """As `ClosedBatches` would draw it from the stored trials, in a process that has seen nothing else."""
     run, _ = searched(tmp_path / "new", start=[old.path], controller=controller, trials=8)
-    taken = count_taken(run.trials)
+    imported = count_imported(run.trials)
     space = toy_problem().space
-    for number in (taken, taken + 7):
+    for number in (imported, imported + 7):
         batches = ClosedBatches(
             controller,
             space.distributions,
@@ -124,25 +124,25 @@ def test_every_draw_follows_from_the_batches_before_it(tmp_path, old, controller
         assert drawn.params == run.trials[number].choices
 
 
-def test_a_controller_learns_from_what_was_taken_over(tmp_path, large):
-    """Evolution needs a hundred trials: with them it makes children from the first draw on."""
+def test_a_controller_learns_from_imported_trials(tmp_path, large):
+    """Evolution needs a hundred trials; imported ones suffice for children from the first draw."""
     run = searched_from_large(tmp_path / "new", large, "evolution")
-    taken = count_taken(run.trials)
-    assert taken >= 106
-    for t in run.trials[taken // 6 * 6 + 6 :]:
+    imported = count_imported(run.trials)
+    assert imported >= 106
+    for t in run.trials[imported // 6 * 6 + 6 :]:
         parents = run.trials[: t.number // 6 * 6][-100:]
         assert any(sum(t.choices[name] != p.choices[name] for name in t.choices) == 1 for p in parents)
 
 
-def test_limits_of_this_run_apply_to_what_is_taken_over(tmp_path, old):
+def test_limits_of_this_run_apply_to_imported_trials(tmp_path, old):
     run, _ = searched(tmp_path / "new", start=[old.path], trials=2, latency_limit=0.9)
-    for t in run.trials[: count_taken(run.trials)]:
+    for t in run.trials[: count_imported(run.trials)]:
         slow = t.latency.latency_ms > 0.9 * 1.5
         assert (t.state == "skipped") == slow
         assert (t.reward is not None) == (t.state == "complete")
     # and what the old run skipped for a limit that this one has not is left out: nobody has trained it
     free, _ = searched(tmp_path / "free", start=[old.path], trials=2, latency_limit=math.inf)
-    assert count_taken(free.trials) == sum(t.state == "complete" for t in old.trials)
+    assert count_imported(free.trials) == sum(t.state == "complete" for t in old.trials)
 
 
 def test_milliseconds_of_a_second_run_are_put_on_the_first_ones_scale(tmp_path, old):
@@ -150,7 +150,7 @@ def test_milliseconds_of_a_second_run_are_put_on_the_first_ones_scale(tmp_path, 
     run, _ = searched(tmp_path / "new", start=[old.path, other.path], trials=2)
     assert run.attributes["calibrations"] == old.attributes["calibrations"]
     back, _ = searched(tmp_path / "back", start=[other.path, old.path], trials=2, latency_limit=math.inf)
-    for t in back.trials[: count_taken(back.trials)]:
+    for t in back.trials[: count_imported(back.trials)]:
         expected = 2.0 * latency_of(t.arch).ratio
         assert t.latency.latency_ms == pytest.approx(expected)
         if t.state == "complete":
@@ -158,13 +158,13 @@ def test_milliseconds_of_a_second_run_are_put_on_the_first_ones_scale(tmp_path, 
             assert t.reward == toy_problem().objective.reward(*t.point)
 
 
-def test_one_training_is_taken_once(tmp_path, old):
-    """A run that was begun with another holds its trials too."""
+def test_one_training_is_imported_once(tmp_path, old):
+    """A run that started from another one also contains its trials."""
     child, _ = searched(tmp_path / "child", start=[old.path], trials=6)
     run, _ = searched(tmp_path / "new", start=[old.path, child.path], trials=2)
-    origins = [t.origin.run for t in run.trials[: count_taken(run.trials)]]
-    own = [t for t in child.trials[count_taken(child.trials) :] if t.state != "failed"]
-    assert origins == [str(old.path)] * count_taken(child.trials) + [str(child.path)] * len(own)
+    origins = [t.origin.run for t in run.trials[: count_imported(run.trials)]]
+    own = [t for t in child.trials[count_imported(child.trials) :] if t.state != "failed"]
+    assert origins == [str(old.path)] * count_imported(child.trials) + [str(child.path)] * len(own)
 
 
 def test_weights_of_the_front_come_along(tmp_path, old):
@@ -181,7 +181,7 @@ def test_weights_of_the_front_come_along(tmp_path, old):
     _, watcher = searched(tmp_path / "without", start=[bare], trials=2)
     front = {f"{bare}#{t.number}" for t in front_of(old.trials)}
     [said] = [line for line in watcher.said if line.startswith("no weights")]
-    assert set(said.removeprefix("no weights were kept of ").split(", ")) == front
+    assert set(said.removeprefix("no stored weights for the imported trials ").split(", ")) == front
 
 
 def test_named_networks_are_the_first_trials(tmp_path):
@@ -198,37 +198,37 @@ def test_named_networks_are_the_first_trials(tmp_path):
     assert [t.choices for t in run.trials[2:6]] == [t.choices for t in plain.trials[2:6]]  # one batch, drawn alike
 
 
-def test_named_networks_come_after_what_is_taken_over(tmp_path, old):
+def test_named_networks_follow_imported_trials(tmp_path, old):
     file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
     run, _ = searched(tmp_path / "new", start=[file, old.path], trials=3)
-    taken = count_taken(run.trials)
-    assert [t.name for t in run.trials[taken:]] == [str(file), None, None]
-    assert len(run.trials) == taken + 3
+    imported = count_imported(run.trials)
+    assert [t.name for t in run.trials[imported:]] == [str(file), None, None]
+    assert len(run.trials) == imported + 3
 
 
 def test_nsga2_counts_what_it_is_given(tmp_path, large):
     run = searched_from_large(tmp_path / "new", large, "nsga2")
-    taken = count_taken(run.trials)
-    assert taken > 56
+    imported = count_imported(run.trials)
+    assert imported > 56
     generations = [t.system_attrs["NSGAIISampler:generation"] for t in frozen_trials(run.path)]
-    assert generations == [0] * taken + [1] * 12
+    assert generations == [0] * imported + [1] * 12
 
 
 def test_what_is_not_comparable_is_refused_with_the_fields(tmp_path, old):
     cases = [
-        ({"proxy": {"epochs": 2}}, "proxy.epochs: 1 there, 2 now"),
+        ({"proxy": {"epochs": 2}}, "proxy.epochs: 1 in that run, 2 now"),
         ({"device": "pixel"}, 'device: "host" there, "pixel" now'),
         ({"input_size": 16, "data_content": "larger"}, "input_size: 8 there, 16 now$"),
-        ({"seed": 2, "data_content": "other images held out"}, "seed: 1 there, 2 now$"),
+        ({"seed": 2, "data_content": "other images held out"}, "seed: 1 in that run, 2 now$"),
         ({"data_content": "changed"}, 'data_content: "images" there, "changed" now$'),
     ]
     for changes, message in cases:
-        with pytest.raises(RunError, match=f"space, images, proxy and device, but .* has others: .*{message}"):
+        with pytest.raises(RunError, match=f"space, images, proxy task and device, but .* differs: .*{message}"):
             searched(tmp_path / "new", start=[old.path], config=toy_config(**changes))
         assert not (tmp_path / "new").exists()  # nothing was begun
     # another seed of equal images, another target, another controller make no difference
     run, _ = searched(tmp_path / "new", start=[old.path], config=toy_config(seed=2, controller="tpe"), trials=1)
-    assert count_taken(run.trials) > 0
+    assert count_imported(run.trials) > 0
     other = dataclasses.replace(toy_problem(), space=dataclasses.replace(toy_problem().space, name="other"))
     with pytest.raises(RunError, match=r'space\.name: "toy" there, "other" now'):
         searched(tmp_path / "b", start=[old.path], config=toy_config(space=other.space.to_dict()), problem=other)
@@ -239,7 +239,7 @@ def test_predictions_are_no_measurements(tmp_path):
     with pytest.raises(RunError, match='latency: "predicted" there, "measured" now'):
         searched(tmp_path / "new", start=[old.path])
     run, _ = searched(tmp_path / "new", start=[old.path], config=toy_config(latency="predicted"), trials=1)
-    assert count_taken(run.trials) > 0
+    assert count_imported(run.trials) > 0
 
 
 def test_runs_of_different_devices_do_not_mix(tmp_path, old):
@@ -253,12 +253,12 @@ def test_runs_of_different_devices_do_not_mix(tmp_path, old):
 
 
 def test_names_that_cannot_be_started_from(tmp_path, old):
-    with pytest.raises(ValueError, match="mnasnet-a1 cannot be had in this space: space toy has 2 blocks, but"):
+    with pytest.raises(ValueError, match="mnasnet-a1 is not in this search space: space toy has 2 blocks, but"):
         searched(tmp_path / "new", start=["mnasnet-a1"])
-    with pytest.raises(ValueError, match="nonsense cannot be had in this space: architecture must be one of"):
+    with pytest.raises(ValueError, match="nonsense is not in this search space: a network must be one of"):
         searched(tmp_path / "new", start=["nonsense"])
     wide = member_json(tmp_path / "wide.json", Arch.from_block_strings("r1_k3_s11_e1_i16_o16,r1_k3_s22_e3_i16_o99"))
-    with pytest.raises(ValueError, match=r"wide\.json cannot be had in this space: "):
+    with pytest.raises(ValueError, match=r"wide\.json is not in this search space: "):
         searched(tmp_path / "new", start=[wide])
     file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
     with pytest.raises(ValueError, match="must name each network and run once, but got "):
@@ -266,22 +266,22 @@ def test_names_that_cannot_be_started_from(tmp_path, old):
     copy = member_json(tmp_path / "b.json", toy_problem().space.decode([0] * 12))
     with pytest.raises(ValueError, match=r"must name different networks, but .*a\.json and .*b\.json are the same"):
         searched(tmp_path / "new", start=[file, copy])
-    with pytest.raises(RunError, match="cannot start from itself"):
+    with pytest.raises(RunError, match=r"but .* is the run of this search"):
         read_start([str(old.path)], toy_problem().space, toy_config(), old.path)
     with open_run(tmp_path / "empty", toy_config()):
         pass
-    with pytest.raises(RunError, match="empty has no trained candidate to start from"):
+    with pytest.raises(RunError, match=r"runs with trained candidates, but .*empty has none"):
         searched(tmp_path / "new", start=[tmp_path / "empty"])
     with (
         open_run(old.path, toy_config()),
-        pytest.raises(RunError, match="is still being searched; wait for it, or stop it, to start from it"),
+        pytest.raises(RunError, match=r"runs that have stopped, but .* is running; wait for it, or stop it"),
     ):
         searched(tmp_path / "new", start=[old.path])
     assert not (tmp_path / "new").exists()
 
 
 def test_the_old_run_may_change_or_go(tmp_path, old):
-    """What was taken over is in the new study from its first moment."""
+    """Imported trials are in the new study from its first moment."""
     copy = shutil.copytree(old.path, tmp_path / "copy")
     whole, _ = searched(tmp_path / "whole", start=[copy], trials=8)
     searched(tmp_path / "parts", start=[copy], trials=3)

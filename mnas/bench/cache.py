@@ -1,7 +1,8 @@
 """Cache of searches in the user's cache folder, so that an interrupted bench can be resumed.
 
-The key of a search has all that decides it: the benchmark's content, the controller and its settings, the seed, and the
-code that it runs. It does not have the number of trials: trial n is the same for any number, so a longer search serves.
+The key of a search contains everything that determines it: the benchmark's content, the controller and its settings,
+the seed, and the code that it runs. It does not contain the number of trials, because trial n is the same for any
+number: a longer search also serves a shorter one.
 """
 
 import ast
@@ -29,7 +30,7 @@ _LIBRARIES = ("numpy", "optuna", "scikit-learn", "scipy", "torch")
 
 
 class Cache:
-    """Searches of one benchmark in a folder, which is made for the first of them."""
+    """Searches of one benchmark in a folder, which is created for the first of them."""
 
     def __init__(self, folder: Path, benchmark: Benchmark) -> None:
         self._folder = folder
@@ -54,7 +55,7 @@ class Cache:
             write_atomic(self._path(contender), searched.to_bytes())
         except OSError as error:
             raise ValueError(
-                f"the cache folder must be writable and have room, but got {str(self._folder)!r} "
+                f"the cache folder must be writable and have free space, but got {str(self._folder)!r} "
                 f"({error.strerror or error}); free some space or set XDG_CACHE_HOME"
             ) from None
 

@@ -20,7 +20,7 @@ class Contender:
     """Name in CONTROLLERS, or `module:factory`."""
     candidates_per_update: int
     """Number of trials that a controller by name draws from the same closed batches. A `module:factory` learns from
-    every trial at once, as in any Optuna study."""
+    every trial immediately, as in any Optuna study."""
     seed: int
     objective: Objective | None
     """Objective that the controller maximises; None where it uses accuracies and costs only."""
@@ -43,11 +43,11 @@ class Contender:
             "reward": self.reward,
             "batch_size": self.candidates_per_update,
         }
-        return sampler_of(self.controller, find_controller(self.controller), values)
+        return sampler_of(self.controller, find_controller(self.controller, "--controllers"), values)
 
 
 def takes_reward(controller: str) -> bool:
     """Return whether the controller maximises a reward, or uses accuracies and costs only. Raises ValueError."""
     if controller in CONTROLLERS:
         return isinstance(CONTROLLERS[controller], type)
-    return "reward" in parameters_of(find_controller(controller))
+    return "reward" in parameters_of(find_controller(controller, "--controllers"))

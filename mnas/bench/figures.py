@@ -27,7 +27,7 @@ def figures(
     trials = min(len(s.costs) for row in rows for s in row.searches)
     points = curve_points(trials)
     return {
-        "hypervolume": _progress(rows, points, "hypervolume / the pool's", lambda r, n: r.hypervolume(pool, n)),
+        "hypervolume": _progress(rows, points, "hypervolume / that of the pool", lambda r, n: r.hypervolume(pool, n)),
         "reward": _progress(rows, points, "best reward", lambda r, n: r.best_reward(n)),
         "front": front_figure(benchmark, pool, rows, named),
         "histogram": histogram(rows),
@@ -126,6 +126,6 @@ def histogram(rows: Sequence[ControllerSearches]) -> Figure:
         "line": {"color": GREY, "dash": "dash"},
     }
     layout = layout_of(
-        axis("cost / target"), axis("share of all sampled", tickformat=".0%"), legend=LEGEND_BELOW, shapes=[line]
+        axis("cost / target"), axis("share of trials", tickformat=".0%"), legend=LEGEND_BELOW, shapes=[line]
     )
     return {"data": data, "layout": layout}

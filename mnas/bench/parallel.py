@@ -26,7 +26,7 @@ def search_all(
     Each search is cached as soon as it is done, so an interruption loses only the running ones.
 
     Raises:
-        ValueError: a search fails, or its process is killed; the other running searches are then given up.
+        ValueError: a search fails, or its process is killed; the other running searches are then stopped.
         KeyboardInterrupt: Ctrl-C; raised once all processes have ended.
     """
     searches: dict[Contender, Searched] = {}
@@ -50,8 +50,8 @@ def search_all(
                     searched = Searched.from_bytes(future.result())
                 except BrokenProcessPool:
                     raise ValueError(
-                        f"a search's process was killed (out of memory?) while {contender.controller} or another ran; "
-                        "the same command goes on, with --workers 1 in less memory"
+                        f"a search process was killed, perhaps for lack of memory, while {contender.controller} or "
+                        "another controller ran; the same command resumes, and --workers 1 needs less memory"
                     ) from None
                 cache.keep(contender, searched)
                 searches[contender] = searched

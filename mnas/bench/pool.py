@@ -29,9 +29,9 @@ class Pool:
         if not self.volume > 0:
             accuracies, costs = ((float(x.min()), float(x.max())) for x in (self.accuracies, self.costs))
             raise ValueError(
-                "a benchmark must have members more accurate than a tenth of all and cheaper than the dearest "
-                f"twentieth, but none of its {len(self.costs):,} is both; accuracies are from {accuracies[0]:.4g} to "
-                f"{accuracies[1]:.4g} and costs from {costs[0]:.4g} to {costs[1]:.4g}"
+                "a benchmark must have networks above its 10 % quantile of accuracy and below its 95 % quantile of "
+                f"cost, but none of its {len(self.costs):,} networks is both; accuracies range from "
+                f"{accuracies[0]:.4g} to {accuracies[1]:.4g} and costs from {costs[0]:.4g} to {costs[1]:.4g}"
             )
 
     @functools.cached_property

@@ -86,8 +86,8 @@ def protocol(benchmark: Benchmark, pool: Pool, quantile: float) -> str:
     size, unit, target = len(pool.costs), benchmark.cost_unit, pool.target(quantile)
     accuracy, cost = pool.reference
     return (
-        f"pool of {size:,} members: reference point accuracy {accuracy:.4f}, {cost:.4g} {unit}; "
-        f"target {target:.4g} {unit}, which {100 * quantile:g} % stay below"
+        f"pool of {size:,} networks: reference point at accuracy {accuracy:.4f} and cost {cost:.4g} {unit}; "
+        f"target {target:.4g} {unit}, the {100 * quantile:g} % quantile of costs"
     )
 
 

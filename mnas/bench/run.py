@@ -33,7 +33,7 @@ def run_bench(settings: BenchSettings, say: Say) -> BenchResult:
         OSError: a file cannot be read or written.
         KeyboardInterrupt: Ctrl-C; the finished searches are in the cache.
     """
-    uses_reward = {name: takes_reward(name) for name in settings.names}  # raises at once for unknown controllers
+    uses_reward = {name: takes_reward(name) for name in settings.names}  # unknown controllers raise first
     benchmark = settings.source.load()
     for name in settings.names:
         if name not in CONTROLLERS:
@@ -117,7 +117,7 @@ def _search(benchmark: Benchmark, pool: Pool, wanted: _Wanted, say: Say) -> dict
         nonlocal done
         done += 1
         form = f", {contender.objective.form}" if contender.objective and len(settings.forms) > 1 else ""
-        source = "from the cache" if cached else f"{searched.ms.mean():.1f} CPU ms a trial"
+        source = "cached" if cached else f"{searched.ms.mean():.1f} CPU ms per trial"
         ratio = pool.ratio(searched.accuracies, searched.costs)
         line = f"{contender.controller}{form}, seed {contender.seed}: hypervolume {ratio:.3f}, {source}"
         say(f"[{done}/{total}] {line}")

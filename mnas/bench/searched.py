@@ -1,4 +1,4 @@
-"""One search on a benchmark (draw, score, tell), and its record."""
+"""Run one search on a benchmark, and record it."""
 
 import io
 import time
@@ -32,8 +32,8 @@ class Searched:
     costs: Values
     """Costs of the trials, (N,)."""
     ms: Values
-    """CPU milliseconds of drawing, telling and learning for each trial, (N,); other work does not change them. The
-    trials of a batch share its time evenly."""
+    """CPU milliseconds of drawing and learning for each trial, (N,); other work does not change them. The trials of a
+    batch share its time evenly."""
     entropies: Values
     """Entropy after each update in nats, (updates,), summed over decisions; empty where the controller has none."""
 
@@ -56,9 +56,9 @@ class Searched:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 searched = Searched(*(arrays[name] for name in _FIELDS))
         except Exception as error:  # numpy's reader raises many kinds of errors on damaged files
-            raise ValueError(f"no search: {error}") from None
+            raise ValueError(f"not a stored search: {error}") from None
         if not searched._is_possible():
-            raise ValueError("no search: its arrays do not fit each other, or have values that cannot be")
+            raise ValueError("not a stored search: its arrays are inconsistent or have impossible values")
         return searched
 
     def _is_possible(self) -> bool:
@@ -80,7 +80,7 @@ def run_search(benchmark: Benchmark, contender: Contender, trials: int) -> Searc
     """Search `benchmark` for `trials` trials. More trials begin with the same ones.
 
     Raises:
-        ValueError: the controller or a user's sampler raised an error; one line.
+        ValueError: the controller or a user's sampler raised an error; the message is one line.
     """
     if contender.ours:
         return _closed_batches(benchmark, contender, trials)

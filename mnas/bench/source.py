@@ -13,30 +13,33 @@ class BenchmarkOptions:
     """Choice of a benchmark. Raises ValueError for an unknown name."""
 
     benchmark: str = "accel-nasbench"
-    """accel-nasbench, or table: any CSV or Parquet file with a column for each decision, one for accuracy and one for
-    cost."""
+    """Benchmark: accel-nasbench, or table (any CSV or Parquet file with one column per decision, one for accuracy and
+    one for cost)."""
     path: Path
-    """File of the benchmark: anb_dataset_jsons.tar.gz (the authors' split/ beside it is used), or the table."""
+    """File of the benchmark: anb_dataset_jsons.tar.gz (mnas also reads the authors' split/ beside it), or the table."""
     device: str = "latency_zcu102"
-    """Device of accel-nasbench whose latency or inverse throughput is the cost: latency_zcu102, latency_vck190,
+    """Device of accel-nasbench, whose latency or inverse throughput is the cost: latency_zcu102, latency_vck190,
     throughput_a100, throughput_3090, throughput_tpuv2, throughput_tpuv3, throughput_zcu102, throughput_vck190."""
     accuracy: str = "accuracy"
     """Column of accuracies in a table."""
     cost: str = "cost"
-    """Column of costs in a table, the lower the better."""
+    """Column of costs in a table; lower is better."""
     ignore: str = ""
-    """Columns of a table that are no decisions, separated by commas."""
+    """Columns of a table that are not decisions, separated by commas."""
     percent: bool = False
     """Read the accuracies of a table as percentages, from 0 to 100."""
     space: str = ""
-    """Search space (mnasnet, or a TOML file) whose decisions are the columns of a table; without it, the choices are
-    those that occur."""
+    """Search space (mnasnet, or a TOML file) whose decisions are the columns of a table; by default, the choices of a
+    decision are the values in its column."""
 
     def __post_init__(self) -> None:
         if self.benchmark not in BENCHMARKS:
-            raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, but got {self.benchmark!r}")
+            raise ValueError(f"--benchmark must be one of {', '.join(BENCHMARKS)}, but got {self.benchmark!r}")
         if self.benchmark == "table" and self.device != BenchmarkOptions.device:
-            raise ValueError(f"a table's device is its column of costs (--cost {self.device}), but got a device")
+            raise ValueError(
+                f"--device must not be given with --benchmark table, but got {self.device}; name the column of costs "
+                f"with --cost"
+            )
 
     def load(self) -> Benchmark:
         """Return the benchmark. Raises ValueError or OSError where it cannot be read."""

@@ -1,4 +1,4 @@
-"""`mnas bench`: controllers on a benchmark, each with several seeds, in tables and pictures."""
+"""`mnas bench`: compare controllers on a benchmark, each with several seeds, in tables and figures."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,15 +11,15 @@ from mnas.cli.console import make_console, say
 
 @dataclass(frozen=True, kw_only=True)
 class BenchCommand:
-    """Compare controllers on a benchmark: hypervolume and best reward after so many trials, mean and 95 % interval over
-    seeds. Searches are kept in the cache folder: an interrupted bench goes on."""
+    """Compare controllers on a benchmark by hypervolume and best reward, each the mean over seeds with its 95 %
+    confidence interval. Finished searches are cached, and the same command resumes an interrupted comparison."""
 
     settings: Annotated[BenchSettings, Parameter(name="*")]
-    """The comparison."""
+    """Comparison."""
 
     def run(self) -> None:
-        """Run what is missing, print tables, write page, pictures and numbers."""
-        from mnas.bench.run import run_bench  # imported here, as it takes seconds and the help does not need it
+        """Run the missing searches, print the tables, and write the page, the figures and the numbers."""
+        from mnas.bench.run import run_bench  # takes seconds to import; help does not need it
         from mnas.cli.bench_tables import tables
         from mnas.report.bench import write_bench
 
@@ -27,11 +27,11 @@ class BenchCommand:
         try:
             result = run_bench(self.settings, console.print)
         except KeyboardInterrupt:
-            say("stopped; searches that are done are kept: the same command goes on")
+            say("stopped; finished searches are cached, and the same command resumes")
             raise
         for table in tables(result):
             console.print(table)
         if result.missing:
-            console.print(f"not in this space, so not in the picture: {', '.join(result.missing)}")
+            console.print(f"not in this search space, and therefore not in the figure: {', '.join(result.missing)}")
         files = write_bench(result, self.settings.out)
         console.print(f"{self.settings.out}: {', '.join(files)}")

@@ -31,7 +31,8 @@ def _table(title: str, first: str, rest: Sequence[str]) -> Table:
 
 def progress_table(rows: Sequence[ControllerSearches], pool: Pool, at: Sequence[int]) -> Table:
     """Return the table of hypervolumes, and milliseconds per trial."""
-    table = _table("hypervolume, ratio to the pool's, after trials", "controller", [*map(str, at), "CPU ms a trial"])
+    names = [*map(str, at), "CPU ms per trial"]
+    table = _table("hypervolume relative to the pool, by number of trials", "controller", names)
     for row in rows:
         table.add_row(row.name, *(str(row.hypervolume(pool, n)) for n in at), f"{row.ms_per_trial.mean:.1f}")
     return table
@@ -39,7 +40,7 @@ def progress_table(rows: Sequence[ControllerSearches], pool: Pool, at: Sequence[
 
 def reward_table(rows: Sequence[ControllerSearches], at: Sequence[int]) -> Table:
     """Return the table of best rewards."""
-    table = _table("best reward after trials", "controller", [str(n) for n in at])
+    table = _table("best reward by number of trials", "controller", [str(n) for n in at])
     for row in rows:
         table.add_row(row.name, *(str(row.best_reward(n)) for n in at))
     return table
@@ -47,8 +48,8 @@ def reward_table(rows: Sequence[ControllerSearches], at: Sequence[int]) -> Table
 
 def sampled_table(rows: Sequence[ControllerSearches]) -> Table:
     """Return the paper's Figure 6 in numbers."""
-    names = ["below T by over 5 %", "within 5 %", "above"]
-    table = _table("share of all trials", "controller", names)
+    names = ["more than 5 % below T", "within 5 % of T", "more than 5 % above T"]
+    table = _table("share of trials by cost", "controller", names)
     for row in rows:
         table.add_row(row.name, *(f"{share:.0%}" for share in row.sampled()))
     return table
@@ -57,9 +58,9 @@ def sampled_table(rows: Sequence[ControllerSearches]) -> Table:
 def hit_table(hits: Sequence[Hits]) -> Table:
     """Return the table of hit rates."""
     table = _table(
-        "how far from the target the best-reward model lies",
+        "distance of the best-reward model from the target T",
         "controller",
-        ["target's quantile", "T", "within 5 %", "median", "worst", "on the front: within 5 %", "worst"],
+        ["quantile", "T", "within 5 %", "median", "worst", "on the front: within 5 %", "worst"],
     )
     for h in hits:
         all_trials = (f"{h.share:.0%}", f"{h.median:+.1%}", f"{h.worst:+.1%}")

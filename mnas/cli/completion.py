@@ -1,4 +1,4 @@
-"""`mnas completion`: the script with which a shell completes commands, options and the words that options take."""
+"""`mnas completion`: print a script that completes commands, options and their values in a shell."""
 
 import dataclasses
 import importlib
@@ -20,10 +20,10 @@ _FILES = ("MODEL", "IMAGES", "ARCH", "ARCHS", "--data", "--weights", "--start-fr
 
 @dataclass(frozen=True, kw_only=True)
 class CompletionCommand:
-    """Print the script that completes mnas commands and options in a shell; write it where the shell looks for it."""
+    """Print a script that completes mnas commands and options in a shell. The examples write it to the right file."""
 
     shell: Shell = field(kw_only=False)
-    """The shell: bash, zsh or fish."""
+    """Shell: bash, zsh or fish."""
 
     def run(self) -> None:
         """Print the script."""

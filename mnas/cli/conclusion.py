@@ -1,4 +1,4 @@
-"""Print the conclusion of a search: its table, the model to take, and how far to trust that choice."""
+"""Print the conclusion of a search: its table, the recommended model, and the uncertainty of that choice."""
 
 import itertools
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ from mnas.latency.latency import Source
 from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.devices import SharingCost, sharing_costs
 from mnas.report.facts import facts_of, origin_of, skipped_by
-from mnas.study import Snapshot, StudyWriter, TrialRecord, count_taken, front_of
+from mnas.study import Snapshot, StudyWriter, TrialRecord, count_imported, front_of
 from mnas.study.limits import LIMITS
 from mnas.study.results import (
     Recommendation,
@@ -27,9 +27,9 @@ from mnas.study.results import (
 )
 
 ENDED = {
-    "trials": "all {trials} candidates are done",
-    "hours": "the hours are over; the same command with more --hours goes on",
-    "converged": "converged: the last updates drew only networks already known",
+    "trials": "all {trials} candidates are finished",
+    "hours": "the time limit is reached; the same command with more --hours resumes the search",
+    "converged": "converged: the last updates drew only networks that earlier updates had drawn",
 }
 
 
@@ -37,7 +37,7 @@ def conclude(
     console: Console, run: StudyWriter | Snapshot, reason: str, objectives: Sequence[Objective], dataset: Dataset
 ) -> None:
     """Print why the search ended, the front, the recommended model with the reason, and the paths of all files."""
-    own = run.trials[count_taken(run.trials) :]
+    own = run.trials[count_imported(run.trials) :]
     references = references_of(run)
     skipped = _skipped(own)
     results = table_results(run, objectives)
@@ -58,7 +58,7 @@ def conclude(
     for objective, each in zip(objectives, recommendations, strict=True):
         if each is not None:
             advised[each.is_reference] += _advice(run, objective, each, images, objectives)
-    for line in advised[True]:  # comes first: a published network is better than every trial
+    for line in advised[True]:  # these come first: a published network is better than every trial
         say(line)
     say(_table(listed, devices, objectives, {each.best.number for each in wanted}, NAMES[metric]))
     costs = sharing_costs(facts_of(Snapshot(run.path, run.attributes, run.trials)))
@@ -83,8 +83,8 @@ def _significance(metric: Metric, dataset: Dataset, images: int, best: TrialReco
     if warning := not_above_baseline(metric, counts, images, best.point[0]):
         lines.append(warning)
     if images != len(dataset.val.labels):
-        rare = "as rare classes count like others"
-        lines.append(f"the {NAMES[metric]} is as uncertain as a share of {images} images, {rare}")
+        rare = "because rare classes have the same weight as others"
+        lines.append(f"the {NAMES[metric]} is as uncertain as an accuracy on {images} images, {rare}")
     return lines
 
 
@@ -92,24 +92,24 @@ def _untrained(run: StudyWriter | Snapshot, skipped: str) -> str:
     """Return the line for a search in which no candidate finished training."""
     failed = sum(t.state == "failed" for t in run.trials)
     facts = [*([skipped] if skipped else []), f"{failed} failed", f"report: {run.path / 'report.html'}"]
-    return f"no candidate was trained to the end: {'; '.join(facts)}"
+    return f"no candidate finished training: {'; '.join(facts)}"
 
 
 def _say_where(console: Console, run: StudyWriter | Snapshot, results: Sequence[TrialRecord]) -> None:
     """Print where the models of the table are, and which of them are missing."""
     folder = run.path / "front"
     if any(t.evaluation and len(t.evaluation.accuracies) > 1 for t in results):
-        console.print("accuracies are means over --repeats; weights and model.tflite are the first training's")
+        console.print("accuracies are means over --repeats trainings; weights and model.tflite are those of the first")
     console.print(f"models: {folder}/TRIAL/model.tflite and arch.json, with the weights of the short training")
     missing = [t.label for t in results if not (folder / t.label / "model.tflite").exists()]
     if missing:
         console.print(
-            f"without model.tflite: trial {', '.join(missing)} (weights in models/ deleted, or over --keep-models-mb, "
-            "or not kept by an earlier version); train one again with "
-            f"mnas train {run.path}#{missing[0]} --data {run.attributes['config'].get('data', 'DIR')}"
+            f"without model.tflite: trial {', '.join(missing)}, whose weights are not stored (deleted, over "
+            f"--keep-models-mb, or from an earlier version); to train one again: mnas train {run.path}#{missing[0]} "
+            f"--data {run.attributes['config'].get('data', 'DIR')}"
         )
     console.print(f"report: {run.path / 'report.html'}")
-    console.print(f"next, to train the best in full: mnas train {run.path} --top {min(5, len(results))}")
+    console.print(f"next, train the best models fully: mnas train {run.path} --top {min(5, len(results))}")
 
 
 def _latency_ms(trial: TrialRecord) -> float:
@@ -175,16 +175,16 @@ def _sources(front: Sequence[TrialRecord]) -> str:
         return "latencies: all measured in this search"
     meanings = {
         "measured": "measured in this search",
-        "cached": "* measured in an earlier one",
+        "cached": "* cached from an earlier search",
         "predicted": "~ predicted",
     }
     return f"latencies: {', '.join(meaning for source, meaning in meanings.items() if source in sources)}"
 
 
 def _origins(front: Sequence[TrialRecord]) -> list[str]:
-    """Return which of the front are networks that the search began with, or trials of other runs."""
+    """Return the line on start candidates and imported trials on the front; empty where there are none."""
     origins = [f"{t.number} is {origin}" for t in front if t.number >= 0 and (origin := origin_of(t))]
-    return [f"begun with: trial {', '.join(origins)}"] if origins else []
+    return [f"from --start-from: trial {', '.join(origins)}"] if origins else []
 
 
 def _skipped(trials: list[TrialRecord]) -> str:
@@ -196,11 +196,11 @@ def _skipped(trials: list[TrialRecord]) -> str:
 def _sharing(cost: SharingCost, name: str) -> str:
     """Return what a device loses by sharing the recommended model."""
     if cost.alone is cost.shared:
-        return f"{cost.device}: sharing costs nothing, {cost.shared.title} is also the best for it alone"
+        return f"{cost.device}: sharing one model costs nothing, since {cost.shared.title} is also the best here"
     return (
-        f"{cost.device}: the best for it alone is {cost.alone.title} ({name} {cost.alone.accuracy:.4f}, "
+        f"{cost.device}: the best model for this device alone is {cost.alone.title} ({name} {cost.alone.accuracy:.4f}, "
         f"{cost.alone_latency.latency_ms:.3f} ms {cost.alone_latency.source}); sharing {cost.shared.title} "
-        f"costs it {cost.reward_lost:.4f} of reward ({name} {cost.shared.accuracy:.4f}, "
+        f"loses {cost.reward_lost:.4f} of reward ({name} {cost.shared.accuracy:.4f}, "
         f"{cost.shared_latency.latency_ms:.3f} ms {cost.shared_latency.source})"
     )
 
@@ -212,23 +212,23 @@ def _advice(
     val_images: int,
     objectives: Sequence[Objective],
 ) -> list[str]:
-    """Return which result to take for a target, and why; a reference that is better than every trial comes first."""
+    """Return the lines that recommend a result for one target, with the reasons."""
     best, front = wanted.best, front_of(results_of(run))
     name = NAMES[metric_of(run.attributes)]
-    target = f"for {objective.target_latency_ms:g} ms " if len(objectives) > 1 else ""
+    target = f" for {objective.target_latency_ms:g} ms" if len(objectives) > 1 else ""
     lines = [
-        f"{target}take {best.title}: the best {objective.form} reward on the front "
+        f"recommended{target}: {best.title}, with the best {objective.form} reward on the front "
         f"({objective.reward(*best.point):.4f}), {_scored(best, objective, name)}"
     ]
     if wanted.is_reference:
-        lines = [f"{target}{_better(wanted, objective, name)}"]
+        lines = [f"recommended{target}: {_better(wanted, objective, name)}"]
     elif why := why_not_at_target(best.point[1], [t.point[1] for t in front], objective.target_latency_ms):
         complete = [t for t in run.trials if t.state == "complete"]
         place = best_at_target([t.point for t in complete], objective)
         nearer = "" if place is None else _at_target(complete[place], objective, name)
         lines.append(f"{why}{nearer}")
     lines += [
-        f"{reference.label}, the reference network, cannot be told apart from {best.title} with {val_images} "
+        f"{reference.label}, the reference network, does not differ significantly from {best.title} on {val_images} "
         f"validation images: {_scored(reference, objective, name)}"
         for reference in wanted.alike
     ]
@@ -237,8 +237,8 @@ def _advice(
     if as_good and as_good[0].number not in alike:
         fastest = as_good[0]
         lines.append(
-            f"{fastest.title} is {best.point[1] / fastest.point[1]:.2f} times as fast, and its {name} "
-            f"cannot be told apart with {val_images} validation images"
+            f"{fastest.title} is {best.point[1] / fastest.point[1]:.2f} times as fast, and its {name} does not differ "
+            f"significantly on {val_images} validation images"
         )
     return lines
 
@@ -252,22 +252,22 @@ def _scored(trial: TrialRecord, objective: Objective, name: str) -> str:
 def _better(wanted: Recommendation, objective: Objective, name: str) -> str:
     """Return the line on how much better a reference is than every trial, with options that may help."""
     best, trial = wanted.best, wanted.trial
-    line = f"take {best.label}, the reference network, {_scored(best, objective, name)}"
+    line = f"{best.label}, the reference network, {_scored(best, objective, name)}"
     if trial is None:
-        return f"{line}: the search found nothing that could be trained to the end"
+        return f"{line}; no candidate of the search finished training"
     rewards = [objective.reward(*each.point) for each in (best, trial)]
-    close = "; the difference is within noise" if abs(best.point[0] - trial.point[0]) < wanted.noise else ""
+    close = "; the difference is not significant" if abs(best.point[0] - trial.point[0]) < wanted.noise else ""
     return (
-        f"{line}: it is better than everything that the search found ({objective.form} reward {rewards[0]:.4f} against "
-        f"{rewards[1]:.4f} of {trial.title}, {_scored(trial, objective, name)}{close}); more --trials or a longer "
-        "training of each (--epochs) may find better ones"
+        f"{line}; it is better than every trial ({objective.form} reward {rewards[0]:.4f}, against {rewards[1]:.4f} of "
+        f"{trial.title}, {_scored(trial, objective, name)}{close}). More --trials or more --epochs may find a better "
+        "model"
     )
 
 
 def _at_target(trial: TrialRecord, objective: Objective, name: str) -> str:
     """Return the clause on the best trial at the target, which follows the reason for another choice."""
     of_target = trial.point[1] / objective.target_latency_ms
-    return f"; the best at it is trial {trial.number}, {name} {trial.point[0]:.4f} at {of_target:.2f} of it"
+    return f"; the best trial at the target is {trial.number}, {name} {trial.point[0]:.4f} at {of_target:.2f} of it"
 
 
 def _noise(front: list[TrialRecord], best: TrialRecord, val_images: int) -> list[str]:
@@ -277,6 +277,6 @@ def _noise(front: list[TrialRecord], best: TrialRecord, val_images: int) -> list
     if not close:
         return []
     return [
-        f"noise: with {val_images} validation images accuracies less than {noise:.3f} apart are the same; "
-        f"{close} of {len(front) - 1} steps of the front are smaller (more images tell them apart)"
+        f"noise: on {val_images} validation images, differences in accuracy below {noise:.3f} are not significant; "
+        f"{close} of {len(front) - 1} steps of the front are smaller. More validation images resolve smaller steps"
     ]

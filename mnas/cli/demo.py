@@ -1,4 +1,4 @@
-"""`mnas demo`: the whole of mnas on embedded data, in a few minutes on two cores."""
+"""`mnas demo`: search, export and check on built-in images, in a few minutes on two cores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,17 @@ from mnas.tflite.runtime import run_tflite
 
 @dataclass(frozen=True, kw_only=True)
 class DemoCommand:
-    """Search the paper's space on scikit-learn's digits, then score the LiteRT files on held-out images."""
+    """Search the paper's space on scikit-learn's digits, then score the exported LiteRT files on held-out images."""
 
     trials: int = 40
     """Number of candidates."""
     run_dir: Path = Path("runs/demo")
-    """Folder of the run; an interrupted demo is resumed, a finished one is printed again."""
+    """Folder of the run; an interrupted demo is resumed, and a finished one is printed again."""
 
     def run(self) -> None:
         """Search, check what was exported, and point to the report."""
         console = make_console()
-        # all choices of all seven blocks; width, input, steps and budget are chosen to fit the time, and printed
+        # The space has all choices of all seven blocks. The other values are chosen to fit the time, and are printed.
         settings = SearchSettings(
             images=TrainingDataOptions(data="digits"),
             run=self.run_dir,
@@ -43,17 +43,17 @@ class DemoCommand:
             proxy=ProxyConfig(epochs=3, batch_size=32, fewest_steps=1),
         )
         console.print(
-            "demo: digits at width 0.25, 12 px, output stride 8, 3 epochs in batches of 32, 0.5 s of measuring each: "
-            "a few minutes on two cores"
+            "demo: digits, width multiplier 0.25, input size 12, output stride 8, 3 epochs in batches of 32, latency "
+            "budget 0.5 s; it takes a few minutes on two cores"
         )
         result = search_and_conclude(settings, console)
         self._check(console, result.dataset, front_of(results_of(result.run)))
-        console.print(f"to begin anew, delete {self.run_dir}")
+        console.print(f"to start again from scratch, delete {self.run_dir}")
 
     def _check(self, console: Console, dataset: Dataset, front: list[TrialRecord]) -> None:
         """Run every exported file on the validation images and print its accuracy beside the table's."""
         images = (np.asarray(dataset.val.images, np.float32) / 255 - dataset.mean) / dataset.std
-        table = Table("file", "accuracy by LiteRT", "accuracy in the table", "difference", box=box.SIMPLE)
+        table = Table("file", "accuracy in LiteRT", "accuracy in the table", "difference", box=box.SIMPLE)
         for trial in front:
             path = self.run_dir / "front" / trial.label / "model.tflite"
             outputs = run_tflite(path.read_bytes(), images.astype(np.float32))
@@ -62,8 +62,8 @@ class DemoCommand:
             table.add_row(str(path), f"{accuracy:.4f}", f"{in_table:.4f}", f"{accuracy - in_table:+.4f}")
             if abs(accuracy - in_table) > 0.005:
                 raise RuntimeError(
-                    f"{path} must have the accuracy {in_table:.4f} in LiteRT too, but got {accuracy:.4f}"
+                    f"{path} must also have the accuracy {in_table:.4f} in LiteRT, but got {accuracy:.4f}"
                 )
         console.print()
-        console.print(f"the exported files, run by LiteRT on the {len(images)} held-out digits:")
+        console.print(f"exported files, run by LiteRT on the {len(images)} held-out digits:")
         console.print(table)

@@ -19,7 +19,7 @@ _MOST_COLUMNS = 100
 _FEWEST_COLUMNS = 60
 _LONGEST_CHOICES = 22
 _FLAGS_WIDTH = 26
-"""Columns of an option's flag and type; a longer one takes a line of its own."""
+"""Columns of an option's flag and type; a longer one has its own line."""
 _SHORT_LINES = 2
 """Lines of a description in the short help; longer ones lose their last clauses, which `--help-all` prints."""
 
@@ -56,6 +56,8 @@ def help_lines(
     yield from _wrapped(" ".join((command.__doc__ or "").split()), columns)
     short = bool(guide.first) and not everything
     for heading, members_ in grouped(guide, options, everything=everything):
+        if not members_:  # a command whose only values are positional
+            continue
         yield ""
         yield f"{heading}:"
         for option in members_:

@@ -15,14 +15,14 @@ from mnas.cli.streams import close_streams, complain, is_broken_pipe, open_strea
 from mnas.text import clean
 
 COMMANDS = {
-    "search": ("mnas.cli.search:SearchCommand", "Search for the best trade-offs of accuracy and latency"),
+    "search": ("mnas.cli.search:SearchCommand", "Search for the best trade-offs between accuracy and latency"),
     "proxy-check": (
         "mnas.cli.proxy_check:ProxyCheckCommand",
-        "Find a short training that ranks networks as a long one does",
+        "Find the cheapest proxy task that ranks networks like a long training",
     ),
-    "train": ("mnas.cli.train:TrainCommand", "Train an architecture, or the best of a search, in full"),
-    "report": ("mnas.cli.report:ReportCommand", "Write a run's report as one HTML file"),
-    "runs": ("mnas.cli.runs:RunsCommand", "List runs and their state"),
+    "train": ("mnas.cli.train:TrainCommand", "Train a network, or the best candidates of a search, fully"),
+    "report": ("mnas.cli.report:ReportCommand", "Write the report of a run as one HTML file"),
+    "runs": ("mnas.cli.runs:RunsCommand", "List runs and their states"),
     "export": (
         "mnas.cli.export:ExportCommand",
         "Export a trained model to LiteRT, ONNX or ExecuTorch, and check it",
@@ -30,18 +30,18 @@ COMMANDS = {
     "predict": ("mnas.cli.predict:PredictCommand", "Classify images with any supported model"),
     "eval": ("mnas.cli.eval:EvalCommand", "Score any supported model on labelled images"),
     "latency": ("mnas.cli.latency:LatencyCommand", "Measure the latency of architectures and model files"),
-    "latency fit": ("mnas.cli.latency_fit:LatencyFitCommand", "Fit a predictor of the latency of a space's networks"),
+    "latency fit": ("mnas.cli.latency_fit:LatencyFitCommand", "Fit a latency predictor for a search space"),
     "devices list": ("mnas.cli.devices:DevicesListCommand", "List the devices that latency can be measured on"),
     "devices check": ("mnas.cli.devices:DevicesCheckCommand", "Check that a device is fit to measure on"),
     "devices calibrate": (
         "mnas.cli.devices:DevicesCalibrateCommand",
-        "Measure how well a device repeats itself",
+        "Measure how well the latencies of a device repeat",
     ),
-    "bench": ("mnas.cli.bench:BenchCommand", "Compare controllers on a benchmark, whole searches in seconds"),
+    "bench": ("mnas.cli.bench:BenchCommand", "Compare controllers on a benchmark"),
     "show": ("mnas.cli.show:ShowCommand", "Print or draw an architecture"),
     "space": ("mnas.cli.space:SpaceCommand", "Print a search space and its size"),
-    "demo": ("mnas.cli.demo:DemoCommand", "Run a whole search on embedded data in a few minutes"),
-    "completion": ("mnas.cli.completion:CompletionCommand", "Print the script that completes mnas commands in a shell"),
+    "demo": ("mnas.cli.demo:DemoCommand", "Run a short search on built-in images"),
+    "completion": ("mnas.cli.completion:CompletionCommand", "Print a shell completion script"),
 }
 """Name of one word or two ("latency fit") -> (module, purpose). A command is imported when it is called, so that the
 help appears at once."""
@@ -54,7 +54,7 @@ HELP = ("-h", "--help", "help")
 
 
 def main() -> None:
-    """Run the console script; exit code 0, 2 for an error of the user's, 128 + N after signal N (Ctrl-C: 130)."""
+    """Run the console script; exit code 0, 2 for an error that the user can correct, 128 + N after signal N."""
     open_streams()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         children.end_with(os.getppid())
@@ -206,12 +206,12 @@ def _one_line(error: Exception) -> str:
     if isinstance(cause, OSError) and cause.strerror:
         text = f"{cause.strerror}: {cause.filename}" if cause.filename else cause.strerror
     if failure := _machines(error):
-        return f"{failure}; free some, or ask for less at a time (smaller images, batches, fewer workers)"
+        return f"{failure}; free some, or use smaller images, smaller batches or fewer workers"
     if _lost(error):
-        return "another process of this training has ended, and so does this one; its own line says why"
+        return "another process of this training ended, so this one ends too; see the error of that process"
     if _is_users(error):
         return text
-    return f"{type(error).__name__}: {text} (a bug in mnas; --debug shows where)"
+    return f"{type(error).__name__}: {text} (a bug in mnas; --debug prints the traceback)"
 
 
 if __name__ == "__main__":  # torchrun -m mnas.cli.main

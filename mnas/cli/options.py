@@ -31,10 +31,10 @@ class Option:
     help: str
     """Docstring of the field, on one line."""
     group: str
-    """Group of the option: for a nested dataclass, its field's docstring or `Parameter(group=)`; empty: the command's
-    own."""
+    """Heading above the option: for a nested dataclass, its field's docstring or `Parameter(group=)`; empty for the
+    command's own options."""
     default: Any
-    """Default value; REQUIRED: none. () for several positional values, which commands refuse."""
+    """Default value; REQUIRED where there is none; () for several positional values, which commands reject."""
 
     @property
     def several(self) -> bool:

@@ -40,7 +40,7 @@ def parse(command: type[Command], words: str, arguments: Sequence[str]) -> Comma
         options = options_of(command)
         given = given_values(options, words, arguments)
         if missing := [option for option in options if option.default is REQUIRED and option.name not in given]:
-            raise ValueError(f"{words} needs {'; and '.join(map(_needed, missing))}")
+            raise ValueError(". ".join(map(_required, missing)))
         several = {option.name: option.default for option in options if option.several}
         return from_options(command, {**several, **preset_values(command, given), **given})
     except ValueError as error:
@@ -121,21 +121,23 @@ def _explain(error: CycloptsError, options: Sequence[Option]) -> NoReturn:
             close = difflib.get_close_matches(word, flags, n=1)
             raise ValueError(f"unknown option {word}{f'; did you mean {close[0]}?' if close else ''}") from error
         case CoercionError(token=Token(keyword=flag, value=value)) if option:
-            raise ValueError(f"{flag or option.flag} must be {taken(option.hint)}, but got {value!r}") from error
+            expected = accepted_values(option.hint)
+            raise ValueError(f"{flag or option.flag} must be {expected}, but got {value!r}") from error
         case MissingArgumentError() if option:
-            raise ValueError(f"{option.flag} must have a value ({taken(option.hint)}), but got none") from error
+            expected = accepted_values(option.hint)
+            raise ValueError(f"{option.flag} must have a value ({expected}), but got none") from error
         case UnusedCliTokensError(unused_tokens=[word, *_]):
             raise ValueError(f"unexpected argument {word!r}") from error
     raise ValueError(" ".join(str(error).split())) from error
 
 
-def _needed(option: Option) -> str:
+def _required(option: Option) -> str:
     text = option.help.removesuffix(".")
-    return f"{option.flag}: {text}"
+    return f"{option.flag} is required. {text}"
 
 
-def taken(hint: Any) -> str:
-    """Return the values that a type takes, in words: `an integer or auto`."""
+def accepted_values(hint: Any) -> str:
+    """Return the values that a type accepts, in words: `an integer or auto`."""
     kinds = [_KINDS[kind] for kind in members(hint) if kind in _KINDS]
     words = words_of(hint)
     if not kinds and len(words) > 1:
@@ -144,9 +146,9 @@ def taken(hint: Any) -> str:
 
 
 def numbers_joined(arguments: Sequence[str]) -> list[str]:
-    """Return `--std 0.2 0.2 0.2 MODEL` as `--std=0.2,0.2,0.2 MODEL`: takes up to three numbers and nothing after them.
+    """Return `--std 0.2 0.2 0.2 MODEL` as `--std=0.2,0.2,0.2 MODEL`, joining up to three numbers.
 
-    Raises ValueError where no number follows: cyclopts would take MODEL for it, and then miss MODEL.
+    Raises ValueError where no number follows: cyclopts would take MODEL as the value, and then miss MODEL.
     """
     joined: list[str] = []
     rest = list(arguments)
@@ -162,9 +164,9 @@ def numbers_joined(arguments: Sequence[str]) -> list[str]:
 
 
 def numbers(option: str, text: str) -> tuple[float, ...] | None:
-    """Return the numbers of `0.5,0.5,0.5` or `0.5 0.5 0.5`; None of an empty text.
+    """Return the numbers of `0.5,0.5,0.5` or `0.5 0.5 0.5`; None for an empty text.
 
-    Raises ValueError where a part is no number.
+    Raises ValueError where a part is not a number.
     """
     if not text:
         return None

@@ -1,4 +1,4 @@
-"""`mnas proxy-check`: find the cheapest short training that ranks architectures as a long one does."""
+"""`mnas proxy-check`: find the cheapest proxy task that ranks architectures like a long training."""
 
 import shlex
 import sys
@@ -13,16 +13,16 @@ from mnas.proxycheck.settings import ProxyCheckSettings
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyCheckCommand:
-    """Train a spread of architectures in cheap ways and in a long one, and say which cheap way ranks them as the long
-    one does. The same command goes on where it was interrupted, also with more architectures, seeds or ways.
+    """Find the cheapest proxy task that ranks architectures like a long training. mnas trains a spread of architectures
+    in each setting. The same command resumes an interrupted check, also with more architectures, seeds or settings.
     """
 
     settings: Annotated[ProxyCheckSettings, Parameter(name="*")]
-    """The check."""
+    """Check."""
 
     def run(self) -> None:
-        """Train what is missing, and print the result."""
-        from mnas.cli.progress import counting  # torch and optuna take seconds; the help needs neither
+        """Run the missing trainings, and print the result."""
+        from mnas.cli.progress import counting  # torch and optuna take seconds to import; help does not need them
         from mnas.cli.proxy_table import print_check
         from mnas.proxycheck.run import run_proxy_check
 
@@ -38,7 +38,7 @@ class ProxyCheckCommand:
                     command=command,
                 )
             except KeyboardInterrupt:
-                steps.say(f"stopped; nothing is lost. To go on: {command}")
+                steps.say(f"stopped; nothing is lost. To resume: {command}")
                 raise
         print_check(console, check)
         console.print(f"trainings and result: {self.settings.out}")

@@ -16,12 +16,12 @@ def print_check(console: Console, check: ProxyCheck) -> None:
     console.print(_table(check))
     console.print(
         f"tau: Kendall's rank correlation of one training with the mean of {check.seeds} reference training(s) of "
-        f"{check.reference.epochs} epochs; in brackets its 95 % interval, by drawing the {len(check.archs)} "
-        "architectures again (bootstrap)",
+        f"{check.reference.epochs} epochs, with its 95 % confidence interval (bootstrap over the {len(check.archs)} "
+        "architectures)",
     )
     if check.failed:
         console.print(
-            f"{check.failed} training(s) failed; a tau leaves out the architectures with a failed training in its "
+            f"{check.failed} training(s) failed; each tau excludes the architectures with a failed training in its "
             "setting or in the reference",
         )
     for line in recommendation(check):
@@ -31,8 +31,8 @@ def print_check(console: Console, check: ProxyCheck) -> None:
 def _table(check: ProxyCheck) -> Table:
     """Return the table of settings, with the recommended one in bold and the reference last."""
     table = Table(
-        *("epochs", "images", "px", "tau against reference", "tau between seeds", "accuracy", "std of seeds"),
-        *("seconds", "of reference"),
+        *("epochs", "images", "input size", "tau with reference", "tau between seeds", "accuracy", "std of seeds"),
+        *("seconds", "of reference time"),
         box=box.SIMPLE,
     )
     *settings_s, reference_s = check.seconds

@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.table import Table
 
 from mnas.cli.console import make_console, say
-from mnas.study import RunError, Snapshot, count_taken, front_of, is_trained, read_run
+from mnas.study import RunError, Snapshot, count_imported, front_of, is_trained, read_run
 from mnas.study.results import results_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCommand:
-    """List the runs of a directory: state, trials (+ those taken over), best reward, size of the front."""
+    """List the runs in a folder with their state, trials (+ imported trials), best reward and size of the front."""
 
     directory: Path = field(default=Path("runs"), kw_only=False)
     """Folder of the runs."""
@@ -21,10 +21,10 @@ class RunsCommand:
     def run(self) -> None:
         """Print the table."""
         if not self.directory.is_dir():
-            raise ValueError(f"directory must be a folder with runs, but got {self.directory}, which is none")
+            raise ValueError(f"DIRECTORY must be a folder that contains runs, but got {self.directory}")
         paths = sorted(p.parent for p in self.directory.glob("*/study.db"))
         if not paths:
-            say(f"no runs in {self.directory}; `mnas search --run {self.directory}/NAME` begins one")
+            say(f"no runs in {self.directory}; `mnas search --run {self.directory}/NAME` starts one")
             return
         table = Table(
             "run", "state", "trials", "failed", "skipped", "best reward", "front", "trained", "data", "last change"
@@ -43,8 +43,8 @@ class RunsCommand:
 
 
 def _row(run: Snapshot) -> list[str]:
-    taken = count_taken(run.trials)
-    states = [t.state for t in run.trials[taken:]]
+    imported = count_imported(run.trials)
+    states = [t.state for t in run.trials[imported:]]
     results = results_of(run)
     rewards = {t.label: t.reward for t in results if t.state == "complete" and t.reward is not None}
     best = max(rewards, key=lambda label: rewards[label], default=None)
@@ -54,7 +54,7 @@ def _row(run: Snapshot) -> list[str]:
     )
     return [
         f"{state.status} ({state.reason})" if state.reason else state.status,
-        f"{sum(s != 'running' for s in states)}" + (f" (+{taken})" if taken else ""),
+        f"{sum(s != 'running' for s in states)}" + (f" (+{imported})" if imported else ""),
         str(states.count("failed")),
         str(states.count("skipped")),
         "" if best is None else f"{rewards[best]:.4f}" + ("" if best.isdecimal() else f" ({best})"),

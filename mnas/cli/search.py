@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCommand:
-    """Search for the image models with the best trade-off of accuracy and latency; the same command again resumes."""
+    """Search for image models with the best trade-off between accuracy and latency. The same command resumes an
+    interrupted search."""
 
     settings: SearchSettings
     """Settings of the search."""
@@ -29,13 +30,13 @@ class SearchCommand:
         return named_preset(given.get("preset", SearchSettings.preset))
 
     def run(self) -> None:
-        """Search, or resume; then export the front and print which model to take."""
+        """Search, or resume; then export the front and print the recommendation."""
         search_and_conclude(self.settings, make_console())
 
 
 def search_and_conclude(settings: SearchSettings, console: Console) -> "SearchResult":
     """Search, print the conclusion, and return the result. Raises RunError where a model could not be exported."""
-    from mnas.cli.conclusion import conclude  # torch and optuna take seconds to import, and the help does not need them
+    from mnas.cli.conclusion import conclude  # torch and optuna take seconds to import; help does not need them
     from mnas.cli.progress import watching
     from mnas.search.run_search import run_search
     from mnas.study import RunError
@@ -46,14 +47,14 @@ def search_and_conclude(settings: SearchSettings, console: Console) -> "SearchRe
             result = run_search(settings, watcher, command)
     except KeyboardInterrupt:
         if (settings.run / "study.db").exists():
-            console.print(f"stopped; nothing is lost. To go on: {command}")
+            console.print(f"stopped; nothing is lost. To resume: {command}")
         raise
     conclude(console, result.run, result.reason, result.objectives, result.dataset)
     if result.failed_exports:
         folder = result.run.path / "front"
         failures = "; ".join(f"{folder / label}: {reason}" for label, reason in result.failed_exports.items())
         raise RunError(
-            f"all models must be exported, but {len(result.failed_exports)} failed ({failures}); the others are there, "
-            "and the same command tries again"
+            f"{len(result.failed_exports)} model(s) could not be exported ({failures}); all others are exported, and "
+            "the same command retries"
         )
     return result

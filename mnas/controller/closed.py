@@ -79,7 +79,7 @@ class ClosedBatches:
         """Number before which all trials have finished."""
         first = self._make_sampler(0, self._rewards[0])
         self._learning: list[ClosedBatchSampler] = []
-        """Sampler for each reward; empty for Optuna's, which are made anew for every draw."""
+        """Sampler for each reward; empty for Optuna's samplers, which are new for every draw."""
         if isinstance(first, ClosedBatchSampler):
             others = [self._make_sampler(0, other) for other in self._rewards[1:]]
             self._learning = [first, *(other for other in others if isinstance(other, ClosedBatchSampler))]
@@ -104,7 +104,7 @@ class ClosedBatches:
         """
         closed = number - number % self._batch_size
         if len(trials) < number:
-            raise ValueError(f"trial {number} is drawn after all before it, but got {len(trials)} trials")
+            raise ValueError(f"trial {number} needs all {number} trials before it, but got {len(trials)} trials")
         if self._learning:  # these need no study: Optuna's `ask` compares every distribution several times
             require_finished(trials[self._finished : closed], closed)
             self._finished = closed

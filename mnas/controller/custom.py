@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 from mnas.imports import described
 
 PARAMETERS = ("space", "seed", "reward", "batch_size")
-"""Parameters that a factory may have; it gets those that it has."""
+"""Parameters that a factory may have; it receives only those."""
 
 
 def parameters_of(factory: Callable[..., object]) -> list[str]:
@@ -25,12 +25,12 @@ def sampler_of(name: str, factory: Callable[..., object], values: Mapping[str, A
     """Return a new sampler of `factory`, called with the `values` that it takes.
 
     Raises:
-        ValueError: the call fails or returns something else; one line.
+        ValueError: the call fails or returns something else; the message is one line.
     """
     try:
         sampler = factory(**{parameter: values[parameter] for parameter in parameters_of(factory)})
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        raise ValueError(f"{name} cannot be called: {described(error)}") from error
+        raise ValueError(f"calling {name} failed: {described(error)}") from error
     if not isinstance(sampler, BaseSampler):
         raise ValueError(f"{name} must return an optuna.samplers.BaseSampler, but got {type(sampler).__name__}")
     return sampler

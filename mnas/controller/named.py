@@ -42,7 +42,7 @@ def _tpe(seed: int) -> BaseSampler:
     return TPESampler(seed=seed, multivariate=True, constant_liar=True)
 
 
-class KnownSpace(BaseSampler):
+class GivenSpace(BaseSampler):
     """An Optuna sampler with a given space, which does not compare the distributions of all trials at every draw.
 
     That comparison is most of the cost of NSGA-II and TPE: 50 ms of a draw with 42 decisions and 500 trials.
@@ -50,7 +50,7 @@ class KnownSpace(BaseSampler):
 
     def __init__(self, sampler: BaseSampler, space: Mapping[str, CategoricalDistribution]) -> None:
         self._sampler = sampler
-        # as in Optuna's own, a decision with one choice is left to `sample_independent`
+        # as in Optuna's own samplers, `sample_independent` draws decisions with one choice
         self._space: dict[str, BaseDistribution] = {name: d for name, d in space.items() if not d.single()}
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -87,8 +87,10 @@ CONTROLLERS: dict[str, Ours | Callable[[int], BaseSampler]] = {
     "nsga2": _nsga2,
     "tpe": _tpe,
 }
-"""Controllers by name: samplers of mnas, which keep what they learned between draws, and Optuna's, as functions of a
-seed that make a new sampler for every draw, or the draws would depend on the process."""
+"""Controllers by name: samplers of mnas, and functions of a seed that return one of Optuna's samplers.
+
+Samplers of mnas keep their state between draws. Optuna's are new for every draw, or draws would depend on the process.
+"""
 
 
 SEVERAL_REWARDS = ("surrogate",)
@@ -96,7 +98,7 @@ SEVERAL_REWARDS = ("surrogate",)
 CANDIDATES_PER_UPDATE = {"surrogate": 5}
 """Best number of trials to draw from the same closed batches; `PAPERS_BATCH` for controllers not named here."""
 PAPERS_BATCH = 20
-"""Batch size of the paper: Tan et al., MnasNet, section 4.2 and NASNet's appendix A.1."""
+"""Batch size of the paper (Tan et al., MnasNet, section 4.2, with NASNet's appendix A.1)."""
 
 
 def candidates_per_update(controller: str) -> int:
@@ -104,8 +106,8 @@ def candidates_per_update(controller: str) -> int:
     return CANDIDATES_PER_UPDATE.get(controller, PAPERS_BATCH)
 
 
-def given_attrs(controller: str) -> dict[str, Any]:
-    """Return the system attributes of a trial that a study imports (a named network, another run's trial).
+def initial_attrs(controller: str) -> dict[str, Any]:
+    """Return the system attributes of an initial trial of a study: a start candidate or an imported trial.
 
     NSGA-II ignores trials without a generation; the first generation may be larger than the others.
     """
@@ -142,18 +144,21 @@ def make_sampler(
         return ours
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # these options are stable from Optuna 5 on
-        return KnownSpace(make(derived_seed(seed, number)), space)
+        return GivenSpace(make(derived_seed(seed, number)), space)
 
 
-def find_controller(name: str) -> Callable[..., object]:
+def find_controller(name: str, flag: str = "--controller") -> Callable[..., object]:
     """Return the class or function that makes the sampler of a controller, by name or `module:factory`.
+
+    Args:
+        flag: option that gave the name, for the error.
 
     Raises:
         ValueError: the name is unknown, or is no callable of a module.
     """
     if name in CONTROLLERS:
         return CONTROLLERS[name]
-    expected = f"controller must be one of {', '.join(CONTROLLERS)}, or module:factory (optuna.samplers:TPESampler)"
+    expected = f"{flag} must be one of {', '.join(CONTROLLERS)}, or module:factory (optuna.samplers:TPESampler)"
     return imported(name, expected)
 
 
@@ -167,7 +172,7 @@ def _custom(
     """Return a new sampler of `module:factory`; an Optuna sampler gets the space, so that a draw is cheap."""
     values = {"space": dict(space), "seed": seed, "reward": _only(name, reward), "batch_size": batch_size}
     sampler = sampler_of(name, find_controller(name), values)
-    return sampler if isinstance(sampler, ClosedBatchSampler) else KnownSpace(sampler, space)
+    return sampler if isinstance(sampler, ClosedBatchSampler) else GivenSpace(sampler, space)
 
 
 def _only(name: str, reward: Reward | Sequence[Reward] | None) -> Reward | None:
@@ -175,6 +180,7 @@ def _only(name: str, reward: Reward | Sequence[Reward] | None) -> Reward | None:
         return reward
     if len(reward) != 1:
         raise ValueError(
-            f"{name} maximises one reward, but got {len(reward)}; take surrogate for several, or search for each"
+            f"--controller {name} maximises one reward, but got {len(reward)} targets; use --controller surrogate, or "
+            "one search per target"
         )
     return reward[0]

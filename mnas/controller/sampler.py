@@ -87,7 +87,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
             raise ValueError("space must have at least one decision, but got none")
         for name, distribution in space.items():
             if not isinstance(distribution, CategoricalDistribution):
-                raise ValueError(f"space must be all CategoricalDistribution, but got {name}={distribution!r}")
+                raise ValueError(f"space must contain only CategoricalDistribution, but got {name}={distribution!r}")
         require_int("seed", seed, 0)
         require_int("batch_size", batch_size, 1)
         self._space = dict(space)
@@ -168,8 +168,8 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
         """Raise ValueError where a sampler cannot learn from a study of these directions."""
         if self._reward is None and len(directions) > 1:
             raise ValueError(
-                f"a study of several objectives needs {type(self).__name__}(..., reward=...), one number for a trial, "
-                f"but got directions={[d.name.lower() for d in directions]} without"
+                f"a study of several objectives needs {type(self).__name__}(..., reward=...), which returns one number "
+                f"per trial, but got directions={[d.name.lower() for d in directions]} and no reward"
             )
 
     def _read_batch(self, index: int, trials: list[FrozenTrial], directions: Sequence[StudyDirection]) -> Batch:

@@ -118,7 +118,9 @@ def require_finished(trials: Sequence[FrozenTrial], closed: int) -> None:
     """Raise ValueError where one of `trials`, all before number `closed`, is running."""
     for trial in trials:
         if not trial.state.is_finished():
-            raise ValueError(f"trials 0 to {closed - 1} must have finished, but got {trial.number} {trial.state.name}")
+            raise ValueError(
+                f"trials 0 to {closed - 1} must have finished, but trial {trial.number} is {trial.state.name}"
+            )
 
 
 def _known(trial: FrozenTrial) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Agreement of short trainings with long ones in ranking architectures: Kendall's tau with intervals.
 
 Intervals come from resampling architectures (bootstrap, percentiles) with the same draws for everything, so that two
-proxies are compared on the same architectures. The mean over the reference's seeds is taken for an architecture's true
+proxies are compared on the same architectures. The mean over the reference's seeds stands for an architecture's true
 accuracy. A proxy's accuracy is one training, as in a search, so tau is the mean over the proxy's seeds.
 """
 
@@ -81,7 +81,7 @@ def agreements(settings: Sequence[Array], reference: Array) -> list[ProxyAgreeme
         ValueError: there are fewer than three architectures.
     """
     if len(reference) < 3:
-        raise ValueError(f"a ranking must have three architectures or more, but got {len(reference)}")
+        raise ValueError(f"a ranking needs three architectures or more, but got {len(reference)}")
     weights = weights_of(len(reference))
     against = [_against(accuracies, reference, weights) for accuracies in settings]
     values = [taus_of[0] for taus_of in against]
@@ -127,7 +127,7 @@ def _std(accuracies: Array) -> float:
     return float(np.sqrt(complete.var(axis=1, ddof=1).mean()))
 
 
-TELLING = 0.1
+RELEVANT_LOSS = 0.1
 """Smallest loss of tau that matters: five more of a hundred pairs in the wrong order."""
 
 
@@ -141,6 +141,9 @@ def choose(settings: Sequence[ProxyAgreement], seconds: Sequence[float]) -> int 
 
 
 def needed(agreement: ProxyAgreement) -> int:
-    """Return roughly how many architectures would show a loss of `TELLING`, as intervals narrow with their root."""
+    """Return roughly how many architectures would reveal a loss of `RELEVANT_LOSS`.
+
+    Intervals narrow with the square root of the number of architectures.
+    """
     width = agreement.worse_by.high - agreement.worse_by.low
-    return math.ceil(agreement.architectures * max(1.0, (width / 2 / TELLING) ** 2))
+    return math.ceil(agreement.architectures * max(1.0, (width / 2 / RELEVANT_LOSS) ** 2))

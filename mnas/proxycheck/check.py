@@ -13,7 +13,7 @@ import numpy as np
 
 from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
-from mnas.proxycheck.agreement import TELLING, Array, ProxyAgreement, ScoreInterval, agreements, choose, needed
+from mnas.proxycheck.agreement import RELEVANT_LOSS, Array, ProxyAgreement, ScoreInterval, agreements, choose, needed
 from mnas.proxycheck.plan import Setting
 from mnas.proxycheck.results import Results, key_of
 
@@ -87,24 +87,25 @@ def recommendation(check: ProxyCheck) -> list[str]:
     chosen = choose(check.agreements, check.seconds)
     if chosen is None:
         return [
-            f"no way of training ranks these {len(check.archs)} architectures better than chance for certain: take "
-            "longer trainings (--epochs), or more --architectures"
+            f"no proxy task ranks these {len(check.archs)} architectures significantly better than chance; use longer "
+            "trainings (--epochs) or more --architectures"
         ]
     setting, agreement = check.settings[chosen], check.agreements[chosen]
     best = max(range(len(check.agreements)), key=lambda i: np.nan_to_num(check.agreements[i].tau.value, nan=-1.0))
     why = "the best and the cheapest"
     if chosen != best:
         rival = f"{check.options(check.settings[best])}, tau {check.agreements[best].tau.value:.2f}"
-        why = f"the cheapest of those that cannot be told from the best ({rival})"
+        why = f"the cheapest that does not differ significantly from the best ({rival})"
     lines = [
-        f"take {check.options(setting)}: {why}, tau {score_text(agreement.tau)} at {check.seconds[chosen]:.2f} s, "
-        f"{check.seconds[chosen] / check.seconds[0]:.0%} of {check.options(check.settings[0])}"
+        f"recommended: {check.options(setting)}, {why}, tau {score_text(agreement.tau)} at "
+        f"{check.seconds[chosen]:.2f} s, "
+        f"{check.seconds[chosen] / check.seconds[0]:.0%} of the time of {check.options(check.settings[0])}"
     ]
-    if chosen != best and agreement.worse_by.high > TELLING:
+    if chosen != best and agreement.worse_by.high > RELEVANT_LOSS:
         lines.append(
-            f"{agreement.architectures} architectures cannot tell more: its tau may be up to "
-            f"{agreement.worse_by.high:.2f} below the best's; about {needed(agreement)} would show a loss of "
-            f"{TELLING:g} (the same command with --architectures {needed(agreement)} goes on from here)"
+            f"with {agreement.architectures} architectures, its tau may be up to {agreement.worse_by.high:.2f} below "
+            f"the best; about {needed(agreement)} architectures would reveal a loss of {RELEVANT_LOSS:g} (resume with "
+            f"--architectures {needed(agreement)})"
         )
     return lines
 

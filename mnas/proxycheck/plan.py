@@ -1,4 +1,4 @@
-"""Plan of a proxy check: the architectures to train, and the ways of training."""
+"""Plan of a proxy check: the architectures and the training settings."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ POOL = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A way of training, as options of `mnas search`."""
+    """Training settings of a proxy task, as options of `mnas search`."""
 
     epochs: int
     image_share: float
@@ -60,7 +60,9 @@ def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed:
         ValueError: the space has fewer members.
     """
     if not 1 <= count <= space.distinct:
-        raise ValueError(f"architectures must be 1 to the space's {space.distinct:,} networks, but got {count}")
+        raise ValueError(
+            f"--architectures must be from 1 to {space.distinct:,}, the networks in the space, but got {count}"
+        )
     draw = np.random.default_rng(seed)
     sizes = [len(decision.choices) for decision in space.decisions]
     pool: dict[str, Architecture] = {}
@@ -71,7 +73,7 @@ def spread(space: Space, count: int, *, input_size: int, num_classes: int, seed:
             break
     if len(pool) < count:
         raise ValueError(
-            f"architectures must be {len(pool)} or fewer, as no more were found in the space, but got {count}"
+            f"--architectures must be at most {len(pool)}, the number of networks found in the space, but got {count}"
         )
     ranked = sorted(pool.values(), key=lambda arch: (cost(arch, input_size, num_classes).macs, arch.fingerprint))
     chosen: dict[int, Architecture] = {}
@@ -93,6 +95,6 @@ def _even(step: int) -> float:
 
 
 def smaller_sizes(input_size: int, output_stride: int) -> list[int]:
-    """Return three quarters and half of the size, where possible and where the last map keeps two pixels."""
+    """Return three quarters and half of the size, where possible and where the last feature map keeps two pixels."""
     sizes = (round(0.75 * input_size), round(0.5 * input_size))
     return [size for size in sizes if size >= 8 and math.ceil(size / output_stride) >= 2]

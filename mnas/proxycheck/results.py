@@ -31,7 +31,7 @@ class Results:
         return trainings
 
     def keep(self, key: str, outcome: Mapping[str, Any]) -> None:
-        """Add a training, which is on disk when this returns. Raises OSError."""
+        """Add a training and write it to disk. Raises OSError."""
         self._values["trainings"][key] = dict(outcome)
         self._write()
 
@@ -46,16 +46,16 @@ def key_of(setting: str, fingerprint: str, seed: int) -> str:
 
 @contextlib.contextmanager
 def open_results(folder: Path, config: Mapping[str, Any]) -> Iterator[Results]:
-    """Open the trainings in `folder` for exclusive use; `config` is what must not change.
+    """Open the trainings in `folder` for exclusive use; `config` must be equal at every start.
 
     Raises:
         RunError: the folder is in use, has another configuration, or is damaged. OSError: it cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise RunError(f"a check must be a directory, but {folder} is a file; choose another --out")
+        raise RunError(f"--out must be a folder, but {folder} is a file; choose another --out")
     path = folder / FILE_NAME
     if folder.is_dir() and not path.exists() and any(p.name != "lock" and p.name[0] != "." for p in folder.iterdir()):
-        raise RunError(f"{folder} is no check (it holds no {FILE_NAME}); choose another --out")
+        raise RunError(f"{folder} is not a proxy check (it contains no {FILE_NAME}); choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / "lock")
     try:
@@ -69,7 +69,7 @@ def open_results(folder: Path, config: Mapping[str, Any]) -> Iterator[Results]:
         values: dict[str, Any] = _read(path) if path.exists() else {"format": FORMAT, "config": config, "trainings": {}}
         if differing := differences(values["config"], config):
             raise RunError(
-                f"{folder} was made with another configuration ({differing}); use the same, or choose another --out"
+                f"{folder} has another configuration ({differing}); use the same options, or choose another --out"
             )
         yield Results(path, values)
     finally:
@@ -85,14 +85,14 @@ def _read(path: Path) -> dict[str, Any]:
             return dict(values)
     except (ValueError, KeyError, TypeError):
         pass
-    raise RunError(f"{path} is damaged, or of another version of mnas; remove it, or choose another --out")
+    raise RunError(f"{path} is damaged, or another version of mnas wrote it; remove it, or choose another --out")
 
 
 def _require_outcome(training: Any) -> None:
     """Raise ValueError, KeyError or TypeError unless the training is an error's text or numbers with an accuracy."""
     if "error" in training:
         if not isinstance(training["error"], str):
-            raise ValueError(f"an error must be a text, but got {training['error']!r}")
+            raise ValueError(f"an error must be text, but got {training['error']!r}")
         return
     require_number("accuracy", training["accuracy"], 0, 1)
     require_number("train_s", training.get("train_s", 0.0), 0, math.inf)

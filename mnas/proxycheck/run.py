@@ -34,7 +34,7 @@ Counting = Callable[[int], AbstractContextManager[Callable[[int, str], None]]]
 def run_proxy_check(
     settings: ProxyCheckSettings, *, say: Say, progress: Say, counting: Counting, command: str
 ) -> ProxyCheck:
-    """Train what no earlier run has trained, and return the comparison, which is also written to result.json.
+    """Run the missing trainings, and return the comparison, which is also written to result.json.
 
     Args:
         say: called with lines for the user.
@@ -43,7 +43,7 @@ def run_proxy_check(
         command: the user's command, for result.json.
 
     Raises:
-        ValueError: options or images do not go together, or the folder holds another check.
+        ValueError: options and images do not fit each other, or the folder contains another check.
         OSError: a file cannot be written.
         KeyboardInterrupt: the check was interrupted; finished trainings are in the file.
     """
@@ -97,7 +97,7 @@ def _train(
     say: Say,
     counting: Counting,
 ) -> None:
-    """Train what is missing in parallel, the long ones first, so that none runs alone at the end."""
+    """Run the missing trainings in parallel, the long ones first, so that none runs alone at the end."""
     tasks: list[Task] = []
     keys: list[str] = []
     for seed in range(settings.seeds):
@@ -110,8 +110,8 @@ def _train(
                     keys.append(key)
     total = settings.seeds * len(ways) * len(archs)
     say(
-        f"{len(archs)} architectures in {len(ways)} ways with {settings.seeds} seed(s): {total} trainings, "
-        f"{total - len(tasks)} of them known"
+        f"{len(archs)} architectures, {len(ways)} settings and {settings.seeds} seed(s): {total} trainings, "
+        f"{total - len(tasks)} of them finished"
     )
     if not tasks:
         return

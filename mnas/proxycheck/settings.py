@@ -1,4 +1,4 @@
-"""Settings of `mnas proxy-check`: the architectures to train, the cheap ways and the long one."""
+"""Settings of `mnas proxy-check`: the architectures to train, the proxy tasks and the long training."""
 
 import dataclasses
 import math
@@ -25,58 +25,58 @@ REFERENCE_TIMES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyCheckSettings:
-    """A proxy check. Raises ValueError where a field is out of its range."""
+    """A proxy check. Raises ValueError where a field is out of range."""
 
     images: Annotated[TrainingDataOptions, Parameter(name="*")]
-    """Images of the trainings."""
+    """Training and validation images."""
     out: Path = Path("runs/proxy-check")
-    """Folder of the trainings and of result.json."""
+    """Folder for the results of the trainings and for result.json."""
 
     architectures: int = 10
-    """Number of members of the space, spread over its multiply-accumulates."""
+    """Number of architectures to train, spread over the space's range of multiply-accumulates."""
     also: str = ""
-    """Further networks to check, separated by commas: mnasnet-a1, a trial, a file."""
+    """Further networks to train, separated by commas: named networks (mnasnet-a1), trials or files."""
     seeds: int = 2
-    """Trainings of each architecture in each way; one says nothing about the noise between seeds."""
+    """Number of trainings of each architecture in each setting; with one, the noise between seeds is unknown."""
     reference_epochs: int | Auto = "auto"
-    """Epochs of the long training; auto: four times those of the longest proxy."""
+    """Epochs of the long training (the reference); auto: four times those of the longest proxy task."""
 
     try_epochs: str = "auto"
-    """Epochs to try besides --epochs, separated by commas; auto: a half and a fifth of them."""
+    """Epochs to try besides --epochs, separated by commas; auto: a half and a fifth of --epochs."""
     try_image_shares: str = "auto"
-    """Shares to try besides --image-share, separated by commas; auto: a half and a quarter of it."""
+    """Image shares to try besides --image-share, separated by commas; auto: a half and a quarter of it."""
     try_input_sizes: str = "auto"
-    """Sizes to try besides --input-size, separated by commas; auto: three quarters and a half of it."""
+    """Input sizes to try besides --input-size, separated by commas; auto: three quarters and a half of it."""
     all_combinations: bool = False
-    """Try every combination, not only what differs from the first in one thing."""
+    """Try every combination of these values, instead of one change at a time."""
 
     space: str = "mnasnet"
-    """Search space, as in mnas search."""
+    """Search space, as for mnas search."""
     width: float = 1.0
-    """Width multiplier of the space's skeleton."""
+    """Width multiplier of the skeleton."""
     input_size: int | Auto = "auto"
-    """Side of the images in pixels, for the reference too; auto: the data set's own, up to 224."""
+    """Input size in pixels, also of the reference; auto: the size of the data set's images, up to 224."""
     output_stride: int | Auto = "auto"
-    """Input pixels per pixel of the last map; auto: as mnas search at --input-size; smaller images keep it."""
+    """Input pixels per pixel of the last feature map, for all input sizes; auto: as for mnas search at --input-size."""
     proxy: Annotated[ProxyConfig, Parameter(name="*")] = field(default_factory=ProxyConfig)
-    """The training that cheaper ones are compared with first."""
+    """First proxy task, which the others vary."""
     workers: int | Auto = "auto"
-    """Number of trainings side by side; auto: as many as the cores allow."""
+    """Number of trainings in parallel; auto: as many as the cores allow."""
     seed: int = 0
-    """Random seed of the architectures, the images held out and the trainings."""
+    """Random seed of the architectures, the held-out images and the trainings."""
 
     def __post_init__(self) -> None:
         if self.architectures < 3:
-            raise ValueError(f"architectures must be 3 or more for a ranking, but got {self.architectures}")
+            raise ValueError(f"--architectures must be 3 or more for a ranking, but got {self.architectures}")
         if self.seeds < 1:
-            raise ValueError(f"seeds must be 1 or more, but got {self.seeds}")
+            raise ValueError(f"--seeds must be 1 or more, but got {self.seeds}")
         if self.reference_epochs != "auto" and self.reference_epochs < 1:
-            raise ValueError(f"reference epochs must be 1 or more, but got {self.reference_epochs}")
+            raise ValueError(f"--reference-epochs must be 1 or more, but got {self.reference_epochs}")
         self.search_settings()  # makes the checks of a search
         self.ways(self.input_size if self.input_size != "auto" else 224, 1)
 
     def search_settings(self, setting: Setting | None = None) -> SearchSettings:
-        """Return the settings of a search with that training; None: the first one."""
+        """Return the settings of a search with this proxy task; None stands for the first one."""
         return SearchSettings(
             images=self.images,
             space=self.space,
@@ -89,7 +89,7 @@ class ProxyCheckSettings:
         )
 
     def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
-        """Return what must not change when a check is resumed, or its trainings would not be comparable."""
+        """Return the settings that must not change when a check is resumed, since its trainings must be comparable."""
         proxy = dataclasses.asdict(self.proxy)
         for tried in ("epochs", "image_share", "mirror"):
             del proxy[tried]
@@ -110,27 +110,32 @@ class ProxyCheckSettings:
         base = Setting(epochs=self.proxy.epochs, image_share=self.proxy.image_share, input_size=input_size)
         epochs = [e for e in (base.epochs // 2, base.epochs // 5) if e]
         if self.try_epochs != "auto":
-            epochs = _numbers("try epochs", self.try_epochs, int, 1, 10_000)
+            epochs = _numbers("--try-epochs", self.try_epochs, int, 1, 10_000)
         shares = [base.image_share / 2, base.image_share / 4]
         if self.try_image_shares != "auto":
-            shares = _numbers("try image shares", self.try_image_shares, float, 1e-6, 1)
+            shares = _numbers("--try-image-shares", self.try_image_shares, float, 1e-6, 1)
         sizes = smaller_sizes(input_size, output_stride)
         if self.try_input_sizes != "auto":
-            sizes = _numbers("try input sizes", self.try_input_sizes, int, 8, 1024)
+            sizes = _numbers("--try-input-sizes", self.try_input_sizes, int, 8, 1024)
         settings = settings_of(base, epochs, shares, sizes, every=self.all_combinations)
         longest = max(setting.epochs for setting in settings)
         reference = REFERENCE_TIMES * longest if self.reference_epochs == "auto" else self.reference_epochs
         if reference <= longest:
-            raise ValueError(f"reference epochs must be more than the longest proxy's {longest}, but got {reference}")
+            raise ValueError(
+                f"--reference-epochs must be greater than {longest}, the epochs of the longest proxy task, but got "
+                f"{reference}"
+            )
         return Setting(epochs=reference, image_share=1.0, input_size=input_size), settings
 
 
-def _numbers(name: str, text: str, kind: type[int] | type[float], low: float, high: float) -> list[Any]:
+def _numbers(flag: str, text: str, kind: type[int] | type[float], low: float, high: float) -> list[Any]:
     try:
         values = [kind(part) for part in text.split(",")]
     except ValueError:
         values = [math.nan]
     if not all(low <= value <= high for value in values):
         what = "integers" if kind is int else "numbers"
-        raise ValueError(f"{name} must be auto, or {what} from {low:g} to {high:g} with commas, but got {text!r}")
+        raise ValueError(
+            f"{flag} must be auto, or {what} from {low:g} to {high:g} separated by commas, but got {text!r}"
+        )
     return values

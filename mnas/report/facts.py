@@ -14,7 +14,7 @@ from mnas.evaluate.evaluation import Metric, accuracy_noise
 from mnas.latency.latency import SOURCES, Latency, Source, joint_source
 from mnas.objective import Objective
 from mnas.shortlist.table import Row, finished_rows
-from mnas.study import RunState, Snapshot, State, TrialRecord, count_taken, front_of, objectives_of
+from mnas.study import RunState, Snapshot, State, TrialRecord, count_imported, front_of, objectives_of
 from mnas.study.limits import Limit
 from mnas.study.results import (
     Recommendation,
@@ -212,7 +212,7 @@ class Facts:
     @property
     def imported(self) -> int:
         """Number of trials that were imported from other runs; they are the first ones."""
-        return count_taken(self.trials)
+        return count_imported(self.trials)
 
     @property
     def imported_from(self) -> dict[str, int]:

@@ -54,15 +54,15 @@ def open_fleet(settings: SearchSettings, reference: Architecture, dataset: Datas
 def read_predictors(settings: SearchSettings, space: Space, dataset: Dataset) -> list[tuple[Path, Predictor]]:
     """Return the path and the predictor of each device; empty unless `--latency predicted` is set.
 
-    Called before a run is created, so that an invalid predictor leaves no run behind.
+    It is called before a run is created, so that an invalid predictor leaves no run behind.
 
     Raises:
-        ValueError: a file is missing, is no predictor, or was fitted for another space or other classes.
+        ValueError: a file is missing, is not a predictor, or was fitted for another space or other classes.
     """
     read = []
     for path in predictor_paths(settings, space, dataset.input_size) if settings.latency == "predicted" else ():
         if not path.exists():
-            raise ValueError(f"predictor file {str(path)!r} must be there; mnas latency fit makes it")
+            raise ValueError(f"predictor file {str(path)!r} does not exist; mnas latency fit writes it")
         predictor = load_predictor(path)
         with _naming(path):
             predictor.require(space=space, num_classes=len(dataset.classes))
@@ -92,7 +92,7 @@ def start_fleet(
     paired = dict(zip(calibrations, predictors, strict=bool(predictors)))  # empty unless --latency is predicted
     files = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, (path, _) in paired.items()}
     if attributes.get("predictors", files) != files:
-        raise RunError(f"{origin} was begun with other predictors; give those, or choose another --run")
+        raise RunError(f"{origin} was started with other predictors; use the same --predictor, or choose another --run")
     return {"calibrations": calibrations, "predictors": files}
 
 
@@ -126,10 +126,10 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def predictor_paths(settings: SearchSettings, space: Space, input_size: int) -> list[Path]:
-    """Return the predictor file of each device. Raises ValueError where their numbers differ."""
+    """Return the predictor file of each device. Raises ValueError unless there is one file for each device."""
     if settings.predictor == "auto":
         return [Path("predictors") / f"{name}-{space.name}-{input_size}.json" for name in settings.device_names]
     paths = [Path(path) for path in settings.predictor.split(",")]
     if len(paths) != len(settings.device_names):
-        raise ValueError(f"predictor must be one file for each of {settings.device}, but got {settings.predictor!r}")
+        raise ValueError(f"--predictor must name a file for each of {settings.device}, but got {settings.predictor!r}")
     return paths

@@ -32,12 +32,13 @@ class ProxyEvaluator:
         Raises:
             RunError: the images differ from those that the search uses.
         """
-        from mnas.evaluate.proxy import evaluate_proxy  # torch and timm, which the searching process does not need
+        from mnas.evaluate.proxy import evaluate_proxy  # imports torch and timm, which the parent does not need
 
         dataset = _dataset_of(self.settings, self.cached)
         if (dataset.input_size, dataset.fingerprint) != (self.input_size, self.fingerprint):
             raise RunError(
-                f"the images of {self.settings.images.data} have changed during the search; begin another --run"
+                f"the images in {self.settings.images.data} changed during the search; start a new search with another "
+                "--run"
             )
         return evaluate_proxy(arch, dataset, self.settings.proxy, seed, weights_path)
 

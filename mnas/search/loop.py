@@ -1,6 +1,6 @@
-"""The search: sample a batch of architectures, measure their latency, train them, reward, update; and again.
+"""The search loop: draw a batch of architectures, measure their latency, train them, and update the controller.
 
-Tan et al., MnasNet (CVPR 2019), section 4.2 and Figure 4. Departures: see docs/explanation/departures.md (closed
+Tan et al., MnasNet (CVPR 2019), section 4.2 and Figure 4. docs/explanation/departures.md lists the departures (closed
 batches, latency before training).
 """
 
@@ -21,7 +21,7 @@ from mnas.search.candidate import candidate_record
 from mnas.search.measure import fail, may_be_on_front, measure, measure_trained, shared_latency
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
-from mnas.search.start import take_weights
+from mnas.search.start import copy_weights
 from mnas.study import DIRECTIONS, Draft, RunError, Standing, StudyWriter, TrialRecord, front_of
 from mnas.study.results import results_of, stored_reference, weights_of
 from mnas.workers import PROCESS_DIED, LocalWorkers, Task
@@ -34,7 +34,7 @@ def search(run: StudyWriter, problem: Problem, plan: Plan, watcher: Watcher) -> 
     """Search until a limit of `plan` is reached, and return which one: `trials`, `hours` or `converged`.
 
     `run` holds the whole state at any time: after a kill, the next call resumes it and ends with the same trials, given
-    equal evaluations. The run's first trials may come from its beginning (mnas/search/start.py); they belong to the
+    equal evaluations. The run's first trials may come from `--start-from` (mnas/search/start.py); they belong to the
     batches of their numbers. Raises RunError where the process that trains a reference dies, and UnitError where no
     device remains to measure on. Exceptions of `problem.evaluate` propagate, except for EvaluationError.
     """
@@ -72,16 +72,15 @@ def _batches(
     run: StudyWriter, problem: Problem, plan: Plan, watcher: Watcher, controller: ClosedBatches, clock: Clock
 ) -> str:
     """Run one batch after another until a limit is reached, and return that limit."""
-    take_weights(run, watcher)
+    copy_weights(run, watcher)
     with LocalWorkers(problem.evaluate, plan.workers) as workers:
         _evaluate_references(run, problem, plan, workers, watcher, clock)
         _estimate(run, plan, watcher)
-        taken = run.standing.taken
-        batch = first = taken // plan.candidates_per_update  # earlier batches are closed
-        while not (reason := _end_reason(run, plan, clock, batch, taken)):
-            numbers = range(
-                batch * plan.candidates_per_update, min((batch + 1) * plan.candidates_per_update, taken + plan.trials)
-            )
+        imported = run.standing.imported
+        batch = first = imported // plan.candidates_per_update  # earlier batches are closed
+        while not (reason := _end_reason(run, plan, clock, batch, imported)):
+            following = (batch + 1) * plan.candidates_per_update
+            numbers = range(batch * plan.candidates_per_update, min(following, imported + plan.trials))
             try:
                 _draw(run, problem, plan, controller, numbers)
                 measure(run, problem, plan, numbers, watcher, clock)
@@ -97,8 +96,8 @@ def _batches(
     return reason
 
 
-def _end_reason(run: StudyWriter, plan: Plan, clock: Clock, batch: int, taken: int) -> str:
-    if batch * plan.candidates_per_update >= taken + plan.trials:
+def _end_reason(run: StudyWriter, plan: Plan, clock: Clock, batch: int, imported: int) -> str:
+    if batch * plan.candidates_per_update >= imported + plan.trials:
         return "trials"
     if clock.over:
         return "hours"
@@ -248,7 +247,7 @@ def _drop_weights(run: StudyWriter, plan: Plan) -> None:
 def _evaluate_references(
     run: StudyWriter, problem: Problem, plan: Plan, workers: LocalWorkers, watcher: Watcher, clock: Clock
 ) -> None:
-    """Measure and train the reference models; their times also give the first estimate of the search's duration."""
+    """Measure and train the reference networks; their times also give the first estimate of the search's duration."""
     done: list[dict[str, Any]] = run.attributes.get("references", [])
     for index, (name, arch) in enumerate(problem.references.items()):
         if index < len(done):
@@ -258,7 +257,9 @@ def _evaluate_references(
         number = -1 - index
         [(_, measurement)] = problem.measure({number: arch})
         if isinstance(measurement, MeasurementError):
-            raise RunError(f"measuring {name} failed: {measurement}; without it no candidate can be compared")
+            raise RunError(
+                f"measuring the reference network {name} failed: {measurement}; the search compares candidates with it"
+            )
         measure_s = time.monotonic() - start
         latency = shared_latency(problem.sharing, measurement.latencies)
         reference = replace(
@@ -284,7 +285,9 @@ def _train_reference(run: StudyWriter, reference: TrialRecord, workers: LocalWor
     if isinstance(outcome, str):
         task.weights_path.unlink(missing_ok=True)
     if outcome == PROCESS_DIED:
-        raise RunError(f"training {name} failed: {outcome}; with such a machine no candidate can be trained")
+        raise RunError(
+            f"training the reference network {name} failed: {outcome}; on this machine the candidates would fail too"
+        )
     if task.weights_path.exists():  # before the record is stored, so that a recorded reference has its weights
         task.weights_path.replace(weights_of(run.path, reference))
     return outcome
@@ -292,19 +295,19 @@ def _train_reference(run: StudyWriter, reference: TrialRecord, workers: LocalWor
 
 def _estimate(run: StudyWriter, plan: Plan, watcher: Watcher) -> None:
     """Print an estimate of the search's duration from the candidates so far; before the first, from the references."""
-    own = run.trials[run.standing.taken :]
+    own = run.trials[run.standing.imported :]
     times = [(t.latency.seconds, t.evaluation.train_s) for t in own if t.latency and t.evaluation and t.same_as is None]
     source = f"{len(times)} candidates"
     if not times:
         references = run.attributes.get("references", [])
         times = [(r["measure_s"], r["train_s"]) for r in references if r.get("train_s") is not None]
-        source = "the reference model"
+        source = "the reference network"
     remaining = plan.trials - sum(t.is_finished for t in own)
     if not times or remaining <= 0:
         return
     measure_s, train_s = (statistics.mean(column) for column in zip(*times, strict=True))
     minutes = remaining * (measure_s + train_s / plan.workers) / 60
     watcher.say(
-        f"estimate by {source}: {remaining} candidates in about {max(1, round(minutes))} min "
-        f"({measure_s:.1f} s measuring and {train_s:.1f} s training each, {plan.workers} side by side)"
+        f"estimate from {source}: {remaining} more candidates take about {max(1, round(minutes))} min "
+        f"({measure_s:.1f} s of measuring and {train_s:.1f} s of training each, {plan.workers} in parallel)"
     )

@@ -13,9 +13,9 @@ from mnas.search.devices import Say, open_fleet, predicting, read_predictors, st
 from mnas.search.problem import Problem
 from mnas.search.reach import find_reach
 from mnas.search.settings import SearchSettings
-from mnas.search.start import History, Member, given_trials, read_start
+from mnas.search.start import History, Member, initial_trials, read_start
 from mnas.space.space import Space
-from mnas.study import Beginning, StudyWriter, TrialRecord, count_taken, open_run
+from mnas.study import Beginning, StudyWriter, TrialRecord, count_imported, open_run
 from mnas.workers import Evaluate
 from mnas.zoo.architectures import reference_arch
 
@@ -31,7 +31,7 @@ def open_search(
     """
     starter = _Starter(settings, space, dataset, evaluate, say)
     with starter.fleet, open_run(settings.run, settings.identity(space, dataset), starter.begin) as run:
-        yield run, starter.problem or starter.go_on(run)
+        yield run, starter.problem or starter.resume(run)
 
 
 class _Starter:
@@ -44,7 +44,7 @@ class _Starter:
         self._reference.check_input_size(dataset.input_size)
         self.fleet = open_fleet(settings, self._reference, dataset, say)
         self._predictors = read_predictors(settings, space, dataset)
-        if settings.controller not in CONTROLLERS:  # one's own is tried before there is a run that it could not go on
+        if settings.controller not in CONTROLLERS:  # a factory that fails must not leave a run behind
             make_sampler(
                 settings.controller,
                 space.distributions,
@@ -62,22 +62,23 @@ class _Starter:
         members, histories = read_start(names, self._space, settings.identity(self._space, self._dataset), settings.run)
         if len(members) > settings.trials:
             raise ValueError(
-                f"trials must be enough for the {len(members)} networks of start from, but got {settings.trials}"
+                f"--trials must be at least {len(members)}, the number of networks in --start-from, but got "
+                f"{settings.trials}"
             )
         describe(self._say, settings, self._space, self._dataset)
         stored = {"calibrations": histories[0].calibrations} if histories else {}
         problem, attributes = self._start(stored, histories[0].name if histories else str(settings.run))
         attributes |= self._check_targets(problem)
-        drafts = list(given_trials(members, histories, problem, settings.plan()))
-        self._say_what_is_given(members, histories, [draft.record for draft in drafts])
+        drafts = list(initial_trials(members, histories, problem, settings.plan()))
+        self._announce_start(members, histories, [draft.record for draft in drafts])
         return Beginning(trials=drafts, attributes=attributes)
 
-    def go_on(self, run: StudyWriter) -> Problem:
-        """Return the problem of a run that exists already."""
+    def resume(self, run: StudyWriter) -> Problem:
+        """Return the problem of an existing run."""
         describe(self._say, self._settings, self._space, self._dataset)
         problem, attributes = self._start(run.attributes, str(run.path))
         for name, value in attributes.items():
-            if name not in run.attributes:  # an earlier version stored these later, and stopped before it did
+            if name not in run.attributes:  # an earlier version stored these later, and may have stopped before that
                 run.set(name, value)
         if "provenance" in run.attributes:
             say_changes(self._say, run.attributes["provenance"]["versions"])
@@ -114,21 +115,21 @@ class _Starter:
         for device, target_ms in problem.sharing.targets_ms.items():
             reach.require(device, self._settings.targets_ms or [target_ms])
             on = f" on {device}" if len(problem.sharing.targets_ms) > 1 else ""
-            self._say(f"the space's members take {reach.text(device)}{on}")
+            self._say(f"latency range of the space{on}: {reach.text(device)}")
         return {"reach": reach.to_dict()}
 
-    def _say_what_is_given(
+    def _announce_start(
         self, members: Sequence[Member], histories: Sequence[History], trials: Sequence[TrialRecord]
     ) -> None:
         lines = []
         for history in histories:
             numbers = [n for n, t in enumerate(trials) if t.origin and t.origin.run == history.name]
-            place = f", here trials {numbers[0]} to {numbers[-1]}" if numbers else ""
-            lines.append(f"begins with {len(numbers)} of {len(history.run.trials)} trials of {history.name}{place}")
+            place = f" as trials {numbers[0]} to {numbers[-1]}" if numbers else ""
+            lines.append(f"imported {len(numbers)} of {len(history.run.trials)} trials from {history.name}{place}")
             say_changes(self._say, history.run.attributes["provenance"]["versions"])
         if histories:
-            lines.append(f"milliseconds are those of {histories[0].name}: its calibration is this run's")
-        for number, member in enumerate(members, count_taken(trials)):
+            lines.append(f"latencies are on the scale of {histories[0].name}, whose calibration this run uses")
+        for number, member in enumerate(members, count_imported(trials)):
             lines.append(f"trial {number} is {member.name}" + (f": {member.note}" if member.note else ""))
         for line in lines:
             self._say(line)
@@ -142,9 +143,9 @@ def versions() -> dict[str, str]:
 
 def say_changes(say: Say, before: Mapping[str, str]) -> None:
     """Print which versions differ from those in `before`."""
-    changed = [f"{k} {before[k]} then, {v} now" for k, v in versions().items() if before.get(k, v) != v]
+    changed = [f"{k} was {before[k]} and is now {v}" for k, v in versions().items() if before.get(k, v) != v]
     if changed:
-        say(f"accuracies may not repeat: {', '.join(changed)}")
+        say(f"accuracies may not repeat exactly: {', '.join(changed)}")
 
 
 def describe(say: Say, settings: SearchSettings, space: Space, dataset: Dataset) -> None:
@@ -154,15 +155,15 @@ def describe(say: Say, settings: SearchSettings, space: Space, dataset: Dataset)
         f"data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train.labels)} training and "
         f"{len(dataset.val.labels)} validation images of {dataset.input_size} px",
         f"space {space.name}: {space.size:.2e} choices, skeleton {s.text}; output stride {s.output_stride}"
-        + (", the largest that leaves a map of 3 x 3 or more" if settings.output_stride == "auto" else ""),
-        f"controller {settings.controller}, {settings.proxy.epochs} epoch(s) a candidate, latency {settings.latency} "
-        f"on {settings.device}, at most {settings.latency_budget_s:g} s each; run {settings.run}",
+        + (", the largest that leaves a feature map of at least 3 x 3" if settings.output_stride == "auto" else ""),
+        f"controller {settings.controller}, {settings.proxy.epochs} epoch(s) per candidate, latency {settings.latency} "
+        f"on {settings.device}, at most {settings.latency_budget_s:g} s per candidate; run {settings.run}",
     ]
     lines.insert(1, baseline_line(settings.metric, dataset.val_counts, dataset.classes))
     if (workers := settings.plan().workers) > settings.batch_size:
         lines.append(
-            f"{workers} workers, but {settings.batch_size} candidates are drawn at a time: "
-            f"--candidates-per-update {workers} would keep all of them busy"
+            f"{workers} workers, but only {settings.batch_size} candidates per update: "
+            f"--candidates-per-update {workers} would keep all workers busy"
         )
     for line in lines:
         say(line)

@@ -1,4 +1,4 @@
-"""The problem that a search solves, and the plan by which it does."""
+"""The problem that a search solves, and its plan: controller, limits and workers."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a search proceeds: controller, limits and workers. Raises ValueError where a field is out of its range."""
+    """Controller, limits and workers of a search. Raises ValueError where a field is out of range."""
 
     controller: str
     """Name in `mnas.controller.named.CONTROLLERS`."""
@@ -64,7 +64,7 @@ class Plan:
     hours: float
     """Time limit in hours, over all starts of the run."""
     workers: int
-    """Number of candidates trained side by side."""
+    """Number of candidates trained in parallel."""
     candidates_per_update: int
     latency_limit: float
     """Limit on latency, as a multiple of the target; slower candidates are skipped before training."""
@@ -78,9 +78,9 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("trials", "workers", "candidates_per_update"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name.replace('_', ' ')} must be 1 or more, but got {getattr(self, name)}")
+                raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, but got {getattr(self, name)}")
         if self.workers > MOST_WORKERS:
             raise ValueError(f"--workers must be from 1 to {MOST_WORKERS}, but got {self.workers}")
         for name in ("hours", "latency_limit", "max_size_mb", "max_memory_mb", "keep_models_mb"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {getattr(self, name)}")
+                raise ValueError(f"--{name.replace('_', '-')} must be greater than 0, but got {getattr(self, name)}")

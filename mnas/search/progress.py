@@ -83,7 +83,7 @@ class Clock:
     def show(self, activity: str) -> None:
         """Report the current activity and the progress to the watcher."""
         standing = self._run.standing
-        if self._first is None and len(self._run.trials) > standing.taken:
+        if self._first is None and len(self._run.trials) > standing.imported:
             self._first = time.monotonic()
         finished = sum(count for state, count in standing.states.items() if state != "running")
         eta_s = math.nan

@@ -43,19 +43,19 @@ class Reach:
         return f"{_text(self.smallest.latencies.get(device))} to {_text(self.largest.latencies.get(device))}"
 
     def require(self, device: str, targets_ms: Sequence[float]) -> None:
-        """Raise ValueError, with the range, where a target is beyond it by more than the uncertainty of its ends."""
+        """Raise ValueError, with the range, where a target is outside it by more than the uncertainty of its ends."""
         fastest, slowest = self.smallest.latencies.get(device), self.largest.latencies.get(device)
         for target_ms in targets_ms:
             if (fastest and target_ms < fastest.low_ms) or (slowest and target_ms > slowest.high_ms):
                 raise ValueError(
-                    f"target latency of {device} must be one that the space reaches, but got {target_ms:g} ms: its "
-                    f"members take {self.text(device)}"
+                    f"--target-latency-ms must be in the latency range of the space, but got {target_ms:g} ms; on "
+                    f"{device} its networks take {self.text(device)}"
                 )
 
 
 def _text(latency: Latency | None) -> str:
     if latency is None:
-        return "more than a device can run"
+        return "too large to run"
     source = ", predicted" if latency.source == "predicted" else ""
     return f"{latency.latency_ms:.3g} ms ({latency.low_ms:.3g}-{latency.high_ms:.3g}{source})"
 

@@ -37,103 +37,108 @@ MAY_CHANGE = (
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """Settings of a search. Raises ValueError where an option is out of its range."""
+    """Settings of a search. Raises ValueError where an option is out of range."""
 
     images: TrainingDataOptions
-    """Which images the candidates are trained on."""
+    """Training and validation images."""
     run: Path = Path("runs/search")
-    """Folder of this search; an unfinished search in it is resumed."""
+    """Folder of the run; an unfinished search in it is resumed."""
     preset: str = "standard"
-    """standard, or paper (PPO, soft reward, 8,000 trials of 5 epochs, 20 per update), whose values become the defaults
-    of the other options."""
+    """Defaults of the other options: standard, or paper (PPO, soft reward, 8,000 trials of 5 epochs, 20 candidates per
+    update)."""
 
     trials: int = 100
-    """Number of candidates in all; a larger number later continues a finished run."""
+    """Total number of candidates; a larger number continues a finished run."""
     hours: float = math.inf
-    """Stop after this many hours of searching in total; may be changed on resume."""
+    """Stop after this many hours in total; may be changed on resume."""
     workers: int | Auto = "auto"
-    """Candidates trained side by side; auto: as many as the cores allow. The trials are the same for any number."""
+    """Number of candidates trained in parallel; auto: as many as the cores allow. Any number gives the same trials."""
 
     space: str = "mnasnet"
-    """mnasnet, mnasnet-no-se, per-layer, cell, a TOML file with a space of your own, or module:factory, a function that
-    returns one."""
+    """Search space: mnasnet, mnasnet-no-se, per-layer, cell, a TOML file, or module:factory (a function that returns a
+    space)."""
     width: float = 1.0
-    """Width multiplier of the space's skeleton: below 1 for small images and short searches."""
+    """Width multiplier of the skeleton; less than 1 for small images and short searches."""
     input_size: int | Auto = "auto"
-    """Side of the images in pixels; auto: the data set's own, up to 224."""
+    """Input size in pixels; auto: the size of the data set's images, up to 224."""
     output_stride: int | Auto = "auto"
-    """Input pixels per pixel of the last map; auto: the largest of 32, 16, 8, 4 that leaves a map of 3 x 3 or more."""
+    """Input pixels per pixel of the last feature map; auto: the largest of 32, 16, 8 and 4 that leaves a map of at
+    least 3 x 3."""
 
     start_from: str = ""
-    """Networks to evaluate first (mnasnet-a1) and earlier runs to learn from (runs/OLD), separated by commas."""
+    """Networks to evaluate first (mnasnet-a1) and earlier runs to import (runs/OLD), separated by commas."""
 
     controller: str = "surrogate"
-    """surrogate (needs the fewest trials), ppo (the paper's, for thousands), evolution, random, nsga2, tpe, or
-    module:factory, a function that returns an Optuna sampler."""
+    """Controller that proposes candidates: surrogate (needs the fewest trials), ppo (the paper's, for thousands of
+    trials), evolution, random, nsga2, tpe, or module:factory (a function that returns an Optuna sampler)."""
     candidates_per_update: int | Auto = "auto"
-    """Candidates drawn before the controller learns from them; auto: 5 for surrogate, the paper's 20 for the others."""
+    """Number of candidates drawn before the controller learns from them; auto: 5 for surrogate, the paper's 20 for all
+    others."""
     seed: int = 0
     """Random seed."""
 
     reward: Form = "target"
-    """target: the most accurate at T; soft (trades latency for accuracy whatever T is) and hard are the paper's,
-    absolute TuNAS's, weighted-sum the linear trade-off."""
+    """Formula of the reward: target finds the most accurate network at T; soft and hard are the paper's (soft trades
+    latency for accuracy at any T); absolute is TuNAS's; weighted-sum is linear."""
     metric: Metric = "accuracy"
-    """Score to search for. accuracy; balanced-accuracy: the mean of the classes' recalls, in which every class counts
-    alike however many images it has."""
+    """Score to maximise: accuracy, or balanced-accuracy, the mean recall over classes, in which all classes have the
+    same weight."""
     target_latency_ms: str = "auto"
-    """T, ms on the device; auto: MobileNetV2's on the same skeleton and input. Several that share all trials, a model
-    for each: 3,5,8. For several devices: pixel=5,pi=20."""
+    """Target latency T in milliseconds; auto: the latency of MobileNetV2 on the same skeleton and input size. Several
+    targets (3,5,8) share all trials and get one model each. Several devices have one target each (pixel=5,pi=20)."""
     alpha: float | Auto = "auto"
-    """The reward's exponent (weight) up to T; 0 with --beta 0: accuracy alone."""
+    """Exponent or weight of the latency in the reward, up to T; auto: the default of --reward. With --alpha 0 --beta 0,
+    accuracy is the only objective."""
     beta: float | Auto = "auto"
-    """The reward's exponent (weight) beyond T (mnas.objective.beta_for(0.05): twice the latency buys 5 % accuracy)."""
+    """Exponent or weight of the latency in the reward, beyond T; auto: the default of --reward.
+    mnas.objective.beta_for(0.05) returns the exponent at which twice the latency is worth 5 % more accuracy."""
     latency_limit: float = math.inf
-    """Candidates slower than this multiple of T are skipped before training."""
+    """Skip candidates slower than this multiple of T, before training."""
     max_size_mb: float = math.inf
-    """Candidates with a larger file are skipped before they are measured."""
+    """Skip candidates with a file larger than this, in MB, before measuring."""
     max_memory_mb: float = math.inf
-    """Candidates for which the runtime takes more memory are skipped before training."""
+    """Skip candidates for which the runtime needs more memory than this, in MB, before training."""
 
     device: str = "host"
-    """Device to measure latency on: host is this machine; devices.toml describes others (mnas devices list). Several,
-    separated by commas, get one model for all of them."""
+    """Device to measure latency on: host (this machine), or a device from devices.toml (mnas devices list). Several
+    devices, separated by commas, share one model."""
     devices: Path | Auto = "auto"
-    """File that describes the devices; auto: your own in the configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder."""
     device_weights: str = "worst"
-    """How several devices' latencies count, each as a multiple of its T: worst, or weights: pixel=1,pi=2."""
+    """Rule that combines the latencies on several devices, each as a multiple of its T: worst (the largest multiple
+    counts), or weights for their mean (pixel=1,pi=2)."""
     latency: Literal["measured", "predicted"] = "measured"
-    """measured, or predicted by predictors of mnas latency fit; then only candidates that may be on the front are
-    measured."""
+    """Source of latencies: measured, or predicted by the predictors of mnas latency fit. With predicted, mnas measures
+    only candidates that may be on the front."""
     predictor: str = "auto"
-    """Predictor files, one per device, separated by commas; auto: those that mnas latency fit wrote."""
+    """Predictor files, one per device, separated by commas; auto: the files that mnas latency fit writes."""
     latency_budget_s: float = 3.0
     """Latency budget per candidate, in seconds."""
     latency_threads: int | Auto = "auto"
-    """Threads of the measured runtime; auto: the device's own (1 unless devices.toml says otherwise, as the paper)."""
+    """Number of threads of the measured runtime; auto: the device's setting (1, as in the paper, unless devices.toml
+    differs)."""
     fresh: bool = False
     """Re-measure cached latencies and report the change."""
 
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
-    """How a candidate is trained."""
+    """Proxy task: the short training of each candidate."""
     keep_models_mb: float = 1000.0
-    """Cap on the weights kept of the front's models, in MB."""
+    """Cap on the stored weights of models on the front, in MB."""
 
     def __post_init__(self) -> None:
-        from mnas.controller.named import find_controller  # torch takes seconds, and help needs none of it
+        from mnas.controller.named import find_controller  # imports torch, which help does not need
 
         find_controller(self.controller)
         if self.metric not in METRICS:
             raise ValueError(f"--metric must be one of {', '.join(METRICS)}, but got {self.metric!r}")
         if not 0 < self.latency_budget_s <= MOST_BUDGET_S:
-            raise ValueError(
-                f"latency budget s must be above 0 and at most {MOST_BUDGET_S:g}, but got {self.latency_budget_s}"
-            )
+            got = f"but got {self.latency_budget_s}"
+            raise ValueError(f"--latency-budget-s must be greater than 0 and at most {MOST_BUDGET_S:g}, {got}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed must be an integer from 0 to {2**63 - 1}, but got {self.seed}")
         if self.start_from and not all(self.start_from.split(",")):
-            raise ValueError(f"start from must be names with commas between them, but got {self.start_from!r}")
-        self.plan()  # like the next line, for its checks
+            raise ValueError(f"--start-from must be names separated by commas, but got {self.start_from!r}")
+        self.plan()  # called for its checks, as on the next line
         self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
 
     def plan(self) -> Plan:
@@ -160,7 +165,7 @@ class SearchSettings:
 
     @property
     def batch_size(self) -> int:
-        """Return the number of candidates drawn from the same closed batches."""
+        """Number of candidates drawn from the same closed batches."""
         from mnas.controller.named import candidates_per_update
 
         auto = self.candidates_per_update == "auto"
@@ -168,26 +173,26 @@ class SearchSettings:
 
     @property
     def device_names(self) -> tuple[str, ...]:
-        """Return the names in `device`, in the user's order."""
+        """Names in `device`, in the user's order."""
         names = tuple(self.device.split(","))
         if not all(names) or len(set(names)) < len(names):
-            raise ValueError(f"device must be one name, or several different ones with commas, but got {self.device!r}")
+            raise ValueError(f"--device must be different names separated by commas, but got {self.device!r}")
         return names
 
     @property
     def targets_ms(self) -> tuple[float, ...]:
-        """Return all targets given for a single device, in ms; empty for auto and for several devices."""
+        """Targets given for a single device, in milliseconds; empty for auto and for several devices."""
         if self.target_latency_ms == "auto" or len(self.device_names) > 1:
             return ()
         if "," not in self.target_latency_ms:
-            return tuple(device_values("target latency ms", self.target_latency_ms, self.device_names).values())
+            return tuple(device_values("--target-latency-ms", self.target_latency_ms, self.device_names).values())
         try:
             targets_ms = tuple(map(float, self.target_latency_ms.split(",")))
         except ValueError:
             got = f"but got {self.target_latency_ms!r}"
-            raise ValueError(f"target latency ms must be auto, a number, or several as in 3,5,8, {got}") from None
+            raise ValueError(f"--target-latency-ms must be auto, a number or several numbers (3,5,8), {got}") from None
         if len(set(targets_ms)) < len(targets_ms):
-            raise ValueError(f"targets of latency must be different ones, but got {self.target_latency_ms}")
+            raise ValueError(f"--target-latency-ms must give each target once, but got {self.target_latency_ms}")
         return targets_ms
 
     def sharing(self, reference_ms: Mapping[str, float]) -> Sharing:
@@ -196,10 +201,10 @@ class SearchSettings:
         if self.targets_ms:
             targets_ms[self.device_names[0]] = self.targets_ms[0]
         elif self.target_latency_ms != "auto":
-            targets_ms |= device_values("target latency ms", self.target_latency_ms, self.device_names)
+            targets_ms |= device_values("--target-latency-ms", self.target_latency_ms, self.device_names)
         weights = {}
         if self.device_weights != "worst":
-            weights = device_values("device weights", self.device_weights, self.device_names)
+            weights = device_values("--device-weights", self.device_weights, self.device_names)
         return Sharing(targets_ms=targets_ms, weights=weights)
 
     def objectives(self, sharing: Sharing) -> list[Objective]:
@@ -217,7 +222,7 @@ class SearchSettings:
 
     @property
     def size(self) -> int:
-        """Return the side of the images in pixels."""
+        """Input size in pixels."""
         return self.images.native_size() if self.input_size == "auto" else self.input_size
 
     def load_data(self, on_progress: OnProgress | None = None, *, cached: tuple[str, str] | None = None) -> Dataset:
@@ -254,7 +259,7 @@ class SearchSettings:
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}
 
     def as_begun(self, dataset: Dataset) -> "SearchSettings":
-        """Return the settings with `mirror` as in the run that they resume."""
+        """Return the settings with the value of `mirror` of the run that they resume."""
         stored = stored_settings(self.run / "config.json", "proxy")
         mirror = as_begun(self.proxy.mirror, stored, dataset.flip, dataset.classes)
         if mirror == self.proxy.mirror:
@@ -272,8 +277,8 @@ def search_settings(options: Mapping[str, object]) -> SearchSettings:
     return from_options(SearchSettings, {**named_preset(str(preset)), **options})
 
 
-def device_values(what: str, text: str, devices: Sequence[str]) -> dict[str, float]:
-    """Return a number for each device from `5` (for a single device) or `pixel=5,pi=20`.
+def device_values(flag: str, text: str, devices: Sequence[str]) -> dict[str, float]:
+    """Return a number for each device from `5` (for a single device) or `pixel=5,pi=20`, a value of the option `flag`.
 
     Raises:
         ValueError: the text has neither form, or a device is missing or unknown.
@@ -285,8 +290,9 @@ def device_values(what: str, text: str, devices: Sequence[str]) -> dict[str, flo
             return {devices[0]: float(text)}
         values = {name: float(number) for name, _, number in parts}
     except ValueError:
-        form = "auto or a number" if len(devices) == 1 else f"given as in {example}"
-        raise ValueError(f"{what} must be {form}, but got {text!r}") from None
+        form = "a number" if len(devices) == 1 else f"a number for each device ({example})"
+        word = "worst" if flag == "--device-weights" else "auto"
+        raise ValueError(f"{flag} must be {word} or {form}, but got {text!r}") from None
     if len(values) < len(parts) or set(values) != set(devices):
-        raise ValueError(f"{what} must be given for each device once, as in {example}, but got {text!r}")
+        raise ValueError(f"{flag} must give each device one number ({example}), but got {text!r}")
     return values

@@ -16,7 +16,7 @@ from typing import Any
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture
-from mnas.controller.named import given_attrs
+from mnas.controller.named import initial_attrs
 from mnas.digests import ChangedFileError
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import Calibration, Latency
@@ -37,7 +37,7 @@ from mnas.study import (
     Snapshot,
     StudyWriter,
     TrialRecord,
-    count_taken,
+    count_imported,
     differences,
     front_of,
     read_run,
@@ -86,25 +86,25 @@ def read_start(
 
     Raises:
         ValueError: a name is unknown, the space does not contain a network, or a run has nothing to import or was made
-            for another space, other images, another proxy or another device; one line that says which.
+            for another space, other images, another proxy task or another device. The message is one line.
     """
     config = json.loads(json.dumps(config))  # with the same types as those read from other runs
     members: list[Member] = []
     histories: list[History] = []
     if len({os.path.realpath(name) if os.path.exists(name) else name for name in names}) < len(names):
-        raise ValueError(f"start from must name each network and run once, but got {','.join(names)}")
+        raise ValueError(f"--start-from must name each network and run once, but got {','.join(names)}")
     for name in names:
         if os.path.isfile(os.path.join(name, "study.db")):
             histories.append(_history(name, config, run_dir, histories))
         elif _means_a_run(name):
-            raise ValueError(f"start from must name networks and runs, but got {name}, where there is no run")
+            raise ValueError(f"--start-from must name networks and runs, but got {name}, which does not contain a run")
         else:
             members.append(named_member(name, space))
     named: dict[str, str] = {}
     for member in members:
         if member.arch.fingerprint in named:
             both = f"{named[member.arch.fingerprint]} and {member.name}"
-            raise ValueError(f"start from must name different networks, but {both} are the same one here")
+            raise ValueError(f"--start-from must name different networks, but {both} are the same in this space")
         named[member.arch.fingerprint] = member.name
     return members, histories
 
@@ -127,40 +127,44 @@ def named_member(name: str, space: Space) -> Member:
         arch = resolve_arch(name)
         return Member(name=name, arch=space.decode(space.encode(arch)), note="")
     except ValueError as error:
-        raise ValueError(f"{name} cannot be had in this space: {error}") from None
+        raise ValueError(f"{name} is not in this search space: {error}") from None
 
 
 def _published(name: str, space: FactorizedSpace) -> Member:
     """Return a published network on the space's skeleton, with a note on the differences."""
     arch = ZOO[name].arch
     if not isinstance(arch, Arch):
-        raise ValueError(f"space {space.name} has networks of blocks, and it is one of cells")
+        raise ValueError(f"it is a network of cells, but space {space.name} contains networks of blocks")
     try:
         published = arch.with_output_stride(space.skeleton.output_stride)
         return Member(name=name, arch=space.decode(space.encode(published)), note="")
     except ValueError as error:
         nearest = nearest_member(space, arch)
-        return Member(name=name, arch=nearest, note=f"the nearest member of the space, as it is none itself ({error})")
+        note = f"the nearest network of the space, which does not contain the published one ({error})"
+        return Member(name=name, arch=nearest, note=note)
 
 
 def _history(name: str, config: Mapping[str, Any], run_dir: Path, others: Sequence[History]) -> History:
     if os.path.realpath(name) == os.path.realpath(run_dir):
-        raise RunError(f"a search cannot start from itself, but got start from {name}; choose another --run")
+        raise RunError(f"--start-from must name other runs, but {name} is the run of this search; choose another --run")
     run = read_run(Path(name))
     if run.state.status == "running":
-        raise RunError(f"{name} is still being searched; wait for it, or stop it, to start from it")
+        raise RunError(f"--start-from must name runs that have stopped, but {name} is running; wait for it, or stop it")
     if differing := _differences(run.attributes["config"], config):
         raise RunError(
-            f"a search starts from runs of the same space, images, proxy and device, but {name} has others: {differing}"
+            f"--start-from must name runs with the same space, images, proxy task and device, but {name} differs: "
+            f"{differing}"
         )
     history = History(name=name, run=run)
     evaluations = [trial.evaluation for trial in run.trials if trial.state == "complete"]
     if config.get("metric", "accuracy") != "accuracy" and any(
         evaluation is None or evaluation.balanced_accuracy is None for evaluation in evaluations
     ):
-        raise RunError(f"{name} has no balanced accuracies, as it was made by an earlier version; search without it")
+        raise RunError(
+            f"{name} has no balanced accuracies, because an earlier version of mnas wrote it; drop it from --start-from"
+        )
     if not evaluations:
-        raise RunError(f"{name} has no trained candidate to start from")
+        raise RunError(f"--start-from must name runs with trained candidates, but {name} has none")
     for other in others[:1]:
         _require_one_device(other, history)
     return history
@@ -174,7 +178,7 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     if (theirs.get("latency"), ours["latency"]) == ("predicted", "measured"):
         fields.append("latency")
     then, now = ({name: config.get(name) for name in fields} for config in (theirs, ours))
-    return differences(then, now)
+    return differences(then, now, "in that run", "now")
 
 
 def _require_one_device(first: History, other: History) -> None:
@@ -184,11 +188,11 @@ def _require_one_device(first: History, other: History) -> None:
             {n: c[n] for n in ("device", "runtime", "batch", "reference")}
             for c in (unit, other.calibrations[device][0])
         ]
-        if differing := differences(*then):
-            raise RunError(f"{first.name} and {other.name} were measured on different devices: {differing}")
+        if differing := differences(*then, f"in {first.name}", f"in {other.name}"):
+            raise RunError(f"--start-from must name runs measured on the same device, but got {differing}")
 
 
-def given_trials(
+def initial_trials(
     members: Sequence[Member], histories: Sequence[History], problem: Problem, plan: Plan
 ) -> Iterator[Draft]:
     """Yield the first trials of a study: those of `histories` in order of run and number, then `members`.
@@ -202,14 +206,14 @@ def given_trials(
     for history in histories:
         for trial in history.run.trials:
             training = _training_of(trial)
-            taken = None if training in numbers else _taken(history, trial, number, histories[0], problem, plan)
-            if taken is None:
+            imported = None if training in numbers else _imported(history, trial, number, histories[0], problem, plan)
+            if imported is None:
                 continue
             if trial.same_as is not None:
                 twin = history.run.trials[trial.same_as]
-                taken = replace(taken, same_as=numbers.get(_training_of(twin)))
+                imported = replace(imported, same_as=numbers.get(_training_of(twin)))
             numbers[training] = number
-            yield _given(taken, problem, plan)
+            yield _given(imported, problem, plan)
             number += 1
     for place, member in enumerate(members, number):
         choices = problem.space.params(problem.space.encode(member.arch))
@@ -217,14 +221,14 @@ def given_trials(
 
 
 def _given(record: TrialRecord, problem: Problem, plan: Plan) -> Draft:
-    return Draft(record=record, distributions=problem.space.distributions, notes=given_attrs(plan.controller))
+    return Draft(record=record, distributions=problem.space.distributions, notes=initial_attrs(plan.controller))
 
 
 def _training_of(trial: TrialRecord) -> tuple[str, int]:
     return trial.fingerprint, trial.seed
 
 
-def _taken(
+def _imported(
     history: History, trial: TrialRecord, number: int, first: History, problem: Problem, plan: Plan
 ) -> TrialRecord | None:
     """Return a trial of `history` as a trial of this run; None where it cannot be imported."""
@@ -241,7 +245,7 @@ def _taken(
         skipped = skipped or over_limits(plan, problem.slowest_target_ms, latency, latencies)
     if trial.state == "skipped" and not skipped:
         return None
-    taken = replace(
+    imported = replace(
         trial,
         number=number,
         state="skipped",
@@ -259,13 +263,13 @@ def _taken(
         version=VERSION,
     )
     if skipped:
-        return taken
+        return imported
     assert trial.evaluation is not None
     assert latency is not None
     accuracy = trial.evaluation.score(problem.metric)
     rewards = tuple(objective.reward(accuracy, latency.latency_ms) for objective in problem.objectives)
     several = rewards if len(rewards) > 1 else ()
-    return replace(taken, state="complete", accuracy=accuracy, reward=rewards[0], rewards=several)
+    return replace(imported, state="complete", accuracy=accuracy, reward=rewards[0], rewards=several)
 
 
 def _rescaled(latency: Latency, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> Latency:
@@ -277,9 +281,9 @@ def _rescaled(latency: Latency, before: Sequence[Mapping[str, Any]], now: Sequen
     return rescaled(latency, then, since)
 
 
-def take_weights(run: StudyWriter, watcher: Watcher) -> None:
+def copy_weights(run: StudyWriter, watcher: Watcher) -> None:
     """Copy the available weights of imported trials on the front, once per run."""
-    if "weights_taken" in run.attributes or not count_taken(run.trials):
+    if "weights_taken" in run.attributes or not count_imported(run.trials):
         return
     missing = []
     for trial in front_of(run.trials):
@@ -292,11 +296,11 @@ def take_weights(run: StudyWriter, watcher: Watcher) -> None:
             require_unchanged(source, trial.fingerprint)
             shutil.copyfile(source, half)
         except ChangedFileError as error:
-            watcher.say(f"the weights of {trial.origin} were not copied: {error}")
+            watcher.say(f"the weights of {trial.origin} are not copied: {error}")
         except FileNotFoundError:
             missing.append(str(trial.origin))
         else:
             half.replace(copy)
     if missing:
-        watcher.say(f"no weights were kept of {', '.join(missing)}")
+        watcher.say(f"no stored weights for the imported trials {', '.join(missing)}")
     run.set("weights_taken", True)

@@ -11,7 +11,7 @@ from mnas.study.read import (
     read_run,
     trained_path,
 )
-from mnas.study.record import Draft, Origin, State, TrialRecord, best_for, count_taken, front_of
+from mnas.study.record import Draft, Origin, State, TrialRecord, best_for, count_imported, front_of
 from mnas.study.run import (
     DERIVED,
     DIRECTIONS,
@@ -40,7 +40,7 @@ __all__ = [
     "TrialRecord",
     "begin_study",
     "best_for",
-    "count_taken",
+    "count_imported",
     "damaged",
     "differences",
     "front_of",

@@ -1,4 +1,4 @@
-"""Checks of a study's values when it is read; an error names the damaged value and the remedy, on one line.
+"""Check a study's values when it is read; an error names the damaged value and the remedy, on one line.
 
 Only mnas writes a study, in transactions. But files get copied halfway, repaired by tools and edited by hand. The
 checks cover what the rest of the program assumes, and ignore unknown attributes.
@@ -25,14 +25,14 @@ Check = Callable[[Any], object]
 
 
 class RunError(ValueError):
-    """A run directory that cannot be used; the message says why, and what to do."""
+    """Raised for a run directory that cannot be used; the message gives the reason and the remedy."""
 
 
 def damaged(path: Path, what: str) -> RunError:
     """Return the error for a damaged record."""
     return RunError(
-        f"{path / 'study.db'} is damaged: {what}; restore it from a copy, or choose another --run (models/, front/ and "
-        "trained/ beside it are files of their own)"
+        f"{path / 'study.db'} is damaged: {what}; restore it from a copy, or choose another --run (the files in "
+        "models/, front/ and trained/ stay usable)"
     )
 
 
@@ -46,7 +46,7 @@ def one_line(value: object) -> str:
 
 
 def text(value: Any) -> None:
-    """Raise ValueError unless the value is a text."""
+    """Raise ValueError unless the value is text."""
     if not isinstance(value, str):
         raise ValueError(f"must be text, but got {reprlib.repr(value)}")
 
@@ -55,7 +55,7 @@ def file_name(value: Any) -> None:
     """Raise ValueError unless the value is a valid file name and not a number."""
     text(value)
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9@._-]{0,99}", value):
-        raise ValueError(f"must be a name of letters and digits, but got {value!r}")
+        raise ValueError(f"must be a name that begins with a letter, but got {value!r}")
 
 
 def metric_name(value: Any) -> None:
@@ -73,7 +73,7 @@ def whole(value: Any) -> None:
 def number(value: Any) -> None:
     """Raise ValueError unless the value is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"must be a number, but got {reprlib.repr(value)}")
+        raise ValueError(f"must be a finite number, but got {reprlib.repr(value)}")
 
 
 def numbers(value: Any) -> None:
@@ -252,4 +252,4 @@ def check_attributes(path: Path, attributes: Mapping[str, Any]) -> None:
     devices = attributes.get("sharing", {}).get("targets_ms", {})
     calibrated = attributes.get("calibrations", devices)
     if devices and (list(calibrated) != list(devices) or not all(calibrated.values())):
-        raise damaged(path, f"it must have a calibration of each of {', '.join(devices)}")
+        raise damaged(path, f"it must have a calibration for each of {', '.join(devices)}")

@@ -23,7 +23,7 @@ def require_files(path: Path) -> None:
     for part in ("", *_BESIDE):
         file = path / f"study.db{part}"
         if os.path.lexists(file) and not file.is_file():
-            raise RunError(f"{file} must be a regular file, but is something else; remove it, or choose another --run")
+            raise RunError(f"{file} must be a regular file, but is not; remove it, or choose another --run")
 
 
 def open_database(folder: Path, path: Path) -> BulkStorage:
@@ -31,20 +31,24 @@ def open_database(folder: Path, path: Path) -> BulkStorage:
     file = path / "study.db"
     try:
         with (folder / "study.db").open("rb") as begin:
-            if begin.read(16) != b"SQLite format 3\0":  # Optuna would turn an empty file into a new study
-                raise RunError(f"{file} cannot be read as a study of this version, or is damaged (no SQLite database)")
+            if begin.read(16) != b"SQLite format 3\0":  # Optuna would write a new study into an empty file
+                raise _unreadable_file(file, "not an SQLite database")
         storage = BulkStorage(f"sqlite:///{folder / 'study.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
         storage.get_study_id_from_name(STUDY_NAME)
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, KeyError, optuna.exceptions.OptunaError) as error:
         reason = one_line(error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error)
-        raise RunError(f"{file} cannot be read as a study of this version, or is damaged ({reason})") from None
+        raise _unreadable_file(file, reason) from None
     except OSError:
         raise
     except Exception as error:  # Optuna raises any exception on rows that it would never write
-        raise RunError(f"{file} cannot be read as a study of this version, or is damaged ({one_line(error)})") from None
+        raise _unreadable_file(file, one_line(error)) from None
     # commits without fsync are fast, and a killed process still loses no committed data
     use_pragmas(storage, "journal_mode=WAL", "synchronous=NORMAL")
     return storage
+
+
+def _unreadable_file(file: Path, reason: str) -> RunError:
+    return RunError(f"{file} is damaged, or another version of mnas wrote it ({reason})")
 
 
 def unreadable(storage: BaseStorage, folder: Path) -> str:
@@ -67,10 +71,10 @@ def broken_table(folder: Path) -> str:
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(folder / "study.db")) as database:
         for table in ("studies", "trials"):
             if not any(column[5] for column in database.execute(f"PRAGMA table_info({table})")):
-                return f"{table} has lost its primary key, so that rows may be doubled"
+                return f"{table} has lost its primary key, so that rows may be duplicated"
         for table in (*_OF_STUDIES, *_OF_TRIALS):
             if not any(index[2] for index in database.execute(f"PRAGMA index_list({table})")):
-                return f"{table} has lost its unique keys, so that rows may be doubled"
+                return f"{table} has lost its unique keys, so that rows may be duplicated"
         for table in _OF_TRIALS:
             query = f"SELECT trial_id FROM {table} WHERE trial_id NOT IN (SELECT trial_id FROM trials) LIMIT 1"
             if row := database.execute(query).fetchone():

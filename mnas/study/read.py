@@ -19,7 +19,7 @@ from mnas.study.database import STUDY_NAME, broken_table, open_database, require
 from mnas.study.record import TrialRecord, front_of, records_of
 
 FORMAT = 3
-"""Version of the run's format; runs of other versions are refused."""
+"""Version of the run's format; runs of other versions are rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run as its database has it now."""
+    """The state of a run at the time of reading."""
 
     path: Path
     attributes: dict[str, Any]
@@ -54,7 +54,7 @@ class Snapshot:
         if state is None and not self.trials:
             return RunState(status="interrupted", reason="before the first trial")
         if state is None or state["status"] == "running":
-            return RunState(status="interrupted", reason="run the same command again to go on")
+            return RunState(status="interrupted", reason="run the same command again to resume")
         return RunState(**state)
 
 
@@ -62,10 +62,10 @@ def read_run(path: Path) -> Snapshot:
     """Read the run at `path` without locking it.
 
     Raises:
-        RunError: the folder holds no run, one of another version, or one with a damaged record.
+        RunError: the folder contains no run, a run of another version, or one with a damaged record.
     """
     if not (path / "study.db").is_file():
-        raise RunError(f"{path} is no run: it has no study.db (`mnas runs` lists those under runs/)")
+        raise RunError(f"{path} is not a run: it contains no study.db (`mnas runs` lists the runs in runs/)")
     require_files(path)
     with contextlib.ExitStack() as stack:
         folder = path
@@ -104,8 +104,8 @@ def read_study(path: Path, storage: BaseStorage, folder: Path) -> StoredStudy:
         raise damaged(path, f"an attribute of the run cannot be read ({one_line(error)})") from None
     if attributes.get("format") != FORMAT:
         raise RunError(
-            f"{path} was made by another version of mnas (format {one_line(attributes.get('format'))}, this one writes "
-            f"{FORMAT}); use that version, or choose another --run"
+            f"{path} was written by another version of mnas (format {one_line(attributes.get('format'))}; this version "
+            f"writes {FORMAT}); use that version, or choose another --run"
         )
     try:
         directions = [direction.name for direction in storage.get_study_directions(study_id)]

@@ -4,8 +4,8 @@ A trial's parameters, values and attributes in the database are Optuna's, so tha
 
     parameters         the choice of each decision
     values             [accuracy, latency_ms] of a complete trial
-    user attributes    a field of the record each, by its name (`origin` as `from`); what is None or empty is left out
-    system attributes  the sampler's own notes, which no record has
+    user attributes    each field of the record by its name (`origin` as `from`), unless it is None or empty
+    system attributes  the sampler's own notes, which are not in the record
 """
 
 import copy
@@ -72,7 +72,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrialRecord:
-    """A trial of a search, or a reference network, with everything that is stored of it.
+    """A trial of a search, or a reference network, with everything that is stored about it.
 
     Raises ValueError where an accuracy or a latency is out of its range, or a complete trial lacks one.
     """
@@ -191,7 +191,7 @@ class _Attribute:
     write: Callable[[Any], Any] = lambda value: value
     """Converts the field to a plain value that reads back equal."""
     key: str = ""
-    """Name of the attribute; None where it is the field's name."""
+    """Name of the attribute; empty where it is the field's name."""
 
 
 def _checked(check: Check) -> Callable[[Any], Any]:
@@ -331,7 +331,7 @@ def records_of(path: Path, attributes: Mapping[str, Any], trials: Sequence[Froze
             raise damaged(path, f"trial {place} is missing (the row in its place has number {trial.number!r})")
     closed = max((v["trials"] for name, v in attributes.items() if name.startswith("update:")), default=0)
     if closed > len(trials):
-        raise damaged(path, f"trial {len(trials)} is missing (the updates know of {closed} trials)")
+        raise damaged(path, f"trial {len(trials)} is missing (the updates count {closed} trials)")
     config = attributes["config"]
     space = space_from_dict(config["space"]).distributions if trials and "space" in config else None
     targets = len(attributes.get("other_objectives", [])) + 1
@@ -396,7 +396,7 @@ def _accuracy_of(trial: FrozenTrial, score: float, latency_ms: float) -> float:
     check_named("its accuracy", share, trial.values[0])
     check_named("its latency", number, trial.values[1])
     if not trial.values[1] > 0:
-        raise ValueError(f"its latency: must be more than 0 ms, but got {trial.values[1]}")
+        raise ValueError(f"its latency: must be greater than 0 ms, but got {trial.values[1]}")
     expected = [score, latency_ms]
     if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(trial.values, expected, strict=True)):
         raise ValueError(f"its values {trial.values} must be those of its attributes, {expected}")
@@ -406,7 +406,7 @@ def _accuracy_of(trial: FrozenTrial, score: float, latency_ms: float) -> float:
 # Functions of several records
 
 
-def count_taken(trials: Sequence[TrialRecord]) -> int:
+def count_imported(trials: Sequence[TrialRecord]) -> int:
     """Return the number of a study's trials that were imported from other runs; these are its first."""
     return next((place for place, trial in enumerate(trials) if trial.origin is None), len(trials))
 

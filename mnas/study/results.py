@@ -136,14 +136,15 @@ def find_result(run: Snapshot, label: str) -> TrialRecord:
     Raises:
         RunError: there is no such result; the message lists the results.
     """
+    trials = f"trials 0 to {len(run.trials) - 1}" if run.trials else "no trials yet"
     if label.isdecimal():
         if int(label) < len(run.trials):
             return run.trials[int(label)]
-        raise RunError(f"{run.path} has the trials 0 to {len(run.trials) - 1}, but got {label}")
+        raise RunError(f"{run.path} has {trials}, but got {label}")
     references = {reference.label: reference for reference in references_of(run)}
     if label not in references:
-        have = f" and the reference {', '.join(references)}" if references else " and no reference network yet"
-        raise RunError(f"{run.path} has the trials 0 to {len(run.trials) - 1}{have}, but got {label!r}")
+        networks = f"the reference network {', '.join(references)}" if references else "no reference network yet"
+        raise RunError(f"{run.path} has {trials} and {networks}, but got {label!r}")
     return references[label]
 
 

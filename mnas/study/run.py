@@ -49,7 +49,7 @@ from mnas.study.record import (
     State,
     TrialRecord,
     attributes_of,
-    count_taken,
+    count_imported,
     front_of,
     records_of,
     sampler_attributes,
@@ -78,7 +78,7 @@ class Standing:
     """Running statistics of the trials; each change updates them, so that no query visits all trials."""
 
     def __init__(self, trials: Sequence[TrialRecord]) -> None:
-        self.taken = count_taken(trials)
+        self.imported = count_imported(trials)
         """Number of trials imported from other runs."""
         self.states: collections.Counter[State] = collections.Counter()
         """State -> number of the other trials."""
@@ -98,7 +98,7 @@ class Standing:
                 numbers.setdefault(now.fingerprint, now.number)
         if before is not None and before.state == now.state:
             return
-        if now.number >= self.taken:
+        if now.number >= self.imported:
             self.states[now.state] += 1
             if before is not None:
                 self.states[before.state] -= 1
@@ -115,7 +115,7 @@ class StudyWriter:
     """
 
     def __init__(self, path: Path, storage: BaseStorage, study: StoredStudy | None = None) -> None:
-        """Wrap `storage`, which holds only the study of this run (`begin_study`); `study` is its content."""
+        """Wrap `storage`, which contains only the study of this run (`begin_study`); `study` is its content."""
         self.path = path
         self._storage = storage
         self._study_id = storage.get_study_id_from_name(STUDY_NAME)
@@ -208,7 +208,7 @@ def open_run(
     propagates and no part of the run remains.
 
     Raises:
-        RunError: another process is using the run, it has another configuration or version, or the folder holds no run.
+        RunError: another process is using the run, it has another configuration or version, or the folder has no run.
         OSError: the directory cannot be created or written.
     """
     new = not path.exists()
@@ -231,7 +231,7 @@ def open_run(
                 raise
         storage = open_database(path, path)
         try:
-            run = StudyWriter(path, storage, read_study(path, storage, path))  # refuse a damaged run before any write
+            run = StudyWriter(path, storage, read_study(path, storage, path))  # reject a damaged run before any write
             _check_same(path, run.attributes, config)
             (path / "models").mkdir(exist_ok=True)
             write_atomic(path / "config.json", json.dumps(config, indent=1))
@@ -243,14 +243,14 @@ def open_run(
 
 
 def _require_run_folder(path: Path) -> None:
-    """Raise RunError where `path` holds something other than a run."""
+    """Raise RunError where `path` contains something other than a run."""
     if path.exists() and not path.is_dir():
-        raise RunError(f"a run must be a directory, but {path} is a file; choose another --run")
+        raise RunError(f"--run must be a folder, but {path} is a file; choose another --run")
     require_files(path)
     if path.is_dir() and not (path / "study.db").exists():
         ours = {"lock", "config.json", "log.jsonl"}
         if foreign := sorted(p.name for p in path.iterdir() if p.name not in ours and not p.name.startswith(".")):
-            raise RunError(f"{path} is no run (it holds {foreign[0]}, but no study.db); choose another --run")
+            raise RunError(f"{path} is not a run (it contains {foreign[0]}, but no study.db); choose another --run")
 
 
 def _create_database(path: Path, config: Mapping[str, Any], beginning: Beginning) -> None:
@@ -284,18 +284,23 @@ def _remove_empty(path: Path) -> None:
 
 def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     if differing := differences(attributes["config"], config):
-        raise RunError(
-            f"{path} was made with another configuration ({differing}); use the same, or choose another --run"
-        )
+        raise RunError(f"{path} has another configuration ({differing}); use the same options, or choose another --run")
 
 
-def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Return the fields in which two configurations differ, with both values, on one line; empty where none differs."""
+def differences(stored: Mapping[str, Any], config: Mapping[str, Any], there: str = "there", here: str = "now") -> str:
+    """Return the fields in which two configurations differ, with both values, on one line; empty where none differs.
+
+    Args:
+        stored: the first configuration.
+        config: the second configuration.
+        there: words after a value of `stored`.
+        here: words after a value of `config`.
+    """
     stored, config = _flat(stored), _flat(config)
     differing = [name for name in {**stored, **config} if stored.get(name) != config.get(name)]
     if len(differing) > 1 and DERIVED in differing:
         differing.remove(DERIVED)
-    return "; ".join(f"{n}: {_short(stored.get(n))} there, {_short(config.get(n))} now" for n in differing)
+    return "; ".join(f"{n}: {_short(stored.get(n))} {there}, {_short(config.get(n))} {here}" for n in differing)
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_a_run_offers_its_front_its_best_and_its_trials(run: mnas.Run) -> None:
     assert latencies == sorted(latencies)
     assert run.best in run.front
     assert run.name_of(1) == run.name_of("1") == run.name_of(run.trials[1])
-    with pytest.raises(ValueError, match="has the trials 0 to 1"):
+    with pytest.raises(ValueError, match="has trials 0 to 1"):
         run.name_of(7)
     assert run.name_of(run.trials[1]) == f"{run.path}#1"
     assert mnas.Run(run.name_of(run.best).rpartition("#")[0]).best == run.best
@@ -74,8 +74,8 @@ def test_what_is_no_run_is_refused(run: mnas.Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": "digits", "trial": 3}, "there is no option 'trial'; did you mean trials?"),
-        ({}, "data must be given"),
+        ({"data": "digits", "trial": 3}, "unknown option 'trial'; did you mean trials?"),
+        ({}, "data is required"),
         ({"data": "digits", "trials": "ten"}, "trials must be an integer, but got 'ten'"),
         ({"data": "digits", "trials": 0}, "trials must be 1 or more, but got 0"),
         ({"data": "digits", "preset": "papers"}, "preset must be one of standard, paper, but got 'papers'"),

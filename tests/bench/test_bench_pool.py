@@ -56,7 +56,7 @@ def test_the_pool_is_the_same_every_time_and_uniform():
 
 def test_no_trade_off_is_said():
     with pytest.raises(
-        ValueError, match=r"none of its 10 is both; accuracies are from 0\.5 to 0\.5 and costs from 1 to 10"
+        ValueError, match=r"none of its 10 networks is both; accuracies range from 0\.5 to 0\.5 and costs from 1 to 10"
     ):
         Pool(np.full(10, 0.5), np.arange(1.0, 11.0))
 

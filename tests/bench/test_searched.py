@@ -1,4 +1,4 @@
-"""One search on a benchmark: reproducible, prefixes of longer ones, somebody's sampler as in a study of his own."""
+"""One search on a benchmark: it repeats, is a prefix of longer ones, and accepts a user's sampler."""
 
 import dataclasses
 from pathlib import Path
@@ -98,11 +98,11 @@ number = 3
         ("optuna.samplers:", "controller must be one of surrogate, .*, or module:factory"),
         ("no.such.module:x", "no.such.module cannot be imported: ModuleNotFoundError"),
         ("optuna.samplers:NoSampler", "there is no NoSampler in optuna.samplers"),
-        ("my_samplers:number", "number must be something in my_samplers to call, but got 3"),
+        ("my_samplers:number", "number must be callable, but got 3"),
         ("my_samplers:none", "must return an optuna.samplers.BaseSampler, but got NoneType"),
-        ("my_samplers:broken", r"my_samplers:broken cannot be called: KeyError: 'no\\nluck'"),
-        ("my_samplers:leaves", "my_samplers:leaves cannot be called: SystemExit: 3"),
-        ("my_samplers:needs", "my_samplers:needs cannot be called: TypeError: .*'more'"),
+        ("my_samplers:broken", r"calling my_samplers:broken failed: KeyError: 'no\\nluck'"),
+        ("my_samplers:leaves", "calling my_samplers:leaves failed: SystemExit: 3"),
+        ("my_samplers:needs", "calling my_samplers:needs failed: TypeError: .*'more'"),
         ("my_samplers:Fails", "my_samplers:Fails failed at trial 0: RuntimeError: cannot draw"),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_damaged_search_is_none(benchmark_, tmp_path):
         assert found is None or np.array_equal(found.costs, whole.costs)
     file.write_bytes(content)
     assert np.array_equal(cache.load(contender("random"), 5).costs, whole.costs)
-    with pytest.raises(ValueError, match="no search"):
+    with pytest.raises(ValueError, match="not a stored search"):
         Searched.from_bytes(b"")
 
 

@@ -59,21 +59,21 @@ def test_missing_option(capsys):
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--target-latency-ms", "0", "target latency of host must be more than 0 ms, but got 0"),
-        ("--target-latency-ms", "fast", "target latency ms must be auto or a number, but got 'fast'"),
-        ("--target-latency-ms", "nan", "target latency of host must be more than 0 ms, but got nan"),
+        ("--target-latency-ms", "0", "--target-latency-ms must be greater than 0 on host, but got 0"),
+        ("--target-latency-ms", "fast", "--target-latency-ms must be auto or a number, but got 'fast'"),
+        ("--target-latency-ms", "nan", "--target-latency-ms must be greater than 0 on host, but got nan"),
         (
             "--controller",
             "sarsa",
-            "controller must be one of surrogate, ppo, evolution, random, nsga2, tpe, or module:factory",
+            "--controller must be one of surrogate, ppo, evolution, random, nsga2, tpe, or module:factory",
         ),
-        ("--trials", "0", "trials must be 1 or more, but got 0"),
+        ("--trials", "0", "--trials must be 1 or more, but got 0"),
         ("--trials", "many", "--trials"),
-        ("--workers", "0", "workers must be 1 or more, but got 0"),
-        ("--workers", "1000000", "workers must be from 1 to 256, but got 1000000"),
-        ("--hours", "-1", "hours must be above 0, but got -1"),
+        ("--workers", "0", "--workers must be 1 or more, but got 0"),
+        ("--workers", "1000000", "--workers must be from 1 to 256, but got 1000000"),
+        ("--hours", "-1", "--hours must be greater than 0, but got -1"),
         ("--epochs", "0", "epochs must be"),
-        ("--alpha", "0.5", "alpha must be 0 or less"),
+        ("--alpha", "0.5", "--alpha must be 0 or less, since slower is never better, but got 0.5"),
         ("--reward", "greedy", "--reward"),
         ("--preset", "thesis", "preset must be one of standard, paper, but got 'thesis'"),
         ("--accelerator", "tpu", "accelerator"),
@@ -186,11 +186,11 @@ def test_a_read_only_run_directory(capsys):
     [
         ("--seed", "-1", "--seed must be an integer from 0 to 9223372036854775807, but got -1"),
         ("--seed", str(2**63), f"--seed must be an integer from 0 to 9223372036854775807, but got {2**63}"),
-        ("--latency-budget-s", "1e308", "latency budget s must be above 0 and at most 86400, but got 1e+308"),
-        ("--latency-budget-s", "nan", "latency budget s must be above 0 and at most 86400, but got nan"),
+        ("--latency-budget-s", "1e308", "--latency-budget-s must be greater than 0 and at most 86400, but got 1e+308"),
+        ("--latency-budget-s", "nan", "--latency-budget-s must be greater than 0 and at most 86400, but got nan"),
     ],
 )
-def test_numbers_that_a_later_stage_would_refuse(tmp_path, option, value, line, capsys):
+def test_numbers_that_a_later_stage_would_reject(tmp_path, option, value, line, capsys):
     assert line in complaint(capsys, *SEARCH, "--run", "runs/none", option, value)
     assert not (tmp_path / "runs").exists()
 
@@ -200,7 +200,7 @@ def test_debug_shows_the_traceback(capsys):
         run(["show", "nonsense", "--debug"])
 
 
-def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
+def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path):
     """Pressed several times, as people do."""
     options = ("--trials", "200", "--candidates-per-update", "4", "--latency-budget-s", "0.1", "--workers", "2")
     program = started_mnas(*SEARCH, "--run", "runs/stopped", *options)
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path):
     _, errors = program.communicate(timeout=60)
     assert program.returncode == 130
     assert [x for x in errors.splitlines() if not x.startswith("INFO: ")] == []  # LiteRT's own
-    assert "stopped; nothing is lost. To go on: " in lines[-1]
+    assert "stopped; nothing is lost. To resume: " in lines[-1]
     stored = read_run(tmp_path / "runs/stopped")
     assert stored.state.status == "stopped"
     assert sum(t.is_finished for t in stored.trials) >= 3

@@ -1,4 +1,4 @@
-"""`mnas bench`: tables, page, pictures and numbers of a small benchmark; what goes on, and what is bad input."""
+"""`mnas bench`: tables, page, figures and numbers of a small benchmark; resuming, and bad input."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_a_bench_from_end_to_end(tmp_path, capsys):
     assert "toy.csv: 72 rows, 5 decisions" in text
     assert "complete: all 72 combinations are there and looked up" in text
     assert "[8/8]" in text  # random sees no target: 2 searches; evolution has 2 for each of 3
-    assert "CPU ms a trial" in text
+    assert "CPU ms per trial" in text
 
     numbers = json.loads((tmp_path / "bench" / "toy.json").read_text())
     benchmark = toy_benchmark(tmp_path)
@@ -78,11 +78,11 @@ def test_a_bench_from_end_to_end(tmp_path, capsys):
 
     # a second time nothing is searched, and the same comes out; one that is lost is done again
     assert run(bench(*options)) == 0
-    assert capsys.readouterr().out.count("from the cache") == 8
+    assert capsys.readouterr().out.count(", cached") == 8
     assert json.loads((tmp_path / "bench" / "toy.json").read_text()) == numbers
     next((tmp_path / "cache" / "mnas" / "bench").iterdir()).unlink()
     assert run(bench(*options)) == 0
-    assert capsys.readouterr().out.count("from the cache") == 7
+    assert capsys.readouterr().out.count(", cached") == 7
 
 
 def test_one_seed_and_a_sampler_of_ones_own(tmp_path, capsys):
@@ -96,7 +96,7 @@ def test_one_seed_and_a_sampler_of_ones_own(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_killed_bench_goes_on(tmp_path):
+def test_a_killed_bench_resumes(tmp_path):
     options = bench("--controllers", "random", "--seeds", "10", "--trials", "100")
     command = [sys.executable, "-m", "mnas.cli.main", *options]
     token = f"MNAS_TEST={tmp_path}"
@@ -116,7 +116,7 @@ def test_a_killed_bench_goes_on(tmp_path):
         time.sleep(0.1)
     assert not _alive(token)
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert text.count("from the cache") == kept
+    assert text.count(", cached") == kept
     assert "[10/10]" in text
 
 
@@ -150,7 +150,7 @@ def test_the_cache_is_of_the_code_too(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--benchmark", "nasbench"], "benchmark must be one of accel-nasbench, table, but got 'nasbench'"),
+        (["--benchmark", "nasbench"], "--benchmark must be one of accel-nasbench, table, but got 'nasbench'"),
         (["--path", "nowhere.csv"], "No such file or directory: nowhere.csv"),
         (["--benchmark", "accel-nasbench"], "toy.csv must be anb_dataset_jsons.tar.gz, but it cannot be read as one"),
         (["--benchmark", "accel-nasbench", "--device", "pixel"], "device must be one of latency_zcu102"),
@@ -158,20 +158,26 @@ def test_the_cache_is_of_the_code_too(tmp_path, monkeypatch):
         (["--cost", "op"], "toy.csv: line 2: op must be a number above 0, but got 'conv'"),
         (["--space", "mnasnet"], "toy.csv: there is no column 'block1.op'"),
         (["--space", "nowhere"], "--space must be one of mnasnet"),
-        (["--controllers", "sarsa"], "controller must be one of surrogate"),
-        (["--controllers", "random,,ppo"], "controllers must be one, or several different ones with commas"),
-        (["--controllers", "ppo,ppo"], "controllers must be one, or several different ones with commas"),
-        (["--controllers", "nothing:there"], "nothing cannot be imported: ModuleNotFoundError"),
-        (["--controllers", "optuna.samplers:GridSampler"], "GridSampler cannot be called: TypeError"),
-        (["--reward", "greedy"], "reward must be one of target, soft, hard, absolute, weighted-sum, but got 'greedy'"),
-        (["--seeds", "0"], "seeds must be 1 or more, but got 0"),
-        (["--trials", "0"], "trials must be 1 or more, but got 0"),
-        (["--workers", "0"], "workers must be 1 or more, or auto, but got 0"),
-        (["--candidates-per-update", "0"], "candidates per update must be 1 or more, or auto, but got 0"),
-        (["--target-quantile", "1.5"], "a target's quantile must be between 0 and 1, but got 1.5"),
-        (["--target-quantiles", "0.1,x"], "target quantiles must be numbers with commas"),
-        (["--device", "latency_vck190"], "a table's device is its column of costs (--cost latency_vck190)"),
-        (["--out", "toy.csv"], "out must be a folder, but got the file toy.csv"),
+        (["--controllers", "sarsa"], "--controllers must be one of surrogate"),
+        (["--controllers", "random,,ppo"], "--controllers must be different names separated by commas"),
+        (["--controllers", "ppo,ppo"], "--controllers must be different names separated by commas"),
+        (["--controllers", "nothing:there"], "module nothing cannot be imported: ModuleNotFoundError"),
+        (["--controllers", "optuna.samplers:GridSampler"], "calling optuna.samplers:GridSampler failed: TypeError"),
+        (
+            ["--reward", "greedy"],
+            "--reward must be one of target, soft, hard, absolute, weighted-sum, but got 'greedy'",
+        ),
+        (["--seeds", "0"], "--seeds must be 1 or more, but got 0"),
+        (["--trials", "0"], "--trials must be 1 or more, but got 0"),
+        (["--workers", "0"], "--workers must be 1 or more, or auto, but got 0"),
+        (["--candidates-per-update", "0"], "--candidates-per-update must be 1 or more, or auto, but got 0"),
+        (["--target-quantile", "1.5"], "--target-quantile must be between 0 and 1, but got 1.5"),
+        (["--target-quantiles", "0.1,x"], "--target-quantiles must be different numbers separated by commas"),
+        (
+            ["--device", "latency_vck190"],
+            "--device must not be given with --benchmark table, but got latency_vck190; name the column of costs with",
+        ),
+        (["--out", "toy.csv"], "--out must be a folder, but got toy.csv, and toy.csv is a file"),
     ],
 )
 def test_bad_input_is_one_line(capsys, tmp_path, options, message):

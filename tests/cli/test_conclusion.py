@@ -76,7 +76,7 @@ def test_balanced_accuracies_are_called_so_everywhere(tmp_path):
     assert all(part.startswith("balanced ") for part in told)
     images = effective_images("balanced-accuracy", [VAL_IMAGES - 50, 50])
     assert images < VAL_IMAGES
-    assert f"is as uncertain as a share of {images} images" in text
+    assert f"is as uncertain as an accuracy on {images} images" in text
     assert "is as uncertain as" not in plain
 
 
@@ -91,22 +91,23 @@ def test_several_devices_with_predictions_and_skips(tmp_path):
         told = [f"{latency.latency_ms:.3f}{sign}" for latency in candidate.latencies.values()]
         assert rows[candidate.label][1:3] == told
     assert {c.source for c in facts.front} == {"measured", "cached", "predicted"}
-    assert "latencies: measured in this search, * measured in an earlier one, ~ predicted" in text
+    assert "latencies: measured in this search, * cached from an earlier search, ~ predicted" in text
     assert (
         "skipped before training: 2 (latency over --latency-limit), 2 (file size over --max-size-mb), "
         "1 (memory over --max-memory-mb)"
     ) in text
     host, board = sharing_costs(facts)
-    assert f"host: sharing costs nothing, trial {host.shared.number} is also the best for it alone" in text
-    assert f"board: the best for it alone is trial {board.alone.number} (accuracy {board.alone.accuracy:.4f}, " in text
-    assert f"costs it {board.reward_lost:.4f} of reward (accuracy {board.shared.accuracy:.4f}, " in text
+    assert f"host: sharing one model costs nothing, since trial {host.shared.number} is also the best here" in text
+    alone = f"trial {board.alone.number} (accuracy {board.alone.accuracy:.4f}, "
+    assert f"board: the best model for this device alone is {alone}" in text
+    assert f"loses {board.reward_lost:.4f} of reward (accuracy {board.shared.accuracy:.4f}, " in text
 
 
 @pytest.mark.parametrize("states", [[SKIPPED] * 5, [SKIPPED] * 5 + [FAILED]])
 def test_nothing_trained_says_what_was_skipped_and_why(tmp_path, states):
     _, text = concluded(tmp_path, states)
     assert (
-        "no candidate was trained to the end: skipped before training: 2 (latency over --latency-limit), "
+        "no candidate finished training: skipped before training: 2 (latency over --latency-limit), "
         "2 (file size over --max-size-mb), 1 (memory over --max-memory-mb); "
         f"{states.count(FAILED)} failed; report: "
     ) in text
@@ -122,14 +123,14 @@ def test_a_model_that_is_not_at_the_target_says_why(tmp_path):
     nearer = max(near, key=lambda t: wanted.reward(*t.point))
     out = io.StringIO()
     conclude(SafeConsole(file=out, width=140), run, "trials", [wanted], dataset())
-    assert f"take trial {front[0].number}: the best target reward on the front" in out.getvalue()
+    assert f"recommended: trial {front[0].number}, with the best target reward on the front" in out.getvalue()
     assert (
-        "it is below the target because nothing was found between them that is more accurate; "
-        f"the best at it is trial {nearer.number}, accuracy {nearer.accuracy:.4f} at {nearer.latency_ms / between:.2f}"
+        "it is faster than the target because no more accurate model was found between it and the target; the best "
+        f"trial at the target is {nearer.number}, accuracy {nearer.accuracy:.4f} at {nearer.latency_ms / between:.2f}"
     ) in out.getvalue()
     page = report_html(Snapshot(run.path, run.attributes | {"objective": dataclasses.asdict(wanted)}, run.trials))
     assert (
-        f"nothing was found between them that is more accurate; the best trial at the target is {nearer.number} ("
+        f"no more accurate model was found between it and the target; the best trial at the target is {nearer.number} ("
         in page
     )
 
@@ -151,11 +152,11 @@ def said(run: Snapshot, objectives=(OBJECTIVE,), images: Dataset | None = None) 
 def test_a_better_reference_comes_first_and_is_recommended(tmp_path):
     run = with_reference(synthetic_snapshot(tmp_path, [DONE] * 12), 0.95)
     lines = said(run)
-    assert lines[1] == "all 12 candidates are done"
+    assert lines[1] == "all 12 candidates are finished"
     assert lines[2] == (
-        "take mobilenetv2, the reference network, accuracy 0.9500 at 1.00 of the target latency: it is better than "
-        "everything that the search found (soft reward 0.9500 against 0.8888 of trial 5, accuracy 0.8910 at 1.04 of "
-        "the target latency); more --trials or a longer training of each (--epochs) may find better ones"
+        "recommended: mobilenetv2, the reference network, accuracy 0.9500 at 1.00 of the target latency; it is better "
+        "than every trial (soft reward 0.9500, against 0.8888 of trial 5, accuracy 0.8910 at 1.04 of the target "
+        "latency). More --trials or more --epochs may find a better model"
     )
     rows = rows_of("\n".join(lines))
     assert list(rows) == ["8", "0", "mobilenetv2", "5"]  # the front, and the best of what was found
@@ -170,10 +171,12 @@ def test_a_better_reference_comes_first_and_is_recommended(tmp_path):
 def test_a_reference_within_noise_of_the_best_says_so(tmp_path):
     run = with_reference(synthetic_snapshot(tmp_path, [DONE] * 12), 0.885)
     lines = said(run)
-    assert any(line.startswith("take trial 5: the best soft reward on the front (0.8888)") for line in lines)
+    assert any(
+        line.startswith("recommended: trial 5, with the best soft reward on the front (0.8888)") for line in lines
+    )
     assert (
-        "mobilenetv2, the reference network, cannot be told apart from trial 5 with 2000 validation images: accuracy "
-        "0.8850 at 1.00 of the target latency"
+        "mobilenetv2, the reference network, does not differ significantly from trial 5 on 2000 validation images: "
+        "accuracy 0.8850 at 1.00 of the target latency"
     ) in lines
     page = report_html(run)
     assert "On 2,000 validation images, mobilenetv2, the reference network, does not differ significantly from" in page
@@ -182,7 +185,7 @@ def test_a_reference_within_noise_of_the_best_says_so(tmp_path):
 def test_a_reference_over_a_limit_is_shown_but_not_recommended(tmp_path):
     run = with_reference(synthetic_snapshot(tmp_path, [DONE] * 12), 0.99, 9_000_000)  # 2.5 MB are allowed
     lines = said(run)
-    assert any(line.startswith("take trial 5") for line in lines)
+    assert any(line.startswith("recommended: trial 5") for line in lines)
     assert "mobilenetv2" in rows_of("\n".join(lines))
     assert any("shown but not recommended: its file size of 9 MB is over --max-size-mb" in line for line in lines)
 
@@ -195,8 +198,8 @@ def test_each_of_several_targets_is_told_of_the_reference(tmp_path):
     run.trials[:] = [dataclasses.replace(t, rewards=rewards) for t, rewards in zip(run.trials, both, strict=True)]
     run = with_reference(run, 0.95, **several)
     lines = said(run, (OBJECTIVE, far))
-    assert lines[2].startswith("for 2 ms take mobilenetv2, the reference network")
-    assert lines[3].startswith("for 4 ms take mobilenetv2, the reference network")
+    assert lines[2].startswith("recommended for 2 ms: mobilenetv2, the reference network")
+    assert lines[3].startswith("recommended for 4 ms: mobilenetv2, the reference network")
 
 
 def test_a_score_is_never_without_its_baseline(tmp_path):

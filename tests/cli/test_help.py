@@ -65,7 +65,7 @@ def test_both_are_options_of_every_command(capsys):
     assert run(["search", "--help-all", "--preset", "paper"]) == 0
     long = " ".join(capsys.readouterr().out.split())
     assert "--latency-budget-s" in long
-    assert "Candidates drawn before the controller learns from them" in long
+    assert "Number of candidates drawn before the controller learns from them" in long
     assert "(default: 8000)" in long  # the preset's
     assert run(["latency", "fit", "-h"]) == 0
     assert capsys.readouterr().out.startswith("usage: mnas latency fit [OPTIONS]\n")

@@ -182,11 +182,11 @@ def test_bad_input(capsys, files):
     (files / "small.safetensors").write_bytes(whole[: len(whole) // 2])
     (files / "text.onnx").write_text("no model")
     for arguments, message in (
-        (["nothing.tflite", "photos"], "there is no such file"),
+        (["nothing.tflite", "photos"], "which does not exist"),
         (["small.safetensors", "photos"], "must be a .safetensors file written by mnas"),
         (["text.onnx", "photos"], "ONNX Runtime cannot read 'text.onnx'"),
         (["weights.pth", "photos"], "but got 'weights.pth'; for other weights, name their architecture"),
-        (["mnasnet-a1", "photos"], "a model must be trained, but got the architecture 'mnasnet-a1'"),
+        (["mnasnet-a1", "photos"], "a model must have trained weights, but got the network 'mnasnet-a1'"),
         (["model.tflite"], "IMAGES must be at least one file, folder, pattern or URL"),
         (["model.tflite", "photos", "--top", "0"], "--top must be 1 or more, but got 0"),
         (

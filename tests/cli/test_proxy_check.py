@@ -41,20 +41,20 @@ def interrupted(path, after, how, *options):
     return process.returncode, printed, errors
 
 
-def test_stopped_it_goes_on_and_says_what_it_found(tmp_path, capsys):
+def test_an_interrupted_check_resumes_and_prints_its_result(tmp_path, capsys):
     out = tmp_path / "check"
     code, printed, errors = interrupted(out, 4, signal.SIGINT, "--seeds", "1")
     assert code == 130
     assert errors == ""
-    assert "3 architectures in 5 ways with 1 seed(s): 15 trainings, 0 of them known" in printed
-    assert "stopped; nothing is lost. To go on: " in printed.splitlines()[-1]
+    assert "3 architectures, 5 settings and 1 seed(s): 15 trainings, 0 of them finished" in printed
+    assert "stopped; nothing is lost. To resume: " in printed.splitlines()[-1]
     kept = trainings(out)
     assert 4 <= len(kept) < 15
     assert run([*TINY, "--seeds", "1", "--out", "check"]) == 0
-    assert f"15 trainings, {len(kept)} of them known" in capsys.readouterr().out
-    known = trainings(out)
-    assert len(known) == 15
-    assert {key: known[key] for key in kept} == kept
+    assert f"15 trainings, {len(kept)} of them finished" in capsys.readouterr().out
+    resumed = trainings(out)
+    assert len(resumed) == 15
+    assert {key: resumed[key] for key in kept} == kept
     result = json.loads((out / "result.json").read_text())
     assert len(result["architectures"]) == 3
     assert [(s["epochs"], s["image_share"], s["input_size"]) for s in result["settings"]] == [
@@ -64,12 +64,12 @@ def test_stopped_it_goes_on_and_says_what_it_found(tmp_path, capsys):
         (1, 1.0, 8),
     ]
     assert (result["reference"]["epochs"], result["seeds"]) == (3, 1)
-    for told in (*result["settings"], result["reference"]):
-        assert told["seconds"] > 0
-        assert 0 <= told["mean_accuracy"] <= 1
-    # the same again trains nothing, and says the same; other seeds are another check
+    for entry in (*result["settings"], result["reference"]):
+        assert entry["seconds"] > 0
+        assert 0 <= entry["mean_accuracy"] <= 1
+    # the same command trains nothing and prints the same; another seed is another check
     assert run([*TINY, "--seeds", "1", "--out", "check"]) == 0
-    assert "15 trainings, 15 of them known" in capsys.readouterr().out
+    assert "15 trainings, 15 of them finished" in capsys.readouterr().out
     assert json.loads((out / "result.json").read_text())["settings"] == result["settings"]
     assert run([*TINY, "--seeds", "1", "--out", "check", "--seed", "1"]) == 2
     line = capsys.readouterr().err
@@ -78,7 +78,7 @@ def test_stopped_it_goes_on_and_says_what_it_found(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_killed_and_gone_on_with_it_ends_as_one_never_killed(tmp_path, capsys):
+def test_a_killed_and_resumed_check_equals_one_that_was_never_killed(tmp_path, capsys):
     assert run([*TINY, "--out", "whole"]) == 0
     code, _, _ = interrupted(tmp_path / "killed", 4, signal.SIGKILL)
     assert code == -signal.SIGKILL
@@ -86,27 +86,39 @@ def test_killed_and_gone_on_with_it_ends_as_one_never_killed(tmp_path, capsys):
     assert run([*TINY, "--out", "killed"]) == 0
     assert trainings(tmp_path / "killed") == trainings(tmp_path / "whole")
     taus = [
-        [told["tau"] for told in json.loads((tmp_path / name / "result.json").read_text())["settings"]]
+        [entry["tau"] for entry in json.loads((tmp_path / name / "result.json").read_text())["settings"]]
         for name in ("whole", "killed")
     ]
     assert taus[0] == taus[1]
-    # more seeds and other ways go on
+    # more seeds and other settings extend the check
     capsys.readouterr()
     assert run([*TINY, "--out", "killed", "--seeds", "3", "--try-image-shares", "0.25"]) == 0
-    assert "3 architectures in 5 ways with 3 seed(s): 45 trainings, 24 of them known" in capsys.readouterr().out
+    assert "3 architectures, 5 settings and 3 seed(s): 45 trainings, 24 of them finished" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
-        ("--architectures", "2", "architectures must be 3 or more for a ranking, but got 2"),
-        ("--seeds", "0", "seeds must be 1 or more, but got 0"),
-        ("--try-epochs", "1,two", "try epochs must be auto, or integers from 1 to 10000 with commas, but got '1,two'"),
-        ("--try-image-shares", "1.5", "try image shares must be auto, or numbers from 1e-06 to 1 with commas"),
-        ("--try-input-sizes", "4", "try input sizes must be auto, or integers from 8 to 1024 with commas"),
-        ("--reference-epochs", "2", "reference epochs must be more than the longest proxy's 2, but got 2"),
-        ("--also", "mnasnet-a2", "mnasnet-a2 cannot be had in this space: architecture must be one of"),
-        ("--also", "mnasnet-small", "mnasnet-small cannot be had in this space: block 1 is 0.50 times as wide"),
+        ("--architectures", "2", "--architectures must be 3 or more for a ranking, but got 2"),
+        ("--seeds", "0", "--seeds must be 1 or more, but got 0"),
+        (
+            "--try-epochs",
+            "1,two",
+            "--try-epochs must be auto, or integers from 1 to 10000 separated by commas, but got '1,two'",
+        ),
+        (
+            "--try-image-shares",
+            "1.5",
+            "--try-image-shares must be auto, or numbers from 1e-06 to 1 separated by commas",
+        ),
+        ("--try-input-sizes", "4", "--try-input-sizes must be auto, or integers from 8 to 1024 separated by commas"),
+        (
+            "--reference-epochs",
+            "2",
+            "--reference-epochs must be greater than 2, the epochs of the longest proxy task, but got 2",
+        ),
+        ("--also", "mnasnet-a2", "mnasnet-a2 is not in this search space: a network must be one of"),
+        ("--also", "mnasnet-small", "mnasnet-small is not in this search space: block 1 is 0.50 times as wide"),
         ("--data", "nowhere", "data must be a folder or one of"),
     ],
 )

@@ -116,7 +116,7 @@ def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):
         search_and_conclude(settings, SafeConsole(file=out, width=140))
     assert read_run(settings.run).trials == before
     assert (settings.run / "front").is_dir()
-    assert "all 4 candidates are done" in (tmp_path / "out").read_text()
+    assert "all 4 candidates are finished" in (tmp_path / "out").read_text()
 
 
 def test_a_resumed_search_says_what_has_changed_and_refuses_another_device(searched, tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def test_a_nested_difference_is_named(searched):
 def test_workers_notice_that_images_have_changed(searched, tmp_path):
     settings, _ = searched
     arch = front_of(read_run(settings.run).trials)[0].arch
-    with pytest.raises(RunError, match="have changed during the search"):
+    with pytest.raises(RunError, match="changed during the search; start a new search"):
         ProxyEvaluator(settings, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
 
 
@@ -237,5 +237,5 @@ def test_a_missing_predictor_is_said_before_there_is_a_run(capsys, tmp_path, mon
     assert main.run(["search", "--data", "digits", "--latency", "predicted", "--run", "run"]) == 2
     said = capsys.readouterr().err.strip()
     name = str(Path("predictors") / "host-mnasnet-16.json")
-    assert said == f"mnas: predictor file {name!r} must be there; mnas latency fit makes it"
+    assert said == f"mnas: predictor file {name!r} does not exist; mnas latency fit writes it"
     assert not (tmp_path / "run").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from mnas.cli.main import run
 from mnas.report.html import report_html
-from mnas.study import count_taken, front_of, objectives_of, read_run
+from mnas.study import count_imported, front_of, objectives_of, read_run
 from mnas.study.results import images_behind, recommend, references_of, results_of, table_results
 
 SEARCH = (
@@ -31,7 +31,7 @@ BEGUN = ("--start-from", "runs/old,mobilenetv2", "--trials", "3", "--controller"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where runs/old is, a search of three trials."""
+    """Folder with runs/old, a search of three trials."""
     patch = pytest.MonkeyPatch()
     folder = tmp_path_factory.mktemp("start")
     patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def targets(folder):
-    """Three that the space reaches: around MobileNetV2's."""
+    """Three target latencies in the range of the space, around that of MobileNetV2."""
     reference_ms = read_run(folder / "runs/old").attributes["calibrations"]["host"][0]["reference_ms"]
     return ",".join(f"{share * reference_ms:.5f}" for share in (1.0, 0.9, 1.2))
 
@@ -56,20 +56,21 @@ def begun(folder, targets):
     return read_run(folder / "runs/new"), out.getvalue()
 
 
-def test_what_it_begins_with_is_said_and_kept(folder, begun):
+def test_start_candidates_and_imported_trials_are_printed_and_stored(folder, begun):
     new, printed = begun
     old = read_run(folder / "runs/old")
-    taken = count_taken(new.trials)
-    assert taken == sum(t.state == "complete" for t in old.trials) > 0
-    assert f"begins with {taken} of 3 trials of runs/old, here trials 0 to {taken - 1}" in printed
-    assert "milliseconds are those of runs/old: its calibration is this run's" in printed
+    imported = count_imported(new.trials)
+    assert imported == sum(t.state == "complete" for t in old.trials) > 0
+    assert f"imported {imported} of 3 trials from runs/old as trials 0 to {imported - 1}" in printed
+    assert "latencies are on the scale of runs/old, whose calibration this run uses" in printed
     why = "(stem_filters must be 8 in space mnasnet, but got 32)"  # at this width
-    assert f"trial {taken} is mobilenetv2: the nearest member of the space, as it is none itself {why}" in printed
-    assert "all 3 candidates are done" in printed
-    assert len(new.trials) == taken + 3
-    assert new.trials[taken].name == "mobilenetv2"
+    note = f"the nearest network of the space, which does not contain the published one {why}"
+    assert f"trial {imported} is mobilenetv2: {note}" in printed
+    assert "all 3 candidates are finished" in printed
+    assert len(new.trials) == imported + 3
+    assert new.trials[imported].name == "mobilenetv2"
     assert new.attributes["calibrations"] == old.attributes["calibrations"]
-    for t in new.trials[:taken]:
+    for t in new.trials[:imported]:
         before = old.trials[t.origin.trial]
         assert t.point == pytest.approx(before.point, rel=1e-12)
     shown = {t.label for t in table_results(new, objectives_of(new.attributes))}
@@ -90,9 +91,9 @@ def test_a_model_for_each_target(begun, targets):
         what = (
             "mobilenetv2, the reference network,"
             if advice.is_reference
-            else f"trial {advice.best.number}: the best target reward on the front ({reward:.4f})"
+            else f"trial {advice.best.number}, with the best target reward on the front ({reward:.4f})"
         )
-        assert f"for {objective.target_latency_ms:g} ms take {what}" in printed
+        assert f"recommended for {objective.target_latency_ms:g} ms: {what}" in printed
         assert f"reward {objective.target_latency_ms:g} ms" in printed.replace("\n", " ")
     page = report_html(new)
     assert len(re.findall(r"<b>For [\d.]+ ms take (?:trial \d+|mobilenetv2)</b>", page)) == 3
@@ -100,7 +101,7 @@ def test_a_model_for_each_target(begun, targets):
     assert new.attributes["reach"]["smallest"]["latencies"]["host"]["latency_ms"] < objectives[1].target_latency_ms
 
 
-def test_the_same_command_again_changes_nothing_and_another_is_refused(folder, begun, targets, capsys):
+def test_the_same_command_again_changes_nothing_and_another_is_rejected(folder, begun, targets, capsys):
     new, _ = begun
     before = new.trials
     assert run([*SEARCH, *BEGUN, "--target-latency-ms", targets]) == 0
@@ -114,36 +115,45 @@ def test_the_same_command_again_changes_nothing_and_another_is_refused(folder, b
     assert f'target_latency_ms: "{kept}"' in capsys.readouterr().err
 
 
-def test_runs_counts_what_was_taken_over_apart(folder, begun, capsys):
-    taken = count_taken(begun[0].trials)
+def test_runs_counts_imported_trials_separately(folder, begun, capsys):
+    imported = count_imported(begun[0].trials)
     assert run(["runs", "runs"]) == 0
-    assert f" 3 (+{taken}) " in capsys.readouterr().out
+    assert f" 3 (+{imported}) " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--start-from", "runs/old", "--epochs", "2"), "runs/old has others: proxy.epochs: 1 there, 2 now"),
-        (("--start-from", "runs/old", "--seed", "1"), "runs/old has others: seed: 0 there, 1 now"),
-        (("--start-from", "runs/old", "--width", "0.5"), "runs/old has others: space.skeleton.filters: "),
-        (("--start-from", "runs/none"), "start from must name networks and runs, but got runs/none, where there is no"),
-        (("--start-from", "runs/old,runs/old"), "start from must name each network and run once, but got runs/old,"),
-        (("--start-from", "mnasnet-small"), "mnasnet-small cannot be had in this space: block 1 is 0.50 times as wide"),
-        (("--start-from", "mnasnet-a1@0.5"), "mnasnet-a1@0.5 cannot be had in this space: "),
-        (("--start-from", "mobilenetv2,mnasnet-a1", "--trials", "1"), "trials must be enough for the 2 networks"),
-        (("--start-from", "mobilenetv2,"), "start from must be names with commas between them, but got 'mobilenetv2,'"),
+        (("--start-from", "runs/old", "--epochs", "2"), "runs/old differs: proxy.epochs: 1 in that run, 2 now"),
+        (("--start-from", "runs/old", "--seed", "1"), "runs/old differs: seed: 0 in that run, 1 now"),
+        (("--start-from", "runs/old", "--width", "0.5"), "runs/old differs: space.skeleton.filters: "),
+        (
+            ("--start-from", "runs/none"),
+            "--start-from must name networks and runs, but got runs/none, which does not contain a run",
+        ),
+        (("--start-from", "runs/old,runs/old"), "--start-from must name each network and run once, but got runs/old,"),
+        (("--start-from", "mnasnet-small"), "mnasnet-small is not in this search space: block 1 is 0.50 times as wide"),
+        (("--start-from", "mnasnet-a1@0.5"), "mnasnet-a1@0.5 is not in this search space: "),
+        (("--start-from", "mobilenetv2,mnasnet-a1", "--trials", "1"), "--trials must be at least 2, the number of"),
+        (("--start-from", "mobilenetv2,"), "--start-from must be names separated by commas, but got 'mobilenetv2,'"),
         (
             ("--target-latency-ms", "0.0001"),
-            "target latency of host must be one that the space reaches, but got 0.0001",
+            "--target-latency-ms must be in the latency range of the space, but got 0.0001 ms; on host its networks",
         ),
-        (("--target-latency-ms", "1,99999"), "target latency of host must be one that the space reaches, but got"),
+        (
+            ("--target-latency-ms", "1,99999"),
+            "--target-latency-ms must be in the latency range of the space, but got",
+        ),
         (
             ("--target-latency-ms", "3,x"),
-            "target latency ms must be auto, a number, or several as in 3,5,8, but got '3,x'",
+            "--target-latency-ms must be auto, a number or several numbers (3,5,8), but got '3,x'",
         ),
-        (("--target-latency-ms", "3,3.0"), "targets of latency must be different ones, but got 3,3.0"),
-        (("--target-latency-ms", "3,0"), "target latency must be more than 0 ms, but got 0.0"),
-        (("--target-latency-ms", "3,5", "--device", "a,b"), "must be given as in a=1,b=1, but got '3,5'"),
+        (("--target-latency-ms", "3,3.0"), "--target-latency-ms must give each target once, but got 3,3.0"),
+        (("--target-latency-ms", "3,0"), "--target-latency-ms must be greater than 0, but got 0.0"),
+        (
+            ("--target-latency-ms", "3,5", "--device", "a,b"),
+            "must be auto or a number for each device (a=1,b=1), but got '3,5'",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_begun(folder, capsys, options, expected):

@@ -285,4 +285,6 @@ class Hungry:
 
 def test_out_of_memory_is_no_bug_whatever_the_command(capsys, monkeypatch):
     monkeypatch.setitem(COMMANDS, "hungry", ("tests.cli.test_train_command:Hungry", ""))
-    assert "mnas: out of memory; free some, or ask for less" in complaint(capsys, "hungry")
+    assert "mnas: out of memory; free some, or use smaller images, smaller batches or fewer workers" in complaint(
+        capsys, "hungry"
+    )

@@ -270,11 +270,11 @@ def test_a_trial_is_drawn_after_all_before_it_and_from_finished_batches() -> Non
     study, batches = new_study(), controller("random", SMALL)
     for _ in range(BATCH):
         store_next(study, batches, SMALL)
-    with pytest.raises(ValueError, match="drawn after all before it, but got 20 trials"):
+    with pytest.raises(ValueError, match="trial 25 needs all 25 trials before it, but got 20 trials"):
         batches.draw(study.get_trials(deepcopy=False), 21)
     for number in range(BATCH - 2):
         tell(study, number)
-    with pytest.raises(ValueError, match="trials 0 to 19 must have finished, but got 18 RUNNING"):
+    with pytest.raises(ValueError, match="trials 0 to 19 must have finished, but trial 18 is RUNNING"):
         batches.draw(study.get_trials(deepcopy=False), 20)
 
 

@@ -377,7 +377,7 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
 def test_bad_spaces() -> None:
     with pytest.raises(ValueError, match="space must have at least one decision"):
         PPOSampler({}, seed=0)
-    with pytest.raises(ValueError, match="all CategoricalDistribution, but got rate=FloatDistribution"):
+    with pytest.raises(ValueError, match="only CategoricalDistribution, but got rate=FloatDistribution"):
         PPOSampler({"rate": FloatDistribution(0, 1)}, seed=0)
 
 

@@ -115,7 +115,7 @@ def test_a_search_goes_on(tmp_path, capsys):
          "--epochs", "1", "--fewest-steps", "1", "--trials", "2", "--candidates-per-update", "2", "--workers", "1",
          "--latency-budget-s", "0.1", "--seed", "5", "--controller", "random", "--run", "old"]
     ) == 0, capsys.readouterr()  # fmt: skip
-    assert "all 2 candidates are done" in capsys.readouterr().out
+    assert "all 2 candidates are finished" in capsys.readouterr().out
     assert [t.accuracy for t in read_run(path).trials] == [0.1, 0.1]
     assert (path / "front" / "1" / "model.tflite").is_file()
 

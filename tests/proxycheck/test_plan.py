@@ -38,7 +38,7 @@ def test_a_larger_spread_goes_on_with_a_smaller_one():
 
 
 def test_more_architectures_than_there_are():
-    with pytest.raises(ValueError, match="architectures must be 1 to the space's"):
+    with pytest.raises(ValueError, match="--architectures must be from 1 to"):
         spread(SPACE, 0, input_size=16, num_classes=10, seed=0)
 
 

@@ -26,7 +26,7 @@ def test_another_configuration_is_refused_with_the_fields(tmp_path):
     other = {**CONFIG, "proxy": {"batch_size": 32}}
     with (
         pytest.raises(
-            RunError, match=r"\(proxy\.batch_size: 64 there, 32 now\); use the same, or choose another --out"
+            RunError, match=r"\(proxy\.batch_size: 64 there, 32 now\); use the same options, or choose another --out"
         ),
         open_results(tmp_path / "check", other),
     ):
@@ -48,7 +48,10 @@ def test_two_at_once_are_refused(tmp_path):
 def test_what_is_damaged_is_refused_and_kept(tmp_path, text):
     file = tmp_path / "trainings.json"
     file.write_text(text)
-    with pytest.raises(RunError, match="is damaged, or of another version"), open_results(tmp_path, CONFIG):
+    with (
+        pytest.raises(RunError, match="is damaged, or another version of mnas wrote it"),
+        open_results(tmp_path, CONFIG),
+    ):
         pass
     assert file.read_text() == text
 

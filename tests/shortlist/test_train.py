@@ -125,7 +125,9 @@ def test_a_reference_is_chosen_and_trained_as_any_other(path, digits):
     }  # fmt: skip
     with open_run(path, {"input_size": 8}) as run:
         run.set("references", [record])
-    with pytest.raises(ValueError, match=r"of mobilenetv2 must have .* `mnas train .*#mobilenetv2 --data DIR` trains"):
+    with pytest.raises(
+        ValueError, match=r"no weights of mobilenetv2 .* train it with `mnas train .*#mobilenetv2 --data DIR`"
+    ):
         resolve_weights(f"{path}#mobilenetv2")
     said = []
     outcome = best_of(path, digits, said, top=1)

@@ -67,7 +67,7 @@ DAMAGE = {
     "DELETE FROM study_user_attributes WHERE key = 'config'": r"the run's attribute 'config' is missing",
     "UPDATE study_user_attributes SET value_json = '[1,' WHERE key = 'config'": r"an attribute of the run cannot be re",
     "DELETE FROM study_directions WHERE objective = 1": r"its directions must be MAXIMIZE and MINIMIZE, but are MAXIM",
-    "DELETE FROM studies": r"cannot be read as a study of this version, or is damaged",
+    "DELETE FROM studies": r"is damaged, or another version of mnas wrote it",
     f"UPDATE trial_values SET value = 2.0 WHERE trial_id = {ID} AND objective = 0": r"trial 2: its accuracy: must be",
     f"UPDATE trial_values SET value = -5 WHERE trial_id = {ID} AND objective = 1": r"trial 2: its latency: must be",
     edited("latency", "latency_ms", "-5"): r"trial 2: its attribute 'latency': .*must be positive",

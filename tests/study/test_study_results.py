@@ -120,7 +120,9 @@ def test_a_search_keeps_a_reference_as_it_keeps_a_trial(tmp_path, capsys):
         assert resolve_weights(f"{path}#mobilenetv2") == kept
     assert mnas(["show", f"{path}#mobilenetv2"]) == 0
     assert arch.fingerprint in capsys.readouterr().out
-    with pytest.raises(RunError, match="has the trials 0 to 7 and the reference mobilenetv2, but got 'mobilenetv3'"):
+    with pytest.raises(
+        RunError, match="has trials 0 to 7 and the reference network mobilenetv2, but got 'mobilenetv3'"
+    ):
         resolve_arch(f"{path}#mobilenetv3")
 
 

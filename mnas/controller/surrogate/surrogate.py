@@ -187,13 +187,13 @@ class SurrogateSampler(ClosedBatchSampler):
             return [], data
         lost = data.pruned.copy()
         models: dict[int, GoalModel] = {}
-        for objective in sorted(range(len(self._signs)), key=lambda o: o != self._teller):
-            models[objective], broken = self._objective(objective, early, data, models.get(self._teller))
+        for objective in sorted(range(len(self._signs)), key=lambda o: o != self._feature_objective):
+            models[objective], broken = self._objective(objective, early, data, models.get(self._feature_objective))
             lost[broken] = True
         return [models[o] for o in sorted(models)], replace(data, pruned=lost)
 
     @property
-    def _teller(self) -> int:
+    def _feature_objective(self) -> int:
         """Index of the minimised objective, whose prediction is an extra input feature of the other's model.
 
         Costs are learned from few trials, and large networks are both slow and accurate, so costs help to predict the
@@ -241,7 +241,9 @@ class SurrogateSampler(ClosedBatchSampler):
                 parameters = self._choose_parameters(data.indices, data.completed, 0, None)
             else:
                 objective = int(name)
-                beside = None if objective == self._teller else self._objective(self._teller, early, data, None)[0]
+                beside = None
+                if objective != self._feature_objective:
+                    beside, _ = self._objective(self._feature_objective, early, data, None)
                 values, sign = data.values[:, objective], self._signs[objective]
                 parameters = self._choose_parameters(data.indices, values, sign, beside)
             self._fits[name] = early, parameters

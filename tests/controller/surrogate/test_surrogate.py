@@ -289,7 +289,9 @@ def test_three_objectives_and_other_distributions_are_refused() -> None:
     study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
     with pytest.raises(ValueError, match="must have one or two objectives for SurrogateSampler, but got 3"):
         study.ask(dict(SPACE))
-    with pytest.raises(ValueError, match="space must be all CategoricalDistribution, but got x=FloatDistribution"):
+    with pytest.raises(
+        ValueError, match="space must contain only CategoricalDistribution, but got x=FloatDistribution"
+    ):
         SurrogateSampler({"x": FloatDistribution(0, 1)}, seed=0)  # type: ignore[dict-item]
     with pytest.raises(ValueError, match="reward_share must be a number from 0 to 1, but got 2"):
         SurrogateSampler(SPACE, seed=0, reward_share=2)
