@@ -27,7 +27,7 @@ WRITES = {"execute", "commit", "write", "fsync", "replace", "rename", "mkdir", "
 
 
 def start(folder: Path, controller: str, workers: int, trials: int, old: list[Path]) -> None:
-    """What one start of the program does, from the data to the report."""
+    """Run one start of the program, from the data to the report."""
 
     class Reporting(Watcher):
         def say(self, text):
@@ -95,7 +95,7 @@ def attempt(
 
 
 def outcome(folder: Path) -> dict:
-    """Everything that a finished run must have in common with one never killed."""
+    """Return all that a finished run must have in common with a run that was never killed."""
     run = read_run(folder / "run")
     trials = [trial.to_dict() for trial in run.trials]
     return {
@@ -127,13 +127,13 @@ def scenario(base: Path, controller: str, workers: int, kills: int, seed: int, t
         folder = base / f"killed{round_}"
         finished = False
         while not finished:
-            # mostly early moments, or one start would finish; when all kills are done, none
+            # mostly early moments, or one start would finish; no kill once all kills are done
             die_after = rng.randint(1, total // 3) if done < kills else -1
             finished, _ = attempt(folder, controller, workers, trials, old, die_after)
             done += not finished
         got = outcome(folder)
         if got != expected:
             print(json.dumps({"expected": expected, "got": got}))
-            sys.exit("the resumed run differs from the one never killed")
+            sys.exit("the resumed run differs from the run that was never killed")
         round_ += 1
     print(json.dumps({"kills": done, "rounds": round_, "calls": total, **expected}))

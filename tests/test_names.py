@@ -1,4 +1,4 @@
-"""One way to name a network."""
+"""Names of networks."""
 
 import os
 import random
@@ -43,7 +43,7 @@ def test_files(tmp_path, file):
         resolve_arch(str(path))
 
 
-def test_files_that_are_none(tmp_path):
+def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(
         ValueError, match=r"architecture file '.*/none\.json' cannot be read: No such file or directory"
     ):
@@ -51,7 +51,7 @@ def test_files_that_are_none(tmp_path):
 
 
 def draft(space: Space, indices: Sequence[int]) -> Draft:
-    """A trial that has been drawn."""
+    """A drawn trial."""
     arch = space.decode(indices)
     record = TrialRecord(
         number=0, state="running", arch=arch, fingerprint=arch.fingerprint, params=1, macs=1, size_bytes=1, seed=0,
@@ -102,7 +102,7 @@ def test_block_strings_as_json_and_back(tmp_path):
     assert resolve_arch(str(path)).block_strings == ("r1_k3_s22_e1_i32_o16_pool_conv",)
 
 
-def test_a_trial_brings_its_own_size_and_classes(tmp_path):
+def test_a_trial_has_its_input_size_and_classes(tmp_path):
     with open_run(tmp_path / "run", {"input_size": 12}) as run:
         run.set("provenance", {"data": {"classes": ["cat", "dog"]}})
     assert searched_as(f"{tmp_path}/run#3") == (12, 2)
@@ -110,7 +110,7 @@ def test_a_trial_brings_its_own_size_and_classes(tmp_path):
 
 
 def weights_file(path: Path, arch: Arch) -> Path:
-    """A model of ours with two classes."""
+    """A model of mnas with two classes."""
     info = ModelMetadata(
         arch=arch, classes=("cat", "dog"), mean=(0.5,) * 3, std=(0.5,) * 3, input_size=8, accuracy=None
     )
@@ -162,23 +162,23 @@ def test_weights_of_files_and_trainings(tmp_path, monkeypatch):
         ("none#3", r"none is no run: it has no study\.db"),
     ],
 )
-def test_weights_that_are_nowhere(name, message):
+def test_missing_weights(name, message):
     with pytest.raises(ValueError, match=message) as error:
         resolve_weights(name)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
-def test_a_pipe_is_no_model(tmp_path):
+def test_a_pipe_is_not_a_model(tmp_path):
     os.mkfifo(tmp_path / "model.tflite")
     with pytest.raises(ValueError, match=r"a model must be a file, .*model\.tflite', which is not a regular file"):
         resolve_weights(str(tmp_path / "model.tflite"))
 
 
-def test_weights_of_a_trial_are_the_fully_trained_ones_where_there_are(tmp_path):
+def test_weights_of_a_trial_are_the_fully_trained_ones_if_they_exist(tmp_path):
     space, path = SPACES["mnasnet"], tmp_path / "run"
     with open_run(path, {}) as run:
-        for first in (0, 1, 0):  # the third is the first's network
+        for first in (0, 1, 0):  # the third trial has the network of the first
             run.add(draft(space, [first] + [0] * (len(space.decisions) - 1)))
     with pytest.raises(ValueError, match=rf"{path} stores no weights of trial 0 .*`mnas train {path} --top 15`"):
         resolve_weights(f"{path}#0")

@@ -33,13 +33,13 @@ def objective(form, target_latency_ms=75.0, alpha=None, beta=None):
     [
         ("soft", 75.0, 0.7),
         ("soft", 150.0, 0.7 * 2**-0.07),
-        ("soft", 37.5, 0.7 * 2**0.07),  # faster than wanted is still worth something
+        ("soft", 37.5, 0.7 * 2**0.07),  # a latency below the target is still rewarded
         ("hard", 37.5, 0.7),
         ("hard", 75.0, 0.7),
         ("hard", 150.0, 0.35),
         ("absolute", 75.0, 0.7),
         ("absolute", 150.0, 0.6),
-        ("absolute", 37.5, 0.65),  # and here it is not: the target is to be met
+        ("absolute", 37.5, 0.65),  # here it is not: the target must be met
         ("target", 75.0, 0.7),
         ("target", 67.5, 0.69),
         ("target", 82.5, 0.6),
@@ -64,7 +64,7 @@ def test_paper_numbers():
 
 @given(st.lists(st.floats(0.001, 1), min_size=2, max_size=20), st.floats(0.01, 1), st.data())
 def test_target_is_highest_at_t_wherever_accuracy_rises_by_less_and_less(steps, top, data):
-    """Fronts through equally slow models whose accuracy rises from 0 or more by steps that never grow."""
+    """Fronts of models whose accuracy rises from 0 or more, by steps that never grow."""
     steps.sort(reverse=True)
     rises = [0.0, *itertools.accumulate(steps)][1:]
     accuracies = [top * rise / rises[-1] for rise in rises]
@@ -90,8 +90,10 @@ def test_the_best_at_the_target_is_within_five_per_cent():
 def test_why_a_model_is_not_at_its_target():
     assert why_not_at_target(9.6, [5.0, 9.6, 20.0], 10.0) == ""
     assert "faster than the target because no more accurate" in why_not_at_target(9.0, [5.0, 9.0, 20.0], 10.0)
-    assert why_not_at_target(9.0, [5.0, 9.0, 10.4], 10.0) == ""  # a more accurate one is at it, and was too slow
-    assert why_not_at_target(5.0, [5.0, 9.0, 20.0], 10.0) == ""  # there is one between: another reward's choice
+    assert (
+        why_not_at_target(9.0, [5.0, 9.0, 10.4], 10.0) == ""
+    )  # a more accurate model is at the target, but has a lower reward
+    assert why_not_at_target(5.0, [5.0, 9.0, 20.0], 10.0) == ""  # a model lies between: the reward chose this one
     assert "slower than the target because no model as fast" in why_not_at_target(20.0, [20.0, 30.0], 10.0)
     assert why_not_at_target(20.0, [9.0, 20.0], 10.0) == ""
 

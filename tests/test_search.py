@@ -1,4 +1,4 @@
-"""The loop with a problem that costs nothing: what it stores, when it stops, what it does with faults."""
+"""The search loop on a problem that costs nothing: stored values, ends of the search, and failures."""
 
 import json
 import math
@@ -45,10 +45,10 @@ def run_search(path, problem=None, **plan):
 
 
 def facts(run):
-    return run.trials  # whose times do not count
+    return run.trials  # their times are not compared
 
 
-def test_stores_everything_of_a_trial(tmp_path):
+def test_a_trial_is_stored_completely(tmp_path):
     run, reason, watcher = run_search(tmp_path / "run")
     assert reason == "trials"
     stored = read_run(tmp_path / "run")
@@ -74,7 +74,7 @@ def test_stores_everything_of_a_trial(tmp_path):
     for t in complete:
         if t.same_as is not None:
             assert stored.trials[t.same_as].point == t.point
-    # the weights of the front, and no others
+    # only the weights of the front are stored
     assert {p.name for p in (tmp_path / "run/models").iterdir()} == {
         f"{t.number}.safetensors" for t in front_of(trained)
     }
@@ -92,7 +92,7 @@ def test_stores_everything_of_a_trial(tmp_path):
     ]
 
 
-def test_what_a_run_knows_of_its_trials_is_what_looking_at_all_of_them_tells(tmp_path):
+def test_running_statistics_equal_those_of_all_trials(tmp_path):
     run, _, _ = run_search(tmp_path / "run", workers=3)
     complete = [t for t in run.trials if t.state == "complete"]
     for standing in (run.standing, Standing(read_run(tmp_path / "run").trials)):
@@ -134,7 +134,7 @@ def test_more_trials_continue_a_finished_run(tmp_path):
     }
 
 
-def test_no_hours_no_trials_and_then_on(tmp_path):
+def test_a_search_without_hours_draws_nothing_and_resumes(tmp_path):
     run, reason, _ = run_search(tmp_path / "run", hours=1e-9)
     assert reason == "hours"
     assert run.attributes["state"] == {"status": "stopped", "reason": "hours"}
@@ -200,7 +200,7 @@ def test_weights_stay_under_the_cap(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"), [("trials", 0), ("workers", 0), ("candidates_per_update", 0), ("hours", 0), ("hours", math.nan)]
 )
-def test_plan_names_what_is_wrong(field, value):
+def test_plan_names_the_invalid_option(field, value):
     with pytest.raises(ValueError, match=field.replace("_", " ")):
         toy_plan(**{field: value})
     assert isinstance(toy_plan(), Plan)
@@ -209,7 +209,7 @@ def test_plan_names_what_is_wrong(field, value):
 # The run directory
 
 
-def test_a_run_in_use_is_refused(tmp_path):
+def test_a_run_in_use_is_rejected(tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
@@ -228,7 +228,7 @@ with open_run(Path({str(tmp_path / "run")!r}), {{"seed": 1}}):
         assert run.trials == []
 
 
-def test_another_configuration_is_refused_with_the_fields(tmp_path):
+def test_another_run_configuration_is_rejected_with_the_fields(tmp_path):
     with open_run(tmp_path / "run", {"seed": 1, "data": "digits", "same": [1, 2]}):
         pass
     with (
@@ -240,7 +240,7 @@ def test_another_configuration_is_refused_with_the_fields(tmp_path):
     assert json.loads((tmp_path / "run/config.json").read_text())["seed"] == 1
 
 
-def test_another_version_is_refused(tmp_path):
+def test_another_version_is_rejected(tmp_path):
     with open_run(tmp_path / "run", {}) as run:
         run.set("format", 99)
     with pytest.raises(RunError, match="written by another version of mnas"), open_run(tmp_path / "run", {}):
@@ -250,14 +250,14 @@ def test_another_version_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100])
-def test_a_file_that_is_no_study_is_refused_and_kept(tmp_path, content):
+def test_a_file_that_is_not_a_study_is_rejected_and_kept(tmp_path, content):
     (tmp_path / "study.db").write_bytes(content)
     with pytest.raises(RunError, match="is damaged, or another version of mnas wrote it"), open_run(tmp_path, {}):
         pass
     assert (tmp_path / "study.db").read_bytes() == content
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path):
+def test_a_folder_of_something_else_is_rejected(tmp_path):
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(RunError, match=r"is no run \(it holds holiday.jpg"), open_run(tmp_path, {}):
         pass
@@ -274,7 +274,7 @@ def test_a_missing_trial_is_named(tmp_path):
         resolve_arch(f"{tmp_path}/run#3")
 
 
-def test_ctrl_c_waits_until_the_database_is_left(tmp_path):
+def test_ctrl_c_waits_for_the_end_of_a_database_statement(tmp_path):
     with open_run(tmp_path / "run", {}) as run:
         original = run._storage.set_study_user_attr
 

@@ -1,4 +1,4 @@
-"""What a search does with devices: several of them, none left, limits on size and memory, predicted latencies."""
+"""Devices in a search: several, none available, limits on size and memory, and predicted latencies."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ TARGETS = {"phone": 2.0, "board": 40.0}
 
 
 def on_two(arch):
-    """A device that is about twenty times slower, and likes other networks."""
+    """A device that is about twenty times slower and ranks networks differently."""
     phone = latency_of(arch)
     ms = 20 + number_of(arch.fingerprint[::-1]) % 20
     return {"phone": phone, "board": replace(phone, low_ms=0.9 * ms, latency_ms=1.0 * ms, high_ms=1.1 * ms)}
@@ -79,12 +79,12 @@ def test_one_device_is_not_rounded_by_its_target():
         ),
     ],
 )
-def test_impossible_ways_to_share_are_refused(sharing, words):
+def test_invalid_sharing_is_rejected(sharing, words):
     with pytest.raises(ValueError, match=words):
         Sharing(**sharing)
 
 
-def test_no_device_left_stops_the_search_and_it_goes_on_later(tmp_path):
+def test_a_search_stops_without_devices_and_resumes_later(tmp_path):
     calls = []
 
     def fails_once(archs):
@@ -171,7 +171,7 @@ def test_predicted_latencies_are_measured_where_they_matter(tmp_path, workers):
             assert latency.source == "measured"
     assert set(sources.values()) == {"measured", "predicted"}
     assert {sources[t.number] for t in front_of(run.trials)} == {"measured"}
-    if workers > 1:  # what is measured does not depend on who is trained first
+    if workers > 1:  # the order of trainings does not change what is measured
         alone, _, _ = run_search(tmp_path / "alone", toy_problem(predict=predict))
         assert facts(run) == facts(alone)
 
@@ -186,7 +186,7 @@ def latency_of_trial(trial):
     return latency_of(trial.arch)
 
 
-def test_a_latency_of_two_devices_is_as_sure_as_the_less_sure():
+def test_a_combined_latency_has_the_less_certain_source():
     from mnas.search.measure import shared_latency
 
     latencies = {"phone": predict(example())["host"], "board": on_two(example())["board"]}

@@ -1,4 +1,4 @@
-"""Flat keyword arguments to settings that hold other settings."""
+"""Flat keyword arguments for nested settings."""
 
 import inspect
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class Outer:
     fresh: bool = False
 
 
-def test_options_reach_their_depth_and_become_the_field_s_type() -> None:
+def test_options_reach_nested_settings_and_get_the_type_of_the_field() -> None:
     settings = from_options(Outer, {"data": "photos", "run": "runs/a", "share": 1, "workers": 2, "folder": "x"})
     expected = Outer(data="photos", run=Path("runs/a"), workers=2, folder=Path("x"), inner=Inner(epochs=7, share=1.0))
     assert settings == expected
@@ -49,7 +49,7 @@ def test_the_defaults_are_those_of_the_dataclass() -> None:
         ({"data": "photos", "fresh": 1}, "fresh must be True or False, but got 1"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(options: dict[str, object], message: str) -> None:
+def test_invalid_options_are_rejected_by_name(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=r"option|must be") as error:
         from_options(Outer, options)
     assert str(error.value) == message
@@ -66,7 +66,7 @@ def test_a_signature_lists_every_option() -> None:
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     rate: float
-    """A field without a default, which the enclosing settings give."""
+    """A field without a default; the enclosing settings give one."""
 
 
 @dataclass(frozen=True, kw_only=True)

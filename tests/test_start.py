@@ -19,7 +19,7 @@ from mnas.study import DIRECTIONS, Beginning, Origin, RunError, count_imported, 
 
 
 def searched(path, *, start=(), config=None, problem=None, reference_ms=1.0, hours=1.0, **plan):
-    """A finished run of the toy problem, begun with what `start` names."""
+    """Return a finished run of the toy problem that started from `start`."""
     problem, plan, config = problem or toy_problem(), toy_plan(hours=hours, **plan), config or toy_config()
     watcher = Listener()
 
@@ -35,7 +35,7 @@ def searched(path, *, start=(), config=None, problem=None, reference_ms=1.0, hou
 
 
 def frozen_trials(path):
-    """The trials as Optuna itself reads them."""
+    """Return the trials as Optuna reads them."""
     return load_study(study_name="mnas", storage=f"sqlite:///{path / 'study.db'}").get_trials()
 
 
@@ -46,7 +46,7 @@ def member_json(path, arch):
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory):
-    """Sixteen trials, the last batch cut short."""
+    """A run of sixteen trials, whose last batch is incomplete."""
     run, _ = searched(tmp_path_factory.mktemp("old") / "run", trials=16, seed=3)
     assert {t.state for t in run.trials} == {"complete", "skipped", "failed"}
     return run
@@ -54,7 +54,7 @@ def old(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """More than a hundred of the larger space, none of them skipped."""
+    """A run of more than a hundred trials of the larger space, without skips."""
     problem = toy_problem(layers=(0, 1))
     run, _ = searched(
         tmp_path_factory.mktemp("large") / "run", config=toy_config(space=problem.space.to_dict()), problem=problem,
@@ -64,7 +64,7 @@ def large(tmp_path_factory):
 
 
 def searched_from_large(path, large, controller):
-    """Twelve trials more."""
+    """Search for twelve more trials."""
     problem = toy_problem(layers=(0, 1))
     run, _ = searched(
         path, start=[large.path], config=toy_config(space=problem.space.to_dict()), problem=problem,
@@ -73,7 +73,7 @@ def searched_from_large(path, large, controller):
     return run
 
 
-def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
+def test_finished_trials_are_imported_and_the_search_continues(tmp_path, old):
     run, watcher = searched(tmp_path / "new", start=[old.path])
     imported = [t for t in old.trials if t.state in ("complete", "skipped")]
     count = len(imported)
@@ -93,7 +93,7 @@ def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
     drawn = run.trials[count:]
     assert all(t.seed == trial_seed(1, t.number) for t in drawn)
     assert any((t.same_as if t.same_as is not None else count) < count for t in drawn)
-    # the watcher counts this search's own
+    # the watcher counts only trials of this search
     assert watcher.seen[-1].total == watcher.seen[-1].finished == 22
     first = count // 6
     assert sorted(k for k in run.attributes if k.startswith("update:")) == sorted(
@@ -106,7 +106,7 @@ def test_takes_over_what_is_known_and_goes_on_from_there(tmp_path, old):
     "controller", [pytest.param(c, marks=pytest.mark.slow) if c == "surrogate" else c for c in CONTROLLERS]
 )
 def test_every_draw_follows_from_the_batches_before_it(tmp_path, old, controller):
-    """As `ClosedBatches` would draw it from the stored trials, in a process that has seen nothing else."""
+    """A new `ClosedBatches` draws the same trials from the stored ones."""
     run, _ = searched(tmp_path / "new", start=[old.path], controller=controller, trials=8)
     imported = count_imported(run.trials)
     space = toy_problem().space
@@ -140,12 +140,12 @@ def test_limits_of_this_run_apply_to_imported_trials(tmp_path, old):
         slow = t.latency.latency_ms > 0.9 * 1.5
         assert (t.state == "skipped") == slow
         assert (t.reward is not None) == (t.state == "complete")
-    # and what the old run skipped for a limit that this one has not is left out: nobody has trained it
+    # trials that the old run skipped for a limit that this run lacks are not imported, as they were never trained
     free, _ = searched(tmp_path / "free", start=[old.path], trials=2, latency_limit=math.inf)
     assert count_imported(free.trials) == sum(t.state == "complete" for t in old.trials)
 
 
-def test_milliseconds_of_a_second_run_are_put_on_the_first_ones_scale(tmp_path, old):
+def test_milliseconds_of_a_second_run_are_rescaled_to_the_first(tmp_path, old):
     other, _ = searched(tmp_path / "other", trials=6, seed=5, reference_ms=2.0)
     run, _ = searched(tmp_path / "new", start=[old.path, other.path], trials=2)
     assert run.attributes["calibrations"] == old.attributes["calibrations"]
@@ -167,7 +167,7 @@ def test_one_training_is_imported_once(tmp_path, old):
     assert origins == [str(old.path)] * count_imported(child.trials) + [str(child.path)] * len(own)
 
 
-def test_weights_of_the_front_come_along(tmp_path, old):
+def test_weights_of_the_front_are_copied(tmp_path, old):
     run, watcher = searched(tmp_path / "new", start=[old.path], trials=2)
     kept = {p.name for p in (run.path / "models").iterdir()}
     of_trials = {f"{t.number}.safetensors" for t in front_of(run.trials)}
@@ -175,7 +175,7 @@ def test_weights_of_the_front_come_along(tmp_path, old):
     for t in front_of(run.trials):
         if t.origin:
             assert run.path.joinpath(f"models/{t.number}.safetensors").read_text() == t.fingerprint
-    # an old run without them is no reason to stop
+    # an old run without weights does not stop the search
     bare = shutil.copytree(old.path, tmp_path / "bare")
     shutil.rmtree(bare / "models")
     _, watcher = searched(tmp_path / "without", start=[bare], trials=2)
@@ -206,7 +206,7 @@ def test_named_networks_follow_imported_trials(tmp_path, old):
     assert len(run.trials) == imported + 3
 
 
-def test_nsga2_counts_what_it_is_given(tmp_path, large):
+def test_nsga2_counts_imported_trials(tmp_path, large):
     run = searched_from_large(tmp_path / "new", large, "nsga2")
     imported = count_imported(run.trials)
     assert imported > 56
@@ -214,7 +214,7 @@ def test_nsga2_counts_what_it_is_given(tmp_path, large):
     assert generations == [0] * imported + [1] * 12
 
 
-def test_what_is_not_comparable_is_refused_with_the_fields(tmp_path, old):
+def test_incomparable_runs_are_rejected_with_the_fields(tmp_path, old):
     cases = [
         ({"proxy": {"epochs": 2}}, "proxy.epochs: 1 in that run, 2 now"),
         ({"device": "pixel"}, 'device: "host" there, "pixel" now'),
@@ -234,7 +234,7 @@ def test_what_is_not_comparable_is_refused_with_the_fields(tmp_path, old):
         searched(tmp_path / "b", start=[old.path], config=toy_config(space=other.space.to_dict()), problem=other)
 
 
-def test_predictions_are_no_measurements(tmp_path):
+def test_predicted_latencies_are_not_imported_as_measured(tmp_path):
     old, _ = searched(tmp_path / "old", config=toy_config(latency="predicted"), trials=2)
     with pytest.raises(RunError, match='latency: "predicted" there, "measured" now'):
         searched(tmp_path / "new", start=[old.path])
@@ -252,7 +252,7 @@ def test_runs_of_different_devices_do_not_mix(tmp_path, old):
         searched(tmp_path / "new", start=[old.path, path])
 
 
-def test_names_that_cannot_be_started_from(tmp_path, old):
+def test_invalid_names_to_start_from(tmp_path, old):
     with pytest.raises(ValueError, match="mnasnet-a1 is not in this search space: space toy has 2 blocks, but"):
         searched(tmp_path / "new", start=["mnasnet-a1"])
     with pytest.raises(ValueError, match="nonsense is not in this search space: a network must be one of"):

@@ -44,7 +44,7 @@ def test_every_trial_has_a_reward_for_each_target(run):
         accuracy, latency_ms = t.point
         assert t.rewards == tuple(accuracy * (latency_ms / target_ms) ** -0.07 for target_ms in TARGETS_MS)
         assert t.reward == t.rewards[0]
-    # skipped is what is over the limit of the largest target, and the hypervolume ends at twice that
+    # trials over the limit of the largest target are skipped, and the hypervolume ends at twice that target
     slow = [t for t in run.trials if t.latency_ms > 1.2 * 1.9]
     assert slow == []
     points = [t.point for t in complete]
@@ -67,7 +67,7 @@ REWARDS = [lambda t, sign=sign: sign * t.values[0] for sign in (1.0, -1.0)]
 
 
 def made_up(space, count, seed=0):
-    """COMPLETE trials whose accuracy is how many decisions are `b`."""
+    """COMPLETE trials whose accuracy is the number of decisions that are `b`."""
     rng = np.random.default_rng(seed)
     trials = []
     for number in range(count):
@@ -79,7 +79,7 @@ def made_up(space, count, seed=0):
 
 
 def test_rewards_are_served_in_turns_and_learn_from_all_trials():
-    """Each trial is drawn as by a sampler that has only its reward, from trials of which it drew but a half."""
+    """Each trial is drawn as if by a sampler with only its reward, which drew only half of the trials."""
     space = {f"d{i}": CategoricalDistribution(["a", "b"]) for i in range(10)}
     trials = made_up(space, 120)
     batches = ClosedBatches("evolution", space, directions=DIRECTIONS, seed=3, batch_size=20, reward=REWARDS)
@@ -119,7 +119,7 @@ def test_diagnostics_of_several_are_their_means(controller):
     for name, entropy in both["entropy_per_decision"].items():
         mean = (one["entropy_per_decision"][name] + other["entropy_per_decision"][name]) / 2
         assert entropy == pytest.approx(mean)
-    assert diagnostics(REWARDS[:1]) == one  # a list of one is one
+    assert diagnostics(REWARDS[:1]) == one  # a list of one reward counts as one reward
 
 
 def test_the_shortlist_has_the_best_for_each_target_first(run):
@@ -139,7 +139,7 @@ def test_extremes_of_a_small_space_are_those_of_all_members():
     smallest, largest = extremes(space, 8, 10)
     assert cost(smallest, 8, 10).macs == min(macs)
     assert cost(largest, 8, 10).macs == max(macs)
-    assert {layer.skip for layer in smallest.layers} == {"none"}  # of equals what is fastest
+    assert {layer.skip for layer in smallest.layers} == {"none"}  # the fastest of equals
 
 
 def test_extremes_of_the_papers_space():
@@ -157,7 +157,7 @@ def reach_of(**changes):
     return find_reach(toy_problem(**changes))
 
 
-def test_a_target_beyond_is_refused_with_the_range():
+def test_a_target_outside_the_range_is_rejected_with_the_range():
     reach = reach_of()
     fastest, slowest = (latency_of(arch).latency_ms for arch in extremes(toy_problem().space, 8, 10))
     assert reach.smallest.latencies["host"].latency_ms == fastest
@@ -185,7 +185,7 @@ def test_the_range_is_predicted_where_the_search_predicts():
     assert "predicted" in reach.text("host")
 
 
-def test_a_largest_member_that_cannot_be_run_sets_no_end():
+def test_a_largest_member_that_cannot_run_sets_no_upper_end():
     def fussy(archs):
         for number, measured in measure(archs):
             yield number, MeasurementError("out of memory") if number == 1 else measured

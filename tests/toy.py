@@ -20,7 +20,7 @@ def number_of(text: str) -> int:
 
 
 def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
-    """A function of architecture and seed; every seventh network fails."""
+    """Evaluate as a function of architecture and seed; every seventh network fails."""
     time.sleep(0.01)
     if number_of(arch.fingerprint) % 7 == 0:
         raise EvaluationError("diverged: on purpose")
@@ -57,7 +57,7 @@ def latency_of(arch: Arch) -> Latency:
 
 
 def measure(archs):
-    """Of number -> architecture; a device named host."""
+    """Measure number -> architecture on a device named host."""
     from mnas.latency.fleet.fleet import Measured
 
     for number, arch in archs.items():
@@ -65,7 +65,7 @@ def measure(archs):
 
 
 def evaluate_or_die(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
-    """As `evaluate`, but where that fails the whole process dies, as by the system's out-of-memory killer."""
+    """Evaluate like `evaluate`, but let the process die where that fails, as with the out-of-memory killer."""
     try:
         return evaluate(arch, seed, weights_path)
     except EvaluationError:
@@ -74,14 +74,14 @@ def evaluate_or_die(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
 
 
 def evaluate_on_full_disk(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
-    """Writes to a device that is always full."""
+    """Write to a device that is always full."""
     with open("/dev/full", "wb", buffering=0) as file:
         file.write(b"weights")
     raise AssertionError
 
 
 def toy_space(layers=(0,)):
-    """A small one, of 64 or, with more choices of layers, 256 networks, so that networks are drawn twice."""
+    """Return a space of 64 networks, or 256 with more choices of layers, so that networks are drawn twice."""
     from mnas.space.factorized import BlockChoices, FactorizedSpace
     from mnas.space.skeleton import Skeleton
 
@@ -133,7 +133,7 @@ def toy_plan(**changes):
 
 
 def toy_calibrations(reference_ms=1.0):
-    """Of a device named host, whose reference takes so long."""
+    """Return the calibrations of a device named host, with this latency of the reference."""
     from mnas.latency.latency import Calibration
 
     told = Calibration(
@@ -158,7 +158,7 @@ def toy_calibrations(reference_ms=1.0):
 
 
 def toy_config(**changes):
-    """A run's configuration, as far as other runs ask for it."""
+    """Return the part of a run's configuration that other runs compare."""
     fields = {
         "data": "toy",
         "seed": 1,
@@ -175,7 +175,7 @@ def toy_config(**changes):
 
 
 def toy_trial(arch, number=0, **changes):
-    """The record of a trial of `arch`, as it is drawn; `changes` are fields of it."""
+    """Return the record of a newly drawn trial of `arch`; `changes` are fields of it."""
     import dataclasses
 
     from mnas.search.candidate import candidate_record
@@ -184,7 +184,7 @@ def toy_trial(arch, number=0, **changes):
 
 
 def toy_evaluation(accuracy, val_images=360):
-    """The evaluation of a training that came to `accuracy`."""
+    """Return the evaluation of a training with this accuracy."""
     return Evaluation(
         accuracy=accuracy,
         accuracies=(accuracy,),
@@ -196,7 +196,7 @@ def toy_evaluation(accuracy, val_images=360):
 
 
 def toy_run(path, trials=8):
-    """A finished run of the toy problem with all that `mnas search` stores; returns nothing, it is on the disk."""
+    """Write a finished run of the toy problem to disk, with all that `mnas search` stores."""
     import dataclasses
 
     from test_search import Listener

@@ -1,4 +1,4 @@
-"""A small benchmark with a trade-off, complete, so that every number can be worked out by hand or by brute force."""
+"""A small, complete benchmark with a trade-off, so that every number can be computed by hand or by brute force."""
 
 import itertools
 from pathlib import Path

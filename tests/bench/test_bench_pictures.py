@@ -1,4 +1,4 @@
-"""The pictures of a bench: the page's figures and their SVG."""
+"""The figures of a bench, on the page and as SVG."""
 
 import xml.etree.ElementTree as ET
 
@@ -27,7 +27,7 @@ def made(tmp_path):
     return figures(benchmark, pool, compared, {"efficientnet-b0": (0.7, 5.0)}), compared, pool
 
 
-def test_figures_hold_the_numbers(made):
+def test_figures_contain_the_numbers(made):
     charts, compared, pool = made
     curve = charts["hypervolume"]["data"][0]
     assert curve["x"][-1] == 60

@@ -1,4 +1,4 @@
-"""What searches are measured by."""
+"""The pool of random networks, which is the scale for searches."""
 
 import math
 
@@ -54,7 +54,7 @@ def test_the_pool_is_the_same_every_time_and_uniform():
     assert np.abs(counts - 7500).max() < 5 * 81
 
 
-def test_no_trade_off_is_said():
+def test_a_benchmark_without_a_trade_off_is_rejected():
     with pytest.raises(
         ValueError, match=r"none of its 10 networks is both; accuracies range from 0\.5 to 0\.5 and costs from 1 to 10"
     ):
@@ -109,5 +109,5 @@ def test_rewards_are_the_objectives():
     assert rewards(objective, [0.8, 0.8], [4.0, 10.0]).tolist() == [0.8, 0.4]
 
 
-def test_shares_add_up_and_keep_what_is_beyond():
+def test_shares_add_up_and_include_values_beyond_the_edges():
     assert shares([0.1, 0.6, 0.6, 9.0], [0.5, 1.0, 2.0]) == [0.75, 0.25]

@@ -43,17 +43,17 @@ def test_a_search_is_the_first_part_of_a_longer_one(benchmark_, name):
     assert not np.array_equal(other.indices, short.indices)
 
 
-def test_ppo_tells_its_entropy_and_finds_more_reward(benchmark_):
+def test_ppo_records_its_entropy_and_finds_more_reward(benchmark_):
     found = run_search(benchmark_, contender("ppo", size=10), 600)
     assert found.entropies.shape == (60,)
-    # at first that of uniform choices, ln 72 nats, but for the small weights that it begins with
+    # at first, the entropy is that of uniform choices, ln 72 nats, except for the small initial weights
     assert found.entropies[0] == pytest.approx(np.log(72), rel=0.02)
     assert found.entropies[-1] < 0.8 * found.entropies[0]
     reward = [OBJECTIVE.reward(a, c) for a, c in zip(found.accuracies, found.costs, strict=True)]
     assert np.mean(reward[-100:]) > np.mean(reward[:100]) + 0.02
 
 
-def test_somebodys_sampler_draws_as_in_his_own_study(benchmark_):
+def test_a_users_sampler_draws_as_in_an_optuna_study(benchmark_):
     found = run_search(benchmark_, contender("optuna.samplers:TPESampler", seed=3), 15)
     study = optuna.create_study(
         directions=["maximize", "minimize"],
@@ -68,7 +68,7 @@ def test_somebodys_sampler_draws_as_in_his_own_study(benchmark_):
         study.tell(trial, [float(accuracies[0]), float(costs[0])])
 
 
-def test_one_of_our_own_as_a_factory_takes_space_and_reward(benchmark_):
+def test_a_sampler_of_mnas_as_a_factory_gets_space_and_reward(benchmark_):
     name = "mnas.controller.evolution:RegularizedEvolutionSampler"
     assert takes_reward(name)
     assert not takes_reward("optuna.samplers:RandomSampler")
@@ -106,7 +106,7 @@ number = 3
         ("my_samplers:Fails", "my_samplers:Fails failed at trial 0: RuntimeError: cannot draw"),
     ],
 )
-def test_what_is_no_sampler_is_one_line(benchmark_, tmp_path, monkeypatch, name, message):
+def test_an_invalid_sampler_is_one_line(benchmark_, tmp_path, monkeypatch, name, message):
     (tmp_path / "my_samplers.py").write_text(SAMPLERS)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message) as raised:
@@ -126,7 +126,7 @@ def test_a_sampler_of_the_current_folder(benchmark_, tmp_path, monkeypatch):
 # The cache
 
 
-def test_kept_searches_are_found_again_by_what_decides_them(benchmark_, tmp_path):
+def test_cached_searches_are_found_by_all_that_determines_them(benchmark_, tmp_path):
     cache = Cache(tmp_path / "cache", benchmark_)
     found = run_search(benchmark_, contender("random"), 12)
     assert cache.load(contender("random"), 12) is None
@@ -145,7 +145,7 @@ def test_kept_searches_are_found_again_by_what_decides_them(benchmark_, tmp_path
     assert Cache(tmp_path / "cache", read_table(path)).load(contender("random"), 9) is None
 
 
-def test_a_damaged_search_is_none(benchmark_, tmp_path):
+def test_a_damaged_search_is_a_cache_miss(benchmark_, tmp_path):
     cache = Cache(tmp_path / "cache", benchmark_)
     cache.keep(contender("random"), run_search(benchmark_, contender("random"), 5))
     [file] = (tmp_path / "cache").iterdir()

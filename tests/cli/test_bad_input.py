@@ -1,4 +1,4 @@
-"""Mistakes that people make: each gets one line that names the thing and the way out, exit code 2; nothing is lost."""
+"""Common mistakes: one line names the cause and the remedy, the exit code is 2, and no data is lost."""
 
 import contextlib
 import resource
@@ -16,7 +16,7 @@ from mnas.study import read_run
 
 
 def complaint(capsys, *arguments) -> str:
-    """The one line that a command complains with."""
+    """Return the one line of error that a command prints."""
     code = run([str(a) for a in arguments])
     printed = capsys.readouterr()
     assert code == 2, printed
@@ -93,7 +93,7 @@ def test_bad_option(capsys, tmp_path, option, value, expected):
     options = {"--data": "digits", "--run": tmp_path / "run", option: value}
     line = complaint(capsys, "search", *[x for pair in options.items() for x in pair])
     assert expected in line
-    assert not (tmp_path / "run").exists()  # nothing was begun
+    assert not (tmp_path / "run").exists()  # no run was created
 
 
 def test_bad_folders(capsys, tmp_path):
@@ -145,7 +145,7 @@ SEARCH = (
 QUICK = ("--trials", "2", "--candidates-per-update", "2", "--latency-budget-s", "0.1", "--workers", "1")
 
 
-def test_a_run_with_other_settings_is_refused_and_kept(capsys, tmp_path):
+def test_a_run_with_other_settings_is_rejected_and_kept(capsys, tmp_path):
     assert run([*SEARCH, *QUICK, "--run", "runs/a"]) == 0
     before = read_run(tmp_path / "runs/a").trials
     capsys.readouterr()
@@ -153,7 +153,7 @@ def test_a_run_with_other_settings_is_refused_and_kept(capsys, tmp_path):
     assert "seed: 0 there, 5 now" in line
     assert "choose another --run" in line
     assert read_run(tmp_path / "runs/a").trials == list(before)
-    # what may change: the same command with more trials goes on
+    # the same command with more trials resumes
     assert run([*SEARCH, *QUICK, "--run", "runs/a", "--trials", "3"]) == 0
     assert len(read_run(tmp_path / "runs/a").trials) == 3
 
@@ -162,16 +162,16 @@ def limit_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (250_000, 250_000))
 
 
-def test_a_full_disk_is_one_line_and_the_run_goes_on(tmp_path):
-    """A limit on file size, met in the middle of the search, is what a full disk is to a program."""
-    # the data cache first, which is larger than the limit
+def test_a_full_disk_is_one_line_and_the_run_resumes(tmp_path):
+    """A limit on file size in the middle of the search has the effect of a full disk."""
+    # create the data cache first, as it is larger than the limit
     assert run([*SEARCH, *QUICK, "--run", "runs/other"]) == 0
     program = started_mnas(*SEARCH, *QUICK, "--run", "runs/full", before=limit_files)
     _, errors = program.communicate(timeout=250)
     assert program.returncode == 2, errors
     [line] = [x for x in errors.splitlines() if not x.startswith("INFO: ")]  # LiteRT's own
     assert line.startswith("mnas: ")
-    assert "File too large" in line  # of whatever was written first
+    assert "File too large" in line  # whichever file was written first
     assert run([*SEARCH, *QUICK, "--run", "runs/full"]) == 0
     assert [t.state for t in read_run(tmp_path / "runs/full").trials] == ["complete", "complete"]
 
@@ -201,7 +201,7 @@ def test_debug_shows_the_traceback(capsys):
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path):
-    """Pressed several times, as people do."""
+    """Ctrl-C is pressed several times."""
     options = ("--trials", "200", "--candidates-per-update", "4", "--latency-budget-s", "0.1", "--workers", "2")
     program = started_mnas(*SEARCH, "--run", "runs/stopped", *options)
     lines = []

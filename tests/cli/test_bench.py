@@ -32,7 +32,7 @@ def _own_folders(tmp_path, monkeypatch):
 
 
 def bench(*options: str) -> list[str]:
-    """What is given later counts."""
+    """Return the command line; later options override earlier ones."""
     return ["bench", "--benchmark", "table", "--path", "toy.csv", "--trials", "40", "--workers", "1", *options]
 
 
@@ -76,7 +76,7 @@ def test_a_bench_from_end_to_end(tmp_path, capsys):
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     assert (tmp_path / "bench" / "toy.svg").read_text().startswith("<svg")
 
-    # a second time nothing is searched, and the same comes out; one that is lost is done again
+    # a second run uses the cache and has the same result; a search missing from the cache runs again
     assert run(bench(*options)) == 0
     assert capsys.readouterr().out.count(", cached") == 8
     assert json.loads((tmp_path / "bench" / "toy.json").read_text()) == numbers
@@ -85,7 +85,7 @@ def test_a_bench_from_end_to_end(tmp_path, capsys):
     assert capsys.readouterr().out.count(", cached") == 7
 
 
-def test_one_seed_and_a_sampler_of_ones_own(tmp_path, capsys):
+def test_one_seed_and_a_custom_sampler(tmp_path, capsys):
     (tmp_path / "own.py").write_text(
         "import optuna\ndef sampler(space, seed):\n    return optuna.samplers.RandomSampler(seed=seed)\n"
     )
@@ -121,7 +121,7 @@ def test_a_killed_bench_resumes(tmp_path):
 
 
 def _alive(token: str) -> list[str]:
-    """Processes that were started, however indirectly, with `token` in their environment."""
+    """Return the processes that have `token` in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -137,7 +137,7 @@ def test_every_controller_has_a_batch_size():
     assert candidates_per_update("optuna.samplers:TPESampler") == 20
 
 
-def test_the_cache_is_of_the_code_too(tmp_path, monkeypatch):
+def test_the_cache_key_includes_the_code(tmp_path, monkeypatch):
     benchmark = toy_benchmark(tmp_path)
     contender = Contender(controller="random", candidates_per_update=20, seed=0, objective=None)
     cache = Cache(tmp_path / "searches", benchmark)

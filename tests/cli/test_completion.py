@@ -1,4 +1,4 @@
-"""The scripts of `mnas completion`, the one for bash in a real bash."""
+"""The scripts of `mnas completion`; the one for bash runs in a real bash."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 def script(tmp_path_factory):
     path = tmp_path_factory.mktemp("completion") / "mnas"
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # cyclopts warns of commands that it leaves out
+        warnings.simplefilter("error", UserWarning)  # cyclopts warns about commands that it leaves out
         path.write_text(completion_script("bash"))
     return path
 
@@ -42,7 +42,7 @@ def script(tmp_path_factory):
         ("mnas export model --hel", ["--help", "--help-all"]),
         ("mnas completion ", ["bash", "zsh", "fish"]),
         ("mnas eval x --outputs s", ["softmax", "sigmoid"]),
-        ("mnas search --data ", []),  # which leaves it to bash to complete files
+        ("mnas search --data ", []),  # bash itself completes files
     ],
 )
 def test_bash_completes(script, line, offered):
@@ -76,6 +76,6 @@ def test_other_shells(shell, line, capsys, tmp_path):
         subprocess.run([shell, "-n", str(tmp_path / "script")], check=True)
 
 
-def test_another_shell_is_refused(capsys):
+def test_another_shell_is_rejected(capsys):
     assert run(["completion", "tcsh"]) == 2
     assert "SHELL must be one of bash, zsh, fish, but got 'tcsh'" in capsys.readouterr().err

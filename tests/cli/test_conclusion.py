@@ -1,4 +1,4 @@
-"""What `mnas search` prints at its end: where each latency comes from, what was skipped, what sharing costs."""
+"""The conclusion of `mnas search`: sources of latencies, skipped candidates, the cost of sharing."""
 
 import dataclasses
 import html
@@ -28,7 +28,7 @@ DONE, FAILED, SKIPPED = "complete", "failed", "skipped"
 
 
 def dataset() -> Dataset:
-    """As many validation images as the synthetic runs have."""
+    """Return a data set with as many validation images as the synthetic runs have."""
     empty = ImageArrays(images=np.zeros((0, 1, 1, 3), np.uint8), labels=np.zeros(0, np.int64))
     val = ImageArrays(images=np.zeros((VAL_IMAGES, 1, 1, 3), np.uint8), labels=np.zeros(VAL_IMAGES, np.int64))
     one = (1.0, 1.0, 1.0)
@@ -39,7 +39,7 @@ def dataset() -> Dataset:
 
 
 def concluded(path: Path, states: list[State], **options) -> tuple[Snapshot, str]:
-    """A synthetic run, and what is printed at its end."""
+    """Return a synthetic run and its printed conclusion."""
     run = synthetic_snapshot(path, states, **options)
     out = io.StringIO()
     conclude(SafeConsole(file=out, width=140), run, "trials", [OBJECTIVE], dataset())
@@ -47,7 +47,7 @@ def concluded(path: Path, states: list[State], **options) -> tuple[Snapshot, str
 
 
 def rows_of(text: str) -> dict[str, list[str]]:
-    """trial or reference -> the other cells of the table."""
+    """Return trial or reference -> the other cells of the table."""
     lines = [line.split() for line in text.splitlines() if re.match(r" +[\w-]+ +0\.\d{4}", line)]
     return {cells[0]: cells[1:] for cells in lines}
 
@@ -63,7 +63,7 @@ def test_one_device_measured(tmp_path):
     assert "sharing" not in text
 
 
-def test_balanced_accuracies_are_called_so_everywhere(tmp_path):
+def test_balanced_accuracies_are_named_everywhere(tmp_path):
     run, plain = concluded(tmp_path, [DONE] * 20)
     run.attributes["config"]["metric"] = "balanced-accuracy"
     run.attributes["val_counts"], run.attributes["references"] = [VAL_IMAGES - 50, 50], []
@@ -72,7 +72,7 @@ def test_balanced_accuracies_are_called_so_everywhere(tmp_path):
     text = out.getvalue()
     assert re.search(r"trial +balanced accuracy +latency ms", text)
     told = re.findall(r"(?:balanced )?accuracy 0\.\d{4}", text)
-    assert len(told) >= len(re.findall(r"accuracy 0\.\d{4}", plain)) - 1 > 0  # the baseline's words are others
+    assert len(told) >= len(re.findall(r"accuracy 0\.\d{4}", plain)) - 1 > 0  # the baseline line has other words
     assert all(part.startswith("balanced ") for part in told)
     images = effective_images("balanced-accuracy", [VAL_IMAGES - 50, 50])
     assert images < VAL_IMAGES
@@ -104,7 +104,7 @@ def test_several_devices_with_predictions_and_skips(tmp_path):
 
 
 @pytest.mark.parametrize("states", [[SKIPPED] * 5, [SKIPPED] * 5 + [FAILED]])
-def test_nothing_trained_says_what_was_skipped_and_why(tmp_path, states):
+def test_without_trained_candidates_skips_are_listed_with_reasons(tmp_path, states):
     _, text = concluded(tmp_path, states)
     assert (
         "no candidate finished training: skipped before training: 2 (latency over --latency-limit), "
@@ -113,7 +113,7 @@ def test_nothing_trained_says_what_was_skipped_and_why(tmp_path, states):
     ) in text
 
 
-def test_a_model_that_is_not_at_the_target_says_why(tmp_path):
+def test_a_recommendation_away_from_the_target_has_a_reason(tmp_path):
     run = synthetic_snapshot(tmp_path, [DONE] * 12)
     front = run.front
     between = (front[0].latency_ms + front[1].latency_ms) / 2
@@ -159,7 +159,7 @@ def test_a_better_reference_comes_first_and_is_recommended(tmp_path):
         "latency). More --trials or more --epochs may find a better model"
     )
     rows = rows_of("\n".join(lines))
-    assert list(rows) == ["8", "0", "mobilenetv2", "5"]  # the front, and the best of what was found
+    assert list(rows) == ["8", "0", "mobilenetv2", "5"]  # the front and the best trial
     facts = facts_of(run)
     assert [c.label for c in facts.front] == ["8", "0", "mobilenetv2"]
     assert [c.label for c in facts.chosen] == ["mobilenetv2"]
@@ -168,7 +168,7 @@ def test_a_better_reference_comes_first_and_is_recommended(tmp_path):
     assert page.count('"diamond"') >= 1
 
 
-def test_a_reference_within_noise_of_the_best_says_so(tmp_path):
+def test_a_reference_within_noise_of_the_best_is_reported(tmp_path):
     run = with_reference(synthetic_snapshot(tmp_path, [DONE] * 12), 0.885)
     lines = said(run)
     assert any(
@@ -190,7 +190,7 @@ def test_a_reference_over_a_limit_is_shown_but_not_recommended(tmp_path):
     assert any("shown but not recommended: its file size of 9 MB is over --max-size-mb" in line for line in lines)
 
 
-def test_each_of_several_targets_is_told_of_the_reference(tmp_path):
+def test_the_reference_is_recommended_for_each_target(tmp_path):
     far = dataclasses.replace(OBJECTIVE, target_latency_ms=4.0)
     several = {"other_objectives": [dataclasses.asdict(far)]}
     run = synthetic_snapshot(tmp_path, [DONE] * 12)

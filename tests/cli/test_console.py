@@ -1,4 +1,4 @@
-"""What is printed passes through a few functions that clean it; a new print is safe unless it goes around them."""
+"""All output passes through a few functions that clean it; a test finds code that bypasses them."""
 
 import ast
 import io
@@ -39,7 +39,7 @@ def printed(console: SafeConsole) -> str:
 
 
 def shown(text: str) -> str:
-    """As it is to be seen: each of these characters as its escape."""
+    """Return the expected text, with each of these characters as its escape."""
     for sign in "\n\r\x1b\x07\x9b":
         text = text.replace(sign, f"\\x{ord(sign):02x}")
     for sign in "\u2028\u202e\udcff":
@@ -110,7 +110,7 @@ cleaned before."""
 
 
 def test_commands_print_only_through_the_console():
-    """A raw `print`, a console of rich's own or its markup in mnas/cli would show text as it came."""
+    """A raw `print`, another console of rich or its markup in mnas/cli would show text unchanged."""
     found: dict[tuple[str, str], int] = {}
     for file in sorted(Path(mnas.cli.__file__).parent.glob("*.py")):
         if file.name == "console.py":

@@ -1,4 +1,4 @@
-"""How the words of a command line find their command."""
+"""The command that the words of a command line select."""
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_an_unknown_command_lists_all(capsys):
         (["export", "x", "--to", "y", "--speed-s", "some"], "mnas: --speed-s must be a number, but got 'some' (mnas"),
     ],
 )
-def test_what_an_option_takes_is_said_in_words(capsys, arguments, line):
+def test_errors_name_the_values_that_an_option_accepts(capsys, arguments, line):
     assert run(arguments) == 2
     printed = capsys.readouterr().err
     assert printed.startswith(line)

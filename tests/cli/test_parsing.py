@@ -1,4 +1,4 @@
-"""How a command's dataclass comes from the words of a command line."""
+"""Parsing of a command line into the dataclass of a command."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,10 +70,10 @@ def test_values_of_all_kinds():
     assert toy.devices == "auto"
 
 
-def test_the_last_of_an_option_that_is_repeated_counts():
+def test_the_last_value_of_a_repeated_option_counts():
     toy = parsed("net --data a --fast --epochs 5 --data b --no-fast --epochs=6 --rate -1e-3")
     assert (toy.data, toy.fast, toy.recipe) == ("b", False, Recipe(epochs=6, rate=-1e-3))
-    assert toy.files == ()  # commands refuse that where they need some
+    assert toy.files == ()  # commands that need files reject that
 
 
 def test_a_preset_replaces_defaults_and_options_replace_the_presets():
@@ -102,13 +102,13 @@ def test_a_preset_replaces_defaults_and_options_replace_the_presets():
         ("net --data a --epochs 0", "epochs must be 1 or more, but got 0"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(line, message):
+def test_errors_are_one_line(line, message):
     with pytest.raises(ValueError, match=r"mnas toy --help") as error:
         parsed(line)
     assert str(error.value) == f"{message} (mnas toy --help)"
 
 
-def test_an_argument_too_many_is_refused():
+def test_a_surplus_argument_is_rejected():
     with pytest.raises(ValueError, match=r"^unexpected argument 'b' \(mnas toy --help\)$"):
         parse(Recipe, "toy", ["--epochs", "3", "b"])
 

@@ -1,4 +1,4 @@
-"""`mnas proxy-check` on a handful of digits: the same result after kill -9 and Ctrl-C, more goes on, bad input."""
+"""`mnas proxy-check` on a few digits: the same result after kill -9 and Ctrl-C, extension, bad input."""
 
 import json
 import os
@@ -25,12 +25,14 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def trainings(path):
-    known = json.loads((path / "trainings.json").read_text())["trainings"]
-    return {key: {k: v for k, v in told.items() if k not in ("train_s", "images_per_s")} for key, told in known.items()}
+    stored = json.loads((path / "trainings.json").read_text())["trainings"]
+    return {
+        key: {k: v for k, v in entry.items() if k not in ("train_s", "images_per_s")} for key, entry in stored.items()
+    }
 
 
 def interrupted(path, after, how, *options):
-    """Start it, and send the signal once so many trainings are kept; returns the exit code and what it printed."""
+    """Start a check, send the signal once `after` trainings are stored, and return the exit code and the output."""
     process = started_mnas(*TINY, *options, "--out", str(path))
     while process.poll() is None and not (path / "trainings.json").exists():
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""`mnas search` itself, small: what it leaves behind is what its table says."""
+"""`mnas search` on a small problem: the stored files agree with the printed table."""
 
 import dataclasses
 import importlib.metadata
@@ -101,14 +101,14 @@ def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
     assert paper.proxy.epochs == 5
     changed = given("--preset", "paper", "--reward", "hard", "--trials", "60", "--epochs", "1")
     assert (changed.controller, changed.reward, changed.trials, changed.proxy.epochs) == ("ppo", "hard", 60, 1)
-    # a run is what its values are, not what they were called
+    # a run is identified by the values of its options, not by the name of a preset
     dataset = plain.load_data()
     written = given("--controller", "ppo", "--reward", "soft", "--candidates-per-update", "20")
     space = paper.searched_space(dataset.input_size)
     assert written.identity(space, dataset) == paper.identity(space, dataset)
 
 
-def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):
+def test_the_same_command_again_changes_nothing(searched, tmp_path):
     settings, _ = searched
     before = read_run(settings.run).trials
     shutil.rmtree(settings.run / "front")
@@ -119,7 +119,7 @@ def test_the_same_command_again_changes_nothing_and_says_so(searched, tmp_path):
     assert "all 4 candidates are finished" in (tmp_path / "out").read_text()
 
 
-def test_a_resumed_search_says_what_has_changed_and_refuses_another_device(searched, tmp_path, monkeypatch):
+def test_a_resumed_search_prints_changes_and_rejects_another_device(searched, tmp_path, monkeypatch):
     settings, _ = searched
     copy = shutil.copytree(settings.run, tmp_path / "copy")
     again = dataclasses.replace(settings, run=copy)
@@ -133,7 +133,7 @@ def test_a_resumed_search_says_what_has_changed_and_refuses_another_device(searc
         search_and_conclude(again, SafeConsole(quiet=True))
 
 
-def test_a_larger_output_stride_than_the_skeletons_is_refused(searched, tmp_path):
+def test_a_larger_output_stride_than_the_skeletons_is_rejected(searched, tmp_path):
     settings, _ = searched
     settings = dataclasses.replace(settings, run=tmp_path / "run", output_stride=64, input_size=64)
     with pytest.raises(ValueError, match=r"output stride must be .*, but got 64"):
@@ -154,19 +154,19 @@ def test_workers_notice_that_images_have_changed(searched, tmp_path):
         ProxyEvaluator(settings, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
 
 
-def test_workers_open_the_images_of_the_start_without_looking_at_their_files(tmp_path, monkeypatch):
+def test_workers_open_the_cached_images_without_reading_their_files(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = make_folder(tmp_path / "pets", {"": 10})
     settings = search_settings({"data": str(root), "input_size": 8, "verify_cache": True})
     start = settings.load_data()
-    (root / "cat" / "0.png").unlink()  # a worker that starts later sees it as it was
+    (root / "cat" / "0.png").unlink()  # a worker that starts later still gets the cached image
     monkeypatch.setattr("mnas.data.source.Source.read_content", None)
     worker = settings.load_data(cached=(start.content, start.key))
     assert worker.fingerprint == start.fingerprint
     assert np.array_equal(worker.train.images, start.train.images)
 
 
-def test_verifying_the_cache_is_no_part_of_a_runs_identity(searched):
+def test_verifying_the_cache_is_not_part_of_a_runs_identity(searched):
     settings, _ = searched
     dataset = settings.load_data()
     space = settings.searched_space(8)
@@ -176,8 +176,8 @@ def test_verifying_the_cache_is_no_part_of_a_runs_identity(searched):
     assert verifying.load_data().fingerprint == dataset.fingerprint
 
 
-def test_a_run_that_cannot_be_written_can_be_read(searched):
-    """On a file system mounted read-only, in a mount namespace of the test's own."""
+def test_a_read_only_run_can_be_read(searched):
+    """The file system is mounted read-only, in a mount namespace of this test."""
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare (Linux)")
     settings, _ = searched
@@ -199,7 +199,7 @@ except OSError as error:
     assert result.stdout == "Read-only file system 4 finished\n", result.stderr
 
 
-def test_hours_count_what_an_interrupted_start_has_spent(tmp_path):
+def test_hours_include_the_time_of_interrupted_starts(tmp_path):
     from test_search import run_search
     from toy import toy_problem
 
@@ -224,7 +224,7 @@ def test_native_size_of_a_folder_is_its_median_image(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["os:getcwd", "optuna.samplers:TPESamplr", "optuna.samplers:PartialFixedSampler"])
-def test_a_controller_that_cannot_be_leaves_no_run(capsys, tmp_path, monkeypatch, name):
+def test_an_invalid_controller_leaves_no_run(capsys, tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     command = ["search", "--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8"]
     assert main.run([*command, "--controller", name, "--run", "run"]) == 2
@@ -232,7 +232,7 @@ def test_a_controller_that_cannot_be_leaves_no_run(capsys, tmp_path, monkeypatch
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_predictor_is_said_before_there_is_a_run(capsys, tmp_path, monkeypatch):
+def test_a_missing_predictor_is_reported_before_a_run_is_created(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main.run(["search", "--data", "digits", "--latency", "predicted", "--run", "run"]) == 2
     said = capsys.readouterr().err.strip()

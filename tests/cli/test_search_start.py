@@ -1,4 +1,4 @@
-"""`mnas search` that begins with networks and an earlier run, for several targets; on real images and this machine."""
+"""`mnas search` with start candidates, imported trials and several targets, on real images and this machine."""
 
 import contextlib
 import io
@@ -50,7 +50,7 @@ def targets(folder):
 
 @pytest.fixture(scope="module")
 def begun(folder, targets):
-    """The run that starts from it, and what was printed."""
+    """The run that starts from runs/old, and its output."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert run([*SEARCH, *BEGUN, "--target-latency-ms", targets]) == 0
     return read_run(folder / "runs/new"), out.getvalue()
@@ -156,7 +156,7 @@ def test_runs_counts_imported_trials_separately(folder, begun, capsys):
         ),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_begun(folder, capsys, options, expected):
+def test_bad_input_is_one_line_and_creates_no_run(folder, capsys, options, expected):
     assert run([*SEARCH, "--trials", "2", "--run", "runs/bad", *options]) == 2
     lines = [x for x in capsys.readouterr().err.strip().splitlines() if not x.startswith("INFO: ")]  # LiteRT's own
     assert len(lines) == 1

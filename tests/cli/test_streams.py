@@ -1,4 +1,4 @@
-"""Output that nobody reads, that is closed, or that a full disk takes none of."""
+"""Output to a pipe without a reader, a closed stream or a full disk."""
 
 import os
 import subprocess
@@ -12,25 +12,25 @@ ROOT = Path(__file__).parents[2]
 
 
 def _stdout(number: int) -> None:
-    """Standard output goes to `number`, in blocks as to any pipe or file."""
+    """Redirect standard output to `number`, buffered in blocks as for any pipe or file."""
     os.dup2(number, 1)
     sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
 
 
 def unread() -> None:
-    """A pipe whose reader has gone."""
+    """A pipe whose reader has closed it."""
     reader, writer = os.pipe()
     os.close(reader)
     _stdout(writer)
 
 
 def full() -> None:
-    """A disk without space."""
+    """A full disk."""
     _stdout(os.open("/dev/full", os.O_WRONLY))
 
 
 def closed() -> None:
-    """As `>&-` leaves it."""
+    """Close standard output, as `>&-` does."""
     os.close(1)
     sys.stdout = None  # type: ignore[assignment]
 
@@ -47,7 +47,7 @@ COMMANDS = (
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize(("before", "code"), [(unread, 0), (closed, 0), (full, 2)])
-def test_no_command_minds(command, before, code, tmp_path, monkeypatch):
+def test_every_command_handles_it(command, before, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     process = started_mnas(*command, before=before)
     _, errors = process.communicate(timeout=60)
@@ -67,8 +67,8 @@ def test_a_real_pipe_and_closed_streams():
     assert done.stderr == ""
 
 
-def test_what_is_opened_gets_no_standard_number(tmp_path):
-    """Where standard output is closed, a file that is opened would have its number, and be printed into."""
+def test_opened_files_get_no_standard_descriptor(tmp_path):
+    """While standard output is closed, an opened file could get its descriptor, and prints would go into that file."""
     code = (
         "import os; os.close(1); from mnas.cli.streams import open_streams; open_streams(); "
         f"file = open({str(tmp_path / 'a')!r}, 'w'); print('not here'); os.write(2, b'%d' % file.fileno())"

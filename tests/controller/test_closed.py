@@ -103,9 +103,9 @@ def search(
     shuffle: random.Random | None = None,
     restarts: float = 0.0,
 ) -> list[dict[str, Any]]:
-    """Go on until the study has `trials` trials, all told; returns their params.
+    """Draw until the study has `trials` finished trials; returns their params.
 
-    With `shuffle`, as parallel workers do it: trials end in any order, also while the batch is still being drawn.
+    With `shuffle`, trials end in any order, also while the batch is still being drawn, as with parallel workers.
     `restarts` is the probability that before a draw the process is killed and a new one goes on.
     """
     batches = controller(name, space, seed)
@@ -125,7 +125,7 @@ def search(
 
 @functools.cache
 def undisturbed_study(name: str) -> optuna.Study:
-    """A search that runs through, one trial after the other."""
+    """A search without interruption, one trial after the other."""
     study = new_study()
     search(study, name, SMALL, LONG[name])
     return study
@@ -137,7 +137,7 @@ def undisturbed(name: str) -> list[dict[str, Any]]:
 
 
 def beginning(name: str, trials: int) -> optuna.Study:
-    """A study of its first `trials` trials, all told."""
+    """A study of its first `trials` trials, all finished."""
     study = new_study()
     study.add_trials(undisturbed_study(name).get_trials(deepcopy=False)[:trials])
     return study
@@ -154,7 +154,7 @@ def test_every_draw_is_a_member_of_the_space(name: str, space: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
-def test_parallel_and_killed_searches_have_the_trials_of_one_that_runs_through(name: str) -> None:
+def test_parallel_and_killed_searches_have_the_trials_of_an_uninterrupted_one(name: str) -> None:
     shuffle = random.Random(1)
     assert search(new_study(), name, SMALL, LONG[name], shuffle=shuffle) == undisturbed(name)
     assert search(new_study(), name, SMALL, LONG[name], shuffle=shuffle, restarts=0.15) == undisturbed(name)
@@ -164,7 +164,7 @@ def test_parallel_and_killed_searches_have_the_trials_of_one_that_runs_through(n
 def test_results_of_earlier_batches_matter(name: str) -> None:
     start = LONG[name] - 20
     study, other = beginning(name, start), new_study()
-    for trial in study.get_trials(deepcopy=False):  # the same study, with all accuracies turned round
+    for trial in study.get_trials(deepcopy=False):  # the same study with all accuracies reversed
         values = [1 - trial.values[0], trial.values[1]] if trial.state == TrialState.COMPLETE else None
         other.add_trial(
             create_trial(
@@ -201,7 +201,7 @@ def test_no_global_random_state_is_read_or_touched(name: str) -> None:
 
 
 def _go_on(path: str) -> dict[str, list[dict[str, Any]]]:
-    """In a process of its own: read the study of each controller from SQLite, and go on with it."""
+    """Read the study of each controller from SQLite in a separate process, and continue it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     params = {}
     for name in CONTROLLERS:
@@ -211,12 +211,12 @@ def _go_on(path: str) -> dict[str, list[dict[str, Any]]]:
     return params
 
 
-def test_a_fresh_process_goes_on_from_sqlite_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_fresh_process_continues_from_sqlite_without_a_difference(tmp_path: Path) -> None:
     path = f"sqlite:///{tmp_path}/study.db"
     for name in CONTROLLERS:
         study = beginning(name, KILLED_AT[name])
         batches = controller(name, SMALL)
-        for _ in range(7):  # killed in the middle of a batch, with 4 of 7 told
+        for _ in range(7):  # killed in the middle of a batch, with 4 of 7 trials finished
             store_next(study, batches, SMALL)
         for place in (6, 1, 0, 3):
             tell(study, KILLED_AT[name] + place)
@@ -278,7 +278,7 @@ def test_a_trial_is_drawn_after_all_before_it_and_from_finished_batches() -> Non
         batches.draw(study.get_trials(deepcopy=False), 20)
 
 
-def test_an_unknown_controller_is_told_the_known() -> None:
+def test_an_unknown_controller_lists_the_valid_names() -> None:
     with pytest.raises(ValueError, match=r"nsga2, tpe, or module:factory .*, but got 'grid'"):
         controller("grid", SMALL)
 

@@ -1,4 +1,4 @@
-"""Controllers of one's own in a search: `module:factory` is replayed exactly, like those by name."""
+"""Custom controllers in a search: `module:factory` is replayed exactly, like a controller by name."""
 
 import random
 from pathlib import Path
@@ -31,7 +31,7 @@ def _own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["optuna.samplers:TPESampler", "own_controllers:rewarded", "own_controllers:ours"])
-def test_killed_searches_have_the_trials_of_one_that_runs_through(name: str) -> None:
+def test_killed_searches_have_the_trials_of_an_uninterrupted_one(name: str) -> None:
     undisturbed = search(new_study(), name, SMALL, 50)
     shuffle = random.Random(1)
     assert search(new_study(), name, SMALL, 50, shuffle=shuffle, restarts=0.2) == undisturbed
@@ -45,7 +45,7 @@ def test_a_sampler_of_ours_keeps_what_it_has_learned() -> None:
     assert "entropy" in str(batches.close(study.get_trials(deepcopy=False)))
 
 
-def test_what_returns_no_sampler_is_refused() -> None:
+def test_a_factory_without_a_sampler_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"own_controllers:nothing must return an optuna.samplers.BaseSampler"):
         controller("own_controllers:nothing", SMALL)
     with pytest.raises(ValueError, match=r"must be one of surrogate, .*, or module:factory .*, but got 'sa'"):

@@ -117,11 +117,11 @@ def test_loss_and_gradient_equal_ppos_formula() -> None:
     inside = (ratio > 0.8) & (ratio < 1.2)
     expected = np.where(inside, -ratio * advantages[:, None] / 5, gradient)
     np.testing.assert_allclose(log_probs.grad.numpy(), expected, rtol=1e-12, atol=1e-15)
-    assert log_probs.grad[0, 1] == 0  # a good choice, already likelier by more than the clip
+    assert log_probs.grad[0, 1] == 0  # a good choice whose probability has already grown by more than the clip
 
 
 def finish(study: optuna.Study, number: int, result: float | TrialState | None) -> None:
-    """Draw and tell one trial."""
+    """Draw one trial and store its value."""
     trial = study.ask(dict(SPACE))
     assert trial.number == number
     if isinstance(result, TrialState):
@@ -281,7 +281,7 @@ def test_several_objectives_need_a_reward() -> None:
     assert sampler.diagnostics()["mean_reward"] == 0.5
 
 
-def test_a_reward_that_is_no_number_is_named() -> None:
+def test_a_reward_that_is_not_a_number_is_named() -> None:
     sampler = PPOSampler(SPACE, seed=0, batch_size=1, reward=lambda trial: math.nan)
     study = optuna.create_study(sampler=sampler)
     study.tell(study.ask(dict(SPACE)), 1.0)
@@ -303,7 +303,7 @@ def test_parameters_outside_the_space_are_drawn_at_random_and_repeat() -> None:
     assert len({value for params in runs[0] for value in params.values() if isinstance(value, float)}) == 14
 
 
-def test_trials_of_others_are_read_or_left_out() -> None:
+def test_trials_from_other_sources_are_read_or_ignored() -> None:
     """Enqueued trials count; those that lack a decision of the space do not."""
     sampler = PPOSampler(SPACE, seed=0, batch_size=3)
     study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -315,7 +315,7 @@ def test_trials_of_others_are_read_or_left_out() -> None:
     assert (sampler.history[0].trials, sampler.history[0].mean_reward) == (2, 0.75)
 
 
-def test_trials_that_finish_late_are_learned_when_they_do() -> None:
+def test_trials_that_finish_late_are_learned_then() -> None:
     def draw_after(order: Sequence[int]) -> list[dict[str, object]]:
         study = optuna.create_study(
             direction="maximize", sampler=PPOSampler(SPACE, seed=0, batch_size=4, learning_rate=0.1)
@@ -324,7 +324,7 @@ def test_trials_that_finish_late_are_learned_when_they_do() -> None:
         drawn = []
         for number in order:
             study.tell(trials[number], number / 4)
-            if number == 1:  # one of an earlier batch is still running: draw without it
+            if number == 1:  # a trial of an earlier batch is still running: draw without it
                 drawn.append(study.ask(dict(SPACE)))
         drawn += [study.ask(dict(SPACE)) for _ in range(12)]
         return [trial.params for trial in drawn]
@@ -333,7 +333,7 @@ def test_trials_that_finish_late_are_learned_when_they_do() -> None:
     assert late[1:] == in_time[1:]
 
 
-def test_a_pickled_sampler_goes_on_the_same() -> None:
+def test_a_pickled_sampler_continues_identically() -> None:
     sampler = PPOSampler(SPACE, seed=0, batch_size=3)
     study = ppo_study(sampler, [0.1, 0.5, 0.3, 0.6])
     copy = pickle.loads(pickle.dumps(sampler))
@@ -381,8 +381,8 @@ def test_bad_spaces() -> None:
         PPOSampler({"rate": FloatDistribution(0, 1)}, seed=0)
 
 
-def test_minibatches_are_steps_of_their_own():
-    """Ten models in minibatches of 20 are one step an epoch; in minibatches of 4 they are three, and end elsewhere."""
+def test_each_minibatch_is_a_step():
+    """Ten models are one step per epoch in minibatches of 20, and three in minibatches of 4, with another result."""
     import optuna
     from optuna.distributions import CategoricalDistribution
 

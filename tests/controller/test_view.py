@@ -48,7 +48,7 @@ def test_a_view_follows_its_study() -> None:
     for stored, closed in ((2, 0), (3, 0), (3, 3), (4, 3), (5, 3), (5, 5)):
         study = view.show(trials[:stored], closed=closed)
         assert shown(study) == expected(trials[:stored], closed)
-    assert study is view.show(trials, closed=5)  # nothing was built anew
+    assert study is view.show(trials, closed=5)  # the study was not rebuilt
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
 
 
@@ -62,7 +62,7 @@ def test_a_view_follows_its_study() -> None:
     ],
     ids=["other params", "other values", "other state", "shorter"],
 )
-def test_a_changed_study_is_shown_as_it_is_now(changed: list[FrozenTrial]) -> None:
+def test_a_changed_study_is_shown_in_its_current_state(changed: list[FrozenTrial]) -> None:
     for number, one in enumerate(changed):
         one.number = number
     view = StudyView(["maximize", "minimize"])
@@ -72,7 +72,7 @@ def test_a_changed_study_is_shown_as_it_is_now(changed: list[FrozenTrial]) -> No
     assert shown(view.show(changed, closed=1)) == expected(changed, 1)
 
 
-def test_what_is_asked_is_running_in_the_view_until_closed() -> None:
+def test_a_drawn_trial_is_running_in_the_view_until_its_batch_closes() -> None:
     view = StudyView(["maximize", "minimize"])
     view.show([trial(0)], closed=1)
     draw = view.ask(RandomSampler(seed=0), SPACE)
@@ -83,7 +83,10 @@ def test_what_is_asked_is_running_in_the_view_until_closed() -> None:
     assert view.show([trial(0), stored], closed=2) is study
     assert shown(study) == expected([trial(0), stored], 2)
     other = trial(1)
-    other.params = {"a": (draw.params["a"] + 1) % 3, "b": "x"}  # stored by someone else: theirs counts
+    other.params = {
+        "a": (draw.params["a"] + 1) % 3,
+        "b": "x",
+    }  # another process stored this trial, and its version counts
     assert shown(view.show([trial(0), other], closed=2)) == expected([trial(0), other], 2)
 
 

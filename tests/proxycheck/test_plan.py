@@ -1,4 +1,4 @@
-"""Which architectures are trained, and in which ways."""
+"""The architectures and the settings of a proxy check."""
 
 import math
 from dataclasses import replace
@@ -31,18 +31,18 @@ def test_the_spread_covers_the_space_evenly():
     assert shares == pytest.approx([i / 16 for i in range(1, 16)], abs=0.07)
 
 
-def test_a_larger_spread_goes_on_with_a_smaller_one():
+def test_a_larger_spread_extends_a_smaller_one():
     few, many = (spread(SPACE, n, input_size=16, num_classes=10, seed=0) for n in (6, 13))
     assert many[:6] == few
     assert spread(SPACE, 6, input_size=16, num_classes=10, seed=1) != few
 
 
-def test_more_architectures_than_there_are():
+def test_more_architectures_than_the_space_has():
     with pytest.raises(ValueError, match="--architectures must be from 1 to"):
         spread(SPACE, 0, input_size=16, num_classes=10, seed=0)
 
 
-def test_ways_differ_in_one_thing_or_in_all():
+def test_settings_differ_in_one_value_or_in_all():
     one = settings_of(BASE, [2, 1], [0.5], [12], every=False)
     assert [s.key for s in one] == ["e5-i100-s16", "e5-i100-s12", "e5-i50-s16", "e2-i100-s16", "e1-i100-s16"]
     every = settings_of(BASE, [2, 1, 5], [0.5], [12], every=True)
@@ -54,11 +54,11 @@ def test_ways_differ_in_one_thing_or_in_all():
 def test_smaller_sizes_leave_two_pixels():
     assert smaller_sizes(224, 32) == [168, 112]
     assert smaller_sizes(16, 4) == [12, 8]
-    assert smaller_sizes(16, 8) == [12]  # 8 pixels would leave one
+    assert smaller_sizes(16, 8) == [12]  # with 8 pixels, one pixel would remain
     assert smaller_sizes(12, 4) == [9]  # images have 8 pixels or more
 
 
-def test_a_share_of_the_images_is_of_every_class_and_nested():
+def test_a_share_of_the_images_covers_every_class_and_is_nested():
     labels = np.repeat(np.arange(3), [10, 20, 7])
     everything = trained_images(labels, 1.0)
     assert everything.tolist() == list(range(37))

@@ -1,4 +1,4 @@
-"""Statistics of a proxy check: tau against scipy's, intervals, the choice; on made-up accuracies."""
+"""Statistics of a proxy check on synthetic accuracies: tau against scipy's, intervals, and the choice."""
 
 import math
 
@@ -44,22 +44,22 @@ def test_a_constant_has_no_tau():
     assert choose([found], [1.0]) is None
 
 
-def test_the_better_proxy_has_the_higher_tau_and_the_interval_holds_it():
+def test_the_better_proxy_has_the_higher_tau_and_the_interval_contains_it():
     good, bad = agreements([noisy(TRUTH, 0.01), noisy(TRUTH, 0.2)], REFERENCE)
     assert good.tau.value > 0.8 > bad.tau.value
     assert good.tau.low <= good.tau.value <= good.tau.high <= 1
     assert good.worse_by.value == good.worse_by.low == good.worse_by.high == 0
     assert bad.worse_by.value == pytest.approx(good.tau.value - bad.tau.value)
-    assert bad.worse_by.low > 0  # told from it
+    assert bad.worse_by.low > 0  # significantly worse
     assert good.accuracy_std == pytest.approx(0.01, rel=0.5)
     assert bad.accuracy_std == pytest.approx(0.2, rel=0.5)
     assert good.mean_accuracy == pytest.approx(0.75, abs=0.01)
     assert good.tau_between_seeds.value > 0.8 > bad.tau_between_seeds.value
-    assert choose([bad, good], [1.0, 5.0]) == 1  # although it is dearer
+    assert choose([bad, good], [1.0, 5.0]) == 1  # although it costs more
     assert choose([bad, good], [5.0, 1.0]) == 1
 
 
-def test_the_cheapest_of_what_cannot_be_told_apart_is_taken():
+def test_the_cheapest_without_a_significant_difference_is_recommended():
     settings = [noisy(TRUTH, 0.02, seed=1), noisy(TRUTH, 0.021, seed=2), noisy(TRUTH, 0.2)]
     found = agreements(settings, REFERENCE)
     assert choose(found, [3.0, 2.0, 1.0]) == 1
@@ -76,7 +76,7 @@ def test_chance_is_never_recommended():
     assert choose(found, [1.0, 1.0]) is None
 
 
-def test_one_seed_tells_nothing_of_noise():
+def test_one_seed_gives_no_noise():
     [found] = agreements([noisy(TRUTH, 0.01, seeds=1)], REFERENCE)
     assert math.isnan(found.accuracy_std)
     assert math.isnan(found.tau_between_seeds.value)
@@ -96,13 +96,13 @@ def test_an_architecture_that_failed_does_not_count():
     assert math.isnan(found.tau.value)
 
 
-def test_two_architectures_are_no_ranking():
+def test_two_architectures_cannot_be_ranked():
     with pytest.raises(ValueError, match="three architectures or more, but got 2"):
         agreements([REFERENCE[:2]], REFERENCE[:2])
 
 
 def test_the_interval_covers_the_tau_of_many_architectures():
-    """Of 60 samples of 20 architectures, the interval holds the value of 2,000 in 54 or more.
+    """In 54 or more of 60 samples of 20 architectures, the interval contains the value of 2,000 architectures.
 
     Nominal 57; a percentile interval of so few is a little narrow. With a true coverage of 0.9 fewer than 46 come with
     a probability below 0.001.

@@ -1,4 +1,4 @@
-"""Trainings as they are kept: what is there stays, what does not belong is refused."""
+"""Stored trainings: they persist, and other files are rejected."""
 
 import json
 
@@ -10,7 +10,7 @@ from mnas.study import RunError
 CONFIG = {"data_content": "abc", "seed": 0, "proxy": {"batch_size": 64}}
 
 
-def test_what_is_kept_is_there_again(tmp_path):
+def test_stored_trainings_are_read_back(tmp_path):
     with open_results(tmp_path / "check", CONFIG) as results:
         results.keep("a", {"accuracy": 0.5})
     with open_results(tmp_path / "check", CONFIG) as results:
@@ -20,7 +20,7 @@ def test_what_is_kept_is_there_again(tmp_path):
         assert list(results.trainings) == ["a", "b"]
 
 
-def test_another_configuration_is_refused_with_the_fields(tmp_path):
+def test_another_configuration_is_rejected_with_the_fields_that_differ(tmp_path):
     with open_results(tmp_path / "check", CONFIG) as results:
         results.keep("a", {"accuracy": 0.5})
     other = {**CONFIG, "proxy": {"batch_size": 32}}
@@ -35,7 +35,7 @@ def test_another_configuration_is_refused_with_the_fields(tmp_path):
         assert list(results.trainings) == ["a"]
 
 
-def test_two_at_once_are_refused(tmp_path):
+def test_a_second_process_is_rejected(tmp_path):
     with (
         open_results(tmp_path / "check", CONFIG),
         pytest.raises(RunError, match="in use by another process"),
@@ -45,7 +45,7 @@ def test_two_at_once_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other", "config": {}, "trainings": {}}'])
-def test_what_is_damaged_is_refused_and_kept(tmp_path, text):
+def test_a_damaged_file_is_rejected_and_kept(tmp_path, text):
     file = tmp_path / "trainings.json"
     file.write_text(text)
     with (
@@ -65,7 +65,7 @@ def test_other_folders_and_files_are_left_alone(tmp_path):
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path):
-    """A temporary file that a killed process left is no reason to refuse."""
+    """A temporary file of a killed process does not cause an error."""
     folder = tmp_path / "check"
     folder.mkdir()
     (folder / ".trainings.json.x.tmp").write_text("{")

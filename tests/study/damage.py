@@ -1,4 +1,4 @@
-"""Damage to a study's database, one row at a time: what copying halfway, repairing tools and editing by hand leave."""
+"""Damage to a study's database, one row at a time, as left by partial copies, repair tools and manual edits."""
 
 import json
 import random
@@ -11,11 +11,11 @@ TABLES = (
     *("trials", "trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes"),
 )
 VALUES = (None, "", "x", -1, 0, 3.7, 1e308, "NaN", b"\xff\x00", "[", "{}", "[]", "null", '"x"', "1e999", "[" * 2000)
-"""What stands in a column afterwards; text that is JSON and text that is none."""
+"""Values of a damaged column: text that is JSON, and text that is not."""
 
 
 def damage(file: Path, rng: random.Random) -> str:
-    """Delete, double or spoil one row, or all rows of one table, of the study.db `file`; returns what was done."""
+    """Damage one row, or all rows of one table, of the study.db `file`; return what was done."""
     with closing(sqlite3.connect(file)) as database:
         database.execute("PRAGMA foreign_keys=OFF")
         database.execute("PRAGMA ignore_check_constraints=ON")
@@ -46,7 +46,7 @@ def _empty(database, table, row, columns, rng):
 
 
 def _double(database, table, row, columns, rng):
-    """Without its primary key's and its unique columns' rules, which a copy made by another tool may have lost."""
+    """Rebuild a table without its primary key and its unique constraints, which copies by other tools may lose."""
     (made,) = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
     loose = "\n".join(line for line in made.splitlines() if "UNIQUE" not in line and "PRIMARY KEY" not in line).rstrip()
     loose = loose.removesuffix(")").rstrip().removesuffix(",") + ")"
@@ -68,7 +68,7 @@ def _spoil(database, table, row, columns, rng):
 
 
 def _json(database, table, row, columns, rng):
-    """Valid JSON of another shape: one value somewhere in it is another, or gone."""
+    """Return valid JSON in which one value is changed or missing."""
     column = next((c for c in columns if c in ("value_json", "distribution_json")), None)
     if column is None:
         return _spoil(database, table, row, columns, rng)

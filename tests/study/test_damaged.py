@@ -1,4 +1,4 @@
-"""A study with a damaged row: one line that names it, exit code 2, and nothing of the run is changed."""
+"""A study with a damaged row: one line names it, the exit code is 2, and the run is unchanged."""
 
 import os
 import random
@@ -27,7 +27,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def copy(tmp_path, whole):
-    """The same in a folder of its own, that may be damaged."""
+    """A copy of the run, which a test may damage."""
     return shutil.copytree(whole, tmp_path / "runs" / "copy")
 
 
@@ -42,7 +42,7 @@ ID = "(SELECT trial_id FROM trials WHERE number = 2)"
 
 
 def edited(attribute: str, field: str, value: str) -> str:
-    """One field of one attribute of trial 2 is another; the JSON stays whole."""
+    """Change one field of one attribute of trial 2; the JSON stays valid."""
     changed = f"json_set(value_json, '$.{field}', {value})"
     return f"UPDATE trial_user_attributes SET value_json = {changed} WHERE trial_id = {ID} AND key = '{attribute}'"
 
@@ -104,7 +104,7 @@ def test_a_damaged_row_is_one_line_that_names_it(copy, statement, capsys):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
 @pytest.mark.parametrize("name", ["study.db", "study.db-wal", "study.db-journal"])
-def test_a_pipe_in_the_databases_place_is_not_waited_for(copy, name, capsys):
+def test_a_pipe_instead_of_the_database_does_not_block(copy, name, capsys):
     (copy / name).unlink(missing_ok=True)
     os.mkfifo(copy / name)
     assert mnas(["report", str(copy)]) == 2
@@ -123,7 +123,7 @@ def test_runs_lists_the_others(copy, whole, capsys):
 
 
 def use(path, capsys):
-    """What a user may do with a run: every command works or ends with one line and exit code 2."""
+    """Check that every command on a run works, or ends with one line and exit code 2."""
     for command in (["show", f"{path}#1"], ["report", str(path)], ["export", f"{path}#1", "--to", "litert"],
                     ["runs", str(path.parent)]):  # fmt: skip
         code = mnas(command)
@@ -136,7 +136,7 @@ def use(path, capsys):
 
 
 def go_on(path):
-    """Resume the search with more trials; the line that refuses it, or None."""
+    """Resume the search with more trials; return the line that rejects it, or None."""
     try:
         with open_run(path, toy_config()) as run:
             search(run, toy_problem(), toy_plan(trials=9), Listener())
@@ -145,7 +145,7 @@ def go_on(path):
     return None
 
 
-QUICK = (*range(6), 87, 150)  # 87 doubles an attribute of the run, 150 a trial
+QUICK = (*range(6), 87, 150)  # 87 duplicates an attribute of the run, 150 a trial
 SEEDS = [s if s in QUICK else pytest.param(s, marks=pytest.mark.slow) for s in range(300)]
 
 

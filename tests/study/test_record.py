@@ -1,4 +1,4 @@
-"""The record of a trial: what is stored of it reads back equal, and nobody else looks into Optuna's attributes."""
+"""The record of a trial reads back equal, and no other code reads Optuna's attributes."""
 
 import ast
 import dataclasses
@@ -17,10 +17,10 @@ from mnas.study.limits import LIMITS, Skip, over_limits, over_size
 from mnas.study.record import VERSION, record_of
 
 OWN = {"study/record.py", "study/storage.py"}
-"""Files that may look into Optuna's user attributes; and all of controller/, which has Optuna samplers."""
+"""Files that may read Optuna's user attributes, besides all of controller/, which has Optuna samplers."""
 
 
-def test_only_the_record_looks_into_the_attributes():
+def test_only_the_record_reads_the_attributes():
     root = Path(mnas.__file__).parent
     looking = {
         file.relative_to(root).as_posix()
@@ -66,7 +66,7 @@ def test_a_record_reads_back_equal(tmp_path, kind):
     assert plain["latency_ms"] == record.latency_ms
 
 
-def test_what_is_noted_one_by_one_is_what_is_stored_at_once(tmp_path):
+def test_fields_stored_one_by_one_equal_fields_stored_together(tmp_path):
     record = toy_trial(ARCH, choices=CHOICES)
     storage = InMemoryStorage()
     begin_study(storage, {"space": toy_space().to_dict()}, Beginning())
@@ -92,7 +92,7 @@ def test_what_is_noted_one_by_one_is_what_is_stored_at_once(tmp_path):
     assert [t.finished is not None for t in run.trials] == [True] * 3
 
 
-def test_a_record_is_of_no_unknown_state_and_complete_with_both_values():
+def test_a_record_has_a_valid_state_and_a_complete_one_both_values():
     with pytest.raises(ValueError, match="state must be one of running, complete, skipped, failed, but got 'won'"):
         toy_trial(ARCH, state="won")
     with pytest.raises(ValueError, match=r"accuracy: must be from 0 to 1, but got 2\.0"):
@@ -101,14 +101,14 @@ def test_a_record_is_of_no_unknown_state_and_complete_with_both_values():
         toy_trial(ARCH, 3, state="complete", accuracy=0.5)
 
 
-def test_a_later_version_is_refused(tmp_path):
+def test_a_later_version_is_rejected(tmp_path):
     toy_run(tmp_path / "run", trials=2)
     study = load_study(study_name="mnas", storage=f"sqlite:///{tmp_path}/run/study.db")
     trial = study.get_trials()[0]
     trial.user_attrs["version"] = VERSION + 1
     with pytest.raises(ValueError, match=r"its attribute 'version': was written by a later version of mnas"):
         record_of(trial)
-    del trial.user_attrs["version"]  # as before there was one
+    del trial.user_attrs["version"]  # as in records from before versions
     assert record_of(trial) == dataclasses.replace(read_run(tmp_path / "run").trials[0], version=0)
 
 
@@ -135,12 +135,12 @@ def test_sentences_of_earlier_versions_are_read(sentence):
     ["too ugly", {"limit": "colour", "value": 1.0, "bound": 1.0}, {"limit": "size"}, {}, [], None, 3,
      {"limit": "size", "value": -1.0, "bound": 1.0}, {"limit": "size", "value": "x", "bound": 1.0}],
 )  # fmt: skip
-def test_no_other_reason_is_read(stored):
+def test_other_reasons_are_rejected(stored):
     with pytest.raises(ValueError, match="must"):
         Skip.from_stored(stored)
 
 
-def test_a_skip_says_the_figure_and_the_limit():
+def test_a_skip_names_the_value_and_the_limit():
     @dataclasses.dataclass
     class Limits:
         latency_limit: float = math.inf

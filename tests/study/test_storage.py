@@ -1,4 +1,4 @@
-"""What is written in fewer statements is what Optuna itself writes."""
+"""`BulkStorage` writes the rows that Optuna itself writes, in fewer statements."""
 
 import sqlite3
 
@@ -25,7 +25,7 @@ def trial(state=TrialState.RUNNING, values=None, **attributes):
     )
 
 
-def test_every_row_is_as_optuna_writes_it(tmp_path):
+def test_every_row_equals_the_one_that_optuna_writes(tmp_path):
     trials = [
         trial(),
         trial(TrialState.COMPLETE, [0.5, float("inf")]),

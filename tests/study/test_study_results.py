@@ -37,7 +37,7 @@ def reference(accuracy, latency_ms):
 @pytest.mark.parametrize(
     ("trials", "other", "best", "alike"),
     [
-        ([(0.378, 1.9), (0.437, 3.9)], (0.566, 2.0), "mobilenetv2", 0),  # what the issue saw
+        ([(0.378, 1.9), (0.437, 3.9)], (0.566, 2.0), "mobilenetv2", 0),  # the case of the issue
         ([(0.7, 2.0)], (0.6, 2.0), "0", 0),
         ([(0.7, 2.0)], (0.6, 1.0), "0", 0),  # faster, but far less accurate
         ([(0.7, 2.0)], (0.69, 1.9), "0", 1),  # within the noise of 1,000 images
@@ -54,7 +54,7 @@ def test_a_reference_is_recommended_where_it_is_better(trials, other, best, alik
     assert (found.trial is None) == (not trials)
 
 
-def test_one_over_a_limit_or_not_trained_is_not_recommended():
+def test_a_reference_over_a_limit_or_without_training_is_not_recommended():
     over = dataclasses.replace(reference(0.9, 2.0), state="skipped")
     found = recommend([result(0.3, 2.0)], [over], TARGET, 1000)
     assert found.best.label == "0"
@@ -62,7 +62,7 @@ def test_one_over_a_limit_or_not_trained_is_not_recommended():
 
 
 def record(accuracy, latency_ms, **changes):
-    """As a run keeps it; without what earlier versions did not keep."""
+    """The stored form of a reference, without the fields that earlier versions did not store."""
     latency = dataclasses.replace(
         latency_of(toy_space().decode([0] * 12)), latency_ms=latency_ms, low_ms=latency_ms, high_ms=latency_ms
     ).to_dict()
@@ -102,10 +102,10 @@ def test_the_front_is_that_of_trials_and_references(tmp_path):
     trials = [result(0.3, 1.0, 0), result(0.378, 2.1, 1), result(0.6, 4.0, 2)]
     run = Snapshot(tmp_path, attributes(), trials)
     assert [t.label for t in front_of(results_of(run))] == ["0", "mobilenetv2", "2"]
-    assert [t.label for t in table_results(run, [TARGET])] == ["0", "mobilenetv2", "1", "2"]  # 1: the best found
+    assert [t.label for t in table_results(run, [TARGET])] == ["0", "mobilenetv2", "1", "2"]  # 1: the best trial
 
 
-def test_a_search_keeps_a_reference_as_it_keeps_a_trial(tmp_path, capsys):
+def test_a_search_stores_a_reference_like_a_trial(tmp_path, capsys):
     path = tmp_path / "run"
     toy_run(path)
     run = read_run(path)

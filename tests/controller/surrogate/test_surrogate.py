@@ -1,4 +1,4 @@
-"""SurrogateSampler: what it learns from, that it finds more than random draws, and what must not trouble it."""
+"""SurrogateSampler: the data it learns from, its advantage over random draws, and its robustness."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ SPACE: Space = {
 
 
 def toy(params: Mapping[str, Any]) -> tuple[float, float]:
-    """Accuracy rises with width and kernel, and so does latency; ops act together with widths."""
+    """Accuracy and latency rise with width and kernel; ops interact with widths."""
     accuracy, latency = 0.5, 1.0
     for block in range(4):
         op, kernel, width = (params[f"block{block}.{name}"] for name in ("op", "kernel", "width"))
@@ -119,8 +119,8 @@ def test_several_rewards_share_the_trials() -> None:
         assert max(map(worth(target), trials)) >= best - 0.002
 
 
-def test_latency_tells_accuracy() -> None:
-    names = [f"choice {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(40)]  # of which names tell nothing
+def test_latency_helps_to_predict_accuracy() -> None:
+    names = [f"choice {chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(40)]  # names without a pattern
     wide = {name: CategoricalDistribution(["x", "y", "z"]) for name in names}
     rng = np.random.default_rng(3)
     effects = rng.standard_normal((len(wide), 3)) / len(wide) ** 0.5
@@ -151,7 +151,7 @@ def test_noise_larger_than_the_spread_does_not_mislead_it() -> None:
     assert found > max(others)
 
 
-def test_known_latencies_of_pruned_trials_are_learned() -> None:
+def test_measured_latencies_of_pruned_trials_are_learned() -> None:
     rows = random_trials(SPACE, 60, 1)
 
     def study(known: Callable[[float], float] | None) -> SurrogateSampler:
@@ -176,7 +176,7 @@ def test_known_latencies_of_pruned_trials_are_learned() -> None:
     assert wrong["left_out_r2"] < with_them["left_out_r2"]
 
 
-def test_a_view_shows_the_known_values_of_pruned_trials_once_their_batch_is_closed() -> None:
+def test_a_view_shows_the_values_of_pruned_trials_once_their_batch_is_closed() -> None:
     def study(latency: float) -> list[FrozenTrial]:
         rows = random_trials(SPACE, 40, 2)
         trials = []
@@ -221,18 +221,18 @@ def test_a_view_shows_the_known_values_of_pruned_trials_once_their_batch_is_clos
         ),
     ],
 )
-def test_nothing_troubles_it(space: Space, evaluate: Callable[[Mapping[str, Any]], Values]) -> None:
+def test_degenerate_spaces_and_values(space: Space, evaluate: Callable[[Mapping[str, Any]], Values]) -> None:
     count = 30 if len(space) < 100 else 20
     trials = run(space, evaluate, count)
     members = {tuple(map(repr, trial.params.values())) for trial in trials}
     size = 1
     for distribution in space.values():
         size = min(count, size * len(distribution.choices))
-    assert len(members) == size  # no member twice while there are others
+    assert len(members) == size  # no member twice while others remain
 
 
 @pytest.mark.parametrize("nearest", [1e-4, 1e-2])
-def test_a_reward_is_asked_of_nothing_below_0_where_all_values_are_above_it(nearest: float) -> None:
+def test_a_reward_gets_no_values_below_0_where_all_values_are_above_0(nearest: float) -> None:
     def evaluate(params: Mapping[str, Any]) -> Values:
         work = sum(params.values())
         return 0.3 + 0.02 * work**0.5, nearest + 0.5 * max(0, work - 5)  # predicted to be below 0 for little work
@@ -244,7 +244,7 @@ def test_a_reward_is_asked_of_nothing_below_0_where_all_values_are_above_it(near
     assert len(run(space, evaluate, 30, reward=soft)) == 30
 
 
-def test_of_equal_things_only_the_canonical_is_drawn_and_none_twice() -> None:
+def test_only_the_canonical_of_equal_members_is_drawn_and_none_twice() -> None:
     # the second decision makes no difference where the first is 0, the third none where it is 1
     space = {name: CategoricalDistribution([0, 1, 2]) for name in "abcd"}
 
@@ -258,7 +258,7 @@ def test_of_equal_things_only_the_canonical_is_drawn_and_none_twice() -> None:
         draw = batches.draw(done, number)
         a, b, c, d = row = canonical(tuple(draw.params.values()))
         done.append(_trial(number, space, draw.params, TrialState.COMPLETE, (a + b - c, 1.0 + a * d + c)))
-        if number >= 15:  # the design may hold equal ones
+        if number >= 15:  # the design may contain equal members
             assert tuple(draw.params.values()) == row
     assert len({tuple(trial.params.values()) for trial in done[15:]}) == 30
 
@@ -284,7 +284,7 @@ def test_one_objective(direction: StudyDirection) -> None:
     assert max(sign * trial.values[0] for trial in trials) >= best - 0.002
 
 
-def test_three_objectives_and_other_distributions_are_refused() -> None:
+def test_three_objectives_and_other_distributions_are_rejected() -> None:
     sampler = SurrogateSampler(SPACE, seed=0)
     study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler)
     with pytest.raises(ValueError, match="must have one or two objectives for SurrogateSampler, but got 3"):
@@ -318,8 +318,8 @@ def test_diagnostics_are_of_models_that_predict() -> None:
     assert latency["weights"]["block0.op"] > latency["weights"]["block3.width"]
 
 
-def test_what_came_out_far_worse_than_all_others_tell_is_left_out() -> None:
-    def told(broken: Mapping[int, float]) -> dict[str, Any]:
+def test_trials_far_worse_than_predicted_are_left_out() -> None:
+    def diagnosed(broken: Mapping[int, float]) -> dict[str, Any]:
         sampler = SurrogateSampler(SPACE, seed=0, batch_size=60)
         study = optuna.create_study(directions=BOTH, sampler=sampler)
         for number, params in enumerate(random_trials(SPACE, 60, 3)):
@@ -329,12 +329,12 @@ def test_what_came_out_far_worse_than_all_others_tell_is_left_out() -> None:
         sampler.learn(study, 60)
         return sampler.diagnostics()["objectives"][0]
 
-    whole = told({})
+    whole = diagnosed({})
     assert whole["trials"] == 60  # none of them is
-    diverged = told({3: 0.001, 20: 0.1, 21: 0.0, 59: 0.1})
+    diverged = diagnosed({3: 0.001, 20: 0.1, 21: 0.0, 59: 0.1})
     assert diverged["trials"] == 56
     assert whole["left_out_error"] < diverged["left_out_error"] < 1e-4
-    assert told({3: 0.9})["trials"] == 60  # far better is what is looked for
+    assert diagnosed({3: 0.9})["trials"] == 60  # a far better trial is not broken
 
 
 def test_values_of_numpy_are_numbers() -> None:
