@@ -73,7 +73,7 @@ def test_trials_of_a_run(tmp_path: Path):
         resolve_arch(f"{path}#3")
     with pytest.raises(ValueError, match=r"is a run; name one of its trials, such as .*#0"):
         resolve_arch(str(path))
-    with pytest.raises(ValueError, match="is no run"):
+    with pytest.raises(ValueError, match="is not a run"):
         resolve_arch(f"{tmp_path / 'other'}#0")
 
 
@@ -159,7 +159,7 @@ def test_weights_of_files_and_trainings(tmp_path, monkeypatch):
         ("none.safetensors", r"a model must be a file, .*but got 'none\.safetensors', which does not exist"),
         ("a\0b", "which does not exist"),
         ("x" * 5000, "which does not exist"),
-        ("none#3", r"none is no run: it has no study\.db"),
+        ("none#3", r"none is not a run: it contains no study\.db"),
     ],
 )
 def test_missing_weights(name, message):

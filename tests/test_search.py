@@ -84,7 +84,7 @@ def test_a_trial_is_stored_completely(tmp_path):
     assert watcher.updates == 5  # four batches and the end
     assert watcher.seen[-1].total == 22
     first = [t for t in trained if t.number < stored.attributes["update:0"]["trials"]]
-    estimates = [line.partition(" in about ")[0] for line in watcher.said if line.startswith("estimate")]
+    estimates = [line.partition(" take about ")[0] for line in watcher.said if line.startswith("estimate")]
     left = 22 - stored.attributes["update:0"]["trials"]
     assert estimates == [
         "estimate from the reference network: 22 more candidates",
@@ -201,7 +201,7 @@ def test_weights_stay_under_the_cap(tmp_path):
     ("field", "value"), [("trials", 0), ("workers", 0), ("candidates_per_update", 0), ("hours", 0), ("hours", math.nan)]
 )
 def test_plan_names_the_invalid_option(field, value):
-    with pytest.raises(ValueError, match=field.replace("_", " ")):
+    with pytest.raises(ValueError, match=f"--{field.replace('_', '-')} must be"):
         toy_plan(**{field: value})
     assert isinstance(toy_plan(), Plan)
 
@@ -259,11 +259,11 @@ def test_a_file_that_is_not_a_study_is_rejected_and_kept(tmp_path, content):
 
 def test_a_folder_of_something_else_is_rejected(tmp_path):
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(RunError, match=r"is no run \(it holds holiday.jpg"), open_run(tmp_path, {}):
+    with pytest.raises(RunError, match=r"is not a run \(it contains holiday.jpg"), open_run(tmp_path, {}):
         pass
     with pytest.raises(RunError, match="is a file"), open_run(tmp_path / "holiday.jpg", {}):
         pass
-    with pytest.raises(RunError, match=r"it has no study\.db"):
+    with pytest.raises(RunError, match=r"it contains no study\.db"):
         read_run(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["holiday.jpg"]
 

@@ -230,13 +230,13 @@ def test_incomparable_runs_are_rejected_with_the_fields(tmp_path, old):
     run, _ = searched(tmp_path / "new", start=[old.path], config=toy_config(seed=2, controller="tpe"), trials=1)
     assert count_imported(run.trials) > 0
     other = dataclasses.replace(toy_problem(), space=dataclasses.replace(toy_problem().space, name="other"))
-    with pytest.raises(RunError, match=r'space\.name: "toy" there, "other" now'):
+    with pytest.raises(RunError, match=r'space\.name: "toy" in that run, "other" now'):
         searched(tmp_path / "b", start=[old.path], config=toy_config(space=other.space.to_dict()), problem=other)
 
 
 def test_predicted_latencies_are_not_imported_as_measured(tmp_path):
     old, _ = searched(tmp_path / "old", config=toy_config(latency="predicted"), trials=2)
-    with pytest.raises(RunError, match='latency: "predicted" there, "measured" now'):
+    with pytest.raises(RunError, match='latency: "predicted" in that run, "measured" now'):
         searched(tmp_path / "new", start=[old.path])
     run, _ = searched(tmp_path / "new", start=[old.path], config=toy_config(latency="predicted"), trials=1)
     assert count_imported(run.trials) > 0
@@ -248,7 +248,7 @@ def test_runs_of_different_devices_do_not_mix(tmp_path, old):
     path = shutil.copytree(old.path, tmp_path / "other")
     with open_run(path, toy_config()) as run:
         run.set("calibrations", other)
-    with pytest.raises(RunError, match=r'different devices: device\.cpu: "toy" there, "another" now'):
+    with pytest.raises(RunError, match=r'on the same device, but got device\.cpu: "toy" in .*, "another" in '):
         searched(tmp_path / "new", start=[old.path, path])
 
 

@@ -26,5 +26,5 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 def named_preset(name: str) -> Mapping[str, Any]:
     """Return the values of a preset. Raises ValueError for an unknown name."""
     if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, but got {name!r}")
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, but got {name!r}")
     return PRESETS[name]

@@ -75,7 +75,7 @@ def test_missing_option(capsys):
         ("--epochs", "0", "epochs must be"),
         ("--alpha", "0.5", "--alpha must be 0 or less, since slower is never better, but got 0.5"),
         ("--reward", "greedy", "--reward"),
-        ("--preset", "thesis", "preset must be one of standard, paper, but got 'thesis'"),
+        ("--preset", "thesis", "--preset must be one of standard, paper, but got 'thesis'"),
         ("--accelerator", "tpu", "accelerator"),
         (
             "--space",
@@ -135,7 +135,7 @@ def test_bad_architectures(capsys):
 
 def test_no_run(capsys, tmp_path):
     assert "no study.db" in complaint(capsys, "report", tmp_path)
-    assert "must be a folder with runs" in complaint(capsys, "runs", tmp_path / "none")
+    assert "DIRECTORY must be a folder that contains runs, but got" in complaint(capsys, "runs", tmp_path / "none")
 
 
 SEARCH = (

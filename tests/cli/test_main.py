@@ -61,9 +61,9 @@ def test_an_unknown_command_lists_all(capsys):
     [
         (
             ["predict"],
-            "mnas: predict needs MODEL: Model file (.safetensors, .tflite, .onnx, .pte), folder of a training",
+            "mnas: MODEL is required. Model file (.safetensors, .tflite, .onnx, .pte), folder of a training",
         ),
-        (["eval", "x"], "mnas: eval needs --data: Data set: digits, cifar10, fashion-mnist, imagenet, or a folder"),
+        (["eval", "x"], "mnas: --data is required. Data set: digits, cifar10, fashion-mnist, imagenet, or a folder"),
         (["train", "x", "--epochs", "some"], "mnas: --epochs must be an integer, but got 'some' (mnas train --help)"),
         (["eval", "x", "--data", "y", "--crop", "some"], "mnas: --crop must be a number or auto, but got 'some' (mnas"),
         (["export", "x", "--to", "y", "--speed-s", "some"], "mnas: --speed-s must be a number, but got 'some' (mnas"),

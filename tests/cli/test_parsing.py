@@ -85,8 +85,8 @@ def test_a_preset_replaces_defaults_and_options_replace_the_presets():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("net", "toy needs --data: The data"),
-        ("--fast", "toy needs MODEL: The model; and --data: The data"),
+        ("net", "--data is required. The data"),
+        ("--fast", "MODEL is required. The model. --data is required. The data"),
         ("net --data", "--data must have a value (text), but got none"),
         ("net --data --fast", "--data must have a value (text), but got none"),
         ("net --data a --seed", "--seed must have a value (an integer or auto), but got none"),

@@ -58,7 +58,7 @@ def test_a_damaged_file_is_rejected_and_kept(tmp_path, text):
 
 def test_other_folders_and_files_are_left_alone(tmp_path):
     (tmp_path / "holiday.jpg").touch()
-    with pytest.raises(RunError, match="is no check"), open_results(tmp_path, CONFIG):
+    with pytest.raises(RunError, match="is not a proxy check"), open_results(tmp_path, CONFIG):
         pass
     with pytest.raises(RunError, match="is a file"), open_results(tmp_path / "holiday.jpg", CONFIG):
         pass
