@@ -232,7 +232,7 @@ def test_another_run_configuration_is_rejected_with_the_fields(tmp_path):
     with open_run(tmp_path / "run", {"seed": 1, "data": "digits", "same": [1, 2]}):
         pass
     with (
-        pytest.raises(RunError, match='seed: 1 there, 2 now; data: "digits" there, "photos" now') as refused,
+        pytest.raises(RunError, match='seed: 1 before, 2 now; data: "digits" before, "photos" now') as refused,
         open_run(tmp_path / "run", {"seed": 2, "data": "photos", "same": (1, 2)}),
     ):
         pass

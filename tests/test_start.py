@@ -217,10 +217,10 @@ def test_nsga2_counts_imported_trials(tmp_path, large):
 def test_incomparable_runs_are_rejected_with_the_fields(tmp_path, old):
     cases = [
         ({"proxy": {"epochs": 2}}, "proxy.epochs: 1 in that run, 2 now"),
-        ({"device": "pixel"}, 'device: "host" there, "pixel" now'),
-        ({"input_size": 16, "data_content": "larger"}, "input_size: 8 there, 16 now$"),
+        ({"device": "pixel"}, 'device: "host" in that run, "pixel" now'),
+        ({"input_size": 16, "data_content": "larger"}, "input_size: 8 in that run, 16 now$"),
         ({"seed": 2, "data_content": "other images held out"}, "seed: 1 in that run, 2 now$"),
-        ({"data_content": "changed"}, 'data_content: "images" there, "changed" now$'),
+        ({"data_content": "changed"}, 'data_content: "images" in that run, "changed" now$'),
     ]
     for changes, message in cases:
         with pytest.raises(RunError, match=f"space, images, proxy task and device, but .* differs: .*{message}"):

@@ -56,8 +56,6 @@ def help_lines(
     yield from _wrapped(" ".join((command.__doc__ or "").split()), columns)
     short = bool(guide.first) and not everything
     for heading, members_ in grouped(guide, options, everything=everything):
-        if not members_:  # a command whose only values are positional
-            continue
         yield ""
         yield f"{heading}:"
         for option in members_:
@@ -96,7 +94,8 @@ def grouped(guide: Guide, options: Sequence[Option], *, everything: bool) -> Ite
     if arguments := [option for option in options if option.positional]:
         yield "Arguments", arguments
     if not guide.first:
-        yield "Options", list(by_flag.values())
+        if by_flag:  # a command may have only positional values
+            yield "Options", list(by_flag.values())
         return
     yield "Common options", [by_flag.pop(flag) for flag in guide.first]
     if not everything:

@@ -20,9 +20,8 @@ class ClosedBatches:
 
     Trial n is a function of the arguments here; of params, system attributes, state and values of the trials of closed
     batches (those before batch n // batch_size; for pruned ones also `known_values`); and of params and system
-    attributes of the trials of its own batch with smaller numbers. It makes no difference whether this object drew them
-    or another in a process that has died, nor when, in which order and with what result the trials of the running batch
-    end. To use it:
+    attributes of the trials of its own batch with smaller numbers. It makes no difference which process drew
+    them, or when, in which order and with what result the trials of the running batch end. To use it:
 
         batches = ClosedBatches("ppo", space, directions=["maximize", "minimize"], seed=0, batch_size=20, reward=reward)
         number = len(study.trials)                # where number % batch_size == 0: once all before it have finished

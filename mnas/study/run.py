@@ -287,7 +287,7 @@ def _check_same(path: Path, attributes: Mapping[str, Any], config: Mapping[str, 
         raise RunError(f"{path} has another configuration ({differing}); use the same options, or choose another --run")
 
 
-def differences(stored: Mapping[str, Any], config: Mapping[str, Any], there: str = "there", here: str = "now") -> str:
+def differences(stored: Mapping[str, Any], config: Mapping[str, Any], there: str = "before", here: str = "now") -> str:
     """Return the fields in which two configurations differ, with both values, on one line; empty where none differs.
 
     Args:

@@ -150,7 +150,7 @@ def test_a_run_with_other_settings_is_rejected_and_kept(capsys, tmp_path):
     before = read_run(tmp_path / "runs/a").trials
     capsys.readouterr()
     line = complaint(capsys, *SEARCH, *QUICK, "--run", "runs/a", "--seed", "5")
-    assert "seed: 0 there, 5 now" in line
+    assert "seed: 0 before, 5 now" in line
     assert "choose another --run" in line
     assert read_run(tmp_path / "runs/a").trials == list(before)
     # the same command with more trials resumes

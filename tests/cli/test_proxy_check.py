@@ -75,7 +75,7 @@ def test_an_interrupted_check_resumes_and_prints_its_result(tmp_path, capsys):
     assert json.loads((out / "result.json").read_text())["settings"] == result["settings"]
     assert run([*TINY, "--seeds", "1", "--out", "check", "--seed", "1"]) == 2
     line = capsys.readouterr().err
-    assert "seed: 0 there, 1 now" in line
+    assert "seed: 0 before, 1 now" in line
     assert "choose another --out" in line
 
 

@@ -143,7 +143,7 @@ def test_a_larger_output_stride_than_the_skeletons_is_rejected(searched, tmp_pat
 def test_a_nested_difference_is_named(searched):
     settings, _ = searched
     other = dataclasses.replace(settings, proxy=dataclasses.replace(settings.proxy, learning_rate=0.5))
-    with pytest.raises(RunError, match=r"proxy\.learning_rate: 0\.064 there, 0\.5 now"):
+    with pytest.raises(RunError, match=r"proxy\.learning_rate: 0\.064 before, 0\.5 now"):
         search_and_conclude(other, SafeConsole(file=open(os.devnull, "w")))  # noqa: SIM115
 
 

@@ -109,7 +109,7 @@ def test_the_same_command_again_changes_nothing_and_another_is_rejected(folder, 
     capsys.readouterr()
     other = [x for x in BEGUN if x not in ("--start-from", "runs/old,mobilenetv2")]
     assert run([*SEARCH, *other, "--target-latency-ms", targets]) == 2
-    assert 'start_from: "runs/old,mobilenetv2" there, null now' in capsys.readouterr().err
+    assert 'start_from: "runs/old,mobilenetv2" before, null now' in capsys.readouterr().err
     assert run([*SEARCH, *BEGUN, "--target-latency-ms", targets.split(",")[0]]) == 2
     kept = ",".join(f"{float(target):.12g}" for target in targets.split(","))
     assert f'target_latency_ms: "{kept}"' in capsys.readouterr().err

@@ -26,7 +26,7 @@ def test_another_configuration_is_rejected_with_the_fields_that_differ(tmp_path)
     other = {**CONFIG, "proxy": {"batch_size": 32}}
     with (
         pytest.raises(
-            RunError, match=r"\(proxy\.batch_size: 64 there, 32 now\); use the same options, or choose another --out"
+            RunError, match=r"\(proxy\.batch_size: 64 before, 32 now\); use the same options, or choose another --out"
         ),
         open_results(tmp_path / "check", other),
     ):

@@ -169,10 +169,10 @@ def test_interrupted_and_resumed_is_as_never_interrupted(path, digits, tmp_path)
 def test_other_settings_are_refused_by_name(path, digits, tmp_path):
     best_of(path, digits, [], top=1)
     with pytest.raises(
-        RunError, match=r"must be trained alike, but got other settings \(epochs: 1 there, 2 now\); use"
+        RunError, match=r"must be trained alike, but got other settings \(epochs: 1 before, 2 now\); use"
     ):
         best_of(path, digits, [], config=dataclasses.replace(CONFIG, epochs=2))
-    with pytest.raises(RunError, match=r"other settings \(data_content: \"\w+\" there, \"\w+\" now\)"):
+    with pytest.raises(RunError, match=r"other settings \(data_content: \"\w+\" before, \"\w+\" now\)"):
         best_of(path, functools.partial(digits, per_class=30), [])
     best_of(path, digits, [], config=dataclasses.replace(CONFIG, threads=2))  # results of another speed, no others
 
