@@ -41,4 +41,4 @@ class ProxyCheckCommand:
                 steps.say(f"stopped; nothing is lost. To resume: {command}")
                 raise
         print_check(console, check)
-        console.print(f"trainings and result: {self.settings.out}")
+        console.print(f"results: {self.settings.out}")

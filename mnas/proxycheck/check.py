@@ -95,7 +95,7 @@ def recommendation(check: ProxyCheck) -> list[str]:
     why = "the best and the cheapest"
     if chosen != best:
         rival = f"{check.options(check.settings[best])}, tau {check.agreements[best].tau.value:.2f}"
-        why = f"the cheapest that does not differ significantly from the best ({rival})"
+        why = f"the cheapest setting that does not differ significantly from the best ({rival})"
     lines = [
         f"recommended: {check.options(setting)}, {why}, tau {score_text(agreement.tau)} at "
         f"{check.seconds[chosen]:.2f} s, "
