@@ -44,7 +44,7 @@ COMMANDS = {
     "completion": ("mnas.cli.completion:CompletionCommand", "Print a shell completion script"),
 }
 """Name of one word or two ("latency fit") -> (module, purpose). A command is imported when it is called, so that the
-help appears at once."""
+help appears immediately."""
 
 _PATIENCE_S = 10.0
 """Seconds to wait for torchrun, which checks its processes every 0.1 s, and gives them 30 s to end."""

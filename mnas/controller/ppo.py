@@ -247,7 +247,7 @@ class PPOSampler(ClosedBatchSampler):
         return _Learner(policy, self._settings)
 
     def _choose(self, number: int) -> Sequence[int]:
-        # A batch is drawn at once (each trial from its own random numbers), in as many steps of the LSTM as one trial.
+        # A whole batch is drawn together, each trial from its own random numbers, in as many LSTM steps as one trial.
         learner, batch = self._states[-1][1], number // self._batch_size
         if self._drawn is None or self._drawn[0] is not learner or self._drawn[1] != batch:
             numbers = range(batch * self._batch_size, (batch + 1) * self._batch_size)

@@ -158,7 +158,7 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
         for index in range(number // self._batch_size):
             members = list(trials[index * self._batch_size : (index + 1) * self._batch_size])
             if index < len(self._batches):
-                if self._batches[index].trials == members:  # at once where the storage returns the same objects
+                if self._batches[index].trials == members:  # fast where the storage returns the same objects
                     continue
                 del self._batches[index:]
             self._batches.append(self._read_batch(index, members, directions))

@@ -27,7 +27,7 @@ def open_search(
     """Open the run that `settings` names, begin or resume it, and calibrate its devices.
 
     Raises:
-        ValueError: an option does not fit the others, the devices or the images, or the folder holds another search.
+        ValueError: an option does not fit the others, the devices or the images, or the folder contains another search.
     """
     starter = _Starter(settings, space, dataset, evaluate, say)
     with starter.fleet, open_run(settings.run, settings.identity(space, dataset), starter.begin) as run:

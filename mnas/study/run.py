@@ -9,7 +9,7 @@
               report.html
               lock         held by the process that searches; dies with it
 
-A trial (study/record.py) is stored at once with all its parameters as RUNNING, gets its latency, and ends as COMPLETE,
+A trial (study/record.py) is stored immediately with all its parameters as RUNNING, gets its latency, and ends as COMPLETE,
 PRUNED (skipped: over a limit) or FAIL (with its reason). A killed process leaves RUNNING trials; the process that
 resumes finishes them under their numbers.
 

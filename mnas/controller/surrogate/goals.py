@@ -49,7 +49,7 @@ class Data:
     """Values of the trials, (N, M); NaN where unknown."""
     pruned: npt.NDArray[np.bool_]
     trials: list[FrozenTrial]
-    taken: frozenset[Row]
+    drawn: frozenset[Row]
     """All members drawn, including failed ones."""
 
     @property

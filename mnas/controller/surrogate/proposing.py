@@ -34,21 +34,21 @@ def search(
     score: Score,
     sizes: Sequence[int],
     start: Indices,
-    taken: set[tuple[int, ...]],
+    drawn: set[tuple[int, ...]],
     draw: np.random.Generator,
     generations: int,
 ) -> Ranking:
-    """Return members outside `taken` with high scores; empty where all are taken.
+    """Return members outside `drawn` with high scores; empty where all are drawn.
 
     Args:
-        score: function of members, which may be in `taken`.
+        score: function of members, which may be in `drawn`.
         sizes: number of choices of each decision.
         start: (N, D) members to start from.
-        taken: members that may be parents, but are not returned.
+        drawn: members that may be parents, but are not returned.
         draw: source of random numbers.
         generations: maximum number of generations.
     """
-    population = _Population(score, taken)
+    population = _Population(score, drawn)
     population.add(start)
     waited = 0
     for _ in range(generations):
@@ -71,21 +71,21 @@ def search(
 class _Population:
     """The best members seen; each is scored once."""
 
-    def __init__(self, score: Score, taken: set[tuple[int, ...]]) -> None:
-        self._score, self._taken = score, taken
+    def __init__(self, score: Score, drawn: set[tuple[int, ...]]) -> None:
+        self._score, self._drawn = score, drawn
         self._seen: set[tuple[int, ...]] = set()
         self.ranking = Ranking(np.empty((0, 0), np.int64), np.empty(0))
-        self._is_taken = np.empty(0, bool)
+        self._is_drawn = np.empty(0, bool)
 
     @property
     def best(self) -> float:
-        """Highest score outside `taken`."""
-        scores = self.ranking.scores[~self._is_taken]
+        """Highest score outside `drawn`."""
+        scores = self.ranking.scores[~self._is_drawn]
         return float(scores[0]) if len(scores) else -np.inf
 
     @property
     def wanted(self) -> Ranking:
-        return Ranking(self.ranking.members[~self._is_taken], self.ranking.scores[~self._is_taken])
+        return Ranking(self.ranking.members[~self._is_drawn], self.ranking.scores[~self._is_drawn])
 
     def add(self, members: Indices) -> None:
         new = []
@@ -98,13 +98,13 @@ class _Population:
         rows = np.array(new, np.int64)
         scores = np.concatenate([self.ranking.scores, self._score(rows)])
         every = np.concatenate([self.ranking.members, rows]) if len(self.ranking.members) else rows
-        is_taken = np.concatenate([self._is_taken, [row in self._taken for row in new]])
+        is_drawn = np.concatenate([self._is_drawn, [row in self._drawn for row in new]])
         order = np.argsort(-scores, kind="stable")
-        # taken members may be parents, but must not crowd out the others
-        places = [np.flatnonzero(is_taken[order])[: POPULATION // 2], np.flatnonzero(~is_taken[order])[:POPULATION]]
+        # drawn members may be parents, but must not crowd out the others
+        places = [np.flatnonzero(is_drawn[order])[: POPULATION // 2], np.flatnonzero(~is_drawn[order])[:POPULATION]]
         survivors = np.sort(np.concatenate(places))
         order = order[survivors]
-        self.ranking, self._is_taken = Ranking(every[order], scores[order]), is_taken[order]
+        self.ranking, self._is_drawn = Ranking(every[order], scores[order]), is_drawn[order]
 
 
 def _children(parents: Ranking, sizes: Sequence[int], draw: np.random.Generator) -> Indices:
@@ -147,7 +147,7 @@ def spread_design(sizes: Sequence[int], count: int, draw: np.random.Generator) -
 
 
 DESIGNS = 40
-"""Number of designs to try; the best is taken."""
+"""Number of designs to try; the best is used."""
 
 
 def _balanced(size: int, count: int, draw: np.random.Generator) -> Indices:

@@ -41,7 +41,7 @@ LATER_GROWTH = 1.5
 LARGEST = 800
 """Maximum number of trials to predict from."""
 FIRST = 300
-"""Number of these taken from the beginning; the others are the latest."""
+"""Number of these from the beginning; the others are the latest."""
 LOG_RANGE = 2.0
 """Ratio of a value's largest to its smallest positive one from which its logarithm may be modelled."""
 HUGE = 1e100
@@ -120,13 +120,13 @@ class SurrogateSampler(ClosedBatchSampler):
 
     def _read(self, batches: Sequence[Batch]) -> Data:
         trials, rows, values = [], [], []
-        taken = set()
+        drawn = set()
         for batch in batches:
             for trial in batch.trials:
                 if not self._space.keys() <= trial.params.keys():
                     continue
                 row = self._canonical(self._indices(trial))
-                taken.add(row)
+                drawn.add(row)
                 if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                     trials.append(trial)
                     rows.append(row)
@@ -136,7 +136,7 @@ class SurrogateSampler(ClosedBatchSampler):
             values=np.array(values).reshape(-1, len(self._signs)),
             pruned=np.array([t.state == TrialState.PRUNED for t in trials], bool),
             trials=trials,
-            taken=frozenset(taken),
+            drawn=frozenset(drawn),
         )
 
     def _canonical(self, row: Row) -> Row:
@@ -314,9 +314,9 @@ class SurrogateSampler(ClosedBatchSampler):
         """Return the members for the trials from `start` to the end of its batch."""
         models, data = self._fitted()
         draw = np.random.default_rng([self._seed, 2, start])
-        taken = set(data.taken)
+        drawn = set(data.drawn)
         if start < self._design_size:
-            taken.update(self._design)
+            drawn.update(self._design)
         picks: list[Row] = []
         pool = self._random(draw, POOL)
         goals = Goals(self._coding, self._signs, self._aims, models, data, pool) if models.objectives else None
@@ -325,39 +325,39 @@ class SurrogateSampler(ClosedBatchSampler):
                 picks.append(self._design[number])
                 continue
             if goals is None:
-                picks.append(self._guess(models.completed, taken, draw))
-                taken.add(picks[-1])
+                picks.append(self._guess(models.completed, drawn, draw))
+                drawn.add(picks[-1])
                 continue
             goals.aim(number)
             seeds = np.concatenate([goals.seeds(), self._random(draw, RANDOM_STARTS)])
             generations = LATER_GENERATIONS if picks else GENERATIONS
-            ranking = search(goals.score, self._choices, seeds, taken, draw, generations)
+            ranking = search(goals.score, self._choices, seeds, drawn, draw, generations)
             goals.last = ranking.members
-            picks.append(self._best(ranking.members, goals, taken, draw))
-            taken.add(picks[-1])
+            picks.append(self._best(ranking.members, goals, drawn, draw))
+            drawn.add(picks[-1])
             goals.believe(np.array(picks[-1:], np.int64))
         return picks
 
-    def _guess(self, completed: GoalModel | None, taken: set[Row], draw: np.random.Generator) -> Row:
+    def _guess(self, completed: GoalModel | None, drawn: set[Row], draw: np.random.Generator) -> Row:
         """Return a random member, or one likely to be completed, drawn from the model's belief (Thompson sampling)."""
         rows = list(dict.fromkeys(self._canonical(row) for row in _rows(self._random(draw, POOL))))
-        untried = [row for row in rows if row not in taken] or rows
+        untried = [row for row in rows if row not in drawn] or rows
         if completed is None:
             return untried[0]
         forecast = completed.forecast(self._coding(np.array(untried, np.int64)))
-        drawn = forecast.mean.numpy() + forecast.deviation.numpy() * draw.standard_normal(len(untried))
-        return untried[int(np.argmax(drawn))]
+        believed = forecast.mean.numpy() + forecast.deviation.numpy() * draw.standard_normal(len(untried))
+        return untried[int(np.argmax(believed))]
 
-    def _best(self, members: Indices, goals: "Goals", taken: set[Row], draw: np.random.Generator) -> Row:
-        """Return the best of `members` (best first) that is not taken; a random one where all are."""
+    def _best(self, members: Indices, goals: "Goals", drawn: set[Row], draw: np.random.Generator) -> Row:
+        """Return the best of `members` (best first) that is not drawn; a random one where all are."""
         if self._canonical_of is None and len(members):
             return _rows(members)[0]
         for start in range(0, len(members), COMPARED):
             rows = dict.fromkeys(self._canonical(row) for row in _rows(members[start : start + COMPARED]))
-            untried = [row for row in rows if row not in taken]
+            untried = [row for row in rows if row not in drawn]
             if untried:
                 return untried[int(np.argmax(goals.score(np.array(untried, np.int64))))]
-        return self._guess(None, taken, draw)
+        return self._guess(None, drawn, draw)
 
     def _random(self, draw: np.random.Generator, count: int) -> Indices:
         return np.stack([draw.integers(size, size=count) for size in self._choices], axis=1)
