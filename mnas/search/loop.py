@@ -33,9 +33,9 @@ CONVERGED_AFTER = 2
 def search(run: StudyWriter, problem: Problem, plan: Plan, watcher: Watcher) -> str:
     """Search until a limit of `plan` is reached, and return which one: `trials`, `hours` or `converged`.
 
-    `run` contains the whole state at any time: after a kill, the next call resumes it and ends with the same trials, given
-    equal evaluations. The run's first trials may come from `--start-from` (mnas/search/start.py); they belong to the
-    batches of their numbers. Raises RunError where the process that trains a reference dies, and UnitError where no
+    `run` contains the whole state at any time. After a kill, the next call resumes it and ends with the same trials,
+    given equal evaluations. The run's first trials may come from `--start-from` (mnas/search/start.py); they belong to
+    the batches of their numbers. Raises RunError where the process that trains a reference dies, and UnitError where no
     device remains to measure on. Exceptions of `problem.evaluate` propagate, except for EvaluationError.
     """
     clock = Clock(run, plan, watcher)

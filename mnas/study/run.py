@@ -9,8 +9,8 @@
               report.html
               lock         held by the process that searches; dies with it
 
-A trial (study/record.py) is stored immediately with all its parameters as RUNNING, gets its latency, and ends as COMPLETE,
-PRUNED (skipped: over a limit) or FAIL (with its reason). A killed process leaves RUNNING trials; the process that
+A trial (study/record.py) is stored with all its parameters as RUNNING, gets its latency, and ends as COMPLETE, PRUNED
+(skipped: over a limit) or FAIL (with its reason). A killed process leaves RUNNING trials; the process that
 resumes finishes them under their numbers.
 
 The first trials of a study may be imported from earlier runs (`mnas search --start-from`), already finished; the
