@@ -80,7 +80,7 @@ def test_trials_of_a_run(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("mnasnet-a11", r"'mnasnet-a11' \(did you mean mnasnet-a1\?\)$"),
+        ("mnasnet-a11", r"'mnasnet-a11'; did you mean mnasnet-a1\?$"),
         ("MobileNetV2", r"did you mean mobilenetv2\?"),
         ("mnasnet-a1@", "mnasnet-a1 may be followed by @ and a width multiplier"),
         ("resnet", r"a trial \(runs/NAME#17\), a \.json file or an architecture string .*, but got 'resnet'$"),

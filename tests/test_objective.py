@@ -107,7 +107,7 @@ def test_zero_weights_leave_accuracy_alone(form):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"form": "cubic"}, "reward must be one of target, soft, hard, absolute, weighted-sum, but got 'cubic'"),
+        ({"form": "cubic"}, "--reward must be one of target, soft, hard, absolute, weighted-sum, but got 'cubic'"),
         ({"target_latency_ms": 0.0}, "--target-latency-ms must be greater than 0, but got 0.0"),
         ({"target_latency_ms": -1.0}, "--target-latency-ms must be greater than 0, but got -1.0"),
         ({"target_latency_ms": math.nan}, "--target-latency-ms must be greater than 0, but got nan"),

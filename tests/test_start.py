@@ -180,7 +180,7 @@ def test_weights_of_the_front_are_copied(tmp_path, old):
     shutil.rmtree(bare / "models")
     _, watcher = searched(tmp_path / "without", start=[bare], trials=2)
     front = {f"{bare}#{t.number}" for t in front_of(old.trials)}
-    [said] = [line for line in watcher.said if line.startswith("no weights")]
+    [said] = [line for line in watcher.said if line.startswith("no stored weights")]
     assert set(said.removeprefix("no stored weights for the imported trials ").split(", ")) == front
 
 

@@ -94,10 +94,10 @@ number = 3
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sarsa", "controller must be one of surrogate, .*, or module:factory"),
-        ("optuna.samplers:", "controller must be one of surrogate, .*, or module:factory"),
-        ("no.such.module:x", "no.such.module cannot be imported: ModuleNotFoundError"),
-        ("optuna.samplers:NoSampler", "there is no NoSampler in optuna.samplers"),
+        ("sarsa", "--controllers must be one of surrogate, .*, or module:factory"),
+        ("optuna.samplers:", "--controllers must be one of surrogate, .*, or module:factory"),
+        ("no.such.module:x", "module no.such.module cannot be imported: ModuleNotFoundError"),
+        ("optuna.samplers:NoSampler", "module optuna.samplers has no attribute NoSampler"),
         ("my_samplers:number", "number must be callable, but got 3"),
         ("my_samplers:none", "must return an optuna.samplers.BaseSampler, but got NoneType"),
         ("my_samplers:broken", r"calling my_samplers:broken failed: KeyError: 'no\\nluck'"),

@@ -63,7 +63,7 @@ def test_a_space_that_a_function_returns(tmp_path, monkeypatch):
     for name, message in [
         ("own_spaces:wrong", "own_spaces:wrong must return a FactorizedSpace, .* but got dict"),
         ("own_spaces:broken", r"calling own_spaces:broken failed: KeyError: 'no\\nluck'"),
-        ("own_spaces:absent", "there is no absent in own_spaces"),
+        ("own_spaces:absent", "module own_spaces has no attribute absent"),
         ("no_such_module:x", "no_such_module cannot be imported: ModuleNotFoundError"),
         ("mnasnets", r"--space must be one of .* or module:factory, but got 'mnasnets' \(did you mean mnasnet\?\)"),
     ]:
