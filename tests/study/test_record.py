@@ -41,7 +41,7 @@ RECORDS = {
     "named": {"name": "mobilenetv2"},
     "measured": MEASURED,
     "complete": {"state": "complete", **MEASURED, **TRAINED, "rewards": (0.25, 0.5), "same_as": 0},
-    "taken over": {"state": "complete", **MEASURED, **TRAINED, "origin": Origin(run="runs/a b", trial=3)},
+    "imported": {"state": "complete", **MEASURED, **TRAINED, "origin": Origin(run="runs/a b", trial=3)},
     "too large": {"state": "skipped", "skipped": Skip(limit="size", value=3.25, bound=2.5)},
     "too slow": {"state": "skipped", **MEASURED, "skipped": Skip(limit="latency", value=9.0, bound=2.0)},
     "failed": {"state": "failed", **MEASURED, "error": "diverged"},
