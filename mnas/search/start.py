@@ -184,11 +184,11 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 def _require_one_device(first: History, other: History) -> None:
     """Raise RunError unless both runs measured on the same device and in the same way."""
     for device, (unit, *_) in first.calibrations.items():
-        then = [
+        one, two = (
             {n: c[n] for n in ("device", "runtime", "batch", "reference")}
             for c in (unit, other.calibrations[device][0])
-        ]
-        if differing := differences(*then, f"in {first.name}", f"in {other.name}"):
+        )
+        if differing := differences(one, two, f"in {first.name}", f"in {other.name}"):
             raise RunError(f"--start-from must name runs measured on the same device, but got {differing}")
 
 
