@@ -9,7 +9,7 @@ _FIRST_CHARACTERS = 60
 
 
 def label_fault(name: object) -> str:
-    """Return why `name` is not a label that every format can hold; empty if it is.
+    """Return why `name` is not a label that every format can contain; empty if it is.
 
     A label is one line of UTF-8 text, because label files and metadata have one label per line. Models from before
     `class_name_fault` existed follow this rule, so readers check it too.
@@ -30,7 +30,8 @@ def label_fault(name: object) -> str:
 def class_name_fault(name: object) -> str:
     """Return why `name` is not a valid class name for training and export; empty if it is.
 
-    Beyond `label_fault`, this refuses invisible names, and characters at which readers of label files strip or stop.
+    In addition to `label_fault`, this rejects invisible names, and characters that readers of label files strip or stop
+    at.
     """
     if fault := label_fault(name):
         return fault
@@ -58,12 +59,12 @@ def check_class_names(names: Sequence[object], where: str) -> None:
     for name in names:
         if fault := class_name_fault(name):
             raise ValueError(
-                f"a class name must be one line of visible text, as label files and models hold it, but got "
-                f"{shown(name)} in {where} ({fault}); rename that class"
+                f"a class name must be one line of visible text, but got {shown(name)} in {where} ({fault}); rename "
+                "that class"
             )
         key = same_name(str(name))
         if key in names_by_form:
-            how = "the same name" if names_by_form[key] == name else "the same but for its Unicode form"
+            how = "the same name" if names_by_form[key] == name else "they differ only in Unicode form"
             raise ValueError(
                 f"class names must differ, but got {shown(names_by_form[key])} and {shown(name)} in {where} ({how}); "
                 "rename or merge them"
@@ -77,7 +78,7 @@ def same_name(name: str) -> str:
 
 
 def same_names(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Return whether both sequences hold the same names (`same_name`) in the same order."""
+    """Return whether both sequences contain the same names (`same_name`) in the same order."""
     return list(map(same_name, first)) == list(map(same_name, second))
 
 
@@ -107,7 +108,7 @@ def _pairs(names: Iterable[str], form: Callable[[str], str]) -> list[tuple[str, 
 
 
 def shown_path(path: object) -> str:
-    """Return a path for a message, in quotes if it holds unprintable characters."""
+    """Return a path for a message, in quotes if it contains unprintable characters."""
     text = str(path)
     return text if text.isprintable() else repr(text)
 

@@ -17,19 +17,19 @@ _ORDER, _VARIATION = 0, 1  # purpose of a generator, the first number of its see
 class ArrayBatches(Batches):
     """The images of a `Dataset`, shuffled by (seed, epoch) and augmented by (seed, epoch, step).
 
-    Raises ValueError for options that arrays cannot serve: a timm policy, or a crop of the images' full size.
+    Raises ValueError for options that arrays cannot serve: a timm policy, or a crop smaller than the centre square.
     """
 
     def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, crop: float = 1.0) -> None:
         if augmentation.auto_augment:
             raise ValueError(
-                "images decoded to arrays must do without auto augment, but got "
-                f"{augmentation.auto_augment!r}; use --loader files"
+                f"--auto-augment must be empty for images in an array, but got {augmentation.auto_augment!r}; use "
+                "--loader files"
             )
         if crop != 1:
             raise ValueError(
-                f"images decoded to arrays are whole centre squares, but got a crop of {crop}; use --crop 1 or "
-                "--loader files"
+                f"--crop must be 1 for images in an array, which contains whole centre squares, but got {crop}; use "
+                "--crop 1 or --loader files"
             )
         self._dataset, self._augmentation, self._seed = dataset, augmentation, seed
         self._parts: dict[Part, ImageArrays] = {"train": dataset.train, "val": dataset.val}

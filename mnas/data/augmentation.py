@@ -13,17 +13,17 @@ class Augmentation:
     """Augmentation of training images. Raises ValueError if a field is out of range."""
 
     kind: AugmentationKind = "shift"
-    """`shift`: by up to a sixteenth of the side, reflected; `inception`: a crop of random area and aspect (3/4 to
-    4/3), resized (paper)."""
+    """`shift`: random shift by up to a sixteenth of the side, with reflected borders. `inception`: crop of random area
+    and aspect ratio (3/4 to 4/3), resized to the input size (paper)."""
     scale_low: float = 0.08
     """Smallest share of the area of an `inception` crop; the largest is 1."""
     auto_augment: str = ""
-    """timm's policy, as `rand-m9-mstd0.5-inc1` (timm.data.auto_augment); empty for none. Files and shards only."""
+    """Policy of timm, such as `rand-m9-mstd0.5-inc1`; empty: none. Available for files and shards."""
     random_erasing: float = 0.0
-    """Probability that a rectangle of 2-33 % of the image becomes noise."""
+    """Probability that noise replaces a rectangle of 2 to 33 % of an image."""
     mirror: Mirror = "auto"
-    """Whether half of the images are mirrored; auto: where the data set allows it and no two classes are each other's
-    mirror images by their names (`mnas.data.mirror`)."""
+    """Whether to mirror half of the images at random. auto: mirror them unless the data set or two class names, such as
+    left and right, forbid it (`mnas.data.mirror`)."""
 
     def __post_init__(self) -> None:
         kinds = get_args(AugmentationKind)

@@ -24,7 +24,7 @@ def by_stat_line(data: "Batches | Dataset") -> str:
     """Return the notice about data whose content was not read; empty if it was read."""
     if not data.content.startswith(STAT):
         return ""
-    return f"{data.name} is identified by file names, sizes and times, not by content"
+    return f"{data.name} is identified by file names, sizes and modification times instead of its content"
 
 
 class Batches(ABC):

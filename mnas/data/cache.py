@@ -94,8 +94,8 @@ def find_or_build(
                 built = _open(path, key, size, False, say=True)
     except OSError as error:
         raise ValueError(
-            f"the cache folder must be writable and have room, but got {str(cache_dir)!r} ({error.strerror or error}); "
-            "free some space or set XDG_CACHE_HOME"
+            f"cannot write to the cache folder {str(cache_dir)!r} ({error.strerror or error}); free some disk space, "
+            "or set XDG_CACHE_HOME to another folder"
         ) from None
     assert built is not None
     return built
@@ -121,7 +121,7 @@ def _open(path: Path, key: str, size: int, verify: bool, *, say: bool) -> tuple[
     except ValueError as error:
         if say:
             logging.getLogger(__name__).warning(
-                "the decoded images in %s are damaged (%s); decoding them again", path, reason(error)
+                "The cached images in %s are damaged (%s). Decoding the images again.", path, reason(error)
             )
         return None
 
@@ -197,8 +197,8 @@ def check_unreadable(skipped: Sequence[str], total: int) -> None:
     if len(skipped) > MAX_UNREADABLE * total:
         named = "; ".join(skipped[:3]) + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
         raise ValueError(
-            f"at most 1 % of the images may be unreadable, but got {len(skipped)} of {total}: {named}; "
-            "repair or delete them"
+            f"at most 1 % of the images may be unreadable, but {len(skipped)} of {total} are ({named}); repair or "
+            "delete these files"
         )
 
 

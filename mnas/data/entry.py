@@ -65,12 +65,12 @@ class ImageEntry:
         }
         for name, holds in right.items():
             if not holds:
-                raise ValueError(f"{name} cannot be {_short(getattr(self, name))}")
+                raise ValueError(f"the field {name} has the invalid value {_short(getattr(self, name))}")
         if len(self.labels) != sum(self.counts.values()):
-            raise ValueError(f"{sum(self.counts.values())} images cannot have {len(self.labels)} labels")
+            raise ValueError(f"it has {len(self.labels)} labels for {sum(self.counts.values())} images")
         if self.labels and not (min(self.labels) >= 0 and max(self.labels) < len(self.classes)):
             raise ValueError(
-                f"labels cannot be {min(self.labels)} to {max(self.labels)} of {len(self.classes)} classes"
+                f"it has labels from {min(self.labels)} to {max(self.labels)} for {len(self.classes)} classes"
             )
 
     @property
@@ -129,7 +129,7 @@ def seal(folder: Path, pixels_sha256: str) -> None:
     """Write `seal.json` for the two files, which are complete."""
     newest = max((folder / name).stat().st_ctime_ns for name in (IMAGES, INDEX))
     if time.time_ns() - newest < _TICK_S * 1e9:
-        time.sleep(_TICK_S)  # so that a later change gets another time
+        time.sleep(_TICK_S)  # so that a later change has a later time
     stats = {name: _stat(os.stat(folder / name)) for name in (IMAGES, INDEX)}
     index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
     write_atomic(folder / SEAL, json.dumps({"pixels": pixels_sha256, "index": index, "stats": stats}))
@@ -159,11 +159,11 @@ def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Imag
             content = index.read(_MOST_INDEX_BYTES + 1)
             entry = _parsed(content)
             if (entry.key, entry.size) != (key, size):
-                raise ValueError("it is of other images")
+                raise ValueError("it belongs to other images")
             if stats[IMAGES][1] != math.prod(entry.shape):
                 raise ValueError(f"{IMAGES} has {stats[IMAGES][1]} bytes instead of {math.prod(entry.shape)}")
             if not isinstance(sealed, dict) or set(sealed) != {"pixels", "index", "stats"}:
-                raise ValueError(f"{SEAL} has other fields")
+                raise ValueError(f"{SEAL} has unexpected fields")
             if verify or sealed["stats"] != stats:
                 if hashlib.sha256(content).hexdigest() != sealed["index"]:
                     raise ValueError(f"{INDEX} was changed")
@@ -181,12 +181,12 @@ def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Imag
 def _parsed(content: bytes) -> ImageEntry:
     fields = parse_json(content, _MOST_INDEX_BYTES)
     if not isinstance(fields, dict):
-        raise ValueError(f"{INDEX} is no object")
+        raise ValueError(f"{INDEX} is not a JSON object")
     values: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in fields.items()}
     try:
         return ImageEntry(**values)
     except TypeError:
-        raise ValueError(f"{INDEX} has other fields") from None
+        raise ValueError(f"{INDEX} has unexpected fields") from None
 
 
 def _digest_of(entry: ImageEntry, images: BinaryIO) -> str:

@@ -222,7 +222,7 @@ def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) ->
     except OSError:  # it counts as unreadable when it is decoded
         keys = None
     if keys is None:
-        return ("equal images in several parts or classes were not looked for: there are too many files to compare",)
+        return ("the check for duplicate images was skipped, because there are too many files to compare",)
     copies = duplicates(keys, [item.label for item in every], dict(counts.items()))
     names = shown_names([item.name for item in every])
     return copies.notes(dict(counts.items()), lambda number: names[number])

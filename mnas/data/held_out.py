@@ -90,7 +90,7 @@ def select(
     if part == "test" or "train" not in data.counts:
         have = [*data.counts, *(["val"] if "val" not in data.counts and "train" in data.counts else [])]
         listed = " and ".join(name for name in ("train", "val", "test") if name in have)
-        raise ValueError(f"the data must have the part {part!r}, but {data.name!r} has {listed} only")
+        raise ValueError(f"the data must have a part {part!r}, but {data.name!r} has only {listed}")
     if relation == "other":
         raise ValueError(_refusal(data, trained_on))
     if record is None:
@@ -99,8 +99,8 @@ def select(
         return Selection(part=part, parts=(part,), seed=drawn, record=None, relation=relation, notes=notes)
     if seed is not None and seed != record.seed:
         raise ValueError(
-            f"--seed must be {record.seed}, which drew the split of these images for the model's training, but got "
-            f"{seed}, which draws images that it was trained on; leave --seed out, or use --part all"
+            f"--seed must be {record.seed}, the seed that split these images for the model's training, but got {seed}, "
+            "which draws images that the model was trained on. Leave --seed out, or use --part all."
         )
     return Selection(
         part=part,
@@ -128,7 +128,7 @@ def _notes_on(
         return ("these include images that the model was trained on",) if part in ("train", "all") else ()
     name = printable_name(data.name)
     if relation == "other" and name in {record.name for record in trained_on}:
-        return (f"{name!r} has changed since the model was trained on it: these may include images of its training",)
+        return (f"{name!r} has changed since the model was trained on it, so these may include training images",)
     if relation == "other":
         return (
             f"{name!r} is not the data that the model was trained on ({_named(trained_on)}); mnas cannot tell whether "
@@ -137,7 +137,7 @@ def _notes_on(
     if not chosen and part == "all":
         return (f"{name!r} has no test or validation part, so every image is scored",)
     if ours and part in ("train", "all"):
-        return ("the model file does not say what it was trained on: these may include images of its training",)
+        return ("the model file does not record its training data, so these may include training images",)
     return ()
 
 
@@ -147,14 +147,14 @@ def _notes_unknown(
     """Return notes on a part that is drawn for a model whose file has no record of its training."""
     if beside is not None:
         return (
-            f"the model file does not say what it was trained on, so {part} is drawn with seed {seed}, that of the "
-            "settings beside it: if the training had other images, some of these were trained on",
+            f"the model file does not record its training data, so {part} is drawn with seed {seed} from the settings "
+            "beside the file; if the training used other images, these may include training images",
         )
     if not ours:
-        return (f"{data.name!r} has no part {part!r} of its own: drawn with seed {seed}",)
+        return (f"{data.name!r} has no part {part!r}, so mnas draws one with seed {seed}",)
     return (
-        f"the model file does not say what it was trained on, so {part} is drawn with seed {seed}: if the training had "
-        "another --seed or other images, some of these were trained on; give the training's --seed",
+        f"the model file does not record its training data, so {part} is drawn with seed {seed}; if the training used "
+        "another --seed or other images, these may include training images, so pass the training's --seed",
     )
 
 
@@ -165,13 +165,13 @@ def _refusal(data: Offered, trained_on: TrainedOn) -> str:
         counts = "" if then[0].max_images_per_class else f" ({then[0].images:,} images then, {images:,} now)"
         times = ", or copied" if then[0].content.startswith(STAT) else ""
         return (
-            f"the images of {name!r} must be those that the model was trained on, but they have been changed{times} "
-            f"since{counts}, so what was held out cannot be drawn again; restore them, train again, or put images that "
-            f"the model has not seen into a folder of their own and use --part all"
+            f"{name!r} has been changed{times} since the model was trained on it{counts}, so the held-out images "
+            "cannot be drawn again. Restore the images, train again, or use --part all with a folder of images that "
+            "the model has not seen."
         )
     return (
-        f"data without a test or validation part must be what the model was trained on ({_named(trained_on)}), but got "
-        f"other images in {name!r}; use --part all if the model was trained on none of them"
+        f"data without a test or validation part must be the model's training data ({_named(trained_on)}), but got "
+        f"other images in {name!r}. If the model was trained on none of them, use --part all."
     )
 
 

@@ -17,7 +17,7 @@ from mnas.data.content.digests import ContentChangedError, changing_files, conte
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.entry import ImageEntry
 from mnas.data.image import Item, Pixels
-from mnas.data.listing.duplicates import Duplicates, duplicates, names_of, pixel_keys, remembered
+from mnas.data.listing.duplicates import Duplicates, cached_duplicates, duplicates, names_of, pixel_keys
 from mnas.data.listing.folder import folder_source
 from mnas.data.listing.given import check_not_ambiguous, data_folder
 from mnas.data.named import NAMED
@@ -32,7 +32,7 @@ VAL_SHARE = 0.2
 MOST_VAL_IMAGES = 10_000
 """Limit on held-out images, at which the noise is 0.5 points (the paper holds out 50,000 of ImageNet)."""
 MOST_DIGESTED = 20_000_000_000
-"""Limit in bytes on digesting all files of a set of which only some images are used (half a minute)."""
+"""Largest data set, in bytes, whose files are all digested although only some images are used (half a minute)."""
 _TURNS = 3  # attempts to read files that change meanwhile
 
 
@@ -104,9 +104,11 @@ def load_source(
 ) -> Dataset:
     """Return the images of `source` as `load_dataset` does; a function is called again if files change meanwhile."""
     if type(input_size) is not int or not 8 <= input_size <= 1024:
-        raise ValueError(f"input size must be an integer from 8 to 1024, but got {input_size!r}")
+        raise ValueError(f"input_size must be an integer from 8 to 1024, but got {input_size!r}")
     if type(max_images_per_class) is not int or max_images_per_class < 0:
-        raise ValueError(f"max images per class must be 0 (all) or more, but got {max_images_per_class!r}")
+        raise ValueError(
+            f"max_images_per_class must be an integer of 0 (all) or more, but got {max_images_per_class!r}"
+        )
     if not 0 < crop <= 1:
         raise ValueError(f"crop must be above 0 and at most 1, but got {crop!r}")
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
@@ -155,7 +157,7 @@ class _Wanted:
         def find() -> Duplicates:
             return duplicates(pixel_keys(pixels), entry.labels, entry.counts)
 
-        copies = remembered(self.cache_dir, entry.fingerprint, find)
+        copies = cached_duplicates(self.cache_dir, entry.fingerprint, find)
         names: Sequence[str] = []
         if copies.in_train or copies.in_two_classes:
             names = names_of(itertools.chain.from_iterable(self._items(source)[1].values()), entry.skipped)
@@ -317,7 +319,7 @@ def _reading(what: object) -> Iterator[None]:
     except OSError as error:
         where = str(what if error.filename is None else error.filename)
         raise ValueError(
-            f"data must be readable, but got {where!r} ({error.strerror or error}); see to its permissions and its disk"
+            f"cannot read {where!r} ({error.strerror or error}); check its permissions and the disk"
         ) from None
 
 
@@ -325,6 +327,6 @@ def _check_bytes(images: int, size: int, max_bytes: int) -> None:
     size_bytes = images * size * size * 3
     if size_bytes > max_bytes:
         raise ValueError(
-            f"decoded images must fit into {max_bytes / 1e9:g} GB, but got {size_bytes / 1e9:.1f} GB at {size} px; "
-            "use a smaller --input-size or --max-images-per-class"
+            f"decoded images must take at most {max_bytes / 1e9:g} GB, but they take {size_bytes / 1e9:.1f} GB at "
+            f"{size} px; use a smaller --input-size or --max-images-per-class"
         )

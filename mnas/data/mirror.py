@@ -62,10 +62,10 @@ def mirror_note(mirror: Mirror, allowed: bool, classes: Sequence[str]) -> str:
         return ""
     named = ", ".join(f"{shown(first)} and {shown(second)}" for first, second in pairs[:_NAMED])
     more = f" and {len(pairs) - _NAMED} more pairs" if len(pairs) > _NAMED else ""
-    why = f"by their names, mirroring turns these classes into each other: {named}{more}"
+    why = f"the names of these classes suggest that they are mirror images of each other: {named}{more}"
     if mirror == "yes":
-        return f"warning: {why}; training images are mirrored all the same (--mirror yes)"
-    return f"warning: {why}; training images are not mirrored (--mirror yes mirrors them)"
+        return f"warning: {why}. Training images are mirrored nevertheless, because of --mirror yes."
+    return f"warning: {why}. Training images are not mirrored; use --mirror yes to mirror them."
 
 
 def as_begun(mirror: Mirror, stored: Mapping[str, Any] | None, allowed: bool, classes: Sequence[str]) -> Mirror:

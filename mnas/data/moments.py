@@ -46,7 +46,7 @@ def sample_moments(
     text = json.dumps([2, key, view.size, view.crop], sort_keys=True)  # 1 was keyed by names and sizes
     digest = hashlib.sha256(text.encode()).hexdigest()
     path = cache_dir / f"moments-{digest[:32]}.json"
-    stored = _remembered(path, digest)
+    stored = _cached(path, digest)
     if stored is not None:
         return stored
     mean, std = _estimated(view, itertools.islice(images(), SAMPLE_IMAGES), min(count, SAMPLE_IMAGES), on_progress)
@@ -56,7 +56,7 @@ def sample_moments(
     return _triple(mean), _triple(std)
 
 
-def _remembered(path: Path, digest: str) -> tuple[Triple, Triple] | None:
+def _cached(path: Path, digest: str) -> tuple[Triple, Triple] | None:
     """Return the cached mean and deviation; None if the file is missing or damaged."""
     try:
         stored = read_json(path)

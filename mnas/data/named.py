@@ -70,9 +70,9 @@ def imagenet_source(data_dir: Path, download: bool) -> Source:
                 ImageNet(str(data_dir), split=split)  # the constructor unpacks the archives into class folders
         except (RuntimeError, OSError) as error:
             raise ValueError(
-                f"imagenet must lie in the data folder as train/ and val/ of class folders, or as the three archives "
-                f"ILSVRC2012_*.tar* from image-net.org (it cannot be downloaded for you), but got {str(data_dir)!r} "
-                f"({reason(error)})"
+                f"--data-dir must contain ImageNet as train/ and val/ with class folders, or as the three archives "
+                f"ILSVRC2012_*.tar* from image-net.org, but got {str(data_dir)!r} ({reason(error)}). mnas cannot "
+                "download ImageNet."
             ) from None
     return imagenet_folder(data_dir)
 
@@ -117,10 +117,10 @@ def _torchvision_source(name: str, cls: str, data_dir: Path, files: Path, downlo
         try:
             return getattr(datasets, cls)(str(data_dir), train=train, download=download)
         except (RuntimeError, OSError) as error:
-            hint = "the download failed; try again when online" if download else "download it with --download"
+            hint = "Check the network connection and try again" if download else "Download it with --download"
+            failed = "the download failed" if download else "it is missing or incomplete"
             raise ValueError(
-                f"{name} must lie in {str(files)!r}, but it is not there or not whole: {hint}, "
-                f"or copy it there ({reason(error)})"
+                f"{name} must be in {str(files)!r}, but {failed} ({reason(error)}). {hint}, or copy it there."
             ) from None
 
     if not files.is_dir():

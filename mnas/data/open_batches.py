@@ -64,12 +64,13 @@ def open_batches(
         raise ValueError(f"loader must be one of {', '.join(get_args(Loader))}, but got {loader!r}")
     if is_shards(data) != (loader == "shards") and loader != "auto":
         given = "tar shards" if is_shards(data) else "no tar shards"
-        raise ValueError(f"loader {loader} must fit the data, but got {given} in {data!r}; use --loader auto")
+        raise ValueError(f"--loader {loader} does not fit the data: {data!r} contains {given}; use --loader auto")
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
     if is_shards(data):
         if max_images_per_class:
             raise ValueError(
-                f"shards must be used whole, but got {max_images_per_class} images per class; write shards of fewer"
+                f"--max-images-per-class must be 0 for shards, but got {max_images_per_class}; write shards with fewer "
+                "images"
             )
         return ShardBatches(
             data, input_size=input_size, seed=seed, crop=crop, augmentation=augmentation, workers=workers,

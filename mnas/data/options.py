@@ -1,4 +1,4 @@
-"""The options that say which images a command reads."""
+"""Options that choose the images of a command."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,8 @@ Loader = Literal["auto", "array", "files", "shards"]
 """Way to read the images of a training (`mnas.data.open_batches`)."""
 
 _HELP = (
-    f"Data set: {', '.join(NAMED)}, or a folder with one folder of images for each class, or with train/ and val/ "
-    "(test/) of such folders, or with a table of files."
+    f"Data set: {', '.join(NAMED)}, or a folder that contains a folder of images for each class, directly or inside "
+    "train/, val/ and test/."
 )
 
 
@@ -28,11 +28,11 @@ class DataOptions:
     data: Annotated[str, Parameter(help=_HELP)]
     """Name or folder of the data set."""
     data_dir: Path | None = None
-    """Folder of cifar10, fashion-mnist and imagenet, also for downloads; by default in the cache folder."""
+    """Folder of cifar10, fashion-mnist or imagenet, also for downloads; by default inside the cache folder."""
     download: bool = False
-    """Download cifar10 or fashion-mnist if they are missing."""
+    """Download cifar10 or fashion-mnist if it is missing."""
     verify_cache: bool = False
-    """Read the cached decoded images in full, and decode them again where they are damaged."""
+    """Check the cached images byte by byte, and decode damaged ones again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class TrainingDataOptions(DataOptions):
     """The data set that networks are trained on, or some images of each of its classes."""
 
     max_images_per_class: int = 0
-    """Use only this many training and validation images of each class; 0: all."""
+    """Number of training and validation images to use per class; 0: all."""
 
     def native_size(self) -> int:
         """Return the side of the data set's images in pixels, at most 224."""

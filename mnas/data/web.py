@@ -1,4 +1,4 @@
-"""Downloads over http and https with limits on time, size and redirects, which hold for any server."""
+"""Downloads over http and https with limits on time, size and redirects for any server."""
 
 import http.client
 import io
@@ -97,7 +97,7 @@ class UrlFile(io.RawIOBase):
                     self._connect()
                 part = self._response.read(len(buffer))
                 if not part and self._response.length:
-                    raise OSError(f"the server left out the last {self._response.length} bytes")
+                    raise OSError(f"the server did not send the last {self._response.length} bytes")
                 buffer[: len(part)] = part
                 self._position += len(part)
                 self._ended = not part
@@ -118,7 +118,7 @@ class UrlFile(io.RawIOBase):
         headers = {"Range": f"bytes={self._position}-"} if self._position else {}
         self._response = _opened(self._url, self._clock, headers)
         if self._position and self._response.status != 206:
-            raise OSError("the connection broke, and the server cannot go on in the middle of a file")
+            raise OSError("the connection broke, and the server cannot resume a download")
 
     def _drop(self) -> None:
         if self._response is not None:
@@ -145,9 +145,9 @@ def _opened(url: str, clock: Deadline, headers: dict[str, str]) -> Any:
                     f"the server redirects it to {target[:100]!r}, which is neither http nor https"
                 ) from None
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
-                raise ValueError("the server redirects it from https to http, which is not followed") from None
+                raise ValueError("the server redirects it from https to http, which mnas does not follow") from None
             url = target
-    raise ValueError("the server redirects it in circles, or too often")
+    raise ValueError("the server redirects it too often")
 
 
 def _opener(clock: Deadline) -> urllib.request.OpenerDirector:
@@ -232,6 +232,6 @@ class _HTTPSConnection(http.client.HTTPSConnection):
 def _words(error: Exception) -> str:
     """Return an error's message on one line."""
     if isinstance(error, urllib.error.HTTPError):
-        return f"the server says {error.code} {message_of(error.reason, _MOST_WORDS)}"
+        return f"the server replied {error.code} {message_of(error.reason, _MOST_WORDS)}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     return f"it cannot be downloaded: {message_of(reason, _MOST_WORDS)}"

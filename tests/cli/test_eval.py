@@ -128,7 +128,7 @@ def test_parts(capsys):
     only_train = values(capsys, "model.tflite", "--data", "data/train")
     assert (only_train["part"], only_train["images"]) == ("val", 6)
     line = complaint(capsys, "model.tflite", "--data", "data/train", "--part", "test")
-    assert "the data must have the part 'test', but 'train' has train and val only" in line
+    assert "the data must have a part 'test', but 'train' has only train and val" in line
 
 
 def test_large_data_is_decoded_on_the_fly(capsys, monkeypatch):
@@ -138,7 +138,10 @@ def test_large_data_is_decoded_on_the_fly(capsys, monkeypatch):
     for key in ("top1", "top5", "per_class", "confusion", "images", "part", "classes_matched"):
         assert large[key] == cached[key], key
     assert run(["eval", "model.tflite", "--data", "data"]) == 0
-    assert "data is identified by file names, sizes and times, not by content\n" in capsys.readouterr().out
+    assert (
+        "data is identified by file names, sizes and modification times instead of its content\n"
+        in capsys.readouterr().out
+    )
 
 
 def test_tables_and_picture(capsys, files):
@@ -189,7 +192,7 @@ def test_classes_that_do_not_fit(capsys, files, network):
     assert "the data's classes must be the model's (blue, green, red), but got violet" in line
     assert complaint(capsys, "model.tflite", "--data", "nowhere").endswith("(no such folder)")
     (files / "data" / "train" / "pink").mkdir()
-    assert "must have images" in complaint(capsys, "model.tflite", "--data", "data")
+    assert "must contain images" in complaint(capsys, "model.tflite", "--data", "data")
 
 
 def test_a_file_that_names_no_classes(capsys, files):

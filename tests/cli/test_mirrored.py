@@ -24,10 +24,10 @@ TINY = Arch(
 )
 QUICK = ("--input-size", "16", "--epochs", "1", "--warmup-epochs", "0.5", "--fewest-steps", "0")
 OFF = (
-    "warning: by their names, mirroring turns these classes into each other: 'left' and 'right'; training images are "
-    "not mirrored (--mirror yes mirrors them)"
+    "warning: the names of these classes suggest that they are mirror images of each other: 'left' and 'right'. "
+    "Training images are not mirrored; use --mirror yes to mirror them."
 )
-ON = OFF.replace("not mirrored (--mirror yes mirrors them)", "mirrored all the same (--mirror yes)")
+ON = OFF.replace("not mirrored; use --mirror yes to mirror them.", "mirrored nevertheless, because of --mirror yes.")
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def test_names_turn_mirroring_off_with_a_warning_and_it_is_stored(capsys: pytest
     assert trained() == 0
     printed = capsys.readouterr().out.splitlines()
     assert OFF in printed
-    assert "majority share: 50.00% of the val images are left; guessing it scores that" in printed
+    assert "majority share: 50.00% of the val images are left (the accuracy of always predicting it)" in printed
     assert identity()["mirror"] == "no"
     assert trained("--resume") == 0
     assert trained("--resume", "--mirror", "yes") == 2

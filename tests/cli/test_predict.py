@@ -90,13 +90,13 @@ def test_what_is_no_image_stops_nothing(capsys, files):
     printed = capsys.readouterr()
     found = [json.loads(line) for line in printed.out.splitlines()]
     assert {row["image"]: row.get("error") for row in found} == {
-        "bad.jpg": "it is no image",
+        "bad.jpg": "it is not an image",
         "photos/1.png": None,
         "photos/more/2.png": None,
         "nothing.png": "there is no such file",
     }
     assert printed.err.splitlines() == [
-        "mnas: 'bad.jpg': it is no image",
+        "mnas: 'bad.jpg': it is not an image",
         "mnas: 'nothing.png': there is no such file",
         "mnas: 2 of 4 images could not be read",
     ]
@@ -158,7 +158,7 @@ def test_images_of_12_bits_are_said(capsys, files):
         values = (np.arange(24 * 24).reshape(24, 24) * 7 % 4096 * scale).astype(np.uint16)
         Image.fromarray(values).save(files / f"{name}.png")
     assert run(["predict", "model.tflite", "dim.png"]) == 0
-    assert "16 bits use the lowest 12 bits only (dim.png)" in capsys.readouterr().err
+    assert "16-bit images use only their lowest 12 bits (dim.png)" in capsys.readouterr().err
     assert run(["predict", "model.tflite", "dim.png", "full.png"]) == 0
     assert "16 bits" not in capsys.readouterr().err
 

@@ -74,7 +74,7 @@ def test_from_a_name_to_weights_and_never_twice(capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "data digits: 10 classes, images 1,151 train, 287 val, 359 test, 8 px"
     assert printed[1].startswith("tiny.json: 2 epoch(s) of 8 steps of 128 images, peak learning rate ")
-    end = printed.index("majority share: 10.10% of the val images are 1; guessing it scores that")
+    end = printed.index("majority share: 10.10% of the val images are 1 (the accuracy of always predicting it)")
     assert printed[end - 1].split() == ["all", "10", "classes", "1,151", "287", "359", "0"]
     del printed[2 : end + 1]
     assert [line[:5] for line in printed[2:4]] == ["[1/2]", "[2/2]"]
@@ -152,7 +152,7 @@ def test_mistakes(capsys, tmp_path):
         Path("photos", name).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save("photos/cat/1.png")
     line = complaint(capsys, "train", "tiny.json", "--data", "photos", "--input-size", "8")
-    assert "a class folder must have images (jpg, png, ...), but got none in photos/dog" in line
+    assert "a class folder must contain images (jpg, png, ...), but photos/dog has none" in line
     assert not Path("trained").exists()
 
 
@@ -210,8 +210,8 @@ def test_unreadable_images_are_named(capsys, loader):
     lines = [line for line in printed if line.startswith("skipped ")]
     assert len(lines) == 1
     assert lines[0].startswith("skipped 1 unreadable image: ")
-    assert "cat/0.png: it is no image" in lines[0]
-    by_stat = "photos is identified by file names, sizes and times, not by content"
+    assert "cat/0.png: it is not an image" in lines[0]
+    by_stat = "photos is identified by file names, sizes and modification times instead of its content"
     assert printed.count(by_stat) == (loader == "files")
 
 

@@ -110,7 +110,7 @@ def test_a_file_that_says_nothing_is_scored_by_the_settings_beside_it(capsys, he
         (here / "old" / "config.json").write_text('{"seed": 7}')
     found = scored(capsys, name, "--data", "noise")
     assert (found["seed"], found["top1"], found["confusion"]) == (7, before["top1"], before["confusion"])
-    said = "val is drawn with seed 7, that of the settings beside it"
+    said = "val is drawn with seed 7 from the settings beside the file"
     assert said in found["notes"][0]
     assert scored(capsys, name, "--data", "noise", "--seed", "1")["seed"] == 1
     assert run(["export", name, "--to", "litert", "--data", "noise", "--speed-s", "0"]) == 0
@@ -151,13 +151,13 @@ def test_data_that_has_grown_is_refused(capsys, here):
     shutil.copy(here / "noise" / "a" / "0.png", here / "noise" / "a" / "new.png")
     for command in (["eval", "seed-7"], ["export", "seed-7", "--to", "litert"]):
         line = complaint(capsys, *command, "--data", "noise")
-        assert "the images of 'noise' must be those that the model was trained on, but they have been changed" in line
+        assert "'noise' has been changed since the model was trained on it" in line
         assert "(120 images then, 121 now)" in line
         assert "--part all" in line
     found = scored(capsys, "seed-7", "--data", "noise", "--part", "all")
     assert (found["images"], found["data_of_training"]) == (121, False)
     assert found["notes"] == [
-        "'noise' has changed since the model was trained on it: these may include images of its training"
+        "'noise' has changed since the model was trained on it, so these may include training images"
     ]
 
 
@@ -168,13 +168,13 @@ def test_one_changed_pixel_is_refused_even_at_equal_size_and_time(capsys, here):
     content[-1] ^= 1  # of the checksum of the last chunk, which no decoder looks at
     path.write_bytes(content)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert "have been changed" in complaint(capsys, "eval", "seed-7", "--data", "noise")
+    assert "has been changed" in complaint(capsys, "eval", "seed-7", "--data", "noise")
 
 
 def test_other_data(capsys, here):
     noise(here / "other", 3, seed=2)
     line = complaint(capsys, "eval", "seed-7", "--data", "other")
-    assert "must be what the model was trained on ('noise'), but got other images in 'other'" in line
+    assert "must be the model's training data ('noise'), but got other images in 'other'" in line
     assert "--part all" in line
     assert "but got other images" in complaint(capsys, "eval", "seed-7", "--data", "other", "--seed", "7")
     assert scored(capsys, "seed-7", "--data", "other", "--part", "all")["images"] == 6
@@ -200,7 +200,7 @@ def test_parts_are_scored_where_there_are_no_training_images(capsys, here):
     for part in ("auto", "test", "all"):
         assert scored(capsys, "seed-7", "--data", "judged", "--part", part)["images"] == 2
     line = complaint(capsys, "eval", "seed-7", "--data", "judged", "--part", "val")
-    assert "must have the part 'val', but 'judged' has test only" in line
+    assert "must have a part 'val', but 'judged' has only test" in line
     noise(here / "judged" / "val", 2, seed=3)
     assert scored(capsys, "seed-7", "--data", "judged")["images"] == 2
     assert scored(capsys, "seed-7", "--data", "judged", "--part", "val")["images"] == 4

@@ -29,7 +29,7 @@ def start(data: Path, cache: Path) -> "subprocess.Popen[str]":
 
 
 def entries(cache: Path) -> list[Path]:
-    """What else there is: locks, and remembered digests of files."""
+    """Return the other files: locks, and cached digests of files."""
     return [path for path in cache.iterdir() if path.is_dir() and path.name != "digests"]
 
 
@@ -73,7 +73,7 @@ def test_what_a_killed_builder_left_is_removed(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written_has_its_line(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "pets", {"": 4})
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"cache folder must be writable and have room.*XDG_CACHE_HOME"):
+    with pytest.raises(ValueError, match=r"cannot write to the cache folder .*XDG_CACHE_HOME"):
         load_dataset(str(root), input_size=8, seed=0, cache_dir=tmp_path / "file")
 
 
@@ -88,7 +88,7 @@ def test_a_full_disk_has_its_line_and_leaves_nothing(tmp_path: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-c", script, str(root), str(tmp_path / "cache")], capture_output=True, text=True, timeout=120
     )
-    assert "ValueError: the cache folder must be writable and have room" in found.stderr
+    assert "ValueError: cannot write to the cache folder" in found.stderr
     assert not entries(tmp_path / "cache")
 
 
@@ -116,6 +116,4 @@ def test_a_source_that_cannot_be_read_is_no_fault_of_the_cache(tmp_path: Path) -
     )
     command = [sys.executable, "-c", script, str(root), str(tmp_path / "cache")]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    assert found == (
-        f"data must be readable, but got {str(root)!r} (Too many open files); see to its permissions and its disk\n"
-    )
+    assert found == (f"cannot read {str(root)!r} (Too many open files); check its permissions and the disk\n")

@@ -142,7 +142,7 @@ def test_a_crop_of_a_turned_picture_is_drawn_in_its_own_shape() -> None:
 def test_an_open_picture_of_the_caller() -> None:
     for file in (saved(TURNED, "PNG", exif=exif(SIX | {0x131: (3, 3)})), tiff(TURNED, SIX)):
         assert np.array_equal(np.asarray(upright(Image.open(io.BytesIO(file))))[..., 0], SCENE)
-    with pytest.raises(UnreadableImage, match="it is no whole image"):
+    with pytest.raises(UnreadableImage, match="it is damaged or cut off"):
         upright(Image.open(io.BytesIO(saved(SCENE, "PNG")[:60])))
 
 
@@ -166,7 +166,7 @@ def test_formats_that_are_not_listed_reach_no_decoder(tmp_path: Path, monkeypatc
     Image.init()  # all of Pillow's decoders are there
     for content in (EPS, fits, wmf, xpm, psd, b"%PDF-1.7\n", b"GRIB", b"\x89HDF\r\n\x1a\n", saved(SCENE, "SGI")):
         (tmp_path / "cat.png").write_bytes(content)
-        with pytest.raises(UnreadableImage, match=r"^it is no image$"):
+        with pytest.raises(UnreadableImage, match=r"^it is not an image$"):
             read_image(tmp_path / "cat.png", 8)
 
 
@@ -210,7 +210,7 @@ def test_a_huge_picture_in_a_small_file() -> None:
     head = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     small = png(SCENE)
     file = small[:16] + head + struct.pack(">I", zlib.crc32(b"IHDR" + head)) + small[33:]
-    with pytest.raises(UnreadableImage, match="it has more than 178,956,970 pixels"):
+    with pytest.raises(UnreadableImage, match="it has more pixels than the limit of 178,956,970"):
         read_image(file, 8)
     with pytest.raises(UnreadableImage, match="178,956,970"):
         read_image(b"P6 20000 20000 255\n" + bytes(100), 8)

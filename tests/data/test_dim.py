@@ -19,7 +19,7 @@ def test_a_folder_of_12_bits(tmp_path):
     for i, path in enumerate(paths):
         path.write_bytes(png(of_bits(10 if i % 2 else 12)))
     assert dim_note(tmp_path, names).startswith(
-        "warning: images of 16 bits use the lowest 12 bits only (000.png, 003.png) and are read as nearly black"
+        "warning: 16-bit images use only their lowest 12 bits (000.png, 003.png)"
     )
     assert "lowest 10 bits" in dim_note(tmp_path, names[1::2])
     paths[3].write_bytes(png(of_bits(16)))  # so the others are dark ones
@@ -45,11 +45,9 @@ def test_the_table_of_a_folder_says_it(tmp_path):
         (tmp_path / name).mkdir()
         for i in range(4):
             (tmp_path / name / f"{i}.png").write_bytes(png(of_bits(bits)))
-    assert [
-        note for note in folder_source(tmp_path).listing.notes if note.startswith("warning: images of 16 bits")
-    ] == [
-        "warning: images of 16 bits use the lowest 12 bits only (a/0.png, a/1.png) and are read as nearly black, as "
-        "nothing in their files says so; scale them to 16 bits, or save them with 8"
+    assert [note for note in folder_source(tmp_path).listing.notes if note.startswith("warning: 16-bit images")] == [
+        "warning: 16-bit images use only their lowest 12 bits (a/0.png, a/1.png), which their files do not declare, so "
+        "they are read as nearly black. Scale them to 16 bits, or save them with 8."
     ]
     for i in range(4):
         (tmp_path / "a" / f"{i}.png").write_bytes(png(of_bits(16)))

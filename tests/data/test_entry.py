@@ -130,7 +130,7 @@ def test_a_damaged_entry_is_decoded_again_and_said(
     assert (after.fingerprint, after.classes, after.mean, after.std, after.val.labels.tolist()) == facts
     assert np.array_equal(after.train.images, images)
     (message,) = caplog.messages
-    assert f"the decoded images in {folder} are damaged (" in message
+    assert f"The cached images in {folder} are damaged (" in message
     assert "\n" not in message
     caplog.clear()
     load(tmp_path, verify_cache=True)
@@ -227,7 +227,7 @@ def test_a_cache_that_may_only_be_read_serves(tmp_path: Path) -> None:
         path.chmod(0o500)
     try:
         assert np.array_equal(load(tmp_path).train.images, images)
-        with pytest.raises(ValueError, match="the cache folder must be writable"):
+        with pytest.raises(ValueError, match="cannot write to the cache folder"):
             load(tmp_path, crop=0.5)
     finally:
         for path in (tmp_path / "cache", folder):

@@ -226,7 +226,7 @@ def test_more_is_an_error_of_one_line(tmp_path: Path, workers: int) -> None:
     for index in range(3):
         (folder / "train" / "dog" / f"{index}.png").write_text("broken")
     with pytest.raises(
-        ValueError, match=r"at most 1 % of the images may be unreadable, but got \d of 80: .*dog"
+        ValueError, match=r"at most 1 % of the images may be unreadable, but \d of 80 are \(.*dog"
     ) as error:
         list(batches.training(0, 8))
     assert "\n" not in str(error.value)
@@ -253,7 +253,7 @@ def test_equal_folders_have_equal_fingerprints_wherever_they_lie(pets: Path, tmp
     assert opened(moved, tmp_path / "cache").fingerprint not in (first.fingerprint, changed)
 
 
-def test_moments_are_those_of_the_training_images_and_remembered(pets: Path, tmp_path: Path) -> None:
+def test_moments_are_those_of_the_training_images_and_cached(pets: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     batches = opened(pets, tmp_path / "cache", on_progress=lambda done, total: seen.append((done, total)))
     pixels = torch.cat([images for images, _ in batches.scoring("train", 8)]).numpy() / 255

@@ -34,7 +34,7 @@ def test_the_data_of_the_training():
 def test_by_name_size_and_time_where_that_is_all_that_is_recorded():
     by_stat = replace(RECORD, content=BY_STAT)
     assert select("auto", None, offered("00" * 32), (by_stat,), ours=True).relation == "same"
-    with pytest.raises(ValueError, match="they have been changed, or copied since"):
+    with pytest.raises(ValueError, match="has been changed, or copied since"):
         select("auto", None, offered(), (replace(by_stat, content="stat:" + "0" * 64),), ours=True)
 
 
@@ -57,7 +57,7 @@ def test_earlier_trainings_count():
 @pytest.mark.parametrize("wanted", ["auto", "val", "train"])
 @pytest.mark.parametrize("seed", [None, 0, 7])
 def test_other_data_without_parts_is_refused(wanted, seed):
-    with pytest.raises(ValueError, match=r"must be what the model was trained on \('pets'\).*--part all"):
+    with pytest.raises(ValueError, match=r"must be the model's training data \('pets'\).*--part all"):
         select(wanted, seed, offered("00" * 32, "birds"), (RECORD,), ours=True)
     with pytest.raises(ValueError, match=r"\(100 images then, 120 now\).*--part all"):
         select(wanted, seed, offered("00" * 32, train=120), (RECORD,), ours=True)
@@ -80,7 +80,7 @@ def test_files_of_ours_without_a_record():
     assert select("auto", 3, offered(), (), ours=True).seed == 3
     assert select("auto", 3, offered(), (), ours=True).notes == ()
     assert select("auto", None, offered(train=80, test=20), (), ours=True).notes == ()
-    assert "may include images of its training" in select("all", None, offered(), (), ours=True).notes[0]
+    assert "may include training images" in select("all", None, offered(), (), ours=True).notes[0]
 
 
 def test_files_of_others():
@@ -95,9 +95,9 @@ def test_files_of_others():
 
 
 def test_parts_that_are_not_there():
-    with pytest.raises(ValueError, match="must have the part 'test', but 'pets' has train and val only"):
+    with pytest.raises(ValueError, match="must have a part 'test', but 'pets' has only train and val"):
         select("test", None, offered(), (RECORD,), ours=True)
     for part in ("train", "val"):
-        with pytest.raises(ValueError, match=f"must have the part '{part}', but 'pets' has test only"):
+        with pytest.raises(ValueError, match=f"must have a part '{part}', but 'pets' has only test"):
             select(part, None, offered("00" * 32, test=9), (), ours=False)
     assert select("all", None, offered("00" * 32, test=9), (), ours=False).parts == ("test",)

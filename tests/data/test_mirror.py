@@ -72,8 +72,8 @@ def test_what_the_user_says_goes_first_and_a_warning_says_what_is_done() -> None
     assert [mirrors(choice, True, pair) for choice in ("auto", "yes", "no")] == [False, True, False]
     assert [mirrors(choice, True, ["a", "c"]) for choice in ("auto", "yes", "no")] == [True, True, False]
     assert [mirrors(choice, False, ["a", "c"]) for choice in ("auto", "yes", "no")] == [False, True, False]
-    assert "'left' and 'right'; training images are not mirrored (--mirror yes" in mirror_note("auto", True, pair)
-    assert "'left' and 'right'; training images are mirrored all the same" in mirror_note("yes", True, pair)
+    assert "'left' and 'right'. Training images are not mirrored; use --mirror yes" in mirror_note("auto", True, pair)
+    assert "'left' and 'right'. Training images are mirrored nevertheless" in mirror_note("yes", True, pair)
     assert mirror_note("no", True, pair) == mirror_note("auto", True, ["a", "c"]) == ""
     assert mirror_note("auto", False, ["2", "5"]) == ""
 

@@ -188,17 +188,19 @@ def test_a_loader_that_cannot_serve_has_its_line(tmp_path: Path) -> None:
 
     shards = str(tmp_path / "shards")
     assert "loader must be one of auto, array, files, shards, but got 'tar'" in message(str(folder), loader="tar")
-    assert "loader shards must fit the data, but got no tar shards" in message(str(folder), loader="shards")
-    assert "loader files must fit the data, but got tar shards" in message(shards, loader="files")
-    assert "must be used whole, but got 5 images per class" in message(shards, max_images_per_class=5)
+    assert "--loader shards does not fit the data: {str(folder)!r} contains no tar shards" in message(
+        str(folder), loader="shards"
+    )
+    assert "--loader files does not fit the data: {shards!r} contains tar shards" in message(shards, loader="files")
+    assert "--max-images-per-class must be 0 for shards, but got 5" in message(shards, max_images_per_class=5)
     assert "--loader files" in message(str(folder), loader="array", crop=0.5)
     assert "but got 'cifar11' (no such folder)" in message("cifar11")
     for loader, data in (("files", str(folder)), ("shards", shards)):
         assert "workers must be an integer from 0 to 256, but got -1" in message(data, loader=loader, workers=-1)
-        assert "input size must be an integer from 8" in message(data, loader=loader, input_size=4)
+        assert "input_size must be an integer from 8" in message(data, loader=loader, input_size=4)
         assert "crop must be above 0" in message(data, loader=loader, crop=0.0)
         policy = Augmentation(auto_augment="random-m9")
-        assert "policy of timm's, as rand-m9" in message(data, loader=loader, augmentation=policy)
+        assert "policy of timm, such as rand-m9" in message(data, loader=loader, augmentation=policy)
 
 
 def test_files_and_arrays_are_split_in_the_same_way(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ Replace = Callable[[Path, Path], object]
 
 
 @pytest.fixture(autouse=True)
-def remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Digests are remembered at once, as those of older files are, on any file system."""
+def cached_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cache digests immediately, as for older files, on any file system."""
     monkeypatch.setattr(digests, "SETTLED_NS", -1)
     monkeypatch.setattr(memory, "stat_tells_change", lambda path: True)
 
@@ -141,7 +141,7 @@ def test_files_that_only_other_times_tell_apart_share_an_entry(tmp_path: Path) -
 
 
 def test_the_moments_of_folders_that_are_never_decoded_as_a_whole(tmp_path: Path) -> None:
-    """Known by stat, they look equal; what is remembered of their pixels must not be."""
+    """Identified by stat they look equal; the cached moments of their pixels must differ."""
     dark, bright = tmp_path / "v1" / "photos", tmp_path / "v2" / "photos"
     for folder in (dark, bright):
         make_version(folder, swapped=False)

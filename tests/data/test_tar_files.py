@@ -77,8 +77,8 @@ def test_a_name_that_is_typed_and_there_is_no_pattern(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "way"),
     [
-        ("pipe:cat train-0.tar", "no command is run"),
-        ("PIPE:cat train-0.tar", "no command is run"),
+        ("pipe:cat train-0.tar", "mnas runs none"),
+        ("PIPE:cat train-0.tar", "mnas runs none"),
         ("gs://bucket/train-0.tar", "use https://storage.googleapis.com/BUCKET"),
         ("hf://datasets/a/b/train-0.tar", r"use https://huggingface\.co/datasets"),
         ("s3://bucket/train-0.tar", r"use https://BUCKET\.s3"),
@@ -160,7 +160,7 @@ def test_sizes_that_cannot_be(tmp_path: Path, field: bytes) -> None:
 
 def test_two_files_of_one_name(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar_of(("0.png", tarfile.REGTYPE, b"a"), ("0.PNG", tarfile.REGTYPE, b"b")))
-    with pytest.raises(ValueError, match=r"there are two files '0\.PNG'"):
+    with pytest.raises(ValueError, match=r"it has two files named '0\.PNG'"):
         list(samples(str(tmp_path / "a.tar")))
 
 

@@ -48,7 +48,7 @@ def test_odd_exif_is_no_reason_to_skip(folder: Path) -> None:
 def test_what_no_decoder_reads_is_named(folder: Path, kind: str) -> None:
     (folder / "a" / "00.jpg").write_bytes(EPS)
     dataset = load_dataset(str(folder), input_size=16, seed=0, cache_dir=folder.parent / "cache")
-    assert dataset.skipped == ("train/a/00.jpg: it is no image",)
+    assert dataset.skipped == ("train/a/00.jpg: it is not an image",)
     assert len(dataset.train) + len(dataset.val) == 159
     assert native_size(str(folder)) == 20
     read = batches(folder, kind=kind)
@@ -58,7 +58,7 @@ def test_what_no_decoder_reads_is_named(folder: Path, kind: str) -> None:
             assert ((images.float().mean((1, 2, 3)) > 120).long() == labels).all()
     held = sum(len(labels) for _, labels in read.scoring("val", 24))
     assert held in (31, 32)
-    assert [line.endswith("/a/00.jpg: it is no image") for line in read.skipped] == [True]
+    assert [line.endswith("/a/00.jpg: it is not an image") for line in read.skipped] == [True]
 
 
 def test_whatever_a_decoder_raises(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,4 +69,4 @@ def test_whatever_a_decoder_raises(folder: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "load", fail)
     dataset = load_dataset(str(folder), input_size=16, seed=0, cache_dir=folder.parent / "cache")
-    assert dataset.skipped == ("train/a/00.jpg: it is no whole image: maximum recursion depth exceeded",)
+    assert dataset.skipped == ("train/a/00.jpg: it is damaged or cut off: maximum recursion depth exceeded",)

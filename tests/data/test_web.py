@@ -125,7 +125,7 @@ def test_another_protocol_is_refused_before_it_is_contacted(server: str, target:
 
 
 def test_circles(server: str) -> None:
-    with pytest.raises(ValueError, match="in circles, or too often"):
+    with pytest.raises(ValueError, match="it too often"):
         get(f"{server}/deeper/")
     assert len(Handler.seen) == 6
 
@@ -151,8 +151,8 @@ def test_a_stream_goes_on_where_it_broke(server: str) -> None:
 
 def test_a_stream_that_cannot_go_on(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    with pytest.raises(OSError, match="cannot go on in the middle"):
+    with pytest.raises(OSError, match="cannot resume a download"):
         io.BufferedReader(UrlFile(f"{server}/starts_again")).read()
-    with pytest.raises(OSError, match="the server says 404"):
+    with pytest.raises(OSError, match="the server replied 404"):
         UrlFile(f"{server}/nothing").read(10)
     assert Handler.seen.count("/nothing") == 1

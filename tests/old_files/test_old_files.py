@@ -64,7 +64,7 @@ def test_scoring_draws_as_it_did_and_warns(tmp_path, capsys, name):
 
     found = scored()
     assert (found["part"], found["seed"], found["images"], found["data_of_training"]) == ("val", 0, 8, None)
-    assert "the model file does not say what it was trained on, so val is drawn with seed 0" in found["notes"][0]
+    assert "the model file does not record its training data, so val is drawn with seed 0" in found["notes"][0]
     expected = load_dataset("data", input_size=8, seed=3)
     found = scored("--seed", "3")
     assert (found["seed"], found["notes"]) == (3, [])
@@ -85,7 +85,7 @@ def test_export_warns_too(tmp_path, capsys):
     assert run(["export", ".", "--to", "litert", "--data", "data", "--speed-s", "0"]) == 0
     printed = capsys.readouterr().out
     assert "24 validation images of data" in printed
-    assert "the model file does not say what it was trained on, so val is drawn with seed 0" in printed
+    assert "the model file does not record its training data, so val is drawn with seed 0" in printed
 
 
 def test_a_search_opens(tmp_path, capsys):

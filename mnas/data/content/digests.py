@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 UNREADABLE = hashlib.sha256(b"mnas: a file that cannot be read").digest()
-"""Stands for the digest of a file that cannot be read: it counts as an unreadable image."""
+"""Stand-in for the digest of a file that cannot be read and so counts as an unreadable image."""
 SETTLED_NS = 2_000_000_000
-"""A file that changed less than this before it was read may change again without another time: file systems round
-times, some to 2 s."""
+"""Minimum age in ns of a file's last change when it is read. A younger file may change again without a new time, as
+some file systems round times to 2 s."""
 MOST_IN_MEMORY = 64_000_000
-"""Bytes of a file up to which it is read as a whole to be decoded."""
+"""Largest file, in bytes, that is read into memory as a whole before it is decoded."""
 MOST_BYTES = 2_000_000_000
-"""Bytes of a file above which it counts as unreadable: images of 0.2 gigapixels are refused, and a sparse file of any
-size costs nothing to make."""
+"""Largest file, in bytes, that is read; larger ones count as unreadable. Images of 0.2 gigapixels are rejected anyway,
+and a sparse file of any size costs nothing to make."""
 _BLOCK = 1 << 20
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _TURNS = 3  # readings of a file that changes meanwhile
@@ -31,14 +31,14 @@ Stamp = tuple[int, int, int, int, int]
 
 
 class ContentChangedError(Exception):
-    """A file is not what it was when its digest was taken."""
+    """A file has changed since its digest was taken."""
 
 
 def changing_files(error: ContentChangedError, turns: int) -> str:
     """Return the message about files that change while they are read."""
     return (
-        f"files must not change while they are read, but got changes in {str(error)!r} ({turns} times); wait until "
-        "they are complete, then try again"
+        f"files must not change while mnas reads them, but {str(error)!r} changed {turns} times; wait until the files "
+        "are complete, then try again"
     )
 
 
@@ -52,14 +52,14 @@ class Digest:
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """Return what is compared of a file's stat."""
+    """Return the fields of a file's stat that are compared."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def digest_file(path: str) -> Digest:
     """Return the SHA-256 of the file's bytes; `UNREADABLE` where it is no file or cannot be read.
 
-    Raises OSError where this process cannot open any more files.
+    Raises OSError if this process cannot open any more files.
     """
     try:
         handle = _open(path)
@@ -68,7 +68,7 @@ def digest_file(path: str) -> Digest:
                 now, before = time.time_ns(), stamp_of(os.fstat(handle))
                 sha256 = _sha256(handle, before[2])
                 if stamp_of(os.fstat(handle)) == before:
-                    # a time in the future, of a clock that was set back since, could come again
+                    # a time in the future, from a clock that was set back since, could recur
                     return Digest(sha256, before if max(before[3:]) + SETTLED_NS <= now else None)
             return Digest(sha256, None)
         finally:
@@ -84,7 +84,7 @@ def verified(path: str, sha256: bytes) -> Iterator[BinaryIO]:
     """Open the file, whose bytes are verified to have that digest.
 
     Raises:
-        ContentChangedError: they are others by now.
+        ContentChangedError: they have changed.
         OSError: the file cannot be read, as when its digest was taken.
     """
     try:
@@ -97,7 +97,7 @@ def verified(path: str, sha256: bytes) -> Iterator[BinaryIO]:
         before = os.fstat(file.fileno())
         if before.st_size <= MOST_IN_MEMORY:
             try:
-                content = file.read(before.st_size + 1)  # no more, as so much memory is taken first
+                content = file.read(before.st_size + 1)  # a larger argument would allocate that much memory first
             except OSError as error:
                 if sha256 == UNREADABLE:
                     raise
@@ -142,7 +142,7 @@ def _add(digest: "hashlib._Hash", name: str) -> None:
 def _open(path: str) -> int:
     """Return a handle of the file, without waiting for a pipe.
 
-    `mnas.readers.open_regular` also looks at the file before it opens it; of a million images that takes seconds.
+    `mnas.readers.open_regular` also looks at the file before it opens it; for a million images that takes seconds.
 
     Raises:
         OSError: it cannot be opened, is not a regular file, or is larger than `MOST_BYTES`.
@@ -162,7 +162,7 @@ def _sha256(handle: int, size: int) -> bytes:
     os.lseek(handle, 0, os.SEEK_SET)
     block = os.read(handle, min(size + 1, _BLOCK))  # no larger: a megabyte of memory takes longer than a small file
     digest = hashlib.sha256(block)
-    if len(block) != size:  # at its end it would be
+    if len(block) != size:  # otherwise the whole file was read
         budget = MOST_BYTES  # of a file that grows while it is read
         while budget > 0 and (block := os.read(handle, _BLOCK)):
             digest.update(block)

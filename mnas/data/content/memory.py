@@ -1,8 +1,8 @@
-"""Digests of files that are remembered, so that an unchanged folder costs one stat a file.
+"""A cache of the digests of files, so that an unchanged folder costs one stat per file.
 
-A folder's digests are one file, written whole or not at all. Processes do not wait for each other: of two that write
-at once one wins, and what the other one found is only found again. Nothing in here can make a digest wrong: what is
-damaged is ignored, and what cannot be written is not remembered.
+Each folder's digests are in one file, written as a whole or not at all. Processes do not wait for each other: if two
+write at the same time, one wins, and the other's digests are computed again later. No failure here can make a digest
+wrong: a damaged file is ignored, and a digest that cannot be written is not cached.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from mnas.data.content.mounts import stat_tells_change
 from mnas.readers import read_regular
 
 MOST_FOLDERS = 64
-"""Folders whose digests are remembered; those that were used last stay."""
+"""Number of folders whose digests are cached; the most recently used ones are kept."""
 MOST_BYTES = 1_000_000_000
-"""Limit on the size of all these files: some ten million images."""
-_TASK = 64  # files digested by one thread in one go: small ones take less time than handing them over
+"""Limit on the total size of these files, in bytes; it suffices for about ten million images."""
+_TASK = 64  # files digested by one thread in one go: a small one takes less time to digest than to hand over
 _MAGIC = b"mnas digests 1\n"
 _STAMP = struct.Struct("<5Q")
 _ROW = _STAMP.size + hashlib.sha256().digest_size
@@ -33,15 +33,15 @@ _ABANDONED_S = 3600  # age of a temporary file whose writer was killed
 
 
 class DigestMemory:
-    """The digests of the files of data sets, in a folder."""
+    """The cached digests of data sets' files, in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def digests(self, paths: Sequence[str]) -> list[bytes]:
-        """Return the SHA-256 of each file, read only where its stat does not prove that it is known.
+        """Return the SHA-256 of each file; a file is read only if its stat does not prove that it is cached.
 
-        `UNREADABLE` stands for a file that cannot be read. Raises OSError where this process can open no more files.
+        `UNREADABLE` stands for a file that cannot be read. Raises OSError if this process cannot open any more files.
         """
         if not paths:
             return []
@@ -61,14 +61,14 @@ class DigestMemory:
         for index, digest in zip(new, digests, strict=True):
             trusted = digest.stamp is not None and _is_local(digest.stamp[0], full[index], local)
             rows[index] = (_packed(digest.stamp) if trusted and digest.stamp else b"") + digest.sha256
-        with contextlib.suppress(OSError):  # it is only slower without
+        with contextlib.suppress(OSError):  # without the cache it is only slower
             asked = dict(zip(full, rows, strict=True))
-            remembered = {path: row for path, row in asked.items() if len(row) == _ROW}
-            if any(stored.get(path) != row for path, row in remembered.items()):
+            cached = {path: row for path, row in asked.items() if len(row) == _ROW}
+            if any(stored.get(path) != row for path, row in cached.items()):
                 others = {path: row for path, row in stored.items() if path not in asked and os.path.lexists(path)}
-                self._write(file, remembered | others)
+                self._write(file, cached | others)
             elif stored:
-                os.utime(file)  # used just now
+                os.utime(file)  # marks the file as just used
         return [row[-32:] for row in rows]
 
     def _write(self, path: Path, rows: Mapping[str, bytes]) -> None:
@@ -88,12 +88,12 @@ def digest_all(paths: Sequence[str]) -> list[Digest]:
     if len(paths) <= _TASK:
         return [digest_file(path) for path in paths]
     tasks = [paths[i : i + _TASK] for i in range(0, len(paths), _TASK)]
-    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:  # some of them wait for the disk
+    with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:  # some threads wait for the disk
         return list(chain.from_iterable(pool.map(lambda task: [digest_file(path) for path in task], tasks)))
 
 
 def absolute(paths: Sequence[str]) -> list[str]:
-    """Absolute forms; of a million paths, `os.path.abspath` would take seconds."""
+    """Return absolute forms of the paths; for a million paths, `os.path.abspath` would take seconds."""
     if all(map(os.path.isabs, paths)):
         return list(paths)
     here = os.getcwd()
@@ -101,12 +101,12 @@ def absolute(paths: Sequence[str]) -> list[str]:
 
 
 def _common(paths: Sequence[str]) -> str:
-    """The folder that all of them lie below."""
+    """Return the deepest folder that contains all paths."""
     return os.path.commonpath([os.path.dirname(min(paths)), os.path.dirname(max(paths))])
 
 
 def _stamp_now(path: str, local: dict[int, bool]) -> bytes | None:
-    """None where the file's stat proves nothing."""
+    """Return the packed stamp; None if the file's stat proves nothing."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -126,13 +126,13 @@ def _packed(stamp: Stamp) -> bytes:
 
 
 def _encoded(rows: Mapping[str, bytes]) -> bytes:
-    """A header with the digest of the rest, then rows, then names, which have no NUL in them."""
+    """Return a header with the digest of the rest, then rows, then names, which contain no NUL."""
     body = len(rows).to_bytes(8, "little") + b"".join(rows.values()) + b"\0".join(map(os.fsencode, rows))
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
 def _read(path: Path) -> dict[str, bytes]:
-    """Return the remembered rows by path; none where the file is absent or damaged."""
+    """Return the cached rows by path; none if the file is absent or damaged."""
     try:
         content = memoryview(read_regular(path, MOST_BYTES))
     except (OSError, ValueError):

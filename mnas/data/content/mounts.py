@@ -1,7 +1,7 @@
-"""Which file systems tell by a file's stat that it has changed.
+"""Determine whether a file system shows every change of a file in its stat.
 
 On a local one the kernel itself sets the time of change (ctime), and no program can set it back. Network file systems
-and FUSE report what a server or a program says, partly out of caches, and FAT has no such time at all.
+and FUSE report the times of a server or a program, partly from caches, and FAT has no such time at all.
 """
 
 import os
@@ -15,7 +15,7 @@ LOCAL = frozenset({
     "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "iso9660", "jfs", "nilfs2", "overlay", "ramfs",
     "reiserfs", "rootfs", "squashfs", "tmpfs", "udf", "xfs", "zfs",
 })  # fmt: skip
-"""An allow-list: what is not known to keep ctime and inodes is not trusted."""
+"""Allow-list of file systems that keep ctime and inodes; no other is trusted."""
 _LAYER = re.compile(r"(?:^|,)(?:lowerdir\+?|datadir\+?|upperdir)=((?:[^,\\]|\\.)*)")
 _DEEPEST = 4  # layers that are overlays themselves
 
@@ -31,9 +31,9 @@ class Mount:
 
 
 def stat_tells_change(path: str) -> bool:
-    """Return whether a change of the file always shows in its stat; False where that cannot be determined.
+    """Return whether a change of the file always shows in its stat; False if that cannot be determined.
 
-    Only Linux says on which mount a file lies.
+    Only Linux reports the mount of a file.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -56,7 +56,7 @@ def read_mounts(mountinfo: str) -> dict[int, Mount]:
 def is_local(path: str, mounts: Mapping[int, Mount], depth: int = 0) -> bool:
     """Return whether the path lies on a local file system, and all layers of an overlay that are visible here do.
 
-    Raises OSError, ValueError or IndexError where the kernel does not say.
+    Raises OSError, ValueError or IndexError if the kernel does not report the mount.
     """
     mount = mounts.get(_mount_number(path))
     if mount is None or mount.kind not in LOCAL:

@@ -1,7 +1,7 @@
-"""The one place where image files are opened: which formats are decoded, how large they may be, and what goes wrong.
+"""The one place where image files are opened: allowed formats, limits on size, and errors.
 
-Pillow takes the decoder by a file's content, whatever its name says, and one of its decoders starts Ghostscript. So the
-formats are an allow-list, and all that a decoder raises becomes one exception, as its authors promise none.
+Pillow chooses the decoder by a file's content, not by its name, and one of its decoders starts Ghostscript. So the
+formats are an allow-list, and every exception of a decoder becomes one exception, as no set of them is documented.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from mnas.readers import open_regular
 from mnas.text import message_of
 
 Encoded = Path | bytes | BinaryIO
-"""A file, its content, or an open one."""
+"""Path of a file, its content, or an open file."""
 
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff",
@@ -35,11 +35,11 @@ _PLUGINS = {
     "JPEG": "Jpeg", "PNG": "Png", "BMP": "Bmp", "GIF": "Gif", "WEBP": "WebP", "TIFF": "Tiff", "PPM": "Ppm",
     "JPEG2000": "Jpeg2K", "AVIF": "Avif", "ICO": "Ico", "TGA": "Tga",
 }  # fmt: skip
-"""The formats, and Pillow's module for each; TGA last, as it has no mark that it is known by."""
+"""Format -> Pillow's module; TGA comes last, as its files have no signature."""
 MOST_PIXELS = 178_956_970
-"""Largest image; larger ones are refused before they are decoded (Pillow's own limit)."""
+"""Largest image, in pixels; larger ones are rejected before they are decoded (Pillow's own limit)."""
 MOST_SCANS = 1_000
-"""Most scans of a JPEG file. Each is a pass over all pixels, and a file of a megabyte has room for 100,000."""
+"""Largest number of scans of a JPEG file. Each is a pass over all pixels, and a megabyte has room for 100,000."""
 _MOST_SCANNED = 5_000_000_000  # pixels times scans; a usual progressive file has 10 scans
 _LARGE = 25_000_000  # pixels from which on images are decoded one by one: four bytes each, and copies
 _LARGE_WAIT_S = 120.0
@@ -66,21 +66,21 @@ class Opened:
     def __init__(self, image: Image.Image, orientation: int | None, depth: Depth) -> None:
         self._image, self._orientation, self._depth = image, orientation, depth
         self.stored_size = image.size
-        """(width, height) before it is turned."""
+        """(width, height) as stored, before the image is turned upright."""
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the picture as it is to be seen. Decodes a PNG, whose metadata may follow its pixels."""
+        """Return (width, height) of the upright image. Decodes a PNG, whose metadata may follow its pixels."""
         # Pillow gives a TIFF's size as if it were turned already
         turned_already = self._image.format == "TIFF" or self._known_orientation() not in _TRANSPOSED
         return self.stored_size if turned_already else self.stored_size[::-1]
 
     def rgb(self, least: tuple[int, int] | None = None) -> Image.Image:
-        """Decode it: upright, RGB.
+        """Return the decoded image, upright and RGB.
 
         Args:
-            least: (width, height) that is enough: a JPEG may come smaller than it is, by 1/2, 1/4 or 1/8, which takes
-                less time, but no smaller than that.
+            least: (width, height) that suffices. A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster,
+                but not below this size.
         """
         if least is not None and self._image.format in _JPEG:
             asked = least[::-1] if self._known_orientation() in _TRANSPOSED else least
@@ -89,7 +89,7 @@ class Opened:
         return turned(to_rgb(self._image, self._depth), self._known_orientation())
 
     def used_bits(self) -> int:
-        """See `mnas.data.decoding.depth.used_bits`. Decodes only what may use fewer than it has."""
+        """See `mnas.data.decoding.depth.used_bits`. Decodes only images that may use fewer bits than they have."""
         if not is_silent(self._depth):
             return 0
         self._load()
@@ -113,11 +113,11 @@ class Opened:
 
 @contextmanager
 def opened(content: Encoded) -> Iterator[Opened]:
-    """Open an image of one of the formats that are read; of several pages or frames the first.
+    """Open an image of an allowed format; of several pages or frames, the first one.
 
     Raises:
         UnreadableImage: the file is missing, of another format, damaged, too large, or of an unknown range of values;
-            also for any error that is raised while it is open.
+            also for any error while it is open.
     """
     try:
         with _file(content) as file:
@@ -132,7 +132,7 @@ def opened(content: Encoded) -> Iterator[Opened]:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return an image that the caller has opened: upright, RGB. Raises UnreadableImage."""
+    """Return an image that the caller has opened as upright RGB. Raises UnreadableImage."""
     try:
         orientation = orientation_of(image)
         if image.format == "TIFF":
@@ -146,7 +146,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Return the upright picture of an image that was stored with that orientation."""
+    """Return an image that was stored with this orientation as an upright one."""
     method = _TURNS.get(orientation)
     return image if method is None else image.transpose(method)
 
@@ -171,7 +171,7 @@ def _file(content: Encoded) -> Iterator[BinaryIO]:
     if isinstance(content, bytes):
         yield io.BytesIO(content)
     elif isinstance(content, Path):
-        # not by name, as Pillow would map it into memory: a file that is cut off meanwhile is a SIGBUS
+        # not by name, as Pillow would map the file into memory, where cutting it off meanwhile raises SIGBUS
         with open_regular(content) as file:
             small = os.fstat(file.fileno()).st_size <= _AT_ONCE
             yield io.BytesIO(file.read()) if small else file
@@ -180,7 +180,7 @@ def _file(content: Encoded) -> Iterator[BinaryIO]:
 
 
 def _opened(file: BinaryIO) -> tuple[Image.Image, int | None]:
-    """Return the image and its orientation, None where it has to be decoded first."""
+    """Return the image and its orientation; None if the image must be decoded first."""
     _silence()
     try:
         return _identified(file)
@@ -201,7 +201,7 @@ def _opened(file: BinaryIO) -> tuple[Image.Image, int | None]:
 
 def _identified(file: BinaryIO) -> tuple[Image.Image, int | None]:
     image: Image.Image = Image.open(file, formats=_formats())
-    # a PNG's may follow its pixels
+    # the metadata of a PNG may follow its pixels
     orientation = None if image.format == "PNG" and "exif" not in image.info else orientation_of(image)
     if image.format == "TIFF":
         _leave_unturned(image)
@@ -210,21 +210,21 @@ def _identified(file: BinaryIO) -> tuple[Image.Image, int | None]:
 
 def _leave_unturned(image: Image.Image) -> None:
     """Keep Pillow from turning a TIFF when it is decoded: it would read all other metadata for that."""
-    setattr(image, "getexif", Image.Exif)  # noqa: B010  # of this one instance
+    setattr(image, "getexif", Image.Exif)  # noqa: B010  # only on this instance
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Return the formats of the list that this Pillow can read."""
+    """Return the allowed formats that this Pillow can read."""
     for module in _PLUGINS.values():
         importlib.import_module(f"PIL.{module}ImagePlugin")
     return tuple(name for name in _PLUGINS if name in Image.OPEN)
 
 
 def _silence() -> None:
-    """Keep Pillow's remarks on odd files off the terminal: what matters is in the exception."""
+    """Keep Pillow's warnings off the terminal, as exceptions say all that matters."""
     _without_log()
-    # not by catch_warnings, which changes other threads' filters back
+    # catch_warnings would also restore the filters of other threads
     for category, entry in _ignored.items():
         if entry not in warnings.filters:
             warnings.filterwarnings("ignore", category=category, module=r"PIL\.")
@@ -240,14 +240,16 @@ def _check_size(image: Image.Image, file: BinaryIO) -> None:
     width, height = image.size
     pixels = width * height
     if pixels > MOST_PIXELS:
-        raise UnreadableImage(f"it has {width} x {height} pixels, and more than {MOST_PIXELS:,} are not read")
+        raise UnreadableImage(f"it has {width} x {height} pixels, more than the limit of {MOST_PIXELS:,}")
     if image.format in _JPEG:
         before = file.tell()
         file.seek(0)
         scans = file.read().count(b"\xff\xda")
         file.seek(before)
         if scans > MOST_SCANS or scans * pixels > _MOST_SCANNED:
-            raise UnreadableImage(f"it has {scans} scans of {width} x {height} pixels, which would take minutes")
+            raise UnreadableImage(
+                f"it has {scans} scans of {width} x {height} pixels, which would take minutes to decode"
+            )
 
 
 def _reason(error: Exception) -> str:
@@ -256,9 +258,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"it cannot be read: {error.strerror}"
     if isinstance(error, UnidentifiedImageError):
-        return "it is no image"
+        return "it is not an image"
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than {MOST_PIXELS:,} pixels, which are not read"
+        return f"it has more pixels than the limit of {MOST_PIXELS:,}"
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
-    return f"it is no whole image: {message_of(error, 500)}"
+    return f"it is damaged or cut off: {message_of(error, 500)}"

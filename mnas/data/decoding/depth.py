@@ -1,4 +1,4 @@
-"""Scale images of any range of values to 8 bits a channel: by what the file says, never by a guess."""
+"""Scale images of any range of values to 8 bits per channel, as their files declare and never by a guess."""
 
 import struct
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 _MINIMA, _MAXIMA = (280, 340), (281, 341)  # MinSampleValue and SMinSampleValue; MaxSampleValue and SMaxSampleValue
 _SIGNED, _FLOAT = 2, 3  # SampleFormat
 _FULL = 65535
-_PNG_SEARCHED = 1 << 16  # bytes in which sBIT, which comes before the pixels, is looked for
+_PNG_SEARCHED = 1 << 16  # bytes to search for sBIT, which comes before the pixels
 
 
-class UnreadableImage(ValueError):  # noqa: N818  # it says what is wrong
-    """A file gives no picture; the message is one line that does not name the file."""
+class UnreadableImage(ValueError):  # noqa: N818  # the name says what is wrong
+    """A file that cannot be decoded as an image; the message is one line that does not name the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +24,14 @@ class Depth:
     """The range of values that a file declares."""
 
     bits: int = 8
-    """Bits of a sample as it is stored."""
+    """Bits of a stored sample."""
     significant: int = 0
-    """PNG's sBIT: of these bits, how many the original had; 0 where the file does not say."""
+    """Number of these bits that the original had (PNG's sBIT); 0 if the file does not declare it."""
     white: float = 0.0
-    """The value that stands for white; 0 where the file does not say."""
+    """Value of white; 0 if the file does not declare it."""
     signed: bool = False
     inverted: bool = False
-    """Whether 0 is white, and Pillow leaves it so."""
+    """Whether 0 is white and Pillow does not invert it."""
 
 
 _PLAIN = Depth()
@@ -81,7 +81,7 @@ def used_bits(image: Image.Image, depth: Depth) -> int:
 
 
 def is_silent(depth: Depth) -> bool:
-    """Return whether values have 16 bits or more and the file does not say how many of them are used."""
+    """Return whether values have 16 bits or more and the file does not declare how many of them are used."""
     return depth.bits >= 16 and not depth.white and not depth.significant and not depth.signed
 
 
@@ -94,12 +94,12 @@ def _largest_colour(image: Image.Image) -> int:
 
 
 def _check_colours(image: Image.Image, depth: Depth) -> None:
-    """Raise UnreadableImage for colours that would come out nearly black, as the file itself says."""
+    """Raise UnreadableImage for colours that would be nearly black, according to the range that the file declares."""
     said = 1 << depth.significant if depth.significant else int(depth.white) + 1
     if depth.bits == 16 and 1 < said < _FULL and 0 < _largest_colour(image) < said:
         raise UnreadableImage(
-            f"a colour image of 16 bits must use all of them, but got values below {said} only, as the file says; save "
-            "it with 8 bits"
+            f"a 16-bit colour image must use all 16 bits, but this file declares values below {said}; save it with 8 "
+            "bits"
         )
 
 
@@ -108,12 +108,12 @@ def _gray(image: Image.Image, depth: Depth) -> Image.Image:
     if image.mode == "F":
         if not depth.white:
             raise UnreadableImage(
-                "an image must have integer pixels, but got floating-point ones, whose range the file does not say; "
-                "save it with 8 or 16 bits"
+                "an image must have integer pixels, but got floating-point ones, whose range the file does not "
+                "declare; save it with 8 or 16 bits"
             )
         scaled = np.nan_to_num(values.astype(np.float64) / depth.white, nan=-1.0, posinf=2.0, neginf=-1.0)
         if scaled.min() < 0 or scaled.max() > 1:
-            raise UnreadableImage(f"pixels must be from 0 to {depth.white:g}, as the file says, but got others")
+            raise UnreadableImage(f"pixels must be from 0 to {depth.white:g}, as the file declares, but some are not")
         eight = np.rint(scaled * 255).astype(np.uint8)
     else:
         if depth.signed and depth.bits == 8:
@@ -130,10 +130,12 @@ def _gray(image: Image.Image, depth: Depth) -> Image.Image:
 
 
 def _white(values: npt.NDArray[np.int64], depth: Depth) -> int:
-    """The value that stands for white. Raises ValueError where some are outside of the range, or it is not known."""
+    """Return the value of white. Raises UnreadableImage if a value is out of range, or the range is unknown."""
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0:
-        raise UnreadableImage(f"pixels must be 0 or more, but got {lowest}: the file does not say which value is black")
+        raise UnreadableImage(
+            f"pixels must be 0 or more, but got {lowest}, and the file does not declare the value of black"
+        )
     if depth.significant and 0 < highest < 1 << depth.significant:
         _check_unspread(values, depth.significant)
         return (1 << depth.significant) - 1
@@ -148,17 +150,17 @@ def _of_32_bits(highest: int) -> int:
     if highest > _FULL or 0 < highest < 256:
         raise UnreadableImage(
             f"an integer image must have 8 or 16 bits, but got values up to {highest} in 32 bits, whose range "
-            "the file does not say; save it with 8 or 16 bits"
+            "the file does not declare; save it with 8 or 16 bits"
         )
     return _FULL
 
 
 def _check_unspread(values: npt.NDArray[np.int64], bits: int) -> None:
-    """Raise UnreadableImage where small values may be dark ones that were spread over 16 bits, as PNG prescribes."""
+    """Raise UnreadableImage if small values may be dark ones that were spread over 16 bits, as PNG prescribes."""
     if not (values & ((1 << (16 - bits)) - 1)).any():
         raise UnreadableImage(
-            f"an image of 16 bits must use all of them, but got values up to {values.max()} and a file that says that "
-            f"{bits} bits are significant: they may be dark, or not be scaled; save it with 8 bits"
+            f"a 16-bit image must use all 16 bits, but got values up to {values.max()} in a file that declares {bits} "
+            "significant bits, so they may be dark or not scaled; save it with 8 bits"
         )
 
 
@@ -167,7 +169,7 @@ def _tiff_depth(tags: Any, mode: str) -> Depth:
     kind = _first(tags.get(_SAMPLE_FORMAT), 1)
     white = 0.0
     if not any(_first(tags.get(tag), 0) for tag in _MINIMA):
-        # a maximum is white only where it is that of some depth: others note the largest value that occurs
+        # a maximum is white only if it is that of some depth, as other files store the largest value that occurs
         said = [_first(tags.get(tag), 0) for tag in _MAXIMA]
         depths = (1, 255, _FULL) if kind == _FLOAT else [(1 << n) - 1 for n in range(8, 17)]
         white = next((float(value) for value in said if value in depths), 0.0)
@@ -178,7 +180,7 @@ def _tiff_depth(tags: Any, mode: str) -> Depth:
 
 
 def _first(value: Any, default: int) -> Any:
-    """A tag's number, or the first of several."""
+    """Return a tag's number, or the first of several."""
     value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int | float) else default
 

@@ -1,4 +1,4 @@
-"""Warn about images of 10, 12 or 14 bits in files of 16 that do not say so: they are read as nearly black."""
+"""Warn about images of 10, 12 or 14 bits in 16-bit files that do not declare it, which are read as nearly black."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from mnas.data.decoding.decoders import Encoded, opened
 from mnas.data.decoding.depth import UnreadableImage
 
 _SUFFIXES = (".png", ".tif", ".tiff")
-_LOOKED_AT, _DECODED = 64, 16  # of a data set
+_LOOKED_AT, _DECODED = 64, 16  # most images of a data set to open and to decode
 
 
 def used_bits_of(content: Encoded) -> int:
@@ -22,7 +22,7 @@ def used_bits_of(content: Encoded) -> int:
 
 
 def dim_note(folder: Path, names: Sequence[str]) -> str:
-    """Return a warning where 16-bit images, among some of a folder's files, use fewer bits; else an empty string."""
+    """Return a warning if 16-bit images among some of a folder's files use fewer bits; else an empty string."""
     likely = [name for name in names if name.lower().endswith(_SUFFIXES)]
     bits_of: dict[str, int] = {}
     for name in likely[:: max(1, len(likely) // _LOOKED_AT)]:
@@ -34,11 +34,11 @@ def dim_note(folder: Path, names: Sequence[str]) -> str:
 
 
 def dim_line(bits: Mapping[str, int]) -> str:
-    """Return the warning for images by name and the bits that each uses; empty where one uses all 16."""
+    """Return the warning for a mapping of names to used bits; empty if an image uses all 16."""
     most = max(bits.values(), default=16)
     if most == 16:
         return ""
     return (
-        f"warning: images of 16 bits use the lowest {most} bits only ({', '.join(list(bits)[:2])}) and are read as "
-        "nearly black, as nothing in their files says so; scale them to 16 bits, or save them with 8"
+        f"warning: 16-bit images use only their lowest {most} bits ({', '.join(list(bits)[:2])}), which their files do "
+        "not declare, so they are read as nearly black. Scale them to 16 bits, or save them with 8."
     )

@@ -1,7 +1,7 @@
-"""Which way up a picture is, from its metadata; and files without theirs, for decoders that stumble over it.
+"""Read the orientation of an image from its metadata, and remove metadata that decoders fail on.
 
 Cameras and editors write tags of wrong types, cut tables off and divide by zero, and every viewer shows the picture.
-So nothing is read here but the orientation, and whatever is odd about it means "as stored".
+So only the orientation is read here, and an invalid one means "as stored".
 """
 
 import re
@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 ORIENTATION = 0x0112
-"""Number of the tag."""
+"""Number of the orientation tag."""
 _WHOLE = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
 _XMP = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)([1-8])[\"'<]")
 _PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sBIT"}
@@ -22,7 +22,7 @@ _TIFF_KEPT = {
 
 
 def exif_orientation(exif: object) -> int:
-    """Return the orientation in a block of EXIF, 1 to 8; 1 where it is missing or invalid."""
+    """Return the orientation in a block of EXIF, 1 to 8; 1 if it is missing or invalid."""
     if not isinstance(exif, bytes):
         return 1
     tiff = exif.removeprefix(b"Exif\0\0")
@@ -50,7 +50,7 @@ def xmp_orientation(xmp: object) -> int:
 
 
 def valid_orientation(value: object) -> int:
-    """Return `value` where it is one of the eight orientations, else 1."""
+    """Return `value` if it is one of the eight orientations, else 1."""
     return value if type(value) is int and 1 <= value <= 8 else 1
 
 
@@ -88,11 +88,11 @@ def jpeg_orientation(file: bytes) -> int:
 
 
 def _jpeg_headers(file: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, start, end) of each segment before the first scan, and of that with all that follows."""
+    """Yield (marker, start, end) of each segment before the first scan, then of the scan with all that follows."""
     start = 2
     while start < len(file):
         if file[start] != 0xFF:
-            start += 1  # as decoders do: on to the next marker
+            start += 1  # decoders also skip to the next marker
             continue
         marker = file[start + 1]
         if marker in (0xFF, 0x00, 0x01) or 0xD0 <= marker <= 0xD7:
@@ -122,7 +122,7 @@ def _png_chunks(file: bytes) -> Iterator[bytes]:
 
 
 def _plain_tiff(file: bytes) -> bytes:
-    """Replace every other tag of the first page by a 1, in its place, as tags must stay in order."""
+    """Return the file with every other tag of the first page set to 1; removing tags would change their order."""
     order = "<" if file[:2] == b"II" else ">"
     plain = bytearray(file)
     (start,) = struct.unpack_from(f"{order}I", file, 4)

@@ -1,4 +1,4 @@
-"""The table of classes: which images a command uses, what it leaves out, and what one class alone would score."""
+"""The lines of the class table: images that a command uses, files that it leaves out, and the majority share."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ from mnas.data.listing.class_table import ClassTable
 from mnas.labels import shown
 
 _MOST_CLASSES = 20
-_ENDS = 5  # of the largest and of the smallest classes, where there are more
+_ENDS = 5  # number of largest and of smallest classes to print if there are more than 20
 _MOST_REASONS = 8
 _NAME_WIDTH = 32
 
 
 def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
-    """Return the lines: classes, what is left out, notes, and the majority share."""
+    """Return the lines: classes, files left out, notes, and the majority share."""
     lines = _rows(table) if table.images else [_unknown(table)]
     if table.listing.left_out:
         groups = [
@@ -26,13 +26,16 @@ def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
     share, largest = table.majority_share(*scored), table.majority_class(*scored)
     if share is not None and largest is not None:
         which = "all" if scored == ("all",) else f"the {' and '.join(scored)}"
-        lines.append(f"majority share: {share:.2%} of {which} images are {_plain(largest)}; guessing it scores that")
+        lines.append(
+            f"majority share: {share:.2%} of {which} images are {_plain(largest)} (the accuracy of always predicting "
+            "it)"
+        )
     return lines
 
 
 def _unknown(table: ClassTable) -> str:
     counts = ", ".join(f"{count:,} {part}" for part, count in table.counts.items())
-    return f"{len(table.classes):,} classes, images {counts}; images of each class are counted only when they are read"
+    return f"{len(table.classes):,} classes, images {counts}; the images of each class are counted while they are read"
 
 
 def _rows(table: ClassTable) -> list[str]:
@@ -74,6 +77,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a name from the data for the terminal: on one line, cut where it is long."""
+    """Return a name from the data for the terminal: on one line, cut if it is long."""
     text = shown(name)[1:-1]
     return text if len(text) <= _NAME_WIDTH else f"{text[: _NAME_WIDTH - 3]}..."

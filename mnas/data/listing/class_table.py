@@ -13,7 +13,7 @@ class LeftOut:
     """Files of one kind that are not used."""
 
     reason: str
-    """`unsupported .heic`, `dangling link`, ..."""
+    """Reason, such as `unsupported .heic` or `dangling link`."""
     by_class: Mapping[str, int]
     """Class -> number of files; the empty name stands for files outside of class folders."""
     example: str
@@ -27,44 +27,44 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Facts about a data set beside its images, found while it was listed."""
+    """Findings about a data set, besides its images, from listing it."""
 
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     """Guesses about the layout and warnings about the data, each a sentence on one line."""
     empty: frozenset[str] = frozenset()
-    """Names of files without any bytes, which are images by their names; they are among those that cannot be read."""
+    """Names of empty files that have an image suffix; they also count as unreadable."""
 
     def with_notes(self, *notes: str) -> "Listing":
-        """Return it with more notes."""
+        """Return a copy with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTable:
-    """Images of each class and part, which every command that reads a data set prints."""
+    """Number of images of each class and part; every command that reads a data set prints it."""
 
     name: str
     """Name of the data set."""
     classes: tuple[str, ...]
     counts: Mapping[str, int]
-    """Part -> images that are used."""
+    """Part -> number of images in use."""
     images: Mapping[str, tuple[int, ...]]
-    """Part -> images that are used of each class; without the parts of which only `counts` is known (shards)."""
+    """Part -> number of images in use of each class; omits parts of which only `counts` is known (shards)."""
     listing: Listing = field(default_factory=Listing)
 
     def majority_share(self, *parts: str) -> float | None:
-        """Return the accuracy on `parts` of always naming their largest class; None where its size is not known."""
+        """Return the accuracy on `parts` of always predicting their largest class; None if its size is not known."""
         sums = self._sums(parts)
         return majority_share(sums) if sum(sums) else None
 
     def majority_class(self, *parts: str) -> str | None:
-        """Return the class that has the most images in `parts`, the first of equals; None where that is not known."""
+        """Return the class with the most images in `parts`, the first one in a tie; None if the sizes are not known."""
         sums = self._sums(parts)
         return self.classes[largest_class(sums)] if sum(sums) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-able values."""
+        """Return the table as JSON-able values."""
         values = asdict(self)
         del values["listing"]["empty"]  # it is in left_out
         for left_out, own in zip(values["listing"]["left_out"], self.listing.left_out, strict=True):
@@ -72,7 +72,7 @@ class ClassTable:
         return values
 
     def _sums(self, parts: Sequence[str]) -> list[int]:
-        """Images of each class in all of `parts`; empty where one of them is not known."""
+        """Return the number of images of each class in all of `parts`; empty if one of them is not known."""
         if not parts or any(part not in self.images for part in parts):
             return []
         return [sum(self.images[part][label] for part in parts) for label in range(len(self.classes))]
@@ -92,7 +92,7 @@ def left_out_of(files: Iterable[tuple[str, str, str]]) -> tuple[LeftOut, ...]:
 
 
 def with_unreadable(listing: Listing, skipped: Sequence[str], classes: Sequence[str]) -> Listing:
-    """Return the listing with files that could not be read (`train/cat/7.png: why`) among what was left out."""
+    """Return the listing with unreadable files (`train/cat/7.png: reason`) among the files left out."""
     names = set(classes)
     unreadable = []
     for line in skipped:

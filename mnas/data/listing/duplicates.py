@@ -27,37 +27,37 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Images that occur more than once. Images are numbered through all parts, in their order."""
+    """Images that occur more than once. The numbers of images run through all parts in order."""
 
     in_train: Mapping[str, int]
-    """Part -> number of its images that are also in the training part; without parts that have none."""
+    """Part -> number of its images that are also in the training part; omits parts without any."""
     examples: Mapping[str, tuple[tuple[int, int], ...]]
-    """Part -> some of them, each with its double in the training part."""
+    """Part -> some of these images, each with its duplicate in the training part."""
     in_two_classes: int
     """Number of images that are in more than one class."""
     of_two_classes: tuple[tuple[int, int], ...]
-    """Some of them, each with a double."""
+    """Some of these images, each with a duplicate of another class."""
 
     def notes(self, counts: Mapping[str, int], name: Callable[[int], str]) -> tuple[str, ...]:
         """Return the warnings.
 
         Args:
-            counts: part -> images.
-            name: of an image, by its number.
+            counts: part -> number of images.
+            name: function from an image's number to its name.
         """
 
         def pairs(examples: Iterable[tuple[int, int]]) -> str:
             return ", ".join(f"{name(first)} = {name(second)}" for first, second in examples)
 
         warnings = [
-            f"warning: {count:,} of the {counts[part]:,} {part} images also stand in train "
-            f"({pairs(self.examples[part])}): the {part} accuracy is too high"
+            f"warning: {count:,} of the {counts[part]:,} {part} images are also in train "
+            f"({pairs(self.examples[part])}), so the {part} accuracy is too high"
             for part, count in self.in_train.items()
         ]
         if self.in_two_classes:
             warnings.append(
-                f"warning: {self.in_two_classes:,} images stand in more than one class ({pairs(self.of_two_classes)}): "
-                "no model can be right about them"
+                f"warning: {self.in_two_classes:,} images are in more than one class ({pairs(self.of_two_classes)}), "
+                "so no model can classify all of them correctly"
             )
         return tuple(warnings)
 
@@ -68,9 +68,9 @@ def duplicates(
     """Find images with equal keys.
 
     Args:
-        keys: number of an image -> what is equal for equal images; images that are like no other may be left out.
-        labels: of all images.
-        counts: part -> images, in the order in which they are numbered.
+        keys: number of an image -> key, equal for equal images; unique images may be omitted.
+        labels: labels of all images.
+        counts: part -> number of images, in the order of their numbers.
     """
     groups: dict[Hashable, list[int]] = {}
     for number in sorted(keys):
@@ -109,7 +109,7 @@ def pixel_keys(pixels: Pixels) -> dict[int, bytes]:
 
 
 def file_keys(items: Sequence[Item]) -> dict[int, bytes] | None:
-    """Return a digest of every file that is as long as another one; None where that is too much to read.
+    """Return a digest of every file that has the same size as another one; None if they are too much to read.
 
     Raises OSError for a file that cannot be read.
     """
@@ -128,10 +128,10 @@ def file_keys(items: Sequence[Item]) -> dict[int, bytes] | None:
 
 
 def names_of(items: Iterable[Item], skipped: Iterable[str]) -> Sequence[str]:
-    """Return the names of the items that could be read, in their order.
+    """Return the names of the readable items, in order.
 
     Args:
-        skipped: a line for each that could not, which begins with its name and a colon.
+        skipped: a line for each unreadable item, which begins with its name and a colon.
     """
     names = [item.name for item in items]
     all_names, unread = set(names), set()
@@ -142,25 +142,25 @@ def names_of(items: Iterable[Item], skipped: Iterable[str]) -> Sequence[str]:
 
 
 def shown_names(names: Sequence[str]) -> Sequence[str]:
-    """Return names of items as their files are called: without `train/`, where there is no such folder."""
+    """Return the items' names as file names: without `train/` if there is no such folder."""
     alone = all(name.startswith("train/") for name in names)
     return [name.removeprefix("train/") for name in names] if alone else names
 
 
-def remembered(cache_dir: Path, fingerprint: str, find: Callable[[], Duplicates]) -> Duplicates:
-    """Return what `find` says of the images of that fingerprint; asked once, and kept in the cache folder."""
+def cached_duplicates(cache_dir: Path, fingerprint: str, find: Callable[[], Duplicates]) -> Duplicates:
+    """Return the duplicates among the images with this fingerprint, from the cache folder or else from `find`."""
     path = cache_dir / f"duplicates-{fingerprint}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # absent, or damaged
         return _read(read_json(path))
     answer = find()
-    with contextlib.suppress(OSError):  # it is only slower without
+    with contextlib.suppress(OSError):  # without the cache it is only slower
         write_atomic(path, json.dumps({"format": _FORMAT, **asdict(answer)}))
     return answer
 
 
 def _read(values: Any) -> Duplicates:
     if values["format"] != _FORMAT:
-        raise ValueError("another version's")
+        raise ValueError("it belongs to another version")
 
     def pairs(rows: Any) -> tuple[tuple[int, int], ...]:
         return tuple((int(first), int(second)) for first, second in rows)

@@ -22,16 +22,16 @@ def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = 
     The rules are in docs/reference/image-folders.md.
 
     Args:
-        val_is_test: keep val/ out of the search, as its labels are what a benchmark reports on (ImageNet).
-        needs_train: refuse parts without one of training images; else that part may be empty.
+        val_is_test: keep val/ out of the search, because a benchmark reports its results on val/ (ImageNet).
+        needs_train: reject parts without a training part; else the training part may be empty.
 
     Raises:
         ValueError: no such folder, no class folders, no images in one of them, fewer than two classes, a class that is
-            not among those of train/, a name that no class can have, or a layout that is not clear.
+            not among those of train/, an invalid class name, or an ambiguous layout.
         OSError: a folder cannot be read.
     """
     if not root.is_dir():
-        what = "a file" if root.exists() else "nothing there"
+        what = "a file" if root.exists() else "no such folder"
         raise ValueError(f"data must be a folder of class folders, but got {str(root)!r} ({what})")
     layout = find_layout(root, needs_train=needs_train)
     folders = {
@@ -44,9 +44,11 @@ def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = 
     classes = _classes(classed)
     seen.notes += [*layout.notes, *check_classes(classed, classes)]
     if pairs := look_alike(classes):
-        seen.notes.append(f"warning: classes {' and '.join(map(ascii, pairs[0]))} are two, though they look the same")
+        seen.notes.append(f"warning: classes {' and '.join(map(ascii, pairs[0]))} are different, but look the same")
     elif pairs := alike(classes):
-        seen.notes.append(f"classes {' and '.join(map(shown, pairs[0]))} differ in case only: one name on some systems")
+        seen.notes.append(
+            f"classes {' and '.join(map(shown, pairs[0]))} differ only in case, so some systems confuse them"
+        )
     rows = {part: _rows(path, part, classes, seen) for part, path in folders.items()}
     if note := dim_note(classed, [row[0] for row in rows[next(iter(folders))]]):
         seen.notes.append(note)
@@ -88,21 +90,21 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 class _Seen:
-    """Facts beside the images, collected while the parts are listed one after another."""
+    """Findings besides the images, collected while the parts are listed one after another."""
 
     def __init__(self) -> None:
         self.left_out: list[tuple[str, str, str]] = []
-        """(reason, class, name)."""
+        """(reason, class, name) of each file left out."""
         self.notes: list[str] = []
         self.empty: set[str] = set()
 
     def leaver(self, class_name: str, before: str) -> Note:
-        """Return what notes a reason and a name relative to `before`."""
+        """Return a function that records a reason and a name relative to `before`."""
         return lambda reason, name: self.left_out.append((reason, class_name, before + name))
 
     @property
     def listing(self) -> Listing:
-        """All that was seen so far."""
+        """Return the findings so far."""
         return Listing(left_out=left_out_of(self.left_out), notes=tuple(self.notes), empty=frozenset(self.empty))
 
 
@@ -119,10 +121,10 @@ def _rows(folder: Path, part: str, classes: Sequence[str], seen: _Seen) -> list[
             inside = [f"{group.count} {group.reason}" for group in left_out_of(seen.left_out[earlier:])]
             instead = f" ({', '.join(inside[:_NAMED])})" if inside else ""
             raise ValueError(
-                f"a class folder must have images (jpg, png, ...), but got none in {shown_path(folder / name)}{instead}"
+                f"a class folder must contain images (jpg, png, ...), but {shown_path(folder / name)} has none{instead}"
             )
     if not rows:
-        raise ValueError(f"a part of the data must have images in class folders, but got none in {shown_path(folder)}")
+        raise ValueError(f"each part of the data must have images in class folders, but {shown_path(folder)} has none")
     seen.empty |= {before + name for name, _, size, _ in rows if not size}
     return rows
 
@@ -142,11 +144,14 @@ def _class_folders(folder: Path, part: str, classes: Sequence[str], notes: list[
             label = labels.pop(form(name))
             folders[label] = name
             rest.remove(name)
-            notes.append(f"{part} folder {shown(name)} is read as class {shown(classes[label])}: equal but for {what}")
+            notes.append(
+                f"the {part} folder {shown(name)} is read as class {shown(classes[label])}, which differs only in "
+                f"{what}"
+            )
     if rest:
         raise ValueError(
-            f"every part of the data must have the classes of train/, but got {shown(rest[0])} in "
-            f"{shown_path(folder)}; rename or remove that folder, or give train/ its images too"
+            f"every part of the data must have the classes of train/, but {shown_path(folder)} also has "
+            f"{shown(rest[0])}; rename or remove that folder, or add the class to train/"
         )
     if missing := [shown(name) for label, name in enumerate(classes) if label not in folders]:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""

@@ -1,4 +1,4 @@
-"""Find out which folders are parts of a data set and which are classes; an ambiguous layout is refused."""
+"""Find out which folders are parts of a data set and which are classes; an ambiguous layout is rejected."""
 
 import itertools
 import re
@@ -22,30 +22,30 @@ _MARKINGS = frozenset({
 })  # fmt: skip
 _MOST_WRAPPINGS = 4
 _NAMED = 3
-_COMPARED = 50  # class folders that every other one is compared with; there may be thousands
+_COMPARED = 50  # class folders with which every other one is compared, as there may be thousands
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderLayout:
-    """The folders that hold class folders."""
+    """The folders that contain class folders."""
 
     parts: Mapping[str, Path]
-    """train, and where they are there val and test; first the one whose folders are the classes."""
+    """Part (train, and val and test if they exist) -> folder; the folders of the first part are the classes."""
     notes: tuple[str, ...]
     """Guesses, each a sentence."""
 
 
 def find_layout(root: Path, *, needs_train: bool = True) -> FolderLayout:
-    """Find the parts in `root`; where it has none, it is the training part itself.
+    """Find the parts in `root`; without parts, `root` itself is the training part.
 
-    A folder that is called as a part and holds folders is a part, in any case, one that holds images only is a class
-    (`train`, of vehicles). An outer folder that wraps the only other one is passed.
+    A folder that is named like a part, in any case, is a part if it contains folders, and a class if it contains only
+    images (`train`, of vehicles). An outer folder that contains nothing but another folder is skipped.
 
     Args:
-        needs_train: refuse parts without one of training images, which only scoring can do without.
+        needs_train: reject parts without a training part, which only scoring can do without.
 
     Raises:
-        ValueError: the layout is not clear.
+        ValueError: the layout is ambiguous.
         OSError: a folder cannot be read.
     """
     base, notes = _unwrapped(root)
@@ -56,21 +56,21 @@ def find_layout(root: Path, *, needs_train: bool = True) -> FolderLayout:
     if not holding and not kinds:
         kinds = holding = _by_affix(base, folders)
         if kinds:
-            notes = [*notes, f"read as parts, by their names: {_listed(kinds)}"]
+            notes = [*notes, f"folders read as parts because of their names: {_listed(kinds)}"]
     if not holding:
         _refuse_flat_parts(base, folders, kinds)
         return FolderLayout(parts={"train": base}, notes=tuple(notes))
     if needs_train and "train" not in holding.values():
         raise ValueError(
-            f"data must have a part train/ beside its other parts, but got {_listed(folders)} in {str(base)!r}; "
-            "name the folder of training images train, or give --data the folder whose folders are the classes"
+            f"data must have a part train/ beside its other parts, but {str(base)!r} contains {_listed(folders)}; "
+            "rename the folder of training images to train, or point --data at the folder of the class folders"
         )
     parts, guesses = _chosen(base, kinds, holding)
     others = [name for name in folders if name not in kinds]
     _refuse_classes_beside(base, parts, others)
     notes += guesses
     if others:
-        notes.append(f"not read, as they stand beside the parts: {_listed(others)}")
+        notes.append(f"folders not used, because they are beside the parts: {_listed(others)}")
     first = next(iter(parts))
     unwrapped, guesses = _unwrapped(parts[first], in_part=True)
     classes = frozenset(map(same_name, contents_of(unwrapped).folders))
@@ -80,10 +80,10 @@ def find_layout(root: Path, *, needs_train: bool = True) -> FolderLayout:
 
 
 def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
-    """Return what has to be guessed about the class folders of the training part.
+    """Return the guesses about the class folders of the training part.
 
     Raises:
-        ValueError: they may as well be parts, or images and their markings.
+        ValueError: the folders may also be parts, or images and their annotations.
         OSError: a folder cannot be read.
     """
     _refuse_markings(folder, classes)
@@ -101,15 +101,13 @@ def check_classes(folder: Path, classes: Sequence[str]) -> list[str]:
                 _refuse_shared(shown(name), folders, shown(other), inner[other])
     several = [name for name, folders in inner.items() if len(folders) > 1]
     if several and len(inner) == len(classes):
-        inside = f"images lie in folders inside of the class folders (see {shown(several[0])})"
-        return [f"{inside}; the outer are the classes"]
-    return [
-        f"all folders inside of {shown(name)} count as that class: {_listed(sorted(inner[name]))}" for name in several
-    ]
+        inside = f"the class folders contain folders of images (see {shown(several[0])})"
+        return [f"{inside}; the outer folders are the classes"]
+    return [f"all folders inside {shown(name)} count as that class: {_listed(sorted(inner[name]))}" for name in several]
 
 
 def _refuse_parts_of_classes(folder: Path, classes: Sequence[str]) -> None:
-    """Raise ValueError where each folder is called as a part of a class (train_cat, test_cat)."""
+    """Raise ValueError if each folder is named like a part of a class (train_cat, test_cat)."""
     groups: dict[str, dict[str, str]] = {}
     for name in classes:
         words = re.split(r"[^a-z0-9]+", name.casefold())
@@ -121,26 +119,26 @@ def _refuse_parts_of_classes(folder: Path, classes: Sequence[str]) -> None:
     if parted := [list(names.values()) for names in groups.values() if len(names) > 1]:
         raise ValueError(
             f"data must have one folder for each class, but got {_listed(parted[0])} in {str(folder)!r}, which may be "
-            "parts of one class; put the classes into folders train, val and test (train/cat) instead"
+            "parts of one class; move the classes into the folders train, val and test (train/cat)"
         )
 
 
 def _refuse_parts_inside(folder: Path, name: str, inner: Sequence[str]) -> None:
-    """Raise ValueError where what should be a class is a data set in parts, with other folders beside it."""
+    """Raise ValueError if a class folder is a data set in parts, with other folders beside it."""
     if len({kind for other in inner if (kind := _part_of(other))}) > 1:
         raise ValueError(
-            f"data must have one folder for each class, but got {shown(name)} in {str(folder)!r}, which holds the "
-            f"parts {_listed(inner)}; give --data that folder, or put classes into parts (train/cat) instead"
+            f"data must have one folder for each class, but got {shown(name)} in {str(folder)!r}, which contains "
+            f"the parts {_listed(inner)}; point --data at that folder, or move the classes into parts (train/cat)"
         )
 
 
 def _refuse_shared(name: str, folders: set[str], other: str, theirs: set[str]) -> None:
-    """Raise ValueError where two folders hold folders of the same names: then those may be the classes."""
+    """Raise ValueError if two folders contain folders of the same names, which may be the classes."""
     if len(shared := folders & theirs) > 1:
         raise ValueError(
-            f"data must have one folder for each class, but got {name} and {other}, which both hold folders called "
-            f"{_listed(sorted(shared))}: these may be the classes; name parts train, val and test, or put the images "
-            "directly into their class's folder"
+            f"data must have one folder for each class, but {name} and {other} both contain folders named "
+            f"{_listed(sorted(shared))}, which may be the classes. Name the parts train, val and test, or put the "
+            "images directly into the folder of their class."
         )
 
 
@@ -149,11 +147,11 @@ def _alike(names: Iterable[str]) -> set[str]:
 
 
 def _unwrapped(folder: Path, classes: frozenset[str] = frozenset(), *, in_part: bool = False) -> tuple[Path, list[str]]:
-    """Return the folder inside of those that hold nothing but one folder of folders, and a note about that.
+    """Return the first folder, from outside in, that contains more than one folder of folders; and a note about it.
 
     Args:
-        classes: names of folders that wrap nothing, as they are classes.
-        in_part: whether the folder is a part, so that another one of such a name (train/train) only wraps.
+        classes: names of class folders, which are never skipped.
+        in_part: whether the folder is a part, so that a folder named like a part inside it (train/train) is skipped.
     """
     start = folder
     for _ in range(_MOST_WRAPPINGS):
@@ -169,12 +167,12 @@ def _unwrapped(folder: Path, classes: frozenset[str] = frozenset(), *, in_part: 
         if within.images or not within.folders:
             break
         folder = folder / inner
-    note = f"the data was taken from the folder {shown(str(folder.relative_to(start)))} in {shown(start.name)}"
+    note = f"the data is read from the folder {shown(str(folder.relative_to(start)))} in {shown(start.name)}"
     return folder, [note] if folder != start else []
 
 
 def _images_beside_markings(folder: Path, names: Sequence[str]) -> str | None:
-    """Return the folder of images where all others hold markings and no images."""
+    """Return the folder of images if all others contain annotations and no images; else None."""
     images = [name for name in names if name.casefold() in _IMAGES]
     markings = [name for name in names if name.casefold() in _MARKINGS]
     if len(images) != 1 or not markings or len(names) > 1 + len(markings):
@@ -190,13 +188,13 @@ def _refuse_markings(folder: Path, names: Sequence[str]) -> None:
     words = [name.casefold() for name in names]
     if any(word in _IMAGES for word in words) and any(word in _MARKINGS for word in words):
         raise ValueError(
-            f"data must be folders of images by class, but got {_listed(names)} in {str(folder)!r}, as data for "
-            "detection or segmentation have them; sort the images into a folder for each class"
+            f"data must have one folder for each class, but got {_listed(names)} in {str(folder)!r}, as in data for "
+            "detection or segmentation; sort the images into a folder for each class"
         )
 
 
 def _part_of(name: str) -> str | None:
-    """Return train, val or test where the name means only that (`Training`, `test_set`)."""
+    """Return train, val or test if the name means only that (`Training`, `test_set`); else None."""
     words = [word for word in re.split(r"[^a-z]+", name.casefold()) if word and word not in _FILLERS]
     if len(words) != 1 or re.search(r"\d", name):
         return None
@@ -204,7 +202,7 @@ def _part_of(name: str) -> str | None:
 
 
 def _by_affix(base: Path, folders: Sequence[str]) -> dict[str, str]:
-    """Return parts whose names share another word (seg_train, seg_test) and that hold folders and no images."""
+    """Return parts whose names share another word (seg_train, seg_test) and that contain folders and no images."""
     candidates: dict[str, dict[str, str]] = {}
     for name in folders:
         words = re.split(r"[^a-z0-9]+", name.casefold())
@@ -224,8 +222,8 @@ def _chosen(base: Path, kinds: Mapping[str, str], holding: Mapping[str, str]) ->
     notes = []
     for name, kind in kinds.items():
         flat = name not in holding and contents_of(base / name, until_image=True).images
-        if flat and kind == "test":  # images of a contest, whose classes only its judges have
-            notes.append(f"not read, as its images are in no class folders: {shown(name)}")
+        if flat and kind == "test":  # test images of a competition, whose labels are secret
+            notes.append(f"folder not used, because its images are not in class folders: {shown(name)}")
         else:
             by_part.setdefault(kind, []).append(name)
     judged = [name for name in by_part.get("val", []) if _words(name) & {"eval", "evaluation"}]
@@ -243,7 +241,9 @@ def _chosen(base: Path, kinds: Mapping[str, str], holding: Mapping[str, str]) ->
     parts: dict[str, Path] = {part: base / by_part[part][0] for part in words if part in by_part}
     unusual = {path.name: part for part, path in parts.items() if path.name not in (part, "valid", "validation")}
     if unusual:
-        notes.insert(0, "read as parts: " + ", ".join(f"{shown(name)} ({part})" for name, part in unusual.items()))
+        notes.insert(
+            0, "folders read as parts: " + ", ".join(f"{shown(name)} ({part})" for name, part in unusual.items())
+        )
     return parts, notes
 
 
@@ -252,25 +252,25 @@ def _words(name: str) -> set[str]:
 
 
 def _refuse_classes_beside(base: Path, parts: Mapping[str, Path], others: Sequence[str]) -> None:
-    """Raise ValueError where `train` may be a class among other classes."""
+    """Raise ValueError if `train` may be a class among other classes."""
     first = next(iter(parts.values()))
     classes = _alike(contents_of(first).folders)
     same = [name for name in others if same_name(name).casefold() in classes]
     alone = len(parts) == 1 and any(contents_of(base / name, until_image=True).images for name in others)
     if same or alone:
         raise ValueError(
-            f"data must be class folders, or parts of class folders, but got both in {str(base)!r}: "
-            f"{_listed([first.name, *(same or others)])}; move the parts into a folder of their own, or put "
-            "the images of a class directly into its folder"
+            f"data must be either class folders or parts with class folders, but {str(base)!r} contains both: "
+            f"{_listed([first.name, *(same or others)])}. Move the parts into a separate folder, or put the images of "
+            "each class directly into its folder."
         )
 
 
 def _refuse_flat_parts(base: Path, folders: Sequence[str], kinds: Mapping[str, str]) -> None:
-    """Raise ValueError where all folders are named as parts and hold images: train and test are no classes."""
+    """Raise ValueError if all folders are named like parts but contain images instead of class folders."""
     if len(set(kinds.values())) > 1 and len(kinds) == len(folders):
         raise ValueError(
-            f"the parts of data must hold a folder for each class, but got {_listed(folders)} in {str(base)!r} with "
-            "images directly in them; sort the images into class folders, as in train/cat/1.jpg"
+            f"each part of the data must contain a folder for each class, but {_listed(folders)} in {str(base)!r} "
+            "contain images directly; sort the images into class folders, such as train/cat/1.jpg"
         )
 
 

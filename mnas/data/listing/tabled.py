@@ -1,4 +1,4 @@
-"""The table of classes of images that are listed and not yet decoded."""
+"""The class table of images that are listed but not decoded yet."""
 
 from collections.abc import Mapping, Sequence
 

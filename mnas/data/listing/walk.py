@@ -11,11 +11,11 @@ from pathlib import Path
 from mnas.data.image import SUFFIXES
 
 Note = Callable[[str, str], None]
-"""Called with (reason, path relative to the walked folder) of everything that is left out."""
+"""Callback that receives (reason, path relative to the listed folder) for each file or link that is left out."""
 Row = tuple[str, int, int]
 """(relative path, bytes, time of change) of an image; plain values, as there may be a million."""
 
-HIDDEN, SYSTEM = "hidden", "of the operating system"
+HIDDEN, SYSTEM = "hidden", "from the operating system"
 _SYSTEM = frozenset({
     "__macosx", ".ds_store", ".ipynb_checkpoints", "@eadir", "#recycle", "thumbs.db", "ehthumbs.db", "desktop.ini",
     "lost+found", "$recycle.bin", "system volume information", ".trash", ".trashes", ".spotlight-v100", ".fseventsd",
@@ -28,28 +28,28 @@ class Contents:
     """The direct contents of a folder."""
 
     folders: tuple[str, ...]
-    """Names, sorted; without what never holds images (hidden, the operating system's), and links that lead up."""
+    """Sorted names of folders; omits hidden folders, those of the operating system, and links to a parent folder."""
     images: bool
-    """Whether a file that may be an image is among its files."""
+    """Whether the folder directly contains a file with an image suffix."""
 
 
 def passed_over(name: str) -> str:
-    """Return why nothing of that name is looked at: hidden, or made by an operating system; empty for all others."""
+    """Return why files and folders of this name are ignored (`HIDDEN` or `SYSTEM`); empty if they are not."""
     if name.casefold() in _SYSTEM:
         return SYSTEM
     return HIDDEN if name.startswith(".") else ""
 
 
 def is_image(name: str) -> bool:
-    """Whether the name ends as those of images do."""
+    """Return whether the name has an image suffix."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def contents_of(folder: Path, *, until_image: bool = False) -> Contents:
-    """Return what lies directly in `folder`. Raises OSError where it cannot be read.
+    """Return the direct contents of `folder`. Raises OSError if it cannot be read.
 
     Args:
-        until_image: stop at the first image: of a class's folder with a million images no more is asked.
+        until_image: stop at the first image, as a class folder may contain a million.
     """
     folders: list[str] = []
     with os.scandir(folder) as entries:
@@ -68,14 +68,14 @@ def contents_of(folder: Path, *, until_image: bool = False) -> Contents:
 
 
 def note_files(folder: Path, note: Note) -> None:
-    """Note what lies in a folder that should hold folders only."""
+    """Note everything in a folder that should contain only folders."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if reason := passed_over(entry.name):
                 note(reason, entry.name)
             elif _is_folder(entry):
                 if _leads_up(entry):
-                    note("link to a folder that it lies in", entry.name)
+                    note("link to a parent folder", entry.name)
             elif entry.is_symlink() and not os.path.exists(entry.path):
                 note("dangling link", entry.name)
             else:
@@ -85,22 +85,22 @@ def note_files(folder: Path, note: Note) -> None:
 def images_below(folder: Path, note: Note) -> list[Row]:
     """Return all images below `folder`, sorted by name, each once however many links lead to it.
 
-    Linked folders are followed, except to one that is read already or that the folder lies in. Where a file is there
-    and links to it too, its own name counts. Raises OSError for a folder that cannot be read.
+    Links to folders are followed, except to a folder that is already read or to a parent. If a file and links to it
+    exist, the file's own name counts. Raises OSError for a folder that cannot be read.
     """
     files: list[tuple[bool, str, os.stat_result]] = []
     any_link = False
     for name, status, linked in _files_below(folder, note):
         any_link = any_link or linked or status.st_nlink > 1
         files.append((linked, name, status))
-    files.sort(key=lambda row: row[:2])  # what is no link comes first
+    files.sort(key=lambda row: row[:2])  # files come before links
     rows: list[Row] = []
     inodes: set[tuple[int, int]] = set()
     for _, name, status in files:
         key = status.st_dev, status.st_ino
-        if any_link and status.st_ino:  # file systems without such numbers say 0
+        if any_link and status.st_ino:  # file systems without inodes report 0
             if key in inodes:
-                note("linked to an image that is used", name)
+                note("link to an image already in use", name)
                 continue
             inodes.add(key)
         rows.append((name, status.st_size, status.st_mtime_ns))
@@ -108,16 +108,16 @@ def images_below(folder: Path, note: Note) -> list[Row]:
 
 
 def _files_below(folder: Path, note: Note) -> Iterator[tuple[str, os.stat_result, bool]]:
-    """(relative path, status, whether a link led there) of everything that may be an image."""
+    """Yield (relative path, status, whether a link led there) of every file with an image suffix."""
     real = folder.resolve()
     visited = {_key(place) for place in (real, *real.parents)}
     own: deque[tuple[str, str, bool]] = deque([(str(folder), "", False)])
     links: deque[tuple[str, str, bool]] = deque()
-    while own or links:  # what is no link comes first, so that a folder is read under its own name
+    while own or links:  # links come last, so that a folder is read under its own name
         path, before, linked = (own or links).popleft()
         if linked:
             if (key := _key(path)) in visited:
-                note("link to a folder that is read already", before.rstrip("/"))
+                note("link to a folder already in use", before.rstrip("/"))
                 continue
             visited.add(key)
         with os.scandir(path) as entries:
@@ -154,11 +154,11 @@ def _kind(entry: os.DirEntry[str]) -> str:
     """Return why a file that is not an image is left out."""
     if entry.is_file():
         return _unsupported(entry.name)
-    return "dangling link" if entry.is_symlink() else "no regular file"
+    return "dangling link" if entry.is_symlink() else "not a regular file"
 
 
 def _link_fault(entry: os.DirEntry[str], error: OSError) -> str:
-    """Return why a link cannot be followed; raise `error` where the entry is not a link."""
+    """Return why a link cannot be followed; raise `error` if the entry is not a link."""
     if not entry.is_symlink():
         raise error
     return "link to itself" if error.errno == errno.ELOOP else f"link that cannot be followed ({error.strerror})"
@@ -173,7 +173,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _leads_up(entry: os.DirEntry[str]) -> bool:
-    """Return whether the folder is a link to one that it lies in: as a class it would hold all others' images."""
+    """Return whether the folder is a link to a parent folder; as a class it would contain all others' images."""
     return entry.is_symlink() and Path(os.path.realpath(entry.path)) in (
         here := Path(os.path.realpath(os.path.dirname(entry.path))),
         *here.parents,
@@ -183,4 +183,4 @@ def _leads_up(entry: os.DirEntry[str]) -> bool:
 def _unsupported(name: str) -> str:
     """Return a reason such as `unsupported .heic`; an unusual suffix is not repeated."""
     suffix = os.path.splitext(name)[1].lower()
-    return f"unsupported {suffix}" if _SUFFIX.fullmatch(suffix) else "without a known suffix"
+    return f"unsupported {suffix}" if _SUFFIX.fullmatch(suffix) else "without a usual suffix"

@@ -1,10 +1,9 @@
-"""Batches out of tar shards in WebDataset's format, read front to back: training from object storage.
+"""Batches from tar shards in WebDataset's format, read front to back, for training from object storage.
 
-Tar files cannot be read in any order, so the order of an epoch is one that they can be read in: the shards, shuffled,
-lie end to end, and this line is cut into equal *lanes* that are read at once, each through a buffer. A batch is an
-equal part of every lane. All of it is computed from the number of images in each shard, by seed and epoch, so that
-batches are the same for any number of workers and processes (each has some of the lanes), and a training that is
-resumed opens only what it has yet to read.
+Tar files must be read front to back, so each epoch shuffles the shards, joins them end to end, and cuts the result into
+equal *lanes*, which are read in parallel, each through a buffer. A batch takes an equal part of every lane. The plan
+follows from the number of images in each shard, the seed and the epoch. So batches are the same for any number of
+workers and processes (each has some of the lanes), and a resumed training opens only the shards that it still needs.
 """
 
 import io
@@ -42,26 +41,27 @@ from mnas.training_data import TrainingData, printable_name
 
 MOST_LANES = 64
 BUFFERED = 8192
-"""Encoded images that all lanes together keep to shuffle, before as many again are read: twice that in memory."""
-_ORDER, _SUBSTITUTE, _BLOCK = 0, 2, 4  # what a seed is for: its first number
+"""Number of encoded images that all lanes together shuffle at a time; up to twice as many are in memory."""
+_ORDER, _SUBSTITUTE, _BLOCK = 0, 2, 4  # purpose of a seed, its first number
 _SUBSTITUTES = 10
 
 
 class ShardBatches(Batches):
     """Images in tar files, shuffled by (seed, epoch), each augmented by (seed, epoch, image).
 
-    An unreadable image is left out where it is scored; in a training another one of the buffer takes its place.
+    Scoring skips an unreadable image; training replaces it with another image of the buffer.
 
     Args:
         data: see `mnas.data.shards.index.read_index`.
-        seed: of the order and the augmentation.
+        seed: seed of the order and the augmentation.
         crop: see `Batches.crop`.
-        workers: processes that read and decode; no more of them than lanes are used.
-        cache_dir: where mean and deviation are remembered.
-        on_progress: called with (images done, images in all) while mean and deviation are estimated.
+        workers: number of processes that read and decode; at most one per lane is used.
+        cache_dir: folder for cached mean and deviation.
+        on_progress: callback that receives (images done, total images) while mean and deviation are estimated.
 
     Raises:
-        ValueError: an argument out of its range, no such shards, or more than 1 % unreadable images among the first.
+        ValueError: an argument is out of range, there are no such shards, or more than 1 % of the first images are
+            unreadable.
         ImportError: webdataset is not installed.
     """
 
@@ -154,7 +154,7 @@ class ShardBatches(Batches):
 
 
 def lane_count(batch_size: int, shards: int) -> int:
-    """The largest power of two that divides the batch, at most as many as shards, and 64."""
+    """Return the largest power of two that divides the batch, at most the number of shards, and at most 64."""
     lanes = 1
     while batch_size % (2 * lanes) == 0 and 2 * lanes <= min(shards, MOST_LANES):
         lanes *= 2
@@ -169,16 +169,16 @@ class _Plan:
     view: ImageView
     classes: int
     epoch: int | None
-    """None where nothing is shuffled or augmented."""
+    """Epoch; None: images are neither shuffled nor augmented."""
     lanes: int
     each: int
-    """Images of every lane in a batch."""
+    """Number of images of every lane in a batch."""
     steps: range
 
 
 @dataclass(frozen=True)
 class _Encoded:
-    """An image as it lies in a shard."""
+    """An encoded image in a shard."""
 
     name: str
     number: int
@@ -188,7 +188,7 @@ class _Encoded:
 
 
 class _Lanes(IterableDataset[Any]):
-    """Yield for every step the parts of some lanes as a list, or one line that says why they cannot be read."""
+    """Yields, for every step, the parts of some lanes as a list, or one line about why they cannot be read."""
 
     def __init__(self, plan: _Plan, own: Sequence[int]) -> None:
         self._plan, self._own = plan, own
@@ -199,19 +199,19 @@ class _Lanes(IterableDataset[Any]):
         lanes = {lane: _lane(self._plan, lane) for lane in own}
         for _ in self._plan.steps:
             try:
-                # a list of its own for every worker and step: the parent counts on it
+                # the parent expects one list per worker and step
                 yield [(lane, *_taken(rest, self._plan)) for lane, rest in lanes.items()]
-            except ValueError as error:  # one that is raised would come to the user with the worker's traceback
+            except ValueError as error:  # an exception would show the worker's traceback to the user
                 yield reason(error)
                 return
 
 
 _Seen = tuple[npt.NDArray[np.uint8] | None, int, list[tuple[str, str]]]
-"""Pixels (None: unreadable), label, and what was unreadable."""
+"""Pixels (None: unreadable), label, and (name, reason) of unreadable images."""
 
 
 def _taken(lane: Iterator[_Seen], plan: _Plan) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
-    """The lane's part of the next batch."""
+    """Return the lane's part of the next batch."""
     size = plan.view.size
     images = np.empty((plan.each, size, size, 3), np.uint8)
     labels: list[int] = []
@@ -225,7 +225,7 @@ def _taken(lane: Iterator[_Seen], plan: _Plan) -> tuple[Tensor, Tensor, list[tup
 
 
 def _lane(plan: _Plan, lane: int) -> Iterator[_Seen]:
-    """The lane's images from the plan's first step on."""
+    """Yield the lane's images from the plan's first step on."""
     total = sum(shard.images for shard in plan.shards)
     begin, end = lane * total // plan.lanes, (lane + 1) * total // plan.lanes
     first = plan.steps.start * plan.each
@@ -235,7 +235,7 @@ def _lane(plan: _Plan, lane: int) -> Iterator[_Seen]:
         return
     order = torch.randperm(len(plan.shards), generator=generator_of(_ORDER, plan.view.seed, plan.epoch)).tolist()
     block = max(1, BUFFERED // plan.lanes)
-    number = first // block  # what lies in the blocks before has been seen
+    number = first // block  # earlier blocks were used before the training was stopped
     rest = _encoded(plan, order, begin + number * block, end)
     skip = first - number * block
     buffer = list(islice(rest, block))
@@ -243,7 +243,7 @@ def _lane(plan: _Plan, lane: int) -> Iterator[_Seen]:
         following: list[_Encoded] = []
         seed = (_BLOCK, plan.view.seed, plan.epoch, lane, number)
         for index in torch.randperm(len(buffer), generator=generator_of(*seed)).tolist():
-            following += islice(rest, 1)  # for each image that leaves one is read, so that reading never bursts
+            following += islice(rest, 1)  # one image is read for each that leaves, which spreads the reading evenly
             if skip:
                 skip -= 1
             else:
@@ -252,7 +252,7 @@ def _lane(plan: _Plan, lane: int) -> Iterator[_Seen]:
 
 
 def _encoded(plan: _Plan, order: Sequence[int], begin: int, end: int) -> Iterator[_Encoded]:
-    """Images `begin` to `end` of the shards laid end to end in `order`."""
+    """Yield images `begin` to `end` of the shards joined end to end in `order`."""
     numbers = np.cumsum([0, *(shard.images for shard in plan.shards)])
     before = 0
     for index in order:
@@ -274,7 +274,7 @@ def _scored(view: ImageView, image: _Encoded) -> _Seen:
 
 
 def _varied(plan: _Plan, buffer: Sequence[_Encoded], index: int) -> _Seen:
-    """An image of the buffer, or where it is unreadable another one, drawn for it."""
+    """Return an image of the buffer, or a randomly drawn substitute if it is unreadable."""
     assert plan.epoch is not None
     first = buffer[index]
     image = first
@@ -285,11 +285,11 @@ def _varied(plan: _Plan, buffer: Sequence[_Encoded], index: int) -> _Seen:
         except UnreadableImage as error:
             unreadable.append((image.name, reason(error)))
         image = buffer[seed_of(_SUBSTITUTE, plan.view.seed, plan.epoch, first.number, turn) % len(buffer)]
-    raise ValueError(f"at most 1 % of the images may be unreadable, but got {unreadable[0][0]} and many more")
+    raise ValueError(f"at most 1 % of the images may be unreadable, but {unreadable[0][0]} and many more are")
 
 
 def _samples(shard: Shard, classes: int) -> Iterator[tuple[str, bytes, int]]:
-    """(name, content, label) of every image of a shard. Raises ValueError for one that is not as its index says."""
+    """Yield (name, content, label) of every image of a shard. Raises ValueError if the index does not match."""
     count = 0
     for key, sample in _read(shard.url):
         image = next((suffix for suffix in sample if f".{suffix}" in SUFFIXES), None)
@@ -309,7 +309,7 @@ def _samples(shard: Shard, classes: int) -> Iterator[tuple[str, bytes, int]]:
         yield name, sample[image], label
     if count < shard.images:
         raise ValueError(
-            f"a shard must have as many images as its index says ({shard.images}), but got {count} in {shard.url!r}; "
+            f"a shard must have as many images as its index lists ({shard.images}), but {shard.url!r} has {count}; "
             "write the index again"
         )
 
@@ -317,14 +317,12 @@ def _samples(shard: Shard, classes: int) -> Iterator[tuple[str, bytes, int]]:
 def _read(url: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     try:
         yield from samples(url)
-    except Exception as error:  # by tarfile, gzip, the network: they have no class in common
-        raise ValueError(
-            f"a shard must be a tar file that can be read to its end, but got {url!r} ({reason(error)[:200]})"
-        ) from None
+    except Exception as error:  # tarfile, gzip and the network raise exceptions without a common class
+        raise ValueError(f"a shard must be a complete tar file, but got {url!r} ({reason(error)[:200]})") from None
 
 
 def _contents(index: ShardIndex) -> Iterator[tuple[str, Content]]:
-    """The training images, in the order of the shards."""
+    """Yield the training images, in the order of the shards."""
     for shard in index.parts["train"]:
         yield from ((name, content) for name, content, _ in _samples(shard, len(index.classes)))
 
@@ -335,16 +333,16 @@ def _contents(index: ShardIndex) -> Iterator[tuple[str, Content]]:
 def write_shards(
     data: Path | Source, out: Path, images_per_shard: int = 1000, *, seed: int = 0
 ) -> dict[str, tuple[Path, ...]]:
-    """Write a folder of images (or what `open_source` gives) as shards, and return those of each part.
+    """Write a folder of images (or a result of `open_source`) as shards, and return the shards of each part.
 
-    Files are taken as they are, training images in an order drawn from the seed; what is held out for validation is as
-    in `load_dataset` with this seed. `out` then has train-000000.tar, ..., `_info.json` and `classes.txt`.
+    Files are copied unchanged, training images in an order drawn from the seed. The held-out images are those of
+    `load_dataset` with this seed. `out` then contains train-000000.tar, ..., `_info.json` and `classes.txt`.
 
     Raises:
-        ValueError: nothing to write, `out` has something in it, or images that do not lie in files.
+        ValueError: there is nothing to write, `out` is not empty, or the images are not in files.
     """
     if images_per_shard < 1:
-        raise ValueError(f"images per shard must be 1 or more, but got {images_per_shard}")
+        raise ValueError(f"images_per_shard must be 1 or more, but got {images_per_shard}")
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"the folder for shards must be new or empty, but got {str(out)!r}; choose another")
     source = data if isinstance(data, Source) else open_source(str(data), data, download=False)
@@ -368,7 +366,7 @@ def write_shards(
 
 
 def _tar(items: Sequence[Item], first: int) -> bytes:
-    """A shard of NUMBER.jpg and NUMBER.cls; equal images make equal bytes."""
+    """Return a shard of NUMBER.jpg and NUMBER.cls; equal images make equal bytes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as file:
         for number, item in enumerate(items, first):

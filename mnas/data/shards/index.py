@@ -1,4 +1,4 @@
-"""What tar shards there are, of which part, and of how many images each."""
+"""Find the tar shards of each part and their numbers of images."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ class Shard:
     """A tar file."""
 
     url: str
-    """An absolute path, or a URL of http or https."""
+    """Absolute path, or URL of http or https."""
     images: int
 
 
@@ -50,13 +50,13 @@ class ShardIndex:
     fingerprint: str
     """Digest of the class names, and of each shard's name and number of images."""
     content: str
-    """`stat:` and a digest of that, and of the sizes and times of shards on disk."""
+    """`stat:` and a digest of the same, with the sizes and times of shards on disk."""
     places: tuple[tuple[str, tuple[int, ...]], ...]
-    """Where each shard lies, and the stamp of one on disk: what is remembered of these shards holds for no others."""
+    """(location, stamp) of each shard; the stamp is empty for URLs. Cached facts are valid only for equal places."""
 
 
 def is_shards(data: str) -> bool:
-    """Whether `data` is a pattern of tar files, or a folder with training shards in it."""
+    """Return whether `data` is a pattern of tar files, or a folder that contains training shards."""
     path = Path(data).expanduser()
     if path.is_dir():
         return any(_part_of(file.name) == "train" for file in path.glob("*.tar*"))
@@ -64,22 +64,22 @@ def is_shards(data: str) -> bool:
 
 
 def read_index(data: str) -> ShardIndex:
-    """The shards of a folder or a pattern.
+    """Return the shards of a folder or a pattern.
 
     Args:
         data: a folder of train-*.tar and val-*.tar (and test-*.tar); or paths, or URLs of http or https, with
-            webdataset's braces, several of them joined by `::`. Which part a shard belongs to its name says: `train`,
-            `val`, `validation` or `test` between other words. Beside the first training shard lie `classes.txt`, a line
-            for each class, and `_info.json`, which says how many images each shard has (as timm writes and reads it;
-            shards on disk are counted without). Where they lie elsewhere, they are named among the joined patterns.
+            webdataset's braces, joined by `::`. A shard's name contains its part as a word: `train`, `val`,
+            `validation` or `test`. Beside the first training shard are `classes.txt`, with one class per line, and
+            `_info.json`, with the number of images in each shard (in timm's format; mnas counts shards on disk
+            without it). If these files are elsewhere, the joined patterns name them.
 
     Raises:
-        ValueError: no such shards, no training or no validation shards, classes or numbers that nothing says, or a
-            folder from whose numbered shards some are missing.
+        ValueError: there are no such shards, no training or no validation shards, no list of classes or numbers of
+            images, or gaps among the numbered shards of a folder.
         ImportError: webdataset is not installed.
     """
     path = Path(data).expanduser()
-    # what is found on disk is a file, whatever its name looks like
+    # a name found on disk is a file, even if it looks like a URL or a pattern
     places = list(map(str, sorted(path.absolute().glob("*.tar*")))) if path.is_dir() else _expanded(data)
     urls = [url for url in places if _TAR.search(_last(url))]
     by_part = _by_part(urls, data)
@@ -108,55 +108,58 @@ def read_index(data: str) -> ShardIndex:
 
 
 def _stamp(url: str) -> tuple[int, ...]:
-    """Return the stamp of a shard on disk, an empty one for a URL."""
+    """Return the stamp of a shard on disk; empty for a URL."""
     return stamp_of(os.stat(url)) if _is_local(url) else ()
 
 
 def _by_part(urls: Sequence[str], data: str) -> dict[Part, list[str]]:
-    """Train, val, test, in this order."""
+    """Return part -> shards, in the order train, val, test."""
     urls_of: dict[Part, list[str]] = {"train": [], "val": [], "test": []}
     for url in urls:
         part = _part_of(_tar_name(url))
         if part is None:
-            raise ValueError(f"a shard's name must say train, val or test (train-000000.tar), but got {url!r}")
+            raise ValueError(f"a shard's name must contain train, val or test (train-000000.tar), but got {url!r}")
         urls_of[part].append(url)
     there: dict[Part, list[str]] = {part: chosen for part, chosen in urls_of.items() if chosen}
     for needed in ("train", "val"):
         if needed not in there:
             raise ValueError(
                 f"shards must have a {needed} part ({needed}-000000.tar), but got {', '.join(there) or 'none'} in "
-                f"{data!r}; join patterns by ::"
+                f"{data!r}; join several patterns with ::"
             )
     return there
 
 
 def _check_gaps(urls: Sequence[str]) -> None:
-    """Raise ValueError where the numbers in a folder's names leave one out, or end before `-of-00008` does."""
-    numbers: dict[tuple[str, str], dict[int, int]] = {}  # what is around the number -> number -> its digits
+    """Raise ValueError if the numbers in a folder's names have a gap, or end before the total (`-of-00008`)."""
+    numbers: dict[tuple[str, str], dict[int, int]] = {}  # text around the number -> number -> its digits
     for url in urls:
         if match := _NUMBER.fullmatch(_tar_name(url)):
             numbers.setdefault((match[1], match[3]), {})[int(match[2])] = len(match[2])
     for (before, after), there in numbers.items():
         total = _TOTAL.match(after)
         first, last = min(there), max(there)
-        if total:  # numbered from 0, by some from 1
+        if total:  # most tools number from 0, some from 1
             first = int(0 not in there and int(total[1]) in there)
             last = int(total[1]) - 1 + first
         missing = [f"{before}{n:0{max(there.values())}d}{after}" for n in range(first, last + 1) if n not in there]
         if missing:
-            raise ValueError(_incomplete(missing, "others have the numbers around it" if not total else "by its name"))
+            raise ValueError(
+                _incomplete(missing, "by the numbers of the others" if not total else "by the total in the names")
+            )
 
 
 def _incomplete(missing: Sequence[str], why: str) -> str:
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     return (
-        f"a folder of shards must be whole, but {', '.join(missing[:3])}{more} {'is' if len(missing) == 1 else 'are'} "
-        f"missing ({why}); copy what is missing, or name the shards that are to do without by a pattern with braces"
+        f"a folder of shards must be complete, but {', '.join(missing[:3])}{more} "
+        f"{'is' if len(missing) == 1 else 'are'} missing ({why}); copy the missing shards, or name the shards to use "
+        "with a brace pattern"
     )
 
 
 def _expanded(data: str) -> list[str]:
-    """The paths, made absolute, and the URLs that a user named."""
+    """Return the paths, made absolute, and the URLs that the user named."""
     try:
         from webdataset import shardlists
     except ImportError:
@@ -167,7 +170,7 @@ def _expanded(data: str) -> list[str]:
         place = location(pattern)
         if is_url(place):
             places += _without_braces(shardlists, place)
-        elif Path(place).expanduser().is_file():  # braces in a name that there is are no pattern
+        elif Path(place).expanduser().is_file():  # braces in the name of an existing file are no pattern
             places.append(str(Path(place).expanduser().absolute()))
         else:
             places += (str(Path(path).expanduser().absolute()) for path in _without_braces(shardlists, place))
@@ -177,7 +180,7 @@ def _expanded(data: str) -> list[str]:
 def _without_braces(shardlists: Any, pattern: str) -> list[str]:
     most = max((abs(int(last) - int(first)) for first, last in _RANGE.findall(pattern)), default=0)
     try:
-        if most > _MOST_SHARDS:  # it would be made whole before the first name comes out
+        if most > _MOST_SHARDS:  # the library would expand it in full before it yields the first name
             raise OverflowError
         names = list(islice(shardlists.braceexpand.braceexpand(shardlists.envsubst(pattern)), _MOST_SHARDS + 1))
         if len(names) > _MOST_SHARDS:
@@ -190,12 +193,12 @@ def _without_braces(shardlists: Any, pattern: str) -> list[str]:
 
 
 def _last(url: str) -> str:
-    """The file's name in a path or a URL."""
+    """Return the file's name in a path or a URL."""
     return urlsplit(url).path.rpartition("/")[2] if is_url(url) else Path(url).name
 
 
 def _tar_name(url: str) -> str:
-    """The name by which the index knows a shard."""
+    """Return the name of a shard in the index."""
     return _last(url)
 
 
@@ -209,12 +212,12 @@ def _is_local(url: str) -> bool:
 
 
 def _beside(url: str, name: str) -> str:
-    """That name in the place of the shard's."""
+    """Return the path or URL of the file `name` beside a shard."""
     return str(Path(url).with_name(name)) if _is_local(url) else name.join(url.rsplit(_last(url), 1))
 
 
 def _read(url: str) -> bytes | None:
-    """Return the content, None where there is none."""
+    """Return the content; None if the file is missing or empty."""
     try:
         if is_url(url):
             return download(url, most_bytes=JSON_BYTES, most_s=_INDEX_S) or None
@@ -223,12 +226,12 @@ def _read(url: str) -> bytes | None:
         return None
     except (OSError, ValueError) as error:
         if _is_local(url):
-            raise ValueError(f"{url} must be readable, but got {reason(error)!r}; see to its permissions") from None
+            raise ValueError(f"cannot read {url} ({reason(error)}); check its permissions") from None
         return None
 
 
 def _lengths(url: str) -> dict[str, int]:
-    """Images by the shard's name; empty where there is no such file."""
+    """Return the number of images by the shard's name; empty if there is no such file."""
     content = _read(url)
     if content is None:
         return {}
@@ -239,18 +242,18 @@ def _lengths(url: str) -> dict[str, int]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{url} must be JSON of splits with filenames and shard_lengths, but got {reason(error)!r}; write it "
-            "again, or remove it where the shards are on disk"
+            "again, or remove it if the shards are on disk"
         ) from None
 
 
 def _classes(url: str) -> tuple[str, ...]:
     text = (_read(url) or b"").decode("utf-8-sig", errors="surrogateescape")
-    # only what every tool takes for the end of a line: a name that holds another one is refused, not cut in two
+    # only line ends that all tools recognise: a name that contains another one is rejected, not cut in two
     classes = tuple(line.strip(" \t\r") for line in text.rstrip("\r\n\t ").split("\n")) if text.strip() else ()
     if len(classes) < 2:
         raise ValueError(
-            f"shards must come with a file of their classes, a line for each, but got {len(classes)} lines in {url!r}; "
-            "write it, or name another one after ::"
+            f"shards must come with a file of at least 2 classes, one per line, but {url!r} has {len(classes)} lines; "
+            "write the file, or name another one after ::"
         )
     check_class_names(classes, shown(url))
     return classes
@@ -261,7 +264,7 @@ def _images(url: str, lengths: dict[str, int]) -> int:
     if not _is_local(url):
         if _tar_name(url) not in lengths:
             raise ValueError(
-                f"shards of a URL must come with {INFO_NAME}, which says their lengths, but got none for {url!r}"
+                f"shards at a URL must come with {INFO_NAME}, which lists their lengths, but got none for {url!r}"
             )
         return lengths[_tar_name(url)]
     if not Path(url).is_file():
@@ -274,11 +277,11 @@ def _counted(url: str) -> int:
     try:
         for member in names(url):
             folder, _, name = member.rpartition("/")
-            key, _, suffixes = name.partition(".")  # as webdataset: all after the first dot
+            key, _, suffixes = name.partition(".")  # as in webdataset, all after the first dot
             if f".{suffixes.lower()}" in SUFFIXES:
                 keys.add(f"{folder}/{key}")
-    except Exception as error:  # of damaged ones tarfile and gzip raise much
+    except Exception as error:  # tarfile and gzip raise many kinds of exceptions for damaged files
         raise ValueError(f"a shard must be a tar file, but got {url!r} ({reason(error)})") from None
     if not keys:
-        raise ValueError(f"a shard must have images (jpg, png, ...), but got none in {url!r}")
+        raise ValueError(f"a shard must contain images (jpg, png, ...), but {url!r} has none")
     return len(keys)

@@ -1,4 +1,4 @@
-"""Tar files on disk or on a web server, read front to back; nothing in them is written to disk or opened by name."""
+"""Tar files on disk or on a web server, read front to back; nothing is unpacked to disk or opened by name."""
 
 import gzip
 import io
@@ -16,8 +16,8 @@ from mnas.readers import open_regular
 
 MOST_MEMBER_BYTES = 256_000_000
 """Largest file in a tar."""
-_FREE_BYTES = 4_000_000_000  # that a compressed tar may unpack to, however small it is ...
-_MOST_RATIO = 100  # ... and how many times its size beyond that: images hardly shrink at all
+_FREE_BYTES = 4_000_000_000  # size that any compressed tar may unpack to ...
+_MOST_RATIO = 100  # ... plus this many times its own size, although images hardly shrink at all
 _BUFFER = 1 << 20
 _SCHEME = re.compile(r"(?i)([a-z][a-z0-9+.-]+)://|(pipe):")
 _WAYS = {
@@ -30,7 +30,7 @@ _META = re.compile(r"__[^/]*__($|/)")
 
 
 def location(name: str) -> str:
-    """Return what a user typed as something that `opened` reads: a path, or a URL of http or https.
+    """Return the name that a user typed in a form that `opened` reads: a path, or a URL of http or https.
 
     Raises:
         ValueError: a command (`pipe:`), or a URL of another kind.
@@ -45,8 +45,8 @@ def location(name: str) -> str:
         return url2pathname(urlsplit(name).path)
     if scheme == "pipe":
         raise ValueError(
-            f"shards must be files or URLs of http or https, but got the command {name[:200]!r}; no command is run: "
-            "download them to a folder, or mount the storage, and name that"
+            f"shards must be files or URLs of http or https, but got the command {name[:200]!r}, and mnas runs none. "
+            "Download the shards to a folder, or mount the storage, and name that folder."
         )
     way = f"use {_WAYS[scheme]}, or download them" if scheme in _WAYS else "download them"
     raise ValueError(f"shards must be files or URLs of http or https, but got {name[:200]!r}; {way}")
@@ -66,11 +66,11 @@ def opened(place: str) -> Iterator[io.BufferedReader]:
 def samples(place: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield (key, content by suffix) of neighbouring files whose names are equal up to the first dot, as in WebDataset.
 
-    Links, devices and folders in the tar are passed over.
+    Links, devices and folders in the tar are ignored.
 
     Raises:
-        OSError, ValueError, tarfile.TarError, EOFError, zlib.error: it cannot be read to its end, or its files are too
-            large, or of one name.
+        OSError, ValueError, tarfile.TarError, EOFError, zlib.error: the tar cannot be read to its end, a file in it is
+            too large, or two have the same name.
     """
     current, files = "", dict[str, bytes]()
     for name, content in _members(place):
@@ -83,7 +83,7 @@ def samples(place: str) -> Iterator[tuple[str, dict[str, bytes]]]:
                 yield current, files
             current, files = key, {}
         if suffix in files:
-            raise ValueError(f"there are two files {name[:200]!r}")
+            raise ValueError(f"it has two files named {name[:200]!r}")
         files[suffix] = content
     if files:
         yield current, files
@@ -98,7 +98,7 @@ def names(place: str) -> Iterator[str]:
             with tarfile.open(fileobj=_Unpacked(file), mode="r|") as stream:
                 yield from (member.name for member in _checked(stream))
         else:
-            with tarfile.open(fileobj=file, mode="r:") as tar:  # passes over what lies in the files
+            with tarfile.open(fileobj=file, mode="r:") as tar:  # seeks past the content of the files
                 yield from (member.name for member in _checked(tar))
 
 
@@ -112,17 +112,15 @@ def _members(place: str) -> Iterator[tuple[str, bytes]]:
                 content = tar.extractfile(member)
                 assert content is not None  # it is a regular file
                 yield member.name, content.read()
-                tar.members = []  # type: ignore[attr-defined]  # or all of them would be remembered
+                tar.members = []  # type: ignore[attr-defined]  # otherwise tarfile keeps a record of every file
 
 
 def _checked(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the regular files. Raises ValueError for one of an impossible size."""
+    """Yield the regular files. Raises ValueError for an impossible size."""
     for member in tar:
-        # a sparse file may claim any size; a negative one would send tarfile back to the start for ever
+        # a sparse file may claim any size, and a negative size would send tarfile back to the start in an endless loop
         if not 0 <= member.size <= MOST_MEMBER_BYTES:
-            raise ValueError(
-                f"a file in it has {member.size:,} bytes, and more than {MOST_MEMBER_BYTES:,} are not read"
-            )
+            raise ValueError(f"a file in it has {member.size:,} bytes, more than the limit of {MOST_MEMBER_BYTES:,}")
         if member.isreg():
             yield member
 
@@ -147,7 +145,7 @@ class _Unpacked(io.RawIOBase):
 
 
 class _Counted:
-    """A file, and how much of it was read."""
+    """A file that counts the bytes read from it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -159,4 +157,4 @@ class _Counted:
         return part
 
     def seek(self, place: int) -> int:
-        raise io.UnsupportedOperation("it is read front to back")
+        raise io.UnsupportedOperation("it can only be read front to back")

@@ -76,7 +76,9 @@ def test_what_is_not_decoded_is_identified_by_stat_and_says_so(tmp_path: Path) -
 
     first = of_files()
     assert re.fullmatch("stat:[0-9a-f]{64}", first.content)
-    assert by_stat_line(first) == "pets is identified by file names, sizes and times, not by content"
+    assert (
+        by_stat_line(first) == "pets is identified by file names, sizes and modification times instead of its content"
+    )
     os.utime(root / "train" / "cat" / "0.png", (5, 5))
     second = of_files()
     assert second.content != first.content

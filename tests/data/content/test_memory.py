@@ -149,21 +149,21 @@ def test_a_clock_that_was_set_back_makes_files_of_the_future(tmp_path: Path, mon
     assert digest_file(path).stamp is None
 
 
-def test_nothing_is_remembered_of_a_network_file_system(
+def test_nothing_is_cached_for_a_network_file_system(
     tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = make(tmp_path / "pets")
     found(tmp_path, paths)
     monkeypatch.setattr(memory, "stat_tells_change", lambda path: False)
     read.clear()
-    assert found(tmp_path, paths) == sha256(paths)  # nor is what was remembered of a local one that lay there before
+    assert found(tmp_path, paths) == sha256(paths)  # nor are digests that were cached for a local one at the same place
     assert len(read) == 4
     read.clear()
     found(tmp_path, paths)
     assert len(read) == 4
 
 
-def test_times_outside_of_64_bits_are_remembered_too(tmp_path: Path, read: list[str]) -> None:
+def test_times_outside_of_64_bits_are_cached_too(tmp_path: Path, read: list[str]) -> None:
     paths = make(tmp_path / "pets")
     os.utime(paths[0], (-5, -5))
     found(tmp_path, paths)

@@ -19,7 +19,7 @@ def test_a_small_table() -> None:
         "left out: 2 unsupported .heic (train/cat/a.heic); 1 dangling link (train/dog/x.png)",
         "note: guessed",
         "warning: bad",
-        "majority share: 75.00% of the val images are dog; guessing it scores that",
+        "majority share: 75.00% of the val images are dog (the accuracy of always predicting it)",
     ]
     assert class_table_lines(pets, "train", "val")[-1].startswith("majority share: 73.78% of the train and val images")
     assert class_table_lines(pets)[-1] == "warning: bad"
@@ -35,13 +35,13 @@ def test_of_many_classes_the_largest_and_the_smallest() -> None:
     ]  # fmt: skip
     assert lines[6].split() == ["...", "90", "more"]
     assert lines[12].split() == ["all", "100", "classes", "4,950", "0"]
-    assert lines[13] == "majority share: 2.00% of the val images are c099; guessing it scores that"
+    assert lines[13] == "majority share: 2.00% of the val images are c099 (the accuracy of always predicting it)"
 
 
 def test_what_is_not_known_is_said() -> None:
     shards = ClassTable(name="shards", classes=("cat", "dog"), counts={"train": 50, "val": 10}, images={})
     assert class_table_lines(shards, "val") == [
-        "2 classes, images 50 train, 10 val; images of each class are counted only when they are read"
+        "2 classes, images 50 train, 10 val; the images of each class are counted while they are read"
     ]
 
 

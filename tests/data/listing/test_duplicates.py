@@ -1,4 +1,4 @@
-"""Equal images in several parts or classes: counted and named, from pixels or files, and remembered."""
+"""Equal images in several parts or classes: counted and named, from pixels or files, and cached_duplicates."""
 
 import shutil
 from pathlib import Path
@@ -54,10 +54,10 @@ def test_the_same_image_in_train_and_val_and_in_two_classes(tmp_path: Path, find
     shutil.copy(root / "train/cat/1.png", root / "val/cat/and again.png")
     shutil.copy(root / "train/dog/2.png", root / "train/cat/9.png")
     expected = (
-        "warning: 2 of the 6 val images also stand in train (val/cat/again.png = train/cat/1.png, val/cat/and "
-        "again.png = train/cat/1.png): the val accuracy is too high",
-        "warning: 2 images stand in more than one class (train/cat/9.png = train/dog/2.png): no model can be right "
-        "about them",
+        "warning: 2 of the 6 val images are also in train (val/cat/again.png = train/cat/1.png, val/cat/and "
+        "again.png = train/cat/1.png), so the val accuracy is too high",
+        "warning: 2 images are in more than one class (train/cat/9.png = train/dog/2.png), so no model can "
+        "classify all of them correctly",
     )
     assert find(root, tmp_path) == expected  # type: ignore[operator]
     assert find(root, tmp_path) == expected  # type: ignore[operator]  # from the cache
@@ -67,9 +67,7 @@ def test_pixels_are_compared_not_files(tmp_path: Path) -> None:
     root = make(tmp_path / "pets")
     Image.open(root / "train/cat/1.png").save(root / "test/cat/other.bmp")
     (found,) = notes(root, tmp_path)
-    assert found.startswith(
-        "warning: 1 of the 3 test images also stand in train (test/cat/other.bmp = train/cat/1.png)"
-    )
+    assert found.startswith("warning: 1 of the 3 test images are also in train (test/cat/other.bmp = train/cat/1.png)")
     assert opened(root, tmp_path) == ()
 
 
@@ -80,7 +78,7 @@ def test_a_double_across_our_own_split_is_said(tmp_path: Path) -> None:
         for index in range(10):
             noise(label).save(root / name / f"{index}.png")
     (found,) = notes(root, tmp_path)
-    assert found.startswith("warning: 4 of the 4 val images also stand in train (cat/")
+    assert found.startswith("warning: 4 of the 4 val images are also in train (cat/")
 
 
 def test_images_of_one_part_and_class_may_be_equal(tmp_path: Path) -> None:
@@ -121,7 +119,7 @@ def test_too_much_to_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shutil.copy(root / "train/cat/1.png", root / "val/cat/again.png")
     monkeypatch.setattr(module, "MOST_BYTES", 10)
     assert opened(root, tmp_path) == (
-        "equal images in several parts or classes were not looked for: there are too many files to compare",
+        "the check for duplicate images was skipped, because there are too many files to compare",
     )
 
 

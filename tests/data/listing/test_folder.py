@@ -94,7 +94,7 @@ def test_training_and_testing_alone(tmp_path: Path) -> None:
 def test_classes_that_look_the_same_are_named(tmp_path: Path, name: str) -> None:
     source = folder_source(tree(tmp_path / "pets", "cat", name))
     first, second = map(ascii, sorted(["cat", name]))
-    assert source.listing.notes == (f"warning: classes {first} and {second} are two, though they look the same",)
+    assert source.listing.notes == (f"warning: classes {first} and {second} are different, but look the same",)
 
 
 def test_parts_in_the_names_of_classes_are_refused(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_parts_in_the_names_of_classes_are_refused(tmp_path: Path) -> None:
 
 def test_folders_inside_of_some_classes_are_named(tmp_path: Path) -> None:
     source = folder_source(tree(tmp_path / "pets", "labeled/cat", "labeled/dog", "unlabeled"))
-    assert source.listing.notes == ("all folders inside of 'labeled' count as that class: 'cat', 'dog'",)
+    assert source.listing.notes == ("all folders inside 'labeled' count as that class: 'cat', 'dog'",)
 
 
 def test_only_training_needs_a_training_part(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_folders_that_wrap_the_only_other_one_are_passed(tmp_path: Path, wrapped
     fill(tmp_path / "scans" / "__MACOSX" / "cat")
     source = folder_source(tmp_path / "scans")
     assert (source.parts().classes, counts(source)) == (CLASSES, {"train": 4, "test": 4})
-    assert source.listing.notes[0] == f"the data was taken from the folder {wrapped!r} in 'scans'"
-    assert left(source.listing) == {"unsupported .md": 1, "of the operating system": 1}
+    assert source.listing.notes[0] == f"the data is read from the folder {wrapped!r} in 'scans'"
+    assert left(source.listing) == {"unsupported .md": 1, "from the operating system": 1}
 
 
 def test_parts_that_wrap_their_only_folder_and_share_a_word(tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_parts_that_wrap_their_only_folder_and_share_a_word(tmp_path: Path) -> N
     fill(root / "seg_pred")
     source = folder_source(root)
     assert (source.parts().classes, counts(source)) == (CLASSES, {"train": 4, "test": 4})
-    assert "read as parts, by their names: 'seg_test', 'seg_train'" in source.listing.notes
-    assert "not read, as they stand beside the parts: 'seg_pred'" in source.listing.notes
+    assert "folders read as parts because of their names: 'seg_test', 'seg_train'" in source.listing.notes
+    assert "folders not used, because they are beside the parts: 'seg_pred'" in source.listing.notes
 
 
 def test_parts_that_wrap_a_folder_of_their_own_name(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_images_beside_annotations_without_images(tmp_path: Path) -> None:
     (root / "Annotation" / "beagle" / "0.xml").write_text("")
     source = folder_source(root)
     assert source.parts().classes == ("beagle", "pug")
-    assert source.listing.notes == ("the data was taken from the folder 'Images' in 'dogs'",)
+    assert source.listing.notes == ("the data is read from the folder 'Images' in 'dogs'",)
 
 
 def test_an_unlabelled_test_part_is_not_read_and_said(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_an_unlabelled_test_part_is_not_read_and_said(tmp_path: Path) -> None:
     fill(root / "test")
     source = folder_source(root)
     assert counts(source) == {"train": 4}
-    assert source.listing.notes == ("not read, as its images are in no class folders: 'test'",)
+    assert source.listing.notes == ("folder not used, because its images are not in class folders: 'test'",)
 
 
 def test_a_class_may_be_called_as_a_part(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_classes_whose_images_lie_deeper_stay_classes(tmp_path: Path) -> None:
     assert folder_source(tiny).parts().classes == ("n01", "n02")
     years = folder_source(tree(tmp_path / "years", "cat/2020", "cat/2021", "dog/2022", "dog/2023"))
     assert years.parts().classes == CLASSES
-    assert "the outer are the classes" in years.listing.notes[0]
+    assert "the outer folders are the classes" in years.listing.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -179,20 +179,20 @@ def test_classes_whose_images_lie_deeper_stay_classes(tmp_path: Path) -> None:
         (["Testing/cat", "Testing/dog", "owl"], "'Testing', 'owl'"),
         (["test/cat", "test/dog", "val/cat", "val/dog"], "must have a part train/"),
         (["Testing/cat", "Testing/dog"], "must have a part train/"),
-        (["train/steam", "train/diesel", "bus", "car"], "but got both"),
-        (["train/cat", "train/dog", "val/cat", "val/dog", "cat"], "but got both"),
-        (["train", "test"], "must hold a folder for each class"),
+        (["train/steam", "train/diesel", "bus", "car"], "contains both"),
+        (["train/cat", "train/dog", "val/cat", "val/dog", "cat"], "contains both"),
+        (["train", "test"], "must contain a folder for each class"),
         (["images/train", "images/val", "labels/train", "labels/val"], "detection or segmentation"),
         (["images", "masks"], "detection or segmentation"),
         (["train/images", "train/labels", "valid/images", "valid/labels"], "detection or segmentation"),
         (["train/cat", "train/dog", "val/cat", "val/dog", "validation/cat"], "one validation folder"),
         (["train/cat", "train/dog", "Training/cat", "Training/dog"], "one training folder"),
-        (["Entrenamiento/cat", "Entrenamiento/dog", "Prueba/cat", "Prueba/dog"], "these may be the classes"),
-        (["cat/train", "cat/test", "dog/train", "dog/test"], "which holds the parts 'test', 'train'"),
-        (["cat", "dog", "more/cat", "more/dog"], "these may be the classes"),
+        (["Entrenamiento/cat", "Entrenamiento/dog", "Prueba/cat", "Prueba/dog"], "which may be the classes"),
+        (["cat/train", "cat/test", "dog/train", "dog/test"], "which contains the parts 'test', 'train'"),
+        (["cat", "dog", "more/cat", "more/dog"], "which may be the classes"),
         (
             ["pets/train/cat", "pets/test/cat", "docs"],
-            "'pets' in .*, which holds the parts 'test', 'train'; give --data",
+            "'pets' in .*, which contains the parts 'test', 'train'; point --data",
         ),
         (["train/cat", "train/dog", "val/cat", "val/owl"], "but got 'owl'"),
         (["train/cat", "test/cat"], "only 'cat'"),
@@ -207,7 +207,7 @@ def test_yolo_labels_are_no_class(tmp_path: Path) -> None:
     for part in ("train", "val"):
         (root / "labels" / part).mkdir(parents=True)
         (root / "labels" / part / "0.txt").write_text("")
-    assert "must hold a folder for each class" in refusal(root)
+    assert "must contain a folder for each class" in refusal(root)
 
 
 def test_images_without_class_folders_are_seen(tmp_path: Path) -> None:
@@ -235,15 +235,15 @@ def test_nothing_is_left_out_without_a_count(tmp_path: Path) -> None:
     assert source.parts().classes == CLASSES
     assert counts(source) == {"train": 4}
     assert left(source.listing) == {
-        "of the operating system": 4,
+        "from the operating system": 4,
         "unsupported .heic": 2,
-        "without a known suffix": 2,
+        "without a usual suffix": 2,
         "unsupported .svg": 1,
         "unsupported .txt": 1,
         "hidden": 1,
         "dangling link": 1,
         "link to itself": 1,
-        "no regular file": 1,
+        "not a regular file": 1,
         "image outside of class folders": 1,
     }
     heic = next(group for group in source.listing.left_out if group.reason == "unsupported .heic")
@@ -267,7 +267,7 @@ def test_linked_folders_are_followed_once_and_never_in_circles(tmp_path: Path) -
         "train/cat/linked/0.png", "train/cat/linked/1.png", "train/cat/linked/2.png",
     ]  # fmt: skip
     assert counts(source) == {"train": 8}
-    assert left(source.listing) == {"link to a folder that is read already": 4, "link to a folder that it lies in": 1}
+    assert left(source.listing) == {"link to a folder already in use": 4, "link to a parent folder": 1}
 
 
 def test_a_file_that_links_lead_to_twice_is_one_image(tmp_path: Path) -> None:
@@ -279,13 +279,13 @@ def test_a_file_that_links_lead_to_twice_is_one_image(tmp_path: Path) -> None:
     assert names(source)["train"] == [
         f"train/{name}.png" for name in ("cat/0", "cat/1", "dog/0", "dog/1", "dog/shared")
     ]
-    assert left(source.listing) == {"linked to an image that is used": 2}
+    assert left(source.listing) == {"link to an image already in use": 2}
 
 
 def test_a_class_without_images_says_what_it_holds(tmp_path: Path) -> None:
     root = tree(tmp_path / "pets", *CLASSES)
     (root / "owl").mkdir()
-    assert refusal(root).endswith("got none in " + str(root / "owl"))
+    assert refusal(root).endswith(f"but {root / 'owl'} has none")
     (root / "owl" / "0.heic").write_text("")
     assert "(1 unsupported .heic)" in refusal(root)
 
@@ -304,18 +304,18 @@ def test_names_equal_but_for_unicode_form_or_case_are_matched_across_parts_and_s
         ("val/tea/0.png", 0), ("val/tea/1.png", 0), (f"val/{decomposed}/0.png", 1), (f"val/{decomposed}/1.png", 1),
     ]  # fmt: skip
     assert source.listing.notes == (
-        f"val folder {decomposed!r} is read as class {composed!r}: equal but for Unicode form",
-        "val folder 'tea' is read as class 'Tea': equal but for case",
+        f"the val folder {decomposed!r} is read as class {composed!r}, which differs only in Unicode form",
+        "the val folder 'tea' is read as class 'Tea', which differs only in case",
         f"the test part has no images of {composed!r}",
     )
 
 
 def test_two_classes_of_one_name(tmp_path: Path) -> None:
     both = tree(tmp_path / "a", "café", unicodedata.normalize("NFD", "café"))
-    assert "the same but for its Unicode form" in refusal(both)
+    assert "they differ only in Unicode form" in refusal(both)
     cases = folder_source(tree(tmp_path / "b", "Cat", "cat"))
     assert cases.parts().classes == ("Cat", "cat")
-    assert cases.listing.notes == ("classes 'Cat' and 'cat' differ in case only: one name on some systems",)
+    assert cases.listing.notes == ("classes 'Cat' and 'cat' differ only in case, so some systems confuse them",)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", " ", "a\x1b[31m", b"caf\xe9", "cat ", "\u200b"])

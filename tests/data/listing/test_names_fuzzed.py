@@ -65,7 +65,7 @@ def test_any_names(tree: dict[str, object]) -> None:
         table = ClassTable(name="data", classes=parts.classes, counts={}, images={}, listing=source.listing)
         assert all(line.isprintable() for line in class_table_lines(table))
         if not any(note.startswith("not read") for note in source.listing.notes):
-            hidden = [g for g in source.listing.left_out if g.reason in ("hidden", "of the operating system")]
+            hidden = [g for g in source.listing.left_out if g.reason in ("hidden", "from the operating system")]
             left = sum(group.count for group in source.listing.left_out)
             assert len(used) + left <= count + len(hidden) * count
             assert hidden or len(used) + left == count
