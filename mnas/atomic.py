@@ -14,7 +14,7 @@ def write_atomic(path: Path, content: bytes | str, *, new: bool = False) -> None
     """Write `content` to `path` atomically: a reader, or a resumed run, sees the old file or the new one.
 
     Args:
-        new: refuse to replace a file; if several processes write it at once, one succeeds.
+        new: do not replace an existing file; if several processes write it at once, one succeeds.
 
     Raises:
         FileExistsError: with `new`, the file exists.
@@ -36,7 +36,7 @@ def write_atomic(path: Path, content: bytes | str, *, new: bool = False) -> None
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-    except OSError as error:  # on a full disk it names no file, otherwise the temporary one
+    except OSError as error:  # on a full disk the error names no file, otherwise the temporary one
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
@@ -53,7 +53,7 @@ def place(source: Path, target: Path, *, new: bool) -> None:
     try:
         os.link(source, target)
     except FileExistsError:
-        raise FileExistsError(errno.EEXIST, "there is a file of that name already", str(target)) from None
+        raise FileExistsError(errno.EEXIST, "A file of that name already exists", str(target)) from None
     except OSError:  # the file system has no links, so an empty file reserves the name
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
         os.replace(source, target)
@@ -75,8 +75,8 @@ def claimed(files: Sequence[Path], option: str) -> Iterator[None]:
                 lock.acquire(blocking=False)
             except filelock.Timeout:
                 raise ValueError(
-                    f"{option} must be a file that no other process is writing, but one is writing {str(file)!r}; "
-                    "wait for it, or choose another"
+                    f"another process is writing the file {str(file)!r} of {option}; wait for it, or choose another "
+                    "file"
                 ) from None
             stack.callback(_release, lock)
         yield
@@ -95,6 +95,6 @@ def require_writable(folder: Path, option: str) -> None:
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        raise ValueError(f"{option} must be a folder, but got {str(folder)!r}, and {str(there)!r} is a file")
+        raise ValueError(f"{option} must be a folder, but got {str(folder)!r}, where {str(there)!r} is a file")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{option} must be a folder that can be written to, but got {str(folder)!r}; choose another")
+        raise ValueError(f"{option} must be a writable folder, but got {str(folder)!r}; choose another")

@@ -1,4 +1,4 @@
-"""Images of each class, and the scores that follow from these counts alone."""
+"""Numbers of images per class, and the scores that follow from them alone."""
 
 from collections.abc import Sequence
 
@@ -26,8 +26,8 @@ def balanced_accuracy(right: Sequence[int], counts: Sequence[int]) -> float:
     """Return the mean recall of the classes that have images; 0 without images.
 
     Args:
-        right: correct predictions for each class.
-        counts: images of each class.
+        right: number of correct predictions for each class.
+        counts: number of images of each class.
     """
     recalls = [hits / count for hits, count in zip(right, counts, strict=True) if count]
     return sum(recalls) / len(recalls) if recalls else 0.0

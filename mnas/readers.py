@@ -1,6 +1,6 @@
 """Read untrusted files: regular files only, of bounded size, and JSON and TOML of bounded depth.
 
-For any content, a reader here ends soon with plain values, an OSError or a ValueError.
+For any content, a reader soon returns plain values or raises an OSError or a ValueError.
 """
 
 import collections
@@ -38,7 +38,7 @@ _DOTTED_KEY = re.compile(rf"""(?<![\w."'-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{{MA
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a regular file for reading; refuse a pipe, a socket or a device at once instead of waiting for it.
+    """Open a regular file for reading; reject a pipe, a socket or a device immediately instead of waiting for it.
 
     Raises:
         OSError: the file does not exist, is not readable, or is not a regular file.
@@ -60,7 +60,7 @@ def _require_regular(status: os.stat_result, path: str | os.PathLike[str]) -> No
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "Is a directory", str(path))
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         raise OSError(errno.EINVAL, f"Must be a regular file, but is {kind}", str(path))
 
 
@@ -88,8 +88,8 @@ def parse_json(text: str | bytes, limit: int = JSON_BYTES) -> Any:
     """Return the value of a JSON text in UTF-8, with or without a byte-order mark.
 
     Raises:
-        ValueError: the text is longer than `limit`, not UTF-8, not JSON, nested too deeply, repeats a key, or holds a
-            number that is not finite or an integer of more than 64 bits.
+        ValueError: the text is longer than `limit`, not UTF-8, not JSON, nested too deeply, repeats a key, or contains
+            a number that is not finite or an integer of more than 64 bits.
     """
     if len(text) > limit:
         raise ValueError(f"JSON must have at most {limit:,} bytes, but got {len(text):,}")
@@ -126,7 +126,7 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
     """Return the tables of a TOML text in UTF-8, with or without a byte-order mark.
 
     Raises:
-        ValueError: the text is longer than `TOML_BYTES`, not UTF-8, not TOML, nested too deeply, or holds an integer
+        ValueError: the text is longer than `TOML_BYTES`, not UTF-8, not TOML, nested too deeply, or contains an integer
             of more than 64 bits.
     """
     if len(text) > TOML_BYTES:
@@ -173,7 +173,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _require_plain(value: object, *, finite: bool) -> None:
-    """Raise ValueError if `value` is nested too deeply, or holds an integer of over 64 bits or a non-finite number."""
+    """Raise ValueError if `value` is nested too deeply, or contains an integer over 64 bits or a non-finite number."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH + 1):
         _require_numbers((item for item in level if type(item) in (int, float)), finite)

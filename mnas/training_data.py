@@ -72,13 +72,13 @@ def read_trained_on(values: object) -> TrainedOn:
         ValueError: the values have another form; one line that names the fault.
     """
     if not isinstance(values, list) or len(values) > MOST_TRAININGS:
-        got = f"one of {len(values)}" if isinstance(values, list) else reprlib.repr(values)
+        got = f"a list of {len(values)}" if isinstance(values, list) else reprlib.repr(values)
         raise ValueError(f"trained_on must be a list of at most {MOST_TRAININGS} trainings, but got {got}")
     names = [field.name for field in fields(TrainingData)]
     trainings = []
     for value in values:
         if not isinstance(value, dict) or not set(names) <= set(value):
-            raise ValueError(f"trained_on must have objects of {', '.join(names)}, but got {reprlib.repr(value)}")
+            raise ValueError(f"trained_on must contain objects with {', '.join(names)}, but got {reprlib.repr(value)}")
         try:
             trainings.append(TrainingData(**{name: value[name] for name in names}))
         except ValueError as error:

@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_written_to_names_the_file() -> None:
 def test_a_new_file_has_one_writer(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomic(path, "first", new=True)
-    with pytest.raises(FileExistsError, match="there is a file of that name already"):
+    with pytest.raises(FileExistsError, match="A file of that name already exists"):
         write_atomic(path, "second", new=True)
     assert path.read_text() == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
@@ -69,7 +69,7 @@ def test_a_file_is_claimed_by_one_process_at_a_time(tmp_path: Path) -> None:
     link.symlink_to(path)
     with claimed([path], "--out"):
         with (
-            pytest.raises(ValueError, match=f"^--out must be a file that no other .* one is writing '{path}'; wait"),
+            pytest.raises(ValueError, match=f"^another process is writing the file '{path}' of --out; wait"),
             claimed([tmp_path / "other", link], "--out"),
         ):
             pass
@@ -84,5 +84,5 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     require_writable(tmp_path / "a" / "b", "--run")
     assert not (tmp_path / "a").exists()
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"--run must be a folder, but got .*b', and '.*file' is a file"):
+    with pytest.raises(ValueError, match=r"--run must be a folder, but got .*b', where '.*file' is a file"):
         require_writable(tmp_path / "file" / "b", "--run")

@@ -1,4 +1,4 @@
-"""Print the table of classes, and lines that may be empty."""
+"""Print the class table, and lines that may be empty."""
 
 from rich.console import Console
 
@@ -17,6 +17,6 @@ def print_class_table(console: Console, table: ClassTable, *scored: str) -> None
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line unchanged; nothing where it is empty."""
+    """Print a line unchanged; print nothing if it is empty."""
     if line:
         console.print(line)

@@ -18,29 +18,30 @@ Auto = Literal["auto"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Statements about the model that override its file."""
+    """Facts about the model that override those in its file."""
 
     weights: str = ""
-    """MODEL is an architecture (mnasnet-a1, arch.json, ...) with these weights: timm or torchvision (downloads them),
+    """Weights for a MODEL that is an architecture (mnasnet-a1, arch.json, ...): timm or torchvision (downloads them),
     or a .pth, .pt, .bin or .safetensors file."""
     class_file: Path | None = None
-    """Names of the classes: one a line, or JSON (a list, or an object {"0": NAME, ...})."""
+    """File with the class names: one per line, or JSON (a list, or an object {"0": NAME, ...})."""
     input_size: int | Auto = "auto"
-    """Side of the square image in pixels; auto: the model's own."""
+    """Side of the square input in pixels; auto: the model's."""
     mean: str = ""
-    """Mean of pixels from 0 to 1, one number or three (0.485 0.456 0.406, or 0.485,0.456,0.406); by default the model's
-    own."""
+    """Mean of pixels from 0 to 1: one number or three (0.485 0.456 0.406, or 0.485,0.456,0.406); by default the
+    model's."""
     std: str = ""
-    """Standard deviation: the input is (pixel / 255 - mean) / std; by default the model's own."""
+    """Standard deviation of pixels, for the input (pixel / 255 - mean) / std; by default the model's."""
     crop: float | Auto = "auto"
-    """Share of the side of an image's centre square that the model sees; auto: the model's own, 1 for other files."""
+    """Side of the central crop that the model sees, as a share of the image's centre square; auto: the model's, else
+    1."""
     outputs: Auto | Kind = "auto"
-    """Kind of the model's outputs. logits; softmax: probabilities that sum to 1; sigmoid: a probability for each class
-    by itself; auto: the kind in the file, else found by trying."""
+    """Kind of the model's outputs: logits, softmax (probabilities that sum to 1) or sigmoid (an independent probability
+    for each class); auto: the kind in the file, else detected from outputs."""
     threads: int | Auto = "auto"
-    """Threads of the runtime; auto: one for each core."""
+    """Number of threads of the runtime; auto: one per core."""
     allow_changed: bool = False
-    """Open a .tflite, .onnx or .pte file of mnas although it was changed after mnas wrote it."""
+    """Open a .tflite, .onnx or .pte file of mnas even if it was changed after mnas wrote it."""
 
 
 def open_model(name: str, options: ModelOptions) -> Model:

@@ -1,4 +1,4 @@
-"""Print the result of `mnas train RUN --top N`: the best models, and how well the search's proxy agrees."""
+"""Print the result of `mnas train RUN --top N`: the best models, and how well the proxy task predicts them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ from mnas.study.results import metric_of
 
 
 def print_best(console: Console, path: Path, outcome: Outcome) -> None:
-    """Print the table of the run at `path`, the best model for each target, and where the files are."""
+    """Print the table of the run at `path`, the best model for each target, and the paths of the files."""
     attributes = read_run(path).attributes
     name, objectives = NAMES[metric_of(attributes)], objectives_of(attributes)
     console.print(shortlist_table(outcome.rows, name))
-    console.print(f"{meaning(agreement(outcome.rows))}.")
+    console.print(meaning(agreement(outcome.rows)))
     for objective in objectives:
         console.print(_advice(path, outcome.rows, objective, name, len(objectives) > 1))
     console.print(f"table: {path / 'trained' / FILE_NAME}; report: {write_report(path)}")
@@ -33,7 +33,14 @@ def shortlist_table(rows: Sequence[Row], name: str = "accuracy") -> Table:
     has_sources = any(row.source != "measured" for row in rows)  # without sources, all were measured in this search
     names = ["trial", f"proxy {name}", name, *([f"test {name}"] if tested else [])]
     table = Table(
-        *names, "latency ms", *(["source"] if has_sources else []), "95 %", "params", "MACs", "reward", box=box.SIMPLE
+        *names,
+        "latency (ms)",
+        *(["source"] if has_sources else []),
+        "95 % interval",
+        "params",
+        "MACs",
+        "reward",
+        box=box.SIMPLE,
     )
     best = max(rows, key=lambda row: row.reward)
     for row in rows:
@@ -60,6 +67,6 @@ def _advice(path: Path, rows: Sequence[Row], objective: Objective, name: str, se
     model = f"{path}#{best.trial}"
     target = f"for {objective.target_latency_ms:g} ms " if several else ""
     return (
-        f"{target}take {best.title}: the best reward after full training ({reward:.4f}), {name} "
-        f"{best.accuracy:.4f} at {best.latency_ms:.3f} ms; mnas export {model} --to litert"
+        f"{target}recommended: {best.title}, which has the best reward after full training ({reward:.4f}), {name} "
+        f"{best.accuracy:.4f} at {best.latency_ms:.3f} ms; export it with mnas export {model} --to litert"
     )

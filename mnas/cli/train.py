@@ -1,4 +1,4 @@
-"""`mnas train`: train an architecture, or a run's best, in full."""
+"""`mnas train`: train a network, or the best trials of a run, in full."""
 
 import os
 import shlex
@@ -19,7 +19,7 @@ from mnas.train.settings import TrainSettings, preset_values
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """Train an architecture in full; with --top, the best of a search. The same command with --resume goes on."""
+    """Train a network in full, or with --top the best trials of a search. Add --resume to resume a stopped training."""
 
     settings: Annotated[TrainSettings, Parameter(name="*")]
     """The training."""
@@ -37,13 +37,15 @@ class TrainCommand:
         """Train, and print the result. Raises ValueError for errors that the user can correct."""
         from mnas.train.process import STOPPING_S  # torch takes seconds to import, and the help does not need it
 
-        closing_takes(STOPPING_S + 10)  # for the end of trainings side by side
+        closing_takes(STOPPING_S + 10)  # parallel trainings need this time to stop
         settings = self.settings
         if (Path(settings.arch) / "study.db").is_file():
             self._train_best()
             return
         if settings.top:
-            raise ValueError(f"--top must come with a run's folder, but got {settings.arch!r}; name one (mnas runs)")
+            raise ValueError(
+                f"--top needs the folder of a run, but got {settings.arch!r}; list the runs with mnas runs"
+            )
         self._train(make_console(quiet=not is_first_process()))
 
     def _train(self, console: Console) -> None:
@@ -60,7 +62,7 @@ class TrainCommand:
             try:
                 run_trainings(self.settings, listeners)
             except TrainingStopped as stop:
-                steps.say(f"stopped at {stop.where}; nothing is lost. To go on: {resuming()}")
+                steps.say(f"stopped at {stop.where}; all progress is saved. To resume: {resuming()}")
                 raise
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -76,7 +78,7 @@ class TrainCommand:
             try:
                 outcome = train_best(self.settings, say=steps.say, progress=steps.step)
             except (KeyboardInterrupt, TrainingStopped):
-                steps.say(f"stopped; nothing is lost. To go on: {shlex.join(['mnas', *sys.argv[1:]])}")
+                steps.say(f"stopped; all progress is saved. To resume: {shlex.join(['mnas', *sys.argv[1:]])}")
                 raise
         if outcome.rows:
             print_best(console, Path(self.settings.arch), outcome)
@@ -90,6 +92,6 @@ def resuming() -> str:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return shlex.join(["mnas", *arguments])
     if int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1:  # only the user knows which of torchrun's options matter
-        return f"the same torchrun on every machine, ending in: -m mnas.cli.main {shlex.join(arguments)}"
+        return f"the same torchrun command on every machine, ending in: -m mnas.cli.main {shlex.join(arguments)}"
     launcher = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "mnas.cli.main"]
     return shlex.join([*launcher, *arguments])

@@ -103,7 +103,7 @@ def accel_nasbench(path: Path, device: str = "latency_zcu102") -> Benchmark:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}, but got {device!r}")
     rows = _read_rows(path, device)
     if all(row.cost is None for row in rows.values()):
-        raise ValueError(f"{path}: {device} must be known of some rows, but it is null in all {len(rows):,}")
+        raise ValueError(f"{path}: at least one row must have a value of {device}, but all {len(rows):,} have null")
     parts, notes = _read_split(path.parent / "split", rows)
     notes = [f"accel-nasbench: {len(rows):,} rows, top-1 after 16 epochs against {device}", *notes]
     indices, accuracies, costs, tested = _merged(rows, parts, device, notes)
@@ -137,7 +137,7 @@ def _read_rows(path: Path, device: str) -> dict[str, _Row]:
         with tarfile.open(fileobj=io.BytesIO(_unpacked(path)), mode="r:") as archive:
             for member in archive:
                 if not member.isreg() or member.issparse() or not member.name.endswith(".json"):
-                    continue  # links and the like hold no rows
+                    continue  # links and the like are not rows
                 if member.size > _MAX_ROW_BYTES:
                     raise ValueError(f"{path}: {member.name} must be under 1 MB, but got {member.size:,} bytes")
                 file = archive.extractfile(member)
@@ -146,15 +146,15 @@ def _read_rows(path: Path, device: str) -> dict[str, _Row]:
                 try:
                     rows[name] = _row(parse_json(file.read(), _MAX_ROW_BYTES), device)
                 except (KeyError, TypeError) as error:
-                    raise ValueError(f"{path}: {name} is no row of Accel-NASBench: {_missing(error)}") from None
+                    raise ValueError(f"{path}: {name} is not a row of Accel-NASBench: {_missing(error)}") from None
                 except ValueError as error:
                     raise ValueError(f"{path}: {name}: {' '.join(str(error).split())}") from None
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.strerror and error.filename:
             raise
-        raise ValueError(f"{path} must be anb_dataset_jsons.tar.gz, but it cannot be read as one ({error})") from None
+        raise ValueError(f"{path} cannot be read as anb_dataset_jsons.tar.gz ({error})") from None
     if not rows:
-        raise ValueError(f"{path} must have a .json file for each network, but got none")
+        raise ValueError(f"{path} must contain a .json file for each network, but it has none")
     return rows
 
 
@@ -166,7 +166,7 @@ def _unpacked(path: Path) -> bytes:
         with opened(packed) as file:
             content: bytes = file.read(_MAX_ARCHIVE_BYTES + 1)
     if len(content) > _MAX_ARCHIVE_BYTES:
-        raise ValueError(f"{path} must have at most {_MAX_ARCHIVE_BYTES:,} bytes unpacked, but got more")
+        raise ValueError(f"{path} must have at most {_MAX_ARCHIVE_BYTES:,} bytes unpacked, but it has more")
     return content
 
 
@@ -202,7 +202,7 @@ def _read_split(folder: Path, rows: Mapping[str, _Row]) -> tuple[dict[str, bool]
         names = sorted(rows, key=lambda name: (rows[name].indices, name))
         different = sorted({rows[name].indices for name in names})
         held = dict(zip(different, hold_out(len(different)).tolist(), strict=True))
-        note = f"no {folder}: a tenth of the networks is held out, not the authors' test split"
+        note = f"{folder} does not exist, so a tenth of the networks is held out instead of the authors' test split"
         return {name: held[rows[name].indices] for name in names}, [note]
     parts: dict[str, bool] = {}
     for part in ("train", "val", "test"):
@@ -215,13 +215,13 @@ def _read_split(folder: Path, rows: Mapping[str, _Row]) -> tuple[dict[str, bool]
             ) from None
         for name in listed:
             if name not in rows:
-                raise ValueError(f"{file} names {name}, which is not among the rows")
+                raise ValueError(f"{file} lists {name}, which is not among the rows")
             parts[name] = part == "test"
     note = (
         f"authors' split: {sum(not t for t in parts.values()):,} rows to learn from, {sum(parts.values()):,} held out"
     )
     rest = len(rows) - len(parts)
-    return parts, [note + (f"; {rest} rows in no part of it are left out" if rest else "")]
+    return parts, [note + (f"; {rest} rows in none of its parts are left out" if rest else "")]
 
 
 def _merged(
@@ -235,10 +235,10 @@ def _merged(
     for name in parts:
         groups.setdefault(rows[name].indices, []).append(name)
     if len(groups) < len(parts):
-        notes.append(f"{len(parts) - len(groups)} rows repeat a network: it has their mean")
+        notes.append(f"{len(parts) - len(groups)} rows repeat a network, which gets their mean")
     unknown = sum(rows[name].cost is None for name in parts)
     if unknown:
-        notes.append(f"{device} is null in {unknown} rows: left out for it")
+        notes.append(f"{device} is null in {unknown} rows, which are left out")
     ordered = sorted(groups.items())
     costs = [[cost for n in names if (cost := rows[n].cost) is not None] for _, names in ordered]
     return (

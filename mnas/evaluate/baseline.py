@@ -1,4 +1,4 @@
-"""Score of guessing, printed beside every accuracy, and a warning where an accuracy is not above it."""
+"""The score of guessing, printed beside every accuracy, and a warning if an accuracy is not above it."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from mnas.counts import largest_class, majority_share
 from mnas.evaluate.evaluation import Metric, accuracy_noise, baseline
 
 NAMES: dict[Metric, str] = {"accuracy": "accuracy", "balanced-accuracy": "balanced accuracy"}
-"""Name of each metric in front of a number."""
+"""Name of each metric in printed lines."""
 
 
 def baseline_line(metric: Metric, counts: Sequence[int], classes: Sequence[str]) -> str:
@@ -15,11 +15,11 @@ def baseline_line(metric: Metric, counts: Sequence[int], classes: Sequence[str])
     if not present:
         return "baseline: there are no images"
     if present == 1:
-        return f"baseline: all images are of one class ({_most_frequent(counts, classes)!r}): no score says anything"
+        return f"baseline: all images are of one class ({_most_frequent(counts, classes)!r}), so no score is meaningful"
     if metric == "balanced-accuracy":
-        return f"baseline: always saying one class has the balanced accuracy {1 / present:.4f} (1 of {present} classes)"
-    always = f"always saying {most_frequent(counts, classes)} has the accuracy {majority_share(counts):.4f}"
-    return f"baseline: {always}; guessing among {present} classes {1 / present:.4f}"
+        return f"baseline: always predicting one of the {present} classes has a balanced accuracy of {1 / present:.4f}"
+    always = f"always predicting {most_frequent(counts, classes)}, has an accuracy of {majority_share(counts):.4f}"
+    return f"baseline: {always}; guessing among {present} classes has {1 / present:.4f}"
 
 
 def most_frequent(counts: Sequence[int], classes: Sequence[str]) -> str:
@@ -27,20 +27,20 @@ def most_frequent(counts: Sequence[int], classes: Sequence[str]) -> str:
     return f"{_most_frequent(counts, classes)!r}, the most frequent class"
 
 
-SEARCH_BALANCED = "; --metric balanced-accuracy counts all classes alike"
+SEARCH_BALANCED = " --metric balanced-accuracy weights all classes equally."
 """Advice for a search, to follow the warning."""
 
 
 def not_above_baseline(
     metric: Metric, counts: Sequence[int], images: int, score: float, advice: str = SEARCH_BALANCED
 ) -> str:
-    """Return a warning where a score on `images` images is no better than always predicting one class; else empty."""
+    """Return a warning if a score on `images` images is no better than always predicting one class; else empty."""
     floor = baseline(metric, counts)
     if not images or sum(count > 0 for count in counts) < 2 or score - floor >= accuracy_noise(score, images) / 2**0.5:
         return ""
     return (
-        f"warning: {NAMES[metric]} {score:.4f} is not above what always saying one class scores ({floor:.4f}), beyond "
-        f"what chance may do on {images} images: the model may have learnt nothing"
+        f"warning: the {NAMES[metric]} {score:.4f} on {images} images is not significantly above that of always "
+        f"predicting one class ({floor:.4f}), so the model may have learnt nothing."
         + (advice if metric == "accuracy" else "")
     )
 

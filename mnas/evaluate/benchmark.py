@@ -31,11 +31,11 @@ class Benchmark:
     accuracy_of: Callable[[Indices], Values]
     cost_of: Callable[[Indices], Values]
     content: str
-    """Hash of the data that the scores come from: equal rows have equal hashes, whatever file they are from."""
+    """Hash of the data behind the scores; equal rows have equal hashes, even in different files."""
     notes: tuple[str, ...] = ()
-    """Notes for the user, a line each: rows left out, accuracy of predicted values."""
+    """Notes for the user, one line each, such as rows left out and the accuracy of predicted values."""
     networks: Space | None = None
-    """Space with the decisions of `space`; None where a table does not describe its networks."""
+    """Space with the decisions of `space`; None if a table does not describe its networks."""
     members: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Name -> indices, for members that have a name."""
 
@@ -60,5 +60,5 @@ class Benchmark:
         return np.clip(self.accuracy_of(rows), 0.0, 1.0), self.cost_of(rows)
 
     def indices(self, params: Mapping[str, Any]) -> tuple[int, ...]:
-        """Return the indices of a trial's parameters. Raises ValueError where one is not among its choices."""
+        """Return the indices of a trial's parameters. Raises ValueError if one is not among its choices."""
         return tuple(int(d.to_internal_repr(params[name])) for name, d in self.space.items())

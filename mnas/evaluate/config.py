@@ -1,4 +1,4 @@
-"""Settings of the proxy task; without torch, which takes seconds to import."""
+"""Settings of the proxy task, in a module that does not import torch."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
@@ -13,33 +13,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ProxyConfig:
-    """Training and scoring of a candidate. Raises ValueError where a field is out of its range."""
+    """Training and scoring of a candidate. Raises ValueError if a field is out of range."""
 
     epochs: int = 5
-    """Passes over the training images (paper: 5)."""
+    """Number of passes over the training images (paper: 5)."""
     image_share: float = 1.0
-    """Share of each class's training images that is used, the same ones for every candidate; all are scored on."""
+    """Share of each class's training images to train on, the same images for every candidate."""
     batch_size: int = 64
-    """Images per step, at most (paper: 4096)."""
+    """Maximum number of images per step (paper: 4096)."""
     fewest_steps: int = 300
-    """The batch is halved, to 16 at least, while the run has fewer steps: small data sets learn little in less."""
+    """Minimum number of steps: the batch size is halved, down to 16, until the training has as many. Small data sets
+    need them to learn."""
     learning_rate: float = 0.064
-    """Peak learning rate for 256 images per step, scaled in proportion to the batch size (paper: 0.016)."""
+    """Peak learning rate for 256 images per step; scaled in proportion to the batch size (paper: 0.016)."""
     warmup: float = 0.2
     """Share of the steps in which the learning rate rises from 0."""
     label_smoothing: float = 0.1
     """Share of the target that is spread over all classes (as in the published code)."""
     weight_decay: float = 1e-5
-    """Weight decay of all weights but batch norm and biases (as in the published code)."""
+    """Weight decay of all weights except batch norm and biases (as in the published code)."""
     mirror: Mirror = "auto"
-    """Mirror half of the training images at random: yes, no, or auto (not where two classes are each other's mirror
-    images by their names, as left and right, nor for digits and fashion-mnist)."""
+    """Mirror half of the training images at random: yes, no or auto. auto: mirror them, except for digits,
+    fashion-mnist, and classes whose names suggest mirror images, such as left and right."""
     repeats: int = 1
     """Number of trainings, each with its own seed; the accuracy is their mean."""
     accelerator: Accelerator = "auto"
-    """Device to train on: cuda or cpu; auto: a GPU if there is one."""
+    """Device to train on: cuda or cpu; auto: a GPU if one is available."""
     threads: int = 1
-    """Threads of the CPU per training; results repeat bit for bit only with the same number."""
+    """Number of CPU threads per training; results repeat bit for bit only with the same number."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "fewest_steps", "repeats", "threads"):
@@ -66,5 +67,5 @@ class ProxyConfig:
         return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
 
     def device(self) -> "torch.device":
-        """Return the device to train on. Raises ValueError where CUDA is requested but missing."""
+        """Return the device to train on. Raises ValueError if CUDA is requested but missing."""
         return device_of(self.accelerator)

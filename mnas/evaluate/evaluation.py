@@ -1,7 +1,7 @@
-"""Score of a trained candidate, its noise, and the score of guessing.
+"""The score of a trained candidate, its noise, and the score of guessing.
 
 A score means nothing without its baseline: of 190 images of one class and 10 of another, a model that never predicts
-the second gets 95 % right. So mnas prints the share of the most frequent class (`majority_share`) beside every
+the second has an accuracy of 95 %. So mnas prints the share of the most frequent class (`majority_share`) beside every
 accuracy. A search can also maximise the mean of the classes' recalls (`balanced_accuracy`), which is 1 / classes for
 such a model.
 """
@@ -25,24 +25,23 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Score of one candidate; raises ValueError where a field is out of its range."""
+    """Score of one candidate. Raises ValueError if a field is out of range."""
 
     accuracy: float
     """Mean accuracy over the repeats, in [0, 1]."""
     accuracies: tuple[float, ...]
     """Accuracy of each repeat."""
     val_images: int
-    """Number of images that each accuracy is a share of."""
+    """Number of validation images behind each accuracy."""
     train_s: float
-    """Wall-clock seconds of all repeats, scoring included."""
+    """Wall-clock time of all repeats, including scoring, in seconds."""
     images_per_s: float
-    """Training images a second, without scoring."""
+    """Training speed in images per second, without scoring."""
     epochs: int
     balanced_accuracy: float | None = None
-    """Mean over classes of the share of each class's images that are right, then over the repeats; None in earlier
-    records, which lack it."""
+    """Mean of the classes' recalls, averaged over the repeats; None in records of earlier versions."""
     right: tuple[int, ...] = ()
-    """Number of right answers for each class, over all repeats; empty in earlier records, which lack it."""
+    """Number of correct predictions for each class, over all repeats; empty in records of earlier versions."""
 
     def __post_init__(self) -> None:
         shares = [
@@ -62,11 +61,11 @@ class Evaluation:
             raise ValueError(f"right must be counts, but got {self.right}")
 
     def score(self, metric: Metric) -> float:
-        """Return the value of the metric. Raises ValueError where the record lacks it."""
+        """Return the value of the metric. Raises ValueError if the record lacks it."""
         if metric == "accuracy":
             return self.accuracy
         if self.balanced_accuracy is None:
-            raise ValueError("the record must hold a balanced accuracy, but it was made by an earlier version")
+            raise ValueError("the record has no balanced accuracy, because an earlier version of mnas wrote it")
         return self.balanced_accuracy
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,8 +102,8 @@ def baseline(metric: Metric, counts: Sequence[int]) -> float:
 def effective_images(metric: Metric, counts: Sequence[int]) -> int:
     """Return the number of images on which a plain accuracy would be as uncertain as the metric on these.
 
-    The mean of K recalls has the variance p (1 - p) sum(1 / n_k) / K^2 where all are p: that of a share of
-    K^2 / sum(1 / n_k) images, which is all of them where classes are equally frequent.
+    The mean of K recalls that all equal p has the variance p (1 - p) sum(1 / n_k) / K^2. A plain accuracy has the same
+    variance on K^2 / sum(1 / n_k) images, which is all images if the classes are equally frequent.
     """
     present = [count for count in counts if count]
     if metric == "accuracy" or not present:

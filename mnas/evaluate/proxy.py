@@ -58,7 +58,7 @@ def evaluate_proxy(
 
     Raises:
         EvaluationError: the training diverged or ran out of memory.
-        ValueError: the images are too small for the strides, or there is no such accelerator.
+        ValueError: the images are too small for the strides, or the accelerator is missing.
         OSError: the weights cannot be written.
     """
     arch.check_input_size(dataset.input_size)
@@ -69,7 +69,7 @@ def evaluate_proxy(
     start = time.perf_counter()
     with training_settings(config.threads, device, repeatable=True):
         for repeat in range(config.repeats):
-            with _out_of_memory_told(config.batch_size_for(count)):
+            with _out_of_memory_explained(config.batch_size_for(count)):
                 torch.manual_seed(_derived_seed(seed, repeat))
                 before = time.perf_counter()
                 network = build_network(arch, len(dataset.classes))
@@ -211,17 +211,17 @@ def _derived_seed(*parts: int) -> int:
 
 def _check_finite(loss_sum: Tensor, step: int) -> None:
     if not bool(loss_sum.isfinite()):
-        raise EvaluationError(f"diverged: the loss was no longer finite by step {step}")
+        raise EvaluationError(f"the training diverged: its loss was not finite by step {step}")
 
 
 @contextmanager
-def _out_of_memory_told(batch_size: int) -> Iterator[None]:
+def _out_of_memory_explained(batch_size: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise EvaluationError(f"out of memory at {batch_size} images a step") from None
+        raise EvaluationError(f"out of memory at {batch_size} images per step") from None
 
 
 def _info(arch: Architecture, dataset: Dataset, accuracy: float) -> ModelMetadata:

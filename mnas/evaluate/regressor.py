@@ -66,7 +66,7 @@ def fit_regressor(
 
     if (learnt := int((~tested).sum())) < 20 or tested.sum() < 5:
         raise ValueError(
-            f"a regressor needs 20 rows to learn from and 5 to be judged by, but got {learnt} and {tested.sum()}"
+            f"a regressor needs at least 20 rows to learn from and 5 to test on, but got {learnt} and {tested.sum()}"
         )
     targets = np.log(values) if logarithmic else values
     features = indices.astype(np.float64)

@@ -112,7 +112,7 @@ def _benchmark(
     means = [np.bincount(group.ravel(), weights=v) / counts for v in (accuracies, costs)]
     notes = [f"{path.name}: {len(indices):,} rows, {len(names)} decisions"]
     if len(different) < len(indices):
-        notes.append(f"repeated rows: {len(indices) - len(different):,}; what they repeat has their mean")
+        notes.append(f"{len(indices) - len(different):,} repeated rows; each combination gets the mean of its rows")
     ordered = np.array([all(isinstance(c, int | float) for c in choices[name]) for name in names])
     shape = tuple(len(choices[name]) for name in names)
     accuracy_of, cost_of = _values(different, means, shape, ordered, notes, (accuracy, cost))
@@ -142,14 +142,14 @@ def _values(
     """Return functions for accuracies and costs: by look-up, or predicted."""
     size = math.prod(shape)
     if len(different) == size:
-        notes.append(f"complete: all {size:,} combinations are there and looked up")
+        notes.append(f"complete: all {size:,} combinations have a row, so values are looked up")
         return LookUp(means[0], shape), LookUp(means[1], shape)  # np.unique has sorted the rows
     held = hold_out(len(different))
-    notes.append(f"{len(different):,} of {size:.3g} combinations are there: values are predicted")
+    notes.append(f"{len(different):,} of {size:.3g} combinations have a row, so values are predicted")
     if len(different) < FEWEST:
         raise ValueError(
-            f"a table must have a row for each of its {size:,} combinations of choices, or {FEWEST} different ones to "
-            f"predict the others from, but got {len(different)}"
+            f"a table must have a row for each of its {size:,} combinations of choices, or at least {FEWEST} "
+            f"different rows from which to predict the others, but got {len(different)}"
         )
     fits = [
         fit_regressor(different, mean, held, ordered=ordered, logarithmic=logarithmic)
@@ -171,7 +171,7 @@ def _decisions(
     missing = [name for name in wanted if name not in columns.values]
     if missing:
         raise ValueError(
-            f"there is no column {_listed([repr(name) for name in missing])}; it has {_listed(columns.values)}"
+            f"there is no column {_listed([repr(name) for name in missing])}; the columns are {_listed(columns.values)}"
         )
     if space:
         return tuple(space.distributions)
@@ -192,7 +192,8 @@ def _choices(columns: _Columns, name: str, space: Space | None) -> tuple[Choice,
     used = set(columns.values[name]) - {None}
     if len(used) > MAX_CHOICES:
         raise ValueError(
-            f"column {name} has {len(used):,} different values, too many for a decision; --ignore {name} leaves it out"
+            f"column {name} has {len(used):,} different values, too many for a decision; leave it out with --ignore "
+            f"{name}"
         )
     return tuple(sorted(used))
 
@@ -219,7 +220,7 @@ def _numbers(columns: _Columns, name: str, low: float, high: float) -> Values:
         if number and low <= value <= high and (value > low or high < math.inf) and math.isfinite(value):
             continue
         rule = "a number above 0" if high == math.inf else f"a number from {low:g} to {high:g}"
-        hint = " (--percent, if these are percentages)" if number and high == 1 and 1 < value <= 100 else ""
+        hint = "; use --percent if these are percentages" if number and high == 1 and 1 < value <= 100 else ""
         got = "nothing" if value is None else repr(value)
         raise ValueError(f"{columns.place(row)}: {name} must be {rule}, but got {got}{hint}")
     return np.array(columns.values[name], np.float64)
@@ -241,7 +242,7 @@ def _read(path: Path) -> _Columns:
         parquet = file.read(4) == b"PAR1"
     columns = _read_parquet(path) if parquet else _read_csv(path)
     if not columns.values or not len(next(iter(columns.values.values()))):
-        raise ValueError(f"{path} must have at least one row, but got none")
+        raise ValueError(f"{path} must have at least one row, but it has none")
     return columns
 
 
@@ -259,9 +260,9 @@ def _read_csv(path: Path) -> _Columns:
                 lines.append((reader.line_num, line))
                 _require_size(len(lines) - 1, len(header))
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
-        raise ValueError(f"{path} must be a CSV file (UTF-8, with commas) or Parquet, but got {error}") from None
+        raise ValueError(f"{path} is not a CSV file (UTF-8, with commas) or Parquet file: {error}") from None
     if not lines:
-        raise ValueError(f"{path} must have at least one row, but got none")
+        raise ValueError(f"{path} must have at least one row, but it has none")
     header = [name.strip() for name in lines[0][1]]
     _check_names(path, header)
     for number, line in lines[1:]:
@@ -283,9 +284,7 @@ def _require_size(rows: int, columns: int) -> None:
 def _short_lines(text: str) -> Iterator[str]:
     for number, line in enumerate(io.StringIO(text, newline=""), 1):
         if len(line) > MAX_LINE_CHARS:
-            raise ValueError(
-                f"line {number}, which has {len(line):,} characters instead of {MAX_LINE_CHARS:,} or fewer"
-            )
+            raise ValueError(f"line {number} has {len(line):,} characters, more than the limit of {MAX_LINE_CHARS:,}")
         yield line
 
 

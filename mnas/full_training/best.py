@@ -53,7 +53,7 @@ def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
     images = dataclasses.replace(settings.images, data=settings.images.data or data)
     settings = dataclasses.replace(settings, images=images)
     source = RunImages(settings=settings, input_size=input_size, split_seed=seed)
-    progress("reading the images")
+    progress("reading images")
     batches = source(lambda done, count: progress(f"decoding images: {done} of {count}"))
     _check_unchanged(run, settings, batches)
     settings = dataclasses.replace(settings, config=_mirrored_as_begun(run, settings.config, batches))
@@ -75,7 +75,7 @@ def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
 
 
 def _require_options(settings: TrainSettings) -> None:
-    """Raise ValueError for options that do not apply to a run's best, and for torchrun."""
+    """Raise ValueError for options that do not apply to --top, and for torchrun."""
     path = settings.arch
     chosen = {
         "--out": settings.out != TrainSettings.out,
@@ -85,13 +85,13 @@ def _require_options(settings: TrainSettings) -> None:
     }
     if names := [name for name, value in chosen.items() if value]:
         raise ValueError(
-            f"a run's best must be trained as they were searched, inside the run, but got {', '.join(names)}; "
-            f"leave that out, or train single trials ({path}#NUMBER)"
+            f"--top trains trials as they were searched, in the run's folder, and does not take {', '.join(names)}. "
+            f"Leave {'these options' if len(names) > 1 else 'this option'} out, or train single trials ({path}#NUMBER)."
         )
     if not settings.top:
-        raise ValueError(f"{path!r} is a run; train its best (--top 15), or one of its trials ({path}#NUMBER)")
+        raise ValueError(f"{path!r} is a run; train its best trials (--top 15) or one of its trials ({path}#NUMBER)")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("a run's best must be trained without torchrun, which shares out one training; use --workers")
+        raise ValueError("--top does not work under torchrun, which distributes a single training; use --workers")
 
 
 def _about_images(batches: Batches, config: TrainConfig) -> list[str]:
@@ -114,7 +114,7 @@ def _mirrored_as_begun(run: Snapshot, config: TrainConfig, batches: Batches) -> 
 
 
 def _check_unchanged(run: Snapshot, settings: TrainSettings, batches: Batches) -> None:
-    """Raise RunError where the search's images have changed since."""
+    """Raise RunError if the images have changed since the search."""
     searched = run.attributes["config"]
     for name in ("data", "max_images_per_class", "data_content"):
         needed(run.path, run.attributes, "config", name)
@@ -123,6 +123,6 @@ def _check_unchanged(run: Snapshot, settings: TrainSettings, batches: Batches) -
     # other loaders have their own kind of fingerprint
     if same_images and isinstance(batches, ArrayBatches) and batches.fingerprint != searched["data_content"]:
         raise RunError(
-            f"the images of {images.data} must be those of the search for the accuracies to be comparable, but they "
-            f"have changed since; search them anew, or train its trials one by one (mnas train {run.path}#NUMBER)"
+            f"the images of {images.data} have changed since the search, so the accuracies would not be comparable. "
+            f"Search again, or train single trials (mnas train {run.path}#NUMBER)."
         )

@@ -63,15 +63,15 @@ def planned_trainings(settings: TrainSettings) -> list[NamedTraining]:
     """
     images = settings.images
     if not images.data:
-        raise ValueError("data must be given, but got none; use --data with a name (digits) or a folder of images")
+        raise ValueError("--data must be given: the name of a data set (digits) or a folder of images")
     sizes = input_sizes(settings.input_size) or (searched_size(settings.arch) or images.native_size(),)
     trainings = []
     for width in width_multipliers(settings.width_multiplier):
         name, arch = at_width(settings.arch, width)
         trainings += [NamedTraining(name=name, arch=arch, input_size=size) for size in sizes]
-    for training in trainings:  # before the first training takes its hours
+    for training in trainings:  # the first training may take hours
         training.arch.check_input_size(training.input_size)
-        if is_first_process():  # other processes may look when the first one has begun
+        if is_first_process():  # another process may check after the first one has begun to write
             require_free(training.folder(settings.out), settings.resume)
     return trainings
 
@@ -93,7 +93,7 @@ def run_training(
     """Train one architecture in its folder below `settings.out`.
 
     Args:
-        table: whether to report the number of images per class.
+        table: report the number of images per class.
 
     Raises:
         ValueError, OSError: the images, the initial weights or the folder cannot be used.
@@ -134,7 +134,7 @@ def _opened(
     """Return the images, and the recipe with `mirror` as in the training that is resumed."""
 
     def opened(config: TrainConfig) -> Batches:
-        progress("reading the images")
+        progress("reading images")
         return settings.open_images(
             training.input_size, config, split_seed, lambda done, count: progress(f"decoding images: {done} of {count}")
         )
@@ -189,9 +189,13 @@ def _described(name: str, batches: Batches, config: TrainConfig, folder: Path) -
     size = config.batch_size_for(batches.counts["train"])
     return (
         f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px",
-        f"{name}: {config.epochs} epoch(s) of {batches.steps(size):,} steps of {size} images, peak learning rate "
-        f"{config.learning_rate * size / 256:.4g}; into {folder}",
+        f"{name}: {_epochs(config.epochs)} of {batches.steps(size):,} steps of {size} images, peak learning rate "
+        f"{config.learning_rate * size / 256:.4g}; output in {folder}",
     )
+
+
+def _epochs(count: int) -> str:
+    return f"{count:,} epoch{'s' * (count != 1)}"
 
 
 def _conclusion(trained: Trained) -> str:
@@ -202,6 +206,6 @@ def _conclusion(trained: Trained) -> str:
         balanced = f"balanced {trained.balanced_accuracy:.2%}{tested}, majority share {trained.majority_share:.2%}; "
     return (
         f"validation accuracy {trained.accuracy:.2%}{test}; {balanced}"
-        f"{trained.epochs} epoch(s) in {trained.seconds:.0f} s, "
+        f"{_epochs(trained.epochs)} in {trained.seconds:.0f} s, "
         f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
     )

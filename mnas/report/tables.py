@@ -143,7 +143,7 @@ def full_table(facts: Facts) -> str:
     return (
         f"{_table('trained', head, rows, _kind(facts))}<figcaption>Accuracy is measured on the validation images "
         "after full training, and the reward uses it. The test images served no other purpose.</figcaption>"
-        f"<p>{escape(meaning(agreement(facts.trained)))}.</p>"
+        f"<p>{escape(meaning(agreement(facts.trained)))}</p>"
     )
 
 

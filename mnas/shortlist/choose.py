@@ -13,15 +13,15 @@ from mnas.evaluate.evaluation import accuracy_noise
 from mnas.study import TrialRecord, front_of
 
 NEAR = 0.01
-"""Tolerance in accuracy, one percentage point: trainings of one network with different seeds differ by as much, however
-many images they are scored on."""
+"""Tolerance in accuracy, one percentage point: trainings of one network with different seeds differ by as much, on any
+number of images."""
 
 FINEST = 0.01
 """Relative difference below which latencies count as equal (they are measured to about 1 %)."""
 
 
 def choose(trials: Sequence[TrialRecord], top: int) -> list[int]:
-    """Return the numbers of the `top` trials to train in full, in the order of training; fewer where the run has fewer.
+    """Return the numbers of the `top` trials to train in full, in the order of training; fewer if the run has fewer.
 
     1. A network counts once, by its first complete trial.
     2. The best by reward comes first; in a search with several targets the best for each, in their order.
@@ -36,7 +36,7 @@ def choose(trials: Sequence[TrialRecord], top: int) -> list[int]:
         ValueError: `top` is below 1.
     """
     if top < 1:
-        raise ValueError(f"top must be 1 or more, but got {top}")
+        raise ValueError(f"--top must be 1 or more, but got {top}")
     networks = _distinct(trials)
     if not networks:
         return []

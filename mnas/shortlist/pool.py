@@ -1,4 +1,4 @@
-"""Run a number of trainings side by side in child processes; one that fails or dies does not affect the others."""
+"""Run trainings in parallel, each in a child process; one that fails or dies does not affect the others."""
 
 import os
 import signal
@@ -43,13 +43,13 @@ TrainOne = Callable[[Job, Say], None]
 
 
 def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say) -> dict[int | str, str]:
-    """Train the jobs, `workers` side by side, each in its own process; return the reason for each that failed.
+    """Train the jobs, `workers` in parallel, each in its own process; return the reason for each that failed.
 
-    The processes share several GPUs, in turn.
+    Several GPUs are assigned to the processes in turn.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; all processes have stopped.
-        TrainingStopped: SIGTERM or SIGHUP, where no other handler is set; all processes have stopped.
+        TrainingStopped: SIGTERM or SIGHUP, if no other handler is set; all processes have stopped.
     """
     waiting = list(reversed(jobs))
     gpus = _gpus()
@@ -72,7 +72,7 @@ def train_jobs(jobs: Sequence[Job], train_one: TrainOne, workers: int, say: Say)
                     if kind == "failed" or (kind == "over" and text):
                         failed[child.job.number] = text
                         say(f"{child.job.title} failed: {text}")
-                    elif kind == "says":
+                    elif kind == "line":
                         say(f"{child.job.title}: {text}")
         finally:
             _stop(busy)
@@ -113,7 +113,7 @@ class _Child:
     job: Job
     process: BaseProcess
     slot: str
-    """The GPU of this process; empty where GPUs are not shared out."""
+    """The GPU of this process; empty if GPUs are not assigned."""
     ended: bool = False
     """Whether the process has reported its end."""
 
@@ -131,7 +131,7 @@ def _start(job: Job, train_one: TrainOne, slot: str) -> tuple[Connection, _Child
 
 
 def _receive(connection: Connection, child: _Child) -> tuple[str, str]:
-    """Return the child's next message: `says`, `failed`, `done`, or `over` with the reason if it died."""
+    """Return the child's next message: `line`, `failed`, `done`, or `over` with the reason if it died."""
     try:
         kind, text = connection.recv()
     except (EOFError, ConnectionResetError):
@@ -147,7 +147,7 @@ def _child(connection: Connection, parent: int, environment: dict[str, str], job
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
-        train_one(job, lambda text: connection.send(("says", text)))
+        train_one(job, lambda text: connection.send(("line", text)))
     except Exception as error:
         connection.send(("failed", " ".join(str(error).split()) or type(error).__name__))
     else:
@@ -155,7 +155,7 @@ def _child(connection: Connection, parent: int, environment: dict[str, str], job
 
 
 def _gpus() -> list[str]:
-    """Return GPUs as CUDA_VISIBLE_DEVICES names them, where there are several to share; else one empty name."""
+    """Return GPUs as CUDA_VISIBLE_DEVICES names them, if there are several to assign; else one empty name."""
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

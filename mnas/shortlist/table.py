@@ -1,4 +1,4 @@
-"""The fully trained models of a run beside their proxy accuracies: as rows, as a CSV file, and whether the two agree.
+"""The fully trained models of a run with their proxy accuracies: rows, a CSV file, and the agreement of both rankings.
 
 The proxy is the short training by which a search ranks its candidates.
 """
@@ -43,7 +43,7 @@ class Row:
     accuracy: float
     """Accuracy after full training, on the validation images."""
     test_accuracy: float | None
-    """Accuracy after full training on the test images, which no choice uses; None where the data has none."""
+    """Accuracy after full training on the test images, which no choice uses; None if the data has none."""
     latency_ms: float
     low_ms: float
     """Lower end of the latency's 95 % interval, in ms."""
@@ -70,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """Agreement of the rankings by proxy and full accuracy. Correlations and p are NaN where either is constant."""
+    """Agreement of the rankings by proxy and full accuracy. Correlations and p are NaN if either is constant."""
 
     models: int
     """Number of models."""
@@ -125,7 +125,7 @@ def _accuracies(path: Path, metric: Metric) -> tuple[float, float | None]:
         test = result[f"test_{prefix}accuracy"]
         return float(result[f"{prefix}accuracy"]), None if test is None else float(test)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
+        raise RunError(f"{path} is not the result of a training ({error!r}); remove its folder") from None
 
 
 def table_csv(rows: Sequence[Row]) -> str:
@@ -159,22 +159,21 @@ def agreement(rows: Sequence[Row]) -> Agreement:
 
 
 def meaning(ranks: Agreement) -> str:
-    """Return, without the full stop, a sentence on how far the proxy can be trusted, and what to do where it cannot."""
+    """Return whole sentences on how far the proxy task can be trusted, and the advice that follows."""
     if math.isnan(ranks.kendall):
-        return (
-            f"{ranks.models} model(s) that do not differ in proxy or full accuracy cannot be ranked, so nothing is "
-            "known of the proxy"
-        )
+        if ranks.models < 2:
+            return "Judging the proxy task needs at least two fully trained models; train more with a larger --top."
+        return "The models do not differ in proxy or full accuracy, so they cannot show how well the proxy task ranks."
     fact = (
-        f"the proxy and full training agree on the better model in {ranks.concordant} of {ranks.pairs} pairs "
-        f"(Kendall's tau {ranks.kendall:.2f}, p = {ranks.p:.2g}; Spearman {ranks.spearman:.2f}; {ranks.models} models)"
+        f"The proxy task and full training agree on the better model in {ranks.concordant} of {ranks.pairs} pairs "
+        f"(Kendall's tau {ranks.kendall:.2f}, p = {ranks.p:.2g}; Spearman {ranks.spearman:.2f}; {ranks.models} models)."
     )
     if ranks.models < FEWEST_MODELS:
-        return f"{fact}; so few models say little of the proxy: train more of them (--top)"
+        return f"{fact} These are too few models to judge the proxy task; train more of them with a larger --top."
     if ranks.p >= SIGNIFICANT_P:
-        return f"{fact}; that may be chance: choose by the full accuracies, not by the proxy's"
+        return f"{fact} This may be chance, so choose by the full accuracies, not by the proxy accuracies."
     if ranks.kendall < 0:
-        return f"{fact}: the proxy's order is the wrong way round; search with a longer proxy (--epochs, --repeats)"
+        return f"{fact} The proxy task reverses the order; search with a longer proxy task (--epochs, --repeats)."
     if ranks.concordant < TRUSTED_SHARE * ranks.pairs:
-        return f"{fact}; that is more than chance, but train models of similar accuracy in full before you choose"
-    return f"{fact}: the proxy's order can be trusted, for models like these"
+        return f"{fact} This is more than chance, but train models of similar accuracy in full before you choose."
+    return f"{fact} The order of the proxy task can be trusted for models like these."

@@ -31,7 +31,7 @@ EVERY_S = 60.0
 SETTINGS_NAME = "settings.json"
 
 OpenBatches = Callable[[], Batches]
-"""Opens the images; picklable, since every training opens them for itself."""
+"""Opens the images; picklable, as every training opens them for itself."""
 
 
 @dataclass(frozen=True)
@@ -47,39 +47,37 @@ class Outcome:
 
     @property
     def failures(self) -> str:
-        """Return a sentence on the failures; empty where no training failed."""
+        """Return sentences about the failures; empty if no training failed."""
         if not self.failed:
             return ""
         titles = {n: f"trial {n}" if isinstance(n, int) else n for n in self.failed}
         reasons = "; ".join(f"{titles[n]}: {reason}" for n, reason in self.failed.items())
         return (
-            f"all trainings must end well, but got {len(self.failed)} of {len(self.chosen)} failed ({reasons}); the "
-            "same command tries them again"
+            f"{len(self.failed)} of {len(self.chosen)} trainings failed ({reasons}). Run the same command again to "
+            "retry them."
         )
 
 
 def train_shortlist(
     path: Path, *, top: int, config: TrainConfig, open_batches: OpenBatches, workers: int, say: Say
 ) -> Outcome:
-    """Train the run's `top` best in full, `workers` side by side.
+    """Train the run's `top` best trials in full, `workers` in parallel.
 
     Skips finished trainings and resumes interrupted ones. Does not change the search.
 
     Raises:
-        ValueError: the folder holds no run, the run has nothing to train, classes or image size differ from the run's,
-            settings differ from those of an earlier call, or another process trains this run.
+        ValueError: the folder contains no run, the run has nothing to train, classes or image size differ from the
+            run's, settings differ from those of an earlier call, or another process trains this run.
         KeyboardInterrupt, TrainingStopped: Ctrl-C or SIGTERM has stopped all trainings, resumable.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be 1 or more, but got {workers}")
-    if workers > MOST_WORKERS:
+    if not 1 <= workers <= MOST_WORKERS:
         raise ValueError(f"--workers must be from 1 to {MOST_WORKERS}, but got {workers}")
     run = read_run(path)
     results = {t.number: t for t in results_of(run)}
     picked = [results[number] for number in choose(list(results.values()), top)]
     chosen = [t.number if t.number >= 0 else t.label for t in picked]
     if not chosen:
-        raise RunError(f"a run must have a finished trial for full training, but got none in {path}; search longer")
+        raise RunError(f"{path} has no complete trial to train; search longer")
     batches = open_batches()
     _check_images(run, batches)
     folder = path / "trained"
@@ -122,17 +120,17 @@ class _Training:
             self.config,
             job.folder,
             resume=True,
-            watcher=_Saying(say, self.config.epochs),
+            watcher=_PrintingWatcher(say, self.config.epochs),
         )
         if len(batches.skipped) > skipped:  # the first notices were printed when the images were opened
             say(unreadable_line(batches.skipped))
         test = "" if trained.test_accuracy is None else f", test accuracy {trained.test_accuracy:.2%}"
         if trained.balanced_accuracy is not None and trained.majority_share is not None:
             test += f", balanced {trained.balanced_accuracy:.2%}, majority share {trained.majority_share:.2%}"
-        say(f"finished: accuracy {trained.accuracy:.2%}{test}, {trained.epochs} epochs in {trained.seconds:.0f} s")
+        say(f"done: accuracy {trained.accuracy:.2%}{test}; {trained.epochs} epochs in {trained.seconds:.0f} s")
 
 
-class _Saying(TrainWatcher):
+class _PrintingWatcher(TrainWatcher):
     """Prints a line for every epoch, and one a minute within long epochs."""
 
     def __init__(self, say: Say, epochs: int) -> None:
@@ -161,7 +159,7 @@ def _check_images(run: Snapshot, batches: Batches) -> None:
     if not same_names(batches.classes, classes):
         raise ValueError(
             f"the images must have the classes of the search ({_listed(classes)}), but got {_listed(batches.classes)}; "
-            "use its --data"
+            "use the --data of the search"
         )
     input_size = needed(run.path, run.attributes, "config", "input_size")
     if batches.input_size != input_size:
@@ -180,8 +178,8 @@ def _keep_settings(folder: Path, settings: dict[str, Any]) -> None:
     begun = any(entry.is_dir() for entry in folder.iterdir())
     if begun and path.exists() and (differing := differences(_read_settings(path), settings)):
         raise RunError(
-            f"the models in {folder} must be trained alike, but got other settings ({differing}); use the same, or "
-            "rename that folder"
+            f"all models in {folder} must be trained with the same settings, but these differ ({differing}); use the "
+            "same settings, or rename that folder"
         )
     write_atomic(path, json.dumps(settings, indent=1))
 
@@ -190,24 +188,24 @@ def _read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = read_json(path)
         if not isinstance(settings, dict):
-            raise ValueError(f"it holds {type(settings).__name__}")
+            raise ValueError(f"it contains {type(settings).__name__} instead of an object")
     except ValueError as error:
         raise RunError(
-            f"{path} must be the settings of the trainings beside it, but got {error}; rename {path.parent} to train "
-            "them anew, or remove this file if you know that they were trained with the same options"
+            f"the settings {path} are damaged ({error}). Rename {path.parent} to train all models again, or remove "
+            "this file if you know that they were trained with the same options."
         ) from None
     return settings
 
 
 def _plan(run: Snapshot, top: int, chosen: list[int | str], untrained: int) -> str:
-    fewer = f" (there are no more than these; --top was {top})" if len(chosen) < top else ""
-    done = f"; {len(chosen) - untrained} of them are trained already" if untrained < len(chosen) else ""
-    running = "; the search is still running, so others may be the best later" if run.state.status == "running" else ""
-    return f"trials to train in full, the best by reward first: {', '.join(map(str, chosen))}{fewer}{done}{running}"
+    fewer = f" (fewer than --top {top}, because the run has no more)" if len(chosen) < top else ""
+    done = f"; {len(chosen) - untrained} of them already trained" if untrained < len(chosen) else ""
+    running = "; the search is still running, so the best trials may change" if run.state.status == "running" else ""
+    return f"trials to train in full, best reward first: {', '.join(map(str, chosen))}{fewer}{done}{running}"
 
 
 def _sharing(config: TrainConfig, workers: int) -> TrainConfig:
-    """Share the cores among trainings side by side, as more threads than cores would wait for each other."""
+    """Divide the cores among parallel trainings, as more threads than cores would wait for each other."""
     if config.threads != "auto" or workers == 1:
         return config
     return dataclasses.replace(config, threads=max(1, (os.cpu_count() or 1) // workers))

@@ -20,7 +20,7 @@ _KEYS = {"identity", "epoch", "step", "network", "average", "optimizer", "scaler
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Replace the last checkpoint by this state, plain values and tensors only. Keeps the last one on OSError."""
+    """Replace the last checkpoint with this state of plain values and tensors. An OSError leaves the last one."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
     content = buffer.getvalue()  # a zip file, whose readers search for its index from the end and ignore what follows
@@ -34,26 +34,30 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
         identity: identity of the training to resume, which must equal the stored one.
 
     Raises:
-        ValueError: the file is cut off, is no checkpoint of ours, would execute code, or belongs to another training.
+        ValueError: the file is cut off, is not a checkpoint of mnas, would execute code, or belongs to another
+            training.
     """
-    way_out = "remove it to start from the beginning"
+    remedy = "remove it to start from the beginning"
     try:
         with open_regular(path) as file:
             content = file.read()
         _check_digest(content, str(path))
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = "it holds more than tensors and plain values" if "GLOBAL" in str(error) else "its pickle is damaged"
-        raise ValueError(f"a checkpoint must be one written by mnas, but got {path} ({reason}); {way_out}") from None
+        reason = "contains more than tensors and plain values" if "GLOBAL" in str(error) else "has a damaged pickle"
+        raise ValueError(f"{path} is not a checkpoint of mnas: it {reason}; {remedy}") from None
     except Exception as error:  # torch's readers raise too many kinds of exceptions on damaged files to list them
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"a checkpoint must be whole, but got {path} (cut off? {reason}); {way_out}") from None
+        raise ValueError(f"the checkpoint {path} is damaged or cut off ({reason}); {remedy}") from None
     if not isinstance(state, dict) or set(state) != {"format", *_KEYS} or state["format"] != FORMAT:
-        raise ValueError(f"a checkpoint must be one written by this mnas, but got {path}; {way_out}")
+        raise ValueError(f"{path} is not a checkpoint of this version of mnas; {remedy}")
     if not isinstance(state["identity"], dict):
-        raise ValueError(f"a checkpoint must be one written by this mnas, but got {path}; {way_out}")
+        raise ValueError(f"{path} is not a checkpoint of this version of mnas; {remedy}")
     if different := differences(state["identity"], identity):
-        raise ValueError(f"{path} is of another training ({different}); rename its folder to train anew")
+        raise ValueError(
+            f"{path} belongs to a training with other settings ({different}). Use the same settings, or rename its "
+            "folder to start a new training."
+        )
     return state
 
 
@@ -65,33 +69,33 @@ def check_progress(state: Mapping[str, Any], epochs: int, steps: int, optimizer:
     """
     epoch, step, rows = state["epoch"], state["step"], state["rows"]
     if type(epoch) is not int or not 0 <= epoch <= epochs:
-        raise ValueError(f"epoch {epoch!r} of {epochs}")
+        raise ValueError(f"it is in epoch {epoch!r} of {epochs}")
     if type(step) is not int or not 0 <= step <= (steps if epoch < epochs else 0):
-        raise ValueError(f"step {step!r} of {steps} in epoch {epoch + 1} of {epochs}")
+        raise ValueError(f"it is in step {step!r} of {steps} in epoch {epoch + 1} of {epochs}")
     if len(rows) != epoch:
-        raise ValueError(f"metrics of {len(rows)} epochs after {epoch}")
+        raise ValueError(f"it has metrics of {len(rows)} epochs after {epoch}")
     for row in rows:
         if not all(isinstance(value, int | float) for value in row.values()):
-            raise ValueError("metrics that are no numbers")
+            raise ValueError("its metrics are not numbers")
     if state["loss_sum"].shape != () or not state["loss_sum"].is_floating_point():
-        raise ValueError("a sum of losses that is no number")
+        raise ValueError("its sum of losses is not a number")
     if set(state["spent"]) != {"training", "waiting"} or not all(type(s) is float for s in state["spent"].values()):
-        raise ValueError(f"seconds of {state['spent']!r}")
+        raise ValueError(f"its times are {state['spent']!r}")
     for parameter, values in optimizer.state.items():
         if any(isinstance(v, torch.Tensor) and v.ndim and v.shape != parameter.shape for v in values.values()):
-            raise ValueError("an optimizer of other tensors")
+            raise ValueError("its optimizer has tensors of other shapes")
 
 
 def _check_digest(content: bytes, name: str) -> None:
-    """Raise ValueError where the contents differ from their digest; print a notice where there is no digest."""
+    """Raise ValueError if the content does not match its digest; print a notice if there is no digest."""
     if content[-_TAIL:-64] != _MARK:
         notice_unsealed(name)
     elif hashlib.sha256(content[:-_TAIL]).hexdigest().encode() != content[-64:]:
-        raise ValueError("its digest is of other content")
+        raise ValueError("its content does not match its digest")
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Return the fields that differ, as in `epochs: 5 there, 6 here`; empty where none does."""
+    """Return the fields that differ, such as `epochs: 5 there, 6 here`; empty if none does."""
     names = [*there, *(name for name in here if name not in there)]
     return ", ".join(
         f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names if there.get(name) != here.get(name)

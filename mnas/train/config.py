@@ -1,4 +1,4 @@
-"""The recipe of a full training. Values come from a preset (mnas/train/presets); every field is an option."""
+"""The recipe of a full training: every field is an option, and a preset (mnas/train/presets) provides the values."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -21,80 +21,81 @@ _FEWEST_FOR_STATISTICS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A recipe. Raises ValueError where a field is out of its range."""
+    """The recipe of a training. Raises ValueError if a field is out of range."""
 
     epochs: int
-    """Passes over the training images."""
+    """Number of passes over the training images."""
     batch_size: int
-    """Images per step, of all processes together."""
+    """Number of images per step, over all processes."""
     fewest_steps: int = 0
-    """The batch is halved, to 16 at least, while the whole training has fewer steps: small data sets learn little in
-    less."""
+    """Minimum number of steps: the batch size is halved, down to 16, until the training has as many. Small data sets
+    need them to learn."""
     optimizer: Optimizer
-    """rmsprop: the paper's, with TensorFlow's semantics; sgd: with Nesterov momentum 0.9."""
+    """Optimizer: rmsprop (the paper's, with TensorFlow's semantics) or sgd (with Nesterov momentum 0.9)."""
     learning_rate: float
-    """Peak learning rate for 256 images per step, scaled in proportion to the batch size."""
+    """Peak learning rate for 256 images per step; scaled in proportion to the batch size."""
     schedule: Schedule
-    """After the peak: `step` (x decay_rate every decay_epochs) or `cosine` (down to 0), counted from the first step."""
+    """Schedule of the learning rate: step (multiplied by decay_rate every decay_epochs) or cosine (down to 0), counted
+    from the first step."""
     warmup_epochs: float
-    """Epochs in which the learning rate rises from 0; at most half of all."""
+    """Number of epochs in which the learning rate rises from 0; limited to half of all epochs."""
     decay_rate: float = 0.97
-    """Factor of the learning rate in the `step` schedule."""
+    """Factor by which the step schedule multiplies the learning rate."""
     decay_epochs: float = 2.4
-    """Epochs between two steps of the `step` schedule."""
+    """Number of epochs between two decays of the step schedule."""
     ema_decay: float
-    """Decay of the moving average of weights and batch-norm statistics, which the trained model gets; it starts lower,
-    as in TensorFlow: min(ema_decay, (1 + steps) / (10 + steps)). 0: the model gets the last weights."""
+    """Decay of the moving average of weights and batch-norm statistics that becomes the trained model; 0: keep the last
+    weights. At the start it is lower, as in TensorFlow: min(ema_decay, (1 + steps) / (10 + steps))."""
     label_smoothing: float
     """Share of the target that is spread over all classes."""
     weight_decay: float
-    """Weight decay of all weights but batch norm."""
+    """Weight decay of all weights except batch norm."""
     dropout: float | Literal["arch"] = "arch"
-    """Probability before the classifier; arch: the architecture's own."""
+    """Probability of dropout before the classifier; arch: the architecture's value."""
     bn_momentum: float | Literal["arch"] = "arch"
-    """Share of a new batch in the batch-norm statistics; arch: the architecture's own."""
+    """Share of a new batch in the batch-norm statistics; arch: the architecture's value."""
     estimate_statistics: int
-    """Number of training images (16 or more) on which batch-norm statistics are estimated before every scoring; 0: use
+    """Number of training images (16 or more) from which batch-norm statistics are estimated before each scoring; 0: use
     the statistics of training."""
     mixup: float = 0.0
     """Alpha of mixup; 0: off."""
     cutmix: float = 0.0
-    """Alpha of CutMix; 0: off. With both, each is used for half of the batches."""
+    """Alpha of CutMix; 0: off. With mixup, each is used for half of the batches."""
     augmentation: AugmentationKind
-    """`shift`: by up to a sixteenth of the side; `inception`: a crop of random area and aspect, resized. Both go
-    with --mirror."""
+    """Augmentation: shift (by up to a sixteenth of the side) or inception (a resized crop of random area and aspect
+    ratio)."""
     scale_low: float = 0.08
-    """Smallest share of the area of an `inception` crop."""
+    """Smallest area of an inception crop, as a share of the image."""
     auto_augment: str = ""
-    """timm's policy, as rand-m9-mstd0.5-inc1; empty for none. Not for images in arrays."""
+    """Augmentation policy of timm, such as rand-m9-mstd0.5-inc1; empty: none. Not available with --loader array."""
     random_erasing: float = 0.0
-    """Probability that a part of an image becomes noise."""
+    """Probability that noise replaces a part of an image."""
     mirror: Mirror = "auto"
-    """Mirror half of the training images at random: yes, no, or auto (not where two classes are each other's mirror
-    images by their names, as left and right, nor for digits and fashion-mnist)."""
+    """Mirror half of the training images at random: yes, no or auto. auto: mirror them, except for digits,
+    fashion-mnist, and classes whose names suggest mirror images, such as left and right."""
     crop: float
-    """Share of the side of an image's centre square that is scored."""
+    """Side of the central crop that is scored, as a share of the image's centre square."""
     seed: int = 0
     """Random seed."""
 
     accelerator: Accelerator = "auto"
-    """Device to train on: cuda or cpu; auto: a GPU if there is one."""
+    """Device to train on: cuda or cpu; auto: a GPU if one is available."""
     mixed_precision: Precision = "auto"
-    """auto: on a GPU, bf16 where it has that, else fp16; on a CPU, where it is slower, no."""
+    """Mixed precision: no, bf16 or fp16; auto: on a GPU bf16 if it is supported, else fp16; on a CPU no."""
     compile: bool = False
-    """Compile the network (torch.compile): a minute or more at the start, then faster on a GPU."""
+    """Compile the network with torch.compile, which takes a minute or more and then speeds up a GPU."""
     threads: int | Literal["auto"] = "auto"
-    """Threads of the CPU; results repeat bit for bit only with the same number. auto: torch's choice."""
+    """Number of CPU threads; results repeat bit for bit only with the same number. auto: torch's choice."""
     checkpoint_every: int = 1
-    """Epochs between checkpoints."""
+    """Number of epochs between checkpoints."""
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 2), ("fewest_steps", 0), ("estimate_statistics", 0)):
             require_int(name, getattr(self, name), low, 10**9)
         if 0 < self.estimate_statistics < _FEWEST_FOR_STATISTICS:
             raise ValueError(
-                f"estimate_statistics must be 0 (off) or {_FEWEST_FOR_STATISTICS} images or more, as fewer say nothing "
-                f"of means and variances, but got {self.estimate_statistics}"
+                f"estimate_statistics must be 0 (off) or at least {_FEWEST_FOR_STATISTICS} images, as fewer give no "
+                f"useful means and variances, but got {self.estimate_statistics}"
             )
         for name in ("seed", "checkpoint_every"):
             require_int(name, getattr(self, name), 1 if name == "checkpoint_every" else 0, 2**63 - 1)
@@ -126,7 +127,7 @@ class TrainConfig:
             require_choice(name, getattr(self, name), get_args(kind))
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"batch_size must be even for mixup and CutMix, but got {self.batch_size}")
-        self.variation()  # runs the checks of the variation
+        self.variation()  # checks the fields on augmentation
 
     def variation(self) -> Augmentation:
         """Return the fields on augmentation in the form that data sets take."""
@@ -141,7 +142,7 @@ class TrainConfig:
     def identity(self) -> dict[str, Any]:
         """Return the fields that must not change while a training is resumed."""
         fields = dataclasses.asdict(self)
-        # the images decide what `mirror` comes to: `mnas.data.mirror.to_store`
+        # the effect of `mirror` depends on the images; see `mnas.data.mirror.to_store`
         for may_change in ("accelerator", "mixed_precision", "compile", "threads", "checkpoint_every", "mirror"):
             del fields[may_change]
         return fields
@@ -151,5 +152,5 @@ class TrainConfig:
         return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
 
     def device(self) -> "torch.device":
-        """Return the device. Raises ValueError where CUDA is requested but missing."""
+        """Return the device. Raises ValueError if CUDA is requested but missing."""
         return device_of(self.accelerator)

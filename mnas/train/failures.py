@@ -20,11 +20,11 @@ def machine_failure(error: BaseException) -> str:
     """Return a description of a failure of the machine, in lower case on one line; empty for any other error."""
     text = str(error)
     if "shared memory" in text or ("torch_" in text and "No space left" in text):
-        return "the processes that read images have no shared memory left (/dev/shm)"
+        return "the worker processes that read images ran out of shared memory (/dev/shm)"
     if "DataLoader timed out" in text:
-        return "the processes that read images have stood still for minutes"
+        return "the worker processes that read images did not respond for minutes"
     if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
-        return "a process that reads images was killed, perhaps for lack of memory"
+        return "a worker process that reads images was killed, perhaps because memory ran out"
     return "out of memory" if is_out_of_memory(error) else ""
 
 
@@ -37,13 +37,16 @@ def failures_explained(folder: Path, batch_size: int) -> Iterator[None]:
         failure = machine_failure(error)
         if failure == "out of memory":
             raise TrainingError(
-                f"out of memory at {batch_size} images a step; free some, or use a smaller --batch-size{anew(folder)}"
+                f"out of memory at {batch_size} images per step; free some memory, or use a smaller --batch-size"
+                f"{rename_advice(folder)}"
             ) from None
         if failure:
-            raise TrainingError(f"{failure}; free some (fewer --workers take less), then go on with --resume") from None
+            raise TrainingError(
+                f"{failure}; free some memory or use fewer --workers, then resume with --resume"
+            ) from None
         raise
 
 
-def anew(folder: Path) -> str:
-    """Return the advice to rename `folder`, for a training with another recipe; empty where it holds no checkpoint."""
-    return f", and rename {folder}, which holds this one" if (folder / CHECKPOINT_NAME).exists() else ""
+def rename_advice(folder: Path) -> str:
+    """Return the advice to rename `folder` before a training with another recipe; empty if it has no checkpoint."""
+    return f", and rename {folder}, which contains this training" if (folder / CHECKPOINT_NAME).exists() else ""

@@ -1,4 +1,4 @@
-"""The folder of a training: `config.json` from the start, `result.json` at the end; it holds one training only."""
+"""The folder of a single training: `config.json` from the start, `result.json` at the end."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ class Trained:
     accuracy: float
     """Accuracy of these weights on the validation images."""
     test_accuracy: float | None
-    """Accuracy on the test images, which nothing else uses; None where the data has none."""
+    """Accuracy on the test images, which nothing else uses; None if the data has none."""
     epochs: int
     seconds: float
     """Time of training and scoring, in seconds, without work that a killed process lost."""
@@ -46,13 +46,12 @@ class Trained:
 
 
 def require_free(folder: Path, resume: bool) -> None:
-    """Raise ValueError where the folder holds a training that is not to be resumed, or cannot be written."""
+    """Raise ValueError if the folder contains a training and `resume` is False, or cannot be written."""
     require_writable(folder, "--out")
     there = [name for name in _OURS if (folder / name).exists()]
     if there and not resume:
         raise ValueError(
-            f"a training must not overwrite another, but got {folder}, which holds {there[0]}; go on with it "
-            "(--resume), or choose another --out"
+            f"{folder} already contains a training ({there[0]}); resume it with --resume, or choose another --out"
         )
 
 
@@ -67,8 +66,8 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
         facts: further values for `config.json`.
 
     Raises:
-        ValueError: the folder holds a training and `resume` is False, it holds another training, or another process
-            uses it.
+        ValueError: the folder contains a training and `resume` is False, it contains another training, or another
+            process uses it.
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,14 +75,14 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise ValueError(f"a training must have its folder to itself, but got {folder}, where one is running") from None
+        raise ValueError(f"another process is training in {folder}; wait for it, or choose another --out") from None
     try:
         require_free(folder, resume)
         there = [name for name in _OURS if (folder / name).exists()]
         if there and CONFIG_NAME not in there:
             raise ValueError(
-                f"a training to go on with must have its {CONFIG_NAME}, but got {folder}, which holds only "
-                f"{', '.join(there)}; rename that folder to train anew"
+                f"a training can be resumed only with its {CONFIG_NAME}, but {folder} contains only "
+                f"{', '.join(there)}; rename that folder to start a new training"
             )
         if there:
             _check_identity(folder, identity)
@@ -93,7 +92,7 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
             yield
         except BaseException:
             if not any((folder / name).exists() for name in _OURS[1:]):
-                (folder / CONFIG_NAME).unlink(missing_ok=True)  # no checkpoint to resume from: the folder is free again
+                (folder / CONFIG_NAME).unlink(missing_ok=True)  # without a checkpoint there is nothing to resume
             raise
     finally:
         lock.release()
@@ -105,10 +104,14 @@ def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
         different = differences(there, json.loads(json.dumps(identity)))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{folder / CONFIG_NAME} must be a training's, but got {error!r}; rename that folder to train anew"
+            f"{folder / CONFIG_NAME} is not the configuration of a training ({error!r}); rename that folder to start "
+            "a new training"
         ) from None
     if different:
-        raise ValueError(f"{folder} holds another training ({different}); rename that folder to train anew")
+        raise ValueError(
+            f"{folder} contains a training with other settings ({different}). Use the same settings, or rename that "
+            "folder to start a new training."
+        )
 
 
 def write_result(folder: Path, trained: Trained) -> None:
@@ -117,7 +120,7 @@ def write_result(folder: Path, trained: Trained) -> None:
 
 
 def read_result(folder: Path) -> Trained | None:
-    """Return the finished training in `folder`; None where it is not finished.
+    """Return the finished training in `folder`; None if it is not finished.
 
     Raises:
         ValueError: the result is damaged.
@@ -131,4 +134,4 @@ def read_result(folder: Path) -> Trained | None:
         require_number("accuracy", values["accuracy"], 0, 1)
         return Trained(**values | {"weights": folder / WEIGHTS_NAME})
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} must be a training's result, but got {error!r}; remove its folder") from None
+        raise ValueError(f"{path} is not the result of a training ({error!r}); remove its folder") from None

@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 def trained_on(weights: str, say: Say) -> TrainedOn:
-    """Return the trainings that a file of weights records; print a warning for a file of ours that records none."""
+    """Return the trainings that a file of weights records; print a warning for a file of mnas that records none."""
     if not weights.endswith(WEIGHTS_SUFFIX):
         return ()
     try:
@@ -31,8 +31,8 @@ def trained_on(weights: str, say: Say) -> TrainedOn:
         return ()  # foreign or damaged: loading it raises the error
     if not info.trained_on:
         say(
-            f"{weights} does not say what it was trained on: if it was these images, validation images may be among "
-            "them unless --seed is that of its training"
+            f"{weights} does not record its training data. If it was trained on these images, use the --seed of that "
+            "training, so that the validation images are not among its training images."
         )
     return info.trained_on
 
@@ -51,27 +51,27 @@ def held_out_seed(
     """Return the seed of the split: `seed`, or the one that held images of this data out when `weights` was trained.
 
     Raises:
-        ValueError: the data cannot be opened, or `weights` was trained on a part of it that only another
-            --max-images-per-class draws.
+        ValueError: the data cannot be opened, or `weights` was trained on images of this data that only another
+            --max-images-per-class selects.
     """
-    if not earlier or is_shards(data):  # shards have validation images of their own
+    if not earlier or is_shards(data):  # shards have a validation part
         return seed
     source = open_source(data, user_cache_dir() / "downloads" if data_dir is None else data_dir, download)
     record = offered_by(source, source.parts()).record_in(earlier)
     if record is None and any(one.name == printable_name(source.name) for one in earlier):
         say(
-            f"the images of {source.name} have changed since {weights} was trained on them: validation images may be "
-            "among those that it was trained on"
+            f"the images of {source.name} have changed since {weights} was trained on them, so validation images may "
+            "be among its training images"
         )
     if record is None or not record.held_out:
         return seed
     if record.max_images_per_class != max_images_per_class:
         raise ValueError(
             f"--max-images-per-class must be {record.max_images_per_class}, as in the training of {weights} on these "
-            f"images, but got {max_images_per_class}, which validates on images that it was trained on"
+            f"images, but got {max_images_per_class}, which would validate on its training images"
         )
     if record.seed != seed:
-        say(f"validation images: those that were held out when {weights} was trained (seed {record.seed})")
+        say(f"validation images: the held-out images of the training of {weights} (seed {record.seed})")
     return record.seed
 
 

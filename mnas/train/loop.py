@@ -33,7 +33,7 @@ from mnas.nn.network import Network
 from mnas.nn.weights import save_weights
 from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
-from mnas.train.failures import anew, failures_explained
+from mnas.train.failures import failures_explained, rename_advice
 from mnas.train.folder import CHECKPOINT_NAME, Trained, claimed, read_result, write_result
 from mnas.train.identity import facts_of, identity_of
 from mnas.train.metrics import EpochMetrics, MetricsFiles
@@ -159,7 +159,7 @@ class Training:
         self.earlier: TrainedOn = ()
         self.epoch = self.step = 0
         self.untouched = True
-        """Whether nothing has changed since the last checkpoint, or since the start where there is none."""
+        """Whether nothing has changed since the last checkpoint, or since the start without one."""
         self.loss_sum = torch.zeros((), device=self.device)
         self.spent = {"training": 0.0, "waiting": 0.0}  # seconds of this epoch
         self.rows: list[EpochMetrics] = []
@@ -368,7 +368,7 @@ class Training:
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
             line = " ".join(str(error).split())[:200]
             raise ValueError(
-                f"{path} must fit the training that it is of, but got {line!r}; remove it to start from the beginning"
+                f"the checkpoint {path} does not fit its training: {line}; remove it to start from the beginning"
             ) from None
 
     def _stop_where_asked(self) -> None:
@@ -397,8 +397,9 @@ class Training:
         loss = float(self.loss_sum) / self.step
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss must stay finite, but it was not by step {self.step} of epoch {self.epoch + 1}; use a lower "
-                f"--learning-rate (now {self.config.learning_rate:g}) or a longer --warmup-epochs{anew(self.folder)}"
+                f"the training diverged: its loss was not finite by step {self.step} of epoch {self.epoch + 1}; use a "
+                f"lower --learning-rate (now {self.config.learning_rate:g}) or more --warmup-epochs"
+                f"{rename_advice(self.folder)}"
             )
         return loss
 

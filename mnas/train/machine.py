@@ -1,4 +1,4 @@
-"""Settings of a training that depend on the machine and on the number of images, for the proxy task and in full."""
+"""Settings of proxy tasks and full trainings that depend on the machine and on the number of images."""
 
 import os
 from typing import TYPE_CHECKING, Literal
@@ -18,12 +18,12 @@ def halved_batch(batch_size: int, images: int, epochs: int, fewest_steps: int) -
 
 
 def device_of(accelerator: Accelerator) -> "torch.device":
-    """Return the device. Raises ValueError where CUDA is requested but missing."""
+    """Return the device. Raises ValueError if CUDA is requested but missing."""
     import torch
 
     available = torch.cuda.is_available()
     if accelerator == "cuda" and not available:
-        raise ValueError("accelerator cuda must have a GPU that torch can use, but got none; use cpu or auto")
+        raise ValueError("--accelerator cuda needs a GPU that torch can use, but there is none; use cpu or auto")
     return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
 
 

@@ -1,4 +1,4 @@
-"""Score a network after training: batch-norm statistics estimated again, and the share of correct predictions."""
+"""Score a network after training: estimate batch-norm statistics again, and count correct predictions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -83,7 +83,9 @@ def score(network: Network, batches: Iterable[tuple[Tensor, Tensor]], mean: Tens
     for images, labels in batches:
         logits = network(normalised(images.to(mean.device), mean, std)).cpu()
         if not bool(logits.isfinite().all()):
-            raise TrainingError("diverged: the trained network's outputs are not finite; use a lower --learning-rate")
+            raise TrainingError(
+                "the training diverged: the network's outputs are not finite; use a lower --learning-rate"
+            )
         if not len(counts):
             right = counts = torch.zeros(logits.shape[1], dtype=torch.int64)
         right = right + torch.bincount(labels[logits.argmax(1) == labels], minlength=len(right))

@@ -27,10 +27,10 @@ class TrainImages(TrainingDataOptions):
     """The images of a training."""
 
     data: str = ""
-    """digits, cifar10, fashion-mnist, imagenet, a folder with one folder of images for each class (or train/, val/,
-    test/), or tar shards; with --top the run's own unless it lies elsewhere now."""
+    """Data set: digits, cifar10, fashion-mnist, imagenet, a folder that contains a folder of images for each class
+    (directly or inside train/, val/ and test/), or tar shards. With --top, needed only if the run's data has moved."""
     max_images_per_class: int = 0
-    """Use only this many training images of each class; 0: all."""
+    """Number of training images to use per class; 0: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,34 +38,34 @@ class TrainSettings:
     """A full training."""
 
     arch: str = field(kw_only=False)
-    """A name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or block strings;
-    with --top a run (runs/NAME)."""
+    """Network to train: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or
+    block strings; with --top a run (runs/NAME)."""
     images: Annotated[TrainImages, Parameter(name="*")] = field(default_factory=TrainImages)
     """The images."""
     preset: str = "auto"
-    """small, imagenet or finetune, whose values are the defaults of the recipe below; auto: finetune with --weights,
-    imagenet for imagenet, else small."""
+    """Recipe whose values are the defaults below: small, imagenet or finetune; auto: finetune with --weights, imagenet
+    for imagenet, else small."""
     out: Path = Path("trained")
-    """Folder of all trainings; each gets a folder of its own in it: OUT/ARCH-SIZEpx."""
+    """Folder for all trainings; each one writes to OUT/ARCH-SIZEpx."""
     resume: bool = False
-    """Resume an interrupted training; a finished one is only read."""
+    """Resume an interrupted training; a finished one is left as it is."""
     weights: str = ""
-    """Weights to start from: timm, torchvision, or a file of theirs or ours; a new classifier where classes differ."""
+    """Weights to start from: timm, torchvision, or a file of weights. The classifier is new if the classes differ."""
 
     input_size: str = "auto"
-    """Side of the images in pixels, or several to train one after another (96,128); auto: a trial's as it was searched,
-    else the data set's own, up to 224."""
+    """Side of the images in pixels, or several to train one after another (96,128); auto: the size of the search for a
+    trial, else the data set's, up to 224."""
     width_multiplier: str = "1"
-    """Width multiplier of the architecture, or several (0.5,1.0)."""
+    """Width multiplier of the network, or several to train one after another (0.5,1.0)."""
     top: int = 0
-    """Number of trials of a run to train: the best by reward, spread along the front."""
+    """Number of trials of a run to train: the best by reward, spread along the Pareto front."""
 
     loader: Loader = "auto"
-    """How images are read: array (decoded once, shared by all processes), files (decoded every time) or shards (tar);
-    auto: shards for tar files, an array where that is small and the whole image is used, else files."""
+    """Way to read the images: array (decoded once, shared by all processes), files (decoded in every epoch) or shards
+    (tar files). auto: shards for tar files, an array if it is small and loses no detail, else files."""
     workers: int | Auto = "auto"
-    """Number of processes that read files or shards (auto: one for each core, 16 at most); with --top, of trainings
-    side by side (auto: 1)."""
+    """Number of processes that read files or shards (auto: one per core, at most 16); with --top, number of trainings
+    that run in parallel (auto: 1)."""
 
     config: Annotated[TrainConfig, Parameter(name="*")] = field(default_factory=lambda: PRESETS["small"])
     """The recipe."""
@@ -125,6 +125,6 @@ def train_settings(options: Mapping[str, Any]) -> TrainSettings:
     """Return the settings of these options by name, over the values of the preset among them.
 
     Raises:
-        ValueError: an unknown option or preset, or a value out of its range.
+        ValueError: an option or the preset is unknown, or a value is out of range.
     """
     return from_options(TrainSettings, {**preset_values(options), **options})

@@ -32,7 +32,7 @@ def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
 
 
 def starting_network(initial: Network | None, arch: Architecture, batches: Batches) -> Network:
-    """Return a copy of `initial`, or fresh weights where it is None.
+    """Return a copy of `initial`, or fresh weights if it is None.
 
     Raises:
         ValueError: `initial` has another architecture, or another number of classes than the data.
@@ -41,16 +41,16 @@ def starting_network(initial: Network | None, arch: Architecture, batches: Batch
         return build_network(arch, len(batches.classes))
     if initial.arch != arch or initial.classifier.out_features != len(batches.classes):
         raise ValueError(
-            f"initial weights must be of the architecture and {len(batches.classes)} classes, but got "
-            f"{initial.classifier.out_features} classes of {initial.arch.fingerprint}"
+            f"the initial weights must have the architecture {arch.fingerprint} and {len(batches.classes)} classes, "
+            f"but they have {initial.arch.fingerprint} and {initial.classifier.out_features} classes"
         )
     return deepcopy(initial)
 
 
 def check_batch(batch_size: int, world: int, mixes: bool) -> None:
-    """Raise ValueError where `world` processes cannot share a step's images evenly."""
+    """Raise ValueError if `world` processes cannot share a step's images evenly."""
     if batch_size % (world * (2 if mixes else 1)) or batch_size < 2 * world:
         raise ValueError(
-            f"a step's images must be a multiple of the processes{' times 2 (mixup)' if mixes else ''} and 2 or more "
-            f"for each, but got {batch_size} for {world}; choose another --batch-size"
+            f"--batch-size must be a multiple of the number of processes{' times 2 (mixup)' if mixes else ''}, and at "
+            f"least 2 per process, but got {batch_size} images for {world} processes; choose another --batch-size"
         )

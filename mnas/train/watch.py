@@ -17,7 +17,7 @@ class TrainProgress:
     """Number of completed steps in this epoch."""
     steps: int
     loss: float
-    """Mean loss of the epoch so far; NaN where reading it would wait for a GPU."""
+    """Mean loss of the epoch so far; NaN if reading it would wait for a GPU."""
     images_per_s: float
     """Training speed in this epoch, in images per second."""
     eta_s: float

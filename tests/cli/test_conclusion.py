@@ -209,8 +209,10 @@ def test_a_score_is_never_without_its_baseline(tmp_path):
     images = dataset()
     images = dataclasses.replace(images, val=ImageArrays(images=images.val.images, labels=labels))
     lines = said(run, images=images)
-    always = "always saying 'cat', the most frequent class has the accuracy 0.9000"
-    assert f"baseline: {always}; guessing among 2 classes 0.5000" in lines
-    assert any(line.startswith("warning: accuracy 0.8910 is not above what always saying one class") for line in lines)
+    always = "always predicting 'cat', the most frequent class, has an accuracy of 0.9000"
+    assert f"baseline: {always}; guessing among 2 classes has 0.5000" in lines
+    assert any(
+        line.startswith("warning: the accuracy 0.8910 on 2000 images is not significantly above") for line in lines
+    )
     run.attributes["val_counts"] = [1800, 200]
     assert html.escape(always) in report_html(run)

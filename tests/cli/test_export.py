@@ -181,7 +181,7 @@ def test_two_exports_to_one_file(capsys, tmp_path):
     out = tmp_path / "model.tflite"
     with claimed([out], "--out"):
         line = complaint(capsys, "export", "trained", "--to", "litert", "--out", out, *QUICK)
-    assert "must be a file that no other process is writing, but one is writing" in line
+    assert "another process is writing the file" in line
     assert not out.exists()
 
 

@@ -64,7 +64,10 @@ def test_a_score_no_better_than_guessing_gets_a_warning(capsys):
     assert run(trained("--data", "photos")) == 0
     printed = capsys.readouterr().out.splitlines()
     accuracy = json.loads(Path("trained/tiny-8px/result.json").read_text())["accuracy"]
-    warning = f"warning: accuracy {accuracy:.4f} is not above what always saying one class scores (0.8889), beyond what"
+    warning = (
+        f"warning: the accuracy {accuracy:.4f} on 9 images is not significantly above that of always predicting one "
+        "class (0.8889)"
+    )
     assert printed[-1].startswith(warning)  # 9 images cannot tell even 1 from it
     assert "majority share 88.89%" in printed[-2]
 
@@ -85,7 +88,7 @@ def test_from_a_name_to_weights_and_never_twice(capsys):
     info = read_weights_info(folder / "model.safetensors")
     assert (info.arch, info.input_size, len(info.classes)) == (ARCH, 8, 10)
     before = (folder / "model.safetensors").read_bytes()
-    assert "go on with it (--resume), or choose another --out" in complaint(capsys, *trained())
+    assert "resume it with --resume, or choose another --out" in complaint(capsys, *trained())
     assert "epochs: 2 there, 3 here" in complaint(capsys, *trained("--resume", "--epochs", 3))
     assert run(trained("--resume")) == 0
     assert f"test accuracy {result['test_accuracy']:.2%}" in capsys.readouterr().out
@@ -144,7 +147,7 @@ def test_mistakes(capsys, tmp_path):
         capsys, "train", "mnasnet-a1", "--data", "digits", "--preset", "tiny"
     )
     assert "learning_rate must be a number" in complaint(capsys, *trained("--learning-rate", -1))
-    assert "--top must come with a run's folder" in complaint(capsys, *trained("--top", 3))
+    assert "--top needs the folder of a run" in complaint(capsys, *trained("--top", 3))
     assert "at least the output stride 32, but got 16" in complaint(capsys, "train", "mnasnet-a1", "--data", "digits")
     assert "did you mean mnasnet-a1" in complaint(capsys, "train", "mnasnet_a1", "--data", "digits")
     assert "no such folder" in complaint(capsys, "train", "mnasnet-a1", "--data", "nothing")
@@ -164,14 +167,14 @@ def test_damaged_and_foreign_checkpoints(capsys):
     (folder / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
     capsys.readouterr()
     line = complaint(capsys, *trained("--epochs", 1, "--resume"))
-    assert "a checkpoint must be whole, but got trained/tiny-8px/checkpoint.pt" in line
+    assert "the checkpoint trained/tiny-8px/checkpoint.pt is damaged or cut off" in line
     state = torch.load(__import__("io").BytesIO(whole), weights_only=True)
     state["identity"]["arch"] = "0" * 16
     torch.save(state, folder / "checkpoint.pt")
     line = complaint(capsys, *trained("--epochs", 1, "--resume"))
     assert (
-        f"is of another training (arch: {'0' * 16} there, {ARCH.fingerprint} here); rename its folder to train anew"
-        in line
+        f"belongs to a training with other settings (arch: {'0' * 16} there, {ARCH.fingerprint} here). Use the same "
+        "settings, or rename its folder to start a new training." in line
     )
 
 
@@ -185,7 +188,9 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on():
     _, errors = program.communicate(timeout=60)
     assert (program.returncode, errors) == (130, "")
     assert lines[-1].startswith("stopped at ")
-    assert lines[-1].endswith(f"nothing is lost. To go on: mnas {' '.join(trained('--epochs', '100'))} --resume\n")
+    assert lines[-1].endswith(
+        f"all progress is saved. To resume: mnas {' '.join(trained('--epochs', '100'))} --resume\n"
+    )
     assert Path("trained/tiny-8px/checkpoint.pt").exists()
 
 
@@ -234,8 +239,8 @@ def test_a_killed_process_of_the_loader_is_one_line():
     assert program.returncode == 2
     [line] = errors.splitlines()
     assert line == (
-        "mnas: a process that reads images was killed, perhaps for lack of memory; free some (fewer --workers take "
-        "less), then go on with --resume"
+        "mnas: a worker process that reads images was killed, perhaps because memory ran out; free some memory or use "
+        "fewer --workers, then resume with --resume"
     )
 
 
@@ -259,7 +264,7 @@ def test_under_torchrun_what_is_taken_is_said_once():
     assert run(trained("--epochs", 1)) == 0
     found = torchrun(*trained("--epochs", 1))  # which only the first can see
     [line] = [x for x in found.stderr.splitlines() if "mnas: " in x]
-    assert "which holds config.json; go on with it (--resume)" in line
+    assert "already contains a training (config.json); resume it with --resume" in line
     assert "a bug in mnas" not in found.stderr
 
 
@@ -272,7 +277,7 @@ def test_under_torchrun_the_command_to_go_on_is_torchruns(monkeypatch):
     expected = "-m mnas.cli.main train tiny.json --data 'my photos' --resume"
     assert resuming() == f"torchrun --nproc-per-node 2 {expected}"
     monkeypatch.setenv("GROUP_WORLD_SIZE", "3")
-    assert resuming() == f"the same torchrun on every machine, ending in: {expected}"
+    assert resuming() == f"the same torchrun command on every machine, ending in: {expected}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ def test_the_best_are_trained_once_and_compared(run_path, capsys):
     assert run(arguments(run_path, "--top", "2")) == 0
     again = capsys.readouterr().out.splitlines()
     again = again[[line.startswith("trials to train in full") for line in again].index(True) :]  # after that of classes
-    assert again[0].endswith("; 2 of them are trained already")
+    assert again[0].endswith("; 2 of them already trained")
     assert again[1:] == first.splitlines()[-len(again) + 1 :]  # the table, and nothing else
 
     assert run(arguments(run_path, "--top", "2", "--dropout", "0.1")) == 2
@@ -88,7 +88,7 @@ def test_the_best_are_trained_once_and_compared(run_path, capsys):
 def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
     assert run(arguments(run_path)) == 2
     assert re.search(
-        r"is a run; train its best \(--top 15\), or one of its trials \(.*#NUMBER\)", capsys.readouterr().err
+        r"is a run; train its best trials \(--top 15\) or one of its trials \(.*#NUMBER\)", capsys.readouterr().err
     )
     for option in (
         ["--out", "elsewhere"],
@@ -97,9 +97,9 @@ def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
         ["--width-multiplier", "0.5"],
     ):
         assert run(arguments(run_path, "--top", "2", *option)) == 2
-        assert f"inside the run, but got {option[0]}; leave that out" in capsys.readouterr().err
+        assert f"in the run's folder, and does not take {option[0]}. Leave this option out" in capsys.readouterr().err
     assert run(["train", "mnasnet-a1", "--data", "digits", "--top", "3"]) == 2
-    assert "--top must come with a run's folder, but got 'mnasnet-a1'" in capsys.readouterr().err
+    assert "--top needs the folder of a run, but got 'mnasnet-a1'" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # an interpreter of its own, with processes in its group; signals: tests/shortlist, tests/train
@@ -119,7 +119,7 @@ def test_a_signal_saves_and_says_how_to_go_on(run_path, tmp_path, number, to_all
             break
     printed, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (128 + number, "")
-    assert f"stopped; nothing is lost. To go on: mnas train {run_path}" in printed
+    assert f"stopped; all progress is saved. To resume: mnas train {run_path}" in printed
     [checkpoint] = run_path.glob("trained/*/checkpoint.pt")
     assert torch.load(checkpoint, weights_only=True)["epoch"] >= 3
 

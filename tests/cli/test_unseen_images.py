@@ -239,7 +239,7 @@ def test_weights_to_start_from_bring_their_split(capsys, here):
     kept = ("--ema-decay", "0", "--dropout", "0", "--bn-momentum", "0.000001", "--estimate-statistics", "0")
     command = ["train", "net.json", "--data", "noise", "--weights", "seed-7/model.safetensors", *quick, *kept]
     assert run([*command, "--seed", "3", "--out", "tuned"]) == 0
-    assert "validation images: those that were held out when seed-7/model.safetensors was trained (seed 7)" in (
+    assert "validation images: the held-out images of the training of seed-7/model.safetensors (seed 7)" in (
         capsys.readouterr().out
     )
     first = read_weights_info(here / "seed-7" / "model.safetensors")

@@ -99,7 +99,7 @@ def test_imagenet_is_written_with_its_fixed_validation_part(tmp_path: Path) -> N
 def test_nothing_is_overwritten(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the folder for shards must be new or empty"):
         write_shards(tmp_path / "gray", shards)
-    with pytest.raises(ValueError, match="images per shard must be 1 or more, but got 0"):
+    with pytest.raises(ValueError, match="images_per_shard must be 1 or more, but got 0"):
         write_shards(tmp_path / "gray", tmp_path / "new", 0)
 
 

@@ -20,11 +20,14 @@ def test_a_model_that_never_says_the_second_class():
     assert balanced_accuracy([190, 0], UNEQUAL) == 0.5
     assert baseline("accuracy", UNEQUAL) == 0.95
     assert baseline("balanced-accuracy", UNEQUAL) == 0.5
-    assert "always saying 'cat', the most frequent class has the accuracy 0.9500" in baseline_line(
+    assert "always predicting 'cat', the most frequent class, has an accuracy of 0.9500" in baseline_line(
         "accuracy", UNEQUAL, ["cat", "dog"]
     )
     warning = not_above_baseline("accuracy", UNEQUAL, 200, 0.95)
-    assert warning.startswith("warning: accuracy 0.9500 is not above what always saying one class scores (0.9500)")
+    assert warning.startswith(
+        "warning: the accuracy 0.9500 on 200 images is not significantly above that of always predicting one class "
+        "(0.9500)"
+    )
     assert "--metric balanced-accuracy" in warning
 
 
@@ -56,7 +59,7 @@ def test_records_without_counts_are_read_as_before():
     old = {"accuracy": 0.9, "accuracies": [0.9], "val_images": 9, "train_s": 1.0, "images_per_s": 2.0, "epochs": 1}
     read = Evaluation.from_dict(old)
     assert (read.balanced_accuracy, read.right, read.score("accuracy")) == (None, (), 0.9)
-    with pytest.raises(ValueError, match="must hold a balanced accuracy"):
+    with pytest.raises(ValueError, match="has no balanced accuracy"):
         read.score("balanced-accuracy")
     new = Evaluation.from_dict({**old, "balanced_accuracy": 0.5, "right": [3, 5]})
     assert Evaluation.from_dict(new.to_dict()) == new

@@ -77,8 +77,8 @@ def test_held_out_rows_are_predicted_as_well_as_the_authors_do(anb):
     assert anb.accuracy_of.r2 >= 0.97
     assert anb.notes == (
         "accel-nasbench: 5,138 rows, top-1 after 16 epochs against latency_zcu102",
-        "authors' split: 4,612 rows to learn from, 512 held out; 14 rows in no part of it are left out",
-        "latency_zcu102 is null in 2 rows: left out for it",
+        "authors' split: 4,612 rows to learn from, 512 held out; 14 rows in none of its parts are left out",
+        "latency_zcu102 is null in 2 rows, which are left out",
         f"top-1: {anb.accuracy_of.describe()}",
         f"latency_zcu102: {anb.cost_of.describe()}",
     )
@@ -160,7 +160,7 @@ def test_without_the_authors_split_a_tenth_is_held_out(tmp_path):
     found = accel_nasbench(made(tmp_path), "throughput_a100")
     assert found.cost_unit == "ms/image"
     assert found.accuracy_of.tested == 12
-    assert "a tenth of the networks is held out, not the authors' test split" in found.notes[1]
+    assert "a tenth of the networks is held out instead of the authors' test split" in found.notes[1]
     # a throughput of 1000 / work images a second is work milliseconds an image: what the other device's latency is
     assert found.cost_of.kendall_tau == accel_nasbench(tmp_path / "anb.tar.gz").cost_of.kendall_tau
 
@@ -172,8 +172,8 @@ def test_nulls_are_left_out_and_doubles_are_averaged(tmp_path):
     double["metrics"]["val_top1"] += 2
     path = made(tmp_path, {3: null, 5: double})
     found = accel_nasbench(path)
-    assert "latency_zcu102 is null in 1 rows: left out for it" in found.notes
-    assert "1 rows repeat a network: it has their mean" in found.notes
+    assert "latency_zcu102 is null in 1 rows, which are left out" in found.notes
+    assert "1 rows repeat a network, which gets their mean" in found.notes
     assert found.content != accel_nasbench(made(tmp_path)).content
 
 
@@ -181,7 +181,9 @@ def test_a_device_that_is_null_in_all_rows(tmp_path):
     path = made(tmp_path, count=30)
     keys = ("platform_perf", "latency_zcu102", "latency_mean")
     nulls = {number: changed(row_of(path, number), None, *keys) for number in range(30)}
-    with pytest.raises(ValueError, match=r"anb\.tar\.gz: latency_zcu102 .* but it is null in all 30"):
+    with pytest.raises(
+        ValueError, match=r"anb\.tar\.gz: at least one row must have a value of latency_zcu102, but all 30 have null"
+    ):
         accel_nasbench(made(tmp_path, nulls, count=30))
 
 
@@ -204,15 +206,15 @@ def changed(row: dict, value: object, *keys: str) -> dict:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: without(r, "architecture", "block3_k"), "result_7.json is no row of Accel-NASBench: 'block3_k'"),
-        (lambda r: without(r, "metrics"), "result_7.json is no row of Accel-NASBench: 'metrics' is missing"),
+        (lambda r: without(r, "architecture", "block3_k"), "result_7.json is not a row of Accel-NASBench: 'block3_k'"),
+        (lambda r: without(r, "metrics"), "result_7.json is not a row of Accel-NASBench: 'metrics' is missing"),
         (lambda r: without(r, "platform_perf", "latency_zcu102"), "'latency_zcu102' is missing"),
         (lambda r: changed(r, 5, "architecture", "block0_e"), "block0_e must be one of 1, 4, 6, but got 5"),
         (lambda r: changed(r, 4, "architecture", "block0_l"), "block0_l must be one of 1, 2, 3, but got 4"),
         (lambda r: changed(r, "62", "metrics", "val_top1"), "val_top1 must be a number from 0 to 100, but got '62'"),
         (lambda r: changed(r, None, "metrics", "val_top1"), "val_top1 must be a number from 0 to 100, but got None"),
         (lambda r: changed(r, {"latency_mean": -1}, "platform_perf", "latency_zcu102"), "number above 0 or null"),
-        (lambda r: [1], "result_7.json is no row of Accel-NASBench"),
+        (lambda r: [1], "result_7.json is not a row of Accel-NASBench"),
         (lambda r: b"{", "result_7.json: Expecting property name"),
     ],
 )
@@ -230,9 +232,9 @@ def test_a_file_that_is_no_benchmark(tmp_path):
     with tarfile.open(tmp_path / "empty.tar", "w"):
         pass
     for name in ("text", "cut.tar.gz"):
-        with pytest.raises(ValueError, match=r"must be anb_dataset_jsons.tar.gz, but it cannot be read as one"):
+        with pytest.raises(ValueError, match=r"cannot be read as anb_dataset_jsons.tar.gz"):
             accel_nasbench(tmp_path / name)
-    with pytest.raises(ValueError, match=r"must have a \.json file for each network, but got none"):
+    with pytest.raises(ValueError, match=r"must contain a \.json file for each network, but it has none"):
         accel_nasbench(tmp_path / "empty.tar")
     with pytest.raises(FileNotFoundError):
         accel_nasbench(tmp_path / "nowhere")
@@ -284,13 +286,16 @@ def test_a_complete_table_is_looked_up(tmp_path):
     accuracies, costs = found.score(np.array(indices))
     assert accuracies.tolist() == [row[2] for row in rows]
     assert costs.tolist() == [row[3] for row in rows]
-    assert found.notes == ("t.csv: 6 rows, 2 decisions", "complete: all 6 combinations are there and looked up")
+    assert found.notes == (
+        "t.csv: 6 rows, 2 decisions",
+        "complete: all 6 combinations have a row, so values are looked up",
+    )
     assert (found.name, found.cost_unit) == ("t", "cost")
 
 
 def test_rows_of_the_same_choices_have_their_mean(tmp_path):
     found = read_table(write_csv(tmp_path / "t.csv", [*complete(), ("conv", 3, 0.93, 8.0), ("conv", 3, 0.13, 6.0)]))
-    assert "repeated rows: 2; what they repeat has their mean" in found.notes
+    assert "2 repeated rows; each combination gets the mean of its rows" in found.notes
     accuracies, costs = found.score(np.array([[0, 0]]))
     assert accuracies[0] == pytest.approx((0.53 + 0.93 + 0.13) / 3)
     assert costs[0] == pytest.approx((4 + 8 + 6) / 3)
@@ -307,7 +312,7 @@ def test_a_table_with_holes_is_predicted(tmp_path):
     accuracies, costs = found.score(np.array([[r[0], "abc".index(r[1]), r[2], r[3]] for r in holes]))
     assert np.abs(accuracies - [r[4] for r in holes]).max() < 0.05
     assert np.abs(costs / [r[5] for r in holes] - 1).max() < 0.1
-    assert found.notes[1] == "144 of 192 combinations are there: values are predicted"
+    assert found.notes[1] == "144 of 192 combinations have a row, so values are predicted"
     assert found.accuracy_of.tested == 14
     assert found.notes[2] == f"accuracy: {found.accuracy_of.describe()}"
 
@@ -374,8 +379,8 @@ def test_the_choices_of_a_space(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must have at least one row, but got none"),
-        ("op,accuracy,cost\n", "must have at least one row, but got none"),
+        ("", "must have at least one row, but it has none"),
+        ("op,accuracy,cost\n", "must have at least one row, but it has none"),
         ("op,accuracy,latency\nconv,0.5,1\n", "there is no column 'cost'; it has op, accuracy, latency"),
         ("accuracy,cost\n0.5,1\n", "there must be a column for each decision, but got only accuracy, cost"),
         ("op,op,accuracy,cost\n1,2,3,4\n", "columns must have different names, but got 'op'"),
@@ -408,5 +413,5 @@ def test_what_is_needed_cannot_be_ignored(tmp_path):
 def test_what_is_no_table(tmp_path):
     for content in (b"\x89PNG\x00\x00", b"a,b\n\x00,1\n", b"\xff\xfe\xff"):
         (tmp_path / "t.csv").write_bytes(content)
-        with pytest.raises(ValueError, match="must be a CSV file"):
+        with pytest.raises(ValueError, match="is not a CSV file"):
             read_table(tmp_path / "t.csv")

@@ -227,7 +227,7 @@ def test_fields_out_of_range(field: str, value: object) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only where there is no GPU")
 def test_cuda_that_is_not_there_has_its_line(digits: Dataset) -> None:
-    with pytest.raises(ValueError, match=r"accelerator cuda must have a GPU.*use cpu or auto"):
+    with pytest.raises(ValueError, match=r"--accelerator cuda needs a GPU.*use cpu or auto"):
         evaluate_proxy(ARCH, digits, dataclasses.replace(CONFIG, accelerator="cuda"), 0)
 
 

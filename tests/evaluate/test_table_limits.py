@@ -104,11 +104,11 @@ def test_an_archive_of_accel_nasbench_is_bounded(tmp_path):
     link, nested = tarfile.TarInfo("a.json"), tarfile.TarInfo("b.json")
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     path.write_bytes(gzip.compress(archive_of([(link, b"")])))
-    with pytest.raises(ValueError, match=r"must have a \.json file for each network, but got none"):
+    with pytest.raises(ValueError, match=r"must contain a \.json file for each network, but it has none"):
         accel_nasbench(path)
     path.write_bytes(gzip.compress(archive_of([(nested, b"[" * 100_000)])))
     with pytest.raises(ValueError, match=r"b\.json: lists and objects must be nested at most 64 deep"):
         accel_nasbench(path)
     path.write_bytes(b"\x1f\x8b" + bytes(100))
-    with pytest.raises(ValueError, match="cannot be read as one"):
+    with pytest.raises(ValueError, match="cannot be read as anb_dataset_jsons"):
         accel_nasbench(path)

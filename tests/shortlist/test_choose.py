@@ -73,7 +73,7 @@ def test_a_network_counts_once_and_failures_do_not():
 
 
 def test_top_of_none_is_refused():
-    with pytest.raises(ValueError, match="top must be 1 or more, but got 0"):
+    with pytest.raises(ValueError, match="--top must be 1 or more, but got 0"):
         choose(FRONT, 0)
 
 

@@ -107,7 +107,7 @@ def test_trained_skipped_and_added_to(path, digits):
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert again.chosen[:2] == outcome.chosen
     assert len(again.chosen) == len(again.rows) == 4
-    assert "(there are no more than these; --top was 9); 2 of them are trained already" in said[0]
+    assert "(fewer than --top 9, because the run has no more); 2 of them already trained" in said[0]
     assert not any(line.startswith(f"trial {outcome.chosen[0]}:") for line in said)
     said.clear()
     assert best_of(path, digits, said, top=9) == again
@@ -132,7 +132,7 @@ def test_a_reference_is_chosen_and_trained_as_any_other(path, digits):
     said = []
     outcome = best_of(path, digits, said, top=1)
     assert outcome.chosen == ("mobilenetv2",)
-    assert said[0] == "trials to train in full, the best by reward first: mobilenetv2"
+    assert said[0] == "trials to train in full, best reward first: mobilenetv2"
     weights = resolve_weights(f"{path}#mobilenetv2")
     assert weights == path / "trained" / "mobilenetv2" / "model.safetensors"
     assert read_weights_info(weights).arch == arch
@@ -169,7 +169,7 @@ def test_interrupted_and_resumed_is_as_never_interrupted(path, digits, tmp_path)
 def test_other_settings_are_refused_by_name(path, digits, tmp_path):
     best_of(path, digits, [], top=1)
     with pytest.raises(
-        RunError, match=r"must be trained alike, but got other settings \(epochs: 1 before, 2 now\); use"
+        RunError, match=r"must be trained with the same settings, but these differ \(epochs: 1 before, 2 now\); use"
     ):
         best_of(path, digits, [], config=dataclasses.replace(CONFIG, epochs=2))
     with pytest.raises(RunError, match=r"other settings \(data_content: \"\w+\" before, \"\w+\" now\)"):
@@ -183,7 +183,7 @@ def test_damaged_settings_are_one_line_that_names_them(path, digits, content):
     settings = path / "trained" / "settings.json"
     before = settings.read_text()
     settings.write_text(content)
-    with pytest.raises(RunError, match=f"{settings} must be the settings of the trainings beside it") as caught:
+    with pytest.raises(RunError, match=f"the settings {settings} are damaged") as caught:
         best_of(path, digits, [], top=1)
     assert "\n" not in str(caught.value)
     settings.unlink()  # as it advises who knows
@@ -203,9 +203,9 @@ def test_other_images_and_nothing_to_train_are_refused(path, digits, tmp_path):
     assert not (path / "trained").exists()
     with open_run(tmp_path / "empty", {}):
         pass
-    with pytest.raises(RunError, match="must have a finished trial for full training, but got none"):
+    with pytest.raises(RunError, match="has no complete trial to train"):
         best_of(tmp_path / "empty", digits, [])
-    with pytest.raises(ValueError, match="workers must be 1 or more, but got 0"):
+    with pytest.raises(ValueError, match=r"--workers must be from 1 to \d+, but got 0"):
         best_of(path, digits, [], workers=0)
 
 
@@ -216,7 +216,7 @@ def test_one_failure_leaves_the_others(path, digits):
     said = []
     outcome = best_of(path, digits, said)
     assert list(outcome.failed) == [first]
-    assert "checkpoint must be" in outcome.failed[first]
+    assert "is damaged or cut off" in outcome.failed[first]
     assert [row.trial for row in outcome.rows] == [outcome.chosen[1]]
 
 

@@ -40,7 +40,7 @@ def test_round_trip(path: Path) -> None:
 
 def test_another_training(path: Path) -> None:
     line = complaint(path, {"arch": "b", "epochs": 3, "mixup": 0.1})
-    assert "is of another training (arch: a there, b here, mixup: None there, 0.1 here)" in line
+    assert "belongs to a training with other settings (arch: a there, b here, mixup: None there, 0.1 here)" in line
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9])
@@ -61,7 +61,7 @@ class Evil:
 def test_code_is_not_run(path: Path, tmp_path: Path) -> None:
     for content in (pickle.dumps(Evil(tmp_path / "ran"), protocol=2), _saved(Evil(tmp_path / "ran"))):
         path.write_bytes(content)
-        assert "must be one written by mnas" in complaint(path, STATE["identity"])
+        assert "is not a checkpoint of mnas" in complaint(path, STATE["identity"])
         assert not (tmp_path / "ran").exists()
 
 
@@ -74,7 +74,7 @@ def _saved(value: object) -> bytes:
 @pytest.mark.parametrize("value", [{"model": torch.zeros(1)}, [1, 2], {**STATE, "format": 99}], ids=str)
 def test_something_else(path: Path, value: object) -> None:
     path.write_bytes(_saved(value))
-    assert "must be one written by this mnas" in complaint(path, STATE["identity"])
+    assert "is not a checkpoint of this version of mnas" in complaint(path, STATE["identity"])
 
 
 def test_no_archive_at_all(path: Path) -> None:
@@ -90,7 +90,7 @@ def test_one_bit_that_has_changed(path: Path, bit: int) -> None:
     whole = path.read_bytes()
     for at in range(bit, len(whole) - 200, 29):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-        assert "a checkpoint must be whole" in complaint(path, STATE["identity"])
+        assert "is damaged or cut off" in complaint(path, STATE["identity"])
 
 
 def test_one_without_a_digest_is_read(path: Path) -> None:
@@ -109,7 +109,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("change", "said"),
     [
         (lambda s: s.update(network={"w": torch.zeros(3)}), "Missing key"),
-        (lambda s: s.update(average=None), "must fit"),
+        (lambda s: s.update(average=None), "does not fit its training"),
         (lambda s: s.update(epoch=4), "epoch 4 of 3"),
         (lambda s: s.update(epoch=-1), "epoch -1 of 3"),
         (lambda s: s.update(epoch="2"), "epoch '2' of 3"),
@@ -118,16 +118,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (lambda s: s.update(epoch=2, step=True), "step True"),
         (lambda s: s.update(rows=[]), "metrics of 0 epochs after 3"),
         (lambda s: s["rows"][1].pop("val_loss"), "val_loss"),
-        (lambda s: s["rows"][1].update(val_loss="low"), "metrics that are no numbers"),
-        (lambda s: s.update(rows=7), "must fit"),
-        (lambda s: s.update(spent={}), "seconds of {}"),
-        (lambda s: s.update(spent={"training": "long", "waiting": 0.0}), "seconds of"),
-        (lambda s: s.update(loss_sum=torch.zeros(3)), "a sum of losses that is no number"),
-        (lambda s: s.update(loss_sum=0), "must fit"),
-        (lambda s: s.update(optimizer={}), "must fit"),
+        (lambda s: s["rows"][1].update(val_loss="low"), "its metrics are not numbers"),
+        (lambda s: s.update(rows=7), "does not fit its training"),
+        (lambda s: s.update(spent={}), "its times are {}"),
+        (lambda s: s.update(spent={"training": "long", "waiting": 0.0}), "its times are"),
+        (lambda s: s.update(loss_sum=torch.zeros(3)), "its sum of losses is not a number"),
+        (lambda s: s.update(loss_sum=0), "does not fit its training"),
+        (lambda s: s.update(optimizer={}), "does not fit its training"),
         (
             lambda s: s["optimizer"]["state"][0].update({n: torch.zeros(2) for n in s["optimizer"]["state"][0]}),
-            "an optimizer of other tensors",
+            "its optimizer has tensors of other shapes",
         ),
     ],
 )
@@ -139,7 +139,7 @@ def test_states_that_cannot_be(finished: Path, tmp_path: Path, change, said: str
     del state["format"]
     change(state)
     save_checkpoint(folder / "checkpoint.pt", state)
-    with pytest.raises(ValueError, match="must fit the training that it is of") as caught:
+    with pytest.raises(ValueError, match="does not fit its training") as caught:
         train(ARCH, toy_batches(), CONFIG, folder, resume=True)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -164,8 +164,12 @@ def test_a_finished_training_is_only_read(finished: Path) -> None:
 def test_nothing_is_overwritten(finished: Path, tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
     for resume, changes, words in (
-        (False, {}, "which holds config.json; go on with it .--resume., or choose another --out"),
-        (True, {"epochs": 4}, "holds another training .epochs: 3 there, 4 here.; rename that folder to train anew"),
+        (False, {}, "already contains a training .config.json.; resume it with --resume, or choose another --out"),
+        (
+            True,
+            {"epochs": 4},
+            "contains a training with other settings .epochs: 3 there, 4 here.. Use .* rename that folder",
+        ),
         (True, {"mixup": 0.5}, "mixup: 0.0 there, 0.5 here"),
     ):
         config = dataclasses.replace(CONFIG, **changes)
@@ -182,7 +186,7 @@ def test_nothing_is_overwritten(finished: Path, tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
     (tmp_path / "model.safetensors").write_bytes(b"mine")
     for resume in (False, True):
-        with pytest.raises(ValueError, match="rename that folder to train anew" if resume else "choose another --out"):
+        with pytest.raises(ValueError, match="rename that folder to start a new" if resume else "choose another --out"):
             train(ARCH, toy_batches(), CONFIG, tmp_path, resume=resume)
     assert (tmp_path / "model.safetensors").read_bytes() == b"mine"
 
@@ -191,7 +195,7 @@ def test_a_folder_is_one_process_at_a_time(tmp_path: Path) -> None:
     class Second(TrainWatcher):
         def step(self, progress):
             if progress.step == 2 and progress.epoch == 1:
-                with pytest.raises(ValueError, match="must have its folder to itself"):
+                with pytest.raises(ValueError, match="another process is training in"):
                     train(ARCH, toy_batches(), CONFIG, tmp_path / "t", resume=True)
 
         def epoch(self, row):
@@ -217,7 +221,9 @@ def test_initial_weights_are_where_it_starts(tmp_path: Path) -> None:
     kept = load_weights(tmp_path / "t" / "model.safetensors")
     for name, parameter in kept.named_parameters():
         torch.testing.assert_close(parameter, before[name], atol=1e-6, rtol=0)
-    with pytest.raises(ValueError, match="must be of the architecture and 3 classes, but got 4 classes"):
+    with pytest.raises(
+        ValueError, match=r"must have the architecture .* and 3 classes, but they have .* and 4 classes"
+    ):
         train(ARCH, toy_batches(), CONFIG, tmp_path / "u", initial=build_network(ARCH, 4))
 
 
@@ -246,14 +252,14 @@ class Hungry(ArrayBatches):
 @pytest.mark.parametrize("take", [lambda: torch.empty(1 << 60), lambda: bytearray(1 << 60)], ids=["torch", "python"])
 def test_out_of_memory_says_what_to_do(tmp_path: Path, take) -> None:
     folder = tmp_path / "t"
-    expected = "out of memory at 16 images a step; free some, or use a smaller --batch-size"
+    expected = "out of memory at 16 images per step; free some memory, or use a smaller --batch-size"
     with pytest.raises(TrainingError) as caught:
         train(ARCH, Hungry(0, take), CONFIG, folder)
     assert str(caught.value) == expected
     smaller = dataclasses.replace(CONFIG, batch_size=8)
     with pytest.raises(TrainingError) as caught:  # nothing was there to go on from: the corrected command begins
         train(ARCH, Hungry(1, take), smaller, folder)
-    assert str(caught.value) == f"{expected.replace('16', '8')}, and rename {folder}, which holds this one"
+    assert str(caught.value) == f"{expected.replace('16', '8')}, and rename {folder}, which contains this training"
     assert train(ARCH, toy_batches(), smaller, folder, resume=True).epochs == 3
 
 
@@ -277,7 +283,7 @@ def test_too_small_images_and_batches(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only where there is no GPU")
 def test_cuda_that_is_not_there_has_its_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"accelerator cuda must have a GPU.*use cpu or auto"):
+    with pytest.raises(ValueError, match=r"--accelerator cuda needs a GPU.*use cpu or auto"):
         train(ARCH, toy_batches(), dataclasses.replace(CONFIG, accelerator="cuda"), tmp_path / "t")
 
 
@@ -308,6 +314,6 @@ def test_batches_of_two_or_more(tmp_path: Path) -> None:
     tiny = ArrayBatches(toy_dataset(images=3), CONFIG.variation(), 0)
     assert train(ARCH, tiny, CONFIG, tmp_path / "t").epochs == 3
     mixing = dataclasses.replace(CONFIG, mixup=0.1)
-    with pytest.raises(ValueError, match="a step's images must be a multiple of the processes"):
+    with pytest.raises(ValueError, match="--batch-size must be a multiple of the number of processes"):
         train(ARCH, tiny, mixing, tmp_path / "u")
     assert train(ARCH, tiny, CONFIG, tmp_path / "u").epochs == 3  # refused before its first step: the folder is free

@@ -1,4 +1,4 @@
-"""Fine-tune given weights on other classes: no layer is frozen, and the classifier is new.
+"""Fine-tune weights on other classes: no layer is frozen, and the classifier is new.
 
 Source: common practice: SGD at a tenth of the rate that training from scratch takes (preset small), gentler crops.
 Expected: not measured on a public data set here (no ImageNet weights on our machines).
