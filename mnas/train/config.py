@@ -35,8 +35,8 @@ class TrainConfig:
     learning_rate: float
     """Peak learning rate for 256 images per step; scaled in proportion to the batch size."""
     schedule: Schedule
-    """Schedule of the learning rate: step (multiplied by decay_rate every decay_epochs) or cosine (down to 0), counted
-    from the first step."""
+    """Schedule of the learning rate: step (multiplied by --decay-rate every --decay-epochs) or cosine (down to 0),
+    counted from the first step."""
     warmup_epochs: float
     """Number of epochs in which the learning rate rises from 0; limited to half of all epochs."""
     decay_rate: float = 0.97
@@ -45,7 +45,7 @@ class TrainConfig:
     """Number of epochs between two decays of the step schedule."""
     ema_decay: float
     """Decay of the moving average of weights and batch-norm statistics that becomes the trained model; 0: keep the last
-    weights. At the start it is lower, as in TensorFlow: min(ema_decay, (1 + steps) / (10 + steps))."""
+    weights. At the start it is lower, as in TensorFlow: min(decay, (1 + steps) / (10 + steps))."""
     label_smoothing: float
     """Share of the target that is spread over all classes."""
     weight_decay: float

@@ -41,7 +41,7 @@ class TrainSettings:
     """Network to train: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or
     block strings; with --top a run (runs/NAME)."""
     images: Annotated[TrainImages, Parameter(name="*")] = field(default_factory=TrainImages)
-    """The images."""
+    """Images."""
     preset: str = "auto"
     """Recipe whose values are the defaults below: small, imagenet or finetune; auto: finetune with --weights, imagenet
     for imagenet, else small."""
@@ -68,7 +68,7 @@ class TrainSettings:
     that run in parallel (auto: 1)."""
 
     config: Annotated[TrainConfig, Parameter(name="*")] = field(default_factory=lambda: PRESETS["small"])
-    """The recipe."""
+    """Recipe."""
 
     @property
     def readers(self) -> int:
