@@ -28,10 +28,10 @@ class Augmentation:
     def __post_init__(self) -> None:
         kinds = get_args(AugmentationKind)
         if self.kind not in kinds:
-            raise ValueError(f"augmentation must be one of {', '.join(kinds)}, but got {self.kind!r}")
+            raise ValueError(f"--augmentation must be one of {', '.join(kinds)}, but got {self.kind!r}")
         if not 0 < self.scale_low <= 1:
-            raise ValueError(f"scale_low must be above 0 and at most 1, but got {self.scale_low!r}")
+            raise ValueError(f"--scale-low must be above 0 and at most 1, but got {self.scale_low!r}")
         if not 0 <= self.random_erasing <= 1:
-            raise ValueError(f"random_erasing must be from 0 to 1, but got {self.random_erasing!r}")
+            raise ValueError(f"--random-erasing must be from 0 to 1, but got {self.random_erasing!r}")
         if self.mirror not in get_args(Mirror):
-            raise ValueError(f"mirror must be one of {', '.join(get_args(Mirror))}, but got {self.mirror!r}")
+            raise ValueError(f"--mirror must be one of {', '.join(get_args(Mirror))}, but got {self.mirror!r}")

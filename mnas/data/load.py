@@ -104,13 +104,13 @@ def load_source(
 ) -> Dataset:
     """Return the images of `source` as `load_dataset` does; a function is called again if files change meanwhile."""
     if type(input_size) is not int or not 8 <= input_size <= 1024:
-        raise ValueError(f"input_size must be an integer from 8 to 1024, but got {input_size!r}")
+        raise ValueError(f"--input-size must be an integer from 8 to 1024, but got {input_size!r}")
     if type(max_images_per_class) is not int or max_images_per_class < 0:
         raise ValueError(
-            f"max_images_per_class must be an integer of 0 (all) or more, but got {max_images_per_class!r}"
+            f"--max-images-per-class must be an integer of 0 (all) or more, but got {max_images_per_class!r}"
         )
     if not 0 < crop <= 1:
-        raise ValueError(f"crop must be above 0 and at most 1, but got {crop!r}")
+        raise ValueError(f"--crop must be above 0 and at most 1, but got {crop!r}")
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
     wanted = _Wanted(
         size=input_size, seed=seed, per_class=max_images_per_class, max_bytes=max_bytes, crop=crop, cache_dir=cache_dir,

@@ -61,7 +61,7 @@ def open_batches(
         ImportError: the data are shards and webdataset is not installed.
     """
     if loader not in get_args(Loader):
-        raise ValueError(f"loader must be one of {', '.join(get_args(Loader))}, but got {loader!r}")
+        raise ValueError(f"--loader must be one of {', '.join(get_args(Loader))}, but got {loader!r}")
     if is_shards(data) != (loader == "shards") and loader != "auto":
         given = "tar shards" if is_shards(data) else "no tar shards"
         raise ValueError(f"--loader {loader} does not fit the data: {data!r} contains {given}; use --loader auto")

@@ -43,9 +43,9 @@ class ImageView:
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 8 <= self.size <= 1024:
-            raise ValueError(f"input_size must be an integer from 8 to 1024, but got {self.size!r}")
+            raise ValueError(f"--input-size must be an integer from 8 to 1024, but got {self.size!r}")
         if not 0 < self.crop <= 1:
-            raise ValueError(f"crop must be above 0 and at most 1, but got {self.crop!r}")
+            raise ValueError(f"--crop must be above 0 and at most 1, but got {self.crop!r}")
         if self.augmentation.auto_augment:
             _policy(self.augmentation.auto_augment, self.size)
 
@@ -132,8 +132,8 @@ def _policy(config: str, size: int) -> Callable[[Image.Image], Image.Image]:
         policy: Callable[[Image.Image], Image.Image] = make(config, {"translate_const": int(size * 0.45)})
     except (AssertionError, ValueError, KeyError) as error:
         raise ValueError(
-            f"auto_augment must be a policy of timm, such as rand-m9-mstd0.5-inc1 or augmix-m3-w3, but got {config!r} "
-            f"({str(error) or 'unknown'})"
+            "--auto-augment must be a policy of timm, such as rand-m9-mstd0.5-inc1 or augmix-m3-w3, but got "
+            f"{config!r} ({str(error) or 'unknown'})"
         ) from None
     return policy
 

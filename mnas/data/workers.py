@@ -25,7 +25,7 @@ _SHARED_BYTES = 1 << 16
 def loader_options(workers: int) -> dict[str, Any]:
     """Return arguments of torch's DataLoader. Raises ValueError for an invalid number of workers."""
     if type(workers) is not int or not 0 <= workers <= MOST_WORKERS:
-        raise ValueError(f"workers must be an integer from 0 to {MOST_WORKERS}, but got {workers!r}")
+        raise ValueError(f"--workers must be an integer from 0 to {MOST_WORKERS}, but got {workers!r}")
     return {
         "batch_size": None,  # items are whole batches
         "num_workers": workers,

@@ -45,22 +45,22 @@ class ProxyConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "fewest_steps", "repeats", "threads"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be an integer of 1 or more, but got {getattr(self, name)!r}")
+                raise ValueError(f"{_flag(name)} must be an integer of 1 or more, but got {getattr(self, name)!r}")
         if self.threads > MOST_THREADS:
-            raise ValueError(f"threads must be from 1 to {MOST_THREADS}, but got {self.threads}")
+            raise ValueError(f"--threads must be from 1 to {MOST_THREADS}, but got {self.threads}")
         if self.batch_size < 2:
-            raise ValueError("batch_size must be 2 or more, as batch norm needs a batch, but got 1")
+            raise ValueError("--batch-size must be 2 or more, as batch norm needs a batch, but got 1")
         for name, low, high in (("learning_rate", 1e-9, 1e3), ("warmup", 0, 1), ("label_smoothing", 0, 1)):
             if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must be from {low} to {high}, but got {getattr(self, name)!r}")
+                raise ValueError(f"{_flag(name)} must be from {low} to {high}, but got {getattr(self, name)!r}")
         if not 0 < self.image_share <= 1:
-            raise ValueError(f"image_share must be above 0 and at most 1, but got {self.image_share!r}")
+            raise ValueError(f"--image-share must be above 0 and at most 1, but got {self.image_share!r}")
         if not 0 <= self.weight_decay <= 1:
-            raise ValueError(f"weight_decay must be from 0 to 1, but got {self.weight_decay!r}")
+            raise ValueError(f"--weight-decay must be from 0 to 1, but got {self.weight_decay!r}")
         if self.mirror not in get_args(Mirror):
-            raise ValueError(f"mirror must be one of {', '.join(get_args(Mirror))}, but got {self.mirror!r}")
+            raise ValueError(f"--mirror must be one of {', '.join(get_args(Mirror))}, but got {self.mirror!r}")
         if self.accelerator not in get_args(Accelerator):
-            raise ValueError(f"accelerator must be auto, cpu or cuda, but got {self.accelerator!r}")
+            raise ValueError(f"--accelerator must be auto, cpu or cuda, but got {self.accelerator!r}")
 
     def batch_size_for(self, images: int) -> int:
         """Return the number of images per step for this many training images."""
@@ -69,3 +69,8 @@ class ProxyConfig:
     def device(self) -> "torch.device":
         """Return the device to train on. Raises ValueError if CUDA is requested but missing."""
         return device_of(self.accelerator)
+
+
+def _flag(name: str) -> str:
+    """Return the flag of a field, by which errors name it."""
+    return f"--{name.replace('_', '-')}"

@@ -91,14 +91,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, low in (("epochs", 1), ("batch_size", 2), ("fewest_steps", 0), ("estimate_statistics", 0)):
-            require_int(name, getattr(self, name), low, 10**9)
+            require_int(_flag(name), getattr(self, name), low, 10**9)
         if 0 < self.estimate_statistics < _FEWEST_FOR_STATISTICS:
             raise ValueError(
-                f"estimate_statistics must be 0 (off) or at least {_FEWEST_FOR_STATISTICS} images, as fewer give no "
+                f"--estimate-statistics must be 0 (off) or at least {_FEWEST_FOR_STATISTICS} images, as fewer give no "
                 f"useful means and variances, but got {self.estimate_statistics}"
             )
         for name in ("seed", "checkpoint_every"):
-            require_int(name, getattr(self, name), 1 if name == "checkpoint_every" else 0, 2**63 - 1)
+            require_int(_flag(name), getattr(self, name), 1 if name == "checkpoint_every" else 0, 2**63 - 1)
         for name, least, most in (
             ("learning_rate", 1e-9, 1e3),
             ("warmup_epochs", 0, 1e9),
@@ -111,22 +111,22 @@ class TrainConfig:
             ("cutmix", 0, 100),
             ("crop", 0.1, 1),
         ):
-            require_number(name, getattr(self, name), least, most)
+            require_number(_flag(name), getattr(self, name), least, most)
         if self.dropout != "arch":
-            require_number("dropout", self.dropout, 0, 0.99)
+            require_number("--dropout", self.dropout, 0, 0.99)
         if self.bn_momentum != "arch":
-            require_number("bn_momentum", self.bn_momentum, 1e-9, 1)
+            require_number("--bn-momentum", self.bn_momentum, 1e-9, 1)
         if self.threads != "auto":
-            require_int("threads", self.threads, 1, MOST_THREADS)
+            require_int("--threads", self.threads, 1, MOST_THREADS)
         for name, kind in (
             ("optimizer", Optimizer),
             ("schedule", Schedule),
             ("accelerator", Accelerator),
             ("mixed_precision", Precision),
         ):
-            require_choice(name, getattr(self, name), get_args(kind))
+            require_choice(_flag(name), getattr(self, name), get_args(kind))
         if (self.mixup or self.cutmix) and self.batch_size % 2:
-            raise ValueError(f"batch_size must be even for mixup and CutMix, but got {self.batch_size}")
+            raise ValueError(f"--batch-size must be even for mixup and CutMix, but got {self.batch_size}")
         self.variation()  # checks the fields on augmentation
 
     def variation(self) -> Augmentation:
@@ -154,3 +154,8 @@ class TrainConfig:
     def device(self) -> "torch.device":
         """Return the device. Raises ValueError if CUDA is requested but missing."""
         return device_of(self.accelerator)
+
+
+def _flag(name: str) -> str:
+    """Return the flag of a field, by which errors name it."""
+    return f"--{name.replace('_', '-')}"

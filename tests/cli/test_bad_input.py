@@ -72,7 +72,7 @@ def test_missing_option(capsys):
         ("--workers", "0", "--workers must be 1 or more, but got 0"),
         ("--workers", "1000000", "--workers must be from 1 to 256, but got 1000000"),
         ("--hours", "-1", "--hours must be greater than 0, but got -1"),
-        ("--epochs", "0", "epochs must be"),
+        ("--epochs", "0", "--epochs must be"),
         ("--alpha", "0.5", "--alpha must be 0 or less, since slower is never better, but got 0.5"),
         ("--reward", "greedy", "--reward"),
         ("--preset", "thesis", "--preset must be one of standard, paper, but got 'thesis'"),
@@ -85,7 +85,7 @@ def test_missing_option(capsys):
         ("--input-size", "4", "input size must be"),
         ("--output-stride", "7", "output stride must be"),
         ("--width", "0", "width"),
-        ("--data", "nowhere", "data must be a folder or one of digits, cifar10, fashion-mnist, imagenet"),
+        ("--data", "nowhere", "--data must be a folder or one of digits, cifar10, fashion-mnist, imagenet"),
         ("--data", "cifar10", "--download"),
     ],
 )

@@ -113,7 +113,7 @@ def test_a_trial_of_a_search_is_written_here(capsys, folder):
         (["--to", "litert,onnx", "--out", "a.tflite"], "--out must be an existing folder for several files"),
         (["--to", "litert", "--out", "a.onnx"], "--out must end in .tflite"),
         (["--to", "litert", "--out", "nowhere/a.tflite"], "--out must be in an existing folder"),
-        (["--to", "litert", "--data", "nowhere"], "data must be a folder or one of digits"),
+        (["--to", "litert", "--data", "nowhere"], "--data must be a folder or one of digits"),
         (["--to", "litert", "--images", "-1"], "--images must be 0 or more, but got -1"),
         (["--to", "litert", "--min-agreement", "nan"], "--min-agreement must be 0 or more, but got nan"),
     ],

@@ -121,7 +121,7 @@ def test_a_killed_and_resumed_check_equals_one_that_was_never_killed(tmp_path, c
         ),
         ("--also", "mnasnet-a2", "mnasnet-a2 is not in this search space: a network must be one of"),
         ("--also", "mnasnet-small", "mnasnet-small is not in this search space: block 1 is 0.50 times as wide"),
-        ("--data", "nowhere", "data must be a folder or one of"),
+        ("--data", "nowhere", "--data must be a folder or one of"),
     ],
 )
 def test_bad_options(capsys, tmp_path, option, value, expected):

@@ -143,10 +143,10 @@ def test_finetuning_puts_on_a_new_classifier():
 
 def test_mistakes(capsys, tmp_path):
     assert "mnas train --help" in complaint(capsys, "train")
-    assert "preset must be one of small, imagenet, finetune, but got 'tiny'" in complaint(
+    assert "--preset must be one of small, imagenet, finetune, but got 'tiny'" in complaint(
         capsys, "train", "mnasnet-a1", "--data", "digits", "--preset", "tiny"
     )
-    assert "learning_rate must be a number" in complaint(capsys, *trained("--learning-rate", -1))
+    assert "--learning-rate must be a number" in complaint(capsys, *trained("--learning-rate", -1))
     assert "--top needs the folder of a run" in complaint(capsys, *trained("--top", 3))
     assert "at least the output stride 32, but got 16" in complaint(capsys, "train", "mnasnet-a1", "--data", "digits")
     assert "did you mean mnasnet-a1" in complaint(capsys, "train", "mnasnet_a1", "--data", "digits")

@@ -212,7 +212,7 @@ def test_imagenet_that_is_not_there_says_what_to_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 7, 2000, "32", True])
 def test_input_size_out_of_range(tmp_path: Path, size: object) -> None:
-    with pytest.raises(ValueError, match="input_size must be an integer from 8 to 1024"):
+    with pytest.raises(ValueError, match="--input-size must be an integer from 8 to 1024"):
         load_dataset("digits", input_size=size, seed=0, cache_dir=tmp_path)  # type: ignore[arg-type]
 
 

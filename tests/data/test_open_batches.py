@@ -187,7 +187,7 @@ def test_a_loader_that_cannot_serve_has_its_line(tmp_path: Path) -> None:
         return str(error.value)
 
     shards = str(tmp_path / "shards")
-    assert "loader must be one of auto, array, files, shards, but got 'tar'" in message(str(folder), loader="tar")
+    assert "--loader must be one of auto, array, files, shards, but got 'tar'" in message(str(folder), loader="tar")
     assert "--loader shards does not fit the data: {str(folder)!r} contains no tar shards" in message(
         str(folder), loader="shards"
     )
@@ -196,9 +196,9 @@ def test_a_loader_that_cannot_serve_has_its_line(tmp_path: Path) -> None:
     assert "--loader files" in message(str(folder), loader="array", crop=0.5)
     assert "but got 'cifar11' (no such folder)" in message("cifar11")
     for loader, data in (("files", str(folder)), ("shards", shards)):
-        assert "workers must be an integer from 0 to 256, but got -1" in message(data, loader=loader, workers=-1)
-        assert "input_size must be an integer from 8" in message(data, loader=loader, input_size=4)
-        assert "crop must be above 0" in message(data, loader=loader, crop=0.0)
+        assert "--workers must be an integer from 0 to 256, but got -1" in message(data, loader=loader, workers=-1)
+        assert "--input-size must be an integer from 8" in message(data, loader=loader, input_size=4)
+        assert "--crop must be above 0" in message(data, loader=loader, crop=0.0)
         policy = Augmentation(auto_augment="random-m9")
         assert "policy of timm, such as rand-m9" in message(data, loader=loader, augmentation=policy)
 

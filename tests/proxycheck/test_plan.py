@@ -70,5 +70,5 @@ def test_a_share_of_the_images_covers_every_class_and_is_nested():
 
 @pytest.mark.parametrize("share", [0, 1.01, math.nan])
 def test_a_share_is_above_0_and_at_most_1(share):
-    with pytest.raises(ValueError, match="image_share must be above 0 and at most 1"):
+    with pytest.raises(ValueError, match="--image-share must be above 0 and at most 1"):
         ProxyConfig(image_share=share)

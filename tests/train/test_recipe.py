@@ -167,7 +167,7 @@ def test_fields_out_of_range(field: str, value: object) -> None:
 
 
 def test_mixup_wants_even_batches() -> None:
-    with pytest.raises(ValueError, match="batch_size must be even"):
+    with pytest.raises(ValueError, match="--batch-size must be even"):
         dataclasses.replace(CONFIG, mixup=0.2, batch_size=15)
 
 

@@ -32,7 +32,7 @@ def folder_source(root: Path, *, val_is_test: bool = False, needs_train: bool = 
     """
     if not root.is_dir():
         what = "a file" if root.exists() else "no such folder"
-        raise ValueError(f"data must be a folder of class folders, but got {str(root)!r} ({what})")
+        raise ValueError(f"--data must be a folder of class folders, but got {str(root)!r} ({what})")
     layout = find_layout(root, needs_train=needs_train)
     folders = {
         "test" if part == "val" and val_is_test else part: path
@@ -84,7 +84,9 @@ def _classes(folder: Path) -> tuple[str, ...]:
     if len(held.folders) < 2:
         got = f"only {shown(held.folders[0])}" if held.folders else "no folder"
         got += ", and images beside them" if held.folders and held.images else ", but images" if held.images else ""
-        raise ValueError(f"data must have at least two class folders of images, but got {got} in {shown_path(folder)}")
+        raise ValueError(
+            f"the data must have at least two class folders of images, but got {got} in {shown_path(folder)}"
+        )
     check_class_names(held.folders, f"the folder {shown(folder.name)}")
     return held.folders
 

@@ -21,7 +21,7 @@ def data_folder(data: str, names: Collection[str]) -> Path:
     Raises:
         ValueError: there is no such folder.
     """
-    rule = f"data must be a folder or one of {', '.join(names)}, but got {shown(data)}"
+    rule = f"--data must be a folder or one of {', '.join(names)}, but got {shown(data)}"
     if not data.strip():
         raise ValueError(f"{rule} (empty); pass a name or a folder to --data")
     if "\0" in data:
@@ -38,7 +38,7 @@ def data_folder(data: str, names: Collection[str]) -> Path:
             raise ValueError(f"{rule} (the root or home folder); name the folder of the images")
         return path
     if path.exists():
-        raise ValueError(f"data must be a folder of class folders, but got {shown(data)} ({_file(path)})")
+        raise ValueError(f"--data must be a folder of class folders, but got {shown(data)} ({_file(path)})")
     if similar := [name for name in names if _letters(name) == _letters(data)]:
         raise ValueError(f"{rule} (no such folder); did you mean {similar[0]}?")
     if re.search(r"[*?\[]", data):

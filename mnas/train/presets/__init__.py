@@ -11,5 +11,5 @@ PRESETS: dict[str, TrainConfig] = {"small": SMALL, "imagenet": IMAGENET, "finetu
 def named_preset(name: str) -> TrainConfig:
     """Return the values of a preset. Raises ValueError for an unknown name."""
     if name not in PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, but got {name!r}")
+        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, but got {name!r}")
     return PRESETS[name]
