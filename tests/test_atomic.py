@@ -1,4 +1,4 @@
-"""Whole or absent, and an error that names the file."""
+"""Files are whole or absent, and errors name the file."""
 
 import errno
 import subprocess
@@ -22,7 +22,7 @@ except OSError as error:
 
 
 def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:
-    """A limit on file size is what a full disk is to a program."""
+    """For a program, a limit on file size is like a full disk."""
     path = tmp_path / "file"
     write_atomic(path, "old")
     found = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)

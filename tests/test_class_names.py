@@ -1,4 +1,4 @@
-"""Names of classes: what can be shipped, and what is the same name."""
+"""Class names: which ones can be shipped, and which ones are the same."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""What a model file says of its training, in every format, whole and damaged."""
+"""The record of the training in a model file, in every format, whole and damaged."""
 
 import json
 from dataclasses import replace

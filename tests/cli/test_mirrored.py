@@ -1,4 +1,4 @@
-"""--mirror: what is trained on, stored and resumed; arrows to the left and to the right are learnt."""
+"""Test --mirror: the images trained on, the stored setting and resuming; arrows to the left and right are learnt."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arrows(root: Path, degrees: dict[str, float], count: int) -> None:
-    """Noisy arrows of random colours that point in the direction of their class."""
+    """Return noisy arrows of random colours that point in the direction of their class."""
     draw = np.random.default_rng(0)
     for name in degrees:
         (root / name).mkdir(parents=True)
@@ -76,7 +76,7 @@ def test_names_turn_mirroring_off_with_a_warning_and_it_is_stored(capsys: pytest
 
 
 def test_what_was_begun_mirrored_goes_on_mirrored(capsys: pytest.CaptureFixture[str]) -> None:
-    """Trainings of before there was a choice store nothing about it, as do those with --mirror yes."""
+    """Trainings from before the option existed store no setting, like trainings with --mirror yes."""
     arrows(Path("lr"), {"right": 0, "left": 180}, 20)
     assert trained("--mirror", "yes") == 0
     assert ON in capsys.readouterr().out.splitlines()
@@ -99,7 +99,7 @@ def test_a_search_stores_it_and_goes_on_as_it_was_begun() -> None:
     assert settings.identity(space, dataset)["proxy"]["mirror"] == "no"
     assert settings.as_begun(dataset) is settings
     Path("run").mkdir()
-    Path("run/config.json").write_text(json.dumps({"proxy": {"epochs": 5}}))  # of before there was a choice
+    Path("run/config.json").write_text(json.dumps({"proxy": {"epochs": 5}}))  # from before the option existed
     begun = settings.as_begun(dataset)
     assert begun.proxy.mirror == "yes"
     assert "mirror" not in begun.identity(space, dataset)["proxy"]

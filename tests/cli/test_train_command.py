@@ -1,4 +1,4 @@
-"""`mnas train` as people type it: presets and what overrides them, lists, torchrun, Ctrl-C, mistakes."""
+"""Test `mnas train` as people type it: presets and options that override them, lists, torchrun, Ctrl-C, mistakes."""
 
 import contextlib
 import json
@@ -68,7 +68,7 @@ def test_a_score_no_better_than_guessing_gets_a_warning(capsys):
         f"warning: the accuracy {accuracy:.4f} on 9 images is not significantly above that of always predicting one "
         "class (0.8889)"
     )
-    assert printed[-1].startswith(warning)  # 9 images cannot tell even 1 from it
+    assert printed[-1].startswith(warning)  # on 9 images even an accuracy of 1 is not significant
     assert "majority share 88.89%" in printed[-2]
 
 
@@ -123,7 +123,7 @@ def test_lists_are_trained_one_after_another(capsys):
     assert small.arch == ARCH.scale_width(0.5)
     (Path("trained/tiny-10px") / "result.json").unlink()
     capsys.readouterr()
-    assert run(trained(*options, "--resume")) == 0  # three are only read
+    assert run(trained(*options, "--resume")) == 0  # the other three are only read
 
 
 def test_finetuning_puts_on_a_new_classifier():
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on():
 
 
 def make_photos(count: int = 60, damaged: int = 1) -> list[str]:
-    """A folder of two classes, and the arguments that train on it."""
+    """Make a folder of two classes, and return the arguments that train on it."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(("cat", "dog")):
         Path("photos", name).mkdir(parents=True)
@@ -220,9 +220,9 @@ def test_unreadable_images_are_named(capsys, loader):
     assert printed.count(by_stat) == (loader == "files")
 
 
-@pytest.mark.slow  # two interpreters that import all
+@pytest.mark.slow  # two interpreters import everything
 def test_a_killed_process_of_the_loader_is_one_line():
-    # an interpreter of its own, whose children those processes are
+    # a separate interpreter, the parent of those processes
     command = [sys.executable, "-m", "mnas.cli.main", *make_photos(damaged=0)]
     command += ["--loader", "files", "--workers", "1", "--epochs", "10000"]
     program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -251,7 +251,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.slow  # a torchrun; tests/train/test_ddp.py has one that is not
+@pytest.mark.slow  # starts torchrun; tests/train/test_ddp.py has a test without it
 def test_torchrun_starts_it_too_and_one_of_them_talks():
     found = torchrun(*trained("--epochs", 1))
     assert found.returncode == 0, found.stderr
@@ -259,10 +259,10 @@ def test_torchrun_starts_it_too_and_one_of_them_talks():
     assert json.loads(Path("trained/tiny-8px/result.json").read_text())["epochs"] == 1
 
 
-@pytest.mark.slow  # another torchrun
+@pytest.mark.slow  # starts torchrun again
 def test_under_torchrun_what_is_taken_is_said_once():
     assert run(trained("--epochs", 1)) == 0
-    found = torchrun(*trained("--epochs", 1))  # which only the first can see
+    found = torchrun(*trained("--epochs", 1))  # only the first process can detect it
     [line] = [x for x in found.stderr.splitlines() if "mnas: " in x]
     assert "already contains a training (config.json); resume it with --resume" in line
     assert "a bug in mnas" not in found.stderr
@@ -282,7 +282,7 @@ def test_under_torchrun_the_command_to_go_on_is_torchruns(monkeypatch):
 
 @dataclass(frozen=True, kw_only=True)
 class Hungry:
-    """A command that takes more memory than there is."""
+    """Run a command that needs more memory than the machine has."""
 
     def run(self) -> None:
         torch.empty(1 << 60)

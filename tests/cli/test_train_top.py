@@ -1,4 +1,4 @@
-"""`mnas train RUN --top N` after a real search: trained in processes, skipped, stopped by Ctrl-C and gone on with."""
+"""Test `mnas train RUN --top N` after a real search: train in processes, skip, stop by Ctrl-C and resume."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_the_best_are_trained_once_and_compared(run_path, capsys):
     assert [r.trial for r in facts_of(read_run(run_path)).trained] == [r.trial for r in rows]
     assert 'id="trained"' in (run_path / "report.html").read_text()
 
-    for row in rows:  # scored as the search split the images, though nobody gives its seed
+    for row in rows:  # scored on the search's held-out images, without giving its seed
         assert run(["eval", f"{run_path}#{row.trial}", "--data", "digits", "--part", "val", "--json"]) == 0
         scored = json.loads(capsys.readouterr().out)
         assert (scored["top1"], scored["seed"], scored["images"]) == (row.accuracy, 4, 287)
@@ -77,9 +77,9 @@ def test_the_best_are_trained_once_and_compared(run_path, capsys):
 
     assert run(arguments(run_path, "--top", "2")) == 0
     again = capsys.readouterr().out.splitlines()
-    again = again[[line.startswith("trials to train in full") for line in again].index(True) :]  # after that of classes
+    again = again[[line.startswith("trials to train in full") for line in again].index(True) :]  # after the class table
     assert again[0].endswith("; 2 of them already trained")
-    assert again[1:] == first.splitlines()[-len(again) + 1 :]  # the table, and nothing else
+    assert again[1:] == first.splitlines()[-len(again) + 1 :]  # only the table
 
     assert run(arguments(run_path, "--top", "2", "--dropout", "0.1")) == 2
     assert 'other settings (dropout: "arch" there, 0.1 now)' in capsys.readouterr().err
@@ -102,13 +102,13 @@ def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
     assert "--top needs the folder of a run, but got 'mnasnet-a1'" in capsys.readouterr().err
 
 
-@pytest.mark.slow  # an interpreter of its own, with processes in its group; signals: tests/shortlist, tests/train
+@pytest.mark.slow  # a separate interpreter with child processes; tests/shortlist and tests/train also test signals
 @pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGTERM, True)])
 def test_a_signal_saves_and_says_how_to_go_on(run_path, tmp_path, number, to_all):
-    """To the whole process group, as from a terminal or a cluster manager; or to the one process that people see."""
+    """The signal reaches the process group, as from a terminal or a cluster manager, or only the main process."""
     if (run_path / "trained").exists():
         (run_path / "trained").rename(tmp_path / "other")
-    # no other checkpoint than the signal's
+    # only the signal writes a checkpoint
     command = [sys.executable, "-m", "mnas.cli.main", *arguments(run_path, "--top", "1", "--checkpoint-every", "90000")]
     command[command.index("--epochs") + 1] = "100000"
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
@@ -127,6 +127,6 @@ def test_a_signal_saves_and_says_how_to_go_on(run_path, tmp_path, number, to_all
 def test_a_trial_is_trained_at_the_size_of_its_search(run_path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     short = ["--epochs", "1", "--fewest-steps", "0", "--threads", "1", "--max-images-per-class", "20"]
-    assert run(["train", f"{run_path}#0", "--data", "digits", *short]) == 0  # not at the 16 px of digits
+    assert run(["train", f"{run_path}#0", "--data", "digits", *short]) == 0  # not at digits' 16 px
     assert "8 px" in capsys.readouterr().out.splitlines()[0]
     assert (tmp_path / "trained/run-0-8px/result.json").exists()

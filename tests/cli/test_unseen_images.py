@@ -1,6 +1,6 @@
-"""Images that a model was trained on are never scored as if it had not seen them, and nobody has to carry a seed along.
+"""Training images are never scored as held-out images, and nobody has to remember a seed.
 
-The images are noise, so that whatever is scored above chance was learnt by heart.
+The images are noise, so that a model scores above chance only on images that it memorised.
 """
 
 import json
@@ -51,7 +51,7 @@ def noise(folder: Path, count: int = EACH, seed: int = 1) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """`noise`, and the folders `seed-1` and `seed-7` of trainings on it."""
+    """Make `noise`, and the folders `seed-1` and `seed-7` of trainings on it."""
     folder = tmp_path_factory.mktemp("held-out")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -66,7 +66,7 @@ def shared(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def here(shared, tmp_path, monkeypatch):
-    """A copy of all that, with a cache that is filled already."""
+    """Copy the folders and their cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
     for name in ("noise", "seed-1", "seed-7"):
         shutil.copytree(shared / name, tmp_path / name)
@@ -165,7 +165,7 @@ def test_one_changed_pixel_is_refused_even_at_equal_size_and_time(capsys, here):
     path = here / "noise" / "b" / "3.png"
     stat = path.stat()
     content = bytearray(path.read_bytes())
-    content[-1] ^= 1  # of the checksum of the last chunk, which no decoder looks at
+    content[-1] ^= 1  # part of the last chunk's checksum, which decoders ignore
     path.write_bytes(content)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert "has been changed" in complaint(capsys, "eval", "seed-7", "--data", "noise")
@@ -234,7 +234,7 @@ def test_int8_is_calibrated_on_training_images(capsys, here):
 
 
 def test_weights_to_start_from_bring_their_split(capsys, here):
-    """Else the second training would validate on images that the first one has learnt by heart."""
+    """Otherwise the second training would validate on images that the first one memorised."""
     quick = ("--input-size", "8", "--epochs", "1", "--learning-rate", "1e-6", "--threads", "1", "--warmup-epochs", "0")
     kept = ("--ema-decay", "0", "--dropout", "0", "--bn-momentum", "0.000001", "--estimate-statistics", "0")
     command = ["train", "net.json", "--data", "noise", "--weights", "seed-7/model.safetensors", *quick, *kept]
@@ -264,7 +264,7 @@ def test_a_resumed_training_keeps_its_record(here):
     shutil.copytree(here / "seed-7", folder)
     before = read_weights_info(folder / "model.safetensors")
     for name in ("model.safetensors", "result.json"):
-        (folder / name).unlink()  # as if killed before the end
+        (folder / name).unlink()  # as if it had been killed before the end
     command = ["train", "net.json", "--data", "noise", *BY_HEART, "--seed", "7", "--out", "again", "--resume"]
     assert run(command) == 0
     assert read_weights_info(folder / "model.safetensors") == before

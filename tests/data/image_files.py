@@ -1,4 +1,4 @@
-"""Image files byte by byte, with what no writer of Pillow's offers."""
+"""Write image files byte by byte, with features that no writer of Pillow offers."""
 
 import struct
 import zlib
@@ -12,7 +12,7 @@ Tags = dict[int, tuple[int, object]]
 
 
 def _entries(tags: Tags, order: str, base: int) -> bytes:
-    """A TIFF directory at offset `base`, with what does not fit into its entries behind it; no next one."""
+    """Return a TIFF directory at offset `base`, followed by values that do not fit into its entries."""
     entries, behind = struct.pack(f"{order}H", len(tags)), b""
     for tag, (kind, value) in sorted(tags.items()):
         if isinstance(value, bytes):
@@ -29,7 +29,7 @@ def _entries(tags: Tags, order: str, base: int) -> bytes:
 
 
 def tiff(pixels: np.ndarray, tags: Tags | None = None, order: str = "<") -> bytes:
-    """An uncompressed TIFF of pixels (H, W) or (H, W, C), as they lie in memory."""
+    """Return an uncompressed TIFF of pixels (H, W) or (H, W, C), in the byte order of the array."""
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     data = pixels.tobytes()
@@ -44,14 +44,14 @@ def tiff(pixels: np.ndarray, tags: Tags | None = None, order: str = "<") -> byte
 
 
 def exif(tags: Tags, order: str = "<") -> bytes:
-    """A block of EXIF, as a JPEG has it."""
+    """Return a block of EXIF for a JPEG."""
     return (
         b"Exif\0\0" + (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8) + _entries(tags, order, 8)
     )
 
 
 def png(pixels: np.ndarray, *chunks: tuple[bytes, bytes], color_type: int = 0, after: bool = False) -> bytes:
-    """A PNG of uint8 or uint16 pixels with more chunks before (or after) its pixels."""
+    """Return a PNG of uint8 or uint16 pixels with more chunks before (or after) its pixels."""
     height, width = pixels.shape[:2]
     depth = 8 * pixels.itemsize
     rows = b"".join(b"\0" + row.astype(f">u{pixels.itemsize}").tobytes() for row in pixels)

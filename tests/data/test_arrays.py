@@ -1,4 +1,4 @@
-"""Batches from arrays: a function of (seed, epoch, step), and the same for any number of processes."""
+"""Batches from arrays are a function of (seed, epoch, step), and the same for any number of processes."""
 
 import dataclasses
 import itertools
@@ -38,7 +38,7 @@ def test_an_epoch_shows_each_image_at_most_once(dataset: Dataset) -> None:
     assert (batches.counts, batches.steps(8)) == ({"train": 50, "val": 50}, 6)
     seen = [(int(i.sum()), int(label)) for x, y in batches.training(3, 8) for i, label in zip(x, y, strict=True)]
     known = {(int(i.sum()), int(label)) for i, label in zip(dataset.train.images, dataset.train.labels, strict=True)}
-    # about a third of the aspects fit into the whole area, rounded; those show the image as it is
+    # about a third of the aspect ratios fit into the whole area after rounding; they leave the image unchanged
     assert len(seen) == 48
     assert len(set(seen)) == 48
     assert len(set(seen) & known) > 8
@@ -85,7 +85,7 @@ def test_what_arrays_cannot_give_is_refused(dataset: Dataset, changes: dict, wor
 
 
 def boxes_of(images: Tensor, crops: Tensor, size: int) -> list[tuple[int, int, int, int] | None]:
-    """The (top, left, height, width) whose resized crop each result is, found by trying all; None: there is none."""
+    """Return the (top, left, height, width) whose resized crop each result is, by trying all; None if there is none."""
     found = []
     sides = range(1, size + 1)
     candidates = [

@@ -1,4 +1,4 @@
-"""The cache: two builders at once, builders killed at any moment, damage, a folder that cannot be written."""
+"""The cache: two concurrent builders, builders killed at any moment, damage, and an unwritable folder."""
 
 import signal
 import subprocess
@@ -79,7 +79,7 @@ def test_a_cache_that_cannot_be_written_has_its_line(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
 def test_a_full_disk_has_its_line_and_leaves_nothing(tmp_path: Path) -> None:
-    """A file size limit stands in for the full disk: the write in the middle of the building fails in the same way."""
+    """A limit on file size replaces the full disk: a write during the building fails in the same way."""
     root = make_folder(tmp_path / "pets", {"": 50}, size=64)
     script = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -104,7 +104,7 @@ def test_the_users_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_source_that_cannot_be_read_is_no_fault_of_the_cache(tmp_path: Path) -> None:
-    """With no file descriptors left, the folder cannot be listed: an error that root gets too, unlike permissions."""
+    """Without file descriptors the folder cannot be listed; unlike permissions, this also affects root."""
     pytest.importorskip("resource")
     root = make_folder(tmp_path / "pets", {"": 4})
     script = (

@@ -1,4 +1,4 @@
-"""Files that change while they are read: what is served are images that were there, under the right key."""
+"""Files that change while they are read: every image returned existed, under the right key."""
 
 import os
 from collections.abc import Callable
@@ -25,14 +25,14 @@ def load(tmp_path: Path, cache: str = "cache") -> Dataset:
 
 
 def repaint(path: Path, level: int) -> None:
-    """Another gray level, in a file of the same name, size and time."""
+    """Write another gray level to the file and keep its name, size and time."""
     before = path.stat()
     Image.fromarray(np.full((8, 8), level, np.uint8)).save(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def between(monkeypatch: pytest.MonkeyPatch, change: Callable[[int], None]) -> list[int]:
-    """Call `change` with the number of the turn after files are digested and before they are decoded."""
+    """Call `change` with the number of the attempt, after files are digested and before they are decoded."""
     turns: list[int] = []
     real = load_module.split_parts
 
@@ -90,7 +90,7 @@ def test_a_set_that_torchvision_reads_is_digested_again_after_it(
     contents = iter(["0" * 64, *[source.content(None)] * 3])
     monkeypatch.setattr(
         "mnas.data.source.Source.read_content", lambda self, cache_dir: (next(contents), {})
-    )  # another one at first
+    )  # the file has another content at first
     dataset = load_dataset("digits", input_size=8, seed=0, cache_dir=tmp_path / "cache")
     monkeypatch.undo()
     assert dataset.content == source.content(None)

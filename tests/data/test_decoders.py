@@ -1,4 +1,4 @@
-"""Only the formats of the list are decoded, only the orientation is read, and whatever goes wrong is one exception."""
+"""Only allowed formats are decoded, only the orientation is read, and every failure is one exception."""
 
 import io
 import random
@@ -20,12 +20,12 @@ from mnas.data.image import read_image
 
 SCENE = np.zeros((8, 8), np.uint8)
 SCENE[:4, :4], SCENE[:4, 4:], SCENE[4:, :4], SCENE[4:, 4:] = 0, 80, 160, 240
-TURNED = np.ascontiguousarray(np.rot90(SCENE))  # as a camera stores it that says 6
+TURNED = np.ascontiguousarray(np.rot90(SCENE))  # as stored by a camera with orientation 6
 SIX = {0x112: (3, 6)}
 
 
 def jpeg(pixels: np.ndarray, block: bytes = b"", *segments: bytes, **options: object) -> bytes:
-    """At 16 times the size, so that JPEG's blocks leave the quarters flat; further segments follow its EXIF."""
+    """Return a JPEG at 16 times the size, so that its blocks leave the quarters flat; more segments follow its EXIF."""
     file = io.BytesIO()
     image = Image.fromarray(np.kron(pixels, np.ones((16, 16), np.uint8)))
     image.save(file, "JPEG", quality=100, exif=block, **options)
@@ -44,7 +44,7 @@ def saved(pixels: np.ndarray, kind: str, **options: object) -> bytes:
 
 
 def same(file: bytes, expected: np.ndarray, off: int = 1) -> bool:
-    """Whether the four corners are, as resizing a JPEG mixes the quarters where they meet."""
+    """Return whether the four corners match; resizing a JPEG mixes the quarters where they meet."""
     found = read_image(file, 8)[::7, ::7, 0].astype(int)
     return bool(np.abs(found - expected[::7, ::7]).max() <= off)
 
@@ -146,7 +146,7 @@ def test_an_open_picture_of_the_caller() -> None:
         upright(Image.open(io.BytesIO(saved(SCENE, "PNG")[:60])))
 
 
-# What is decoded
+# Formats
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(touched) run\n%%EOF\n"
@@ -163,7 +163,7 @@ def test_formats_that_are_not_listed_reach_no_decoder(tmp_path: Path, monkeypatc
     wmf = b"\xd7\xcd\xc6\x9a\0\0" + struct.pack("<4hH", 0, 0, 8, 8, 96) + bytes(6) + b"\1\0\t\0" + bytes(30)
     xpm = b'/* XPM */\nstatic char *a[] = {\n"1 1 1 1",\n". c #000000",\n"."};\n'
     psd = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 1, 8, 8, 8, 1) + bytes(12) + bytes(66)
-    Image.init()  # all of Pillow's decoders are there
+    Image.init()  # all of Pillow's decoders are registered
     for content in (EPS, fits, wmf, xpm, psd, b"%PDF-1.7\n", b"GRIB", b"\x89HDF\r\n\x1a\n", saved(SCENE, "SGI")):
         (tmp_path / "cat.png").write_bytes(content)
         with pytest.raises(UnreadableImage, match=r"^it is not an image$"):
@@ -203,7 +203,7 @@ def test_whatever_a_decoder_raises(error: Exception, monkeypatch: pytest.MonkeyP
     assert "\n" not in str(caught.value)
 
 
-# What takes too long, or too much
+# Limits on time and memory
 
 
 def test_a_huge_picture_in_a_small_file() -> None:

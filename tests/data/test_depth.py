@@ -1,4 +1,4 @@
-"""Every range of values that people's files have: the right 8 bits, or the reason why there are none."""
+"""Every range of values in people's files: the right 8 bits, or the reason why there are none."""
 
 import io
 
@@ -18,12 +18,12 @@ RGB, SIGNED, FLOAT = {262: (3, 2)}, {339: (3, 2)}, {339: (3, 3)}
 
 
 def of_bits(bits: int) -> np.ndarray:
-    """QUARTERS at so many bits, rounded."""
+    """Return QUARTERS at this number of bits, rounded."""
     return np.rint(QUARTERS / 255 * ((1 << bits) - 1)).astype(np.uint16)
 
 
 def read(file: bytes) -> np.ndarray:
-    """The gray pixels of a file, all of whose channels must be equal."""
+    """Return the gray pixels of a file, all of whose channels must be equal."""
     pixels = read_image(file, 8)
     assert np.array_equal(pixels[..., 0], pixels[..., 1])
     assert np.array_equal(pixels[..., 0], pixels[..., 2])
@@ -47,8 +47,8 @@ def read(file: bytes) -> np.ndarray:
         tiff(QUARTERS.astype(np.float32), FLOAT | {341: (11, 255.0)}),
         tiff(np.dstack([FULL] * 3)),
         png(FULL),
-        png(of_bits(12) << 4 | of_bits(12) >> 8, (b"sBIT", b"\x0c")),  # spread as the standard wants it
-        png(of_bits(12), (b"sBIT", b"\x0c")),  # and not
+        png(of_bits(12) << 4 | of_bits(12) >> 8, (b"sBIT", b"\x0c")),  # spread over 16 bits, as the standard requires
+        png(of_bits(12), (b"sBIT", b"\x0c")),  # not spread
         png(of_bits(10), (b"sBIT", b"\x0a")),
         png(np.dstack([FULL] * 3), color_type=2),
         b"P5 8 8 65535\n" + FULL.astype(">u2").tobytes(),
@@ -110,7 +110,7 @@ def test_an_unknown_range_is_refused(file: bytes, reason: str) -> None:
         (png(FULL), 16),
         (png(np.zeros((8, 8), np.uint16)), 0),  # black at any depth
         (png(QUARTERS), 0),
-        (png(of_bits(12), (b"sBIT", b"\x0c")), 0),  # the file says it
+        (png(of_bits(12), (b"sBIT", b"\x0c")), 0),  # the file declares it
         (tiff(of_bits(12), {281: (3, 4095)}), 0),
         (tiff(QUARTERS), 0),
     ],

@@ -1,4 +1,4 @@
-"""12-bit data in 16-bit files that say nothing: a warning for a folder of them, none for others."""
+"""12-bit data in 16-bit files that do not declare it: a warning for a folder of them, none for others."""
 
 import numpy as np
 from image_files import png, tiff
@@ -22,7 +22,7 @@ def test_a_folder_of_12_bits(tmp_path):
         "warning: 16-bit images use only their lowest 12 bits (000.png, 003.png)"
     )
     assert "lowest 10 bits" in dim_note(tmp_path, names[1::2])
-    paths[3].write_bytes(png(of_bits(16)))  # so the others are dark ones
+    paths[3].write_bytes(png(of_bits(16)))  # so the others are really dark
     assert dim_note(tmp_path, names) == ""
 
 
@@ -37,7 +37,7 @@ def test_no_warning(tmp_path):
         assert dim_note(tmp_path, [name]) == "", name
     assert dim_note(tmp_path, ["nothing.png"]) == ""
     assert dim_line({}) == ""
-    assert used_bits_of(files["photo.jpg"]) == 12  # downloaded, it has no name
+    assert used_bits_of(files["photo.jpg"]) == 12  # downloaded content has no name
 
 
 def test_the_table_of_a_folder_says_it(tmp_path):

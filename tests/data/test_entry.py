@@ -1,4 +1,4 @@
-"""Entries of the cache that somebody damaged: found out, decoded again, and said."""
+"""Damaged entries of the cache are detected, reported and decoded again."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def load(tmp_path: Path, **options: Any) -> Dataset:
 
 
 def built(tmp_path: Path) -> tuple[Path, np.ndarray[Any, Any]]:
-    """The entry's folder, and a copy of the training images."""
+    """Return the entry's folder, and a copy of the training images."""
     make_folder(tmp_path / "pets", {"": 10})
     images = load(tmp_path).train.images.copy()
     (folder,) = entries(tmp_path / "cache")
@@ -159,7 +159,7 @@ def test_an_entry_that_was_copied_is_read_in_full_once(tmp_path: Path, monkeypat
 
 
 def test_damage_that_no_stat_shows_is_found_by_the_option(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A disk that returns other bytes: simulated by a seal that has the stats of the changed file."""
+    """A seal with the stats of the changed file simulates a disk that returns other bytes."""
     folder, images = built(tmp_path)
     one_bit(folder)
     seal = json.loads((folder / "seal.json").read_text())
@@ -190,7 +190,7 @@ def test_entries_of_earlier_versions_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_that_of_runs_begun_before(tmp_path: Path) -> None:
-    """The value of the release before entries were keyed by content."""
+    """The expected value is that of the release before entries were keyed by content."""
     make_folder(tmp_path / "pets", {"": 20})
     assert load(tmp_path).fingerprint == "97ea5b4c5d0ce9f2"
 
@@ -203,7 +203,9 @@ def test_a_known_entry_is_opened_without_looking_at_its_files(tmp_path: Path, mo
         raise AssertionError("a file was digested")
 
     monkeypatch.setattr("mnas.data.source.Source.read_content", nobody_may)
-    shutil.copy(tmp_path / "pets" / "dog" / "0.png", tmp_path / "pets" / "cat")  # a worker sees what the start saw
+    shutil.copy(
+        tmp_path / "pets" / "dog" / "0.png", tmp_path / "pets" / "cat"
+    )  # a worker sees the same images as the parent
     again = load(tmp_path, cached=(first.content, first.key))
     assert np.array_equal(again.train.images, images)
     assert (again.fingerprint, again.content, again.key) == (first.fingerprint, first.content, first.key)

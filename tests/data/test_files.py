@@ -1,4 +1,4 @@
-"""Files decoded on the fly: the augmentation is timm's, drawn for each image; workers; unreadable images; identity."""
+"""Files decoded on the fly: timm's augmentation, drawn for each image; workers; unreadable images; identity."""
 
 import json
 import multiprocessing
@@ -49,7 +49,7 @@ def view(**changed: object) -> ImageView:
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """2 x 12 JPEGs cut from a photograph, of several sizes."""
+    """Make 2 x 12 JPEGs of several sizes, cut from a photograph."""
     photo = photograph()
     for label, name in enumerate(("cat", "dog")):
         (tmp_path / "pets" / name).mkdir(parents=True)
@@ -98,13 +98,13 @@ def test_large_photographs_are_decoded_small_with_hardly_a_difference(tmp_path: 
         left, right = pair
         assert np.abs(left - right).mean() < 2.5
         differences.append(np.abs(left - right).max())
-    assert max(differences) > 0  # or nothing was decoded small
+    assert max(differences) > 0  # otherwise nothing was decoded at a smaller size
 
 
 def test_rotation_by_exif_is_applied_before_the_crop_is_drawn(tmp_path: Path) -> None:
     photo = photograph()
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    exif[0x0112] = 6  # to be shown rotated by 90 degrees clockwise
     photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     for image in range(5):
         expected = view().varied(np.asarray(photo), 0, image)
@@ -179,7 +179,7 @@ def test_signals_are_the_parents_business_and_workers_end_with_their_batches(pet
     next(steps), next(steps)  # one from each worker: both have started
     workers = multiprocessing.active_children()
     assert len(workers) == 2
-    for name in ("-INT", "-TERM"):  # by somebody else: from the parent, SIGTERM means the end
+    for name in ("-INT", "-TERM"):  # from another process; from the parent, SIGTERM ends the worker
         subprocess.run(["kill", name, *(str(worker.pid) for worker in workers)], check=True)
     assert len(list(steps)) == 8
     unfinished = batches.training(1, 2)
@@ -189,7 +189,7 @@ def test_signals_are_the_parents_business_and_workers_end_with_their_batches(pet
 
 
 def test_a_million_names_cost_what_their_letters_cost(pets: Path, tmp_path: Path) -> None:
-    """Workers are sent (or share) the listing: bytes, not a million of Python's objects."""
+    """Workers receive (or share) the listing as bytes, not as a million Python objects."""
     batches = opened(pets, tmp_path)
     letters = sum(len(str(path)) for path in pets.glob("*/*.jpg"))
     listing = len(pickle.dumps(batches._parts))
@@ -230,7 +230,7 @@ def test_more_is_an_error_of_one_line(tmp_path: Path, workers: int) -> None:
     ) as error:
         list(batches.training(0, 8))
     assert "\n" not in str(error.value)
-    assert multiprocessing.active_children() == []  # they ended at once
+    assert multiprocessing.active_children() == []  # they ended immediately
     shutil.rmtree(folder / "train")
     with pytest.raises(ValueError, match=r"at most 1 %.*there is no such file"):
         list(batches.training(0, 8))
@@ -288,9 +288,9 @@ def test_imagenet_has_the_published_moments(tmp_path: Path) -> None:
     assert batches.counts == {"train": 8, "val": 2, "test": 6}
 
 
-@pytest.mark.slow  # an interpreter of its own, which imports all
+@pytest.mark.slow  # a separate interpreter, which imports everything
 def test_a_process_that_leaves_its_batches_behind_ends(pets: Path, tmp_path: Path) -> None:
-    """Multiprocessing asks workers to end by SIGTERM, and waits: they must not take it for somebody else's."""
+    """Multiprocessing ends workers by SIGTERM and waits for them, so they must not ignore its signal."""
     script = (
         "import sys\nfrom pathlib import Path\nfrom tests.data.test_files import opened\n"
         "steps = opened(Path(sys.argv[1]), Path(sys.argv[2]), workers=2).training(0, 2)\nnext(steps)\n"

@@ -1,4 +1,4 @@
-"""Which images a model may be scored on: every relation of a model to a data set."""
+"""The images that a model may be scored on, for every relation of a model to a data set."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def test_other_counts_need_no_digest():
 
     many = Offered(name="imagenet", digest=digest, by_stat=BY_STAT, counts={"train": 1_231_167, "val": 50_000})
     assert select("auto", None, many, (RECORD,), ours=True).relation == "other"
-    few = replace(RECORD, max_images_per_class=10, images=20)  # of how many, it does not say
+    few = replace(RECORD, max_images_per_class=10, images=20)  # the record does not give the number
     assert select("auto", None, offered(), (few,), ours=True).relation == "same"
 
 

@@ -1,4 +1,4 @@
-"""Every kind of file that people have, made by Pillow and read back: exact pixels."""
+"""Every kind of image file, written by Pillow, is read back with exact pixels."""
 
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
-    # how a camera stores an upright scene, by the EXIF standard: row 0 and column 0 are which sides of the scene
+    # storage of an upright scene by the EXIF standard: the sides of the scene in row 0 and column 0
     stored = {
         1: QUARTERS, 2: QUARTERS[:, ::-1], 3: QUARTERS[::-1, ::-1], 4: QUARTERS[::-1], 5: QUARTERS.T,
         6: np.rot90(QUARTERS), 7: QUARTERS[::-1, ::-1].T, 8: np.rot90(QUARTERS, -1),

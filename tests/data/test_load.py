@@ -1,4 +1,4 @@
-"""Folders, splits, the cache and its faults, on real files."""
+"""Test folders, splits, the cache and its faults on real files."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ from mnas.data.load import load_dataset
 
 
 def make_folder(root: Path, parts: dict[str, int], classes: tuple[str, ...] = ("cat", "dog"), size: int = 8) -> Path:
-    """Images by class below each part ("" for none), every one of its own gray level."""
+    """Make images by class below each part ("" for none), each with its own gray level."""
     level = 0
     for part, count in parts.items():
         for name in classes:
@@ -43,7 +43,7 @@ def test_digits(tmp_path: Path) -> None:
     pixels = dataset.train.images / 255.0
     assert np.allclose(pixels.mean((0, 1, 2)), dataset.mean, atol=1e-6)
     assert np.allclose(pixels.std((0, 1, 2)), dataset.std, atol=1e-6)
-    # at their own size the digits come through untouched
+    # at their native size the digits stay unchanged
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -217,7 +217,7 @@ def test_input_size_out_of_range(tmp_path: Path, size: object) -> None:
 
 
 def test_cifar10_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
-    """The published layout, its five training batches and one test batch, but other bytes."""
+    """Make the published layout, with five training batches and one test batch, but other bytes."""
     folder = tmp_path / "data" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Mirroring: which class names are each other's mirror images, and what follows."""
+"""Mirroring: class names that are each other's mirror images, and the consequences."""
 
 import pytest
 
@@ -35,10 +35,10 @@ def test_mirror_pairs_are_found(pair: str) -> None:
         ("cat", "dog"),
         ("left",),
         ("left", "straight"),
-        ("turn left", "arrow right"),  # not the same but for the words
+        ("turn left", "arrow right"),  # names that differ in more than the words
         ("bright", "dark", "cleft"),
         ("up", "down"),
-        tuple(map(str, range(12))),  # numbers, of which 2 and 5 are no digits
+        tuple(map(str, range(12))),  # numbers above 9, so 2 and 5 are not digits
         tuple(f"sample_{n}" for n in range(10)),
         tuple(f"{n:02}" for n in range(12)),
         ("12", "15"),
@@ -83,9 +83,9 @@ def test_what_was_begun_goes_on_as_it_was() -> None:
     assert to_store(True, True) == to_store(False, False) == {}
     assert to_store(False, True) == {"mirror": "no"}
     assert to_store(True, False) == {"mirror": "yes"}
-    assert as_begun("auto", {}, True, pair) == "yes"  # before there was a choice
+    assert as_begun("auto", {}, True, pair) == "yes"  # from before the option existed
     assert as_begun("auto", None, True, pair) == "auto"
     assert as_begun("auto", {"mirror": "no"}, True, pair) == "auto"
-    assert as_begun("no", {}, True, pair) == "no"  # and is refused, as it is another training
+    assert as_begun("no", {}, True, pair) == "no"  # it is rejected, as it is another training
     assert as_begun("auto", {}, True, ["a", "c"]) == "auto"
     assert as_begun("auto", {}, False, ["2", "5"]) == "auto"

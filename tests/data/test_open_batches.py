@@ -1,4 +1,4 @@
-"""One contract for whatever a training reads, held by all three loaders; and which of them is taken."""
+"""The contract of all three loaders, and the choice among them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ CLASSES = tuple("abc")
 
 @pytest.fixture(params=["array", "files", "shards"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Opens 3 x 30 training, 3 x 5 validation and 3 x 3 test images, each of its own gray level."""
+    """Open 3 x 30 training, 3 x 5 validation and 3 x 3 test images, each with its own gray level."""
     folder = make_folder(tmp_path / "gray", {"train": 30, "val": 5, "test": 3}, classes=CLASSES)
     data = folder
     if request.param == "shards":
@@ -49,7 +49,7 @@ def drawn(batches: Batches, epoch: int, batch_size: int, **options: int) -> list
 
 
 def levels(steps: list[tuple[Tensor, Tensor]]) -> list[int]:
-    """The gray level of every image: which one it is."""
+    """Return the gray level of every image, which identifies it."""
     return [int(level) for images, _ in steps for level in images[:, 0, 0, 0]]
 
 
@@ -81,7 +81,7 @@ def test_an_epoch_shows_every_image_at_most_once_with_its_label(opened: Open) ->
     assert [level // 30 for level in seen] == [int(label) for _, labels in steps for label in labels]
     assert seen != sorted(seen)
     first, second = set(seen), set(levels(drawn(batches, 1, 8)))
-    assert first | second == set(range(90))  # who was left out was another one
+    assert first | second == set(range(90))  # another image was left out
 
 
 def test_batches_are_a_function_of_seed_and_epoch(opened: Open) -> None:
@@ -125,14 +125,14 @@ def test_scoring_shows_all_images_unchanged(opened: Open) -> None:
 
 
 def test_the_same_images_in_other_batches(opened: Open) -> None:
-    """For a training over several processes the shares differ, so batch sizes without a common divisor must work."""
+    """With several processes the shares differ, so batch sizes without a common divisor must work."""
     batches = opened()
     assert sorted(levels(drawn(batches, 0, 9))) == list(range(90))
     assert len(drawn(batches, 0, 7)) == 12
     assert drawn(batches, 0, 91) == []
 
 
-# Which loader
+# Choice of the loader
 
 
 def test_the_loader_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_the_loader_that_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_arrays_and_files_show_the_same_images(tmp_path: Path) -> None:
-    """Digits have no files: their pixels are decoded as a file's would be."""
+    """Digits have no files, so their pixels are decoded like those of a file."""
     files, arrays = (opening("digits", tmp_path, loader=loader) for loader in ("files", "array"))
     assert files.counts == arrays.counts
     assert same(list(files.scoring("test", 100)), list(arrays.scoring("test", 100)))

@@ -1,9 +1,9 @@
-"""CIFAR-10, Fashion-MNIST and ImageNet in the formats in which they are published, made here from real images.
+"""CIFAR-10, Fashion-MNIST and ImageNet in their published formats, made here from other images.
 
-Nobody can download them here, so the files hold other images than the published ones. torchvision compares their MD5
-with the published sums before it reads anything: those sums (and the address of Fashion-MNIST's mirror), and nothing
-else of torchvision, are replaced by those of the files made here. What is tested is that files of these formats come
-through `load_dataset` as the images that they were made of.
+The tests cannot download the published files. torchvision compares the MD5 of its files with the published sums before
+it reads anything. So these sums, and the address of Fashion-MNIST's mirror, are replaced by those of the files made
+here; nothing else of torchvision is changed. The tests check that `load_dataset` returns the images that the files were
+made from.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 
 @pytest.fixture(scope="module")
 def images() -> dict[str, list[Pixels]]:
-    """The first 12 training images of every class."""
+    """Return the first 12 training images of every class."""
     if not ARCHIVE.exists():
         pytest.skip(f"needs {ARCHIVE}: CIFAR-10's images as JPEGs")
     count = 12
@@ -55,7 +55,7 @@ def load(data: str, tmp_path: Path, size: int) -> Dataset:
 
 
 def contents(*parts: ImageArrays | None) -> set[tuple[bytes, int]]:
-    """(pixels, label) of all images."""
+    """Return (pixels, label) of all images."""
     there = [part for part in parts if part is not None]
     return {(image.tobytes(), int(label)) for p in there for image, label in zip(p.images, p.labels, strict=True)}
 
@@ -68,7 +68,7 @@ def md5(path: Path) -> str:
 
 
 class Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
-    """Writes bytes as Python 2 wrote its strings, in which the published batches are."""
+    """Writes bytes as Python 2 wrote its strings, as in the published batches."""
 
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
@@ -87,7 +87,7 @@ def python2_pickle(value: object) -> bytes:
 
 
 def write_cifar(folder: Path, images: dict[str, list[Pixels]]) -> tuple[set[tuple[bytes, int]], set[tuple[bytes, int]]]:
-    """data_batch_1 to 5 and test_batch: rows of 1024 red, 1024 green, 1024 blue; returns what is in train and test."""
+    """Write data_batch_1 to 5 and test_batch, in rows of 1024 red, 1024 green and 1024 blue; return train and test."""
     folder.mkdir(parents=True)
     labelled = [(label, image) for label, name in enumerate(CIFAR_CLASSES) for image in images[name]]
     chunks = [labelled[i::6] for i in range(6)]
@@ -134,7 +134,7 @@ def test_cifar10(images: dict[str, list[Pixels]], tmp_path: Path, monkeypatch: p
 
 
 def idx(values: np.ndarray) -> bytes:  # type: ignore[type-arg]
-    """Magic number (0, 0, 8 for bytes, dimensions), lengths as big-endian 32-bit integers, bytes."""
+    """Return the magic number (0, 0, 8 for bytes, dimensions), lengths as big-endian 32-bit integers, and bytes."""
     return struct.pack(f">BBBB{values.ndim}I", 0, 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
 
 
@@ -152,7 +152,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def test_fashion_mnist(images: dict[str, list[Pixels]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The four published .gz, unpacked by torchvision's own download from a local mirror."""
+    """torchvision downloads the four published .gz files from a local mirror and unpacks them."""
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     expected: dict[str, set[tuple[bytes, int]]] = {}
@@ -174,7 +174,7 @@ def test_fashion_mnist(images: dict[str, list[Pixels]], tmp_path: Path, monkeypa
     assert contents(dataset.train, dataset.val) == expected["train"]
     assert contents(dataset.test) == expected["t10k"]
     assert (len(expected["train"]), len(expected["t10k"]), dataset.flip) == (100, 20, False)
-    # and without the download, as unpacked files lie there now
+    # works without --download, as the unpacked files now exist
     assert load("fashion-mnist", tmp_path, 28).fingerprint == dataset.fingerprint
     images_file = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     images_file.write_bytes(images_file.read_bytes()[:-100])
@@ -205,8 +205,11 @@ def tar_of(files: dict[str, bytes], mode: str = "w") -> bytes:
 
 
 def devkit(truth: list[int]) -> bytes:
-    """meta.mat of synsets (ID, WNID, words, gloss, num_children, children, wordnet_height, num_train_images), of which
-    those with children are no classes; and the classes of the validation images, from 1 on."""
+    """Return the archive of meta.mat and of the classes of the validation images, from 1 on.
+
+    meta.mat lists synsets (ID, WNID, words, gloss, num_children, children, wordnet_height, num_train_images); those
+    with children are not classes.
+    """
     from scipy.io import savemat
 
     fields = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("gloss", "O"), ("num_children", "O"),

@@ -1,4 +1,4 @@
-"""Two versions of a folder with equal names, sizes and times: each is served its own images.
+"""Two versions of a folder with equal names, sizes and times: each one gives its own images.
 
 Reproducible archives, `cp -p`, `rsync -t` and container layers leave such folders. Classes are exchanged between the
 versions, so that a model of the first one is always wrong on the second.
@@ -35,7 +35,7 @@ def cached_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_version(root: Path, *, swapped: bool, images: int = 40) -> Path:
-    """Dark and bright noise as BMP files, all of one size, at time 0."""
+    """Write dark and bright noise as BMP files, all of one size, with time 0."""
     random = np.random.default_rng(0)
     for label, name in enumerate("ab"):
         (root / name).mkdir(parents=True)
@@ -55,7 +55,7 @@ def brightness(part: ImageArrays, label: int) -> float:
 
 
 def accuracy(model: Dataset, part: ImageArrays) -> float:
-    """Of the nearest mean brightness, learned from the training images of `model`."""
+    """Return the class of the nearest mean brightness, learnt from the training images of `model`."""
     means = np.array([brightness(model.train, label) for label in (0, 1)])
     predicted = np.abs(part.images.mean((1, 2, 3))[:, None] - means).argmin(1)
     return float((predicted == part.labels).mean())
@@ -80,7 +80,7 @@ def test_two_folders_that_no_stat_tells_apart(tmp_path: Path, limit: int) -> Non
 
 
 def in_place(source: Path, target: Path) -> None:
-    """The same inodes, written over; as `rsync --inplace -t`."""
+    """Overwrite the files in place, like `rsync --inplace -t`."""
     for path in source.rglob("*.bmp"):
         copy = target / path.relative_to(source)
         with copy.open("r+b") as file:
@@ -89,7 +89,7 @@ def in_place(source: Path, target: Path) -> None:
 
 
 def renamed_over(source: Path, target: Path) -> None:
-    """New inodes under the old names; as `rsync -t`."""
+    """Create new inodes under the old names, like `rsync -t`."""
     for path in source.rglob("*.bmp"):
         copy = target / path.relative_to(source)
         shutil.copy2(path, copy.with_suffix(".new"))
@@ -97,18 +97,18 @@ def renamed_over(source: Path, target: Path) -> None:
 
 
 def copied(source: Path, target: Path) -> None:
-    """As `cp -rp`."""
+    """Copy the folder, like `cp -rp`."""
     shutil.copytree(source, target, dirs_exist_ok=True)
 
 
 def exchanged(source: Path, target: Path) -> None:
-    """The whole folder, files and inodes as they are."""
+    """Move the whole folder, with its files and inodes."""
     target.rename(target.with_name("old"))
     source.rename(target)
 
 
 def relinked(source: Path, target: Path) -> None:
-    """The folder becomes a link to the other version."""
+    """Replace the folder by a link to the other version."""
     target.rename(target.with_name("old"))
     target.symlink_to(source)
 
@@ -121,7 +121,7 @@ def test_a_folder_that_becomes_another_version_at_the_same_path(tmp_path: Path, 
     known = accuracy(one, one.val)
     assert len(list((tmp_path / "cache" / "digests").iterdir())) == 1
     before = stats(folder)
-    time.sleep(0.02)  # a tick of the kernel's clock, however coarse
+    time.sleep(0.02)  # longer than a tick of any kernel's clock
     replace(other, folder)
     assert stats(folder) == before
     two = load(folder, tmp_path)
@@ -141,7 +141,7 @@ def test_files_that_only_other_times_tell_apart_share_an_entry(tmp_path: Path) -
 
 
 def test_the_moments_of_folders_that_are_never_decoded_as_a_whole(tmp_path: Path) -> None:
-    """Identified by stat they look equal; the cached moments of their pixels must differ."""
+    """Identified by stat the versions look equal, but the cached moments of their pixels must differ."""
     dark, bright = tmp_path / "v1" / "photos", tmp_path / "v2" / "photos"
     for folder in (dark, bright):
         make_version(folder, swapped=False)

@@ -1,4 +1,4 @@
-"""Tar shards: written, found by folder, pattern and URL, read in lanes; timm reads the same files."""
+"""Tar shards are written, found by folder, pattern and URL, and read in lanes; timm reads the same files."""
 
 import functools
 import http.server
@@ -41,7 +41,7 @@ def levels(batches: Batches, epoch: int = 0, batch_size: int = 8, **options: int
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    """5 + 1 shards of 2 x 25 and 2 x 5 images, each of its own gray level."""
+    """Make 5 + 1 shards of 2 x 25 and 2 x 5 images, each with its own gray level."""
     write_shards(make_folder(tmp_path / "gray", {"train": 25, "val": 5}), tmp_path / "shards", 10)
     return tmp_path / "shards"
 
@@ -133,7 +133,7 @@ def test_folder_and_patterns_name_the_same_shards(shards: Path, tmp_path: Path) 
     assert levels(typed) == levels(batches)
     assert not is_shards(str(tmp_path / "gray"))
     assert not is_shards("cifar10")
-    # counted where nothing says it, and named like others do
+    # counted without an index, and named as by other tools
     (shards / "_info.json").unlink()
     assert read_index(str(shards)).fingerprint == expected.fingerprint
     (shards / "val-000000.tar").rename(shards / "gray-validation-0.tar")
@@ -219,7 +219,7 @@ def test_every_batch_size_and_buffer_gives_each_image_at_most_once(
 
 
 def test_a_larger_buffer_shuffles_more(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One lane, shards in some order: without a buffer the images of a shard come in its order, one after the other."""
+    """With one lane and no buffer, the images of a shard come in its order, one after the other."""
 
     def steps_that_go_on(buffered: int) -> int:
         monkeypatch.setattr("mnas.data.shards.batches.BUFFERED", buffered)
@@ -278,7 +278,7 @@ def test_unreadable_images_are_replaced_left_out_named_and_limited(tmp_path: Pat
     with pytest.raises(ValueError, match=r"at most 1 % of the images") as error:
         levels(batches, 0, 20)
     assert "\n" not in str(error.value)
-    assert multiprocessing.active_children() == []  # they ended at once
+    assert multiprocessing.active_children() == []  # they ended immediately
 
 
 # Mistakes
@@ -293,7 +293,7 @@ def message(data: Path | str, cache: Path, workers: int = 0) -> str:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_damaged_shards_have_their_line(shards: Path, tmp_path: Path, workers: int) -> None:
-    opened(shards, tmp_path / "cache")  # so that the mistakes come up in the training itself
+    opened(shards, tmp_path / "cache")  # so that the mistakes appear during training
     path = shards / "train-000003.tar"
     whole, files = path.read_bytes(), members(path)
     path.write_bytes(whole[:3000])
@@ -328,7 +328,7 @@ def test_shards_that_are_not_there_have_their_line(shards: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("lost", ["train-000002.tar", "train-000004.tar", "val-000000.tar", "train-000000.tar"])
 def test_a_missing_shard_of_those_listed_is_named(shards: Path, tmp_path: Path, lost: str) -> None:
-    if lost.startswith("val"):  # the part must be there for what is missing of it to be seen
+    if lost.startswith("val"):  # the part must exist for its gap to be detected
         shutil.copy(shards / lost, shards / "val-000001.tar")
     (shards / lost).unlink()
     assert f"a folder of shards must be complete, but {lost} is missing" in message(shards, tmp_path / "cache")
@@ -341,7 +341,7 @@ def test_gaps_in_the_numbers_are_noticed_without_a_list(shards: Path, tmp_path: 
     line = message(shards, tmp_path / "cache")
     assert "but train-000001.tar, train-000003.tar are missing (by the numbers of the others)" in line
     found = "::".join(f"{shards}/{name}.tar" for name in ("train-00000{0,2,4}", "val-000000"))
-    assert opened(found, tmp_path / "cache").counts["train"] == 30  # as the line advises
+    assert opened(found, tmp_path / "cache").counts["train"] == 30  # the remedy in the message
     for number in (0, 2, 4):
         (shards / f"train-00000{number}.tar").rename(shards / f"train-0000{number // 2}-of-00004.tar")
     assert "but train-00003-of-00004.tar is missing (by its name)" in message(shards, tmp_path / "cache")

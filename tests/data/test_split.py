@@ -1,4 +1,4 @@
-"""ImageNet's validation part: 50,000 training images, the same for everyone, kept as a list."""
+"""ImageNet's validation part: 50,000 training images, the same for everyone, written to a list."""
 
 import hashlib
 from collections import Counter
@@ -16,7 +16,7 @@ from tests.data.test_load import levels
 
 
 def fake_imagenet(root: Path, images: tuple[int, ...] = (30, 20, 10)) -> Path:
-    """Class folders of tiny JPEGs as the archives unpack to, each image of its own gray level."""
+    """Make class folders of tiny JPEGs as in the archives, each image with its own gray level."""
     level = 0
     for part, counts in (("train", images), ("val", (2,) * len(images))):
         for label, count in enumerate(counts):
@@ -31,7 +31,7 @@ def fake_imagenet(root: Path, images: tuple[int, ...] = (30, 20, 10)) -> Path:
 
 @pytest.mark.slow
 def test_of_the_listing_of_imagenet_exactly_50000_are_held_out() -> None:
-    """1,281,167 names in 1,000 classes of 732 to 1,300, as published; no files."""
+    """Return 1,281,167 names in 1,000 classes of 732 to 1,300 images, as published, without files."""
     sizes = [1300] * 895 + [732] + [1125] * 39 + [1124] * 65
     assert (len(sizes), sum(sizes)) == (1000, 1_281_167)
     content = Path()
@@ -45,7 +45,7 @@ def test_of_the_listing_of_imagenet_exactly_50000_are_held_out() -> None:
     assert len({item.name for item in kept} | {item.name for item in held}) == 1_281_167
     by_class = Counter(item.label for item in held)
     assert max(abs(by_class[label] - size * 50_000 / 1_281_167) for label, size in enumerate(sizes)) < 1
-    # the first class's are those of the smallest hashes, which anybody can find without this package
+    # the first class's images are those with the smallest hashes, which can be computed without mnas
     names = [item.name for item in items[:1300]]
     smallest = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[: by_class[0]]
     assert {item.name for item in held if item.label == 0} == set(smallest)
@@ -102,4 +102,6 @@ def test_a_kept_list_is_not_written_twice_and_needs_no_cache(tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"File exists|Not a directory"):
         keep_list(tmp_path / "file", "imagenet", items)
-    split_parts(imagenet_folder(fake_imagenet(tmp_path / "ilsvrc")), 0, 0, tmp_path / "file")  # the split stands
+    split_parts(
+        imagenet_folder(fake_imagenet(tmp_path / "ilsvrc")), 0, 0, tmp_path / "file"
+    )  # the split does not change

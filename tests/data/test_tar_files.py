@@ -1,4 +1,4 @@
-"""What lies in a folder of shards, or in a tar, is data: no name in it is a command, a URL or a place to write to."""
+"""The content of shards is data: no name in a folder or a tar is a command, a URL or a path to write to."""
 
 import gzip
 import io
@@ -110,7 +110,7 @@ def test_braces_are_bounded(pattern: str) -> None:
         read_index("train-{0..3.tar")
 
 
-# In the tar
+# Files in the tar
 
 
 def tar_of(*members: tuple[str, bytes, bytes], size: int | None = None) -> bytes:
@@ -141,7 +141,7 @@ def test_only_regular_files_count(tmp_path: Path) -> None:
 
 
 def with_size(content: bytes, field: bytes) -> bytes:
-    """The tar with another size in its first header, and the checksum that belongs to it."""
+    """Return the tar with another size in its first header, and the matching checksum."""
     head = bytearray(content[:512])
     head[124:136] = field
     head[148:156] = b" " * 8

@@ -1,4 +1,4 @@
-"""One image that gives no picture among good ones: it alone is left out, by its name, however images are read."""
+"""One unreadable image among good ones: only it is left out, by its name, with every way of reading."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(touched
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of 80 images each, all of them readable; those of b are turned by an EXIF that is wrong elsewhere."""
+    """Make two classes of 80 readable images; those of b are turned by an EXIF block with other errors."""
     for name, gray in (("a", 40), ("b", 200)):
         (tmp_path / "data" / name).mkdir(parents=True)
         for i in range(80):

@@ -1,4 +1,4 @@
-"""Downloads from a real server that does what it should not: each ends soon, in one line."""
+"""Downloads from a real server that misbehaves: each ends soon, with one line."""
 
 import http.server
 import io
@@ -35,7 +35,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def moved(self) -> None:
         self.send_response(int(self.path.split("/")[2]))
         self.send_header("Location", self.path.split("/", 3)[3])
-        self.send_header("Content-Length", str(10**9))  # a body that never comes must not be waited for
+        self.send_header("Content-Length", str(10**9))  # do not wait for a body that never comes
         self.end_headers()
 
     def deeper(self) -> None:
@@ -135,7 +135,7 @@ def test_a_byte_now_and_then(server: str, path: str) -> None:
     start = time.monotonic()
     with pytest.raises(ValueError, match=r"^it cannot be downloaded: (it took more than 0.3 s|timed out)"):
         get(f"{server}/{path}", most_s=0.3)
-    assert time.monotonic() - start < 5  # of 10 s that the server would go on
+    assert time.monotonic() - start < 5  # the server would continue for 10 s
 
 
 def test_more_than_was_asked_for(server: str) -> None:

@@ -1,4 +1,4 @@
-"""Processes that read images: where shared memory is small, where one dies or hangs, and how they are ended."""
+"""Worker processes that read images: with little shared memory, when one dies or hangs, and at the end."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ SHAPE = (8, 64, 64, 3)
 
 
 class Numbered:
-    """Batches that are full of their number; `does` is called with each in a worker."""
+    """Batches filled with their number; a worker calls `does` with each."""
 
     def __init__(self, does=lambda number: None) -> None:
         self._does = does
@@ -50,7 +50,7 @@ def no_room(number: int) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
-    torch.Tensor.share_memory_ = refuse  # of this worker
+    torch.Tensor.share_memory_ = refuse  # in this worker only
     torch.UntypedStorage._share_fd_cpu_ = refuse
 
 
@@ -67,7 +67,7 @@ def test_closing_ends_workers_at_once(busy):
     pids = [worker.pid for worker in loaded._batches._workers]
     began = time.monotonic()
     loaded.close()
-    assert time.monotonic() - began < 5  # torch itself waits that long for each that hangs
+    assert time.monotonic() - began < 5  # torch waits this long for each hanging worker
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

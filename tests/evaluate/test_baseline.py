@@ -1,4 +1,4 @@
-"""What guessing scores, beside every accuracy."""
+"""The score of guessing, beside every accuracy."""
 
 import math
 

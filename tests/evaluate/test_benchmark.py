@@ -1,4 +1,4 @@
-"""Benchmarks that stand in for training and measuring: Accel-NASBench from its file, and tables."""
+"""Benchmarks that replace training and measuring: Accel-NASBench from its file, and tables."""
 
 import io
 import itertools
@@ -36,7 +36,7 @@ def their_rows(count: int):
 
 
 def our_indices(architecture: dict) -> list[int]:
-    """Of one of their rows, written anew here: expansion, kernel, SE, skip, filters, layers of each block."""
+    """Return the indices of one of the authors' rows: expansion, kernel, SE, skip, filters, layers of each block."""
     return [
         index
         for block in range(7)
@@ -53,11 +53,11 @@ def our_indices(architecture: dict) -> list[int]:
 
 @needs_anb
 def test_the_space_has_their_networks():
-    """Widths, SE and classifier are right if and only if parameters are; multiply-adds say that strides are."""
+    """Equal parameters prove widths, SE and classifier; equal multiply-adds prove strides."""
     for row in their_rows(150):
         costs = cost(SPACE.decode(our_indices(row["architecture"])), 224, 1000)
         assert costs.params == round(row["model_info"]["params"] * 1e6)
-        # theirs count batch norms too: 3 to 15 % more, in no case less
+        # the authors' also count batch norms: 3 to 15 % more, never less
         assert 1.03 < row["model_info"]["macs"] * 1e6 / costs.macs < 1.15
 
 
@@ -121,7 +121,7 @@ def test_efficientnet_b0_is_a_member(anb):
 
 
 def made(folder: Path, changes: dict[int, object] | None = None, count: int = 120) -> Path:
-    """A file in Accel-NASBench's form, of made-up values, with some rows replaced (by bytes, if they are)."""
+    """Write a file in Accel-NASBench's format with synthetic values, and some rows replaced (by bytes if given)."""
     rng = np.random.default_rng(0)
     path = folder / "anb.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
@@ -161,7 +161,7 @@ def test_without_the_authors_split_a_tenth_is_held_out(tmp_path):
     assert found.cost_unit == "ms/image"
     assert found.accuracy_of.tested == 12
     assert "a tenth of the networks is held out instead of the authors' test split" in found.notes[1]
-    # a throughput of 1000 / work images a second is work milliseconds an image: what the other device's latency is
+    # a throughput of 1000 / work images per second is `work` ms per image, like the other device's latency
     assert found.cost_of.kendall_tau == accel_nasbench(tmp_path / "anb.tar.gz").cost_of.kendall_tau
 
 

@@ -43,7 +43,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def few(digits: Dataset) -> Dataset:
-    """Enough to train on, too few to learn from."""
+    """Return enough images to train on, but too few to learn from."""
     return first(digits, 200)
 
 
@@ -96,7 +96,7 @@ def test_weights_on_disk_score_what_the_evaluation_says(digits: Dataset, tmp_pat
     assert (info.input_size, info.accuracy) == (16, evaluation.accuracy)
     network = load_weights(tmp_path / "w.safetensors", 10)
     assert abs(score(network, digits, digits.val) - evaluation.accuracy) < 0.01
-    # and by hand, from the file's own words only
+    # the same by hand, from the file's metadata only
     pixels = torch.tensor(digits.val.images / 255.0, dtype=torch.float32)
     x = ((pixels - torch.tensor(info.mean)) / torch.tensor(info.std)).permute(0, 3, 1, 2)
     right = (network(x).argmax(1).numpy() == digits.val.labels).mean()
@@ -104,7 +104,7 @@ def test_weights_on_disk_score_what_the_evaluation_says(digits: Dataset, tmp_pat
 
 
 def training_mode_score(network: Network, dataset: Dataset) -> float:
-    """With the statistics of the scored batches themselves, as in training, but without dropout."""
+    """Score with the statistics of the scored batches, as in training, but without dropout."""
     momenta = {norm: norm.momentum for norm in network.modules() if isinstance(norm, nn.BatchNorm2d)}
     for norm in momenta:
         norm.momentum = 0.0

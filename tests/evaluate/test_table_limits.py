@@ -1,4 +1,4 @@
-"""Small files that would fill the memory or take for ever: each is refused in seconds with one line."""
+"""Small files that would fill the memory or never end: each is rejected in seconds with one line."""
 
 import gzip
 import io
@@ -76,7 +76,7 @@ def test_a_csv_file_without_measure(tmp_path, name):
 def test_a_csv_file_that_is_too_large_or_no_file(tmp_path):
     path = tmp_path / "table.csv"
     with path.open("wb") as file:
-        file.truncate(MAX_CSV_BYTES + 1)  # a hole: it takes no room
+        file.truncate(MAX_CSV_BYTES + 1)  # a sparse file, which takes no disk space
     refused(path, "at most 67,108,864 bytes")
     pipe = tmp_path / "pipe.csv"
     os.mkfifo(pipe)

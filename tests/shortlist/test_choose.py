@@ -19,7 +19,7 @@ OBJECTIVE = Objective(form="soft", target_latency_ms=4.0, alpha=-0.07, beta=-0.0
 def trial(
     number: int, accuracy: float, latency_ms: float, fingerprint: str = "", *, failed: bool = False, images: int = 1000
 ) -> TrialRecord:
-    """A network of its own unless the fingerprint says otherwise."""
+    """Return a trial of a different network each time, unless the fingerprint is given."""
     arch = named_arch("mnasnet-a1")
     latency = dataclasses.replace(latency_of(arch), low_ms=latency_ms, latency_ms=latency_ms, high_ms=latency_ms)
     return TrialRecord(
@@ -35,7 +35,7 @@ FRONT = [trial(0, 0.6, 1.0), trial(1, 0.7, 2.2), trial(2, 0.8, 4.4), trial(3, 0.
 
 
 def test_the_best_first_then_halves_then_quarters():
-    # 4 is the best; of the faster half 1; of quarters 2 and 0, by reward; of eighths 3
+    # 4 is the best overall, 1 in the faster half, 2 and 0 in quarters (by reward), 3 in eighths
     assert choose(FRONT, 5) == [4, 1, 2, 0, 3]
     assert choose(FRONT, 3) == [4, 1, 2]
     assert choose(FRONT, 100) == [4, 1, 2, 0, 3]
@@ -46,13 +46,13 @@ def test_near_twins_of_the_best_come_after_the_rest_of_the_front():
     twins = [trial(10 + i, 0.95 - 0.001 * i, 16.0 - 0.001 * i) for i in range(1, 20)]
     assert min(t.reward for t in twins[:9]) > FRONT[3].reward
     assert choose([*FRONT, *twins], 5) == [4, 1, 2, 0, 3]
-    assert choose([*FRONT, *twins], 7) == [4, 1, 2, 0, 3, 11, 12]  # latencies within 1 % are the same
+    assert choose([*FRONT, *twins], 7) == [4, 1, 2, 0, 3, 11, 12]  # latencies within 1 % count as equal
 
 
 def test_what_is_far_below_the_front_comes_last():
     # alone at its latency, but 20 points worse than a faster one; 9 is within the noise of 1000 images
     assert choose([*FRONT, trial(8, 0.6, 3.0), trial(9, 0.69, 3.1)], 7) == [4, 1, 2, 0, 3, 9, 8]
-    # with a million images it is still no further off than another seed of a short training
+    # even with a million images, another seed of a short training differs by as much
     exact = [trial(t.number, *t.point, images=10**6) for t in FRONT]
     assert choose([*exact, trial(9, 0.784, 6.0, images=10**6), trial(8, 0.692, 3.0, images=10**6)], 7) == [
         4,
@@ -78,14 +78,14 @@ def test_top_of_none_is_refused():
 
 
 def test_the_best_by_reward_leads_even_where_it_is_dominated():
-    # as with the absolute reward, which likes no network faster than the target
+    # like the absolute reward, which penalises networks faster than the target
     slow = dataclasses.replace(trial(0, 0.5, 4.0), reward=2.0)
     assert choose([trial(1, 0.9, 1.0), slow], 2) == [0, 1]
 
 
 @st.composite
 def runs(draw):
-    """Trials on a coarse grid, so that there are ties, twins and failures."""
+    """Return trials on a coarse grid, with ties, twins and failures."""
     networks = draw(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 30)), min_size=1, max_size=12))
     order = draw(st.lists(st.integers(0, len(networks) - 1), min_size=1, max_size=30))
     failed = draw(st.sets(st.integers(0, 29)))
@@ -107,7 +107,7 @@ def test_properties(trials, top):
     if chosen:
         best = max(t.reward for t in complete.values())
         assert complete[chosen[0]].reward == best
-    assert choose(trials, top + 1)[: len(chosen)] == chosen  # a larger top wastes nothing
+    assert choose(trials, top + 1)[: len(chosen)] == chosen  # a larger top repeats no training
 
 
 @given(st.lists(st.integers(100, 1600).map(lambda n: n / 100), min_size=2, max_size=20, unique=True))

@@ -1,4 +1,4 @@
-"""Trainings in child processes: failures stay where they are, Ctrl-C reaches all."""
+"""Trainings in child processes: a failure affects no other training, and Ctrl-C reaches all."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ ARCH = Arch.from_block_strings("r1_k3_s22_e1_i8_o8")
 
 @pytest.fixture
 def started():
-    """Return the children that a test has started and that still run; those of other tests are none of them."""
+    """Return the running children that a test has started, without those of other tests."""
     others = set(multiprocessing.active_children())
     return lambda: set(multiprocessing.active_children()) - others
 
@@ -64,7 +64,7 @@ def test_ctrl_c_stops_all_of_them_and_lets_them_save(tmp_path, started):
 
 
 def test_a_signal_to_the_whole_group_that_we_get_late_lets_them_save_too(tmp_path):
-    """It has ended the fork server, and reached the training before we pass it on."""
+    """The signal ends the fork server, and reaches the training before this process passes it on."""
     folder = tmp_path / "real"
     folder.mkdir()
 

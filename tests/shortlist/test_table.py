@@ -1,4 +1,4 @@
-"""Proxy against full accuracy: the table, its file, and what it says of the proxy."""
+"""Proxy against full accuracy: the table, its file, and the verdict on the proxy task."""
 
 import csv
 import dataclasses
@@ -44,7 +44,7 @@ def test_rank_correlation_against_its_definition():
     assert (found.models, found.pairs, found.concordant) == (5, 10, 9)
     assert found.kendall == pytest.approx((9 - 1) / 10)
     assert found.spearman == pytest.approx(1 - 6 * 2 / (5 * 24))
-    # of 5! = 120 orders, 1 has no inversion and 4 have one; as many the other way round
+    # of 5! = 120 orders, 1 has no inversion and 4 have one; as many are reversed
     assert found.p == pytest.approx(2 * (1 + 4) / 120)
 
 
@@ -87,7 +87,7 @@ def test_rows_are_what_is_finished(tmp_path):
     assert finished_rows(run) == []
     finish(run, 0, accuracy=0.9, test_accuracy=None)
     finish(run, 2, accuracy=0.8, test_accuracy=0.75)
-    trained_path(run.path, 1).mkdir()  # begun
+    trained_path(run.path, 1).mkdir()  # started but not finished
     found = {r.trial: r for r in finished_rows(run)}
     assert sorted(found) == [0, 2]
     trial = run.trials[2]

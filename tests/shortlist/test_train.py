@@ -1,6 +1,7 @@
-"""Full training of a shortlist on real images: trained, skipped, interrupted, resumed, refused.
+"""Full training of a shortlist on real images: trained, skipped, interrupted, resumed, rejected.
 
-In this process, as every child takes seconds to start; test_pool.py has the processes, cli/test_train_top.py has both.
+The trainings run in this process, as every child takes seconds to start. test_pool.py tests the processes, and
+cli/test_train_top.py both together.
 """
 
 import csv
@@ -31,7 +32,7 @@ ACCURACIES = (0.5, 0.6, 0.7, 0.65)
 
 
 def open_digits(cache: Path, size: int = 8, per_class: int = 40):
-    """Module-level, as every training's process opens them."""
+    """Open the images; at module level, as every training's process calls this."""
     dataset = load_dataset("digits", input_size=size, seed=0, cache_dir=cache, max_images_per_class=per_class)
     return ArrayBatches(dataset, Augmentation(), seed=0)
 
@@ -57,7 +58,7 @@ def digits(tmp_path):
 
 @pytest.fixture
 def path(tmp_path, digits):
-    """A run of four networks, the last of them drawn twice."""
+    """Make a run of four networks, the last of which is drawn twice."""
     space, path = toy_space(), tmp_path / "run"
     objective = Objective(form="soft", target_latency_ms=1.5, alpha=-0.07, beta=-0.07)
     with open_run(path, {"input_size": 8}) as run:
@@ -111,11 +112,11 @@ def test_trained_skipped_and_added_to(path, digits):
     assert not any(line.startswith(f"trial {outcome.chosen[0]}:") for line in said)
     said.clear()
     assert best_of(path, digits, said, top=9) == again
-    assert len(said) == 1  # nothing was left to do
+    assert len(said) == 1  # nothing remained to do
 
 
 def test_a_reference_is_chosen_and_trained_as_any_other(path, digits):
-    """The run's second best by reward is its reference network, whose weights nobody kept."""
+    """The run's second best by reward is its reference network, whose weights were not stored."""
     arch = reference_arch(toy_space().skeleton)
     latency = dataclasses.replace(latency_of(arch), latency_ms=1.5, low_ms=1.4, high_ms=1.6).to_dict()
     costs = cost(arch, 8, 10)
@@ -161,7 +162,7 @@ def test_interrupted_and_resumed_is_as_never_interrupted(path, digits, tmp_path)
     assert (folder / "checkpoint.pt").exists()
     assert not (folder / "result.json").exists()
     resumed = best_of(path, digits, said, top=1, config=config)
-    assert not any("[1/3]" in line for line in said[2:])  # it went on from there
+    assert not any("[1/3]" in line for line in said[2:])  # it resumed from the checkpoint
     assert resumed.rows == whole.rows
     assert (folder / "model.safetensors").read_bytes() == weights
 
@@ -174,7 +175,7 @@ def test_other_settings_are_refused_by_name(path, digits, tmp_path):
         best_of(path, digits, [], config=dataclasses.replace(CONFIG, epochs=2))
     with pytest.raises(RunError, match=r"other settings \(data_content: \"\w+\" before, \"\w+\" now\)"):
         best_of(path, functools.partial(digits, per_class=30), [])
-    best_of(path, digits, [], config=dataclasses.replace(CONFIG, threads=2))  # results of another speed, no others
+    best_of(path, digits, [], config=dataclasses.replace(CONFIG, threads=2))  # results differ only in speed
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "7"])
@@ -186,7 +187,7 @@ def test_damaged_settings_are_one_line_that_names_them(path, digits, content):
     with pytest.raises(RunError, match=f"the settings {settings} are damaged") as caught:
         best_of(path, digits, [], top=1)
     assert "\n" not in str(caught.value)
-    settings.unlink()  # as it advises who knows
+    settings.unlink()  # the remedy in the message
     best_of(path, digits, [], top=1)
     assert settings.read_text() == before
 

@@ -1,4 +1,4 @@
-"""Trainings that cost nothing, for the processes that run them: only light imports here."""
+"""Toy trainings for child processes, with light imports only."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import time
 
 
 def train_one(job, say):
-    """Job 1 raises, job 2 is killed, others leave a file; in `slow` and, with our handlers, `real` they wait."""
+    """Job 1 raises, job 2 is killed, and others write a file; in `slow` and, with our handlers, `real` they wait."""
     if job.folder.name == "real":
         from mnas.train.process import stop_requests
 
@@ -14,7 +14,7 @@ def train_one(job, say):
             say(str(os.getpid()))
             while not stop.number:
                 time.sleep(0.01)
-            time.sleep(2)  # what is in hand
+            time.sleep(2)  # the training in progress
             job.folder.joinpath("checkpoint").touch()
             return
     if job.folder.name == "slow":

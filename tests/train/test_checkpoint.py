@@ -1,4 +1,4 @@
-"""Checkpoints that are not what they should be: one line each, and nothing in them is run."""
+"""Damaged and foreign checkpoints: one line each, and no code in them is executed."""
 
 import io
 import os
@@ -86,7 +86,7 @@ def test_no_archive_at_all(path: Path) -> None:
 
 @pytest.mark.parametrize("bit", range(8))
 def test_one_bit_that_has_changed(path: Path, bit: int) -> None:
-    """Wherever it is before the digest: torch alone reads most of them as other weights, and some end it elsewhere."""
+    """A changed bit anywhere before the digest is found; torch alone reads most of these files as other weights."""
     whole = path.read_bytes()
     for at in range(bit, len(whole) - 200, 29):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])

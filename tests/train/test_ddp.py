@@ -27,9 +27,9 @@ from train_toy import ARCH, CONFIG, Killing, toy_batches
 from mnas.train.loop import train
 folder, what = Path(sys.argv[1]), sys.argv[2]
 config = RAW if what == "raw" else CONFIG
-watcher = Killing(15, 10) if what == "stop" else None  # of the first process only; the others watch nothing
+watcher = Killing(15, 10) if what == "stop" else None  # only the first process has a watcher
 accuracy = train(ARCH, toy_batches(config), config, folder, resume=what == "resume", watcher=watcher).accuracy
-os.write(1, f"{{accuracy}}\\n".encode())  # in one go: two processes share the pipe
+os.write(1, f"{{accuracy}}\\n".encode())  # a single write, as two processes share the pipe
 """
 
 
@@ -42,7 +42,7 @@ def torchrun(tmp_path: Path, what: str) -> subprocess.CompletedProcess:
 
 
 def by_hand() -> nn.Module:
-    """RAW on one process: each half of a batch with statistics and dropout of its own."""
+    """RAW on one process: each half of a batch has its own statistics and dropout."""
     torch.manual_seed(seed_of(0, RAW.seed))
     network = build_network(ARCH, 3).to(memory_format=torch.channels_last).train()
     network.dropout.p = 0.2
@@ -59,7 +59,7 @@ def by_hand() -> nn.Module:
             torch.manual_seed(seed_of(1, RAW.seed, done, rank))
             loss = loss_of(RAW)(network(normalised(images[half], mean, std)), labels[half])
             (loss / 2).backward()
-            if rank > 0:  # statistics that are kept are the first process's
+            if rank > 0:  # the first process's statistics are kept
                 for name, buffer in buffers.items():
                     buffer.copy_(before[name])
         optimizer.step()
@@ -78,13 +78,13 @@ def test_two_processes_are_one_that_averages_the_gradients_of_both_halves(tmp_pa
     other = load_weights(tmp_path / "alone" / "model.safetensors").state_dict()
     far = 0.0
     for name, tensor in expected.items():
-        # rounding of sums in another order, over 12 steps: 1e-6 was seen
+        # sums in another order round differently: 1e-6 was observed over 12 steps
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
         far = max(far, float((other[name] - tensor).abs().max()))
-    assert far > 1e-2  # and batch norm over the whole batch is something else
+    assert far > 1e-2  # batch norm over the whole batch gives other values
 
 
-@pytest.mark.slow  # two torchruns
+@pytest.mark.slow  # starts torchrun twice
 def test_two_processes_stop_together_and_go_on(tmp_path: Path) -> None:
     stopped = torchrun(tmp_path, "stop")
     assert stopped.returncode != 0

@@ -1,4 +1,4 @@
-"""Values made ahead by a thread come in order, and so do errors; closing ends the thread."""
+"""Values that a thread prepares in advance come in order, and so do errors; closing ends the thread."""
 
 import itertools
 import threading
@@ -33,7 +33,7 @@ def test_closing_ends_the_thread_and_little_was_made_in_vain() -> None:
     before = threading.active_count()
     made = []
     found = prefetched(itertools.count(1), made.append, ahead=2)
-    with pytest.raises(AssertionError):  # None is no batch
+    with pytest.raises(AssertionError):  # None is not a batch
         next(found)
     found = prefetched(itertools.count(1), lambda x: made.append(x) or x, ahead=2)
     assert [next(found) for _ in range(5)] == [1, 2, 3, 4, 5]

@@ -39,7 +39,7 @@ def learning_rates(config, batch_size: int, steps: int, at: list[int]) -> list[f
 
 
 def test_the_imagenet_schedule_is_the_published_one() -> None:
-    """0 to 0.256 at 4096 images a step in 5 epochs, then x0.97 every 2.4 epochs counted from step 0."""
+    """The rate rises to 0.256 at 4096 images per step in 5 epochs, then decays x0.97 every 2.4 epochs from step 0."""
     steps = 312  # 1,281,167 images in batches of 4096
     epochs = [0, 1, 2.5, 5 - 1 / 312, 5, 7.1, 7.3, 12, 100, 349.99]
     found = learning_rates(IMAGENET, 4096, steps, [round(e * steps) for e in epochs])
@@ -59,7 +59,7 @@ def test_the_cosine_ends_at_zero() -> None:
 
 
 def test_a_short_training_has_a_short_warmup() -> None:
-    """At most half of the steps: a preset's 2 epochs suit `--epochs 1`."""
+    """Warm-up takes at most half of the steps, so a preset's 2 epochs suit `--epochs 1`."""
     config = dataclasses.replace(CONFIG, epochs=1, warmup_epochs=2, learning_rate=0.256)
     cosine = [0.256 * (1 + math.cos(math.pi * step / 10)) / 2 for step in (5, 8)]
     assert learning_rates(config, 256, 10, [0, 1, 4, 5, 8]) == pytest.approx([0, 0.0512, 0.2048, *cosine])

@@ -1,4 +1,4 @@
-"""A signal ends a training at once where it waits, decodes or scores; it is saved, and goes on to the same end."""
+"""A signal ends a training immediately while it waits, decodes or scores; it is saved, and resumes to the same end."""
 
 import os
 import signal
@@ -21,14 +21,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def _hangup() -> Iterator[None]:
-    """Not ignored, as it is under nohup."""
+    """Restore the signal's default, as nohup ignores it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
 
 
 class Stalled(ArrayBatches):
-    """Its batch number `at` of training or scoring does not come; a signal does meanwhile."""
+    """Batches of which number `at` of training or scoring never comes, while a signal does."""
 
     def __init__(self, where: str, at: int, number: int) -> None:
         super().__init__(toy_dataset(), CONFIG.variation(), CONFIG.seed)
@@ -72,7 +72,7 @@ def stopped(folder: Path, batches: ArrayBatches) -> TrainingStopped:
 
 def test_where_it_waits_for_images_it_is_saved_and_goes_on(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "t"
-    # the second goes on from the first; the third comes to the images that statistics are estimated from
+    # the second resumes the first; the third reaches the images from which statistics are estimated
     for number, at, where in zip(
         SIGNALS, (0, 3, 3), ("epoch 1 of 3, step 0 of 6", "epoch 1 of 3, step 3 of 6", "scoring"), strict=True
     ):

@@ -1,4 +1,4 @@
-"""Trainings of a second: they learn, repeat to the bit, go on where they stopped, and overwrite nothing."""
+"""Short trainings learn, repeat bit for bit, resume where they stopped, and overwrite nothing."""
 
 import dataclasses
 import errno
@@ -28,14 +28,14 @@ from mnas.train.watch import TrainWatcher
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a training that nothing happened to."""
+    """Return the folder of an undisturbed training."""
     folder = tmp_path_factory.mktemp("trained") / "whole"
     train(ARCH, toy_batches(), CONFIG, folder)
     return folder
 
 
 def starts(folder: Path, *how: str) -> list[int]:
-    """Exit codes of processes that start one after another, as train_toy.py says."""
+    """Return the exit codes of processes that start one after another (see train_toy.py)."""
     printed, errors = Started(print_starts, folder, *how).communicate(timeout=200)
     assert printed, errors
     return json.loads(printed)
@@ -91,7 +91,7 @@ def test_test_images_play_no_part(finished: Path, tmp_path: Path) -> None:
 
 
 def test_stopped_by_sigterm_and_resumed_equals_uninterrupted(finished: Path, tmp_path: Path) -> None:
-    """In the first step, the last of an epoch (while it is scored), in the middle, and the last of all."""
+    """Stopped in the first step, in an epoch's last one (during scoring), in the middle, and in the last of all."""
     folder = tmp_path / "t"
     steps = (1, STEPS - 1, 3, 2 * STEPS - 3)
     assert starts(folder, *(f"stop{step}" for step in steps), "run") == [143] * 4 + [0]
@@ -99,7 +99,7 @@ def test_stopped_by_sigterm_and_resumed_equals_uninterrupted(finished: Path, tmp
 
 
 def test_killed_at_any_moment_and_resumed_equals_uninterrupted(finished: Path, tmp_path: Path) -> None:
-    """Before the first checkpoint, in the second epoch, in the third, and while the last is scored."""
+    """Stopped before the first checkpoint, in the second and third epochs, and while the last one is scored."""
     folder = tmp_path / "t"
     steps = (3, STEPS + 2, STEPS + 1, STEPS)
     assert starts(folder, *(f"die{step}" for step in steps)) == [-signal.SIGKILL] * 4
@@ -122,7 +122,7 @@ def test_killed_after_the_last_epoch_only_the_end_is_done_again(finished: Path, 
 
 
 def test_the_same_signal_twice_at_once_is_one_and_a_later_one_ends_it() -> None:
-    """As torchrun does, which passes on the Ctrl-C that its processes have had from the terminal."""
+    """torchrun passes on the Ctrl-C that its processes have already received from the terminal."""
     with stop_requests() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -237,7 +237,7 @@ def test_a_training_that_diverges_says_where_and_what_to_do(tmp_path: Path) -> N
 
 
 class Hungry(ArrayBatches):
-    """Takes more memory than there is in the given epoch."""
+    """Batches that need more memory than the machine has in the given epoch."""
 
     def __init__(self, epoch: int, take) -> None:
         super().__init__(toy_dataset(), CONFIG.variation(), CONFIG.seed)
@@ -257,14 +257,14 @@ def test_out_of_memory_says_what_to_do(tmp_path: Path, take) -> None:
         train(ARCH, Hungry(0, take), CONFIG, folder)
     assert str(caught.value) == expected
     smaller = dataclasses.replace(CONFIG, batch_size=8)
-    with pytest.raises(TrainingError) as caught:  # nothing was there to go on from: the corrected command begins
+    with pytest.raises(TrainingError) as caught:  # without a checkpoint, the corrected command starts anew
         train(ARCH, Hungry(1, take), smaller, folder)
     assert str(caught.value) == f"{expected.replace('16', '8')}, and rename {folder}, which contains this training"
     assert train(ARCH, toy_batches(), smaller, folder, resume=True).epochs == 3
 
 
 def test_weights_that_fail_on_the_test_images_are_not_kept(tmp_path: Path) -> None:
-    """Bright images, which only the test part has, overflow."""
+    """Only the bright images of the test part overflow."""
     dark = ImageArrays(images=np.zeros((100, 8, 8, 3), np.uint8), labels=np.arange(100) % 3)
     bright = ImageArrays(images=np.full((20, 8, 8, 3), 255, np.uint8), labels=np.arange(20) % 3)
     batches = toy_batches(train=dark, val=dark, test=bright, mean=(0.0,) * 3, std=(1.2e-38,) * 3)
@@ -300,7 +300,7 @@ def test_the_process_is_left_as_it_was(finished: Path, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_error_and_the_last_checkpoint_survives(finished: Path, tmp_path: Path) -> None:
-    """A limit on file size, met when the next checkpoint is written, is what a full disk is to a program."""
+    """A limit on file size stops the next checkpoint, like a full disk."""
     folder = tmp_path / "t"
     assert starts(folder, "stop3", "full") == [143, errno.EFBIG]
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
@@ -316,4 +316,6 @@ def test_batches_of_two_or_more(tmp_path: Path) -> None:
     mixing = dataclasses.replace(CONFIG, mixup=0.1)
     with pytest.raises(ValueError, match="--batch-size must be a multiple of the number of processes"):
         train(ARCH, tiny, mixing, tmp_path / "u")
-    assert train(ARCH, tiny, CONFIG, tmp_path / "u").epochs == 3  # refused before its first step: the folder is free
+    assert (
+        train(ARCH, tiny, CONFIG, tmp_path / "u").epochs == 3
+    )  # rejected before its first step, so the folder is free

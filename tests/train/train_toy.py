@@ -1,8 +1,8 @@
-"""A tiny network and data set for trainings of a second, also in processes that are killed.
+"""A tiny network and data set for short trainings, also in processes that are killed.
 
-`print_starts`, called in a process of its own, forks one for each start, which goes on with what is in the folder:
-`run` to its end, `die3` killed (SIGKILL) in its third step, `stop3` stopped there (SIGTERM), `full` on a disk with room
-for files of 20 kB.
+`print_starts`, called in a separate process, forks a process for each start, which resumes the training in the folder:
+`run` to its end, `die3` until it is killed (SIGKILL) in its third step, `stop3` until it is stopped there (SIGTERM),
+`full` on a disk with room for files of 20 kB.
 """
 
 import dataclasses
@@ -34,11 +34,11 @@ CONFIG = dataclasses.replace(
     PRESETS["small"], epochs=3, batch_size=16, optimizer="rmsprop", learning_rate=0.064, weight_decay=1e-5,
     fewest_steps=0, warmup_epochs=0.5, estimate_statistics=64, accelerator="cpu", threads=1,
 )  # fmt: skip
-STEPS = 6  # of an epoch
+STEPS = 6  # per epoch
 
 
 def toy_dataset(images: int = 100, classes: int = 3, size: int = 8, **changes) -> Dataset:
-    """Classes differ in brightness, by less than the noise of a pixel; test and validation images are half as many."""
+    """Classes differ in brightness by less than the noise of a pixel; test and validation parts are half as large."""
     rng = np.random.default_rng(0)
 
     def part(count: int) -> ImageArrays:
@@ -59,7 +59,7 @@ def toy_batches(config=CONFIG, **changes) -> ArrayBatches:
 
 
 class Killing(TrainWatcher):
-    """Sends its own process a signal after so many steps of this process, or while the epoch is scored."""
+    """Sends its own process a signal after this number of steps, or while the epoch is scored."""
 
     def __init__(self, number: int, step: int) -> None:
         self.number, self.left = number, step
@@ -74,7 +74,7 @@ class Killing(TrainWatcher):
 
 
 def values(folder: Path) -> list[dict[str, str]]:
-    """metrics.csv without times."""
+    """Return metrics.csv without times."""
     import csv
 
     with (folder / "metrics.csv").open() as file:
@@ -84,7 +84,7 @@ def values(folder: Path) -> list[dict[str, str]]:
 
 
 def start(folder: Path, how: str) -> int:
-    """Fork, train, and the exit code."""
+    """Fork, train, and return the exit code."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -105,5 +105,5 @@ def start(folder: Path, how: str) -> int:
 
 
 def print_starts(folder: Path, *hows: str) -> None:
-    """The exit codes, as JSON."""
+    """Print the exit codes, as JSON."""
     print(json.dumps([start(folder, how) for how in hows]))

@@ -1,4 +1,4 @@
-"""What identifies a data set: the names and bytes of its files, and nothing else."""
+"""Only the names and bytes of its files identify a data set."""
 
 import os
 import re
@@ -82,7 +82,7 @@ def test_what_is_not_decoded_is_identified_by_stat_and_says_so(tmp_path: Path) -
     os.utime(root / "train" / "cat" / "0.png", (5, 5))
     second = of_files()
     assert second.content != first.content
-    assert second.fingerprint == first.fingerprint  # trainings begun before go on
+    assert second.fingerprint == first.fingerprint  # trainings from before can still be resumed
 
 
 def test_shards_are_identified_by_stat(tmp_path: Path) -> None:

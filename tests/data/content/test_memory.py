@@ -1,4 +1,4 @@
-"""Remembered digests: what is taken from the memory, what is read again, and a memory that is itself damaged."""
+"""Cached digests: files that are read again, files that are not, and a damaged cache."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from mnas.data.content.mounts import stat_tells_change
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The names of the files that were read since it was last cleared."""
+    """Record the names of the files that were read since the list was last cleared."""
     names: list[str] = []
 
     def counted(path: str) -> Digest:
@@ -28,7 +28,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return digest_file(path)
 
     monkeypatch.setattr(memory, "digest_file", counted)
-    # new files would not be trusted for 2 s: the tests' files are older than they are
+    # make the tests' files older, as new files are not trusted for 2 s
     monkeypatch.setattr(digests, "SETTLED_NS", -1)
     monkeypatch.setattr(memory, "stat_tells_change", lambda path: True)
     return names
@@ -79,7 +79,7 @@ def test_a_changed_file_is_read_again_whatever_its_name_size_and_time(
     elif change == "replaced":
         os.replace(other, first)
     elif change == "copied over":
-        shutil.copy2(other, first)  # as cp -p
+        shutil.copy2(other, first)  # like cp -p
     elif change == "same times":
         first.unlink()
         shutil.copy2(other, first)
@@ -180,7 +180,7 @@ def test_a_damaged_memory_is_ignored_and_made_again(tmp_path: Path, read: list[s
     content = bytearray(kept.read_bytes())
     if damage == "flipped":
         content[-150] ^= 1
-    elif damage == "swapped":  # two rows exchanged: each would vouch for the other's file
+    elif damage == "swapped":  # two exchanged rows, each with the stamp of the other's file
         start = len(b"mnas digests 1\n") + 32 + 8
         content[start : start + 144] = content[start + 72 : start + 144] + content[start : start + 72]
     if damage == "folder":
@@ -249,7 +249,7 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path, read: list[str]) -
     os.utime(old, (0, 0))
     found(tmp_path, make(tmp_path / "pets"))
     assert not old.exists()
-    assert new.exists()  # its writer may live
+    assert new.exists()  # its writer may still run
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -288,7 +288,7 @@ def test_what_is_no_file_or_too_large_counts_as_unreadable_at_once(tmp_path: Pat
 
 
 def test_this_machine_tells_where_its_files_lie(tmp_path: Path) -> None:
-    """No more than that it answers: a test may run on any file system."""
+    """Only check that there is an answer, as a test may run on any file system."""
     (tmp_path / "file").write_text("")
     assert stat_tells_change(str(tmp_path / "file")) in (True, False)
     assert stat_tells_change(str(tmp_path / "absent")) is False

@@ -1,4 +1,4 @@
-"""Mounts as Linux lists them: which are local, and what lies below an overlay."""
+"""Mounts in Linux's format: local ones, and the layers of an overlay."""
 
 import sys
 from pathlib import Path
@@ -38,7 +38,11 @@ def test_only_known_local_file_systems_are_trusted(tmp_path: Path, monkeypatch: 
     for number in (*found, 99):
         monkeypatch.setattr(mounts, "_mount_number", lambda path, number=number: number)
         trusted[number] = is_local("/any", found)
-    assert {number for number, local in trusted.items() if local} == {27, 40, 41}  # overlays whose layers nobody sees
+    assert {number for number, local in trusted.items() if local} == {
+        27,
+        40,
+        41,
+    }  # overlays whose layers are not visible here
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists its mounts so")
@@ -48,7 +52,7 @@ def test_an_overlay_over_a_network_is_none_of_them(tmp_path: Path, monkeypatch: 
     escaped = str(lower).replace(",", "\\,").replace(":", "\\:").replace("\\", "\\134")
     found = read_mounts(MOUNTINFO.replace("LOWER\\072two", escaped))
     assert layers_of(found[40]) == [str(lower), "/nowhere/up"]
-    for below, local in ((31, False), (27, True), (40, False)):  # 40: an overlay over itself ends too
+    for below, local in ((31, False), (27, True), (40, False)):  # mount 40 is an overlay over itself
         monkeypatch.setattr(mounts, "_mount_number", lambda path, below=below: below if path == str(lower) else 40)
         assert is_local("/any", found) is local
 

@@ -1,4 +1,4 @@
-"""The table of classes: counts, the majority, what was left out."""
+"""The class table: counts, the majority share, and the files left out."""
 
 from mnas.data.listing.class_table import ClassTable, Listing, left_out_of, with_unreadable
 

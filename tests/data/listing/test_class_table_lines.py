@@ -1,4 +1,4 @@
-"""The table of classes as it is printed."""
+"""The printed lines of the class table."""
 
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.listing.class_table import ClassTable, Listing, left_out_of

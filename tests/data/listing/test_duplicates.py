@@ -1,4 +1,4 @@
-"""Equal images in several parts or classes: counted and named, from pixels or files, and cached_duplicates."""
+"""Equal images in several parts or classes: counted and named, from pixels or files, and cached."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ def noise(seed: int) -> Image.Image:
 
 
 def make(root: Path) -> Path:
-    """train: 2 x 4, val: 2 x 2, test: 2 x 1, all different."""
+    """Make 2 x 4 images in train, 2 x 2 in val and 2 x 1 in test, all different."""
     seed = 0
     for part, count in (("train", 4), ("val", 2), ("test", 1)):
         for name in ("cat", "dog"):
@@ -95,7 +95,7 @@ def test_names_are_right_where_images_are_unreadable(tmp_path: Path) -> None:
 
 def test_only_equal_pixels_have_equal_keys() -> None:
     pixels = np.zeros((4, 8, 8, 3), np.uint8)
-    pixels[1, 0, 0, 0] = 1  # equal in the middle line only
+    pixels[1, 0, 0, 0] = 1  # equal only in the middle line
     pixels[2, 4] = 7
     keys = pixel_keys(pixels)
     assert set(keys) == {0, 1, 3}

@@ -1,4 +1,4 @@
-"""Folders: every layout is read as what it is or refused in one line, and nothing is left out without a count."""
+"""Folders: every layout is read correctly or rejected in one line, and every file that is left out is counted."""
 
 import os
 import re
@@ -17,7 +17,7 @@ CLASSES = ("cat", "dog")
 
 
 def fill(folder: Path, count: int = 2) -> Path:
-    """Distinct images."""
+    """Make distinct images."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         Image.fromarray(np.full((4, 4), index, np.uint8)).save(folder / f"{index}.png")
@@ -31,7 +31,7 @@ def tree(root: Path, *folders: str, count: int = 2) -> Path:
 
 
 def split(root: Path, *parts: str) -> Path:
-    """The two classes in each part."""
+    """Make two classes in each part."""
     return tree(root, *(f"{part}/{name}" for part in parts for name in CLASSES))
 
 
@@ -101,7 +101,7 @@ def test_parts_in_the_names_of_classes_are_refused(tmp_path: Path) -> None:
     root = tree(tmp_path / "pets", "train_cat", "train_dog", "test_cat", "test_dog")
     assert "got 'test_cat', 'train_cat' in" in refusal(root)
     fill(root / "pregnancy")
-    assert len(folder_source(root).classes) == 5  # names of something else
+    assert len(folder_source(root).classes) == 5  # names with another meaning
 
 
 def test_folders_inside_of_some_classes_are_named(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_images_without_class_folders_are_seen(tmp_path: Path) -> None:
     assert "only 'cat', and images beside them" in refusal(tmp_path / "one")
 
 
-# What is left out
+# Files left out
 
 
 def test_nothing_is_left_out_without_a_count(tmp_path: Path) -> None:

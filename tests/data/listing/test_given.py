@@ -1,4 +1,4 @@
-"""What people type after --data."""
+"""Values that people type after --data."""
 
 from pathlib import Path
 

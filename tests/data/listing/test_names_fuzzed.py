@@ -1,4 +1,4 @@
-"""Any names of folders and files: read, or refused in one line; every file is an image or counted as left out."""
+"""Any names of folders and files are read, or rejected in one line; every file is an image or counted as left out."""
 
 import os
 import tempfile
@@ -28,7 +28,7 @@ TREES = st.dictionaries(
 
 
 def _make(folder: Path, held: object) -> int:
-    """Make folders and files with these names, as far as the file system has such, and return how many files."""
+    """Make folders and files with these names, if the file system allows them, and return the number of files."""
     folder.mkdir(exist_ok=True)
     count = 0
     for name in held:  # type: ignore[attr-defined]
