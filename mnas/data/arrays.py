@@ -23,14 +23,11 @@ class ArrayBatches(Batches):
     def __init__(self, dataset: Dataset, augmentation: Augmentation, seed: int, crop: float = 1.0) -> None:
         if augmentation.auto_augment:
             raise ValueError(
-                f"--auto-augment must be empty for images in an array, but got {augmentation.auto_augment!r}; use "
-                "--loader files"
+                f"--loader array does not take --auto-augment, but got {augmentation.auto_augment!r}; use --loader "
+                "files"
             )
         if crop != 1:
-            raise ValueError(
-                f"--crop must be 1 for images in an array, which contains whole centre squares, but got {crop}; use "
-                "--crop 1 or --loader files"
-            )
+            raise ValueError(f"--loader array takes only --crop 1, but got {crop}; use --crop 1 or --loader files")
         self._dataset, self._augmentation, self._seed = dataset, augmentation, seed
         self._parts: dict[Part, ImageArrays] = {"train": dataset.train, "val": dataset.val}
         if dataset.test is not None:
