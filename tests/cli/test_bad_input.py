@@ -82,7 +82,7 @@ def test_missing_option(capsys):
             "mnasnet2",
             "--space must be one of mnasnet, mnasnet-no-se, per-layer, cell, the path of",
         ),
-        ("--input-size", "4", "input size must be"),
+        ("--input-size", "4", "--input-size must be"),
         ("--output-stride", "7", "output stride must be"),
         ("--width", "0", "width"),
         ("--data", "nowhere", "--data must be a folder or one of digits, cifar10, fashion-mnist, imagenet"),
@@ -104,7 +104,7 @@ def test_bad_folders(capsys, tmp_path):
     assert "only 'cat'" in complaint(capsys, "search", "--data", one)
     file = tmp_path / "file.jpg"
     file.touch()
-    assert "a file" in complaint(capsys, "search", "--data", file)
+    assert "an image; name the folder" in complaint(capsys, "search", "--data", file)
 
 
 def test_corrupt_images(capsys, tmp_path):

@@ -88,8 +88,8 @@ def test_16_bit_jpeg2000() -> None:
         (tiff(QUARTERS.astype(np.float64), FLOAT), "it is not an image"),
         (b"Pf 8 8 -1.0\n" + np.float32(QUARTERS).tobytes(), "floating-point ones"),
         (png(of_bits(12) & 0xFF0, (b"sBIT", b"\x0c")), "may be dark or not scaled"),
-        (png(np.dstack([of_bits(12)] * 3), (b"sBIT", b"\x0c\x0c\x0c"), color_type=2), "values below 4096 only"),
-        (tiff(np.dstack([of_bits(12)] * 3), {281: (3, (4095,) * 3)}), "values below 4096 only"),
+        (png(np.dstack([of_bits(12)] * 3), (b"sBIT", b"\x0c\x0c\x0c"), color_type=2), "declares values below 4096"),
+        (tiff(np.dstack([of_bits(12)] * 3), {281: (3, (4095,) * 3)}), "declares values below 4096"),
     ],
 )
 def test_an_unknown_range_is_refused(file: bytes, reason: str) -> None:

@@ -188,10 +188,10 @@ def test_a_loader_that_cannot_serve_has_its_line(tmp_path: Path) -> None:
 
     shards = str(tmp_path / "shards")
     assert "--loader must be one of auto, array, files, shards, but got 'tar'" in message(str(folder), loader="tar")
-    assert "--loader shards does not fit the data: {str(folder)!r} contains no tar shards" in message(
+    assert f"--loader shards does not fit the data: {str(folder)!r} contains no tar shards" in message(
         str(folder), loader="shards"
     )
-    assert "--loader files does not fit the data: {shards!r} contains tar shards" in message(shards, loader="files")
+    assert f"--loader files does not fit the data: {shards!r} contains tar shards" in message(shards, loader="files")
     assert "--max-images-per-class must be 0 for shards, but got 5" in message(shards, max_images_per_class=5)
     assert "--loader files" in message(str(folder), loader="array", crop=0.5)
     assert "but got 'cifar11' (no such folder)" in message("cifar11")

@@ -299,7 +299,7 @@ def test_damaged_shards_have_their_line(shards: Path, tmp_path: Path, workers: i
     path.write_bytes(whole[:3000])
     assert "a shard must be a complete tar file, but got" in message(shards, tmp_path, workers)
     path.write_bytes(b"not a tar file" * 100)
-    assert "a shard must be a tar file" in message(shards, tmp_path, workers)
+    assert "a shard must be a complete tar file" in message(shards, tmp_path, workers)
     rewrite(path, dict(list(files.items())[:6]))
     assert "as many images as its index lists (10), but " in message(shards, tmp_path, workers)
     rewrite(path, {name: b"7" if name.endswith("cls") else content for name, content in files.items()})
@@ -344,7 +344,7 @@ def test_gaps_in_the_numbers_are_noticed_without_a_list(shards: Path, tmp_path: 
     assert opened(found, tmp_path / "cache").counts["train"] == 30  # the remedy in the message
     for number in (0, 2, 4):
         (shards / f"train-00000{number}.tar").rename(shards / f"train-0000{number // 2}-of-00004.tar")
-    assert "but train-00003-of-00004.tar is missing (by its name)" in message(shards, tmp_path / "cache")
+    assert "but train-00003-of-00004.tar is missing (by the total in the names)" in message(shards, tmp_path / "cache")
     for number in (2, 1, 0):
         (shards / f"train-0000{number}-of-00004.tar").rename(shards / f"train-0000{number + 1}-of-00003.tar")
     assert opened(shards, tmp_path / "cache").counts["train"] == 30  # numbered from 1
@@ -371,5 +371,5 @@ def test_moments_are_cached_while_no_shard_changes(shards: Path, tmp_path: Path)
     assert len(decoded) == calls
     for path in shards.glob("train-*.tar"):
         os.truncate(path, 10)
-    with pytest.raises(ValueError, match="a shard must be a tar file"):
+    with pytest.raises(ValueError, match="a shard must be a complete tar file"):
         mean()

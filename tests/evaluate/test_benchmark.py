@@ -248,7 +248,7 @@ def test_a_split_that_does_not_fit(tmp_path):
     for part in ("train", "val", "test"):
         (tmp_path / "split" / f"{part}_paths.json").write_text(json.dumps(["a/result_1.json"]))
     (tmp_path / "split" / "val_paths.json").write_text('["b/result_999.json"]')
-    with pytest.raises(ValueError, match=r"val_paths.json names result_999.json, which is not among the rows"):
+    with pytest.raises(ValueError, match=r"val_paths.json lists result_999.json, which is not among the rows"):
         accel_nasbench(path)
     (tmp_path / "split" / "val_paths.json").write_text("{")
     with pytest.raises(ValueError, match=r"val_paths.json must be a list of paths in JSON"):
@@ -372,7 +372,9 @@ def test_the_choices_of_a_space(tmp_path):
     rows[9] = ("mbconv4", *rows[9][1:])
     with pytest.raises(ValueError, match=r"line 11: block1.op must be one of conv, .*mbconv6, but got 'mbconv4'"):
         read_table(write_csv(tmp_path / "t.csv", rows, header), space=space)
-    with pytest.raises(ValueError, match=r"there is no column 'block7.layers'; it has block1.op, .* and 24 more"):
+    with pytest.raises(
+        ValueError, match=r"there is no column 'block7.layers'; the columns are block1.op, .* and 24 more"
+    ):
         read_table(write_csv(tmp_path / "t.csv", rows, header.replace("block7.layers", "depth")), space=space)
 
 
@@ -381,7 +383,7 @@ def test_the_choices_of_a_space(tmp_path):
     [
         ("", "must have at least one row, but it has none"),
         ("op,accuracy,cost\n", "must have at least one row, but it has none"),
-        ("op,accuracy,latency\nconv,0.5,1\n", "there is no column 'cost'; it has op, accuracy, latency"),
+        ("op,accuracy,latency\nconv,0.5,1\n", "there is no column 'cost'; the columns are op, accuracy, latency"),
         ("accuracy,cost\n0.5,1\n", "there must be a column for each decision, but got only accuracy, cost"),
         ("op,op,accuracy,cost\n1,2,3,4\n", "columns must have different names, but got 'op'"),
         ("op,accuracy,cost\nconv,0.5\n", "line 2 must have 3 values, but got 2"),
@@ -390,9 +392,12 @@ def test_the_choices_of_a_space(tmp_path):
         ("op,accuracy,cost\na,0.5,1\nb,0.5,0\n", "line 3: cost must be a number above 0, but got 0"),
         ("op,accuracy,cost\na,0.5,1\nb,0.5,inf\n", "line 3: cost must be a number above 0, but got inf"),
         ("op,accuracy,cost\na,0.5,1\nb,good,1\n", "line 3: accuracy must be a number from 0 to 1, but got 'good'"),
-        ("op,accuracy,cost\na,0.5,1\nb,93.2,1\n", "line 3: accuracy must be a number from 0 to 1, but got 93.2 (--per"),
+        (
+            "op,accuracy,cost\na,0.5,1\nb,93.2,1\n",
+            "line 3: accuracy must be a number from 0 to 1, but got 93.2; use --percent if",
+        ),
         ("op,accuracy,cost\na,0.5,1\n,0.5,1\n", "line 3: op must be one of a, but got nothing"),
-        ("id,accuracy,cost\n" + "\n".join(f"n{i},0.5,1" for i in range(101)), "--ignore id leaves it out"),
+        ("id,accuracy,cost\n" + "\n".join(f"n{i},0.5,1" for i in range(101)), "leave it out with --ignore id"),
         ("op,accuracy,cost,x\na,0.5,1,2\nb,0.5,1,3\n", "must have a row for each of its 4 combinations of choices"),
     ],
 )

@@ -177,7 +177,7 @@ def train_without_memory(cache: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a limit on memory")
 def test_a_candidate_without_memory_fails_with_its_reason_and_the_next_one_trains(tmp_path: Path) -> None:
     printed, errors = Started(train_without_memory, tmp_path).communicate(timeout=250)
-    assert printed.splitlines() == ["out of memory at 512 images a step", "287"], errors
+    assert printed.splitlines() == ["out of memory at 512 images per step", "287"], errors
 
 
 def test_images_too_small_for_the_strides(digits: Dataset) -> None:
@@ -221,7 +221,7 @@ def test_the_schedule_is_the_papers() -> None:
     ],
 )  # fmt: skip
 def test_fields_out_of_range(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be"):
+    with pytest.raises(ValueError, match=f"--{field.replace('_', '-')} must be"):
         ProxyConfig(**{field: value})  # type: ignore[arg-type]
 
 

@@ -55,8 +55,8 @@ def test_a_parquet_file_keeps_its_values(tmp_path):
 
 
 BAD_CSV = {
-    "an endless line": ("a" * (2 << 20), "line 1, which has 2,097,152 characters"),
-    "an endless line of values": ("a," * (1 << 20), "line 1, which has 2,097,152 characters"),
+    "an endless line": ("a" * (2 << 20), "line 1 has 2,097,152 characters"),
+    "an endless line of values": ("a," * (1 << 20), "line 1 has 2,097,152 characters"),
     "a million columns": (",".join(f"c{i:06}"[:7] for i in range(120_000)), "1,000 columns"),
     "columns over lines": ('"\n",' * 2000 + "a", "1,000 columns"),
     "NUL": ("a,accuracy,cost\n1,\0,2\n", "it is not text"),

@@ -128,13 +128,13 @@ def test_urls(folder, server):
 def test_urls_that_give_no_image(server, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT_S", 5.0)
     for path, reason in (
-        ("/nothing.png", "^the server says 404 "),
+        ("/nothing.png", "^the server replied 404 "),
         ("/notes.txt", "^it is not an image$"),
         ("/broken.png", "^it is damaged or cut off: "),
         ("/cut.png", "^the server sent 8 of 5000 bytes$"),
-        ("/circle", "^the server redirects it it too often$"),
-        ("/circle/more", "^the server redirects it it too often$"),
-        ("/steering", r"^the server says 500 odd \[31m reason$"),
+        ("/circle", "^the server redirects it too often$"),
+        ("/circle/more", "^the server redirects it too often$"),
+        ("/steering", r"^the server replied 500 odd \[31m reason$"),
         ("/elsewhere.png", r"^the server redirects it to .file:///etc/passwd., which is neither http nor https$"),
         ("/garbage", "^it cannot be downloaded: "),
         ("/with space.png", "^it cannot be downloaded: "),

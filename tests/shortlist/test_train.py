@@ -173,7 +173,7 @@ def test_other_settings_are_refused_by_name(path, digits, tmp_path):
         RunError, match=r"must be trained with the same settings, but these differ \(epochs: 1 before, 2 now\); use"
     ):
         best_of(path, digits, [], config=dataclasses.replace(CONFIG, epochs=2))
-    with pytest.raises(RunError, match=r"other settings \(data_content: \"\w+\" before, \"\w+\" now\)"):
+    with pytest.raises(RunError, match=r"these differ \(data_content: \"\w+\" before, \"\w+\" now\)"):
         best_of(path, functools.partial(digits, per_class=30), [])
     best_of(path, digits, [], config=dataclasses.replace(CONFIG, threads=2))  # results differ only in speed
 
@@ -198,7 +198,7 @@ def test_other_images_and_nothing_to_train_are_refused(path, digits, tmp_path):
     with open_run(path, {"input_size": 8}) as run:
         run.set("provenance", {"data": {"classes": ["cat", "dog"]}})
     with pytest.raises(
-        ValueError, match=r"of the search \(2: cat, dog\), but got 10: 0, 1, 2, 3, 4, \.\.\.; use its --da"
+        ValueError, match=r"of the search \(2: cat, dog\), but got 10: 0, 1, 2, 3, 4, \.\.\.; use the --da"
     ):
         best_of(path, digits, [])
     assert not (path / "trained").exists()
@@ -217,7 +217,7 @@ def test_one_failure_leaves_the_others(path, digits):
     said = []
     outcome = best_of(path, digits, said)
     assert list(outcome.failed) == [first]
-    assert "is damaged or cut off" in outcome.failed[first]
+    assert "is not a checkpoint of mnas" in outcome.failed[first]
     assert [row.trial for row in outcome.rows] == [outcome.chosen[1]]
 
 

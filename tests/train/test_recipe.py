@@ -161,7 +161,7 @@ def test_mixing_depends_on_its_seed_and_leaves_numpy_alone() -> None:
     ],
 )  # fmt: skip
 def test_fields_out_of_range(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be") as caught:
+    with pytest.raises(ValueError, match=f"--{field.replace('_', '-')} must be") as caught:
         dataclasses.replace(CONFIG, **{field: value})
     assert "\n" not in str(caught.value)
 

@@ -229,7 +229,7 @@ def test_initial_weights_are_where_it_starts(tmp_path: Path) -> None:
 
 def test_a_training_that_diverges_says_where_and_what_to_do(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, learning_rate=1e3, warmup_epochs=0)
-    words = r"not by step \d of epoch \d; use a lower --learning-rate \(now 1000\)"
+    words = r"finite by step \d of epoch \d; use a lower --learning-rate \(now 1000\)"
     with pytest.raises(TrainingError, match=words):
         train(ARCH, toy_batches(std=(1.2e-38,) * 3), config, tmp_path / "t")
     assert not (tmp_path / "t" / "model.safetensors").exists()

@@ -87,7 +87,7 @@ def test_a_split_is_read_as_the_split_it_is(tmp_path: Path, train: str, val: str
 def test_training_and_testing_alone(tmp_path: Path) -> None:
     source = folder_source(split(tmp_path / "scans", "Training", "Testing"))
     assert counts(source) == {"train": 4, "test": 4}
-    assert source.listing.notes == ("read as parts: 'Training' (train), 'Testing' (test)",)
+    assert source.listing.notes == ("folders read as parts: 'Training' (train), 'Testing' (test)",)
 
 
 @pytest.mark.parametrize("name", ["cat\u200d", "c\uff41t", "c\u00ada\u200bt"])
@@ -194,7 +194,7 @@ def test_classes_whose_images_lie_deeper_stay_classes(tmp_path: Path) -> None:
             ["pets/train/cat", "pets/test/cat", "docs"],
             "'pets' in .*, which contains the parts 'test', 'train'; point --data",
         ),
-        (["train/cat", "train/dog", "val/cat", "val/owl"], "but got 'owl'"),
+        (["train/cat", "train/dog", "val/cat", "val/owl"], "also has 'owl'"),
         (["train/cat", "test/cat"], "only 'cat'"),
     ],
 )

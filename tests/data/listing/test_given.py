@@ -16,7 +16,7 @@ NAMES = "digits, cifar10, fashion-mnist, imagenet"
     ("data", "line"),
     [
         ("", f"a folder or one of {NAMES}, but got '' (empty); pass a name or a folder to --data"),
-        ("  ", "(nothing)"),
+        ("  ", "(empty)"),
         ("~", "(the root or home folder)"),
         ("/", "(the root or home folder)"),
         ("~nobody-of-that-name", "(no such user)"),
