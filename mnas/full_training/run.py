@@ -189,13 +189,13 @@ def _described(name: str, batches: Batches, config: TrainConfig, folder: Path) -
     size = config.batch_size_for(batches.counts["train"])
     return (
         f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px",
-        f"{name}: {_epochs(config.epochs)} of {batches.steps(size):,} steps of {size} images, peak learning rate "
-        f"{config.learning_rate * size / 256:.4g}; output in {folder}",
+        f"{name}: {_counted(config.epochs, 'epoch')} of {_counted(batches.steps(size), 'step')} of {size} images, "
+        f"peak learning rate {config.learning_rate * size / 256:.4g}; output in {folder}",
     )
 
 
-def _epochs(count: int) -> str:
-    return f"{count:,} epoch{'s' * (count != 1)}"
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _conclusion(trained: Trained) -> str:
@@ -206,6 +206,6 @@ def _conclusion(trained: Trained) -> str:
         balanced = f"balanced {trained.balanced_accuracy:.2%}{tested}, majority share {trained.majority_share:.2%}; "
     return (
         f"validation accuracy {trained.accuracy:.2%}{test}; {balanced}"
-        f"{_epochs(trained.epochs)} in {trained.seconds:.0f} s, "
+        f"{_counted(trained.epochs, 'epoch')} in {trained.seconds:.0f} s, "
         f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
     )

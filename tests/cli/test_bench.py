@@ -154,7 +154,7 @@ def test_the_cache_key_includes_the_code(tmp_path, monkeypatch):
         (["--path", "nowhere.csv"], "No such file or directory: nowhere.csv"),
         (["--benchmark", "accel-nasbench"], "toy.csv cannot be read as anb_dataset_jsons.tar.gz"),
         (["--benchmark", "accel-nasbench", "--device", "pixel"], "device must be one of latency_zcu102"),
-        (["--accuracy", "top1"], "toy.csv: there is no column 'top1'; it has op, kernel, depth, width, free"),
+        (["--accuracy", "top1"], "toy.csv: there is no column 'top1'; the columns are op, kernel, depth, width, free"),
         (["--cost", "op"], "toy.csv: line 2: op must be a number above 0, but got 'conv'"),
         (["--space", "mnasnet"], "toy.csv: there is no column 'block1.op'"),
         (["--space", "nowhere"], "--space must be one of mnasnet"),

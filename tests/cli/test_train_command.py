@@ -76,7 +76,7 @@ def test_from_a_name_to_weights_and_never_twice(capsys):
     assert run(trained()) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "data digits: 10 classes, images 1,151 train, 287 val, 359 test, 8 px"
-    assert printed[1].startswith("tiny.json: 2 epoch(s) of 8 steps of 128 images, peak learning rate ")
+    assert printed[1].startswith("tiny.json: 2 epochs of 8 steps of 128 images, peak learning rate ")
     end = printed.index("majority share: 10.10% of the val images are 1 (the accuracy of always predicting it)")
     assert printed[end - 1].split() == ["all", "10", "classes", "1,151", "287", "359", "0"]
     del printed[2 : end + 1]
