@@ -95,8 +95,8 @@ def _check_digest(content: bytes, name: str) -> None:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Return the fields that differ, such as `epochs: 5 there, 6 here`; empty if none does."""
+    """Return the fields that differ, such as `epochs: 5 before, 6 now`; empty if none does."""
     names = [*there, *(name for name in here if name not in there)]
     return ", ".join(
-        f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names if there.get(name) != here.get(name)
+        f"{name}: {there.get(name)} before, {here.get(name)} now" for name in names if there.get(name) != here.get(name)
     )

@@ -72,7 +72,7 @@ def test_names_turn_mirroring_off_with_a_warning_and_it_is_stored(capsys: pytest
     assert identity()["mirror"] == "no"
     assert trained("--resume") == 0
     assert trained("--resume", "--mirror", "yes") == 2
-    assert "contains a training with other settings (mirror: no there, None here)" in capsys.readouterr().err
+    assert "contains a training with other settings (mirror: no before, None now)" in capsys.readouterr().err
 
 
 def test_what_was_begun_mirrored_goes_on_mirrored(capsys: pytest.CaptureFixture[str]) -> None:

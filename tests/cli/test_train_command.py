@@ -89,7 +89,7 @@ def test_from_a_name_to_weights_and_never_twice(capsys):
     assert (info.arch, info.input_size, len(info.classes)) == (ARCH, 8, 10)
     before = (folder / "model.safetensors").read_bytes()
     assert "resume it with --resume, or choose another --out" in complaint(capsys, *trained())
-    assert "epochs: 2 there, 3 here" in complaint(capsys, *trained("--resume", "--epochs", 3))
+    assert "epochs: 2 before, 3 now" in complaint(capsys, *trained("--resume", "--epochs", 3))
     assert run(trained("--resume")) == 0
     assert f"test accuracy {result['test_accuracy']:.2%}" in capsys.readouterr().out
     assert (folder / "model.safetensors").read_bytes() == before
@@ -173,7 +173,7 @@ def test_damaged_and_foreign_checkpoints(capsys):
     torch.save(state, folder / "checkpoint.pt")
     line = complaint(capsys, *trained("--epochs", 1, "--resume"))
     assert (
-        f"belongs to a training with other settings (arch: {'0' * 16} there, {ARCH.fingerprint} here). Use the same "
+        f"belongs to a training with other settings (arch: {'0' * 16} before, {ARCH.fingerprint} now). Use the same "
         "settings, or rename its folder to start a new training." in line
     )
 

@@ -82,7 +82,7 @@ def test_the_best_are_trained_once_and_compared(run_path, capsys):
     assert again[1:] == first.splitlines()[-len(again) + 1 :]  # only the table
 
     assert run(arguments(run_path, "--top", "2", "--dropout", "0.1")) == 2
-    assert 'these differ (dropout: "arch" there, 0.1 now)' in capsys.readouterr().err
+    assert 'these differ (dropout: "arch" before, 0.1 now)' in capsys.readouterr().err
 
 
 def test_a_run_without_top_and_top_without_a_run(run_path, capsys):

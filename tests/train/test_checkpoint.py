@@ -40,7 +40,7 @@ def test_round_trip(path: Path) -> None:
 
 def test_another_training(path: Path) -> None:
     line = complaint(path, {"arch": "b", "epochs": 3, "mixup": 0.1})
-    assert "belongs to a training with other settings (arch: a there, b here, mixup: None there, 0.1 here)" in line
+    assert "belongs to a training with other settings (arch: a before, b now, mixup: None before, 0.1 now)" in line
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9])

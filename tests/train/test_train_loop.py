@@ -168,18 +168,18 @@ def test_nothing_is_overwritten(finished: Path, tmp_path: Path) -> None:
         (
             True,
             {"epochs": 4},
-            "contains a training with other settings .epochs: 3 there, 4 here.. Use .* rename that folder",
+            "contains a training with other settings .epochs: 3 before, 4 now.. Use .* rename that folder",
         ),
-        (True, {"mixup": 0.5}, "mixup: 0.0 there, 0.5 here"),
+        (True, {"mixup": 0.5}, "mixup: 0.0 before, 0.5 now"),
     ):
         config = dataclasses.replace(CONFIG, **changes)
         with pytest.raises(ValueError, match=words) as caught:
             train(ARCH, toy_batches(config), config, finished, resume=resume)
         assert "\n" not in str(caught.value)
     wider = ARCH.scale_width(2)
-    with pytest.raises(ValueError, match=f"arch: {ARCH.fingerprint} there, {wider.fingerprint} here"):
+    with pytest.raises(ValueError, match=f"arch: {ARCH.fingerprint} before, {wider.fingerprint} now"):
         train(wider, toy_batches(), CONFIG, finished, resume=True)
-    with pytest.raises(ValueError, match="data: 0123456789abcdef there, f here"):
+    with pytest.raises(ValueError, match="data: 0123456789abcdef before, f now"):
         train(ARCH, toy_batches(fingerprint="f"), CONFIG, finished, resume=True)
     with pytest.raises(ValueError, match="initial weights: fresh there"):
         train(ARCH, toy_batches(), CONFIG, finished, resume=True, initial=build_network(ARCH, 3))
