@@ -149,7 +149,7 @@ def test_a_clock_that_was_set_back_makes_files_of_the_future(tmp_path: Path, mon
     assert digest_file(path).stamp is None
 
 
-def test_nothing_is_cached_for_a_network_file_system(
+def test_nothing_is_remembered_of_a_network_file_system(
     tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = make(tmp_path / "pets")
