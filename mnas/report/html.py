@@ -14,7 +14,7 @@ from mnas.study import Snapshot, read_run
 FILE_NAME = "report.html"
 
 ENDED = {
-    "trials": "all trials are finished",
+    "trials": "all trials are done",
     "hours": "the time limit is reached",
     "converged": "the controller has converged",
 }
@@ -89,7 +89,7 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
     volume = _drawn(
         charts,
         "hypervolume",
-        "Area below the front, above the accuracy of guessing and up to a latency of 2 T (the largest T of several).",
+        "Area below the front, above the accuracy of guessing and up to a latency of 2 T, or twice the largest T.",
     )
     full = _drawn(charts, "full", "Labels are trial numbers. On the dashed line, proxy and full accuracy are equal.")
     shares = sections.shares(facts)

@@ -43,7 +43,7 @@ STATES = {
     "one": ([DONE], {}, "Take trial 0"),
     "no diagnostics": ([DONE] * 12, {"controller": "random"}, "Take trial"),
     "surrogate": ([DONE] * 12, {"controller": "surrogate"}, "What matters for latency"),
-    "finished": ([DONE] * 10, {"status": "finished"}, "finished: all trials are finished"),
+    "finished": ([DONE] * 10, {"status": "finished"}, "finished: all trials are done"),
 }
 
 
