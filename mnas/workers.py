@@ -32,7 +32,7 @@ It raises EvaluationError if the candidate itself fails. An optional attribute `
 DEATHS = 2
 """Number of deaths of its process after which a candidate has failed; one may be the machine's fault."""
 
-PROCESS_DIED = f"its process died {DEATHS} times (out of memory?)"
+PROCESS_DIED = f"its process died {DEATHS} times, perhaps because it ran out of memory"
 """Reason of a failure after `DEATHS` deaths."""
 
 

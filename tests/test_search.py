@@ -164,7 +164,7 @@ def test_a_candidate_that_kills_its_process_fails_alone(tmp_path):
     assert reason == "trials"
     assert [t.state for t in run.trials] == [t.state for t in whole.trials]
     errors = {t.error for t in run.trials if t.state == "failed"}
-    assert errors == {"its process died 2 times (out of memory?)"}
+    assert errors == {"its process died 2 times, perhaps because it ran out of memory"}
 
 
 def test_a_candidate_that_cannot_be_measured_fails_alone(tmp_path):

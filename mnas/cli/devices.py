@@ -11,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mnas.arch import require_input_size
 from mnas.cli.console import make_console
 from mnas.export.render import render
 from mnas.folders import user_state_dir
+from mnas.latency.devices.disturbances import disturbances_of, measuring_core
 from mnas.latency.devices.registry import (
     DeviceEntry,
     devices_file,
@@ -22,7 +24,6 @@ from mnas.latency.devices.registry import (
     read_devices,
     unit_addresses,
 )
-from mnas.latency.devices.spoilers import measuring_core, spoilers
 from mnas.latency.fleet.lease import lease, lease_key
 from mnas.latency.latency import Calibration, MeasurementError, UnitError
 from mnas.latency.protocol import Reference, calibrate, make_reference
@@ -44,10 +45,10 @@ HIGH_ERROR = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class DevicesListCommand:
-    """List the devices of devices.toml, and this machine, which is always there as `host`."""
+    """List the devices in devices.toml, and this machine, which is always available as `host`."""
 
     devices: File = "auto"
-    """The file; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder."""
 
     def run(self) -> None:
         """Print the table. Raises ValueError for an invalid file."""
@@ -59,18 +60,18 @@ class DevicesListCommand:
         console = make_console()
         console.print(table)
         path = devices_file() if self.devices == "auto" else self.devices
-        there = "" if path.exists() else " (not there yet)"
-        console.print(f"  described in {path}{there}")
+        state = "" if path.exists() else " (does not exist yet)"
+        console.print(f"  devices file: {path}{state}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DevicesCheckCommand:
-    """Check that a device is fit to measure on: models run on it, and nothing there spoils a measurement."""
+    """Check that a device is fit to measure on: it runs models, and nothing on it disturbs measurements."""
 
     name: str = field(kw_only=False)
     """Name of the device, as `mnas devices list` prints it."""
     devices: File = "auto"
-    """The file that describes it; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder."""
 
     def run(self) -> None:
         """Print the check's result for each unit. Raises UnitError, MeasurementError, ValueError if none is usable."""
@@ -94,24 +95,25 @@ class DevicesCheckCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class DevicesCalibrateCommand:
-    """Measure how well a device repeats itself; the intervals of later measurements on it include that."""
+    """Measure how much latencies vary between sessions on a device. Later confidence intervals include this error."""
 
     name: str = field(kw_only=False)
     """Name of the device, as `mnas devices list` prints it."""
     devices: File = "auto"
-    """The file that describes it; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder."""
     sessions: int = 5
-    """Number of sessions that measure the reference models on each unit, each with a new connection."""
+    """Number of sessions per unit; each opens a new connection and measures the reference network."""
     budget_s: float = 5.0
-    """Latency budget of each session, in seconds."""
+    """Latency budget per session, in seconds."""
     input_size: int = 224
-    """Side of the square image in pixels."""
+    """Input size in pixels."""
 
     def __post_init__(self) -> None:
         if self.sessions < LEAST_SESSIONS:
-            raise ValueError(f"sessions must be {LEAST_SESSIONS} or more, but got {self.sessions}")
+            raise ValueError(f"--sessions must be at least {LEAST_SESSIONS}, but got {self.sessions}")
         if not 0 < self.budget_s < float("inf"):
-            raise ValueError(f"budget-s must be more than 0 s, but got {self.budget_s}")
+            raise ValueError(f"--budget-s must be greater than 0, but got {self.budget_s}")
+        require_input_size("--input-size", self.input_size, named_arch("mobilenetv2").output_stride)
 
     def run(self) -> None:
         """Measure, store and print. Raises UnitError, MeasurementError, ValueError where a unit cannot be measured."""
@@ -129,7 +131,7 @@ class DevicesCalibrateCommand:
             repeatability = repeatability_of(unit.name, sessions)
             path = keep_repeatability(user_state_dir() / "devices", repeatability)
             _print_sessions(console, sessions, repeatability)
-            console.print(f"  kept in {path}")
+            console.print(f"  saved to {path}")
 
     def _session(self, unit: Unit, reference: Reference, entry: DeviceEntry) -> Calibration:
         return calibrate(unit, reference, entry.setup, budget_s=self.budget_s, session_error=0.0)
@@ -161,23 +163,23 @@ def _check(console: Console, entry: DeviceEntry, unit: Unit, key: str, address: 
     facts = {
         **_facts(condition),
         **{name: str(value) for name, value in fingerprint.items()},
-        "measures on": "no core of its own" if pinned_core is None else f"core {pinned_core}",
-        "priority": "real-time" if realtime else "ordinary",
-        "repeats itself to": _repeats(repeatability, entry.name),
+        "pinned to": "no core" if pinned_core is None else f"core {pinned_core}",
+        "priority": "real-time" if realtime else "normal",
+        "session error": _session_error(repeatability, entry.name),
     }
     for name, fact in facts.items():
         table.add_row(name, fact)
     console.print(table)
-    spoiling = spoilers(entry.kind, entry.setup, condition, pinned_core=pinned_core, realtime=realtime)
-    console.print("  would spoil a measurement:" if spoiling else "  nothing that would spoil a measurement")
-    for spoiler in spoiling:
-        console.print(f"  - {spoiler.what}")
-        console.print(f"    {spoiler.mend}")
+    disturbances = disturbances_of(entry.kind, entry.setup, condition, pinned_core=pinned_core, realtime=realtime)
+    console.print("  disturbances and remedies:" if disturbances else "  nothing disturbs measurements")
+    for disturbance in disturbances:
+        console.print(f"  - {disturbance.what}")
+        console.print(f"    {disturbance.remedy}")
 
 
-def _repeats(repeats: Repeatability | None, name: str) -> str:
+def _session_error(repeats: Repeatability | None, name: str) -> str:
     if repeats is None:
-        return f"not known: mnas devices calibrate {name}"
+        return f"not measured yet (run mnas devices calibrate {name})"
     return f"{100 * repeats.ratio_deviation:.2f} % between {repeats.sessions} sessions ({repeats.at[:10]})"
 
 
@@ -213,9 +215,10 @@ def _print_sessions(console: Console, sessions: Sequence[Calibration], repeats: 
     console.print(table)
     console.print(f"  {repeats.name}: {repeats.reference} at {repeats.input_size} px, {repeats.reference_ms:.4g} ms")
     console.print(
-        f"  standard deviation between sessions: {100 * repeats.ratio_deviation:.2f} % of ratios, "
-        f"{100 * repeats.level_deviation:.2f} % of milliseconds",
+        f"  standard deviation between sessions: {100 * repeats.ratio_deviation:.2f} % for ratios, "
+        f"{100 * repeats.level_deviation:.2f} % for milliseconds",
     )
     console.print(f"  session error of later measurements: {100 * repeats.session_error:.2f} %")
     if repeats.session_error > HIGH_ERROR:
-        console.print(f"  that is much: see mnas devices check {repeats.name.partition('/')[0]}, and calibrate again")
+        name = repeats.name.partition("/")[0]
+        console.print(f"  this error is high; run mnas devices check {name}, mend what it reports, and calibrate again")

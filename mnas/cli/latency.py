@@ -14,12 +14,12 @@ from mnas.measure.settings import LatencySettings
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyCommand:
-    """Measure the latency of architectures and files on a device, as a ratio to MobileNetV2 at the same input."""
+    """Measure the latency of architectures and model files on a device, relative to MobileNetV2."""
 
     settings: Annotated[LatencySettings, Parameter(name="*")]
     """The measurement."""
     json: bool = False
-    """Print one JSON object a line instead of a table."""
+    """Print one JSON object per line instead of a table."""
 
     def run(self) -> None:
         """Measure all models and print them. Raises ValueError for an unknown name or an unreadable file."""

@@ -17,28 +17,28 @@ from mnas.nn.cost import cost
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyFitCommand:
-    """Fit a predictor of the latency of a space's networks to a designed sample, measured on a device.
+    """Fit a predictor that estimates the latency of every network in a search space on a device.
 
-    The same command resumes an interrupted fit.
+    The command measures a sample of the space. Run it again to resume an interrupted fit.
     """
 
     settings: Annotated[LatencyFitSettings, Parameter(name="*")]
     """The predictor."""
 
     def run(self) -> None:
-        """Measure what is missing, fit, save, and print how well the predictor predicts."""
+        """Measure the missing networks, fit and save the predictor, and print its scores."""
         console = make_console()
         with console.status("measuring", spinner="line") as status:
             fit = fit_latency(self.settings, progress=status.update, say=console.print)
         _print_scores(console, fit.predictor)
-        console.print(f"predictor {fit.path}")
+        console.print(f"predictor saved to {fit.path}")
 
 
 def _print_scores(console: Console, predictor: Predictor) -> None:
     scores = predictor.learned.held_out
     archs = [predictor.space.decode(sample.indices) for sample in predictor.samples]
     macs = [cost(arch, predictor.input_size, predictor.num_classes).macs for arch in archs]
-    table = Table("held out", box=box.SIMPLE)
+    table = Table("held-out networks", box=box.SIMPLE)
     for column in ("value", "95 %"):
         table.add_column(column, justify="right")
 
@@ -48,12 +48,13 @@ def _print_scores(console: Console, predictor: Predictor) -> None:
 
     row("mean error (MAPE)", scores.mape, True)
     row("worst error", scores.worst, True)
-    row("Kendall tau with latency", scores.kendall_tau, False)
-    row("of MACs alone", kendall_tau(macs, [sample.ratio for sample in predictor.samples]), False)
+    row("Kendall's tau", scores.kendall_tau, False)
+    row("Kendall's tau of MACs", kendall_tau(macs, [sample.ratio for sample in predictor.samples]), False)
     console.print(table)
     calibration, parameters = predictor.calibration, predictor.learned.additive.parameters
     console.print(
-        f"{scores.networks} members of {predictor.space.name} at {predictor.input_size} px, each predicted from the "
-        f"others; {calibration.device['runtime']}, {calibration.threads} thread(s), ratios to {calibration.reference} "
-        f"({calibration.reference_ms:.4g} ms); not explained {100 * parameters.spreads['noise']:.1f} %",
+        f"{scores.networks} networks of {predictor.space.name} at {predictor.input_size} px, each predicted by a fit "
+        f"without it; {calibration.device['runtime']}, {calibration.threads} thread(s); reference network "
+        f"{calibration.reference}: {calibration.reference_ms:.4g} ms; unexplained variation "
+        f"{100 * parameters.spreads['noise']:.1f} %",
     )

@@ -26,8 +26,10 @@ def print_table(console: Console, result: LatencyResult) -> None:
         console.print(f"  {_reference(calibration)}")
     console.print(f"  {_setup(result)}")
     if any(row.int8 for row in rows):
-        console.print("  architectures in int8")
-    console.print("  MB: size of the file; RAM: peak memory to load it and run it once, in MB")
+        console.print("  architectures run in int8")
+    console.print(
+        "  95 %: confidence interval; MB: file size; RAM: peak memory to load the model and run it once, in MB"
+    )
 
 
 def _table(rows: Sequence[ModelLatency]) -> Table:
@@ -67,10 +69,11 @@ def _numbers(row: ModelLatency) -> list[str]:
 
 
 def _reference(calibration: Calibration) -> str:
-    """Return the model that ratios at this input size are multiples of, and its latency with the 95 % interval."""
+    """Return the reference network of the ratios at this input size, and its latency with the 95 % interval."""
     return (
-        f"ratio to {calibration.reference} at {calibration.input_size} px, fp32 in {calibration.device['runtime']}, "
-        f"{calibration.reference_ms:.4g} ms ({calibration.low_ms:.4g}-{calibration.high_ms:.4g})"
+        f"ratio: multiple of the latency of {calibration.reference} at {calibration.input_size} px, fp32 in "
+        f"{calibration.device['runtime']}, {calibration.reference_ms:.4g} ms "
+        f"({calibration.low_ms:.4g}-{calibration.high_ms:.4g})"
     )
 
 
@@ -79,7 +82,7 @@ def _setup(result: LatencyResult) -> str:
     calibration = result.models[-1].calibration  # any row: one setup and one device serve all input sizes
     runtimes = dict.fromkeys(row.runtime for row in result.models)
     units = sorted({row.latency.unit for row in result.models})
-    batch = "" if calibration.batch == 1 else f", {calibration.batch} images at once"
+    batch = "" if calibration.batch == 1 else f", batches of {calibration.batch} images"
     core = "not pinned" if calibration.pinned_core is None else f"pinned to core {calibration.pinned_core}"
     priority = ", real-time priority" if calibration.realtime else ""
     return (

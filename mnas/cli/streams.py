@@ -84,9 +84,9 @@ def close_streams(code: int) -> int:
         except (OSError, ValueError) as error:
             if stream is sys.stdout:
                 full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-                reason = "no space is left for it" if full else str(error)
+                reason = "no space left on device" if full else str(error)
                 if code == 0:
-                    complain(f"mnas: standard output could not be written: {reason}")
+                    complain(f"mnas: cannot write standard output: {reason}")
                     code = FULL
         else:
             continue

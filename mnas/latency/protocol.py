@@ -127,10 +127,10 @@ def measure(
     """
     _require_seconds(budget_s)
     if not 0 < interval < 1:
-        raise ValueError(f"interval must be a share between 0 and 1, but got {interval}")
+        raise ValueError(f"interval must be between 0 and 1, but got {interval}")
     setup = setup or calibration.setup
     if (setup.threads, setup.batch) != (calibration.threads, calibration.batch):
-        raise ValueError(f"threads and batch must be the calibration's, but got {setup} for {calibration.setup}")
+        raise ValueError(f"threads and batch must equal the calibration's {calibration.setup}, but got {setup}")
     check_device(unit, calibration)
     started = time.perf_counter()
     against = reference.nearest(model)
@@ -168,8 +168,8 @@ def measure(
     )
     if not 1 / IMPLAUSIBLE_DRIFT < 1 + latency.drift < IMPLAUSIBLE_DRIFT:
         raise UnitError(
-            f"{unit.name}: the reference took {1 + latency.drift:.3g} times what it took at the calibration; "
-            "that is no measurement"
+            f"{unit.name}: the reference took {1 + latency.drift:.3g} times as long as at the calibration, which is "
+            "implausible"
         )
     return latency
 
@@ -178,10 +178,12 @@ def check_device(unit: Unit, calibration: Calibration) -> None:
     """Raise ValueError, naming the difference, unless `calibration` was made on the device and runtime of `unit`."""
     here = unit.fingerprint(calibration.setup)
     if differing := [name for name in {**calibration.device, **here} if calibration.device.get(name) != here.get(name)]:
-        there = ", ".join(f"{n} {calibration.device.get(n)!r} there, {here.get(n)!r} here" for n in differing)
-        raise ValueError(f"the calibration was made on another device ({there}); go on there, or begin another run")
+        changes = ", ".join(f"{n} {here.get(n)!r} instead of {calibration.device.get(n)!r}" for n in differing)
+        raise ValueError(
+            f"this is not the device of the calibration ({changes}); resume on that device, or start another run"
+        )
 
 
 def _require_seconds(budget_s: float) -> None:
     if not 0 < budget_s < float("inf"):
-        raise ValueError(f"measuring budget must be more than 0 s, but got {budget_s}")
+        raise ValueError(f"budget_s must be greater than 0, but got {budget_s}")

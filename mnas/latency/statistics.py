@@ -1,10 +1,10 @@
 """A latency with its confidence interval, from rounds of times; pure, and the same for every device and runtime.
 
 A *round* loads candidate and reference afresh and times them in turns. The estimate is the time of an undisturbed
-inference. Other programs, interrupts and neighbours in the cache only ever add time, and add it to models in unequal
-parts (a model whose weights miss the cache suffers more), so a mean or median says as much about the neighbours as
-about the model. Hence only the fastest time of each model in a round counts, and of each model's rounds only the
-fastest few. The remaining chance is where a model's memory lies; it differs between rounds, so the rounds average it.
+inference. Other programs, interrupts and neighbours in the cache only ever add time. They add more to some models than
+to others (a model whose weights miss the cache suffers more), so a mean or median describes the neighbours as much as
+the model. Hence only the fastest time of each model in a round counts, and only the fastest few of each model's rounds.
+The place of a model in memory remains random; it differs between rounds, so the rounds average it out.
 
 The interval adds three squared errors: the standard error over the rounds that count (Student's t); the difference
 between sessions, which no round can show; and how far the estimate would move if most rounds counted. The last is near
@@ -29,11 +29,11 @@ KEPT_SHARE, KEPT_ROUNDS = 0.15, 8
 COMPARED_SHARE, COMPARED_WEIGHT = 0.75, 1.5
 """Share of the rounds that the estimate is compared with, and the weight of the difference in the interval."""
 SESSION_ERROR = 0.004
-"""Relative standard deviation between sessions, which the rounds of one session cannot show, on a device without a
-record of its own."""
+"""Relative standard deviation between sessions, which the rounds of one session cannot show, on a device whose
+repeatability was not measured."""
 DISTURBED = 1.2
 """Factor over the fastest round above which a round counts as disturbed."""
-# all of these were chosen by coverage and variation over sessions, see docs/measurements/latency.md
+# all of these were chosen by coverage and variation over sessions; see docs/measurements/latency.md
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def stop_reason(
     next_round_s: float,
     budget_s: float,
 ) -> StoppedBy | None:
-    """Return why measuring may stop, or None to go on.
+    """Return why measuring may stop, or None to continue.
 
     The reason is `interval` when the ratio's error is at most that share, and `budget` when another round of
     `next_round_s` would not fit into `budget_s` after `seconds` spent. Measuring never stops before `MIN_ROUNDS`,

@@ -41,36 +41,37 @@ class LatencyFitSettings:
     """A predictor to fit. Raises ValueError where a field is out of its range."""
 
     space: str = "mnasnet"
-    """mnasnet, mnasnet-no-se, per-layer, cell, or a TOML file with a space of your own."""
+    """Search space: mnasnet, mnasnet-no-se, per-layer, cell, or a TOML file with your own."""
     device: str = "host"
-    """Device to measure on: host is this machine; devices.toml describes others."""
+    """Device to measure on: host (this machine) or a device from devices.toml."""
     devices: Path | Auto = "auto"
-    """File that describes the devices; auto: your own in the configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder."""
     samples: int = 200
     """Number of networks to measure."""
     input_size: int = 224
-    """Side of the images in pixels."""
+    """Input size in pixels."""
     classes: int = 1000
-    """Outputs of the classifier."""
+    """Number of classes."""
     width: float = 1.0
-    """Width multiplier of the space's skeleton, as in the search."""
+    """Width multiplier of the space's skeleton, as in mnas search."""
     output_stride: int | Auto = "auto"
-    """Input pixels per pixel of the last map; auto: as in the search, what leaves a map of 3 x 3 or more."""
+    """Input pixels per pixel of the last feature map, as in mnas search; auto: the largest of 32, 16, 8 and 4 that
+    leaves a map of 3 x 3 or more."""
     budget_s: float = 3.0
     """Latency budget per network, in seconds."""
     interval: float = 0.015
-    """Stop earlier when a ratio is known to plus or minus this share, with 95 % confidence."""
+    """Stop early once the 95 % confidence interval of a ratio is within plus or minus this share."""
     out: Path | Auto = "auto"
-    """File of the predictor; auto: predictors/DEVICE-SPACE-SIZE.json."""
+    """File to write the predictor to; auto: predictors/DEVICE-SPACE-SIZE.json."""
     seed: int = 0
     """Random seed of the sample."""
 
     def __post_init__(self) -> None:
         for name in ("budget_s", "interval"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name.replace('_', ' ')} must be above 0, but got {getattr(self, name)}")
+                raise ValueError(f"--{name.replace('_', '-')} must be greater than 0, but got {getattr(self, name)}")
         if self.samples < 2 * FOLDS:
-            raise ValueError(f"samples must be {2 * FOLDS} or more, but got {self.samples}")
+            raise ValueError(f"--samples must be at least {2 * FOLDS}, but got {self.samples}")
 
     def resolved_space(self) -> Space:
         """Return the space at its width and stride. Raises ValueError, also where the input is too small for it."""
@@ -103,7 +104,7 @@ def fit_latency(settings: LatencyFitSettings, *, progress: Say, say: Say) -> Lat
 
     Args:
         progress: called with a few words at the start of each step.
-        say: called with a line on events at the device, and now and then on the fit's progress.
+        say: called with a line for every event on the device, and now and then for the fit's progress.
 
     Raises:
         ValueError: the file exists, another process is making it, or the space or device is unknown.
@@ -121,13 +122,13 @@ def _fit(
     settings: LatencyFitSettings, space: Space, entry: DeviceEntry, out: Path, progress: Say, say: Say
 ) -> Predictor:
     if out.exists():
-        raise ValueError(f"{out} is there already; remove it, or name another file (--out)")
+        raise ValueError(f"--out must be a new file, but {out} exists; remove it or choose another file")
     members = design_sample(space, settings.samples, settings.seed)
     out.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(out.with_name(f"{out.name}.unfinished"), settings.identity(space))
     with open_device(entry, say=say) as device:
         _measure(settings, space, device, members, journal, progress, say)
-    progress("learning")
+    progress("fitting the predictor")
     predictor = fit_predictor(
         [journal.samples[member] for member in members if member in journal.samples],
         space=space,
@@ -154,7 +155,7 @@ def _measure(
     arch = reference_arch(space.reference_skeleton)
     reference = make_reference(arch, "mobilenetv2", settings.input_size, settings.classes, make_file)
     if journal.calibrations:
-        say(f"going on after {len(journal.samples)} of {len(members)} samples")
+        say(f"resuming after {len(journal.samples)} of {len(members)} samples")
         device.resume(reference, journal.calibrations)
     else:
         progress("calibrating")
@@ -169,10 +170,10 @@ def _measure(
             if isinstance(outcome, Latency):
                 journal.add(Sample.of(members[number], outcome))
             else:
-                say(f"a member is left out: {outcome}")
+                say(f"a network failed and is not used: {outcome}")
         done = first + len(some)
         remaining_s = (time.monotonic() - started) / done * (len(missing) - done)
-        line = f"measured {len(journal.samples)} of {len(members)}, {remaining_s / 60:.0f} min left"
+        line = f"measured {len(journal.samples)} of {len(members)} networks, {remaining_s / 60:.0f} min left"
         progress(line)
         if (first // AT_ONCE) % BATCHES_A_LINE == 0:
             say(line)
@@ -187,4 +188,4 @@ def _alone(out: Path) -> Iterator[None]:
         with filelock.FileLock(folder / f"{lease_key('fit', str(out.absolute()))}.lock", blocking=False):
             yield
     except filelock.Timeout:
-        raise ValueError(f"{out} is being fitted by another process; name another file (--out)") from None
+        raise ValueError(f"another process is fitting {out}; choose another file with --out") from None

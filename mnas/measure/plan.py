@@ -53,18 +53,20 @@ def measure_plan(settings: LatencySettings) -> MeasurePlan:
         ImportError: the package of a runtime is missing on this machine, which is to run models.
     """
     if not settings.archs:
-        raise ValueError("name at least one architecture, as in mnas latency mnasnet-a1")
+        raise ValueError("name at least one architecture or model file, as in mnas latency mnasnet-a1")
     entry, runtimes = settings.entry(), settings.runtimes()
     sizes, widths = input_sizes(settings.input_size), width_multipliers(settings.width_multiplier)
     entry = dataclasses.replace(entry, runtime=runtimes[0]) if runtimes else entry
     files = {name: _runtimes_of_file(name, runtimes) for name in settings.archs if _is_file(name, runtimes)}
     if files and (len(sizes) > 1 or widths != (1,)):
-        name = next(iter(files))
-        raise ValueError(f"a {Path(name).suffix} file has its one size and width, but got {name!r} with a list of them")
+        file = next(iter(files))
+        if len(sizes) > 1:
+            raise ValueError(f"--input-size must be one size for the file {file!r}, but got {settings.input_size}")
+        raise ValueError(f"--width-multiplier must be 1 for the file {file!r}, but got {settings.width_multiplier}")
     sides = {name: side for name in files if (side := _side(name))}
     for name, side in sides.items():
         if sizes and sizes != (side,):
-            raise ValueError(f"{name!r} takes images of {side} px, but got --input-size {sizes[0]}; leave that out")
+            raise ValueError(f"{name!r} takes images of {side} px, but got --input-size {sizes[0]}; omit --input-size")
     ours = [name for name in settings.archs if name not in files or name.endswith(WEIGHTS_SUFFIX)]
     searched = [searched_as(name) for name in ours] or [(224, 1000)]
     if not sizes:  # a file is measured at its own size, all other models at one
@@ -92,7 +94,7 @@ def _require_possible(plan: MeasurePlan) -> None:
                 cost(measurement.arch, size, plan.classes)
     for runtime in [plan.entry.runtime, *(m.runtime for m in plan.measurements)] if plan.entry.of_kind.local else ():
         if runtime in RUNTIME_EXTRAS and importlib.util.find_spec(runtime) is None:
-            raise ImportError(f"runtime {runtime} needs {runtime}; pip install 'mnas[{RUNTIME_EXTRAS[runtime]}]'")
+            raise ImportError(f"runtime {runtime} needs {runtime}: pip install 'mnas[{RUNTIME_EXTRAS[runtime]}]'")
 
 
 def _measurements(
@@ -137,7 +139,7 @@ def _runtimes_of_file(name: str, runtimes: tuple[str, ...]) -> tuple[str, ...]:
         return takes[:1]
     common = tuple(runtime for runtime in runtimes if runtime in takes)
     if not common:
-        raise ValueError(f"{name!r} is a file for {' or '.join(takes)}, but got --runtime {','.join(runtimes)}")
+        raise ValueError(f"--runtime must be {' or '.join(takes)} for {name!r}, but got {','.join(runtimes)}")
     return common
 
 
@@ -146,5 +148,5 @@ def _the_one(option: str, value: int | Literal["auto"], values: list[int]) -> in
     if value != "auto":
         return value
     if len(set(values)) > 1:
-        raise ValueError(f"{option} must be given where the architectures' own differ ({', '.join(map(str, values))})")
+        raise ValueError(f"{option} must be set, because the trials have different ones: {', '.join(map(str, values))}")
     return values[0]

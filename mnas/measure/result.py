@@ -51,9 +51,9 @@ class ModelLatency:
                 f"{'slower' if latency.drift > 0 else 'faster'} than at its calibration"
             )
         if latency.disturbed > MUCH_DISTURBED:
-            notes.append(f"{100 * latency.disturbed:.0f} % of the rounds were disturbed by something else")
+            notes.append(f"something else disturbed {100 * latency.disturbed:.0f} % of the rounds")
         if latency.source == "cached":
-            notes.append("measured earlier; --fresh measures again")
+            notes.append("cached; use --fresh to measure again")
         return notes
 
 

@@ -27,7 +27,7 @@ def measure_models(settings: LatencySettings, *, progress: Say, say: Say) -> Lat
 
     Args:
         progress: called with a few words at the start of each step.
-        say: called with a line on events at the device.
+        say: called with a line for every event on the device.
 
     Raises:
         ValueError: a name is unknown, a file cannot be read, or options do not go together.
@@ -92,14 +92,14 @@ def _at_size(
 def _calibrate(
     device: Device, measurements: Sequence[Measurement], input_size: int, classes: int, progress: Say
 ) -> None:
-    """Calibrate with MobileNetV2, which reduces resolution as the first architecture does, so that both are alike."""
-    from mnas.export.render import render  # torch takes seconds to import, and a refused request needs none of it
+    """Calibrate with MobileNetV2 at the output stride of the first architecture, so that both are alike."""
+    from mnas.export.render import render  # torch takes seconds to import, and a rejected request does not need it
 
     strides = [measurement.arch.output_stride for measurement in measurements if measurement.arch is not None]
     largest = 1 << (min(32, input_size).bit_length() - 1)  # files get the largest stride that the size allows
     stride = strides[0] if strides else largest
     name = f"mobilenetv2/s{stride}" if stride < 32 else "mobilenetv2"
-    progress(f"calibrating by {name} at {input_size} px in {device.setup.runtime}")
+    progress(f"calibrating with {name} at {input_size} px in {device.setup.runtime}")
     device.calibrate(make_reference(named_arch(name), name, input_size, classes, render(device.setup)))
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mnas.arch import require_int
+from mnas.foreign.limits import MOST_THREADS
 from mnas.latency.devices.registry import DeviceEntry, find_device
 from mnas.latency.onboard.script import RUNTIMES
 
@@ -17,45 +19,48 @@ class LatencySettings:
     """Settings of a measurement of latencies."""
 
     archs: tuple[str, ...] = field(kw_only=False)
-    """Names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json files, block strings, or any
-    model files (.tflite, .onnx, .pte), each in its own runtime; .safetensors of ours: torch."""
+    """Models to measure: names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json files,
+    block strings, or model files (any .tflite, .onnx or .pte file, or a .safetensors file of mnas)."""
     runtime: str = "auto"
-    """litert, litert-builtin (without XNNPACK), onnxruntime, executorch, torch, or several joined by commas; the
-    reference runs in the first. auto: the device's own, and a file's."""
+    """Runtime: litert, litert-builtin (without XNNPACK), onnxruntime, executorch, torch, or several joined by commas.
+    The reference network runs in the first. auto: the device's runtime, or the one that a model file needs."""
     device: str = "host"
-    """Device to measure on: host is this machine; devices.toml describes others (`mnas devices list`)."""
+    """Device to measure on: host (this machine) or a device from devices.toml (`mnas devices list`)."""
     devices: Path | Auto = "auto"
-    """File that describes the devices; auto: your own in the configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder."""
     input_size: str = "auto"
-    """Side of the square image in pixels, or several: 96,128,160; auto: a trial's own, 224 for others; a .tflite file
-    has its own, at which its reference runs too."""
+    """Input size in pixels, or several: 96,128,160. auto: the size of a trial's search, 224 for other architectures. A
+    .tflite file and its reference network run at the size in the file."""
     width_multiplier: str = "1"
     """Width multiplier of each architecture, or several: 0.35,0.5,1."""
     classes: int | Auto = "auto"
-    """Outputs of the classifier; auto: a trial's own, 1000 for others; a file has its own."""
+    """Number of classes; auto: that of a trial's search, 1000 for other architectures. A file's own number is fixed."""
     threads: int | Auto = "auto"
-    """Threads of the runtime; auto: the device's own, 1 unless devices.toml says otherwise."""
+    """Number of runtime threads; auto: as in devices.toml, otherwise 1."""
     batch: int | Auto = "auto"
-    """Images of one inference; auto: the device's own, 1 unless devices.toml says otherwise."""
+    """Number of images per inference; auto: as in devices.toml, otherwise 1."""
     int8: bool = False
-    """Measure architectures in int8; files are measured as they are, and the reference stays fp32."""
+    """Measure architectures in int8. Model files run unchanged, and the reference network stays fp32."""
     budget_s: float = 3.0
     """Latency budget per model and runtime, in seconds."""
     interval: float = 0.01
-    """Stop earlier when the ratio is known to plus or minus this share, with 95 % confidence."""
+    """Stop early once the 95 % confidence interval of the ratio is within plus or minus this share."""
     allow_changed: bool = False
-    """Measure a .tflite, .onnx or .pte file of mnas although it was changed after mnas wrote it."""
+    """Accept a model file of mnas that was changed after mnas wrote it."""
     fresh: bool = False
     """Re-measure cached latencies and report the change."""
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_s < math.inf:
-            raise ValueError(f"--budget-s must be more than 0, but got {self.budget_s}")
+            raise ValueError(f"--budget-s must be greater than 0, but got {self.budget_s}")
         if not 0 < self.interval < 1:
-            raise ValueError(f"interval must be a share between 0 and 1, but got {self.interval}")
+            raise ValueError(f"--interval must be between 0 and 1, but got {self.interval}")
+        for flag, value in (("--threads", self.threads), ("--batch", self.batch)):
+            if value != "auto":
+                require_int(flag, value, 1, MOST_THREADS)
 
     def entry(self) -> DeviceEntry:
-        """Return the device with the threads and images of these settings. Raises ValueError for an unknown one."""
+        """Return the device with the threads and batch of these settings. Raises ValueError for an unknown one."""
         entry = find_device(self.device, self.devices)
         threads = entry.threads if self.threads == "auto" else self.threads
         return dataclasses.replace(entry, threads=threads, batch=entry.batch if self.batch == "auto" else self.batch)
@@ -67,7 +72,9 @@ class LatencySettings:
         runtimes = tuple(name.strip() for name in self.runtime.split(","))
         for name in runtimes:
             if name not in RUNTIMES:
-                raise ValueError(f"--runtime must be of {', '.join(RUNTIMES)}, joined by commas, but got {name!r}")
+                raise ValueError(
+                    f"--runtime must be one or more of {', '.join(RUNTIMES)}, joined by commas, but got {name!r}"
+                )
             if runtimes.count(name) > 1:
-                raise ValueError(f"--runtime must name each only once, but got {self.runtime!r}")
+                raise ValueError(f"--runtime must name each runtime once, but got {self.runtime!r}")
         return runtimes

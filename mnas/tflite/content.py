@@ -58,7 +58,7 @@ class _Digest:
     def _add(self, content: bytes) -> None:
         self._room -= len(content) + 1
         if self._room < 0:
-            raise ValueError("the graph must have no more data than the file")
+            raise ValueError("the graph refers to more data than the file contains")
         self._digest.update(b"%d:" % len(content))
         self._digest.update(content)
 
@@ -79,7 +79,7 @@ def _add_tensor(digest: _Digest, model: bytes, root: Any, tensor: Any) -> None:
 def buffer_data(model: bytes, buffer: Any) -> bytes:
     """Return the content of a buffer, inside or after the flatbuffer. Raises ValueError for None."""
     if buffer is None:
-        raise ValueError("the file must have the buffers that it names")
+        raise ValueError("a tensor refers to a buffer that the file does not contain")
     if not buffer.DataIsNone():
         return bytes(buffer.DataAsNumpy())
     # In schema.fbs, offsets 0 and 1 mean that there is no data.

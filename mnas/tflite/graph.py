@@ -23,7 +23,7 @@ Padding = Literal["same", "valid"]
 Pair = tuple[int, int]
 """(vertical, horizontal)."""
 MOST_JOINED = 4
-"""Most values in one concatenation: XNNPACK does not delegate one of more than five values (until 2024, four)."""
+"""Maximum number of values in one concatenation: XNNPACK delegates at most five (until 2024, four)."""
 
 _FUSED: dict[Fused, int] = {
     "none": schema.ActivationFunctionType.NONE,
@@ -282,7 +282,7 @@ def repacked(model: bytes, *, drop: Sequence[str] = ()) -> bytes:
     """Return `model` in the form that this module writes: all data inside the flatbuffer, nothing after it.
 
     ai-edge-quantizer moves large data behind the flatbuffer, where older runtimes and metadata readers on phones do not
-    look for it.
+    find it.
 
     Args:
         drop: names of metadata entries to omit.
@@ -312,6 +312,6 @@ def _pair(number: int | Pair) -> Pair:
 
 def _spatial(x: Value, kernel: tuple[int, ...], stride: Pair, padding: Padding) -> tuple[int, int, int]:
     """Return (batch, height, width) of the result of a window over x."""
-    taken = [0 if padding == "same" else size - 1 for size in kernel]
-    height, width = (-(-(n - t) // s) for n, t, s in zip(x.shape[1:3], taken, stride, strict=True))
+    trimmed = [0 if padding == "same" else size - 1 for size in kernel]
+    height, width = (-(-(n - t) // s) for n, t, s in zip(x.shape[1:3], trimmed, stride, strict=True))
     return x.shape[0], height, width

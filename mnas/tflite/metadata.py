@@ -123,7 +123,7 @@ def read_metadata(model: bytes) -> ModelMetadata:
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, _NotOursError):
             raise
-        raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas: {error!r}") from None
+        raise ValueError(f"metadata {_ENTRY!r} of the LiteRT file must be valid metadata of mnas: {error!r}") from None
 
 
 class _NotOursError(ValueError):
@@ -141,7 +141,9 @@ def _values(model: bytes) -> dict[str, Any]:
         raise _NotOursError(f"the LiteRT file must have been written by mnas, but got one without metadata {_ENTRY!r}")
     values = parse_json(text)
     if not isinstance(values, dict):
-        raise ValueError(f"the LiteRT file's metadata {_ENTRY!r} must be those of mnas, but got no object")
+        raise ValueError(
+            f"metadata {_ENTRY!r} of the LiteRT file must be a JSON object, but got {type(values).__name__}"
+        )
     return values
 
 

@@ -52,7 +52,7 @@ def write_tflite(
 
     outputs = network.classifier.out_features
     if labels and len(labels) != outputs:
-        raise ValueError(f"labels must be one for each of the {outputs} classes, but got {len(labels)}")
+        raise ValueError(f"labels must have one name for each of the {outputs} classes, but got {len(labels)}")
     metadata = ModelMetadata(
         arch=network.arch,
         input_size=input_size,

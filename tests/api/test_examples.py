@@ -62,7 +62,7 @@ def test_options_are_those_of_the_commands() -> None:
         mnas.train("mnasnet-small/s8", data="digits", input_size=16, watcher="rich")
     with pytest.raises(ValueError, match="--to must be one or more of litert, onnx, executorch, but got 'coreml'"):
         mnas.export("model.safetensors", to=["litert", "coreml"])
-    with pytest.raises(ValueError, match="--runtime must be of"):
+    with pytest.raises(ValueError, match="--runtime must be one or more of"):
         mnas.latency("mnasnet-a1", runtime=["litert", "tvm"])
     with pytest.raises(ValueError, match="--controllers must be different names separated by commas"):
         mnas.bench(path="toy.csv", controllers=["ppo", "ppo"])

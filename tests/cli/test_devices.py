@@ -34,27 +34,27 @@ def complaint(capsys, *arguments):
 def test_list_shows_the_host_and_what_the_file_describes(tmp_path, capsys):
     shown = printed(capsys, "devices", "list")
     assert "host" in shown
-    assert f"described in {tmp_path / 'config' / 'mnas' / 'devices.toml'} (not there yet)" in shown
+    assert f"devices file: {tmp_path / 'config' / 'mnas' / 'devices.toml'} (does not exist yet)" in shown
     file = tmp_path / "devices.toml"
     file.write_text('[pi]\nkind = "ssh"\naddress = ["pi@one", "pi@two"]\nthreads = 4\n')
     shown = printed(capsys, "devices", "list", "--devices", file)
     row = next(line for line in shown.splitlines() if "pi@one" in line)
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["pi", "ssh", "pi@one", "litert", "auto", "4", "1"]
     assert "pi@two" in shown
-    assert f"described in {file}\n" in shown
+    assert f"devices file: {file}\n" in shown
 
 
 def test_check_says_what_this_machine_is_and_calibrate_how_well_it_repeats_itself(tmp_path, capsys):
     shown = printed(capsys, "devices", "check", "host")
     assert "runtime" in shown
     assert "LiteRT 2." in shown
-    assert "not known: mnas devices calibrate host" in shown
-    assert "would spoil a measurement" in shown
+    assert "not measured yet (run mnas devices calibrate host)" in shown
+    assert "nothing disturbs measurements" in shown or "disturbances and remedies:" in shown
     shown = printed(capsys, "devices", "calibrate", "host", "--sessions", 3, "--budget-s", 0.1, "--input-size", 32)
     rows = [line for line in shown.splitlines() if line.startswith("│")]
     assert [row.split("│")[1].strip() for row in rows] == ["1", "2", "3"]
     (path,) = (tmp_path / "state" / "mnas" / "devices").iterdir()
-    assert f"kept in {path}" in shown
+    assert f"saved to {path}" in shown
     kept = json.loads(path.read_text())
     assert (kept["sessions"], kept["input_size"], kept["runtime"]) == (3, 32, "litert")
     unit = host_unit()
@@ -75,7 +75,7 @@ def test_check_of_a_phone_tells_its_cores_battery_and_heat(tmp_path, capsys):
         file.write_text(f'[pixel]\n{entry}address = "FAKE0001"\n[two]\n{entry}address = ["FAKE0001", "GONE"]\n')
         shown = printed(capsys, "devices", "check", "pixel", "--devices", file)
         assert shown.startswith("pixel: adb FAKE0001\n")
-        for word in ("model", "SoC", "clocks", "MHz", "governor", "temperature", "battery", "measures on", "core 7"):
+        for word in ("model", "SoC", "clocks", "MHz", "governor", "temperature", "battery", "pinned to", "core 7"):
             assert word in shown
         shown = printed(capsys, "devices", "check", "two", "--devices", file)
         assert "two/0: adb FAKE0001" in shown
@@ -88,12 +88,12 @@ def test_check_of_a_phone_tells_its_cores_battery_and_heat(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["check", "pixle"], "device must be one of host ("),
-        (["calibrate", "pixle"], "device must be one of host ("),
+        (["check", "pixle"], "device must be one of host, but got 'pixle'"),
+        (["calibrate", "pixle"], "device must be one of host, but got 'pixle'"),
         (["list", "--devices", "none.toml"], "devices file none.toml cannot be read: No such file or directory"),
-        (["calibrate", "host", "--sessions", "2"], "sessions must be 3 or more, but got 2"),
-        (["calibrate", "host", "--budget-s", "0"], "budget-s must be more than 0 s, but got 0.0"),
-        (["calibrate", "host", "--input-size", "0"], "input size must be"),
+        (["calibrate", "host", "--sessions", "2"], "--sessions must be at least 3, but got 2"),
+        (["calibrate", "host", "--budget-s", "0"], "--budget-s must be greater than 0, but got 0.0"),
+        (["calibrate", "host", "--input-size", "0"], "--input-size must be an integer from 1 to 8192, but got 0"),
         (["chekc", "host"], "command must be one of devices list, devices check, devices calibrate"),
     ],
 )

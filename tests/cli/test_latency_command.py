@@ -32,7 +32,7 @@ def test_a_table_with_names_files_and_costs(capsys, tmp_path, monkeypatch):
     printed = capsys.readouterr().out
     assert "0.76M" in printed  # mnasnet-small's params with 10 classes
     assert "own.tflite" in "".join(printed.split())
-    assert "ratio to mobilenetv2 at 32 px" in printed
+    assert "ratio: multiple of the latency of mobilenetv2 at 32 px" in printed
 
 
 def test_json_lines(capsys):
@@ -50,27 +50,27 @@ def test_json_lines(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "name at least one architecture"),
+        ([], "name at least one architecture or model file"),
         (["nothing.tflite"], "model file 'nothing.tflite' cannot be read: No such file or directory"),
         (["mnasnet-a7"], "mnasnet-a1"),
         (["mnasnet-a1", "--input-size", "8"], "--input-size must be at least the output stride 32, but got 8"),
         (
             ["mnasnet-a1", "--runtime", "tflite"],
-            "--runtime must be of litert, litert-builtin, onnxruntime, executorch,",
+            "--runtime must be one or more of litert, litert-builtin, onnxruntime, executorch,",
         ),
-        (["mnasnet-a1", "--runtime", "litert,litert"], "--runtime must name each only once"),
-        (["a.onnx", "--runtime", "litert"], "'a.onnx' is a file for onnxruntime, but got --runtime litert"),
+        (["mnasnet-a1", "--runtime", "litert,litert"], "--runtime must name each runtime once"),
+        (["a.onnx", "--runtime", "litert"], "--runtime must be onnxruntime for 'a.onnx', but got litert"),
         (
             ["a.tflite", "--runtime", "torch"],
-            "'a.tflite' is a file for litert or litert-builtin, but got --runtime torch",
+            "--runtime must be litert or litert-builtin for 'a.tflite', but got torch",
         ),
-        (["mnasnet-a1", "--device", "pixel"], "device must be one of host ("),
-        (["mnasnet-a1", "--threads", "0"], "threads must be an integer from 1 to 1024"),
+        (["mnasnet-a1", "--device", "pixel"], "device must be one of host, but got 'pixel'"),
+        (["mnasnet-a1", "--threads", "0"], "--threads must be an integer from 1 to 1024"),
         (
             ["mnasnet-a1", "--int8", "--runtime", "torch"],
             "--int8 requires one of the runtimes litert, litert-builtin, onnx",
         ),
-        (["mnasnet-a1", "--budget-s", "0"], "--budget-s must be more than 0, but got 0"),
+        (["mnasnet-a1", "--budget-s", "0"], "--budget-s must be greater than 0, but got 0"),
     ],
 )
 def test_mistakes_get_one_line_and_exit_code_2(capsys, arguments, words):
@@ -116,8 +116,8 @@ def test_one_table_of_runtimes_in_int8_with_threads_and_batch(capsys, monkeypatc
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines() if line.split()[:1] == ["mnasnet-small@0.5"]]
     assert [row[1] for row in rows] == ["litert", "litert-builtin"]
-    assert "2 thread(s), 2 images at once, not pinned" in printed
-    assert "architectures in int8" in printed
+    assert "2 thread(s), batches of 2 images, not pinned" in printed
+    assert "architectures run in int8" in printed
 
 
 def test_a_model_that_cannot_be_run_leaves_the_others_in_the_table(capsys, tmp_path, monkeypatch):

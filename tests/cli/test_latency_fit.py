@@ -53,8 +53,8 @@ def test_a_fit_that_was_killed_goes_on_and_predicts(arguments, tmp_path, capsys)
 
     assert run(arguments) == 0
     printed = capsys.readouterr().out
-    assert f"going on after {len(rows) - 1} of {SAMPLES} samples" in printed
-    assert "Kendall tau with latency" in printed
+    assert f"resuming after {len(rows) - 1} of {SAMPLES} samples" in printed
+    assert "Kendall's tau of MACs" in printed
     assert not unfinished.exists()
     predictor = load_predictor(out)
     assert len(predictor.samples) == predictor.learned.held_out.networks == SAMPLES
@@ -66,11 +66,11 @@ def test_a_fit_that_was_killed_goes_on_and_predicts(arguments, tmp_path, capsys)
     small, large = (space.decode([op, 0, 0, 2, filters, 0] * 2) for op, filters in ((1, 0), (0, 2)))
     assert predictor.predict(small).latency_ms < predictor.predict(large).latency_ms
     assert predictor.predict(large).source == "predicted"
-    with pytest.raises(ValueError, match="knows only members of its space"):
+    with pytest.raises(ValueError, match="covers only networks of its search space"):
         predictor.predict(Arch.from_block_strings("r1_k3_s11_e1_i32_o16"))
 
     assert run(arguments) == 2
-    assert "is there already; remove it, or name another file (--out)" in capsys.readouterr().err
+    assert "exists; remove it or choose another file" in capsys.readouterr().err
 
 
 def test_what_another_fit_left_behind_is_not_taken(arguments, tmp_path, capsys):
@@ -78,18 +78,24 @@ def test_what_another_fit_left_behind_is_not_taken(arguments, tmp_path, capsys):
     unfinished.parent.mkdir()
     unfinished.write_text(json.dumps({"identity": {"device": "host", "seed": 3}, "calibrations": []}) + "\n")
     assert run(arguments) == 2
-    assert "is of an unfinished fit with another space; finish that one, or remove the file" in capsys.readouterr().err
+    assert (
+        "belongs to an unfinished fit with another value of space; resume that fit, or remove the file"
+        in capsys.readouterr().err
+    )
     unfinished.write_text("[]\n")
     assert run(arguments) == 2
-    assert "must be what an unfinished fit left behind; remove it to begin anew" in capsys.readouterr().err
+    assert (
+        "must be the journal of an unfinished fit, but it is damaged; remove it to start again"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--samples", "19"], "samples must be 20 or more, but got 19"),
-        (["--budget-s", "0"], "budget s must be above 0, but got 0"),
-        (["--interval", "nan"], "interval must be above 0, but got nan"),
+        (["--samples", "19"], "--samples must be at least 20, but got 19"),
+        (["--budget-s", "0"], "--budget-s must be greater than 0, but got 0"),
+        (["--interval", "nan"], "--interval must be greater than 0, but got nan"),
         (["--space", "mnasnett"], "did you mean mnasnet?"),
         (["--input-size", "3", "--output-stride", "4"], "--input-size must be at least the output stride 4, but got 3"),
         (["--device", "pixel"], "device must be one of host"),
@@ -109,5 +115,5 @@ def test_two_fits_of_one_file_are_not_run_at_once(arguments, tmp_path, capsys):
     leases.mkdir(parents=True)
     with FileLock(leases / f"{key}.lock"):
         assert run(arguments) == 2
-    assert f"mnas: {out} is being fitted by another process" in capsys.readouterr().err
+    assert f"mnas: another process is fitting {out}; choose another file with --out" in capsys.readouterr().err
     assert not out.parent.exists()

@@ -64,7 +64,7 @@ def test_a_table_with_a_column_of_sizes(capsys, quick):
         ["mnasnet-small@0.35", "64"],
         ["mnasnet-small", "64"],
     ]
-    assert sum("ratio to mobilenetv2 at" in line for line in lines) == 2
+    assert sum("ratio: multiple of the latency of mobilenetv2 at" in line for line in lines) == 2
 
 
 def test_show_counts_each(capsys):
@@ -135,9 +135,9 @@ def test_a_width_twice_a_file_with_lists_and_a_drawing_of_several(capsys, tmp_pa
     assert "--width-multiplier cannot scale 'mnasnet-a1@0.5', whose name already has a width" in capsys.readouterr().err
     file = tmp_path / "own.tflite"
     file.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35"), 32, 10))
-    for option in (("--input-size", "32,64"), ("--width-multiplier", "0.5")):
+    for option, rule in ((("--input-size", "32,64"), "one size"), (("--width-multiplier", "0.5"), "1")):
         assert run(["latency", str(file), *option]) == 2
-        assert "a .tflite file has its one size and width" in capsys.readouterr().err
+        assert f"{option[0]} must be {rule} for the file {str(file)!r}, but got {option[1]}" in capsys.readouterr().err
     assert run(["show", "mnasnet-a1", "--input-size", "96,128", "--save", str(tmp_path / "a.svg")]) == 2
     assert "--save must be used with one --width-multiplier and one --input-size, but got " in capsys.readouterr().err
     assert not (tmp_path / "a.svg").exists()
@@ -148,7 +148,7 @@ def test_a_file_is_measured_against_the_reference_at_its_own_size(capsys, quick,
     small.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35/s4"), 16, 10))
     large.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35"), 32, 10))
     assert run(["latency", str(small), "--input-size", "32"]) == 2
-    assert "small.tflite' takes images of 16 px, but got --input-size 32; leave that out" in capsys.readouterr().err
+    assert "small.tflite' takes images of 16 px, but got --input-size 32; omit --input-size" in capsys.readouterr().err
     options = ("--classes", "10", "--budget-s", "0.1", "--json")
     assert run(["latency", str(large), str(small), *options]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

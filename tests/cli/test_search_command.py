@@ -131,7 +131,7 @@ def test_a_resumed_search_prints_changes_and_rejects_another_device(searched, tm
         r"accuracies may not repeat exactly: timm was \S+ and is now 0\.0\.1", (tmp_path / "out").read_text()
     )
     monkeypatch.setattr("mnas.latency.devices.scripted.ScriptUnit.fingerprint", lambda self, setup: {"cores": 4096})
-    with pytest.raises(RunError, match=r"copy: .*another device \(.*cores \d+ there, 4096 here"):
+    with pytest.raises(RunError, match=r"copy: .*not the device of the calibration \(.*cores 4096 instead of \d+"):
         search_and_conclude(again, SafeConsole(quiet=True))
 
 

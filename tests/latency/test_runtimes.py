@@ -164,13 +164,13 @@ def test_a_published_uint8_model(unit):
 @pytest.mark.parametrize(
     ("runtime", "model", "words"),
     [
-        ("onnxruntime", lambda: onnx_model(batch=2), "the model is for batches of 2, but got batch=1"),
-        ("onnxruntime", lambda: onnx_model(size="S"), "must have a fixed size but for the batch"),
+        ("onnxruntime", lambda: onnx_model(batch=2), "the model takes batches of 2, but got batch=1"),
+        ("onnxruntime", lambda: onnx_model(size="S"), "all dimensions of input .* but the batch must be fixed"),
         ("onnxruntime", lambda: onnx_model(dtype=TensorProto.DOUBLE), "must be one of tensor.float., .*tensor.double."),
         (
             "executorch",
             lambda: foreign_program(batch=4),
-            "the program is for batches of 4, but got batch=1",
+            "the program takes batches of 4, but got batch=1",
         ),
         ("executorch", lambda: foreign_program(torch.float64), "input 0 must be of torch.float32, "),
     ],
@@ -250,7 +250,7 @@ def test_a_runtime_is_measured_against_the_reference_in_another(unit):
     setup = Setup(runtime="onnxruntime")
     latency = measure(unit, model_file("onnxruntime"), reference, calibration, setup=setup, budget_s=0.1)
     assert latency.latency_ms == pytest.approx(latency.ratio * calibration.reference_ms)
-    with pytest.raises(ValueError, match="threads and batch must be the calibration's"):
+    with pytest.raises(ValueError, match="threads and batch must equal the calibration's"):
         measure(unit, model_file("litert"), reference, calibration, setup=Setup(threads=2))
     with pytest.raises(MeasurementError, match="a model must be a LiteRT file"):
         measure(unit, model_file("onnxruntime"), reference, calibration)

@@ -159,7 +159,7 @@ def test_metadata_behind_the_flatbuffer() -> None:
     buffer.offset = len(packed(root))
     assert read_metadata(packed(root) + text) == read_metadata(file)
     buffer.offset += 1
-    with pytest.raises(ValueError, match="must be those of mnas"):
+    with pytest.raises(ValueError, match="must be valid metadata of mnas"):
         read_metadata(packed(root) + text)
 
 

@@ -33,10 +33,10 @@ SAMPLE_S = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Heat:
-    """When a phone is too hot to measure on, and how long to wait for it."""
+    """Temperature limits of a phone, and how long to wait until it is below them."""
 
     battery_c: float = 40.0
-    """Highest battery temperature in degrees Celsius: phones begin to lower their clocks a few degrees above."""
+    """Highest battery temperature in degrees Celsius; phones lower their clocks a few degrees above it."""
     sensor_c: float = 85.0
     """Highest temperature of any sensor in degrees Celsius."""
     wait_s: float = 300.0
@@ -64,16 +64,18 @@ def adb_unit(
     max_mhz: int | Literal["auto"] = "auto",
     say: Say = _to_stderr,
 ) -> "AdbUnit":
-    """Return the phone that adb knows as `address` (empty: the only one there is); it is connected on first use.
+    """Return the phone whose serial in adb is `address` (empty: the only connected phone).
+
+    The connection is made on first use.
 
     Args:
         name: name in the registry.
-        address: the phone's serial, or `host:port`, as `adb devices` prints it.
+        address: serial of the phone, or `host:port`, as `adb devices` prints it.
         core: core to measure on.
         benchmark_model: the program on this machine, or `device:/data/local/tmp/benchmark_model` on the phone.
         adb_server: `host:port`; auto: adb's own default.
-        max_mhz: the core's full clock, if the phone never allows its maximum; auto: the maximum.
-        say: called with a line when this waits for the phone, or repeats a round.
+        max_mhz: highest clock that the phone ever allows the core; auto: the core's maximum.
+        say: called with a line when the unit waits for the phone or repeats a round.
 
     Raises:
         ValueError: adb_server is not host:port.
@@ -152,7 +154,7 @@ class AdbUnit(Unit):
                 nonlocal state
                 with self._guarded(late=True):
                     if self._phone is not phone:
-                        raise UnitError("its connection broke in an earlier round; measure again")
+                        raise UnitError("the connection was lost in an earlier round; measure again")
                     times, state = self._round(phone, calls, mirrored, state)
                     return times
 
@@ -183,7 +185,8 @@ class AdbUnit(Unit):
     def _guarded(self, late: bool = False) -> Iterator[None]:
         """Add the unit's name to errors; after a failure drop the connection, so that the next use makes a new one.
 
-        `late`: an invalid setup was valid when the fingerprint was taken, so it is the phone's failure.
+        With `late`, a ValueError counts as the phone's failure, because the fingerprint has already shown that the
+        setup is valid.
         """
         try:
             yield
@@ -201,7 +204,7 @@ class AdbUnit(Unit):
     def _require_runtime(self, setup: Setup) -> None:
         if setup.runtime not in XNNPACK:
             names = ", ".join(XNNPACK)
-            raise ValueError(f"{self.name}: runtime of a phone must be one of {names}, but got {setup.runtime!r}")
+            raise ValueError(f"{self.name}: the runtime of a phone must be one of {names}, but got {setup.runtime!r}")
 
     def _bring(
         self, stack: contextlib.ExitStack, phone: Phone, model: bytes, setup: Setup, once: bool = False
@@ -237,10 +240,10 @@ class AdbUnit(Unit):
             slowed = state.slowed(phone.full_khz) or _ran_slow(clocks, phone.full_khz)
             if slowed is None:
                 return (times[0], times[1]), state
-            self._say(f"{self.name}: a round was throttled and is taken again: {slowed}")
+            self._say(f"{self.name}: repeating a throttled round: {slowed}")
         raise UnitError(
-            f"throttled in {self._heat.tries} rounds in a row: {slowed}; let it cool, switch its battery saver off, "
-            "and see docs/guides/phone.md"
+            f"the phone was throttled in {self._heat.tries} rounds in a row: {slowed}. Let it cool, turn its battery "
+            "saver off, and see docs/guides/phone.md"
         )
 
     def _cool(self, phone: Phone, state: State) -> State:
@@ -249,11 +252,11 @@ class AdbUnit(Unit):
         while (why := self._too_hot(phone, state)) is not None:
             if time.monotonic() - started >= self._heat.wait_s:
                 raise UnitError(
-                    f"it did not cool down within {self._heat.wait_s:g} s: {why}; take it out of its case and the sun, "
-                    "switch its battery saver off, and see docs/guides/phone.md"
+                    f"the phone did not cool down within {self._heat.wait_s:g} s: {why}. Take it out of its case and "
+                    "the sun, turn its battery saver off, and see docs/guides/phone.md"
                 )
             if not announced:
-                self._say(f"{self.name}: waiting for it to cool down, {self._heat.wait_s:g} s at most: {why}")
+                self._say(f"{self.name}: waiting up to {self._heat.wait_s:g} s for the phone to cool down: {why}")
                 announced = True
             time.sleep(self._heat.poll_s)
             state = phone.look()
@@ -265,13 +268,13 @@ class AdbUnit(Unit):
             ("hottest sensor", state.sensor_c, self._heat.sensor_c),
         ):
             if now is not None and now > limit:
-                return f"its {what} has {now:g} °C, more than {limit:g}"
+                return f"its {what} is at {now:g} °C, above the limit of {limit:g} °C"
         return state.slowed(phone.full_khz)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """How to run a model that is on the phone."""
+    """Command that runs a model on the phone, and the model's file there."""
 
     command: str
     path: str
@@ -279,14 +282,15 @@ class _Call:
 
 
 def _line(text: object) -> str:
-    """Return a phone's text, made fit for one line of a terminal."""
+    """Return the phone's text as one printable line of at most 500 characters."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:500]
 
 
 def _command(phone: Phone, words: list[str], threads: int) -> str:
-    """Return a call, pinned to the measuring core (several threads: also to the next fastest), then its end and clocks.
+    """Return a command that runs `words` on the measuring core and then prints the exit code and the clocks.
 
-    The phone's shell reads the clock meanwhile; it ends with the call, so nothing stays behind where adb breaks.
+    Several threads are pinned to the fastest cores. The phone's shell reads the clock meanwhile. It ends with the call,
+    so nothing stays behind if the connection is lost.
     """
     pin, number = "", phone.core.number if phone.core else 0
     if phone.core is not None:
@@ -303,20 +307,20 @@ def _run(phone: Phone, call: _Call) -> tuple[Output, list[int]]:
     """Return the tool's output, and the core's clocks in kHz meanwhile. Raises MeasurementError, UnitError."""
     output = phone.link.shell(call.command, CALL_TIMEOUT_S)
     if output.code == 97:
-        raise UnitError("the phone has lost the folder with the models")
+        raise UnitError("the folder with the models is gone from the phone")
     text, mark, end = output.text.rpartition("@ended ")
     code, separator, clocks = end.partition(" @clocks")
     if not mark or not separator or not code.isdigit():
-        raise UnitError(f"its answer is cut off; it ended with {output.text.strip()[-100:]!r}")
+        raise UnitError(f"the phone's answer is cut off; it ends with {output.text.strip()[-100:]!r}")
     if code == "0":
         return Output(0, text, output.seconds), [int(khz) for khz in clocks.split() if khz.isdigit()]
     why = f"{tool.failure(text)} (exit code {code})"
     if int(code) in (129, 137, 143):
-        raise UnitError(f"benchmark_model was killed on the phone, perhaps for want of memory: {why}")
+        raise UnitError(f"benchmark_model was killed on the phone, perhaps because it ran out of memory: {why}")
     if "STARTING!" not in text:
         raise UnitError(f"benchmark_model did not start: {why}")
     if phone.digest(call.path) != call.digest:
-        raise UnitError(f"the phone has lost or changed the model's file: {why}")
+        raise UnitError(f"the model's file is missing or changed on the phone: {why}")
     raise MeasurementError(f"benchmark_model cannot run the model: {why}")
 
 
@@ -327,13 +331,16 @@ def _times(report: tool.Report) -> Times:
 
 
 def _clock(frequencies: list[int]) -> int | None:
-    """Return the core's clock in the timed half of a call: it rises in the first, and one reading may come too late."""
+    """Return the median clock of the second half of a call, the timed half.
+
+    The clock still rises in the first half, and a single reading could come after the call.
+    """
     late = sorted(frequencies[len(frequencies) // 2 :])
     return late[len(late) // 2] if late else None
 
 
 def _ran_slow(clocks: list[int | None], full_khz: int | None) -> str | None:
-    """Return why a round does not count, from the clock of each call; None where it counts."""
+    """Return why a round does not count, from the clock of each call; None if it counts."""
     frequencies = [khz for khz in clocks if khz is not None]
     if full_khz is None or not frequencies or min(frequencies) >= FULL_CLOCK * full_khz:
         return None
@@ -347,5 +354,5 @@ def _input_shape(model: bytes, batch: int) -> tuple[str, list[int]]:
     try:
         (details,) = make(model_content=model).get_input_details()
     except (ValueError, RuntimeError) as error:
-        raise MeasurementError(f"several images at once need a model with one input: {error}") from None
+        raise MeasurementError(f"a batch of several images needs a model with one input: {error}") from None
     return details["name"], [batch, *map(int, details["shape"][1:])]

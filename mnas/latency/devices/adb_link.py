@@ -18,16 +18,16 @@ STEP_TIMEOUT_S = 20.0
 PIECE_BYTES = 64 * 1024
 """Maximum size of a packet of the protocol."""
 STATES = {
-    "unauthorized": "it does not trust this computer yet: unlock it and confirm the dialog 'Allow USB debugging' on it",
-    "offline": "it is offline: unplug it and plug it in again, and see that it is awake",
-    "authorizing": "it is about to ask for permission: unlock it and confirm the dialog 'Allow USB debugging' on it",
-    "no": "no permissions: this user may not open the USB device: install Android's udev rules (Debian: "
-    "android-sdk-platform-tools-common), and join the group plugdev",
-    "recovery": "it is in recovery mode: start Android",
-    "sideload": "it is in sideload mode: start Android",
-    "bootloader": "it is in the bootloader: start Android",
+    "unauthorized": "it does not trust this computer yet; unlock it and confirm its dialog 'Allow USB debugging'",
+    "offline": "it is offline; wake it up, unplug it and plug it in again",
+    "authorizing": "it is about to ask for permission; unlock it and confirm its dialog 'Allow USB debugging'",
+    "no": "this user has no permissions for the USB device; install Android's udev rules (Debian: "
+    "android-sdk-platform-tools-common) and join the group plugdev",
+    "recovery": "it is in recovery mode; start Android",
+    "sideload": "it is in sideload mode; start Android",
+    "bootloader": "it is in the bootloader; start Android",
 }
-"""States of a phone that cannot be used, by their first word -> remedy."""
+"""First word of each state in which a phone cannot be used -> its meaning and remedy."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class AdbLink:
         self._device: Any = None
 
     def shell(self, command: str, timeout_s: float = STEP_TIMEOUT_S) -> Output:
-        """Run `command` in the phone's shell. `timeout_s` is the longest silence."""
+        """Run `command` in the phone's shell; `timeout_s` limits the time without output."""
         with _one_line():
             device = self._connected()
             started = time.perf_counter()
@@ -71,7 +71,7 @@ class AdbLink:
                     transport.conn.sendall(b"DATA" + struct.pack("<I", len(piece)) + piece)
                 transport.conn.sendall(b"DONE" + struct.pack("<I", int(time.time())))
             except ConnectionError:
-                pass  # the phone has given up, and its answer holds the reason
+                pass  # the phone has given up, and its answer contains the reason
             answer, length = transport.read_exact(4), transport.read_uint32()
             if answer != b"OKAY":
                 reason = transport.read_string(min(length, 1000)) if answer == b"FAIL" else repr(answer)
@@ -92,16 +92,19 @@ def _usable(states: dict[str, str], serial: str | None) -> str:
     """Return the serial to use, from the server's phones. Raises UnitError."""
     if serial is None:
         if len(states) != 1:
-            which = f"several are: {', '.join(states)}; name one as address" if states else "none is; plug the phone in"
-            raise UnitError(f"exactly one phone must be connected to adb, but {which}")
+            which = f"got {', '.join(states)}; set address in devices.toml to one of them"
+            raise UnitError(
+                f"exactly one phone must be connected to adb, but {which if states else 'got none; plug the phone in'}"
+            )
         serial = next(iter(states))
     if serial not in states:
         serials = ", ".join(states) or "none"
         raise UnitError(
-            f"adb knows no phone {serial} (it knows: {serials}); plug it in, unlock it and switch USB debugging on"
+            f"phone {serial} is not connected to adb (connected: {serials}); plug it in, unlock it and turn on USB "
+            "debugging"
         )
     if (state := states[serial]) != "device":
-        raise UnitError(f"phone {serial}: {STATES.get(state, f'its state is {state!r}')}")
+        raise UnitError(f"phone {serial}: {STATES.get(state, f'it is in state {state!r}')}")
     return serial
 
 
@@ -121,9 +124,9 @@ def _require_server(host: str, port: int) -> None:
         socket.create_connection((host, port), timeout=5.0).close()
     except OSError:
         here = host in ("127.0.0.1", "localhost", "::1")
-        fix = "run: adb start-server" if here else "start one there"
+        fix = "run `adb start-server`" if here else f"start one on {host}"
         if here and not shutil.which("adb"):
-            fix = f"adb is not installed (Debian: apt install adb); then {fix}"
+            fix = f"install adb (Debian: apt install adb), then {fix}"
         raise UnitError(f"no adb server answers at {host}:{port}; {fix}") from None
 
 
@@ -139,8 +142,8 @@ def _one_line() -> Iterator[None]:
         if "timeout" in text:
             raise UnitError(f"the phone did not answer in time ({text})") from None
         if "not found" in text:
-            raise UnitError(f"the phone is gone ({text}); plug it in") from None
+            raise UnitError(f"the phone is no longer connected ({text}); plug it in") from None
         state = next((STATES[word] for word in ("unauthorized", "offline") if word in text), None)
-        raise UnitError(state or f"adb says: {text[:200]}") from None
+        raise UnitError(state or f"adb reports: {text[:200]}") from None
     except (OSError, EOFError, ValueError) as error:
-        raise UnitError(f"the connection to the phone broke ({type(error).__name__}: {error})") from None
+        raise UnitError(f"the connection to the phone was lost ({type(error).__name__}: {error})") from None

@@ -16,7 +16,7 @@ from mnas.latency.unit import Core
 
 CLEAN_TIMEOUT_S = 5.0
 """Limit in seconds for removing the files that were pushed."""
-HELP = "docs/guides/phone.md says where to get it"
+HELP = "docs/guides/phone.md explains where to get it"
 
 
 class Phone:
@@ -36,7 +36,7 @@ class Phone:
         output = link.shell(IDENTITY)
         identity = read_identity(output.text)
         if identity is None:
-            raise UnitError(f"it does not answer as Android does: {output.text[:200]!r}")
+            raise UnitError(f"the phone does not answer like Android: {output.text[:200]!r}")
         self.identity = identity
         self.core = self._measuring_core(core)
         """Core that measures; None: no core is pinned."""
@@ -59,7 +59,7 @@ class Phone:
             folder = f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
             made = self.link.shell(f"mkdir {folder} 2>&1")
             if made.code != 0:
-                raise UnitError(f"no folder can be made on the phone: {made.text}")
+                raise UnitError(f"cannot create a folder on the phone: {made.text}")
             self._folder = folder
         return self._folder
 
@@ -70,7 +70,7 @@ class Phone:
         output = self.link.shell(f"stat -c %s {path}; sha256sum {path}")
         size, digest, *_ = [*output.text.split(), "", ""]
         if size != str(len(content)) or digest != hashlib.sha256(content).hexdigest():
-            raise UnitError(f"{path} did not arrive whole on the phone: {size or 'none'} of {len(content)} bytes")
+            raise UnitError(f"{path} did not arrive complete on the phone: {size or 'none'} of {len(content)} bytes")
         return path
 
     def remove(self, path: str) -> None:
@@ -94,7 +94,7 @@ class Phone:
             greeting = self.link.shell(f"{shlex.quote(path)} 2>&1")  # without a model it prints only an error
             if "STARTING!" not in greeting.text:
                 raise ValueError(
-                    f"benchmark_model must be the tool for {self.identity.abi}, but {binary} says "
+                    f"benchmark_model must be the program for {self.identity.abi}, but {binary} prints "
                     f"{tool.failure(greeting.text)!r} (exit code {greeting.code}); {HELP}"
                 )
             self._program = path, digest
@@ -113,12 +113,14 @@ class Phone:
             place = binary.removeprefix("device:")
             digest = self.digest(place)
             if digest is None:
-                raise ValueError(f"benchmark_model must be at {place} on the phone, but there is none; {HELP}")
+                raise ValueError(f"benchmark_model must be a file on the phone, but {place} does not exist; {HELP}")
             return place, digest
         try:
             content = Path(binary).expanduser().read_bytes()
         except OSError as error:
-            raise ValueError(f"benchmark_model must be a file, but {binary}: {error.strerror}; {HELP}") from None
+            raise ValueError(
+                f"benchmark_model must be a readable file, but got {binary} ({error.strerror}); {HELP}"
+            ) from None
         digest = hashlib.sha256(content).hexdigest()
         if self.digest(place) == digest:
             return place, digest

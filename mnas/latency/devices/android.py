@@ -97,9 +97,9 @@ class State:
     load: float | None
 
     def slowed(self, full_khz: int | None) -> str | None:
-        """Return why a core that should run at `full_khz` is, or will soon be, held below it; None where it is not."""
+        """Return why the core runs, or will soon run, below `full_khz`; None if nothing slows it."""
         if full_khz is not None and self.cap_khz is not None and self.cap_khz < FULL_CLOCK * full_khz:
-            return f"its core is held at {self.cap_khz // 1000} of {full_khz // 1000} MHz"
+            return f"its core is limited to {self.cap_khz // 1000} of {full_khz // 1000} MHz"
         if self.thermal_status is not None and self.thermal_status >= MODERATE:
             return f"Android's thermal status is {self.thermal_status}"
         return None

@@ -112,14 +112,17 @@ def parse(output: str, *, elapsed_s: float, once: bool = False) -> Report:
     _require_close("Inference (avg)", timed_us, timed.avg_us)
     spent_s = (init_us + warm_up.count * warm_up.avg_us + timed.count * timed.avg_us) / 1e6
     if spent_s > elapsed_s + 0.01:
-        raise UnitError(f"benchmark_model tells of {spent_s:.3g} s of work in a call of {elapsed_s:.3g} s: wrong unit?")
-    # the tool goes on until both phases have had their time; between inferences it needs far less time than they do,
-    # but on a busy device it may have to wait there
+        raise UnitError(
+            f"benchmark_model reports {spent_s:.3g} s of work in a call of {elapsed_s:.3g} s; are its times in "
+            "another unit?"
+        )
+    # The tool continues until both phases have had their time. Between inferences it needs far less time than they do,
+    # but on a busy device it may have to wait there.
     inferences_s = spent_s - init_us / 1e6
     if not once and inferences_s < 0.02 * (WARM_UP_S + TURN_S):
         raise UnitError(
-            f"benchmark_model tells of {warm_up.count + timed.count} inferences in {1e3 * inferences_s:.3g} ms, "
-            f"where it was to run for {WARM_UP_S + TURN_S:g} s: wrong unit?"
+            f"benchmark_model reports {warm_up.count + timed.count} inferences in {1e3 * inferences_s:.3g} ms, but "
+            f"should have run for {WARM_UP_S + TURN_S:g} s; are its times in another unit?"
         )
     memory = lines["Memory footprint delta"] + lines["Peak memory footprint"]
     overall_mb = _numbers(memory[0])[1] if memory else 0.0
@@ -138,18 +141,18 @@ def _lines(output: str) -> dict[str, list[re.Match[str]]]:
     for line in output.splitlines():
         text = line.strip().removeprefix("INFO: ")
         if "Unconsumed cmdline flags" in text:
-            raise UnitError(f"this benchmark_model does not know all flags ({text}); take a newer one")
+            raise UnitError(f"this benchmark_model does not support all flags ({text}); install a newer one")
         for start, (pattern, _) in _STARTS.items():
             if text.startswith(start):
                 match = pattern.fullmatch(text)
                 if match is None:
-                    raise UnitError(f"benchmark_model printed {text[:200]!r}, which is not as it should be")
+                    raise UnitError(f"benchmark_model printed {text[:200]!r}, which has an unexpected format")
                 matches[start].append(match)
     for start, (_, times) in _STARTS.items():
         if times is not None and len(matches[start]) != times:
             raise UnitError(
-                f"benchmark_model must print {times} line(s) {start!r}, but printed {len(matches[start])}; "
-                f"it ended with {output.strip()[-100:]!r}"
+                f"benchmark_model must print {times} line(s) that begin with {start!r}, but printed "
+                f"{len(matches[start])}; its output ends with {output.strip()[-100:]!r}"
             )
     return matches
 
@@ -170,10 +173,10 @@ def _statistics(match: re.Match[str]) -> Statistics:
         and statistics.min_us <= float(current) <= statistics.max_us
         and statistics.min_us * (1 - 1e-5) <= statistics.avg_us <= statistics.max_us * (1 + 1e-5)
     ):
-        raise UnitError(f"benchmark_model printed {match[0]!r}, which cannot be true")
+        raise UnitError(f"benchmark_model printed {match[0]!r}, which contradicts itself")
     return statistics
 
 
 def _require_close(what: str, value: float, expected: float, slack: float = 0.0) -> None:
     if abs(value - expected) > 1e-3 * expected + slack:
-        raise UnitError(f"benchmark_model says {what}: {value:g} us and, elsewhere, {expected:g} us")
+        raise UnitError(f"benchmark_model reports {what} as {value:g} us in one line and {expected:g} us in another")

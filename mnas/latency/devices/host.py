@@ -1,4 +1,4 @@
-"""This machine as a device: `script.py` runs in a child process of its own.
+"""This machine as a device: `script.py` runs in a child process.
 
 A runtime that crashes ends the child, and not the search.
 """
@@ -34,7 +34,7 @@ def host_unit(
 ) -> ScriptUnit:
     """Return this machine as a device; nothing starts before the first use.
 
-    The machine has no address and never waits with something to `say`; all openers take both arguments.
+    The function does not use `address` and `say`, which all openers take.
     """
     assert not address
     return ScriptUnit(name, LocalChannel, core)
@@ -44,7 +44,7 @@ class LocalChannel(Channel):
     """`script.py` as a child process, which ends with this one.
 
     Args:
-        program: program to run instead (tests put one before it that fails as devices do).
+        program: program to run instead; tests give one that wraps `script.py` and fails as devices do.
     """
 
     def __init__(self, program: str = script.__file__) -> None:
@@ -86,7 +86,7 @@ class LocalChannel(Channel):
         try:
             answer = self._answers.get(timeout=timeout_s)
         except queue.Empty:
-            raise UnitError(f"no answer within {timeout_s:g} s") from None
+            raise UnitError(f"the measuring process did not answer within {timeout_s:g} s") from None
         if not answer.endswith(b"\n"):
             raise self._ended()
         return answer.decode(errors="replace").strip()
@@ -110,14 +110,15 @@ class LocalChannel(Channel):
         return (OverdueError if self._process.returncode in limits else EndedError)(words)
 
     def _end(self) -> str:
-        """Return how a child ended, with its last words."""
+        """Return how the child ended, with the last line that it printed."""
         end(self._process, 5)
         try:
             self._complaints.seek(0)
             words = self._complaints.read().decode(errors="replace").strip().splitlines()
         except ValueError:
             return _CLOSED
-        return f"the measuring process ended ({self._process.returncode}){': ' + words[-1] if words else ''}"
+        last = f": {words[-1]}" if words else ""
+        return f"the measuring process ended with status {self._process.returncode}{last}"
 
 
 def _pass_on(source: IO[bytes], answers: "queue.SimpleQueue[bytes]") -> None:

@@ -43,18 +43,18 @@ class Remedies:
 
 
 COMPUTER = Remedies(
-    throttled="let it cool, give it a fan, and a power supply that is strong enough",
-    hot="wait, or give it a fan",
-    governor="echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
-    busy="stop other programs; `top` shows them",
-    no_realtime="run as root, or allow it: echo 'USER - rtprio 1' | sudo tee /etc/security/limits.d/mnas.conf, and log "
-    "in again",
+    throttled="let it cool, add a fan, and use a stronger power supply",
+    hot="wait, or add a fan",
+    governor="run: echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+    busy="stop other programs; `top` lists them",
+    no_realtime="run as root, or run: echo 'USER - rtprio 1' | sudo tee /etc/security/limits.d/mnas.conf, and log in "
+    "again",
 )
 PHONE = Remedies(
-    throttled="let it cool, switch the battery saver off; a clock that it never gives: max_mhz in devices.toml",
+    throttled="let it cool and turn its battery saver off; if it never reaches this clock, set max_mhz in devices.toml",
     hot="take it out of its case and the sun, and wait",
-    governor="phones do not let you choose; measurements warm the core up first",
-    busy="airplane mode, and wait",
+    governor="phones do not let you change it; every measurement warms the core up first",
+    busy="turn on airplane mode, and wait",
     no_realtime=None,
 )
 
@@ -75,7 +75,7 @@ class DeviceKind:
     keys: Mapping[str, Key] = field(default_factory=dict)
     """Keys of devices.toml that only this kind has."""
     hot_c: float
-    """Temperature in degrees Celsius above which the clock may soon be held down."""
+    """Temperature in degrees Celsius above which the device may soon lower its clock."""
     drift: float
     """Tolerated relative change of the reference's latency since the calibration."""
     remedies: Remedies

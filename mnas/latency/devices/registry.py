@@ -1,4 +1,4 @@
-"""The devices of a user: a table for each in `devices.toml`, and this machine, which is always there as `host`.
+"""The devices of a user: a table for each in `devices.toml`, and this machine, which is always available as `host`.
 
 [pixel]
 kind = "adb"
@@ -53,7 +53,9 @@ class DeviceEntry:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise ValueError(f"a device's name must be of letters, digits, '.', '_' and '-', but got {self.name!r}")
+            raise ValueError(
+                f"a device's name must consist of letters, digits, '.', '_' and '-', but got {self.name!r}"
+            )
         require_choice("kind", self.kind, tuple(KINDS))
         self._check_address()
         if not CORE.holds(self.core):
@@ -61,7 +63,8 @@ class DeviceEntry:
         self.setup  # noqa: B018 (checks runtime, threads and batch)
         for name, value in self.options.items():
             if name not in self.of_kind.keys:
-                raise ValueError(f"keys of kind {self.kind} are {', '.join(_keys(self.of_kind))}, but got {name!r}")
+                keys = ", ".join(_keys(self.of_kind))
+                raise ValueError(f"a key of a device of kind {self.kind} must be one of {keys}, but got {name!r}")
             if not self.of_kind.keys[name].holds(value):
                 raise ValueError(f"{name} must be {self.of_kind.keys[name].rule}, but got {value!r}")
         defaults = {name: key.default for name, key in self.of_kind.keys.items()}
@@ -93,7 +96,7 @@ def devices_file() -> Path:
 
 
 def read_devices(file: Path | Literal["auto"] = "auto") -> dict[str, DeviceEntry]:
-    """Return the devices of `file` by name, always with `host`; auto: of `devices_file()`, which may be missing.
+    """Return the devices in `file` by name, always with `host`; auto: in `devices_file()`, which may be missing.
 
     Raises:
         ValueError: the file cannot be read, or an entry is invalid; one line with file, entry and allowed keys.
@@ -107,7 +110,7 @@ def read_devices(file: Path | Literal["auto"] = "auto") -> dict[str, DeviceEntry
     except OSError as error:
         raise ValueError(f"devices file {path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # includes TOML's and UTF-8's errors
-        raise ValueError(f"devices file {path} must be TOML, but: {error}") from None
+        raise ValueError(f"devices file {path} must be valid TOML: {error}") from None
     return {"host": host, **{name: _entry(path, name, table) for name, table in tables.items()}}
 
 
@@ -116,7 +119,9 @@ def find_device(name: str, file: Path | Literal["auto"] = "auto") -> DeviceEntry
     devices = read_devices(file)
     if name not in devices:
         path = devices_file() if file == "auto" else file
-        raise ValueError(f"device must be one of {', '.join(devices)} ({path} describes them), but got {name!r}")
+        raise ValueError(
+            f"device must be one of {', '.join(devices)}, but got {name!r}; describe other devices in {path}"
+        )
     return devices[name]
 
 
@@ -149,7 +154,7 @@ def _entry(path: Path, name: str, table: object) -> DeviceEntry:
     if not isinstance(table, dict):
         raise ValueError(f"{path}: a device must be a table with a kind, as in [{name}], but got {name} = {table!r}")
     if "kind" not in table:
-        raise ValueError(f"{where}: kind must be given: one of {', '.join(KINDS)}")
+        raise ValueError(f"{where}: kind must be one of {', '.join(KINDS)}, but is missing")
     try:
         require_choice("kind", table["kind"], tuple(KINDS))
         return DeviceEntry(name=name, **_fields(table))

@@ -81,7 +81,9 @@ class ScriptUnit(Unit):
         if setup.runtime not in self._fingerprints:
             fingerprint = self._ask({"do": "hello", "runtime": setup.runtime}, OPEN_TIMEOUT_S)
             if not isinstance(fingerprint, dict) or not all(isinstance(v, str | int) for v in fingerprint.values()):
-                raise self._failed(f"it says that it is {fingerprint!r}")
+                raise self._failed(
+                    f"the device must identify itself by texts and integers, but answered {fingerprint!r}"
+                )
             self._fingerprints[setup.runtime] = fingerprint
         return dict(self._fingerprints[setup.runtime])
 
@@ -91,7 +93,7 @@ class ScriptUnit(Unit):
             require_types(Condition, condition)
             return Condition(**{**condition, "cores": tuple(condition["cores"])})
         except (TypeError, KeyError, ValueError):
-            raise self._failed(f"it says of its condition {condition!r}") from None
+            raise self._failed(f"the device must describe its condition, but answered {condition!r}") from None
 
     @contextlib.contextmanager
     def session(
@@ -107,9 +109,11 @@ class ScriptUnit(Unit):
             opened = self._ask(request, OPEN_TIMEOUT_S + _added_s(_OPEN_RUNS, setup))
             stack.callback(self._end)
             if not isinstance(opened, dict) or {"core", "realtime"} - set(opened):
-                raise self._failed(f"it answered {opened!r}")
+                raise self._failed(f"unexpected answer {opened!r}")
             if self._core not in (None, "auto", opened["core"]) and setup.threads == 1:
-                raise ValueError(f"{self.name}: core must be auto, or one that it may use, but got {self._core}")
+                raise ValueError(
+                    f"{self.name}: core must be auto or a core that the measuring process may use, but got {self._core}"
+                )
 
             def one_round(mirrored: bool) -> tuple[Times, Times]:
                 began = time.perf_counter()
@@ -129,7 +133,7 @@ class ScriptUnit(Unit):
             request = {"do": "memory", "model": path, **setup.to_dict()}
             peak = self._ask(request, OPEN_TIMEOUT_S + _added_s(1, setup))
             if peak is not None and not (isinstance(peak, int) and peak >= 0):
-                raise self._failed(f"it says that the model takes {peak!r} bytes")
+                raise self._failed(f"peak memory must be a number of bytes, but the device answered {peak!r}")
             return peak
 
     def close(self) -> None:
@@ -139,20 +143,23 @@ class ScriptUnit(Unit):
 
     @contextlib.contextmanager
     def _blaming(self, model: bytes, setup: Setup) -> Iterator[None]:
-        """Count the ends of the process over a model; number `DEATHS`, or an overdue one, is its failure."""
+        """Count how often the process ends while it runs a model.
+
+        The model has failed once the process has ended `DEATHS` times, or once it was overdue.
+        """
         key = hashlib.sha256(model).hexdigest(), setup.runtime
         try:
             yield
         except OverdueError:
             raise MeasurementError(
                 f"{setup.runtime} must load the model within {LOAD_S:g} s and run it within "
-                f"{inference_limit_s(setup.batch):g} s, but it took longer and was ended"
+                f"{inference_limit_s(setup.batch):g} s, but it took longer and was stopped"
             ) from None
         except EndedError as error:
             self._deaths[key] += 1
             if self._deaths[key] < DEATHS:
                 raise
-            raise MeasurementError(f"{setup.runtime} crashes on the model, {DEATHS} times now: {error}") from None
+            raise MeasurementError(f"{setup.runtime} crashed on the model {DEATHS} times: {error}") from None
         self._deaths.pop(key, None)
 
     def _claim(self, stack: contextlib.ExitStack) -> None:
@@ -185,7 +192,7 @@ class ScriptUnit(Unit):
                 raise ValueError
             return Times(tuple(map(float, wall)), tuple(map(float, counted)))
         except (TypeError, KeyError, IndexError, ValueError):
-            raise self._failed(f"times must be positive and finite, but it gave {answer!r}") from None
+            raise self._failed(f"times must be positive and finite, but the device answered {answer!r}") from None
 
     def _connected(self) -> Channel:
         if self._channel is None:
@@ -203,7 +210,7 @@ class ScriptUnit(Unit):
             if not isinstance(reply, dict) or not ({"ok"} == set(reply) or {"error", "of"} == set(reply)):
                 raise ValueError
         except ValueError:
-            raise self._failed(f"it answered {answer[:200]!r}") from None
+            raise self._failed(f"unexpected answer {answer[:200]!r}") from None
         if "ok" in reply:
             return reply["ok"]
         if reply["of"] == "model":
@@ -234,19 +241,23 @@ def _added_s(inferences: int, setup: Setup) -> float:
 
 
 def _line(text: object) -> str:
-    """Return a device's text, made fit for one line of a terminal."""
+    """Return the device's text as one printable line of at most 500 characters."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))[:500]
 
 
 def _doubt(times: tuple[Times, Times], passed_ms: float) -> str | None:
-    """Return what is impossible about a round's times (mostly the unit), given `passed_ms` here; None if nothing is."""
+    """Return why a round's times are impossible (mostly a wrong unit), or None.
+
+    Args:
+        passed_ms: duration of the round by the clock of this machine.
+    """
     spent_ms = sum(sum(one.wall_ms) for one in times)
     if spent_ms > 1.01 * passed_ms:
-        return f"it says that inferences took {spent_ms:.4g} ms within {passed_ms:.4g} ms"
+        return f"the device reports {spent_ms:.4g} ms of inferences in a round of {passed_ms:.4g} ms"
     for one in times:
         wall_ms, runs = sum(one.wall_ms), len(one.wall_ms)
         if wall_ms < TURN_S * 1e3 / 10 and runs < MAX_TURN_RUNS:  # a turn has time for more runs
-            return f"it says that {runs} inferences took {wall_ms:.4g} ms, and that is no turn"
+            return f"the device reports {runs} inferences in {wall_ms:.4g} ms, which is too short for a turn"
         if not 1 / 500 < sum(one.kept_ms) / wall_ms < 50:
-            return f"its clocks disagree: {wall_ms:.4g} ms and {sum(one.kept_ms):.4g} ms"
+            return f"the device's clocks disagree: {wall_ms:.4g} ms and {sum(one.kept_ms):.4g} ms"
     return None

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 START_TIMEOUT_S = 60.0
 """Limit in seconds for logging in and for starting Python there, from a slow card."""
 QUICK_S = 30.0
-"""Limit in seconds for requests that the board answers at once."""
+"""Limit in seconds for requests that the board answers immediately."""
 SLOWEST_BYTES_PER_S = 50_000
 """Slowest line that models can be sent over."""
 HEARTBEAT_S = 10.0
@@ -46,8 +46,8 @@ CLAIM_PAUSE_S = 0.5
 CLAIM_TIMEOUT_S = 900.0
 """Longest wait in seconds for another machine that measures on the board; a measurement takes seconds."""
 KEPT_FILES = 4
-"""Number of models that stay on the board while it is connected, those used most: every candidate comes with the
-reference, and sending that again over a slow line would take longer than measuring."""
+"""Number of the most used models that stay on the board while it is connected. Every candidate takes turns with the
+reference, and sending the reference again over a slow line would take longer than measuring."""
 LONGEST_LINE = 1 << 24
 """Maximum size of an answer in bytes; a round's answer has some kilobytes."""
 
@@ -69,7 +69,7 @@ def ssh_unit(
         python: interpreter on the board that has the runtime, for instance in a virtual environment; `~/` is the
             user's home there.
         core: core to measure on.
-        say: called with a line about another user of the board, when this waits.
+        say: called with a line when the unit waits for another user of the board.
 
     Raises:
         ValueError: `address` is not an ssh address.
@@ -79,7 +79,7 @@ def ssh_unit(
 
 
 class SshChannel(Channel):
-    """`script.py` on a board, over one connection; asyncio runs in a thread of its own.
+    """`script.py` on a board, over one connection; asyncio runs in a separate thread.
 
     Raises:
         UnitError: the board is unreachable, refuses the login, or has no such Python.
@@ -151,7 +151,7 @@ class SshChannel(Channel):
     def _bring(self, name: str, content: bytes, sha256: str) -> str:
         request = {"keeper": "put", "name": name, "size": len(content), "sha256": sha256}
         timeout_s = QUICK_S + len(content) / SLOWEST_BYTES_PER_S
-        return str(_told(self._exchange(json.dumps(request).encode() + b"\n" + content, timeout_s)))
+        return str(_content_of(self._exchange(json.dumps(request).encode() + b"\n" + content, timeout_s)))
 
     def _run(self, work: Coroutine[Any, Any, None], timeout_s: float) -> None:
         """Run `work` in the loop's thread."""
@@ -162,7 +162,7 @@ class SshChannel(Channel):
         try:
             future.result()
         except TimeoutError:
-            raise UnitError(f"{self._address} took nothing in within {timeout_s:.0f} s") from None
+            raise UnitError(f"{self._address} accepted no data within {timeout_s:.0f} s") from None
         except BaseException:
             future.cancel()
             raise
@@ -176,7 +176,7 @@ class SshChannel(Channel):
         try:
             line = self._answers.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
-            raise UnitError(f"{self._address} gave no answer within {timeout_s:g} s") from None
+            raise UnitError(f"{self._address} did not answer within {timeout_s:g} s") from None
         if line.endswith(b"\n"):
             return line
         self._answers.put(b"")  # every later call must see the end too
@@ -196,10 +196,13 @@ class SshChannel(Channel):
                 except (ValueError, KeyError, TypeError):
                     break
                 return
-        raise UnitError(f"{self._address} says a lot, but nothing that was asked: {line[:80]!r}")
+        raise UnitError(
+            f"{self._address} must greet mnas, but prints other lines, such as {line[:80]!r}; make sure that the "
+            "start-up files of its shell print nothing"
+        )
 
     def _order(self, do: str, **values: str) -> Any:
-        return _told(self._exchange(json.dumps({"keeper": do, **values}).encode() + b"\n", QUICK_S))
+        return _content_of(self._exchange(json.dumps({"keeper": do, **values}).encode() + b"\n", QUICK_S))
 
     def _claim(self) -> None:
         """Wait until no other machine measures on the board."""
@@ -207,11 +210,11 @@ class SshChannel(Channel):
         began, said = time.monotonic(), ""
         while holder := self._order("claim", who=who):
             if holder != said:
-                self._say(f"{self._address} is measuring for {holder}; waiting")
+                self._say(f"waiting for {self._address}, which is measuring for {holder}")
                 said = str(holder)
             if time.monotonic() - began > CLAIM_TIMEOUT_S:
                 raise UnitError(
-                    f"{self._address} was measuring for {holder} and was not free within {CLAIM_TIMEOUT_S:.0f} s"
+                    f"{self._address} was still measuring for {holder} after a wait of {CLAIM_TIMEOUT_S:.0f} s"
                 )
             time.sleep(CLAIM_PAUSE_S)
 
@@ -235,7 +238,7 @@ class SshChannel(Channel):
             await self._process.stdin.drain()
 
     async def _read(self) -> None:
-        """Pass on answers, one line each, and at the end an incomplete one."""
+        """Pass on each line of the output as an answer, the last one even if it is incomplete."""
         import asyncssh
 
         assert self._process is not None
@@ -246,14 +249,14 @@ class SshChannel(Channel):
                 for line in lines:
                     self._answers.put(line + b"\n")
                 if len(ahead) > LONGEST_LINE:
-                    self._broken = "it answers without end"
+                    self._broken = f"an answer exceeds {LONGEST_LINE} bytes"
                     break
             else:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._process.wait_closed(), 5)
                 self._broken = _ending(self._process)
         except (asyncssh.Error, OSError) as error:
-            self._broken = f"the ssh connection broke ({' '.join(str(error).split()) or type(error).__name__})"
+            self._broken = f"the ssh connection was lost ({' '.join(str(error).split()) or type(error).__name__})"
         finally:
             self._answers.put(ahead)
 
@@ -308,20 +311,20 @@ def _command(python: str, size: int) -> str:
 
 def _ending(process: "asyncssh.SSHClientProcess[bytes]") -> str:
     if process.exit_signal is not None:
-        return f"Python there was killed by SIG{process.exit_signal[0]}"
+        return f"Python on the board was killed by SIG{process.exit_signal[0]}"
     if process.exit_status is None:
         return "the ssh connection ended"
-    return f"Python there ended ({process.exit_status})"
+    return f"Python on the board ended with status {process.exit_status}"
 
 
-def _told(answer: bytes) -> Any:
+def _content_of(answer: bytes) -> Any:
     """Return the keeper's answer. Raises UnitError if it is an error, or malformed."""
     try:
         reply = parse_json(answer, LONGEST_LINE)
         if not isinstance(reply, dict) or not {"ok", "error"} & set(reply):
             raise ValueError
     except ValueError:
-        raise UnitError(f"it answered {answer[:200]!r}") from None
+        raise UnitError(f"unexpected answer {answer[:200]!r}") from None
     if "error" in reply:
         raise UnitError(str(reply["error"]))
     return reply["ok"]

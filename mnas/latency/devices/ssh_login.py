@@ -1,7 +1,7 @@
 """Login on a board as the user's OpenSSH does it: with its configuration, keys, agent and known_hosts.
 
-A host key that is not in known_hosts is refused, whatever the configuration says: a wrong number from a wrong machine
-costs more than a line of advice.
+A host key that is not in known_hosts is rejected, whatever the configuration allows, because numbers from the wrong
+machine cost more than adding a key.
 """
 
 import asyncio
@@ -81,20 +81,20 @@ async def log_in(address: Address) -> "asyncssh.SSHClientConnection":
             keepalive_count_max=KEEPALIVES,
             **{name: value for name, value in given.items() if value is not None},
         )
-        # an empty option counts as the default files (asyncssh takes `none` to mean that any host key will do)
+        # an empty option counts as the default files, because asyncssh accepts any host key for `none`
         known_hosts = _files(options.known_hosts if isinstance(options.known_hosts, list) else ()) or _files(
             KNOWN_HOSTS
         )
         with contextlib.suppress(asyncssh.ConnectionLost, asyncssh.KeyExchangeFailed, ConnectionResetError):
             return await asyncssh.connect(address.host, options=options, known_hosts=known_hosts or b"")
-        # the host may have no key of a kind in known_hosts; its key is then of use for the message
+        # the host may have no key of a kind in known_hosts; the message then shows the key that it has
         return await asyncssh.connect(
             address.host, options=options, known_hosts=known_hosts or b"", server_host_key_algs="default"
         )
     except asyncssh.PermissionDenied:
         raise UnitError(
-            f"{address} lets none of your ssh keys in; bring one there by `ssh-copy-id {address.arguments}` "
-            "(passwords are not asked for here, and a key with a passphrase must be in ssh-agent)"
+            f"{address} rejected all your ssh keys; copy one there with `ssh-copy-id {address.arguments}` "
+            "(mnas asks for no passwords, and a key with a passphrase must be in ssh-agent)"
         ) from None
     except asyncssh.HostKeyNotVerifiable as error:
         raise UnitError(_distrust(address, refused, known_hosts, str(error))) from None
@@ -114,14 +114,15 @@ def _distrust(address: Address, refused: list[tuple[str, int, str]], known_hosts
         return f"{address}: known_hosts cannot be read: {_reason(error)}"
     if keys:
         return (
-            f"{address} has another host key ({key or reason}) than known_hosts says; somebody may stand between. If "
-            f"the board was set up anew: `ssh-keygen -R '{name}'`, then connect once by hand: `ssh {address.arguments}`"
+            f"the host key of {address} ({key or reason}) differs from the one in known_hosts, so another machine may "
+            f"be intercepting the connection. If the board was reinstalled, run `ssh-keygen -R '{name}'`, then connect "
+            f"once by hand: `ssh {address.arguments}`"
         )
     if not refused:
         return f"{address} cannot be reached by ssh: {reason}"
     return (
-        f"{address} has a host key that known_hosts does not have ({key}); compare it with the board's, and add it: "
-        f"connect once by hand (`ssh {address.arguments}`), or `ssh-keyscan -p {port} {host} >> ~/.ssh/known_hosts`"
+        f"the host key of {address} ({key}) is not in known_hosts. Compare it with the board's key, then add it: "
+        f"connect once by hand (`ssh {address.arguments}`), or run `ssh-keyscan -p {port} {host} >> ~/.ssh/known_hosts`"
     )
 
 

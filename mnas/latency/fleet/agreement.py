@@ -1,10 +1,10 @@
 """Check that the units of a device are of one kind, and put their milliseconds on one scale; pure.
 
 Units of one model differ a little in speed, which each unit's own calibration corrects. They must not differ in the
-fingerprint, nor in the light reference's time as a multiple of the reference's: that ratio differs for a unit that is
-hot, that another program slows down, or that is another model. The largest group that agrees is in use. If two units
-have different fingerprints, the first one is in use; if their ratios differ, the faster one, as faults make a device
-slower.
+fingerprint, nor in the light reference's time as a multiple of the reference's. That ratio differs for a unit that is
+hot, that another program slows down, or that is another model. The largest group of units that agree is used. If two
+units have different fingerprints, the first one is used. If their ratios differ, the faster one is used, because faults
+make a device slower.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ def agree(calibrations: Sequence[Calibration]) -> tuple[list[Calibration], dict[
     first = used[0]
     left_out = {c.unit: _another_device(c, first) for c in calibrations if c not in alike}
     left_out |= {
-        c.unit: f"its light reference takes {c.light_ratio:.3f} of the reference, and {first.light_ratio:.3f} on "
-        f"{first.unit}; it is hot, busy, or not of the same model"
+        c.unit: f"its light reference takes {c.light_ratio:.3f} of the reference's time, but {first.light_ratio:.3f} "
+        f"on {first.unit}; the unit is hot, busy or another model"
         for c in alike
         if c not in used
     }
@@ -50,8 +50,8 @@ def _same_ratio(a: Calibration, b: Calibration) -> bool:
 
 def _another_device(unit: Calibration, first: Calibration) -> str:
     names = [n for n in {**first.device, **unit.device} if first.device.get(n) != unit.device.get(n)]
-    differing = ", ".join(f"{n} {unit.device.get(n)!r}, {first.device.get(n)!r} there" for n in names)
-    return f"it is another device than {first.unit} ({differing})"
+    differing = ", ".join(f"{n} {unit.device.get(n)!r} instead of {first.device.get(n)!r}" for n in names)
+    return f"it is a different device from {first.unit} ({differing})"
 
 
 def _own_ms(calibration: Calibration) -> float:

@@ -36,7 +36,7 @@ class Entry:
     """Time of the measurement, in ISO 8601."""
 
     def serves(self, interval: float, budget_s: float) -> bool:
-        """Return False where measuring again could do better: the interval is too wide, and there is more time now."""
+        """Return False if the interval is too wide and a larger budget could narrow it."""
         return self.turn.error <= interval or (self.latency.stopped_by == "budget" and self.budget_s >= budget_s)
 
     def on_scale(self, calibration: Calibration) -> Latency:
@@ -45,7 +45,7 @@ class Entry:
 
 
 def key_of(model: bytes, reference: Reference, calibration: Calibration, runtime: str = "") -> dict[str, Any]:
-    """Return what must be equal for a measurement to hold: graphs, device, and how it runs them.
+    """Return what must be equal for a cached measurement to be valid: graphs, device, and how it runs them.
 
     `runtime`, with its version, is the model's runtime if not the reference's.
     """
@@ -104,13 +104,13 @@ def keep(folder: Path, key: dict[str, Any], latency: Latency, calibration: Calib
 
 
 def moved(entry: Entry, latency: Latency, calibration: Calibration) -> str:
-    """Return a sentence on how far a re-measured latency is from the cached one."""
+    """Return how far a re-measured latency is from the cached one, in words."""
     before = entry.on_scale(calibration)
     apart = before.ratio_high < latency.ratio_low or latency.ratio_high < before.ratio_low
     return (
         f"ratio {before.ratio:.4f} ({before.ratio_low:.4f}-{before.ratio_high:.4f}) on {entry.at[:10]}, "
         f"{latency.ratio:.4f} ({latency.ratio_low:.4f}-{latency.ratio_high:.4f}) now: "
-        f"{100 * (latency.ratio / before.ratio - 1):+.1f} %, {'beyond' if apart else 'within'} the intervals"
+        f"{100 * (latency.ratio / before.ratio - 1):+.1f} %, {'outside' if apart else 'within'} the intervals"
     )
 
 

@@ -1,4 +1,4 @@
-"""Threads of one call, whose messages and results reach the caller in its own thread."""
+"""Threads of one call. Their messages and results reach the caller in the caller's thread."""
 
 import queue
 import threading

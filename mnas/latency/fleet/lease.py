@@ -1,8 +1,8 @@
 """Exclusive use of a device: one holder at a time, among the threads, processes and commands of a user.
 
 A lease is a lock that the operating system holds for a process, so it ends with its holder, however the holder ends.
-Waiting processes queue at a door, a second lock: a holder that wants the lease again at once queues behind them, so two
-searches that share a device take turns. A note beside the lock names the holder, for messages only.
+Waiting processes queue at a second lock, the door. A holder that wants the lease again immediately queues behind them,
+so two searches that share a device take turns. A note beside the lock names the holder, for messages only.
 """
 
 import contextlib

@@ -46,8 +46,8 @@ class Device:
     Args:
         entry: the device's entry in the registry.
         units: one for each address of the entry, in that order.
-        say: called with a line for every event (waiting, failures, retries, units left out), always in the thread
-            that called a method.
+        say: called with a line for every event (waiting, failures, retries, unused units), always in the thread that
+            called a method.
         state_dir: folder of leases and of the devices' repeatability.
         cache_dir: folder of measurements for other runs.
     """
@@ -95,7 +95,8 @@ class Device:
     def calibrate(self, reference: Reference, budget_s: float = 8.0) -> list[Calibration]:
         """Measure the reference on all units in parallel, and return the calibration of each unit in use, for `resume`.
 
-        A unit that is unreachable, is another device or disagrees with the others is left out, with a notice.
+        A unit that is unreachable, is a different device or disagrees with the others is not used; a notice gives the
+        reason.
 
         Raises:
             ValueError: the runtime is not on the device, or a number is out of its range.
@@ -104,13 +105,13 @@ class Device:
         """
 
         def work(key: str, unit: Unit, crew: Crew) -> Calibration:
-            device = unit.fingerprint(self.setup)  # reports an unreachable unit at once
+            device = unit.fingerprint(self.setup)  # reports an unreachable unit before waiting for its lease
             session_error = session_error_of(self._state_dir / "devices", device, self.setup)
             with self._leased(key, unit, crew):
                 try:
                     return calibrate(unit, reference, self.setup, budget_s=budget_s, session_error=session_error)
                 except UnitError as error:
-                    crew.say(f"{error}; it is calibrated again")
+                    crew.say(f"calibrating again after a failure: {error}")
                 unit.close()
                 crew.pause(self._patience.backoff_s)
                 return calibrate(unit, reference, self.setup, budget_s=budget_s, session_error=session_error)
@@ -118,7 +119,7 @@ class Device:
         calibrations = self._on_each(self._units, work)
         used, left_out = agree(list(calibrations.values()))
         for name, reason in left_out.items():
-            self._say(f"{name} is left out: {reason}")
+            self._say(f"{name} is not used: {reason}")
         self._use(reference, used)
         return used
 
@@ -126,20 +127,20 @@ class Device:
         """Resume with the calibrations that `calibrate` returned in an earlier process.
 
         Raises:
-            ValueError: no unit is the device of the calibrations, or models now run there in another way; the
-                message names the difference.
+            ValueError: no unit is the device of the calibrations, or the device now has other settings; the message
+                names the difference.
             UnitError: no unit can be reached.
         """
         for calibration in calibrations:
-            self._require_as_then(calibration)
+            self._require_same_setup(calibration)
         by_unit = {c.unit: c for c in calibrations}
         for unit in self._units.values():
             if unit.name not in by_unit:
-                self._say(f"{unit.name} is left out: the run was not calibrated on it")
+                self._say(f"{unit.name} is not used: this run was not calibrated on it")
         units = {key: unit for key, unit in self._units.items() if unit.name in by_unit}
         if not units:
             names = ", ".join(by_unit) or "no unit"
-            raise ValueError(f"{self.name} must have a unit that the run was calibrated on ({names}), but has none")
+            raise ValueError(f"{self.name} must have a unit that this run was calibrated on ({names}), but has none")
 
         def work(key: str, unit: Unit, crew: Crew) -> Calibration:
             check_device(unit, by_unit[unit.name])
@@ -195,7 +196,7 @@ class Device:
                     yield twin, outcome
 
     def overhear(self, text: str) -> None:
-        """Pass on a line that a unit says, from any thread."""
+        """Pass on a line from a unit, in any thread."""
         if self._crew is not None:
             self._crew.say(text)
 
@@ -210,15 +211,15 @@ class Device:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _require_as_then(self, calibration: Calibration) -> None:
-        """Raise ValueError if the entry now runs models in another way than at the calibration."""
+    def _require_same_setup(self, calibration: Calibration) -> None:
+        """Raise ValueError if the entry's settings differ from those at the calibration."""
         then, now = calibration.setup.to_dict(), self.setup.to_dict()
         if isinstance(self._core, int) and self.setup.threads == 1 and calibration.pinned_core is not None:
             then, now = {**then, "core": calibration.pinned_core}, {**now, "core": self._core}
-        if differing := [f"{name} {then[name]} then, {now[name]} now" for name in then if then[name] != now[name]]:
+        if differing := [f"{name} {now[name]} instead of {then[name]}" for name in then if then[name] != now[name]]:
             raise ValueError(
-                f"{self.name} must be described as at the calibration, but got {', '.join(differing)}; "
-                "go on as it was, or begin another run"
+                f"{self.name} must have the settings of this run's calibration, but got {', '.join(differing)}; "
+                "restore them, or start another run"
             )
 
     def _new_crew(self) -> Crew:
@@ -235,7 +236,7 @@ class Device:
     def _on_each(
         self, units: Mapping[str, Unit], work: Callable[[str, Unit, Crew], Calibration]
     ) -> dict[str, Calibration]:
-        """Return the result of `work` on each unit by name, run in parallel; a failure is reported at once.
+        """Return the result of `work` on each unit by name, run in parallel; a failure is reported immediately.
 
         Raises the first unit's error if no unit has a result.
         """
@@ -249,7 +250,7 @@ class Device:
                     name, outcome = heard
                     outcomes[name] = outcome
                     if isinstance(outcome, Exception) and len(units) > 1:
-                        self._say(f"{name} is left out: {outcome}")
+                        self._say(f"{name} is not used: {outcome}")
         finally:
             crew.end(self.close)
         order = [outcomes[unit.name] for unit in units.values()]

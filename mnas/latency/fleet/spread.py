@@ -1,8 +1,8 @@
 """Distribution of candidates over the units of a device, until each has its latency or its own failure.
 
-A unit that fails is suspended until it has measured the light reference again, at about its own speed; meanwhile other
-units try the candidate, or the unit tries it later. So only units that work measure candidates, and a candidate that
-fails three times is at fault itself. Only measurements by calm units are yielded.
+A unit that fails is suspended until it has measured the light reference again, at about its usual speed. Meanwhile
+another unit retries the candidate, or the same unit retries it later. So only working units measure candidates, and a
+candidate that fails three times is itself at fault. Only measurements by calm units are yielded.
 """
 
 import threading
@@ -67,7 +67,8 @@ class UnitWorker:
     """Seconds that the unit had been away, in this call, at the last attempt."""
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
     """Whether each of its last measurements succeeded."""
-    waiting_said: float = float("-inf")
+    wait_reported: float = float("-inf")
+    """Time of the last message about waiting for the unit's lease."""
 
     @property
     def usable(self) -> bool:
@@ -81,7 +82,8 @@ class Streak:
 
     culprits: int = 0
     """Number of candidates given up in a row, none measured in between."""
-    cache_complained: bool = False
+    cache_warned: bool = False
+    """Whether a warning about the cache has been printed."""
 
 
 class _DriftError(UnitError):
@@ -151,10 +153,9 @@ class Spread:
         in_use = [m for m in self._members if not m.quarantined]
         most_s = self._patience.away_s
         if all(m.away_since is not None and m.away_s > most_s for m in in_use):
-            left_out = [f"{m.unit.name} is left out: {m.quarantined}" for m in self._members if m.quarantined]
-            away = [f"for {m.away_s:.0f} s: {m.away_reason}" for m in in_use]
-            why = "; ".join(left_out + away)
-            raise UnitError(f"{self._name}: no unit can measure; {why}")
+            quarantined = [f"{m.unit.name} is quarantined: {m.quarantined}" for m in self._members if m.quarantined]
+            away = [f"failing for {m.away_s:.0f} s: {m.away_reason}" for m in in_use]
+            raise UnitError(f"{self._name}: no unit can measure: {'; '.join(quarantined + away)}")
 
     def _close(self) -> None:
         for member in self._members:
@@ -224,7 +225,7 @@ class Spread:
                 self._prove(member)  # a model's failure counts only while the reference runs
                 return error
         if entry is not None:
-            self._crew.say(f"candidate {number} again: {moved(entry, latency, member.calibration)}")
+            self._crew.say(f"re-measured candidate {number}: {moved(entry, latency, member.calibration)}")
         self._keep(member, number, latency)
         return latency
 
@@ -233,16 +234,16 @@ class Spread:
         first = self._measure(member, self._order.models[number])
         drifted = self._patience.drifted(first)
         if drifted:
-            self._crew.say(f"{member.unit.name}: {_drift(first)}; candidate {number} is measured again")
+            self._crew.say(f"{member.unit.name}: measuring candidate {number} again: {_drift(first)}")
             self._crew.pause(self._patience.cool_s)
         elif first.disturbed > DISTURBED and first.stopped_by == "budget":
-            share = f"{100 * first.disturbed:.0f} % of the rounds were disturbed"
-            self._crew.say(f"{member.unit.name}: {share}; candidate {number} is measured again")
+            share = f"{100 * first.disturbed:.0f} % of its rounds were disturbed"
+            self._crew.say(f"{member.unit.name}: measuring candidate {number} again: {share}")
         else:
             return first
         second = self._measure(member, self._order.models[number])
         if self._patience.drifted(second):
-            raise _DriftError(f"{member.unit.name}: {_drift(second)}, also when measured again")
+            raise _DriftError(f"{member.unit.name}: {_drift(second)}, even when measured again")
         return second if drifted else min((first, second), key=lambda latency: latency.ratio_high / latency.ratio_low)
 
     def _prove(self, member: UnitWorker) -> None:
@@ -252,7 +253,7 @@ class Spread:
                 member.unit, self._order.reference.light_file, self._order.reference, member.calibration, budget_s=0.1
             )
         except MeasurementError as error:
-            raise UnitError(f"{member.unit.name}: the reference, which ran before, does not run: {error}") from None
+            raise UnitError(f"{member.unit.name}: the reference ran before, but no longer runs: {error}") from None
         if self._patience.drifted(latency):
             raise _DriftError(f"{member.unit.name}: {_drift(latency)}")
 
@@ -279,17 +280,17 @@ class Spread:
         if self._failures[number].total() >= OCCASIONS and not blameless:
             self._blame(number, error)
         else:
-            self._crew.say(f"{error}; candidate {number} is tried {'elsewhere' if others else 'again later'}")
+            self._crew.say(f"retrying candidate {number} {'on another unit' if others else 'later'}: {error}")
             self._give_back(number)
         failed = member.recent.count(False)
         if others and blameless:
             self._quarantine(member, str(error))
         elif others and failed >= MOST_FAILURES:
             self._quarantine(
-                member, f"{failed} of its last {len(member.recent)} measurements failed, the last: {error}"
+                member, f"{failed} of its last {len(member.recent)} measurements failed; the last error: {error}"
             )
         else:
-            self._set_aside(member, error)
+            self._suspend(member, error)
             self._come_back(member)
 
     def _blame(self, number: int, error: UnitError) -> None:
@@ -297,24 +298,27 @@ class Spread:
         if self._streak.culprits >= CULPRITS:
             self._give_back(number)
             raise UnitError(
-                f"{self._name}: {CULPRITS} candidates in a row failed {OCCASIONS} times each while the reference runs; "
-                f"the last: {error}"
+                f"{self._name}: {CULPRITS} candidates in a row failed {OCCASIONS} times each, although the reference "
+                f"runs; the last error: {error}"
             )
         self._finish(
-            number, MeasurementError(f"failed {OCCASIONS} times on devices that measured others; the last: {error}")
+            number,
+            MeasurementError(
+                f"failed {OCCASIONS} times on units that measure other candidates; the last error: {error}"
+            ),
         )
 
     def _quarantine(self, member: UnitWorker, reason: str) -> None:
         member.quarantined = reason
         member.unit.close()
-        self._crew.say(f"{member.unit.name} is left out from now on: {reason}")
+        self._crew.say(f"{member.unit.name} is quarantined: {reason}")
 
-    def _set_aside(self, member: UnitWorker, error: UnitError) -> None:
+    def _suspend(self, member: UnitWorker, error: UnitError) -> None:
         member.away_since, member.away_reason = time.monotonic(), str(error)
         member.unit.close()
 
     def _come_back(self, member: UnitWorker) -> None:
-        """Wait until the unit works again, is another device, or no candidate is left."""
+        """Wait until the unit works again, turns out to be a different device, or no candidate remains."""
         began, backoff_s = time.monotonic(), self._patience.backoff_s
         while self._open:
             self._crew.pause(backoff_s)
@@ -322,7 +326,7 @@ class Spread:
                 with self._leased(member):
                     self._prove(member)
             except UnitError as error:
-                self._set_aside_still(member, error)
+                self._stay_suspended(member, error)
                 member.away_s = time.monotonic() - began
                 backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
             except ValueError as error:
@@ -334,9 +338,9 @@ class Spread:
                 self._crew.say(f"{member.unit.name} works again after {away_s:.0f} s")
                 return
 
-    def _set_aside_still(self, member: UnitWorker, error: UnitError) -> None:
+    def _stay_suspended(self, member: UnitWorker, error: UnitError) -> None:
         if str(error) != member.away_reason:
-            self._crew.say(f"still not: {error}")
+            self._crew.say(f"still failing: {error}")
         member.away_reason = str(error)
         member.unit.close()
 
@@ -344,8 +348,8 @@ class Spread:
 
     def _leased(self, member: UnitWorker) -> AbstractContextManager[None]:
         def say(text: str) -> None:
-            if time.monotonic() - member.waiting_said > REMIND_S:  # one line for all candidates of a shared device
-                member.waiting_said = time.monotonic()
+            if time.monotonic() - member.wait_reported > REMIND_S:  # one line for all candidates of a shared device
+                member.wait_reported = time.monotonic()
                 self._crew.say(text)
 
         order = self._order
@@ -364,10 +368,10 @@ class Spread:
         try:
             keep(self._order.cache_dir, self._key(member, number), latency, member.calibration, self._order.budget_s)
         except OSError as error:
-            if not self._streak.cache_complained:
-                self._streak.cache_complained = True
-                self._crew.say(f"measurements are not kept for later runs: {error.strerror}: {self._order.cache_dir}")
+            if not self._streak.cache_warned:
+                self._streak.cache_warned = True
+                self._crew.say(f"measurements cannot be cached in {self._order.cache_dir}: {error.strerror}")
 
 
 def _drift(latency: Latency) -> str:
-    return f"the reference takes {1 + latency.drift:.2f} times what it took at the calibration"
+    return f"the reference takes {1 + latency.drift:.2f} times as long as at the calibration"

@@ -1,4 +1,4 @@
-"""The board's end of a connection: holds the folder, its files, the lock and the measuring script.
+"""The board's end of a connection: keeps the folder, its files, the lock and the measuring script.
 
 The keeper runs on the board with Python 3.9 or newer and nothing of mnas. Its source arrives through its standard input
 (mnas.latency.devices.ssh), so nothing is on the board before there is a process that removes it. It ends with its
@@ -134,7 +134,7 @@ class Keeper:
                 os.unlink(path)
             raise OSError(error.errno, f"cannot be written, {error.strerror}", path) from None
         if not self._do_has(path, sha256):
-            raise OSError(0, f"{size} bytes were written, and what is read back differs", path)
+            raise OSError(0, f"{size} bytes were written, but the bytes read back differ", path)
         return path
 
     def _do_has(self, path: str, sha256: str) -> bool:
@@ -176,7 +176,7 @@ class Keeper:
             if not _is_at(path, lock):
                 os.close(lock)  # the last holder removed the file meanwhile
                 continue
-            with contextlib.suppress(OSError):  # another user's file, or a full disk; the lock holds all the same
+            with contextlib.suppress(OSError):  # another user's file, or a full disk; the lock is valid all the same
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, f"{who}, since {time.strftime('%H:%M:%S')}".encode(), 0)
             self._lock = lock
@@ -201,7 +201,7 @@ class Keeper:
             self._say({"error": "the measuring process has ended", "of": "unit"})
 
     def _pass_back(self, script: subprocess.Popen[bytes]) -> None:
-        """Pass on the script's answers, and at the end how it ended."""
+        """Pass on the script's answers and, at the end, its exit status."""
         assert script.stdout is not None
         assert script.stderr is not None
         words: collections.deque[bytes] = collections.deque(maxlen=1)
@@ -214,7 +214,7 @@ class Keeper:
             listening.join(1)
             last = "".join(f": {word.decode(errors='replace').strip()[:300]}" for word in list(words))
             of = "time" if status in (-signal.SIGALRM, -signal.SIGXCPU) else "process"
-            self._say({"error": f"the measuring process ended ({status}){last}", "of": of})
+            self._say({"error": f"the measuring process ended with status {status}{last}", "of": of})
 
     def _say(self, answer: dict[str, Any]) -> None:
         self._send(json.dumps(answer).encode() + b"\n")

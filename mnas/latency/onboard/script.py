@@ -57,7 +57,7 @@ def _load_litert(model: bytes, threads: int, batch: int, *, xnnpack: bool = True
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     if model[4:8] != b"TFL3":
-        raise ModelError(f"a model must be a LiteRT file (.tflite), but got {len(model)} bytes of something else")
+        raise ModelError(f"a model must be a LiteRT file (.tflite), but got {len(model)} bytes of another format")
     resolver = OpResolverType.AUTO if xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter: Any = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=resolver)
     for detail in interpreter.get_input_details():
@@ -86,10 +86,12 @@ def _load_onnxruntime(model: bytes, threads: int, batch: int) -> Run:
         if entry.type not in kinds:
             raise ModelError(f"input {entry.name} must be one of {', '.join(kinds)}, but got {entry.type}")
         if len(entry.shape) > 1 and isinstance(entry.shape[0], int) and entry.shape[0] != batch:
-            raise ModelError(f"the model is for batches of {entry.shape[0]}, but got {batch=}")
+            raise ModelError(f"the model takes batches of {entry.shape[0]}, but got {batch=}")
         shape = [batch if i == 0 else size for i, size in enumerate(entry.shape)]
         if not all(isinstance(size, int) for size in shape):
-            raise ModelError(f"input {entry.name} must have a fixed size but for the batch, but got {entry.shape}")
+            raise ModelError(
+                f"all dimensions of input {entry.name} but the batch must be fixed, but got shape {entry.shape}"
+            )
         kind = kinds[entry.type]
         values[entry.name] = draw.uniform(0, 1 if kind is np.float32 else 100, shape).astype(kind)
     return lambda: session.run(None, values)
@@ -101,7 +103,7 @@ def _load_executorch(model: bytes, threads: int, batch: int) -> Run:
     from executorch.runtime import Runtime
 
     if model[4:6] != b"ET":
-        raise ModelError(f"a model must be an ExecuTorch program (.pte), but got {len(model)} bytes of something else")
+        raise ModelError(f"a model must be an ExecuTorch program (.pte), but got {len(model)} bytes of another format")
     if portable_lib._threadpool_get_thread_count() != threads:
         portable_lib._unsafe_reset_threadpool(threads)
     program = Runtime.get().load_program(model)
@@ -113,9 +115,10 @@ def _load_executorch(model: bytes, threads: int, batch: int) -> Run:
         entry = method.metadata.input_tensor_meta(index)
         sizes = tuple(entry.sizes())
         if len(sizes) > 1 and sizes[0] != batch:
-            raise ModelError(f"the program is for batches of {sizes[0]}, but got {batch=}")
+            raise ModelError(f"the program takes batches of {sizes[0]}, but got {batch=}")
         if entry.dtype() not in kinds:
-            raise ModelError(f"input {index} must be of {', '.join(map(str, kinds.values()))}, but got others")
+            names = ", ".join(map(str, kinds.values()))
+            raise ModelError(f"input {index} must be one of {names}, but got type {entry.dtype()} of ExecuTorch")
         kind = kinds[entry.dtype()]
         drawn = torch.rand(sizes, generator=draw)
         values.append(drawn if kind is torch.float32 else (100 * drawn).to(kind))
@@ -132,7 +135,7 @@ def _load_torch(model: bytes, threads: int, batch: int) -> Run:
     try:
         from mnas.nn.weights import network_of_bytes
     except ImportError:
-        raise ModelError("runtime torch builds the network itself, so the device needs mnas installed") from None
+        raise ModelError("runtime torch needs mnas on the device, because it builds the network itself") from None
     torch.set_num_threads(threads)
     network, info = network_of_bytes(model)
     network = network.eval().to(memory_format=torch.channels_last)
@@ -198,7 +201,7 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 def _alarm(seconds: float) -> None:
-    if hasattr(signal, "setitimer"):  # Windows has none; there the controlling process gives up in the end
+    if hasattr(signal, "setitimer"):  # not on Windows, where the controlling process gives up in the end
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
@@ -424,7 +427,7 @@ def peak_memory_bytes(path: str, runtime: str, threads: int, batch: int) -> int 
     except subprocess.TimeoutExpired:
         raise ModelError(f"{runtime} did not run the model once within {limit_s:g} s") from None
     if done.returncode != 0:
-        raise ModelError(f"{runtime} ended its process ({done.returncode}) while it ran the model once")
+        raise ModelError(f"{runtime} ended its process with status {done.returncode} while it ran the model once")
     answer = json.loads(done.stdout)
     if "ok" in answer:
         return int(answer["ok"])
@@ -480,7 +483,7 @@ class Server:
         if do == "close":
             self.close()
             return None
-        raise ValueError(f"unknown request, or none open: {do}")
+        raise ValueError(f"request must be known and fit the open models, but got {do!r}")
 
     def close(self) -> None:
         self._pair = None

@@ -3,9 +3,9 @@
 Each amount of each kind of part has a rate, 0 or more (time = rate x multiply-accumulates + ...), fitted by least
 squares of relative errors. A Gaussian process models what the rates miss: every part deviates from its share of the
 time by a function of its place (sizes, stride), the same for all parts of its kind. One such function is smooth;
-another is nearly independent between places. The whole network deviates by a smooth function of its size. Only sums are
-ever measured, so the covariance of two networks is the sum over the pairs of their parts. The process also gives the
-error of a prediction, which is larger where no measured network had such parts.
+another is nearly independent between places. The whole network deviates by a smooth function of its size. Only sums can
+be measured, so the covariance of two networks is the sum over the pairs of their parts. The process also gives the
+error of a prediction, which is larger for networks with parts that no measured network had.
 """
 
 from collections.abc import Mapping, Sequence
@@ -146,7 +146,7 @@ def _checked(networks: Sequence[Network], times: Sequence[float], errors: Sequen
     if not len(networks) == len(values) == len(deviations):
         raise ValueError(f"each network must have a time and an error, but got {len(networks)} networks")
     if len(values) < FEWEST:
-        raise ValueError(f"a predictor must learn from {FEWEST} networks or more, but got {len(values)}")
+        raise ValueError(f"a predictor needs at least {FEWEST} measured networks, but got {len(values)}")
     if not (np.all(np.isfinite(values)) and np.all(values > 0)):
         raise ValueError(f"times must be positive, but got {values[~(np.isfinite(values) & (values > 0))][0]}")
     if not (np.all(np.isfinite(deviations)) and np.all(deviations >= 0)):

@@ -30,7 +30,9 @@ def design_sample(space: Space, count: int, seed: int) -> list[tuple[int, ...]]:
         ValueError: the space has fewer members.
     """
     if not 1 <= count <= space.distinct:
-        raise ValueError(f"samples must be 1 to the space's {space.distinct:,} different networks, but got {count}")
+        raise ValueError(
+            f"--samples must be from 1 to {space.distinct:,}, the size of the search space, but got {count}"
+        )
     draw = np.random.default_rng(seed)
     groups = _groups([decision.name for decision in space.decisions])
     sizes = [len(decision.choices) for decision in space.decisions]

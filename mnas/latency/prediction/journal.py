@@ -21,7 +21,7 @@ class Journal:
 
     Args:
         path: path of the file, which may exist.
-        identity: plain values that identify the fit; samples of another fit are refused.
+        identity: plain values that identify the fit; samples of another fit are rejected.
 
     Raises:
         ValueError: the file belongs to another fit, or cannot be read.
@@ -48,10 +48,13 @@ class Journal:
             self.calibrations = [Calibration.from_dict(c) for row in rows[:1] for c in row["calibrations"]]
             samples = [sample_of(row) for row in rows[1:]]
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{path} must be what an unfinished fit left behind; remove it to begin anew") from None
+            raise ValueError(
+                f"{path} must be the journal of an unfinished fit, but it is damaged; remove it to start again"
+            ) from None
         if differing := [name for name in self._identity if before.get(name) != self._identity[name]]:
             raise ValueError(
-                f"{path} is of an unfinished fit with another {differing[0]}; finish that one, or remove the file"
+                f"{path} belongs to an unfinished fit with another value of {differing[0]}; resume that fit, or remove "
+                "the file"
             )
         self.samples = {sample.indices: sample for sample in samples}
         write_atomic(path, b"".join(lines))  # a line that is added must not follow half a line

@@ -81,7 +81,7 @@ def learn(
         ValueError: there are fewer than 20 networks, or a time is not positive, or an error negative.
     """
     if len(networks) < 2 * folds:
-        raise ValueError(f"a predictor must learn from {2 * folds} networks or more, but got {len(networks)}")
+        raise ValueError(f"a predictor needs at least {2 * folds} measured networks, but got {len(networks)}")
     values = np.asarray(times, float)
     predicted, deviations = _predicted_by_others(networks, values, errors, anchors, folds)
     distances = np.sort(np.abs(np.log(predicted / values)) / deviations)
@@ -102,7 +102,7 @@ def relearn(
 ) -> Learned:
     """Return what `learn` returned, from the same data and its parameters. Raises ValueError as `learn` does."""
     if not isinstance(width, float) or not 0 < width < math.inf:
-        raise ValueError(f"width must be above 0, but got {width!r}")
+        raise ValueError(f"width must be greater than 0, but got {width!r}")
     return Learned(
         condition(*_with([*zip(networks, times, errors, strict=True)], anchors), parameters), width, held_out
     )

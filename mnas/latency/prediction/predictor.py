@@ -27,7 +27,7 @@ FORMAT = "mnas latency predictor 1"
 REFERENCE_ERROR = 1e-3
 """Error of the reference's ratio, which is 1 by definition; an error of 0 would force the fit through it."""
 WIDEST = 0.08
-"""Largest half-width of a 95 % interval, as a share, at which a prediction is relied on."""
+"""Largest half-width of a 95 % interval, as a share, at which a search accepts a prediction."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Predictor:
             try:
                 self.space.encode(arch)
             except ValueError as error:
-                raise ValueError(f"the predictor knows only members of its space: {error}") from None
+                raise ValueError(f"the predictor covers only networks of its search space: {error}") from None
         if calibration is not None:
             self.require(calibration=calibration)
         networks = [parts_of_arch(arch, self.input_size, self.num_classes) for arch in archs]
@@ -102,12 +102,14 @@ class Predictor:
         """Raise ValueError, naming what differs, unless the predictor was learnt for these."""
         if space is not None and space.to_dict() != self.space.to_dict():
             raise ValueError(
-                f"the predictor is for another space ({self.space.name}, output stride "
-                f"{self.space.skeleton.output_stride}, {self.space.size:,} combinations, but got {space.name}, output "
-                f"stride {space.skeleton.output_stride}, {space.size:,}); fit one for this space (mnas latency fit)"
+                f"the predictor must be for this search space ({_described(space)}), but got one for "
+                f"{_described(self.space)}; fit one for this space (mnas latency fit)"
             )
         if num_classes is not None and num_classes != self.num_classes:
-            raise ValueError(f"the predictor is for {self.num_classes} classes, but got {num_classes}; fit another")
+            raise ValueError(
+                f"the predictor must be for {num_classes} classes, but got one for {self.num_classes}; fit another "
+                "(mnas latency fit)"
+            )
         if calibration is None:
             return
         ours = asdict(self.calibration)
@@ -115,21 +117,22 @@ class Predictor:
             value = getattr(calibration, name)
             if value != ours[name]:
                 raise ValueError(
-                    f"the predictor is for {name.replace('_', ' ')} {ours[name]}, but got {value}; fit another "
-                    "(mnas latency fit)"
+                    f"the predictor must be for {name.replace('_', ' ')} {value}, but got one for {ours[name]}; fit "
+                    "another (mnas latency fit)"
                 )
         differing = [
-            f"{name} {self.calibration.device.get(name)!r} there, {calibration.device.get(name)!r} here"
+            f"{name} {self.calibration.device.get(name)!r} instead of {calibration.device.get(name)!r}"
             for name in {**self.calibration.device, **calibration.device}
             if self.calibration.device.get(name) != calibration.device.get(name)
         ]
         if differing:
             raise ValueError(
-                f"the predictor was fitted on another device ({', '.join(differing)}); fit one here (mnas latency fit)"
+                f"the predictor was fitted on another device ({', '.join(differing)}); fit one on this device "
+                "(mnas latency fit)"
             )
 
     def save(self, path: Path) -> None:
-        """Write the predictor as JSON, whole or not at all. Raises OSError."""
+        """Write the predictor as JSON, in one atomic step. Raises OSError."""
         values: dict[str, Any] = {
             "format": FORMAT,
             "date": self.date,
@@ -192,7 +195,7 @@ def load_predictor(path: Path) -> Predictor:
 
     Raises:
         ChangedFileError: the file was changed after mnas wrote it.
-        ValueError: the file cannot be read, or holds no predictor; one line.
+        ValueError: the file cannot be read, or contains no predictor; one line.
     """
     try:
         content = read_regular(path, PREDICTOR_BYTES)
@@ -202,7 +205,7 @@ def load_predictor(path: Path) -> Predictor:
     except ValueError:
         raise ValueError(f"predictor file {str(path)!r} must be JSON (mnas latency fit writes it)") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ValueError(f"predictor file {str(path)!r} must be one that mnas latency fit wrote ({FORMAT})")
+        raise ValueError(f"predictor file {str(path)!r} must come from mnas latency fit (format {FORMAT!r})")
     state = digests.state_of(content, values.get(digests.KEY))
     if state == "unsealed" and set(values) - _BEFORE:
         state = "changed"
@@ -239,6 +242,10 @@ def choose_to_measure(
         if latency.source == "predicted" and (wide or undecided or may_lead):
             chosen.append(number)
     return chosen
+
+
+def _described(space: Space) -> str:
+    return f"{space.name}, output stride {space.skeleton.output_stride}, {space.size:,} combinations"
 
 
 def _latency(low: float, ratio: float, high: float, calibration: Calibration) -> Latency:

@@ -87,7 +87,9 @@ def test_the_fingerprint_names_phone_android_and_program(phone, unit, program):
         "runtime": f"benchmark_model {digest} XNNPACK",
     }  # fmt: skip
     assert unit.fingerprint(Setup(runtime="litert-builtin"))["runtime"].endswith("without XNNPACK")
-    with pytest.raises(ValueError, match="pixel: runtime of a phone must be one of litert, litert-builtin, but got"):
+    with pytest.raises(
+        ValueError, match="pixel: the runtime of a phone must be one of litert, litert-builtin, but got"
+    ):
         unit.fingerprint(Setup(runtime="onnxruntime"))
 
 
@@ -181,32 +183,32 @@ def test_states_and_serials_that_cannot_be_used(phones, phone, program):
             make_unit(phones, program, address).condition()
         return str(caught.value)
 
-    assert "unlock it and confirm the dialog 'Allow USB debugging'" in complaint("A", A="unauthorized")
-    assert "it is offline: unplug it" in complaint("A", A="offline", B="device")
+    assert "unlock it and confirm its dialog 'Allow USB debugging'" in complaint("A", A="unauthorized")
+    assert "it is offline; wake it up, unplug it" in complaint("A", A="offline", B="device")
     assert "udev" in complaint("A", A="no permissions (user in plugdev group; are your udev rules wrong?)")
-    assert "its state is 'rescue'" in complaint("A", A="rescue")
-    assert "adb knows no phone A (it knows: B, C)" in complaint("A", B="device", C="device")
-    assert "exactly one phone must be connected to adb, but several are: B, C" in complaint(
-        None, B="device", C="device"
-    )
-    assert "but none is; plug the phone in" in complaint(None)
+    assert "it is in state 'rescue'" in complaint("A", A="rescue")
+    assert "phone A is not connected to adb (connected: B, C)" in complaint("A", B="device", C="device")
+    assert "exactly one phone must be connected to adb, but got B, C" in complaint(None, B="device", C="device")
+    assert "but got none; plug the phone in" in complaint(None)
     phones.plug_in(ONLY=phone)
     assert make_unit(phones, program, "").condition().model == "Fake Phone 8"
 
 
 def test_programs_that_are_none(phones, phone, tmp_path):
     def complaint(binary):
-        with pytest.raises(ValueError, match=r"^pixel: benchmark_model must .*docs/guides/phone\.md says") as caught:
+        with pytest.raises(
+            ValueError, match=r"^pixel: benchmark_model must .*docs/guides/phone\.md explains"
+        ) as caught:
             make_unit(phones, binary).fingerprint(Setup())
         return str(caught.value)
 
     assert "No such file" in complaint(tmp_path / "none")
     assert "Is a directory" in complaint(tmp_path)
-    assert "must be at /data/local/tmp/benchmark_model on the phone" in complaint(
+    assert "must be a file on the phone, but /data/local/tmp/benchmark_model does not exist" in complaint(
         "device:/data/local/tmp/benchmark_model"
     )
     (tmp_path / "x86").write_bytes(b"\x7fELF" + bytes(100))  # of another machine
-    assert "must be the tool for arm64-v8a" in complaint(tmp_path / "x86")
+    assert "must be the program for arm64-v8a" in complaint(tmp_path / "x86")
     assert not any(name.endswith("tflite") for name in phone.files())
 
 
@@ -215,7 +217,7 @@ def test_no_server_and_no_adb(phones, program, monkeypatch):
         free = f"127.0.0.1:{taken.getsockname()[1]}"
     unit = adb_unit("pixel", "FAKE0001", benchmark_model=str(program), adb_server=free)
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(UnitError, match=rf"^pixel: no adb server answers at {free}; adb is not installed .*apt"):
+    with pytest.raises(UnitError, match=rf"^pixel: no adb server answers at {free}; install adb .*apt"):
         unit.condition()
     unit.close()
     with pytest.raises(ValueError, match="adb_server must be host:port, but got 'here'"):
@@ -232,7 +234,7 @@ def test_a_real_server_without_a_phone(program, tmp_path):
     ) as server:
         try:
             wait_for(lambda: listens(port))
-            for address, said in (("28291FDH2", "adb knows no phone 28291FDH2"), ("", "but none is; plug")):
+            for address, said in (("28291FDH2", "phone 28291FDH2 is not connected to adb"), ("", "but got none; plug")):
                 unit = adb_unit("pixel", address, benchmark_model=str(program), adb_server=f"127.0.0.1:{port}")
                 with pytest.raises(UnitError, match=said):
                     unit.condition()

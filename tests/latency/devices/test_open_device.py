@@ -69,20 +69,24 @@ def calibration(reference, tmp_path_factory):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"threads": 2}, "threads 1 then, 2 now"),
-        ({"batch": 4}, "batch 1 then, 4 now"),
-        ({"runtime": "litert-builtin"}, "runtime litert then, litert-builtin now"),  # it takes the same files
-        ({"core": 77}, "core 0 then, 77 now"),
+        ({"threads": 2}, "threads 2 instead of 1"),
+        ({"batch": 4}, "batch 4 instead of 1"),
+        ({"runtime": "litert-builtin"}, "runtime litert-builtin instead of litert"),  # it takes the same files
+        ({"core": 77}, "core 77 instead of 0"),
     ],
 )
-def test_a_run_goes_on_only_as_the_device_was_described(reference, calibration, changed, words):
-    refused = pytest.raises(ValueError, match=f"host must be described as at the calibration, but got {words}; go on")
+def test_a_run_resumes_only_with_the_settings_of_its_calibration(reference, calibration, changed, words):
+    refused = pytest.raises(
+        ValueError, match=f"host must have the settings of this run's calibration, but got {words}; restore"
+    )
     with open_device(DeviceEntry(name="host", kind="host", **changed), say=print) as device, refused:
         device.resume(reference, [calibration])
 
 
-def test_a_core_that_is_not_there_is_refused_and_not_told_as_pinned(reference):
-    refused = pytest.raises(ValueError, match="host: core must be auto, or one that it may use, but got 1077")
+def test_a_core_that_does_not_exist_is_rejected_and_not_reported_as_pinned(reference):
+    refused = pytest.raises(
+        ValueError, match="host: core must be auto or a core that the measuring process may use, but got 1077"
+    )
     with open_device(DeviceEntry(name="host", kind="host", core=1077), say=print) as device, refused:
         device.calibrate(reference, budget_s=0.1)
 

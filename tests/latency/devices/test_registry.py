@@ -93,16 +93,22 @@ def test_the_host_opens_as_one_unit_of_its_name():
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[pi]\nkind = ", "must be TOML, but: Invalid value"),
-        ('[pi]\nkind = "ssh"\naddress = "a"\nport = 22', "keys of kind ssh are kind, runtime, core, threads, batch,"),
+        ("[pi]\nkind = ", "must be valid TOML: Invalid value"),
+        (
+            '[pi]\nkind = "ssh"\naddress = "a"\nport = 22',
+            "a key of a device of kind ssh must be one of kind, runtime, core, threads, batch,",
+        ),
         (
             '[pi]\nkind = "adb"\naddress = "a"\npython = "p"',
-            "keys of kind adb are .*adb_server, but got 'python'",
+            "a key of a device of kind adb must be one of .*adb_server, but got 'python'",
         ),
-        ('[host]\nkind = "host"\naddress = "a"', "[host]: keys of kind host are .*, but got 'address'"),
+        (
+            '[host]\nkind = "host"\naddress = "a"',
+            "[host]: a key of a device of kind host must be one of .*, but got 'address'",
+        ),
         ('[pi]\nkind = "usb"', "[pi]: kind must be one of host, adb, ssh, but got 'usb'"),
         ("[pi]\nkind = 7", "[pi]: kind must be one of host, adb, ssh, but got 7"),
-        ('[pi]\naddress = "a"', "[pi]: kind must be given: one of host, adb, ssh"),
+        ('[pi]\naddress = "a"', "[pi]: kind must be one of host, adb, ssh, but is missing"),
         ('[pi]\nkind = "ssh"', "[pi]: a device of kind ssh must have an address, or a list of them"),
         ('[pi]\nkind = "ssh"\naddress = ""', "[pi]: a device of kind ssh must have an address, or a list of them"),
         ('[pi]\nkind = "ssh"\naddress = []', "[pi]: address must be a string, or a list of strings, but got []"),
@@ -119,11 +125,11 @@ def test_the_host_opens_as_one_unit_of_its_name():
             '[pi]: max_mhz must be "auto" or an integer of 1 or more, but got 0',
         ),
         ('[pi]\nkind = "host"\nruntime = "ncnn"', "[pi]: runtime must be one of litert, .*, but got 'ncnn'"),
-        ('["my pi"]\nkind = "host"', "name must be of letters, digits, '.', '_' and '-', but got 'my pi'"),
+        ('["my pi"]\nkind = "host"', "name must consist of letters, digits, '.', '_' and '-', but got 'my pi'"),
         ('pi = "ssh"', "a device must be a table with a kind, as in [pi], but got pi = 'ssh'"),
     ],
 )
-def test_what_cannot_be_gets_one_line_with_the_file(file, text, line):
+def test_an_invalid_entry_gets_one_line_with_the_file(file, text, line):
     path = file(text)
     with pytest.raises(ValueError) as raised:  # noqa: PT011 (matched piece by piece below)
         read_devices(path)
@@ -134,16 +140,19 @@ def test_what_cannot_be_gets_one_line_with_the_file(file, text, line):
         assert piece in message
 
 
-def test_an_unknown_device_and_an_absent_file_are_said(file, tmp_path):
+def test_an_unknown_device_and_a_missing_file_get_one_line(file, tmp_path):
     path = file(GOOD)
-    with pytest.raises(ValueError, match=r"device must be one of host, pixel, pis, host-4 \(.*devices.toml describes"):
+    with pytest.raises(
+        ValueError,
+        match=r"device must be one of host, pixel, pis, host-4, but got 'pixle'; describe .* in .*devices.toml",
+    ):
         find_device("pixle", path)
     with pytest.raises(ValueError, match=r"devices file .*none.toml cannot be read: No such file"):
         read_devices(tmp_path / "none.toml")
     with pytest.raises(ValueError, match=r"cannot be read: Is a directory"):
         read_devices(tmp_path)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"must be TOML, but: it is not text in UTF-8"):
+    with pytest.raises(ValueError, match=r"must be valid TOML: it is not text in UTF-8"):
         read_devices(path)
 
 

@@ -111,7 +111,7 @@ def test_a_killed_keeper_takes_the_script_with_it(board, models, server):
 def test_a_process_that_hangs_is_ended(board, models, server, who, monkeypatch):
     monkeypatch.setattr(scripted, "ROUND_TIMEOUT_S", 1.0)
     monkeypatch.setattr(ssh, "LEAVE_S", 0.5)
-    fails(lambda: os.kill(getattr(server, who)(), signal.SIGSTOP), board, models, "no answer within 1 s")
+    fails(lambda: os.kill(getattr(server, who)(), signal.SIGSTOP), board, models, "did not answer within 1 s")
     assert server.left(but=keeper.LOCK if who == "keeping" else "") == []
     assert works(board, models)
 
@@ -159,14 +159,14 @@ else:
     ("how", "match"),
     [
         ("line[:100]", "in the middle of an answer"),
-        ("line[:100] + b'\\n'", "it answered"),
-        ("bytes(255 - b for b in line[:-1]) + b'\\n'", "it answered"),
-        ("b'x' * 300_000", "answers without end"),
-        ("times(line, lambda t: 1000 * t)", "it says that inferences took"),
-        ("times(line, lambda t: t / 1000)", "and that is no turn"),
+        ("line[:100] + b'\\n'", "unexpected answer"),
+        ("bytes(255 - b for b in line[:-1]) + b'\\n'", "unexpected answer"),
+        ("b'x' * 300_000", "an answer exceeds 200000 bytes"),
+        ("times(line, lambda t: 1000 * t)", "ms of inferences in a round of"),
+        ("times(line, lambda t: t / 1000)", "which is too short for a turn"),
         pytest.param("times(line, lambda t: 0.0)", "positive and finite", marks=pytest.mark.slow),
         pytest.param("times(line, lambda t: -t)", "positive and finite", marks=pytest.mark.slow),
-        ("times(line, lambda t: float('nan'))", "it answered"),
+        ("times(line, lambda t: float('nan'))", "unexpected answer"),
     ],
 )
 def test_answers_that_cannot_be_are_never_taken_for_times(server, models, how, match, monkeypatch):
@@ -250,7 +250,7 @@ def test_a_board_without_the_runtime_is_told_which_package(server, tmp_path):
 
 
 def test_a_board_without_that_python(server):
-    with pytest.raises(UnitError, match=r"^board: .*ended \(12[67]\): .*/nowhere/python3"):
+    with pytest.raises(UnitError, match=r"^board: .*ended with status 12[67]: .*/nowhere/python3"):
         try_at(server.address, "/nowhere/python3")
     assert server.left() == []
 
@@ -288,7 +288,7 @@ def test_two_machines_never_measure_at_once_and_the_wait_says_who_does(server, m
         assert f"(process {os.getpid()}), since " in said[0]
         with first.session(models, SETUP), monkeypatch.context() as patch:
             patch.setattr(ssh, "CLAIM_TIMEOUT_S", 0.1)
-            with pytest.raises(UnitError, match=f"process {os.getpid()}.* was not free within"):
+            with pytest.raises(UnitError, match=f"was still measuring for .*process {os.getpid()}"):
                 works(second, models)
         second.close()
         with first.session(models, SETUP):
@@ -344,7 +344,7 @@ def test_a_keeper_ends_when_nobody_speaks_to_it_any_more(server):
         assert json.loads(process.stdout.readline())["keeper"]["pid"] == process.pid
         source = inspect.getsource(script).encode()
         put = {"keeper": "put", "name": keeper.SCRIPT, "size": len(source), "sha256": "0" * 64}
-        assert "what is read back differs" in order(process, put, source)["error"]
+        assert "the bytes read back differ" in order(process, put, source)["error"]
         put["sha256"] = keeper.hashlib.sha256(source).hexdigest()
         assert order(process, put, source)["ok"].endswith(keeper.SCRIPT)
         assert order(process, {"keeper": "start"})["ok"] == server.measuring()

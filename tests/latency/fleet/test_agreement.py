@@ -53,6 +53,6 @@ def test_another_device_is_left_out_with_what_differs():
     other = {"device": {"processor": "G4", "os": "14"}}
     used, left_out = agree([unit(0), unit(1, 5.0, **other)])  # of two the first, though the other is faster
     assert [c.unit for c in used] == ["pixel/0"]
-    assert left_out == {"pixel/1": "it is another device than pixel/0 (processor 'G4', 'G3' there)"}
+    assert left_out == {"pixel/1": "it is a different device from pixel/0 (processor 'G4' instead of 'G3')"}
     used, left_out = agree([unit(0), unit(1, **other), unit(2, **other)])
     assert ([c.unit for c in used], list(left_out)) == (["pixel/1", "pixel/2"], ["pixel/0"])

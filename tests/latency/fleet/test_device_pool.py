@@ -162,27 +162,27 @@ def test_a_fault_costs_a_retry_and_never_a_wrong_number(tmp_path, one, models, m
     assert re.fullmatch(r"pi/0 works again after \d+ s", said[-1])
     expected = {
         "die": "the measuring process ended (9)",
-        "hang": "no answer within 2 s",
-        "truncate": "it answered",
-        "garble": "it answered",
-        "nan": "it answered",
-        "other unit": "it says that inferences took",
+        "hang": "the measuring process did not answer within 2 s",
+        "truncate": "unexpected answer",
+        "garble": "unexpected answer",
+        "nan": "unexpected answer",
+        "other unit": "ms of inferences in a round of",
         "full": "No space left on device",
         "lose the file": "No such file",
     }
     assert expected.get(kind, "times must be positive and finite") in said[0]
 
 
-def test_a_candidate_is_tried_elsewhere_while_its_unit_is_away(tmp_path, two, models):
+def test_another_unit_retries_a_candidate_while_its_unit_is_away(tmp_path, two, models):
     device, said = two
     plan(tmp_path / "pi-0", {"kind": "die", "at": "open", "times": 1})
     found = dict(device.measure(first(models, 3), **QUICK))
     assert len(found) == 3
     assert all(isinstance(outcome, Latency) for outcome in found.values())
-    assert "is tried elsewhere" in said[0]
+    assert "on another unit: pi/0: " in said[0]
 
 
-def test_a_unit_that_fails_often_is_left_out_and_the_other_goes_on(tmp_path, two, models):
+def test_a_unit_that_fails_often_is_quarantined_and_the_other_continues(tmp_path, two, models):
     device, said = two
     plan(
         tmp_path / "pi-0",
@@ -195,10 +195,8 @@ def test_a_unit_that_fails_often_is_left_out_and_the_other_goes_on(tmp_path, two
         assert {outcome.unit for outcome in found.values()} == {"pi/1"}
         if len(device.calibrations) == 1:
             break
-    (reason,) = [line for line in said if "left out" in line]
-    assert re.fullmatch(
-        r"pi/0 is left out from now on: 5 of its last 5 measurements failed, the last: pi/0: .*", reason
-    )
+    (reason,) = [line for line in said if "quarantined" in line]
+    assert re.fullmatch(r"pi/0 is quarantined: 5 of its last 5 measurements failed; the last error: pi/0: .*", reason)
     assert [c.unit for c in device.calibrations] == ["pi/1"]
 
 
@@ -208,7 +206,9 @@ def test_a_model_that_fails_on_every_unit_is_given_up_and_the_others_are_measure
     plan(tmp_path / "pi-0", {"kind": "garble", "bytes": len(small[1]), "times": 99})
     found = dict(device.measure(small, **QUICK))
     assert isinstance(found[1], MeasurementError)
-    assert str(found[1]).startswith("failed 3 times on devices that measured others; the last: pi/0: it answered")
+    assert str(found[1]).startswith(
+        "failed 3 times on units that measure other candidates; the last error: pi/0: unexpected answer"
+    )
     assert isinstance(found[0], Latency)
     assert isinstance(found[2], Latency)
     assert sum("works again" in line for line in said) >= 2
@@ -220,7 +220,9 @@ def test_a_model_that_crashes_its_runtime_is_given_up_once_the_reference_runs_ag
     plan(tmp_path / "pi-0", {"kind": "die", "bytes": len(crashing), "times": 99})
     found = dict(device.measure({0: crashing, 1: sound}, **QUICK))
     assert isinstance(found[0], MeasurementError)
-    assert str(found[0]).startswith("litert crashes on the model, 2 times now: pi/0: the measuring process ended (9)")
+    assert str(found[0]).startswith(
+        "litert crashed on the model 2 times: pi/0: the measuring process ended with status 9"
+    )
     assert isinstance(found[1], Latency)
     assert sum("works again" in line for line in said) == 1
 
@@ -243,14 +245,14 @@ def test_a_files_own_fault_is_believed_where_the_reference_runs(tmp_path, one, m
     assert said == []
 
 
-def test_without_hope_it_stops_says_why_and_loses_nothing(programs, tmp_path, reference, models, calibrations):
+def test_measuring_stops_when_no_unit_works_and_loses_nothing(programs, tmp_path, reference, models, calibrations):
     patience = Patience(away_s=0.5, backoff_s=0.05, drift=math.inf)
     with contextlib.ExitStack() as stack:
         device, _ = open_units(stack, programs, tmp_path, ["pi/0"], patience)
         device.resume(reference, calibrations)
         found = dict(device.measure(first(models, 2), **QUICK))
         plan(tmp_path / "pi-0", {"kind": "full", "at": "open", "times": 999})
-        with pytest.raises(UnitError, match=r"pi: no unit can measure; for \d s: pi/0: OSError: No space left"):
+        with pytest.raises(UnitError, match=r"pi: no unit can measure: failing for \d s: pi/0: OSError: No space left"):
             dict(device.measure(first(models, 4), **QUICK))
         plan(tmp_path / "pi-0")  # plugged in again
         opened = rounds_of(tmp_path)
@@ -261,13 +263,13 @@ def test_without_hope_it_stops_says_why_and_loses_nothing(programs, tmp_path, re
 
 
 @pytest.mark.usefixtures("drift")
-def test_a_drifting_unit_is_repeated_once_then_left_out(tmp_path, two, models):
+def test_a_drifting_unit_measures_again_once_and_is_then_quarantined(tmp_path, two, models):
     device, said = two
     plan(tmp_path / "pi-0", {"kind": "speed", "factor": 20, "times": 9999})
     found = dict(device.measure(first(models, 3), **QUICK))
     assert {outcome.unit for outcome in found.values()} == {"pi/1"}
-    assert re.fullmatch(r"pi/0: the reference takes \d+.\d\d times .*; candidate \d is measured again", said[0])
-    assert any(re.match(r"pi/0 is left out from now on: .*, also when measured again", line) for line in said)
+    assert re.fullmatch(r"pi/0: measuring candidate \d again: the reference takes \d+.\d\d times .*", said[0])
+    assert any(re.match(r"pi/0 is quarantined: .*, even when measured again", line) for line in said)
 
 
 @pytest.mark.usefixtures("drift")
@@ -276,7 +278,7 @@ def test_a_unit_that_drifted_for_a_moment_is_measured_again_and_that_counts(tmp_
     plan(tmp_path / "pi-0", {"kind": "speed", "factor": 0.05, "times": 8})  # one measurement has 8 rounds or more
     (found,) = dict(device.measure(first(models, 1), budget_s=0.001)).values()
     assert abs(math.log(1 + found.drift)) < math.log(5)
-    assert re.fullmatch(r"pi/0: the reference takes 0.\d\d times .*; candidate 0 is measured again", said[0])
+    assert re.fullmatch(r"pi/0: measuring candidate 0 again: the reference takes 0.\d\d times .*", said[0])
     assert len(said) == 1
 
 
@@ -287,9 +289,9 @@ def test_the_only_unit_is_waited_for_until_its_speed_is_back(tmp_path, one, mode
     (found,) = dict(device.measure(first(models, 1), budget_s=0.001)).values()
     assert abs(math.log(1 + found.drift)) < math.log(5)
     assert [re.sub(r"[\d.]+ (times|s)\b", r"X \1", line)[:40] for line in said] == [
-        "pi/0: the reference takes X times what i",
-        "pi/0: the reference takes X times what i",
-        "still not: pi/0: the reference takes X t",
+        "pi/0: measuring candidate 0 again: the r",
+        "retrying candidate 0 later: pi/0: the re",
+        "still failing: pi/0: the reference takes",
         "pi/0 works again after X s",
     ]
 
@@ -302,7 +304,7 @@ def test_a_disturbed_measurement_is_repeated_once_unless_its_interval_is_reached
     (found,) = dict(device.measure({1: models[1]}, budget_s=0.001)).values()
     assert found.stopped_by == "budget"
     (line,) = said
-    assert re.fullmatch(r"pi/0: \d+ % of the rounds were disturbed; candidate 1 is measured again", line)
+    assert re.fullmatch(r"pi/0: measuring candidate 1 again: \d+ % of its rounds were disturbed", line)
 
 
 def test_what_answers_as_another_device_is_not_measured_on(tmp_path, two, models):
@@ -312,10 +314,10 @@ def test_what_answers_as_another_device_is_not_measured_on(tmp_path, two, models
     device._members[0].unit.close()
     found = dict(device.measure(first(models, 2), **QUICK))
     assert {outcome.unit for outcome in found.values()} == {"pi/1"}
-    assert "pi/0 is left out from now on: the calibration was made on another device (processor" in said[0]
+    assert "pi/0 is quarantined: this is not the device of the calibration (processor" in said[0]
 
 
-def test_units_are_left_out_at_the_start_with_the_reason(programs, tmp_path, reference, calibrations):
+def test_units_that_cannot_be_used_are_reported_at_the_start(programs, tmp_path, reference, calibrations):
     with contextlib.ExitStack() as stack:
         device, said = open_units(stack, programs, tmp_path, ["pi/0", "pi/1", "pi/2"])
         plan(tmp_path / "pi-1", {"kind": "another", "at": "hello"})
@@ -323,9 +325,10 @@ def test_units_are_left_out_at_the_start_with_the_reason(programs, tmp_path, ref
         used = device.calibrate(reference, budget_s=0.1)
         assert [c.unit for c in used] == ["pi/0"]
         assert used[0].unit_scale == 1.0
-        assert "pi/2 is left out: pi/2: the measuring process ended (9)" in said
+        assert "pi/2 is not used: pi/2: the measuring process ended with status 9" in said
         assert any(
-            line.startswith("pi/1 is left out: it is another device than pi/0 (processor 'another'") for line in said
+            line.startswith("pi/1 is not used: it is a different device from pi/0 (processor 'another'")
+            for line in said
         )
 
 
@@ -344,12 +347,12 @@ def test_resuming_on_another_device_or_on_none_is_refused(programs, tmp_path, re
     with contextlib.ExitStack() as stack:
         device, said = open_units(stack, programs, tmp_path, ["pi/0"])
         plan(tmp_path / "pi-0", {"kind": "another", "at": "hello"})
-        with pytest.raises(ValueError, match=r"made on another device \(processor .* there, 'another' here\)"):
+        with pytest.raises(ValueError, match=r"not the device of the calibration \(processor 'another' instead of "):
             device.resume(reference, calibrations)
         other, said = open_units(stack, programs, tmp_path, ["pi/2"])
-        with pytest.raises(ValueError, match=r"must have a unit that the run was calibrated on \(pi/0, pi/1\)"):
+        with pytest.raises(ValueError, match=r"must have a unit that this run was calibrated on \(pi/0, pi/1\)"):
             other.resume(reference, calibrations)
-        assert said == ["pi/2 is left out: the run was not calibrated on it"]
+        assert said == ["pi/2 is not used: this run was not calibrated on it"]
 
 
 def test_measuring_again_replaces_and_says_how_far_it_moved(tmp_path, one, models):

@@ -69,7 +69,7 @@ def test_a_process_killed_between_measurements_is_a_failure_of_the_device_and_th
     first = pid_of(unit)
     os.kill(first, signal.SIGKILL)
     assert wait_until(lambda: not lives(first))
-    with pytest.raises(UnitError, match=r"host: the measuring process ended \(-9\)") as raised:
+    with pytest.raises(UnitError, match=r"host: the measuring process ended with status -9") as raised:
         one_round(unit)
     assert not isinstance(raised.value, EndedError)  # it was dead before it saw a model
     one_round(unit)
@@ -86,14 +86,12 @@ def test_a_process_killed_within_a_round_is_the_devices_first_and_the_models_fau
             process.wait()
             session.round(False)
 
-    with pytest.raises(EndedError, match=r"the measuring process ended \(-9\)"):
+    with pytest.raises(EndedError, match=r"the measuring process ended with status -9"):
         killed_within()
     one_round(unit)  # a measurement that succeeds clears the model
     with pytest.raises(EndedError):
         killed_within()
-    with pytest.raises(
-        MeasurementError, match=r"litert crashes on the model, 2 times now: host: the measuring process"
-    ):
+    with pytest.raises(MeasurementError, match=r"litert crashed on the model 2 times: host: the measuring process"):
         killed_within()
     with unit.session((MODEL + b"other", MODEL), Setup()) as session:
         assert session.round(False)
@@ -109,7 +107,7 @@ def test_a_stopped_process_is_given_up_and_killed(unit, monkeypatch):
             os.kill(stopped[0], signal.SIGSTOP)
             session.round(False)
 
-    with pytest.raises(UnitError, match="no answer within 1 s"):
+    with pytest.raises(UnitError, match="the measuring process did not answer within 1 s"):
         stop_within()
     assert not lives(stopped[0])
     monkeypatch.undo()

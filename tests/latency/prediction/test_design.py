@@ -76,5 +76,7 @@ def test_a_whole_space_is_each_of_its_networks_once():
 
 @pytest.mark.parametrize("count", [0, 65])
 def test_more_samples_than_networks_are_refused(count):
-    with pytest.raises(ValueError, match=f"samples must be 1 to the space's 64 different networks, but got {count}"):
+    with pytest.raises(
+        ValueError, match=f"--samples must be from 1 to 64, the size of the search space, but got {count}"
+    ):
         design_sample(TINY, count, seed=0)

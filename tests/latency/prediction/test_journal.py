@@ -35,7 +35,9 @@ def test_half_a_line_is_measured_again(path):
 
 def test_a_changed_number_is_refused(path):
     path.write_text(path.read_text().replace("3.5", "3.6"))
-    with pytest.raises(ValueError, match="must be what an unfinished fit left behind; remove it to begin anew"):
+    with pytest.raises(
+        ValueError, match="must be the journal of an unfinished fit, but it is damaged; remove it to start again"
+    ):
         journal(path)
 
 

@@ -107,13 +107,13 @@ def test_a_saved_predictor_predicts_exactly_the_same(predictor, others, tmp_path
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"input_size": 96}, "the predictor is for input size 64, but got 96"),
-        ({"runtime": "onnxruntime"}, "the predictor is for runtime litert, but got onnxruntime"),
-        ({"threads": 2}, "the predictor is for threads 1, but got 2"),
-        ({"reference": "mobilenetv2/s8"}, "the predictor is for reference mobilenetv2, but got mobilenetv2/s8"),
+        ({"input_size": 96}, "the predictor must be for input size 96, but got one for 64"),
+        ({"runtime": "onnxruntime"}, "the predictor must be for runtime onnxruntime, but got one for litert"),
+        ({"threads": 2}, "the predictor must be for threads 2, but got one for 1"),
+        ({"reference": "mobilenetv2/s8"}, "for reference mobilenetv2/s8, but got one for mobilenetv2; fit another"),
         (
             {"device": {"processor": "none", "runtime": "none 2"}},
-            "fitted on another device .runtime 'none 1' there, 'none 2' here.; fit one here",
+            "fitted on another device .runtime 'none 1' instead of 'none 2'.; fit one on this device",
         ),
     ],
 )
@@ -123,15 +123,17 @@ def test_other_devices_runtimes_and_sizes_are_refused(predictor, others, changes
 
 
 def test_other_spaces_and_classes_are_refused(predictor):
-    with pytest.raises(ValueError, match=r"for another space \(mnasnet, output stride 32, .* got mnasnet, .* stride 8"):
+    with pytest.raises(
+        ValueError, match=r"this search space \(mnasnet, .* stride 8, .* but got one for mnasnet, output stride 32, "
+    ):
         predictor.require(space=SPACE.with_output_stride(8))
-    with pytest.raises(ValueError, match="the predictor is for 10 classes, but got 1000"):
+    with pytest.raises(ValueError, match="the predictor must be for 1000 classes, but got one for 10"):
         predictor.require(num_classes=1000)
     predictor.require(space=SPACE, num_classes=CLASSES, calibration=CALIBRATION)
 
 
 def test_architectures_outside_the_space_are_refused(predictor):
-    with pytest.raises(ValueError, match="knows only members of its space: "):
+    with pytest.raises(ValueError, match="covers only networks of its search space: "):
         predictor.predict(named_arch("mobilenetv2@0.5"))
 
 
@@ -172,7 +174,7 @@ def test_every_flipped_bit_is_refused(predictor, tmp_path):
 def test_too_few_or_impossible_samples_are_refused():
     samples = samples_of(design_sample(SPACE, 20, seed=0), seed=0)
     settings = {"space": SPACE, "num_classes": CLASSES, "calibration": CALIBRATION, "date": "2026-11-21"}
-    with pytest.raises(ValueError, match="must learn from 20 networks or more, but got 19"):
+    with pytest.raises(ValueError, match="needs at least 20 measured networks, but got 19"):
         fit_predictor(samples[:19], **settings)
     for bad in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="times must be positive"):

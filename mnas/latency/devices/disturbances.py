@@ -13,16 +13,16 @@ BUSY = 0.7
 
 
 @dataclass(frozen=True)
-class Spoiler:
+class Disturbance:
     """A disturbance and its remedy, one line each."""
 
     what: str
-    mend: str
+    remedy: str
 
 
-def spoilers(
+def disturbances_of(
     kind: str, setup: Setup, condition: Condition, *, pinned_core: int | None, realtime: bool
-) -> list[Spoiler]:
+) -> list[Disturbance]:
     """Return the disturbances, the worst first; a value that the device does not report is no disturbance."""
     device_kind = KINDS[kind]
     return [
@@ -33,55 +33,57 @@ def spoilers(
     ]
 
 
-def _heat(kind: DeviceKind, condition: Condition) -> list[Spoiler]:
+def _heat(kind: DeviceKind, condition: Condition) -> list[Disturbance]:
     disturbances = []
     if condition.throttled:
-        disturbances.append(Spoiler("it holds its clock down now (heat, or low voltage)", kind.remedies.throttled))
+        what = "the device is lowering its clock now (heat or low voltage)"
+        disturbances.append(Disturbance(what, kind.remedies.throttled))
     if condition.temperature_c is not None and condition.temperature_c > kind.hot_c:
-        what = f"it is hot: {condition.temperature_c:.0f} C, over {kind.hot_c:.0f} C"
-        disturbances.append(Spoiler(what, kind.remedies.hot))
+        what = f"the device is hot: {condition.temperature_c:.0f} °C, above {kind.hot_c:.0f} °C"
+        disturbances.append(Disturbance(what, kind.remedies.hot))
     core = measuring_core(condition)
     if core and core.get("governor") not in (None, "performance"):
-        what = f"governor {core['governor']} changes the clock as it likes"
-        disturbances.append(Spoiler(what, kind.remedies.governor))
+        what = f"the governor {core['governor']} may change the clock during a measurement"
+        disturbances.append(Disturbance(what, kind.remedies.governor))
     return disturbances
 
 
-def _power(condition: Condition) -> list[Spoiler]:
+def _power(condition: Condition) -> list[Disturbance]:
     battery = condition.battery_percent
     if battery is None:
         return []
     if battery < LOW_BATTERY and not condition.charging:
-        return [Spoiler(f"its battery is low: {battery:.0f} %", f"charge it to over {LOW_BATTERY} % first")]
+        return [Disturbance(f"the battery is low: {battery:.0f} %", f"charge it to over {LOW_BATTERY} % first")]
     if condition.charging and not LOW_BATTERY <= battery < FULL_BATTERY:
         low = battery < LOW_BATTERY
-        why = "a low battery charges fast and heats" if low else "a full battery heats while it is kept so"
-        mend = "let it charge first" if low else "unplug it for a while, or connect over Wi-Fi"
-        return [Spoiler(f"it charges at {battery:.0f} %: {why}", mend)]
+        why = "a low battery charges fast and gets hot" if low else "a full battery that stays plugged in gets hot"
+        remedy = "let it charge first" if low else "unplug it for a while, or connect over Wi-Fi"
+        return [Disturbance(f"the battery is charging at {battery:.0f} %: {why}", remedy)]
     return []
 
 
-def _load(remedies: Remedies, condition: Condition) -> list[Spoiler]:
+def _load(remedies: Remedies, condition: Condition) -> list[Disturbance]:
     if condition.load is None or condition.load < BUSY:
         return []
-    return [Spoiler(f"other programs run: a load of {condition.load:.1f} over the last minute", remedies.busy)]
+    what = f"other programs are running: the load over the last minute is {condition.load:.1f}"
+    return [Disturbance(what, remedies.busy)]
 
 
-def _scheduling(remedies: Remedies, setup: Setup, pinned_core: int | None, realtime: bool) -> list[Spoiler]:
+def _scheduling(remedies: Remedies, setup: Setup, pinned_core: int | None, realtime: bool) -> list[Disturbance]:
     disturbances = []
     if setup.threads > 1:
         disturbances.append(
-            Spoiler(
-                f"{setup.threads} threads are not pinned, and wait for each other",
-                "threads = 1 in devices.toml, unless your application runs several",
+            Disturbance(
+                f"{setup.threads} threads are not pinned and wait for each other",
+                "set threads = 1 in devices.toml, unless your application uses several",
             )
         )
     elif pinned_core is None:
-        disturbances.append(Spoiler("measuring is not pinned to a core", "this system cannot; expect wider intervals"))
+        what = "the measurement is not pinned to a core"
+        disturbances.append(Disturbance(what, "expect wider intervals, as this system cannot pin it"))
     if pinned_core is not None and not realtime and remedies.no_realtime:
-        disturbances.append(
-            Spoiler("no real-time priority: other programs may interrupt an inference", remedies.no_realtime)
-        )
+        what = "the measurement has no real-time priority, so other programs may interrupt it"
+        disturbances.append(Disturbance(what, remedies.no_realtime))
     return disturbances
 
 
