@@ -20,7 +20,7 @@ from mnas.zoo.architectures import named_arch
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks at /proc")
 
 ENDLESS = "print('runs', flush=True); import itertools; all(itertools.repeat(True))\n"
-"""Native code that never returns to Python, and so heeds no signal that Python handles."""
+"""Native code that never returns to Python, so that Python's signal handlers never run."""
 
 
 def lives(pid: int) -> bool:
@@ -49,7 +49,7 @@ def never_returns(*_: object) -> None:
     all(itertools.repeat(True))
 
 
-# What parents do: each says the processes that it started, and waits
+# Programs of parents: each prints the processes that it started, and waits
 
 
 def spawns_in_a_thread_that_ends(folder: str) -> None:
@@ -61,7 +61,7 @@ def spawns_in_a_thread_that_ends(folder: str) -> None:
         thread.start()
         thread.join()
         assert found[0].stdout.readline() == b"runs\n"
-        time.sleep(0.2)  # the thread is gone, the child is not
+        time.sleep(0.2)  # the thread has ended, but not the child
         assert found[0].poll() is None
         say(found[0].pid)
 
@@ -102,7 +102,7 @@ def reads_images(folder: str) -> None:
 
 
 def announce_when(count: int) -> None:
-    """Say which processes there are once a child and `count` below it, or `count` children, compute."""
+    """Print the processes once a child and `count` processes below it, or `count` children, compute."""
 
     def watch() -> None:
         while len([pid for pid in descendants(os.getpid()) if seconds_of(pid) > 0.1]) < count:
@@ -151,7 +151,7 @@ def test_children_in_native_code_end_when_their_parent_is_killed(tmp_path, kind)
 
 
 def own_server(folder: Path, kind: str) -> "subprocess.Popen[bytes]":
-    """A process with a fork server of its own: tests share one otherwise, which must not end with any of them."""
+    """A process with its own fork server; tests otherwise share one, which must not end with any of them."""
     code = f"""
 import sys
 sys.path[:0] = {[str(Path(__file__).parent), str(Path(children.__file__).parents[1])]!r}
@@ -193,7 +193,7 @@ def test_ending_a_child_ends_what_it_started(tmp_path):
     assert gone([grandchild])
 
 
-def test_all_that_is_left_can_be_killed_at_once(tmp_path):
+def test_all_remaining_children_can_be_killed(tmp_path):
     (tmp_path / "endless.py").write_text(ENDLESS)
     with tempfile.TemporaryFile() as errors:
         process = children.spawn(str(tmp_path / "endless.py"), errors=errors)
@@ -203,12 +203,12 @@ def test_all_that_is_left_can_be_killed_at_once(tmp_path):
 
 
 def test_boards_have_the_same_end_of_children_as_this_machine():
-    """`script.py` runs where there is no mnas, so it has a copy."""
+    """`script.py` has a copy of the function, because it runs on devices without mnas."""
     assert _in_child(script.end_with) == _in_child(children.end_with) == signal.SIGKILL
 
 
 def _in_child(end_with) -> int:
-    """The signal that the kernel sends to a process after `end_with`, by PR_GET_PDEATHSIG."""
+    """Return the signal that the kernel sends to a process after `end_with`, by PR_GET_PDEATHSIG."""
     import ctypes
 
     reader, writer = os.pipe()
@@ -234,7 +234,7 @@ def _hangs_natively(signals_leave_s: float) -> None:
     signals.LEAVE_S = signals._Patience.seconds = signals_leave_s
     signals.listen()
     threading.Timer(0.2, print, ["hangs"], {"flush": True}).start()
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour without a look at signals
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)  # an hour without handling signals
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])

@@ -17,7 +17,7 @@ class LatencyCommand:
     """Measure the latency of architectures and model files on a device, relative to MobileNetV2."""
 
     settings: Annotated[LatencySettings, Parameter(name="*")]
-    """The measurement."""
+    """Other options."""
     json: bool = False
     """Print one JSON object per line instead of a table."""
 

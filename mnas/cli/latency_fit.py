@@ -23,7 +23,7 @@ class LatencyFitCommand:
     """
 
     settings: Annotated[LatencyFitSettings, Parameter(name="*")]
-    """The predictor."""
+    """Options of the fit."""
 
     def run(self) -> None:
         """Measure the missing networks, fit and save the predictor, and print its scores."""

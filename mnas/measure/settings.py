@@ -30,13 +30,13 @@ class LatencySettings:
     """File that describes the devices; auto: devices.toml in your configuration folder."""
     input_size: str = "auto"
     """Input size in pixels, or several: 96,128,160. auto: the size of a trial's search, 224 for other architectures. A
-    .tflite file and its reference network run at the size in the file."""
+    .tflite file and its reference network run at the file's own size."""
     width_multiplier: str = "1"
     """Width multiplier of each architecture, or several: 0.35,0.5,1."""
     classes: int | Auto = "auto"
-    """Number of classes; auto: that of a trial's search, 1000 for other architectures. A file's own number is fixed."""
+    """Number of classes; auto: that of a trial's search, 1000 for other architectures. Model files keep theirs."""
     threads: int | Auto = "auto"
-    """Number of runtime threads; auto: as in devices.toml, otherwise 1."""
+    """Number of threads of the runtime; auto: as in devices.toml, otherwise 1."""
     batch: int | Auto = "auto"
     """Number of images per inference; auto: as in devices.toml, otherwise 1."""
     int8: bool = False

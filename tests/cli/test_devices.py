@@ -44,7 +44,7 @@ def test_list_shows_the_host_and_what_the_file_describes(tmp_path, capsys):
     assert f"devices file: {file}\n" in shown
 
 
-def test_check_says_what_this_machine_is_and_calibrate_how_well_it_repeats_itself(tmp_path, capsys):
+def test_check_describes_this_machine_and_calibrate_measures_its_session_error(tmp_path, capsys):
     shown = printed(capsys, "devices", "check", "host")
     assert "runtime" in shown
     assert "LiteRT 2." in shown
@@ -63,7 +63,7 @@ def test_check_says_what_this_machine_is_and_calibrate_how_well_it_repeats_itsel
     assert "% between 3 sessions" in printed(capsys, "devices", "check", "host")
 
 
-def test_check_of_a_phone_tells_its_cores_battery_and_heat(tmp_path, capsys):
+def test_check_of_a_phone_prints_its_cores_battery_and_temperature(tmp_path, capsys):
     pytest.importorskip("adbutils")
     file = tmp_path / "devices.toml"
     program = write_program(tmp_path)

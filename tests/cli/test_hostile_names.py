@@ -30,7 +30,7 @@ HOSTILE = (
     "cat\udcff",
 )
 CLASSES = tuple(name for name in HOSTILE if not label_fault(name))
-"""Those that a model file may hold: one line of text each."""
+"""Those that a model file may contain: one line of text each."""
 FORGED = ("validation accuracy 99", "mnas: fine")
 FORBIDDEN = ("\x1b[2J", "\x1b[31m", "\x1b]", "\x9b", "\x07", "\u2028", "\u202e", "\udcff")
 OURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -42,7 +42,7 @@ def file_name(name: str) -> str:
 
 
 def ran(capsys, *arguments: str) -> str:
-    """What a command prints; checked to be lines of plain text but for the program's own colours."""
+    """Return what a command prints; assert that it is plain text except for the program's own colours."""
     code = run(list(arguments))
     printed = "".join(capsys.readouterr())
     assert code in (0, 2), printed
@@ -57,7 +57,7 @@ def ran(capsys, *arguments: str) -> str:
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """Rich believes that it writes to one."""
+    """Make Rich believe that it writes to a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
 

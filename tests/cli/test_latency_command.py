@@ -1,4 +1,4 @@
-"""`mnas latency` as it is called."""
+"""`mnas latency` on the command line."""
 
 import functools
 import importlib.util
@@ -80,15 +80,15 @@ def test_mistakes_get_one_line_and_exit_code_2(capsys, arguments, words):
     assert lines[-1].startswith("mnas: ")
 
 
-def test_a_file_that_is_no_model_gets_one_line(capsys, tmp_path):
+def test_a_file_that_is_not_a_model_gets_one_line(capsys, tmp_path):
     file = tmp_path / "text.tflite"
     file.write_text("hello, this is text")
     assert run(["latency", str(file)]) == 2
     assert "a model must be a LiteRT file" in capsys.readouterr().err
 
 
-@pytest.mark.slow  # as many again
-def test_several_runtimes_share_one_reference_and_what_is_known_is_not_measured_again(capsys, tmp_path):
+@pytest.mark.slow  # measures as many models again
+def test_several_runtimes_share_one_reference_and_cached_latencies_are_not_measured_again(capsys, tmp_path):
     file = tmp_path / "means.onnx"
     file.write_bytes(onnx_model())
     arguments = ["latency", "mnasnet-small@0.5", str(file), "--json", *QUICK]
@@ -139,7 +139,7 @@ def test_a_missing_runtime_names_its_extra(capsys, monkeypatch):
     assert "runtime onnxruntime needs onnxruntime; pip install 'mnas[onnx]'" in capsys.readouterr().err
 
 
-def test_what_was_measured_under_another_name_of_the_device_is_known(capsys, tmp_path):
+def test_latencies_measured_under_another_name_of_the_device_are_cached(capsys, tmp_path):
     file = tmp_path / "devices.toml"
     file.write_text('[desk]\nkind = "host"\n')
     arguments = ["latency", "mnasnet-small@0.5", "--json", *QUICK, "--devices", str(file), "--device"]

@@ -1,4 +1,4 @@
-"""`mnas latency fit` as it is called: a real fit of a tiny space on this machine, killed on the way."""
+"""`mnas latency fit` on the command line: a real fit of a tiny space on this machine, killed and resumed."""
 
 import json
 import signal
@@ -35,7 +35,7 @@ def arguments(tmp_path, monkeypatch):
     return ["latency", "fit", *task, "--budget-s", "0.1", "--out", str(tmp_path / "predictors" / "tiny.json")]
 
 
-def test_a_fit_that_was_killed_goes_on_and_predicts(arguments, tmp_path, capsys):
+def test_a_killed_fit_resumes_and_predicts(arguments, tmp_path, capsys):
     out = tmp_path / "predictors" / "tiny.json"
     unfinished = out.with_name("tiny.json.unfinished")
     process = started_mnas(*arguments)
@@ -73,7 +73,7 @@ def test_a_fit_that_was_killed_goes_on_and_predicts(arguments, tmp_path, capsys)
     assert "exists; remove it or choose another file" in capsys.readouterr().err
 
 
-def test_what_another_fit_left_behind_is_not_taken(arguments, tmp_path, capsys):
+def test_the_journal_of_another_fit_is_rejected(arguments, tmp_path, capsys):
     unfinished = tmp_path / "predictors" / "tiny.json.unfinished"
     unfinished.parent.mkdir()
     unfinished.write_text(json.dumps({"identity": {"device": "host", "seed": 3}, "calibrations": []}) + "\n")
@@ -108,7 +108,7 @@ def test_mistakes_get_one_line_and_exit_code_2(arguments, capsys, options, words
     assert words in line
 
 
-def test_two_fits_of_one_file_are_not_run_at_once(arguments, tmp_path, capsys):
+def test_two_fits_of_one_file_never_run_together(arguments, tmp_path, capsys):
     out = tmp_path / "predictors" / "tiny.json"
     key = lease_key("fit", str(out))
     leases = tmp_path / "XDG_STATE_HOME" / "mnas" / "leases"

@@ -27,7 +27,7 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Of all: what one test has measured, another may find in the cache."""
+    """Share the folders among all tests, so that one test's measurements are cached for another."""
     return tmp_path_factory.mktemp("home")
 
 
@@ -158,12 +158,12 @@ def test_a_file_is_measured_against_the_reference_at_its_own_size(capsys, quick,
     ]
 
 
-def test_what_is_no_file_of_images_has_no_side():
+def test_a_file_without_image_input_has_no_side():
     file = graph_bytes(named_arch("mnasnet-small@0.35/s4"), 16, 10)
     assert image_side(file) == 16
     draw = np.random.default_rng(0)
     for end in (0, 4, 100, len(file) // 2):
-        image_side(file[:end])  # whatever it says, it raises nothing
+        image_side(file[:end])  # whatever it returns, it raises nothing
     for _ in range(200):
         damaged = np.frombuffer(file[:20000], np.uint8).copy()
         damaged[draw.integers(8, 400, 5)] = draw.integers(0, 256, 5)

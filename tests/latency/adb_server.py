@@ -1,4 +1,4 @@
-"""An adb server whose phones are folders: the smart-socket protocol over TCP, as clients speak it to a real one.
+"""An adb server with simulated phones, each a folder: it speaks the smart-socket protocol over TCP, like a real one.
 
 `python adb_server.py PHONES.json` prints its port. The file says what it knows: {"SERIAL": {"state": "device",
 "root": FOLDER, "full": ..., "lossy": ...}}; it is read at every request: a test changes a phone by writing it. Commands
@@ -31,7 +31,7 @@ UNAUTHORIZED = (
 
 
 class RefusedError(Exception):
-    """The server answers FAIL with this text."""
+    """Error that the server answers as FAIL with its text."""
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -58,7 +58,7 @@ class Connection(socketserver.BaseRequestHandler):
     # requests to the server
 
     def _serve(self, request: str) -> bool:
-        """Answer one request; whether another may follow on this connection."""
+        """Answer one request; return whether another may follow on this connection."""
         try:
             if request == "host:version":
                 self._okay(f"{VERSION:04x}")
@@ -162,7 +162,7 @@ class Connection(socketserver.BaseRequestHandler):
         while any(thread.is_alive() for thread in threads):
             threads[0].join(0.01)
             threads[-1].join(0.01)
-            if serial not in self.server.phones():  # unplugged: whatever runs is cut off
+            if serial not in self.server.phones():  # the phone was unplugged, which ends all its programs
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 raise ConnectionError
@@ -172,7 +172,7 @@ class Connection(socketserver.BaseRequestHandler):
                 self.request.sendall(struct.pack("<BIB", EXIT, 1, code % 256 if code >= 0 else 128 - code))
 
     def _feed(self, process: subprocess.Popen) -> None:
-        """Standard input from the client, until it closes it or goes."""
+        """Pass on standard input from the client, until it closes the input or disconnects."""
         with contextlib.suppress(OSError, EOFError, ValueError):
             while True:
                 number, length = struct.unpack("<BI", self._exactly(5))
@@ -303,7 +303,7 @@ class Sync:
 
 
 def on_phone(text: str, root: Path) -> str:
-    """`text` with the phone's folders where they are here."""
+    """Return `text` with the phone's paths replaced by those on this machine."""
     return re.sub(r"(?<![\w.])/(?=(?:data/local/tmp|sys)\b)", lambda _: f"{root}/", text)
 
 
@@ -312,5 +312,5 @@ if __name__ == "__main__":
     print(server.server_address[1], flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     parent = os.getppid()
-    while os.getppid() == parent:  # no server stays behind, also not when the tests are killed
+    while os.getppid() == parent:  # the server ends even if the tests are killed
         time.sleep(0.2)

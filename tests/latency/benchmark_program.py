@@ -1,4 +1,4 @@
-"""`benchmark_model` for phones that are folders: it really runs LiteRT, and prints what the official tool prints.
+"""`benchmark_model` for simulated phones: it runs LiteRT, and prints what the official tool prints.
 
 `CLIENT` is the program that is pushed to a phone. As importing LiteRT takes longer than a round, each of its calls is
 run by a fork of one process that has imported it (`python benchmark_program.py` prints the port), a process of its own.
@@ -80,17 +80,17 @@ sys.exit(told["code"])
 
 
 def client() -> bytes:
-    """The program."""
+    """Write the program."""
     return CLIENT.format(python=sys.executable).encode()
 
 
 def six(value: float) -> str:
-    """As a C++ stream prints it."""
+    """Return the number as a C++ stream prints it, with 6 digits."""
     return f"{value:.6g}"
 
 
 class Tool:
-    """One call."""
+    """One call of the program."""
 
     def __init__(self, flags: dict[str, str]) -> None:
         self.flags, self.lines = flags, ["STARTING!"]
@@ -160,7 +160,7 @@ class Tool:
             (d["index"], draw.uniform(0, 1, d["shape"]).astype(d["dtype"])) for d in interpreter.get_input_details()
         ]
 
-        # whatever else this machine does, the phone has nothing else to do: one thread's own time is what counts
+        # the simulated phone is idle whatever else this machine does, so one thread's own time counts
         clock = time.process_time_ns if self.number("num_threads", 1) == 1 else time.perf_counter_ns
 
         def invoke() -> int:
@@ -196,12 +196,12 @@ class Tool:
 
 
 def memory_kb() -> int:
-    """The most that this process has ever held, as the tool takes it."""
+    """Return the peak memory of this process, as the tool reads it."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def serve() -> None:
-    """Fork for every connection, until the parent is gone."""
+    """Fork for every connection, until the parent has ended."""
     import signal
 
     import ai_edge_litert.interpreter  # noqa: F401 (this is what takes its time)

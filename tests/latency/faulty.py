@@ -25,7 +25,7 @@ from mnas.latency.onboard import script
 
 KINDS = ["die", "hang", "truncate", "garble", "other unit", "zero", "negative", "nan", "full", "lose the file"]
 TURN_S = 0.004
-"""Length of a model's turn: no time is judged here but by orders of magnitude."""
+"""Length of a model's turn in seconds; these tests compare times only by orders of magnitude."""
 CLIENT = """
 import os, socket
 with socket.socket(socket.AF_UNIX) as zygote:
@@ -39,7 +39,7 @@ if code != b"\\0":
 
 @contextlib.contextmanager
 def faulty_programs(folder: Path) -> Iterator[Path]:
-    """The socket of the process that programs are forked from, for as long as the context."""
+    """Yield the socket of the process that programs are forked from; it lives as long as the context."""
     path = folder / "zygote"
     command = [sys.executable, __file__, str(path)]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
@@ -52,7 +52,7 @@ def faulty_programs(folder: Path) -> Iterator[Path]:
 
 
 def faulty_unit(name: str, folder: Path, programs: Path) -> ScriptUnit:
-    """A unit whose program reads its faults from `folder`."""
+    """Return a unit whose program reads its faults from `folder`."""
     folder.mkdir(exist_ok=True)
     program = folder / "client.py"
     program.write_text(CLIENT.format(socket=str(programs), folder=str(folder)))
@@ -100,12 +100,12 @@ AFTER: dict[str, Callable[[str, dict], str]] = {
 
 
 def program(folder: Path) -> None:
-    """Pass on requests and answers, but for the faults."""
+    """Pass on requests and answers, with the planned faults."""
     (theirs, requests), (answers, ours) = os.pipe(), os.pipe()
     if os.fork() == 0:
         os.dup2(theirs, 0)
         os.dup2(ours, 1)
-        for number in (theirs, requests, answers, ours):  # or its input would have no end
+        for number in (theirs, requests, answers, ours):  # otherwise its input would have no end
             os.close(number)
         script.main()
         os._exit(0)
@@ -122,7 +122,7 @@ def program(folder: Path) -> None:
             fault = due(folder, request, opened_bytes)
             if fault and fault["kind"] in BEFORE:
                 BEFORE[fault["kind"]](request)
-            if request["do"] == "memory":  # takes a second, and is not what is tested here
+            if request["do"] == "memory":  # takes a second, and is tested elsewhere
                 answer = '{"ok": null}'
             else:
                 to_real.write(line)
@@ -134,7 +134,7 @@ def program(folder: Path) -> None:
 
 
 def attend(connection: socket.socket) -> None:
-    """Run a program for the client at the other end, and tell how it ended; it is killed when the client is."""
+    """Run a program for the client at the other end and send its exit status; it is killed with the client."""
     folder, streams, _, _ = socket.recv_fds(connection, 4096, 3)
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""One small architecture as a file for every runtime, and a program of others."""
+"""One small architecture as a file for every runtime, and an ExecuTorch program that mnas did not write."""
 
 import functools
 
@@ -23,13 +23,15 @@ def model_file(runtime: str, batch: int = 1, int8: bool = False) -> bytes:
 
 
 @functools.cache
-def _model_file(runtime: str, batch: int, int8: bool) -> bytes:  # a cache tells a default from the same value given
+def _model_file(
+    runtime: str, batch: int, int8: bool
+) -> bytes:  # a cache distinguishes a default from the same value given
     return render(Setup(runtime=runtime, batch=batch), int8=int8)(ARCH, SIZE, CLASSES)
 
 
 @functools.cache
 def foreign_program(dtype: torch.dtype = torch.float32, batch: int = 1) -> bytes:
-    """An ExecuTorch program of somebody else: no XNNPACK, and input of any type."""
+    """Return an ExecuTorch program that mnas did not write, without XNNPACK, with input of any type."""
     from executorch.exir import to_edge
 
     class Means(nn.Module):

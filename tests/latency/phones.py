@@ -1,4 +1,4 @@
-"""Phones that are folders, behind an adb server that is a process: what tests of phones start."""
+"""Simulated phones for tests: each phone is a folder, served by an adb server in a separate process."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from tests.latency import adb_server, benchmark_program
 
 needs_adb = pytest.mark.skipif(shutil.which("adb") is None, reason="no adb: scripts/install-test-tools installs it")
 CORES = (1803, 1803, 1803, 1803, 2253, 2253, 2802, 2850)
-"""Maximum clocks in MHz; the last is the big one."""
+"""Maximum clocks in MHz; the last core is the big one."""
 PROPERTIES = {
     "ro.product.model": "Fake Phone 8",
     "ro.soc.model": "Tensor G0",
@@ -67,41 +67,41 @@ PROGRAMS = {
 
 @dataclass(frozen=True)
 class Phone:
-    """One, as its folder."""
+    """A phone, represented by its folder."""
 
     root: Path
 
     @property
     def tmp(self) -> Path:
-        """What the phone calls /data/local/tmp."""
+        """Folder that the phone calls /data/local/tmp."""
         return self.root / "data/local/tmp"
 
     def files(self) -> list[str]:
-        """What lies there."""
+        """Names of the files in /data/local/tmp."""
         return sorted(str(path.relative_to(self.tmp)) for path in self.tmp.rglob("*"))
 
     def fault(self, kind: str, *calls: int) -> None:
-        """Make benchmark_model fail at these calls, counted from now."""
+        """Make benchmark_model fail at the given calls, counted from now."""
         (self.root / "calls").write_text("0")
         (self.root / "fault").write_text(json.dumps({"kind": kind, "calls": calls}))
 
     def calls(self) -> int:
-        """How many models were loaded since the last `fault`."""
+        """Return the number of models loaded since the last `fault`."""
         return int((self.root / "calls").read_text())
 
     def heat(self, *, battery_c: float = 29.4, status: int = 0, cpu_c: float = 41.5) -> None:
-        """What it says of its temperature."""
+        """Set the temperatures that the phone reports."""
         (self.root / "dumpsys/battery").write_text(BATTERY.format(tenths=round(battery_c * 10)))
         (self.root / "dumpsys/thermalservice").write_text(THERMAL.format(status=status, cpu_c=cpu_c))
 
     def clock(self, *, cap_mhz: int, core: int = 7) -> None:
-        """Hold a core's clock down."""
+        """Limit a core's clock."""
         for name in ("scaling_max_freq", "scaling_cur_freq"):
             (self.root / f"sys/devices/system/cpu/cpu{core}/cpufreq/{name}").write_text(f"{cap_mhz}000\n")
 
 
 def make_phone(root: Path) -> Phone:
-    """A phone with four small, two middle, one large and one larger core, cool, at 87 %."""
+    """Return a cool phone at 87 % charge, with four small, two middle, one large and one larger core."""
     for name in ("data/local/tmp", "bin", "dumpsys"):
         (root / name).mkdir(parents=True)
     for number, mhz in enumerate(CORES):
@@ -136,11 +136,11 @@ class Phones:
         return f"127.0.0.1:{self.port}"
 
     def plug_in(self, **phones: Phone | None) -> None:
-        """Serial = phone; these and no others are there."""
+        """Connect exactly these phones, each given as serial=phone."""
         self.tell({serial: {"state": "device", "root": str(phone.root)} for serial, phone in phones.items()})
 
     def tell(self, phones: dict[str, dict]) -> None:
-        """What the server knows, as its file says it."""
+        """Set the phones and states in the server's file."""
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(phones))
         new.replace(self.file)
@@ -148,7 +148,7 @@ class Phones:
 
 @contextlib.contextmanager
 def run_phones(folder: Path) -> Iterator[Phones]:
-    """An adb server without phones, and what runs their `benchmark_model`, for as long as the context."""
+    """Run an adb server without phones, and the server that forks `benchmark_model`, while the context lasts."""
     file = folder / "phones.json"
     file.write_text("{}")
     with contextlib.ExitStack() as stack:
@@ -158,7 +158,7 @@ def run_phones(folder: Path) -> Iterator[Phones]:
 
 
 def write_program(folder: Path) -> Path:
-    """`benchmark_model` as the user has it."""
+    """Write `benchmark_model` as the user's file."""
     path = folder / "benchmark_model"
     path.write_bytes(benchmark_program.client())
     path.chmod(0o755)
@@ -169,7 +169,7 @@ def _start(stack: contextlib.ExitStack, *words: str, **environment: str) -> int:
     process = subprocess.Popen(
         [sys.executable, *words],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # LiteRT greets
+        stderr=subprocess.DEVNULL,  # LiteRT prints a greeting
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2", **environment},
     )
     stack.callback(process.wait)

@@ -1,4 +1,4 @@
-"""`mnas search` as a process of its own, on devices that write down what they measure."""
+"""`mnas search` as a separate process, on devices that log every model that they measure."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ TINY = (
     *("--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8", "--epochs", "1"),
     *("--fewest-steps", "1", "--max-images-per-class", "8", "--workers", "1", "--latency-budget-s", "0.3"),
 )
-"""What costs next to nothing to train and to measure."""
+"""Options of a search that is cheap to train and to measure."""
 
 PYTHON = r"""#!{python} -I
 import hashlib, os, re, subprocess, sys
@@ -55,7 +55,7 @@ with open(os.path.join(os.path.dirname(__file__), "measured"), "a") as measured:
 child.stdin.close()
 sys.exit(child.wait())
 """
-"""A board's Python that writes down what it is to measure."""
+"""Python of a board that logs every model that it measures."""
 
 TASKSET = """#!/bin/sh
 echo "$1" >>"$PHONE_ROOT/pinned"
@@ -65,32 +65,32 @@ for word in "$@"; do
 done
 exec "$@"
 """
-"""A phone's, which writes down every model that is run."""
+"""`benchmark_model` of a phone that logs every model that it runs."""
 
 
 def board_python(server: Sshd) -> str:
-    """A Python for the board's entry; what it measures stands in `server.folder / "measured"` from now on."""
+    """Return a Python for the board's entry that logs what it measures in `server.folder / "measured"`."""
     (server.folder / "measured").write_text("")
     return server.python("recording-python", PYTHON)
 
 
 def let_it_record(phone: Phone) -> None:
-    """What the phone measures stands in `phone.root / "measured"` from now on."""
+    """Make the phone log what it measures in `phone.root / "measured"`."""
     (phone.root / "measured").write_text("")
     (phone.root / "bin/taskset").write_text(TASKSET)
 
 
 def entry(name: str, kind: str, **told: object) -> str:
-    """A table of devices.toml."""
+    """Return a table of devices.toml."""
     return "\n".join([f"[{name}]", f'kind = "{kind}"', *(f"{k} = {json.dumps(v)}" for k, v in told.items()), ""])
 
 
 @dataclass
 class Search:
-    """A search's command, its folders and all that it printed."""
+    """Command of a search, its folders and all its output."""
 
     folder: Path
-    """With its run; its home, devices.toml and what is kept for all searches are beside it."""
+    """Folder of the run; beside it are the home, devices.toml, and the cache and state of all searches."""
     options: Sequence[str]
     home: Path
     patience: dict[str, float] = field(default_factory=dict)
@@ -100,13 +100,13 @@ class Search:
         return self.folder / "run"
 
     def printed(self) -> str:
-        """By all its processes so far."""
+        """Return the output of all its processes so far."""
         path = self.folder / "printed"
         return path.read_text() if path.exists() else ""
 
     @contextlib.contextmanager
     def started(self) -> Iterator[Started]:
-        """A process of it, which is killed at the end unless it has ended."""
+        """Start a process of the search, which is killed at the end unless it has ended."""
         self.folder.mkdir(exist_ok=True)
         shared = self.folder.parent
         environment = {
@@ -125,18 +125,18 @@ class Search:
             process.communicate()
 
     def finish(self) -> int:
-        """Run a process of it to its end; returns its exit code."""
+        """Run a process of the search to its end and return its exit code."""
         with self.started() as process:
             return process.wait()
 
     def killed_when(self, condition: Callable[[], bool]) -> None:
-        """Run a process of it until the condition holds, then kill it."""
+        """Run a process of the search until the condition is true, then kill it."""
         with self.started() as process:
             self.wait_for(condition, process)
             process.send_signal(signal.SIGKILL)
 
     def wait_for(self, condition: Callable[[], bool], process: Started, seconds: float = 1500.0) -> None:
-        """While the process runs."""
+        """Wait for the condition while the process runs."""
         until = time.monotonic() + seconds
         while not condition():
             assert process.poll() is None, f"it ended ({process.returncode}) before its time:\n{self.printed()}"
@@ -147,7 +147,7 @@ class Search:
         return read_run(self.run_dir)
 
     def files(self) -> set[str]:
-        """The digests of all networks as files: the trials' and, where targets are given, the space's two ends."""
+        """Return the digests of the files of all trials and, with targets, of the space's two ends."""
         stored = self.stored()
         ends = stored.attributes.get("reach", {}).values()
         archs = [t.arch for t in stored.trials] + [Arch.from_dict(end["arch"]) for end in ends]
@@ -155,13 +155,13 @@ class Search:
 
 
 def digest(arch: Arch) -> str:
-    """Of the file in which a device takes it."""
+    """Return the digest of the file for a device."""
     return hashlib.sha256(graph_bytes(arch, PX, CLASSES)).hexdigest()
 
 
 @functools.cache
 def references() -> set[str]:
-    """The digests of what candidates are measured against, in searches of these options."""
+    """Return the digests of the references in searches with these options."""
     space = load_space("mnasnet")
     space = dataclasses.replace(space, skeleton=space.skeleton.scaled(0.25)).with_output_stride(PX)
     arch = reference_arch(space.skeleton)
@@ -169,14 +169,14 @@ def references() -> set[str]:
 
 
 def sessions(measured: Path) -> list[str]:
-    """The digests of what a device measured, one for each time that it turned to it; without the references."""
+    """Return the digests of the models that a device measured, one per session, without the references."""
     known = references()
     digests = [line for line in measured.read_text().split() if line not in known]
     return [name for name, _ in itertools.groupby(digests)]
 
 
 def _prepare(folder: Path, environment: dict[str, str], patience: dict[str, float]) -> None:
-    """In a search's process. Other programs may slow this machine meanwhile: that is no matter of these tests."""
+    """Run in a search's process. It tolerates other programs that slow this machine meanwhile."""
     with (folder / "printed").open("a") as out:
         for number in (1, 2):
             os.dup2(out.fileno(), number)

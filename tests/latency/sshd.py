@@ -1,4 +1,4 @@
-"""A real OpenSSH server on this machine, as a board: own keys, port and folder for temporary files.
+"""A real OpenSSH server on this machine that plays a board, with its own keys, port and temporary folder.
 
 It runs as whoever runs the tests. What it runs has its `TMPDIR`, so all that is left behind can be found.
 """
@@ -25,7 +25,7 @@ needs_sshd = pytest.mark.skipif(PATH is None, reason="no sshd; scripts/install-t
 
 @dataclass
 class Sshd:
-    """A server that listens, and the home of a user who may log in."""
+    """A listening server, and the home of a user who may log in."""
 
     folder: Path
     port: int
@@ -37,7 +37,7 @@ class Sshd:
 
     @property
     def home(self) -> Path:
-        """With key and known_hosts in `.ssh`; set HOME to it."""
+        """Home with key and known_hosts in `.ssh`; set HOME to it."""
         return self.folder / "home"
 
     @property
@@ -46,7 +46,7 @@ class Sshd:
         return self.folder / "tmp"
 
     def programs(self) -> dict[int, str]:
-        """What runs on the board now: command lines by process."""
+        """Return the command lines that run on the board now, by process."""
         marker, found = f"TMPDIR={self.temporary}\0".encode(), {}
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
@@ -63,21 +63,21 @@ class Sshd:
         return next(pid for pid, command in self.programs().items() if "keeper" in command)
 
     def drop(self, number: int = signal.SIGKILL) -> None:
-        """Kill what serves the connections, as if the line were cut; the server goes on."""
+        """Kill the processes that serve the connections, as if the line were cut; the server itself continues."""
         for pid in _descendants(self.process.pid):
             with contextlib.suppress(OSError):
                 if Path(f"/proc/{pid}/comm").read_text().startswith("sshd"):
                     os.kill(pid, number)
 
     def python(self, name: str, text: str) -> str:
-        """A program on the board to be called in Python's place; {python} in `text` is the real one."""
+        """Write a program on the board that is called instead of Python; {python} in `text` is the real one."""
         path = self.folder / name
         path.write_text(text.replace("{python}", sys.executable))
         path.chmod(0o755)
         return str(path)
 
     def left(self, but: str = "", within_s: float = 5.0) -> list[str]:
-        """What still runs or lies there, but for a file of that name; waits so long for nothing."""
+        """Return what still runs or lies on the board, except a file named `but`; wait a while until nothing does."""
         until = time.monotonic() + within_s
         while True:
             found = [*self.programs().values(), *sorted({*os.listdir(self.temporary)} - {but})]
@@ -88,7 +88,7 @@ class Sshd:
 
 @contextlib.contextmanager
 def running_sshd(folder: Path) -> Iterator[Sshd]:
-    """Start one; what it runs ends with it."""
+    """Run a server; all its processes end with it."""
     (folder / "home" / ".ssh").mkdir(parents=True, mode=0o700)
     (folder / "tmp").mkdir()
     own = folder / "home" / ".ssh"

@@ -1,4 +1,4 @@
-"""A device whose times are known: what a predictor learns from it can be held against the truth."""
+"""A simulated device whose true times are known, so that predictions can be compared with them."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mnas.zoo.architectures import reference_arch
 SPACE = SPACES["mnasnet"]
 SIZE, CLASSES = 64, 10
 ERROR = 0.005
-"""Relative, of a measurement."""
+"""Relative error of a measurement."""
 RATES = {"macs": 0.02, "values": 0.1, "inputs": 0.1, "outputs": 0.05, "weights": 0.3, "calls": 0.002}
 
 CALIBRATION = Calibration(
@@ -39,7 +39,7 @@ CALIBRATION = Calibration(
 
 
 def time_of(arch: Arch) -> float:
-    """Each operator at its rate, slower by up to a half where it has few pixels: what no rate can say."""
+    """Return the time from each operator's rate, up to a half slower with few pixels, which no rate can express."""
     total = 0.0
     for part in parts_of_arch(arch, SIZE, CLASSES):
         rated = sum(RATES.get(name, 0.0) * amount for name, amount in part.amounts.items())
@@ -51,11 +51,11 @@ def time_of(arch: Arch) -> float:
 
 
 def ratio_of(arch: Arch) -> float:
-    """To the reference's time."""
+    """Return the ratio to the reference's time."""
     return time_of(arch) / time_of(reference_arch(SPACE.skeleton))
 
 
 def samples_of(members: Sequence[tuple[int, ...]], seed: int) -> list[Sample]:
-    """Measured, with an error."""
+    """Return a sample, measured with an error."""
     draw = np.random.default_rng(seed)
     return [Sample(row, ratio_of(SPACE.decode(row)) * math.exp(draw.normal(0, ERROR)), ERROR) for row in members]

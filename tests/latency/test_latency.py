@@ -1,4 +1,4 @@
-"""The records: both ways, and what they refuse."""
+"""The records: conversion in both directions, and rejected values."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Every runtime in the measuring process: models of all kinds load, run, give rounds and tell their memory."""
+"""Every runtime in the measuring process: models of all kinds load, run, are timed and report their memory."""
 
 import contextlib
 import dataclasses
@@ -51,10 +51,10 @@ def test_each_runtime_takes_turns_with_litert(unit, runtime):
 
 @pytest.mark.parametrize(
     "runtime",
-    # slow: each look at a peak is a process that imports torch anew
+    # slow: each measurement of a peak starts a process that imports torch
     [pytest.param(r, marks=pytest.mark.slow) if r in ("executorch", "torch") else r for r in RUNTIMES],
 )
-def test_each_runtime_tells_its_peak_memory(unit, runtime):
+def test_each_runtime_reports_its_peak_memory(unit, runtime):
     peak = unit.peak_memory_bytes(model_file(runtime), Setup(runtime=runtime))
     assert peak is None if not sys.platform.startswith("linux") else 4096 < peak < 2**28
 
@@ -63,7 +63,7 @@ def test_each_runtime_tells_its_peak_memory(unit, runtime):
     "runtime", [pytest.param(r, marks=pytest.mark.slow) if r == "executorch" else r for r in RUNTIMES]
 )
 def test_batches_and_threads(unit, runtime):
-    """Of ExecuTorch in int8 as well: a program takes 10 s to write."""
+    """The model of ExecuTorch is also the one in int8, because a program takes 10 s to write."""
     setup = Setup(runtime=runtime, batch=4, threads=2)
     model = model_file(runtime, batch=4, int8=True) if runtime == "executorch" else model_file(runtime)
     with unit.session((model, model), setup) as session:
@@ -105,7 +105,7 @@ def test_int8_files_are_about_a_quarter_of_the_size():
     assert eighth < 0.5 * whole
 
 
-def test_int8_onnx_files_say_nearly_the_same():
+def test_int8_onnx_files_give_nearly_the_same_outputs():
     import onnxruntime
 
     _, info = random_network(ARCH, SIZE, CLASSES)
@@ -115,7 +115,7 @@ def test_int8_onnx_files_say_nearly_the_same():
     assert 0 < np.abs(whole - eighth).max() < 0.2 * np.abs(whole).max()
 
 
-def test_int8_of_torch_is_refused_with_who_has_it():
+def test_int8_of_torch_is_rejected_with_the_runtimes_that_support_it():
     with pytest.raises(
         ValueError, match=r"--int8 requires one of the runtimes litert, litert-builtin, onnxruntime, execu"
     ):
@@ -148,7 +148,7 @@ def test_random_weights_are_the_same_every_time_and_leave_torch_alone():
     ids=["onnx NHWC", "onnx uint8", "onnx two outputs", "pte", "pte uint8"],
 )
 def test_models_of_others(runtime, model):
-    """They are fed as they want it: `load` runs one and raises ModelError where it cannot, and they run again."""
+    """Foreign models get the input that they declare: `load` runs each once, and then it runs again."""
     run = load(runtime, model(), 1, 1)
     run()
 
@@ -175,7 +175,7 @@ def test_a_published_uint8_model(unit):
         ("executorch", lambda: foreign_program(torch.float64), "input 0 must be of torch.float32, "),
     ],
 )
-def test_models_that_cannot_be_fed_get_one_line(runtime, model, words):
+def test_models_with_unsupported_inputs_get_one_line(runtime, model, words):
     with pytest.raises(ModelError, match=words):
         load(runtime, model(), 1, 1)
 
@@ -193,9 +193,9 @@ def test_damaged_files_get_one_line(unit, runtime, cut):
 
 
 def test_a_file_that_crashes_its_runtime_ends_only_the_child(unit):
-    """Most flipped bytes are harmless or complained of; some end the process that runs ExecuTorch.
+    """Most flipped bytes are harmless or reported; some end the process that runs ExecuTorch.
 
-    That a second one ends over the same file says that the first had been replaced by one that runs ExecuTorch.
+    The same file also ends a second process, which shows that a new one replaced the first.
     """
     good, setup = model_file("executorch"), Setup(runtime="executorch")
 
@@ -218,7 +218,7 @@ def test_a_file_that_crashes_its_runtime_ends_only_the_child(unit):
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_one_thread_computes_all_so_that_processor_time_is_the_wall_clock(runtime):
-    """Where a runtime computed in several threads, processor time would be more than what passed."""
+    """If a runtime computed in several threads, processor time would exceed wall-clock time."""
     assert clock_of(1) in (time.process_time_ns, time.perf_counter_ns)
     assert clock_of(2) is time.perf_counter_ns
     run = load(runtime, model_file(runtime), 1, 1)
@@ -235,11 +235,11 @@ def test_peak_memory_repeats_and_grows_with_the_model(unit):
     small, large = (file(named_arch(name), 64, 10) for name in ("mnasnet-small@0.5", "mobilenetv2"))
     peaks = [unit.peak_memory_bytes(large, setup) for _ in range(3)]
     assert max(peaks) < 1.2 * min(peaks)
-    # its weights are packed anew, at least; what the runtime itself takes is the same for both
+    # at least its weights are packed again; the runtime itself needs the same for both
     assert min(peaks) - unit.peak_memory_bytes(small, setup) > (len(large) - len(small)) / 2
 
 
-def test_peak_memory_is_unknown_where_the_system_does_not_tell(monkeypatch):
+def test_peak_memory_is_none_where_the_system_does_not_report_it(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert script.peak_memory_bytes("nowhere", "litert", 1, 1) is None
 

@@ -15,7 +15,7 @@ pytest.importorskip("asyncssh")
 
 
 def plug_in(phones, folder, *serials):
-    """New phones that write down what they measure."""
+    """Return new phones that log what they measure."""
     made = {serial: make_phone(folder / serial) for serial in serials}
     for phone in made.values():
         let_it_record(phone)
@@ -42,7 +42,7 @@ def search_on(folder, device, trials, *options, home=None, name="search", **pati
 
 
 def require_complete(search, trials, units):
-    """All trials finished on these units, device -> names of units, with milliseconds on one scale."""
+    """Assert that all trials finished on these units (device -> names), with milliseconds on one scale."""
     stored = search.stored()
     assert [t.number for t in stored.trials] == list(range(trials))
     assert {t.state for t in stored.trials} == {"complete"}
@@ -59,14 +59,14 @@ def require_complete(search, trials, units):
 
 
 def twice(measured, search):
-    """The files that were measured more than once; each of the search's was once."""
+    """Return the files that were measured more than once; assert that exactly the search's files were measured."""
     count = collections.Counter(measured)
     assert set(count) == search.files()
     return {name for name, times in count.items() if times > 1}
 
 
 def killed_and_resumed(search, measured, trials, kill_at, units):
-    """Kill while the device is at its `kill_at`-th candidate; then the same command again."""
+    """Kill the search while the device measures candidate number `kill_at`, then run the same command again."""
     begun = []
 
     def in_the_middle():
@@ -96,7 +96,7 @@ def test_a_search_over_ssh_killed_once_is_resumed_and_measures_nothing_twice(ser
     assert server.left() == []
 
 
-@pytest.mark.slow  # what a phone adds to a search; the one over ssh shows the same of a kill
+@pytest.mark.slow  # the test over ssh also covers a killed search
 @pytest.mark.parametrize(("trials", "kill_at"), [(6, 3), pytest.param(40, 22, marks=[pytest.mark.timeout(1800)])])
 def test_a_search_over_adb_killed_once_is_resumed_and_measures_nothing_twice(
     phones, program, tmp_path, trials, kill_at
@@ -124,7 +124,7 @@ def test_a_search_on_a_phone_and_a_board_whose_connection_drops(phones, program,
     require_complete(search, 3, {"pi": {"pi"}, "fake": {"fake"}})
     assert len(twice(sessions(on_board), search)) <= 1  # what it was at
     assert not twice(sessions(on_phone), search)
-    for trial in search.stored().trials:  # the phone's target is the harder one by far
+    for trial in search.stored().trials:  # the phone's target is far harder
         assert trial.latency_ms == pytest.approx(0.1 * trial.latencies["fake"].latency_ms / 0.01)
     assert "target pi 0.1 ms, fake 0.01 ms" in search.printed()
     assert server.left() == phone.files() == []
@@ -144,7 +144,7 @@ def test_one_of_two_phones_vanishes_then_the_other_and_both_come_back(phones, pr
         phones.plug_in(FAKE0002=units["FAKE0002"])
         search.wait_for(lambda: "adb knows no phone FAKE0001" in search.printed(), process)
         begun_then = begun()
-        search.wait_for(lambda: begun() >= begun_then + 2, process)  # the other goes on
+        search.wait_for(lambda: begun() >= begun_then + 2, process)  # the other one continues
         phones.plug_in()
         assert process.wait() == 2
     line = search.printed().splitlines()[-1]
@@ -181,5 +181,5 @@ def test_who_wants_a_phone_that_another_search_has_waits_until_it_is_killed(phon
     assert re.search(r"fake is free after \d+ s", waiting.printed())
     for search in (holder, waiting):
         require_complete(search, 2, {"fake": {"fake"}})
-    assert sorted(sessions(measured)) == sorted(holder.files() | waiting.files())  # no two at a time, none twice
+    assert sorted(sessions(measured)) == sorted(holder.files() | waiting.files())  # never two at a time, none twice
     assert phone.files() == []

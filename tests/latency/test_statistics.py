@@ -1,4 +1,4 @@
-"""The estimators on made-up rounds, where the truth is known."""
+"""The estimators on simulated rounds, whose true times are known."""
 
 import math
 
@@ -34,7 +34,7 @@ def made_up(seed, count, *, layout=0.005, noise=0.05, drift=0.0, spikes=0.0, dis
             ms = here * (1 + draw.exponential(noise, 8)) * (1 + appetite * slow)
             return list(np.where(draw.random(8) < spikes, 10 * ms, ms))
 
-        # what disturbs a round slows the candidate, the hungrier of the two, more
+        # a disturbance slows the candidate more, because it needs more memory than the reference
         rounds.append(Round(times(RATIO * REFERENCE_MS, 0.5), times(REFERENCE_MS, 0.2)))
     return rounds
 
@@ -68,7 +68,7 @@ def test_times_without_noise_give_their_exact_ratio():
     rounds = [Round([1.5, 1.8, 1.5], [2.0, 2.0])] * MIN_ROUNDS
     estimate = ratio_of(rounds)
     assert estimate.value == pytest.approx(0.75, rel=1e-12)
-    assert estimate.low < 0.75 < estimate.high  # never more certain than sessions differ
+    assert estimate.low < 0.75 < estimate.high  # the interval includes the error between sessions
     assert time_of([r.reference_ms for r in rounds]).value == pytest.approx(2.0, rel=1e-12)
 
 
@@ -92,7 +92,7 @@ def test_plain_medians_are_moved_by_disturbed_rounds_where_the_estimate_is_not()
 
 @pytest.mark.parametrize("count", [MIN_ROUNDS, 24, 60])
 def test_the_interval_holds_the_truth_in_95_per_cent_of_sessions(count):
-    """Sessions that share an error of their own, as real ones do (SESSION_ERROR's size).
+    """Rounds of a session share an error, as in reality (of the size of SESSION_ERROR).
 
     With many rounds more than 95 %: their spread may have been a disturbance, and the interval takes no chances.
     """
@@ -184,7 +184,7 @@ def test_stop_rules():
     assert stop(rough) is None
     assert stop(rough, seconds=2.95) == "budget"  # the next round would not fit
     assert stop(rough, seconds=2.89) is None
-    assert stop(calm, seconds=2.95) == "interval"  # narrow enough is what counts, were it at the last moment
+    assert stop(calm, seconds=2.95) == "interval"  # a narrow interval takes precedence, even at the last moment
     assert stop(calm[: SETTLED_ROUNDS - 1]) is None  # too early to believe a narrow interval
     assert stop(calm[:MIN_ROUNDS], seconds=99.0) == "budget"
     assert stop(calm[: MIN_ROUNDS - 1], seconds=99.0) is None

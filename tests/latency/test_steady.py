@@ -1,4 +1,4 @@
-"""Pinning and priority: what is asked for inside, and as it was afterwards."""
+"""Pinning and priority: set inside the context, and restored afterwards."""
 
 import gc
 import os
@@ -40,7 +40,7 @@ def test_real_time_priority_is_left_out_where_it_is_not_allowed(monkeypatch):
 def test_real_time_priority_is_limited_inside_and_gone_afterwards():
     before, limits = state(), resource.getrlimit(resource.RLIMIT_RTTIME)
     with prioritised(2.5) as realtime:
-        if realtime:  # else this system does not allow it
+        if realtime:  # otherwise this system does not allow it
             assert os.sched_getscheduler(0) == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
             assert resource.getrlimit(resource.RLIMIT_RTTIME)[0] == 2_500_000
     assert (state(), resource.getrlimit(resource.RLIMIT_RTTIME)) == (before, limits)

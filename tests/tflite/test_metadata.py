@@ -26,7 +26,7 @@ ARCH = Arch(
     activation="relu6",
     bn_epsilon=1e-5,
 )
-LABELS = ("tabby cat", "Käfer", "鶴", "crane", "crane")  # ImageNet, too, has a name twice
+LABELS = ("tabby cat", "Käfer", "鶴", "crane", "crane")  # ImageNet also has a name twice
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -62,7 +62,7 @@ def test_labels_do_not_touch_what_the_graph_computes() -> None:
 
 
 def test_the_official_format_reads_as_written() -> None:
-    """By the field numbers of tensorflow/tflite-support's metadata_schema.fbs, read with flatbuffers' own table."""
+    """The test reads the fields by their numbers in metadata_schema.fbs of tensorflow/tflite-support."""
     file = model(labels=LABELS, **IMAGENET)
     metadata = _official(file)
     assert _string(metadata, 0) == f"mnas {ARCH.fingerprint}"
@@ -89,7 +89,7 @@ def test_the_official_format_reads_as_written() -> None:
 
 
 def test_one_normalisation_for_all_channels_is_one_number() -> None:
-    """MediaPipe takes no other (tried: it then gives our labels and the probabilities that LiteRT gives)."""
+    """MediaPipe accepts no other form (tried: it then gives our labels and LiteRT's probabilities)."""
     file = model(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     (subgraph,) = _tables(_official(file), 3)
     (image,) = _tables(subgraph, 2)
@@ -98,7 +98,7 @@ def test_one_normalisation_for_all_channels_is_one_number() -> None:
 
 
 def _official(file: bytes) -> Table:
-    """The root table of TFLITE_METADATA."""
+    """Return the root table of TFLITE_METADATA."""
     root = schema.ModelT.InitFromPackedBuf(file)
     entry = next(m for m in root.metadata if m.name == b"TFLITE_METADATA")
     data = bytes(root.buffers[entry.buffer].data)
@@ -141,7 +141,7 @@ def packed(model: schema.ModelT) -> bytes:
 
 
 def test_metadata_survive_a_rewritten_graph() -> None:
-    """Unpacked and packed by a tool: the zip is lost, and can be appended again."""
+    """A tool unpacks and packs the file: the zip is lost, and can be appended again."""
     file = model(labels=LABELS, **IMAGENET)
     rewritten = packed(schema.ModelT.InitFromPackedBuf(file))
     assert read_metadata(rewritten) == read_metadata(file)
@@ -150,7 +150,7 @@ def test_metadata_survive_a_rewritten_graph() -> None:
 
 
 def test_metadata_behind_the_flatbuffer() -> None:
-    """Where ai-edge-quantizer puts them: an offset and a size instead of data."""
+    """ai-edge-quantizer puts them there, with an offset and a size instead of data."""
     file = model(labels=LABELS, **IMAGENET)
     root = schema.ModelT.InitFromPackedBuf(file)
     buffer = root.buffers[next(m for m in root.metadata if m.name == b"mnas").buffer]

@@ -1,4 +1,4 @@
-"""LiteRT files of networks of cells compute what the torch networks compute, and XNNPACK takes them whole."""
+"""LiteRT files of networks of cells compute what the torch networks compute, and XNNPACK delegates all operators."""
 
 import random
 from collections import Counter
@@ -26,7 +26,7 @@ SPACE = CellSpace(name="narrow", ops=OPS, concat="chosen", skeleton=NARROW)
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Tensors here are tiny: a second thread only waits for the first."""
+    """Use one thread, as a second one only waits for the first on tiny tensors."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -64,7 +64,7 @@ def test_members_of_full_width(seed):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("op", OPS)
 def test_each_op_alone(op, stride):
-    """On states of the cell's width and on the first cell's second, which has another; also smaller than a kernel."""
+    """Inputs have the cell's width, or that of the first cell's second input; some are smaller than a kernel."""
     cell = Cell(pairs=((0, op, 1, op),), concat=(2,))
     skeleton = CellSkeleton(cells=(0, 0) if stride == 2 else (1,), stem_cells=0, filters=8, stem_filters=(5,))
     arch = CellArch(normal=cell, reduction=cell, skeleton=skeleton)
@@ -75,7 +75,7 @@ def test_each_op_alone(op, stride):
 @pytest.mark.parametrize("states", [(0, 1, 2), (0, 2), (1, 2), (2,)])
 @pytest.mark.parametrize("size", [16, 17, 20, 23])
 def test_inputs_in_the_output_of_a_reduction_cell(states, size):
-    """They are reduced to its size: on odd sizes with zeros after the last row and column."""
+    """Inputs are reduced to the size of the output; odd sizes get zeros after the last row and column."""
     cell = Cell(pairs=((0, "identity", 1, "max3"),), concat=states)
     arch = CellArch(normal=cell, reduction=cell, skeleton=CellSkeleton(cells=(1, 1), stem_cells=1, filters=6))
     assert_delegated(assert_same_function(trained_like(arch, 5, size), size, size))
@@ -88,7 +88,7 @@ def test_one_pixel_left():
 
 
 def test_many_values_side_by_side():
-    """As few at a time as XNNPACK takes."""
+    """Each concatenation has at most as many values as XNNPACK delegates."""
     for count in range(2, 12):
         graph = Graph()
         inputs = {f"in{i}": graph.value(f"in{i}", (1, 2, 2, i + 1)) for i in range(count)}
@@ -105,7 +105,7 @@ def test_many_values_side_by_side():
 
 @pytest.mark.parametrize("name", CELL_NETWORKS)
 def test_published_networks(name):
-    """At half of their input size, odd, as every operator is in them at any size; 224 is slow evidence."""
+    """The input size is odd, and half of the published one, as the operators are the same at any size; 224 is slow."""
     arch = CELL_NETWORKS[name][0]
     assert_delegated(assert_same_function(trained_like(arch, 10, 1), 65, at_most=1e12))  # sums of sums are large
 
@@ -130,7 +130,7 @@ def test_statistics_of_real_training_steps():
     assert_same_function(network.eval(), 24, count=2)
 
 
-def test_the_file_says_what_it_is():
+def test_the_file_describes_its_network():
     arch = random_member(random.Random(3), 8)
     metadata = read_metadata(write_tflite(trained_like(arch, 3, 0), 16, labels=["a", "b", "c"]))
     assert (metadata.arch, metadata.input_size, metadata.classes) == (arch, 16, ("a", "b", "c"))
@@ -146,7 +146,7 @@ def test_operators_and_their_versions():
         *("CONV_2D", "DEPTHWISE_CONV_2D", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RELU", "ADD", "CONCATENATION", "SLICE"),
         *("MEAN", "FULLY_CONNECTED"),
     }
-    # DARTS has dilated depthwise convolutions, which version 1 has not, and others
+    # DARTS has ordinary depthwise convolutions, and dilated ones, which version 1 does not have
     darts = schema.ModelT.InitFromPackedBuf(graph_bytes(named_arch("darts-v2"), 64, 10))
     depthwise = Counter(c.version for c in darts.operatorCodes if codes[c.builtinCode] == "DEPTHWISE_CONV_2D")
     assert depthwise == {1: 1, 2: 1}
@@ -166,7 +166,7 @@ def test_graph_bytes_is_the_graph_that_is_shipped():
 
 
 def test_random_weights_keep_activations_sane():
-    """No overflow and no denormals, whatever the cells."""
+    """Activations neither overflow nor become denormal, whatever the cells."""
     for seed in range(12):
         rng = random.Random(seed)
         space = CellSpace(name="deep", ops=OPS, skeleton=CellSkeleton(filters=8)).with_output_stride(4)

@@ -23,7 +23,7 @@ A1 = ZOO["mnasnet-a1"].arch
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Tensors here are tiny: a second thread only waits for the first."""
+    """Use one thread, as a second one only waits for the first on tiny tensors."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +39,7 @@ def random_member(rng: random.Random, output_stride: int) -> Arch:
 
 
 def narrow_member(rng: random.Random, output_stride: int) -> Arch:
-    """A quarter as wide, to be quick; some with what the space has not: 7 x 7 kernels, ReLU6."""
+    """Return members at a quarter of the width; some have features outside the space (7 x 7 kernels, ReLU6)."""
     arch = random_member(rng, output_stride).scale_width(0.25, scale_head=True)
     blocks = [dataclasses.replace(b, kernel=7) if rng.random() < 0.1 else b for b in arch.blocks]
     return dataclasses.replace(arch, blocks=tuple(blocks), activation=rng.choice(("relu", "relu", "relu6")))

@@ -1,4 +1,4 @@
-"""Phones over adb: real commands, files and inferences, on a phone that is a folder behind a server of the protocol."""
+"""Phones over adb: real commands, files and inferences on a simulated phone behind a server of the protocol."""
 
 import json
 import math
@@ -25,14 +25,14 @@ SIZE = 32
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch):
-    """The phone's clock counts a process's own time: long turns make no measurement here any truer."""
+    """Shorten the turns: the phone's clock counts a process's own time, so long turns would not be more accurate."""
     monkeypatch.setattr(benchmark_model, "WARM_UP_S", 0.005)
     monkeypatch.setattr(benchmark_model, "TURN_S", 0.01)
 
 
 def test_a_measurement_is_true_and_leaves_nothing_behind(phone, unit, models, monkeypatch):
     for module in (protocol, statistics):
-        monkeypatch.setattr(module, "MIN_ROUNDS", 3)  # enough on a phone that has nothing else to do
+        monkeypatch.setattr(module, "MIN_ROUNDS", 3)  # enough on an idle phone
     reference = make_reference(named_arch("mnasnet-small@0.5"), "tiny", SIZE, 10)
     calibration = calibrate(unit, reference, budget_s=0.1)
     assert (calibration.pinned_core, calibration.realtime, calibration.unit) == (7, False, "pixel")
@@ -47,17 +47,17 @@ def test_a_measurement_is_true_and_leaves_nothing_behind(phone, unit, models, mo
     assert phone.files() == []
 
 
-def test_a_round_tells_the_fastest_inference_and_the_mean_of_all(phone, unit, models):
+def test_a_round_has_the_fastest_inference_and_the_mean_of_all(phone, unit, models):
     for pair in run_rounds(unit, models, rounds=2):
         for times in pair:
             low, mean = times.kept_ms
             assert 0 < low <= mean
             assert len(times.wall_ms) >= 3
             assert set(times.wall_ms) == {mean}
-            assert 0.0002 < sum(times.wall_ms) / 1000 < 10  # in 10 ms, of which a busy machine gives it a part
+            assert 0.0002 < sum(times.wall_ms) / 1000 < 10  # in 10 ms, of which a busy machine gives only a part
 
 
-def test_the_condition_is_what_the_phone_says(phone, unit):
+def test_the_condition_is_what_the_phone_reports(phone, unit):
     phone.clock(cap_mhz=2400)
     condition = unit.condition()
     assert (condition.model, condition.soc, condition.temperature_c) == ("Fake Phone 8", "Tensor G0", 41.5)
@@ -68,10 +68,10 @@ def test_the_condition_is_what_the_phone_says(phone, unit):
     (phone.root / "dumpsys/thermalservice").unlink()  # before Android 10: the kernel's zones
     condition = unit.condition()
     assert (condition.temperature_c, condition.throttled) == (43.0, False)
-    assert phone.files() == []  # looking brings nothing
+    assert phone.files() == []  # looking pushes no file
 
 
-def test_what_a_phone_does_not_tell_is_unknown():
+def test_a_value_that_a_phone_does_not_report_is_none():
     state = read_state("Can't find service: battery")
     assert {*vars(state).values()} == {None}
     assert read_identity("@model\n\n@abi\n\n") is None
@@ -98,7 +98,7 @@ def test_a_program_that_lies_on_the_phone_is_used_and_left(phones, phone, progra
     there.write_text("another version")
     unit = make_unit(phones, program)
     unit.fingerprint(Setup())
-    assert any(name.endswith("/benchmark_model") for name in phone.files())  # ours, beside the other
+    assert any(name.endswith("/benchmark_model") for name in phone.files())  # our program, beside the other one
     unit.close()
     assert there.read_text() == "another version"
     shutil.copy(program, there)
@@ -138,7 +138,7 @@ def test_batches_runtimes_and_memory(phone, unit, models):
 
 def test_what_a_killed_process_left_is_removed_and_others_keep_theirs(phone, unit, models):
     mine = unit._found().folder()
-    unit._phone = None  # as a connection that broke
+    unit._phone = None  # like a lost connection
     dead = subprocess.Popen(["true"])
     dead.wait()
     prefix = mine.rpartition("/")[2].partition(f"{os.getpid()}-")[0]
@@ -194,7 +194,7 @@ def test_states_and_serials_that_cannot_be_used(phones, phone, program):
     assert make_unit(phones, program, "").condition().model == "Fake Phone 8"
 
 
-def test_programs_that_are_none(phones, phone, tmp_path):
+def test_programs_that_do_not_run(phones, phone, tmp_path):
     def complaint(binary):
         with pytest.raises(
             ValueError, match=r"^pixel: benchmark_model must .*docs/guides/phone\.md explains"
@@ -207,7 +207,7 @@ def test_programs_that_are_none(phones, phone, tmp_path):
     assert "must be a file on the phone, but /data/local/tmp/benchmark_model does not exist" in complaint(
         "device:/data/local/tmp/benchmark_model"
     )
-    (tmp_path / "x86").write_bytes(b"\x7fELF" + bytes(100))  # of another machine
+    (tmp_path / "x86").write_bytes(b"\x7fELF" + bytes(100))  # a program for another processor
     assert "must be the program for arm64-v8a" in complaint(tmp_path / "x86")
     assert not any(name.endswith("tflite") for name in phone.files())
 

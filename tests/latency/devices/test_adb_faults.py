@@ -1,4 +1,4 @@
-"""What goes wrong with phones, each with real processes: gone, hung, garbled, full, lost, throttled, hot, stopped."""
+"""Faults of phones, with real processes: unplugged, hung, garbled, full, lost, throttled, hot and stopped."""
 
 import shutil
 import signal
@@ -21,20 +21,20 @@ pytest.importorskip("adbutils")
 
 @pytest.fixture(autouse=True)
 def short_turns(monkeypatch):
-    """No time is judged here."""
+    """Shorten the turns, as these tests compare no times."""
     monkeypatch.setattr(benchmark_model, "WARM_UP_S", 0.005)
     monkeypatch.setattr(benchmark_model, "TURN_S", 0.005)
 
 
 @pytest.fixture(scope="module")
 def models():
-    """Of little work."""
+    """Return small models."""
     return tuple(graph_bytes(named_arch(name), 32, 10) for name in ("mnasnet-small@0.5", "mnasnet-small@0.25"))
 
 
 @pytest.fixture
 def long_turns(monkeypatch):
-    """The clock is seen to be slow in the later half of a call."""
+    """Make calls long enough to read the clock in their later half."""
     monkeypatch.setattr(benchmark_model, "TURN_S", 0.1)
 
 
@@ -76,7 +76,7 @@ with unit.session(tuple(Path({str(tmp_path)!r}, name).read_bytes() for name in "
         ("lost", "the model's file is missing or changed"),
     ],
 )
-def test_a_wrong_answer_in_the_middle_is_no_number(phone, unit, models, kind, said):
+def test_a_wrong_answer_in_the_middle_yields_no_number(phone, unit, models, kind, said):
     phone.fault(kind, 2)
     with unit.session(models, Setup()) as session:
         with pytest.raises(UnitError, match=f"^pixel: .*({said})") as caught:
@@ -109,7 +109,7 @@ def test_a_phone_that_hangs(phone, unit, models, monkeypatch):
     with pytest.raises(UnitError, match=r"^pixel: the phone did not answer in time"):
         run_rounds(unit, models)
     assert phone.files() == []
-    wait_for(lambda: not runs_on(phone))  # what hung was ended
+    wait_for(lambda: not runs_on(phone))  # the hung program was ended
 
 
 def test_a_phone_that_is_full(phones, phone, unit, models):
@@ -174,7 +174,7 @@ def test_a_model_that_the_runtime_cannot_run(phone, unit, models):
 
 
 @pytest.mark.usefixtures("long_turns")
-def test_a_round_that_was_throttled_is_taken_again(phone, unit, models):
+def test_a_throttled_round_is_repeated(phone, unit, models):
     phone.fault("slow", 2)
     run_rounds(unit, models)
     assert phone.calls() == 4
@@ -213,7 +213,7 @@ def test_a_hot_phone_is_waited_for(phone, unit, models, heat):
 
     unit._heat, unit._say = Heat(wait_s=30.0, poll_s=0.2), cool_down
     with unit.session(models, Setup()) as session:
-        assert session.waited_s >= 0.2  # of no measurement's budget
+        assert session.waited_s >= 0.2  # waiting does not count towards the budget
         session.round(False)
     assert phone.calls() == 2
     assert [text.partition(" at most")[0] for text in unit.said] == [
@@ -222,7 +222,7 @@ def test_a_hot_phone_is_waited_for(phone, unit, models, heat):
     ]
 
 
-def test_a_server_that_says_nothing_or_rubbish(program, monkeypatch):
+def test_a_server_that_is_silent_or_answers_rubbish(program, monkeypatch):
     monkeypatch.setattr("mnas.latency.devices.adb_link.STEP_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         unit = adb_unit("pixel", "A", benchmark_model=str(program), adb_server=f"127.0.0.1:{silent.getsockname()[1]}")

@@ -74,7 +74,7 @@ def test_adbutils_lists_runs_and_copies(phones, phone):
 
 
 def test_newer_requests_of_the_file_service(phones, phone):
-    """As adb 31 and later send them."""
+    """The requests are those of adb 31 and later."""
     with (
         socket.create_connection(("127.0.0.1", phones.port), timeout=10) as connection,
         connection.makefile("rb") as answers,

@@ -1,4 +1,4 @@
-"""The official tool's output: what is read, and what is refused. The texts are of published logs of real devices."""
+"""The official tool's output: what is read and what is rejected. The texts come from published logs of real devices."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Measuring real, small models on this machine. Nothing here holds for one speed of machine only."""
+"""Measurements of real, small models on this machine; the assertions do not depend on its speed."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def large():
-    """The reference; its light companion is nearer to `small`."""
+    """Return the reference; its light companion is nearer to `small`."""
     return make_reference(named_arch("mobilenetv2/s8"), "mobilenetv2/s8", SIZE, 10)
 
 
@@ -49,7 +49,7 @@ def test_a_measurement_is_positive_finite_and_inside_its_interval(unit, small, l
     latency = measure(unit, small, large, calibration, budget_s=0.5)
     assert 0 < latency.low_ms <= latency.latency_ms <= latency.high_ms < math.inf
     assert 0 < latency.ratio_low <= latency.ratio <= latency.ratio_high
-    assert latency.ratio < 1  # 0.6M against 88M MACs: on no machine is that slower
+    assert latency.ratio < 1  # 0.6M against 88M MACs
     assert latency.latency_ms == pytest.approx(latency.ratio * calibration.reference_ms)
     assert latency.rounds >= MIN_ROUNDS
     assert latency.against == "light"
@@ -98,15 +98,15 @@ def test_calibration_names_device_core_and_interval(unit, calibration):
     assert (calibration.reference, calibration.input_size, calibration.threads) == ("mobilenetv2/s8", SIZE, 1)
     assert calibration.device == unit.fingerprint(Setup())
     assert Calibration.from_dict(calibration.to_dict()) == calibration
-    told = {"board", "max_mhz"}  # not by every machine
-    assert set(calibration.device) - told == {"processor", "machine", "cores", "os", "runtime"}
+    optional = {"board", "max_mhz"}  # not every machine reports them
+    assert set(calibration.device) - optional == {"processor", "machine", "cores", "os", "runtime"}
     assert str(calibration.device["runtime"]).startswith("LiteRT 2.")
     if hasattr(os, "sched_getaffinity"):
         assert calibration.pinned_core in os.sched_getaffinity(0)
 
 
 @pytest.mark.parametrize("cut", [0, 4, 8, 1000, -1000], ids=lambda n: f"cut at {n}")
-def test_files_that_are_no_models_get_one_line(unit, small, large, calibration, cut):
+def test_files_that_are_not_models_get_one_line(unit, small, large, calibration, cut):
     with pytest.raises(MeasurementError) as raised:
         measure(unit, small[:cut], large, calibration)
     assert "\n" not in str(raised.value)

@@ -57,7 +57,7 @@ def test_the_host_keeps_its_leases_and_measurements_in_the_users_folders(tmp_pat
 
 @pytest.fixture(scope="module")
 def calibration(reference, tmp_path_factory):
-    """Of this machine, once for all that it was described as."""
+    """Return the calibration of this machine, made once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("CACHE", "STATE"):
             patch.setenv(f"XDG_{name}_HOME", str(tmp_path_factory.mktemp(name.lower())))
@@ -91,7 +91,7 @@ def test_a_core_that_does_not_exist_is_rejected_and_not_reported_as_pinned(refer
         device.calibrate(reference, budget_s=0.1)
 
 
-def test_what_a_unit_says_reaches_the_caller_in_its_own_thread(tmp_path, reference, models):
+def test_the_messages_of_a_unit_reach_the_caller_in_its_own_thread(tmp_path, reference, models):
     threads = set()
     with open_device(DeviceEntry(name="host", kind="host"), say=lambda _: threads.add(threading.get_ident())) as device:
         device.calibrate(reference, budget_s=0.1)
@@ -107,7 +107,7 @@ def test_what_a_unit_says_reaches_the_caller_in_its_own_thread(tmp_path, referen
 
         threading.Thread(target=hold).start()
         held.wait()
-        threading.Timer(0.8, stop.set).start()  # waiting is said after half a second
+        threading.Timer(0.8, stop.set).start()  # the message about waiting comes after half a second
         assert len(dict(device.measure({0: models[0]}, **QUICK))) == 1
     assert threads == {threading.get_ident()}
 
@@ -141,7 +141,7 @@ def test_two_boards_share_the_work_and_one_that_is_dropped_comes_back(server, re
 
 @needs_sshd
 @pytest.mark.usefixtures("home")
-def test_a_board_that_is_not_there_is_said_at_once(server, reference):
+def test_an_unreachable_board_is_reported_immediately(server, reference):
     pytest.importorskip("asyncssh")
     entry = DeviceEntry(name="pi", kind="ssh", address=("nobody@127.0.0.1:1",), options={"python": sys.executable})
     with open_device(entry, say=print) as device, pytest.raises(UnitError, match=r"^pi: "):

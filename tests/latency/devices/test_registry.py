@@ -1,4 +1,4 @@
-"""devices.toml: what it may say, and one line for each thing that it may not."""
+"""devices.toml: valid entries, and a message of one line for every invalid one."""
 
 import sys
 import tomllib
@@ -66,7 +66,7 @@ def test_entries_are_read_with_their_defaults(file):
     assert devices["host-4"].setup == Setup(runtime="onnxruntime", threads=4, batch=1)
 
 
-def test_the_host_is_there_without_a_file_and_can_be_described_by_one(file, tmp_path, monkeypatch):
+def test_the_host_exists_without_a_file_and_can_be_described_in_one(file, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert devices_file() == tmp_path / "config" / "mnas" / "devices.toml"
     assert read_devices() == {"host": DeviceEntry(name="host", kind="host")}

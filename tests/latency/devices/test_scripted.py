@@ -1,4 +1,4 @@
-"""What a unit makes of answers that parse and yet cannot be; real processes that answer so: test_ssh.py."""
+"""Answers that parse but are impossible; test_ssh.py has real processes that give such answers."""
 
 import contextlib
 import json
@@ -9,11 +9,11 @@ from mnas.latency.devices.scripted import Channel, ScriptUnit
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 
 OPENED = {"ok": {"core": 1, "realtime": False, "runs": [5, 5]}}
-MS = 20 * [1e-4]  # within any round's time here, and enough of them
+MS = 20 * [1e-4]  # shorter in total than any round here, and enough of them
 
 
 class Canned(Channel):
-    """Answers `round` with what it is given; the rest as the script does."""
+    """A channel with given answers to `round` and `open`, and the script's answers to other requests."""
 
     def __init__(self, answer, open_answer=OPENED):
         self.answers = {"open": open_answer, "round": answer, "close": {"ok": None}, "hello": answer, "memory": answer}
@@ -64,7 +64,7 @@ def times(wall, kept):
         ({"error": "too\n\x1b[31mhot\0" + 999 * "!", "of": "unit"}, r"^x: too \?\[31mhot\?!{484}$"),
     ],
 )
-def test_what_is_no_round_is_the_devices_failure_and_ends_the_connection(answer, match):
+def test_an_impossible_round_is_the_devices_failure_and_ends_the_connection(answer, match):
     channel = Canned(answer)
     with pytest.raises(UnitError, match=match):
         one_round(channel)
@@ -80,7 +80,7 @@ def test_clocks_of_one_machine_agree():
             one_round(Canned(times([many, many], [many, [factor * t for t in many]])))
 
 
-def test_whose_failure_it_is():
+def test_failures_of_models_and_of_devices_are_distinguished():
     with pytest.raises(MeasurementError, match=r"^no such operator$"):
         one_round(Canned({"error": "no such operator", "of": "model"}))
     with pytest.raises(ValueError, match=r"^x: pip install it$"):
@@ -90,7 +90,7 @@ def test_whose_failure_it_is():
             one_round(Canned(times([], []), open_answer=wrong))
 
 
-def test_other_answers_must_be_what_was_asked():
+def test_other_answers_must_have_the_expected_type():
     for answer in ({"ok": "fast"}, {"ok": {"cores": [1]}}):
         with pytest.raises(UnitError, match="the device must identify itself"):
             ScriptUnit("x", lambda answer=answer: Canned(answer)).fingerprint(Setup())

@@ -1,4 +1,4 @@
-"""Boards over ssh: a real sshd on this machine, real processes, and what goes wrong with them in the middle of work."""
+"""Boards over ssh: a real sshd on this machine, real processes, and their failures in the middle of work."""
 
 import ast
 import contextlib
@@ -45,7 +45,7 @@ def board(server):
 
 
 def work_until(fault, unit, models):
-    """Rounds without end; `fault` is called in the middle of one."""
+    """Run rounds without end; `fault` is called in the middle of one."""
     with unit.session(models, SETUP) as session:
         session.round(False)
         threading.Timer(0.02, fault).start()
@@ -54,14 +54,14 @@ def work_until(fault, unit, models):
 
 
 def fails(fault, unit, models, match):
-    """A round fails by `fault`, and says why on one line."""
+    """Assert that `fault` makes a round fail with one line that matches."""
     with pytest.raises(UnitError, match=match) as raised:
         work_until(fault, unit, models)
     assert "\n" not in str(raised.value)
 
 
 def try_at(address, python, models=None):
-    """What connecting, and measuring if there are models, ends with."""
+    """Connect and return the fingerprint, or with models measure and return whether the times are valid."""
     with contextlib.closing(ssh_unit("board", address, python=python)) as unit:
         if models is None:
             return unit.fingerprint(SETUP)
@@ -73,7 +73,7 @@ def works(unit, models):
         return all(time > 0 for times in session.round(False) for time in times.wall_ms + times.kept_ms)
 
 
-def test_a_board_tells_what_this_machine_tells_of_itself(board, reference, server):
+def test_a_board_reports_what_this_machine_reports(board, reference, server):
     with contextlib.closing(host_unit()) as host:
         assert board.fingerprint(SETUP) == host.fingerprint(SETUP)
         assert board.condition().cores == host.condition().cores
@@ -103,7 +103,7 @@ def test_a_killed_script_is_the_devices_failure(board, models, server):
 
 def test_a_killed_keeper_takes_the_script_with_it(board, models, server):
     fails(lambda: os.kill(server.keeping(), signal.SIGKILL), board, models, "killed by SIGKILL")
-    assert server.left(but=keeper.LOCK) == []  # which nobody holds
+    assert server.left(but=keeper.LOCK) == []  # the file remains, but no process holds the lock
     assert works(board, models)
 
 
@@ -116,7 +116,7 @@ def test_a_process_that_hangs_is_ended(board, models, server, who, monkeypatch):
     assert works(board, models)
 
 
-def test_a_board_that_vanishes_without_a_word_is_noticed(board, models, server, monkeypatch):
+def test_a_board_that_vanishes_silently_is_noticed(board, models, server, monkeypatch):
     monkeypatch.setattr(ssh_login, "KEEPALIVE_S", 0.2)
     fails(lambda: server.drop(signal.SIGSTOP), board, models, "keepalive")
     server.drop()
@@ -124,7 +124,7 @@ def test_a_board_that_vanishes_without_a_word_is_noticed(board, models, server, 
 
 def test_interrupted_by_the_keyboard(board, models, server):
     def interrupt():
-        os.kill(server.measuring(), signal.SIGSTOP)  # so that it comes while an answer is awaited
+        os.kill(server.measuring(), signal.SIGSTOP)  # so that the signal comes during the wait for an answer
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -140,8 +140,8 @@ child = subprocess.Popen([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE
 how = open(__file__ + ".how").read()
 
 def times(line, change):
-    told = json.loads(line)["ok"]
-    return json.dumps({"ok": {kind: [[change(t) for t in one] for one in told[kind]] for kind in told}})
+    times = json.loads(line)["ok"]
+    return json.dumps({"ok": {kind: [[change(t) for t in one] for one in times[kind]] for kind in times}})
 
 for line in child.stdout:
     if b"wall_ms" in line:
@@ -154,7 +154,7 @@ else:
 """
 
 
-# those that are slow are of one kind with the last, and test_device_pool.py has them without ssh
+# the slow ones are like the last one, and test_device_pool.py has them without ssh
 @pytest.mark.parametrize(
     ("how", "match"),
     [
@@ -169,11 +169,10 @@ else:
         ("times(line, lambda t: float('nan'))", "unexpected answer"),
     ],
 )
-def test_answers_that_cannot_be_are_never_taken_for_times(server, models, how, match, monkeypatch):
+def test_impossible_answers_never_count_as_times(server, models, how, match, monkeypatch):
     monkeypatch.setattr(ssh, "LONGEST_LINE", 200_000)
     wrapper = server.python("corrupting", CORRUPTING)
-    told = server.folder / "corrupting.how"
-    told.write_text(how)
+    (server.folder / "corrupting.how").write_text(how)
     with pytest.raises(UnitError, match=match) as raised:
         try_at(server.address, wrapper, models)
     assert "\n" not in str(raised.value)
@@ -187,7 +186,7 @@ def test_a_full_disk(models, tmp_path, monkeypatch):
         mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(server.temporary)]
         if os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0:
             python, reason = sys.executable, "No space left on device"
-        else:  # files may not grow: the nearest that an ordinary user can do
+        else:  # an ordinary user can only limit the size of files
             mount = []
             python = server.python("small", '#!/bin/sh\nulimit -f 120\nexec {python} "$@"\n')
             reason = "File too large"
@@ -200,7 +199,7 @@ def test_a_full_disk(models, tmp_path, monkeypatch):
                 subprocess.run(["umount", server.temporary], check=True)
 
 
-def test_a_file_that_is_lost_after_it_was_brought(board, models, monkeypatch):
+def test_a_file_that_is_lost_after_it_was_sent(board, models, monkeypatch):
     bring = SshChannel.put
 
     def bring_and_lose(self, name, content):
@@ -215,7 +214,7 @@ def test_a_file_that_is_lost_after_it_was_brought(board, models, monkeypatch):
     monkeypatch.undo()
 
 
-def test_what_comes_again_is_not_brought_again_and_little_is_kept(board, models, server, monkeypatch):
+def test_a_model_on_the_board_is_not_sent_again_and_few_are_kept(board, models, server, monkeypatch):
     brought, bring = [], SshChannel._bring
     monkeypatch.setattr(
         SshChannel, "_bring", lambda self, name, *how: brought.append(name[:7]) or bring(self, name, *how)
@@ -241,7 +240,7 @@ def test_a_model_that_the_runtime_cannot_run_is_the_models_own_failure(board, mo
     assert works(board, models)
 
 
-def test_a_board_without_the_runtime_is_told_which_package(server, tmp_path):
+def test_a_board_without_the_runtime_names_the_package(server, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     python = str(tmp_path / "bare" / "bin" / "python")
     with pytest.raises(ValueError, match=r"^board: runtime litert needs .* pip install ai-edge-litert$"):
@@ -255,13 +254,13 @@ def test_a_board_without_that_python(server):
     assert server.left() == []
 
 
-def test_what_a_shell_prints_first_does_no_harm(server):
+def test_lines_that_a_shell_prints_first_are_ignored(server):
     python = server.python("talking", '#!/bin/sh\necho Welcome to Debian; echo; echo "{}"\nexec {python} "$@"\n')
     assert try_at(server.address, python)["os"] == "Linux"
     assert server.left() == []
 
 
-def test_two_machines_never_measure_at_once_and_the_wait_says_who_does(server, models, monkeypatch):
+def test_two_machines_never_measure_together_and_the_message_names_the_holder(server, models, monkeypatch):
     said, waited_s = [], []
 
     def wait_and_work():
@@ -270,7 +269,7 @@ def test_two_machines_never_measure_at_once_and_the_wait_says_who_does(server, m
 
     first = ssh_unit("first", server.address, python=sys.executable)
     second = ssh_unit("second", server.address, python=sys.executable, say=said.append)
-    second.fingerprint(SETUP)  # being connected is no claim
+    second.fingerprint(SETUP)  # a connection alone claims nothing
     with contextlib.closing(first), contextlib.closing(second):
         with first.session(models, SETUP) as session:
             done = threading.Thread(target=wait_and_work)
@@ -284,7 +283,7 @@ def test_two_machines_never_measure_at_once_and_the_wait_says_who_does(server, m
         done.join(30)
         assert not done.is_alive()
         assert len(said) == len(waited_s) == 1
-        assert waited_s[0] >= held_s  # and no part of the budget, whose clock starts afterwards
+        assert waited_s[0] >= held_s  # the wait is not part of the budget, whose clock starts afterwards
         assert f"(process {os.getpid()}), since " in said[0]
         with first.session(models, SETUP), monkeypatch.context() as patch:
             patch.setattr(ssh, "CLAIM_TIMEOUT_S", 0.1)
@@ -292,7 +291,7 @@ def test_two_machines_never_measure_at_once_and_the_wait_says_who_does(server, m
                 works(second, models)
         second.close()
         with first.session(models, SETUP):
-            os.kill(server.keeping(), signal.SIGKILL)  # the holder dies, and with it its claim
+            os.kill(server.keeping(), signal.SIGKILL)  # the claim ends with its holder
             assert works(second, models)
     assert server.left() == []
 
@@ -339,7 +338,7 @@ def order(process, message, content=b""):
     return json.loads(process.stdout.readline())
 
 
-def test_a_keeper_ends_when_nobody_speaks_to_it_any_more(server):
+def test_a_keeper_ends_after_a_long_silence(server):
     with keep(server, 1.0) as process:
         assert json.loads(process.stdout.readline())["keeper"]["pid"] == process.pid
         source = inspect.getsource(script).encode()

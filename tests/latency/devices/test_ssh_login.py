@@ -1,4 +1,4 @@
-"""Who is let in, and which board is believed to be itself: as with OpenSSH, but that nothing unknown is accepted."""
+"""Login and host keys: as in OpenSSH, except that an unknown host key is never accepted."""
 
 import contextlib
 import getpass
@@ -18,7 +18,7 @@ from mnas.latency.latency import Setup, UnitError
 
 @pytest.fixture
 def fresh_home(home, tmp_path, monkeypatch):
-    """A copy of the user's `.ssh`, to be spoiled."""
+    """Return a copy of the user's `.ssh` that a test may change."""
     subprocess.run(["cp", "-a", home / ".ssh", tmp_path / ".ssh"], check=True)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path / ".ssh"
@@ -43,7 +43,7 @@ def refusal(address):
 
 
 @needs_sshd
-def test_an_unknown_host_key_is_refused_whatever_the_configuration_says(server, fresh_home):
+def test_an_unknown_host_key_is_rejected_whatever_the_configuration_allows(server, fresh_home):
     (fresh_home / "known_hosts").unlink()
     key = subprocess.run(
         ["ssh-keygen", "-lf", server.folder / "host_key.pub"], check=True, capture_output=True, text=True
@@ -63,7 +63,7 @@ def test_an_unknown_host_key_is_refused_whatever_the_configuration_says(server, 
 
 
 @needs_sshd
-def test_what_the_message_says_makes_it_known(server, fresh_home):
+def test_the_command_in_the_message_adds_the_host_key(server, fresh_home):
     (fresh_home / "known_hosts").unlink()
     command = refusal(server.address).split("`")[3].replace("~", str(fresh_home.parent))
     subprocess.run(command, shell=True, check=True, capture_output=True)
@@ -71,14 +71,16 @@ def test_what_the_message_says_makes_it_known(server, fresh_home):
 
 
 @needs_sshd
-def test_another_host_key_than_the_known_one_is_refused(server, fresh_home, tmp_path):
+def test_a_host_key_that_differs_from_known_hosts_is_rejected(server, fresh_home, tmp_path):
     other = new_key(tmp_path / "other")
     (fresh_home / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {other}\n")
     told = refusal(server.address)
     assert re.search(r"\(ssh-ed25519 SHA256:\S+\) differs from the one in known_hosts", told)
     assert f"`ssh-keygen -R '[127.0.0.1]:{server.port}'`" in told
     rsa = new_key(tmp_path / "rsa", "rsa")
-    (fresh_home / "known_hosts").write_text(f"[127.0.0.1]:{server.port} {rsa}\n")  # of a kind that it has not
+    (fresh_home / "known_hosts").write_text(
+        f"[127.0.0.1]:{server.port} {rsa}\n"
+    )  # a kind of key that the server does not have
     assert "differs from the one in known_hosts" in refusal(server.address)
     assert server.left() == []
 
@@ -97,7 +99,7 @@ def test_a_rejected_key_gets_a_message_with_the_remedy(server, fresh_home):
 def test_a_key_with_a_passphrase_is_the_agents(server, fresh_home, monkeypatch):
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", fresh_home / "agent"], stdout=subprocess.PIPE)
     try:
-        assert agent.stdout.readline()  # it listens
+        assert agent.stdout.readline()  # the agent listens
         monkeypatch.setenv("SSH_AUTH_SOCK", str(fresh_home / "agent"))
         subprocess.run(
             ["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", fresh_home / "id_ed25519"], check=True
@@ -111,7 +113,7 @@ def test_a_key_with_a_passphrase_is_the_agents(server, fresh_home, monkeypatch):
 
 
 @needs_sshd
-def test_the_ssh_configuration_says_who_where_and_with_which_key(server, fresh_home):
+def test_the_ssh_configuration_gives_user_host_and_key(server, fresh_home):
     (fresh_home / "id_ed25519").rename(fresh_home / "elsewhere")
     (fresh_home / "known_hosts").rename(fresh_home / "boards")
     (fresh_home / "config").write_text(f"""

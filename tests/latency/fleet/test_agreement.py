@@ -1,4 +1,4 @@
-"""Which units are in use, and on which scale."""
+"""The units that are used, and the scale of their milliseconds."""
 
 import dataclasses
 
@@ -19,10 +19,10 @@ def test_all_units_are_on_the_scale_of_the_median():
     assert [c.reference_ms for c in used] == [10.0] * 3
     assert [c.unit_scale for c in used] == pytest.approx([0.9, 1.0, 1.2])
     assert [(c.low_ms, c.high_ms) for c in used] == [pytest.approx((9.9, 10.1))] * 3
-    assert agree(used) == (used, {})  # their own times are as they were
+    assert agree(used) == (used, {})  # the units' own times are unchanged
 
 
-def test_of_three_units_the_one_that_disagrees_is_left_out():
+def test_of_three_units_the_one_that_disagrees_is_not_used():
     used, left_out = agree([unit(0), unit(1, share=0.6), unit(2, share=0.51)])
     assert [c.unit for c in used] == ["pixel/0", "pixel/2"]
     assert left_out == {
@@ -49,9 +49,9 @@ def test_ratios_whose_intervals_meet_or_that_are_near_agree():
     assert len(agree([unit(0), unit(1, share=0.56)])[0]) == 1
 
 
-def test_another_device_is_left_out_with_what_differs():
+def test_a_different_device_is_not_used_and_the_reason_names_the_difference():
     other = {"device": {"processor": "G4", "os": "14"}}
-    used, left_out = agree([unit(0), unit(1, 5.0, **other)])  # of two the first, though the other is faster
+    used, left_out = agree([unit(0), unit(1, 5.0, **other)])  # the first of two, although the other is faster
     assert [c.unit for c in used] == ["pixel/0"]
     assert left_out == {"pixel/1": "it is a different device from pixel/0 (processor 'G4' instead of 'G3')"}
     used, left_out = agree([unit(0), unit(1, **other), unit(2, **other)])

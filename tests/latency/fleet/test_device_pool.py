@@ -1,4 +1,4 @@
-"""Devices of one and two units that fail: real processes, each with a program before it that fails on demand."""
+"""Devices of one and two units that fail: real processes, each behind a program that fails on demand."""
 
 import contextlib
 import json
@@ -41,30 +41,32 @@ def models():
 
 @pytest.fixture(scope="module", autouse=True)
 def programs(tmp_path_factory):
-    """What units run."""
+    """Yield the socket of the process that units' programs are forked from."""
     with faulty_programs(tmp_path_factory.mktemp("programs")) as socket, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scripted, "TURN_S", TURN_S)  # as in them: else a turn is doubted that a busy machine cut short
+        patch.setattr(
+            scripted, "TURN_S", TURN_S
+        )  # as in the units; otherwise a turn that a busy machine cut short is rejected
         yield socket
 
 
 @pytest.fixture(scope="module")
 def calibrations(programs, reference, tmp_path_factory):
-    """Of two good units, once for all tests."""
+    """Return the calibrations of two good units, made once for all tests."""
     with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agreement, "AGREEMENT", 9)  # other programs may slow one of them; agreeing has its own tests
+        patch.setattr(agreement, "AGREEMENT", 9)  # other programs may slow one of them; agreement has its own tests
         device, _ = open_two(stack, programs, tmp_path_factory.mktemp("calibration"))
         return device.calibrate(reference, budget_s=0.3)
 
 
 @pytest.fixture(autouse=True)
 def implausible(monkeypatch):
-    monkeypatch.setattr(protocol, "IMPLAUSIBLE_DRIFT", 1e6)  # drift is what the tests make it
+    monkeypatch.setattr(protocol, "IMPLAUSIBLE_DRIFT", 1e6)  # the tests set the drift
     monkeypatch.setattr(spread, "DISTURBED", 2)  # more than all rounds
 
 
 @pytest.fixture
 def drift(monkeypatch):
-    """What is put up with where drift is what is tested; of pi/0 only, as a busy machine may slow the other down."""
+    """Limit the drift of pi/0 where drift is tested; not of the other unit, which a busy machine may slow down."""
     monkeypatch.setattr(
         Patience, "drifted", lambda self, found: found.unit == "pi/0" and not 1 / 5 <= 1 + found.drift <= 5
     )
@@ -95,7 +97,7 @@ def two(programs, tmp_path, reference, calibrations):
 
 @pytest.fixture
 def one(programs, tmp_path, reference, calibrations):
-    """The first unit alone."""
+    """Yield the device with its first unit alone."""
     with contextlib.ExitStack() as stack:
         device, said = open_units(stack, programs, tmp_path, ["pi/0"])
         device.resume(reference, calibrations)
@@ -107,7 +109,7 @@ def first(models, count):
 
 
 def every_candidate(models, kind):
-    """Faults of all that is measured but the reference."""
+    """Return a fault for every model except the reference."""
     return [{"kind": kind, "bytes": size, "times": 99} for size in sorted({len(m) for m in models.values()})]
 
 
@@ -128,10 +130,10 @@ def test_two_units_share_the_work_and_the_scale(programs, tmp_path, reference, m
     assert sorted(found) == [0, 1, 2, 3]
     assert {latency.unit for latency in found.values()} == {"pi/0", "pi/1"}
     assert {latency.source for latency in found.values()} == {"measured"}
-    assert all(0.3 < latency.ratio < 3 for latency in found.values())  # all but the same network
+    assert all(0.3 < latency.ratio < 3 for latency in found.values())  # the networks are nearly the same
     assert said == []
     assert rounds_of(tmp_path) == 4
-    with contextlib.ExitStack() as stack:  # in a later process: all is known
+    with contextlib.ExitStack() as stack:  # in a later process, where all are cached
         device, _ = open_two(stack, programs, tmp_path)
         device.resume(reference, calibrations)
         again = dict(device.measure(first(models, 4), **QUICK))
@@ -188,7 +190,7 @@ def test_a_unit_that_fails_often_is_quarantined_and_the_other_continues(tmp_path
         tmp_path / "pi-0",
         *every_candidate(models, "full"),
     )
-    for _ in range(20):  # the good unit is soon done with each
+    for _ in range(20):  # the good unit soon measures all of them
         found = dict(device.measure(models, **QUICK, fresh=True))
         assert sorted(found) == sorted(models)
         assert not [outcome for outcome in found.values() if isinstance(outcome, MeasurementError)], said
@@ -236,7 +238,7 @@ def test_candidates_that_all_fail_are_the_devices_fault(tmp_path, one, models):
     assert len(outcomes) == 2
 
 
-def test_a_files_own_fault_is_believed_where_the_reference_runs(tmp_path, one, models):
+def test_a_model_is_at_fault_if_the_reference_runs(tmp_path, one, models):
     device, said = one
     found = dict(device.measure({0: b"no model", 1: models[1]}, **QUICK))
     assert isinstance(found[0], MeasurementError)
@@ -259,7 +261,7 @@ def test_measuring_stops_when_no_unit_works_and_loses_nothing(programs, tmp_path
         found |= dict(device.measure(first(models, 4), **QUICK))
     assert sorted(found) == [0, 1, 2, 3]
     assert [found[n].source for n in range(4)] == ["cached", "cached", "measured", "measured"]
-    assert rounds_of(tmp_path) == opened + 1 + 2  # what it proves itself with, and two candidates
+    assert rounds_of(tmp_path) == opened + 1 + 2  # the light reference, and two candidates
 
 
 @pytest.mark.usefixtures("drift")
@@ -307,10 +309,10 @@ def test_a_disturbed_measurement_is_repeated_once_unless_its_interval_is_reached
     assert re.fullmatch(r"pi/0: measuring candidate 1 again: \d+ % of its rounds were disturbed", line)
 
 
-def test_what_answers_as_another_device_is_not_measured_on(tmp_path, two, models):
+def test_a_unit_that_answers_as_another_device_is_quarantined(tmp_path, two, models):
     device, said = two
     plan(tmp_path / "pi-0", {"kind": "another", "at": "hello", "times": 99})
-    device._members[0].unit._fingerprints.clear()  # as a unit is that has never connected
+    device._members[0].unit._fingerprints.clear()  # like a unit that has never connected
     device._members[0].unit.close()
     found = dict(device.measure(first(models, 2), **QUICK))
     assert {outcome.unit for outcome in found.values()} == {"pi/1"}
@@ -355,7 +357,7 @@ def test_resuming_on_another_device_or_on_none_is_refused(programs, tmp_path, re
         assert said == ["pi/2 is not used: this run was not calibrated on it"]
 
 
-def test_measuring_again_replaces_and_says_how_far_it_moved(tmp_path, one, models):
+def test_measuring_again_replaces_the_entry_and_reports_the_change(tmp_path, one, models):
     device, said = one
     before = dict(device.measure(first(models, 1), **QUICK))[0]
     after = dict(device.measure(first(models, 1), **QUICK, fresh=True))[0]
@@ -376,7 +378,7 @@ def test_a_unit_that_another_process_measures_on_is_waited_for(tmp_path, one, mo
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    threading.Timer(0.8, holder.kill).start()  # waiting is said after half a second
+    threading.Timer(0.8, holder.kill).start()  # the message about waiting comes after half a second
     found = dict(device.measure(first(models, 1), **QUICK))
     assert found[0].source == "measured"
     assert said == [line for line in said if line.startswith(f"waiting for pi/0, held by pid {holder.pid} (")]
@@ -384,7 +386,7 @@ def test_a_unit_that_another_process_measures_on_is_waited_for(tmp_path, one, mo
     holder.wait()
 
 
-def test_whoever_stops_listening_leaves_no_thread_no_process_and_no_lease(tmp_path, one, models):
+def test_a_caller_that_stops_early_leaves_no_thread_process_or_lease(tmp_path, one, models):
     device, _ = one
     threads = threading.active_count()
     outcomes = device.measure(models, **QUICK)
@@ -398,7 +400,7 @@ def test_whoever_stops_listening_leaves_no_thread_no_process_and_no_lease(tmp_pa
         pass
 
 
-def test_a_cache_that_cannot_be_written_is_said_once(tmp_path, one, models):
+def test_a_cache_that_cannot_be_written_is_reported_once(tmp_path, one, models):
     device, said = one
     (tmp_path / "cache").touch()
     found = dict(device.measure(first(models, 2), **QUICK))

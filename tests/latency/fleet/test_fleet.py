@@ -1,4 +1,4 @@
-"""Two devices at once that are one machine: who waits for its lease is to end when told to."""
+"""Two devices that are the same machine: a thread that waits for its lease ends when asked to."""
 
 import signal
 import threading
@@ -65,7 +65,7 @@ def test_ctrl_c_ends_the_wait_for_somebody_elses_lease(fleet, state):
     with pytest.raises(KeyboardInterrupt):
         list(fleet.measure({3: SMALL}))
     ctrl_c.join()
-    assert holder.is_alive()  # it was not waited for
+    assert holder.is_alive()  # nothing waited for it
     assert threading.active_count() <= before
     released.set()
     holder.join()

@@ -1,4 +1,4 @@
-"""The cache: what is found again, what is measured again, and how little a damaged file matters."""
+"""The cache: hits, entries that are re-measured, and damaged files."""
 
 import dataclasses
 import json
@@ -72,7 +72,7 @@ def test_an_entry_serves_if_measuring_again_could_not_do_better(tmp_path):
     assert not entry.serves(0.005, 3.0)
     keep(tmp_path, KEY, measured(stopped_by="budget"), CALIBRATION, 3.0)
     entry = look_up(tmp_path, KEY)
-    assert entry.serves(0.005, 3.0)  # it had as much time, and did not get there
+    assert entry.serves(0.005, 3.0)  # it had as much time and did not reach the interval
     assert not entry.serves(0.005, 6.0)
 
 
@@ -103,7 +103,7 @@ def test_another_graph_or_reference_is_another_entry(tmp_path):
     assert look_up(tmp_path, key_of(b"model", dataclasses.replace(REFERENCE, input_size=64), CALIBRATION)) is None
 
 
-def test_damaged_entries_are_as_if_they_were_not_there(tmp_path):
+def test_damaged_entries_are_ignored(tmp_path):
     keep(tmp_path, KEY, measured(), CALIBRATION, 3.0)
     (path,) = tmp_path.iterdir()
     whole = path.read_text()
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_written_is_an_os_error(tmp_path):
     assert look_up(tmp_path / "file", KEY) is None
 
 
-def test_measured_again_says_how_far_it_moved(tmp_path):
+def test_a_re_measured_latency_is_compared_with_the_cached_one(tmp_path):
     keep(tmp_path, KEY, measured("reference"), CALIBRATION, 3.0)
     entry = look_up(tmp_path, KEY)
     words = moved(entry, measured("reference"), CALIBRATION)

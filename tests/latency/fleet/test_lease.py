@@ -30,10 +30,10 @@ from mnas.latency.fleet.lease import lease
 folder = Path(sys.argv[1])
 for _ in range(6):
     with lease(folder, "host", "host", say=print):
-        (folder / "inside").touch(exist_ok=False)  # FileExistsError where another is inside
+        (folder / "inside").touch(exist_ok=False)  # FileExistsError if another process is inside
         with (folder / "log").open("a") as log:
             log.write(sys.argv[2])
-        time.sleep(0.15)  # three times what a waiter sleeps
+        time.sleep(0.15)  # three times the pause of a waiting process
         (folder / "inside").unlink()
 """
 
@@ -49,7 +49,7 @@ def held_by(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_the_second_waits_says_for_whom_and_gets_it(tmp_path):
+def test_the_second_process_waits_names_the_holder_and_gets_the_lease(tmp_path):
     first = held_by(tmp_path)
     second = start(HOLD, tmp_path)
     said = second.stdout.readline()
@@ -72,15 +72,15 @@ def test_a_lease_dies_with_its_holder(tmp_path):
     assert second.stdout.readline() == "held\n"
     second.kill()
     second.wait()
-    assert (tmp_path / "adb-x.json").exists()  # what a killed holder leaves behind holds nobody up
+    assert (tmp_path / "adb-x.json").exists()  # the note of a killed holder delays nobody
     third = held_by(tmp_path)
     third.communicate("\n")
 
 
-def test_a_waiter_that_is_killed_holds_nobody_up(tmp_path):
+def test_a_waiter_that_is_killed_delays_nobody(tmp_path):
     first = held_by(tmp_path)
     second = start(HOLD, tmp_path)
-    assert "waiting" in second.stdout.readline()  # it stands at the door
+    assert "waiting" in second.stdout.readline()  # it waits at the door
     second.kill()
     second.wait()
     first.communicate("\n")
@@ -94,7 +94,7 @@ def test_processes_are_never_inside_together_and_take_turns(tmp_path):
     order = (tmp_path / "log").read_text()
     assert sorted(order) == ["a"] * 6 + ["b"] * 6
     together = order[order.index("b" if order[0] == "a" else "a") :].rstrip(order[-1])
-    assert not re.search("aaa|bbb", together)  # who leaves stands behind who waits
+    assert not re.search("aaa|bbb", together)  # a holder that leaves queues behind those that wait
 
 
 def test_threads_of_one_process_are_kept_apart_too(tmp_path):
@@ -116,7 +116,7 @@ def test_threads_of_one_process_are_kept_apart_too(tmp_path):
     assert most == [1] * 30
 
 
-def test_a_waiter_can_be_told_to_give_up(tmp_path):
+def test_a_waiter_can_be_asked_to_give_up(tmp_path):
     holder, stop = held_by(tmp_path), threading.Event()
     said = []
 
@@ -142,7 +142,7 @@ def test_a_child_of_a_killed_holder_does_not_keep_it(tmp_path):
         holder.kill()
         holder.wait()
         held_by(tmp_path).communicate("\n")
-        os.kill(child, 0)  # it still lives
+        os.kill(child, 0)  # it is still running
     finally:
         os.kill(child, signal.SIGKILL)
 

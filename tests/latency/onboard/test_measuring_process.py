@@ -1,4 +1,4 @@
-"""The child process that measures on this machine: what ends it, whom that is blamed on, and what is left."""
+"""The child process that measures on this machine: what ends it, whose failure that is, and what remains."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
 class Watched(LocalChannel):
-    """Tells its process's number."""
+    """Prints its process number."""
 
     @property
     def pid(self):
@@ -71,7 +71,7 @@ def test_a_process_killed_between_measurements_is_a_failure_of_the_device_and_th
     assert wait_until(lambda: not lives(first))
     with pytest.raises(UnitError, match=r"host: the measuring process ended with status -9") as raised:
         one_round(unit)
-    assert not isinstance(raised.value, EndedError)  # it was dead before it saw a model
+    assert not isinstance(raised.value, EndedError)  # the process had ended before it received a model
     one_round(unit)
     assert pid_of(unit) != first
 
@@ -81,7 +81,7 @@ def test_a_process_killed_within_a_round_is_the_devices_first_and_the_models_fau
         with unit.session((MODEL, MODEL), Setup()) as session:
             session.round(False)
             process = unit._channel._process
-            process.poll = lambda: None  # as if it died just after it was asked
+            process.poll = lambda: None  # as if the process died just after the request
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             session.round(False)
@@ -160,7 +160,7 @@ def test_closing_leaves_no_process_and_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_asks_while_another_thread_closes_it_gets_a_unit_error(unit):
+def test_a_request_while_another_thread_closes_the_unit_raises_a_unit_error(unit):
     one_round(unit)
     channel = unit._channel
     channel._requests.close()  # the first act of closing; the process is still there
@@ -180,7 +180,7 @@ def test_a_full_disk_is_the_devices_failure(unit, monkeypatch):
         one_round(unit)
 
 
-def test_a_runtime_that_is_not_there_is_named(unit, monkeypatch):
+def test_a_missing_runtime_is_named(unit, monkeypatch):
     with pytest.raises(ValueError, match="runtime must be one of"):
         Setup(runtime="tensorflow")
     monkeypatch.setenv("PYTHONPATH", "")
@@ -189,7 +189,7 @@ def test_a_runtime_that_is_not_there_is_named(unit, monkeypatch):
 
 
 def without_onnxruntime(monkeypatch):
-    """The channel of a Python that sees none of this environment's packages."""
+    """Return the channel of a Python that sees none of this environment's packages."""
 
     class Bare(LocalChannel):
         def __init__(self):
@@ -214,7 +214,7 @@ script.main()
 """
 
 
-def test_an_inference_that_never_ends_is_ended_and_the_model_is_told(tmp_path, monkeypatch):
+def test_an_inference_that_never_ends_is_stopped_and_the_model_has_failed(tmp_path, monkeypatch):
     (tmp_path / "slow.py").write_text(SLOW)
     monkeypatch.setenv("PYTHONPATH", str(Path(host.__file__).parents[3]))
     channels = []
@@ -227,5 +227,5 @@ def test_an_inference_that_never_ends_is_ended_and_the_model_is_told(tmp_path, m
         with pytest.raises(MeasurementError, match=r"litert must load the model within 60 s and run it within 15 s"):
             one_round(unit)
         assert channels[0]._process.returncode == -signal.SIGALRM
-        unit.condition()  # another has taken its place
+        unit.condition()  # another process has replaced it
     assert len(channels) == 2

@@ -1,4 +1,4 @@
-"""The designed sample: everything equally often, nothing twice."""
+"""The designed sample: all choices occur equally often, and no network occurs twice."""
 
 import itertools
 from collections import Counter
@@ -18,7 +18,7 @@ def rows():
 
 
 def spread(values, choices):
-    """How much more often the most frequent of `choices` possible values comes than the rarest."""
+    """Return the difference in count between the most and the least frequent of `choices` possible values."""
     counts = Counter(values)
     return max(counts.values()) - (min(counts.values()) if len(counts) == choices else 0)
 
@@ -37,7 +37,7 @@ def test_every_triple_of_op_kernel_and_layers_comes_equally_often(rows):
 
 
 def excess(rows):
-    """Sum of squares of how much more often pairs of choices meet than equally often."""
+    """Return the sum of squared deviations of the counts of pairs of choices from equal counts."""
     sizes = [len(decision.choices) for decision in SPACE.decisions]
     total = 0.0
     for i, j in itertools.combinations(range(len(sizes)), 2):

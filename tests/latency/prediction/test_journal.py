@@ -1,4 +1,4 @@
-"""What a fit has measured comes back as it was measured, or the file is refused."""
+"""The journal returns a fit's samples unchanged, or rejects the file."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Parts of networks: nothing is lost, nothing is counted twice."""
+"""Parts of networks: they include every operator exactly once."""
 
 import functools
 import math
@@ -22,13 +22,13 @@ CELLS = ["nasnet-a@0.25", "amoebanet-a@0.25", "darts-v2@0.25/s8"]
 
 @functools.cache
 def cost_of(arch):
-    """Once for all tests, as a network is built for it."""
+    """Return the cost, computed once for all tests, because it builds a network."""
     return cost(arch, 96, 10)
 
 
 @functools.cache
 def members():
-    """Of the space, with every operator between them."""
+    """Return members of the space that together contain every operator."""
     return sampled(SPACES["mnasnet"])
 
 
@@ -52,7 +52,7 @@ def test_macs_of_the_parts_add_up_to_the_networks(arch):
 
 @pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members()])
 def test_weights_of_the_parts_add_up_to_the_networks(arch):
-    """But for biases and batch norms: a multiply-accumulate of a vector is a weight, and so the MACs of dense parts."""
+    """Biases and batch norms do not count. A dense part has as many weights as MACs."""
     found = sum(p.amounts.get("weights", 0.0) for p in parts_of_arch(arch, 96, 10))
     found += sum(p.amounts["macs"] for p in parts_of_arch(arch, 96, 10) if p.kind in ("squeeze", "classifier"))
     rows = [row for row in cost_of(arch).rows if row.op != "depthwise"]

@@ -1,4 +1,4 @@
-"""A predictor of a device whose times are known; its file; what it refuses; what is measured after all."""
+"""A predictor for a simulated device: errors, file, rejected inputs, and the candidates that are still measured."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ def predictor():
 
 @pytest.fixture(scope="module")
 def others():
-    """Networks that it never saw."""
+    """Return networks that the predictor was not fitted on."""
     draw = np.random.default_rng(1)
     return [SPACE.decode([int(draw.integers(len(d.choices))) for d in SPACE.decisions]) for _ in range(150)]
 
@@ -42,7 +42,7 @@ def test_an_additive_device_is_learnt(predictor, others):
 
 
 def test_what_it_says_of_itself_is_what_others_show(predictor, others):
-    """Fresh networks, measured with the same error, are missed by as much as those held out, give or take a half."""
+    """The error on new networks, measured with the same noise, equals the held-out score within a factor of 1.5."""
     noise = np.exp(np.random.default_rng(2).normal(0, ERROR, len(others)))
     measured = noise * np.array([ratio_of(arch) for arch in others])
     missed = np.abs(np.array([p.ratio for p in predictor.predict_all(others)]) / measured - 1)
@@ -54,7 +54,7 @@ def test_what_it_says_of_itself_is_what_others_show(predictor, others):
 
 
 def test_intervals_hold_the_truth(predictor, others):
-    """Each with a probability of 0.95 or more: 150 of them hold fewer than 90 % once in 200 times."""
+    """Each interval contains the truth with probability 0.95 or more; of 150, fewer than 90 % do once in 200 runs."""
     held = [
         p.ratio_low <= ratio_of(a) <= p.ratio_high for p, a in zip(predictor.predict_all(others), others, strict=True)
     ]
@@ -62,7 +62,7 @@ def test_intervals_hold_the_truth(predictor, others):
 
 
 def test_intervals_are_wider_away_from_the_data():
-    """Learnt from networks whose blocks 4 to 7 are never convolutions; such a block is a thing unheard of."""
+    """The predictor learns from networks whose blocks 4 to 7 are never convolutions, and then predicts such a block."""
     ops = [i for i, d in enumerate(SPACE.decisions) if d.name.endswith(".op")]
     rows = []
     for row in design_sample(SPACE, 40, seed=3):
@@ -181,7 +181,7 @@ def test_too_few_or_impossible_samples_are_refused():
             fit_predictor([*samples[1:], dataclasses.replace(samples[0], ratio=bad)], **settings)
 
 
-# What is measured after all
+# Candidates that are still measured
 
 
 def latency(low: float, value: float, high: float, source: str = "predicted") -> Latency:
@@ -193,8 +193,8 @@ def latency(low: float, value: float, high: float, source: str = "predicted") ->
 
 def test_wide_undecided_and_leading_candidates_are_measured():
     candidates = [
-        latency(3.0, 3.1, 3.2),  # well known, and slower than the front
-        latency(2.0, 3.1, 4.2),  # wide
+        latency(3.0, 3.1, 3.2),  # a narrow interval, slower than the front
+        latency(2.0, 3.1, 4.2),  # too wide
         latency(4.9, 5.1, 5.3),  # the target is 5
         latency(9.8, 10.1, 10.4),  # the limit is 10
         latency(1.9, 1.95, 2.1),  # faster than all

@@ -18,11 +18,11 @@ from mnas.latency.prediction.parts import parts_of_decisions
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data" / "anb"
 LEARNT = 800
-"""Of the 4,100 networks to learn from; enough, and the rest takes minutes."""
+"""Number of the 4,100 training networks to use; these are enough, and the rest takes minutes."""
 
 
 def test_a_table_of_decisions_and_times_is_learnt():
-    """Two blocks whose choices interact, a third decision that belongs to none; 1 % of noise."""
+    """The table has two blocks whose choices interact, a decision outside any block, and 1 % of noise."""
     draw = np.random.default_rng(0)
     every = [
         {"block0_e": e, "block0_k": k, "block1_k": other, "block1_se": se, "stem": stem}
@@ -45,7 +45,7 @@ def test_a_table_of_decisions_and_times_is_learnt():
 
 @pytest.fixture(scope="module")
 def accel_nasbench():
-    """Split -> (decisions, milliseconds on the ZCU102), as the authors split them."""
+    """Return split -> (decisions, milliseconds on the ZCU102), in the authors' splits."""
     archive = FOLDER / "anb_dataset_jsons.tar.gz"
     if not archive.is_file():
         pytest.skip(f"Accel-NASBench is not at {archive}")
