@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mnas.arch import require_input_size
+from mnas.arch import MOST_INPUT_SIZE, require_int
 from mnas.cli.console import make_console
 from mnas.export.render import render
 from mnas.folders import user_state_dir
@@ -75,7 +75,7 @@ class DevicesCheckCommand:
 
     def run(self) -> None:
         """Print the check's result for each unit. Raises UnitError, MeasurementError, ValueError if none is usable."""
-        entry = find_device(self.name, self.devices)
+        entry = find_device(self.name, self.devices, option="NAME")
         console, usable, failures = make_console(), 0, []
         reference = make_reference(
             named_arch("mobilenetv2"), "mobilenetv2", 96, 10, render(entry.setup)
@@ -112,12 +112,12 @@ class DevicesCalibrateCommand:
         if self.sessions < LEAST_SESSIONS:
             raise ValueError(f"--sessions must be at least {LEAST_SESSIONS}, but got {self.sessions}")
         if not 0 < self.budget_s < float("inf"):
-            raise ValueError(f"--budget-s must be greater than 0, but got {self.budget_s}")
-        require_input_size("--input-size", self.input_size, named_arch("mobilenetv2").output_stride)
+            raise ValueError(f"--budget-s must be finite and greater than 0, but got {self.budget_s}")
+        require_int("--input-size", self.input_size, named_arch("mobilenetv2").output_stride, MOST_INPUT_SIZE)
 
     def run(self) -> None:
         """Measure, store and print. Raises UnitError, MeasurementError, ValueError where a unit cannot be measured."""
-        entry, console = find_device(self.name, self.devices), make_console()
+        entry, console = find_device(self.name, self.devices, option="NAME"), make_console()
         arch = named_arch("mobilenetv2")
         reference = make_reference(arch, "mobilenetv2", self.input_size, 1000, render(entry.setup))
         for unit, key, _ in _units(entry, console):

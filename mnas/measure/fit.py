@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import filelock
 
+from mnas.arch import require_input_size, require_int
 from mnas.export.render import render
 from mnas.folders import user_state_dir
 from mnas.latency.devices.registry import DeviceEntry, find_device
@@ -68,10 +69,12 @@ class LatencyFitSettings:
 
     def __post_init__(self) -> None:
         for name in ("budget_s", "interval"):
+            flag = name.replace("_", "-")
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"--{name.replace('_', '-')} must be greater than 0, but got {getattr(self, name)}")
+                raise ValueError(f"--{flag} must be finite and greater than 0, but got {getattr(self, name)}")
         if self.samples < 2 * FOLDS:
             raise ValueError(f"--samples must be at least {2 * FOLDS}, but got {self.samples}")
+        require_int("--classes", self.classes, 1)
 
     def resolved_space(self) -> Space:
         """Return the space at its width and stride. Raises ValueError, also where the input is too small for it."""
@@ -81,6 +84,7 @@ class LatencyFitSettings:
             space = space.with_output_stride(min(output_stride_for(self.input_size), own))
         else:
             space = space.with_output_stride(self.output_stride)
+        require_input_size("--input-size", self.input_size, space.skeleton.output_stride)
         cost(reference_arch(space.reference_skeleton), self.input_size, self.classes)
         return space
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mnas.arch import require_input_size
 from mnas.architecture import Architecture
 from mnas.formats import FORMATS, RUNTIME_EXTRAS, SUFFIXES, WEIGHTS_SUFFIX, format_of
 from mnas.latency.devices.registry import DeviceEntry
@@ -91,6 +92,7 @@ def _require_possible(plan: MeasurePlan) -> None:
     for size in plan.sizes:
         for measurement in plan.at(size):
             if measurement.arch is not None:
+                require_input_size("--input-size", size, measurement.arch.output_stride)
                 cost(measurement.arch, size, plan.classes)
     for runtime in [plan.entry.runtime, *(m.runtime for m in plan.measurements)] if plan.entry.of_kind.local else ():
         if runtime in RUNTIME_EXTRAS and importlib.util.find_spec(runtime) is None:

@@ -52,9 +52,11 @@ class LatencySettings:
 
     def __post_init__(self) -> None:
         if not 0 < self.budget_s < math.inf:
-            raise ValueError(f"--budget-s must be greater than 0, but got {self.budget_s}")
+            raise ValueError(f"--budget-s must be finite and greater than 0, but got {self.budget_s}")
         if not 0 < self.interval < 1:
             raise ValueError(f"--interval must be between 0 and 1, but got {self.interval}")
+        if self.classes != "auto":
+            require_int("--classes", self.classes, 1)
         for flag, value in (("--threads", self.threads), ("--batch", self.batch)):
             if value != "auto":
                 require_int(flag, value, 1, MOST_THREADS)

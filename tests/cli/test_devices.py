@@ -88,12 +88,12 @@ def test_check_of_a_phone_prints_its_cores_battery_and_temperature(tmp_path, cap
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["check", "pixle"], "device must be one of host, but got 'pixle'"),
-        (["calibrate", "pixle"], "device must be one of host, but got 'pixle'"),
+        (["check", "pixle"], "NAME must be one of host, but got 'pixle'"),
+        (["calibrate", "pixle"], "NAME must be one of host, but got 'pixle'"),
         (["list", "--devices", "none.toml"], "devices file none.toml cannot be read: No such file or directory"),
         (["calibrate", "host", "--sessions", "2"], "--sessions must be at least 3, but got 2"),
-        (["calibrate", "host", "--budget-s", "0"], "--budget-s must be greater than 0, but got 0.0"),
-        (["calibrate", "host", "--input-size", "0"], "--input-size must be an integer from 1 to 8192, but got 0"),
+        (["calibrate", "host", "--budget-s", "0"], "--budget-s must be finite and greater than 0, but got 0.0"),
+        (["calibrate", "host", "--input-size", "0"], "--input-size must be an integer from 32 to 8192, but got 0"),
         (["chekc", "host"], "command must be one of devices list, devices check, devices calibrate"),
     ],
 )

@@ -64,13 +64,13 @@ def test_json_lines(capsys):
             ["a.tflite", "--runtime", "torch"],
             "--runtime must be litert or litert-builtin for 'a.tflite', but got torch",
         ),
-        (["mnasnet-a1", "--device", "pixel"], "device must be one of host, but got 'pixel'"),
+        (["mnasnet-a1", "--device", "pixel"], "--device must be one of host, but got 'pixel'"),
         (["mnasnet-a1", "--threads", "0"], "--threads must be an integer from 1 to 1024"),
         (
             ["mnasnet-a1", "--int8", "--runtime", "torch"],
             "--int8 requires one of the runtimes litert, litert-builtin, onnx",
         ),
-        (["mnasnet-a1", "--budget-s", "0"], "--budget-s must be greater than 0, but got 0"),
+        (["mnasnet-a1", "--budget-s", "0"], "--budget-s must be finite and greater than 0, but got 0"),
     ],
 )
 def test_mistakes_get_one_line_and_exit_code_2(capsys, arguments, words):

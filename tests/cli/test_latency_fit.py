@@ -94,11 +94,11 @@ def test_the_journal_of_another_fit_is_rejected(arguments, tmp_path, capsys):
     ("options", "words"),
     [
         (["--samples", "19"], "--samples must be at least 20, but got 19"),
-        (["--budget-s", "0"], "--budget-s must be greater than 0, but got 0"),
-        (["--interval", "nan"], "--interval must be greater than 0, but got nan"),
+        (["--budget-s", "0"], "--budget-s must be finite and greater than 0, but got 0"),
+        (["--interval", "nan"], "--interval must be finite and greater than 0, but got nan"),
         (["--space", "mnasnett"], "did you mean mnasnet?"),
         (["--input-size", "3", "--output-stride", "4"], "--input-size must be at least the output stride 4, but got 3"),
-        (["--device", "pixel"], "device must be one of host"),
+        (["--device", "pixel"], "--device must be one of host, but got 'pixel'"),
         (["--samples", "1000000000000"], "different networks, but got 1000000000000"),
     ],
 )

@@ -85,7 +85,7 @@ class DeviceEntry:
             raise ValueError(f"address must be a string, or a list of strings, but got {list(self.address)}")
         if self.of_kind.local == bool(self.address) or not all(self.address):
             rule = "have no address" if self.of_kind.local else "have an address, or a list of them"
-            raise ValueError(f"a device of kind {self.kind} must {rule}, but got {list(self.address)}")
+            raise ValueError(f"a device of kind {self.kind} must {rule}, but got {list(self.address) or 'none'}")
         if twice := sorted({a for a in self.address if self.address.count(a) > 1}):
             raise ValueError(f"the addresses of a device must differ, but got {twice[0]!r} twice")
 
@@ -114,13 +114,17 @@ def read_devices(file: Path | Literal["auto"] = "auto") -> dict[str, DeviceEntry
     return {"host": host, **{name: _entry(path, name, table) for name, table in tables.items()}}
 
 
-def find_device(name: str, file: Path | Literal["auto"] = "auto") -> DeviceEntry:
-    """Return the device called `name`. Raises ValueError as `read_devices` does, and for an unknown name."""
+def find_device(name: str, file: Path | Literal["auto"] = "auto", *, option: str = "--device") -> DeviceEntry:
+    """Return the device called `name`, the value of `option`.
+
+    Raises:
+        ValueError: the name is unknown, or the file is invalid as in `read_devices`.
+    """
     devices = read_devices(file)
     if name not in devices:
         path = devices_file() if file == "auto" else file
         raise ValueError(
-            f"device must be one of {', '.join(devices)}, but got {name!r}; describe other devices in {path}"
+            f"{option} must be one of {', '.join(devices)}, but got {name!r}; describe other devices in {path}"
         )
     return devices[name]
 

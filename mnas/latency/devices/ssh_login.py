@@ -6,7 +6,9 @@ machine cost more than adding a key.
 
 import asyncio
 import contextlib
+import os
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,4 +137,6 @@ def _files(names: Any) -> list[str]:
 def _reason(error: BaseException) -> str:
     if isinstance(error, asyncio.TimeoutError):
         return f"no answer within {LOGIN_TIMEOUT_S:.0f} s"
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)  # asyncio's own text repeats the address
     return " ".join(str(error).split()) or type(error).__name__

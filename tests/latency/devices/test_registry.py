@@ -144,7 +144,7 @@ def test_an_unknown_device_and_a_missing_file_get_one_line(file, tmp_path):
     path = file(GOOD)
     with pytest.raises(
         ValueError,
-        match=r"device must be one of host, pixel, pis, host-4, but got 'pixle'; describe .* in .*devices.toml",
+        match=r"^--device must be one of host, pixel, pis, host-4, but got 'pixle'; describe .* in .*devices.toml",
     ):
         find_device("pixle", path)
     with pytest.raises(ValueError, match=r"devices file .*none.toml cannot be read: No such file"):
