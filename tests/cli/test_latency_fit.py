@@ -99,7 +99,7 @@ def test_the_journal_of_another_fit_is_rejected(arguments, tmp_path, capsys):
         (["--space", "mnasnett"], "did you mean mnasnet?"),
         (["--input-size", "3", "--output-stride", "4"], "--input-size must be at least the output stride 4, but got 3"),
         (["--device", "pixel"], "--device must be one of host, but got 'pixel'"),
-        (["--samples", "1000000000000"], "different networks, but got 1000000000000"),
+        (["--samples", "1000000000000"], "the size of the search space, but got 1000000000000"),
     ],
 )
 def test_mistakes_get_one_line_and_exit_code_2(arguments, capsys, options, words):

@@ -142,13 +142,16 @@ def test_one_of_two_phones_vanishes_then_the_other_and_both_come_back(phones, pr
     with search.started() as process:
         search.wait_for(lambda: begun() >= 3, process)
         phones.plug_in(FAKE0002=units["FAKE0002"])
-        search.wait_for(lambda: "adb knows no phone FAKE0001" in search.printed(), process)
+        search.wait_for(lambda: "phone FAKE0001 is not connected to adb" in search.printed(), process)
         begun_then = begun()
         search.wait_for(lambda: begun() >= begun_then + 2, process)  # the other one continues
         phones.plug_in()
         assert process.wait() == 2
     line = search.printed().splitlines()[-1]
-    assert re.match(r"mnas: fake: no unit can measure; for \d+ s: .*adb knows no phone FAKE000[12].*plug it in", line)
+    assert re.match(
+        r"mnas: fake: no unit can measure: failing for \d+ s: .*phone FAKE000[12] is not connected to adb.*plug it in",
+        line,
+    )
     assert "Traceback" not in search.printed()
     stopped = search.stored()
     assert (stopped.state.status, f"mnas: {stopped.state.reason}") == ("stopped", line)

@@ -154,9 +154,15 @@ def test_a_program_that_is_lost_in_a_search_is_the_phone_s_failure(phones, phone
         (phone.tmp / "benchmark_model").unlink()
         with pytest.raises(UnitError, match=r"^pixel: benchmark_model did not start: .*(not found|No such file)"):
             session.round(True)
-    with pytest.raises(UnitError, match=r"^pixel: benchmark_model must be at /data/local/tmp/benchmark_model"):
+    with pytest.raises(
+        UnitError,
+        match=r"^pixel: benchmark_model must be a file on the phone, but /data/local/tmp/benchmark_model does",
+    ):
         run_rounds(unit, models)
-    with pytest.raises(ValueError, match=r"^pixel: benchmark_model must be at /data/local/tmp/benchmark_model"):
+    with pytest.raises(
+        ValueError,
+        match=r"^pixel: benchmark_model must be a file on the phone, but /data/local/tmp/benchmark_model does",
+    ):
         unit.fingerprint(Setup())
     with pytest.raises(ValueError, match=r"^pixel: the runtime of a phone must be one of"):
         run_rounds(unit, models, setup=Setup(runtime="torch"))
@@ -178,7 +184,7 @@ def test_a_throttled_round_is_repeated(phone, unit, models):
     phone.fault("slow", 2)
     run_rounds(unit, models)
     assert phone.calls() == 4
-    assert unit.said == ["pixel: a round was throttled and is taken again: its core ran at 1200 of 2850 MHz"]
+    assert unit.said == ["pixel: repeating a throttled round: its core ran at 1200 of 2850 MHz"]
 
 
 @pytest.mark.usefixtures("long_turns")
@@ -216,9 +222,9 @@ def test_a_hot_phone_is_waited_for(phone, unit, models, heat):
         assert session.waited_s >= 0.2  # waiting does not count towards the budget
         session.round(False)
     assert phone.calls() == 2
-    assert [text.partition(" at most")[0] for text in unit.said] == [
-        "pixel: waiting for it to cool down, 0.3 s",
-        "pixel: waiting for it to cool down, 30 s",
+    assert [text.partition(" to cool down: ")[0] for text in unit.said] == [
+        "pixel: waiting up to 0.3 s for the phone",
+        "pixel: waiting up to 30 s for the phone",
     ]
 
 

@@ -48,7 +48,7 @@ def times(wall, kept):
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        ("", "it answered ''"),
+        ("", "unexpected answer ''"),
         ("[1, 2]", "unexpected answer"),
         ("{}", "unexpected answer"),
         ('{"ok": 1, "more": 2}', "unexpected answer"),

@@ -26,8 +26,8 @@ def test_of_three_units_the_one_that_disagrees_is_not_used():
     used, left_out = agree([unit(0), unit(1, share=0.6), unit(2, share=0.51)])
     assert [c.unit for c in used] == ["pixel/0", "pixel/2"]
     assert left_out == {
-        "pixel/1": "its light reference takes 0.600 of the reference, and 0.500 on pixel/0; it is hot, busy, or not of "
-        "the same model"
+        "pixel/1": "its light reference takes 0.600 of the reference's time, but 0.500 on pixel/0; the unit is hot, "
+        "busy or another model"
     }
 
 

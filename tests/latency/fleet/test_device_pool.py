@@ -160,10 +160,10 @@ def test_a_fault_costs_a_retry_and_never_a_wrong_number(tmp_path, one, models, m
     found = dict(device.measure(first(models, 1), **QUICK))
     assert 0.3 < found[0].ratio < 3
     assert found[0].source == "measured"
-    assert re.fullmatch(r"pi/0: .*; candidate 0 is tried again later", said[0])
+    assert re.fullmatch(r"retrying candidate 0 later: pi/0: .*", said[0])
     assert re.fullmatch(r"pi/0 works again after \d+ s", said[-1])
     expected = {
-        "die": "the measuring process ended (9)",
+        "die": "the measuring process ended with status 9",
         "hang": "the measuring process did not answer within 2 s",
         "truncate": "unexpected answer",
         "garble": "unexpected answer",
@@ -233,7 +233,10 @@ def test_candidates_that_all_fail_are_the_devices_fault(tmp_path, one, models):
     device, _ = one
     plan(tmp_path / "pi-0", *every_candidate(models, "full"))
     outcomes = []
-    with pytest.raises(UnitError, match=r"pi: 3 candidates in a row failed 3 times each .* No space left on device"):
+    with pytest.raises(
+        UnitError,
+        match=r"pi: 3 candidates in a row failed 3 times each, although the reference runs; .* No space left on device",
+    ):
         outcomes.extend(device.measure(first(models, 5), **QUICK))
     assert len(outcomes) == 2
 
@@ -339,7 +342,9 @@ def test_a_calibration_that_fails_is_made_again(programs, tmp_path, reference):
         device, said = open_units(stack, programs, tmp_path, ["pi/0"])
         plan(tmp_path / "pi-0", {"kind": "die"})
         assert len(device.calibrate(reference, budget_s=0.1)) == 1
-        assert re.fullmatch(r"pi/0: the measuring process ended \(9\).*; it is calibrated again", said.pop())
+        assert re.fullmatch(
+            r"calibrating again after a failure: pi/0: the measuring process ended with status 9.*", said.pop()
+        )
         plan(tmp_path / "pi-0", {"kind": "full", "times": 2})
         with pytest.raises(UnitError, match=r"pi/0: OSError: No space left on device"):
             device.calibrate(reference, budget_s=0.1)
@@ -363,7 +368,7 @@ def test_measuring_again_replaces_the_entry_and_reports_the_change(tmp_path, one
     after = dict(device.measure(first(models, 1), **QUICK, fresh=True))[0]
     assert (before.source, after.source) == ("measured", "measured")
     assert re.fullmatch(
-        rf"candidate 0 again: ratio {before.ratio:.4f} .* on \d.*, {after.ratio:.4f} .* now: .*", said[-1]
+        rf"re-measured candidate 0: ratio {before.ratio:.4f} .* on \d.*, {after.ratio:.4f} .* now: .*", said[-1]
     )
     assert dict(device.measure(first(models, 1), **QUICK))[0].ratio == pytest.approx(after.ratio)
 
@@ -405,7 +410,7 @@ def test_a_cache_that_cannot_be_written_is_reported_once(tmp_path, one, models):
     (tmp_path / "cache").touch()
     found = dict(device.measure(first(models, 2), **QUICK))
     assert {outcome.source for outcome in found.values()} == {"measured"}
-    assert len([line for line in said if line.startswith("measurements are not kept for later runs: ")]) == 1
+    assert len([line for line in said if line.startswith("measurements cannot be cached in ")]) == 1
 
 
 def test_a_damaged_entry_is_measured_again(tmp_path, one, models):

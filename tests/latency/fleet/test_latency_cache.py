@@ -144,7 +144,7 @@ def test_a_re_measured_latency_is_compared_with_the_cached_one(tmp_path):
     assert words.startswith("ratio 0.8000 (0.79")
     assert words.endswith("now: +0.0 %, within the intervals")
     assert f"on {entry.at[:10]}, 0.8400" in moved(entry, measured("reference", scale=1.05), CALIBRATION)
-    assert moved(entry, measured("reference", scale=1.05), CALIBRATION).endswith("+5.0 %, beyond the intervals")
+    assert moved(entry, measured("reference", scale=1.05), CALIBRATION).endswith("+5.0 %, outside the intervals")
 
 
 def write_often(folder: Path) -> None:

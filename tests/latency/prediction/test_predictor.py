@@ -141,7 +141,7 @@ def test_files_that_are_no_predictors_are_refused(predictor, tmp_path):
     path = tmp_path / "predictor.json"
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         load_predictor(path)
-    for content, words in [("{", "must be JSON"), ("[]", "one that mnas latency fit wrote"), ("{}", "one that")]:
+    for content, words in [("{", "must be JSON"), ("[]", "must come from mnas latency fit"), ("{}", "must come from")]:
         path.write_text(content)
         with pytest.raises(ValueError, match=words):
             load_predictor(path)
