@@ -26,7 +26,7 @@ from mnas.latency.devices.registry import (
 )
 from mnas.latency.fleet.lease import lease, lease_key
 from mnas.latency.latency import Calibration, MeasurementError, UnitError
-from mnas.latency.protocol import Reference, calibrate, make_reference
+from mnas.latency.protocol import LIGHT_WIDTH, Reference, calibrate, make_reference
 from mnas.latency.repeatability import (
     LEAST_SESSIONS,
     Repeatability,
@@ -213,7 +213,10 @@ def _print_sessions(console: Console, sessions: Sequence[Calibration], repeats: 
             f"{c.light_ratio_low:.4f}-{c.light_ratio_high:.4f}",
         )
     console.print(table)
-    console.print(f"  {repeats.name}: {repeats.reference} at {repeats.input_size} px, {repeats.reference_ms:.4g} ms")
+    console.print(
+        f"  {repeats.name}: {repeats.reference} at {repeats.input_size} px, {repeats.reference_ms:.4g} ms; "
+        f"light: the same network at {LIGHT_WIDTH:g} of its width"
+    )
     console.print(
         f"  standard deviation between sessions: {100 * repeats.ratio_deviation:.2f} % for ratios, "
         f"{100 * repeats.level_deviation:.2f} % for milliseconds",

@@ -28,7 +28,7 @@ def print_table(console: Console, result: LatencyResult) -> None:
     if any(row.int8 for row in rows):
         console.print("  architectures run in int8")
     console.print(
-        "  95 %: confidence interval; MB: file size; RAM: peak memory to load the model and run it once, in MB"
+        "  95 %: confidence interval; raw ms: plain median; MB: file size; RAM: peak memory in MB to run the model once"
     )
 
 
