@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from optuna.distributions import CategoricalDistribution
 
+from mnas.arch import require_number
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellSkeleton
 from mnas.space.skeleton import Skeleton
@@ -115,7 +116,8 @@ class Space(abc.ABC):
         return tuple(d.choices.index(params[d.name]) for d in self.decisions)
 
     def scaled(self, width_multiplier: float) -> Self:
-        """Return the same choices on `skeleton.scaled`. Raises its ValueErrors."""
+        """Return the same choices on `skeleton.scaled`. Raises ValueError unless the multiplier is from 0.01 to 100."""
+        require_number("--width", width_multiplier, 0.01, 100)
         return replace(self, skeleton=self.skeleton.scaled(width_multiplier)) if width_multiplier != 1 else self
 
     def with_output_stride(self, output_stride: int) -> Self:

@@ -84,7 +84,7 @@ def test_missing_option(capsys):
         ),
         ("--input-size", "4", "--input-size must be"),
         ("--output-stride", "7", "output stride must be"),
-        ("--width", "0", "width"),
+        ("--width", "0", "--width must be a number from 0.01 to 100, but got 0.0"),
         ("--data", "nowhere", "--data must be a folder or one of digits, cifar10, fashion-mnist, imagenet"),
         ("--data", "cifar10", "--download"),
     ],

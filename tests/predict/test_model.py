@@ -181,7 +181,7 @@ def test_what_is_no_model(tmp_path):
         ValueError, match=r"a file of type .safetensors, .tflite, .onnx, .pte, but got .*model.pth'; .*--weights"
     ):
         load_model(tmp_path / "model.pth")
-    with pytest.raises(ValueError, match=r"there is no .*nothing.tflite"):
+    with pytest.raises(ValueError, match=r"but .*nothing.tflite.* does not exist"):
         load_model(tmp_path / "nothing.tflite")
     with pytest.raises(ValueError, match=r"but .*model.safetensors.* does not exist"):
         load_model(tmp_path)
@@ -234,7 +234,9 @@ def test_class_files(folder, tmp_path):
     ):
         load_model(folder / "model.tflite", class_file=path)
     path.write_text("background\na\nb\nc\nd\n")  # one name too many, of which none is the obvious one to drop
-    with pytest.raises(ValueError, match=r"one for each of the 4 outputs of .*model.tflite', but got 5"):
+    with pytest.raises(
+        ValueError, match=r"--class-file must name each of the 4 outputs of .*model.tflite', but got 5 names"
+    ):
         load_model(folder / "model.tflite", class_file=path)
 
 
