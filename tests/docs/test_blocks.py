@@ -1,0 +1,166 @@
+"""The commands and the Python of README, tutorial and guides run, in order, in a folder of each page.
+
+Options make them short (workspace.py). `make test` parses every command and runs README and the tutorial;
+`make test-slow` runs the guides.
+"""
+
+import ast
+import contextlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mnas
+from mnas.cli.main import run
+from tests.docs.pages import DOCS, ROOT, Block, blocks
+from tests.docs.workspace import arguments_of, commands_of, make_files, shorter, with_trial
+from tests.latency.phones import make_phone, run_phones, write_program
+from tests.latency.sshd import PATH as SSHD
+from tests.latency.sshd import running_sshd
+
+PAGES = [ROOT / "README.md", DOCS / "index.md", DOCS / "tutorial.md", *sorted((DOCS / "guides").glob("*.md"))]
+ELSEWHERE = {
+    r"sudo |ssh-copy-id |ssh |~/mnas/|scp ": "needs another machine, or its administrator",
+    r"pip install |python3 -m venv |curl |git clone ": "downloads",
+    r"adb (pair|connect|kill-server|devices|shell|push|install)": "needs a phone, or stops the adb server",
+    r"\./configure|bazel |\./gradlew": "builds Android programs",
+    r"make ": "runs this test suite or the demo, which .ci/run runs",
+    r"torchrun |CUDA_VISIBLE_DEVICES": "needs several processors or machines; tests/train/test_ddp.py runs torchrun",
+    r"optuna-dashboard ": "serves until it is stopped",
+}
+"""Beginning of a command that cannot run here -> why."""
+
+
+def names(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of files that pages begin with."""
+    folder = tmp_path_factory.mktemp("files")
+    with homes(folder / "homes"):
+        make_files(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def homes(folder: Path):
+    """Keep caches, state and configuration in a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("CACHE", "STATE", "CONFIG"):
+            patch.setenv(f"XDG_{kind}_HOME", str(folder / kind.lower()))
+        yield patch
+
+
+def runs_elsewhere(command: str) -> bool:
+    return any(re.match(beginning, command) for beginning in ELSEWHERE)
+
+
+def run_command(command: str) -> None:
+    """Run a command: mnas in this process, others by a shell."""
+    if not command.startswith("mnas "):
+        subprocess.run(command, shell=True, check=True, timeout=120)
+        return
+    arguments, errors = arguments_of(command), io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()) as out:
+        code = run(arguments)
+    assert code == 0, f"mnas {' '.join(arguments)}\n{out.getvalue()[-1000:]}\n{errors.getvalue()[-2000:]}"
+
+
+def run_block(block: Block, values: dict[str, object]) -> None:
+    """Run a block; one whose first line is a comment with a file's name is written to that file."""
+    if match := re.match(r"(?:#|//) ([\w./-]+\.(?:toml|py|csv|txt))\n", block.text):
+        if match[1] != "devices.toml":
+            Path(match[1]).write_text(block.text)
+    elif block.language == "bash":
+        for command in commands_of(block.text):
+            if not runs_elsewhere(command):
+                run_command(command)
+    elif block.language == "python":
+        exec(compile(shorter_calls(block.text), f"{block.page.name}:{block.line}", "exec"), values)
+
+
+@pytest.fixture(scope="module")
+def devices(tmp_path_factory: pytest.TempPathFactory):
+    """The phone `pixel` and the board `pi`, as the text of devices.toml, and the home of a user of the board."""
+    with contextlib.ExitStack() as stack:
+        entries, home = [], tmp_path_factory.mktemp("home")
+        if shutil.which("adb"):
+            phones = stack.enter_context(run_phones(tmp_path_factory.mktemp("adb")))
+            phones.plug_in(FAKE0001=make_phone(tmp_path_factory.mktemp("phones") / "phone"))
+            program = write_program(tmp_path_factory.mktemp("program"))
+            entries.append(f"""
+[pixel]
+kind = "adb"
+address = "FAKE0001"
+benchmark_model = "{program}"
+adb_server = "{phones.address}"
+""")
+        if SSHD:
+            server = stack.enter_context(running_sshd(tmp_path_factory.mktemp("sshd")))
+            home = server.home
+            entries.append(f"""
+[pi]
+kind = "ssh"
+address = "{server.address}"
+python = "{sys.executable}"
+""")
+        yield "".join(entries), home
+
+
+def needs(page: Path, device: str) -> bool:
+    return any(f" {device}" in command for block in blocks(page) for command in commands_of(block.text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_the_page_runs(page, files, devices, tmp_path, monkeypatch):
+    for device, program in (("pixel", shutil.which("adb")), ("pi", SSHD)):
+        if needs(page, device) and not program:
+            pytest.skip(f"no {'adb' if device == 'pixel' else 'sshd'}: scripts/install-test-tools installs it")
+    folder = tmp_path / "folder"
+    shutil.copytree(files, folder)
+    for made in made_by(page):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    entries, home = devices
+    with homes(folder / "homes") as patch:
+        patch.chdir(folder)
+        patch.setenv("HOME", str(home))
+        patch.delenv("SSH_AUTH_SOCK", raising=False)
+        patch.syspath_prepend(str(folder))
+        config = folder / "homes/config/mnas"
+        config.mkdir(parents=True, exist_ok=True)
+        (config / "devices.toml").write_text(entries)
+        values: dict[str, object] = {"__name__": "__main__", "short": short}
+        for block in blocks(page):
+            run_block(block, values)
+
+
+def made_by(page: Path) -> set[str]:
+    """Return the folders that the page's first commands make anew."""
+    text = "\n".join(block.text for block in blocks(page))
+    made = set(re.findall(r"mnas search .*--run (\S+)", text))
+    made |= set(re.findall(r"mnas\.search\([^)]*run=\"([^\"]+)\"", text))
+    if re.search(r"mnas train 'runs/photos#|mnas\.train\(", text) or "runs/photos" in made:
+        made |= {"trained"}
+    return made
+
+
+def shorter_calls(code: str) -> str:
+    """Return the code with `short("search", ...)` instead of `mnas.search(...)`."""
+    return re.sub(
+        r"\bmnas\.(search|train|train_best|export|latency|fit_latency|bench|proxy_check)\(", r'short("\1", ', code
+    )
+
+
+def short(name: str, *arguments: object, **options: object) -> object:
+    """Call a function of mnas with the options that make its command short."""
+    command = {"fit_latency": "latency fit", "proxy_check": "proxy-check", "train_best": "train"}.get(name, name)
+    changed = {flag[2:].replace("-", "_"): ast.literal_eval(value) for flag, value in shorter(command)}
+    given = tuple(with_trial(value) if isinstance(value, str) else value for value in arguments)
+    return getattr(mnas, name)(*given, **(options | changed))

@@ -1,0 +1,89 @@
+"""The files that the commands on the pages use, and how their commands are shortened."""
+
+import contextlib
+import re
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import mnas
+from mnas.cli.main import COMMANDS, run
+
+SHORTER = {
+    "search": "--trials 3 --epochs 1 --fewest-steps 1 --input-size 16 --width 0.25 --output-stride 8 "
+    "--latency-budget-s 0.1 --max-images-per-class 12 --workers 1",
+    "train": "--epochs 1 --threads 1 --max-images-per-class 12",
+    "proxy-check": "--architectures 3 --epochs 2 --try-epochs 1 --try-image-shares 1 --input-size 16 --workers 1",
+    "export": "--images 12",
+    "latency": "--budget-s 0.1",
+    "latency fit": "--samples 24 --budget-s 0.1",
+    "devices calibrate": "--sessions 2 --budget-s 0.1",
+    "bench": "--trials 20 --seeds 1 --workers 1",
+}
+"""Command -> options that make it short; they replace the values on the page."""
+
+
+def make_photos(folder: Path, images: int = 20) -> None:
+    """Write two classes of photographs that a network can tell apart: bright and dark ones."""
+    random = np.random.default_rng(0)
+    for label, level in (("dark", 60), ("bright", 190)):
+        (folder / label).mkdir(parents=True)
+        for number in range(images):
+            pixels = random.integers(level - 50, level + 50, (24, 24, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.jpg", quality=95)
+
+
+def make_files(folder: Path) -> None:
+    """Write what the user of a page has: images, and a search and a training of them."""
+    make_photos(folder / "photos")
+    shutil.copy(folder / "photos/dark/0.jpg", folder / "photo.jpg")
+    with contextlib.chdir(folder):
+        for command in (
+            "mnas search --data photos --run runs/photos --device host",
+            "mnas train 'runs/photos#17' --data photos",
+            "mnas export 'runs/photos#17' --to litert,onnx --data photos --out model.tflite",
+        ):
+            assert run(arguments_of(command)) == 0, command
+
+
+def commands_of(text: str) -> Iterator[str]:
+    """Yield the commands of a block of bash; a backslash at the end of a line continues it."""
+    for line in text.replace("\\\n", " ").splitlines():
+        if (command := re.sub(r"\s+#.*$", "", line).strip()) and not command.startswith("#"):
+            yield command
+
+
+def arguments_of(command: str) -> list[str]:
+    """Return the arguments of `mnas ...` with shorter options, and with a trial that exists in the place of #17."""
+    words = shlex.split(command)[1:]
+    name = next((n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS), "")
+    for flag, value in shorter(name):
+        words = with_option(words, flag, value)
+    return [with_trial(word) for word in words]
+
+
+def shorter(command: str) -> list[tuple[str, str]]:
+    """Return the flags and values that make a command short."""
+    words = SHORTER.get(command, "").split()
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def with_option(words: Sequence[str], flag: str, value: str) -> list[str]:
+    """Return the words with this value of an option."""
+    words = list(words)
+    if flag in words:
+        words[words.index(flag) + 1] = value
+        return words
+    return [*words, flag, value]
+
+
+def with_trial(text: str) -> str:
+    """Replace each `RUN#NUMBER` by the fastest result on the front of that run, which has weights."""
+    for match in re.finditer(r"([\w./-]+)#(\d+)\b", text):
+        if (Path(match[1]) / "study.db").exists():
+            text = text.replace(match[0], f"{match[1]}#{mnas.open_run(match[1]).front[0].label}")
+    return text
