@@ -6,19 +6,17 @@ Options make them short (workspace.py). `make test` parses every command and run
 
 import ast
 import contextlib
-import io
+import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import mnas
-from mnas.cli.main import run
 from tests.docs.pages import DOCS, ROOT, Block, blocks
-from tests.docs.workspace import arguments_of, commands_of, make_files, shorter, with_trial
+from tests.docs.workspace import commands_of, make_files, run_command, shorter, with_trial
 from tests.latency.phones import make_phone, run_phones, write_program
 from tests.latency.sshd import PATH as SSHD
 from tests.latency.sshd import running_sshd
@@ -62,20 +60,9 @@ def runs_elsewhere(command: str) -> bool:
     return any(re.match(beginning, command) for beginning in ELSEWHERE)
 
 
-def run_command(command: str) -> None:
-    """Run a command: mnas in this process, others by a shell."""
-    if not command.startswith("mnas "):
-        subprocess.run(command, shell=True, check=True, timeout=120)
-        return
-    arguments, errors = arguments_of(command), io.StringIO()
-    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()) as out:
-        code = run(arguments)
-    assert code == 0, f"mnas {' '.join(arguments)}\n{out.getvalue()[-1000:]}\n{errors.getvalue()[-2000:]}"
-
-
 def run_block(block: Block, values: dict[str, object]) -> None:
-    """Run a block; one whose first line is a comment with a file's name is written to that file."""
-    if match := re.match(r"(?:#|//) ([\w./-]+\.(?:toml|py|csv|txt))\n", block.text):
+    """Run a block, or write it to the file that its first line names."""
+    if match := re.match(r"# ([\w-]+\.(?:toml|py|csv))\n", block.text):
         if match[1] != "devices.toml":
             Path(match[1]).write_text(block.text)
     elif block.language == "bash":
@@ -133,6 +120,8 @@ def test_the_page_runs(page, files, devices, tmp_path, monkeypatch):
         patch.setenv("HOME", str(home))
         patch.delenv("SSH_AUTH_SOCK", raising=False)
         patch.syspath_prepend(str(folder))
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("PYTHONPATH", str(ROOT))
         config = folder / "homes/config/mnas"
         config.mkdir(parents=True, exist_ok=True)
         (config / "devices.toml").write_text(entries)
