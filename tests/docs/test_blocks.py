@@ -1,7 +1,7 @@
 """The commands and the Python of README, tutorial and guides run, in order, in a folder of each page.
 
-Options make them short (workspace.py). `make test` parses every command and runs README and the tutorial;
-`make test-slow` runs the guides.
+Options make them short (workspace.py). `make test` parses the commands of all pages, and runs README and the tutorial;
+`make test-slow` runs the guides too.
 """
 
 import ast
@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 import mnas
-from tests.docs.pages import DOCS, ROOT, Block, blocks
-from tests.docs.workspace import commands_of, make_files, run_command, shorter, with_trial
+from tests.docs.pages import DOCS, ROOT, Block, blocks, pages
+from tests.docs.workspace import commands_of, make_files, parse_command, run_command, shorter, with_trial
 from tests.latency.phones import make_phone, run_phones, write_program
 from tests.latency.sshd import PATH as SSHD
 from tests.latency.sshd import running_sshd
 
-PAGES = [ROOT / "README.md", DOCS / "index.md", DOCS / "tutorial.md", *sorted((DOCS / "guides").glob("*.md"))]
+FIRST = [ROOT / "README.md", DOCS / "tutorial.md"]
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
 ELSEWHERE = {
     r"sudo |ssh-copy-id |ssh |~/mnas/|scp ": "needs another machine, or its administrator",
     r"pip install |python3 -m venv |curl |git clone ": "downloads",
@@ -60,11 +61,17 @@ def runs_elsewhere(command: str) -> bool:
     return any(re.match(beginning, command) for beginning in ELSEWHERE)
 
 
+def file_of(block: Block) -> str:
+    """Return the name of the file that a block shows, which its first line names; empty: none."""
+    match = re.match(r"# ([\w-]+\.(?:toml|py|csv))\n", block.text)
+    return match[1] if match else ""
+
+
 def run_block(block: Block, values: dict[str, object]) -> None:
     """Run a block, or write it to the file that its first line names."""
-    if match := re.match(r"# ([\w-]+\.(?:toml|py|csv))\n", block.text):
-        if match[1] != "devices.toml":
-            Path(match[1]).write_text(block.text)
+    if name := file_of(block):
+        if name != "devices.toml":
+            Path(name).write_text(block.text)
     elif block.language == "bash":
         for command in commands_of(block.text):
             if not runs_elsewhere(command):
@@ -105,7 +112,24 @@ def needs(page: Path, device: str) -> bool:
     return any(f" {device}" in command for block in blocks(page) for command in commands_of(block.text))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=names)
+@pytest.mark.parametrize("page", pages(), ids=names)
+def test_every_command_has_the_options_that_it_is_given(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for block in blocks(page):
+        if name := file_of(block):
+            Path(name).write_text(block.text)
+        elif block.language == "bash":
+            for command in commands_of(block.text):
+                if command.startswith("mnas ") and "--help" not in command:
+                    parse_command(command)
+
+
+def test_most_pages_have_commands():
+    assert sum(any(block.language == "bash" for block in blocks(page)) for page in pages()) > 20
+
+
+@pytest.mark.parametrize("page", [*FIRST, *(pytest.param(page, marks=pytest.mark.slow) for page in GUIDES)], ids=names)
 def test_the_page_runs(page, files, devices, tmp_path, monkeypatch):
     for device, program in (("pixel", shutil.which("adb")), ("pi", SSHD)):
         if needs(page, device) and not program:

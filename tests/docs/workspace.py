@@ -1,7 +1,9 @@
 """The files that the commands on the pages use, and how their commands are shortened."""
 
 import contextlib
+import importlib
 import io
+import itertools
 import re
 import shlex
 import shutil
@@ -14,6 +16,7 @@ from PIL import Image
 
 import mnas
 from mnas.cli.main import COMMANDS, run
+from mnas.cli.parsing import parse
 
 SHORTER = {
     "search": "--trials 3 --epochs 1 --fewest-steps 1 --input-size 16 --width 0.25 --output-stride 8 "
@@ -61,6 +64,17 @@ def run_command(command: str) -> None:
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()) as out:
         code = run(arguments)
     assert code == 0, f"mnas {' '.join(arguments)}\n{out.getvalue()[-1000:]}\n{errors.getvalue()[-2000:]}"
+
+
+def parse_command(command: str) -> None:
+    """Check the options of `mnas ...`, without running it."""
+    words = shlex.split(command)[1:]
+    name = next((n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS), "")
+    if words != ["--version"]:
+        assert name, command
+        module, _, kind = COMMANDS[name][0].partition(":")
+        rest = list(itertools.takewhile(lambda word: word not in ("|", ">", "&&"), words[len(name.split()) :]))
+        parse(getattr(importlib.import_module(module), kind), name, rest)
 
 
 def commands_of(text: str) -> Iterator[str]:
