@@ -1,6 +1,6 @@
 """The table of `mnas latency`: a row for each model in each runtime, and lines that explain the numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -88,5 +88,10 @@ def _setup(result: LatencyResult) -> str:
     return (
         f"{', '.join(result.runtimes[name] for name in runtimes)}; "
         f"{calibration.threads} thread(s){batch}, {core}{priority}; "
-        f"{', '.join(units)}: {calibration.device['processor']}"
+        f"{', '.join(units)}: {_processor(calibration.device)}"
     )
+
+
+def _processor(device: Mapping[str, str | int]) -> str:
+    """Return the processor of a machine or board, or the model and the system on chip of a phone."""
+    return str(device["processor"]) if "processor" in device else f"{device['model']} ({device['soc']})"

@@ -24,7 +24,7 @@ from tests.latency.sshd import running_sshd
 FIRST = [ROOT / "README.md", DOCS / "tutorial.md"]
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
 ELSEWHERE = {
-    r"sudo |ssh-copy-id |ssh |~/mnas/|scp ": "needs another machine, or its administrator",
+    r".*\bsudo |ssh-copy-id |ssh |~/mnas/|scp ": "needs another machine, or its administrator",
     r"pip install |python3 -m venv |curl |git clone ": "downloads",
     r"adb (pair|connect|kill-server|devices|shell|push|install)": "needs a phone, or stops the adb server",
     r"\./configure|bazel |\./gradlew": "builds Android programs",
@@ -174,6 +174,8 @@ def shorter_calls(code: str) -> str:
 def short(name: str, *arguments: object, **options: object) -> object:
     """Call a function of mnas with the options that make its command short."""
     command = {"fit_latency": "latency fit", "proxy_check": "proxy-check", "train_best": "train"}.get(name, name)
-    changed = {flag[2:].replace("-", "_"): ast.literal_eval(value) for flag, value in shorter(command)}
+    changed = {
+        flag[2:].replace("-", "_"): ast.literal_eval(value) for flag, value in shorter(command, small=name == "search")
+    }
     given = tuple(with_trial(value) if isinstance(value, str) else value for value in arguments)
     return getattr(mnas, name)(*given, **(options | changed))

@@ -19,17 +19,19 @@ from mnas.cli.main import COMMANDS, run
 from mnas.cli.parsing import parse
 
 SHORTER = {
-    "search": "--trials 3 --epochs 1 --fewest-steps 1 --input-size 16 --width 0.25 --output-stride 8 "
-    "--latency-budget-s 0.1 --max-images-per-class 60 --workers 1",
-    "train": "--epochs 1 --threads 1 --max-images-per-class 60",
-    "proxy-check": "--architectures 3 --epochs 2 --try-epochs 1 --try-image-shares 1 --input-size 16 --workers 1",
+    "search": "--trials 3 --epochs 1 --fewest-steps 1 --latency-budget-s 0.1 --max-images-per-class 60 --workers 1",
+    "train": "--epochs 1 --threads 1",
+    "proxy-check": "--architectures 3 --seeds 1 --epochs 2 --try-epochs 1 --try-image-shares 1 --try-input-sizes 16 "
+    "--fewest-steps 1 --workers 1",
     "export": "--images 24",
     "latency": "--budget-s 0.1",
     "latency fit": "--samples 24 --budget-s 0.1",
-    "devices calibrate": "--sessions 2 --budget-s 0.1",
+    "devices calibrate": "--sessions 3 --budget-s 0.1",
     "bench": "--trials 20 --seeds 1 --workers 1",
 }
 """Command -> options that make it short; they replace the values on the page."""
+SMALL = "--input-size 16 --width 0.25 --output-stride 8"
+"""Options of a search whose page gives no --input-size."""
 
 
 def make_photos(folder: Path, images: int = 60) -> None:
@@ -48,22 +50,28 @@ def make_files(folder: Path) -> None:
     shutil.copy(folder / "photos/dark/0.jpg", folder / "photo.jpg")
     with contextlib.chdir(folder):
         for command in (
-            "mnas search --data photos --run runs/photos --device host",
-            "mnas train 'runs/photos#17' --data photos",
-            "mnas export 'runs/photos#17' --to litert --data photos --out model.tflite",
+            "search --data photos --run runs/photos --trials 3 --epochs 20 --fewest-steps 100 --input-size 16 "
+            "--width 0.5 --output-stride 8 --latency-budget-s 0.1 --workers 1",
+            "train runs/photos#0 --data photos --epochs 3 --threads 1",
+            "export runs/photos#0 --to litert --data photos --images 24 --out model.tflite",
         ):
-            run_command(command)
+            run_mnas([with_trial(word) for word in command.split()])
+
+
+def run_mnas(arguments: Sequence[str]) -> None:
+    """Run a command of mnas in this process."""
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()) as out:
+        code = run(arguments)
+    assert code == 0, f"mnas {' '.join(arguments)}\n{out.getvalue()[-1000:]}\n{errors.getvalue()[-2000:]}"
 
 
 def run_command(command: str) -> None:
     """Run a command: mnas in this process, others by a shell."""
-    if not command.startswith("mnas "):
+    if command.startswith("mnas "):
+        run_mnas(arguments_of(command))
+    else:
         subprocess.run(command, shell=True, check=True, timeout=120)
-        return
-    arguments, errors = arguments_of(command), io.StringIO()
-    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()) as out:
-        code = run(arguments)
-    assert code == 0, f"mnas {' '.join(arguments)}\n{out.getvalue()[-1000:]}\n{errors.getvalue()[-2000:]}"
 
 
 def parse_command(command: str) -> None:
@@ -88,14 +96,15 @@ def arguments_of(command: str) -> list[str]:
     """Return the arguments of `mnas ...` with shorter options, and with a trial that exists in the place of #17."""
     words = shlex.split(command)[1:]
     name = next((n for n in (" ".join(words[:2]), words[0]) if n in COMMANDS), "")
-    for flag, value in shorter(name):
+    small = name == "search" and "--input-size" not in words
+    for flag, value in shorter(name, small=small):
         words = with_option(words, flag, value)
     return [with_trial(word) for word in words]
 
 
-def shorter(command: str) -> list[tuple[str, str]]:
+def shorter(command: str, *, small: bool) -> list[tuple[str, str]]:
     """Return the flags and values that make a command short."""
-    words = SHORTER.get(command, "").split()
+    words = f"{SHORTER.get(command, '')} {SMALL if small else ''}".split()
     return list(zip(words[::2], words[1::2], strict=True))
 
 

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from mnas.cli.main import run
 from mnas.latency import protocol, statistics
 from mnas.latency.devices import benchmark_model
 from mnas.latency.devices.adb import adb_unit
@@ -240,3 +241,19 @@ def test_a_real_server_without_a_phone(program, tmp_path):
                     unit.condition()
         finally:
             server.kill()
+
+
+def test_the_table_of_latencies_names_the_phone(phones, program, phone, tmp_path, monkeypatch, capsys):
+    for kind in ("CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind))
+    entry = {
+        "kind": "adb",
+        "address": "FAKE0001",
+        "benchmark_model": str(program),
+        "adb_server": phones.address,
+    }
+    lines = "\n".join(f'{key} = "{value}"' for key, value in entry.items())
+    (tmp_path / "devices.toml").write_text(f"[pixel]\n{lines}\n")
+    command = ["latency", "mnasnet-small@0.25", "--input-size", "32", "--budget-s", "0.1", "--device", "pixel"]
+    assert run([*command, "--devices", str(tmp_path / "devices.toml")]) == 0
+    assert "pixel: Fake Phone 8 (Tensor G0)" in capsys.readouterr().out
