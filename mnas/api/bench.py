@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mnas.api.keywords import names_keywords
 from mnas.api.lists import joined
 from mnas.api.saying import SAY, Say, quiet_optuna, silence
 from mnas.bench.result import BenchResult
@@ -11,6 +12,7 @@ from mnas.report.bench import write_bench
 from mnas.settings import from_options, signature_of
 
 
+@names_keywords
 def bench(*, say: Say = silence, **options: Any) -> BenchResult:
     """Compare controllers on a benchmark, with whole searches in seconds and several seeds per controller.
 
@@ -28,7 +30,7 @@ def bench(*, say: Say = silence, **options: Any) -> BenchResult:
     Raises:
         ValueError: an option is unknown or out of range, the benchmark cannot be read, or a controller fails.
 
-    Example:
+    Examples:
         >>> result = mnas.bench(
         ...     benchmark="table", path="toy.csv", controllers="random,evolution", trials=40, seeds=2, workers=1
         ... )

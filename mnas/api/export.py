@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mnas.api.keywords import names_keywords
 from mnas.api.lists import joined
 from mnas.api.saying import SAY, Say, silence
 from mnas.export.run import ExportedFile, export_model
@@ -12,6 +13,7 @@ from mnas.names import resolve_weights
 from mnas.settings import from_options, signature_of
 
 
+@names_keywords
 def export(
     model: str | Path, to: str | Sequence[str] = ("litert",), *, say: Say = silence, **options: Any
 ) -> list[ExportedFile]:
@@ -33,7 +35,7 @@ def export(
             by more than allowed. The other files are still written.
         ImportError: a format's package is missing.
 
-    Example:
+    Examples:
         >>> [file] = mnas.export("trained/mnasnet-small@0.25-s8-16px", to=("litert",), speed_s=0)
         >>> file.path.name
         'model.tflite'

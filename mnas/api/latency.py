@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mnas.api.keywords import names_keywords
 from mnas.api.lists import joined
 from mnas.api.saying import SAY, Say, silence
 from mnas.measure.fit import LatencyFit, LatencyFitSettings
@@ -14,6 +15,7 @@ from mnas.measure.settings import LatencySettings
 from mnas.settings import from_options, signature_of
 
 
+@names_keywords
 def latency(archs: str | Path | Sequence[str | Path], *, say: Say = silence, **options: Any) -> list[ModelLatency]:
     """Measure the latency of architectures and files on a device, relative to MobileNetV2 at the same input size.
 
@@ -30,7 +32,7 @@ def latency(archs: str | Path | Sequence[str | Path], *, say: Say = silence, **o
         ImportError: a runtime's package is missing.
         MeasurementError, UnitError: the reference cannot be measured; the device cannot be used.
 
-    Example:
+    Examples:
         >>> [model] = mnas.latency("mnasnet-small@0.25", input_size=32, classes=10, budget_s=0.1)
         >>> model.latency.latency_ms > 0
         True
@@ -45,6 +47,7 @@ def latency(archs: str | Path | Sequence[str | Path], *, say: Say = silence, **o
     return list(result.models)
 
 
+@names_keywords
 def fit_latency(*, say: Say = silence, **options: Any) -> LatencyFit:
     """Measure a designed sample of a search space on a device, and fit a latency predictor for all of its networks.
 
@@ -61,7 +64,7 @@ def fit_latency(*, say: Say = silence, **options: Any) -> LatencyFit:
         ValueError: an option is unknown or out of range, or the file exists already.
         MeasurementError, UnitError: the reference cannot be measured; the device cannot be used.
 
-    Example:
+    Examples:
         >>> fit = mnas.fit_latency(
         ...     space="tiny.toml", input_size=32, classes=10, samples=20, budget_s=0.05, out="tiny.json"
         ... )

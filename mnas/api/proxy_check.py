@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mnas.api.keywords import names_keywords
 from mnas.api.lists import joined
 from mnas.api.saying import SAY, Say, silence
 from mnas.proxycheck.check import ProxyCheck
@@ -12,6 +13,7 @@ from mnas.proxycheck.settings import ProxyCheckSettings
 from mnas.settings import from_options, signature_of
 
 
+@names_keywords
 def proxy_check(*, say: Say = silence, **options: Any) -> ProxyCheck:
     """Train various architectures briefly and at length, and find the cheapest training that ranks them alike.
 
@@ -29,7 +31,7 @@ def proxy_check(*, say: Say = silence, **options: Any) -> ProxyCheck:
         ValueError: an option is unknown or out of range, the images cannot be used, or the folder contains another
             check.
 
-    Example:
+    Examples:
         >>> check = mnas.proxy_check(
         ...     data="digits", width=0.25, input_size=8, output_stride=8, max_images_per_class=10, workers=1,
         ...     architectures=3, seeds=1, epochs=2, fewest_steps=1, reference_epochs=3, out="check",

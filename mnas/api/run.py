@@ -119,7 +119,7 @@ def open_run(path: str | Path) -> Run:
     Raises:
         ValueError: the folder contains no run, or a damaged one.
 
-    Example:
+    Examples:
         >>> run = mnas.open_run("runs/digits")
         >>> run.status
         'finished'

@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from mnas.api.keywords import names_keywords
 from mnas.api.run import Run
 from mnas.api.saying import quiet_optuna
 from mnas.api.watching import Shown, shown_by
@@ -13,6 +14,7 @@ from mnas.settings import signature_of
 from mnas.study import RunError
 
 
+@names_keywords
 def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) -> Run:
     """Search for the image models with the best trade-off of accuracy and latency on a device.
 
@@ -32,7 +34,7 @@ def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) ->
             or a model on the front could not be exported.
         KeyboardInterrupt: the search was interrupted. It is saved, and the same call resumes it.
 
-    Example:
+    Examples:
         >>> run = mnas.search(
         ...     data="digits", run="runs/digits", trials=4, epochs=1, fewest_steps=1,
         ...     width=0.25, input_size=8, output_stride=8, latency_budget_s=0.1, max_images_per_class=30,

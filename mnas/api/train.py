@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from mnas.api.keywords import names_keywords
 from mnas.api.lists import joined
 from mnas.api.saying import SAY, Say, silence
 from mnas.api.train_watching import ShownTraining, training_shown_by
@@ -18,6 +19,7 @@ from mnas.train.process import TrainingStopped
 from mnas.train.settings import TrainSettings, train_settings
 
 
+@names_keywords
 def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silence, **options: Any) -> Trained:
     """Train one architecture fully, and save its weights to a separate folder below `out`.
 
@@ -40,7 +42,7 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
         TrainingError: the loss is no longer finite, or the machine failed (out of memory, a killed process).
         KeyboardInterrupt: the training was interrupted; its checkpoint is saved.
 
-    Example:
+    Examples:
         >>> trained = mnas.train(
         ...     "mnasnet-small@0.25/s8", data="digits", epochs=1, fewest_steps=0, max_images_per_class=20, out="trained"
         ... )
@@ -70,6 +72,7 @@ def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silen
         ) from None
 
 
+@names_keywords
 def train_best(run: str | Path, *, top: int, say: Say = silence, **options: Any) -> list[Row]:
     """Train the best candidates of a search fully, in the run's folder, each in a separate process.
 
@@ -89,7 +92,7 @@ def train_best(run: str | Path, *, top: int, say: Say = silence, **options: Any)
         ValueError: an option is unknown or out of range, the folder contains no run, the images have changed since the
             search, or a training has failed.
 
-    Example:
+    Examples:
         >>> rows = mnas.train_best("runs/digits", top=1, epochs=1, fewest_steps=0)
         >>> len(rows)
         1

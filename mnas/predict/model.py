@@ -151,7 +151,7 @@ def load_model(
         OSError: a file cannot be read.
         ValueError: the file is damaged, is no classifier or lacks needed metadata; one line with the remedy.
 
-    Example:
+    Examples:
         >>> from PIL import Image
         >>> model = mnas.load("trained/mnasnet-small@0.25-s8-16px/model.tflite")
         >>> [prediction] = model.predict(Image.new("RGB", (16, 16)), top=1)

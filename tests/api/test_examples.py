@@ -60,13 +60,13 @@ def test_options_are_those_of_the_commands() -> None:
         mnas.train("mnasnet-small", data="digits", top=3)
     with pytest.raises(ValueError, match="watcher must be a TrainWatcher, auto, bar or none, but got 'rich'"):
         mnas.train("mnasnet-small/s8", data="digits", input_size=16, watcher="rich")
-    with pytest.raises(ValueError, match="--to must be one or more of litert, onnx, executorch, but got 'coreml'"):
+    with pytest.raises(ValueError, match=r"^to must be one or more of litert, onnx, executorch, but got 'coreml'"):
         mnas.export("model.safetensors", to=["litert", "coreml"])
-    with pytest.raises(ValueError, match="--runtime must be one or more of"):
+    with pytest.raises(ValueError, match=r"^runtime must be one or more of"):
         mnas.latency("mnasnet-a1", runtime=["litert", "tvm"])
-    with pytest.raises(ValueError, match="--controllers must be different names separated by commas"):
+    with pytest.raises(ValueError, match=r"^controllers must be different names separated by commas"):
         mnas.bench(path="toy.csv", controllers=["ppo", "ppo"])
-    with pytest.raises(ValueError, match="--try-epochs must be auto, or integers"):
+    with pytest.raises(ValueError, match=r"^try_epochs must be auto, or integers"):
         mnas.proxy_check(data="digits", try_epochs=[0])
 
 
@@ -77,3 +77,10 @@ def test_an_interrupted_training_is_a_keyboard_interrupt(monkeypatch, tmp_path) 
     monkeypatch.setattr("mnas.api.train.run_training", stopped)
     with pytest.raises(KeyboardInterrupt, match="stopped at epoch 3 of 30, step 17 of 312; the same call"):
         mnas.train("mnasnet-small/s8", data="digits", out=tmp_path)
+
+
+def test_errors_name_keywords_as_python_spells_them() -> None:
+    with pytest.raises(ValueError, match=r"^latency_budget_s must be greater than 0 and at most 86400, but got -1\.0"):
+        mnas.search(data="digits", latency_budget_s=-1)
+    with pytest.raises(ValueError, match=r"^batch_size must be an integer from 2 to 1000000000, but got -1"):
+        mnas.train("mnasnet-small", data="digits", batch_size=-1)

@@ -77,8 +77,8 @@ def test_what_is_no_run_is_refused(run: mnas.Run, tmp_path: Path) -> None:
         ({"data": "digits", "trial": 3}, "unknown option 'trial'; did you mean trials?"),
         ({}, "data is required"),
         ({"data": "digits", "trials": "ten"}, "trials must be an integer, but got 'ten'"),
-        ({"data": "digits", "trials": 0}, "--trials must be 1 or more, but got 0"),
-        ({"data": "digits", "preset": "papers"}, "--preset must be one of standard, paper, but got 'papers'"),
+        ({"data": "digits", "trials": 0}, "trials must be 1 or more, but got 0"),
+        ({"data": "digits", "preset": "papers"}, "preset must be one of standard, paper, but got 'papers'"),
         ({"data": "digits", "watcher": "tqdm"}, "watcher must be a Watcher, auto, bar or none, but got 'tqdm'"),
     ],
 )
