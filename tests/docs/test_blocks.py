@@ -28,6 +28,7 @@ ELSEWHERE = {
     r"pip install |python3 -m venv |curl |git clone ": "downloads",
     r"adb (pair|connect|kill-server|devices|shell|push|install)": "needs a phone, or stops the adb server",
     r"\./configure|bazel |\./gradlew": "builds Android programs",
+    r"mnas bench --path anb_dataset_jsons": "needs a file of 11 MB from GitHub",
     r"make ": "runs this test suite or the demo, which .ci/run runs",
     r"torchrun |CUDA_VISIBLE_DEVICES": "needs several processors or machines; tests/train/test_ddp.py runs torchrun",
     r"optuna-dashboard ": "serves until it is stopped",
