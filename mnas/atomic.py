@@ -14,7 +14,7 @@ def write_atomic(path: Path, content: bytes | str, *, new: bool = False) -> None
     """Write `content` to `path` atomically: a reader, or a resumed run, sees the old file or the new one.
 
     Args:
-        new: do not replace an existing file; if several processes write it at once, one succeeds.
+        new: do not replace an existing file; if several processes write it at the same time, one succeeds.
 
     Raises:
         FileExistsError: with `new`, the file exists.

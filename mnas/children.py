@@ -36,7 +36,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with(parent: int) -> None:
-    """Make this process end when its parent, process `parent`, ends; at once if the parent has ended already.
+    """Make this process end when its parent, process `parent`, ends; immediately if the parent has ended already.
 
     On Linux this also kills a process that never returns from native code.
     """

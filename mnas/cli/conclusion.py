@@ -182,7 +182,7 @@ def _sources(front: Sequence[TrialRecord]) -> str:
 
 
 def _origins(front: Sequence[TrialRecord]) -> list[str]:
-    """Return the line on start candidates and imported trials on the front; empty where there are none."""
+    """Return the line on start candidates and imported trials on the front; empty if the front has neither."""
     origins = [f"{t.number} is {origin}" for t in front if t.number >= 0 and (origin := origin_of(t))]
     return [f"from --start-from: trial {', '.join(origins)}"] if origins else []
 

@@ -34,7 +34,7 @@ class Option:
     """Heading above the option: for a nested dataclass, its field's docstring or `Parameter(group=)`; empty for the
     command's own options."""
     default: Any
-    """Default value; REQUIRED where there is none; () for several positional values, which commands reject."""
+    """Default value; REQUIRED for a required option; () for several positional values, which commands reject."""
 
     @property
     def several(self) -> bool:

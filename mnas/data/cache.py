@@ -2,8 +2,8 @@
 
 An entry is a folder `NAME-SIZEpx-KEY/` (see `mnas.data.entry`). Its key is a digest of the decoded files' content:
 equal files share an entry in any location, and changed files never do. A builder holds a lock, writes under another
-name, and then renames. So a reader never sees a partial entry, two builders never work at once, and the next builder
-removes the remains of a killed one. Any entry may be deleted at any time.
+name, and then renames. So a reader never sees a partial entry, and two builders never work at the same time. The next
+builder removes the remains of a killed one. Any entry may be deleted at any time.
 """
 
 import hashlib

@@ -49,7 +49,7 @@ class FolderBatches(Batches):
         source: result of `mnas.data.load.open_source`.
         seed: seed of the split, the order and the augmentation.
         crop: see `Batches.crop`.
-        workers: number of decoding processes, started anew for every pass; 0: decode in this process.
+        workers: number of decoding processes, started again for every pass; 0: decode in this process.
         cache_dir: folder for cached mean and deviation, and for the list of ImageNet's validation images.
         max_images_per_class: limit on training images, and on validation images in a part of their own; 0: all.
         on_progress: callback that receives (images done, total images) while mean and deviation are estimated.

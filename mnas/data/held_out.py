@@ -74,7 +74,7 @@ def select(
         seed: seed of the split; None: the training's.
         trained_on: trainings recorded in the model's file.
         ours: whether mnas wrote the model's file.
-        beside: seed in the settings beside a file without a record; None if there are none.
+        beside: seed in the settings beside a file without a record; None without such settings.
 
     Raises:
         ValueError: the part does not exist; the seed contradicts the file; or the data has no such part of its own, and

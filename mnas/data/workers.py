@@ -73,7 +73,7 @@ class Loaded(Iterator[Any]):
         return _mapped(batch, lambda value: torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
     def close(self) -> None:
-        """End the workers at once; an exception may hold the last reference to them, so deletion is not enough."""
+        """End the workers immediately; an exception may hold the last reference to them, so deletion is not enough."""
         if not torch.cuda.is_available():  # with pinned batches, a thread may be reading from the workers
             self._end_workers(None)
         del self._batches

@@ -137,7 +137,7 @@ def _read_rows(path: Path, device: str) -> dict[str, _Row]:
         with tarfile.open(fileobj=io.BytesIO(_unpacked(path)), mode="r:") as archive:
             for member in archive:
                 if not member.isreg() or member.issparse() or not member.name.endswith(".json"):
-                    continue  # links and the like are not rows
+                    continue  # a link is not a row
                 if member.size > _MAX_ROW_BYTES:
                     raise ValueError(f"{path}: {member.name} must be under 1 MB, but got {member.size:,} bytes")
                 file = archive.extractfile(member)

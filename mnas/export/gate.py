@@ -125,7 +125,7 @@ FEWEST_IMAGES = 20
 
 
 def judge(comparison: Comparison, tolerance: Tolerance) -> tuple[str, ...]:
-    """Return the violations of the tolerance, in words; empty if there are none."""
+    """Return the violations of the tolerance, in words; empty if the file passes."""
     failures = []
     if not comparison.max_difference <= tolerance.max_difference:  # so that NaN fails
         failures.append(

@@ -1,4 +1,4 @@
-"""Read and seal ONNX files without the package onnx: fields, our metadata, and the digest of everything else."""
+"""Read and seal ONNX files without the package onnx: fields, our metadata, and the digest of the rest."""
 
 import hashlib
 import json

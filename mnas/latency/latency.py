@@ -28,7 +28,7 @@ class UnitError(Exception):
 
 
 def joint_source(sources: Iterable[Source]) -> Source:
-    """Return the source of a value derived from several latencies: the least certain of theirs."""
+    """Return the source of a value derived from several latencies: the least certain of their sources."""
     return max(sources, key=SOURCES.index)
 
 

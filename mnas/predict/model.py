@@ -75,7 +75,7 @@ class Model:
         return outputs
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Return `run` with a softmax over logits; rows sum to 1, but for sigmoids and rounded quantised outputs."""
+        """Return `run` with a softmax over logits; rows sum to 1, except for sigmoids and rounded quantised outputs."""
         outputs = self.run(pixels)
         if self.info.probabilities:
             return outputs

@@ -328,7 +328,7 @@ def records_of(path: Path, attributes: Mapping[str, Any], trials: Sequence[Froze
     """
     for place, trial in enumerate(trials):
         if trial.number != place:
-            raise damaged(path, f"trial {place} is missing (the row in its place has number {trial.number!r})")
+            raise damaged(path, f"trial {place} is missing (its row has number {trial.number!r})")
     closed = max((v["trials"] for name, v in attributes.items() if name.startswith("update:")), default=0)
     if closed > len(trials):
         raise damaged(path, f"trial {len(trials)} is missing (the updates count {closed} trials)")

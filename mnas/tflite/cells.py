@@ -1,6 +1,6 @@
 """The steps of a network of cells as operators of a LiteRT graph.
 
-Each step is one operator, but for the shift of a factorized reduction: SLICE, and on odd sizes PAD.
+Each step is one operator, except for the shift of a factorized reduction: SLICE, and on odd sizes PAD.
 """
 
 from mnas.cell_arch import CellArch

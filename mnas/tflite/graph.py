@@ -250,7 +250,7 @@ class Graph:
             version=SCHEMA_VERSION,
             description="mnas",
             operatorCodes=[
-                # Old runtimes read codes up to 127 from the deprecated field; all of ours are.
+                # Old runtimes read codes up to 127 from the deprecated field; all codes written here are below it.
                 schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=version)
                 for code, version in self._codes
             ],

@@ -76,7 +76,7 @@ def sealed(model: bytes) -> bytes:
 
 
 def state_of_model(model: bytes) -> digests.State:
-    """Return the state of a LiteRT file of ours, which covers its graphs and metadata.
+    """Return the state of a LiteRT file that mnas wrote, which covers its graphs and metadata.
 
     Tools that add metadata or rewrite the flatbuffer leave it intact. Raises ValueError as `read_metadata` does.
     """
@@ -98,7 +98,7 @@ def _without_digests(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.State] | None:
-    """Return the unchecked metadata of a file of ours, and its state; None for other authors' or damaged files.
+    """Return the unchecked metadata of a file that mnas wrote, and its state; None for other authors' or damaged files.
 
     Raises ValueError if the metadata are not a JSON object.
     """
@@ -127,7 +127,7 @@ def read_metadata(model: bytes) -> ModelMetadata:
 
 
 class _NotOursError(ValueError):
-    """The bytes are not a LiteRT file, or have no metadata of ours."""
+    """The bytes are not a LiteRT file, or have no metadata of mnas."""
 
 
 def _values(model: bytes) -> dict[str, Any]:

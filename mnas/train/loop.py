@@ -110,7 +110,7 @@ def _started(
     identity: dict[str, Any],
     initial: Network | None,
 ) -> "Training":
-    """Return the training, at its last checkpoint if there is one; a signal ends the preparation at once."""
+    """Return the training, at its last checkpoint if there is one; a signal ends the preparation immediately."""
     try:
         with stop.at_once(accelerator.num_processes == 1):
             torch.manual_seed(seed_of(_START, config.seed))

@@ -23,7 +23,7 @@ def device_of(accelerator: Accelerator) -> "torch.device":
 
     available = torch.cuda.is_available()
     if accelerator == "cuda" and not available:
-        raise ValueError("--accelerator cuda needs a GPU that torch can use, but there is none; use cpu or auto")
+        raise ValueError("--accelerator cuda needs a GPU, but torch finds no usable one; use cpu or auto")
     return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
 
 

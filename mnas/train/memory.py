@@ -12,8 +12,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 def kept_pages() -> Iterator[None]:
     """Let glibc's malloc keep freed memory while the context lasts; does nothing on other systems.
 
-    By default glibc returns large blocks to the system at once, and every activation and gradient of every step faults
-    its pages in again: up to 4,000 page faults an image and 40 % of the time of a step (measured: 128 images of 32x32).
+    By default glibc returns large blocks to the system immediately. Every activation and gradient of every step then
+    faults its pages in again: up to 4,000 page faults an image, 40 % of a step's time (128 images of 32x32).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:

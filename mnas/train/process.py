@@ -69,7 +69,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self, possible: bool = True) -> Iterator[None]:
-        """Let a signal raise StopNow at once; raise it at the start if a signal has arrived before."""
+        """Let a signal raise StopNow immediately; raise it at the start if a signal has arrived before."""
         self._at_once = possible
         try:
             if possible and self.number:

@@ -63,7 +63,7 @@ DAMAGE = {
     f"UPDATE trial_user_attributes SET value_json = '[]' WHERE trial_id = {ID} AND key = 'arch'": "trial 2: its attrib",
     f"UPDATE trials SET state = 'WON' WHERE trial_id = {ID}": r"trial 2 cannot be read",
     f"UPDATE trials SET state = 'WAITING' WHERE trial_id = {ID}": r"trial 2: its state must be RUNNING, COMPLETE",
-    f"UPDATE trials SET number = 3 WHERE trial_id = {ID}": r"trial 2 is missing \(the row in its place has number 3\)",
+    f"UPDATE trials SET number = 3 WHERE trial_id = {ID}": r"trial 2 is missing \(its row has number 3\)",
     "DELETE FROM study_user_attributes WHERE key = 'config'": r"the run's attribute 'config' is missing",
     "UPDATE study_user_attributes SET value_json = '[1,' WHERE key = 'config'": r"an attribute of the run cannot be re",
     "DELETE FROM study_directions WHERE objective = 1": r"its directions must be MAXIMIZE and MINIMIZE, but are MAXIM",

@@ -84,7 +84,7 @@ class DigestMemory:
 
 
 def digest_all(paths: Sequence[str]) -> list[Digest]:
-    """Read all files, several at once, in the order of `paths`. Raises what `digest_file` raises."""
+    """Read all files, several in parallel, in the order of `paths`. Raises what `digest_file` raises."""
     if len(paths) <= _TASK:
         return [digest_file(path) for path in paths]
     tasks = [paths[i : i + _TASK] for i in range(0, len(paths), _TASK)]

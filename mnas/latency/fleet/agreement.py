@@ -19,7 +19,7 @@ AGREEMENT = 0.05
 
 
 def agree(calibrations: Sequence[Calibration]) -> tuple[list[Calibration], dict[str, str]]:
-    """Return the units in use, on one `reference_ms` (the median of theirs), and the reason against each other unit."""
+    """Return the units in use, on one `reference_ms` (their median), and the reason against each other unit."""
     if not calibrations:
         return [], {}
     alike = _largest(calibrations, lambda a, b: a.device == b.device)

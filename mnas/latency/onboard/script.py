@@ -6,9 +6,9 @@ input, a JSON object a line, answers each with a line, and ends with its input. 
 "open" | "round" | "close" | "memory", ...}; answers: {"ok": ...}, or {"error": text, "of": "model" | "unit" | "setup"}:
 the model's own failure, this machine's, or a package that it lacks.
 
-Each round loads both models anew, as the place of weights and activations in memory alone moves a model's time by a per
-cent or more. Then each runs for some milliseconds, in an order that alternates, so that a drift of the machine affects
-both alike.
+Each round loads both models again, because the place of weights and activations in memory alone moves a model's time
+by a per cent or more. Then each runs for some milliseconds, in an order that alternates, so that a drift of the machine
+affects both alike.
 """
 
 from __future__ import annotations
