@@ -10,7 +10,7 @@ install = $(BIN)/pip install --quiet $(CONSTRAINED) --editable $(1) || \
 	{ echo "make: the package index lacks a version in constraints.txt; installing without it" >&2; $(BIN)/pip install --quiet --editable $(1); }
 ANB ?= ../shared/data/anb/anb_dataset_jsons.tar.gz
 
-.PHONY: demo test test-fast test-slow fuzz lint docs reference bench bench-search constraints clean
+.PHONY: demo test test-fast test-slow fuzz lint docs reference wheel bench bench-search constraints clean
 
 demo: $(VENV)/core
 	$(BIN)/mnas demo $(DEMO)
@@ -45,6 +45,10 @@ reference: $(VENV)/all
 	mkdir -p build
 	$(BIN)/python scripts/command_reference.py > build/command-line.md
 	mv build/command-line.md docs/reference/command-line.md
+
+# the wheel in fresh environments: each Python that is here, with the lowest and the newest dependencies
+wheel: $(VENV)/all
+	$(BIN)/python scripts/check_wheel.py
 
 bench: $(VENV)/all
 	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -51,6 +51,7 @@ def main() -> int:
     parser.add_argument("--resolutions", default="lowest-direct,highest")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "wheel")
     arguments = parser.parse_args()
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # uv of the same environment
     shutil.rmtree(arguments.folder, ignore_errors=True)
     wheel = built(arguments.folder)
     failed = False
@@ -92,7 +93,7 @@ def check(wheel: Path, python: str, version: str, resolution: str, folder: Path)
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
         "VIRTUAL_ENV": str(environment),
-        "PATH": f"{environment / 'bin'}:{os.environ['PATH']}",
+        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
         **{f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("CACHE", "STATE", "CONFIG")},
         "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv")),
     }
