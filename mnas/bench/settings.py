@@ -19,22 +19,24 @@ class BenchSettings:
     """The benchmark."""
 
     controllers: str = "random,evolution,ppo,surrogate"
-    """Controllers, separated by commas: those of mnas search (all: every one), or module:factory
-    (optuna.samplers:TPESampler). A factory returns an Optuna sampler. mnas passes those of the arguments space, seed,
-    reward and batch_size that the factory accepts."""
+    """Controllers, separated by commas: surrogate, ppo, evolution, random, nsga2, tpe, module:factory, or all (all
+    named ones). A factory, such as optuna.samplers:TPESampler, returns an Optuna sampler. If it accepts arguments named
+    space, seed, reward or batch_size, mnas passes them."""
     seeds: int = 5
     """Number of searches per controller, with seeds 0, 1, ..."""
     trials: int = 500
     """Number of trials per search."""
     reward: str = "soft"
-    """Reward: target, soft, hard, absolute or weighted-sum, or several separated by commas. Each has its own rows."""
+    """Reward: target, soft, hard, absolute or weighted-sum, or several separated by commas. The tables have separate
+    rows for each reward."""
     candidates_per_update: int | Auto = "auto"
     """Number of candidates drawn before the controller learns from them; auto: 5 for surrogate, the paper's 20 for all
     others."""
     target_quantile: float = 0.4
     """Target T as a quantile: the share of random networks that cost less than T."""
     target_quantiles: str = ""
-    """Further target quantiles (0.1,0.2,0.4,0.8). For each, mnas prints how far the best-reward model is from T."""
+    """Further target quantiles (0.1,0.2,0.4,0.8). For each, mnas prints how far the latency of the model with the best
+    reward is from T."""
     workers: int | Auto = "auto"
     """Number of searches in parallel, each in a process of one thread; auto: one per core."""
     out: Path = Path("bench")

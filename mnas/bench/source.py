@@ -16,7 +16,8 @@ class BenchmarkOptions:
     """Benchmark: accel-nasbench, or table (any CSV or Parquet file with one column per decision, one for accuracy and
     one for cost)."""
     path: Path
-    """File of the benchmark: anb_dataset_jsons.tar.gz (mnas also reads the authors' split/ beside it), or the table."""
+    """File of the benchmark: anb_dataset_jsons.tar.gz for accel-nasbench, or the table. If the authors' folder split/
+    is beside the archive, mnas uses its division into training and test networks."""
     device: str = "latency_zcu102"
     """Device of accel-nasbench, whose latency or inverse throughput is the cost: latency_zcu102, latency_vck190,
     throughput_a100, throughput_3090, throughput_tpuv2, throughput_tpuv3, throughput_zcu102, throughput_vck190."""

@@ -48,7 +48,7 @@ class DevicesListCommand:
     """List the devices in devices.toml, and this machine, which is always available as `host`."""
 
     devices: File = "auto"
-    """File that describes the devices; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder (~/.config/mnas on Linux)."""
 
     def run(self) -> None:
         """Print the table. Raises ValueError for an invalid file."""
@@ -71,7 +71,7 @@ class DevicesCheckCommand:
     name: str = field(kw_only=False)
     """Name of the device, as `mnas devices list` prints it."""
     devices: File = "auto"
-    """File that describes the devices; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder (~/.config/mnas on Linux)."""
 
     def run(self) -> None:
         """Print the check's result for each unit. Raises UnitError, MeasurementError, ValueError if none is usable."""
@@ -95,16 +95,18 @@ class DevicesCheckCommand:
 
 @dataclass(frozen=True, kw_only=True)
 class DevicesCalibrateCommand:
-    """Measure how much latencies vary between sessions on a device. Later confidence intervals include this error."""
+    """Measure how much latencies vary between sessions on a device. Later confidence intervals include this
+    variation."""
 
     name: str = field(kw_only=False)
     """Name of the device, as `mnas devices list` prints it."""
     devices: File = "auto"
-    """File that describes the devices; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder (~/.config/mnas on Linux)."""
     sessions: int = 5
-    """Number of sessions per unit; each opens a new connection and measures the reference network."""
+    """Number of sessions on each unit (each physical device of this name); each opens a new connection and measures the
+    reference network."""
     budget_s: float = 5.0
-    """Latency budget per session, in seconds."""
+    """Time for measuring in each session, in seconds."""
     input_size: int = 224
     """Input size in pixels."""
 

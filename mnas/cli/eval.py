@@ -49,14 +49,15 @@ class EvalCommand:
     images: DataOptions
     """Images to score the model on."""
     part: Wanted = "auto"
-    """Images to score on. auto: the test part if the data has one, else the validation part or the images that the
-    training held out. all: every image, for data that the model was not trained on."""
+    """Images to score on; auto: the test part if there is one, else the validation part or held-out images. Held-out
+    images are those that the training did not use. all: every image, for data that the model was not trained on."""
     seed: int | Literal["auto"] = "auto"
-    """Seed that draws the validation images from data without a validation part. auto: the seed in the model file, else
-    in the settings of its run or training."""
+    """Seed with which the training chose its held-out images, for data without a validation part; auto: the seed stored
+    with the model."""
     class_order: Literal["auto", "data"] = "auto"
-    """How to match classes to a model without class names. auto: by number, or in the order of a published list of
-    classes. data: in the order of the class folders, sorted as text."""
+    """Order of classes for a model that names none: numeric or published (auto), or that of the sorted folders (data).
+    auto: numeric for class folders named 0, 1, 2 and so on, published for named data sets and tar shards, an error for
+    other folders."""
     json: bool = False
     """Print one JSON object, with the whole confusion matrix, instead of tables."""
     save: Path | None = None

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportCommand:
-    """Export a trained model to LiteRT, ONNX or ExecuTorch. A file that fails verification is quarantined."""
+    """Export a trained model to LiteRT, ONNX or ExecuTorch, and compare each file with the network. A file that fails
+    this verification is quarantined under another name (NAME.failed.tflite)."""
 
     settings: Annotated[ExportSettings, Parameter(name="*")]
     """The export."""

@@ -18,9 +18,9 @@ COMMANDS = {
     "search": ("mnas.cli.search:SearchCommand", "Search for the best trade-offs between accuracy and latency"),
     "proxy-check": (
         "mnas.cli.proxy_check:ProxyCheckCommand",
-        "Find the cheapest proxy task that ranks networks like a long training",
+        "Find the cheapest short training that ranks networks like a long one",
     ),
-    "train": ("mnas.cli.train:TrainCommand", "Train a network, or the best candidates of a search, fully"),
+    "train": ("mnas.cli.train:TrainCommand", "Run the full training of a network or of a search's best candidates"),
     "report": ("mnas.cli.report:ReportCommand", "Write the report of a run as one HTML file"),
     "runs": ("mnas.cli.runs:RunsCommand", "List runs and their states"),
     "export": (
@@ -35,7 +35,7 @@ COMMANDS = {
     "devices check": ("mnas.cli.devices:DevicesCheckCommand", "Check that a device is fit to measure on"),
     "devices calibrate": (
         "mnas.cli.devices:DevicesCalibrateCommand",
-        "Measure how well the latencies of a device repeat",
+        "Measure how much the latencies of a device vary between sessions",
     ),
     "bench": ("mnas.cli.bench:BenchCommand", "Compare controllers on a benchmark"),
     "show": ("mnas.cli.show:ShowCommand", "Print or draw an architecture"),
@@ -50,6 +50,7 @@ _PATIENCE_S = 10.0
 """Seconds to wait for torchrun, which checks its processes every 0.1 s, and gives them 30 s to end."""
 
 USAGE = "usage: mnas COMMAND [OPTIONS] [--debug]   (mnas COMMAND --help shows a command's options)"
+_NOTE = "With --debug, an error also prints its Python traceback. mnas --version prints the version."
 HELP = ("-h", "--help", "help")
 
 
@@ -146,7 +147,7 @@ def _lost(error: BaseException) -> bool:
 
 def _print_help(names: Sequence[str]) -> int:
     width = 2 + max(map(len, names))
-    print(USAGE, "", *(f"  {name:<{width}}{COMMANDS[name][1]}" for name in names), sep="\n")
+    print(USAGE, "", *(f"  {name:<{width}}{COMMANDS[name][1]}" for name in names), "", _NOTE, sep="\n")
     return 0
 
 

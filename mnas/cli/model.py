@@ -33,7 +33,7 @@ class ModelOptions:
     std: str = ""
     """Standard deviation of pixels, for the input (pixel / 255 - mean) / std; by default the model's."""
     crop: float | Auto = "auto"
-    """Side of the central crop that the model sees, as a share of the image's centre square; auto: the model's, else
+    """Side of the central square that the model sees, as a share of the image's shorter side; auto: the model's, else
     1."""
     outputs: Auto | Kind = "auto"
     """Kind of the model's outputs: logits, softmax (probabilities that sum to 1) or sigmoid (an independent probability

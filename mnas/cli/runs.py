@@ -13,7 +13,8 @@ from mnas.study.results import results_of
 
 @dataclass(frozen=True, kw_only=True)
 class RunsCommand:
-    """List the runs in a folder with their state, trials (+ imported trials), best reward and size of the front."""
+    """List the runs in a folder, each with its state, trials and imported trials, best reward, and size of the Pareto
+    front."""
 
     directory: Path = field(default=Path("runs"), kw_only=False)
     """Folder of the runs."""

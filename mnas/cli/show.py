@@ -19,11 +19,12 @@ from mnas.scaling import at_width, input_sizes, width_multipliers
 
 @dataclass(frozen=True, kw_only=True)
 class ShowCommand:
-    """Print an architecture's layers with their shapes, parameters and multiply-accumulates (MACs), or draw it."""
+    """Print an architecture's layers with their shapes, parameters and multiply-accumulates (MACs). With --save, also
+    draw it."""
 
     arch: str = field(kw_only=False)
     """Named network (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trial (runs/NAME#17), .json file, or block strings
-    joined by commas."""
+    joined by commas (r1_k3_s22_e1_o16,r2_k5_s22_e6_o24)."""
     input_size: str = "auto"
     """Side of the square image in pixels. auto: that of the trial's search, 224 for other networks. For several sizes
     (96,128,160) or widths, print one row each instead of the layers."""

@@ -27,8 +27,8 @@ class SpaceCommand:
     """Print a search space: its decisions, its skeleton, and how many networks it has."""
 
     space: str = dataclasses.field(default="mnasnet", kw_only=False)
-    """Named space (mnasnet, mnasnet-no-se, per-layer, cell), path of a .toml file, or module:factory
-    (docs/reference/space-toml.md)."""
+    """Named space (mnasnet, mnasnet-no-se, per-layer, cell), path of a .toml file, or module:factory (a function that
+    returns a space)."""
 
     def run(self) -> None:
         """Print the tables."""

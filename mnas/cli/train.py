@@ -19,7 +19,8 @@ from mnas.train.settings import TrainSettings, preset_values
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand:
-    """Train a network in full, or with --top the best trials of a search. Add --resume to resume a stopped training."""
+    """Train a network in full. With --top, train the best trials of a search instead. Add --resume to resume a stopped
+    training."""
 
     settings: Annotated[TrainSettings, Parameter(name="*")]
     """The training."""

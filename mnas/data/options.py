@@ -28,7 +28,8 @@ class DataOptions:
     data: Annotated[str, Parameter(help=_HELP)]
     """Name or folder of the data set."""
     data_dir: Path | None = None
-    """Folder of cifar10, fashion-mnist or imagenet, also for downloads; by default inside the cache folder."""
+    """Folder with cifar10, fashion-mnist or imagenet, to which --download writes; by default downloads/ in the cache
+    folder (~/.cache/mnas on Linux)."""
     download: bool = False
     """Download cifar10 or fashion-mnist if it is missing."""
     verify_cache: bool = False

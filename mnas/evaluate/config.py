@@ -16,14 +16,14 @@ class ProxyConfig:
     """Training and scoring of a candidate. Raises ValueError if a field is out of range."""
 
     epochs: int = 5
-    """Number of passes over the training images (paper: 5)."""
+    """Number of epochs of each short training (paper: 5). One epoch is one pass over the training images."""
     image_share: float = 1.0
     """Share of each class's training images to train on, the same images for every candidate."""
     batch_size: int = 64
     """Maximum number of images per step (paper: 4096)."""
     fewest_steps: int = 300
-    """Minimum number of steps: the batch size is halved, down to 16, until the training has as many. Small data sets
-    need them to learn."""
+    """Minimum number of steps of a training: mnas halves the batch size, down to 16, to reach it. Small data sets need
+    many steps to learn."""
     learning_rate: float = 0.064
     """Peak learning rate for 256 images per step; scaled in proportion to the batch size (paper: 0.016)."""
     warmup: float = 0.2
@@ -36,7 +36,7 @@ class ProxyConfig:
     """Mirror half of the training images at random: yes, no or auto. auto: mirror them, except for digits,
     fashion-mnist, and classes whose names suggest mirror images, such as left and right."""
     repeats: int = 1
-    """Number of trainings, each with its own seed; the accuracy is their mean."""
+    """Number of trainings per candidate, each with its own seed; the accuracy is their mean."""
     accelerator: Accelerator = "auto"
     """Device to train on: cuda or cpu; auto: a GPU if one is available."""
     threads: int = 1

@@ -38,27 +38,29 @@ class ExportSettings:
     """Data set that the model was trained on: digits, cifar10, fashion-mnist, imagenet or a folder. Without it, files
     are compared on crops of two photographs."""
     data_dir: Path | None = None
-    """Folder of cifar10, fashion-mnist or imagenet, also for downloads; by default inside the cache folder."""
+    """Folder with cifar10, fashion-mnist or imagenet, to which --download writes; by default downloads/ in the cache
+    folder (~/.cache/mnas on Linux)."""
     download: bool = False
     """Download cifar10 or fashion-mnist if they are missing."""
     calibration_images: int = 200
     """Number of training images on which --int8 calibrates the ranges of activations."""
     images: int = 1000
-    """Number of validation images on which to compare network and file; 0: all."""
+    """Number of validation images on which to compare the file with the network; 0: all."""
     part: Literal["auto", "all"] = "auto"
     """Images to compare on. auto: the images that the training held out, or the data's validation part. all: any image,
     for data that the model was not trained on."""
     seed: int | Auto = "auto"
-    """Seed that draws the held-out images from data without a validation part. auto: the seed in the model file, else
-    in the settings of its run or training."""
+    """Seed with which the training chose its held-out images, for data without a validation part; auto: the seed stored
+    with the model."""
 
     max_difference: float | Auto = "auto"
-    """Largest difference of an output that passes, as a share of the largest output. auto: 1e-4; fp16 0.05; int8 any
-    difference."""
+    """Largest accepted difference between an output of the file and of the network, as a share of the largest output;
+    auto: 1e-4, 0.05 with --fp16, any difference with --int8."""
     min_agreement: float | Auto = "auto"
-    """Smallest share of images with the same predicted class that passes. auto: 0.995; fp16 0.98; int8 0.85."""
+    """Smallest accepted share of images for which file and network predict the same class; auto: 0.995, 0.98 with
+    --fp16, 0.85 with --int8."""
     max_accuracy_loss: float | Auto = "auto"
-    """Largest loss of accuracy that passes. auto: 0.0005; fp16 0.005; int8 0.01."""
+    """Largest accepted loss of accuracy, from 0 to 1; auto: 0.0005, 0.005 with --fp16, 0.01 with --int8."""
     speed_s: float = 3.0
     """Time for measuring the latency of each file, in seconds; 0: do not measure."""
 

@@ -46,7 +46,7 @@ class LatencyFitSettings:
     device: str = "host"
     """Device to measure on: host (this machine) or a device from devices.toml."""
     devices: Path | Auto = "auto"
-    """File that describes the devices; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder (~/.config/mnas on Linux)."""
     samples: int = 200
     """Number of networks to measure."""
     input_size: int = 224
@@ -54,16 +54,17 @@ class LatencyFitSettings:
     classes: int = 1000
     """Number of classes."""
     width: float = 1.0
-    """Width multiplier of the space's skeleton, as in mnas search."""
+    """Width multiplier of the space's skeleton (its filters, layers and strides), as in mnas search."""
     output_stride: int | Auto = "auto"
     """Input pixels per pixel of the last feature map, as in mnas search; auto: the largest of 32, 16, 8 and 4 that
     leaves a map of 3 x 3 or more."""
     budget_s: float = 3.0
-    """Latency budget per network, in seconds."""
+    """Time limit for measuring each network, in seconds."""
     interval: float = 0.015
-    """Stop early once the 95 % confidence interval of a ratio is within plus or minus this share."""
+    """Stop measuring early once the ratio to the reference network is this precise (0.01: its 95 % confidence interval
+    is within plus or minus 1 %)."""
     out: Path | Auto = "auto"
-    """File to write the predictor to; auto: predictors/DEVICE-SPACE-SIZE.json."""
+    """File to write the predictor to; auto: predictors/DEVICE-SPACE-SIZE.json in the current folder."""
     seed: int = 0
     """Random seed of the sample."""
 

@@ -20,19 +20,20 @@ class LatencySettings:
 
     archs: tuple[str, ...] = field(kw_only=False)
     """Models to measure: names (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trials (runs/NAME#17), .json files,
-    block strings, or model files (any .tflite, .onnx or .pte file, or a .safetensors file of mnas)."""
+    block strings (see mnas show), or model files (any .tflite, .onnx or .pte file, or a .safetensors file of mnas)."""
     runtime: str = "auto"
-    """Runtime: litert, litert-builtin (without XNNPACK), onnxruntime, executorch, torch, or several joined by commas.
-    The reference network runs in the first. auto: the device's runtime, or the one that a model file needs."""
+    """Runtimes, separated by commas: litert, litert-builtin (without XNNPACK), onnxruntime, executorch, torch, or auto
+    (the device's runtime, or the one that a model file needs). The reference network, MobileNetV2, runs in the first
+    runtime."""
     device: str = "host"
     """Device to measure on: host (this machine) or a device from devices.toml (`mnas devices list`)."""
     devices: Path | Auto = "auto"
-    """File that describes the devices; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder (~/.config/mnas on Linux)."""
     input_size: str = "auto"
-    """Input size in pixels, or several: 96,128,160. auto: the size of a trial's search, 224 for other architectures. A
-    .tflite file and its reference network run at the file's own size."""
+    """Input size in pixels, or several (96,128,160); auto: the size of a trial's search, else 224. A .tflite file and
+    its reference network run at the file's own size."""
     width_multiplier: str = "1"
-    """Width multiplier of each architecture, or several: 0.35,0.5,1."""
+    """Width multiplier of each architecture, or several (0.35,0.5,1)."""
     classes: int | Auto = "auto"
     """Number of classes; auto: that of a trial's search, 1000 for other architectures. Model files keep theirs."""
     threads: int | Auto = "auto"
@@ -42,9 +43,10 @@ class LatencySettings:
     int8: bool = False
     """Measure architectures in int8. Model files run unchanged, and the reference network stays fp32."""
     budget_s: float = 3.0
-    """Latency budget per model and runtime, in seconds."""
+    """Time limit for measuring each model in each runtime, in seconds."""
     interval: float = 0.01
-    """Stop early once the 95 % confidence interval of the ratio is within plus or minus this share."""
+    """Stop measuring early once the ratio to the reference network is this precise (0.01: its 95 % confidence interval
+    is within plus or minus 1 %)."""
     allow_changed: bool = False
     """Accept a model file of mnas that was changed after mnas wrote it."""
     fresh: bool = False

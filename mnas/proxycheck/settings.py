@@ -35,31 +35,34 @@ class ProxyCheckSettings:
     architectures: int = 10
     """Number of architectures to train, spread over the space's range of multiply-accumulates."""
     also: str = ""
-    """Further networks to train, separated by commas: named networks (mnasnet-a1), trials or files."""
+    """Further networks to train, separated by commas: named networks (mnasnet-a1), trials (runs/NAME#17) or .json
+    files."""
     seeds: int = 2
-    """Number of trainings of each architecture in each setting; with one, the noise between seeds is unknown."""
+    """Number of trainings of each architecture in each proxy task; with one, the noise between seeds is unknown."""
     reference_epochs: int | Auto = "auto"
-    """Epochs of the long training (the reference); auto: four times those of the longest proxy task."""
+    """Number of epochs of the long training, the reference; auto: four times those of the longest proxy task."""
 
     try_epochs: str = "auto"
-    """Epochs to try besides --epochs, separated by commas; auto: a half and a fifth of --epochs."""
+    """Values to try besides --epochs, separated by commas; auto: a half and a fifth of --epochs."""
     try_image_shares: str = "auto"
-    """Image shares to try besides --image-share, separated by commas; auto: a half and a quarter of it."""
+    """Values to try besides --image-share, separated by commas; auto: a half and a quarter of --image-share."""
     try_input_sizes: str = "auto"
-    """Input sizes to try besides --input-size, separated by commas; auto: three quarters and a half of it."""
+    """Values to try besides --input-size, separated by commas; auto: 3/4 and 1/2 of --input-size."""
     all_combinations: bool = False
-    """Try every combination of these values, instead of one change at a time."""
+    """Try every combination of epochs, image shares and input sizes, instead of changing one of them at a time."""
 
     space: str = "mnasnet"
-    """Search space, as for mnas search."""
+    """Search space: mnasnet, mnasnet-no-se, per-layer, cell, a TOML file, or module:factory."""
     width: float = 1.0
-    """Width multiplier of the skeleton."""
+    """Width multiplier of the skeleton (the filters, layers and strides on which the space is built)."""
     input_size: int | Auto = "auto"
-    """Input size in pixels, also of the reference; auto: the size of the data set's images, up to 224."""
+    """Input size of the first proxy task and of the long training, in pixels; auto: the size of the data set's images,
+    up to 224."""
     output_stride: int | Auto = "auto"
-    """Input pixels per pixel of the last feature map, for all input sizes; auto: as for mnas search at --input-size."""
+    """Input pixels per pixel of the last feature map, the same for all input sizes; auto: the value that mnas search
+    chooses at --input-size."""
     proxy: Annotated[ProxyConfig, Parameter(name="*")] = field(default_factory=ProxyConfig)
-    """First proxy task, which the others vary."""
+    """First proxy task, from which the others differ."""
     workers: int | Auto = "auto"
     """Number of trainings in parallel; auto: as many as the cores allow."""
     seed: int = 0

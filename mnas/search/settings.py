@@ -50,7 +50,7 @@ class SearchSettings:
     trials: int = 100
     """Total number of candidates; a larger number continues a finished run."""
     hours: float = math.inf
-    """Stop after this many hours in total; may be changed on resume."""
+    """Stop after this many hours, counted over all starts of the run; a resumed run may have another limit."""
     workers: int | Auto = "auto"
     """Number of candidates trained in parallel; auto: as many as the cores allow. Any number gives the same trials."""
 
@@ -58,7 +58,8 @@ class SearchSettings:
     """Search space: mnasnet, mnasnet-no-se, per-layer, cell, a TOML file, or module:factory (a function that returns a
     space)."""
     width: float = 1.0
-    """Width multiplier of the skeleton; less than 1 for small images and short searches."""
+    """Width multiplier of the skeleton (the filters, layers and strides on which the space is built); less than 1 for
+    small images and short searches."""
     input_size: int | Auto = "auto"
     """Input size in pixels; auto: the size of the data set's images, up to 224."""
     output_stride: int | Auto = "auto"
@@ -78,42 +79,43 @@ class SearchSettings:
     """Random seed."""
 
     reward: Form = "target"
-    """Formula of the reward: target finds the most accurate network at T; soft and hard are the paper's (soft trades
-    latency for accuracy at any T); absolute is TuNAS's; weighted-sum is linear."""
+    """Formula that combines accuracy and latency into the reward. target: finds the most accurate network at the target
+    latency T. soft (the paper's): weighs latency against accuracy in the same way, whatever T is. hard (the paper's),
+    absolute (TuNAS's) and weighted-sum (linear): other published formulas."""
     metric: Metric = "accuracy"
     """Score to maximise: accuracy, or balanced-accuracy, the mean recall over classes, in which all classes have the
     same weight."""
     target_latency_ms: str = "auto"
-    """Target latency T in milliseconds; auto: the latency of MobileNetV2 on the same skeleton and input size. Several
-    targets (3,5,8) share all trials and get one model each. Several devices have one target each (pixel=5,pi=20)."""
+    """Target latency T in milliseconds; auto: that of MobileNetV2 with the space's filters, layers and strides.
+    MobileNetV2 is measured at the search's input size. Several targets (3,5,8) share all trials and get one model each.
+    Several devices have one target each (pixel=5,pi=20)."""
     alpha: float | Auto = "auto"
-    """Exponent or weight of the latency in the reward, up to T; auto: the default of --reward. With --alpha 0 --beta 0,
-    accuracy is the only objective."""
+    """Exponent or weight (0 or less) that --reward gives to latencies up to T; auto: the default of --reward. With
+    --alpha 0 --beta 0, accuracy is the only objective."""
     beta: float | Auto = "auto"
-    """Exponent or weight of the latency in the reward, beyond T; auto: the default of --reward.
-    mnas.objective.beta_for(0.05) returns the exponent at which twice the latency is worth 5 % more accuracy."""
+    """Exponent or weight (0 or less) that --reward gives to latencies above T; auto: the default of --reward."""
     latency_limit: float = math.inf
-    """Skip candidates slower than this multiple of T, before training."""
+    """Skip candidates whose latency exceeds this multiple of T; they are not trained."""
     max_size_mb: float = math.inf
-    """Skip candidates with a file larger than this, in MB, before measuring."""
+    """Skip candidates whose file is larger than this, in MB; they are neither measured nor trained."""
     max_memory_mb: float = math.inf
-    """Skip candidates for which the runtime needs more memory than this, in MB, before training."""
+    """Skip candidates for which the runtime needs more memory than this, in MB; they are not trained."""
 
     device: str = "host"
     """Device to measure latency on: host (this machine), or a device from devices.toml (mnas devices list). Several
     devices, separated by commas, share one model."""
     devices: Path | Auto = "auto"
-    """File that describes the devices; auto: devices.toml in your configuration folder."""
+    """File that describes the devices; auto: devices.toml in your configuration folder (~/.config/mnas on Linux)."""
     device_weights: str = "worst"
-    """Rule that combines the latencies on several devices, each as a multiple of its T: worst (the largest multiple
-    counts), or weights for their mean (pixel=1,pi=2)."""
+    """Rule that combines latencies on several devices, each divided by its device's T. worst: the largest of these
+    ratios counts. pixel=1,pi=2: their mean with these weights counts."""
     latency: Literal["measured", "predicted"] = "measured"
     """Source of latencies: measured, or predicted by the predictors of mnas latency fit. With predicted, mnas measures
-    only candidates that may be on the front."""
+    only candidates that may be on the Pareto front."""
     predictor: str = "auto"
-    """Predictor files, one per device, separated by commas; auto: the files that mnas latency fit writes."""
+    """Predictor files, one per device, separated by commas; auto: the files that mnas latency fit writes by default."""
     latency_budget_s: float = 3.0
-    """Latency budget per candidate, in seconds."""
+    """Time limit for measuring the latency of each candidate, in seconds."""
     latency_threads: int | Auto = "auto"
     """Number of threads of the measured runtime; auto: the device's setting (1, as in the paper, unless devices.toml
     differs)."""
@@ -123,7 +125,8 @@ class SearchSettings:
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     """Proxy task: the short training of each candidate."""
     keep_models_mb: float = 1000.0
-    """Cap on the stored weights of models on the front, in MB."""
+    """Limit on the stored weights of models on the Pareto front, in MB; beyond it, the models with the best rewards
+    keep theirs."""
 
     def __post_init__(self) -> None:
         from mnas.controller.named import find_controller  # imports torch, which help does not need

@@ -24,19 +24,19 @@ class TrainConfig:
     """The recipe of a training. Raises ValueError if a field is out of range."""
 
     epochs: int
-    """Number of passes over the training images."""
+    """Number of training epochs."""
     batch_size: int
-    """Number of images per step, over all processes."""
+    """Number of images per step; under torchrun, the total of all processes."""
     fewest_steps: int = 0
-    """Minimum number of steps: the batch size is halved, down to 16, until the training has as many. Small data sets
-    need them to learn."""
+    """Minimum number of steps of a training: mnas halves the batch size, down to 16, to reach it. Small data sets need
+    many steps to learn."""
     optimizer: Optimizer
     """Optimizer: rmsprop (the paper's, with TensorFlow's semantics) or sgd (with Nesterov momentum 0.9)."""
     learning_rate: float
     """Peak learning rate for 256 images per step; scaled in proportion to the batch size."""
     schedule: Schedule
-    """Schedule of the learning rate: step (multiplied by --decay-rate every --decay-epochs) or cosine (down to 0),
-    counted from the first step."""
+    """Schedule of the learning rate: step (multiplied by --decay-rate every --decay-epochs) or cosine (down to 0). Both
+    start at the first step, not after the warm-up."""
     warmup_epochs: float
     """Number of epochs in which the learning rate rises from 0; limited to half of all epochs."""
     decay_rate: float = 0.97
@@ -55,8 +55,8 @@ class TrainConfig:
     bn_momentum: float | Literal["arch"] = "arch"
     """Share of a new batch in the batch-norm statistics; arch: the architecture's value."""
     estimate_statistics: int
-    """Number of training images (16 or more) from which batch-norm statistics are estimated before each scoring; 0: use
-    the statistics of training."""
+    """Number of training images (16 or more) from which batch-norm statistics are estimated before the model is scored;
+    0: use the statistics of training."""
     mixup: float = 0.0
     """Alpha of mixup; 0: off."""
     cutmix: float = 0.0
@@ -74,7 +74,7 @@ class TrainConfig:
     """Mirror half of the training images at random: yes, no or auto. auto: mirror them, except for digits,
     fashion-mnist, and classes whose names suggest mirror images, such as left and right."""
     crop: float
-    """Side of the central crop that is scored, as a share of the image's centre square."""
+    """Side of the central square that the model sees when it is scored, as a share of the image's shorter side."""
     seed: int = 0
     """Random seed."""
 

@@ -28,7 +28,8 @@ class TrainImages(TrainingDataOptions):
 
     data: str = ""
     """Data set: digits, cifar10, fashion-mnist, imagenet, a folder that contains a folder of images for each class
-    (directly or inside train/, val/ and test/), or tar shards. With --top, needed only if the run's data has moved."""
+    (directly or inside train/, val/ and test/), or a folder of tar shards (train-*.tar). With --top, needed only if the
+    run's data has moved."""
     max_images_per_class: int = 0
     """Number of training images to use per class; 0: all."""
 
@@ -38,31 +39,34 @@ class TrainSettings:
     """A full training."""
 
     arch: str = field(kw_only=False)
-    """Network to train: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file or
-    block strings; with --top a run (runs/NAME)."""
+    """Network to train: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file,
+    block strings (see mnas show) or, with --top, a run (runs/NAME)."""
     images: Annotated[TrainImages, Parameter(name="*")] = field(default_factory=TrainImages)
     """Images."""
     preset: str = "auto"
-    """Recipe whose values are the defaults below: small, imagenet or finetune; auto: finetune with --weights, imagenet
-    for imagenet, else small."""
+    """Recipe that sets the defaults; auto: finetune with --weights, imagenet for --data imagenet, else small. The
+    recipes are small, imagenet and finetune."""
     out: Path = Path("trained")
     """Folder for all trainings; each one writes to OUT/ARCH-SIZEpx."""
     resume: bool = False
     """Resume an interrupted training; a finished one is left as it is."""
     weights: str = ""
-    """Weights to start from: timm, torchvision, or a file of weights. The classifier is new if the classes differ."""
+    """Weights to start from: timm, torchvision, or a file of weights. If their classes differ from the data's, the
+    classifier is newly initialised."""
 
     input_size: str = "auto"
-    """Side of the images in pixels, or several to train one after another (96,128); auto: the size of the search for a
-    trial, else the data set's, up to 224."""
+    """Input size in pixels, or several (96,128); auto: a trial's own size, else the data set's, up to 224. Several
+    sizes are trained one after another."""
     width_multiplier: str = "1"
     """Width multiplier of the network, or several to train one after another (0.5,1.0)."""
     top: int = 0
-    """Number of trials of a run to train: the best by reward, spread along the Pareto front."""
+    """Number of best trials to train from the run ARCH; 0: train ARCH itself. The trials have the best rewards at
+    different latencies."""
 
     loader: Loader = "auto"
     """Way to read the images: array (decoded once, shared by all processes), files (decoded in every epoch) or shards
-    (tar files). auto: shards for tar files, an array if it is small and loses no detail, else files."""
+    (tar files). auto: shards for tar files; array if the decoded images take at most 2 GB and lose no detail that
+    training needs; else files."""
     workers: int | Auto = "auto"
     """Number of processes that read files or shards (auto: one per core, at most 16); with --top, number of trainings
     that run in parallel (auto: 1)."""
