@@ -30,8 +30,8 @@ class BenchmarkOptions:
     percent: bool = False
     """Read the accuracies of a table as percentages, from 0 to 100."""
     space: str = ""
-    """Search space (mnasnet, or a TOML file) whose decisions are the columns of a table; by default, the choices of a
-    decision are the values in its column."""
+    """Search space of a table (mnasnet, or a TOML file), which has one column per decision; by default, the choices of
+    a decision are the values in its column."""
 
     def __post_init__(self) -> None:
         if self.benchmark not in BENCHMARKS:

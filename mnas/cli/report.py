@@ -13,7 +13,7 @@ from mnas.report.html import write_report
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """Rewrite a run's report.html from its study, even while the search is running."""
+    """Rewrite a run's report.html from its recorded trials, even while the search is running."""
 
     run_dir: Annotated[Path, Parameter(name="RUN")] = field(kw_only=False)
     """Folder of the run, such as runs/search."""

@@ -35,8 +35,8 @@ class ExportSettings:
     """Replace an existing file. A file that fails verification never replaces one."""
 
     data: str | None = None
-    """Data set that the model was trained on: digits, cifar10, fashion-mnist, imagenet or a folder. Without it, files
-    are compared on crops of two photographs."""
+    """Data set that the model was trained on: digits, cifar10, fashion-mnist, imagenet or a folder. Without it, mnas
+    compares files on crops of two photographs of scikit-learn."""
     data_dir: Path | None = None
     """Folder with cifar10, fashion-mnist or imagenet, to which --download writes; by default downloads/ in the cache
     folder (~/.cache/mnas on Linux)."""

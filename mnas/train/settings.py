@@ -39,8 +39,8 @@ class TrainSettings:
     """A full training."""
 
     arch: str = field(kw_only=False)
-    """Network to train: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), a trial (runs/NAME#17), a .json file,
-    block strings (see mnas show) or, with --top, a run (runs/NAME)."""
+    """Network to train: a name (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trial (runs/NAME#17), .json file or
+    block strings (see mnas show); with --top a run (runs/NAME)."""
     images: Annotated[TrainImages, Parameter(name="*")] = field(default_factory=TrainImages)
     """Images."""
     preset: str = "auto"
@@ -55,8 +55,8 @@ class TrainSettings:
     classifier is newly initialised."""
 
     input_size: str = "auto"
-    """Input size in pixels, or several (96,128); auto: a trial's own size, else the data set's, up to 224. Several
-    sizes are trained one after another."""
+    """Input size in pixels, or several (96,128); auto: a trial's from its search, else the data set's, up to 224.
+    Several sizes are trained one after another."""
     width_multiplier: str = "1"
     """Width multiplier of the network, or several to train one after another (0.5,1.0)."""
     top: int = 0
