@@ -55,8 +55,8 @@ class TrainSettings:
     classifier is newly initialised."""
 
     input_size: str = "auto"
-    """Input size in pixels, or several (96,128); auto: a trial's from its search, else the data set's, up to 224.
-    Several sizes are trained one after another."""
+    """Input size in pixels, or several (96,128); auto: that of a trial, else of the data set, up to 224. A trial has
+    the input size of its search. Several sizes are trained one after another."""
     width_multiplier: str = "1"
     """Width multiplier of the network, or several to train one after another (0.5,1.0)."""
     top: int = 0
