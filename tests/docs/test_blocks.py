@@ -16,7 +16,7 @@ import pytest
 
 import mnas
 from tests.docs.pages import DOCS, ROOT, Block, blocks, pages
-from tests.docs.workspace import commands_of, make_files, parse_command, run_command, shorter, with_trial
+from tests.docs.workspace import BENCHMARK, commands_of, make_files, parse_command, run_command, shorter, with_trial
 from tests.latency.phones import make_phone, run_phones, write_program
 from tests.latency.sshd import PATH as SSHD
 from tests.latency.sshd import running_sshd
@@ -28,9 +28,10 @@ ELSEWHERE = {
     r"pip install |python3 -m venv |curl |git clone ": "downloads",
     r"adb (pair|connect|kill-server|devices|shell|push|install)": "needs a phone, or stops the adb server",
     r"\./configure|bazel |\./gradlew": "builds Android programs",
-    r"mnas bench --path anb_dataset_jsons": "needs a file of 11 MB from GitHub",
+    **({} if BENCHMARK.exists() else {r"mnas bench --path anb_dataset_jsons": "needs a file of 11 MB from GitHub"}),
     r"make ": "runs this test suite or the demo, which .ci/run runs",
     r"torchrun |CUDA_VISIBLE_DEVICES": "needs several processors or machines; tests/train/test_ddp.py runs torchrun",
+    r"mnas .*--weights (timm|torchvision)|mnas .*https?://": "downloads",
     r"optuna-dashboard ": "serves until it is stopped",
 }
 """Beginning of a command that cannot run here -> why."""

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from foreign_models import onnx_model
 from PIL import Image
 
 import mnas
 from mnas.cli.main import COMMANDS, run
 from mnas.cli.parsing import parse
 
+BENCHMARK = Path(__file__).parents[3] / "shared" / "data" / "anb" / "anb_dataset_jsons.tar.gz"
 SHORTER = {
     "search": "--trials 3 --epochs 1 --fewest-steps 1 --latency-budget-s 0.1 --max-images-per-class 60 --workers 1",
     "train": "--epochs 1 --threads 1",
@@ -48,6 +50,10 @@ def make_files(folder: Path) -> None:
     """Write what the user of a page has: images, and a search and a training of them."""
     make_photos(folder / "photos")
     shutil.copy(folder / "photos/dark/0.jpg", folder / "photo.jpg")
+    (folder / "theirs.onnx").write_bytes(onnx_model())
+    (folder / "labels.txt").write_text("red\ngreen\nblue\n")
+    if BENCHMARK.exists():
+        (folder / BENCHMARK.name).symlink_to(BENCHMARK)
     with contextlib.chdir(folder):
         for command in (
             "search --data photos --run runs/photos --trials 3 --epochs 20 --fewest-steps 100 --input-size 16 "
