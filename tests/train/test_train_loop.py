@@ -181,7 +181,7 @@ def test_nothing_is_overwritten(finished: Path, tmp_path: Path) -> None:
         train(wider, toy_batches(), CONFIG, finished, resume=True)
     with pytest.raises(ValueError, match="data: 0123456789abcdef before, f now"):
         train(ARCH, toy_batches(fingerprint="f"), CONFIG, finished, resume=True)
-    with pytest.raises(ValueError, match="initial weights: fresh there"):
+    with pytest.raises(ValueError, match="initial weights: fresh before"):
         train(ARCH, toy_batches(), CONFIG, finished, resume=True, initial=build_network(ARCH, 3))
     assert {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()} == before
     (tmp_path / "model.safetensors").write_bytes(b"mine")
