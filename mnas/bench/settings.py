@@ -35,7 +35,7 @@ class BenchSettings:
     target_quantile: float = 0.4
     """Target T as a quantile: the share of random networks that cost less than T."""
     target_quantiles: str = ""
-    """Further target quantiles (0.1,0.2,0.4,0.8). For each, mnas prints how far the latency of the model with the best
+    """Further target quantiles (0.1,0.2,0.4,0.8). For each, mnas prints how far the cost of the model with the best
     reward is from T."""
     workers: int | Auto = "auto"
     """Number of searches in parallel, each in a process of one thread; auto: one per core."""

@@ -30,8 +30,8 @@ class BenchmarkOptions:
     percent: bool = False
     """Read the accuracies of a table as percentages, from 0 to 100."""
     space: str = ""
-    """Search space of a table (mnasnet, or a TOML file), which has one column per decision; by default, the choices of
-    a decision are the values in its column."""
+    """Search space of a table (mnasnet, or a TOML file); by default, the columns are the decisions, and the values in a
+    column are its choices."""
 
     def __post_init__(self) -> None:
         if self.benchmark not in BENCHMARKS:

@@ -57,7 +57,7 @@ class EvalCommand:
     class_order: Literal["auto", "data"] = "auto"
     """Order of classes for a model that names none: numeric or published (auto), or that of the sorted folders (data).
     Class folders named 0, 1, 2 and so on have a numeric order; named data sets and tar shards have a published order.
-    For other data, auto is an error."""
+    With auto, mnas rejects other data."""
     json: bool = False
     """Print one JSON object, with the whole confusion matrix, instead of tables."""
     save: Path | None = None

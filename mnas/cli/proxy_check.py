@@ -14,7 +14,7 @@ from mnas.proxycheck.settings import ProxyCheckSettings
 @dataclass(frozen=True, kw_only=True)
 class ProxyCheckCommand:
     """Find the cheapest proxy task (short training) that ranks architectures like a long training. mnas trains the same
-    architectures in each of them. The same command resumes an interrupted check, also with more architectures, seeds or
+    architectures in both ways. The same command resumes an interrupted check, also with more architectures, seeds or
     proxy tasks."""
 
     settings: Annotated[ProxyCheckSettings, Parameter(name="*")]
