@@ -56,8 +56,8 @@ class EvalCommand:
     with the model."""
     class_order: Literal["auto", "data"] = "auto"
     """Order of classes for a model that names none: numeric or published (auto), or that of the sorted folders (data).
-    Class folders named 0, 1, 2 and so on have a numeric order; named data sets and tar shards have a published order.
-    With auto, mnas rejects other data."""
+    Class folders named 0, 1, 2 and so on have a numeric order. Named data sets, tar shards and ImageNet's folders
+    (n01440764) have a published order. With auto, mnas rejects other data."""
     json: bool = False
     """Print one JSON object, with the whole confusion matrix, instead of tables."""
     save: Path | None = None
