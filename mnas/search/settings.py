@@ -93,7 +93,9 @@ class SearchSettings:
     """Exponent or weight (0 or less) that --reward gives to latencies up to T; auto: the default of --reward. With
     --alpha 0 --beta 0, accuracy is the only objective."""
     beta: float | Auto = "auto"
-    """Exponent or weight (0 or less) that --reward gives to latencies above T; auto: the default of --reward."""
+    """Exponent or weight (0 or less) that --reward gives to latencies above T; auto: the default of --reward. For
+    --reward soft, the Python function mnas.objective.beta_for(0.05) returns the exponent that accepts twice the latency
+    for 5 % more accuracy."""
     latency_limit: float = math.inf
     """Skip candidates whose latency exceeds this multiple of T; they are not trained."""
     max_size_mb: float = math.inf
