@@ -54,7 +54,7 @@ def _print_scores(console: Console, predictor: Predictor) -> None:
     calibration, parameters = predictor.calibration, predictor.learned.additive.parameters
     console.print(
         f"{scores.networks} networks of {predictor.space.name} at {predictor.input_size} px, each predicted by a fit "
-        f"without it; {calibration.device['runtime']}, {calibration.threads} thread(s); reference network "
+        f"without it; {calibration.device['runtime']}, threads: {calibration.threads}; reference network "
         f"{calibration.reference}: {calibration.reference_ms:.4g} ms; unexplained variation "
         f"{100 * parameters.spreads['noise']:.1f} %",
     )

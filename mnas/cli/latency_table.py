@@ -87,7 +87,7 @@ def _setup(result: LatencyResult) -> str:
     priority = ", real-time priority" if calibration.realtime else ""
     return (
         f"{', '.join(result.runtimes[name] for name in runtimes)}; "
-        f"{calibration.threads} thread(s){batch}, {core}{priority}; "
+        f"threads: {calibration.threads}{batch}, {core}{priority}; "
         f"{', '.join(units)}: {_processor(calibration.device)}"
     )
 

@@ -156,7 +156,7 @@ def describe(say: Say, settings: SearchSettings, space: Space, dataset: Dataset)
         f"{len(dataset.val.labels)} validation images of {dataset.input_size} px",
         f"space {space.name}: {space.size:.2e} choices, skeleton {s.text}; output stride {s.output_stride}"
         + (", the largest that leaves a feature map of at least 3 x 3" if settings.output_stride == "auto" else ""),
-        f"controller {settings.controller}, {settings.proxy.epochs} epoch(s) per candidate, latency {settings.latency} "
+        f"controller {settings.controller}, epochs per candidate: {settings.proxy.epochs}, latency {settings.latency} "
         f"on {settings.device}, at most {settings.latency_budget_s:g} s per candidate; run {settings.run}",
     ]
     lines.insert(1, baseline_line(settings.metric, dataset.val_counts, dataset.classes))

@@ -117,7 +117,7 @@ def test_one_table_of_runtimes_in_int8_with_threads_and_batch(capsys, monkeypatc
     printed = capsys.readouterr().out
     rows = [line.split() for line in printed.splitlines() if line.split()[:1] == ["mnasnet-small@0.5"]]
     assert [row[1] for row in rows] == ["litert", "litert-builtin"]
-    assert "2 thread(s), batches of 2 images, not pinned" in printed
+    assert "threads: 2, batches of 2 images, not pinned" in printed
     assert "architectures run in int8" in printed
 
 
