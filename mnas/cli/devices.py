@@ -39,8 +39,8 @@ from mnas.text import clean
 from mnas.zoo.architectures import named_arch
 
 File = Path | Literal["auto"]
-HIGH_ERROR = 0.01
-"""Error between sessions above which no measurement reaches an interval of 1 %."""
+HIGH_ERROR = 0.005
+"""Error between sessions above which no measurement reaches an interval of 1 %, which contains 1.96 times this error."""
 
 
 @dataclass(frozen=True, kw_only=True)
