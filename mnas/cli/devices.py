@@ -40,7 +40,7 @@ from mnas.zoo.architectures import named_arch
 
 File = Path | Literal["auto"]
 HIGH_ERROR = 0.005
-"""Error between sessions above which no measurement reaches an interval of 1 %, as it contains 1.96 times this error."""
+"""Error between sessions above which no measurement reaches an interval of 1 %: it contains 1.96 times this error."""
 
 
 @dataclass(frozen=True, kw_only=True)
