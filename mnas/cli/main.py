@@ -51,7 +51,7 @@ _PATIENCE_S = 10.0
 
 USAGE = "usage: mnas COMMAND [OPTIONS] [--debug]   (mnas COMMAND --help shows a command's options)"
 _NOTE = "With --debug, an error also prints its Python traceback. mnas --version prints the version."
-HELP = ("-h", "--help", "help")
+HELP = ("-h", "--help", "--help-all", "help")
 
 
 def main() -> None:

@@ -81,3 +81,9 @@ def test_the_list_of_commands_imports_none_of_them():
     code = "import mnas.cli.main as m, sys; m.run(['--help']); print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {"cyclopts", "torch", "optuna", "rich", "numpy"} & set(modules) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help-all"], ["devices", "--help-all"]])
+def test_a_group_lists_its_commands_for_all_forms_of_help(arguments, capsys):
+    assert run(arguments) == 0
+    assert "devices calibrate" in capsys.readouterr().out
