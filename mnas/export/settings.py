@@ -21,9 +21,10 @@ class ExportSettings:
     to: str
     """Formats to export to, separated by commas: litert, onnx, executorch."""
     int8: bool = False
-    """Quantise a LiteRT file to int8, a quarter of the size. Needs --data for training images to calibrate on."""
+    """Quantise a LiteRT file to int8, a quarter of the size. Needs --data for training images to calibrate on, and the
+    extra mnas[quantize]."""
     fp16: bool = False
-    """Store the weights of a LiteRT file as float16, half of the size."""
+    """Store the weights of a LiteRT file as float16, half of the size. Needs the extra mnas[quantize]."""
     integer_io: bool = False
     """With --int8, also use int8 for input and output, for microcontrollers and accelerators without floats."""
     softmax: bool = False
