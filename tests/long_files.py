@@ -11,7 +11,7 @@ LONG = (
     *EXECUTORCH,
     "api/test_examples.py",
     "api/test_readme.py",
-    "docs/test_blocks.py",
+    "docs/test_page_blocks.py",
     "latency/test_search_remote.py",
     "latency/devices/test_ssh.py",
     "latency/fleet/test_device_pool.py",

@@ -253,7 +253,10 @@ def test_runs_of_different_devices_do_not_mix(tmp_path, old):
 
 
 def test_invalid_names_to_start_from(tmp_path, old):
-    with pytest.raises(ValueError, match="mnasnet-a1 is not in this search space: space toy has 2 blocks, but"):
+    with pytest.raises(
+        ValueError,
+        match="mnasnet-a1 is not in this search space: networks of space toy have 2 blocks, but this one has 7",
+    ):
         searched(tmp_path / "new", start=["mnasnet-a1"])
     with pytest.raises(ValueError, match="nonsense is not in this search space: a network must be one of"):
         searched(tmp_path / "new", start=["nonsense"])

@@ -225,7 +225,7 @@ def _advice(
     elif why := why_not_at_target(best.point[1], [t.point[1] for t in front], objective.target_latency_ms):
         complete = [t for t in run.trials if t.state == "complete"]
         place = best_at_target([t.point for t in complete], objective)
-        nearer = "" if place is None else _at_target(complete[place], objective, name)
+        nearer = "" if place is None else _at_target(complete[place], front, objective, name)
         lines.append(f"{why}{nearer}")
     lines += [
         f"{reference.label}, the reference network, does not differ significantly from {best.title} on {val_images} "
@@ -264,10 +264,13 @@ def _better(wanted: Recommendation, objective: Objective, name: str) -> str:
     )
 
 
-def _at_target(trial: TrialRecord, objective: Objective, name: str) -> str:
+def _at_target(trial: TrialRecord, front: Sequence[TrialRecord], objective: Objective, name: str) -> str:
     """Return the clause on the best trial at the target, which follows the reason for another choice."""
     of_target = trial.point[1] / objective.target_latency_ms
-    return f"; the best trial at the target is {trial.number}, {name} {trial.point[0]:.4f} at {of_target:.2f} of it"
+    place = "" if trial in front else " (not on the front)"
+    return (
+        f"; the best trial at the target is {trial.number}{place}, {name} {trial.point[0]:.4f} at {of_target:.2f} of it"
+    )
 
 
 def _noise(front: list[TrialRecord], best: TrialRecord, val_images: int) -> list[str]:

@@ -308,6 +308,6 @@ def _estimate(run: StudyWriter, plan: Plan, watcher: Watcher) -> None:
     measure_s, train_s = (statistics.mean(column) for column in zip(*times, strict=True))
     minutes = remaining * (measure_s + train_s / plan.workers) / 60
     watcher.say(
-        f"estimate from {source}: {remaining} more candidates take about {max(1, round(minutes))} min "
+        f"estimate from {source}: {remaining} more candidates take about {math.ceil(minutes)} min "
         f"({measure_s:.1f} s of measuring and {train_s:.1f} s of training each, {plan.workers} in parallel)"
     )

@@ -213,4 +213,4 @@ def test_the_folder_of_a_training(capsys, files):
     (files / "training").mkdir()
     (files / "model.safetensors").rename(files / "training" / "model.safetensors")
     assert values(capsys, "training", "--data", "data")["format"] == "mnas"
-    assert "must hold model.safetensors" in complaint(capsys, "data", "--data", "data")
+    assert "must contain model.safetensors, but got 'data'" in complaint(capsys, "data", "--data", "data")

@@ -270,7 +270,7 @@ def test_a_trial_is_drawn_after_all_before_it_and_from_finished_batches() -> Non
     study, batches = new_study(), controller("random", SMALL)
     for _ in range(BATCH):
         store_next(study, batches, SMALL)
-    with pytest.raises(ValueError, match="trial 25 needs all 25 trials before it, but got 20 trials"):
+    with pytest.raises(ValueError, match="trial 21 needs all 21 trials before it, but got 20 trials"):
         batches.draw(study.get_trials(deepcopy=False), 21)
     for number in range(BATCH - 2):
         tell(study, number)

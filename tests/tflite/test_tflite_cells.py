@@ -183,7 +183,7 @@ def test_params_of_the_file():
 
 
 def test_too_small_an_input():
-    with pytest.raises(ValueError, match="--input-size must be at least the output stride 32, but got 31"):
+    with pytest.raises(ValueError, match=r"^input_size must be at least the output stride 32, but got 31"):
         graph_bytes(named_arch("nasnet-a"), 31)
 
 

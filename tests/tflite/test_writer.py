@@ -275,7 +275,7 @@ def test_graph_bytes_has_sane_activations_and_leaves_torch_alone() -> None:
 
 
 def test_too_small_an_input() -> None:
-    with pytest.raises(ValueError, match="--input-size must be at least the output stride 32, but got 31"):
+    with pytest.raises(ValueError, match=r"^input_size must be at least the output stride 32, but got 31"):
         write_tflite(build_network(A1, 10), 31)
     with pytest.raises(ValueError, match="input size"):
         graph_bytes(A1, 16)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from mnas.data.listing.class_table import ClassTable
-from mnas.labels import shown
 
 _MOST_CLASSES = 20
 _ENDS = 5  # number of largest and of smallest classes to print if there are more than 20
 _MOST_REASONS = 8
 _NAME_WIDTH = 32
+_EXAMPLE_WIDTH = 160
 
 
 def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
@@ -16,7 +16,7 @@ def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
     lines = _rows(table) if table.images else [_unknown(table)]
     if table.listing.left_out:
         groups = [
-            f"{group.count:,} {group.reason} ({_plain(group.example)})"
+            f"{group.count:,} {group.reason} ({_plain(group.example, _EXAMPLE_WIDTH)})"
             for group in table.listing.left_out[:_MOST_REASONS]
         ]
         if rest := table.listing.left_out[_MOST_REASONS:]:
@@ -58,6 +58,8 @@ def _rows(table: ClassTable) -> list[str]:
     if hidden:
         cells.insert(1 + _ENDS, [f"... {hidden:,} more", *("" for _ in parts), ""])
     total = sum(group.count for group in table.listing.left_out)
+    if outside := total - sum(omitted):
+        cells.append(["outside class folders", *("" for _ in parts), f"{outside:,}"])
     cells.append(
         [f"all {len(table.classes):,} classes", *(f"{sum(table.images[part]):,}" for part in parts), f"{total:,}"]
     )
@@ -76,7 +78,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _plain(name: str) -> str:
-    """Return a name from the data for the terminal: on one line, cut if it is long."""
-    text = shown(name)[1:-1]
-    return text if len(text) <= _NAME_WIDTH else f"{text[: _NAME_WIDTH - 3]}..."
+def _plain(name: str, width: int = _NAME_WIDTH) -> str:
+    """Return a name from the data for the terminal: on one line, cut if it is longer than `width`."""
+    text = repr(name[: width + 1])[1:-1]
+    return text if len(text) <= width else f"{text[: width - 3]}..."
