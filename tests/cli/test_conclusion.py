@@ -126,7 +126,8 @@ def test_a_recommendation_away_from_the_target_has_a_reason(tmp_path):
     assert f"recommended: trial {front[0].number}, with the best target reward on the front" in out.getvalue()
     assert (
         "it is faster than the target because no more accurate model was found between it and the target; the best "
-        f"trial at the target is {nearer.number}, accuracy {nearer.accuracy:.4f} at {nearer.latency_ms / between:.2f}"
+        f"trial at the target is {nearer.number} (not on the front), accuracy {nearer.accuracy:.4f} at "
+        f"{nearer.latency_ms / between:.2f}"
     ) in out.getvalue()
     page = report_html(Snapshot(run.path, run.attributes | {"objective": dataclasses.asdict(wanted)}, run.trials))
     assert (

@@ -277,7 +277,7 @@ def test_graph_bytes_has_sane_activations_and_leaves_torch_alone() -> None:
 def test_too_small_an_input() -> None:
     with pytest.raises(ValueError, match=r"^input_size must be at least the output stride 32, but got 31"):
         write_tflite(build_network(A1, 10), 31)
-    with pytest.raises(ValueError, match="input size"):
+    with pytest.raises(ValueError, match="input_size must be at least the output stride 32, but got 16"):
         graph_bytes(A1, 16)
     with pytest.raises(ValueError, match="a model must have either class names or a number of unnamed classes"):
         graph_bytes(A1, 32, 0)
