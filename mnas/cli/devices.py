@@ -1,6 +1,7 @@
 """`mnas devices list | check | calibrate`: list devices, and check how far to trust their measurements."""
 
 import contextlib
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,8 @@ class DevicesListCommand:
         path = devices_file() if self.devices == "auto" else self.devices
         state = "" if path.exists() else " (does not exist yet)"
         console.print(f"  devices file: {path}{state}")
+        option = "" if self.devices == "auto" else f" --devices {shlex.quote(str(path))}"
+        console.print(f"next, check that a device is fit to measure on: mnas devices check NAME{option}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from mnas.data.batches import by_stat_line
 from mnas.data.dataset import Dataset
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import mirror_note
+from mnas.latency.devices.registry import find_device
 from mnas.objective import Objective
 from mnas.search.evaluator import ProxyEvaluator
 from mnas.search.front_files import export_front
@@ -53,6 +54,8 @@ def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> Sear
         KeyboardInterrupt: a signal asked the search to stop; the run is saved, and the same settings resume it.
     """
     require_writable(settings.run, "--run")  # checked first: reading the images may take minutes
+    for name in settings.device_names:
+        find_device(name, settings.devices)
     dataset = settings.load_data(watcher.decoding)
     settings = settings.as_begun(dataset)
     for notice in _data_notices(settings, dataset):

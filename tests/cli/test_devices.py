@@ -35,6 +35,7 @@ def test_list_shows_the_host_and_what_the_file_describes(tmp_path, capsys):
     shown = printed(capsys, "devices", "list")
     assert "host" in shown
     assert f"devices file: {tmp_path / 'config' / 'mnas' / 'devices.toml'} (does not exist yet)" in shown
+    assert shown.endswith("\nnext, check that a device is fit to measure on: mnas devices check NAME\n")
     file = tmp_path / "devices.toml"
     file.write_text('[pi]\nkind = "ssh"\naddress = ["pi@one", "pi@two"]\nthreads = 4\n')
     shown = printed(capsys, "devices", "list", "--devices", file)
@@ -42,6 +43,16 @@ def test_list_shows_the_host_and_what_the_file_describes(tmp_path, capsys):
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["pi", "ssh", "pi@one", "litert", "auto", "4", "1"]
     assert "pi@two" in shown
     assert f"devices file: {file}\n" in shown
+    assert shown.endswith(f": mnas devices check NAME --devices {file}\n")
+
+
+def test_a_search_checks_the_devices_before_it_reads_the_images(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = complaint(capsys, "search", "--data", "no-such-folder", "--devices", "pixel")
+    assert line == ("mnas: devices file pixel cannot be read: No such file or directory; did you mean --device pixel?")
+    assert "--device must be one of host, but got 'pixle'" in complaint(
+        capsys, "search", "--data", "no-such-folder", "--device", "pixle"
+    )
 
 
 def test_check_describes_this_machine_and_calibrate_measures_its_session_error(tmp_path, capsys):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mnas.latency.devices.kinds import host_and_port
 from mnas.latency.latency import UnitError
 
 STEP_TIMEOUT_S = 20.0
@@ -112,10 +113,10 @@ def _server_address(server: str | None) -> tuple[str, int]:
     if server is None:
         port = os.environ.get("ANDROID_ADB_SERVER_PORT", "5037")
         server = f"{os.environ.get('ANDROID_ADB_SERVER_HOST', '127.0.0.1')}:{port}"
-    host, _, port = server.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    address = host_and_port(server)
+    if address is None:
         raise ValueError(f"adb_server must be host:port, but got {server!r}")
-    return host, int(port)
+    return address
 
 
 def _require_server(host: str, port: int) -> None:

@@ -1,7 +1,10 @@
 """The kinds of devices, one row each. A new kind is a module that opens its units, and a row of `KINDS`."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from mnas.latency.onboard.script import RUNTIMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,9 @@ class Key:
 
 def text(default: str) -> Key:
     """Return a key whose values are strings."""
-    return Key(default=default, rule="a string", holds=lambda value: isinstance(value, str) and value != "")
+    return Key(
+        default=default, rule="a string that is not empty", holds=lambda value: isinstance(value, str) and value != ""
+    )
 
 
 def auto_or_integer(least: int) -> Key:
@@ -28,6 +33,19 @@ def auto_or_integer(least: int) -> Key:
         rule=f'"auto" or an integer of {least} or more',
         holds=lambda value: value == "auto" or (type(value) is int and value >= least),
     )
+
+
+def host_and_port(text: str) -> tuple[str, int] | None:
+    """Return the host and the port of `HOST:PORT`, or None if `text` has another form."""
+    match = re.fullmatch(r"(\S+):([0-9]{1,5})", text)
+    return (match[1], int(match[2])) if match and 0 < int(match[2]) < 65536 else None
+
+
+ADDRESS_OF_SERVER = Key(
+    default="auto",
+    rule='"auto" or HOST:PORT',
+    holds=lambda value: isinstance(value, str) and (value == "auto" or host_and_port(value) is not None),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +90,8 @@ class DeviceKind:
     """Extra of mnas that installs the package."""
     local: bool = False
     """Whether the device is this machine, without an address and with the runtimes of this Python."""
+    runtimes: tuple[str, ...] = tuple(RUNTIMES)
+    """Runtimes that devices of this kind can use."""
     keys: Mapping[str, Key] = field(default_factory=dict)
     """Keys of devices.toml that only this kind has."""
     hot_c: float
@@ -97,8 +117,9 @@ KINDS: dict[str, DeviceKind] = {
         keys={
             "benchmark_model": text("device:/data/local/tmp/benchmark_model"),
             "max_mhz": auto_or_integer(1),
-            "adb_server": text("auto"),
+            "adb_server": ADDRESS_OF_SERVER,
         },
+        runtimes=("litert", "litert-builtin"),
         hot_c=60.0,
         drift=0.3,
         remedies=PHONE,

@@ -10,6 +10,7 @@ address = ["pi@shelf-1.local", "pi@shelf-2.local"]  # two of one model, used in 
 threads = 1
 """
 
+import difflib
 import importlib
 import importlib.util
 import re
@@ -57,14 +58,18 @@ class DeviceEntry:
                 f"a device's name must consist of letters, digits, '.', '_' and '-', but got {self.name!r}"
             )
         require_choice("kind", self.kind, tuple(KINDS))
+        for name in self.options:
+            _require_key(name, self.kind)
         self._check_address()
         if not CORE.holds(self.core):
             raise ValueError(f"core must be {CORE.rule}, but got {self.core!r}")
         self.setup  # noqa: B018 (checks runtime, threads and batch)
+        if self.runtime not in self.of_kind.runtimes:
+            names = ", ".join(self.of_kind.runtimes)
+            raise ValueError(
+                f"runtime of a device of kind {self.kind} must be one of {names}, but got {self.runtime!r}"
+            )
         for name, value in self.options.items():
-            if name not in self.of_kind.keys:
-                keys = ", ".join(_keys(self.of_kind))
-                raise ValueError(f"a key of a device of kind {self.kind} must be one of {keys}, but got {name!r}")
             if not self.of_kind.keys[name].holds(value):
                 raise ValueError(f"{name} must be {self.of_kind.keys[name].rule}, but got {value!r}")
         defaults = {name: key.default for name, key in self.of_kind.keys.items()}
@@ -101,7 +106,7 @@ def read_devices(file: Path | Literal["auto"] = "auto") -> dict[str, DeviceEntry
     Raises:
         ValueError: the file cannot be read, or an entry is invalid; one line with file, entry and allowed keys.
     """
-    path = devices_file() if file == "auto" else file
+    path = _path(file)
     host = DeviceEntry(name="host", kind="host")
     if file == "auto" and not path.exists():
         return {"host": host}
@@ -120,9 +125,14 @@ def find_device(name: str, file: Path | Literal["auto"] = "auto", *, option: str
     Raises:
         ValueError: the name is unknown, or the file is invalid as in `read_devices`.
     """
-    devices = read_devices(file)
+    path = _path(file)
+    try:
+        devices = read_devices(file)
+    except ValueError as error:
+        if option == "--device" and file != "auto" and str(file) == file.stem and not file.exists():
+            raise ValueError(f"{error}; did you mean --device {file}?") from None
+        raise
     if name not in devices:
-        path = devices_file() if file == "auto" else file
         raise ValueError(
             f"{option} must be one of {', '.join(devices)}, but got {name!r}; describe other devices in {path}"
         )
@@ -153,11 +163,21 @@ def unit_addresses(entry: DeviceEntry) -> list[tuple[str, str]]:
     return [(f"{entry.name}/{i}", address) for i, address in enumerate(entry.address)]
 
 
+def _path(file: Path | Literal["auto"]) -> Path:
+    return devices_file() if file == "auto" else file
+
+
 def _entry(path: Path, name: str, table: object) -> DeviceEntry:
     where = f"{path}, [{name}]"
     if not isinstance(table, dict):
+        if name in _all_keys():
+            raise ValueError(
+                f"{path}: the key {name} must belong to a device; write the device's name above its keys, as in [pixel]"
+            )
         raise ValueError(f"{path}: a device must be a table with a kind, as in [{name}], but got {name} = {table!r}")
     if "kind" not in table:
+        if misspelt := difflib.get_close_matches("kind", [key for key in table if key not in _all_keys()], n=1):
+            raise ValueError(f"{where}: unknown key {misspelt[0]!r}; did you mean kind?")
         raise ValueError(f"{where}: kind must be one of {', '.join(KINDS)}, but is missing")
     try:
         require_choice("kind", table["kind"], tuple(KINDS))
@@ -176,6 +196,19 @@ def _fields(table: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(address, str | list) or address == []:
         raise ValueError(f"address must be a string, or a list of strings, but got {address!r}")
     return {**fields, "options": options, "address": (address,) if isinstance(address, str) else tuple(address)}
+
+
+def _require_key(name: str, kind: str) -> None:
+    """Raise ValueError unless devices of `kind` have the key `name`."""
+    keys = _keys(KINDS[kind])
+    if name not in keys:
+        close = difflib.get_close_matches(name, keys, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"the keys of a device of kind {kind} are {', '.join(keys)}"
+        raise ValueError(f"unknown key {name!r}; {hint}")
+
+
+def _all_keys() -> set[str]:
+    return {key for kind in KINDS.values() for key in _keys(kind)}
 
 
 def _keys(kind: DeviceKind) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from mnas.latency.devices.registry import (
     unit_addresses,
 )
 from mnas.latency.latency import Setup
+from mnas.latency.onboard.script import RUNTIMES
 
 GOOD = """
 [pixel]
@@ -96,15 +97,50 @@ def test_the_host_opens_as_one_unit_of_its_name():
         ("[pi]\nkind = ", "must be valid TOML: Invalid value"),
         (
             '[pi]\nkind = "ssh"\naddress = "a"\nport = 22',
-            "a key of a device of kind ssh must be one of kind, runtime, core, threads, batch,",
+            "[pi]: unknown key 'port'; the keys of a device of kind ssh are kind, runtime, core, threads, batch, "
+            "address, python",
         ),
         (
             '[pi]\nkind = "adb"\naddress = "a"\npython = "p"',
-            "a key of a device of kind adb must be one of .*adb_server, but got 'python'",
+            "[pi]: unknown key 'python'; the keys of a device of kind adb are kind, runtime, .*adb_server",
         ),
         (
             '[host]\nkind = "host"\naddress = "a"',
-            "[host]: a key of a device of kind host must be one of .*, but got 'address'",
+            "[host]: unknown key 'address'; the keys of a device of kind host are kind, runtime, core, threads, batch",
+        ),
+        ('[pixel]\nkind = "adb"\naddres = "a"', "[pixel]: unknown key 'addres'; did you mean address?"),
+        ('[pixel]\nkind = "adb"\naddress = ""\nmaxmhz = 7', "[pixel]: unknown key 'maxmhz'; did you mean max_mhz?"),
+        ('[pixel]\nknd = "adb"\naddress = "a"', "[pixel]: unknown key 'knd'; did you mean kind?"),
+        (
+            '[pixel]\nkind = "adb"\naddress = "a"\nruntime = "onnxruntime"',
+            "[pixel]: runtime of a device of kind adb must be one of litert, litert-builtin, but got 'onnxruntime'",
+        ),
+        (
+            '[pixel]\nkind = "adb"\naddress = "a"\nbenchmark_model = ""',
+            "[pixel]: benchmark_model must be a string that is not empty, but got ''",
+        ),
+        *(
+            (
+                f'[pixel]\nkind = "adb"\naddress = "a"\nadb_server = {server}',
+                '[pixel]: adb_server must be "auto" or HOST:PORT, but got ',
+            )
+            for server in (
+                '"localhost"',
+                '"localhost:"',
+                '":5037"',
+                '"localhost:0"',
+                '"localhost:65536"',
+                '"h:\u00b2"',
+                "5037",
+            )
+        ),
+        (
+            'kind = "adb"\naddress = "a"',
+            ": the key kind must belong to a device; write the device's name above its keys, as in [pixel]",
+        ),
+        (
+            'max_mhz = 2400\n[pixel]\nkind = "adb"',
+            ": the key max_mhz must belong to a device; write the device's name above its keys, as in [pixel]",
         ),
         ('[pi]\nkind = "usb"', "[pi]: kind must be one of host, adb, ssh, but got 'usb'"),
         ("[pi]\nkind = 7", "[pi]: kind must be one of host, adb, ssh, but got 7"),
@@ -138,6 +174,29 @@ def test_an_invalid_entry_gets_one_line_with_the_file(file, text, line):
     assert str(path) in message
     for piece in line.split(".*"):
         assert piece in message
+
+
+def test_a_device_that_is_given_as_the_file_is_recognised(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 (compared below)
+        find_device("host", Path("pixel"))
+    assert str(raised.value) == (
+        "devices file pixel cannot be read: No such file or directory; did you mean --device pixel?"
+    )
+    for name, option in (("none.toml", "--device"), ("lab/pixel", "--device"), ("pixel", "NAME")):
+        with pytest.raises(ValueError, match=rf"^devices file {name} cannot be read: No such file or directory$"):
+            find_device("host", Path(name), option=option)
+    (tmp_path / "pixel").mkdir()
+    with pytest.raises(ValueError, match=r"^devices file pixel cannot be read: Is a directory$"):
+        find_device("host", Path("pixel"))
+
+
+def test_phones_have_the_runtimes_of_their_tool():
+    pytest.importorskip("adbutils")
+    from mnas.latency.devices.adb import XNNPACK
+
+    assert KINDS["adb"].runtimes == tuple(XNNPACK)
+    assert KINDS["host"].runtimes == KINDS["ssh"].runtimes == tuple(RUNTIMES)
 
 
 def test_an_unknown_device_and_a_missing_file_get_one_line(file, tmp_path):
