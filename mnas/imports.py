@@ -23,7 +23,10 @@ def imported(name: str, expected: str) -> Callable[..., object]:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise ValueError(f"{name}: module {module_name} cannot be imported: {described(error)}") from error
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        is_it = missing is not None and f"{module_name}.".startswith(f"{missing}.")
+        where = "; modules are looked for in the current folder and on the Python path" if is_it else ""
+        raise ValueError(f"{name}: module {module_name} cannot be imported: {described(error)}{where}") from error
     if not hasattr(module, attribute):
         raise ValueError(f"{name}: module {module_name} has no attribute {attribute}")
     target = getattr(module, attribute)

@@ -5,9 +5,7 @@ the seed, and the code that it runs. It does not contain the number of trials, b
 number: a longer search also serves a shorter one.
 """
 
-import ast
 import hashlib
-import importlib
 import importlib.metadata
 import json
 from dataclasses import asdict
@@ -18,6 +16,7 @@ from mnas import version
 from mnas.atomic import write_atomic
 from mnas.bench.contender import Contender
 from mnas.bench.searched import Searched
+from mnas.bench.sources import sources_of
 from mnas.controller.named import CONTROLLERS
 from mnas.evaluate.benchmark import Benchmark
 
@@ -30,12 +29,17 @@ _LIBRARIES = ("numpy", "optuna", "scikit-learn", "scipy", "torch")
 
 
 class Cache:
-    """Searches of one benchmark in a folder, which is created for the first of them."""
+    """Searches of one benchmark in a folder, which is created for the first of them.
+
+    Code that changes while the object exists makes no difference to its keys: the searches run the earlier code.
+    """
 
     def __init__(self, folder: Path, benchmark: Benchmark) -> None:
         self._folder = folder
         space = {name: list(d.choices) for name, d in benchmark.space.items()}
         self._benchmark: tuple[str, dict[str, list[Any]]] = (benchmark.content, space)
+        self._code: dict[str, str] = {}
+        """Controller -> hash of its code."""
 
     def load(self, contender: Contender, trials: int) -> Searched | None:
         """Return the search's first `trials` trials, or None if the cached search is missing, shorter or damaged."""
@@ -60,7 +64,10 @@ class Cache:
             ) from None
 
     def _path(self, contender: Contender) -> Path:
-        key = [self._benchmark, asdict(contender), code_version(contender.controller)]
+        name = contender.controller
+        if name not in self._code:
+            self._code[name] = code_version(name)
+        key = [self._benchmark, asdict(contender), self._code[name]]
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return self._folder / f"{digest[:32]}.npz"
 
@@ -68,39 +75,20 @@ class Cache:
 def code_version(controller: str) -> str:
     """Return a hash of the sources and libraries that a search by `controller` runs.
 
-    For a `module:factory`, the hash has that module's own file, but not its imports. The module must be importable
-    (`find_controller` checks it).
+    For a `module:factory`, the hash includes that module and all modules that it imports, except for installed
+    libraries. The module must be importable (`find_controller` checks it).
     """
     root = Path(version.__file__).parent
     digest = hashlib.sha256()
-    if controller in CONTROLLERS:
-        make = CONTROLLERS[controller]
-        files = set(_COMMON)
-        if isinstance(make, type):
-            files |= _with_imports(root, make.__module__)
-        digest.update(b"".join((root / file).read_bytes() for file in sorted(files)))
-    else:
-        digest.update(b"".join((root / file).read_bytes() for file in sorted(_COMMON)))
-        module = importlib.import_module(controller.partition(":")[0])
-        digest.update(Path(module.__file__).read_bytes() if module.__file__ else b"")
+    files = [root / file for file in _COMMON]
+    if controller not in CONTROLLERS:
+        files += sources_of(controller.partition(":")[0])
+    elif isinstance(make := CONTROLLERS[controller], type):
+        files += sources_of(make.__module__)
+    for line in sorted(
+        f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in dict.fromkeys(files)
+    ):
+        digest.update(line.encode())
     for library in _LIBRARIES:
         digest.update(f"{library} {importlib.metadata.version(library)}\n".encode())
     return digest.hexdigest()
-
-
-def _with_imports(root: Path, module: str) -> set[str]:
-    """Return the files of a module of mnas and of all modules of mnas that it imports, directly or indirectly."""
-    files: set[str] = set()
-    wanted = [module]
-    while wanted:
-        parts = wanted.pop().split(".")[1:]
-        file = "/".join(parts) + ".py"
-        if file in files or not (root / file).is_file():
-            continue
-        files.add(file)
-        for node in ast.walk(ast.parse((root / file).read_bytes())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnas."):
-                wanted += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                wanted += [alias.name for alias in node.names if alias.name.startswith("mnas.")]
-    return files

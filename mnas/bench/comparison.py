@@ -24,11 +24,19 @@ class ControllerSearches:
 
     def hypervolume(self, pool: Pool, mark: int) -> Interval:
         """Return the hypervolume relative to the pool's, after `mark` trials."""
-        return interval([pool.ratio(s.accuracies[:mark], s.costs[:mark]) for s in self.searches])
+        return interval(self.hypervolumes(pool, mark))
+
+    def hypervolumes(self, pool: Pool, mark: int) -> list[float]:
+        """Return the same of each search, in order of the seeds."""
+        return [pool.ratio(s.accuracies[:mark], s.costs[:mark]) for s in self.searches]
 
     def best_reward(self, mark: int) -> Interval:
         """Return the highest reward after `mark` trials."""
-        return interval([float(self._rewards(s)[:mark].max()) for s in self.searches])
+        return interval(self.best_rewards(mark))
+
+    def best_rewards(self, mark: int) -> list[float]:
+        """Return the same of each search, in order of the seeds."""
+        return [float(self._rewards(s)[:mark].max()) for s in self.searches]
 
     @property
     def ms_per_trial(self) -> Interval:

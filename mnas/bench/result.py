@@ -10,7 +10,9 @@ import numpy as np
 
 from mnas.bench.comparison import ControllerSearches, Hits
 from mnas.bench.pool import Interval, Pool, marks
+from mnas.bench.settings import BenchSettings
 from mnas.evaluate.benchmark import Benchmark
+from mnas.version import __version__
 from mnas.zoo.architectures import named_arch
 
 LANDMARKS = ("mobilenetv2", "mnasnet-a1")
@@ -24,13 +26,21 @@ class BenchResult:
     benchmark: Benchmark
     pool: Pool
     """Random members, with the front that hypervolumes are relative to."""
-    target_quantile: float
-    trials: int
-    """Number of trials of each search."""
+    settings: BenchSettings
     rows: tuple[ControllerSearches, ...]
     """Searches of each controller, one row for each form of the reward that makes a difference to it."""
     hits: tuple[Hits, ...]
     """Distance of every controller's best model from each target quantile; empty if no quantiles were requested."""
+
+    @property
+    def target_quantile(self) -> float:
+        """Return the quantile of the pool's costs that is the target."""
+        return self.settings.target_quantile
+
+    @property
+    def trials(self) -> int:
+        """Return the number of trials of each search."""
+        return self.settings.trials
 
     @functools.cached_property
     def networks(self) -> dict[str, tuple[float, float]]:
@@ -59,6 +69,8 @@ class BenchResult:
         """Return all numbers as plain values, for JSON."""
         numbers = marks(self.trials)
         return {
+            "version": __version__,
+            "settings": self.settings.options,
             "benchmark": self.benchmark.name,
             "cost_unit": self.benchmark.cost_unit,
             "notes": list(self.benchmark.notes),
@@ -73,6 +85,12 @@ class BenchResult:
                     "hypervolume": {n: _pair(row.hypervolume(self.pool, n)) for n in numbers},
                     "best_reward": {n: _pair(row.best_reward(n)) for n in numbers},
                     "sampled": list(row.sampled()),
+                    "by_seed": {
+                        "seeds": list(range(len(row.searches))),
+                        "ms_per_trial": [float(s.ms.mean()) for s in row.searches],
+                        "hypervolume": {n: row.hypervolumes(self.pool, n) for n in numbers},
+                        "best_reward": {n: row.best_rewards(n) for n in numbers},
+                    },
                 }
                 for row in self.rows
             ],

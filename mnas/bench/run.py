@@ -53,7 +53,7 @@ def run_bench(settings: BenchSettings, say: Say) -> BenchResult:
         for quantile in settings.quantiles
         for target in [pool.target(quantile)]
     )
-    return BenchResult(benchmark, pool, settings.target_quantile, settings.trials, rows, near)
+    return BenchResult(benchmark, pool, settings, rows, near)
 
 
 def _require_sampler(name: str, benchmark: Benchmark, uses_reward: bool) -> None:

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mnas.bench.contender import Contender
 from mnas.controller.closed import ClosedBatches
+from mnas.controller.custom import errors_named
 from mnas.controller.view import Draw
 from mnas.evaluate.benchmark import Benchmark, Indices, Values
 from mnas.study import DIRECTIONS
@@ -148,7 +149,7 @@ def _ask_and_tell(benchmark: Benchmark, contender: Contender, trials: int) -> Se
     indices: list[tuple[int, ...]] = []
     accuracies, costs, ms = np.zeros(trials), np.zeros(trials), np.zeros(trials)
     for number in range(trials):
-        try:
+        with errors_named(contender.controller, number):
             begun = time.process_time()
             trial = study.ask(space)
             spent = time.process_time() - begun
@@ -156,9 +157,6 @@ def _ask_and_tell(benchmark: Benchmark, contender: Contender, trials: int) -> Se
             (accuracies[number],), (costs[number],) = benchmark.score(np.array(indices[-1:]))
             begun = time.process_time()
             study.tell(trial, [float(accuracies[number]), float(costs[number])])
-        except Exception as error:  # a user's code may raise anything
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"{contender.controller} failed at trial {number}: {reason}") from error
         ms[number] = 1e3 * (spent + time.process_time() - begun)
     nothing: NDArray[np.float64] = np.zeros(0)
     return Searched(np.array(indices), accuracies, costs, ms, nothing)

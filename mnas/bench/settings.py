@@ -1,8 +1,9 @@
 """Settings of `mnas bench`: the controllers to compare, the benchmark and the rewards."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mnas.bench.source import BenchmarkOptions
 from mnas.children import MOST_WORKERS
@@ -31,7 +32,7 @@ class BenchSettings:
     rows for each reward."""
     candidates_per_update: int | Auto = "auto"
     """Number of candidates drawn before the controller learns from them; auto: 5 for surrogate, the paper's 20 for all
-    others."""
+    others. A sampler from module:factory that is no ClosedBatchSampler learns after every trial instead."""
     target_quantile: float = 0.4
     """Target T as a quantile: the share of random networks that cost less than T."""
     target_quantiles: str = ""
@@ -40,7 +41,8 @@ class BenchSettings:
     workers: int | Auto = "auto"
     """Number of searches in parallel, each in a process of one thread; auto: one per core."""
     out: Path = Path("bench")
-    """Folder for the page (HTML), the figures (SVG) and the numbers (JSON)."""
+    """Folder for the page (HTML), the figures (SVG) and the numbers (JSON); existing files of the same benchmark are
+    replaced."""
 
     def __post_init__(self) -> None:
         for name in ("seeds", "trials"):
@@ -65,6 +67,13 @@ class BenchSettings:
             for quantile in quantiles:
                 if not 0 < quantile < 1:
                     raise ValueError(f"{flag} must be between 0 and 1, but got {quantile:g}")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options as plain values; `mnas.bench(**options)` repeats the comparison."""
+        own = dataclasses.asdict(self)
+        values = own.pop("source") | own
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     @property
     def forms(self) -> tuple[str, ...]:

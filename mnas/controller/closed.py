@@ -1,5 +1,7 @@
 """Closed batches for any controller: the interface that the search draws its trials from."""
 
+import contextlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +11,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from mnas.arch import require_int
-from mnas.controller.named import SEVERAL_REWARDS, make_sampler
+from mnas.controller.custom import errors_named
+from mnas.controller.named import CONTROLLERS, SEVERAL_REWARDS, make_sampler
 from mnas.controller.sampler import ClosedBatchSampler, Reward
 from mnas.controller.surrogate.surrogate import Canonical
 from mnas.controller.view import Direction, Draw, StudyView, require_finished
@@ -33,7 +36,7 @@ class ClosedBatches:
     and complete except for their values. Use one object for one study, in one thread.
 
     Args:
-        controller: a name from `CONTROLLERS`.
+        controller: a name from `CONTROLLERS`, or `module:factory`.
         space: name -> distribution of every decision, in the order of the decisions.
         directions: the study's directions.
         seed: 0 or more.
@@ -59,6 +62,8 @@ class ClosedBatches:
         reward: Reward | Sequence[Reward] | None,
         canonical: Canonical | None = None,
     ) -> None:
+        if not isinstance(controller, str):
+            raise ValueError(f"controller must be a name, such as 'tpe' or 'annealer:make', but got {controller!r}")
         require_int("seed", seed, 0)
         require_int("batch_size", batch_size, 1)
         self._controller = controller
@@ -98,8 +103,8 @@ class ClosedBatches:
         """Return trial `number`, drawn from the study's `trials` in order of number; only those before it are needed.
 
         Raises:
-            ValueError: a trial before it is missing, or one of an earlier batch is running; also what `reward`
-                raises.
+            ValueError: a trial before it is missing, one of an earlier batch is running, or the sampler of a
+                `module:factory` raises any error; also what `reward` raises.
         """
         closed = number - number % self._batch_size
         if len(trials) < number:
@@ -108,9 +113,13 @@ class ClosedBatches:
             require_finished(trials[self._finished : closed], closed)
             self._finished = closed
             sampler = self._learning[number % len(self._learning)]
-            return Draw(params=sampler.draw_from(trials, self._directions, number), system_attrs={})
+            with self._errors_named(number):
+                params = sampler.draw_from(trials, self._directions, number)
+            return Draw(params=params, system_attrs={})
         self._view.show(trials[:number], closed=closed)
-        return self._view.ask(self._make_sampler(number, self._rewards[0]), self._space)
+        asked = self._make_sampler(number, self._rewards[0])
+        with self._errors_named(number):
+            return self._view.ask(asked, self._space)
 
     def close(self, trials: Sequence[FrozenTrial]) -> dict[str, Any]:
         """Learn from the batches closed so far, as the next draw would, and return the sampler's `diagnostics()`.
@@ -119,10 +128,17 @@ class ClosedBatches:
         """
         unfinished = (trial.number for trial in trials if not trial.state.is_finished())
         closed = next(unfinished, len(trials)) // self._batch_size * self._batch_size
-        for sampler in self._learning:
-            sampler.learn_from(trials, self._directions, closed)
-        diagnostics = [sampler.diagnostics() for sampler in self._learning]
+        with self._errors_named(closed):
+            for sampler in self._learning:
+                sampler.learn_from(trials, self._directions, closed)
+            diagnostics = [sampler.diagnostics() for sampler in self._learning]
+            json.dumps(diagnostics)  # the search stores them
         return _mean(diagnostics) if len(diagnostics) > 1 else diagnostics[0] if diagnostics else {}
+
+    def _errors_named(self, number: int) -> contextlib.AbstractContextManager[None]:
+        """Return a context that names the controller in errors of a user's sampler; errors of mnas's own are bugs."""
+        own = self._controller in CONTROLLERS
+        return contextlib.nullcontext() if own else errors_named(self._controller, number)
 
 
 def _mean(diagnostics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

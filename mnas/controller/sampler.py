@@ -54,6 +54,22 @@ class Batch:
     """Lowest reward of all completed trials so far, at most 0: the reward of a pruned trial."""
 
 
+class NotAChoiceError(ValueError):
+    """A sampler proposed something that is not in the space; the message names decision, value and choices."""
+
+
+def require_choice(name: str, distribution: BaseDistribution, value: object) -> None:
+    """Raise NotAChoiceError where `value` is not a choice of the decision."""
+    try:
+        distribution.to_internal_repr(value)
+    except (TypeError, ValueError):
+        raise NotAChoiceError(f"{name} must be one of {_listed(distribution)}, but got {value!r}") from None
+
+
+def _listed(distribution: BaseDistribution) -> str:
+    return ", ".join(map(repr, distribution.choices)) if isinstance(distribution, CategoricalDistribution) else ""
+
+
 def derived_seed(seed: int, *numbers: int) -> int:
     """Return 32 bits that depend on every bit of all arguments, which must be 0 or more."""
     return int(np.random.SeedSequence([seed, *numbers]).generate_state(1)[0])
@@ -125,7 +141,20 @@ class ClosedBatchSampler(BaseSampler, abc.ABC):
         with _DRAWING:
             self._learn(self._closed_batches(trials, directions, number))
             indices = self._choose(number)
-        return {name: d.choices[index] for (name, d), index in zip(self._space.items(), indices, strict=True)}
+        if len(indices) != len(self._space):
+            raise NotAChoiceError(
+                f"_choose must return {len(self._space)} indices, one for each decision, but got {len(indices)}"
+            )
+        drawn = {}
+        for (name, distribution), index in zip(self._space.items(), indices, strict=True):
+            choices = distribution.choices
+            if not 0 <= index < len(choices):
+                raise NotAChoiceError(
+                    f"{name} must be an index from 0 to {len(choices) - 1} of the choices {_listed(distribution)}, but "
+                    f"got {index!r}"
+                )
+            drawn[name] = choices[index]
+        return drawn
 
     # Optuna's interface
 

@@ -152,7 +152,9 @@ def _read_rows(path: Path, device: str) -> dict[str, _Row]:
     except (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.strerror and error.filename:
             raise
-        raise ValueError(f"{path} cannot be read as anb_dataset_jsons.tar.gz ({error})") from None
+        is_table = path.suffix.lower() in (".csv", ".parquet")
+        hint = "; for a CSV or Parquet table, add --benchmark table" if is_table else ""
+        raise ValueError(f"{path} cannot be read as anb_dataset_jsons.tar.gz ({error}){hint}") from None
     if not rows:
         raise ValueError(f"{path} must contain a .json file for each network, but it has none")
     return rows

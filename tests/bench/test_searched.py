@@ -8,9 +8,10 @@ import optuna
 import pytest
 
 import mnas
-from mnas.bench.cache import Cache, _with_imports, code_version
+from mnas.bench.cache import Cache, code_version
 from mnas.bench.contender import Contender, takes_reward
 from mnas.bench.searched import Searched, run_search
+from mnas.bench.sources import sources_of
 from mnas.controller.named import CONTROLLERS, find_controller
 from mnas.evaluate.table import read_table
 from mnas.objective import Objective
@@ -87,6 +88,9 @@ def leaves(seed): raise SystemExit(3)
 def needs(seed, more): pass
 class Fails(optuna.samplers.RandomSampler):
     def sample_independent(self, *arguments): raise RuntimeError("cannot\\ndraw")
+class Strange(optuna.samplers.RandomSampler):
+    def sample_independent(self, study, trial, name, distribution):
+        return 9 if (trial.number, name) == (2, "kernel") else distribution.choices[0]
 number = 3
 """
 
@@ -104,6 +108,7 @@ number = 3
         ("my_samplers:leaves", "calling my_samplers:leaves failed: SystemExit: 3"),
         ("my_samplers:needs", "calling my_samplers:needs failed: TypeError: .*'more'"),
         ("my_samplers:Fails", "my_samplers:Fails failed at trial 0: RuntimeError: cannot draw"),
+        ("my_samplers:Strange", "my_samplers:Strange failed at trial 2: kernel must be one of 3, 5, 7, but got 9$"),
     ],
 )
 def test_an_invalid_sampler_is_one_line(benchmark_, tmp_path, monkeypatch, name, message):
@@ -174,10 +179,55 @@ def test_a_damaged_search_is_a_cache_miss(benchmark_, tmp_path):
 
 def test_code_of_other_controllers_does_not_matter():
     root = Path(mnas.__file__).parent
-    ppo = _with_imports(root, "mnas.controller.ppo")
+    ppo = {str(file.relative_to(root)) for file in sources_of("mnas.controller.ppo")}
     assert {"controller/ppo.py", "controller/policy.py", "controller/sampler.py"} <= ppo
     assert "controller/evolution.py" not in ppo
     versions = {name: code_version(name) for name in CONTROLLERS}
     assert versions["ppo"] != versions["evolution"]
     assert versions["random"] == versions["nsga2"] == versions["tpe"]  # all in named.py
     assert code_version("optuna.samplers:TPESampler") != versions["tpe"]
+
+
+def test_edited_modules_of_the_user_are_a_cache_miss(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts" / "inner").mkdir(parents=True)
+    files = {
+        "wrapping.py": "import optuna\nfrom annealing import Sampler\ndef make(seed):\n    return Sampler(seed=seed)\n",
+        "annealing.py": "from optuna.samplers import RandomSampler as Sampler\n"
+        "def later():\n    import parts.inner.cooling\n",
+        "parts/__init__.py": "",
+        "parts/inner/__init__.py": "from . import heat\nfrom ..steps import size\n",
+        "parts/inner/cooling.py": "",
+        "parts/inner/heat.py": "import wrapping\n",
+        "parts/steps.py": "size = 1\n",
+        "unrelated.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    find_controller("wrapping:make")
+    assert {str(file.relative_to(tmp_path)) for file in sources_of("wrapping")} == files.keys() - {"unrelated.py"}
+    before = code_version("wrapping:make")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text + "# edited\n")
+        assert (code_version("wrapping:make") == before) == (name == "unrelated.py"), name
+        (tmp_path / name).write_text(text)
+        assert code_version("wrapping:make") == before
+
+
+def test_a_users_sampler_depends_on_the_samplers_of_mnas_that_it_imports(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "likeppo.py").write_text("from mnas.controller.ppo import PPOSampler\nmake = PPOSampler\n")
+    find_controller("likeppo:make")
+    root = Path(mnas.__file__).parent
+    assert set(sources_of("likeppo")) == {tmp_path / "likeppo.py", *sources_of("mnas.controller.ppo")}
+    assert root / "controller" / "policy.py" in sources_of("likeppo")
+
+
+def test_code_that_changes_during_a_bench_does_not_move_its_searches(benchmark_, tmp_path, monkeypatch):
+    cache = Cache(tmp_path / "cache", benchmark_)
+    assert cache.load(contender("random"), 5) is None
+    with monkeypatch.context() as patch:
+        patch.setattr("mnas.bench.cache.code_version", lambda controller: "edited")
+        cache.keep(contender("random"), run_search(benchmark_, contender("random"), 5))
+        assert Cache(tmp_path / "cache", benchmark_).load(contender("random"), 5) is None
+    assert Cache(tmp_path / "cache", benchmark_).load(contender("random"), 5) is not None

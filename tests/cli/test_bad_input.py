@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -221,3 +222,24 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_resume(tmp_path):
     stored = read_run(tmp_path / "runs/stopped")
     assert stored.state.status == "stopped"
     assert sum(t.is_finished for t in stored.trials) >= 3
+
+
+def test_an_error_of_a_users_sampler_is_one_line_and_the_mended_search_resumes(capsys, tmp_path):
+    own = (
+        "import optuna\nclass make(optuna.samplers.RandomSampler):\n"
+        "    def sample_independent(self, study, trial, name, distribution):\n"
+        "        CODE\n        return super().sample_independent(study, trial, name, distribution)\n"
+    )
+    for module, code, message in (
+        ("climb_error", "trial.number == 1 and {}['temperature']", "KeyError: 'temperature'"),
+        ("climb_kernel", "if trial.number == 1: return 9", "block1.op must be one of 'conv', "),
+    ):
+        (tmp_path / f"{module}.py").write_text(own.replace("CODE", code))
+        search = (*SEARCH, *QUICK, "--run", f"runs/{module}", "--controller", f"{module}:make")
+        search = (*search, "--candidates-per-update", "1")
+        assert complaint(capsys, *search).startswith(f"mnas: {module}:make failed at trial 1: {message}")
+        assert len(read_run(tmp_path / "runs" / module).trials) == 1
+        (tmp_path / f"{module}.py").write_text(own.replace("CODE", "pass"))
+        del sys.modules[module]
+        assert run(search) == 0
+        assert len(read_run(tmp_path / "runs" / module).trials) > 1

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import mnas
 from mnas.bench.cache import Cache
 from mnas.bench.contender import Contender
 from mnas.bench.pool import draw_pool
@@ -63,6 +64,15 @@ def test_a_bench_from_end_to_end(tmp_path, capsys):
         assert row["hypervolume"]["40"][1] == pytest.approx(half)
         best = [max(objective.reward(a, c) for a, c in zip(s.accuracies, s.costs, strict=True)) for s in searches]
         assert row["best_reward"]["40"][0] == pytest.approx(sum(best) / 2)
+        by_seed = row["by_seed"]
+        assert by_seed["seeds"] == [0, 1]
+        assert (by_seed["hypervolume"]["40"], by_seed["best_reward"]["40"]) == (ratios, best)
+        assert sum(by_seed["ms_per_trial"]) / 2 == pytest.approx(row["ms_per_trial"])
+    assert numbers["version"] == mnas.__version__
+    assert (numbers["settings"]["path"], numbers["settings"]["controllers"]) == ("toy.csv", "random,evolution")
+    repeated = mnas.bench(**numbers["settings"] | {"out": "again"})
+    assert json.loads((tmp_path / "again" / "toy.json").read_text())["rows"] == numbers["rows"]
+    assert [row.name for row in repeated.rows] == ["random", "evolution"]
     assert [(h["name"], h["quantile"]) for h in numbers["hits"]] == [
         ("random", 0.2),
         ("random", 0.6),
@@ -93,6 +103,23 @@ def test_one_seed_and_a_custom_sampler(tmp_path, capsys):
     numbers = json.loads((tmp_path / "bench" / "toy.json").read_text())
     assert [row["name"] for row in numbers["rows"]] == ["own:sampler, hard"]  # it sees no reward: one row
     assert numbers["rows"][0]["hypervolume"]["40"][1] is None
+
+
+def test_a_bench_after_an_edit_of_an_imported_module_searches_again(tmp_path, capsys):
+    (tmp_path / "wrap.py").write_text("from cooled import Cooled\ndef make(seed):\n    return Cooled(seed=seed)\n")
+    own = "from optuna.samplers import RandomSampler\nclass Cooled(RandomSampler):\n    pass\n"
+    (tmp_path / "cooled.py").write_text(own)
+    options = ["--controllers", "wrap:make", "--seeds", "1", "--trials", "10"]
+    for cached in (0, 1):
+        assert run(bench(*options)) == 0
+        assert capsys.readouterr().out.count(", cached") == cached
+    (tmp_path / "cooled.py").write_text(
+        own + "    def sample_independent(self, *given):\n        return given[3].choices[0]\n"
+    )
+    assert run(bench(*options)) == 0
+    assert ", cached" not in capsys.readouterr().out
+    numbers = json.loads((tmp_path / "bench" / "toy.json").read_text())
+    assert numbers["rows"][0]["hypervolume"]["10"][0] == 0  # the edited sampler proposes one small network
 
 
 @pytest.mark.slow
@@ -144,7 +171,7 @@ def test_the_cache_key_includes_the_code(tmp_path, monkeypatch):
     cache.keep(contender, run_search(benchmark, contender, 5))
     assert cache.load(contender, 5) is not None
     monkeypatch.setattr("mnas.bench.cache.code_version", lambda controller: "another")
-    assert cache.load(contender, 5) is None
+    assert Cache(tmp_path / "searches", benchmark).load(contender, 5) is None
 
 
 @pytest.mark.parametrize(
@@ -152,6 +179,7 @@ def test_the_cache_key_includes_the_code(tmp_path, monkeypatch):
     [
         (["--benchmark", "nasbench"], "--benchmark must be one of accel-nasbench, table, but got 'nasbench'"),
         (["--path", "nowhere.csv"], "No such file or directory: nowhere.csv"),
+        (["--benchmark", "accel-nasbench"], "for a CSV or Parquet table, add --benchmark table"),
         (["--benchmark", "accel-nasbench"], "toy.csv cannot be read as anb_dataset_jsons.tar.gz"),
         (["--benchmark", "accel-nasbench", "--device", "pixel"], "device must be one of latency_zcu102"),
         (["--accuracy", "top1"], "toy.csv: there is no column 'top1'; the columns are op, kernel, depth, width, free"),
@@ -162,6 +190,7 @@ def test_the_cache_key_includes_the_code(tmp_path, monkeypatch):
         (["--controllers", "random,,ppo"], "--controllers must be different names separated by commas"),
         (["--controllers", "ppo,ppo"], "--controllers must be different names separated by commas"),
         (["--controllers", "nothing:there"], "module nothing cannot be imported: ModuleNotFoundError"),
+        (["--controllers", "nothing:there"], "modules are looked for in the current folder and on the Python path"),
         (["--controllers", "optuna.samplers:GridSampler"], "calling optuna.samplers:GridSampler failed: TypeError"),
         (
             ["--reward", "greedy"],

@@ -29,7 +29,7 @@ SHORTER = {
     "latency": "--budget-s 0.1",
     "latency fit": "--samples 24 --budget-s 0.1",
     "devices calibrate": "--sessions 3 --budget-s 0.1",
-    "bench": "--trials 20 --seeds 1 --workers 1",
+    "bench": "--trials 20 --seeds 2 --workers 1",
 }
 """Command -> options that make it short; they replace the values on the page."""
 SMALL = "--input-size 16 --width 0.25 --output-stride 8"
