@@ -13,12 +13,24 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-Op = Literal["conv", "sepconv", "mbconv"]
-Skip = Literal["identity", "pool", "none"]
+from mnas.ops import (
+    MAX_EXPANSION,
+    OP_FLAGS,
+    OPS,
+    Convolution,
+    Layer,
+    LayerPart,
+    Op,
+    Residual,
+    Skip,
+    Visit,
+    flagged_op,
+)
+
 Activation = Literal["relu", "relu6"]
 Padding = Literal["same", "symmetric"]
 
@@ -68,7 +80,8 @@ class Block:
     """
 
     op: Op
-    """Kind of layer: `conv` (k x k), `sepconv` (depthwise-separable) or `mbconv` (mobile inverted bottleneck)."""
+    """Kind of layer, a row of `mnas.ops.OPS`: `conv` (k x k), `sepconv` (depthwise-separable) or `mbconv` (mobile
+    inverted bottleneck)."""
     kernel: int
     """Side of the (depthwise) kernel: 3, 5 or 7."""
     stride: int
@@ -85,43 +98,22 @@ class Block:
     """Addend of a layer's output: its input where shapes agree, a 3x3 average pool of the input, or nothing."""
 
     def __post_init__(self) -> None:
-        require_choice("op", self.op, get_args(Op))
+        require_choice("op", self.op, tuple(OPS))
         require_choice("kernel", self.kernel, KERNELS)
         require_choice("stride", self.stride, (1, 2))
         require_int("filters", self.filters, 1, MAX_FILTERS)
         require_int("layers", self.layers, 1, MAX_LAYERS)
-        require_int("expansion", self.expansion, 1, 32)
+        require_int("expansion", self.expansion, 1, MAX_EXPANSION)
         require_number("se_ratio", self.se_ratio, 0, 1)
         require_choice("skip", self.skip, get_args(Skip))
-        if self.op == "mbconv" and self.expansion == 1:
-            raise ValueError("an mbconv must have an expansion of 2 or more (with 1 it is a sepconv), but got 1")
-        if self.op != "mbconv" and self.expansion != 1:
-            raise ValueError(f"only an mbconv has an expansion, but got op={self.op!r} with expansion={self.expansion}")
+        row = OPS[self.op]
+        if row.expands and self.expansion == 1:
+            raise ValueError(
+                f"expansion must be 2 or more for op {self.op} (with 1 it is a {row.expansion_1}), but got 1"
+            )
+        if not row.expands and self.expansion != 1:
+            raise ValueError(f"expansion must be 1 for op {self.op}, but got {self.expansion}")
         object.__setattr__(self, "se_ratio", float(self.se_ratio))  # 0 and 0.0 must give the same JSON and hash
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """One layer with all widths derived; networks, costs, LiteRT files and diagrams are built from it."""
-
-    name: str
-    """Name such as `block3.1`, the second layer of the third block (blocks count from 1, layers from 0)."""
-    op: Op
-    kernel: int
-    stride: int
-    in_filters: int
-    mid_filters: int
-    """Channels of the depthwise convolution: in_filters times the expansion. Unused by `conv`."""
-    out_filters: int
-    se_filters: int
-    """Squeezed channels; 0 without squeeze-and-excitation."""
-    skip: Skip
-    """Effective skip: `identity` only where the stride is 1 and the widths agree."""
-
-    @property
-    def se_channels(self) -> int:
-        """Channels that squeeze-and-excitation scales: after the depthwise convolution, or after a plain one."""
-        return self.out_filters if self.op == "conv" else self.mid_filters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +184,25 @@ class Arch:
                 )
                 in_filters = block.filters
         return tuple(layers)
+
+    def visit(self, input_size: int) -> Iterator[Visit]:
+        """Yield all parts from stem to head in order of computation, for an input_size x input_size image."""
+        name, shape = "", (3, input_size, input_size)
+        stem = Convolution("stem", 3, self.stem_filters, 3, self.stem_stride)
+        head = Convolution("head", self.blocks[-1].filters, self.head_filters)
+        layers: list[tuple[str, tuple[LayerPart, ...]]] = [
+            ("stem", (stem,)),
+            *((layer.name, layer.parts) for layer in self.layers),
+            ("head", (head,)),
+        ]
+        for layer, parts in layers:
+            entry, entry_shape = name, shape
+            for part in parts:
+                residual = isinstance(part, Residual)
+                source, input_shape = (entry, entry_shape) if residual else (name, shape)
+                name = layer if part.name == layer else f"{layer}.{part.name}"
+                shape = part.output_shape(shape)
+                yield Visit(name, layer, part, source, input_shape, shape)
 
     @property
     def output_stride(self) -> int:
@@ -288,7 +299,7 @@ class Arch:
             parts += [f"i{in_filters}", f"o{b.filters}"]
             parts += [f"se{b.se_ratio!r}"] if b.se_ratio > 0 else []
             parts += {"identity": [], "none": ["noskip"], "pool": ["pool"]}[b.skip]
-            parts += ["conv"] if b.op == "conv" else []
+            parts += [flag] if (flag := OPS[b.op].flag) else []
             strings.append("_".join(parts))
             in_filters = b.filters
         return tuple(strings)
@@ -365,7 +376,7 @@ def checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
 
 
 _NUMBER_PARTS = ("r", "k", "s", "e", "i", "o")
-_FLAGS = ("noskip", "pool", "conv")
+_FLAGS = ("noskip", "pool", *OP_FLAGS)
 
 
 def _parse_block(text: str) -> tuple[Block, int | None]:
@@ -389,11 +400,12 @@ def _parse_block(text: str) -> tuple[Block, int | None]:
         raise ValueError(f"block string {text!r} must have stride s11 or s22, but got s{numbers['s']}")
     if {"noskip", "pool"} <= flags:
         raise ValueError(f"block string {text!r} has both noskip and pool")
+    if len(ops := [flag for flag in OP_FLAGS if flag in flags]) > 1:
+        raise ValueError(f"block string {text!r} has both {ops[0]} and {ops[1]}")
     expansion = int(numbers["e"])
-    op: Op = "conv" if "conv" in flags else "sepconv" if expansion == 1 else "mbconv"
     try:
         block = Block(
-            op=op,
+            op=flagged_op(flags, expansion),
             kernel=int(numbers["k"]),
             stride=int(numbers["s"][0]),
             filters=int(numbers["o"]),

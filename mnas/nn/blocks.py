@@ -1,4 +1,4 @@
-"""The layers of a network; one module for each op of `mnas.arch.Layer`.
+"""The layers of a network; one module for each kind of part in `mnas.ops`.
 
 Layer rules: the published MnasNet code (reference in mnas.arch). Batch norm after every convolution, no activation
 after a projection, squeeze-and-excitation after the activation of the depthwise convolution.
@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnas.arch import Arch, Layer, Padding
+from mnas.arch import Arch, Padding
 from mnas.architecture import Architecture
+from mnas.ops import Convolution, Layer, Squeeze
 
 
 class SameConv2d(nn.Conv2d):
@@ -133,39 +134,27 @@ class PooledSkip(nn.Module):
 class LayerModule(nn.Module):
     """One `Layer`: (N, in_filters, H, W) -> (N, out_filters, ceil(H / stride), ceil(W / stride)).
 
-    Submodules, if the layer has these parts: `expand`, `depthwise`, `project` (sepconv, mbconv) or `conv`; `se`;
-    `pool`.
+    Its submodules have the names of the layer's parts; a pooled skip is `pool`.
     """
 
     def __init__(self, layer: Layer, arch: Arch) -> None:
         super().__init__()
         self.layer = layer
-        inputs, mid, outputs = layer.in_filters, layer.mid_filters, layer.out_filters
-        if layer.op == "conv":
-            self.conv = ConvNorm(arch, inputs, outputs, layer.kernel, layer.stride)
-        else:
-            if layer.op == "mbconv":
-                self.expand = ConvNorm(arch, inputs, mid, 1)
-            self.depthwise = ConvNorm(arch, mid, mid, layer.kernel, layer.stride, groups=mid)
-            self.project = ConvNorm(arch, mid, outputs, 1, linear=True)
-        if layer.se_filters:
-            self.se = SqueezeExcite(layer.se_channels, layer.se_filters)
+        # The order of registration is that of initial weights and of optimizers' states, so it must not change.
+        for conv in layer.convolutions:
+            shape = (conv.inputs, conv.outputs, conv.kernel, conv.stride, conv.groups)
+            self.add_module(conv.name, ConvNorm(arch, *shape, linear=conv.linear))
+        for part in layer.parts:
+            if isinstance(part, Squeeze):
+                self.add_module(part.name, SqueezeExcite(part.channels, part.squeezed))
         if layer.skip == "pool":
             self.pool = PooledSkip(layer, arch.padding)
+        self.names = tuple(part.name for part in layer.parts if isinstance(part, Convolution | Squeeze))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = x
-        if self.layer.op == "conv":
-            y = self.conv(y)
-            if self.layer.se_filters:
-                y = self.se(y)
-        else:
-            if self.layer.op == "mbconv":
-                y = self.expand(y)
-            y = self.depthwise(y)
-            if self.layer.se_filters:
-                y = self.se(y)
-            y = self.project(y)
+        y = x
+        for name in self.names:
+            y = getattr(self, name)(y)
         if self.layer.skip == "identity":
             y = y + x
         elif self.layer.skip == "pool":

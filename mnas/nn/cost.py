@@ -9,13 +9,11 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mnas.arch import Arch, Layer
+from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.nn.cell_steps import IMAGE, Step, cell_steps
-
-Shape = tuple[int, int, int]
-"""Shape (channels, height, width)."""
+from mnas.ops import Convolution, Layer, Shape, Squeeze, Visit, op_text
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,7 @@ def cost(arch: Architecture, input_size: int, num_classes: int = 1000) -> Cost:
     arch.check_input_size(input_size)
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, but got {num_classes}")
-    image = (3, input_size, input_size)
-    rows, features = _cell_rows(arch, image) if isinstance(arch, CellArch) else _block_rows(arch, image)
+    rows, features = _cell_rows(arch, input_size) if isinstance(arch, CellArch) else _block_rows(arch, input_size)
     params, inputs, outputs = (features + 1) * num_classes, (features, 1, 1), (num_classes, 1, 1)
     return Cost((*rows, CostRow("classifier", "linear", inputs, outputs, params, features * num_classes)))
 
@@ -106,21 +103,27 @@ def _by_cell(arch: CellArch, whole: Cost) -> tuple[CostRow, ...]:
     return tuple(merged)
 
 
-def _block_rows(arch: Arch, shape: Shape) -> tuple[list[CostRow], int]:
+def _block_rows(arch: Arch, input_size: int) -> tuple[list[CostRow], int]:
     """Return all rows except the classifier's, and the classifier's number of inputs."""
-    rows = [_conv("stem", shape, arch.stem_filters, 3, arch.stem_stride)]
-    shape = rows[-1].output_shape
-    for layer in arch.layers:
-        rows += _layer_rows(layer, shape)
-        shape = (layer.out_filters, -(-shape[1] // layer.stride), -(-shape[2] // layer.stride))
-    rows.append(_conv("head", shape, arch.head_filters, 1))
-    return rows, arch.head_filters
+    return [row for visit in arch.visit(input_size) for row in _part_rows(visit)], arch.head_filters
 
 
-def _cell_rows(arch: CellArch, image: Shape) -> tuple[list[CostRow], int]:
+def _part_rows(visit: Visit) -> list[CostRow]:
+    part, output = visit.part, visit.output_shape
+    if isinstance(part, Convolution):
+        op, params = "depthwise" if part.depthwise else "conv", part.weights + 2 * part.outputs
+        return [CostRow(visit.name, op, visit.input_shape, output, params, part.weights * output[1] * output[2])]
+    if isinstance(part, Squeeze):
+        return [
+            CostRow(f"{visit.name}.{end}", "conv", (i, 1, 1), (o, 1, 1), (i + 1) * o, i * o) for end, i, o in part.ends
+        ]
+    return []
+
+
+def _cell_rows(arch: CellArch, input_size: int) -> tuple[list[CostRow], int]:
     """Return the same as `_block_rows`; a depthwise convolution in a cell has no batch norm."""
     steps = cell_steps(arch)
-    shapes = step_shapes(steps, image)
+    shapes = step_shapes(steps, (3, input_size, input_size))
     rows = []
     for step in steps:
         if step.op in ("conv", "depthwise"):
@@ -133,36 +136,8 @@ def _cell_rows(arch: CellArch, image: Shape) -> tuple[list[CostRow], int]:
 
 def describe(layer: Layer) -> str:
     """Return a short description of a layer, such as `mbconv6 k5 s2 se10 pool`; `se10` are its squeezed channels."""
-    expansion = str(layer.mid_filters // layer.in_filters) if layer.op == "mbconv" else ""
-    words = [f"{layer.op}{expansion}", f"k{layer.kernel}"]
+    words = [op_text(layer.op, layer.mid_filters // layer.in_filters), f"k{layer.kernel}"]
     words += [f"s{layer.stride}"] if layer.stride > 1 else []
     words += [f"se{layer.se_filters}"] if layer.se_filters else []
     words += [layer.skip] if layer.skip != "none" else []
     return " ".join(words)
-
-
-def _conv(name: str, shape: Shape, filters: int, kernel: int, stride: int = 1, depthwise: bool = False) -> CostRow:
-    """Return the row of a convolution with batch norm; both paddings give ceil(size / stride)."""
-    channels, height, width = shape
-    output = (filters, -(-height // stride), -(-width // stride))
-    weights = kernel * kernel * filters * (1 if depthwise else channels)
-    op = "depthwise" if depthwise else "conv"
-    return CostRow(name, op, shape, output, weights + 2 * filters, weights * output[1] * output[2])
-
-
-def _se_rows(name: str, channels: int, squeezed: int) -> list[CostRow]:
-    ends = [("reduce", channels, squeezed), ("expand", squeezed, channels)]
-    return [CostRow(f"{name}.se.{end}", "conv", (i, 1, 1), (o, 1, 1), (i + 1) * o, i * o) for end, i, o in ends]
-
-
-def _layer_rows(layer: Layer, shape: Shape) -> list[CostRow]:
-    name = layer.name
-    se = _se_rows(name, layer.se_channels, layer.se_filters) if layer.se_filters else []
-    if layer.op == "conv":
-        return [_conv(f"{name}.conv", shape, layer.out_filters, layer.kernel, layer.stride), *se]
-    rows = []
-    if layer.op == "mbconv":
-        rows.append(_conv(f"{name}.expand", shape, layer.mid_filters, 1))
-        shape = rows[-1].output_shape
-    rows.append(_conv(f"{name}.depthwise", shape, layer.mid_filters, layer.kernel, layer.stride, depthwise=True))
-    return [*rows, *se, _conv(f"{name}.project", rows[-1].output_shape, layer.out_filters, 1)]

@@ -46,21 +46,17 @@ def trained_arch(arch: Arch, layout: StateDictLayout, *, small: bool) -> Arch:
 def _ours(arch: Arch) -> dict[str, str]:
     names = ["stem.conv", "stem.norm", "head.conv", "head.norm", "classifier"]
     for index, layer in enumerate(arch.layers):
-        parts = {"conv": ["conv"], "sepconv": ["depthwise", "project"], "mbconv": ["expand", "depthwise", "project"]}
-        names += [f"layers.{index}.{part}.{kind}" for part in parts[layer.op] for kind in ("conv", "norm")]
+        names += [f"layers.{index}.{conv.name}.{kind}" for conv in layer.convolutions for kind in ("conv", "norm")]
         names += [f"layers.{index}.se.{part}" for part in ("reduce", "expand") if layer.se_filters]
     return {name: name for name in names}
 
 
 def _timm(arch: Arch) -> dict[str, str]:
-    parts = {
-        "conv": {"conv": ("conv", "bn1")},
-        "sepconv": {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")},
-        "mbconv": {"expand": ("conv_pw", "bn1"), "depthwise": ("conv_dw", "bn2"), "project": ("conv_pwl", "bn3")},
-    }
     names = {"stem.conv": "conv_stem", "stem.norm": "bn1", "head.conv": "conv_head", "head.norm": "bn2"}
     for index, (block, layer) in enumerate(_places(arch)):
-        names |= _layer(index, parts[arch.layers[index].op], f"blocks.{block}.{layer}")
+        convolutions = enumerate(arch.layers[index].convolutions, 1)
+        parts = {conv.name: (conv.timm, f"bn{number}") for number, conv in convolutions}
+        names |= _layer(index, parts, f"blocks.{block}.{layer}")
         names |= {
             f"layers.{index}.se.{part}": f"blocks.{block}.{layer}.se.conv_{part}" for part in ("reduce", "expand")
         }
@@ -80,15 +76,15 @@ def _torchvision_mnasnet(arch: Arch) -> dict[str, str]:
 
 
 def _torchvision_mobilenetv2(arch: Arch) -> dict[str, str]:
-    parts = {
-        "conv": {},
-        "sepconv": {"depthwise": ("0.0", "0.1"), "project": ("1", "2")},
-        "mbconv": {"expand": ("0.0", "0.1"), "depthwise": ("1.0", "1.1"), "project": ("2", "3")},
-    }
     head = f"features.{len(arch.layers) + 1}"
     names = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
     for index, layer in enumerate(arch.layers):
-        names |= _layer(index, parts[layer.op], f"features.{index + 1}.conv")
+        parts = {
+            conv.name: (f"{place}", f"{place + 1}") if conv.linear else (f"{place}.0", f"{place}.1")
+            for place, conv in enumerate(layer.convolutions)
+        }
+        if layer.convolutions[-1].linear:  # its layers all end with a projection
+            names |= _layer(index, parts, f"features.{index + 1}.conv")
     return names | {"head.conv": f"{head}.0", "head.norm": f"{head}.1", "classifier": "classifier.1"}
 
 

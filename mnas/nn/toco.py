@@ -12,6 +12,7 @@ import math
 
 from mnas.arch import Arch
 from mnas.nn.cost import cost
+from mnas.ops import Residual, Squeeze
 
 _SIGMOID = 64
 
@@ -23,13 +24,10 @@ def toco_macs(arch: Arch, input_size: int, num_classes: int = 1000) -> float:
         ValueError: the image is too small for the strides, or num_classes is below 1.
     """
     rows = cost(arch, input_size, num_classes).rows
-    sizes = {row.name: math.prod(row.output_shape) for row in rows}
-    ops = sum(2 * row.macs + sizes[row.name] for row in rows)
-    for layer in arch.layers:
-        *_, last = (part for part in ("conv", "project") if f"{layer.name}.{part}" in sizes)
-        if layer.skip == "identity":
-            ops += sizes[f"{layer.name}.{last}"]
-        if layer.se_filters:
-            scaled = "conv" if layer.op == "conv" else "depthwise"
-            ops += sizes[f"{layer.name}.{scaled}"] + _SIGMOID * layer.se_channels
+    ops = sum(2 * row.macs + math.prod(row.output_shape) for row in rows)
+    for visit in arch.visit(input_size):
+        if isinstance(visit.part, Residual) and not visit.part.pooled:
+            ops += math.prod(visit.output_shape)
+        if isinstance(visit.part, Squeeze):
+            ops += math.prod(visit.output_shape) + _SIGMOID * visit.part.channels
     return ops / 2

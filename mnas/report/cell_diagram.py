@@ -8,16 +8,13 @@ from itertools import groupby
 
 from mnas.architecture import Architecture
 from mnas.cell_arch import Cell, CellArch
+from mnas.ops import BLUE, GREEN, ORANGE, PURPLE
 from mnas.report.diagram import (
     BOX_WIDTHS,
-    CONV,
     LINE,
     MARGIN,
-    MBCONV_NARROW,
-    MBCONV_WIDE,
     PLAIN,
     QUIET,
-    SEPCONV,
     TEXT,
     WIDTH,
     Box,
@@ -60,7 +57,7 @@ def _boxes(arch: CellArch, input_size: int) -> list[Box]:
     for filters, stride in zip(s.stem_filters, s.stem_strides, strict=True):
         size = -(-size // stride)
         shape = f"{size}×{size}×{filters}"
-        boxes.append(Box(label="Conv (k3x3)", colours=CONV, width=BOX_WIDTHS[3], shape=shape, stride=stride))
+        boxes.append(Box(label="Conv (k3x3)", colours=ORANGE, width=BOX_WIDTHS[3], shape=shape, stride=stride))
     outputs = {"normal": len(arch.normal.concat), "reduction": len(arch.reduction.concat)}
     channels = 0
     for (kind, filters), cells in groupby(s.plan):
@@ -69,7 +66,7 @@ def _boxes(arch: CellArch, input_size: int) -> list[Box]:
         boxes.append(
             Box(
                 label=f"{kind} cell" + (f" ×{count}" if count > 1 else ""),
-                colours=MBCONV_NARROW if kind == "normal" else MBCONV_WIDE,
+                colours=BLUE if kind == "normal" else PURPLE,
                 width=BOX_WIDTHS[5],
                 shape=f"{size}×{size}×{channels}",
                 stride=stride,
@@ -111,5 +108,5 @@ def _state(state: int) -> str:
 
 def _colours(op: str) -> tuple[str, str]:
     if op.startswith(("sep", "dilsep")):
-        return SEPCONV
-    return CONV if op.startswith(("conv", "dil")) else PLAIN
+        return GREEN
+    return ORANGE if op.startswith(("conv", "dil")) else PLAIN

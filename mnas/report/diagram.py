@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 from mnas.arch import Arch, Block
+from mnas.ops import OPS, ORANGE, Colours
 from mnas.text import clean
 
 WIDTH = 340
@@ -23,12 +24,7 @@ QUIET = "#52606d"
 STRIDE = "#b42318"
 LINE = "#7b8794"
 
-# fill and border, light enough for dark text; an mbconv's colour deepens with its expansion
-PLAIN = ("#eef1f5", "#9aa5b1")
-CONV = ("#fde3c8", "#e8954a")
-SEPCONV = ("#d3f0dc", "#4cae6e")
-MBCONV_NARROW = ("#d6e6fb", "#5a93d8")
-MBCONV_WIDE = ("#ddd3f5", "#8663c7")
+PLAIN: Colours = ("#eef1f5", "#9aa5b1")
 BOX_WIDTHS = {1: 150, 3: 172, 5: 198, 7: 224}
 
 
@@ -37,7 +33,7 @@ class Box:
     """A box of the chain, and its output."""
 
     label: str
-    colours: tuple[str, str]
+    colours: Colours
     width: int
     shape: str
     """Shape of the feature map below the box; empty for the last box."""
@@ -49,7 +45,8 @@ class Box:
 
 def block_label(block: Block) -> str:
     """Return the text of a block's box: `MBConv6 (k5x5) SE ×3`; an SE ratio other than the paper's 0.25 is included."""
-    name = {"conv": "Conv", "sepconv": "SepConv", "mbconv": f"MBConv{block.expansion}"}[block.op]
+    row = OPS[block.op]
+    name = f"{row.title}{block.expansion}" if row.expands else row.title
     parts = [f"{name} (k{block.kernel}x{block.kernel})"]
     if block.se_ratio:
         parts.append("SE" if block.se_ratio == 0.25 else f"SE{block.se_ratio:g}")
@@ -98,7 +95,7 @@ def _boxes(arch: Arch, input_size: int) -> list[Box]:
     boxes = [
         Box(
             label="Conv (k3x3)",
-            colours=CONV,
+            colours=ORANGE,
             width=BOX_WIDTHS[3],
             shape=f"{size}×{size}×{arch.stem_filters}",
             stride=arch.stem_stride,
@@ -121,16 +118,14 @@ def _boxes(arch: Arch, input_size: int) -> list[Box]:
     head = arch.head_filters
     return [
         *boxes,
-        Box(label="Conv (k1x1)", colours=CONV, width=BOX_WIDTHS[1], shape=f"{size}×{size}×{head}"),
+        Box(label="Conv (k1x1)", colours=ORANGE, width=BOX_WIDTHS[1], shape=f"{size}×{size}×{head}"),
         Box(label="average pool", colours=PLAIN, width=BOX_WIDTHS[1], shape=f"1×1×{head}"),
         Box(label="FC", colours=PLAIN, width=BOX_WIDTHS[1], shape=""),
     ]
 
 
-def _colours(block: Block) -> tuple[str, str]:
-    if block.op == "mbconv":
-        return MBCONV_WIDE if block.expansion > 4 else MBCONV_NARROW
-    return CONV if block.op == "conv" else SEPCONV
+def _colours(block: Block) -> Colours:
+    return OPS[block.op].colours[block.expansion > 4]
 
 
 def svg_text(

@@ -13,6 +13,7 @@ from mnas.evaluate.baseline import NAMES
 from mnas.evaluate.evaluation import Metric, accuracy_noise
 from mnas.latency.latency import SOURCES, Latency, Source, joint_source
 from mnas.objective import Objective
+from mnas.ops import OPS, op_text
 from mnas.shortlist.table import Row, finished_rows
 from mnas.study import RunState, Snapshot, State, TrialRecord, count_imported, front_of, objectives_of
 from mnas.study.limits import Limit
@@ -368,16 +369,19 @@ def _decisions_of(arch: Architecture) -> Iterator[tuple[str, str]]:
                 yield from ((f"{kind} cell", op) for op in (pair.op1, pair.op2))
         return
     for block in arch.blocks:
-        yield "operation", f"mbconv{block.expansion}" if block.op == "mbconv" else block.op
+        yield "operation", op_text(block.op, block.expansion)
         yield "kernel", f"{block.kernel}x{block.kernel}"
         yield "squeeze-and-excitation", f"{block.se_ratio:g}" if block.se_ratio else "none"
         yield "skip", block.skip
         yield "layers", str(block.layers)
 
 
+_EXPANDING = tuple(name for name, row in OPS.items() if row.expands)
+
+
 def _natural(item: tuple[str, int]) -> tuple[int, str]:
     """Return a sort key that puts `mbconv12` after `mbconv3`."""
-    return len(item[0]) if item[0].startswith("mbconv") or item[0].isdigit() else 0, item[0]
+    return len(item[0]) if item[0].startswith(_EXPANDING) or item[0].isdigit() else 0, item[0]
 
 
 def thirds(trials: Sequence[TrialRecord]) -> dict[str, Sequence[TrialRecord]]:

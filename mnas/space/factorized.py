@@ -7,14 +7,14 @@ Departures (docs/explanation/departures.md): (1) the four ConvOps; (2) widths in
 
 import functools
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
-from mnas.arch import KERNELS, Arch, Block, Op, Skip, require_choice, require_int, require_number
+from mnas.arch import KERNELS, Arch, Block, require_choice, require_int, require_number
 from mnas.architecture import Architecture
+from mnas.ops import Skip, op_names, op_text, parse_op
 from mnas.space.skeleton import Skeleton, multiple_of_4
 from mnas.space.space import Choice, Decision, Space
 
@@ -134,7 +134,7 @@ class FactorizedSpace(Space):
         for number, (block, choices) in enumerate(zip(arch.blocks, self.block_choices, strict=True), 1):
             # Compare the effect of each choice in this position with the block.
             meanings: dict[str, tuple[Sequence[object], object]] = {
-                "op": ([_parse_op(c) for c in choices.op], (block.op, block.expansion)),
+                "op": ([parse_op(c) for c in choices.op], (block.op, block.expansion)),
                 "kernel": (choices.kernel, block.kernel),
                 "se_ratio": (choices.se_ratio, block.se_ratio),
                 "skip": (self._skips(number - 1, inputs, block.filters, block.layers), block.skip),
@@ -143,7 +143,7 @@ class FactorizedSpace(Space):
             }
             for name, (offered, value) in meanings.items():
                 if value not in offered:
-                    texts = [_op_text(*v) if isinstance(v, tuple) else str(v) for v in (value, *offered)]
+                    texts = [op_text(*v) if isinstance(v, tuple) else str(v) for v in (value, *offered)]
                     raise ValueError(
                         f"block {number} is not in space {self.name}: "
                         f"{name} must be one of {', '.join(texts[1:])}, but got {texts[0]}"
@@ -182,7 +182,7 @@ class FactorizedSpace(Space):
     def _block(self, block: int, indices: Sequence[int]) -> Block:
         choices = self.block_choices[block]
         op, kernel, se_ratio, skip, filters, layers = indices
-        kind, expansion = _parse_op(choices.op[op])
+        kind, expansion = parse_op(choices.op[op])
         return Block(
             op=kind,
             kernel=choices.kernel[kernel],
@@ -207,26 +207,12 @@ class FactorizedSpace(Space):
         return ["none" if s == "identity" and no_residual else s for s in self.block_choices[block].skip]
 
 
-def _parse_op(text: str) -> tuple[Op, int]:
-    """Return op and expansion: (`mbconv`, 6) for `mbconv6`, (`sepconv`, 1) for `sepconv`."""
-    if text in ("conv", "sepconv"):
-        return cast(Op, text), 1
-    match = re.fullmatch(r"mbconv([1-9]\d?)", text, re.ASCII)
-    if not match or not 2 <= int(match[1]) <= 32:
-        raise ValueError(f"op must be conv, sepconv or mbconvN with an expansion N from 2 to 32, but got {text!r}")
-    return "mbconv", int(match[1])
-
-
-def _op_text(op: str, expansion: int) -> str:
-    return f"mbconv{expansion}" if op == "mbconv" else op
-
-
 def _check_choice(name: str, choice: Choice) -> None:
     """Raise ValueError unless `choice` is valid in the list `name`."""
     if name == "op":
         if not isinstance(choice, str):
-            raise ValueError(f"op must be conv, sepconv or mbconvN, but got {choice!r}")
-        _parse_op(choice)
+            raise ValueError(f"op must be {op_names()}, but got {choice!r}")
+        parse_op(choice)
     elif name == "kernel":
         require_choice(name, choice, KERNELS)
     elif name == "se_ratio":

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnas.arch import Arch, Layer
+from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.metadata import ModelMetadata, Triple
+from mnas.ops import Convolution, Residual, Squeeze, Visit
 from mnas.tflite.cells import add_cells, constants
 from mnas.tflite.graph import Fused, Graph, Padding, Value
 from mnas.tflite.metadata import append_labels, metadata_entries, sealed
@@ -101,10 +102,19 @@ def _write(metadata: ModelMetadata, weights: Source, *, seal: bool) -> bytes:
 
 def _add_blocks(graph: Graph, arch: Arch, weights: Source, image: Value) -> Value:
     renderer = _Renderer(graph, arch, weights)
-    x = renderer.conv("stem", image, arch.stem_filters, 3, stride=arch.stem_stride)
-    for layer in arch.layers:
-        x = renderer.layer(layer, x)
-    return renderer.conv("head", x, arch.head_filters, 1)
+    x, values = image, {"": image}
+    for visit in arch.visit(image.shape[1]):
+        if isinstance(visit.part, Residual):
+            x = renderer.residual(visit, visit.part, x, values[visit.source])
+        elif isinstance(visit.part, Squeeze):
+            x = renderer.squeeze_excite(visit.name, visit.part, x)
+        else:
+            x = renderer.convolution(visit.name, visit.part, x)
+        values[visit.name] = x
+    return x
+
+
+_SQUEEZE_FUSED: tuple[Fused, Fused] = ("relu", "none")
 
 
 @dataclass(frozen=True)
@@ -115,19 +125,14 @@ class _Renderer:
     arch: Arch
     weights: Source
 
-    def conv(
-        self, name: str, x: Value, outputs: int, kernel: int, *, stride: int = 1, fused: Fused | None = None
-    ) -> Value:
-        """Add a convolution with the activation `fused`, by default the network's."""
-        weights = constants(self.graph, self.weights, name, (outputs, kernel, kernel, x.channels))
-        x, padding = self._padded(name, x, kernel, stride)
-        fused = self.arch.activation if fused is None else fused
-        return self.graph.conv(name, x, *weights, stride=stride, padding=padding, fused=fused)
-
-    def depthwise(self, name: str, x: Value, kernel: int, stride: int) -> Value:
-        weights = constants(self.graph, self.weights, name, (1, kernel, kernel, x.channels))
-        x, padding = self._padded(name, x, kernel, stride)
-        return self.graph.depthwise(name, x, *weights, stride=stride, padding=padding, fused=self.arch.activation)
+    def convolution(self, name: str, part: Convolution, x: Value) -> Value:
+        shape = (1 if part.depthwise else part.outputs, part.kernel, part.kernel, x.channels)
+        weights = constants(self.graph, self.weights, name, shape)
+        x, padding = self._padded(name, x, part.kernel, part.stride)
+        fused: Fused = "none" if part.linear else self.arch.activation
+        if part.depthwise:
+            return self.graph.depthwise(name, x, *weights, stride=part.stride, padding=padding, fused=fused)
+        return self.graph.conv(name, x, *weights, stride=part.stride, padding=padding, fused=fused)
 
     def _padded(self, name: str, x: Value, kernel: int, stride: int) -> tuple[Value, Padding]:
         """Return x, padded if necessary, and the LiteRT padding that together have the architecture's padding.
@@ -139,45 +144,31 @@ class _Renderer:
         side = (kernel // 2, kernel // 2)
         return self.graph.pad(f"{name}.pad", x, ((0, 0), side, side, (0, 0))), "valid"
 
-    def layer(self, layer: Layer, x: Value) -> Value:
-        graph, name = self.graph, layer.name
-        if layer.op == "conv":
-            y = self.conv(f"{name}.conv", x, layer.out_filters, layer.kernel, stride=layer.stride)
-            y = self.squeeze_excite(layer, y)
-        else:
-            y = self.conv(f"{name}.expand", x, layer.mid_filters, 1) if layer.op == "mbconv" else x
-            y = self.depthwise(f"{name}.depthwise", y, layer.kernel, layer.stride)
-            y = self.squeeze_excite(layer, y)
-            y = self.conv(f"{name}.project", y, layer.out_filters, 1, fused="none")
-        if layer.skip == "identity":
-            y = graph.add(f"{name}.add", y, x)
-        elif layer.skip == "pool":
-            y = graph.add(f"{name}.add", y, self.pooled_skip(layer, x))
-        return y
-
-    def squeeze_excite(self, layer: Layer, x: Value) -> Value:
-        """Add squeeze-and-excitation of x; return x itself for a layer without it."""
-        if not layer.se_filters:
-            return x
-        name = f"{layer.name}.se"
+    def squeeze_excite(self, name: str, part: Squeeze, x: Value) -> Value:
         gate = self.graph.mean(f"{name}.mean", x)
-        gate = self.conv(f"{name}.reduce", gate, layer.se_filters, 1, fused="relu")
-        gate = self.conv(f"{name}.expand", gate, x.channels, 1, fused="none")
+        for (end, inputs, outputs), fused in zip(part.ends, _SQUEEZE_FUSED, strict=True):
+            weights = constants(self.graph, self.weights, f"{name}.{end}", (outputs, 1, 1, inputs))
+            gate = self.graph.conv(f"{name}.{end}", gate, *weights, stride=1, padding="same", fused=fused)
         gate = self.graph.sigmoid(f"{name}.gate", gate)
         return self.graph.multiply(name, x, gate)
 
-    def pooled_skip(self, layer: Layer, x: Value) -> Value:
+    def residual(self, visit: Visit, part: Residual, x: Value, entry: Value) -> Value:
+        """Add the sum of x and `entry`, the layer's input, or its pool."""
+        addend = self._pooled(f"{visit.layer}.pool", part, entry) if part.pooled else entry
+        return self.graph.add(visit.name, x, addend)
+
+    def _pooled(self, name: str, part: Residual, x: Value) -> Value:
         """Add a 3x3 mean over the valid pixels, with channels cut or zero-padded to the layer's output."""
-        graph, name = self.graph, f"{layer.name}.pool"
-        padded, padding = self._padded(name, x, 3, layer.stride)
-        y = graph.average_pool(name, padded, kernel=3, stride=layer.stride, padding=padding)
+        graph = self.graph
+        padded, padding = self._padded(name, x, 3, part.stride)
+        y = graph.average_pool(name, padded, kernel=3, stride=part.stride, padding=padding)
         if padding == "valid":
             # The pool counted padded zeros, 3 of the 9 pixels along the top and the left.
             share = np.ones(y.shape[1], np.float32)
             share[0] = 3 / 2
             factor = graph.constant(f"{name}/factor", np.outer(share, share).reshape(1, *y.shape[1:3], 1))
             y = graph.multiply(f"{name}.valid", y, factor)
-        surplus = layer.out_filters - y.channels
+        surplus = part.outputs - y.channels
         if surplus > 0:
             return graph.pad(f"{name}.fit", y, ((0, 0), (0, 0), (0, 0), (0, surplus)))
-        return graph.first_channels(f"{name}.fit", y, layer.out_filters) if surplus < 0 else y
+        return graph.first_channels(f"{name}.fit", y, part.outputs) if surplus < 0 else y

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from timm.layers import create_conv2d
 
-from mnas.arch import Arch, Block, Layer
+from mnas.arch import Arch, Block
 from mnas.nn.blocks import ConvNorm, LayerModule, PooledSkip, SqueezeExcite, convolution
 from mnas.nn.network import build_network
+from mnas.ops import Layer
 
 ARCH = {padding: Arch(blocks=(Block(op="conv", kernel=3, stride=1, filters=4),), padding=padding) for padding in
         ("same", "symmetric")}  # fmt: skip

@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mnas.arch import Layer
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.nn.cell_steps import Step, cell_steps
-from mnas.nn.cost import Cost, CostRow, Shape, cost, step_shapes
+from mnas.nn.cost import Cost, CostRow, cost, step_shapes
+from mnas.ops import Convolution, Residual, Shape, Visit
 from mnas.tflite.graph import MOST_JOINED
 
 VECTOR = 16
@@ -51,12 +51,8 @@ def parts_of_arch(arch: Architecture, input_size: int, num_classes: int) -> tupl
             parts += _step_parts(step, rows, shapes)
         features, depth = shapes[steps[-1].name], len(arch.skeleton.plan)
     else:
-        parts.append(_convolution("stem", rows["stem"]))
-        shape = rows["stem"].output_shape
-        for layer in arch.layers:
-            parts += _layer_parts(layer, rows, shape)
-            shape = (layer.out_filters, -(-shape[1] // layer.stride), -(-shape[2] // layer.stride))
-        parts.append(_convolution("pointwise", rows["head"]))
+        for visit in arch.visit(input_size):
+            parts += _visit_parts(visit, rows)
         features, depth = rows["head"].output_shape, len(arch.layers)
     parts.append(_elementwise("mean", features))
     parts.append(_dense("classifier", [rows["classifier"]]))
@@ -76,30 +72,25 @@ def parts_of_decisions(decisions: Decisions) -> tuple[Part, ...]:
     return tuple(Part(block, dict.fromkeys(choices, 1.0), tuple(choices)) for block, choices in blocks.items())
 
 
-def _layer_parts(layer: Layer, rows: Mapping[str, CostRow], shape: Shape) -> list[Part]:
-    """Return the parts of one layer whose input has this `shape`."""
-    name, parts = layer.name, []
-    kernel = layer.kernel
-    if layer.op == "conv":
-        row = rows[f"{name}.conv"]
-        parts.append(_convolution(f"conv{kernel}", row))
-        parts += _squeeze_excite(layer, rows, row.output_shape)
-    else:
-        if layer.op == "mbconv":
-            parts.append(_convolution("pointwise", rows[f"{name}.expand"]))
-        row = rows[f"{name}.depthwise"]
-        parts.append(_depthwise(f"depthwise{kernel}", row, layer.stride))
-        parts += _squeeze_excite(layer, rows, row.output_shape)
-        row = rows[f"{name}.project"]
-        parts.append(_convolution("pointwise", row))
-    output = row.output_shape
-    if layer.skip != "none":
-        parts.append(_elementwise("add", output))
-    if layer.skip == "pool":
-        pooled = (layer.in_filters, *output[1:])
-        parts.append(_elementwise("pool", pooled, _values(shape), layer.stride))
-        if layer.in_filters != layer.out_filters:
-            parts.append(_elementwise("pad" if layer.in_filters < layer.out_filters else "slice", output))
+def _visit_parts(visit: Visit, rows: Mapping[str, CostRow]) -> list[Part]:
+    """Return the parts of one part of a network of blocks."""
+    part, output = visit.part, visit.output_shape
+    if isinstance(part, Convolution):
+        if part.depthwise:
+            return [_depthwise(f"depthwise{part.kernel}", rows[visit.name], part.stride)]
+        kind = "stem" if visit.name == "stem" else "pointwise" if part.kernel == 1 else f"conv{part.kernel}"
+        return [_convolution(kind, rows[visit.name])]
+    if isinstance(part, Residual):
+        return [_elementwise("add", output), *(_pool_parts(visit, part) if part.pooled else [])]
+    ends = [rows[f"{visit.name}.{end}"] for end, _, _ in part.ends]
+    return [_elementwise("mean", output), _dense("squeeze", ends), _elementwise("scale", output)]
+
+
+def _pool_parts(visit: Visit, part: Residual) -> list[Part]:
+    pooled = (part.inputs, *visit.output_shape[1:])
+    parts = [_elementwise("pool", pooled, _values(visit.input_shape), part.stride)]
+    if part.inputs != part.outputs:
+        parts.append(_elementwise("pad" if part.inputs < part.outputs else "slice", visit.output_shape))
     return parts
 
 
@@ -131,13 +122,6 @@ def _concat_parts(shapes: list[Shape]) -> list[Part]:
     if len(shapes) > MOST_JOINED:
         parts = _concat_parts(shapes[: -MOST_JOINED + 1])
     return [*parts, _elementwise("concat", joined)]
-
-
-def _squeeze_excite(layer: Layer, rows: Mapping[str, CostRow], shape: Shape) -> list[Part]:
-    if not layer.se_filters:
-        return []
-    ends = [rows[f"{layer.name}.se.{end}"] for end in ("reduce", "expand")]
-    return [_elementwise("mean", shape), _dense("squeeze", ends), _elementwise("scale", shape)]
 
 
 def _convolution(kind: str, row: CostRow) -> Part:
