@@ -2,8 +2,8 @@
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
 and the block strings of its published code (tensorflow/tpu, models/official/mnasnet). Departures
-(docs/explanation/departures.md): blocks do not repeat their input's width (it is derived); `_conv` and `_pool` extend
-the notation.
+(docs/explanation/departures.md): blocks do not repeat their input's width (it is derived); `_conv`, `_fused` and
+`_pool` extend the notation.
 """
 
 import dataclasses
@@ -80,8 +80,8 @@ class Block:
     """
 
     op: Op
-    """Kind of layer, a row of `mnas.ops.OPS`: `conv` (k x k), `sepconv` (depthwise-separable) or `mbconv` (mobile
-    inverted bottleneck)."""
+    """Kind of layer, a row of `mnas.ops.OPS`: `conv` (k x k), `sepconv` (depthwise-separable), `mbconv` (mobile
+    inverted bottleneck) or `fused` (one whose k x k convolution also expands)."""
     kernel: int
     """Side of the (depthwise) kernel: 3, 5 or 7."""
     stride: int
@@ -91,7 +91,7 @@ class Block:
     layers: int = 1
     """Number of layers."""
     expansion: int = 1
-    """Channels inside an `mbconv`, as a multiple of its input channels; 1 for the other ops."""
+    """Channels inside an `mbconv` or `fused`, as a multiple of its input channels; 1 for the other ops."""
     se_ratio: float = 0.0
     """Squeeze-and-excitation width as a share of the layer's *input* channels; 0 disables it."""
     skip: Skip = "identity"
@@ -291,7 +291,7 @@ class Arch:
 
     @property
     def block_strings(self) -> tuple[str, ...]:
-        """Blocks in the published notation, `r3_k5_s22_e3_i24_o40_se0.25_noskip`, with our `_conv` and `_pool`."""
+        """Blocks in the published notation, such as `r3_k5_s22_e3_i24_o40_se0.25_noskip`, with our extensions."""
         strings = []
         in_filters = self.stem_filters
         for b in self.blocks:

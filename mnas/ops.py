@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-Op = Literal["conv", "sepconv", "mbconv"]
+Op = Literal["conv", "sepconv", "mbconv", "fused"]
 Skip = Literal["identity", "pool", "none"]
 Shape = tuple[int, int, int]
 """Shape (channels, height, width)."""
@@ -22,6 +22,8 @@ ORANGE: Colours = ("#fde3c8", "#e8954a")
 GREEN: Colours = ("#d3f0dc", "#4cae6e")
 BLUE: Colours = ("#d6e6fb", "#5a93d8")
 PURPLE: Colours = ("#ddd3f5", "#8663c7")
+YELLOW: Colours = ("#fbf0bf", "#c9a31f")
+ROSE: Colours = ("#fadadd", "#d0707c")
 
 
 @dataclass(frozen=True)
@@ -187,10 +189,21 @@ def _mbconv(layer: Layer) -> tuple[LayerPart, ...]:
     )
 
 
+def _fused(layer: Layer) -> tuple[LayerPart, ...]:
+    """Return the parts of a fused MBConv (EfficientNet-EdgeTPU, EfficientNetV2), which with expansion 1 is a `conv`."""
+    width = layer.mid_filters
+    return (
+        Convolution("expand", layer.in_filters, width, layer.kernel, layer.stride, timm="conv_exp"),
+        *_squeezed(layer, width),
+        Convolution("project", width, layer.out_filters, linear=True, timm="conv_pwl"),
+    )
+
+
 OPS: dict[Op, OpRow] = {
     "conv": OpRow(title="Conv", colours=(ORANGE, ORANGE), parts=_conv, flag="conv"),
     "sepconv": OpRow(title="SepConv", colours=(GREEN, GREEN), parts=_sepconv),
     "mbconv": OpRow(title="MBConv", colours=(BLUE, PURPLE), parts=_mbconv, expansion_1="sepconv"),
+    "fused": OpRow(title="Fused", colours=(YELLOW, ROSE), parts=_fused, expansion_1="conv", flag="fused"),
 }
 """Op -> its row."""
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mnas.arch import Arch, Block, round_filters, with_product
 from mnas.architecture import architecture_from_json
+from mnas.ops import OPS
 
 BLOCK = {"op": "mbconv", "kernel": 3, "stride": 2, "filters": 24, "layers": 2, "expansion": 6}
 A1 = (
@@ -32,7 +33,7 @@ def random_arch(rng: random.Random) -> Arch:
     """Any valid architecture, not only members of a space."""
     blocks = []
     for _ in range(rng.randint(1, 9)):
-        op = rng.choice(["conv", "sepconv", "mbconv"])
+        op = rng.choice(list(OPS))
         blocks.append(
             Block(
                 op=op,
@@ -40,7 +41,7 @@ def random_arch(rng: random.Random) -> Arch:
                 stride=rng.choice([1, 2]),
                 filters=rng.choice([1, 7, 16, 24, rng.randint(1, 16384)]),
                 layers=rng.randint(1, 4),
-                expansion=rng.randint(2, 32) if op == "mbconv" else 1,
+                expansion=rng.randint(2, 32) if OPS[op].expands else 1,
                 se_ratio=rng.choice([0.0, 0.25, 1e-7, rng.random(), rng.random() / 1e4, 1.0]),
                 skip=rng.choice(["identity", "pool", "none"]),
             )
@@ -59,7 +60,7 @@ def random_arch(rng: random.Random) -> Arch:
 
 
 BAD_BLOCKS = [
-    ({"op": "maxpool"}, "op must be one of conv, sepconv, mbconv, but got 'maxpool'"),
+    ({"op": "maxpool"}, "op must be one of conv, sepconv, mbconv, fused, but got 'maxpool'"),
     ({"kernel": 4}, "kernel must be one of 3, 5, 7, but got 4"),
     ({"kernel": "3"}, "kernel must be one of 3, 5, 7, but got '3'"),
     ({"stride": 3}, "stride must be one of 1, 2, but got 3"),
@@ -71,6 +72,10 @@ BAD_BLOCKS = [
     ({"layers": 101}, "layers must be an integer from 1 to 100, but got 101"),
     ({"expansion": 33}, "expansion must be an integer from 1 to 32, but got 33"),
     ({"expansion": 1}, "expansion must be 2 or more for op mbconv (with 1 it is a sepconv), but got 1"),
+    (
+        {"op": "fused", "expansion": 1},
+        "expansion must be 2 or more for op fused (with 1 it is a conv), but got 1",
+    ),
     ({"op": "conv"}, "expansion must be 1 for op conv, but got 6"),
     ({"op": "sepconv"}, "expansion must be 1 for op sepconv, but got 6"),
     ({"se_ratio": 1.5}, "se_ratio must be a number from 0 to 1, but got 1.5"),
@@ -206,6 +211,8 @@ def test_a_stem_as_wide_as_the_first_block_says():
         ("r1_k3_s11_e1_o16_noskip_pool", "has both noskip and pool"),
         ("r1_k4_s11_e1_o16", "kernel must be one of 3, 5, 7, but got 4"),
         ("r1_k3_s11_e3_o16_conv", "expansion must be 1 for op conv, but got 3"),
+        ("r1_k3_s11_e1_o16_fused", "expansion must be 2 or more for op fused (with 1 it is a conv), but got 1"),
+        ("r1_k3_s11_e3_o16_fused_conv", "has both conv and fused"),
         ("r1_k3_s11_e1_o16_se1.5", "se_ratio must be a number from 0 to 1"),
         ("r1_k3_s11_e1_o16,r1_k3_s11_e6_i24_o24", "has i24, but its input has 16 filters"),
         ("r1_k3_s11_e1_o٣", "unknown part"),
@@ -304,7 +311,9 @@ def parse(read, text):
 
 part = st.one_of(
     st.builds("{}{}".format, st.sampled_from(["r", "k", "s", "e", "i", "o", "se"]), st.integers(-1, 40)),
-    st.sampled_from(["r1", "k3", "s11", "s22", "e1", "e6", "o16", "se0.25", "noskip", "pool", "conv", "", "se1e-5"]),
+    st.sampled_from(
+        ["r1", "k3", "s11", "s22", "e1", "e6", "o16", "se0.25", "noskip", "pool", "conv", "fused", "", "se1e-5"]
+    ),
     st.text(max_size=4),
 )
 

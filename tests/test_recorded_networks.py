@@ -125,7 +125,9 @@ def digests(group: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group", [pytest.param(group, marks=[pytest.mark.slow] * (group == "cell")) for group in GROUPS]
+)
 def test_networks_are_those_of_earlier_versions(group: str) -> None:
     assert digests(group) == json.loads(RECORD.read_text())[group]
 

@@ -27,7 +27,7 @@ class BlockChoices:
     """
 
     op: tuple[str, ...] = ("conv", "sepconv", "mbconv3", "mbconv6")
-    """Ops: `conv`, `sepconv`, or `mbconvN` with an expansion N of 2 to 32."""
+    """Ops: `conv`, `sepconv`, `mbconvN` or `fusedN` with an expansion N of 2 to 32."""
     kernel: tuple[int, ...] = (3, 5)
     se_ratio: tuple[float, ...] = (0.0, 0.25)
     skip: tuple[Skip, ...] = ("pool", "identity", "none")

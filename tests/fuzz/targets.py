@@ -519,6 +519,7 @@ _NAMES = tuple(
         "_se0.25",
         "_noskip",
         "_conv",
+        "_fused",
         "_pool",
         "i24",
         "k99999",

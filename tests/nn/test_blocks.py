@@ -11,7 +11,7 @@ from timm.layers import create_conv2d
 from mnas.arch import Arch, Block
 from mnas.nn.blocks import ConvNorm, LayerModule, PooledSkip, SqueezeExcite, convolution
 from mnas.nn.network import build_network
-from mnas.ops import Layer
+from mnas.ops import OPS, Layer
 
 ARCH = {padding: Arch(blocks=(Block(op="conv", kernel=3, stride=1, filters=4),), padding=padding) for padding in
         ("same", "symmetric")}  # fmt: skip
@@ -90,13 +90,13 @@ def test_squeeze_excite_by_hand():
     torch.testing.assert_close(se(x), x * gate[:, :, None, None])
 
 
-@pytest.mark.parametrize("op", ["conv", "sepconv", "mbconv"])
+@pytest.mark.parametrize("op", ["conv", "sepconv", "mbconv", "fused"])
 @pytest.mark.parametrize("se_filters", [0, 2])
 @pytest.mark.parametrize("skip", ["identity", "pool", "none"])
 def test_order_within_a_layer(op, se_filters, skip):
     """Apply convolutions, batch norms and gate one by one, from the module's parts."""
     torch.manual_seed(0)
-    fields = layer(op=op, mid_filters=8 if op == "mbconv" else 4, se_filters=se_filters, skip=skip)
+    fields = layer(op=op, mid_filters=8 if OPS[op].expands else 4, se_filters=se_filters, skip=skip)
     module = LayerModule(fields, ARCH["same"]).eval()
     x = torch.randn(2, 4, 6, 6)
     y = x
@@ -108,9 +108,10 @@ def test_order_within_a_layer(op, se_filters, skip):
         y = torch.relu(norm(module.conv, y))
         y = module.se(y) if se_filters else y
     else:
-        if op == "mbconv":
+        if op in ("mbconv", "fused"):
             y = torch.relu(norm(module.expand, y))
-        y = torch.relu(norm(module.depthwise, y))
+        if op != "fused":
+            y = torch.relu(norm(module.depthwise, y))
         y = module.se(y) if se_filters else y
         y = norm(module.project, y)  # linear
     y = y + {"identity": x, "pool": module.pool(x) if skip == "pool" else 0, "none": 0}[skip]

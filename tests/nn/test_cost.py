@@ -13,7 +13,9 @@ from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.skeleton import MOBILENETV2
 from mnas.zoo.architectures import named_arch
 
-CHOICES = BlockChoices(op=("conv", "sepconv", "mbconv2", "mbconv6"), kernel=(3, 5, 7), se_ratio=(0.0, 0.25, 0.5))
+CHOICES = BlockChoices(
+    op=("conv", "sepconv", "mbconv2", "mbconv6", "fused2", "fused4"), kernel=(3, 5, 7), se_ratio=(0.0, 0.25, 0.5)
+)
 SPACE = FactorizedSpace(
     name="narrow", skeleton=MOBILENETV2.scaled(0.25).with_output_stride(8), block_choices=(CHOICES,) * 7
 )

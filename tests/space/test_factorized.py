@@ -176,7 +176,7 @@ def some(choices):
 
 block_choices = st.builds(
     BlockChoices,
-    op=st.sampled_from([("mbconv2",), ("conv", "sepconv")]),
+    op=st.sampled_from([("mbconv2",), ("conv", "sepconv"), ("fused2",)]),
     kernel=st.just((3,)),
     se_ratio=st.just((0.25,)),
     skip=some(["pool", "identity", "none"]),
@@ -272,11 +272,12 @@ def test_bad_skeletons(changed, message):
         ({"op": "conv"}, "op must be a list of at least one choice, but got 'conv'"),
         (
             {"op": ("mbconv1",)},
-            "op must be conv, sepconv or mbconvN with an expansion N from 2 to 32, but got 'mbconv1'",
+            "op must be conv, sepconv, mbconvN or fusedN with an expansion N from 2 to 32, but got 'mbconv1'",
         ),
         ({"op": ("mbconv33",)}, "expansion N from 2 to 32, but got 'mbconv33'"),
         ({"op": ("mbconv",)}, "expansion N from 2 to 32, but got 'mbconv'"),
-        ({"op": (6,)}, "op must be conv, sepconv or mbconvN, but got 6"),
+        ({"op": ("fused1",)}, "expansion N from 2 to 32, but got 'fused1'"),
+        ({"op": (6,)}, "op must be conv, sepconv, mbconvN or fusedN, but got 6"),
         ({"kernel": (3, 9)}, "kernel must be one of 3, 5, 7, but got 9"),
         ({"kernel": (3, 3)}, "kernel must not repeat a choice, but got 3, 3"),
         ({"se_ratio": (0, 0.0)}, "se_ratio must not repeat a choice, but got 0.0, 0.0"),

@@ -13,6 +13,7 @@ from torch import nn
 
 from mnas.arch import Arch, Block
 from mnas.nn.network import Network, build_network
+from mnas.ops import OPS
 from mnas.space.named import load_space
 from mnas.tflite.runtime import run_tflite
 from mnas.tflite.writer import graph_bytes, write_tflite
@@ -69,7 +70,7 @@ def test_members_of_full_width(seed: int) -> None:
 
 # Every kind of layer alone
 
-KINDS = [("conv", 1), ("sepconv", 1), ("mbconv", 3)]
+KINDS = [(op, 3 if row.expands else 1) for op, row in OPS.items()]
 
 
 def one_layer(**changes: object) -> Arch:
