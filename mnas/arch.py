@@ -185,24 +185,26 @@ class Arch:
                 in_filters = block.filters
         return tuple(layers)
 
-    def visit(self, input_size: int) -> Iterator[Visit]:
-        """Yield all parts from stem to head in order of computation, for an input_size x input_size image."""
-        name, shape = "", (3, input_size, input_size)
+    @functools.cached_property
+    def places(self) -> tuple[tuple[str, str, LayerPart, str], ...]:
+        """Parts from stem to head in order of computation: name, layer, part and source, as in `Visit`."""
         stem = Convolution("stem", 3, self.stem_filters, 3, self.stem_stride)
         head = Convolution("head", self.blocks[-1].filters, self.head_filters)
-        layers: list[tuple[str, tuple[LayerPart, ...]]] = [
-            ("stem", (stem,)),
-            *((layer.name, layer.parts) for layer in self.layers),
-            ("head", (head,)),
-        ]
-        for layer, parts in layers:
-            entry, entry_shape = name, shape
-            for part in parts:
-                residual = isinstance(part, Residual)
-                source, input_shape = (entry, entry_shape) if residual else (name, shape)
-                name = layer if part.name == layer else f"{layer}.{part.name}"
-                shape = part.output_shape(shape)
-                yield Visit(name, layer, part, source, input_shape, shape)
+        places: list[tuple[str, str, LayerPart, str]] = [("stem", "stem", stem, "")]
+        for layer in self.layers:
+            entry = places[-1][0]
+            for part in layer.parts:
+                source = entry if isinstance(part, Residual) else places[-1][0]
+                places.append((f"{layer.name}.{part.name}", layer.name, part, source))
+        return (*places, ("head", "head", head, places[-1][0]))
+
+    def visit(self, input_size: int) -> Iterator[Visit]:
+        """Yield all parts from stem to head in order of computation, for an input_size x input_size image."""
+        shapes = {"": (3, input_size, input_size)}
+        for name, layer, part, source in self.places:
+            before = shapes[source]
+            shape = shapes[name] = part.output_shape(before)
+            yield Visit(name, layer, part, source, before, shape)
 
     @property
     def output_stride(self) -> int:

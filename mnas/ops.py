@@ -8,7 +8,7 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 Op = Literal["conv", "sepconv", "mbconv", "fused"]
 Skip = Literal["identity", "pool", "none"]
@@ -49,7 +49,7 @@ class Convolution:
     @property
     def weights(self) -> int:
         """Number of weights, which is also the number of multiply-accumulates per output pixel."""
-        return self.kernel * self.kernel * self.outputs * (self.inputs // self.groups)
+        return self.kernel * self.kernel * self.outputs * (1 if self.depthwise else self.inputs)
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return the shape of the result for an input of `shape`; both paddings give ceil(size / stride)."""
@@ -84,7 +84,7 @@ class Residual:
     name: str = "add"
 
     def output_shape(self, shape: Shape) -> Shape:
-        return shape
+        return self.outputs, -(-shape[1] // self.stride), -(-shape[2] // self.stride)
 
 
 LayerPart: TypeAlias = Convolution | Squeeze | Residual
@@ -122,8 +122,7 @@ class Layer:
         return tuple(part for part in self.parts if isinstance(part, Convolution))
 
 
-@dataclass(frozen=True)
-class Visit:
+class Visit(NamedTuple):
     """A part of a network at its place."""
 
     name: str

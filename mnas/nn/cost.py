@@ -111,8 +111,9 @@ def _block_rows(arch: Arch, input_size: int) -> tuple[list[CostRow], int]:
 def _part_rows(visit: Visit) -> list[CostRow]:
     part, output = visit.part, visit.output_shape
     if isinstance(part, Convolution):
-        op, params = "depthwise" if part.depthwise else "conv", part.weights + 2 * part.outputs
-        return [CostRow(visit.name, op, visit.input_shape, output, params, part.weights * output[1] * output[2])]
+        op, weights = "depthwise" if part.depthwise else "conv", part.weights
+        params, macs = weights + 2 * part.outputs, weights * output[1] * output[2]
+        return [CostRow(visit.name, op, visit.input_shape, output, params, macs)]
     if isinstance(part, Squeeze):
         return [
             CostRow(f"{visit.name}.{end}", "conv", (i, 1, 1), (o, 1, 1), (i + 1) * o, i * o) for end, i, o in part.ends
