@@ -196,7 +196,8 @@ class Arch:
             for part in layer.parts:
                 source = entry if isinstance(part, Residual) else places[-1][0]
                 places.append((f"{layer.name}.{part.name}", layer.name, part, source))
-        return (*places, ("head", "head", head, places[-1][0]))
+        places.append(("head", "head", head, places[-1][0]))
+        return tuple(places)
 
     def visit(self, input_size: int) -> Iterator[Visit]:
         """Yield all parts from stem to head in order of computation, for an input_size x input_size image."""
