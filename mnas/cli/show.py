@@ -12,7 +12,8 @@ from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.cli.console import make_console
 from mnas.names import searched_as
-from mnas.nn.cost import Shape, by_layer, cost
+from mnas.nn.cost import by_layer, cost
+from mnas.ops import Shape
 from mnas.report.cell_diagram import drawing
 from mnas.scaling import at_width, input_sizes, width_multipliers
 
