@@ -48,6 +48,10 @@ class BenchmarkOptions:
         from mnas.evaluate.table import read_table
         from mnas.space.named import load_space
 
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            raise ValueError(f"--path must be a file, but {self.path} does not exist") from None
         if self.benchmark == "accel-nasbench":
             return accel_nasbench(self.path, self.device)
         return read_table(

@@ -100,7 +100,7 @@ def accel_nasbench(path: Path, device: str = "latency_zcu102") -> Benchmark:
         ValueError: an unknown device, or a file of another kind; one line that names the place.
     """
     if device not in DEVICES:
-        raise ValueError(f"device must be one of {', '.join(DEVICES)}, but got {device!r}")
+        raise ValueError(f"--device must be one of {', '.join(DEVICES)}, but got {device!r}")
     rows = _read_rows(path, device)
     if all(row.cost is None for row in rows.values()):
         raise ValueError(f"{path}: at least one row must have a value of {device}, but all {len(rows):,} have null")

@@ -162,7 +162,7 @@ def _of_stream(file: BinaryIO) -> Any:
 
     magic, _, _, saved, keys = (_Reader(limited, place_of, dtypes).load() for _ in _STREAM)
     if magic != _MAGIC:
-        raise ValueError("it is no file of torch.save")
+        raise ValueError("torch.save did not write it")
     place = file.tell()
     room = file.seek(0, io.SEEK_END) - place
     file.seek(place)

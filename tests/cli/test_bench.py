@@ -178,10 +178,10 @@ def test_the_cache_key_includes_the_code(tmp_path, monkeypatch):
     ("options", "message"),
     [
         (["--benchmark", "nasbench"], "--benchmark must be one of accel-nasbench, table, but got 'nasbench'"),
-        (["--path", "nowhere.csv"], "No such file or directory: nowhere.csv"),
+        (["--path", "nowhere.csv"], "mnas: --path must be a file, but nowhere.csv does not exist"),
         (["--benchmark", "accel-nasbench"], "for a CSV or Parquet table, add --benchmark table"),
         (["--benchmark", "accel-nasbench"], "toy.csv cannot be read as anb_dataset_jsons.tar.gz"),
-        (["--benchmark", "accel-nasbench", "--device", "pixel"], "device must be one of latency_zcu102"),
+        (["--benchmark", "accel-nasbench", "--device", "pixel"], "mnas: --device must be one of latency_zcu102"),
         (["--accuracy", "top1"], "toy.csv: there is no column 'top1'; the columns are op, kernel, depth, width, free"),
         (["--cost", "op"], "toy.csv: line 2: op must be a number above 0, but got 'conv'"),
         (["--space", "mnasnet"], "toy.csv: there is no column 'block1.op'"),

@@ -238,7 +238,7 @@ def test_a_file_that_is_no_benchmark(tmp_path):
         accel_nasbench(tmp_path / "empty.tar")
     with pytest.raises(FileNotFoundError):
         accel_nasbench(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"device must be one of latency_zcu102, .*, but got 'pixel'"):
+    with pytest.raises(ValueError, match=r"^--device must be one of latency_zcu102, .*, but got 'pixel'"):
         accel_nasbench(tmp_path / "text", "pixel")
 
 

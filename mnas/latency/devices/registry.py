@@ -82,7 +82,7 @@ class DeviceEntry:
 
     @property
     def setup(self) -> Setup:
-        """How models are run on the device."""
+        """Settings for running models on the device."""
         return Setup(runtime=self.runtime, threads=self.threads, batch=self.batch)
 
     def _check_address(self) -> None:

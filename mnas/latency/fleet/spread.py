@@ -36,7 +36,7 @@ Outcome = Latency | MeasurementError
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long to wait for a device, and how much change in speed to accept."""
+    """Waiting times and accepted changes in speed."""
 
     away_s: float = 600.0
     """Seconds that all units may be away before measuring stops with a UnitError."""
@@ -96,7 +96,7 @@ class Order:
 
     models: Mapping[int, bytes]
     setup: Setup
-    """How the models are run."""
+    """Settings for running the models."""
     runtime: str
     """Runtime with its version, if not the reference's; else empty."""
     reference: Reference
