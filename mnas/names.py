@@ -50,10 +50,10 @@ def resolve_arch(name: str) -> Architecture:
     if os.path.isfile(os.path.join(name, "study.db")):
         raise ValueError(f"{name!r} is a run; name one of its trials, such as {name}#{_suggested(Path(name))}")
     close = difflib.get_close_matches(name.lower(), ZOO, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
     raise ValueError(
-        f"a network must be one of {', '.join(ZOO)} (also NAME@0.5 and NAME/s8), a trial (runs/NAME#17), a .json file "
-        f"or an architecture string (r1_k3_s11_e1_o16,...), but got {name!r}"
-        + (f"; did you mean {close[0]}?" if close else "")
+        f"{name!r} is not a network{hint}; a network must be one of {', '.join(ZOO)} (also NAME@0.5 and NAME/s8), "
+        "a trial (runs/NAME#17), a .json file or an architecture string (r1_k3_s11_e1_o16,...)"
     )
 
 
@@ -79,13 +79,12 @@ def resolve_weights(name: str) -> Path:
                 "--data DIR`, then name the folder of the training"
             )
         raise ValueError(
-            "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
-            f"{name!r}, which does not exist"
+            f"{name!r} does not exist; a model must be a file, the folder of a training or a trial (runs/NAME#17)"
         )
     if not os.path.isdir(name):  # it may be a pipe, and opening that would wait for a writer
         raise ValueError(
-            "a model must be a file, the folder of a training or a trial (runs/NAME#17), but got "
-            f"{name!r}, which is not a regular file"
+            f"{name!r} is not a regular file; a model must be a file, the folder of a training or a trial "
+            "(runs/NAME#17)"
         )
     if os.path.isfile(os.path.join(name, "study.db")):
         raise ValueError(f"{name!r} is a run; name one of its trials, such as {name}#{_suggested(Path(name))}")

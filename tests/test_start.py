@@ -255,10 +255,11 @@ def test_runs_of_different_devices_do_not_mix(tmp_path, old):
 def test_invalid_names_to_start_from(tmp_path, old):
     with pytest.raises(
         ValueError,
-        match="mnasnet-a1 is not in this search space: networks of space toy have 2 blocks, but this one has 7",
+        match=r"^mnasnet-a1 is not in this search space: networks of space toy have 2 blocks, but this one has 7; "
+        r"use another --space, or drop it from --start-from$",
     ):
         searched(tmp_path / "new", start=["mnasnet-a1"])
-    with pytest.raises(ValueError, match="nonsense is not in this search space: a network must be one of"):
+    with pytest.raises(ValueError, match=r"^--start-from: 'nonsense' is not a network; a network must be one of"):
         searched(tmp_path / "new", start=["nonsense"])
     wide = member_json(tmp_path / "wide.json", Arch.from_block_strings("r1_k3_s11_e1_i16_o16,r1_k3_s22_e3_i16_o99"))
     with pytest.raises(ValueError, match=r"wide\.json is not in this search space: "):

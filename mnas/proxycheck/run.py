@@ -77,7 +77,7 @@ def run_proxy_check(
 
 def _architectures(settings: ProxyCheckSettings, space: Space, dataset: Dataset) -> list[Architecture]:
     """Return the architectures, the named ones first."""
-    named = [named_member(name, space).arch for name in settings.also.split(",") if name]
+    named = [named_member(name, space, "--also").arch for name in settings.also.split(",") if name]
     drawn = spread(
         space,
         settings.architectures,

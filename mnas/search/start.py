@@ -115,19 +115,27 @@ def _means_a_run(name: str) -> bool:
     return len(path.parts) > 1 and path.parts[0].split("@")[0] not in ZOO and not path.suffix and "#" not in name
 
 
-def named_member(name: str, space: Space) -> Member:
+def named_member(name: str, space: Space, option: str = "--start-from") -> Member:
     """Return the named network as a member of `space`: a published one on the space's skeleton, any other unchanged.
+
+    Args:
+        option: option that names the network, for errors.
 
     Raises:
         ValueError: the name is unknown, or the space does not contain the network.
     """
     try:
+        arch = resolve_arch(name)
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+    try:
         if name in ZOO and isinstance(space, FactorizedSpace) and not os.path.exists(name):
             return _published(name, space)
-        arch = resolve_arch(name)
         return Member(name=name, arch=space.decode(space.encode(arch)), note="")
     except ValueError as error:
-        raise ValueError(f"{name} is not in this search space: {error}") from None
+        raise ValueError(
+            f"{name} is not in this search space: {error}; use another --space, or drop it from {option}"
+        ) from None
 
 
 def _published(name: str, space: FactorizedSpace) -> Member:

@@ -126,7 +126,9 @@ def test_bad_options(capsys, folder, options, expected):
 
 def test_bad_models(capsys, folder):
     assert "a model must have trained weights" in complaint(capsys, "export", "mnasnet-a1", "--to", "litert")
-    assert "which does not exist" in complaint(capsys, "export", "nowhere", "--to", "litert")
+    assert "mnas: 'nowhere' does not exist; a model must be a file, " in complaint(
+        capsys, "export", "nowhere", "--to", "litert"
+    )
     (folder / "other.tflite").write_bytes(b"TFL3")
     assert ".safetensors" in complaint(capsys, "export", "other.tflite", "--to", "litert")
     network, info = network_of("same")

@@ -182,7 +182,7 @@ def test_bad_input(capsys, files):
     (files / "small.safetensors").write_bytes(whole[: len(whole) // 2])
     (files / "text.onnx").write_text("no model")
     for arguments, message in (
-        (["nothing.tflite", "photos"], "which does not exist"),
+        (["nothing.tflite", "photos"], "mnas: 'nothing.tflite' does not exist; a model must be a file, "),
         (["small.safetensors", "photos"], "must be a .safetensors file written by mnas"),
         (["text.onnx", "photos"], "ONNX Runtime cannot read 'text.onnx'"),
         (["weights.pth", "photos"], "but got 'weights.pth'; for other weights, name their architecture"),

@@ -119,7 +119,11 @@ def test_a_killed_and_resumed_check_equals_one_that_was_never_killed(tmp_path, c
             "2",
             "--reference-epochs must be greater than 2, the epochs of the longest proxy task, but got 2",
         ),
-        ("--also", "mnasnet-a2", "mnasnet-a2 is not in this search space: a network must be one of"),
+        (
+            "--also",
+            "mnasnet-a2",
+            "mnas: --also: 'mnasnet-a2' is not a network (did you mean mnasnet-a1?); a network must be",
+        ),
         ("--also", "mnasnet-small", "mnasnet-small is not in this search space: block 1 is 0.50 times as wide"),
         ("--data", "nowhere", "--data must be a folder or one of"),
     ],
