@@ -18,6 +18,7 @@ from PIL import Image
 import mnas
 from mnas.cli.main import COMMANDS, run
 from mnas.cli.parsing import parse
+from tests.docs.pages import DOCS, blocks
 
 BENCHMARK = Path(__file__).parents[3] / "shared" / "data" / "anb" / "anb_dataset_jsons.tar.gz"
 SHORTER = {
@@ -46,9 +47,18 @@ def make_photos(folder: Path, images: int = 60) -> None:
             Image.fromarray(pixels).save(folder / label / f"{number}.jpg", quality=95)
 
 
+def make_table(folder: Path) -> None:
+    """Write table.csv by the block of the guide that other guides link to."""
+    page = DOCS / "guides" / "compare-controllers.md"
+    [code] = [block.text for block in blocks(page) if 'open("table.csv", "w"' in block.text]
+    with contextlib.chdir(folder):
+        exec(compile(code, page.name, "exec"), {})
+
+
 def make_files(folder: Path) -> None:
-    """Write what the user of a page has: images, and a search and a training of them."""
+    """Write what the user of a page has: images, a table of networks, and a search and a training of the images."""
     make_photos(folder / "photos")
+    make_table(folder)
     shutil.copy(folder / "photos/dark/0.jpg", folder / "photo.jpg")
     (folder / "theirs.onnx").write_bytes(onnx_model())
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
