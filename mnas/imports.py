@@ -6,18 +6,19 @@ import sys
 from collections.abc import Callable
 
 
-def imported(name: str, expected: str) -> Callable[..., object]:
+def imported(name: str, option: str, expected: str) -> Callable[..., object]:
     """Return the object that `module:attribute` names; like `python -m`, it also searches the current folder.
 
     Args:
-        expected: beginning of the error message, "--controller must be one of ...".
+        option: option or argument that gave the name, for errors.
+        expected: values that it accepts, for errors: "one of ...".
 
     Raises:
         ValueError: the name has another form, the module or attribute does not exist, or it is not callable.
     """
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
-        raise ValueError(f"{expected}, but got {name!r}")
+        raise ValueError(f"{option} must be {expected}, but got {name!r}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -26,12 +27,14 @@ def imported(name: str, expected: str) -> Callable[..., object]:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         is_it = missing is not None and f"{module_name}.".startswith(f"{missing}.")
         where = "; modules are looked for in the current folder and on the Python path" if is_it else ""
-        raise ValueError(f"{name}: module {module_name} cannot be imported: {described(error)}{where}") from error
+        raise ValueError(
+            f"{option} {name}: module {module_name} cannot be imported: {described(error)}{where}"
+        ) from error
     if not hasattr(module, attribute):
-        raise ValueError(f"{name}: module {module_name} has no attribute {attribute}")
+        raise ValueError(f"{option} {name}: module {module_name} has no attribute {attribute}")
     target = getattr(module, attribute)
     if not callable(target):
-        raise ValueError(f"{name}: {attribute} must be callable, but got {target!r}")
+        raise ValueError(f"{option} {name}: {attribute} must be callable, but got {target!r}")
     result: Callable[..., object] = target
     return result
 

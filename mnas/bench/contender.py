@@ -43,7 +43,7 @@ class Contender:
             "reward": self.reward,
             "batch_size": self.candidates_per_update,
         }
-        return sampler_of(self.controller, find_controller(self.controller, "--controllers"), values)
+        return sampler_of(self.controller, find_controller(self.controller, "--controllers"), values, "--controllers")
 
 
 def takes_reward(controller: str) -> bool:

@@ -26,8 +26,11 @@ def parameters_of(factory: Callable[..., object]) -> list[str]:
     return [name for name in PARAMETERS if name in parameters]
 
 
-def sampler_of(name: str, factory: Callable[..., object], values: Mapping[str, Any]) -> BaseSampler:
+def sampler_of(name: str, factory: Callable[..., object], values: Mapping[str, Any], option: str) -> BaseSampler:
     """Return a new sampler of `factory`, called with the `values` that it takes.
+
+    Args:
+        option: option that gave the name, for errors.
 
     Raises:
         ValueError: the call fails or returns something else; the message is one line.
@@ -35,9 +38,11 @@ def sampler_of(name: str, factory: Callable[..., object], values: Mapping[str, A
     try:
         sampler = factory(**{parameter: values[parameter] for parameter in parameters_of(factory)})
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        raise ValueError(f"calling {name} failed: {described(error)}") from error
+        raise ValueError(f"{option} {name}: calling {name.partition(':')[2]} failed: {described(error)}") from error
     if not isinstance(sampler, BaseSampler):
-        raise ValueError(f"{name} must return an optuna.samplers.BaseSampler, but got {type(sampler).__name__}")
+        raise ValueError(
+            f"{option} {name} must return an optuna.samplers.BaseSampler, but got {type(sampler).__name__}"
+        )
     return sampler if isinstance(sampler, ClosedBatchSampler) else CheckedSampler(sampler)
 
 

@@ -158,8 +158,8 @@ def find_controller(name: str, flag: str = "--controller") -> Callable[..., obje
     """
     if name in CONTROLLERS:
         return CONTROLLERS[name]
-    expected = f"{flag} must be one of {', '.join(CONTROLLERS)}, or module:factory (optuna.samplers:TPESampler)"
-    return imported(name, expected)
+    expected = f"one of {', '.join(CONTROLLERS)}, or module:factory (optuna.samplers:TPESampler)"
+    return imported(name, flag, expected)
 
 
 def _custom(
@@ -171,7 +171,7 @@ def _custom(
 ) -> BaseSampler:
     """Return a new sampler of `module:factory`; an Optuna sampler gets the space, so that a draw is cheap."""
     values = {"space": dict(space), "seed": seed, "reward": _only(name, reward), "batch_size": batch_size}
-    sampler = sampler_of(name, find_controller(name), values)
+    sampler = sampler_of(name, find_controller(name), values, "--controller")
     return sampler if isinstance(sampler, ClosedBatchSampler) else GivenSpace(sampler, space)
 
 

@@ -64,14 +64,15 @@ def load_space(name: str, *, option: str = "--space") -> Space:
 
 def _space_of_factory(name: str, option: str) -> Space:
     """Return the space that `module:factory` returns. Raises ValueError unless a run can store and reload it."""
-    factory = imported(name, f"{option} must be one of {', '.join(SPACES)}, the path of a .toml file or module:factory")
+    factory = imported(name, option, f"one of {', '.join(SPACES)}, the path of a .toml file or module:factory")
     try:
         space = factory()
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise ValueError(f"calling {name} failed: {described(error)}") from error
+        raise ValueError(f"{option} {name}: calling {name.partition(':')[2]} failed: {described(error)}") from error
     if not isinstance(space, FactorizedSpace | PerLayerSpace | CellSpace):
         raise ValueError(
-            f"{name} must return a FactorizedSpace, PerLayerSpace or CellSpace of mnas, but got {type(space).__name__}"
+            f"{option} {name} must return a FactorizedSpace, PerLayerSpace or CellSpace of mnas, but got "
+            f"{type(space).__name__}"
         )
     return space
 

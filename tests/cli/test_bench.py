@@ -189,9 +189,15 @@ def test_the_cache_key_includes_the_code(tmp_path, monkeypatch):
         (["--controllers", "sarsa"], "--controllers must be one of surrogate"),
         (["--controllers", "random,,ppo"], "--controllers must be different names separated by commas"),
         (["--controllers", "ppo,ppo"], "--controllers must be different names separated by commas"),
-        (["--controllers", "nothing:there"], "module nothing cannot be imported: ModuleNotFoundError"),
+        (
+            ["--controllers", "nothing:there"],
+            "mnas: --controllers nothing:there: module nothing cannot be imported: ModuleNotFoundError",
+        ),
         (["--controllers", "nothing:there"], "modules are looked for in the current folder and on the Python path"),
-        (["--controllers", "optuna.samplers:GridSampler"], "calling optuna.samplers:GridSampler failed: TypeError"),
+        (
+            ["--controllers", "optuna.samplers:GridSampler"],
+            "--controllers optuna.samplers:GridSampler: calling GridSampler failed: TypeError",
+        ),
         (
             ["--reward", "greedy"],
             "--reward must be one of target, soft, hard, absolute, weighted-sum, but got 'greedy'",

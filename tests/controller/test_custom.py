@@ -75,7 +75,9 @@ def test_a_sampler_of_ours_keeps_what_it_has_learned() -> None:
 
 
 def test_a_factory_without_a_sampler_is_rejected() -> None:
-    with pytest.raises(ValueError, match=r"own_controllers:nothing must return an optuna.samplers.BaseSampler"):
+    with pytest.raises(
+        ValueError, match=r"^--controller own_controllers:nothing must return an optuna.samplers.BaseSampler"
+    ):
         controller("own_controllers:nothing", SMALL)
     with pytest.raises(ValueError, match=r"must be one of surrogate, .*, or module:factory .*, but got 'sa'"):
         controller("sa", SMALL)
@@ -120,8 +122,8 @@ def test_closed_batches_take_a_name_and_no_function() -> None:
 
 def test_a_misspelt_module_says_where_modules_are_looked_for(tmp_path: Path) -> None:
     missing = (
-        "own_controlers:ours: module own_controlers cannot be imported: ModuleNotFoundError: No module named "
-        "'own_controlers'; modules are looked for in the current folder and on the Python path"
+        "--controller own_controlers:ours: module own_controlers cannot be imported: ModuleNotFoundError: "
+        "No module named 'own_controlers'; modules are looked for in the current folder and on the Python path"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(missing)}$"):
         controller("own_controlers:ours", SMALL)

@@ -61,10 +61,13 @@ def test_a_space_that_a_function_returns(tmp_path, monkeypatch):
     assert space == space_from_dict(json.loads(json.dumps(space.to_dict())))
     assert space.name == "small"
     for name, message in [
-        ("own_spaces:wrong", "own_spaces:wrong must return a FactorizedSpace, .* but got dict"),
-        ("own_spaces:broken", r"calling own_spaces:broken failed: KeyError: 'no\\nluck'"),
-        ("own_spaces:absent", "module own_spaces has no attribute absent"),
-        ("no_such_module:x", "no_such_module cannot be imported: ModuleNotFoundError"),
+        ("own_spaces:wrong", "^--space own_spaces:wrong must return a FactorizedSpace, .* but got dict"),
+        ("own_spaces:broken", r"^--space own_spaces:broken: calling broken failed: KeyError: 'no\\nluck'"),
+        ("own_spaces:absent", "^--space own_spaces:absent: module own_spaces has no attribute absent"),
+        (
+            "no_such_module:x",
+            "^--space no_such_module:x: module no_such_module cannot be imported: ModuleNotFoundError",
+        ),
         ("mnasnets", r"--space must be one of .* or module:factory, but got 'mnasnets' \(did you mean mnasnet\?\)"),
     ]:
         with pytest.raises(ValueError, match=message):
