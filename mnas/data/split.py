@@ -43,7 +43,7 @@ def hold_out(
     for label, group in enumerate(by_class(items, classes)):
         if len(group) < 2:
             raise ValueError(
-                f"a class must have at least 2 images, as one is held out for validation, but class "
+                f"--data must have at least 2 images in each class, as one is held out for validation, but class "
                 f"{classes[label]!r} has {len(group)}"
             )
         count = min(max(1, round(len(group) * share)), len(group) - 1)

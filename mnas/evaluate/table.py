@@ -87,6 +87,7 @@ def read_table(
         ImportError: the file is Parquet, and pyarrow (extra `bench`) is missing.
     """
     columns = _read(path)
+    _require_columns(path, columns, accuracy, cost, ignore, space)
     try:
         return _benchmark(path, columns, accuracy, cost, ignore, percent, space)
     except ValueError as error:
@@ -159,20 +160,28 @@ def _values(
     return fits[0], fits[1]
 
 
+def _require_columns(
+    path: Path, columns: _Columns, accuracy: str, cost: str, ignore: Sequence[str], space: Space | None
+) -> None:
+    """Raise ValueError, naming the option, unless the table has all columns that options name."""
+    if accuracy == cost:
+        raise ValueError(f"--accuracy and --cost must be two columns, but got {accuracy!r} for both")
+    if needed := [name for name in (accuracy, cost) if name in ignore]:
+        raise ValueError(f"--ignore must name other columns than --accuracy and --cost, but got {needed[0]!r}")
+    for option, name in (("--accuracy", accuracy), ("--cost", cost), *(("--ignore", name) for name in ignore)):
+        if name not in columns.values:
+            raise ValueError(f"{option} must be a column of {path} ({_listed(columns.values)}), but got {name!r}")
+    if space and (missing := [repr(name) for name in space.distributions if name not in columns.values]):
+        raise ValueError(
+            f"--space must have a column for each of its decisions in {path} ({_listed(columns.values)}), which has "
+            f"none for {_listed(missing)}"
+        )
+
+
 def _decisions(
     columns: _Columns, accuracy: str, cost: str, ignore: Sequence[str], space: Space | None
 ) -> tuple[str, ...]:
-    """Return the names of the columns that are decisions, once all required columns are there."""
-    if accuracy == cost:
-        raise ValueError(f"accuracy and cost must be two columns, but got {accuracy!r} for both")
-    if needed := [name for name in (accuracy, cost) if name in ignore]:
-        raise ValueError(f"--ignore must name other columns than accuracy and cost, but got {needed[0]!r}")
-    wanted = [accuracy, cost, *ignore, *(space.distributions if space else ())]
-    missing = [name for name in wanted if name not in columns.values]
-    if missing:
-        raise ValueError(
-            f"there is no column {_listed([repr(name) for name in missing])}; the columns are {_listed(columns.values)}"
-        )
+    """Return the names of the columns that are decisions."""
     if space:
         return tuple(space.distributions)
     names = tuple(name for name in columns.values if name not in (accuracy, cost, *ignore))

@@ -192,7 +192,7 @@ def test_classes_that_do_not_fit(capsys, files, network):
     assert "the data's classes must be the model's (blue, green, red), but got violet" in line
     assert complaint(capsys, "model.tflite", "--data", "nowhere").endswith("(no such folder)")
     (files / "data" / "train" / "pink").mkdir()
-    assert "must contain images" in complaint(capsys, "model.tflite", "--data", "data")
+    assert "--data must have images" in complaint(capsys, "model.tflite", "--data", "data")
 
 
 def test_a_file_that_names_no_classes(capsys, files):

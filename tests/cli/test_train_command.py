@@ -155,7 +155,7 @@ def test_mistakes(capsys, tmp_path):
         Path("photos", name).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save("photos/cat/1.png")
     line = complaint(capsys, "train", "tiny.json", "--data", "photos", "--input-size", "8")
-    assert "a class folder must contain images (jpg, png, ...), but photos/dog has none" in line
+    assert "mnas: --data must have images (jpg, png, ...) in each class folder, but photos/dog has none" in line
     assert not Path("trained").exists()
 
 

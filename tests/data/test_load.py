@@ -187,9 +187,9 @@ def test_bad_folders_each_have_their_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "folder of class folders" in message(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    assert "at least two class folders of images, but got no folder" in message(tmp_path / "empty")
+    assert "--data must have at least two class folders of images, but got no folder" in message(tmp_path / "empty")
     assert "only 'cat'" in message(make_folder(tmp_path / "one", {"": 3}, classes=("cat",)))
-    assert "at least 2 images" in message(make_folder(tmp_path / "few", {"": 1}))
+    assert "--data must have at least 2 images in each class, as" in message(make_folder(tmp_path / "few", {"": 1}))
     assert "has none" in message(make_folder(tmp_path / "none", {"": 0}))
     assert "'bird'" in message(
         make_folder(make_folder(tmp_path / "odd", {"train": 3}), {"val": 1}, classes=("cat", "bird"))

@@ -373,7 +373,9 @@ def test_the_choices_of_a_space(tmp_path):
     with pytest.raises(ValueError, match=r"line 11: block1.op must be one of conv, .*mbconv6, but got 'mbconv4'"):
         read_table(write_csv(tmp_path / "t.csv", rows, header), space=space)
     with pytest.raises(
-        ValueError, match=r"there is no column 'block7.layers'; the columns are block1.op, .* and 24 more"
+        ValueError,
+        match=r"^--space must have a column for each of its decisions in .*t\.csv \(block1.op, .* and 24 more\), "
+        r"which has none for 'block7\.layers'$",
     ):
         read_table(write_csv(tmp_path / "t.csv", rows, header.replace("block7.layers", "depth")), space=space)
 
@@ -383,7 +385,7 @@ def test_the_choices_of_a_space(tmp_path):
     [
         ("", "must have at least one row, but it has none"),
         ("op,accuracy,cost\n", "must have at least one row, but it has none"),
-        ("op,accuracy,latency\nconv,0.5,1\n", "there is no column 'cost'; the columns are op, accuracy, latency"),
+        ("op,accuracy,latency\nconv,0.5,1\n", "t.csv (op, accuracy, latency), but got 'cost'"),
         ("accuracy,cost\n0.5,1\n", "there must be a column for each decision, but got only accuracy, cost"),
         ("op,op,accuracy,cost\n1,2,3,4\n", "columns must have different names, but got 'op'"),
         ("op,accuracy,cost\nconv,0.5\n", "line 2 must have 3 values, but got 2"),
@@ -411,7 +413,7 @@ def test_a_bad_table_is_one_line(tmp_path, text, message):
 
 def test_what_is_needed_cannot_be_ignored(tmp_path):
     path = write_csv(tmp_path / "t.csv", complete())
-    with pytest.raises(ValueError, match="--ignore must name other columns than accuracy and cost, but got 'cost'"):
+    with pytest.raises(ValueError, match="--ignore must name other columns than --accuracy and --cost, but got 'cost'"):
         read_table(path, ignore=("cost",))
 
 

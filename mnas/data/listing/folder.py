@@ -85,7 +85,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
         got = f"only {shown(held.folders[0])}" if held.folders else "no folder"
         got += ", and images beside them" if held.folders and held.images else ", but images" if held.images else ""
         raise ValueError(
-            f"the data must have at least two class folders of images, but got {got} in {shown_path(folder)}"
+            f"--data must have at least two class folders of images, but got {got} in {shown_path(folder)}"
         )
     check_class_names(held.folders, f"the folder {shown(folder.name)}")
     return held.folders
@@ -123,10 +123,11 @@ def _rows(folder: Path, part: str, classes: Sequence[str], seen: _Seen) -> list[
             inside = [f"{group.count} {group.reason}" for group in left_out_of(seen.left_out[earlier:])]
             instead = f" ({', '.join(inside[:_NAMED])})" if inside else ""
             raise ValueError(
-                f"a class folder must contain images (jpg, png, ...), but {shown_path(folder / name)} has none{instead}"
+                f"--data must have images (jpg, png, ...) in each class folder, but {shown_path(folder / name)} has "
+                f"none{instead}"
             )
     if not rows:
-        raise ValueError(f"each part of the data must have images in class folders, but {shown_path(folder)} has none")
+        raise ValueError(f"--data must have images in class folders in each part, but {shown_path(folder)} has none")
     seen.empty |= {before + name for name, _, size, _ in rows if not size}
     return rows
 
@@ -152,7 +153,7 @@ def _class_folders(folder: Path, part: str, classes: Sequence[str], notes: list[
             )
     if rest:
         raise ValueError(
-            f"every part of the data must have the classes of train/, but {shown_path(folder)} also has "
+            f"--data must have the classes of train/ in every part, but {shown_path(folder)} also has "
             f"{shown(rest[0])}; rename or remove that folder, or add the class to train/"
         )
     if missing := [shown(name) for label, name in enumerate(classes) if label not in folders]:
