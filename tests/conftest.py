@@ -30,9 +30,7 @@ multiprocessing.set_forkserver_preload(
     ]
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # it will be needed, and what it imports is said only once, by whoever starts it
+if "PYTEST_XDIST_WORKER" in os.environ:  # needed later; started here, its imports print their warnings only once
     forkserver.ensure_running()
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")

@@ -57,7 +57,7 @@ def start(folder: Path, controller: str, workers: int, trials: int, old: list[Pa
 def attempt(
     folder: Path, controller: str, workers: int, trials: int, old: list[Path], die_after: int
 ) -> tuple[bool, int]:
-    """Fork, start, kill after so many calls: (whether it came to its end, calls made)."""
+    """Fork, start, kill after a number of calls; return whether the process ended by itself, and the calls made."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -109,7 +109,7 @@ def outcome(folder: Path) -> dict:
 
 
 def scenario(base: Path, controller: str, workers: int, kills: int, seed: int, trials: int, before: int) -> None:
-    """Print as JSON what came out. With `before`, each search starts from a run of so many trials, and from a network
+    """Print as JSON what came out. With `before`, each search starts from a run of that many trials, and from a network
     with a name."""
     old: list[Path] = []
     if before:

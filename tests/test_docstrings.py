@@ -4,7 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent / "mnas"
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("mnas", "scripts", "benchmarks", "tests")
 FRAGMENTS = ("Of ", "As ", "By ")
 
 
@@ -18,7 +19,8 @@ def _docstrings(module: ast.Module) -> Iterator[tuple[int, str]]:
 def test_no_docstring_is_a_fragment() -> None:
     fragments = [
         f"{path.relative_to(ROOT)}:{line} {text.splitlines()[0]}"
-        for path in sorted(ROOT.rglob("*.py"))
+        for folder in FOLDERS
+        for path in sorted((ROOT / folder).rglob("*.py"))
         for line, text in _docstrings(ast.parse(path.read_text()))
         if text.startswith(FRAGMENTS)
     ]

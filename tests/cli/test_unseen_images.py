@@ -37,7 +37,7 @@ BY_HEART = (
 EACH = 60
 """Images of each of two classes; 12 of them are held out."""
 CHANCE = (5, 19)
-"""Of 24 held-out images are right by chance; fewer or more once in 500 (binomial, both sides)."""
+"""Range of correct predictions among 24 held-out images by chance; outside it once in 500 (binomial, both sides)."""
 
 
 def noise(folder: Path, count: int = EACH, seed: int = 1) -> Path:

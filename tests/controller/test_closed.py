@@ -106,7 +106,7 @@ def search(
     """Draw until the study has `trials` finished trials; returns their params.
 
     With `shuffle`, trials end in any order, also while the batch is still being drawn, as with parallel workers.
-    `restarts` is the probability that before a draw the process is killed and a new one goes on.
+    `restarts` is the probability that before a draw the process is killed and a new one continues.
     """
     batches = controller(name, space, seed)
     while True:

@@ -85,7 +85,7 @@ def test_what_arrays_cannot_give_is_refused(dataset: Dataset, changes: dict, wor
 
 
 def boxes_of(images: Tensor, crops: Tensor, size: int) -> list[tuple[int, int, int, int] | None]:
-    """Return the (top, left, height, width) whose resized crop each result is, by trying all; None if there is none."""
+    """Return the (top, left, height, width) whose resized crop each result is, by trying all; None if no crop fits."""
     found = []
     sides = range(1, size + 1)
     candidates = [

@@ -1,4 +1,4 @@
-"""Every range of values in people's files: the right 8 bits, or the reason why there are none."""
+"""Every range of values in people's files: the right 8 bits, or the reason why the file is rejected."""
 
 import io
 

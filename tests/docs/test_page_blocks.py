@@ -111,7 +111,7 @@ python = "{sys.executable}"
 
 
 def needs(page: Path, device: str) -> bool:
-    return any(f" {device}" in command for block in blocks(page) for command in commands_of(block.text))
+    return any(re.search(rf"\b{device}\b(?!/)", block.text) for block in blocks(page) if block.language == "bash")
 
 
 @pytest.mark.parametrize("page", pages(), ids=names)
@@ -157,7 +157,7 @@ def test_the_page_runs(page, files, devices, tmp_path, monkeypatch):
 
 
 def made_by(page: Path) -> set[str]:
-    """Return the folders that the page's first commands make anew."""
+    """Return the folders that the page's first commands make."""
     text = "\n".join(block.text for block in blocks(page))
     made = set(re.findall(r"mnas search .*--run (\S+)", text))
     made |= set(re.findall(r"mnas\.search\([^)]*run=\"([^\"]+)\"", text))

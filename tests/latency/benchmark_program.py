@@ -52,8 +52,8 @@ with socket.create_connection(("127.0.0.1", int(os.environ["PHONE_ZYGOTE"]))) as
     answer = b"".join(iter(lambda: connection.recv(65536), b""))
 if not answer:
     sys.exit(139)
-told = json.loads(answer)
-text = told["text"]
+given = json.loads(answer)
+text = given["text"]
 if kind == "truncated":
     text = text[: text.rindex("count=") + 30]
 elif kind == "garbled":
@@ -75,7 +75,7 @@ elif kind in ("milliseconds", "zero", "negative", "nan"):
     text = head + "Initialized session" + end
 sys.stdout.write(text)
 sys.stdout.flush()
-sys.exit(told["code"])
+sys.exit(given["code"])
 """
 
 
@@ -184,14 +184,14 @@ class Tool:
             times.append(invoke())
         count, low, high = len(times), min(times), max(times)
         if low == high:
-            told = f"count={count} curr={low}" + "(all same)" * (count > 1)
+            given = f"count={count} curr={low}" + "(all same)" * (count > 1)
         else:
             mean = sum(times) / count
             spread = int((sum(t * t for t in times) / count - mean * mean) ** 0.5)
-            told = f"count={count} first={times[0]} curr={times[-1]} min={low} max={high} avg={six(mean)} std={spread}"
+            given = f"count={count} first={times[0]} curr={times[-1]} min={low} max={high} avg={six(mean)} std={spread}"
         ranked = sorted(times)
         percentiles = " ".join(f"{n}={ranked[int(q * (count - 1))]}" for n, q in (("p5", 0.05), ("median", 0.5)))
-        self.log(f"{told} {percentiles} p95={ranked[int(0.95 * (count - 1))]}\n")
+        self.log(f"{given} {percentiles} p95={ranked[int(0.95 * (count - 1))]}\n")
         return times
 
 

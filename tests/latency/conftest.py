@@ -46,7 +46,7 @@ def phone(phones, tmp_path):
 
 @pytest.fixture
 def unit(phones, phone, program):
-    """The phone to mnas; `said` is what it told."""
+    """The phone as a unit of mnas; `said` contains its notices."""
     pytest.importorskip("adbutils")
     made = make_unit(phones, program)
     yield made

@@ -1,7 +1,7 @@
 """`script.py` behind a program that fails as devices do: what runs in its place is `client.py` in each unit's folder.
 
 As importing LiteRT takes longer than a measurement, each of these programs is run by a fork of one process that has
-imported it (`python faulty.py SOCKET`), a process of its own with the streams of whoever asked for it.
+imported it (`python faulty.py SOCKET`), a separate process with the streams of the process that asked for it.
 
 `faults.json` beside it lists the faults to come, each {"kind", "at": request, "bytes": only of a candidate of that
 size, "times": how often}; what has happened is counted there, as the program dies of some.

@@ -1,6 +1,6 @@
 """A real OpenSSH server on this machine that plays a board, with its own keys, port and temporary folder.
 
-It runs as whoever runs the tests. What it runs has its `TMPDIR`, so all that is left behind can be found.
+It runs as the user of the tests. Its programs have its `TMPDIR`, so a test finds all that they leave behind.
 """
 
 import contextlib

@@ -244,10 +244,10 @@ def prepared(network):
 
 
 def share_weights(ours, theirs, x, y, order=lambda name: 0):
-    """Give our network the weights of theirs, convolution by convolution in order of execution.
+    """Give our network the other library's weights, convolution by convolution in order of execution.
 
     Args:
-        order: sort key for modules of theirs that run in parallel.
+        order: sort key for the other library's modules that run in parallel.
     """
     source = sorted(convolutions(theirs, y), key=lambda seen: order(seen[0]))
     target = convolutions(ours, x)

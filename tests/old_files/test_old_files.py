@@ -49,7 +49,7 @@ def test_a_training_predicts_and_is_exported(tmp_path, capsys):
     assert run(["export", ".", "--to", "litert", "--speed-s", "0"]) == 0
     exported = read_metadata((tmp_path / "model.tflite").read_bytes())
     assert exported.trained_on == ()
-    # but for what a later version adds, the text is what it was
+    # the text is unchanged, except for what a later version adds
     assert json.loads((HERE / "training.tflite.json").read_text())["fingerprint"] == exported.arch.fingerprint
 
 

@@ -25,7 +25,7 @@ def damage(file: Path, rng: random.Random) -> str:
             return f"{table} is empty"
         (row,) = rng.choice(rows)
         columns = [column[1] for column in database.execute(f"PRAGMA table_info({table})")]
-        kind = rng.choice(("delete", "delete", "empty", "double", "spoil", "spoil", "spoil", "json"))
+        kind = rng.choice(("delete", "delete", "empty", "double", "corrupt", "corrupt", "corrupt", "json"))
         try:
             done = _KINDS[kind](database, table, row, columns, rng)
             database.commit()
@@ -58,7 +58,7 @@ def _double(database, table, row, columns, rng):
     return ""
 
 
-def _spoil(database, table, row, columns, rng):
+def _corrupt(database, table, row, columns, rng):
     column, value = rng.choice(columns), rng.choice(VALUES)
     database.execute("PRAGMA writable_schema=ON")
     database.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE name = ?", (table,))
@@ -71,7 +71,7 @@ def _json(database, table, row, columns, rng):
     """Return valid JSON in which one value is changed or missing."""
     column = next((c for c in columns if c in ("value_json", "distribution_json")), None)
     if column is None:
-        return _spoil(database, table, row, columns, rng)
+        return _corrupt(database, table, row, columns, rng)
     (text,) = database.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (row,)).fetchone()
     value = [json.loads(text)]
     place, key = value, 0
@@ -88,4 +88,4 @@ def _json(database, table, row, columns, rng):
     return done
 
 
-_KINDS = {"delete": _delete, "empty": _empty, "double": _double, "spoil": _spoil, "json": _json}
+_KINDS = {"delete": _delete, "empty": _empty, "double": _double, "corrupt": _corrupt, "json": _json}

@@ -257,7 +257,7 @@ def test_out_of_memory_says_what_to_do(tmp_path: Path, take) -> None:
         train(ARCH, Hungry(0, take), CONFIG, folder)
     assert str(caught.value) == expected
     smaller = dataclasses.replace(CONFIG, batch_size=8)
-    with pytest.raises(TrainingError) as caught:  # without a checkpoint, the corrected command starts anew
+    with pytest.raises(TrainingError) as caught:  # without a checkpoint, the corrected command starts again
         train(ARCH, Hungry(1, take), smaller, folder)
     assert str(caught.value) == f"{expected.replace('16', '8')}, and rename {folder}, which contains this training"
     assert train(ARCH, toy_batches(), smaller, folder, resume=True).epochs == 3
