@@ -90,7 +90,7 @@ def select(
     if part == "test" or "train" not in data.counts:
         have = [*data.counts, *(["val"] if "val" not in data.counts and "train" in data.counts else [])]
         listed = " and ".join(name for name in ("train", "val", "test") if name in have)
-        raise ValueError(f"the data must have a part {part!r}, but {data.name!r} has only {listed}")
+        raise ValueError(f"--data must have a part {part!r}, but {data.name!r} has only {listed}")
     if relation == "other":
         raise ValueError(_refusal(data, trained_on))
     if record is None:

@@ -36,7 +36,7 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
         return _imagenet(classes, info.outputs - 1000), "classes matched by ImageNet's order"
     if len(classes) > info.outputs:
         raise ValueError(
-            f"the data must have at most the model's {info.outputs} classes, but got {len(classes)}; "
+            f"--data must have at most the model's {info.outputs} classes, but got {len(classes)}; "
             "score a model that was trained on these classes"
         )
     if info.classes is not None:
@@ -48,7 +48,7 @@ def match_classes(info: ModelInfo, classes: Sequence[str], *, in_order: bool = T
         )
     if len(classes) != info.outputs:
         raise ValueError(
-            f"the data must have {info.outputs} classes, because the model has no class names, but got "
+            f"--data must have {info.outputs} classes, because the model has no class names, but got "
             f"{len(classes)}; name the outputs with --class-file"
         )
     if (numbered := by_number(classes)) is not None:

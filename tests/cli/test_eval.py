@@ -128,7 +128,7 @@ def test_parts(capsys):
     only_train = values(capsys, "model.tflite", "--data", "data/train")
     assert (only_train["part"], only_train["images"]) == ("val", 6)
     line = complaint(capsys, "model.tflite", "--data", "data/train", "--part", "test")
-    assert "the data must have a part 'test', but 'train' has only train and val" in line
+    assert "--data must have a part 'test', but 'train' has only train and val" in line
 
 
 def test_large_data_is_decoded_on_the_fly(capsys, monkeypatch):
@@ -186,7 +186,7 @@ def test_classes_by_name(capsys, files, network):
 def test_classes_that_do_not_fit(capsys, files, network):
     save_images(files / "more", 5, ("blue", "green", "red", "violet"))
     line = complaint(capsys, "model.tflite", "--data", "more")
-    assert "the data must have at most the model's 3 classes, but got 4" in line
+    assert "--data must have at most the model's 3 classes, but got 4" in line
     save_images(files / "others", 5, ("blue", "green", "violet"))
     line = complaint(capsys, "model.tflite", "--data", "others")
     assert "the data's classes must be the model's (blue, green, red), but got violet" in line

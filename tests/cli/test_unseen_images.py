@@ -205,7 +205,7 @@ def test_parts_are_scored_where_there_are_no_training_images(capsys, here):
     assert scored(capsys, "seed-7", "--data", "judged")["images"] == 2
     assert scored(capsys, "seed-7", "--data", "judged", "--part", "val")["images"] == 4
     assert scored(capsys, "seed-7", "--data", "judged", "--part", "all")["images"] == 6
-    assert "the data must have a part train/" in complaint(capsys, "train", "net.json", "--data", "judged")
+    assert "--data must have a part train/" in complaint(capsys, "train", "net.json", "--data", "judged")
 
 
 def test_exports_are_compared_on_what_was_held_out_and_say_what_they_were_trained_on(capsys, here):

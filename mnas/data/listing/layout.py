@@ -62,7 +62,7 @@ def find_layout(root: Path, *, needs_train: bool = True) -> FolderLayout:
         return FolderLayout(parts={"train": base}, notes=tuple(notes))
     if needs_train and "train" not in holding.values():
         raise ValueError(
-            f"the data must have a part train/ beside its other parts, but {str(base)!r} contains {_listed(folders)}; "
+            f"--data must have a part train/ beside its other parts, but {str(base)!r} contains {_listed(folders)}; "
             "rename the folder of training images to train, or point --data at the folder of the class folders"
         )
     parts, guesses = _chosen(base, kinds, holding)
@@ -118,7 +118,7 @@ def _refuse_parts_of_classes(folder: Path, classes: Sequence[str]) -> None:
         groups.setdefault(rest, {}).setdefault(kinds[0], name)
     if parted := [list(names.values()) for names in groups.values() if len(names) > 1]:
         raise ValueError(
-            f"the data must have one folder for each class, but got {_listed(parted[0])} in {str(folder)!r}, which "
+            f"--data must have one folder for each class, but got {_listed(parted[0])} in {str(folder)!r}, which "
             "may be parts of one class; move the classes into the folders train, val and test (train/cat)"
         )
 
@@ -127,7 +127,7 @@ def _refuse_parts_inside(folder: Path, name: str, inner: Sequence[str]) -> None:
     """Raise ValueError if a class folder is a data set in parts, with other folders beside it."""
     if len({kind for other in inner if (kind := _part_of(other))}) > 1:
         raise ValueError(
-            f"the data must have one folder for each class, but got {shown(name)} in {str(folder)!r}, which contains "
+            f"--data must have one folder for each class, but got {shown(name)} in {str(folder)!r}, which contains "
             f"the parts {_listed(inner)}; point --data at that folder, or move the classes into parts (train/cat)"
         )
 
@@ -136,7 +136,7 @@ def _refuse_shared(name: str, folders: set[str], other: str, theirs: set[str]) -
     """Raise ValueError if two folders contain folders of the same names, which may be the classes."""
     if len(shared := folders & theirs) > 1:
         raise ValueError(
-            f"the data must have one folder for each class, but {name} and {other} both contain folders named "
+            f"--data must have one folder for each class, but {name} and {other} both contain folders named "
             f"{_listed(sorted(shared))}, which may be the classes. Name the parts train, val and test, or put the "
             "images directly into the folder of their class."
         )
@@ -188,7 +188,7 @@ def _refuse_markings(folder: Path, names: Sequence[str]) -> None:
     words = [name.casefold() for name in names]
     if any(word in _IMAGES for word in words) and any(word in _MARKINGS for word in words):
         raise ValueError(
-            f"the data must have one folder for each class, but got {_listed(names)} in {str(folder)!r}, as in data "
+            f"--data must have one folder for each class, but got {_listed(names)} in {str(folder)!r}, as in data "
             "for detection or segmentation; sort the images into a folder for each class"
         )
 
@@ -235,7 +235,7 @@ def _chosen(base: Path, kinds: Mapping[str, str], holding: Mapping[str, str]) ->
     for part, names in by_part.items():
         if len(names) > 1:
             raise ValueError(
-                f"the data must have one {words[part]} folder, but got {' and '.join(map(shown, names))} in "
+                f"--data must have one {words[part]} folder, but got {' and '.join(map(shown, names))} in "
                 f"{str(base)!r}; merge or rename them"
             )
     parts: dict[str, Path] = {part: base / by_part[part][0] for part in words if part in by_part}
@@ -259,7 +259,7 @@ def _refuse_classes_beside(base: Path, parts: Mapping[str, Path], others: Sequen
     alone = len(parts) == 1 and any(contents_of(base / name, until_image=True).images for name in others)
     if same or alone:
         raise ValueError(
-            f"the data must be either class folders or parts with class folders, but {str(base)!r} contains both: "
+            f"--data must be either class folders or parts with class folders, but {str(base)!r} contains both: "
             f"{_listed([first.name, *(same or others)])}. Move the parts into a separate folder, or put the images of "
             "each class directly into its folder."
         )
@@ -269,7 +269,7 @@ def _refuse_flat_parts(base: Path, folders: Sequence[str], kinds: Mapping[str, s
     """Raise ValueError if all folders are named like parts but contain images instead of class folders."""
     if len(set(kinds.values())) > 1 and len(kinds) == len(folders):
         raise ValueError(
-            f"each part of the data must contain a folder for each class, but {_listed(folders)} in {str(base)!r} "
+            f"each part of --data must contain a folder for each class, but {_listed(folders)} in {str(base)!r} "
             "contain images directly; sort the images into class folders, such as train/cat/1.jpg"
         )
 

@@ -113,7 +113,7 @@ def test_only_training_needs_a_training_part(tmp_path: Path) -> None:
     root = split(tmp_path / "scans", "dev", "Testing")
     source = folder_source(root, needs_train=False)
     assert (source.parts().classes, counts(source)) == (CLASSES, {"train": 0, "val": 4, "test": 4})
-    with pytest.raises(ValueError, match="the data must have a part train/"):
+    with pytest.raises(ValueError, match="--data must have a part train/"):
         folder_source(root)
 
 
