@@ -131,6 +131,7 @@ def test_most_pages_have_commands():
     assert sum(any(block.language == "bash" for block in blocks(page)) for page in pages()) > 20
 
 
+@pytest.mark.timeout(900)  # whole searches and trainings, on busy machines too
 @pytest.mark.parametrize("page", [*FIRST, *(pytest.param(page, marks=pytest.mark.slow) for page in GUIDES)], ids=names)
 def test_the_page_runs(page, files, devices, tmp_path, monkeypatch):
     for device, program in (("pixel", shutil.which("adb")), ("pi", SSHD)):
