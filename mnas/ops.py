@@ -1,4 +1,4 @@
-"""What a block can be: one row for each op, from which everything about a layer follows.
+"""Table of ops: each row describes one op of a block, from which everything about a layer follows.
 
 A row gives the parts of a layer in order of computation. Networks, costs, LiteRT files, latency predictors, diagrams
 and the names of foreign weights are built from these parts, so a new op is a new row (CONTRIBUTING.md, "Add a block").
