@@ -56,7 +56,18 @@ def _deeper(width_multiplier: float, layers: tuple[int, ...]) -> Arch:
     return replace(arch, blocks=blocks, stem_filters=MOBILENETV2.stem_filters)
 
 
+def _efficientnet_lite(width_multiplier: float, layers: tuple[int, ...], *, dropout: float) -> Arch:
+    """Return EfficientNet-Lite: B0 without squeeze-and-excitation, scaled except for the widths of stem and head."""
+    arch = Arch.from_block_strings(
+        "r1_k3_s11_e1_i32_o16,r2_k3_s22_e6_o24,r2_k5_s22_e6_o40,r3_k3_s22_e6_o80,r3_k5_s11_e6_o112,r4_k5_s22_e6_o192,"
+        "r1_k3_s11_e6_o320"
+    ).scale_width(width_multiplier)
+    blocks = tuple(replace(b, layers=n) for b, n in zip(arch.blocks, layers, strict=True))
+    return replace(arch, blocks=blocks, stem_filters=32, activation="relu6", dropout=dropout)
+
+
 _CODE = "tensorflow/tpu, models/official/mnasnet/mnasnet_models.py"
+_LITE_CODE = "tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py"
 
 ZOO: dict[str, ZooEntry] = {
     "mnasnet-a1": ZooEntry(
@@ -134,6 +145,18 @@ ZOO: dict[str, ZooEntry] = {
     "mobilenetv2-120d": ZooEntry(
         source="timm, models/efficientnet.py, mobilenetv2_120d (width 1.2, depth 1.4)",
         arch=_deeper(1.2, (1, 3, 5, 6, 5, 5, 1)),
+    ),
+    "efficientnet-lite0": ZooEntry(
+        source=f"{_LITE_CODE}, efficientnet-lite0 (width 1, depth 1)",
+        arch=_efficientnet_lite(1.0, (1, 2, 2, 3, 3, 4, 1), dropout=0.2),
+    ),
+    "efficientnet-lite1": ZooEntry(
+        source=f"{_LITE_CODE}, efficientnet-lite1 (width 1, depth 1.1)",
+        arch=_efficientnet_lite(1.0, (1, 3, 3, 4, 4, 5, 1), dropout=0.2),
+    ),
+    "efficientnet-lite2": ZooEntry(
+        source=f"{_LITE_CODE}, efficientnet-lite2 (width 1.1, depth 1.2)",
+        arch=_efficientnet_lite(1.1, (1, 3, 3, 4, 4, 5, 1), dropout=0.3),
     ),
     **{name: ZooEntry(arch=arch, source=source) for name, (arch, source) in CELL_NETWORKS.items()},
 }

@@ -130,6 +130,14 @@ def small_with_identity():
     return replace(arch, blocks=(replace(arch.blocks[0], skip="identity"), *arch.blocks[1:]))
 
 
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_efficientnet_lite_equals_timms(number):
+    theirs, arch = timm.create_model(f"tf_efficientnet_lite{number}"), named_arch(f"efficientnet-lite{number}")
+    assert cost(arch, 224).params == sum(p.numel() for p in theirs.parameters())
+    assert largest_difference(arch, theirs, 97) <= 1e-5
+    assert largest_difference(replace(arch, padding="symmetric"), theirs, 96) > 1e-3
+
+
 TIMM = [
     ("semnasnet_100", like_timm("mnasnet-a1")),
     ("mnasnet_100", like_timm("mnasnet-b1")),
