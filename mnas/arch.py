@@ -2,8 +2,8 @@
 
 Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile" (CVPR 2019, arXiv:1807.11626), section 4.1,
 and the block strings of its published code (tensorflow/tpu, models/official/mnasnet). Departures
-(docs/explanation/departures.md): blocks do not repeat their input's width (it is derived); `_conv`, `_fused` and
-`_pool` extend the notation.
+(docs/explanation/departures.md): blocks do not repeat their input's width (it is derived); names of ops, activations
+and rules of squeeze-and-excitation extend the notation (docs/reference/block-strings.md).
 """
 
 import dataclasses
@@ -18,23 +18,28 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from mnas.ops import (
+    KERNELS,
     MAX_EXPANSION,
-    OP_FLAGS,
+    MIN_EXPANSION,
     OPS,
+    Activation,
     Convolution,
+    Gate,
     Layer,
-    LayerPart,
+    Mean,
+    NetworkPart,
     Op,
     Residual,
     Skip,
     Visit,
-    flagged_op,
+    implied_op,
+    plain_number,
 )
 
-Activation = Literal["relu", "relu6"]
 Padding = Literal["same", "symmetric"]
+BlockActivation = Literal["network", "relu", "relu6", "hardswish", "silu"]
+SqueezedWidth = Literal["input", "middle"]
 
-KERNELS = (3, 5, 7)
 # These limits exceed every published network; they keep a typo from filling the memory.
 MAX_FILTERS = 16384
 MAX_LAYERS = 100
@@ -81,39 +86,91 @@ class Block:
 
     op: Op
     """Kind of layer, a row of `mnas.ops.OPS`: `conv` (k x k), `sepconv` (depthwise-separable), `mbconv` (mobile
-    inverted bottleneck) or `fused` (one whose k x k convolution also expands)."""
+    inverted bottleneck), `fused` (one whose k x k convolution also expands) or `uib` (universal inverted
+    bottleneck)."""
     kernel: int
-    """Side of the (depthwise) kernel: 3, 5 or 7."""
+    """Side of the (depthwise) kernel: 3, 5 or 7; for a `conv` also 1; 0 for a `uib` without middle depthwise."""
     stride: int
     """Stride of the first layer: 1 or 2."""
     filters: int
     """Output channels of every layer."""
     layers: int = 1
     """Number of layers."""
-    expansion: int = 1
-    """Channels inside an `mbconv` or `fused`, as a multiple of its input channels; 1 for the other ops."""
+    expansion: float = 1
+    """Channels inside an `mbconv`, `fused` or `uib`, as a multiple of its input channels; 1 for the other ops. The
+    product with a fraction is rounded to a multiple of 8 (`round_filters`)."""
     se_ratio: float = 0.0
-    """Squeeze-and-excitation width as a share of the layer's *input* channels; 0 disables it."""
+    """Squeeze-and-excitation width as a share of the channels that `se_width` names; 0 disables it."""
     skip: Skip = "identity"
     """Addend of a layer's output: its input where shapes agree, a 3x3 average pool of the input, or nothing."""
+    mid_filters: int = 0
+    """Channels inside every layer, in place of an expansion; 0: those of the expansion."""
+    start_kernel: int = 0
+    """Side of the depthwise kernel of a `uib` before its expansion; 0 without one."""
+    activation: BlockActivation = "network"
+    """Activation of the block's layers; `network`: the architecture's."""
+    projection_activation: bool = False
+    """Whether an activation follows the projection too, as in MobileNetV1."""
+    se_width: SqueezedWidth = "input"
+    """Channels that `se_ratio` refers to: the layer's `input`, as in MnasNet and EfficientNet, or those in its
+    `middle`, then rounded to a multiple of 8, as in MobileNetV3."""
+    se_activation: Activation = "relu"
+    """Activation between both convolutions of squeeze-and-excitation."""
+    se_gate: Gate = "sigmoid"
+    """Gate of squeeze-and-excitation."""
 
     def __post_init__(self) -> None:
         require_choice("op", self.op, tuple(OPS))
-        require_choice("kernel", self.kernel, KERNELS)
+        row = OPS[self.op]
+        _require_for_op("kernel", self.op, self.kernel, row.kernels)
+        _require_for_op("start_kernel", self.op, self.start_kernel, row.start_kernels)
         require_choice("stride", self.stride, (1, 2))
         require_int("filters", self.filters, 1, MAX_FILTERS)
         require_int("layers", self.layers, 1, MAX_LAYERS)
-        require_int("expansion", self.expansion, 1, MAX_EXPANSION)
+        require_number("expansion", self.expansion, MIN_EXPANSION, MAX_EXPANSION)
         require_number("se_ratio", self.se_ratio, 0, 1)
         require_choice("skip", self.skip, get_args(Skip))
-        row = OPS[self.op]
-        if row.expands and self.expansion == 1:
-            raise ValueError(
-                f"expansion must be 2 or more for op {self.op} (with 1 it is a {row.expansion_1}), but got 1"
-            )
-        if not row.expands and self.expansion != 1:
-            raise ValueError(f"expansion must be 1 for op {self.op}, but got {self.expansion}")
-        object.__setattr__(self, "se_ratio", float(self.se_ratio))  # 0 and 0.0 must give the same JSON and hash
+        require_int("mid_filters", self.mid_filters, 0, MAX_FILTERS)
+        require_choice("activation", self.activation, get_args(BlockActivation))
+        require_choice("projection_activation", self.projection_activation, (False, True))
+        require_choice("se_width", self.se_width, get_args(SqueezedWidth))
+        require_choice("se_activation", self.se_activation, get_args(Activation))
+        require_choice("se_gate", self.se_gate, get_args(Gate))
+        if not row.expands and (self.expansion != 1 or self.mid_filters):
+            name = "expansion" if self.expansion != 1 else "mid_filters"
+            rule = "1" if self.expansion != 1 else "0"
+            raise ValueError(f"{name} must be {rule} for op {self.op}, but got {getattr(self, name)}")
+        if self.mid_filters and self.expansion != 1:
+            raise ValueError(f"expansion must be 1 where mid_filters is given, but got {self.expansion}")
+        if self.projection_activation and not row.projects:
+            raise ValueError(f"projection_activation must be False for op {self.op}, which has no projection")
+        # 0 and 0.0, 4 and 4.0 must give the same JSON and hash
+        object.__setattr__(self, "se_ratio", float(self.se_ratio))
+        object.__setattr__(self, "expansion", plain_number(self.expansion))
+
+    def inside(self, in_filters: int) -> int:
+        """Return the channels inside a layer with `in_filters` input channels."""
+        if self.mid_filters:
+            return self.mid_filters
+        if isinstance(self.expansion, int):
+            return in_filters * self.expansion
+        return round_filters(in_filters, self.expansion)
+
+    def squeezed(self, in_filters: int) -> int:
+        """Return the squeezed channels of a layer with `in_filters` input channels, 0 without squeeze-and-excitation.
+
+        As in the published code, the ratio is relative to the layer's input by default, not to its expansion.
+        """
+        if self.se_ratio == 0:
+            return 0
+        if self.se_width == "input":
+            return max(1, int(in_filters * self.se_ratio))
+        width = self.filters if self.op == "conv" else self.inside(in_filters)
+        return round_filters(width, self.se_ratio)
+
+
+_LATER: dict[str, Any] = {field.name: field.default for field in fields(Block)[8:]}
+"""Fields of a block that came after the first files, which contain them only if they differ from these defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +184,9 @@ class Arch:
     stem_filters: int = 32
     stem_stride: int = 2
     head_filters: int = 1280
+    """Channels of the 1x1 convolution before the classifier; 0 without one."""
     activation: Activation = "relu"
+    """Activation of stem and head, and of blocks that do not name their own."""
     dropout: float = 0.2
     """Dropout probability before the classifier (paper, section 5)."""
     bn_epsilon: float = 1e-3
@@ -136,6 +195,11 @@ class Arch:
     """Momentum of batch norm as torch defines it, the weight of the new batch; the paper's 0.99 is one minus this."""
     padding: Padding = "same"
     """Padding rule: `same` as in TensorFlow and LiteRT, or `symmetric` as in timm and torchvision."""
+    head_pooled: bool = False
+    """Whether the head follows the average pool, as a hidden layer on one vector (MobileNetV3), instead of preceding
+    it."""
+    head_norm: bool = True
+    """Whether the head has a batch norm, instead of a bias."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "blocks", tuple(self.blocks))
@@ -146,12 +210,14 @@ class Arch:
             raise ValueError(f"an architecture must have 1 to {MAX_BLOCKS} blocks, but got {len(self.blocks)}")
         require_int("stem_filters", self.stem_filters, 1, MAX_FILTERS)
         require_choice("stem_stride", self.stem_stride, (1, 2))
-        require_int("head_filters", self.head_filters, 1, MAX_FILTERS)
+        require_int("head_filters", self.head_filters, 0, MAX_FILTERS)
         require_choice("activation", self.activation, get_args(Activation))
         require_number("dropout", self.dropout, 0, 0.99)
         require_number("bn_epsilon", self.bn_epsilon, 1e-9, 1)
         require_number("bn_momentum", self.bn_momentum, 1e-9, 1)
         require_choice("padding", self.padding, get_args(Padding))
+        require_choice("head_pooled", self.head_pooled, (False, True))
+        require_choice("head_norm", self.head_norm, (False, True))
         for name in ("dropout", "bn_epsilon", "bn_momentum"):
             object.__setattr__(self, name, float(getattr(self, name)))
 
@@ -173,30 +239,53 @@ class Arch:
                         name=f"block{number}.{index}",
                         op=block.op,
                         kernel=block.kernel,
+                        start_kernel=block.start_kernel,
                         stride=stride,
                         in_filters=in_filters,
-                        mid_filters=in_filters * block.expansion,
+                        mid_filters=block.inside(in_filters),
                         out_filters=block.filters,
-                        # As in the published code, the ratio is relative to the layer's input, not to its expansion.
-                        se_filters=max(1, int(in_filters * block.se_ratio)) if block.se_ratio > 0 else 0,
+                        activation=self.activation if block.activation == "network" else block.activation,
+                        projection_activation=block.projection_activation,
+                        se_filters=block.squeezed(in_filters),
+                        se_activation=block.se_activation,
+                        se_gate=block.se_gate,
                         skip=skip,
                     )
                 )
                 in_filters = block.filters
         return tuple(layers)
 
+    @property
+    def features(self) -> int:
+        """Number of values that enter the classifier."""
+        return self.head_filters or self.blocks[-1].filters
+
     @functools.cached_property
-    def places(self) -> tuple[tuple[str, str, LayerPart, str], ...]:
-        """Parts from stem to head in order of computation: name, layer, part and source, as in `Visit`."""
-        stem = Convolution("stem", 3, self.stem_filters, 3, self.stem_stride)
-        head = Convolution("head", self.blocks[-1].filters, self.head_filters)
-        places: list[tuple[str, str, LayerPart, str]] = [("stem", "stem", stem, "")]
+    def stem(self) -> Convolution:
+        return Convolution("stem", 3, self.stem_filters, 3, self.stem_stride, activation=self.activation)
+
+    @functools.cached_property
+    def head(self) -> Convolution | None:
+        """The convolution before the classifier, if there is one."""
+        if not self.head_filters:
+            return None
+        shape = self.blocks[-1].filters, self.head_filters
+        return Convolution("head", *shape, activation=self.activation, norm=self.head_norm)
+
+    @functools.cached_property
+    def places(self) -> tuple[tuple[str, str, NetworkPart, str], ...]:
+        """Parts from stem to classifier in order of computation: name, layer, part and source, as in `Visit`."""
+        places: list[tuple[str, str, NetworkPart, str]] = [("stem", "stem", self.stem, "")]
         for layer in self.layers:
             entry = places[-1][0]
             for part in layer.parts:
                 source = entry if isinstance(part, Residual) else places[-1][0]
                 places.append((f"{layer.name}.{part.name}", layer.name, part, source))
-        places.append(("head", "head", head, places[-1][0]))
+        last: list[tuple[str, NetworkPart]] = [("head.mean", Mean())]
+        if self.head:
+            last.insert(1 if self.head_pooled else 0, ("head", self.head))
+        for name, tail in last:
+            places.append((name, "head", tail, places[-1][0]))
         return tuple(places)
 
     def visit(self, input_size: int) -> Iterator[Visit]:
@@ -223,15 +312,22 @@ class Arch:
         """Return the same network with one spelling for choices that make no difference.
 
         `identity` becomes `none` where no layer of a block can have it: one layer, with a stride or a change of width.
+        An activation that is the network's becomes `network`. Without squeeze-and-excitation, its rules are the
+        defaults; without a head, so are the head's.
         """
         blocks = []
         in_filters = self.stem_filters
         for block in self.blocks:
+            if block.activation == self.activation:
+                block = replace(block, activation="network")
+            if block.se_ratio == 0 and (block.se_width, block.se_activation, block.se_gate) != _PLAIN_SQUEEZE:
+                block = replace(block, **{name: _LATER[name] for name in ("se_width", "se_activation", "se_gate")})
             if block.skip == "identity" and block.layers == 1 and (block.stride != 1 or in_filters != block.filters):
                 block = replace(block, skip="none")
             blocks.append(block)
             in_filters = block.filters
-        return replace(self, blocks=tuple(blocks))
+        pooled, norm = (self.head_pooled, self.head_norm) if self.head_filters else (False, True)
+        return replace(self, blocks=tuple(blocks), head_pooled=pooled, head_norm=norm)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -255,8 +351,11 @@ class Arch:
         return replace(
             self,
             stem_filters=scaled(self.stem_filters),
-            blocks=tuple(replace(b, filters=scaled(b.filters)) for b in self.blocks),
-            head_filters=scaled(self.head_filters) if scale_head else self.head_filters,
+            blocks=tuple(
+                replace(b, filters=scaled(b.filters), mid_filters=b.mid_filters and scaled(b.mid_filters))
+                for b in self.blocks
+            ),
+            head_filters=scaled(self.head_filters) if scale_head and self.head_filters else self.head_filters,
         )
 
     def with_output_stride(self, output_stride: int) -> "Arch":
@@ -274,9 +373,20 @@ class Arch:
     # Text forms
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-able values, from which `from_dict` restores an equal object."""
+        """Return the fields as JSON-able values, from which `from_dict` restores an equal object.
+
+        Fields that came after the first files are left out where they have their defaults, so that the fingerprints of
+        older networks stay.
+        """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values["blocks"] = [dict(vars(block)) for block in self.blocks]  # asdict would take twenty times as long
+        for name in ("head_pooled", "head_norm"):
+            if values[name] == (name == "head_norm"):
+                del values[name]
+        # asdict would take twenty times as long
+        values["blocks"] = [
+            {name: value for name, value in vars(block).items() if name not in _LATER or value != _LATER[name]}
+            for block in self.blocks
+        ]
         return values
 
     @staticmethod
@@ -298,11 +408,13 @@ class Arch:
         strings = []
         in_filters = self.stem_filters
         for b in self.blocks:
-            parts = [f"r{b.layers}", f"k{b.kernel}", f"s{b.stride}{b.stride}", f"e{b.expansion}"]
+            parts = [f"r{b.layers}", *([f"a{b.start_kernel}"] if b.start_kernel else []), f"k{b.kernel}"]
+            parts += [f"s{b.stride}{b.stride}", f"m{b.mid_filters}" if b.mid_filters else f"e{b.expansion!r}"]
             parts += [f"i{in_filters}", f"o{b.filters}"]
             parts += [f"se{b.se_ratio!r}"] if b.se_ratio > 0 else []
+            parts += [flag for flag, (name, value) in _FLAGS.items() if getattr(b, name) == value and name in _LATER]
             parts += {"identity": [], "none": ["noskip"], "pool": ["pool"]}[b.skip]
-            parts += [flag] if (flag := OPS[b.op].flag) else []
+            parts += [b.op] if b.op != implied_op(b.expansion, b.mid_filters) else []
             strings.append("_".join(parts))
             in_filters = b.filters
         return tuple(strings)
@@ -378,45 +490,75 @@ def checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:
     return values
 
 
-_NUMBER_PARTS = ("r", "k", "s", "e", "i", "o")
-_FLAGS = ("noskip", "pool", *OP_FLAGS)
+_PLAIN_SQUEEZE = tuple(_LATER[name] for name in ("se_width", "se_activation", "se_gate"))
+_ACTIVATIONS = get_args(Activation)
+_FLAGS: dict[str, tuple[str, Any]] = {
+    "semid": ("se_width", "middle"),
+    **{f"se{name}": ("se_activation", name) for name in _ACTIVATIONS if name != "relu"},
+    "sehard": ("se_gate", "hardsigmoid"),
+    **{name: ("activation", name) for name in _ACTIVATIONS},
+    "act": ("projection_activation", True),
+    "noskip": ("skip", "none"),
+    "pool": ("skip", "pool"),
+    **{name: ("op", name) for name in OPS},
+}
+"""Part of a block string without a number -> field and value."""
+_NUMBERS = {
+    "r": "layers",
+    "a": "start_kernel",
+    "k": "kernel",
+    "s": "stride",
+    "e": "expansion",
+    "m": "mid_filters",
+    "o": "filters",
+    "se": "se_ratio",
+}
+_REQUIRED = ("r", "k", "s", "e", "o")
+_EXAMPLE = "an example is r3_k5_s22_e3_i24_o40"
+_PART = re.compile(
+    r"(se)(\d{1,3}(?:\.\d{1,25})?(?:e-\d{1,3})?)|(e)(\d{1,2}(?:\.\d{1,25})?)|([rakseimo])(\d{1,6})", re.ASCII
+)
 
 
 def _parse_block(text: str) -> tuple[Block, int | None]:
     """Return the block of one block string, and the input width in it (None if absent)."""
     numbers: dict[str, str] = {}
-    flags: set[str] = set()
+    flags: dict[str, str] = {}  # field -> flag
     for part in text.split("_"):
-        match = re.fullmatch(r"(se)(\d{1,3}(?:\.\d{1,25})?(?:e-\d{1,3})?)|([rkseio])(\d{1,6})", part, re.ASCII)
-        key = (match[1] or match[3]) if match else part
+        match = _PART.fullmatch(part)
         if not match and part not in _FLAGS:
-            raise ValueError(f"block string {text!r} has an unknown part {part!r}; an example is r3_k5_s22_e3_i24_o40")
-        if key in numbers or key in flags:
+            raise ValueError(f"block string {text!r} has an unknown part {part!r}; {_EXAMPLE}")
+        key, number = (found for found in match.groups() if found) if match else (part, "")
+        if key in numbers or key in flags.values():
             raise ValueError(f"block string {text!r} has {key!r} twice")
         if match:
-            numbers[key] = match[2] or match[4]
+            numbers[key] = number
+        elif other := flags.get(field := _FLAGS[part][0]):
+            raise ValueError(f"block string {text!r} has both {other} and {part}")
         else:
-            flags.add(part)
-    if missing := [key for key in _NUMBER_PARTS if key != "i" and key not in numbers]:
-        raise ValueError(f"block string {text!r} lacks {', '.join(missing)}; an example is r3_k5_s22_e3_i24_o40")
+            flags[field] = part
+    required = [key for key in _REQUIRED if key != "e" or "m" not in numbers]
+    if missing := [key for key in required if key not in numbers]:
+        raise ValueError(f"block string {text!r} lacks {', '.join(missing)}; {_EXAMPLE}")
+    if {"e", "m"} <= numbers.keys():
+        raise ValueError(f"block string {text!r} has both e{numbers['e']} and m{numbers['m']}")
     if numbers["s"] not in ("11", "22"):
         raise ValueError(f"block string {text!r} must have stride s11 or s22, but got s{numbers['s']}")
-    if {"noskip", "pool"} <= flags:
-        raise ValueError(f"block string {text!r} has both noskip and pool")
-    if len(ops := [flag for flag in OP_FLAGS if flag in flags]) > 1:
-        raise ValueError(f"block string {text!r} has both {ops[0]} and {ops[1]}")
-    expansion = int(numbers["e"])
+    stated = numbers.pop("i", None)
+    numbers["s"] = numbers["s"][0]
+    values: dict[str, Any] = {_NUMBERS[key]: plain_number(float(number)) for key, number in numbers.items()}
+    values |= {field: _FLAGS[flag][1] for field, flag in flags.items()}
+    values.setdefault("op", implied_op(values.get("expansion", 1), values.get("mid_filters", 0)))
     try:
-        block = Block(
-            op=flagged_op(flags, expansion),
-            kernel=int(numbers["k"]),
-            stride=int(numbers["s"][0]),
-            filters=int(numbers["o"]),
-            layers=int(numbers["r"]),
-            expansion=expansion,
-            se_ratio=float(numbers.get("se", 0)),
-            skip="none" if "noskip" in flags else "pool" if "pool" in flags else "identity",
-        )
+        block = Block(**values)
     except ValueError as error:
         raise ValueError(f"block string {text!r}: {error}") from None
-    return block, int(numbers["i"]) if "i" in numbers else None
+    return block, None if stated is None else int(stated)
+
+
+def _require_for_op(name: str, op: Op, value: object, choices: Sequence[int]) -> None:
+    """Raise ValueError unless `value` is one of `choices`, those of the op."""
+    if type(value) is not int or value not in choices:
+        listed = ", ".join(map(str, choices))
+        limit = "" if len(choices) == len(KERNELS) else f" for op {op}"
+        raise ValueError(f"{name} must be one of {listed}{limit}, but got {reprlib.repr(value)}")

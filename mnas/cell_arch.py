@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 from mnas.arch import (
     MAX_FILTERS,
-    Activation,
     Padding,
     checked_fields,
     require_choice,
@@ -28,6 +27,7 @@ from mnas.arch import (
     require_number,
     with_product,
 )
+from mnas.ops import Activation
 
 OPS = (
     *("identity", "conv1x3", "conv1x7", "dil3", "avg3", "max3", "max5", "max7", "conv1", "conv3"),

@@ -8,12 +8,13 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnas.arch import Arch, Block, round_filters, with_product
+from mnas.arch import Arch, Block, BlockActivation, round_filters, with_product
 from mnas.architecture import architecture_from_json
 from mnas.ops import OPS
 
@@ -34,24 +35,35 @@ def random_arch(rng: random.Random) -> Arch:
     blocks = []
     for _ in range(rng.randint(1, 9)):
         op = rng.choice(list(OPS))
+        row = OPS[op]
+        inside = rng.choice(["whole", "fraction", "filters"]) if row.expands else "none"
         blocks.append(
             Block(
                 op=op,
-                kernel=rng.choice([3, 5, 7]),
+                kernel=rng.choice(row.kernels),
+                start_kernel=rng.choice(row.start_kernels),
                 stride=rng.choice([1, 2]),
                 filters=rng.choice([1, 7, 16, 24, rng.randint(1, 16384)]),
                 layers=rng.randint(1, 4),
-                expansion=rng.randint(2, 32) if OPS[op].expands else 1,
+                expansion={"whole": rng.randint(1, 32), "fraction": rng.uniform(0.25, 32)}.get(inside, 1),
+                mid_filters=rng.randint(1, 16384) if inside == "filters" else 0,
                 se_ratio=rng.choice([0.0, 0.25, 1e-7, rng.random(), rng.random() / 1e4, 1.0]),
                 skip=rng.choice(["identity", "pool", "none"]),
+                activation=rng.choice(get_args(BlockActivation)),
+                projection_activation=row.projects and rng.random() < 0.5,
+                se_width=rng.choice(["input", "middle"]),
+                se_activation=rng.choice(["relu", "relu6", "hardswish", "silu"]),
+                se_gate=rng.choice(["sigmoid", "hardsigmoid"]),
             )
         )
     return Arch(
         blocks=tuple(blocks),
         stem_filters=rng.randint(1, 64),
         stem_stride=rng.choice([1, 2]),
-        head_filters=rng.choice([1280, 96]),
-        activation=rng.choice(["relu", "relu6"]),
+        head_filters=rng.choice([1280, 96, 0]),
+        activation=rng.choice(["relu", "relu6", "hardswish", "silu"]),
+        head_pooled=rng.random() < 0.5,
+        head_norm=rng.random() < 0.5,
         dropout=rng.random() * 0.99,
         bn_epsilon=rng.choice([1e-3, 1e-5]),
         bn_momentum=rng.choice([0.01, 0.1]),
@@ -60,7 +72,7 @@ def random_arch(rng: random.Random) -> Arch:
 
 
 BAD_BLOCKS = [
-    ({"op": "maxpool"}, "op must be one of conv, sepconv, mbconv, fused, but got 'maxpool'"),
+    ({"op": "maxpool"}, "op must be one of conv, sepconv, mbconv, fused, uib, but got 'maxpool'"),
     ({"kernel": 4}, "kernel must be one of 3, 5, 7, but got 4"),
     ({"kernel": "3"}, "kernel must be one of 3, 5, 7, but got '3'"),
     ({"stride": 3}, "stride must be one of 1, 2, but got 3"),
@@ -70,12 +82,25 @@ BAD_BLOCKS = [
     ({"filters": 16385}, "filters must be an integer from 1 to 16384, but got 16385"),
     ({"layers": 0}, "layers must be an integer from 1 to 100, but got 0"),
     ({"layers": 101}, "layers must be an integer from 1 to 100, but got 101"),
-    ({"expansion": 33}, "expansion must be an integer from 1 to 32, but got 33"),
-    ({"expansion": 1}, "expansion must be 2 or more for op mbconv (with 1 it is a sepconv), but got 1"),
+    ({"kernel": 1}, "kernel must be one of 3, 5, 7, but got 1"),
+    ({"op": "conv", "kernel": 0}, "kernel must be one of 1, 3, 5, 7 for op conv, but got 0"),
+    ({"op": "uib", "kernel": 1}, "kernel must be one of 0, 3, 5, 7 for op uib, but got 1"),
+    ({"op": "uib", "start_kernel": 4}, "start_kernel must be one of 0, 3, 5, 7 for op uib, but got 4"),
+    ({"start_kernel": 3}, "start_kernel must be one of 0 for op mbconv, but got 3"),
+    ({"expansion": 33}, "expansion must be a number from 0.25 to 32, but got 33"),
+    ({"expansion": 0.2}, "expansion must be a number from 0.25 to 32, but got 0.2"),
+    ({"op": "conv", "expansion": 1, "mid_filters": 8}, "mid_filters must be 0 for op conv, but got 8"),
+    ({"mid_filters": 8}, "expansion must be 1 where mid_filters is given, but got 6"),
+    ({"mid_filters": -1}, "mid_filters must be an integer from 0 to 16384, but got -1"),
     (
-        {"op": "fused", "expansion": 1},
-        "expansion must be 2 or more for op fused (with 1 it is a conv), but got 1",
+        {"op": "conv", "expansion": 1, "projection_activation": True},
+        "projection_activation must be False for op conv, which has no projection",
     ),
+    ({"projection_activation": 1}, "projection_activation must be one of False, True, but got 1"),
+    ({"activation": "gelu"}, "activation must be one of network, relu, relu6, hardswish, silu, but got 'gelu'"),
+    ({"se_width": "output"}, "se_width must be one of input, middle, but got 'output'"),
+    ({"se_gate": "tanh"}, "se_gate must be one of sigmoid, hardsigmoid, but got 'tanh'"),
+    ({"se_activation": "none"}, "se_activation must be one of relu, relu6, hardswish, silu, but got 'none'"),
     ({"op": "conv"}, "expansion must be 1 for op conv, but got 6"),
     ({"op": "sepconv"}, "expansion must be 1 for op sepconv, but got 6"),
     ({"se_ratio": 1.5}, "se_ratio must be a number from 0 to 1, but got 1.5"),
@@ -97,8 +122,8 @@ BAD_ARCHS = [
     ({"blocks": ("r1",)}, "blocks must be Blocks, but got 'r1'"),
     ({"stem_filters": 0}, "stem_filters must be an integer from 1 to 16384, but got 0"),
     ({"stem_stride": 4}, "stem_stride must be one of 1, 2, but got 4"),
-    ({"head_filters": -1}, "head_filters must be an integer from 1 to 16384, but got -1"),
-    ({"activation": "swish"}, "activation must be one of relu, relu6, but got 'swish'"),
+    ({"head_filters": -1}, "head_filters must be an integer from 0 to 16384, but got -1"),
+    ({"activation": "swish"}, "activation must be one of relu, relu6, hardswish, silu, but got 'swish'"),
     ({"dropout": 1.0}, "dropout must be a number from 0 to 0.99, but got 1.0"),
     ({"bn_epsilon": 0}, "bn_epsilon must be a number from 1e-09 to 1, but got 0"),
     ({"bn_momentum": 2}, "bn_momentum must be a number from 1e-09 to 1, but got 2"),
@@ -211,8 +236,14 @@ def test_a_stem_as_wide_as_the_first_block_says():
         ("r1_k3_s11_e1_o16_noskip_pool", "has both noskip and pool"),
         ("r1_k4_s11_e1_o16", "kernel must be one of 3, 5, 7, but got 4"),
         ("r1_k3_s11_e3_o16_conv", "expansion must be 1 for op conv, but got 3"),
-        ("r1_k3_s11_e1_o16_fused", "expansion must be 2 or more for op fused (with 1 it is a conv), but got 1"),
-        ("r1_k3_s11_e3_o16_fused_conv", "has both conv and fused"),
+        ("r1_k3_s11_e3_o16_fused_conv", "has both fused and conv"),
+        ("r1_k3_s11_e3_o16_silu_relu", "has both silu and relu"),
+        ("r1_k3_s11_e3_m8_o16", "has both e3 and m8"),
+        ("r1_k3_s11_m8_o16_sepconv", "mid_filters must be 0 for op sepconv, but got 8"),
+        ("r1_k1_s11_e6_o16", "kernel must be one of 3, 5, 7, but got 1"),
+        ("r1_a3_k3_s11_e6_o16", "start_kernel must be one of 0 for op mbconv, but got 3"),
+        ("r1_k3_s11_e1_o16_conv_act", "projection_activation must be False for op conv"),
+        ("r1_k3_s11_e4.5.1_o16", "unknown part 'e4.5.1'"),
         ("r1_k3_s11_e1_o16_se1.5", "se_ratio must be a number from 0 to 1"),
         ("r1_k3_s11_e1_o16,r1_k3_s11_e6_i24_o24", "has i24, but its input has 16 filters"),
         ("r1_k3_s11_e1_o٣", "unknown part"),
@@ -310,9 +341,27 @@ def parse(read, text):
 
 
 part = st.one_of(
-    st.builds("{}{}".format, st.sampled_from(["r", "k", "s", "e", "i", "o", "se"]), st.integers(-1, 40)),
+    st.builds("{}{}".format, st.sampled_from(["r", "a", "k", "s", "e", "m", "i", "o", "se"]), st.integers(-1, 40)),
     st.sampled_from(
-        ["r1", "k3", "s11", "s22", "e1", "e6", "o16", "se0.25", "noskip", "pool", "conv", "fused", "", "se1e-5"]
+        [
+            "r1",
+            "k3",
+            "s11",
+            "s22",
+            "e1",
+            "e6",
+            "o16",
+            "se0.25",
+            "noskip",
+            "pool",
+            *OPS,
+            "",
+            "se1e-5",
+            "e4.5",
+            "silu",
+            "act",
+            "sehard",
+        ]
     ),
     st.text(max_size=4),
 )

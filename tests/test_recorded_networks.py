@@ -78,7 +78,7 @@ def prediction(arch: Architecture) -> str:
 
 
 def layouts(arch: Architecture) -> str:
-    return repr([list(layout.modules(arch).items()) for layout in LAYOUTS]) if isinstance(arch, Arch) else ""
+    return repr([list(layout.modules(arch, ()).items()) for layout in LAYOUTS]) if isinstance(arch, Arch) else ""
 
 
 def drawing(arch: Architecture) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import io
 import logging
 import warnings
-from typing import cast
 
 import numpy as np
 import torch
@@ -84,4 +83,4 @@ class _FourDimensional(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         net = self.network
-        return cast(Tensor, net.classifier(net.features(x).mean((2, 3), keepdim=True).flatten(1)))
+        return net.classify(net.features(x).mean((2, 3), keepdim=True).flatten(1))

@@ -4,6 +4,7 @@ Layer rules: the published MnasNet code (reference in mnas.arch). Batch norm aft
 after a projection, squeeze-and-excitation after the activation of the depthwise convolution.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from mnas.arch import Arch, Padding
 from mnas.architecture import Architecture
-from mnas.ops import Convolution, Layer, Squeeze
+from mnas.ops import Activation, ActivationOrNone, Convolution, Layer, Squeeze
 
 
 class SameConv2d(nn.Conv2d):
@@ -53,22 +54,25 @@ def convolution(
     stride: int | tuple[int, int] = 1,
     groups: int = 1,
     dilation: int = 1,
+    *,
+    bias: bool = False,
 ) -> nn.Conv2d:
-    """Return a convolution without bias; kernel and stride are one number or (rows, columns).
+    """Return a convolution; kernel and stride are one number or (rows, columns).
 
     At stride 1 both paddings are the same.
     """
     kernels = (kernel, kernel) if isinstance(kernel, int) else kernel
     if kernels == (1, 1) and stride not in (1, (1, 1)) and groups == 1 and inputs < _THIN:
+        assert not bias
         return ThinPointwise(inputs, outputs, kernels, stride, bias=False)
     if padding == "same" and stride not in (1, (1, 1)):
-        return SameConv2d(inputs, outputs, kernels, stride, 0, dilation, groups, bias=False)
+        return SameConv2d(inputs, outputs, kernels, stride, 0, dilation, groups, bias=bias)
     around = (dilation * (kernels[0] - 1) // 2, dilation * (kernels[1] - 1) // 2)
-    return nn.Conv2d(inputs, outputs, kernels, stride, around, dilation, groups, bias=False)
+    return nn.Conv2d(inputs, outputs, kernels, stride, around, dilation, groups, bias=bias)
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias, batch norm, and the activation unless `linear`: (N, C, H, W) -> (N, C', H', W')."""
+    """Convolution, batch norm (without it a bias) and activation (unless `none`): (N, C, H, W) -> (N, C', H', W')."""
 
     def __init__(
         self,
@@ -78,32 +82,53 @@ class ConvNorm(nn.Sequential):
         kernel: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
         groups: int = 1,
-        linear: bool = False,
+        activation: ActivationOrNone = "none",
+        norm: bool = True,
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = convolution(arch.padding, inputs, outputs, kernel, stride, groups, dilation)
-        self.norm = nn.BatchNorm2d(outputs, eps=arch.bn_epsilon, momentum=arch.bn_momentum)
-        if not linear:
-            self.activation = activation(arch)
+        self.conv = convolution(arch.padding, inputs, outputs, kernel, stride, groups, dilation, bias=not norm)
+        if norm:
+            self.norm = nn.BatchNorm2d(outputs, eps=arch.bn_epsilon, momentum=arch.bn_momentum)
+        if activation != "none":
+            self.activation = ACTIVATIONS[activation](inplace=True)
+
+    @staticmethod
+    def of(arch: Arch, part: Convolution) -> "ConvNorm":
+        """Return the module of a part of `arch`."""
+        shape = (part.inputs, part.outputs, part.kernel, part.stride, part.groups)
+        return ConvNorm(arch, *shape, part.activation, part.norm)
 
 
-def activation(arch: Architecture) -> nn.Module:
-    return nn.ReLU(inplace=True) if arch.activation == "relu" else nn.ReLU6(inplace=True)
+ACTIVATIONS: dict[Activation, Callable[..., nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hardswish": nn.Hardswish,
+    "silu": nn.SiLU,
+}
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "hardswish": F.hardswish,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+}
 
 
 class SqueezeExcite(nn.Module):
-    """Scales channels by a gate of their means: 1x1 to `squeezed`, ReLU, 1x1 back, sigmoid; both 1x1 with bias."""
+    """Scales channels by a gate of their means: 1x1 to `squeezed`, activation, 1x1 back, gate; both 1x1 with bias."""
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    def __init__(self, part: Squeeze) -> None:
         super().__init__()
-        self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.part = part
+        self.reduce = nn.Conv2d(part.channels, part.squeezed, 1)
+        self.expand = nn.Conv2d(part.squeezed, part.channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         gate = x.mean((2, 3), keepdim=True)
-        gate = self.expand(F.relu(self.reduce(gate)))
-        return x * torch.sigmoid(gate)
+        gate = self.expand(_FUNCTIONS[self.part.activation](self.reduce(gate)))
+        return x * _FUNCTIONS[self.part.gate](gate)
 
 
 class PooledSkip(nn.Module):
@@ -142,11 +167,10 @@ class LayerModule(nn.Module):
         self.layer = layer
         # The order of registration is that of initial weights and of optimizers' states, so it must not change.
         for conv in layer.convolutions:
-            shape = (conv.inputs, conv.outputs, conv.kernel, conv.stride, conv.groups)
-            self.add_module(conv.name, ConvNorm(arch, *shape, linear=conv.linear))
+            self.add_module(conv.name, ConvNorm.of(arch, conv))
         for part in layer.parts:
             if isinstance(part, Squeeze):
-                self.add_module(part.name, SqueezeExcite(part.channels, part.squeezed))
+                self.add_module(part.name, SqueezeExcite(part))
         if layer.skip == "pool":
             self.pool = PooledSkip(layer, arch.padding)
         self.names = tuple(part.name for part in layer.parts if isinstance(part, Convolution | Squeeze))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mnas.cell_arch import CellArch
 from mnas.nn.blocks import ConvNorm
 from mnas.nn.cell_steps import IMAGE, Step, cell_steps
+from mnas.ops import ActivationOrNone
 
 
 class Cells(nn.Module):
@@ -79,9 +80,9 @@ class WindowPool(nn.Module):
 
 
 def _conv(step: Step, arch: CellArch) -> nn.Module:
-    return ConvNorm(
-        arch, step.in_channels, step.channels, step.kernel, step.stride, linear=not step.relu, dilation=step.dilation
-    )
+    activation: ActivationOrNone = arch.activation if step.relu else "none"
+    shape = step.in_channels, step.channels, step.kernel, step.stride
+    return ConvNorm(arch, *shape, activation=activation, dilation=step.dilation)
 
 
 def _depthwise(step: Step, arch: CellArch) -> nn.Module:

@@ -13,7 +13,7 @@ from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.nn.cell_steps import IMAGE, Step, cell_steps
-from mnas.ops import Convolution, Layer, Shape, Squeeze, Visit, op_text
+from mnas.ops import Convolution, Layer, Shape, Squeeze, Visit, op_text, plain_number
 
 
 @dataclass(frozen=True)
@@ -105,14 +105,14 @@ def _by_cell(arch: CellArch, whole: Cost) -> tuple[CostRow, ...]:
 
 def _block_rows(arch: Arch, input_size: int) -> tuple[list[CostRow], int]:
     """Return all rows except the classifier's, and the classifier's number of inputs."""
-    return [row for visit in arch.visit(input_size) for row in _part_rows(visit)], arch.head_filters
+    return [row for visit in arch.visit(input_size) for row in _part_rows(visit)], arch.features
 
 
 def _part_rows(visit: Visit) -> list[CostRow]:
     part, output = visit.part, visit.output_shape
     if isinstance(part, Convolution):
         op, weights = "depthwise" if part.depthwise else "conv", part.weights
-        params, macs = weights + 2 * part.outputs, weights * output[1] * output[2]
+        params, macs = weights + (2 if part.norm else 1) * part.outputs, weights * output[1] * output[2]
         return [CostRow(visit.name, op, visit.input_shape, output, params, macs)]
     if isinstance(part, Squeeze):
         return [
@@ -137,8 +137,14 @@ def _cell_rows(arch: CellArch, input_size: int) -> tuple[list[CostRow], int]:
 
 def describe(layer: Layer) -> str:
     """Return a short description of a layer, such as `mbconv6 k5 s2 se10 pool`; `se10` are its squeezed channels."""
-    words = [op_text(layer.op, layer.mid_filters // layer.in_filters), f"k{layer.kernel}"]
+    words = [_op_words(layer), *([f"a{layer.start_kernel}"] if layer.start_kernel else []), f"k{layer.kernel}"]
     words += [f"s{layer.stride}"] if layer.stride > 1 else []
     words += [f"se{layer.se_filters}"] if layer.se_filters else []
     words += [layer.skip] if layer.skip != "none" else []
     return " ".join(words)
+
+
+def _op_words(layer: Layer) -> str:
+    """Return op and expansion, to two digits where it is a fraction."""
+    share = layer.mid_filters / layer.in_filters
+    return op_text(layer.op, plain_number(round(share, 2)))

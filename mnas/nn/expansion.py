@@ -33,10 +33,10 @@ def speed_up_expansions(network: nn.Module) -> None:
 
 def _is_expansion(module: ConvNorm) -> bool:
     conv = module.conv
-    if not isinstance(conv, nn.Conv2d) or not hasattr(module, "activation"):
+    if not isinstance(conv, nn.Conv2d) or type(getattr(module, "activation", None)) not in (nn.ReLU, nn.ReLU6):
         return False
     pointwise = conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1
-    return pointwise and conv.out_channels >= 2 * conv.in_channels
+    return pointwise and conv.bias is None and conv.out_channels >= 2 * conv.in_channels
 
 
 class _Expansion(nn.Module):

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from mnas.nn.blocks import PooledSkip, SqueezeExcite
 from mnas.nn.depthwise import gradient
 
+_GATE = ("relu", "sigmoid")  # activation and gate that `_Gate` computes
 _CHUNK = 100_000  # elements that stay in a core's cache between the steps on them
 
 
@@ -27,7 +28,8 @@ def speed_up_gates(network: nn.Module) -> None:
     """
     for name, module in list(network.named_modules()):
         fast = _FAST.get(type(module))
-        if fast is not None:
+        plain = not isinstance(module, SqueezeExcite) or (module.part.activation, module.part.gate) == _GATE
+        if fast is not None and plain:
             setattr(network.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], fast(module))
 
 
@@ -36,7 +38,7 @@ class _FastSqueezeExcite(SqueezeExcite):
 
     def __init__(self, plain: SqueezeExcite) -> None:
         nn.Module.__init__(self)
-        self.reduce, self.expand = plain.reduce, plain.expand
+        self.part, self.reduce, self.expand = plain.part, plain.reduce, plain.expand
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or torch.is_autocast_enabled("cpu"):

@@ -4,6 +4,7 @@ A layout maps each module of mnas with tensors (`layers.3.depthwise.conv`, `laye
 another implementation; the tensors in it (`weight`, `running_mean`, ...) have the same names everywhere.
 """
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -18,8 +19,9 @@ class StateDictLayout:
     """Name of the implementation, for messages."""
     mark: str
     """Name of the stem's tensor, which no other layout has."""
-    modules: Callable[[Arch], dict[str, str]]
-    """Function from an architecture to {our module: its name there}, without modules that cannot exist there."""
+    modules: Callable[[Arch, Collection[str]], dict[str, str]]
+    """Function from an architecture and the tensors' names to {our module: its name there}, without modules that cannot
+    exist there."""
     bn_momentum: float | None
     """Batch-norm momentum in that implementation's training; None for ours, which uses the architecture's."""
 
@@ -43,7 +45,7 @@ def trained_arch(arch: Arch, layout: StateDictLayout, *, small: bool) -> Arch:
     return replace(arch, padding="symmetric", bn_epsilon=1e-5, bn_momentum=layout.bn_momentum)
 
 
-def _ours(arch: Arch) -> dict[str, str]:
+def _ours(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
     names = ["stem.conv", "stem.norm", "head.conv", "head.norm", "classifier"]
     for index, layer in enumerate(arch.layers):
         names += [f"layers.{index}.{conv.name}.{kind}" for conv in layer.convolutions for kind in ("conv", "norm")]
@@ -51,11 +53,17 @@ def _ours(arch: Arch) -> dict[str, str]:
     return {name: name for name in names}
 
 
-def _timm(arch: Arch) -> dict[str, str]:
-    names = {"stem.conv": "conv_stem", "stem.norm": "bn1", "head.conv": "conv_head", "head.norm": "bn2"}
-    for index, (block, layer) in enumerate(_places(arch)):
+def _timm(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
+    """Return timm's names; its stages may have blocks of several kinds, so the tensors tell where a stage ends."""
+    head_norm = "norm_head" if arch.head_pooled else "bn2"
+    names = {"stem.conv": "conv_stem", "stem.norm": "bn1", "head.conv": "conv_head", "head.norm": head_norm}
+    places = {(int(m[1]), int(m[2])) for name in tensors if (m := re.match(r"blocks\.(\d{1,3})\.(\d{1,3})\.", name))}
+    for index, (block, layer) in enumerate(sorted(places) if len(places) == len(arch.layers) else _places(arch)):
         convolutions = enumerate(arch.layers[index].convolutions, 1)
-        parts = {conv.name: (conv.timm, f"bn{number}") for number, conv in convolutions}
+        parts = {
+            conv.name: (conv.timm, f"{conv.timm.partition('.')[0]}.bn" if "." in conv.timm else f"bn{number}")
+            for number, conv in convolutions
+        }
         names |= _layer(index, parts, f"blocks.{block}.{layer}")
         names |= {
             f"layers.{index}.se.{part}": f"blocks.{block}.{layer}.se.conv_{part}" for part in ("reduce", "expand")
@@ -63,7 +71,7 @@ def _timm(arch: Arch) -> dict[str, str]:
     return names | {"classifier": "classifier"}
 
 
-def _torchvision_mnasnet(arch: Arch) -> dict[str, str]:
+def _torchvision_mnasnet(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
     """Return the names of torchvision's one list of layers; the blocks after the first, a sepconv, are nested lists."""
     parts = {"expand": ("0", "1"), "depthwise": ("3", "4"), "project": ("6", "7")}
     head = 7 + len(arch.blocks)
@@ -75,7 +83,7 @@ def _torchvision_mnasnet(arch: Arch) -> dict[str, str]:
     return names | {"head.conv": f"layers.{head}", "head.norm": f"layers.{head + 1}", "classifier": "classifier.1"}
 
 
-def _torchvision_mobilenetv2(arch: Arch) -> dict[str, str]:
+def _torchvision_mobilenetv2(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
     head = f"features.{len(arch.layers) + 1}"
     names = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
     for index, layer in enumerate(arch.layers):
@@ -88,7 +96,7 @@ def _torchvision_mobilenetv2(arch: Arch) -> dict[str, str]:
     return names | {"head.conv": f"{head}.0", "head.norm": f"{head}.1", "classifier": "classifier.1"}
 
 
-def _pytorchcv(arch: Arch) -> dict[str, str]:
+def _pytorchcv(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
     """Return pytorchcv's names: a stage begins at each stride; the first and last layers belong to stem and head."""
     parts = {
         part: (f"{name}.conv", f"{name}.bn")

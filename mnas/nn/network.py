@@ -25,23 +25,34 @@ class Network(nn.Module, abc.ABC):
         """Return the features (N, channels, H', W') of images (N, 3, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.classifier(self.dropout(self.features(x).mean((2, 3)))))
+        return self.classify(self.features(x).mean((2, 3)))
+
+    def classify(self, means: Tensor) -> Tensor:
+        """Return the logits of the means (N, channels) of all pixels' features."""
+        return cast(Tensor, self.classifier(self.dropout(means)))
 
 
 class BlockNetwork(Network):
-    """A network of `stem`, `layers` (one module for each of `arch.layers`, in order), `head` and `classifier`."""
+    """A network of `stem`, `layers` (one module for each of `arch.layers`, in order), `head` (if any), `classifier`."""
 
     def __init__(self, arch: Arch, num_classes: int) -> None:
         super().__init__()
         self.arch = arch
-        self.stem = ConvNorm(arch, 3, arch.stem_filters, 3, arch.stem_stride)
+        self.stem = ConvNorm.of(arch, arch.stem)
         self.layers = nn.Sequential(*(LayerModule(layer, arch) for layer in arch.layers))
-        self.head = ConvNorm(arch, arch.blocks[-1].filters, arch.head_filters, 1)
+        self.head = ConvNorm.of(arch, arch.head) if arch.head else None
+        self.pooled = arch.head_pooled
         self.dropout = nn.Dropout(arch.dropout)
-        self.classifier = nn.Linear(arch.head_filters, num_classes)
+        self.classifier = nn.Linear(arch.features, num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self.layers(self.stem(x))))
+        x = self.layers(self.stem(x))
+        return self.head(x) if self.head is not None and not self.pooled else x
+
+    def classify(self, means: Tensor) -> Tensor:
+        if self.head is not None and self.pooled:
+            means = self.head(means[:, :, None, None]).flatten(1)
+        return super().classify(means)
 
 
 class CellNetwork(Network):

@@ -86,12 +86,12 @@ def load_pretrained(
         titles = ", ".join(layout.title for layout in LAYOUTS)
         raise ValueError(f"the tensors of {origin} must be named as in {titles}, but got {_some(list(tensors))}")
     arch = _with_recorded(source, _as_trained(arch, layout, tensors), name)
-    classes = tensors.get(f"{layout.modules(arch)['classifier']}.bias")
+    classes = tensors.get(f"{layout.modules(arch, tensors)['classifier']}.bias")
     there = len(classes) if classes is not None and classes.ndim == 1 else None
     if num_classes is None:
         num_classes = there or 1  # if it has none, the check below reports the missing tensors
     network = build_network(arch, num_classes)
-    _fill(network, tensors, layout.modules(arch), new_classifier, f"{origin} for {name}")
+    _fill(network, tensors, layout.modules(arch, tensors), new_classifier, f"{origin} for {name}")
     return network.eval()
 
 
@@ -270,7 +270,7 @@ def _as_trained(arch: Arch, layout: StateDictLayout, tensors: Mapping[str, Tenso
 
 def _shape(arch: Arch) -> object:
     """Return an architecture without its widths and strides, for comparison."""
-    return [(b.op, b.kernel, b.layers, b.expansion, b.se_ratio) for b in arch.blocks]
+    return [(b.op, b.kernel, b.layers, b.expansion, b.mid_filters, b.se_ratio) for b in arch.blocks]
 
 
 def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
@@ -291,8 +291,9 @@ def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
 
 def _sizes(arch: Arch) -> object:
     """Return the values that determine the names and shapes of an architecture's tensors."""
-    blocks = [(b.op, b.kernel, b.filters, b.layers, b.expansion, b.se_ratio) for b in arch.blocks]
-    return arch.stem_filters, arch.head_filters, blocks
+    head = arch.head_filters, arch.head_pooled, arch.head_norm
+    blocks = [(b.op, b.kernel, b.start_kernel, b.filters, b.layers, b.expansion, b.mid_filters) for b in arch.blocks]
+    return arch.stem_filters, head, blocks, [layer.se_filters for layer in arch.layers]
 
 
 def _own_cells(source: str, arch: CellArch, num_classes: int | None, name: str, new_classifier: bool) -> Network:

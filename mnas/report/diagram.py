@@ -6,7 +6,7 @@ kernel, a shadow means several layers, and a loop on the right is the skip conne
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.sax.saxutils import escape
 
 from mnas.arch import Arch, Block
@@ -46,8 +46,12 @@ class Box:
 def block_label(block: Block) -> str:
     """Return the text of a block's box: `MBConv6 (k5x5) SE ×3`; an SE ratio other than the paper's 0.25 is included."""
     row = OPS[block.op]
-    name = f"{row.title}{block.expansion}" if row.expands else row.title
-    parts = [f"{name} (k{block.kernel}x{block.kernel})"]
+    inside = f" m{block.mid_filters}" if block.mid_filters else f"{block.expansion!r}"
+    name = f"{row.title}{inside}" if row.expands else row.title
+    kernels = [kernel for kernel in (block.start_kernel, block.kernel) if kernel]
+    parts = [f"{name} ({', '.join(f'k{kernel}x{kernel}' for kernel in kernels)})" if kernels else name]
+    if block.activation != "network":
+        parts.append(block.activation)
     if block.se_ratio:
         parts.append("SE" if block.se_ratio == 0.25 else f"SE{block.se_ratio:g}")
     if block.layers > 1:
@@ -108,20 +112,26 @@ def _boxes(arch: Arch, input_size: int) -> list[Box]:
             Box(
                 label=block_label(block),
                 colours=_colours(block),
-                width=BOX_WIDTHS[block.kernel],
+                width=BOX_WIDTHS[max(block.kernel, block.start_kernel, 1)],
                 shape=f"{size}×{size}×{block.filters}",
                 stride=block.stride,
                 layers=block.layers,
                 skip="identity" if "identity" in skips else "pool" if "pool" in skips else "",
             )
         )
-    head = arch.head_filters
-    return [
-        *boxes,
-        Box(label="Conv (k1x1)", colours=ORANGE, width=BOX_WIDTHS[1], shape=f"{size}×{size}×{head}"),
-        Box(label="average pool", colours=PLAIN, width=BOX_WIDTHS[1], shape=f"1×1×{head}"),
-        Box(label="FC", colours=PLAIN, width=BOX_WIDTHS[1], shape=""),
-    ]
+    last = Box(label="FC", colours=PLAIN, width=BOX_WIDTHS[1], shape="")
+    return [*boxes, *_head_boxes(arch, size), last]
+
+
+def _head_boxes(arch: Arch, size: int) -> list[Box]:
+    """Return the boxes of the average pool and of the head, which precedes or follows it or is missing."""
+    before, after = arch.blocks[-1].filters, arch.features
+    pool = Box(label="average pool", colours=PLAIN, width=BOX_WIDTHS[1], shape=f"1×1×{after}")
+    if not arch.head_filters:
+        return [pool]
+    side = 1 if arch.head_pooled else size
+    head = Box(label="Conv (k1x1)", colours=ORANGE, width=BOX_WIDTHS[1], shape=f"{side}×{side}×{after}")
+    return [replace(pool, shape=f"1×1×{before}"), head] if arch.head_pooled else [head, pool]
 
 
 def _colours(block: Block) -> Colours:

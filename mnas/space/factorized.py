@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args
 
-from mnas.arch import KERNELS, Arch, Block, require_choice, require_int, require_number
+from mnas.arch import Arch, Block, require_choice, require_int, require_number
 from mnas.architecture import Architecture
-from mnas.ops import Skip, op_names, op_text, parse_op
+from mnas.ops import KERNELS, Skip, op_names, op_text, parse_op
 from mnas.space.skeleton import Skeleton, multiple_of_4
 from mnas.space.space import Choice, Decision, Space
 

@@ -3,10 +3,12 @@
 Each step is one operator, except for the shift of a factorized reduction: SLICE, and on odd sizes PAD.
 """
 
+import numpy as np
+
 from mnas.cell_arch import CellArch
 from mnas.nn.cell_steps import IMAGE, Step, cell_steps
 from mnas.tflite.graph import Fused, Graph, Value
-from mnas.tflite.source import Source
+from mnas.tflite.source import Kernel, Source
 
 
 def add_cells(graph: Graph, arch: CellArch, weights: Source, image: Value) -> Value:
@@ -34,7 +36,8 @@ def _add(graph: Graph, step: Step, inputs: list[Value], weights: Source) -> Valu
         return graph.max_pool(name, x, kernel=size, stride=stride, padding="same")
     fused: Fused = "relu" if step.relu else "none"
     shape = (1, *step.kernel, step.channels) if step.op == "depthwise" else (step.channels, *step.kernel, x.channels)
-    kernel, bias = constants(graph, weights, name, shape)
+    wanted = Kernel(name, shape, depthwise=step.op == "depthwise", combines=name.endswith((".project", ".pointwise")))
+    kernel, bias = constants(graph, weights, wanted)
     if step.op == "depthwise":
         return graph.depthwise(
             name, x, kernel, bias, stride=stride, padding="same", fused=fused, dilation=step.dilation
@@ -42,10 +45,11 @@ def _add(graph: Graph, step: Step, inputs: list[Value], weights: Source) -> Valu
     return graph.conv(name, x, kernel, bias, stride=step.stride, padding="same", fused=fused, dilation=step.dilation)
 
 
-def constants(graph: Graph, weights: Source, name: str, shape: tuple[int, ...]) -> tuple[Value, Value]:
-    """Return kernel and bias of the convolution or classifier `name`, as tensors of the graph."""
-    kernel, bias = weights(name, shape)
-    return graph.constant(f"{name}/kernel", kernel), graph.constant(f"{name}/bias", bias)
+def constants(graph: Graph, weights: Source, wanted: Kernel, shift: float = 0.0) -> tuple[Value, Value]:
+    """Return kernel and bias of a convolution or classifier as tensors of the graph; `shift` is added to the bias."""
+    kernel, bias = weights(wanted)
+    bias = bias + np.float32(shift) if shift else bias
+    return graph.constant(f"{wanted.name}/kernel", kernel), graph.constant(f"{wanted.name}/bias", bias)
 
 
 def _shifted(graph: Graph, name: str, x: Value) -> Value:

@@ -221,6 +221,9 @@ class Graph:
     def sigmoid(self, name: str, x: Value) -> Value:
         return self._operator("LOGISTIC", name, (x,), x.shape)
 
+    def hardswish(self, name: str, x: Value) -> Value:
+        return self._operator("HARD_SWISH", name, (x,), x.shape, schema.HardSwishOptionsT())
+
     def softmax(self, name: str, x: Value) -> Value:
         return self._operator("SOFTMAX", name, (x,), x.shape, schema.SoftmaxOptionsT(beta=1.0))
 

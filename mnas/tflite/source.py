@@ -1,19 +1,32 @@
 """Sources of a LiteRT graph's weights: a trained network (mnas/tflite/weights.py), or here a random generator.
 
-A source maps (name, shape) to (kernel, bias), both float32: names as `block1.0.expand`, shapes as LiteRT stores them
-(convolution (outputs, k, k, inputs), depthwise (1, k, k, channels), classifier (outputs, inputs)).
+A source maps a `Kernel` to (kernel, bias), both float32; shapes are as LiteRT stores them: convolution
+(outputs, k, k, inputs), depthwise (1, k, k, channels), classifier (outputs, inputs).
 """
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
-Source = Callable[[str, tuple[int, ...]], Weights]
-LINEAR_INPUT = (".project", ".pointwise", "classifier")
-"""Ends of the names of convolutions whose input does not come from a ReLU."""
+
+
+class Kernel(NamedTuple):
+    """A convolution or classifier that needs weights."""
+
+    name: str
+    """Name, such as `block1.0.expand`."""
+    shape: tuple[int, ...]
+    depthwise: bool = False
+    combines: bool = False
+    """Whether it combines values that it should keep near 1: a projection or a classifier. Random weights of all others
+    have twice the variance, as the ReLU after or before them zeroes half of the values."""
+
+
+Source = Callable[[Kernel], Weights]
 
 
 def random_weights(seed: int) -> Source:
@@ -23,11 +36,11 @@ def random_weights(seed: int) -> Source:
     """
     sequence = np.random.default_rng(seed).standard_normal(65521, np.float32)  # a prime length, so that rows differ
 
-    def source(name: str, shape: tuple[int, ...]) -> Weights:
-        fan_in = math.prod(shape[1:3] if name.endswith(".depthwise") else shape[1:])
-        gain = 1.0 if name.endswith(LINEAR_INPUT) else 2.0  # a ReLU zeroes half of the values
-        kernel = np.resize(sequence, shape) * np.float32(math.sqrt(gain / fan_in))
-        outputs = shape[-1] if name.endswith(".depthwise") else shape[0]
-        return kernel, np.zeros(outputs, np.float32)
+    def source(kernel: Kernel) -> Weights:
+        fan_in = math.prod(kernel.shape[1:3] if kernel.depthwise else kernel.shape[1:])
+        gain = 1.0 if kernel.combines else 2.0
+        weights = np.resize(sequence, kernel.shape) * np.float32(math.sqrt(gain / fan_in))
+        outputs = kernel.shape[-1] if kernel.depthwise else kernel.shape[0]
+        return weights, np.zeros(outputs, np.float32)
 
     return source

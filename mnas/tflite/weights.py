@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mnas.nn.blocks import ConvNorm, LayerModule, SqueezeExcite
 from mnas.nn.network import BlockNetwork, CellNetwork, Network
-from mnas.tflite.source import Source, Weights
+from mnas.tflite.source import Kernel, Source, Weights
 
 
 def network_weights(network: Network) -> Source:
@@ -19,11 +19,13 @@ def network_weights(network: Network) -> Source:
     """
     modules = _named_parts(network)
 
-    def source(name: str, shape: tuple[int, ...]) -> Weights:
-        kernel, bias = _folded(modules[name])
+    def source(wanted: Kernel) -> Weights:
+        kernel, bias = _folded(modules[wanted.name])
         if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
-            raise ValueError(f"weights must be finite, but got NaN or infinity in {name}; did the training diverge?")
-        assert kernel.shape == shape, (name, kernel.shape, shape)
+            raise ValueError(
+                f"weights must be finite, but got NaN or infinity in {wanted.name}; did the training diverge?"
+            )
+        assert kernel.shape == wanted.shape, (wanted, kernel.shape)
         return kernel, bias
 
     return source
@@ -35,7 +37,9 @@ def _named_parts(network: Network) -> dict[str, nn.Module]:
         parts = dict(zip((step.name for step in network.cells.steps), network.cells.parts.values(), strict=True))
         return {**parts, "classifier": network.classifier}
     assert isinstance(network, BlockNetwork)
-    modules: dict[str, nn.Module] = {"stem": network.stem, "head": network.head, "classifier": network.classifier}
+    modules: dict[str, nn.Module] = {"stem": network.stem, "classifier": network.classifier}
+    if network.head is not None:
+        modules["head"] = network.head
     for module in network.layers:
         assert isinstance(module, LayerModule)
         for name, part in module.named_children():
@@ -57,7 +61,9 @@ def _folded(module: nn.Module) -> Weights:
             bias = _array(module.bias).astype(np.float32)
         return _to_litert(_array(module.weight), _axes(module)), bias
     assert isinstance(module, ConvNorm)
-    norm = module.norm
+    norm = getattr(module, "norm", None)
+    if norm is None:
+        return _folded(module.conv)
     mean, variance = _array(cast(Tensor, norm.running_mean)), _array(cast(Tensor, norm.running_var))
     with np.errstate(invalid="ignore", over="ignore"):  # the caller reports values that are not finite
         scale = _array(norm.weight) / np.sqrt(variance + norm.eps)

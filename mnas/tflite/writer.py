@@ -3,8 +3,10 @@
 Input `image` (1, S, S, 3) float32, output `logits` (1, classes) float32 (`probabilities` with a softmax). The graph
 does not normalise: it takes RGB images in [0, 1], minus mean and divided by std, which the metadata hold.
 
-Operators: batch norm is folded into the convolution before it, ReLU and ReLU6 are fused; squeeze-and-excitation is
-MEAN, CONV_2D, CONV_2D, LOGISTIC, MUL; a pooled skip is AVERAGE_POOL_2D, then PAD or SLICE of the channels, then ADD.
+Operators: batch norm is folded into the convolution before it, ReLU and ReLU6 are fused; the other activations follow
+it: HARD_SWISH, or LOGISTIC and MUL for SiLU. Squeeze-and-excitation is MEAN, CONV_2D, CONV_2D, LOGISTIC, MUL; with a
+hard-sigmoid gate, relu6(x + 3) / 6, the second CONV_2D adds the 3 and fuses the ReLU6, and a MUL replaces LOGISTIC. A
+pooled skip is AVERAGE_POOL_2D, then PAD or SLICE of the channels, then ADD.
 For networks of cells see mnas.tflite.cells.
 """
 
@@ -18,11 +20,11 @@ from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.metadata import ModelMetadata, Triple
-from mnas.ops import Convolution, Residual, Squeeze, Visit
+from mnas.ops import ActivationOrNone, Convolution, Mean, Residual, Squeeze, Visit
 from mnas.tflite.cells import add_cells, constants
 from mnas.tflite.graph import Fused, Graph, Padding, Value
 from mnas.tflite.metadata import append_labels, metadata_entries, sealed
-from mnas.tflite.source import Source, random_weights
+from mnas.tflite.source import Kernel, Source, random_weights
 from mnas.training_data import TrainedOn
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a graph of random weights does not need it
@@ -86,11 +88,10 @@ def _write(metadata: ModelMetadata, weights: Source, *, seal: bool) -> bytes:
     graph = Graph()
     image = graph.value("image", (1, input_size, input_size, 3))
     if isinstance(arch, CellArch):
-        x = add_cells(graph, arch, weights, image)
+        x = graph.mean("head.mean", add_cells(graph, arch, weights, image))
     else:
         x = _add_blocks(graph, arch, weights, image)
-    x = graph.mean("head.mean", x)
-    kernel, bias = constants(graph, weights, "classifier", (metadata.num_classes, x.channels))
+    kernel, bias = constants(graph, weights, Kernel("classifier", (metadata.num_classes, x.channels), combines=True))
     x = graph.fully_connected("logits", x, kernel, bias)
     if metadata.softmax:
         x = graph.softmax("probabilities", x)
@@ -108,13 +109,19 @@ def _add_blocks(graph: Graph, arch: Arch, weights: Source, image: Value) -> Valu
             x = renderer.residual(visit, visit.part, x, values[visit.source])
         elif isinstance(visit.part, Squeeze):
             x = renderer.squeeze_excite(visit.name, visit.part, x)
+        elif isinstance(visit.part, Mean):
+            x = graph.mean(visit.name, x)
         else:
             x = renderer.convolution(visit.name, visit.part, x)
         values[visit.name] = x
     return x
 
 
-_SQUEEZE_FUSED: tuple[Fused, Fused] = ("relu", "none")
+def _fused_name(name: str, activation: ActivationOrNone) -> tuple[Fused, str]:
+    """Return what an operator fuses of its activation, and the name of its result, where another one follows."""
+    if activation == "hardswish" or activation == "silu":
+        return "none", f"{name}.linear"
+    return activation, name
 
 
 @dataclass(frozen=True)
@@ -127,12 +134,22 @@ class _Renderer:
 
     def convolution(self, name: str, part: Convolution, x: Value) -> Value:
         shape = (1 if part.depthwise else part.outputs, part.kernel, part.kernel, x.channels)
-        weights = constants(self.graph, self.weights, name, shape)
+        weights = constants(self.graph, self.weights, Kernel(name, shape, part.depthwise, combines=part.linear))
+        fused, linear = _fused_name(name, part.activation)
         x, padding = self._padded(name, x, part.kernel, part.stride)
-        fused: Fused = "none" if part.linear else self.arch.activation
         if part.depthwise:
-            return self.graph.depthwise(name, x, *weights, stride=part.stride, padding=padding, fused=fused)
-        return self.graph.conv(name, x, *weights, stride=part.stride, padding=padding, fused=fused)
+            y = self.graph.depthwise(linear, x, *weights, stride=part.stride, padding=padding, fused=fused)
+        else:
+            y = self.graph.conv(linear, x, *weights, stride=part.stride, padding=padding, fused=fused)
+        return self._activated(name, part.activation, y)
+
+    def _activated(self, name: str, activation: ActivationOrNone, x: Value) -> Value:
+        """Add the activation, unless the operator before it fuses it."""
+        if activation == "hardswish":
+            return self.graph.hardswish(name, x)
+        if activation == "silu":
+            return self.graph.multiply(name, x, self.graph.sigmoid(f"{name}.sigmoid", x))
+        return x
 
     def _padded(self, name: str, x: Value, kernel: int, stride: int) -> tuple[Value, Padding]:
         """Return x, padded if necessary, and the LiteRT padding that together have the architecture's padding.
@@ -145,11 +162,22 @@ class _Renderer:
         return self.graph.pad(f"{name}.pad", x, ((0, 0), side, side, (0, 0))), "valid"
 
     def squeeze_excite(self, name: str, part: Squeeze, x: Value) -> Value:
+        hard = part.gate == "hardsigmoid"
         gate = self.graph.mean(f"{name}.mean", x)
-        for (end, inputs, outputs), fused in zip(part.ends, _SQUEEZE_FUSED, strict=True):
-            weights = constants(self.graph, self.weights, f"{name}.{end}", (outputs, 1, 1, inputs))
-            gate = self.graph.conv(f"{name}.{end}", gate, *weights, stride=1, padding="same", fused=fused)
-        gate = self.graph.sigmoid(f"{name}.gate", gate)
+        activations: tuple[ActivationOrNone, ActivationOrNone] = part.activation, "none"
+        for (end, inputs, outputs), activation in zip(part.ends, activations, strict=True):
+            fused, linear = _fused_name(f"{name}.{end}", activation)
+            shift = 0.0
+            if hard and end == "expand":
+                fused, shift = "relu6", 3.0
+            weights = constants(self.graph, self.weights, Kernel(f"{name}.{end}", (outputs, 1, 1, inputs)), shift)
+            gate = self.graph.conv(linear, gate, *weights, stride=1, padding="same", fused=fused)
+            gate = self._activated(f"{name}.{end}", activation, gate)
+        if hard:
+            sixth = self.graph.constant(f"{name}.gate/factor", np.full((1, 1, 1, 1), 1 / 6, np.float32))
+            gate = self.graph.multiply(f"{name}.gate", gate, sixth)
+        else:
+            gate = self.graph.sigmoid(f"{name}.gate", gate)
         return self.graph.multiply(name, x, gate)
 
     def residual(self, visit: Visit, part: Residual, x: Value, entry: Value) -> Value:

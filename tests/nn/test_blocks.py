@@ -11,7 +11,7 @@ from timm.layers import create_conv2d
 from mnas.arch import Arch, Block
 from mnas.nn.blocks import ConvNorm, LayerModule, PooledSkip, SqueezeExcite, convolution
 from mnas.nn.network import build_network
-from mnas.ops import OPS, Layer
+from mnas.ops import OPS, Layer, Squeeze
 
 ARCH = {padding: Arch(blocks=(Block(op="conv", kernel=3, stride=1, filters=4),), padding=padding) for padding in
         ("same", "symmetric")}  # fmt: skip
@@ -84,7 +84,7 @@ def test_convolution_padding_against_the_formula(padding, kernel, stride, groups
 
 def test_squeeze_excite_by_hand():
     torch.manual_seed(0)
-    se, x = SqueezeExcite(4, 2), torch.randn(3, 4, 5, 5)
+    se, x = SqueezeExcite(Squeeze(4, 2)), torch.randn(3, 4, 5, 5)
     squeezed = torch.relu(x.mean((2, 3)) @ se.reduce.weight[:, :, 0, 0].T + se.reduce.bias)
     gate = torch.sigmoid(squeezed @ se.expand.weight[:, :, 0, 0].T + se.expand.bias)
     torch.testing.assert_close(se(x), x * gate[:, :, None, None])
@@ -122,9 +122,9 @@ def test_order_within_a_layer(op, se_filters, skip):
 
 def test_relu6_clips():
     arch = Arch(blocks=(Block(op="conv", kernel=3, stride=1, filters=4),), activation="relu6")
-    norm = ConvNorm(arch, 3, 4, 3)
+    norm = ConvNorm(arch, 3, 4, 3, activation=arch.activation)
     assert norm.activation(torch.tensor([-1.0, 3.0, 9.0])).tolist() == [0.0, 3.0, 6.0]
-    assert not hasattr(ConvNorm(arch, 3, 4, 3, linear=True), "activation")
+    assert not hasattr(ConvNorm(arch, 3, 4, 3), "activation")
 
 
 def test_initialisation():

@@ -48,7 +48,7 @@ def test_outputs_gradients_and_statistics_agree(
     size: int, chunk: int, activation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(expansion, "_CHUNK", chunk)
-    plain = randomised(nn.Sequential(ConvNorm(Arch(blocks=BLOCKS, activation=activation), 6, 36, 1)))
+    plain = randomised(nn.Sequential(ConvNorm(ARCH, 6, 36, 1, activation=activation)))
     fast = copy.deepcopy(plain)
     speed_up_expansions(fast)
     assert isinstance(fast[0], _Expansion)
@@ -75,7 +75,7 @@ def test_a_network_trains_alike_and_keeps_its_state_dict() -> None:
 
 
 def test_where_it_does_not_apply_the_plain_operations_run() -> None:
-    plain = nn.Sequential(ConvNorm(ARCH, 8, 32, 1)).train()
+    plain = nn.Sequential(ConvNorm(ARCH, 8, 32, 1, activation="relu")).train()
     fast = copy.deepcopy(plain)
     speed_up_expansions(fast)
     many, few = torch.randn(4, 8, 8, 8), torch.randn(1, 8, 8, 8)

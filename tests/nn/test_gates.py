@@ -12,6 +12,7 @@ from mnas.nn.blocks import PooledSkip, SqueezeExcite
 from mnas.nn.fast import speed_up
 from mnas.nn.gates import speed_up_gates
 from mnas.nn.network import build_network
+from mnas.ops import Squeeze
 
 
 def layer_of(filters: int, stride: int, se_ratio: float, skip: str, padding: str) -> nn.Module:
@@ -54,7 +55,7 @@ def test_pooled_skips_agree(
 def test_gates_agree(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "_CHUNK", chunk)
     torch.manual_seed(0)
-    plain = nn.Sequential(SqueezeExcite(6, 3)).double()
+    plain = nn.Sequential(SqueezeExcite(Squeeze(6, 3))).double()
     fast = copy.deepcopy(plain)
     speed_up_gates(fast)
     assert type(fast[0]) is not SqueezeExcite

@@ -13,7 +13,7 @@ from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.nn.cell_steps import Step, cell_steps
 from mnas.nn.cost import Cost, CostRow, cost, step_shapes
-from mnas.ops import Convolution, Residual, Shape, Visit
+from mnas.ops import Convolution, Mean, Residual, Shape, Visit
 from mnas.tflite.graph import MOST_JOINED
 
 VECTOR = 16
@@ -21,6 +21,8 @@ VECTOR = 16
 Decisions = Mapping[str, str | int | float | bool]
 """Name of each decision -> choice, such as `block3_kernel: 5`."""
 Place = tuple[float | str, ...]
+_OPERATORS = {"hardswish": ("hardswish",), "silu": ("sigmoid", "multiply")}
+"""Activation -> operators that compute it in a LiteRT file; ReLU and ReLU6 are fused."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ def parts_of_arch(arch: Architecture, input_size: int, num_classes: int) -> tupl
         shapes = step_shapes(steps, (3, input_size, input_size))
         for step in steps:
             parts += _step_parts(step, rows, shapes)
-        features, depth = shapes[steps[-1].name], len(arch.skeleton.plan)
+        parts.append(_elementwise("mean", shapes[steps[-1].name]))
+        depth = len(arch.skeleton.plan)
     else:
         for visit in arch.visit(input_size):
             parts += _visit_parts(visit, rows)
-        features, depth = rows["head"].output_shape, len(arch.layers)
-    parts.append(_elementwise("mean", features))
+        depth = len(arch.layers)
     parts.append(_dense("classifier", [rows["classifier"]]))
     return (*parts, _network(whole, depth))
 
@@ -76,14 +78,29 @@ def _visit_parts(visit: Visit, rows: Mapping[str, CostRow]) -> list[Part]:
     """Return the parts of one part of a network of blocks."""
     part, output = visit.part, visit.output_shape
     if isinstance(part, Convolution):
-        if part.depthwise:
-            return [_depthwise(f"depthwise{part.kernel}", rows[visit.name], part.stride)]
-        kind = "stem" if visit.name == "stem" else "pointwise" if part.kernel == 1 else f"conv{part.kernel}"
-        return [_convolution(kind, rows[visit.name])]
+        return [_convolution_part(visit, part, rows[visit.name]), *_activation_parts(part.activation, output)]
+    if isinstance(part, Mean):
+        return [_elementwise("mean", visit.input_shape)]
     if isinstance(part, Residual):
         return [_elementwise("add", output), *(_pool_parts(visit, part) if part.pooled else [])]
     ends = [rows[f"{visit.name}.{end}"] for end, _, _ in part.ends]
-    return [_elementwise("mean", output), _dense("squeeze", ends), _elementwise("scale", output)]
+    inside = _activation_parts(part.activation, (part.squeezed, 1, 1))
+    scale = "scale" if part.gate == "sigmoid" else "hard scale"
+    return [_elementwise("mean", output), _dense("squeeze", ends), *inside, _elementwise(scale, output)]
+
+
+def _convolution_part(visit: Visit, part: Convolution, row: CostRow) -> Part:
+    if part.depthwise:
+        return _depthwise(f"depthwise{part.kernel}", row, part.stride)
+    if visit.input_shape[1:] == (1, 1) and visit.name == "head":
+        return _dense("hidden", [row])
+    kind = "stem" if visit.name == "stem" else "pointwise" if part.kernel == 1 else f"conv{part.kernel}"
+    return _convolution(kind, row)
+
+
+def _activation_parts(activation: str, shape: Shape) -> list[Part]:
+    """Return the operators of an activation that the operator before it does not fuse."""
+    return [_elementwise(kind, shape) for kind in _OPERATORS.get(activation, ())]
 
 
 def _pool_parts(visit: Visit, part: Residual) -> list[Part]:
