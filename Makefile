@@ -75,4 +75,4 @@ constraints: $(VENV)/all
 	mv build/constraints.txt constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-litert-torch build dist .mypy_cache .pytest_cache .ruff_cache
