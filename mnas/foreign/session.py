@@ -23,6 +23,7 @@ import numpy as np
 from mnas.children import end, kill, spawn
 from mnas.foreign import served
 from mnas.foreign.limits import require_threads_here
+from mnas.foreign.operators import explained
 from mnas.foreign.served import Array, printable
 
 Runtime = Literal["litert", "onnx", "executorch"]
@@ -159,12 +160,15 @@ class ForeignSession:
             raise
         if "ok" in answer:
             return answer["ok"], output
-        text = printable(str(answer.get("error")))
+        raw = str(answer.get("error"))
+        text = printable(explained(raw))
         if answer.get("of") == "setup":
             self.close()
             raise ImportError(text)
         if request["do"] == "open":
-            self._fail(f"cannot read {self.name!r}, which may be truncated: {text}")
+            damaged = explained(raw) == raw
+            verb, hint = ("read", ", which may be truncated") if damaged else ("run", "")
+            self._fail(f"cannot {verb} {self.name!r}{hint}: {text}")
         where = f" on inputs of shape {self._shape}" if request["do"] == "resize" else ""
         raise ValueError(f"{self._title} cannot run {self.name!r}{where}: {text}")
 

@@ -1,7 +1,8 @@
 """A LiteRT graph under construction, and its bytes.
 
 Every operator has a form that XNNPACK delegates in full (tests check it), and version 1 (a dilated depthwise
-convolution version 2), so that any runtime since TensorFlow 1.14 reads the file. Tensors are NHWC float32.
+convolution version 2), so that any runtime since TensorFlow 1.14, with hardswish since 1.15, reads the file. Tensors
+are NHWC float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
-MIN_RUNTIME_VERSION = "1.14.0"  # that of SLICE and LOGISTIC, our newest operators
+MIN_RUNTIME_VERSION = "1.14.0"  # that of SLICE and LOGISTIC, our newest operators but for these
+_LATER = {schema.BuiltinOperator.HARD_SWISH: "1.15.0"}
 ALIGNMENT_BYTES = 16  # schema.fbs: force_align of a buffer's data
 
 Fused = Literal["none", "relu", "relu6"]
@@ -246,7 +248,8 @@ class Graph:
         self, *, inputs: Mapping[str, Value], outputs: Mapping[str, Value], metadata: Mapping[str, bytes]
     ) -> bytes:
         """Return the file, with one signature `serving_default` of these inputs and outputs; it is deterministic."""
-        entries = {"min_runtime_version": MIN_RUNTIME_VERSION.encode().ljust(16, b"\0"), **metadata}
+        oldest = max([MIN_RUNTIME_VERSION, *(_LATER[code] for code, _ in self._codes if code in _LATER)])
+        entries = {"min_runtime_version": oldest.encode().ljust(16, b"\0"), **metadata}
         first = len(self._buffers)
         buffers = self._buffers + [_Buffer(data) for data in entries.values()]
         model = schema.ModelT(

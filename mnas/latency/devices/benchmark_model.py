@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mnas.foreign.operators import explained
 from mnas.latency.latency import UnitError
 
 WARM_UP_S, TURN_S = 0.05, 0.05
@@ -130,7 +131,9 @@ def parse(output: str, *, elapsed_s: float, once: bool = False) -> Report:
 
 
 def failure(output: str) -> str:
-    """Return why a call failed: the last words of its output, in one line."""
+    """Return why a call failed, in one line: the operator that the runtime lacks, or the last words of the output."""
+    if (why := explained(output)) != output:
+        return why
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(ERROR|FATAL|error)\b", line) and "Benchmarking failed" not in line]
     return " ".join((errors or lines or ["it printed nothing"])[-1].split())[:300]

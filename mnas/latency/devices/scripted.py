@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
+from mnas.foreign.operators import explained
 from mnas.latency.latency import MeasurementError, Setup, UnitError
 from mnas.latency.onboard.script import LOAD_S, MAX_TURN_RUNS, TURN_S, inference_limit_s
 from mnas.latency.unit import Condition, Core, MeasuringSession, Times, Unit
@@ -214,7 +215,7 @@ class ScriptUnit(Unit):
         if "ok" in reply:
             return reply["ok"]
         if reply["of"] == "model":
-            raise MeasurementError(_line(reply["error"]))
+            raise MeasurementError(_line(explained(str(reply["error"]))))
         if reply["of"] == "setup":
             raise ValueError(f"{self.name}: {_line(reply['error'])}")
         kinds: dict[str, type[UnitError]] = {"process": EndedError, "time": OverdueError}
