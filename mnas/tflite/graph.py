@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
-MIN_RUNTIME_VERSION = "1.14.0"  # that of SLICE and LOGISTIC, our newest operators but for these
+MIN_RUNTIME_VERSION = "1.14.0"  # that of SLICE and LOGISTIC, our newest operators except for these
 _LATER = {schema.BuiltinOperator.HARD_SWISH: "1.15.0"}
 ALIGNMENT_BYTES = 16  # schema.fbs: force_align of a buffer's data
 

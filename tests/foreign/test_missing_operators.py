@@ -20,7 +20,7 @@ PLAIN = Arch.from_block_strings("r1_k3_s22_e1_o16")
 
 
 def with_mean(path: Path, **changed: object) -> Path:
-    """A file of ours whose MEAN has another code or version."""
+    """A file that mnas wrote, whose MEAN has another code or version."""
     model = graph_bytes(PLAIN, 32, 4)
     parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
     for operator in parsed.subgraphs[0].operators:
