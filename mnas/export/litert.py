@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
 from mnas.tflite.graph import repacked
+from mnas.tflite.hardswish import without_hardswish
 from mnas.tflite.metadata import append_labels, read_metadata, sealed
 from mnas.tflite.writer import write_tflite
 
@@ -87,7 +88,7 @@ def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool =
     _require_quantizer()
     from ai_edge_quantizer import qtyping, quantizer
 
-    quantizing = quantizer.Quantizer(model)
+    quantizing = quantizer.Quantizer(without_hardswish(model))
     everything = qtyping.TFLOperationName.ALL_SUPPORTED
     quantizing.add_static_config(".*", everything, activation_num_bits=8, weight_num_bits=8)
     if not integer_io:

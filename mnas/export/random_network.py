@@ -46,7 +46,7 @@ def random_file(arch: Architecture, input_size: int, num_classes: int, setup: Se
             if isinstance(arch, Arch) and any(layer.skip == "pool" and layer.stride > 1 for layer in arch.layers):
                 raise ValueError(
                     "an int8 network for executorch must have no pooled skip at stride 2, because XNNPACK in "
-                    "ExecuTorch 1.5 rejects it; use another runtime"
+                    "ExecuTorch 1.5 rejects it; litert and onnxruntime have it"
                 )
             return executorch_int8(network, info, images, batch=setup.batch)
         return executorch_fp32(network, info, batch=setup.batch)

@@ -48,7 +48,7 @@ class Value:
         return self.shape[-1]
 
 
-class _Buffer:
+class Buffer:
     """Constant data, packed on a 16-byte boundary as the schema requires; the generated `BufferT` does not do that."""
 
     def __init__(self, data: bytes) -> None:
@@ -72,7 +72,7 @@ class Graph:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
         self._codes: dict[tuple[int, int], int] = {}  # (builtin operator, version) -> index in the file
-        self._buffers = [_Buffer(b"")]  # buffer 0 is the schema's "no data"
+        self._buffers = [Buffer(b"")]  # buffer 0 is the schema's "no data"
         self._indices: dict[tuple[int, ...], Value] = {}
 
     # Tensors
@@ -84,7 +84,7 @@ class Graph:
     def constant(self, name: str, array: NDArray[np.float32] | NDArray[np.int32]) -> Value:
         """Add a tensor with data and return it."""
         little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        self._buffers.append(_Buffer(little_endian.tobytes()))
+        self._buffers.append(Buffer(little_endian.tobytes()))
         return self._tensor(name, array.shape, array.dtype, buffer=len(self._buffers) - 1)
 
     def _tensor(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], buffer: int) -> Value:
@@ -251,7 +251,7 @@ class Graph:
         oldest = max([MIN_RUNTIME_VERSION, *(_LATER[code] for code, _ in self._codes if code in _LATER)])
         entries = {"min_runtime_version": oldest.encode().ljust(16, b"\0"), **metadata}
         first = len(self._buffers)
-        buffers = self._buffers + [_Buffer(data) for data in entries.values()]
+        buffers = self._buffers + [Buffer(data) for data in entries.values()]
         model = schema.ModelT(
             version=SCHEMA_VERSION,
             description="mnas",
@@ -294,9 +294,15 @@ def repacked(model: bytes, *, drop: Sequence[str] = ()) -> bytes:
         drop: names of metadata entries to omit.
     """
     parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
-    buffers = [_Buffer(_data(model, buffer)) for buffer in parsed.buffers]
-    parsed.buffers = buffers
     parsed.metadata = [entry for entry in parsed.metadata or [] if entry.name.decode() not in drop]
+    return packed(parsed, model)
+
+
+def packed(parsed: Any, model: bytes) -> bytes:
+    """Return the bytes of a `ModelT` whose buffers may still be in `model`, the file that it was read from."""
+    parsed.buffers = [
+        buffer if isinstance(buffer, Buffer) else Buffer(_data(model, buffer)) for buffer in parsed.buffers
+    ]
     builder = flatbuffers.Builder(len(model) + 65536)
     builder.Finish(parsed.Pack(builder), file_identifier=IDENTIFIER)
     return bytes(builder.Output())
