@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from mnas.nn.network import Network
 
 ROOT = Path(__file__).parents[1]
 INTERPRETER = ROOT / ".venv-litert-torch/bin/python"
@@ -35,18 +37,33 @@ class Converted:
     """Versions of litert-torch and of its torch."""
 
 
+class Pooled(nn.Module):
+    """A network of mnas whose means over all pixels are a pool, as in timm.
+
+    The converter puts a transposition before a mean that drops its axes, and none before a pool.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        means = nn.functional.adaptive_avg_pool2d(self.network.features(images), 1)
+        return self.network.classify(means.flatten(1))
+
+
 def is_installed() -> bool:
     """Return whether scripts/litert-torch-env has made its environment."""
     return (INTERPRETER.parents[1] / "litert-torch-env.txt").is_file() and INTERPRETER.exists()
 
 
-def convert(network: nn.Module, input_size: int, cache: Path = CACHE) -> Converted:
+def convert(network: Network, input_size: int, cache: Path = CACHE) -> Converted:
     """Return the file of `network` in evaluation mode, for one image of input_size x input_size, (1, S, S, 3).
 
     Raises:
         ConversionError: the converter does not start, or rejects the network.
     """
-    program = torch.export.export(network.eval(), (torch.zeros(1, 3, input_size, input_size),))
+    program = torch.export.export(Pooled(network).eval(), (torch.zeros(1, 3, input_size, input_size),))
     file = cache / f"{_digest(program)}.tflite"
     record = file.with_suffix(".json")  # written last, so an interrupted conversion is not cached
     if not record.is_file():

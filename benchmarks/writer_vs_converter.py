@@ -9,8 +9,9 @@ compute the same within 1e-4 of the largest output.
 
 A session is a process of its own, in which both files take turns for some seconds (`mnas.export.timing`: one thread,
 each round loads both afresh). Latencies and ratios are geometric means over the sessions; the interval is Student's t
-over the logarithms of their ratios. `written in` is the median of five calls of write_tflite, and one conversion
-without imports.
+over the logarithms of their ratios. `operators` counts those of both files, once where both have the
+same in the same order. `written in` is the median of five calls of write_tflite, and `theirs in` one conversion without
+imports.
 
 Goal: the upper end of the interval is at most 1.02. It takes about a minute for each network, and the first time as
 long as the conversion.
@@ -28,6 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import torch
+from ai_edge_litert import schema_py_generated as schema
 from official_converter import ConversionError, Converted, convert, is_installed
 from scipy.stats import t as student
 from torch import nn
@@ -154,8 +156,8 @@ def joint_ratio(found: Sequence[Speed]) -> Estimate:
 
 
 HEADINGS = (
-    "network", "params", "MACs", "mnas", "litert-torch", "ratio (95 %)", "goal", "difference", "bytes", "their bytes",
-    "written in", "theirs in",
+    "network", "params", "MACs", "mnas", "litert-torch", "ratio (95 %)", "goal", "operators", "difference", "bytes",
+    "their bytes", "written in", "theirs in",
 )  # fmt: skip
 
 
@@ -170,12 +172,26 @@ def print_table(rows: Sequence[Comparison]) -> None:
             f"{len(row.ours):,}",
             f"{row.written_s:.3f} s",
         )
+        ours = operators(row.ours)
+        cells["operators"] = str(len(ours))
         if row.theirs is not None and row.ratio is not None:
+            theirs = operators(row.theirs.content)
+            cells["operators"] = f"{len(ours)}" if ours == theirs else f"{len(ours)} / {len(theirs)}"
             cells["litert-torch"], cells["their bytes"] = ms(row.theirs_ms), f"{len(row.theirs.content):,}"
             cells["ratio (95 %)"] = f"{row.ratio.value:.3f} ({row.ratio.low:.3f}-{row.ratio.high:.3f})"
             cells["goal"] = "met" if row.ratio.high <= GOAL else "missed"
             cells["difference"], cells["theirs in"] = f"{row.difference:.1e}", f"{row.theirs.seconds:.1f} s"
         print(f"| {' | '.join(cells.values())} |")
+
+
+def operators(model: bytes) -> list[int]:
+    """Return the builtin codes of a file's operators, in order of execution."""
+    parsed = schema.Model.GetRootAs(model)
+    codes = [parsed.OperatorCodes(i) for i in range(parsed.OperatorCodesLength())]
+    # small codes are in the older field of the two
+    numbers = [max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes]
+    graph = parsed.Subgraphs(0)
+    return [numbers[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength())]
 
 
 def ms(value: float) -> str:
