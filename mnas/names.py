@@ -76,7 +76,7 @@ def resolve_weights(name: str) -> Path:
         if re.split("[@/]", name)[0] in ZOO or _BLOCK_STRING.match(name):
             raise ValueError(
                 f"a model must have trained weights, but got the network {name!r}; train it with `mnas train {name} "
-                "--data DIR`, then name the folder of the training"
+                "--data DIR`, then name the folder of the training, or use --weights"
             )
         raise ValueError(
             f"{name!r} does not exist; a model must be a file, the folder of a training or a trial (runs/NAME#17)"
@@ -98,6 +98,17 @@ def resolve_weights(name: str) -> Path:
             "interrupted training with --resume"
         )
     return Path(name) / WEIGHTS_NAME
+
+
+def as_file_name(name: str, arch: Architecture) -> str:
+    """Return mnasnet-small-s8 for `mnasnet-small/s8`, NAME-17 for `runs/NAME#17`, else a fingerprint."""
+    if "," in name or ("_" in name and re.match(r"\s*r\d+_", name)):
+        return f"arch-{arch.fingerprint}"
+    if "#" in name or name.split(" ")[0].endswith((".json", *ARCH_SUFFIXES)):
+        name = Path(name).name  # of a trial, or of a file
+    for suffix in (".json", *ARCH_SUFFIXES):
+        name = re.sub(rf"{re.escape(suffix)}\b", "", name)
+    return re.sub(r"[^A-Za-z0-9@.]+", "-", name).strip("-")
 
 
 def searched_as(name: str) -> tuple[int, int]:

@@ -30,13 +30,13 @@ class ExportCommand:
 
     def run(self) -> None:
         """Export all files, print the comparisons, and raise ValueError if a file failed; the other files remain."""
-        from mnas.export.run import export_model  # torch takes seconds to import, and the help does not need it
-        from mnas.names import resolve_weights
+        from mnas.api.export import open_exported  # torch takes seconds to import, and the help does not need it
+        from mnas.export.run import export_model
 
-        weights = resolve_weights(self.settings.model)
+        model = open_exported(self.settings)
         console = make_console()
         with console.status("reading images", spinner="line") as status, runtimes_quiet():
-            result = export_model(self.settings, weights, status.update)
+            result = export_model(self.settings, model, status.update)
         _print(console, result)
         result.require_all()
 

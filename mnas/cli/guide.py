@@ -64,8 +64,8 @@ GUIDES: Mapping[str, Guide] = {
             "mnas export trained/mnasnet-a1-224px --to litert --int8 --data photos",
         ),
         first=(
-            *("--to", "--out", "--overwrite", "--int8", "--fp16", "--integer-io", "--softmax", "--data"),
-            *("--images", "--max-accuracy-loss"),
+            *("--to", "--out", "--overwrite", "--weights", "--int8", "--fp16", "--integer-io", "--softmax", "--data"),
+            "--max-accuracy-loss",
         ),
     ),
     "predict": Guide(

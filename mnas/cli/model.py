@@ -21,8 +21,8 @@ class ModelOptions:
     """Facts about the model that override those in its file."""
 
     weights: str = ""
-    """Weights for a MODEL that is an architecture (mnasnet-a1, arch.json, ...): timm or torchvision (downloads them),
-    or a .pth, .pt, .bin or .safetensors file."""
+    """Weights for a MODEL that is an architecture: timm, torchvision, pretrained or a file. timm and torchvision
+    download them, pretrained needs the extra mnas[pretrained], and a file ends in .pth, .pt, .bin or .safetensors."""
     class_file: Path | None = None
     """File with the class names: one per line, or JSON (a list, or an object {"0": NAME, ...})."""
     input_size: int | Auto = "auto"

@@ -90,6 +90,7 @@ def open_samples(
     beside: int | None = None,
     data_dir: Path | None = None,
     download: bool = False,
+    ours: bool = True,
 ) -> Samples:
     """Return the images of a data set by name or folder, as `load_dataset` takes it, split as in the training.
 
@@ -97,6 +98,7 @@ def open_samples(
         part: `auto`: the images that the training held out, or the data's own validation part; `all`: any image.
         seed: seed of the split, for weights that do not record their training; None for the seed that they record.
         beside: seed in the settings beside weights that record no seed; see `select`.
+        ours: whether mnas wrote the weights; see `select`.
 
     Raises:
         ValueError: see `load_dataset` and `select`; or the data's classes are not the network's (`match_classes`).
@@ -106,7 +108,7 @@ def open_samples(
     given = source.parts()
     outputs, _ = match_classes(_model_info(info), given.classes)
     wanted: Wanted = "all" if part == "all" else "val"
-    selection = select(wanted, seed, offered_by(source, given), info.trained_on, ours=True, beside=beside)
+    selection = select(wanted, seed, offered_by(source, given), info.trained_on, ours=ours, beside=beside)
     if selection.part == "all":
         train: Sequence[Item] = [*given.train, *(given.val or ()), *(given.test or ())]
         held_out = train

@@ -8,15 +8,12 @@ from mnas.atomic import claimed
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.export.gate import GateResult
 from mnas.export.images import RealImages, open_samples, photographs
+from mnas.export.model import ExportedModel
 from mnas.export.settings import ExportSettings
 from mnas.export.ship import REPORT_SUFFIX, exported, make_gate, require_packages, ship
 from mnas.export.target import Target
 from mnas.formats import SIDECAR_SUFFIX
-from mnas.metadata import ModelMetadata
-from mnas.nn.weights import load_weights
-from mnas.nn.weights_info import read_weights_info
 from mnas.text import message_of
-from mnas.train.split_seed import seed_beside
 
 _CLEAR_ERRORS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
 """Errors whose message is clear without the type."""
@@ -65,11 +62,11 @@ class ExportResult:
             raise ValueError("; ".join(wrong))
 
 
-def export_model(settings: ExportSettings, weights: Path, progress: Progress) -> ExportResult:
-    """Export the model in a file of weights; one file's failure does not affect the others.
+def export_model(settings: ExportSettings, model: ExportedModel, progress: Progress) -> ExportResult:
+    """Export a model; one file's failure does not affect the others.
 
     Args:
-        weights: file that `settings.model` names (`mnas.names.resolve_weights`).
+        model: model that the settings name, from `trained_model` or `pretrained_model`.
         progress: takes the name of each step as it begins.
 
     Raises:
@@ -77,17 +74,16 @@ def export_model(settings: ExportSettings, weights: Path, progress: Progress) ->
         ImportError: every format lacks its package.
         OSError: an image cannot be read.
     """
-    info = read_weights_info(weights)
-    targets = settings.targets()
-    outs = [settings.file_of(target, weights) for target in targets]
+    info, targets = model.info, settings.targets()
+    outs = [settings.file_of(target, model.default) for target in targets]
     _require_new(outs, settings.overwrite)
     failures = _missing_packages(targets, outs)
-    network = load_weights(weights)
+    network = model.network()
     files: list[ExportedFile] = []
     with claimed(outs, "--out"):
         _require_new(outs, settings.overwrite)  # another process may have written them before its claim ended
         progress("reading images")
-        images, calibration, notes = _images(settings, weights, info)
+        images, calibration, notes = _images(settings, model)
         progress("running the network")
         gate = make_gate(network, info, images, softmax=settings.softmax, speed_s=settings.speed_s)
         for target, out in zip(targets, outs, strict=True):
@@ -107,7 +103,7 @@ def export_model(settings: ExportSettings, weights: Path, progress: Progress) ->
         failures=failures,
         compared_on=images.source,
         calibrated_on="" if calibration is None else calibration.source,
-        notes=notes,
+        notes=(*model.notes, *notes),
     )
 
 
@@ -118,10 +114,9 @@ def _require_new(outs: Sequence[Path], overwrite: bool) -> None:
                 raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or use --overwrite")
 
 
-def _images(
-    settings: ExportSettings, weights: Path, info: ModelMetadata
-) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
+def _images(settings: ExportSettings, model: ExportedModel) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
     """Return the images to compare on, those to calibrate on, and notes about them."""
+    info = model.info
     if settings.data is None:
         return photographs(info.input_size), None, ()
     seed = None if settings.seed == "auto" else settings.seed
@@ -130,7 +125,8 @@ def _images(
         info,
         part=settings.part,
         seed=seed,
-        beside=seed_beside(weights),
+        beside=model.beside,
+        ours=model.ours,
         data_dir=settings.data_dir,
         download=settings.download,
     )

@@ -17,7 +17,8 @@ class ExportSettings:
     """Settings of an export. Raises ValueError where a field is out of its range, or fields contradict each other."""
 
     model: str = field(kw_only=False)
-    """Weights file (.safetensors) of mnas, folder of a training, or trial with weights (runs/NAME#17)."""
+    """Weights file (.safetensors) of mnas, folder of a training, trial with weights (runs/NAME#17), or, with --weights,
+    an architecture."""
     to: str
     """Formats to export to, separated by commas: litert, onnx, executorch."""
     int8: bool = False
@@ -30,10 +31,16 @@ class ExportSettings:
     softmax: bool = False
     """Make a LiteRT file return probabilities instead of logits, as ML Kit and MediaPipe expect."""
     out: Path | None = None
-    """File or folder to write to. By default the file has the model's name and is beside it, or, for a trial, in the
-    current folder."""
+    """File or folder to write to. By default the file has the model's name and is beside it, or, for a trial or an
+    architecture, in the current folder."""
     overwrite: bool = False
     """Replace an existing file. A file that fails verification never replaces one."""
+    weights: str = ""
+    """Weights for a MODEL that is an architecture: timm, torchvision, pretrained or a file. timm and torchvision
+    download them, pretrained needs the extra mnas[pretrained], and a file ends in .pth, .pt, .bin or .safetensors."""
+    class_file: Path | None = None
+    """With --weights, file with the class names: one per line, or JSON (a list, or an object {"0": NAME, ...}); by
+    default those of ImageNet, or of a file of mnas."""
 
     data: str | None = None
     """Data set that the model was trained on: digits, cifar10, fashion-mnist, imagenet or a folder. Without it, mnas
@@ -76,6 +83,10 @@ class ExportSettings:
         for name, low in (("calibration_images", 1), ("images", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"--{name.replace('_', '-')} must be {low} or more, but got {getattr(self, name)}")
+        if self.class_file is not None and not self.weights:
+            raise ValueError(
+                "--class-file must be used with --weights, but got it alone; other models have class names"
+            )
         if self.seed != "auto" and self.seed < 0:
             raise ValueError(f"--seed must be auto, or 0 or more, but got {self.seed}")
         for limit in dataclasses.fields(Tolerance):
@@ -114,17 +125,16 @@ class ExportSettings:
         limits = {limit.name: getattr(self, limit.name) for limit in dataclasses.fields(Tolerance)}
         return dataclasses.replace(TOLERANCES[kind], **{name: v for name, v in limits.items() if v != "auto"})
 
-    def file_of(self, target: Target, weights: Path) -> Path:
+    def file_of(self, target: Target, default: Path) -> Path:
         """Return the path to write a target to.
+
+        Args:
+            default: path without --out; the format's suffix is added.
 
         Raises:
             ValueError: its name lacks the suffix of the format, its folder is missing, or the file exists already.
         """
-        run, is_trial, label = self.model.rpartition("#")
-        if not Path(self.model).exists() and is_trial:  # a run's folder contains only the run's own files
-            folder, stem = Path(), f"{Path(run).name}-{label}"
-        else:
-            folder, stem = weights.parent, weights.stem
+        folder, stem = default.parent, default.name
         name = f"{stem}{target.suffix}"
         out = folder if self.out is None else self.out
         file = out / name if self.out is None or out.is_dir() else out

@@ -1,7 +1,6 @@
 """Run a full training from its settings: architectures by name, images, initial weights, and notices about them."""
 
 import dataclasses
-import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.evaluate.baseline import not_above_baseline
-from mnas.formats import ARCH_SUFFIXES
-from mnas.names import searched_size
+from mnas.names import as_file_name, searched_size
 from mnas.readers import stored_settings
 from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.train.config import TrainConfig
@@ -41,7 +39,7 @@ class NamedTraining:
 
     def folder(self, out: Path) -> Path:
         """Return the training's own folder in `out`."""
-        return out / f"{_as_file_name(self.name, self.arch)}-{self.input_size}px"
+        return out / f"{as_file_name(self.name, self.arch)}-{self.input_size}px"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,17 +169,6 @@ def _about_images(batches: Batches, config: TrainConfig) -> list[str]:
     lines = class_table_lines(batches.table, "val")
     lines += [by_stat_line(batches), mirror_note(config.mirror, batches.may_be_mirrored, batches.classes)]
     return [line for line in lines if line]
-
-
-def _as_file_name(name: str, arch: Architecture) -> str:
-    """Return mnasnet-small-s8 for `mnasnet-small/s8`, NAME-17 for `runs/NAME#17`, else a fingerprint."""
-    if "," in name or ("_" in name and re.match(r"\s*r\d+_", name)):
-        return f"arch-{arch.fingerprint}"
-    if "#" in name or name.split(" ")[0].endswith((".json", *ARCH_SUFFIXES)):
-        name = Path(name).name  # of a trial, or of a file
-    for suffix in (".json", *ARCH_SUFFIXES):
-        name = re.sub(rf"{re.escape(suffix)}\b", "", name)
-    return re.sub(r"[^A-Za-z0-9@.]+", "-", name).strip("-")
 
 
 def _described(name: str, batches: Batches, config: TrainConfig, folder: Path) -> tuple[str, str]:

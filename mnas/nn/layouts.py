@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from mnas.arch import Arch
+from mnas.arch import Arch, Padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +31,21 @@ def layout_of(tensors: Collection[str]) -> StateDictLayout | None:
     return next((layout for layout in LAYOUTS if layout.mark in tensors), None)
 
 
-def trained_arch(arch: Arch, layout: StateDictLayout, *, small: bool) -> Arch:
-    """Return `arch` as the layout's implementation computes it: symmetric padding, its batch-norm epsilon and momentum.
+def trained_arch(
+    arch: Arch, layout: StateDictLayout, *, small: bool, padding: Padding = "symmetric", bn_epsilon: float = 1e-5
+) -> Arch:
+    """Return `arch` as the layout's implementation computes it: with its padding, batch-norm epsilon and momentum.
 
     Args:
         small: whether `arch` is MnasNet-small, whose first layer has a residual in timm and pytorchcv but not in the
             published code (which states 16 input filters although the stem has 8).
+        padding, bn_epsilon: those of the source model, where the implementation has models of several kinds.
     """
     if layout.bn_momentum is None:
         return arch
     if small:
         arch = replace(arch, blocks=(replace(arch.blocks[0], skip="identity"), *arch.blocks[1:]))
-    return replace(arch, padding="symmetric", bn_epsilon=1e-5, bn_momentum=layout.bn_momentum)
+    return replace(arch, padding=padding, bn_epsilon=bn_epsilon, bn_momentum=layout.bn_momentum)
 
 
 def _ours(arch: Arch, tensors: Collection[str]) -> dict[str, str]:

@@ -1,59 +1,37 @@
-"""Load pretrained weights into a named architecture: from timm, torchvision, or files on disk.
+"""Load pretrained weights into a named architecture: from timm, torchvision, installed packages, or files on disk.
 
 The source of the weights determines padding, batch norm's epsilon and MnasNet-small's first residual, even if the
 named architecture differs, so that outputs equal the source model's. Code in a file never runs.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from mnas.arch import Arch
+from mnas.arch import Arch, Padding
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.metadata import ModelMetadata
-from mnas.nn.checkpoint import WouldRunError, read_bytes, read_checkpoint
 from mnas.nn.layouts import LAYOUTS, StateDictLayout, layout_of, trained_arch
 from mnas.nn.network import Network, build_network
-from mnas.nn.state_dicts import find_weights
+from mnas.nn.packaged import EFFICIENTNET_PYTORCH
+from mnas.nn.published import SOURCES, of_library, package_of, published_tensors, timm_config
+from mnas.nn.weight_files import read_tensors
 from mnas.nn.weights_info import is_weights_file, read_weights_info
-from mnas.zoo.architectures import ZOO
+from mnas.zoo.architectures import ZOO, named_arch
+from mnas.zoo.weights import TIMM, TORCHVISION, TimmModel, published_name
 
-TIMM = {
-    "mnasnet-a1@0.5": "semnasnet_050",
-    "mnasnet-a1@0.75": "semnasnet_075",
-    "mnasnet-a1": "semnasnet_100",
-    "mnasnet-a1@1.4": "semnasnet_140",
-    "mnasnet-b1@0.5": "mnasnet_050",
-    "mnasnet-b1@0.75": "mnasnet_075",
-    "mnasnet-b1": "mnasnet_100",
-    "mnasnet-b1@1.4": "mnasnet_140",
-    "mnasnet-small": "mnasnet_small",
-    "mobilenetv2@0.35": "mobilenetv2_035",
-    "mobilenetv2@0.5": "mobilenetv2_050",
-    "mobilenetv2@0.75": "mobilenetv2_075",
-    "mobilenetv2": "mobilenetv2_100",
-    "mobilenetv2@1.4": "mobilenetv2_140",
-    "mobilenetv2-110d": "mobilenetv2_110d",
-    "mobilenetv2-120d": "mobilenetv2_120d",
+IMAGENET: dict[str, Any] = {
+    "mean": (0.485, 0.456, 0.406),
+    "std": (0.229, 0.224, 0.225),
+    "input_size": 224,
+    "crop": 0.875,
 }
-"""Our name -> timm's; timm does not have weights for all of them."""
-
-TORCHVISION = {
-    "mnasnet-b1@0.5": "mnasnet0_5",
-    "mnasnet-b1@0.75": "mnasnet0_75",
-    "mnasnet-b1": "mnasnet1_0",
-    "mnasnet-b1@1.3": "mnasnet1_3",
-    "mobilenetv2": "mobilenet_v2",
-}
-"""Our name -> torchvision's."""
+"""How most models for ImageNet expect their images."""
 
 _SHOWN = 3
 
@@ -65,27 +43,29 @@ def load_pretrained(
 
     The network's own `arch` has the source model's padding and batch norm, so that outputs are equal (`arch_changes`
     lists the differences), and the strides and dropout of the argument. Supported layouts are timm's, torchvision's,
-    pytorchcv's and ours (for cells only ours), plain or under "state_dict", "model" (or their averages), with or
-    without DDP's prefixes.
+    pytorchcv's, EfficientNet-PyTorch's and ours (for cells only ours), plain or under "state_dict", "model" (or their
+    averages), with or without DDP's prefixes.
 
     Args:
-        source: `timm` or `torchvision` (which download), or the path of a .safetensors, .pth, .pt or .bin file.
+        source: `timm` or `torchvision` (which download), `pretrained` (packages of that extra), or the path of a
+            .safetensors, .pth, .pt or .bin file.
         num_classes: number of outputs; None: as many as the weights have.
-        name: the user's name for `arch`; a zoo name for `timm` and `torchvision`.
+        name: the user's name for `arch`; a zoo name for the sources that are not files.
         new_classifier: give the classifier fresh weights, from torch's global generator, instead of the source's.
 
     Raises:
+        ImportError: the package with the weights is not installed.
         ValueError: the source is missing or unreadable, contains code, or has tensors that do not fit; one line.
     """
     if isinstance(arch, CellArch):
         return _own_cells(source, arch, num_classes, name, new_classifier)
     tensors = _read(source, name)
-    origin = f"{source}'s {name}" if source in ("timm", "torchvision") else repr(source)
-    layout = layout_of(tensors)
+    origin = f"{source}'s {name}" if source in SOURCES else repr(source)
+    layout = EFFICIENTNET_PYTORCH if EFFICIENTNET_PYTORCH.mark in tensors else layout_of(tensors)
     if layout is None:
-        titles = ", ".join(layout.title for layout in LAYOUTS)
+        titles = ", ".join(layout.title for layout in (*LAYOUTS, EFFICIENTNET_PYTORCH))
         raise ValueError(f"the tensors of {origin} must be named as in {titles}, but got {_some(list(tensors))}")
-    arch = _with_recorded(source, _as_trained(arch, layout, tensors), name)
+    arch = _with_recorded(source, _as_trained(arch, name, layout, tensors), name)
     classes = tensors.get(f"{layout.modules(arch, tensors)['classifier']}.bias")
     there = len(classes) if classes is not None and classes.ndim == 1 else None
     if num_classes is None:
@@ -98,9 +78,9 @@ def load_pretrained(
 def pretrained_info(source: str, network: Network, *, name: str, classes: Sequence[str] | None = None) -> ModelMetadata:
     """Return the metadata of `network`, which `load_pretrained` made from the same `source` and `name`.
 
-    Mean, standard deviation, size and crop are those of the source model's evaluation, or ImageNet's usual ones for a
-    file by other authors, which does not contain them. `accuracy` comes from a file written by mnas, and is None for
-    other files, because mnas has not scored them.
+    Mean, standard deviation, size and crop are those of the source model's evaluation. A file by other authors does not
+    contain them: it gets those of timm's model of this name, or ImageNet's usual ones. `accuracy` comes from a file
+    written by mnas, and is None for other files, because mnas has not scored them.
 
     Args:
         classes: class names; None: the source's own, which are ImageNet's or those in a file written by mnas.
@@ -118,6 +98,20 @@ def pretrained_info(source: str, network: Network, *, name: str, classes: Sequen
             f"{' of ImageNet' if classes is None and len(info.classes) == 1000 else ''}"
         )
     return info
+
+
+def unrecorded_images(source: str, name: str) -> str:
+    """Return how `pretrained_info` assumes that images are prepared, as a sentence; empty where the source records it.
+
+    Files of mnas record it, and so do timm, torchvision and the packages.
+    """
+    path = Path(source)
+    if source in SOURCES or not path.is_file() or is_weights_file(path):
+        return ""
+    using = "ImageNet's usual mean, standard deviation and crop"
+    if published_name(name) in TIMM and any(_of_timm(name)[key] != IMAGENET[key] for key in ("mean", "std", "crop")):
+        using = f"the mean, standard deviation and crop of timm's {timm_config(name).architecture}"
+    return f"{source} does not record how to prepare images; using {using}"
 
 
 def arch_changes(named: Arch, loaded: Arch) -> str:
@@ -141,124 +135,26 @@ def arch_changes(named: Arch, loaded: Arch) -> str:
 
 
 def _read(source: str, name: str) -> dict[str, Tensor]:
-    if source == "timm":
-        return _download_timm(name)
-    if source == "torchvision":
-        return _download_torchvision(name)
+    if source in SOURCES:
+        return published_tensors(source, name)
     path = Path(source)
     if not path.is_file():
         fault = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise ValueError(
-            f"--weights must be timm, torchvision or a .safetensors, .pth, .pt or .bin file, but got {source!r}, "
-            f"which {fault}"
+            f"--weights must be timm, torchvision, pretrained or a .safetensors, .pth, .pt or .bin file, "
+            f"but got {source!r}, which {fault}"
         )
-    if path.suffix == WEIGHTS_SUFFIX:
-        try:
-            return _tensors(safetensors.torch.load_file(path), source)
-        except (OSError, SafetensorError) as error:
-            raise ValueError(f"weights file {source!r} is damaged or not in safetensors format: {error}") from None
-    return _tensors(_read_torch(path), source)
-
-
-def _read_torch(path: Path) -> object:
-    """Return the content of a checkpoint as `read_checkpoint` does. Never runs code from the file."""
-    try:
-        return read_checkpoint(path)
-    except WouldRunError as error:
-        raise _would_run(str(path), str(error)) from None
-    except Exception as error:  # damaged archives and pickles raise many types
-        script = "TorchScript" in str(error)
-        reason = (
-            "is TorchScript, which is code; save its state_dict() instead"
-            if script
-            else "is damaged or was not written by torch.save"
-        )
-        raise ValueError(f"weights file {str(path)!r} {reason}") from None
-
-
-def _would_run(source: str, code: str) -> ValueError:
-    name = "".join(letter for letter in code if letter.isprintable())[:100]
-    return ValueError(
-        f"a weights file must contain tensors only, but {source!r} calls {name}, which mnas does not run; "
-        "save the model's state_dict() instead"
-    )
-
-
-def _tensors(saved: object, source: str) -> dict[str, Tensor]:
-    """Return the state dict in a file's content, unnested and without wrappers' prefixes, with floats as float32."""
-    try:
-        weights = find_weights(saved, source)
-    except WouldRunError as error:
-        raise _would_run(source, str(error)) from None
-    size = Path(source).stat().st_size
-    if read_bytes(weights) > 4 * size:  # tied weights share bytes, but so could any number of tensors
-        raise ValueError(f"weights file {source!r} is damaged: its tensors must not be larger than the file")
-    try:
-        tensors = {key: value if isinstance(value, Tensor) else value.tensor() for key, value in weights.items()}
-    except Exception:
-        raise ValueError(f"weights file {source!r} is damaged or was not written by torch.save") from None
-    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-
-
-def _download_timm(name: str) -> dict[str, Tensor]:
-    import timm
-
-    model = _model_name("timm", TIMM, name)
-    if not timm.get_pretrained_cfg(model).has_weights:
-        having = [ours for ours, theirs in TIMM.items() if timm.get_pretrained_cfg(theirs).has_weights]
-        raise ValueError(f"timm has weights for {', '.join(having)}, but got {name!r} ({model} has none)")
-    retries = logging.getLogger("huggingface_hub")
-    level = retries.level
-    retries.setLevel(logging.ERROR)  # its two lines for each of a dozen retries add nothing to the error below
-    try:
-        return dict(timm.create_model(model, pretrained=True).state_dict())
-    except Exception as error:  # the network stacks below raise errors of their own
-        raise _not_downloaded("timm", model, error) from None
-    finally:
-        retries.setLevel(level)
-
-
-def _download_torchvision(name: str) -> dict[str, Tensor]:
-    from torchvision.models import get_model_weights
-
-    model = _model_name("torchvision", TORCHVISION, name)
-    try:
-        return dict(get_model_weights(model).DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except Exception as error:
-        raise _not_downloaded("torchvision", model, error) from None
-
-
-def _not_downloaded(library: str, model: str, error: Exception) -> ValueError:
-    text = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
-    return ValueError(
-        f"{library} could not download the weights of {model}: {text}; give them as a file instead (--weights FILE)"
-    )
-
-
-def _model_name(library: str, models: Mapping[str, str], name: str) -> str:
-    """Return the library's model of a zoo name; its output stride (`/s8`) does not affect weights."""
-    model = models.get(_zoo_name(name))
-    if model is None:
-        raise ValueError(f"{library} has the networks {', '.join(models)}, but got {name!r}")
-    return model
-
-
-def _zoo_name(name: str) -> str:
-    """Return `mnasnet-a1@0.5` for `mnasnet-a1@0.50/s8`; other kinds of names stay almost unchanged."""
-    base, _, width = name.partition("/")[0].partition("@")
-    try:
-        return base if not width or float(width) == 1 else f"{base}@{float(width):g}"
-    except ValueError:
-        return name
+    return read_tensors(path)
 
 
 # Fitting tensors to the network
 
 
-def _as_trained(arch: Arch, layout: StateDictLayout, tensors: Mapping[str, Tensor]) -> Arch:
+def _as_trained(arch: Arch, name: str, layout: StateDictLayout, tensors: Mapping[str, Tensor]) -> Arch:
     small = ZOO["mnasnet-small"].arch
     assert isinstance(small, Arch)
-    arch = trained_arch(arch, layout, small=_shape(arch) == _shape(small))
+    padding, bn_epsilon = _numerics(arch, name, layout)
+    arch = trained_arch(arch, layout, small=_shape(arch) == _shape(small), padding=padding, bn_epsilon=bn_epsilon)
     if layout.mark == "layers.0.weight":
         # The first version of torchvision's MNASNet scaled neither the stem nor the first block.
         widths = [tensors[key].shape[0] for key in ("layers.0.weight", "layers.6.weight") if key in tensors]
@@ -266,6 +162,21 @@ def _as_trained(arch: Arch, layout: StateDictLayout, tensors: Mapping[str, Tenso
             blocks = (replace(arch.blocks[0], filters=16), *arch.blocks[1:])
             arch = replace(arch, stem_filters=32, blocks=blocks)
     return arch
+
+
+def _numerics(arch: Arch, name: str, layout: StateDictLayout) -> tuple[Padding, float]:
+    """Return padding and batch-norm epsilon of the model that the tensors of `arch`, called `name`, come from."""
+    if layout is EFFICIENTNET_PYTORCH:
+        return "same", 1e-3
+    model = _timm_model(arch, name) if layout.title == "timm" else None
+    return ("symmetric", 1e-5) if model is None else (model.padding, model.bn_epsilon)
+
+
+def _timm_model(arch: Arch, name: str) -> TimmModel | None:
+    """Return timm's model of this name, else of the same blocks at any width (a trial or a file), or None."""
+    shapes = {named: named_arch(named) for named in TIMM}
+    same = [named for named, other in shapes.items() if isinstance(other, Arch) and _shape(other) == _shape(arch)]
+    return TIMM.get(published_name(name)) or (TIMM[same[0]] if same else None)
 
 
 def _shape(arch: Arch) -> object:
@@ -365,25 +276,25 @@ def _facts(source: str, arch: Architecture, name: str) -> ModelMetadata:
         return replace(recorded, arch=arch, accuracy=None if arch != recorded.arch else recorded.accuracy)
     from torchvision.models import MobileNet_V2_Weights
 
-    facts: dict[str, Any] = {
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-        "input_size": 224,
-        "crop": 0.875,
-    }
-    if source == "timm":
-        import timm
-
-        config = timm.get_pretrained_cfg(_model_name("timm", TIMM, name))
-        facts = {"mean": config.mean, "std": config.std, "input_size": config.input_size[-1], "crop": config.crop_pct}
+    facts = IMAGENET
+    if source == "pretrained":
+        package = package_of(name)
+        facts = {field: getattr(package, field) for field in IMAGENET}
     elif source == "torchvision":
         from torchvision.models import get_model_weights
 
-        view = get_model_weights(_model_name("torchvision", TORCHVISION, name)).DEFAULT.transforms()
+        view = get_model_weights(of_library("torchvision", TORCHVISION, name)).DEFAULT.transforms()
         facts = {"mean": tuple(view.mean), "std": tuple(view.std), "input_size": view.crop_size[0]}
         facts["crop"] = view.crop_size[0] / view.resize_size[0]
+    elif source == "timm" or published_name(name) in TIMM:
+        facts = _of_timm(name)
     classes = tuple(MobileNet_V2_Weights.DEFAULT.meta["categories"])  # timm uses the same order
     return ModelMetadata(arch=arch, classes=classes, accuracy=None, **facts)
+
+
+def _of_timm(name: str) -> dict[str, Any]:
+    config = timm_config(name)
+    return {"mean": config.mean, "std": config.std, "input_size": config.input_size[-1], "crop": config.crop_pct}
 
 
 def _number(value: object) -> str:

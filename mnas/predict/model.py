@@ -134,8 +134,8 @@ def load_model(
     Args:
         model: a .safetensors, .tflite, .onnx or .pte file, or a folder with model.safetensors in it; with `weights` an
             architecture or its name (`mnasnet-a1`).
-        weights: `timm`, `torchvision`, or a file of weights for that architecture.
-        name: name of an `Architecture` object in `model`, under which timm and torchvision have its weights.
+        weights: `timm`, `torchvision`, `pretrained`, or a file of weights for that architecture.
+        name: name of an `Architecture` object in `model`, under which it has published weights.
         class_file: names of the classes, see `read_class_names`.
         input_size: side of the image in pixels, for files that take any size.
         mean, std: for pixels from 0 to 1, one number or three: the input is (pixel / 255 - mean) / std.
@@ -174,7 +174,7 @@ def load_model(
         info, run = open_pretrained(weights, arch, name or str(model), wanted)
         return Model(info, run) if outputs == "auto" else Model(*settled(info, run, outputs, None))
     if isinstance(model, Architecture):
-        raise ValueError("an architecture needs weights, but got none; use timm, torchvision or a file")
+        raise ValueError("an architecture needs weights, but got none; use timm, torchvision, pretrained or a file")
     return _opened(Path(model) / WEIGHTS_NAME if Path(model).is_dir() else Path(model), wanted, outputs)
 
 

@@ -35,21 +35,19 @@ def open_network(path: Path, wanted: Wanted) -> tuple[ModelInfo, Run]:
 
 
 def open_pretrained(source: str, arch: Architecture, name: str, wanted: Wanted) -> tuple[ModelInfo, Run]:
-    """Return `arch` with weights from `source`: `timm`, `torchvision`, or a file of any origin.
+    """Return `arch` with weights from `source`: `timm`, `torchvision`, `pretrained`, or a file of any origin.
 
     Raises:
-        ValueError: see `mnas.nn.pretrained.load_pretrained`.
+        ImportError, ValueError: see `mnas.nn.pretrained.load_pretrained`.
     """
-    from mnas.nn.pretrained import load_pretrained, pretrained_info
+    from mnas.nn.pretrained import load_pretrained, pretrained_info, unrecorded_images
 
     network = load_pretrained(source, arch, None, name=name)
     classes = class_names(wanted, None, network.classifier.out_features, source)
     info = pretrained_info(source, network, name=name, classes=classes)
     path = Path(source)
-    notes: tuple[str, ...] = ()
-    if path.is_file() and wanted.mean is None and not is_weights_file(path):
-        usual = "ImageNet's usual mean, standard deviation and crop"
-        notes = (f"{source} does not record how to prepare images; using {usual} (--mean, --std and --crop override)",)
+    note = unrecorded_images(source, name) if wanted.mean is None else ""
+    notes = (f"{note} (--mean, --std and --crop override)",) if note else ()
     size = path.stat().st_size if path.is_file() else sum(4 * p.numel() for p in network.parameters())
     model, run = network_model(network, info, wanted, size)
     return replace(model, notes=notes, ours=path.is_file() and is_weights_file(path)), run

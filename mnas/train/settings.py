@@ -51,8 +51,9 @@ class TrainSettings:
     resume: bool = False
     """Resume an interrupted training; a finished one is left as it is."""
     weights: str = ""
-    """Weights to start from: timm, torchvision, or a file of weights. If their classes differ from the data's, the
-    classifier is newly initialised."""
+    """Weights to start from: timm, torchvision, pretrained or a file. timm and torchvision download them, and
+    pretrained needs the extra mnas[pretrained]. If their classes differ from the data's, the classifier is newly
+    initialised."""
 
     input_size: str = "auto"
     """Input size in pixels, or several (96,128); auto: that of a trial, else of the data set, up to 224. A trial has

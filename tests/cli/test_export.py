@@ -174,7 +174,7 @@ def test_one_format_that_fails_leaves_the_others(capsys, folder, tmp_path, monke
 
 def test_a_missing_package_is_told_before_any_work(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("mnas.export.run.load_weights", lambda path: pytest.fail("work was begun"))
+    monkeypatch.setattr("mnas.export.model.load_weights", lambda path: pytest.fail("work was begun"))
     line = complaint(capsys, "export", "trained", "--to", "onnx", "--out", tmp_path)
     assert line == "mnas: writing .onnx files needs onnx and onnxscript; pip install 'mnas[onnx]'"
 

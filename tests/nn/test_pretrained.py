@@ -16,11 +16,12 @@ from torch import nn
 
 from mnas.arch import Arch
 from mnas.metadata import ModelMetadata
-from mnas.nn import pretrained
+from mnas.nn import published
 from mnas.nn.network import Network, build_network
-from mnas.nn.pretrained import TIMM, TORCHVISION, arch_changes, load_pretrained, pretrained_info
+from mnas.nn.pretrained import arch_changes, load_pretrained, pretrained_info
 from mnas.nn.weights import save_weights
 from mnas.zoo.architectures import named_arch
+from mnas.zoo.weights import TIMM, TORCHVISION, published_name
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -60,7 +61,8 @@ def assert_equal_outputs(theirs: nn.Module, network: Network, size: int = 65) ->
 
 def test_the_names_are_all_that_timm_and_torchvision_have():
     theirs = {m for pattern in ("mnasnet*", "semnasnet*", "mobilenetv2*") for m in timm.list_models(pattern)}
-    assert set(TIMM.values()) == theirs
+    assert {model.name for model in TIMM.values()} >= theirs
+    assert all(timm.is_model(model.name) for model in TIMM.values())
     assert set(TORCHVISION.values()) == {
         m for m in torchvision.models.list_models(torchvision.models) if m.startswith(("mnasnet", "mobilenet_v2"))
     }
@@ -68,12 +70,12 @@ def test_the_names_are_all_that_timm_and_torchvision_have():
 
 @pytest.mark.parametrize("name", TIMM)
 def test_outputs_equal_timms(name, tmp_path):
-    theirs = randomise(timm.create_model(TIMM[name]))
+    theirs = randomise(timm.create_model(TIMM[name].name))
     network = load_pretrained(saved(theirs, tmp_path / "w.pth"), named_arch(name), None, name=name)
     assert not network.training
     assert_equal_outputs(theirs, network)
     norm = network.stem.norm
-    assert (norm.eps, norm.momentum) == (theirs.bn1.eps, theirs.bn1.momentum) == (1e-5, 0.1)
+    assert (norm.eps, norm.momentum) == (theirs.bn1.eps, theirs.bn1.momentum) == (TIMM[name].bn_epsilon, 0.1)
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
@@ -275,6 +277,7 @@ def test_downloads_are_timms_and_torchvisions(monkeypatch):
 
     create_model = timm.create_model
     monkeypatch.setattr(timm, "create_model", create)
+    monkeypatch.setattr(published, "_require_reachable", lambda config: None)
     network = load_pretrained("timm", named_arch("mnasnet-small/s32"), 1000, name="mnasnet-small/s32")
     assert asked == [("mnasnet_small", True)]
     assert_equal_outputs(randomise(create_model("mnasnet_small")), network)
@@ -295,9 +298,17 @@ def test_a_download_that_fails_has_its_line(monkeypatch):
         raise ConnectionError("no route\nto host")
 
     monkeypatch.setattr(timm, "create_model", fail)
-    line = "timm could not download the weights of semnasnet_100: no route to host; give them as a file instead"
+    monkeypatch.setattr(published, "_require_reachable", lambda config: None)
+    line = (
+        r"^timm could not download the weights of semnasnet_100, which are not in the cache \S+: no route to host; "
+        r"give them as a file instead \(--weights FILE\)$"
+    )
     with pytest.raises(ValueError, match=line):
         load_pretrained("timm", named_arch("mnasnet-a1"), 1000, name="mnasnet-a1")
+    with pytest.raises(
+        ValueError, match=r"no route to host; install them \(--weights pretrained\), or give them as a "
+    ):
+        load_pretrained("timm", named_arch("efficientnet-lite0"), 1000, name="efficientnet-lite0")
 
 
 @pytest.mark.parametrize(
@@ -310,7 +321,7 @@ def test_a_download_that_fails_has_its_line(monkeypatch):
         (
             "nowhere.pth",
             "mnasnet-a1",
-            r"^--weights must be timm, torchvision or a .safetensors, .*, which does not exist$",
+            r"^--weights must be timm, torchvision, pretrained or a .safetensors, .*, which does not exist$",
         ),
     ],
 )
@@ -410,5 +421,5 @@ def test_damaged_files(tmp_path):
 
 def test_zoo_names_however_they_are_written():
     for name in ("mnasnet-a1@0.5", "mnasnet-a1@0.50/s8", "mnasnet-a1@000.5"):
-        assert pretrained._zoo_name(name) == "mnasnet-a1@0.5"
-    assert pretrained._zoo_name("mnasnet-a1@1.0") == "mnasnet-a1"
+        assert published_name(name) == "mnasnet-a1@0.5"
+    assert published_name("mnasnet-a1@1.0") == "mnasnet-a1"
