@@ -12,6 +12,7 @@ from mnas.arch import Arch, Block
 from mnas.architecture import Architecture
 from mnas.space.skeleton import MOBILENETV2, Skeleton
 from mnas.zoo.cells import CELL_NETWORKS
+from mnas.zoo.mobile import MOBILE_NETWORKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,10 @@ ZOO: dict[str, ZooEntry] = {
         source=f"{_LITE_CODE}, efficientnet-lite2 (width 1.1, depth 1.2)",
         arch=_efficientnet_lite(1.1, (1, 3, 3, 4, 4, 5, 1), dropout=0.3),
     ),
+    **{
+        name: ZooEntry(arch=arch, source=source, scale_head=name in ("efficientnet-b0", "tinynet-a"))
+        for name, (arch, source) in MOBILE_NETWORKS.items()
+    },
     **{name: ZooEntry(arch=arch, source=source) for name, (arch, source) in CELL_NETWORKS.items()},
 }
 """Name -> architecture."""

@@ -137,6 +137,7 @@ def test_relu6_is_clipped_where_relu_is_not() -> None:
 # Whole networks
 
 
+@pytest.mark.sample(20)
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("name", [name for name, entry in ZOO.items() if isinstance(entry.arch, Arch)])
 def test_published_networks_at_224(name: str, padding: str) -> None:

@@ -1,6 +1,8 @@
 """Published architectures: exact counts, and equality of outputs with timm's and torchvision's."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import timm
@@ -205,6 +207,16 @@ def test_names():
 def test_bad_names(name, message):
     with pytest.raises(ValueError, match=message):
         named_arch(name)
+
+
+def test_the_table_of_named_networks_is_complete_and_computed():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "networks.md").read_text()
+    table = page[page.index("## Which published networks") : page.index("## How do the cell networks")]
+    rows = re.findall(r"^\| `(\S+)` \| ([\d.]+)M \| ([\d.,]+)M \|", table, re.MULTILINE)
+    assert {name for name, _, _ in rows} == set(ZOO)
+    for name, params, macs in rows:
+        whole = cost(named_arch(name), 224)
+        assert (f"{whole.params / 1e6:.2f}", f"{whole.macs / 1e6:,.1f}") == (params, macs)
 
 
 def test_reference_is_mobilenetv2_on_the_spaces_skeleton():
