@@ -12,7 +12,7 @@ from rich.table import Table
 from mnas.cell_arch import CellSkeleton
 from mnas.cli.console import make_console
 from mnas.space.cell import CellSpace
-from mnas.space.factorized import BlockChoices, FactorizedSpace
+from mnas.space.factorized import LATER_CHOICES, BlockChoices, FactorizedSpace
 from mnas.space.named import load_space
 from mnas.space.per_layer import PerLayerSpace
 from mnas.space.skeleton import Skeleton
@@ -27,8 +27,8 @@ class SpaceCommand:
     """Print a search space: its decisions, its skeleton, and how many networks it has."""
 
     space: str = dataclasses.field(default="mnasnet", kw_only=False)
-    """Named space (mnasnet, mnasnet-no-se, per-layer, cell), path of a .toml file, or module:factory (a function that
-    returns a space)."""
+    """Named space (mnasnet, mnasnet-no-se, per-layer, mobilenetv4, cell), path of a .toml file, or module:factory (a
+    function that returns a space)."""
 
     def run(self) -> None:
         """Print the tables."""
@@ -66,11 +66,13 @@ def choices_table(space: FactorizedSpace) -> Table:
     for field in fields(BlockChoices):
         blocks: dict[tuple[Choice, ...], list[str]] = {}
         for number, choices in enumerate(space.block_choices, 1):
-            blocks.setdefault(getattr(choices, field.name), []).append(str(number))
+            blocks.setdefault(choices.by_field[field.name], []).append(str(number))
+        if list(blocks) == [LATER_CHOICES.get(field.name)]:
+            continue
         form = {"layers": "{:+d}", "filters": "x{}"}.get(field.name, "{}")
         for offered, numbers in blocks.items():
             where = "all" if len(blocks) == 1 else " ".join(numbers)
-            table.add_row(field.name, where, "  ".join(form.format(choice) for choice in offered))
+            table.add_row(field.name, where, "  ".join(form.format(_plain(choice)) for choice in offered))
     return table
 
 
@@ -86,15 +88,18 @@ def skeleton_table(space: FactorizedSpace) -> Table:
         widths = " ".join(str(space.filters(block, c)) for c in choices.filters)
         depths = " ".join(str(space.layers(block, c)) for c in choices.layers)
         table.add_row(str(block + 1), str(stride), str(filters), str(layers), widths, depths)
-    table.add_row("head", "1", str(skeleton.head_filters), "1", "", "")
+    if skeleton.head_filters:
+        table.add_row("head", "1", str(skeleton.head_filters), "1", "", "")
     return table
 
 
 def block_frame(s: Skeleton) -> str:
     """Return the fixed fields of a skeleton of blocks."""
+    head = ", no head" if not s.head_filters else ", head after the pool" if s.head_pooled else ""
+    norm = ", head with a bias instead of batch norm" if s.head_filters and not s.head_norm else ""
     return (
         f"output stride {s.output_stride}; {s.activation}, dropout {s.dropout}, padding {s.padding}, "
-        f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}"
+        f"batch norm epsilon {s.bn_epsilon} and momentum {s.bn_momentum}{head}{norm}"
     )
 
 
@@ -109,9 +114,10 @@ def cell_frame(s: CellSkeleton) -> str:
 def size_lines(space: Space) -> list[str]:
     """Return the number of combinations and of networks."""
     at_most = "" if space.distinct_is_exact else "at most "
+    reason = ", because some choices make no difference" if space.distinct < space.size else ""
     return [
         f"size      {space.size:,} combinations of {len(space.decisions)} decisions",
-        f"distinct  {at_most}{space.distinct:,} different networks, because some choices make no difference",
+        f"distinct  {at_most}{space.distinct:,} different networks{reason}",
     ]
 
 
@@ -159,6 +165,11 @@ def _of_layers(space: FactorizedSpace) -> list[int]:
     """Return the choices of each block, repeated for each of the skeleton's layers of it."""
     pairs = zip(space.block_choices, space.skeleton.layers, strict=True)
     return [choices.size for choices, layers in pairs for _ in range(layers)]
+
+
+def _plain(choice: Choice) -> Choice:
+    """Return a choice as a TOML file writes it."""
+    return str(choice).lower() if isinstance(choice, bool) else choice
 
 
 def _listed(choices: Sequence[Choice]) -> str:

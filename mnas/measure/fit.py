@@ -42,7 +42,7 @@ class LatencyFitSettings:
     """A predictor to fit. Raises ValueError where a field is out of its range."""
 
     space: str = "mnasnet"
-    """Search space: mnasnet, mnasnet-no-se, per-layer, cell, or a TOML file with your own."""
+    """Search space: mnasnet, mnasnet-no-se, per-layer, mobilenetv4, cell, or a TOML file with your own."""
     device: str = "host"
     """Device to measure on: host (this machine) or a device from devices.toml."""
     devices: Path | Auto = "auto"

@@ -52,7 +52,7 @@ class ProxyCheckSettings:
     """Try every combination of epochs, image shares and input sizes, instead of changing one of them at a time."""
 
     space: str = "mnasnet"
-    """Search space: mnasnet, mnasnet-no-se, per-layer, cell, a TOML file, or module:factory."""
+    """Search space: mnasnet, mnasnet-no-se, per-layer, mobilenetv4, cell, a TOML file, or module:factory."""
     width: float = 1.0
     """Width multiplier of the skeleton (the filters, layers and strides on which the space is built)."""
     input_size: int | Auto = "auto"

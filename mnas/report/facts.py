@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -370,18 +371,25 @@ def _decisions_of(arch: Architecture) -> Iterator[tuple[str, str]]:
         return
     for block in arch.blocks:
         yield "operation", op_text(block.op, block.expansion)
-        yield "kernel", f"{block.kernel}x{block.kernel}"
+        yield "kernel", _kernel_text(block.kernel)
+        if len(OPS[block.op].start_kernels) > 1:
+            yield "start kernel", _kernel_text(block.start_kernel)
         yield "squeeze-and-excitation", f"{block.se_ratio:g}" if block.se_ratio else "none"
         yield "skip", block.skip
         yield "layers", str(block.layers)
 
 
+def _kernel_text(kernel: int) -> str:
+    return f"{kernel}x{kernel}" if kernel else "none"
+
+
 _EXPANDING = tuple(name for name, row in OPS.items() if row.expands)
 
 
-def _natural(item: tuple[str, int]) -> tuple[int, str]:
-    """Return a sort key that puts `mbconv12` after `mbconv3`."""
-    return len(item[0]) if item[0].startswith(_EXPANDING) or item[0].isdigit() else 0, item[0]
+def _natural(item: tuple[str, int]) -> tuple[bool, str, float]:
+    """Return a sort key that puts `mbconv12` after `mbconv4.5`, and ops without expansion first."""
+    match = re.fullmatch(r"([a-z]*)(\d+(?:\.\d+)?)", item[0])
+    return item[0].startswith(_EXPANDING), match[1] if match else item[0], float(match[2]) if match else 0.0
 
 
 def thirds(trials: Sequence[TrialRecord]) -> dict[str, Sequence[TrialRecord]]:

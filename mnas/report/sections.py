@@ -279,13 +279,14 @@ def shares(facts: Facts) -> str:
     if not parts:
         return ""
     blocks = []
-    for decision in next(iter(parts.values())):
-        choices = list(dict.fromkeys(choice for part in parts.values() for choice in part[decision]))
+    for decision in dict.fromkeys(decision for part in parts.values() for decision in part):
+        of_parts = {name: part.get(decision, {}) for name, part in parts.items()}
+        choices = list(dict.fromkeys(choice for part in of_parts.values() for choice in part))
         colour = {choice: SHARE_COLOURS[i % len(SHARE_COLOURS)] for i, choice in enumerate(choices)}
         key = "".join(f'<span><i style="background:{colour[c]}"></i>{escape(c)}</span>' for c in choices)
         rows = "".join(
-            f'<div class="share"><span>{escape(name)}</span><div>{_bar(part[decision], colour)}</div></div>'
-            for name, part in parts.items()
+            f'<div class="share"><span>{escape(name)}</span><div>{_bar(part, colour)}</div></div>'
+            for name, part in of_parts.items()
         )
         blocks.append(f'<div><h3>{escape(decision)}</h3><div class="key">{key}</div>{rows}</div>')
     return f'<div class="shares">{"".join(blocks)}</div>'

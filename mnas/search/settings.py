@@ -55,8 +55,8 @@ class SearchSettings:
     """Number of candidates trained in parallel; auto: as many as the cores allow. Any number gives the same trials."""
 
     space: str = "mnasnet"
-    """Search space: mnasnet, mnasnet-no-se, per-layer, cell, a TOML file, or module:factory (a function that returns a
-    space)."""
+    """Search space: mnasnet, mnasnet-no-se, per-layer, mobilenetv4, cell, a TOML file, or module:factory (a function
+    that returns a space)."""
     width: float = 1.0
     """Width multiplier of the skeleton (the filters, layers and strides on which the space is built); less than 1 for
     small images and short searches."""

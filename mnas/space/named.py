@@ -15,8 +15,31 @@ from mnas.readers import TOML_BYTES, parse_toml, read_regular
 from mnas.space.cell import SEARCHED, CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.per_layer import PerLayerSpace
-from mnas.space.skeleton import MOBILENETV2, Skeleton
+from mnas.space.skeleton import MOBILENETV2, MOBILENETV4, Skeleton
 from mnas.space.space import Space
+
+# Widths are fixed within the stages of UIB, as in the fine-grained search of MobileNetV4 (arXiv:2404.10518, section 5):
+# most blocks have one layer, which another width would deprive of its residual.
+_FUSED = BlockChoices(
+    op=("fused1", "fused2", "fused3", "fused4"),
+    kernel=(3,),
+    se_ratio=(0.0,),
+    skip=("none",),
+    layers=(0,),
+    projection_activation=(True,),  # as after both convolutions of the published network's first stages
+)
+_UIB = BlockChoices(
+    op=("uib2", "uib3", "uib4", "uib6"),
+    kernel=(0, 3, 5),
+    se_ratio=(0.0,),
+    skip=("identity",),
+    filters=(1.0,),
+    layers=(0, 1),
+    start_kernel=(0, 3, 5),
+)
+_UIB_STRIDED = replace(_UIB, kernel=(3, 5), layers=(0,))
+_UIB_REPEATED = replace(_UIB, layers=(-1, 0, 1))
+_LAST = replace(_UIB, op=("conv",), kernel=(1,), skip=("none",), layers=(0,), start_kernel=(0,))
 
 SPACES: dict[str, Space] = {
     "mnasnet": FactorizedSpace(name="mnasnet", skeleton=MOBILENETV2, block_choices=(BlockChoices(),) * 7),
@@ -25,6 +48,16 @@ SPACES: dict[str, Space] = {
         name="mnasnet-no-se", skeleton=MOBILENETV2, block_choices=(BlockChoices(se_ratio=(0.0,)),) * 7
     ),
     "per-layer": PerLayerSpace(name="per-layer", skeleton=MOBILENETV2, block_choices=(BlockChoices(layers=(0,)),) * 7),
+    "mobilenetv4": FactorizedSpace(
+        name="mobilenetv4",
+        skeleton=MOBILENETV4,
+        block_choices=(
+            *(_FUSED, _FUSED),
+            *(_UIB_STRIDED, _UIB_REPEATED, _UIB),
+            *(_UIB_STRIDED, _UIB, _UIB, _UIB, _UIB_REPEATED),
+            _LAST,
+        ),
+    ),
     "cell": CellSpace(name="cell"),
 }
 """Name -> space."""

@@ -41,7 +41,7 @@ class PerLayerSpace(Space):
 
     @property
     def reference_skeleton(self) -> Skeleton:
-        return self.skeleton
+        return self.blocks.reference_skeleton
 
     @functools.cached_property
     def blocks(self) -> FactorizedSpace:
@@ -57,7 +57,7 @@ class PerLayerSpace(Space):
 
     @functools.cached_property
     def decisions(self) -> tuple[Decision, ...]:
-        """Five decisions per layer, each a block: `block1.op`, `kernel`, `se_ratio`, `skip`, `filters`; `block2.op`."""
+        """Those of `FactorizedSpace` for each layer, without `layers`: `block1.op`, ..., `block2.op`, ..."""
         return tuple(decision for decision in self.flat.decisions if not decision.name.endswith(".layers"))
 
     @property

@@ -26,11 +26,16 @@ class Skeleton:
     stem_filters: int = 32
     stem_stride: int = 2
     head_filters: int = 1280
+    """Channels of the head; 0 without one."""
     activation: Activation = "relu"
     dropout: float = 0.2
     bn_epsilon: float = 1e-3
     bn_momentum: float = 0.01
     padding: Padding = "same"
+    head_pooled: bool = False
+    """Whether the head follows the average pool, as a hidden layer."""
+    head_norm: bool = True
+    """Whether the head has a batch norm, instead of a bias."""
 
     def __post_init__(self) -> None:
         for name in ("filters", "layers", "strides"):
@@ -69,6 +74,8 @@ class Skeleton:
             bn_epsilon=self.bn_epsilon,
             bn_momentum=self.bn_momentum,
             padding=self.padding,
+            head_pooled=self.head_pooled,
+            head_norm=self.head_norm,
         )
 
     @property
@@ -97,11 +104,12 @@ class Skeleton:
         """
         if not 0.01 <= width_multiplier <= 100:
             raise ValueError(f"width multiplier must be a number from 0.01 to 100, but got {width_multiplier!r}")
+        head = self.head_filters
         return replace(
             self,
             stem_filters=multiple_of_4(self.stem_filters * width_multiplier),
             filters=tuple(max(min(12, f), multiple_of_4(f * width_multiplier)) for f in self.filters),
-            head_filters=multiple_of_4(self.head_filters * width_multiplier) if scale_head else self.head_filters,
+            head_filters=multiple_of_4(head * width_multiplier) if scale_head and head else head,
         )
 
     @property
@@ -117,12 +125,29 @@ class Skeleton:
         return replace(self, filters=filters, layers=(1,) * len(filters), strides=strides)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON-able values, from which `Skeleton(**values)` restores an equal object."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        """Return the fields as JSON-able values, from which `Skeleton(**values)` restores an equal object.
+
+        The fields of the head that came after the first files are left out where they have their defaults.
+        """
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return {name: v for name, v in values.items() if name not in _LATER or v != _LATER[name]}
+
+
+_LATER = {"head_pooled": False, "head_norm": True}
 
 
 MOBILENETV2 = Skeleton()
 """The paper's skeleton: MobileNetV2's."""
+MOBILENETV4 = Skeleton(
+    filters=(32, 64, 96, 96, 96, 128, 128, 128, 128, 128, 960),
+    layers=(1, 1, 1, 4, 1, 1, 1, 1, 1, 2, 1),
+    strides=(2, 2, 2, 1, 1, 2, 1, 1, 1, 1, 1),
+    head_pooled=True,
+)
+"""Skeleton of MobileNetV4-Conv-S (Qin et al., arXiv:2404.10518; timm, mobilenetv4_conv_small).
+
+Equal layers in a row form a block, and so do the two convolutions of each of its first two stages.
+"""
 
 
 def multiple_of_4(filters: float) -> int:

@@ -81,7 +81,7 @@ def test_missing_option(capsys):
         (
             "--space",
             "mnasnet2",
-            "--space must be one of mnasnet, mnasnet-no-se, per-layer, cell, the path of",
+            "--space must be one of mnasnet, mnasnet-no-se, per-layer, mobilenetv4, cell, the path of",
         ),
         ("--input-size", "4", "--input-size must be"),
         ("--output-stride", "7", "output stride must be"),

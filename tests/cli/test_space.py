@@ -35,6 +35,31 @@ def test_the_flat_space_and_the_papers_count(capsys):
     assert "432^15 ~ 10^39 in its typical case (B = 5, N = 3), 432^17 ~ 10^44 for the layers of this skeleton" in out
 
 
+def test_the_space_of_mobilenetv4(capsys, tmp_path):
+    assert run(["space", "mobilenetv4"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    for line in (
+        ["start_kernel", *map(str, range(3, 11)), "0", "3", "5"],
+        ["projection_activation", "1", "2", "true"],
+        ["kernel", "11", "1"],
+        ["2", "2", "64", "1", "48", "64", "80", "1"],
+        ["head", "1", "1280", "1"],
+    ):
+        assert line in lines
+    assert "activation" not in {line[0] for line in lines if line}
+    assert "momentum 0.01, head after the pool\n" in out
+    assert "25,999,348,907,114,496 combinations of 74 decisions" in out
+    assert "25,999,348,907,114,496 different networks\n" in out
+    path = tmp_path / "own.toml"
+    for key, end in [("head_filters = 0", "no head"), ("head_norm = false", "head with a bias instead of batch norm")]:
+        path.write_text(f'name = "own"\n[skeleton]\n{key}')
+        assert run(["space", str(path)]) == 0
+        out = capsys.readouterr().out
+        assert f"momentum 0.01, {end}\n" in out
+        assert ("head" in {line.split()[0] for line in out.splitlines() if line.strip()}) == (key != "head_filters = 0")
+
+
 def test_the_cell_space(capsys, tmp_path):
     assert run(["space", "cell"]) == 0
     out = capsys.readouterr().out

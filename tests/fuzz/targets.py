@@ -164,6 +164,8 @@ def _toml_space() -> Sequence[bytes]:
         b"[choices]\nkernel = [3, 5]\nse_ratio = [0.0, 0.25]\n[block.2]\nexpansion = [3, 6]\n",
         b'name = "cells"\nkind = "cell"\npairs = 3\n[skeleton]\nfilters = 8\n',
         b'name = "flat"\nkind = "per-layer"\n',
+        b'name = "uib"\n[skeleton]\nhead_pooled = true\n[choices]\nop = ["uib4", "uib2.5"]\nkernel = [0, 3]\n'
+        b'start_kernel = [0, 5]\nse_gate = ["hardsigmoid"]\nactivation = ["network", "silu"]\n',
     ]
 
 

@@ -2,16 +2,19 @@ import math
 import random
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from synthetic_run import VAL_IMAGES, synthetic_trial
 
+from mnas.arch import Arch
 from mnas.objective import pareto_front
 from mnas.plot import SYMBOLS
 from mnas.report.facts import Update, facts_of, indistinguishable, sampled_shares, thirds, wilson_interval
 from mnas.report.figures import figures, histogram, rewards, weights
 from mnas.report.html import report_html
 from mnas.report.scatter import hover, scatters
+from mnas.report.sections import shares
 from mnas.study import State, read_run
 
 DONE, FAILED, SKIPPED, RUNNING = "complete", "failed", "skipped", "running"
@@ -85,15 +88,34 @@ def test_only_faster_models_within_the_noise_are_indistinguishable(make_snapshot
 def test_shares_count_blocks():
     rng = random.Random(3)
     trials = [synthetic_trial(n, DONE, rng) for n in range(7)]
-    shares = sampled_shares(trials)
+    sampled = sampled_shares(trials)
     blocks = [b for t in trials for b in t.arch.blocks]
-    assert shares["kernel"]["3x3"] == sum(b.kernel == 3 for b in blocks) / len(blocks)
-    assert shares["operation"].get("mbconv6", 0) == sum(b.expansion == 6 for b in blocks) / len(blocks)
-    assert all(math.isclose(sum(choice.values()), 1) for choice in shares.values())
+    assert sampled["kernel"]["3x3"] == sum(b.kernel == 3 for b in blocks) / len(blocks)
+    assert sampled["operation"].get("mbconv6", 0) == sum(b.expansion == 6 for b in blocks) / len(blocks)
+    assert all(math.isclose(sum(choice.values()), 1) for choice in sampled.values())
     assert [(name, len(part)) for name, part in thirds(trials).items()] == [("0–1", 2), ("2–3", 2), ("4–6", 3)]
     assert list(thirds(trials[:2])) == ["0–1"]
     assert thirds([]) == {}
     assert sampled_shares([]) == {}
+
+
+def test_shares_of_universal_inverted_bottlenecks():
+    strings = (
+        "r1_k3_s22_e12_i16_o16,r1_k0_s11_e4.5_o16_uib,r2_a5_k3_s11_e12_o16_uib,r10_k3_s11_e4_o16_uib,"
+        "r1_k1_s11_e1_o8_conv"
+    )
+    sampled = sampled_shares([SimpleNamespace(arch=Arch.from_block_strings(strings))])
+    assert list(sampled["operation"]) == ["conv", "mbconv12", "uib4", "uib4.5", "uib12"]
+    assert sampled["kernel"] == {"1x1": 0.2, "3x3": 0.6, "none": 0.2}
+    assert sampled["start kernel"] == {"5x5": 1 / 3, "none": 2 / 3}
+    assert list(sampled["layers"]) == ["1", "2", "10"]
+
+
+def test_a_part_of_the_search_may_lack_a_decision(make_snapshot):
+    facts = facts_of(make_snapshot([DONE] * 3))
+    uib = Arch.from_block_strings("r1_a3_k3_s22_e4_i16_o16_uib")
+    with_uib = replace(facts, trials=[*facts.trials[:2], replace(facts.trials[2], arch=uib)])
+    assert shares(with_uib).count("start kernel") == 1
 
 
 def test_a_search_that_ended_says_so_though_its_process_still_holds_the_lock(make_snapshot):

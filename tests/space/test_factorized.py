@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnas.arch import Block
+from mnas.arch import Arch, Block
 from mnas.architecture import architecture_from_json
+from mnas.nn.cost import cost
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.named import SPACES, space_from_dict
+from mnas.space.per_layer import PerLayerSpace
 from mnas.space.skeleton import MOBILENETV2, Skeleton, multiple_of_4, output_stride_for
-from mnas.zoo.architectures import named_arch
+from mnas.zoo.architectures import named_arch, reference_arch
 
 MNASNET = SPACES["mnasnet"]
 
@@ -170,13 +172,13 @@ def test_distinct_of_two_blocks_of_the_papers_kind():
         check_exhaustively(FactorizedSpace(name="small", skeleton=skeleton, block_choices=(paper, paper)))
 
 
-def some(choices):
-    return st.lists(st.sampled_from(choices), min_size=1, max_size=3, unique=True).map(tuple)
+def some(choices, most=3):
+    return st.lists(st.sampled_from(choices), min_size=1, max_size=most, unique=True).map(tuple)
 
 
 block_choices = st.builds(
     BlockChoices,
-    op=st.sampled_from([("mbconv2",), ("conv", "sepconv"), ("fused2",)]),
+    op=st.sampled_from([("mbconv2",), ("conv", "sepconv"), ("fused2",), ("mbconv1", "uib1.5")]),
     kernel=st.just((3,)),
     se_ratio=st.just((0.25,)),
     skip=some(["pool", "identity", "none"]),
@@ -197,6 +199,144 @@ def test_distinct_of_random_spaces(data):
     )
     choices = tuple(data.draw(block_choices) for _ in range(blocks))
     check_exhaustively(FactorizedSpace(name="random", skeleton=skeleton, block_choices=choices))
+
+
+later_choices = st.builds(
+    BlockChoices,
+    op=some(["conv", "sepconv", "mbconv1", "fused2", "uib2", "uib2.5"], 2),
+    kernel=st.just((3,)),
+    se_ratio=some([0.0, 0.25], 2),
+    skip=some(["identity", "none"], 2),
+    filters=st.just((1.0,)),
+    layers=st.just((0,)),
+    start_kernel=some([0, 3, 5], 2),
+    activation=some(["network", "relu", "hardswish"], 2),
+    projection_activation=some([False, True], 2),
+    se_width=some(["input", "middle"], 2),
+    se_activation=some(["relu", "silu"], 1),
+    se_gate=some(["sigmoid", "hardsigmoid"], 2),
+)
+
+
+@settings(max_examples=25)
+@given(later_choices, st.integers(1, 2), st.sampled_from([8, 16]), st.sampled_from(["relu", "hardswish"]))
+def test_distinct_of_all_fields_of_a_block(choices, stride, filters, activation):
+    skeleton = Skeleton(filters=(filters,), layers=(1,), strides=(stride,), stem_filters=8, activation=activation)
+    check_exhaustively(FactorizedSpace(name="random", skeleton=skeleton, block_choices=(choices,)))
+
+
+def test_distinct_of_universal_inverted_bottlenecks():
+    """Both depthwise convolutions may be absent, also from a layer with a stride; other ops have no first one."""
+    uib = BlockChoices(
+        op=("uib2",), kernel=(0, 3), se_ratio=(0.0,), skip=("identity",), filters=(1.0,), layers=(0, 1),
+        start_kernel=(0, 3),
+    )  # fmt: skip
+    mixed = replace(uib, op=("uib2", "mbconv2"), kernel=(3,), start_kernel=(3, 5))
+    skeleton = Skeleton(filters=(8, 8), layers=(1, 1), strides=(2, 1), stem_filters=8)
+    space = FactorizedSpace(name="small", skeleton=skeleton, block_choices=(uib, mixed))
+    check_exhaustively(space)
+    assert (space.size, space.distinct) == (8 * 8, 8 * (4 + 2))
+    assert [d.name for d in space.decisions][6:8] == ["block1.start_kernel", "block2.op"]
+    # mbconv has no start_kernel, so its first choice is encoded
+    arch = space.decode((*[0] * 7, 1, 0, 0, 0, 0, 0, 1))
+    assert arch.block_strings == ("r1_k0_s22_e2_i8_o8_noskip_uib", "r1_k3_s11_e2_i8_o8")
+    assert space.encode(arch) == (*[0] * 7, 1, 0, 0, 0, 0, 0, 0)
+
+
+def test_fields_that_a_choice_has_no_use_for():
+    choices = BlockChoices(
+        op=("conv", "uib2"),
+        se_ratio=(0.5, 0.0),
+        projection_activation=(True,),
+        start_kernel=(5,),
+        activation=("relu", "silu"),
+        se_width=("middle",),
+        se_gate=("hardsigmoid",),
+    )
+    skeleton = Skeleton(filters=(8,), layers=(1,), strides=(1,), stem_filters=8)
+    space = FactorizedSpace(name="small", skeleton=skeleton, block_choices=(choices,))
+    assert [d.name for d in space.decisions] == [
+        "block1.op", "block1.kernel", "block1.se_ratio", "block1.skip", "block1.filters", "block1.layers",
+        "block1.activation",
+    ]  # fmt: skip
+    assert space.decode((0, 0, 0, 1, 1, 1, 0)).block_strings == ("r1_k3_s11_e1_i8_o8_se0.5_semid_sehard_conv",)
+    assert space.decode((0, 0, 1, 1, 1, 1, 0)).block_strings == ("r1_k3_s11_e1_i8_o8_conv",)
+    assert space.decode((1, 0, 1, 1, 1, 1, 1)).block_strings == ("r1_a5_k3_s11_e2_i8_o8_silu_act_uib",)
+    with pytest.raises(ValueError, match="start_kernel must be one of 5, but got 0"):
+        space.encode(skeleton.arch([Block(op="uib", expansion=2, kernel=3, stride=1, filters=8)]))
+    with pytest.raises(ValueError, match="block 1 is not in space small: mid_filters must be 0, but got 16"):
+        space.encode(skeleton.arch([Block(op="uib", mid_filters=16, kernel=3, stride=1, filters=8)]))
+
+
+# The space of MobileNetV4
+
+MOBILENETV4_CONV_S = (
+    "r1_k3_s22_e1_i32_o32_noskip_act_fused,r1_k3_s22_e3_o64_noskip_act_fused,"
+    "r1_a5_k5_s22_e3_o96_uib,r4_k3_s11_e2_o96_uib,r1_a3_k0_s11_e4_o96_uib,"
+    "r1_a3_k3_s22_e6_o128_uib,r1_a5_k5_s11_e4_o128_uib,r1_k5_s11_e4_o128_uib,r1_k5_s11_e3_o128_uib,"
+    "r2_k3_s11_e4_o128_uib,r1_k1_s11_e1_o960_conv_noskip"
+)
+
+
+def test_the_space_of_mobilenetv4_contains_the_published_network():
+    """Its parameters are those of timm's mobilenetv4_conv_small."""
+    space = SPACES["mobilenetv4"]
+    assert space.size == space.distinct == 3**2 * 4**2 * 24**2 * 72**4 * 108**2 == 25_999_348_907_114_496
+    assert sum(len(d.choices) > 1 for d in space.decisions) == 34
+    assert [(d.name, d.choices) for d in space.decisions if d.name.startswith("block4")] == [
+        ("block4.op", ("uib2", "uib3", "uib4", "uib6")),
+        ("block4.kernel", (0, 3, 5)),
+        ("block4.se_ratio", (0.0,)),
+        ("block4.skip", ("identity",)),
+        ("block4.filters", (1.0,)),
+        ("block4.layers", (-1, 0, 1)),
+        ("block4.start_kernel", (0, 3, 5)),
+    ]
+    blocks = Arch.from_block_strings(MOBILENETV4_CONV_S).blocks
+    published = space.skeleton.arch(blocks)
+    assert space.decode(space.encode(published)) == published.canonical()
+    assert cost(published, 224, 1000).params == 3_774_024
+
+
+@pytest.mark.parametrize(("width", "output_stride"), [(1.0, 32), (0.5, 16), (0.25, 8), (0.1, 4)])
+def test_the_space_of_mobilenetv4_at_other_sizes(width, output_stride):
+    space = SPACES["mobilenetv4"].scaled(width).with_output_stride(output_stride)
+    for vector in vectors(space, 20):
+        arch = space.decode(vector)
+        assert arch.output_stride == output_stride
+        assert space.decode(space.encode(arch)) == arch
+        cost(arch, 4 * output_stride, 10)
+    for block in (0, 1):
+        assert len({space.filters(block, multiplier) for multiplier in (0.75, 1.0, 1.25)}) == 3
+
+
+def test_the_reference_of_mobilenetv4_has_its_stages():
+    """The 1x1 convolution before the head is left out, and the head precedes the pool, as in MobileNetV2."""
+    skeleton = SPACES["mobilenetv4"].reference_skeleton
+    assert skeleton.filters == (32, 64, 96, 96, 96, 128, 128, 128, 128, 128)
+    assert (skeleton.output_stride, skeleton.head_pooled, skeleton.head_filters) == (32, False, 1280)
+    reference = reference_arch(skeleton)
+    assert reference.block_strings[1] == "r1_k3_s22_e6_i32_o64"
+    assert cost(reference, 224, 1000).macs == 259_714_624
+    flat = PerLayerSpace(
+        name="flat",
+        skeleton=SPACES["mobilenetv4"].skeleton,
+        block_choices=tuple(replace(c, layers=(0,)) for c in SPACES["mobilenetv4"].block_choices),
+    )
+    assert flat.reference_skeleton == skeleton
+
+
+def test_a_reference_keeps_the_strides_of_its_space():
+    """A 1x1 convolution with a stride stays, and so does a skeleton of nothing else."""
+    pointwise = BlockChoices(op=("conv",), kernel=(1,))
+    skeleton = Skeleton(filters=(16, 24), layers=(1, 1), strides=(2, 1))
+    for choices, filters in [((pointwise, pointwise), (16,)), ((pointwise, BlockChoices()), (16, 24))]:
+        space = FactorizedSpace(name="own", skeleton=skeleton, block_choices=choices)
+        assert space.reference_skeleton.filters == filters
+        assert space.reference_skeleton.output_stride == 4
+    flat = replace(skeleton, strides=(1, 1))
+    space = FactorizedSpace(name="own", skeleton=flat, block_choices=(pointwise, pointwise))
+    assert space.reference_skeleton == flat
 
 
 # Skeletons
@@ -241,6 +381,7 @@ def test_scaled_skeletons():
     assert MOBILENETV2.scaled(0.25).stem_filters == 8
     assert MOBILENETV2.scaled(0.25, scale_head=True).head_filters == 320
     assert Skeleton(filters=(4,), layers=(1,), strides=(1,)).scaled(0.5).filters == (4,)
+    assert replace(MOBILENETV2, head_filters=0).scaled(0.5, scale_head=True).head_filters == 0
     assert [multiple_of_4(f) for f in (0.1, 5.9, 6, 18, 30)] == [4, 4, 8, 20, 32]
     for bad in (0, -1, 1000, float("nan")):
         with pytest.raises(ValueError, match=r"width multiplier must be a number from 0\.01 to 100"):
@@ -255,7 +396,9 @@ def test_scaled_skeletons():
         ({"strides": (1, 2, 2, 3, 1, 2, 1)}, "block 4 of the skeleton: stride must be one of 1, 2, but got 3"),
         ({"layers": (0, 2, 3, 4, 3, 3, 1)}, "block 1 of the skeleton: layers must be an integer from 1 to 100"),
         ({"filters": (), "layers": (), "strides": ()}, "an architecture must have 1 to 100 blocks, but got 0"),
-        ({"activation": "swish"}, "activation must be one of relu, relu6, but got 'swish'"),
+        ({"activation": "swish"}, "activation must be one of relu, relu6, hardswish, silu, but got 'swish'"),
+        ({"head_filters": -1}, "head_filters must be an integer from 0 to 16384, but got -1"),
+        ({"head_pooled": 1}, "head_pooled must be one of False, True, but got 1"),
         ({"stem_stride": 4}, "stem_stride must be one of 1, 2, but got 4"),
     ],
 )
@@ -271,14 +414,14 @@ def test_bad_skeletons(changed, message):
         ({"op": ()}, "op must be a list of at least one choice, but got ()"),
         ({"op": "conv"}, "op must be a list of at least one choice, but got 'conv'"),
         (
-            {"op": ("mbconv1",)},
-            "op must be conv, sepconv, mbconvN or fusedN with an expansion N from 2 to 32, but got 'mbconv1'",
+            {"op": ("mbconv0",)},
+            "op must be conv, sepconv, mbconvN, fusedN or uibN with an expansion N up to 32, but got 'mbconv0'",
         ),
-        ({"op": ("mbconv33",)}, "expansion N from 2 to 32, but got 'mbconv33'"),
-        ({"op": ("mbconv",)}, "expansion N from 2 to 32, but got 'mbconv'"),
-        ({"op": ("fused1",)}, "expansion N from 2 to 32, but got 'fused1'"),
-        ({"op": (6,)}, "op must be conv, sepconv, mbconvN or fusedN, but got 6"),
-        ({"kernel": (3, 9)}, "kernel must be one of 3, 5, 7, but got 9"),
+        ({"op": ("mbconv33",)}, "expansion N up to 32, but got 'mbconv33'"),
+        ({"op": ("mbconv",)}, "expansion N up to 32, but got 'mbconv'"),
+        ({"op": ("uib4.50",)}, "expansion N up to 32, but got 'uib4.50'"),
+        ({"op": (6,)}, "op must be conv, sepconv, mbconvN, fusedN or uibN, but got 6"),
+        ({"kernel": (3, 9)}, "kernel must be one of 0, 1, 3, 5, 7, but got 9"),
         ({"kernel": (3, 3)}, "kernel must not repeat a choice, but got 3, 3"),
         ({"se_ratio": (0, 0.0)}, "se_ratio must not repeat a choice, but got 0.0, 0.0"),
         ({"se_ratio": (-0.5,)}, "se_ratio must be a number from 0 to 1, but got -0.5"),
@@ -286,6 +429,18 @@ def test_bad_skeletons(changed, message):
         ({"filters": (0,)}, "a choice of filters must be a number from 0.01 to 100, but got 0"),
         ({"filters": (True,)}, "a choice of filters must be a number from 0.01 to 100, but got True"),
         ({"layers": (0.5,)}, "a choice of layers must be an integer from -100 to 100, but got 0.5"),
+        ({"start_kernel": (1,)}, "start_kernel must be one of 0, 3, 5, 7, but got 1"),
+        (
+            {"activation": ("swish",)},
+            "activation must be one of network, relu, relu6, hardswish, silu, but got 'swish'",
+        ),
+        ({"projection_activation": (1,)}, "projection_activation must be one of False, True, but got 1"),
+        ({"se_width": (0.5,)}, "se_width must be one of input, middle, but got 0.5"),
+        (
+            {"se_activation": ("network",)},
+            "se_activation must be one of relu, relu6, hardswish, silu, but got 'network'",
+        ),
+        ({"se_gate": ("hard",)}, "se_gate must be one of sigmoid, hardsigmoid, but got 'hard'"),
     ],
 )
 def test_bad_choices(changed, message):
@@ -301,6 +456,17 @@ def test_no_member_may_be_impossible():
     skeleton = Skeleton(filters=(16,), layers=(100,), strides=(1,))
     with pytest.raises(ValueError, match="block 1: layers must be an integer from 1 to 100, but got 101"):
         FactorizedSpace(name="deep", skeleton=skeleton, block_choices=(BlockChoices(),))
+    skeleton = Skeleton(filters=(16, 24), layers=(1, 1), strides=(1, 2))
+    for op, kernel, message in [
+        (("uib2", "fused4"), (3, 0), "block 2: kernel must be one of 3, 5, 7 where op offers fused4, but got 0"),
+        (("conv", "sepconv"), (1,), "block 2: kernel must be one of 3, 5, 7 where op offers sepconv, but got 1"),
+        (("uib2",), (1,), "block 2: kernel must be one of 0, 3, 5, 7 where op offers uib2, but got 1"),
+    ]:
+        with pytest.raises(ValueError) as error:  # noqa: PT011
+            FactorizedSpace(
+                name="mixed", skeleton=skeleton, block_choices=(BlockChoices(), BlockChoices(op=op, kernel=kernel))
+            )
+        assert str(error.value) == message
     with pytest.raises(ValueError, match="there must be choices for each of 7 blocks, but got 1"):
         FactorizedSpace(name="short", skeleton=MOBILENETV2, block_choices=(BlockChoices(),))
 
@@ -325,6 +491,25 @@ def test_a_space_with_unlike_blocks_is_a_value():
     )
     assert space.to_dict()["block"] == {"2": {"kernel": [7], "skip": ["none"]}}
     assert space_from_dict(json.loads(json.dumps(space.to_dict()))) == space
+
+
+def test_later_fields_are_written_where_they_are_not_default():
+    """Older versions read the spaces that they can describe, and runs of these stay the same."""
+    assert list(MNASNET.to_dict()["choices"]) == ["op", "kernel", "se_ratio", "skip", "filters", "layers"]
+    assert not {"head_pooled", "head_norm"} & MNASNET.to_dict()["skeleton"].keys()
+    space = FactorizedSpace(
+        name="own",
+        skeleton=Skeleton(filters=(16, 24, 40), layers=(1, 2, 2), strides=(1, 2, 2), head_filters=0, head_pooled=True),
+        block_choices=(BlockChoices(se_gate=("hardsigmoid",)), BlockChoices(se_gate=("hardsigmoid",)), BlockChoices()),
+    )
+    values = space.to_dict()
+    assert values["choices"]["se_gate"] == ["hardsigmoid"]
+    assert values["block"] == {"3": {"se_gate": ["sigmoid"]}}
+    assert values["skeleton"]["head_pooled"] is True
+    assert space_from_dict(json.loads(json.dumps(values))) == space
+    arch = space.decode([0] * 18)
+    assert (arch.features, arch.head_pooled) == (32, False)  # without a head, there is nothing to pool before
+    assert space.decode(space.encode(arch)) == arch
 
 
 def test_optuna_draws_members():

@@ -48,6 +48,48 @@ def test_a_file_of_ones_own(tmp_path):
     assert space_from_dict(json.loads(json.dumps(space.to_dict()))) == space
 
 
+UIB_TOML = """
+name = "uib"
+
+[skeleton]
+filters = [16, 24]
+layers = [1, 2]
+strides = [2, 2]
+activation = "hardswish"
+head_pooled = true
+head_norm = false
+
+[choices]
+op = ["uib4", "uib4.5"]
+kernel = [0, 3]
+start_kernel = [0, 5]
+
+[block.1]
+op = ["fused1", "mbconv2.25"]
+kernel = [3]
+activation = ["relu", "network"]
+projection_activation = [true, false]
+se_gate = ["hardsigmoid"]
+se_width = ["middle"]
+"""
+
+
+def test_every_field_of_a_block_in_a_file():
+    space = space_from_toml(UIB_TOML)
+    assert space.skeleton.head_pooled
+    names = [d.name for d in space.decisions if d.name.startswith("block1")]
+    assert names[5:] == ["block1.layers", "block1.start_kernel", "block1.activation", "block1.projection_activation"]
+    assert space.size == 2**5 * 3**3 * 2**4 * 3**3
+    arch = space.decode([len(d.choices) - 1 for d in space.decisions])
+    assert arch.block_strings == (
+        "r2_k3_s22_e2.25_i32_o20_se0.25_semid_sehard_noskip",
+        "r3_a5_k3_s22_e4.5_i20_o32_se0.25_noskip_uib",
+    )
+    assert (arch.activation, arch.head_pooled, arch.head_norm) == ("hardswish", True, False)
+    assert space_from_dict(json.loads(json.dumps(space.to_dict()))) == space
+    assert space_from_toml('kind = "per-layer"' + UIB_TOML).size == 2**5 * 3**2 * (2**4 * 3**2) ** 2
+
+
 def test_a_space_that_a_function_returns(tmp_path, monkeypatch):
     (tmp_path / "own_spaces.py").write_text(
         "from dataclasses import replace\n"
@@ -103,7 +145,16 @@ def test_a_name_is_enough():
         ('name = "a"\n[skeleton]\nfilters = [16]', "must have one number for each block, but got 1, 7 and 7"),
         ('name = "a"\n[skeleton]\nfilters = ["x",24,32,64,96,160,320]', "block 1 of the skeleton: filters must be an"),
         ('name = "a"\n[choices]\nkernel = 3', "[choices]: kernel must be a list of at least one choice, but got 3"),
-        ('name = "a"\n[choices]\nkernel = [4]', "[choices]: kernel must be one of 3, 5, 7, but got 4"),
+        ('name = "a"\n[choices]\nkernel = [4]', "[choices]: kernel must be one of 0, 1, 3, 5, 7, but got 4"),
+        (
+            'name = "a"\n[block.2]\nkernel = [0]',
+            "block 2: kernel must be one of 1, 3, 5, 7 where op offers conv, but got 0",
+        ),
+        ('name = "a"\n[block.2]\nstart_kernel = [1]', "[block.2]: start_kernel must be one of 0, 3, 5, 7, but got 1"),
+        (
+            'name = "a"\n[choices]\nse_gate = [true]',
+            "[choices]: se_gate must be one of sigmoid, hardsigmoid, but got True",
+        ),
         ('name = "a"\n[choices]\nfilters = [nan]', "[choices]: a choice of filters must be a number"),
         ('name = "a"\n[block.2]\nskip = [1979-05-27]', "[block.2]: skip must be one of identity, pool, none, but got"),
         ('name = "a"\n[skeleton]\ndropout = inf', "dropout must be a number from 0 to 0.99, but got inf"),
@@ -140,7 +191,7 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_unknown_names():
     with pytest.raises(
         ValueError,
-        match=r"one of mnasnet, mnasnet-no-se, per-layer, cell, the path .*'mnasnt' \(did you mean mnasnet",
+        match=r"one of mnasnet, mnasnet-no-se, per-layer, mobilenetv4, cell, the .*'mnasnt' \(did you mean mnasnet",
     ):
         load_space("mnasnt")
     for name in ("", "x" * 5000, "a\0b"):
@@ -185,7 +236,22 @@ json_value = st.recursive(
 near = st.one_of(
     json_value, st.lists(st.one_of(st.sampled_from([0, 1, 3, 5, 7, 0.25, "conv", "mbconv6", "none"]), json_value))
 )
-KEYS = ["name", "skeleton", "choices", "block", "op", "kernel", "se_ratio", "skip", "filters", "layers", "strides", "2"]
+KEYS = [
+    "start_kernel",
+    "se_gate",
+    "name",
+    "skeleton",
+    "choices",
+    "block",
+    "op",
+    "kernel",
+    "se_ratio",
+    "skip",
+    "filters",
+    "layers",
+    "strides",
+    "2",
+]
 
 
 @settings(max_examples=300)
