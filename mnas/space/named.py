@@ -18,7 +18,7 @@ from mnas.space.per_layer import PerLayerSpace
 from mnas.space.skeleton import MOBILENETV2, MOBILENETV4, Skeleton
 from mnas.space.space import Space
 
-# Widths are fixed within the stages of UIB, as in the fine-grained search of MobileNetV4 (arXiv:2404.10518, section 5):
+# Widths are fixed within the stages of UIB, as in the second, fine-grained search of MobileNetV4 (arXiv:2404.10518):
 # most blocks have one layer, which another width would deprive of its residual.
 _FUSED = BlockChoices(
     op=("fused1", "fused2", "fused3", "fused4"),

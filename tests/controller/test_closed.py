@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mnas.controller.closed import ClosedBatches
 from mnas.controller.named import CONTROLLERS, make_sampler
 from mnas.controller.sampler import ClosedBatchSampler
+from mnas.space.named import SPACES as NAMED_SPACES
 
 Space = Mapping[str, CategoricalDistribution]
 
@@ -37,7 +38,9 @@ SPACES: dict[str, Space] = {
         "op": CategoricalDistribution(["conv", "mbconv", 3, 0.5]),
         "kernel": CategoricalDistribution([3, 5]),
         "se": CategoricalDistribution([0.0, 0.25]),
+        "act": CategoricalDistribution([False, True]),
     },
+    "MobileNetV4's": NAMED_SPACES["mobilenetv4"].distributions,
     "the factorized one": {
         f"block{block}.{name}": CategoricalDistribution(list(range(choices)))
         for block in range(1, 8)

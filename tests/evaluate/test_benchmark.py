@@ -380,6 +380,20 @@ def test_the_choices_of_a_space(tmp_path):
         read_table(write_csv(tmp_path / "t.csv", rows, header.replace("block7.layers", "depth")), space=space)
 
 
+def test_a_table_of_universal_inverted_bottlenecks(tmp_path):
+    space = SPACES["mobilenetv4"]
+    columns = list(space.distributions)
+    rng = np.random.default_rng(0)
+    members = [[rng.integers(len(d.choices)) for d in space.decisions] for _ in range(60)]
+    rows = []
+    for member in members:
+        params = space.params(member)
+        rows.append((*params.values(), 0.5 + 0.01 * params["block5.start_kernel"], 1.0 + params["block5.kernel"]))
+    found = read_table(write_csv(tmp_path / "t.csv", rows, ",".join([*columns, "accuracy", "cost"])), space=space)
+    assert found.space == space.distributions
+    assert found.networks is space
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -10,6 +10,7 @@ from mnas.latency.latency import Calibration
 from mnas.latency.prediction.parts import parts_of_arch
 from mnas.latency.prediction.predictor import Sample
 from mnas.space.named import SPACES
+from mnas.space.space import Space
 from mnas.zoo.architectures import reference_arch
 
 SPACE = SPACES["mnasnet"]
@@ -50,12 +51,12 @@ def time_of(arch: Arch) -> float:
     return total
 
 
-def ratio_of(arch: Arch) -> float:
-    """Return the ratio to the reference's time."""
-    return time_of(arch) / time_of(reference_arch(SPACE.skeleton))
+def ratio_of(arch: Arch, space: Space = SPACE) -> float:
+    """Return the ratio to the time of the space's reference."""
+    return time_of(arch) / time_of(reference_arch(space.reference_skeleton))
 
 
-def samples_of(members: Sequence[tuple[int, ...]], seed: int) -> list[Sample]:
+def samples_of(members: Sequence[tuple[int, ...]], seed: int, space: Space = SPACE) -> list[Sample]:
     """Return a sample, measured with an error."""
     draw = np.random.default_rng(seed)
-    return [Sample(row, ratio_of(SPACE.decode(row)) * math.exp(draw.normal(0, ERROR)), ERROR) for row in members]
+    return [Sample(row, ratio_of(space.decode(row), space) * math.exp(draw.normal(0, ERROR)), ERROR) for row in members]

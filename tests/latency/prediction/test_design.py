@@ -29,6 +29,13 @@ def test_every_choice_comes_equally_often(rows):
         assert spread(rows[:, column], len(decision.choices)) <= 1
 
 
+def test_choices_that_other_blocks_do_not_have_come_equally_often():
+    space = SPACES["mobilenetv4"]
+    sample = np.array(design_sample(space, 60, seed=0))
+    for column, decision in enumerate(space.decisions):
+        assert spread(sample[:, column], len(decision.choices)) <= 1
+
+
 def test_every_triple_of_op_kernel_and_layers_comes_equally_often(rows):
     names = [decision.name for decision in SPACE.decisions]
     for block in range(1, 8):

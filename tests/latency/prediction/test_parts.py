@@ -37,30 +37,37 @@ def cell_members():
     return sampled(replace(SPACES["cell"], ops=OPS).scaled(0.25).with_output_stride(8))
 
 
+@functools.cache
+def uib_members():
+    return sampled(SPACES["mobilenetv4"].scaled(0.5))
+
+
 def sampled(space):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(design, "SWAPS", 100)  # each choice comes as often as any other without them
         return [space.decode(indices) for indices in design.design_sample(space, 4, seed=0)]
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members()])
+@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members(), *uib_members()])
 def test_macs_of_the_parts_add_up_to_the_networks(arch):
     parts = parts_of_arch(arch, 96, 10)
     macs = sum(part.amounts.get("macs", 0.0) for part in parts)
     assert macs == pytest.approx(cost_of(arch).macs / 1e6, rel=1e-12)
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members()])
+@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members(), *uib_members()])
 def test_weights_of_the_parts_add_up_to_the_networks(arch):
     """Biases and batch norms do not count. A dense part has as many weights as MACs."""
     found = sum(p.amounts.get("weights", 0.0) for p in parts_of_arch(arch, 96, 10))
-    found += sum(p.amounts["macs"] for p in parts_of_arch(arch, 96, 10) if p.kind in ("squeeze", "classifier"))
+    found += sum(
+        p.amounts["macs"] for p in parts_of_arch(arch, 96, 10) if p.kind in ("squeeze", "hidden", "classifier")
+    )
     rows = [row for row in cost_of(arch).rows if row.op != "depthwise"]
     weights = [row.macs / math.prod(row.output_shape[1:]) for row in rows]
     assert found == pytest.approx(sum(weights) / 1e6, rel=1e-12)
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members()])
+@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members(), *uib_members()])
 def test_there_is_a_part_for_every_operator_of_the_file(arch):
     operators = {"squeeze": 2, "scale": 2}  # two convolutions; a sigmoid and a product
     kinds = Counter(part.kind for part in parts_of_arch(arch, 96, 10) if part.kind != "network")
@@ -73,6 +80,13 @@ def test_the_members_above_have_every_kind_of_part():
     assert kinds == {
         *("stem", "conv3", "conv5", "pointwise", "depthwise3", "depthwise5", "classifier", "network"),
         *("mean", "squeeze", "scale", "add", "pool", "pad", "slice"),
+    }
+
+
+def test_universal_inverted_bottlenecks_have_the_parts_of_other_blocks():
+    kinds = {part.kind for arch in uib_members() for part in parts_of_arch(arch, 96, 10)}
+    assert kinds == {
+        *("stem", "conv3", "pointwise", "depthwise3", "depthwise5", "add", "mean", "hidden", "classifier", "network")
     }
 
 

@@ -15,6 +15,7 @@ from mnas.latency.prediction.design import design_sample
 from mnas.latency.prediction.learned import kendall_tau
 from mnas.latency.prediction.predictor import Sample, choose_to_measure, fit_predictor, load_predictor
 from mnas.nn.cost import cost
+from mnas.space.named import SPACES
 from mnas.zoo.architectures import named_arch
 
 
@@ -39,6 +40,20 @@ def test_an_additive_device_is_learnt(predictor, others):
     assert missed.max() < 0.05
     assert kendall_tau(ratios, truth).value > 0.97
     assert kendall_tau([cost(arch, 64).macs for arch in others], truth).value < 0.95  # the task is not trivial
+
+
+def test_a_device_is_learnt_in_the_space_of_mobilenetv4():
+    space = SPACES["mobilenetv4"]
+    samples = samples_of(design_sample(space, 60, seed=0), 0, space)
+    fitted = fit_predictor(
+        samples, space=space, num_classes=CLASSES, calibration=CALIBRATION, date="2026-12-01", folds=3
+    )
+    draw = np.random.default_rng(1)
+    unseen = [space.decode([int(draw.integers(len(d.choices))) for d in space.decisions]) for _ in range(60)]
+    truth = np.array([ratio_of(arch, space) for arch in unseen])
+    ratios = np.array([p.ratio for p in fitted.predict_all(unseen)])
+    assert np.abs(ratios / truth - 1).mean() < 0.01
+    assert kendall_tau(ratios, truth).value > 0.95
 
 
 def test_what_it_says_of_itself_is_what_others_show(predictor, others):
