@@ -210,6 +210,8 @@ def _choices(columns: _Columns, name: str, space: Space | None) -> tuple[Choice,
 def _column(columns: _Columns, name: str, choices: Sequence[Choice]) -> list[int]:
     """Return the index of each row's choice."""
     place = {choice: index for index, choice in enumerate(choices)}
+    # a CSV file has them as text
+    place |= {text: place[c] for c in choices if isinstance(c, bool) for text in (str(c), str(c).lower())}
     column = []
     for row, value in enumerate(columns.values[name]):
         if value not in place:
@@ -308,6 +310,8 @@ def _typed(texts: Sequence[str]) -> list[Choice | None]:
     """Return numbers where all texts are numbers; None for empty ones."""
     stripped = [text.strip() for text in texts]
     filled = [text for text in stripped if text.lower() not in ("", "nan", "null", "none", "na")]
+    if set(stripped) == {"none"}:
+        return list(stripped)  # a skip that all networks share; a column of missing values would have no use
     # a word among numbers makes the column text, and an error then names it; there `none` and `na` may be choices
     for kind in (int, float):
         try:

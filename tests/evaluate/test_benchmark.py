@@ -13,7 +13,9 @@ import pytest
 from mnas.evaluate.accel_nasbench import DEVICES, SPACE, accel_nasbench
 from mnas.evaluate.table import read_table
 from mnas.nn.cost import cost
+from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.named import SPACES
+from mnas.space.skeleton import Skeleton
 from mnas.zoo.architectures import named_arch
 
 ANB = Path(__file__).parents[3] / "shared" / "data" / "anb" / "anb_dataset_jsons.tar.gz"
@@ -389,9 +391,26 @@ def test_a_table_of_universal_inverted_bottlenecks(tmp_path):
     for member in members:
         params = space.params(member)
         rows.append((*params.values(), 0.5 + 0.01 * params["block5.start_kernel"], 1.0 + params["block5.kernel"]))
+    assert {row[columns.index("block1.skip")] for row in rows} == {"none"}
     found = read_table(write_csv(tmp_path / "t.csv", rows, ",".join([*columns, "accuracy", "cost"])), space=space)
     assert found.space == space.distributions
     assert found.networks is space
+
+
+def test_choices_of_true_and_false(tmp_path):
+    choices = BlockChoices(
+        op=("mbconv2",), kernel=(3,), se_ratio=(0.0,), skip=("none",), filters=(1.0,), layers=(0,),
+        projection_activation=(False, True),
+    )  # fmt: skip
+    skeleton = Skeleton(filters=(8,), layers=(1,), strides=(1,))
+    space = FactorizedSpace(name="own", skeleton=skeleton, block_choices=(choices,))
+    header = ",".join([*space.distributions, "accuracy", "cost"])
+    for false, true in [(False, True), ("false", "true")]:
+        rows = [
+            ("mbconv2", 3, 0.0, "none", 1.0, 0, act, 0.5 + cost / 10, cost) for act, cost in ((false, 1), (true, 2))
+        ]
+        found = read_table(write_csv(tmp_path / "t.csv", rows, header), space=space)
+        assert found.cost_of(np.array([[0] * 7, [0] * 6 + [1]])).tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -271,7 +271,7 @@ def test_fields_that_a_choice_has_no_use_for():
 # The space of MobileNetV4
 
 MOBILENETV4_CONV_S = (
-    "r1_k3_s22_e1_i32_o32_noskip_act_fused,r1_k3_s22_e3_o64_noskip_act_fused,"
+    "r1_k3_s22_e1_i32_o32_act_noskip_fused,r1_k3_s22_e3_o64_act_noskip_fused,"
     "r1_a5_k5_s22_e3_o96_uib,r4_k3_s11_e2_o96_uib,r1_a3_k0_s11_e4_o96_uib,"
     "r1_a3_k3_s22_e6_o128_uib,r1_a5_k5_s11_e4_o128_uib,r1_k5_s11_e4_o128_uib,r1_k5_s11_e3_o128_uib,"
     "r2_k3_s11_e4_o128_uib,r1_k1_s11_e1_o960_conv_noskip"

@@ -72,8 +72,8 @@ def test_mobilenetv4_is_a_member_of_its_space_in_another_spelling():
     published = replace(Arch.from_block_strings(CONV_S), head_pooled=True)
     member = nearest_member(SPACES["mobilenetv4"], published)
     assert member.block_strings[:2] == (
-        "r1_k3_s22_e1_i32_o32_noskip_act_fused",
-        "r1_k3_s22_e3_i32_o64_noskip_act_fused",
+        "r1_k3_s22_e1_i32_o32_act_noskip_fused",
+        "r1_k3_s22_e3_i32_o64_act_noskip_fused",
     )
     assert member.block_strings[2:] == published.canonical().block_strings[4:]
     networks = [build_network(arch, 5).eval() for arch in (published, member)]
