@@ -1,8 +1,9 @@
 """Networks for mobile processors by other authors, each with its source.
 
-Block strings are explained in docs/reference/networks.md. Padding and batch norm are those of the authors' code, which
-for MobileNets and EfficientNet is TensorFlow's: SAME padding and an epsilon of 0.001 (MobileNetV4-Conv-S was trained
-with 1e-6, which lets channels of almost no variance explode). Weights from timm bring their own (mnas.nn.pretrained).
+Padding and batch norm are those of the authors' code, which for MobileNets and EfficientNet is TensorFlow's: SAME
+padding and an epsilon of 0.001 (MobileNetV4-Conv-S was trained with 1e-6, which lets channels of almost no variance
+explode). Weights from timm bring their own (mnas.nn.pretrained). For the notation see
+docs/reference/block-strings.md.
 """
 
 from dataclasses import replace

@@ -47,6 +47,22 @@ TIMM = {
     "efficientnet-lite0": TimmModel("tf_efficientnet_lite0", padding="same", bn_epsilon=1e-3),
     "efficientnet-lite1": TimmModel("tf_efficientnet_lite1", padding="same", bn_epsilon=1e-3),
     "efficientnet-lite2": TimmModel("tf_efficientnet_lite2", padding="same", bn_epsilon=1e-3),
+    "mobilenetv1": TimmModel("mobilenetv1_100"),
+    "mobilenetv1@1.25": TimmModel("mobilenetv1_125"),
+    "mobilenetv3-small@0.75": TimmModel("mobilenetv3_small_075"),
+    "mobilenetv3-small": TimmModel("mobilenetv3_small_100"),
+    "mobilenetv3-large@0.75": TimmModel("mobilenetv3_large_075"),
+    "mobilenetv3-large": TimmModel("mobilenetv3_large_100"),
+    "mobilenetv4-conv-small": TimmModel("mobilenetv4_conv_small"),
+    "mobilenetv4-conv-medium": TimmModel("mobilenetv4_conv_medium"),
+    "lcnet@0.35": TimmModel("lcnet_035"),
+    "lcnet@0.5": TimmModel("lcnet_050"),
+    "lcnet@0.75": TimmModel("lcnet_075"),
+    "lcnet": TimmModel("lcnet_100"),
+    "lcnet@1.5": TimmModel("lcnet_150"),
+    "efficientnet-b0": TimmModel("efficientnet_b0"),
+    "tinynet-a": TimmModel("tinynet_a"),
+    "fbnet-c": TimmModel("fbnetc_100", bn_epsilon=1e-3),
 }
 """Our name -> timm's model; timm does not have weights for all of them."""
 

@@ -60,9 +60,22 @@ def assert_equal_outputs(theirs: nn.Module, network: Network, size: int = 65) ->
 
 
 def test_the_names_are_all_that_timm_and_torchvision_have():
-    theirs = {m for pattern in ("mnasnet*", "semnasnet*", "mobilenetv2*") for m in timm.list_models(pattern)}
-    assert {model.name for model in TIMM.values()} >= theirs
-    assert all(timm.is_model(model.name) for model in TIMM.values())
+    ours = {model.name for model in TIMM.values()}
+    patterns = (
+        "mnasnet*",
+        "semnasnet*",
+        "mobilenetv[123]*",
+        "mobilenetv4_conv_small*",
+        "lcnet_*",
+        "tinynet_a",
+        "fbnetc*",
+    )
+    others = {  # another head, stem or depth
+        "mobilenetv1_100h", "mobilenetv3_large_150d", "mobilenetv3_rw", "mobilenetv3_small_050",
+        "mobilenetv4_conv_small_035", "mobilenetv4_conv_small_050",
+    }  # fmt: skip
+    assert {model for pattern in patterns for model in timm.list_models(pattern)} - ours == others
+    assert all(timm.is_model(model) for model in ours)
     assert set(TORCHVISION.values()) == {
         m for m in torchvision.models.list_models(torchvision.models) if m.startswith(("mnasnet", "mobilenet_v2"))
     }
@@ -70,7 +83,7 @@ def test_the_names_are_all_that_timm_and_torchvision_have():
 
 @pytest.mark.parametrize("name", TIMM)
 def test_outputs_equal_timms(name, tmp_path):
-    theirs = randomise(timm.create_model(TIMM[name].name))
+    theirs = randomise(timm.create_model(TIMM[name].name, bn_eps=TIMM[name].bn_epsilon))
     network = load_pretrained(saved(theirs, tmp_path / "w.pth"), named_arch(name), None, name=name)
     assert not network.training
     assert_equal_outputs(theirs, network)
