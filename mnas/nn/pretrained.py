@@ -36,6 +36,10 @@ IMAGENET: dict[str, Any] = {
 _SHOWN = 3
 
 
+class NoClassifierError(ValueError):
+    """The weights are those of a network without its classifier."""
+
+
 def load_pretrained(
     source: str, arch: Architecture, num_classes: int | None, *, name: str, new_classifier: bool = False
 ) -> Network:
@@ -55,7 +59,8 @@ def load_pretrained(
 
     Raises:
         ImportError: the package with the weights is not installed.
-        ValueError: the source is missing or unreadable, contains code, or has tensors that do not fit; one line.
+        ValueError: the source is missing or unreadable, contains code, or has tensors that do not fit; one line. A
+            NoClassifierError if only the classifier is missing, and not to be new.
     """
     if isinstance(arch, CellArch):
         return _own_cells(source, arch, num_classes, name, new_classifier)
@@ -252,6 +257,10 @@ def _fill(
         raise ValueError(
             f"the weights of {what} have {len(tensors[wrong[0]])} classes, but {len(wanted[wrong[0]])} are required; "
             "to replace the classifier, train with mnas train --preset finetune"
+        )
+    if missing and classifier.issuperset(missing) and not unexpected and not wrong:
+        raise NoClassifierError(
+            f"the weights of {what} have no classifier; train with these weights (mnas train), which adds one"
         )
     if missing or unexpected or wrong:
         words = [f"{key} {tuple(shapes[key])} instead of {tuple(wanted[key].shape)}" for key in wrong]

@@ -14,7 +14,7 @@ from mnas.folders import user_cache_dir
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.labels import same_names
 from mnas.nn.network import Network
-from mnas.nn.pretrained import load_pretrained, pretrained_info
+from mnas.nn.pretrained import NoClassifierError, load_pretrained, pretrained_info
 from mnas.nn.weights_info import read_weights_info
 from mnas.training_data import TrainedOn, printable_name
 
@@ -80,7 +80,18 @@ def initial_network(source: str, name: str, arch: Architecture, batches: Batches
 
     Sets the normalisation of the images to that of the weights. Raises ValueError as `load_pretrained` does.
     """
-    network = load_pretrained(source, arch, None, name=name)
+
+    def adapted() -> Network:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)
+
+    try:
+        network = load_pretrained(source, arch, None, name=name)
+    except NoClassifierError:
+        network = adapted()
+        batches.mean, batches.std = pretrained_info(source, network, name=name, classes=batches.classes).normalisation
+        return network
     count = network.classifier.out_features
     try:
         info = pretrained_info(source, network, name=name)
@@ -89,7 +100,5 @@ def initial_network(source: str, name: str, arch: Architecture, batches: Batches
     batches.mean, batches.std = info.normalisation
     is_imagenet = count == len(batches.classes) == 1000  # ImageNet's folders use identifiers, its weights words
     if not same_names(info.classes, batches.classes) and not is_imagenet:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)
+        network = adapted()
     return network

@@ -15,6 +15,7 @@ from PIL import Image
 from mnas.arch import Arch
 from mnas.cli.main import run
 from mnas.nn.network import build_network
+from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.tflite.metadata import read_metadata
 from mnas.zoo.architectures import named_arch
@@ -139,11 +140,26 @@ def test_weights_that_do_not_exist_or_fit(capsys, tmp_path, command):
     headless = {key: value for key, value in torch.load(other).items() if not key.startswith("classifier")}
     torch.save(headless, "headless.pth")
     assert line("efficientnet-lite1", "headless.pth") == (
-        "mnas: the weights of 'headless.pth' for efficientnet-lite1 must fit the architecture, but got 2 missing "
-        "(classifier.weight, classifier.bias)"
+        "mnas: the weights of 'headless.pth' for efficientnet-lite1 have no classifier; train with these weights "
+        "(mnas train), which adds one"
     )
     assert line("mobilenetv2", "timmm").endswith("but got 'timmm', which does not exist")
     assert "'tf_efficientnet_lite0' is not a network (did you mean efficientnet-lite0?)" in line(
         "tf_efficientnet_lite0", "timm"
     )
     assert line("mnasnet-d1", "timm").startswith("mnas: timm has the networks mnasnet-a1@0.5, mnasnet-a1@0.75, ")
+
+
+def test_weights_without_a_classifier_are_for_training(capsys, tmp_path):
+    """A backbone's file trains with a new classifier; other commands name the way to get one."""
+    make_images(tmp_path / "photos", count=8)
+    network = build_network(named_arch("mnasnet-small@0.25/s8"), 5)
+    weights = {key: value for key, value in network.state_dict().items() if not key.startswith("classifier.")}
+    torch.save(weights, "backbone.pth")
+    named = ("mnasnet-small@0.25/s8", "--weights", "backbone.pth")
+    assert run(["train", *named, "--data", "photos", "--epochs", "1", "--input-size", "32", "--threads", "1"]) == 0
+    trained = load_weights(next(Path("trained").glob("*/model.safetensors")))
+    assert trained.classifier.out_features == 2
+    capsys.readouterr()
+    message = complaint(capsys, "predict", *named, "photos")
+    assert message.endswith("have no classifier; train with these weights (mnas train), which adds one")
