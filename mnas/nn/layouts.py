@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from mnas.arch import Arch, Padding
+from mnas.ops import Convolution, Layer, Squeeze
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,28 +19,28 @@ class StateDictLayout:
     title: str
     """Name of the implementation, for messages."""
     mark: str
-    """Name of the stem's tensor, which no other layout has."""
+    """Name of a tensor that no later layout has."""
     modules: Callable[[Arch, Collection[str]], dict[str, str]]
     """Function from an architecture and the tensors' names to {our module: its name there}, without modules that cannot
     exist there."""
     bn_momentum: float | None
     """Batch-norm momentum in that implementation's training; None for ours, which uses the architecture's."""
+    bn_epsilon: float = 1e-5
+    padding: Padding = "symmetric"
 
 
 def layout_of(tensors: Collection[str]) -> StateDictLayout | None:
-    """Return the layout of these tensor names, or None if no layout fits."""
+    """Return the layout of these tensor names, the first with its mark, or None if no layout fits."""
     return next((layout for layout in LAYOUTS if layout.mark in tensors), None)
 
 
-def trained_arch(
-    arch: Arch, layout: StateDictLayout, *, small: bool, padding: Padding = "symmetric", bn_epsilon: float = 1e-5
-) -> Arch:
+def trained_arch(arch: Arch, layout: StateDictLayout, *, small: bool, padding: Padding, bn_epsilon: float) -> Arch:
     """Return `arch` as the layout's implementation computes it: with its padding, batch-norm epsilon and momentum.
 
     Args:
         small: whether `arch` is MnasNet-small, whose first layer has a residual in timm and pytorchcv but not in the
             published code (which states 16 input filters although the stem has 8).
-        padding, bn_epsilon: those of the source model, where the implementation has models of several kinds.
+        padding, bn_epsilon: those of the source model, as the implementation may have models of several kinds.
     """
     if layout.bn_momentum is None:
         return arch
@@ -99,6 +100,51 @@ def _torchvision_mobilenetv2(arch: Arch, tensors: Collection[str]) -> dict[str, 
     return names | {"head.conv": f"{head}.0", "head.norm": f"{head}.1", "classifier": "classifier.1"}
 
 
+def _torchvision_mobilenetv3(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
+    """Return the names of torchvision's MobileNetV3, whose layers are all in one list; its head is a linear layer."""
+    names = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
+    for index, layer in enumerate(arch.layers):
+        place = f"features.{index + 1}"
+        names |= (
+            _layer(index, {"conv": ("0", "1")}, place)
+            if layer.op == "conv"
+            else _torchvision_block(index, layer, place)
+        )
+    return names | {"head.conv": "classifier.0", "classifier": "classifier.3"}
+
+
+def _torchvision_efficientnet(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
+    head = f"features.{len(arch.blocks) + 1}"
+    names = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
+    for index, (block, place) in enumerate(_places(arch)):
+        names |= _torchvision_block(index, arch.layers[index], f"features.{block + 1}.{place}")
+    return names | {"head.conv": f"{head}.0", "head.norm": f"{head}.1", "classifier": "classifier.1"}
+
+
+def _torchvision_block(index: int, layer: Layer, prefix: str) -> dict[str, str]:
+    """Return the names of an inverted bottleneck, a list of its parts."""
+    names: dict[str, str] = {}
+    for place, part in enumerate(layer.parts):
+        if isinstance(part, Convolution):
+            names |= _layer(index, {part.name: (f"{place}.0", f"{place}.1")}, f"{prefix}.block")
+        elif isinstance(part, Squeeze):
+            names |= {
+                f"layers.{index}.se.{end}": f"{prefix}.block.{place}.fc{n}" for n, end in ((1, "reduce"), (2, "expand"))
+            }
+    return names
+
+
+def _efficientnet_pytorch(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
+    names = {"stem.conv": "_conv_stem", "stem.norm": "_bn0", "head.conv": "_conv_head", "head.norm": "_bn1"}
+    for index, layer in enumerate(arch.layers):
+        norms = range(3 - len(layer.convolutions), 3)  # an expansion has norm 0
+        for conv, norm in zip(layer.convolutions, norms, strict=True):
+            parts = {conv.name: (f"_{conv.name}_conv", f"_bn{norm}")}
+            names |= _layer(index, parts, f"_blocks.{index}")
+        names |= {f"layers.{index}.se.{part}": f"_blocks.{index}._se_{part}" for part in ("reduce", "expand")}
+    return names | {"classifier": "_fc"}
+
+
 def _pytorchcv(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
     """Return pytorchcv's names: a stage begins at each stride; the first and last layers belong to stem and head."""
     parts = {
@@ -144,6 +190,19 @@ LAYOUTS = (
         bn_momentum=1 - 0.9997,
     ),
     StateDictLayout(
+        title="torchvision's MobileNetV3",
+        mark="features.1.block.0.0.weight",
+        modules=_torchvision_mobilenetv3,
+        bn_momentum=0.01,
+        bn_epsilon=1e-3,
+    ),
+    StateDictLayout(
+        title="torchvision's EfficientNet",
+        mark="features.1.0.block.0.0.weight",
+        modules=_torchvision_efficientnet,
+        bn_momentum=0.1,
+    ),
+    StateDictLayout(  # its mark is also in the two above, which come first
         title="torchvision's MobileNetV2",
         mark="features.0.0.weight",
         modules=_torchvision_mobilenetv2,
@@ -154,5 +213,13 @@ LAYOUTS = (
         mark="features.init_block.conv1.conv.weight",
         modules=_pytorchcv,
         bn_momentum=0.1,
+    ),
+    StateDictLayout(
+        title="EfficientNet-PyTorch",
+        mark="_conv_stem.weight",
+        modules=_efficientnet_pytorch,
+        bn_momentum=0.01,
+        bn_epsilon=1e-3,
+        padding="same",
     ),
 )

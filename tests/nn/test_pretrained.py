@@ -77,7 +77,9 @@ def test_the_names_are_all_that_timm_and_torchvision_have():
     assert {model for pattern in patterns for model in timm.list_models(pattern)} - ours == others
     assert all(timm.is_model(model) for model in ours)
     assert set(TORCHVISION.values()) == {
-        m for m in torchvision.models.list_models(torchvision.models) if m.startswith(("mnasnet", "mobilenet_v2"))
+        model
+        for model in torchvision.models.list_models(torchvision.models)
+        if model.startswith(("mnasnet", "mobilenet_", "efficientnet_b0"))
     }
 
 
@@ -95,7 +97,11 @@ def test_outputs_equal_timms(name, tmp_path):
 def test_outputs_equal_torchvisions(name, tmp_path):
     theirs = randomise(torchvision.models.get_model(TORCHVISION[name]))
     network = load_pretrained(saved(theirs, tmp_path / "w.pth"), named_arch(name), None, name=name)
-    assert_equal_outputs(theirs, network)
+    if name.startswith("mobilenetv3"):  # its hidden layer is linear, whose sums have another order
+        expected = outputs(theirs)
+        assert (outputs(network) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    else:
+        assert_equal_outputs(theirs, network)
     norms = [m for m in theirs.modules() if isinstance(m, nn.BatchNorm2d)]
     assert {(m.eps, m.momentum) for m in norms} == {(network.arch.bn_epsilon, network.arch.bn_momentum)}
 
