@@ -32,7 +32,7 @@ class Converted:
 
     content: bytes
     seconds: float
-    """Time of converting and writing, without imports."""
+    """CPU time of converting and writing, without imports."""
     versions: dict[str, str]
     """Versions of litert-torch and of its torch."""
 
