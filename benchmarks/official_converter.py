@@ -64,7 +64,7 @@ def convert(network: Network, input_size: int, cache: Path = CACHE) -> Converted
         ConversionError: the converter does not start, or rejects the network.
     """
     program = torch.export.export(Pooled(network).eval(), (torch.zeros(1, 3, input_size, input_size),))
-    file = cache / f"{_digest(program)}.tflite"
+    file = cache / f"{_digest(program, input_size)}.tflite"
     record = file.with_suffix(".json")  # written last, so an interrupted conversion is not cached
     if not record.is_file():
         cache.mkdir(parents=True, exist_ok=True)
@@ -90,9 +90,9 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
-def _digest(program: torch.export.ExportedProgram) -> str:
-    """Return a digest of all that the file depends on: operators, shapes, weights, the converter and the child."""
-    digest = hashlib.sha256(str(program.graph).encode())
+def _digest(program: torch.export.ExportedProgram, input_size: int) -> str:
+    """Return a digest of all that the file depends on: operators, sizes, weights, the converter and the child."""
+    digest = hashlib.sha256(f"{input_size} {program.graph}".encode())
     digest.update(CHILD.read_bytes() + (INTERPRETER.parents[1] / "litert-torch-env.txt").read_bytes())
     for name, tensor in sorted({**program.state_dict, **program.constants}.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -16,6 +16,7 @@ from mnas.zoo.architectures import named_arch
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import official_converter
+import writer_vs_converter
 
 needs_converter = pytest.mark.skipif(
     not official_converter.is_installed(), reason="no litert-torch; scripts/litert-torch-env installs it"
@@ -25,18 +26,23 @@ SCRIPT = Path(__file__).parents[2] / "scripts/litert-torch-env"
 
 @pytest.mark.slow
 @needs_converter
-def test_both_files_compute_the_same_and_the_second_conversion_is_cached(tmp_path, monkeypatch):
-    network = trained_like(named_arch("mnasnet-small@0.35/s8"), 10, seed=0)
-    x = images(32, seed=0)
-    theirs = official_converter.convert(network, 32, tmp_path)
+@pytest.mark.parametrize("name", ["mnasnet-small@0.35/s8", "mobilenetv3-small@0.35", "tinynet-a@0.35"])
+def test_both_files_have_the_same_operators_and_outputs(name, tmp_path, monkeypatch):
+    network = trained_like(named_arch(name), 10, seed=0)
+    x = images(40, seed=0)
+    theirs = official_converter.convert(network, 40, tmp_path)
+    ours = write_tflite(network, 40)
+    assert writer_vs_converter.operators(ours) == writer_vs_converter.operators(theirs.content)
     largest = np.abs(outputs(network, x)).max()
-    assert np.abs(run_tflite(theirs.content, x) - run_tflite(write_tflite(network, 32), x)).max() <= TOLERANCE * largest
+    assert np.abs(run_tflite(theirs.content, x) - run_tflite(ours, x)).max() <= TOLERANCE * largest
     assert theirs.versions["litert-torch"] == "0.10.0"
     assert theirs.seconds > 0
 
     monkeypatch.setattr(official_converter, "_run", None)  # a second conversion would fail
-    assert official_converter.convert(network, 32, tmp_path) == theirs
+    assert official_converter.convert(network, 40, tmp_path) == theirs
     assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(TypeError):
+        official_converter.convert(network, 48, tmp_path)
 
 
 @pytest.mark.slow
