@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mnas.arch import Arch
 from mnas.nn.network import build_network
 from mnas.space.named import SPACES
 from mnas.zoo.architectures import named_arch, reference_arch
@@ -58,18 +57,12 @@ def test_what_has_no_member_says_why(space, name, message):
         nearest_member(SPACES[space], named_arch(name))
 
 
-CONV_S = (
-    "r1_k3_s22_e1_i32_o32_noskip_conv,r1_k1_s11_e1_o32_noskip_conv,"
-    "r1_k3_s22_e1_o96_noskip_conv,r1_k1_s11_e1_o64_noskip_conv,"
-    "r1_a5_k5_s22_e3_o96_uib,r4_k3_s11_e2_o96_uib,r1_a3_k0_s11_e4_o96_uib,r1_a3_k3_s22_e6_o128_uib,"
-    "r1_a5_k5_s11_e4_o128_uib,r1_k5_s11_e4_o128_uib,r1_k5_s11_e3_o128_uib,r2_k3_s11_e4_o128_uib,"
-    "r1_k1_s11_e1_o960_noskip_conv"
-)
-"""MobileNetV4-Conv-S as published: its first two stages are pairs of convolutions."""
+CONV_S = named_arch("mobilenetv4-conv-small")
 
 
 def test_mobilenetv4_is_a_member_of_its_space_in_another_spelling():
-    published = replace(Arch.from_block_strings(CONV_S), head_pooled=True)
+    """Its first two stages are pairs of convolutions, and fused blocks in the space."""
+    published = CONV_S
     member = nearest_member(SPACES["mobilenetv4"], published)
     assert member.block_strings[:2] == (
         "r1_k3_s22_e1_i32_o32_act_noskip_fused",
@@ -86,7 +79,7 @@ def test_mobilenetv4_is_a_member_of_its_space_in_another_spelling():
 
 def test_mobilenetv4_on_a_narrower_skeleton():
     space = SPACES["mobilenetv4"].scaled(0.5).with_output_stride(8)
-    member = nearest_member(space, replace(Arch.from_block_strings(CONV_S), head_pooled=True))
+    member = nearest_member(space, CONV_S)
     assert [b.filters for b in member.blocks] == [16, 32, 48, 48, 48, 64, 64, 64, 64, 64, 480]
     assert (member.output_stride, member.head_filters) == (8, 1280)
 
@@ -95,7 +88,7 @@ def test_what_the_space_of_mobilenetv4_has_not():
     space = SPACES["mobilenetv4"]
     with pytest.raises(ValueError, match="networks of space mobilenetv4 have 11 blocks, but this one has 7"):
         nearest_member(space, named_arch("mnasnet-a1"))
-    published = Arch.from_block_strings(CONV_S)
+    published = CONV_S
     with pytest.raises(
         ValueError, match=r"block 1 is 1\.50 times as wide as MobileNetV4's, but space mobilenetv4 offers"
     ):
