@@ -56,7 +56,7 @@ def main() -> None:
             ]
         cells = [f"{processor:.3f} / {clock:.3f}" for processor, clock in times]
         table.add_row(name, f"{cost(arch, size).params / 1e6:.2f}M", f"{length:,}", *cells)
-    Console().print(table)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

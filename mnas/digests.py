@@ -31,7 +31,13 @@ def blank(values: Mapping[str, Any]) -> str:
 def sealed(content: bytes, placeholder: str) -> bytes:
     """Return `content` with its `placeholder` replaced by the digest."""
     place = content.index(placeholder.encode())
-    return content[:place] + _digest(content, place).encode() + content[place + DIGITS :]
+    return with_digits(content, place, _digest(content, place))
+
+
+def with_digits(content: bytes, place: int, digest: str) -> bytes:
+    """Return `content` with `digest` at `place`; it copies the content once, as it may have many megabytes."""
+    view = memoryview(content)
+    return b"".join((view[:place], digest.encode(), view[place + DIGITS :]))
 
 
 def state_of(content: bytes, digest: object) -> State:

@@ -85,10 +85,10 @@ def _unwrapped(named: Weights) -> Weights:
         part = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
         if part and len(part) < len(named) and layout_of(inner := _unwrapped(part)) is not None:
             return inner
-    prefixes = {key.removesuffix(layout.mark) for layout in LAYOUTS for key in named if key.endswith(f".{layout.mark}")}
-    if len(prefixes) == 1:  # an unusual one, beside the tensors of a loss or a metric
-        (prefix,) = prefixes
-        part = {key.removeprefix(prefix): value for key, value in named.items() if key.startswith(prefix)}
+    marked = {key.removesuffix(layout.mark) for layout in LAYOUTS for key in named if key.endswith(f".{layout.mark}")}
+    outermost = [prefix for prefix in marked if not any(prefix.startswith(other) for other in marked - {prefix})]
+    if len(outermost) == 1:  # an unusual one, beside the tensors of a loss or a metric
+        part = {key.removeprefix(outermost[0]): value for key, value in named.items() if key.startswith(outermost[0])}
         if len(part) < len(named):
             return _unwrapped(part)
     first = next(iter(named)).partition(".")[0] + "."

@@ -281,7 +281,7 @@ class Graph:
         size_bytes = sum(len(b.data) + 64 for b in buffers) + 256 * (len(self._tensors) + len(self._operators)) + 4096
         builder = flatbuffers.Builder(size_bytes)
         builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
-        return bytes(builder.Output())
+        return _output(builder)
 
 
 def repacked(model: bytes, *, drop: Sequence[str] = ()) -> bytes:
@@ -305,7 +305,12 @@ def packed(parsed: Any, model: bytes) -> bytes:
     ]
     builder = flatbuffers.Builder(len(model) + 65536)
     builder.Finish(parsed.Pack(builder), file_identifier=IDENTIFIER)
-    return bytes(builder.Output())
+    return _output(builder)
+
+
+def _output(builder: flatbuffers.Builder) -> bytes:
+    """Return the finished file; `builder.Output()` would copy it once more."""
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
 
 def _data(model: bytes, buffer: Any) -> bytes:

@@ -71,7 +71,8 @@ def sealed(model: bytes) -> bytes:
     values = _values(model)
     if digests.KEY not in values:
         return model
-    model = model.replace(values[GRAPH].encode(), graph_digest(model, _without_digests(values)).encode())
+    place = model.index(values[GRAPH].encode())
+    model = digests.with_digits(model, place, graph_digest(model, _without_digests(values)))
     return digests.sealed(model, values[digests.KEY])
 
 
