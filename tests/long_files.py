@@ -43,6 +43,8 @@ LONG = (
     "latency/devices/test_adb.py",
     "report/test_browser.py",
     "nn/test_pretrained.py",
+    "zoo/test_mobile.py",
+    "nn/test_containers.py",
     "cli/test_unseen_images.py",
     "cli/test_latency_fit.py",
     "cli/test_export.py",
