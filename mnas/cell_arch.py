@@ -17,17 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from mnas.arch import (
-    MAX_FILTERS,
-    Padding,
-    checked_fields,
-    require_choice,
-    require_input_size,
-    require_int,
-    require_number,
-    with_product,
-)
+from mnas.arch import Padding, with_product
+from mnas.block import MAX_FILTERS
 from mnas.ops import Activation
+from mnas.require import checked_fields, require_choice, require_input_size, require_int, require_number
 
 OPS = (
     *("identity", "conv1x3", "conv1x7", "dil3", "avg3", "max3", "max5", "max7", "conv1", "conv3"),

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mnas.arch import require_int, require_number
 from mnas.architecture import Architecture, architecture_from_dict
 from mnas.labels import label_fault, shown
+from mnas.require import require_int, require_number
 from mnas.training_data import TrainedOn, read_trained_on, trained_on_json
 
 Triple = tuple[float, float, float]

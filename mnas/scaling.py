@@ -4,9 +4,9 @@ import os
 import re
 from collections.abc import Sequence
 
-from mnas.arch import require_input_size, require_number
 from mnas.architecture import Architecture
 from mnas.names import resolve_arch
+from mnas.require import require_input_size, require_number
 from mnas.zoo.architectures import ZOO
 
 

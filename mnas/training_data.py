@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mnas.arch import require_int
+from mnas.require import require_int
 
 STAT = "stat:"
 """Prefix of a content digest of file names, sizes and times instead of bytes."""

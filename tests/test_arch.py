@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnas.arch import Arch, Block, BlockActivation, round_filters, with_product
+from mnas.arch import Arch, with_product
 from mnas.architecture import architecture_from_json
+from mnas.block import Block, BlockActivation, round_filters
 from mnas.ops import OPS
 
 BLOCK = {"op": "mbconv", "kernel": 3, "stride": 2, "filters": 24, "layers": 2, "expansion": 6}

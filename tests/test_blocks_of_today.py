@@ -10,8 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 from same_function import assert_delegated, assert_same_function, trained_like
 from torch import nn
 
-from mnas.arch import Arch, Block, BlockActivation
+from mnas.arch import Arch
 from mnas.architecture import architecture_from_json
+from mnas.block import Block, BlockActivation
 from mnas.latency.prediction.parts import parts_of_arch
 from mnas.nn.cost import by_layer, cost
 from mnas.nn.network import build_network

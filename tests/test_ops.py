@@ -13,8 +13,9 @@ from ai_edge_litert import schema_py_generated as schema
 from same_function import assert_delegated, assert_same_function, trained_like
 from timm.models._efficientnet_blocks import EdgeResidual, SqueezeExcite
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
 from mnas.architecture import architecture_from_json
+from mnas.block import Block
 from mnas.latency.prediction.parts import parts_of_arch
 from mnas.nn.cost import by_layer, cost
 from mnas.nn.layouts import LAYOUTS

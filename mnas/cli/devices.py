@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mnas.arch import MOST_INPUT_SIZE, require_int
 from mnas.cli.console import make_console
 from mnas.export.render import render
 from mnas.folders import user_state_dir
@@ -36,6 +35,7 @@ from mnas.latency.repeatability import (
     repeatability_of,
 )
 from mnas.latency.unit import Condition, Unit
+from mnas.require import MOST_INPUT_SIZE, require_int
 from mnas.text import clean
 from mnas.zoo.architectures import named_arch
 

@@ -10,12 +10,12 @@ from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from mnas.arch import require_int
 from mnas.controller.custom import errors_named
 from mnas.controller.named import CONTROLLERS, SEVERAL_REWARDS, make_sampler
 from mnas.controller.sampler import ClosedBatchSampler, Reward
 from mnas.controller.surrogate.surrogate import Canonical
 from mnas.controller.view import Direction, Draw, StudyView, require_finished
+from mnas.require import require_int
 
 
 class ClosedBatches:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from mnas.arch import require_int
 from mnas.controller.sampler import Batch, ClosedBatchSampler, DrawnSample, Reward
+from mnas.require import require_int
 
 
 class RegularizedEvolutionSampler(ClosedBatchSampler):

@@ -27,10 +27,10 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from torch import Tensor
 
-from mnas.arch import require_int, require_number
 from mnas.controller.one_thread import one_thread
 from mnas.controller.policy import Policy
 from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward, derived_seed
+from mnas.require import require_int, require_number
 
 _KEPT_STATES = 4  # with `n_jobs`, trials of the last batches may finish late: only these states are learned again
 

@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from mnas.arch import require_int
+from mnas.require import require_int
 
 Reward = Callable[[FrozenTrial], float]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
-from mnas.arch import require_choice, require_int
 from mnas.foreign.limits import MOST_THREADS
 from mnas.latency.onboard.script import RUNTIMES
 from mnas.readers import require_types
+from mnas.require import require_choice, require_int
 
 StoppedBy = Literal["interval", "budget"]
 Source = Literal["measured", "cached", "predicted"]

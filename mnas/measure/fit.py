@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import filelock
 
-from mnas.arch import require_input_size, require_int
 from mnas.export.render import render
 from mnas.folders import user_state_dir
 from mnas.latency.devices.registry import DeviceEntry, find_device
@@ -24,6 +23,7 @@ from mnas.latency.prediction.learned import FOLDS
 from mnas.latency.prediction.predictor import Predictor, Sample, fit_predictor
 from mnas.latency.protocol import make_reference
 from mnas.nn.cost import cost
+from mnas.require import require_input_size, require_int
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mnas.arch import require_input_size
 from mnas.architecture import Architecture
 from mnas.formats import FORMATS, RUNTIME_EXTRAS, SUFFIXES, WEIGHTS_SUFFIX, format_of
 from mnas.latency.devices.registry import DeviceEntry
@@ -15,6 +14,7 @@ from mnas.measure.settings import LatencySettings
 from mnas.names import searched_as
 from mnas.nn.cost import cost
 from mnas.readers import MODEL_BYTES, read_regular
+from mnas.require import require_input_size
 from mnas.scaling import at_width, input_sizes, width_multipliers
 
 

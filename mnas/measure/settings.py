@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mnas.arch import require_int
 from mnas.foreign.limits import MOST_THREADS
 from mnas.latency.devices.registry import DeviceEntry, find_device
 from mnas.latency.onboard.script import RUNTIMES
+from mnas.require import require_int
 
 Auto = Literal["auto"]
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.arch import require_input_size
 from mnas.architecture import Architecture
 from mnas.data.image import Pixels
 from mnas.foreign.limits import require_threads_here
 from mnas.formats import FormatName
 from mnas.metadata import Triple, check_crop, check_mean, check_std
+from mnas.require import require_input_size
 from mnas.training_data import TrainedOn
 
 Run = Callable[[Pixels], NDArray[np.float32]]

@@ -9,9 +9,9 @@ from typing import Any
 
 import filelock
 
-from mnas.arch import require_number
 from mnas.atomic import write_atomic
 from mnas.readers import read_json
+from mnas.require import require_number
 from mnas.study import RunError, differences
 
 FILE_NAME = "trainings.json"

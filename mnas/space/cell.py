@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from mnas.arch import require_choice, require_int
 from mnas.architecture import Architecture
 from mnas.cell_arch import MAX_PAIRS, OPS, Cell, CellArch, CellSkeleton, Pair, unused_states
+from mnas.require import require_choice, require_int
 from mnas.space.skeleton import MOBILENETV2, Skeleton
 from mnas.space.space import Decision, Space
 

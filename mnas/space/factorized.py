@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, get_args
 
-from mnas.arch import Arch, Block, BlockActivation, SqueezedWidth, require_choice, require_int, require_number
+from mnas.arch import Arch
 from mnas.architecture import Architecture
+from mnas.block import Block, BlockActivation, SqueezedWidth
 from mnas.ops import KERNELS, OPS, Activation, Gate, Skip, op_names, op_text, parse_op
+from mnas.require import require_choice, require_int, require_number
 from mnas.space.skeleton import Skeleton, multiple_of_4
 from mnas.space.space import Decision, Space
 
@@ -114,8 +116,8 @@ class FactorizedSpace(Space):
         """
         skeleton = self.skeleton
         rows = list(zip(skeleton.filters, skeleton.layers, skeleton.strides, self.block_choices, strict=True))
-        kept = [row for row in rows if row[2] > 1 or row[3].kernel != (1,)] or rows
-        filters, layers, strides, _ = zip(*kept, strict=True)
+        common = [row for row in rows if row[2] > 1 or row[3].kernel != (1,)] or rows
+        filters, layers, strides, _ = zip(*common, strict=True)
         return replace(skeleton, filters=filters, layers=layers, strides=strides, head_pooled=False, head_norm=True)
 
     @property

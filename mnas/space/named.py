@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from mnas.arch import require_choice
 from mnas.cell_arch import CellSkeleton
 from mnas.imports import described, imported
 from mnas.readers import TOML_BYTES, parse_toml, read_regular
+from mnas.require import require_choice
 from mnas.space.cell import SEARCHED, CellSpace
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.per_layer import PerLayerSpace

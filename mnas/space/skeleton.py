@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mnas.arch import Arch, Block, Padding, with_product
+from mnas.arch import Arch, Padding, with_product
+from mnas.block import Block
 from mnas.ops import Activation
 
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from optuna.distributions import CategoricalDistribution
 
-from mnas.arch import require_number
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellSkeleton
+from mnas.require import require_number
 from mnas.space.skeleton import Skeleton
 
 Choice = str | int | float

@@ -4,10 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from mnas.arch import require_choice, require_int, require_number
 from mnas.data.augmentation import Augmentation, AugmentationKind
 from mnas.data.mirror import Mirror
 from mnas.foreign.limits import MOST_THREADS
+from mnas.require import require_choice, require_int, require_number
 from mnas.train.machine import Accelerator, device_of, halved_batch
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 
 import filelock
 
-from mnas.arch import require_number
 from mnas.atomic import require_writable, write_atomic
 from mnas.formats import WEIGHTS_NAME
 from mnas.readers import read_json, require_types
+from mnas.require import require_number
 from mnas.train.checkpoint import differences
 
 CONFIG_NAME = "config.json"

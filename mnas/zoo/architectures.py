@@ -8,8 +8,9 @@ import difflib
 import re
 from dataclasses import dataclass, replace
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
 from mnas.architecture import Architecture
+from mnas.block import Block
 from mnas.space.skeleton import MOBILENETV2, Skeleton
 from mnas.zoo.cells import CELL_NETWORKS
 from mnas.zoo.mobile import MOBILE_NETWORKS

@@ -4,7 +4,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.space.factorized import FactorizedSpace
 from mnas.space.skeleton import MOBILENETV2, MOBILENETV4
 

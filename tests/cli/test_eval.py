@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.cli.main import run
 from mnas.data.load import load_dataset
 from mnas.metadata import ModelMetadata

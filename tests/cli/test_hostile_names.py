@@ -7,7 +7,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.cli.main import run
 from mnas.labels import label_fault
 from mnas.metadata import ModelMetadata

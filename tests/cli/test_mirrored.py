@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.cli.main import run
 from mnas.data.mirror import Mirror
 from mnas.evaluate.config import ProxyConfig

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 import mnas
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.cli.main import run
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import build_network

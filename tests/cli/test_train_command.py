@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from started import started_mnas
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.cli.main import COMMANDS, run
 from mnas.cli.parsing import parse
 from mnas.cli.train import TrainCommand, resuming

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.cli.main import run
 from mnas.nn.weights import load_weights, save_weights
 from mnas.nn.weights_info import read_weights_info

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.cli.main import run
 from mnas.data.augmentation import Augmentation
 from mnas.data.content import digests, memory

@@ -11,7 +11,8 @@ import torch
 from started import Started
 from torch import nn
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.load import load_dataset
 from mnas.evaluate.config import ProxyConfig

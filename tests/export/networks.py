@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mnas.arch import Arch, Block, Padding
+from mnas.arch import Arch, Padding
+from mnas.block import Block
 from mnas.export.images import photographs
 from mnas.export.ship import make_gate, ship
 from mnas.export.target import TOLERANCES, Target

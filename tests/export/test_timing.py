@@ -3,7 +3,8 @@
 import pytest
 from foreign_models import onnx_model
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.export.timing import TimedFile, speed, timed_file
 from mnas.latency.latency import MeasurementError
 from mnas.tflite.writer import graph_bytes

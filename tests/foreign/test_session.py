@@ -15,7 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.foreign import served, session
 from mnas.foreign.limits import most_threads_here
 from mnas.foreign.session import ForeignSession

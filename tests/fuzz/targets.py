@@ -16,7 +16,8 @@ from engine import Target
 from mutations import HOSTILE, mutated_json, mutated_text
 from PIL import Image
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 
 ARCH = Arch(blocks=(Block(op="sepconv", kernel=3, stride=1, filters=8),), stem_filters=8, head_filters=16)
 BLOCKS = "r1_k3_s11_e1_i32_o16_noskip,r2_k5_s22_e3_i16_o24_se0.25,r1_k3_s11_e6_i24_o40"

@@ -5,7 +5,8 @@ import functools
 import torch
 from torch import nn
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.export.render import render
 from mnas.latency.latency import Setup
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from timm.layers import create_conv2d
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.nn.blocks import ConvNorm, LayerModule, PooledSkip, SqueezeExcite, convolution
 from mnas.nn.network import build_network
 from mnas.ops import OPS, Layer, Squeeze

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.nn import depthwise
 from mnas.nn.blocks import convolution
 from mnas.nn.depthwise import speed_up_depthwise

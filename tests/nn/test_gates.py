@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.nn import gates
 from mnas.nn.blocks import PooledSkip, SqueezeExcite
 from mnas.nn.fast import speed_up

@@ -6,7 +6,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import load_weights, save_weights

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import save_weights

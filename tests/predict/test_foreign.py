@@ -10,7 +10,8 @@ from foreign_models import CLASSES, FOREIGN, SHARED, SIZE, channel_means, images
 from onnx import TensorProto
 from PIL import Image
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.metadata import ModelMetadata, Triple
 from mnas.predict.model import load_model
 from mnas.predict.official import read_official

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
 from mnas.architecture import architecture_from_json
+from mnas.block import Block
 from mnas.nn.cost import cost
 from mnas.space.factorized import BlockChoices, FactorizedSpace
 from mnas.space.named import SPACES, space_from_dict

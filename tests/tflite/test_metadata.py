@@ -12,7 +12,8 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import number_types as number
 from flatbuffers.table import Table
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import build_network
 from mnas.tflite.metadata import append_labels, read_metadata

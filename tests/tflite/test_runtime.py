@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.tflite.runtime import run_tflite
 from mnas.tflite.writer import graph_bytes
 

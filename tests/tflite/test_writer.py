@@ -11,7 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 from same_function import assert_delegated, assert_same_function, images, outputs, trained_like
 from torch import nn
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.nn.network import Network, build_network
 from mnas.ops import OPS
 from mnas.space.named import load_space

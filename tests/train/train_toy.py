@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.data.arrays import ArrayBatches
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.train.loop import train

@@ -20,7 +20,6 @@ from optuna.distributions import CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from mnas.arch import require_int, require_number
 from mnas.controller.one_thread import one_thread
 from mnas.controller.sampler import Batch, ClosedBatchSampler, Reward
 from mnas.controller.surrogate.broken import without_broken
@@ -29,6 +28,7 @@ from mnas.controller.surrogate.gaussian import Array, condition, fit
 from mnas.controller.surrogate.goals import Aims, Data, GoalModel, Goals, Models, Row, with_beside
 from mnas.controller.surrogate.proposing import Indices, search, spread_design
 from mnas.controller.view import KNOWN_VALUES
+from mnas.require import require_int, require_number
 
 FEWEST = 4
 """Minimum number of COMPLETE trials to fit a model to."""

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from mnas.arch import require_choice
 from mnas.folders import user_config_dir
 from mnas.latency.devices.kinds import KINDS, DeviceKind, auto_or_integer
 from mnas.latency.latency import Setup
 from mnas.latency.unit import Unit
 from mnas.readers import read_toml
+from mnas.require import require_choice
 
 COMMON_KEYS = ("kind", "runtime", "core", "threads", "batch")
 """Keys of every device."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mnas.arch import Arch, Block
+from mnas.arch import Arch
+from mnas.block import Block
 from mnas.latency.devices import host, scripted
 from mnas.latency.devices.host import LocalChannel, host_unit
 from mnas.latency.devices.scripted import EndedError, ScriptUnit
