@@ -270,6 +270,13 @@ class Arch:
         """Description of the network for people: its block strings."""
         return self.block_strings
 
+    @property
+    def not_in_strings(self) -> dict[str, Any]:
+        """Fields that differ from their defaults, and that the block strings leave out."""
+        default = Arch(blocks=self.blocks, stem_filters=self.stem_filters)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Arch)}
+        return {name: value for name, value in values.items() if value != getattr(default, name)}
+
     @staticmethod
     def from_block_strings(strings: str | Sequence[str]) -> "Arch":
         """Return the architecture of block strings (a sequence, or one text joined by commas), other fields by default.

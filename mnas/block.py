@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from mnas.ops import KERNELS, MAX_EXPANSION, MIN_EXPANSION, OPS, Activation, Gate, Op, Skip, plain_number
+from mnas.ops import MAX_EXPANSION, MIN_EXPANSION, OPS, Activation, Gate, Op, Skip, plain_number
 from mnas.require import require_choice, require_int, require_number
 
 BlockActivation = Literal["network", "relu", "relu6", "hardswish", "silu"]
@@ -86,7 +86,7 @@ class Block:
         if self.mid_filters and self.expansion != 1:
             raise ValueError(f"expansion must be 1 where mid_filters is given, but got {self.expansion}")
         if self.projection_activation and not row.projects:
-            raise ValueError(f"projection_activation must be False for op {self.op}, which has no projection")
+            raise ValueError(f"projection_activation must be false for op {self.op}, which has no projection")
         # 0 and 0.0, 4 and 4.0 must give the same JSON and hash
         object.__setattr__(self, "se_ratio", float(self.se_ratio))
         object.__setattr__(self, "expansion", plain_number(self.expansion))
@@ -132,5 +132,5 @@ def _require_for_op(name: str, op: Op, value: object, choices: Sequence[int]) ->
     """Raise ValueError unless `value` is one of `choices`, those of the op."""
     if type(value) is not int or value not in choices:
         listed = ", ".join(map(str, choices))
-        limit = "" if len(choices) == len(KERNELS) else f" for op {op}"
-        raise ValueError(f"{name} must be one of {listed}{limit}, but got {reprlib.repr(value)}")
+        rule = f"one of {listed}" if len(choices) > 1 else listed
+        raise ValueError(f"{name} must be {rule} for op {op}, but got {reprlib.repr(value)}")

@@ -78,6 +78,8 @@ def parse_block(text: str) -> tuple[Block, int | None]:
         raise ValueError(f"block string {text!r} has both e{numbers['e']} and m{numbers['m']}")
     if numbers["s"] not in ("11", "22"):
         raise ValueError(f"block string {text!r} must have stride s11 or s22, but got s{numbers['s']}")
+    if "m" in numbers and int(numbers["m"]) == 0:
+        raise ValueError(f"block string {text!r} must have m1 or more, but got m{numbers['m']}")
     stated = numbers.pop("i", None)
     numbers["s"] = numbers["s"][0]
     values: dict[str, Any] = {_NUMBERS[key]: plain_number(float(number)) for key, number in numbers.items()}

@@ -296,7 +296,8 @@ def parse_op(text: str) -> tuple[Op, float]:
         op, expansion = cast(Op, match[1]), plain_number(float(match[2] or 1))
         if MIN_EXPANSION <= expansion <= MAX_EXPANSION and op_text(op, expansion) == text:
             return op, expansion
-    raise ValueError(f"op must be {op_names()} with an expansion N up to {MAX_EXPANSION}, but got {text!r}")
+    expansion_range = f"{MIN_EXPANSION} to {MAX_EXPANSION}, as in uib2.5"
+    raise ValueError(f"op must be {op_names()} with an expansion N from {expansion_range}, but got {text!r}")
 
 
 def plain_number(number: float) -> float:

@@ -36,7 +36,9 @@ def require_input_size(name: str, value: object, output_stride: int = 1) -> None
 def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
     """Raise ValueError unless `value` is one of `choices` and has their type."""
     if type(value) not in {type(c) for c in choices} or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, but got {reprlib.repr(value)}")
+        # TOML and JSON write true, Python writes True
+        rule = "true or false" if type(choices[0]) is bool else f"one of {', '.join(map(str, choices))}"
+        raise ValueError(f"{name} must be {rule}, but got {reprlib.repr(value)}")
 
 
 def checked_fields(cls: type, values: object, what: str) -> dict[str, Any]:

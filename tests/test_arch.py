@@ -74,8 +74,8 @@ def random_arch(rng: random.Random) -> Arch:
 
 BAD_BLOCKS = [
     ({"op": "maxpool"}, "op must be one of conv, sepconv, mbconv, fused, uib, but got 'maxpool'"),
-    ({"kernel": 4}, "kernel must be one of 3, 5, 7, but got 4"),
-    ({"kernel": "3"}, "kernel must be one of 3, 5, 7, but got '3'"),
+    ({"kernel": 4}, "kernel must be one of 3, 5, 7 for op mbconv, but got 4"),
+    ({"kernel": "3"}, "kernel must be one of 3, 5, 7 for op mbconv, but got '3'"),
     ({"stride": 3}, "stride must be one of 1, 2, but got 3"),
     ({"stride": True}, "stride must be one of 1, 2, but got True"),
     ({"filters": 0}, "filters must be an integer from 1 to 16384, but got 0"),
@@ -83,11 +83,11 @@ BAD_BLOCKS = [
     ({"filters": 16385}, "filters must be an integer from 1 to 16384, but got 16385"),
     ({"layers": 0}, "layers must be an integer from 1 to 100, but got 0"),
     ({"layers": 101}, "layers must be an integer from 1 to 100, but got 101"),
-    ({"kernel": 1}, "kernel must be one of 3, 5, 7, but got 1"),
+    ({"kernel": 1}, "kernel must be one of 3, 5, 7 for op mbconv, but got 1"),
     ({"op": "conv", "kernel": 0}, "kernel must be one of 1, 3, 5, 7 for op conv, but got 0"),
     ({"op": "uib", "kernel": 1}, "kernel must be one of 0, 3, 5, 7 for op uib, but got 1"),
     ({"op": "uib", "start_kernel": 4}, "start_kernel must be one of 0, 3, 5, 7 for op uib, but got 4"),
-    ({"start_kernel": 3}, "start_kernel must be one of 0 for op mbconv, but got 3"),
+    ({"start_kernel": 3}, "start_kernel must be 0 for op mbconv, but got 3"),
     ({"expansion": 33}, "expansion must be a number from 0.25 to 32, but got 33"),
     ({"expansion": 0.2}, "expansion must be a number from 0.25 to 32, but got 0.2"),
     ({"op": "conv", "expansion": 1, "mid_filters": 8}, "mid_filters must be 0 for op conv, but got 8"),
@@ -95,9 +95,9 @@ BAD_BLOCKS = [
     ({"mid_filters": -1}, "mid_filters must be an integer from 0 to 16384, but got -1"),
     (
         {"op": "conv", "expansion": 1, "projection_activation": True},
-        "projection_activation must be False for op conv, which has no projection",
+        "projection_activation must be false for op conv, which has no projection",
     ),
-    ({"projection_activation": 1}, "projection_activation must be one of False, True, but got 1"),
+    ({"projection_activation": 1}, "projection_activation must be true or false, but got 1"),
     ({"activation": "gelu"}, "activation must be one of network, relu, relu6, hardswish, silu, but got 'gelu'"),
     ({"se_width": "output"}, "se_width must be one of input, middle, but got 'output'"),
     ({"se_gate": "tanh"}, "se_gate must be one of sigmoid, hardsigmoid, but got 'tanh'"),
@@ -217,6 +217,12 @@ def test_extended_strings():
     assert arch.block_strings == texts
 
 
+def test_fields_that_block_strings_leave_out():
+    assert Arch.from_block_strings(A1).not_in_strings == {}
+    arch = replace(Arch.from_block_strings("r1_k3_s11_e1_i16_o16"), stem_stride=1, activation="silu", head_norm=False)
+    assert arch.not_in_strings == {"stem_stride": 1, "activation": "silu", "head_norm": False}
+
+
 def test_a_stem_as_wide_as_the_first_block_says():
     assert Arch.from_block_strings("r1_k3_s11_e1_i8_o8").stem_filters == 8
     assert Arch.from_block_strings("r1_k3_s11_e1_o8").stem_filters == 32
@@ -235,15 +241,16 @@ def test_a_stem_as_wide_as_the_first_block_says():
         ("r1_k3_s1_e1_o16", "must have stride s11 or s22, but got s1"),
         ("r1_k3_s12_e1_o16", "must have stride s11 or s22, but got s12"),
         ("r1_k3_s11_e1_o16_noskip_pool", "has both noskip and pool"),
-        ("r1_k4_s11_e1_o16", "kernel must be one of 3, 5, 7, but got 4"),
+        ("r1_k4_s11_e1_o16", "kernel must be one of 3, 5, 7 for op sepconv, but got 4"),
         ("r1_k3_s11_e3_o16_conv", "expansion must be 1 for op conv, but got 3"),
         ("r1_k3_s11_e3_o16_fused_conv", "has both fused and conv"),
         ("r1_k3_s11_e3_o16_silu_relu", "has both silu and relu"),
         ("r1_k3_s11_e3_m8_o16", "has both e3 and m8"),
         ("r1_k3_s11_m8_o16_sepconv", "mid_filters must be 0 for op sepconv, but got 8"),
-        ("r1_k1_s11_e6_o16", "kernel must be one of 3, 5, 7, but got 1"),
-        ("r1_a3_k3_s11_e6_o16", "start_kernel must be one of 0 for op mbconv, but got 3"),
-        ("r1_k3_s11_e1_o16_conv_act", "projection_activation must be False for op conv"),
+        ("r1_k3_s11_m0_o16", "must have m1 or more, but got m0"),
+        ("r1_k1_s11_e6_o16", "kernel must be one of 3, 5, 7 for op mbconv, but got 1"),
+        ("r1_a3_k3_s11_e6_o16", "start_kernel must be 0 for op mbconv, but got 3"),
+        ("r1_k3_s11_e1_o16_conv_act", "projection_activation must be false for op conv"),
         ("r1_k3_s11_e4.5.1_o16", "unknown part 'e4.5.1'"),
         ("r1_k3_s11_e1_o16_se1.5", "se_ratio must be a number from 0 to 1"),
         ("r1_k3_s11_e1_o16,r1_k3_s11_e6_i24_o24", "has i24, but its input has 16 filters"),

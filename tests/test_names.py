@@ -29,7 +29,7 @@ def test_block_strings():
     arch = named_arch("mnasnet-b1")
     assert resolve_arch(",".join(arch.block_strings)) == arch
     assert resolve_arch("r1_k3_s11_e1_o16").blocks[0].filters == 16
-    with pytest.raises(ValueError, match="kernel must be one of 3, 5, 7, but got 9"):
+    with pytest.raises(ValueError, match="kernel must be one of 3, 5, 7 for op sepconv, but got 9"):
         resolve_arch("r1_k9_s11_e1_o16")
 
 

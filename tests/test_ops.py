@@ -63,7 +63,8 @@ def test_every_op_has_a_row_and_its_names_are_read_back() -> None:
 )
 def test_names_that_no_op_has(text: str) -> None:
     with pytest.raises(
-        ValueError, match=r"op must be conv, sepconv, mbconvN, fusedN or uibN with an expansion N up to 32"
+        ValueError,
+        match=r"op must be conv, sepconv, mbconvN, fusedN or uibN with an expansion N from 0\.25 to 32, as in uib2\.5",
     ):
         parse_op(text)
 

@@ -8,6 +8,7 @@ from typing import Literal
 from rich import box
 from rich.table import Table
 
+from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.cli.console import make_console
@@ -58,6 +59,9 @@ class ShowCommand:
         (arch,), (input_size,) = scaled.values(), sizes
         console.print(cost_table(arch, input_size, classes))
         console.lines(*(f"  {line}" for line in arch.lines))
+        if isinstance(arch, Arch) and (fields := arch.not_in_strings):
+            listed = ", ".join(f"{name} {_value(value)}" for name, value in fields.items())
+            console.lines(f"  not in the block strings: {listed}")
         console.print(f"  fingerprint {arch.fingerprint}, output stride {arch.output_stride}")
         if self.save is not None:
             write_atomic(self.save, drawing(arch, input_size))
@@ -87,6 +91,10 @@ def cost_table(arch: Architecture, input_size: int, num_classes: int) -> Table:
     for row in by_layer(arch, whole):
         table.add_row(row.name, row.op, _text(row.output_shape), f"{row.params:,}", f"{row.macs:,}")
     return table
+
+
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _text(shape: Shape) -> str:

@@ -24,6 +24,18 @@ def test_layers_shapes_params_and_macs(capsys):
     assert ["r3_k5_s22_e3_i24_o40_se0.25"] in lines
 
 
+def test_fields_that_the_block_strings_leave_out(capsys):
+    for name, line in [
+        ("mobilenetv3-small", "head_filters 1024, activation hardswish, head_pooled true, head_norm false"),
+        ("efficientnet-lite0", "activation relu6"),
+        ("mnasnet-a1/s16", "stem_stride 1"),
+    ]:
+        assert run(["show", name]) == 0
+        assert f"  not in the block strings: {line}" in capsys.readouterr().out.splitlines()
+    assert run(["show", "mnasnet-a1"]) == 0
+    assert "not in the block strings" not in capsys.readouterr().out
+
+
 def test_cells(capsys, tmp_path):
     file = tmp_path / "nasnet.svg"
     assert run(["show", "nasnet-a", "--save", str(file)]) == 0
@@ -80,7 +92,7 @@ def test_drawing(tmp_path, capsys):
         (["nasnet-a/s2"], "output stride must be at least 4 with 2 reduction cells between the stages, but got 2"),
         (["mnasnet-a1", "--classes", "0"], "--classes must be auto, or 1 or more, but got 0"),
         (["mnasnet-a1", "--save", "/nowhere/a.svg"], "No such folder: /nowhere"),
-        (["r1_k4_s11_e1_o16"], "kernel must be one of 3, 5, 7, but got 4"),
+        (["r1_k4_s11_e1_o16"], "kernel must be one of 3, 5, 7 for op sepconv, but got 4"),
     ],
 )
 def test_bad_input_gets_one_line_and_exit_code_2(capsys, arguments, message):

@@ -399,7 +399,7 @@ def test_scaled_skeletons():
         ({"filters": (), "layers": (), "strides": ()}, "an architecture must have 1 to 100 blocks, but got 0"),
         ({"activation": "swish"}, "activation must be one of relu, relu6, hardswish, silu, but got 'swish'"),
         ({"head_filters": -1}, "head_filters must be an integer from 0 to 16384, but got -1"),
-        ({"head_pooled": 1}, "head_pooled must be one of False, True, but got 1"),
+        ({"head_pooled": 1}, "head_pooled must be true or false, but got 1"),
         ({"stem_stride": 4}, "stem_stride must be one of 1, 2, but got 4"),
     ],
 )
@@ -416,11 +416,12 @@ def test_bad_skeletons(changed, message):
         ({"op": "conv"}, "op must be a list of at least one choice, but got 'conv'"),
         (
             {"op": ("mbconv0",)},
-            "op must be conv, sepconv, mbconvN, fusedN or uibN with an expansion N up to 32, but got 'mbconv0'",
+            "op must be conv, sepconv, mbconvN, fusedN or uibN "
+            "with an expansion N from 0.25 to 32, as in uib2.5, but got 'mbconv0'",
         ),
-        ({"op": ("mbconv33",)}, "expansion N up to 32, but got 'mbconv33'"),
-        ({"op": ("mbconv",)}, "expansion N up to 32, but got 'mbconv'"),
-        ({"op": ("uib4.50",)}, "expansion N up to 32, but got 'uib4.50'"),
+        ({"op": ("mbconv33",)}, "expansion N from 0.25 to 32, as in uib2.5, but got 'mbconv33'"),
+        ({"op": ("mbconv",)}, "expansion N from 0.25 to 32, as in uib2.5, but got 'mbconv'"),
+        ({"op": ("uib4.50",)}, "expansion N from 0.25 to 32, as in uib2.5, but got 'uib4.50'"),
         ({"op": (6,)}, "op must be conv, sepconv, mbconvN, fusedN or uibN, but got 6"),
         ({"kernel": (3, 9)}, "kernel must be one of 0, 1, 3, 5, 7, but got 9"),
         ({"kernel": (3, 3)}, "kernel must not repeat a choice, but got 3, 3"),
@@ -435,7 +436,7 @@ def test_bad_skeletons(changed, message):
             {"activation": ("swish",)},
             "activation must be one of network, relu, relu6, hardswish, silu, but got 'swish'",
         ),
-        ({"projection_activation": (1,)}, "projection_activation must be one of False, True, but got 1"),
+        ({"projection_activation": (1,)}, "projection_activation must be true or false, but got 1"),
         ({"se_width": (0.5,)}, "se_width must be one of input, middle, but got 0.5"),
         (
             {"se_activation": ("network",)},
