@@ -217,12 +217,15 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
 def _duplicates(items: dict[str, Sequence[Item]], counts: Mapping[Part, int]) -> tuple[str, ...]:
     """Return warnings about identical files in several parts or classes."""
     every = [item for part in counts for item in items[part]]
+    skipped = "the check for duplicate images was skipped, because"
+    if not all(isinstance(item.content, Path) for item in every):
+        return (f"{skipped} they are not files of their own",)
     try:
         keys = file_keys(every)
     except OSError:  # it counts as unreadable when it is decoded
-        keys = None
+        return (f"{skipped} one of them cannot be read",)
     if keys is None:
-        return ("the check for duplicate images was skipped, because there are too many files to compare",)
+        return (f"{skipped} there are too many files to compare",)
     copies = duplicates(keys, [item.label for item in every], dict(counts.items()))
     names = shown_names([item.name for item in every])
     return copies.notes(dict(counts.items()), lambda number: names[number])

@@ -21,7 +21,7 @@ from mnas.tflite.metadata import read_metadata
 from mnas.zoo.architectures import named_arch
 from tests.cli.test_bad_input import complaint, make_images
 from tests.nn.test_pretrained import randomise, saved
-from tests.nn.test_published import HYMENOPTERA, needs_packages
+from tests.nn.test_published_weights import HYMENOPTERA, needs_packages
 
 QUICK = ("--to", "litert", "--speed-s", "0")
 

@@ -111,6 +111,9 @@ def pixel_keys(pixels: Pixels) -> dict[int, bytes]:
 def file_keys(items: Sequence[Item]) -> dict[int, bytes] | None:
     """Return a digest of every file that has the same size as another one; None if they are too much to read.
 
+    Args:
+        items: images that are files of their own.
+
     Raises OSError for a file that cannot be read.
     """
     sizes = np.array([item.size_bytes for item in items], np.int64)
@@ -120,10 +123,7 @@ def file_keys(items: Sequence[Item]) -> dict[int, bytes] | None:
         return None
     numbers = alike.tolist()
     contents = [items[number].content for number in numbers]
-    paths = [str(content) for content in contents if isinstance(content, Path)]
-    if len(paths) < len(numbers):
-        return None
-    digests = zip(numbers, digest_all(paths), strict=True)
+    digests = zip(numbers, digest_all([str(content) for content in contents]), strict=True)
     return {number: digest.sha256 for number, digest in digests if digest.sha256 != UNREADABLE}
 
 

@@ -130,3 +130,9 @@ def test_counts_over_all_parts() -> None:
     assert (found.in_two_classes, found.of_two_classes) == (0, ())
     two = duplicates({0: "a", 1: "a", 2: "a"}, [0, 1, 1], {"train": 3})
     assert (two.in_train, two.in_two_classes, two.of_two_classes) == ({}, 3, ((0, 1),))
+
+
+def test_images_without_files_are_not_too_many(tmp_path: Path) -> None:
+    assert opened(Path("digits"), tmp_path) == (
+        "the check for duplicate images was skipped, because they are not files of their own",
+    )
