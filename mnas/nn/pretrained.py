@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Size, Tensor
+from torch import Size, Tensor, isfinite
 
 from mnas.arch import Arch, Padding
 from mnas.architecture import Architecture
@@ -268,6 +268,9 @@ def _fill(
         lists = (("missing", missing), ("unexpected", unexpected), ("of another shape", words))
         faults = "; ".join(f"{len(items)} {title} ({_some(items)})" for title, items in lists if items)
         raise ValueError(f"the weights of {what} must fit the architecture, but got {faults}")
+    wild = [key for key in shapes if not isfinite(tensors[key]).all()]
+    if wild:
+        raise ValueError(f"the weights of {what} must be finite, but got NaN or infinity in {_some(wild)}")
     network.load_state_dict({ours[key]: tensors[key].reshape(shapes[key]) for key in shapes}, strict=False)
 
 

@@ -1,6 +1,7 @@
 """Weights from other sources: outputs equal the source model's bit for bit, misfits are errors, and no code runs."""
 
 import argparse
+import math
 import os
 import pickle
 from collections import OrderedDict
@@ -440,3 +441,13 @@ def test_zoo_names_however_they_are_written():
     for name in ("mnasnet-a1@0.5", "mnasnet-a1@0.50/s8", "mnasnet-a1@000.5"):
         assert published_name(name) == "mnasnet-a1@0.5"
     assert published_name("mnasnet-a1@1.0") == "mnasnet-a1"
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    arch = named_arch("mnasnet-small@0.25")
+    state = build_network(arch, 5).state_dict()
+    state["layers.0.project.conv.weight"][0] = math.nan
+    path = str(tmp_path / "w.pth")
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"got NaN or infinity in layers\.0\.project\.conv\.weight$"):
+        load_pretrained(path, arch, None, name="mnasnet-small@0.25")
