@@ -49,7 +49,7 @@ class ArrayBatches(Batches):
         return self._dataset.skipped
 
     def training(
-        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
+        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1, numbered: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = _tensors(self._dataset.train)
         order = torch.randperm(len(labels), generator=generator_of(_ORDER, self._seed, epoch))
@@ -58,12 +58,16 @@ class ArrayBatches(Batches):
         for step in range(start, self.steps(batch_size)):
             chosen = order[step * batch_size : (step + 1) * batch_size]
             generator = generator_of(_VARIATION, self._seed, epoch, step)
-            yield self._varied(images, chosen, generator, rows), labels[chosen[rows]]
+            yield self._varied(images, chosen, generator, rows), chosen[rows] if numbered else labels[chosen[rows]]
 
-    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = _tensors(self._parts[part])
         for start in range(0, len(labels), batch_size):
-            yield images[start : start + batch_size], labels[start : start + batch_size]
+            rows = slice(start, min(start + batch_size, len(labels)))
+            yield images[rows], torch.arange(rows.start, rows.stop) if numbered else labels[rows]
+
+    def train_labels(self) -> Tensor:
+        return torch.from_numpy(self._dataset.train.labels)
 
     def _varied(self, images: Tensor, chosen: Tensor, generator: torch.Generator, rows: slice) -> Tensor:
         flip, how = self.mirrored, self._augmentation

@@ -84,17 +84,28 @@ class Batches(ABC):
 
     @abstractmethod
     def training(
-        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
+        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1, numbered: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield augmented images and labels of the epoch's steps from `start` on.
 
         Each pair is uint8 (B, S, S, 3) and int64 (B,), on the CPU, with B = batch_size / world: the share of process
         `rank` of `world` in the step's batch_size images. All shares together are the batch of a single process.
 
+        Args:
+            numbered: yield the index of each image among the training images in place of its label.
+
         Raises:
             ValueError: more than 1 % of the images are unreadable.
         """
 
     @abstractmethod
-    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all images and labels of `part` for evaluation, in a fixed order: uint8 (B, S, S, 3), int64 (B,)."""
+    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all images and labels of `part` for evaluation, in a fixed order: uint8 (B, S, S, 3), int64 (B,).
+
+        Args:
+            numbered: yield the index of each image in the part in place of its label.
+        """
+
+    def train_labels(self) -> Tensor:
+        """Return the label of each training image by its index, int64 (N,). Raises ValueError for tar shards."""
+        raise ValueError("--teacher needs images in files or arrays, but --data contains tar shards")

@@ -120,19 +120,26 @@ class FolderBatches(Batches):
         return self._unreadable.lines
 
     def training(
-        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
+        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1, numbered: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(self.counts["train"], generator=generator_of(_ORDER, self._view.seed, epoch)).numpy()
         share = batch_size // world
         firsts = range(start * batch_size + rank * share, self.steps(batch_size) * batch_size, batch_size)
-        return self._loaded("train", epoch, [order[first : first + share] for first in firsts])
+        return self._loaded("train", epoch, [order[first : first + share] for first in firsts], numbered)
 
-    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         every = np.arange(self.counts[part])
-        return self._loaded(part, _SCORING, [every[i : i + batch_size] for i in range(0, len(every), batch_size)])
+        steps = [every[i : i + batch_size] for i in range(0, len(every), batch_size)]
+        return self._loaded(part, _SCORING, steps, numbered)
 
-    def _loaded(self, part: Part, epoch: int, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of `part` that `chosen` lists for each step."""
+    def train_labels(self) -> Tensor:
+        return self._parts["train"].labels
+
+    def _loaded(
+        self, part: Part, epoch: int, chosen: Sequence[Indices], numbered: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images of `part` that `chosen` lists for each step, with their indices or labels."""
+        labels = self._parts[part].labels
         steps = [(epoch, indices) for indices in chosen]
         loader: DataLoader[Any] = DataLoader(
             self._parts[part],
@@ -141,10 +148,10 @@ class FolderBatches(Batches):
         )
         batches = Loaded(loader)
         try:
-            for images, labels, unreadable in batches:
+            for images, indices, unreadable in batches:
                 self._unreadable.add(unreadable)
-                if len(labels):
-                    yield images, labels
+                if len(indices):
+                    yield images, indices if numbered else labels[indices]
         finally:
             batches.close()
 
@@ -154,7 +161,7 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
 
     def __init__(self, items: Sequence[Item], view: ImageView) -> None:
         self._view = view
-        self._labels = np.array([item.label for item in items], np.int64)
+        self.labels = torch.tensor([item.label for item in items], dtype=torch.int64)
         self._pixels: npt.NDArray[np.uint8] | None = None
         contents = [item.content for item in items]
         if all(isinstance(content, Path) for content in contents):
@@ -165,7 +172,7 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
             self._pixels = np.stack([content for content in contents if not isinstance(content, Path)])
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.labels)
 
     def content(self, index: int) -> Content:
         """Return the file or pixels to decode."""
@@ -186,21 +193,21 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
         return ((self.name(index), self.content(index)) for index in order.tolist())
 
     def __getitem__(self, step: tuple[int, Indices]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
-        """Return images, uint8 (B, S, S, 3), labels (B,), and (name, reason) of each unreadable image."""
+        """Return images, uint8 (B, S, S, 3), their indices (B,), and (name, reason) of each unreadable image."""
         epoch, indices = step
         size = self._view.size
         images = np.empty((len(indices), size, size, 3), np.uint8)
-        labels: list[int] = []
+        seen: list[int] = []
         unreadable: list[tuple[str, str]] = []
         for index in indices.tolist():
             for candidate in self._candidates(epoch, index):
                 try:
-                    images[len(labels)] = self._seen(epoch, candidate)
-                    labels.append(int(self._labels[candidate]))
+                    images[len(seen)] = self._seen(epoch, candidate)
+                    seen.append(candidate)
                     break
                 except UnreadableImage as error:
                     unreadable.append((self.name(candidate), reason(error)))
-        return torch.from_numpy(images[: len(labels)]), torch.tensor(labels, dtype=torch.int64), unreadable
+        return torch.from_numpy(images[: len(seen)]), torch.tensor(seen, dtype=torch.int64), unreadable
 
     def _seen(self, epoch: int, index: int) -> npt.NDArray[np.uint8]:
         content = self.content(index)

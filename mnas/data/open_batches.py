@@ -8,7 +8,8 @@ from mnas.data.augmentation import Augmentation
 from mnas.data.batches import Batches
 from mnas.data.cache import OnProgress
 from mnas.data.files import FolderBatches
-from mnas.data.load import load_dataset, open_source
+from mnas.data.listing.unlabelled import unlabelled_source
+from mnas.data.load import load_dataset, load_source, open_source
 from mnas.data.options import Loader
 from mnas.data.shards import ShardBatches
 from mnas.data.shards.index import is_shards
@@ -89,6 +90,34 @@ def open_batches(
     return FolderBatches(
         source, input_size=input_size, seed=seed, crop=crop, augmentation=augmentation, workers=workers,
         cache_dir=cache_dir, max_images_per_class=max_images_per_class, on_progress=on_progress,
+    )  # fmt: skip
+
+
+def open_unlabelled(
+    folder: Path,
+    *,
+    input_size: int,
+    seed: int,
+    crop: float,
+    augmentation: Augmentation,
+    loader: Loader,
+    workers: int,
+    cache_dir: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Batches:
+    """Return all images below `folder` as the training part of a data set with one class; see `open_batches`.
+
+    Raises:
+        ValueError: the folder is missing, unreadable or without images, or the loader cannot read such data.
+    """
+    cache_dir = user_cache_dir() if cache_dir is None else cache_dir
+    source = unlabelled_source(folder)
+    if loader == "array" or (loader == "auto" and _fits_array(source, input_size, crop, augmentation)):
+        dataset = load_source(source, input_size=input_size, seed=seed, cache_dir=cache_dir, on_progress=on_progress)
+        return ArrayBatches(dataset, augmentation, seed, crop)
+    return FolderBatches(
+        source, input_size=input_size, seed=seed, crop=crop, augmentation=augmentation, workers=workers,
+        cache_dir=cache_dir, on_progress=on_progress,
     )  # fmt: skip
 
 

@@ -80,6 +80,7 @@ def _require_options(settings: TrainSettings) -> None:
     chosen = {
         "--out": settings.out != TrainSettings.out,
         "--weights": settings.weights,
+        "--teacher": settings.distillation.teacher,
         "--input-size": settings.input_size != "auto",
         "--width-multiplier": settings.width_multiplier != "1",
     }

@@ -97,18 +97,26 @@ def run_training(
         ValueError, OSError: the images, the initial weights or the folder cannot be used.
         TrainingError, TrainingStopped: see `mnas.train.loop.train`.
     """
+    from mnas.full_training.teacher import open_teacher, taught, unseen_seed
     from mnas.train.loop import train  # timm and accelerate take seconds to import, and a refusal needs neither
 
     say, folder, arch = listeners.say, training.folder(settings.out), training.arch
     earlier, split_seed = _earlier(settings, say)
+    teacher = open_teacher(settings) if settings.distillation.teacher else None
+    if teacher is not None and not settings.weights:
+        split_seed = unseen_seed(settings, teacher, say)
     config, batches = _opened(settings, training, split_seed, listeners.progress)
     initial = None
     if settings.weights:
         initial = initial_network(settings.weights, training.name, arch, batches, config.seed)
         arch = initial.arch
-    for line in _described(training.name, batches, config, folder):
+    labelled = batches
+    if teacher is not None:
+        with teacher:
+            batches = taught(settings, teacher, labelled, config, split_seed, say, listeners.progress)
+    for line in _described(training.name, labelled, batches, config, folder):
         say(line)
-    for line in _about_images(batches, config) if table else ():
+    for line in _about_images(labelled, config) if table else ():
         say(line)
     skipped = len(batches.skipped)  # from decoding the array; with files, they turn up during reading
     if skipped:
@@ -171,8 +179,10 @@ def _about_images(batches: Batches, config: TrainConfig) -> list[str]:
     return [line for line in lines if line]
 
 
-def _described(name: str, batches: Batches, config: TrainConfig, folder: Path) -> tuple[str, str]:
-    counts = ", ".join(f"{count:,} {part}" for part, count in batches.counts.items())
+def _described(name: str, labelled: Batches, batches: Batches, config: TrainConfig, folder: Path) -> tuple[str, str]:
+    counts = ", ".join(f"{count:,} {part}" for part, count in labelled.counts.items())
+    if unlabelled := batches.counts["train"] - labelled.counts["train"]:
+        counts = f"{counts}, {unlabelled:,} unlabelled"
     size = config.batch_size_for(batches.counts["train"])
     return (
         f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px",

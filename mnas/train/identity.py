@@ -12,6 +12,7 @@ from mnas.data.batches import Batches
 from mnas.data.mirror import to_store
 from mnas.nn.network import Network
 from mnas.train.config import TrainConfig
+from mnas.train.distillation import TaughtBatches
 from mnas.training_data import after_training, trained_on_json
 from mnas.version import __version__
 
@@ -27,6 +28,7 @@ def identity_of(arch: Architecture, batches: Batches, config: TrainConfig, initi
         "input_size": batches.input_size,
         **config.identity(),
         **to_store(batches.mirrored, batches.may_be_mirrored),
+        **(batches.identity() if isinstance(batches, TaughtBatches) else {}),
     }
 
 

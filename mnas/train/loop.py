@@ -33,6 +33,7 @@ from mnas.nn.network import Network
 from mnas.nn.weights import save_weights
 from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
+from mnas.train.distillation import TaughtBatches
 from mnas.train.failures import failures_explained, rename_advice
 from mnas.train.folder import CHECKPOINT_NAME, Trained, claimed, read_result, write_result
 from mnas.train.identity import facts_of, identity_of
@@ -155,6 +156,8 @@ class Training:
         self.schedule = schedule_for(self.raw_optimizer, config, self.steps)
         self.model, self.optimizer = accelerator.prepare(self.network, self.raw_optimizer)
         self.loss, self.mix = loss_of(config), mix_of(config, len(batches.classes))
+        if isinstance(batches, TaughtBatches):
+            self.loss, self.mix = batches.loss, batches.mix(self.batch_size // self.world)
         self.mean, self.std = moments(batches.mean, batches.std, self.device)
         self.earlier: TrainedOn = ()
         self.epoch = self.step = 0

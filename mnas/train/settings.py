@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from mnas.data.cache import OnProgress
 from mnas.data.options import Loader, TrainingDataOptions
+from mnas.require import require_number
 from mnas.settings import from_options
 from mnas.train.config import TrainConfig
 from mnas.train.presets import PRESETS, named_preset
@@ -32,6 +33,44 @@ class TrainImages(TrainingDataOptions):
     run's data has moved."""
     max_images_per_class: int = 0
     """Number of training images to use per class; 0: all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationOptions:
+    """The teacher of a training. Raises ValueError if a field is out of range."""
+
+    teacher: str = ""
+    """Trained model that teaches the network its outputs: a .safetensors, .tflite, .onnx or .pte file, the folder of a
+    training, or a trial (runs/NAME#17). Its classes must include the data's."""
+    unlabelled: Path | None = None
+    """Folder of further images without labels, which only the teacher labels; needs --teacher."""
+    teacher_class_file: Path | None = None
+    """File with the names of the teacher's outputs, for a file without names: one per line, or JSON."""
+    teacher_mean: str = ""
+    """Mean of pixels from 0 to 1 for a teacher whose file does not record it: one number or three
+    (0.485,0.456,0.406)."""
+    teacher_std: str = ""
+    """Standard deviation of pixels for such a teacher."""
+    distillation_weight: float = 0.9
+    """Share of the teacher in the loss; the labels have the rest."""
+    temperature: float = 4.0
+    """Temperature of the outputs of teacher and network in the loss; higher ones show more of the less likely
+    classes."""
+
+    def __post_init__(self) -> None:
+        require_number("--distillation-weight", self.distillation_weight, 0, 1)
+        require_number("--temperature", self.temperature, 0.1, 100)
+        if not self.teacher:
+            chosen = {
+                "--unlabelled": self.unlabelled is not None,
+                "--teacher-class-file": self.teacher_class_file is not None,
+                "--teacher-mean": self.teacher_mean,
+                "--teacher-std": self.teacher_std,
+                "--distillation-weight": self.distillation_weight != 0.9,
+                "--temperature": self.temperature != 4,
+            }
+            for name in (name for name, value in chosen.items() if value):
+                raise ValueError(f"{name} needs a teacher; name one with --teacher")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +111,8 @@ class TrainSettings:
     """Number of processes that read files or shards (auto: one per core, at most 16); with --top, number of trainings
     that run in parallel (auto: 1)."""
 
+    distillation: Annotated[DistillationOptions, Parameter(name="*")] = field(default_factory=DistillationOptions)
+    """Teacher."""
     config: Annotated[TrainConfig, Parameter(name="*")] = field(default_factory=lambda: PRESETS["small"])
     """Recipe."""
 

@@ -93,6 +93,7 @@ def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
     for option in (
         ["--out", "elsewhere"],
         ["--weights", "timm"],
+        ["--teacher", "runs/one#0"],
         ["--input-size", "16"],
         ["--width-multiplier", "0.5"],
     ):

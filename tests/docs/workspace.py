@@ -58,6 +58,7 @@ def make_table(folder: Path) -> None:
 def make_files(folder: Path) -> None:
     """Write what the user of a page has: images, a table of networks, and a search and a training of the images."""
     make_photos(folder / "photos")
+    make_photos(folder / "more-photos", 10)
     make_table(folder)
     shutil.copy(folder / "photos/dark/0.jpg", folder / "photo.jpg")
     (folder / "theirs.onnx").write_bytes(onnx_model())

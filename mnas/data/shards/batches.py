@@ -109,8 +109,10 @@ class ShardBatches(Batches):
         return self._unreadable.lines
 
     def training(
-        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1
+        self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1, numbered: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
+        if numbered:
+            self.train_labels()  # raises
         shards = self._index.parts["train"]
         lanes = lane_count(batch_size, len(shards))
         if lanes % world:
@@ -125,7 +127,9 @@ class ShardBatches(Batches):
         )  # fmt: skip
         return self._loaded(plan, own)
 
-    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        if numbered:
+            self.train_labels()  # raises
         shards = self._index.parts[part]
         lanes = lane_count(batch_size, len(shards))
         each = batch_size // lanes
