@@ -13,7 +13,7 @@ from mnas.train.machine import Accelerator, device_of, halved_batch
 if TYPE_CHECKING:
     import torch
 
-Optimizer = Literal["rmsprop", "sgd"]
+Optimizer = Literal["rmsprop", "sgd", "adamw"]
 Schedule = Literal["step", "cosine"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 _FEWEST_FOR_STATISTICS = 16
@@ -31,7 +31,7 @@ class TrainConfig:
     """Minimum number of steps of a training: mnas halves the batch size, down to 16, to reach it. Small data sets need
     many steps to learn."""
     optimizer: Optimizer
-    """Optimizer: rmsprop (the paper's, with TensorFlow's semantics) or sgd (with Nesterov momentum 0.9)."""
+    """Optimizer: rmsprop (the paper's, with TensorFlow's semantics), sgd (with Nesterov momentum 0.9) or adamw."""
     learning_rate: float
     """Peak learning rate for 256 images per step; scaled in proportion to the batch size."""
     schedule: Schedule

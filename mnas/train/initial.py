@@ -84,7 +84,10 @@ def initial_network(source: str, name: str, arch: Architecture, batches: Batches
     def adapted() -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)
+            network = load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)
+        # With random weights, the first gradients would change the features as much as the classifier.
+        torch.nn.init.zeros_(network.classifier.weight)
+        return network
 
     try:
         network = load_pretrained(source, arch, None, name=name)

@@ -48,6 +48,8 @@ def optimizer_for(network: Network, config: TrainConfig, batch_size: int) -> tor
     peak = config.learning_rate * batch_size / 256
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=peak, momentum=0.9, nesterov=True)  # timm's `sgd` is the same
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=peak)
     optimizer: torch.optim.Optimizer = rmsprop(groups, peak)
     return optimizer
 

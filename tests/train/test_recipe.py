@@ -174,3 +174,11 @@ def test_mixup_wants_even_batches() -> None:
 def test_small_data_sets_get_smaller_batches() -> None:
     config = dataclasses.replace(PRESETS["small"], epochs=30, batch_size=128, fewest_steps=3000)
     assert [config.batch_size_for(n) for n in (6, 1151, 5000, 40_000)] == [6, 16, 32, 128]
+
+
+def test_finetuning_is_adamw_at_a_rate_for_its_batch() -> None:
+    optimizer = optimizer_for(build_network(ARCH, 3), PRESETS["finetune"], 32)
+    assert type(optimizer) is torch.optim.AdamW
+    decayed, others = optimizer.param_groups
+    assert (decayed["lr"], others["lr"]) == (pytest.approx(5e-4), pytest.approx(5e-4))
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
