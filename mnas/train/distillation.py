@@ -127,10 +127,10 @@ class TaughtBatches(Batches):
         """Return the targets of images by their rows in the teacher's outputs."""
         classes = len(self.classes)
         hard = torch.zeros(len(rows), classes)
-        known = rows < len(self._labels)
+        labelled = rows < len(self._labels)
         smoothing = self._config.label_smoothing
-        labels = F.one_hot(self._labels[rows[known]], classes).float()
-        hard[known] = labels * (1 - smoothing) + smoothing / classes
+        labels = F.one_hot(self._labels[rows[labelled]], classes).float()
+        hard[labelled] = labels * (1 - smoothing) + smoothing / classes
         logits = torch.from_numpy(self.teaching.logits[rows.numpy()])
         return torch.cat([hard, F.softmax(logits / self.teaching.temperature, 1)], 1)
 
