@@ -265,7 +265,7 @@ class _Place(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """What the choices of a field are, and what they do."""
+    """The rules for the choices of one field."""
 
     check: Callable[[Any], object]
     """Raises ValueError unless its argument is a choice of the field."""

@@ -22,8 +22,8 @@ class Kernel(NamedTuple):
     shape: tuple[int, ...]
     depthwise: bool = False
     combines: bool = False
-    """Whether it combines values that it should keep near 1: a projection or a classifier. Random weights of all others
-    have twice the variance, as the ReLU after or before them zeroes half of the values."""
+    """Whether no ReLU follows, as after a projection or a classifier. Random weights of all others have twice the
+    variance, because the ReLU zeroes half of the values."""
 
 
 Source = Callable[[Kernel], Weights]

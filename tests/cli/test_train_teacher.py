@@ -8,21 +8,11 @@ import pytest
 from foreign_models import onnx_model
 from PIL import Image
 
-from mnas.arch import Arch
-from mnas.block import Block
 from mnas.cli.main import run
 from mnas.full_training import teacher as opening
 from mnas.predict.model import Model
+from tests.cli.test_train_command import ARCH
 
-ARCH = Arch(
-    blocks=(
-        Block(op="sepconv", kernel=3, stride=1, filters=8, skip="none"),
-        Block(op="mbconv", kernel=3, stride=2, filters=8, expansion=3),
-    ),
-    stem_filters=8,
-    stem_stride=1,
-    head_filters=32,
-)
 QUICK = ("--data", "photos", "--epochs", "2", "--batch-size", "16", "--fewest-steps", "0", "--threads", "1")
 TEACHER = "teachers/tiny-16px"
 
