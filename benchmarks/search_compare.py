@@ -39,6 +39,8 @@ SETTINGS = [
     "1",
     "--latency-budget-s",
     "0.5",
+    "--start-from",
+    "none",
 ]
 CHANCE = 0.1
 SLOWEST = 2.0

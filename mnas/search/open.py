@@ -13,7 +13,7 @@ from mnas.search.devices import Say, open_fleet, predicting, read_predictors, st
 from mnas.search.problem import Problem
 from mnas.search.reach import find_reach
 from mnas.search.settings import SearchSettings
-from mnas.search.start import History, Member, initial_trials, read_start
+from mnas.search.start import KNOWN_TO_BE_GOOD, History, Member, initial_trials, published_members, read_start
 from mnas.space.space import Space
 from mnas.study import Beginning, StudyWriter, TrialRecord, count_imported, open_run
 from mnas.workers import Evaluate
@@ -58,8 +58,7 @@ class _Starter:
     def begin(self) -> Beginning:
         """Return the trials and attributes that a new run has from its first moment."""
         settings = self._settings
-        names = settings.start_from.split(",") if settings.start_from else []
-        members, histories = read_start(names, self._space, settings.identity(self._space, self._dataset), settings.run)
+        members, histories = self._first()
         if len(members) > settings.trials:
             raise ValueError(
                 f"--trials must be at least {len(members)}, the number of networks in --start-from, but got "
@@ -72,6 +71,14 @@ class _Starter:
         drafts = list(initial_trials(members, histories, problem, settings.plan()))
         self._announce_start(members, histories, [draft.record for draft in drafts])
         return Beginning(trials=drafts, attributes=attributes)
+
+    def _first(self) -> tuple[list[Member], list[History]]:
+        """Return the networks and runs to start from; auto takes no more networks than there are trials."""
+        settings = self._settings
+        if settings.start_from == "auto":
+            return published_members(self._space)[: settings.trials], []
+        config = settings.identity(self._space, self._dataset)
+        return read_start(settings.start_names, self._space, config, settings.run)
 
     def resume(self, run: StudyWriter) -> Problem:
         """Return the problem of an existing run."""
@@ -122,6 +129,9 @@ class _Starter:
         self, members: Sequence[Member], histories: Sequence[History], trials: Sequence[TrialRecord]
     ) -> None:
         lines = []
+        if self._settings.start_from == "auto" and not members:
+            near = " or ".join(KNOWN_TO_BE_GOOD)
+            lines.append(f"no network to start from: space {self._space.name} has none near {near}")
         for history in histories:
             numbers = [n for n, t in enumerate(trials) if t.origin and t.origin.run == history.name]
             place = f" as trials {numbers[0]} to {numbers[-1]}" if numbers else ""

@@ -66,8 +66,9 @@ class SearchSettings:
     """Input pixels per pixel of the last feature map; auto: the largest of 32, 16, 8 and 4 that leaves a map of at
     least 3 x 3."""
 
-    start_from: str = ""
-    """Networks to evaluate first (mnasnet-a1) and earlier runs to import (runs/OLD), separated by commas."""
+    start_from: str = "auto"
+    """Networks to evaluate first (mnasnet-a1) and earlier runs to import (runs/OLD), separated by commas; auto: the
+    networks of the space that are nearest to MobileNetV2 and MnasNet-A1; none: no networks."""
 
     controller: str = "surrogate"
     """Controller that proposes candidates: surrogate (needs the fewest trials), ppo (the paper's, for thousands of
@@ -141,8 +142,12 @@ class SearchSettings:
             raise ValueError(f"--latency-budget-s must be greater than 0 and at most {MOST_BUDGET_S:g}, {got}")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed must be an integer from 0 to {2**63 - 1}, but got {self.seed}")
-        if self.start_from and not all(self.start_from.split(",")):
+        if not all(names := self.start_names):
             raise ValueError(f"--start-from must be names separated by commas, but got {self.start_from!r}")
+        if len(names) > 1 and {"auto", "none"} & set(names):
+            raise ValueError(
+                f"--start-from must be auto, none or names separated by commas, but got {self.start_from!r}"
+            )
         self.plan()  # called for its checks, as on the next line
         self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
 
@@ -175,6 +180,11 @@ class SearchSettings:
 
         auto = self.candidates_per_update == "auto"
         return candidates_per_update(self.controller) if auto else int(self.candidates_per_update)
+
+    @property
+    def start_names(self) -> tuple[str, ...]:
+        """Names in `start_from`, in the user's order; empty for none."""
+        return () if self.start_from in ("", "none") else tuple(self.start_from.split(","))
 
     @property
     def device_names(self) -> tuple[str, ...]:
@@ -246,7 +256,7 @@ class SearchSettings:
         """Return the settings that must not change while a run is resumed, under their flat names."""
         fields = dataclasses.asdict(self)
         fields |= fields.pop("images")
-        for may_change in (*MAY_CHANGE, *(["start_from"] if not self.start_from else [])):
+        for may_change in (*MAY_CHANGE, *([] if self.start_names else ["start_from"])):
             del fields[may_change]
         fields["proxy"]["accelerator"] = self.proxy.device().type
         fields["candidates_per_update"] = self.batch_size
@@ -264,12 +274,17 @@ class SearchSettings:
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}
 
     def as_begun(self, dataset: Dataset) -> "SearchSettings":
-        """Return the settings with the value of `mirror` of the run that they resume."""
-        stored = stored_settings(self.run / "config.json", "proxy")
-        mirror = as_begun(self.proxy.mirror, stored, dataset.flip, dataset.classes)
-        if mirror == self.proxy.mirror:
-            return self
-        return dataclasses.replace(self, proxy=dataclasses.replace(self.proxy, mirror=mirror))
+        """Return the settings with the values of `mirror` and `start_from` of the run that they resume.
+
+        A run that began without networks to start from, as all did before `auto`, is resumed without them.
+        """
+        settings, path = self, self.run / "config.json"
+        mirror = as_begun(self.proxy.mirror, stored_settings(path, "proxy"), dataset.flip, dataset.classes)
+        if mirror != self.proxy.mirror:
+            settings = dataclasses.replace(settings, proxy=dataclasses.replace(self.proxy, mirror=mirror))
+        if self.start_from == "auto" and "start_from" not in (stored_settings(path) or {"start_from": "auto"}):
+            settings = dataclasses.replace(settings, start_from="none")
+        return settings
 
 
 def search_settings(options: Mapping[str, object]) -> SearchSettings:

@@ -28,6 +28,7 @@ from mnas.search.measure import shared_latency
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Watcher
 from mnas.space.factorized import FactorizedSpace
+from mnas.space.per_layer import PerLayerSpace
 from mnas.space.space import Space
 from mnas.study import (
     DERIVED,
@@ -45,12 +46,16 @@ from mnas.study import (
 from mnas.study.limits import over_limits, over_size
 from mnas.study.record import VERSION
 from mnas.zoo.architectures import ZOO
-from mnas.zoo.member import nearest_member
+from mnas.zoo.member import member_like, nearest_member
 
 SAME = ("space", "input_size", "data_content", "proxy", "device", "latency_threads")
 """Fields that must be equal in the configurations of two runs for one to import the other's trials."""
 WHY_OTHER_IMAGES = ("data", "seed", "max_images_per_class")
 """Fields that explain why images differ; the seed determines which of them are held out."""
+
+
+KNOWN_TO_BE_GOOD = ("mobilenetv2", "mnasnet-a1")
+"""Published networks whose nearest members a search evaluates first (`--start-from auto`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +155,19 @@ def _published(name: str, space: FactorizedSpace) -> Member:
         nearest = nearest_member(space, arch)
         note = f"the nearest network of the space, which does not contain the published one ({error})"
         return Member(name=name, arch=nearest, note=note)
+
+
+def published_members(space: Space) -> list[Member]:
+    """Return the different networks of `space` that are nearest to `KNOWN_TO_BE_GOOD`; none in a space of cells."""
+    members: dict[str, Member] = {}
+    if isinstance(space, FactorizedSpace | PerLayerSpace):
+        for name in KNOWN_TO_BE_GOOD:
+            published = ZOO[name].arch
+            assert isinstance(published, Arch)
+            arch = member_like(space, published)
+            note = "the nearest network of the space (--start-from auto)"
+            members.setdefault(arch.fingerprint, Member(name=name, arch=arch, note=note))
+    return list(members.values())
 
 
 def _history(name: str, config: Mapping[str, Any], run_dir: Path, others: Sequence[History]) -> History:

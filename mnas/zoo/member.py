@@ -1,18 +1,29 @@
-"""Map a published network to the nearest member of a space."""
+"""Map a published network to the nearest member of a space, within a tolerance or at any distance."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mnas.arch import Arch
 from mnas.block import Block
-from mnas.space.factorized import FactorizedSpace
+from mnas.ops import Op, parse_op
+from mnas.space.factorized import LATER_CHOICES, FactorizedSpace
+from mnas.space.per_layer import PerLayerSpace
 from mnas.space.skeleton import MOBILENETV2, MOBILENETV4
 
 NEAR = 1.1
 """Largest factor between a published width and the nearest one in a space.
 
 In the paper's space, the 112 filters of MnasNet-A1 become 120."""
+
+SIMILAR_OPS: Mapping[Op, tuple[Op, ...]] = {
+    "mbconv": ("mbconv", "uib", "fused", "sepconv", "conv"),
+    "sepconv": ("sepconv", "mbconv", "uib", "fused", "conv"),
+}
+"""Op of MobileNetV2 or MnasNet-A1 -> ops by similarity; a `uib` without a start kernel computes what `mbconv` does."""
+SIMILAR_SKIPS = ("identity", "none", "pool")
+"""Skips in the order in which one replaces a skip that a space does not offer."""
 
 
 def nearest_member(space: FactorizedSpace, published: Arch) -> Arch:
@@ -65,3 +76,49 @@ def _fused(arch: Arch) -> tuple[Block, ...]:
         else:
             blocks.append(block)
     return tuple(blocks)
+
+
+def member_like(space: FactorizedSpace | PerLayerSpace, published: Arch) -> Arch:
+    """Return the member of `space` whose choices are nearest to `published`, in canonical form, at any distance.
+
+    Each field of a block takes the nearest choice on its own: widths as multiples of MobileNetV2's, and numbers of
+    layers as differences from MobileNetV2's. In a space with another number of blocks, a block is compared with the
+    published block at the same relative depth, counted in layers.
+
+    Args:
+        published: MobileNetV2 or MnasNet-A1, or another network with seven blocks of their ops.
+    """
+    blocks = space.blocks if isinstance(space, PerLayerSpace) else space
+    indices = []
+    for number, choices in enumerate(blocks.block_choices):
+        place = _corresponding(blocks, number)
+        for name, offered in choices.decided.items():
+            distances = [_distance(name, choice, published.blocks[place], place) for choice in offered]
+            indices.append(distances.index(min(distances)))
+    return space.decode(space.encode(blocks.decode(indices)))
+
+
+def _corresponding(space: FactorizedSpace, number: int) -> int:
+    """Return the block of MobileNetV2 at the relative depth of the middle of block `number` of the space's skeleton."""
+    if space.blocks == len(MOBILENETV2.layers):
+        return number
+    layers = space.skeleton.layers
+    middle = (sum(layers[:number]) + layers[number] / 2) / sum(layers) * sum(MOBILENETV2.layers)
+    return next(place for place in range(len(MOBILENETV2.layers)) if sum(MOBILENETV2.layers[: place + 1]) > middle)
+
+
+def _distance(name: str, choice: Any, block: Block, place: int) -> tuple[float, ...]:
+    """Return how far a choice of the field `name` is from `block`, which is at `place` in the published network."""
+    match name:
+        case "op":
+            op, expansion = parse_op(choice)
+            return SIMILAR_OPS[block.op].index(op), abs(math.log(expansion / block.expansion))
+        case "kernel" | "se_ratio":
+            return abs(choice - getattr(block, name)), choice  # of two at the same distance, the smaller
+        case "skip":
+            return choice != block.skip, SIMILAR_SKIPS.index(choice)
+        case "filters":
+            return (abs(math.log(choice * MOBILENETV2.filters[place] / block.filters)),)
+        case "layers":
+            return (abs(choice - (block.layers - MOBILENETV2.layers[place])),)
+    return (choice != LATER_CHOICES[name][0],)

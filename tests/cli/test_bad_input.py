@@ -236,7 +236,7 @@ def test_an_error_of_a_users_sampler_is_one_line_and_the_mended_search_resumes(c
     ):
         (tmp_path / f"{module}.py").write_text(own.replace("CODE", code))
         search = (*SEARCH, *QUICK, "--run", f"runs/{module}", "--controller", f"{module}:make")
-        search = (*search, "--candidates-per-update", "1")
+        search = (*search, "--candidates-per-update", "1", "--start-from", "none")
         assert complaint(capsys, *search).startswith(f"mnas: {module}:make failed at trial 1: {message}")
         assert len(read_run(tmp_path / "runs" / module).trials) == 1
         (tmp_path / f"{module}.py").write_text(own.replace("CODE", "pass"))

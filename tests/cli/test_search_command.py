@@ -99,11 +99,12 @@ def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
     assert (plain.controller, plain.batch_size, plain.reward, plain.trials) == ("surrogate", 5, "target", 100)
     assert (paper.controller, paper.batch_size, paper.reward, paper.trials) == ("ppo", 20, "soft", 8000)
     assert paper.proxy.epochs == 5
+    assert (plain.start_from, paper.start_from, paper.start_names) == ("auto", "none", ())
     changed = given("--preset", "paper", "--reward", "hard", "--trials", "60", "--epochs", "1")
     assert (changed.controller, changed.reward, changed.trials, changed.proxy.epochs) == ("ppo", "hard", 60, 1)
     # a run is identified by the values of its options, not by the name of a preset
     dataset = plain.load_data()
-    written = given("--controller", "ppo", "--reward", "soft", "--candidates-per-update", "20")
+    written = given("--controller", "ppo", "--reward", "soft", "--candidates-per-update", "20", "--start-from", "none")
     space = paper.searched_space(dataset.input_size)
     assert written.identity(space, dataset) == paper.identity(space, dataset)
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+import shutil
 
 import pytest
 
@@ -12,7 +13,7 @@ from mnas.space.named import SPACES
 from mnas.study import count_imported, front_of, objectives_of, read_run
 from mnas.study.results import images_behind, recommend, references_of, results_of, table_results
 from mnas.zoo.architectures import named_arch
-from mnas.zoo.member import nearest_member
+from mnas.zoo.member import member_like, nearest_member
 
 SEARCH = (
     *("search", "--data", "digits", "--width", "0.25", "--input-size", "8", "--output-stride", "8", "--epochs", "1"),
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("start")
     patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     patch.chdir(folder)
-    assert run([*SEARCH, "--trials", "3", "--run", "runs/old"]) == 0
+    assert run([*SEARCH, "--trials", "3", "--start-from", "none", "--run", "runs/old"]) == 0
     yield folder
     patch.undo()
 
@@ -59,6 +60,79 @@ def test_the_space_of_mobilenetv4_from_its_published_network(folder, capsys):
         "mnasnet-a1 is not in this search space: networks of space mobilenetv4 have 11 blocks, but this one has 7; "
         "use another --space, or drop it from --start-from"
     ) in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def known(folder):
+    """A search of two trials with the default of --start-from, and its output."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert run([*SEARCH, "--trials", "2", "--run", "runs/known"]) == 0
+    return read_run(folder / "runs/known"), out.getvalue()
+
+
+def test_a_search_begins_with_the_networks_nearest_to_known_ones(folder, known):
+    snapshot, printed = known
+    space = SPACES["mnasnet"].scaled(0.25).with_output_stride(8)
+    names = ["mobilenetv2", "mnasnet-a1"]
+    assert [t.name for t in snapshot.trials] == names
+    assert [t.arch for t in snapshot.trials] == [member_like(space, named_arch(name)) for name in names]
+    assert [t.state for t in snapshot.trials] == ["complete"] * 2
+    assert [t.choices for t in snapshot.trials] == [space.params(space.encode(t.arch)) for t in snapshot.trials]
+    for number, name in enumerate(names):
+        assert f"trial {number} is {name}: the nearest network of the space (--start-from auto)" in printed
+    assert snapshot.attributes["config"]["start_from"] == "auto"
+
+
+def test_a_search_with_known_networks_goes_on(folder, known, capsys):
+    shutil.copytree(folder / "runs/known", folder / "runs/longer")
+    assert run([*SEARCH, "--trials", "3", "--run", "runs/longer"]) == 0
+    trials = read_run(folder / "runs/longer").trials
+    assert trials[:2] == known[0].trials
+    assert (trials[2].name, trials[2].state) == (None, "complete")
+    capsys.readouterr()
+    assert run([*SEARCH, "--trials", "3", "--start-from", "none", "--run", "runs/longer"]) == 2
+    assert 'start_from: "auto" before, null now' in capsys.readouterr().err
+
+
+def test_a_run_without_networks_to_start_from_is_resumed_without_them(folder, capsys):
+    """So is a run from before the default: its configuration has no `start_from` either."""
+    shutil.copytree(folder / "runs/old", folder / "runs/older")
+    before = read_run(folder / "runs/older")
+    assert "start_from" not in before.attributes["config"]
+    assert run([*SEARCH, "--trials", "4", "--run", "runs/older"]) == 0
+    after = read_run(folder / "runs/older")
+    assert after.attributes["config"] == before.attributes["config"]
+    assert after.trials[:3] == before.trials
+    assert [t.name for t in after.trials] == [None] * 4
+    assert "(--start-from auto)" not in capsys.readouterr().out
+
+
+def test_one_trial_is_the_first_known_network(folder, capsys):
+    assert run([*SEARCH, "--trials", "1", "--run", "runs/one"]) == 0
+    assert [t.name for t in read_run(folder / "runs/one").trials] == ["mobilenetv2"]
+    assert "mnasnet-a1" not in capsys.readouterr().out
+
+
+def test_the_preset_of_the_paper_starts_from_nothing(folder, capsys):
+    options = ("--preset", "paper", "--epochs", "1", "--trials", "1", "--run", "runs/paper")
+    assert run([*SEARCH, *options]) == 0
+    [trial] = read_run(folder / "runs/paper").trials
+    assert trial.name is None
+    assert "start_from" not in read_run(folder / "runs/paper").attributes["config"]
+
+
+def test_a_space_of_cells_starts_from_nothing(folder, capsys):
+    assert run([*SEARCH, "--space", "cell", "--trials", "1", "--run", "runs/cell"]) == 0
+    [trial] = read_run(folder / "runs/cell").trials
+    assert trial.name is None
+    assert "no network to start from: space cell has none near mobilenetv2 or mnasnet-a1" in capsys.readouterr().out
+
+
+def test_two_known_networks_that_are_one_in_the_space(folder):
+    text = 'name = "one"\n[choices]\nop = ["mbconv6"]\nkernel = [3]\nse_ratio = [0]\nfilters = [1]\nlayers = [0]\n'
+    (folder / "one.toml").write_text(text)
+    assert run([*SEARCH, "--space", "one.toml", "--trials", "2", "--run", "runs/same"]) == 0
+    assert [t.name for t in read_run(folder / "runs/same").trials] == ["mobilenetv2", None]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +203,7 @@ def test_the_same_command_again_changes_nothing_and_another_is_rejected(folder, 
     capsys.readouterr()
     other = [x for x in BEGUN if x not in ("--start-from", "runs/old,mobilenetv2")]
     assert run([*SEARCH, *other, "--target-latency-ms", targets]) == 2
-    assert 'start_from: "runs/old,mobilenetv2" before, null now' in capsys.readouterr().err
+    assert 'start_from: "runs/old,mobilenetv2" before, "auto" now' in capsys.readouterr().err
     assert run([*SEARCH, *BEGUN, "--target-latency-ms", targets.split(",")[0]]) == 2
     kept = ",".join(f"{float(target):.12g}" for target in targets.split(","))
     assert f'target_latency_ms: "{kept}"' in capsys.readouterr().err
@@ -156,6 +230,10 @@ def test_runs_counts_imported_trials_separately(folder, begun, capsys):
         (("--start-from", "mnasnet-a1@0.5"), "mnasnet-a1@0.5 is not in this search space: "),
         (("--start-from", "mobilenetv2,mnasnet-a1", "--trials", "1"), "--trials must be at least 2, the number of"),
         (("--start-from", "mobilenetv2,"), "--start-from must be names separated by commas, but got 'mobilenetv2,'"),
+        (
+            ("--start-from", "auto,mobilenetv2"),
+            "--start-from must be auto, none or names separated by commas, but got 'auto,mobilenetv2'",
+        ),
         (
             ("--target-latency-ms", "0.0001"),
             "--target-latency-ms must be in the latency range of the space, but got 0.0001 ms; on host its networks",
