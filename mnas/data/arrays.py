@@ -41,7 +41,7 @@ class ArrayBatches(Batches):
         self.may_be_mirrored = dataset.flip
         self.mirrored = mirrors(augmentation.mirror, dataset.flip, dataset.classes)
         self.training_data = dataset.training_data
-        self.cached = (dataset.content, dataset.key)
+        self.cached = dataset.cached
         """Content and key of the images, for other processes that open them (see `load_dataset`)."""
 
     @property

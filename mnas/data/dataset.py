@@ -58,6 +58,11 @@ class Dataset:
     """Files omitted besides `skipped`, and guesses about the layout."""
 
     @property
+    def cached(self) -> tuple[str, str]:
+        """Content and key, with which another process opens the cached images (see `mnas.data.load`)."""
+        return self.content, self.key
+
+    @property
     def val_counts(self) -> list[int]:
         """Number of validation images of each class."""
         return list(class_counts(self.val.labels, len(self.classes)))

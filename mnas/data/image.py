@@ -1,5 +1,6 @@
 """Decode an image file of any format to square RGB pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 from mnas.data.decoding.decoders import SUFFIXES, Encoded, opened
 from mnas.data.decoding.depth import UnreadableImage
 
-__all__ = ["SUFFIXES", "Item", "Pixels", "UnreadableImage", "read_image", "reason", "square"]
+__all__ = ["SUFFIXES", "Item", "Pixels", "UnreadableImage", "read_image", "read_sizes", "reason", "square"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -53,8 +54,32 @@ def read_image(content: Encoded, size: int, crop: float = 1.0) -> Pixels:
         UnreadableImage: the file is not an image, truncated, too large, or has an unknown range of values.
     """
     with opened(content) as image:
-        side = round(2 * size / crop)  # lets the decoder downscale a large photograph
-        return square(image.rgb((side, side)), size, crop)
+        return square(image.rgb(_least(size, crop)), size, crop)
+
+
+def read_sizes(content: Encoded, sizes: Sequence[int], crop: float = 1.0) -> list[Pixels | UnreadableImage]:
+    """Return what `read_image` returns or raises for each size, bit for bit.
+
+    An image is decoded once for all sizes. A large JPEG is decoded once for each fraction (1/8 to 1) of its size that
+    `read_image` would decode it at, as another fraction would give other pixels.
+    """
+    results: dict[int, Pixels | UnreadableImage] = {}
+    while missing := [size for size in sizes if size not in results]:
+        try:
+            with opened(content) as image:
+                divisors = {size: image.divisor(_least(size, crop)) for size in missing}
+                missing = [size for size in missing if divisors[size] == divisors[missing[0]]]
+                rgb = image.rgb(_least(missing[0], crop))
+                results |= {size: square(rgb, size, crop) for size in missing}
+        except UnreadableImage as error:
+            results |= dict.fromkeys(missing, error)
+    return [results[size] for size in sizes]
+
+
+def _least(size: int, crop: float) -> tuple[int, int]:
+    """Return the width and height to decode at least; they let the decoder downscale a large photograph."""
+    side = round(2 * size / crop)
+    return side, side
 
 
 def square(rgb: Image.Image, size: int, crop: float = 1.0) -> Pixels:

@@ -5,14 +5,14 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from mnas.atomic import write_atomic
-from mnas.data.cache import Built, OnProgress, entry_key, find_entry, find_or_build
+from mnas.data.cache import Built, OnProgress, decoded_bytes, entry_key, find_entry, find_or_build, sizes_text
 from mnas.data.content.digests import ContentChangedError, changing_files, content_of
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.entry import ImageEntry
@@ -74,19 +74,51 @@ def load_dataset(
             1 % unreadable images; more pixels than `max_bytes`; a missing set; an unreadable folder; an unwritable
             cache; files that change during every attempt to read them.
     """
+    datasets = load_sizes(
+        data, input_sizes=(input_size,), seed=seed, cache_dir=cache_dir, data_dir=data_dir, download=download,
+        max_images_per_class=max_images_per_class, max_bytes=max_bytes, crop=crop, on_progress=on_progress,
+        cached=None if cached is None else {input_size: cached}, verify_cache=verify_cache,
+    )  # fmt: skip
+    return datasets[input_size]
+
+
+def load_sizes(
+    data: str,
+    *,
+    input_sizes: Sequence[int],
+    seed: int,
+    cache_dir: Path | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    max_images_per_class: int = 0,
+    max_bytes: int = 8_000_000_000,
+    crop: float = 1.0,
+    on_progress: OnProgress | None = None,
+    cached: Mapping[int, tuple[str, str]] | None = None,
+    verify_cache: bool = False,
+) -> dict[int, Dataset]:
+    """Return for each size what `load_dataset` returns for it; missing sizes are decoded together.
+
+    Each size has its own entry in the cache, so that a later call finds it for any choice of sizes.
+
+    Args:
+        data: see `load_dataset`, also for the arguments that are not listed here.
+        input_sizes: sides in pixels, each from 8 to 1024.
+        max_bytes: limit on decoded pixels of all sizes together, in bytes.
+        on_progress: callback that receives (images decoded, total images); an image counts once for all sizes.
+        cached: `Dataset.cached` by size, from another process; the files are read only for sizes that are not in the
+            cache.
+
+    Raises:
+        ValueError: see `load_dataset`; or there is no size.
+    """
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
-    return load_source(
-        lambda: open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download),
-        input_size=input_size,
-        seed=seed,
-        cache_dir=cache_dir,
-        max_images_per_class=max_images_per_class,
-        max_bytes=max_bytes,
-        crop=crop,
-        on_progress=on_progress,
-        cached=cached,
-        verify_cache=verify_cache,
-    )
+    wanted = _Wanted(
+        sizes=tuple(input_sizes), seed=seed, per_class=max_images_per_class, max_bytes=max_bytes, crop=crop,
+        cache_dir=cache_dir, verify=verify_cache,
+    )  # fmt: skip
+    downloads = cache_dir / "downloads" if data_dir is None else data_dir
+    return wanted.load(lambda: open_source(data, downloads, download), cached or {}, on_progress)
 
 
 def load_source(
@@ -103,32 +135,19 @@ def load_source(
     verify_cache: bool = False,
 ) -> Dataset:
     """Return the images of `source` as `load_dataset` does; a function is called again if files change meanwhile."""
-    if type(input_size) is not int or not 8 <= input_size <= 1024:
-        raise ValueError(f"--input-size must be an integer from 8 to 1024, but got {input_size!r}")
-    if type(max_images_per_class) is not int or max_images_per_class < 0:
-        raise ValueError(
-            f"--max-images-per-class must be an integer of 0 (all) or more, but got {max_images_per_class!r}"
-        )
-    if not 0 < crop <= 1:
-        raise ValueError(f"--crop must be above 0 and at most 1, but got {crop!r}")
-    cache_dir = user_cache_dir() if cache_dir is None else cache_dir
     wanted = _Wanted(
-        size=input_size, seed=seed, per_class=max_images_per_class, max_bytes=max_bytes, crop=crop, cache_dir=cache_dir,
-        verify=verify_cache,
+        sizes=(input_size,), seed=seed, per_class=max_images_per_class, max_bytes=max_bytes, crop=crop,
+        cache_dir=user_cache_dir() if cache_dir is None else cache_dir, verify=verify_cache,
     )  # fmt: skip
-    for _ in range(_TURNS):
-        try:
-            return wanted.load(source if isinstance(source, Source) else source(), cached, on_progress)
-        except ContentChangedError as error:
-            changed = error
-    raise ValueError(changing_files(changed, _TURNS))
+    opener = (lambda: source) if isinstance(source, Source) else source
+    return wanted.load(opener, {} if cached is None else {input_size: cached}, on_progress)[input_size]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """The arguments of `load_dataset` after checks."""
+    """The arguments of `load_sizes`. Raises ValueError if one is out of range."""
 
-    size: int
+    sizes: tuple[int, ...]
     seed: int
     per_class: int
     max_bytes: int
@@ -136,20 +155,51 @@ class _Wanted:
     cache_dir: Path
     verify: bool
 
-    def load(self, source: Source, cached: tuple[str, str] | None, on_progress: OnProgress | None) -> Dataset:
-        """Return the data set. Raises ContentChangedError if files change while they are decoded."""
-        if cached is not None:
-            opened = find_entry(self.cache_dir, cached[1], self.size, verify=self.verify)
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise ValueError("--input-size must have at least one size, but got none")
+        for size in self.sizes:
+            if type(size) is not int or not 8 <= size <= 1024:
+                raise ValueError(f"--input-size must be an integer from 8 to 1024, but got {size!r}")
+        if type(self.per_class) is not int or self.per_class < 0:
+            raise ValueError(
+                f"--max-images-per-class must be an integer of 0 (all) or more, but got {self.per_class!r}"
+            )
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"--crop must be above 0 and at most 1, but got {self.crop!r}")
+
+    def load(
+        self, opener: Callable[[], Source], cached: Mapping[int, tuple[str, str]], on_progress: OnProgress | None
+    ) -> dict[int, Dataset]:
+        """Return the data set of each size. Raises ValueError if files change during every attempt to read them."""
+        for _ in range(_TURNS):
+            try:
+                return self._load(opener(), cached, on_progress)
+            except ContentChangedError as error:
+                changed = error
+        raise ValueError(changing_files(changed, _TURNS))
+
+    def _load(
+        self, source: Source, cached: Mapping[int, tuple[str, str]], on_progress: OnProgress | None
+    ) -> dict[int, Dataset]:
+        """Return the data set of each size. Raises ContentChangedError if files change while they are decoded."""
+        datasets: dict[int, Dataset] = {}
+        for size in {*self.sizes} & {*cached}:
+            opened = find_entry(self.cache_dir, cached[size][1], size, verify=self.verify)
             if opened is not None:
-                return _dataset(self, source, *cached, *opened)
-        with _reading(source.name):
-            content, key, sha256 = self._identified(source)
-        safe_name = re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40]
-        entry, pixels = find_or_build(
-            self.cache_dir, safe_name, key, self.size, lambda: self._built(source, content), sha256, on_progress,
-            verify=self.verify,
-        )  # fmt: skip
-        return _dataset(self, source, content, key, entry, pixels, self._notes(source, entry, pixels))
+                datasets[size] = _dataset(self, source, *cached[size], *opened)
+        missing = [size for size in self.sizes if size not in datasets]
+        if missing:
+            with _reading(source.name):
+                content, keys, sha256 = self._identified(source, missing)
+            entries = find_or_build(
+                self.cache_dir, re.sub(r"[^A-Za-z0-9._-]", "_", source.name)[:40], keys,
+                lambda: self._built(source, content), sha256, on_progress, verify=self.verify,
+            )  # fmt: skip
+            for size, (entry, pixels) in entries.items():
+                notes = self._notes(source, entry, pixels)
+                datasets[size] = _dataset(self, source, content, keys[size], entry, pixels, notes)
+        return {size: datasets[size] for size in self.sizes}
 
     def _notes(self, source: Source, entry: ImageEntry, pixels: Pixels) -> tuple[str, ...]:
         """Return warnings about identical images in several parts or classes."""
@@ -163,8 +213,8 @@ class _Wanted:
             names = names_of(itertools.chain.from_iterable(self._items(source)[1].values()), entry.skipped)
         return copies.notes(entry.counts, lambda number: names[number])
 
-    def _identified(self, source: Source) -> tuple[str, str, dict[str, bytes]]:
-        """Return the content of the source, the key of the entry, and the SHA-256 of files by path."""
+    def _identified(self, source: Source, sizes: Sequence[int]) -> tuple[str, dict[int, str], dict[str, bytes]]:
+        """Return the content of the source, the key of each size's entry, and the SHA-256 of files by path."""
         if self.per_class and not source.in_memory:  # avoids reading unused images of a large set
             classes, items = self._items(source)
             files = {part: [(f"{i.label}/{i.name}", str(i.content)) for i in chosen] for part, chosen in items.items()}
@@ -173,7 +223,7 @@ class _Wanted:
             content = source.content(self.cache_dir) if source.size_bytes() <= MOST_DIGESTED else source.by_stat
         else:
             if not source.in_memory:
-                _check_bytes(sum(map(len, source.files().values())), self.size, self.max_bytes)
+                _check_bytes(sum(map(len, source.files().values())), self.sizes, self.max_bytes)
             content, sha256 = source.read_content(self.cache_dir)
             taken = content
         described = {
@@ -183,12 +233,12 @@ class _Wanted:
             "images_per_class": self.per_class,
             "crop": self.crop,
         }
-        return content, entry_key(described, self.size), sha256
+        return content, {size: entry_key(described, size) for size in sizes}, sha256
 
     def _items(self, source: Source) -> Built:
         """Return classes and the items of each part. Raises ValueError if they exceed `max_bytes`."""
         classes, items = split_parts(source, self.seed, self.per_class, self.cache_dir)
-        _check_bytes(sum(map(len, items.values())), self.size, self.max_bytes)
+        _check_bytes(sum(map(len, items.values())), self.sizes, self.max_bytes)
         if self.crop != 1.0:
             items = {part: [replace(item, crop=self.crop) for item in chosen] for part, chosen in items.items()}
         return classes, items
@@ -323,10 +373,11 @@ def _reading(what: object) -> Iterator[None]:
         ) from None
 
 
-def _check_bytes(images: int, size: int, max_bytes: int) -> None:
-    size_bytes = images * size * size * 3
+def _check_bytes(images: int, sizes: Sequence[int], max_bytes: int) -> None:
+    size_bytes = decoded_bytes(images, sizes)
     if size_bytes > max_bytes:
+        smaller = "a smaller --input-size" if len(sizes) == 1 else "fewer or smaller sizes in --input-size,"
         raise ValueError(
             f"decoded images must take at most {max_bytes / 1e9:g} GB, but they take {size_bytes / 1e9:.1f} GB at "
-            f"{size} px; use a smaller --input-size or --max-images-per-class"
+            f"{sizes_text(sizes)}; use {smaller} or --max-images-per-class"
         )

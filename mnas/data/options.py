@@ -1,5 +1,6 @@
 """Options that choose the images of a command."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +9,7 @@ from cyclopts import Parameter
 
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
-from mnas.data.load import load_dataset
+from mnas.data.load import load_sizes
 from mnas.data.named import NAMED
 from mnas.data.native import native_size
 
@@ -63,9 +64,34 @@ class TrainingDataOptions(DataOptions):
         Raises:
             ValueError: see `load_dataset`.
         """
-        return load_dataset(
+        datasets = self.load_sizes(
+            (input_size,),
+            seed=seed,
+            on_progress=on_progress,
+            cached=None if cached is None else {input_size: cached},
+        )
+        return datasets[input_size]
+
+    def load_sizes(
+        self,
+        input_sizes: Sequence[int],
+        *,
+        seed: int,
+        on_progress: OnProgress | None = None,
+        cached: Mapping[int, tuple[str, str]] | None = None,
+    ) -> dict[int, Dataset]:
+        """Return for each size the images that `load` returns; missing sizes are decoded together.
+
+        Args:
+            input_sizes: sides in pixels, each from 8 to 1024.
+            cached: `Dataset.cached` by size, as another process has just read them.
+
+        Raises:
+            ValueError: see `mnas.data.load.load_sizes`.
+        """
+        return load_sizes(
             self.data,
-            input_size=input_size,
+            input_sizes=input_sizes,
             seed=seed,
             data_dir=self.data_dir,
             download=self.download,

@@ -75,6 +75,17 @@ class Opened:
         turned_already = self._image.format == "TIFF" or self._known_orientation() not in _TRANSPOSED
         return self.stored_size if turned_already else self.stored_size[::-1]
 
+    def divisor(self, least: tuple[int, int] | None) -> int:
+        """Return 8, 4, 2 or 1: `rgb(least)` decodes the image at the stored size divided by it.
+
+        Only a JPEG has a divisor above 1; the rule is that of Pillow's `draft`.
+        """
+        if least is None or self._image.format not in _JPEG:
+            return 1
+        asked = least[::-1] if self._known_orientation() in _TRANSPOSED else least
+        ratio = min(self.stored_size[0] // asked[0], self.stored_size[1] // asked[1])
+        return next(divisor for divisor in (8, 4, 2, 1) if ratio >= divisor or divisor == 1)
+
     def rgb(self, least: tuple[int, int] | None = None) -> Image.Image:
         """Return the decoded image, upright and RGB.
 
@@ -83,8 +94,8 @@ class Opened:
                 but not below this size.
         """
         if least is not None and self._image.format in _JPEG:
-            asked = least[::-1] if self._known_orientation() in _TRANSPOSED else least
-            self._image.draft(None, asked)  # None: the mode as it is
+            divisor, (width, height) = self.divisor(least), self.stored_size
+            self._image.draft(None, (width // divisor, height // divisor))  # None: the mode as it is
         self._load()
         return turned(to_rgb(self._image, self._depth), self._known_orientation())
 
