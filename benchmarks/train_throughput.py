@@ -40,10 +40,10 @@ from mnas.data.batches import Batches
 from mnas.data.open_batches import open_batches
 from mnas.nn.network import build_network
 from mnas.space.skeleton import output_stride_for
-from mnas.train.loop import Training
 from mnas.train.presets import PRESETS
 from mnas.train.process import StopRequest, training_settings
 from mnas.train.start import make_accelerator
+from mnas.train.training import Training
 from mnas.train.watch import Unwatched
 from mnas.zoo.architectures import named_arch
 

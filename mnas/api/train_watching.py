@@ -47,6 +47,10 @@ class PlainTraining(TrainWatcher):
         remaining_s = (epochs - row.epoch) * (row.train_s + row.score_s)
         self._print(f"{_epoch_line(row, epochs)}  ETA {datetime.timedelta(seconds=round(remaining_s))}")
 
+    def notice(self, line: str) -> None:
+        """Print the line."""
+        self._print(line)
+
     def _print(self, text: str) -> None:
         self._printed_at = time.monotonic()
         self._console.print(text)
@@ -73,6 +77,10 @@ class LiveTraining(TrainWatcher):
     def epoch(self, row: EpochMetrics) -> None:
         """Print the epoch's line above the bar."""
         self._bar.console.print(_epoch_line(row, self._epochs or row.epoch))
+
+    def notice(self, line: str) -> None:
+        """Print the line above the bar."""
+        self._bar.console.print(line)
 
 
 def _step_line(progress: TrainProgress) -> str:

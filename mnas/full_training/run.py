@@ -191,6 +191,12 @@ def _described(name: str, labelled: Batches, batches: Batches, config: TrainConf
     )
 
 
+def _ended(trained: Trained) -> str:
+    """Return which epoch's weights the training ends with if not the last one's, and how often it went back."""
+    best = "" if trained.best_epoch is None else f" (weights of epoch {trained.best_epoch})"
+    return best + (f", {_counted(trained.restarts, 'restart')} after divergence," if trained.restarts else "")
+
+
 def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count != 1)}"
 
@@ -203,6 +209,6 @@ def _conclusion(trained: Trained) -> str:
         balanced = f"balanced {trained.balanced_accuracy:.2%}{tested}, majority share {trained.majority_share:.2%}; "
     return (
         f"validation accuracy {trained.accuracy:.2%}{test}; {balanced}"
-        f"{_counted(trained.epochs, 'epoch')} in {trained.seconds:.0f} s, "
+        f"{_counted(trained.epochs, 'epoch')}{_ended(trained)} in {trained.seconds:.0f} s, "
         f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
     )

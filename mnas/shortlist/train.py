@@ -153,6 +153,9 @@ class _PrintingWatcher(TrainWatcher):
             f"{row.images_per_s:,.0f} images/s, {remaining} left"
         )
 
+    def notice(self, line: str) -> None:
+        self._say(line)
+
 
 def _check_images(run: Snapshot, batches: Batches) -> None:
     classes = needed(run.path, run.attributes, "provenance", "data", "classes")

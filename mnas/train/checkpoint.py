@@ -17,6 +17,8 @@ FORMAT = 1
 _MARK = b"\nmnas checkpoint, SHA-256 of all before this line: "
 _TAIL = len(_MARK) + 64
 _KEYS = {"identity", "epoch", "step", "network", "average", "optimizer", "scaler", "loss_sum", "spent", "rows"}
+_LATER = {"guard"}
+"""Keys that checkpoints of earlier versions lack."""
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -49,7 +51,7 @@ def load_checkpoint(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     except Exception as error:  # torch's readers raise too many kinds of exceptions on damaged files to list them
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"the checkpoint {path} is damaged or cut off ({reason}); {remedy}") from None
-    if not isinstance(state, dict) or set(state) != {"format", *_KEYS} or state["format"] != FORMAT:
+    if not isinstance(state, dict) or set(state) - _LATER != {"format", *_KEYS} or state["format"] != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this version of mnas; {remedy}")
     if not isinstance(state["identity"], dict):
         raise ValueError(f"{path} is not a checkpoint of this version of mnas; {remedy}")

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 Optimizer = Literal["rmsprop", "sgd", "adamw"]
 Schedule = Literal["step", "cosine"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
+BatchNorm = Literal["batch", "recentred", "frozen"]
 _FEWEST_FOR_STATISTICS = 16
+_COUNTS = ("fewest_steps", "estimate_statistics", "patience")
+_BEFORE: dict[str, object] = {"batch_norm": "batch", "patience": 0, "retries": 0}
+"""Fields that later versions added, with the behaviour of a training without them, which therefore still resumes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,12 @@ class TrainConfig:
     fewest_steps: int = 0
     """Minimum number of steps of a training: mnas halves the batch size, down to 16, to reach it. Small data sets need
     many steps to learn."""
+    patience: int = 0
+    """Number of epochs without a higher validation accuracy after which a training ends, with the weights of its best
+    epoch; 0: train all epochs, and use the last weights."""
+    retries: int = 0
+    """Number of times that a training may go back to its best epoch and continue at a quarter of the learning rate,
+    after its loss was not finite or its validation accuracy collapsed; 0: such a training ends with an error."""
     optimizer: Optimizer
     """Optimizer: rmsprop (the paper's, with TensorFlow's semantics), sgd (with Nesterov momentum 0.9) or adamw."""
     learning_rate: float
@@ -54,6 +64,9 @@ class TrainConfig:
     """Probability of dropout before the classifier; arch: the architecture's value."""
     bn_momentum: float | Literal["arch"] = "arch"
     """Share of a new batch in the batch-norm statistics; arch: the architecture's value."""
+    batch_norm: BatchNorm = "batch"
+    """Statistics that batch norm uses in training: batch (those of each batch), recentred (the same, but the initial
+    network first gets the images' statistics, with its function unchanged) or frozen (those of the initial network)."""
     estimate_statistics: int
     """Number of training images (16 or more) from which batch-norm statistics are estimated before the model is scored;
     0: use the statistics of training."""
@@ -90,8 +103,15 @@ class TrainConfig:
     """Number of epochs between checkpoints."""
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 2), ("fewest_steps", 0), ("estimate_statistics", 0)):
+        for name, low in (
+            ("epochs", 1),
+            ("batch_size", 2),
+            ("fewest_steps", 0),
+            ("estimate_statistics", 0),
+            ("patience", 0),
+        ):
             require_int(_flag(name), getattr(self, name), low, 10**9)
+        require_int("--retries", self.retries, 0, 20)
         if 0 < self.estimate_statistics < _FEWEST_FOR_STATISTICS:
             raise ValueError(
                 f"--estimate-statistics must be 0 (off) or at least {_FEWEST_FOR_STATISTICS} images, as fewer give no "
@@ -120,6 +140,7 @@ class TrainConfig:
             require_int("--threads", self.threads, 1, MOST_THREADS)
         for name, kind in (
             ("optimizer", Optimizer),
+            ("batch_norm", BatchNorm),
             ("schedule", Schedule),
             ("accelerator", Accelerator),
             ("mixed_precision", Precision),
@@ -145,6 +166,9 @@ class TrainConfig:
         # the effect of `mirror` depends on the images; see `mnas.data.mirror.to_store`
         for may_change in ("accelerator", "mixed_precision", "compile", "threads", "checkpoint_every", "mirror"):
             del fields[may_change]
+        for later, before in _BEFORE.items():
+            if fields[later] == before:
+                del fields[later]
         return fields
 
     def batch_size_for(self, images: int) -> int:

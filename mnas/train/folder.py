@@ -43,6 +43,10 @@ class Trained:
     """Mean of the classes' recalls on the test images."""
     majority_share: float | None = None
     """Accuracy of always predicting the most frequent class of the validation images."""
+    best_epoch: int | None = None
+    """Epoch of these weights with --patience (0: the initial ones); None: the last one."""
+    restarts: int = 0
+    """Number of times that the training diverged and went back to its best epoch."""
 
 
 def require_free(folder: Path, resume: bool) -> None:

@@ -40,18 +40,27 @@ class EpochMetrics:
     """Time of training, in seconds."""
     score_s: float
     """Time of scoring, in seconds."""
+    restarts: int = 0
+    """Number of times that the training had gone back to its best epoch, each with a quarter of the learning rate."""
 
 
 class MetricsFiles:
     """`metrics.csv` and `tensorboard/` in a training's folder."""
 
     def __init__(self, folder: Path, rows: Sequence[EpochMetrics]) -> None:
+        self._folder = folder
+        self._writer: Any = None
+        self.restart(rows)
+
+    def restart(self, rows: Sequence[EpochMetrics]) -> None:
+        """Replace both files by these rows. Raises OSError."""
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        self._folder = folder
-        for stale in (folder / BOARD_NAME).glob("events.out.tfevents.*"):
+        if self._writer is not None:
+            self.close()
+        for stale in (self._folder / BOARD_NAME).glob("events.out.tfevents.*"):
             stale.unlink()  # the rows contain all its epochs
-        self._writer: Any = SummaryWriter(str(folder / BOARD_NAME))
+        self._writer = SummaryWriter(str(self._folder / BOARD_NAME))
         for row in rows:
             self._curves(row)
         self._write(rows)

@@ -16,6 +16,10 @@ class TrainingError(ValueError):
     """A training that cannot continue because it diverged; the message is one line, with a remedy."""
 
 
+class DivergedError(TrainingError):
+    """A training whose loss or outputs are not finite, or whose accuracy collapsed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """Scores of a network on labelled images."""
@@ -76,16 +80,14 @@ def score(network: Network, batches: Iterable[tuple[Tensor, Tensor]], mean: Tens
         mean, std: (3,), on the network's device.
 
     Raises:
-        TrainingError: logits are not finite.
+        DivergedError: logits are not finite.
     """
     loss = 0.0
     right = counts = torch.zeros(0, dtype=torch.int64)
     for images, labels in batches:
         logits = network(normalised(images.to(mean.device), mean, std)).cpu()
         if not bool(logits.isfinite().all()):
-            raise TrainingError(
-                "the training diverged: the network's outputs are not finite; use a lower --learning-rate"
-            )
+            raise DivergedError("the training diverged: the network's outputs are not finite")
         if not len(counts):
             right = counts = torch.zeros(logits.shape[1], dtype=torch.int64)
         right = right + torch.bincount(labels[logits.argmax(1) == labels], minlength=len(right))

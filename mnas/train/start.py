@@ -1,16 +1,23 @@
 """The first steps of a training: join the other processes, make the network, and check the batch."""
 
 import datetime
+import itertools
 from copy import deepcopy
 
 import accelerate
 import torch
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import nn
 
 from mnas.architecture import Architecture
+from mnas.data.augment import normalised
 from mnas.data.batches import Batches
 from mnas.nn.network import Network, build_network
+from mnas.nn.recentre import recentre
 from mnas.train.config import TrainConfig
+from mnas.train.scoring import moments
+
+_RECENTRING_IMAGES, _RECENTRING_BATCH = 1024, 64
 
 
 def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
@@ -45,6 +52,23 @@ def starting_network(initial: Network | None, arch: Architecture, batches: Batch
             f"but they have {initial.arch.fingerprint} and {initial.classifier.out_features} classes"
         )
     return deepcopy(initial)
+
+
+def recentre_on(network: Network, batches: Batches, config: TrainConfig, device: torch.device) -> None:
+    """Recentre the network on training images, augmented as in training; every process takes the same ones."""
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean, std = moments(batches.mean, batches.std, device)
+    size = min(_RECENTRING_BATCH, batches.counts["train"])
+    source = batches.training(config.epochs, size)  # a number that no training epoch has
+    chosen = itertools.islice(source, max(1, _RECENTRING_IMAGES // size))
+    recentre(network, (normalised(images.to(device), mean, std) for images, _ in chosen))
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Let the batch norms of a network in training mode use their stored statistics, and keep them."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
 
 
 def check_batch(batch_size: int, world: int, mixes: bool) -> None:

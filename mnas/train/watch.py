@@ -1,5 +1,6 @@
 """The progress of a training, and the watchers that report it."""
 
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -35,9 +36,13 @@ class TrainWatcher(ABC):
     def epoch(self, row: EpochMetrics) -> None:
         """Called after every scoring."""
 
+    def notice(self, line: str) -> None:
+        """Called with a line that the user should read; prints it to standard error unless overridden."""
+        print(line, file=sys.stderr)
+
 
 class Unwatched(TrainWatcher):
-    """Reports nothing."""
+    """Reports nothing but notices."""
 
     def step(self, progress: TrainProgress) -> None:
         pass

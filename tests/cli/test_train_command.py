@@ -139,7 +139,7 @@ def test_finetuning_puts_on_a_new_classifier():
     command = ["train", "tiny.json", "--data", "photos", "--weights", weights, "--epochs", "1", "--input-size", "8"]
     assert run([*command, "--out", "tuned", "--workers", "0"]) == 0
     info = read_weights_info(Path("tuned/tiny-8px/model.safetensors"))
-    assert (info.classes, info.crop) == (("cat", "dog"), 0.875)
+    assert (info.classes, info.crop) == (("cat", "dog"), 1.0)
 
 
 def test_mistakes(capsys, tmp_path):

@@ -12,7 +12,7 @@ import torch
 from train_toy import ARCH, CONFIG, toy_dataset, values
 
 from mnas.data.arrays import ArrayBatches
-from mnas.train import loop, start
+from mnas.train import start, training
 from mnas.train.loop import train
 from mnas.train.process import StopNow, TrainingStopped, stop_requests
 
@@ -92,7 +92,7 @@ def test_before_the_first_step_nothing_is_lost(tmp_path: Path, monkeypatch: pyte
 
 
 def test_while_the_first_step_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop.Training, "_update", lambda *_: stall(signal.SIGTERM))
+    monkeypatch.setattr(training.Training, "_update", lambda *_: stall(signal.SIGTERM))
     stop = stopped(tmp_path / "t", ArrayBatches(toy_dataset(), CONFIG.variation(), CONFIG.seed))
     assert (stop.code, stop.where) == (143, "epoch 1 of 3, step 0 of 6")
 
