@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,11 @@ from mnas.space.space import Space
 from mnas.study import Beginning, StudyWriter, TrialRecord, count_imported, open_run
 from mnas.workers import Evaluate
 from mnas.zoo.architectures import reference_arch
+
+FEW_IMAGES = 50_000
+"""Number of training images below which pretrained weights are likely to serve better than a search from scratch."""
+FROM_WEIGHTS = "mnas train efficientnet-lite0 --weights pretrained --data {data}"
+"""Command that begins from pretrained weights instead."""
 
 
 @contextmanager
@@ -65,6 +71,8 @@ class _Starter:
                 f"{settings.trials}"
             )
         describe(self._say, settings, self._space, self._dataset)
+        if hint := weights_hint(settings.images.data, len(self._dataset.train.labels)):
+            self._say(hint)
         stored = {"calibrations": histories[0].calibrations} if histories else {}
         problem, attributes = self._start(stored, histories[0].name if histories else str(settings.run))
         attributes |= self._check_targets(problem)
@@ -156,6 +164,14 @@ def say_changes(say: Say, before: Mapping[str, str]) -> None:
     changed = [f"{k} was {before[k]} and is now {v}" for k, v in versions().items() if before.get(k, v) != v]
     if changed:
         say(f"accuracies may not repeat exactly: {', '.join(changed)}")
+
+
+def weights_hint(data: str, images: int) -> str:
+    """Return a line that recommends pretrained weights for so few training images; empty for more of them."""
+    if images >= FEW_IMAGES:
+        return ""
+    command = FROM_WEIGHTS.format(data=shlex.quote(data))
+    return f"with {images} training images, pretrained weights are likely to be more accurate: {command}"
 
 
 def describe(say: Say, settings: SearchSettings, space: Space, dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from mnas.cli.main import run
 from mnas.report.html import report_html
+from mnas.search.open import weights_hint
 from mnas.space.named import SPACES
 from mnas.study import count_imported, front_of, objectives_of, read_run
 from mnas.study.results import images_behind, recommend, references_of, results_of, table_results
@@ -81,17 +82,25 @@ def test_a_search_begins_with_the_networks_nearest_to_known_ones(folder, known):
     for number, name in enumerate(names):
         assert f"trial {number} is {name}: the nearest network of the space (--start-from auto)" in printed
     assert snapshot.attributes["config"]["start_from"] == "auto"
+    hint = "with 240 training images, pretrained weights are likely to be more accurate"
+    assert printed.count(f"{hint}: mnas train efficientnet-lite0 --weights pretrained --data digits\n") == 1
 
 
 def test_a_search_with_known_networks_goes_on(folder, known, capsys):
     shutil.copytree(folder / "runs/known", folder / "runs/longer")
     assert run([*SEARCH, "--trials", "3", "--run", "runs/longer"]) == 0
+    assert "pretrained weights" not in capsys.readouterr().out  # only a new run prints the recommendation
     trials = read_run(folder / "runs/longer").trials
     assert trials[:2] == known[0].trials
     assert (trials[2].name, trials[2].state) == (None, "complete")
     capsys.readouterr()
     assert run([*SEARCH, "--trials", "3", "--start-from", "none", "--run", "runs/longer"]) == 2
     assert 'start_from: "auto" before, null now' in capsys.readouterr().err
+
+
+def test_pretrained_weights_are_recommended_for_few_images():
+    assert weights_hint("my photos", 49_999).endswith(" --weights pretrained --data 'my photos'")
+    assert weights_hint("my photos", 50_000) == ""
 
 
 def test_a_run_without_networks_to_start_from_is_resumed_without_them(folder, capsys):
