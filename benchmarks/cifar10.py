@@ -171,12 +171,13 @@ def ship(options: Options, seed: int) -> str:
     """Export the model of `ours` with that seed, and return a table of test accuracy, size and latency of each file."""
     import numpy as np
 
+    from mnas.counts import wilson
     from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
     from mnas.export.timing import speed, timed_file
     from mnas.nn.weights import load_weights
     from mnas.nn.weights_info import read_weights_info
     from mnas.predict.model import load_model
-    from mnas.predict.score import score_model, wilson
+    from mnas.predict.score import score_model
 
     weights = options.out / f"ours-{seed}" / "model.safetensors"
     info, dataset = read_weights_info(weights), load(options)

@@ -1,5 +1,6 @@
 """Numbers of images per class, and the scores that follow from them alone."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,3 +32,11 @@ def balanced_accuracy(right: Sequence[int], counts: Sequence[int]) -> float:
     """
     recalls = [hits / count for hits, count in zip(right, counts, strict=True) if count]
     return sum(recalls) / len(recalls) if recalls else 0.0
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of `count` images (E. B. Wilson, 1927)."""
+    z2 = 1.959964**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count * count))) / (1 + z2 / count)
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -10,8 +10,8 @@ import mnas
 
 LAYERS = {
     "values": (
-        *("atomic", "counts", "children", "digests", "folders", "imports", "labels", "metadata", "readers"),
-        *("settings", "text", "training_data", "version"),
+        *("atomic", "counts", "children", "digests", "folders", "imports", "labels", "metadata", "pages"),
+        *("readers", "settings", "text", "training_data", "version"),
         *("ops", "arch", "block", "block_strings", "require", "architecture", "cell_arch", "objective", "space", "zoo"),
     ),
     "models": ("foreign", "formats", "nn", "tflite"),

@@ -1,8 +1,7 @@
 """`mnas eval`: score a model on labelled images, from any supported file."""
 
-import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,19 +18,22 @@ from mnas.atomic import claimed, write_atomic
 from mnas.cli.class_table import print_class_table
 from mnas.cli.console import make_console, say, say_json
 from mnas.cli.model import ModelOptions, open_model
-from mnas.counts import largest_class
+from mnas.counts import largest_class, wilson
 from mnas.data.batches import by_stat_line
 from mnas.data.held_out import Offered, Selection, Wanted, select
 from mnas.data.image import Pixels
 from mnas.data.named import NAMED
 from mnas.data.options import DataOptions
+from mnas.data.positions import Positions
 from mnas.data.scored import ScoredImages, open_scored
 from mnas.data.shards.index import is_shards
 from mnas.evaluate.baseline import not_above_baseline
 from mnas.names import resolve_weights
+from mnas.pages.gallery import Gallery
+from mnas.pages.scored import ScoredModel, scored_page
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model
-from mnas.predict.score import Score, confusion_picture, score_model, wilson
+from mnas.predict.score import Score, confusion_picture, score_model
 from mnas.text import NAME_CHARS, clean
 from mnas.train.split_seed import seed_beside
 
@@ -62,6 +64,9 @@ class EvalCommand:
     """Print one JSON object, with the whole confusion matrix, instead of tables."""
     save: Path | None = None
     """Also draw the confusion matrix to this new .png file."""
+    report: Path | None = None
+    """Also write a page to this new .html file: the confusion matrix, the most confident mistakes, and sample images of
+    each class."""
     options: Annotated[ModelOptions, Parameter(name="*", group="Model file")] = field(default_factory=ModelOptions)
 
     def run(self) -> None:
@@ -70,14 +75,14 @@ class EvalCommand:
         Raises:
             ValueError: the model or the data cannot be opened or do not fit each other, or the part is missing.
         """
-        if self.save is not None and self.save.suffix != ".png":
-            raise ValueError(f"--save must name a .png file, but got {str(self.save)!r}")
-        if self.save is not None and (self.save.exists() or not self.save.parent.is_dir()):
-            fault = "already exists" if self.save.exists() else "is in a folder that does not exist"
-            raise ValueError(f"--save must name a new file, but {str(self.save)!r} {fault}")
+        _require_new("--save", self.save, ".png")
+        _require_new("--report", self.report, ".html")
         if self.seed != "auto" and self.seed < 0:
             raise ValueError(f"--seed must be auto, or 0 or more, but got {self.seed}")
-        with claimed([] if self.save is None else [self.save], "--save"):
+        with (
+            claimed([] if self.save is None else [self.save], "--save"),
+            claimed([] if self.report is None else [self.report], "--report"),
+        ):
             self._score()
 
     def _score(self) -> None:
@@ -90,8 +95,10 @@ class EvalCommand:
                 model.info, batches.classes, in_order=self.class_order == "data" or _is_listed(self.images.data)
             )
             task = bar.add_task("scoring", total=sum(batches.counts[part] for part in scored.parts))
-            images = itertools.chain.from_iterable(batches.scoring(part, _BATCH) for part in scored.parts)
-            score = score_model(model, _labelled(images, outputs, lambda count: bar.advance(task, count)))
+            gallery = None if self.report is None else Gallery(model.info.outputs)
+            images = Positions(batches, scored.parts, _BATCH)
+            labelled = _labelled(images, outputs, lambda count: bar.advance(task, count))
+            score = score_model(model, labelled, gallery)
         labels = [model.info.label(i) for i in range(model.info.outputs)]
         if model.info.classes is None:
             for name, output in zip(batches.classes, outputs, strict=True):
@@ -100,12 +107,23 @@ class EvalCommand:
         if self.save is not None:
             title = f"{Path(self.model).name} on the {where}"
             write_atomic(self.save, confusion_picture(score, labels, title), new=True)
+        if self.report is not None and gallery is not None:
+            described = ScoredModel(
+                title=Path(self.model).name,
+                part=where,
+                facts=_facts(model),
+                notes=[_sentence(note) for note in selection.notes],
+                classes=labels,
+                name_of=images.name,
+            )
+            write_atomic(self.report, scored_page(described, gallery), new=True)
         if self.json:
             print_class_table(console, scored.table, *scored.names)
             say_json(_values(self.model, model, score, labels, scored, matching))
             return
         saved = f"confusion matrix: {self.save}" if self.save else ""
-        for line in (where + _drawn(selection), *selection.notes, by_stat_line(scored.batches), matching, saved):
+        report = f"report: {self.report}" if self.report else ""
+        for line in (where + _drawn(selection), *selection.notes, by_stat_line(batches), matching, saved, report):
             if line:
                 say(line)
         print_class_table(make_console(), scored.table, *scored.names)
@@ -138,6 +156,32 @@ class EvalCommand:
         return opened
 
 
+def _require_new(option: str, file: Path | None, suffix: str) -> None:
+    """Raise ValueError if a file has another suffix, exists already, or is in a folder that does not exist."""
+    if file is None:
+        return
+    if file.suffix != suffix:
+        raise ValueError(f"{option} must name a {suffix} file, but got {str(file)!r}")
+    if file.exists() or not file.parent.is_dir():
+        fault = "already exists" if file.exists() else "is in a folder that does not exist"
+        raise ValueError(f"{option} must name a new file, but {str(file)!r} {fault}")
+
+
+def _facts(model: Model) -> list[str]:
+    info = model.info
+    crop = f", crop {info.crop:g}" if info.crop != 1 else ""
+    return [
+        f"{info.input_size}×{info.input_size} px{crop}",
+        f"{info.outputs:,} classes",
+        f"format {info.format}",
+        f"{info.size_bytes / 1e6:.2f} MB",
+    ]
+
+
+def _sentence(note: str) -> str:
+    return f"{note[0].upper()}{note[1:]}."
+
+
 def _drawn(selection: Selection) -> str:
     """Return how the part was drawn, as the text after its name."""
     if selection.seed is None:
@@ -153,7 +197,7 @@ def _is_listed(data: str) -> bool:
 
 
 def _labelled(
-    batches: Iterator[tuple[Tensor, Tensor]], outputs: NDArray[np.int64], advance: Callable[[int], None]
+    batches: Iterable[tuple[Tensor, Tensor]], outputs: NDArray[np.int64], advance: Callable[[int], None]
 ) -> Iterator[tuple[Pixels, NDArray[np.int64]]]:
     """Yield the images, with the outputs of their classes."""
     for images, labels in batches:

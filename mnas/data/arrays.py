@@ -1,6 +1,6 @@
 """Batches of a data set that is decoded into memory-mapped arrays: a gather and an augmentation for each batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class ArrayBatches(Batches):
         self.training_data = dataset.training_data
         self.cached = dataset.cached
         """Content and key of the images, for other processes that open them (see `load_dataset`)."""
+        self._names: Mapping[str, Sequence[str]] | None = None
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -60,11 +61,17 @@ class ArrayBatches(Batches):
             generator = generator_of(_VARIATION, self._seed, epoch, step)
             yield self._varied(images, chosen, generator, rows), chosen[rows] if numbered else labels[chosen[rows]]
 
-    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    def numbered(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         images, labels = _tensors(self._parts[part])
         for start in range(0, len(labels), batch_size):
             rows = slice(start, min(start + batch_size, len(labels)))
-            yield images[rows], torch.arange(rows.start, rows.stop) if numbered else labels[rows]
+            yield images[rows], labels[rows], torch.arange(rows.start, rows.stop)
+
+    def image_name(self, part: Part, index: int) -> str:
+        if self._names is None:
+            self._names = self._dataset.names()
+        names = self._names.get(part, ())
+        return names[index] if len(names) == self.counts[part] else super().image_name(part, index)
 
     def train_labels(self) -> Tensor:
         return torch.from_numpy(self._dataset.train.labels)

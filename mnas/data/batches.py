@@ -27,6 +27,12 @@ def by_stat_line(data: "Batches | Dataset") -> str:
     return f"{data.name} is identified by file names, sizes and modification times instead of its content"
 
 
+def pairs(batches: Iterator[tuple[Tensor, Tensor, Tensor]], *, numbered: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images of each triple (images, labels, indices) with the labels, or with the indices if `numbered`."""
+    for images, labels, indices in batches:
+        yield images, indices if numbered else labels
+
+
 class Batches(ABC):
     """A data set for training at any scale.
 
@@ -99,12 +105,20 @@ class Batches(ABC):
         """
 
     @abstractmethod
-    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield all images and labels of `part` for evaluation, in a fixed order: uint8 (B, S, S, 3), int64 (B,).
+    def numbered(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield all images of `part` for evaluation, in a fixed order.
 
-        Args:
-            numbered: yield the index of each image in the part in place of its label.
+        Each triple has images, uint8 (B, S, S, 3), labels, int64 (B,), and the index of each image in the part, int64
+        (B,).
         """
+
+    def scoring(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images and labels of `numbered`."""
+        return pairs(self.numbered(part, batch_size), numbered=False)
+
+    def image_name(self, part: Part, index: int) -> str:
+        """Return the name of an image for people: its path relative to the data, else its part and index."""
+        return f"{part} image {index}"
 
     def train_labels(self) -> Tensor:
         """Return the label of each training image by its index, int64 (N,). Raises ValueError for tar shards."""

@@ -1,5 +1,6 @@
 """A data set for training loops: arrays of square images, split once, with the moments that normalise them."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +57,9 @@ class Dataset:
     """Record of the images, for the file of a model that is trained on them; None for toy data."""
     listing: Listing = field(default_factory=Listing)
     """Files omitted besides `skipped`, and guesses about the layout."""
+    names: Callable[[], Mapping[str, Sequence[str]]] = dict
+    """Function that lists the files again and returns part -> name of each of its images, relative to the data; it
+    omits parts without files of their own."""
 
     @property
     def cached(self) -> tuple[str, str]:

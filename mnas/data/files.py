@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mnas.counts import class_counts
 from mnas.data.augment import generator_of, seed_of
 from mnas.data.augmentation import Augmentation
-from mnas.data.batches import Batches, Part
+from mnas.data.batches import Batches, Part, pairs
 from mnas.data.cache import OnProgress
 from mnas.data.content.digests import UNREADABLE, ContentChangedError, changing_files, verified
 from mnas.data.image import Item, UnreadableImage, reason
@@ -125,20 +125,22 @@ class FolderBatches(Batches):
         order = torch.randperm(self.counts["train"], generator=generator_of(_ORDER, self._view.seed, epoch)).numpy()
         share = batch_size // world
         firsts = range(start * batch_size + rank * share, self.steps(batch_size) * batch_size, batch_size)
-        return self._loaded("train", epoch, [order[first : first + share] for first in firsts], numbered)
+        chosen = [order[first : first + share] for first in firsts]
+        return pairs(self._loaded("train", epoch, chosen), numbered=numbered)
 
-    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+    def numbered(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         every = np.arange(self.counts[part])
         steps = [every[i : i + batch_size] for i in range(0, len(every), batch_size)]
-        return self._loaded(part, _SCORING, steps, numbered)
+        return self._loaded(part, _SCORING, steps)
+
+    def image_name(self, part: Part, index: int) -> str:
+        return self._parts[part].relative_name(index) or super().image_name(part, index)
 
     def train_labels(self) -> Tensor:
         return self._parts["train"].labels
 
-    def _loaded(
-        self, part: Part, epoch: int, chosen: Sequence[Indices], numbered: bool
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of `part` that `chosen` lists for each step, with their indices or labels."""
+    def _loaded(self, part: Part, epoch: int, chosen: Sequence[Indices]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield the images of `part` that `chosen` lists for each step, with their labels and indices."""
         labels = self._parts[part].labels
         steps = [(epoch, indices) for indices in chosen]
         loader: DataLoader[Any] = DataLoader(
@@ -151,7 +153,7 @@ class FolderBatches(Batches):
             for images, indices, unreadable in batches:
                 self._unreadable.add(unreadable)
                 if len(indices):
-                    yield images, indices if numbered else labels[indices]
+                    yield images, labels[indices], indices
         finally:
             batches.close()
 
@@ -168,6 +170,7 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
             paths = [os.fsencode(content) for content in contents if isinstance(content, Path)]
             self._ends = np.cumsum([len(path) for path in paths])
             self._paths = b"".join(paths)
+            self._relative = np.array([len(os.fsencode(item.relative_name)) for item in items], np.uint16)
         else:
             self._pixels = np.stack([content for content in contents if not isinstance(content, Path)])
 
@@ -181,6 +184,13 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
             return pixels
         start = self._ends[index - 1] if index else 0
         return Path(os.fsdecode(self._paths[start : self._ends[index]]))
+
+    def relative_name(self, index: int) -> str:
+        """Return the file's path relative to the data; empty without a file."""
+        if self._pixels is not None:
+            return ""
+        end = self._ends[index]
+        return os.fsdecode(self._paths[end - self._relative[index] : end])
 
     def name(self, index: int) -> str:
         """Return the image's name for messages."""

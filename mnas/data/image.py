@@ -35,6 +35,13 @@ class Item:
     size_bytes: int = 0
     """Size of the file, in bytes; 0 for pixels."""
 
+    @property
+    def relative_name(self) -> str:
+        """Path of the file relative to the data; `name` without a file."""
+        if not isinstance(self.content, Path) or str(self.content).endswith(f"/{self.name}"):
+            return self.name
+        return self.name.partition("/")[2]  # a part that is drawn has no folder of its name
+
     def pixels(self, size: int) -> Pixels:
         """Return the pixels, uint8 (size, size, 3). Raises UnreadableImage as `read_image` does."""
         if isinstance(self.content, Path):

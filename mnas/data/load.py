@@ -17,7 +17,7 @@ from mnas.data.content.digests import ContentChangedError, changing_files, conte
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.entry import ImageEntry
 from mnas.data.image import Item, Pixels
-from mnas.data.listing.duplicates import Duplicates, cached_duplicates, duplicates, names_of, pixel_keys
+from mnas.data.listing.duplicates import Duplicates, cached_duplicates, duplicates, names_of, pixel_keys, unread_names
 from mnas.data.listing.folder import folder_source
 from mnas.data.listing.given import check_not_ambiguous, data_folder
 from mnas.data.named import NAMED
@@ -213,6 +213,18 @@ class _Wanted:
             names = names_of(itertools.chain.from_iterable(self._items(source)[1].values()), entry.skipped)
         return copies.notes(entry.counts, lambda number: names[number])
 
+    def names(self, source: Source, entry: ImageEntry) -> Mapping[str, Sequence[str]]:
+        """Return part -> name of each readable image, relative to the data; empty if images are no files."""
+        if source.in_memory:
+            return {}
+        with contextlib.suppress(ValueError):  # the files have moved since
+            parts = self._items(source)[1]
+            unread = unread_names([item.name for items in parts.values() for item in items], entry.skipped)
+            return {
+                part: [item.relative_name for item in items if item.name not in unread] for part, items in parts.items()
+            }
+        return {}
+
     def _identified(self, source: Source, sizes: Sequence[int]) -> tuple[str, dict[int, str], dict[str, bytes]]:
         """Return the content of the source, the key of each size's entry, and the SHA-256 of files by path."""
         if self.per_class and not source.in_memory:  # avoids reading unused images of a large set
@@ -285,6 +297,7 @@ def _dataset(
         skipped=entry.skipped,
         listing=source.listing.with_notes(*notes),
         training_data=training_data(source, content, len(labels) + len(entry.skipped), wanted.seed, wanted.per_class),
+        names=lambda: wanted.names(source, entry),
     )
 
 

@@ -123,7 +123,15 @@ def run_training(
         say(unreadable_line(batches.skipped))
     with listeners.watching() as watcher:
         trained = train(
-            arch, batches, config, folder, initial=initial, earlier=earlier, resume=settings.resume, watcher=watcher
+            arch,
+            batches,
+            config,
+            folder,
+            initial=initial,
+            earlier=earlier,
+            resume=settings.resume,
+            watcher=watcher,
+            title=training.name,
         )
     if len(batches.skipped) > skipped:
         say(unreadable_line(batches.skipped))
@@ -207,8 +215,10 @@ def _conclusion(trained: Trained) -> str:
     if trained.balanced_accuracy is not None and trained.majority_share is not None:
         tested = "" if trained.test_balanced_accuracy is None else f", test {trained.test_balanced_accuracy:.2%}"
         balanced = f"balanced {trained.balanced_accuracy:.2%}{tested}, majority share {trained.majority_share:.2%}; "
+    report = f"; report: {trained.report}" if trained.report.is_file() else ""  # an earlier version wrote none
     return (
         f"validation accuracy {trained.accuracy:.2%}{test}; {balanced}"
         f"{_counted(trained.epochs, 'epoch')}{_ended(trained)} in {trained.seconds:.0f} s, "
-        f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; {trained.weights}"
+        f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; "
+        f"{trained.weights}{report}"
     )

@@ -118,7 +118,7 @@ def taught(
     def run() -> Iterator[tuple[NDArray[np.int64], Logits]]:
         first = 0
         for view in views:
-            for images, numbers in view.scoring("train", _BATCH, numbered=True):
+            for images, _, numbers in view.numbered("train", _BATCH):
                 logits = as_logits(teacher.run(images.numpy()), probabilities=teacher.info.probabilities)
                 yield numbers.numpy() + first, logits[:, outputs]
                 progress(f"running the teacher: {first + int(numbers[-1]) + 1} of {count}")

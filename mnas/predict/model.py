@@ -76,7 +76,10 @@ class Model:
 
     def probabilities(self, pixels: Pixels) -> NDArray[np.float32]:
         """Return `run` with a softmax over logits; rows sum to 1, except for sigmoids and rounded quantised outputs."""
-        outputs = self.run(pixels)
+        return self.as_probabilities(self.run(pixels))
+
+    def as_probabilities(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return outputs of `run` as `probabilities` does."""
         if self.info.probabilities:
             return outputs
         powers = np.exp(outputs - outputs.max(1, keepdims=True))

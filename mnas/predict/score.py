@@ -1,7 +1,6 @@
 """Score a model on labelled images: top-1, top-5, accuracy by class, and confusions."""
 
 import io
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mnas.counts import majority_share
 from mnas.data.image import Pixels
+from mnas.pages.gallery import Gallery
 from mnas.predict.annotate import shortened
 from mnas.predict.model import Model
 from mnas.text import clean
@@ -56,8 +56,13 @@ class Score:
         return [row for row in rows if row[2]]
 
 
-def score_model(model: Model, batches: Iterable[tuple[Pixels, NDArray[np.int64]]]) -> Score:
+def score_model(
+    model: Model, batches: Iterable[tuple[Pixels, NDArray[np.int64]]], gallery: Gallery | None = None
+) -> Score:
     """Score `model` on batches of uint8 images (B, S, S, 3), S its input size, and labels (B,), indices of its outputs.
+
+    Args:
+        gallery: gets all images with their predictions.
 
     Raises:
         ValueError: there are no images, a label is no index of an output, or outputs are not finite.
@@ -69,7 +74,11 @@ def score_model(model: Model, batches: Iterable[tuple[Pixels, NDArray[np.int64]]
         if len(labels) and not 0 <= labels.min() <= labels.max() < outputs:
             raise ValueError(f"labels must be from 0 to {outputs - 1}, but got {labels.min()} to {labels.max()}")
         rows = model.run(images)
-        np.add.at(confusion, (labels, rows.argmax(1)), 1)
+        predictions = rows.argmax(1)
+        np.add.at(confusion, (labels, predictions), 1)
+        if gallery is not None:
+            confidences = model.as_probabilities(rows)[np.arange(len(labels)), predictions]
+            gallery.add(images, labels, predictions, confidences)
         in_five += int((ranks(rows, labels) < 5).sum())
     counts = confusion.sum(1)
     total = int(counts.sum())
@@ -91,14 +100,6 @@ def ranks(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np
     before = np.arange(outputs.shape[1]) < labels[:, None]
     first = (outputs > own) | ((outputs == own) & before)
     return np.asarray(first.sum(1), np.int64)
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of `count` images (E. B. Wilson, 1927)."""
-    z2 = 1.959964**2
-    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count * count))) / (1 + z2 / count)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 # The picture

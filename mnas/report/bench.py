@@ -7,8 +7,9 @@ from mnas.atomic import write_atomic
 from mnas.bench.figures import figures
 from mnas.bench.result import BenchResult
 from mnas.bench.svg import svg
+from mnas.pages.page import escape, section
 from mnas.report.page import page
-from mnas.report.sections import chart, escape, section
+from mnas.report.sections import chart
 
 
 def write_bench(result: BenchResult, folder: Path) -> list[str]:

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from mnas.atomic import write_atomic
+from mnas.pages.page import escape, header, section, subtitle
 from mnas.report import sections, tables
 from mnas.report.facts import Facts, facts_of
 from mnas.report.figures import figures
 from mnas.report.page import page
-from mnas.report.sections import chart, escape, section
+from mnas.report.sections import chart
 from mnas.study import Snapshot, read_run
 
 FILE_NAME = "report.html"
@@ -50,17 +51,14 @@ def _header(facts: Facts) -> str:
     state = f"{facts.state.status}: {reason}" if reason else facts.state.status
     objective = facts.attributes.get("objective", {})
     weights = f"α = {objective['alpha']:.4g}, β = {objective['beta']:.4g}" if objective else ""
-    line = sections.subtitle(
+    line = subtitle(
         [
             f"input {facts.input_size}×{facts.input_size}" if facts.input_size else "",
             _measured_on(facts),
             f"{objective['form']} reward, {weights}" if objective else "",
         ]
     )
-    return (
-        f'<header><h1>{escape(facts.name)}</h1><span class="state {escape(facts.state.status)}">{escape(state)}</span>'
-        f'</header><p class="quiet">{line}</p>{sections.tiles(facts)}'
-    )
+    return f'{header(facts.name, state, facts.state.status)}<p class="quiet">{line}</p>{sections.tiles(facts)}'
 
 
 def _measured_on(facts: Facts) -> str:

@@ -1,8 +1,7 @@
 """The report's cards, drawings and bars as HTML. `escape` handles every text that may come from a user."""
 
-import html
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from mnas.arch import Arch
@@ -10,11 +9,12 @@ from mnas.architecture import Architecture
 from mnas.evaluate.baseline import baseline_line, not_above_baseline
 from mnas.latency.latency import Latency
 from mnas.objective import Objective, best_at_target, why_not_at_target
+from mnas.pages.page import escape
+from mnas.pages.page import tiles as row_of_tiles
 from mnas.report.cell_diagram import drawing
 from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
 from mnas.study import State
 from mnas.study.results import Recommendation
-from mnas.text import clean
 
 DRAWINGS = 12
 """Largest number of drawn architectures: each is 8 kB, and a reader compares no more."""
@@ -23,17 +23,6 @@ SHARE_COLOURS = (
     *("#f2b880", "#9ad6b0", "#9cc3f0", "#bda8ea", "#f0a3a3", "#9fd8df", "#e3d48a", "#c5ccd4"),
     *("#d9a679", "#7fbf97", "#7ba7d9", "#a085d1", "#d68585", "#7fc0c8", "#cbb96b"),
 )
-
-
-def escape(value: object) -> str:
-    """Return `value` with all characters escaped that HTML would interpret, also in attributes."""
-    return html.escape(clean(value), quote=True)
-
-
-def section(title: str, *parts: str, kind: str = "") -> str:
-    """Return a card with a heading (plain text) over parts (HTML); empty if all parts are empty."""
-    body = "\n".join(part for part in parts if part)
-    return f'<section class="{kind}"><h2>{escape(title)}</h2>\n{body}\n</section>' if body else ""
 
 
 def chart(name: str, caption: str, *, tall: bool = False) -> str:
@@ -97,11 +86,7 @@ def tiles(facts: Facts) -> str:
         (str(len(facts.front)), "models on the Pareto front"),
         (str(counts["complete"]), ", ".join(["trials complete", *others])),
     ]
-    return (
-        '<div class="tiles">'
-        + "".join(f'<div class="tile"><b>{escape(n)}</b><span>{escape(text)}</span></div>' for n, text in figures)
-        + "</div>"
-    )
+    return row_of_tiles(figures)
 
 
 def _latency_tile(facts: Facts, best: Candidate | None) -> tuple[str, str]:
@@ -327,8 +312,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
-
-
-def subtitle(parts: Iterable[object]) -> str:
-    """Return the available parts, joined by dots."""
-    return " · ".join(escape(p) for p in parts if p)

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 
 from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import Latency
+from mnas.pages.page import escape
 from mnas.report.devices import SharingCost, counted, sharing_costs
 from mnas.report.facts import Candidate, Facts
-from mnas.report.sections import accuracy_text, escape, latency_text, origin_text, spread, together
+from mnas.report.sections import accuracy_text, latency_text, origin_text, spread, together
 from mnas.shortlist.table import agreement, meaning
 from mnas.study import TrialRecord
 from mnas.study.limits import LIMITS, Limit

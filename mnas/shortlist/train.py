@@ -121,6 +121,7 @@ class _Training:
             job.folder,
             resume=True,
             watcher=_PrintingWatcher(say, self.config.epochs),
+            title=job.title,
         )
         if len(batches.skipped) > skipped:  # the first notices were printed when the images were opened
             say(unreadable_line(batches.skipped))

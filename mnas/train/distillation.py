@@ -120,8 +120,11 @@ class TaughtBatches(Batches):
                 images, rows = torch.cat([part[0] for part in parts]), torch.cat(numbers)
                 yield images, rows if numbered else self.targets(rows)
 
-    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        return self.labelled.scoring(part, batch_size, numbered=numbered)
+    def numbered(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        return self.labelled.numbered(part, batch_size)
+
+    def image_name(self, part: Part, index: int) -> str:
+        return self.labelled.image_name(part, index)
 
     def targets(self, rows: Tensor) -> Tensor:
         """Return the targets of images by their rows in the teacher's outputs."""

@@ -18,6 +18,7 @@ from mnas.train.checkpoint import differences
 CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint.pt"
 RESULT_NAME = "result.json"
+PAGE_NAME = "report.html"
 _OURS = (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, RESULT_NAME)
 
 
@@ -47,6 +48,11 @@ class Trained:
     """Epoch of these weights with --patience (0: the initial ones); None: the last one."""
     restarts: int = 0
     """Number of times that the training diverged and went back to its best epoch."""
+
+    @property
+    def report(self) -> Path:
+        """Page with the confusion matrix, the most confident mistakes and sample images, in the training's folder."""
+        return self.weights.with_name(PAGE_NAME)
 
 
 def require_free(folder: Path, resume: bool) -> None:

@@ -46,6 +46,7 @@ def train(
     earlier: TrainedOn = (),
     resume: bool = False,
     watcher: TrainWatcher | None = None,
+    title: str = "",
 ) -> Trained:
     """Train `arch` on `batches`, with all output in `folder`; deterministic in the arguments on one process of a CPU.
 
@@ -58,6 +59,7 @@ def train(
         resume: resume the training in `folder` from its last checkpoint; the result is bit for bit that of an
             uninterrupted one on one process of a CPU with the same threads. A finished training is only read.
         watcher: reports the progress; None for no reports.
+        title: heading of the page `report.html`; empty: the fingerprint of `arch`.
 
     Raises:
         TrainingError: the loss, or an output during scoring, is no longer finite; memory is exhausted; or a process
@@ -79,7 +81,7 @@ def train(
         with failures_explained(folder, config.batch_size_for(batches.counts["train"])):
             watch = watcher or Unwatched()
             training = _started(arch, batches, config, folder, accelerator, watch, stop, identity, initial)
-            training.earlier = earlier
+            training.earlier, training.title = earlier, title or arch.fingerprint
             return training.run()
 
 

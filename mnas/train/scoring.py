@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mnas.counts import balanced_accuracy, majority_share
 from mnas.data.augment import normalised
 from mnas.nn.network import Network
+from mnas.pages.gallery import Gallery
 
 
 class TrainingError(ValueError):
@@ -72,12 +73,19 @@ def estimate_statistics(network: Network, images: Iterable[Tensor], mean: Tensor
 
 
 @torch.no_grad()
-def score(network: Network, batches: Iterable[tuple[Tensor, Tensor]], mean: Tensor, std: Tensor) -> Scored:
+def score(
+    network: Network,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    mean: Tensor,
+    std: Tensor,
+    gallery: Gallery | None = None,
+) -> Scored:
     """Score the network in its current mode (evaluation or training) on all images.
 
     Args:
         batches: uint8 (B, S, S, 3) and int64 (B,) each.
         mean, std: (3,), on the network's device.
+        gallery: gets all images with their predictions.
 
     Raises:
         DivergedError: logits are not finite.
@@ -90,9 +98,13 @@ def score(network: Network, batches: Iterable[tuple[Tensor, Tensor]], mean: Tens
             raise DivergedError("the training diverged: the network's outputs are not finite")
         if not len(counts):
             right = counts = torch.zeros(logits.shape[1], dtype=torch.int64)
-        right = right + torch.bincount(labels[logits.argmax(1) == labels], minlength=len(right))
+        predictions = logits.argmax(1)
+        right = right + torch.bincount(labels[predictions == labels], minlength=len(right))
         counts = counts + torch.bincount(labels, minlength=len(counts))
         loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        if gallery is not None:
+            confidences = F.softmax(logits.float(), 1).amax(1)
+            gallery.add(*(tensor.numpy() for tensor in (images, labels, predictions, confidences)))
     count = int(counts.sum())
     return Scored(
         accuracy=int(right.sum()) / count,

@@ -16,12 +16,13 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from mnas.data.augment import normalised, seed_of
-from mnas.data.batches import Batches, Part
+from mnas.data.batches import Batches
 from mnas.formats import WEIGHTS_NAME
 from mnas.metadata import ModelMetadata
 from mnas.nn.fast import speed_up
 from mnas.nn.network import Network
 from mnas.nn.weights import save_weights
+from mnas.pages.gallery import Gallery
 from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
 from mnas.train.distillation import TaughtBatches
@@ -29,6 +30,7 @@ from mnas.train.failures import rename_advice
 from mnas.train.folder import CHECKPOINT_NAME, Trained, write_result
 from mnas.train.guard import Guard
 from mnas.train.metrics import EpochMetrics, MetricsFiles
+from mnas.train.page import ScoredPart
 from mnas.train.prefetch import prefetched
 from mnas.train.process import StopNow, StopRequest, TrainingStopped
 from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, optimizer_for, schedule_for
@@ -80,6 +82,7 @@ class Training:
             self.loss, self.mix = batches.loss, batches.mix(self.batch_size // self.world)
         self.mean, self.std = moments(batches.mean, batches.std, self.device)
         self.earlier: TrainedOn = ()
+        self.title = ""
         self.epoch = self.step = 0
         self.untouched = True
         """Whether nothing has changed since the last checkpoint, or since the start without one."""
@@ -186,7 +189,7 @@ class Training:
             with self._scoring():
                 try:
                     self._prepare_scored()
-                    results = [self._score("val")]
+                    results = [self._score_val()]
                 except DivergedError as error:
                     results = [error]
         broadcast_object_list(results)  # in place
@@ -252,9 +255,12 @@ class Training:
             accuracy = self.guard.accuracy if self.config.patience else self.rows[-1].val_accuracy
             with self._scoring():
                 self._prepare_scored()
-                # None where a resumed training had only scoring left
-                scored = self._score("val") if self.last is None or self.config.patience else self.last
-                tested = self._score("test") if self.batches.counts.get("test") else None  # it may have diverged
+                viewed = ScoredPart(self.batches, _SCORE_BATCH)
+                at_last = self._score(viewed.images, viewed.gallery)  # it may have diverged
+                tested = at_last if viewed.part == "test" else None
+                earlier = None if self.config.patience else self.last  # also None if only scoring was left to resume
+                scored = (earlier or self._score_val()) if tested else at_last
+                viewed.write(self.folder, self.title, self.epoch)
             weights = self.folder / WEIGHTS_NAME
             save_weights(weights, self.scored, self._info(accuracy))
             train_s = sum(row.train_s for row in self.rows)
@@ -294,8 +300,11 @@ class Training:
             images = (images for images, _ in itertools.islice(source, count // size))
             estimate_statistics(self.scored, images, self.mean, self.std)
 
-    def _score(self, part: Part) -> Scored:
-        return score(self.scored, self._until_stopped(self.batches.scoring(part, _SCORE_BATCH)), self.mean, self.std)
+    def _score_val(self) -> Scored:
+        return self._score(self.batches.scoring("val", _SCORE_BATCH))
+
+    def _score(self, images: Iterable[tuple[Tensor, Tensor]], gallery: Gallery | None = None) -> Scored:
+        return score(self.scored, self._until_stopped(images), self.mean, self.std, gallery)
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:

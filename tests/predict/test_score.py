@@ -9,10 +9,11 @@ from own_models import save_own, save_own_litert
 from PIL import Image
 from sklearn.metrics import confusion_matrix, top_k_accuracy_score
 
+from mnas.counts import wilson
 from mnas.predict.info import ModelInfo
 from mnas.predict.matching import match_classes
 from mnas.predict.model import Model, load_model
-from mnas.predict.score import Score, confusion_picture, ranks, score_model, wilson
+from mnas.predict.score import Score, confusion_picture, ranks, score_model
 
 
 def info(outputs: int, classes: tuple[str, ...] | None = None, input_size: int = 8) -> ModelInfo:

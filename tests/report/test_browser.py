@@ -32,18 +32,6 @@ def browser(tmp_path_factory):
         yield running
 
 
-def complaints(tab) -> list[object]:
-    """Return errors and warnings of the page: thrown, printed, or from the browser (such as a blocked script)."""
-    printed = [e for e in tab.heard("Runtime.consoleAPICalled") if e["type"] in ("error", "warning", "assert")]
-    own = [e for e in tab.heard("Log.entryAdded") if e["entry"]["level"] in ("error", "warning")]
-    return [*tab.heard("Runtime.exceptionThrown"), *printed, *own]
-
-
-def requests(tab) -> set[str]:
-    """Return the URL schemes of all requests of the page."""
-    return {e["request"]["url"].split(":")[0] for e in tab.heard("Network.requestWillBeSent")}
-
-
 def colours(screenshot: Image.Image, box: tuple[int, int, int, int]) -> int:
     return len(screenshot.crop(box).convert("RGB").getcolors(1 << 24))
 
@@ -86,8 +74,8 @@ def test_a_report_opens_shows_a_trial_and_is_not_blank(make_run, browser):
             assert colours(screenshot, box_of(tab, f"document.getElementById('{name}').getBoundingClientRect()")) > 50
         drawing = "document.querySelector('.drawing svg').getBoundingClientRect()"
         assert colours(screenshot, box_of(tab, drawing)) > 50
-        assert complaints(tab) == []
-        assert requests(tab) == {"file"}
+        assert chromium.complaints(tab) == []
+        assert chromium.requests(tab) == {"file"}
 
 
 def test_the_selector_shows_each_devices_own_front(make_snapshot, browser):
@@ -122,8 +110,8 @@ def test_the_selector_shows_each_devices_own_front(make_snapshot, browser):
                 assert f"{latency.source} {'for' if latency.source == 'predicted' else 'on'} {latency.unit}" in text
             tab.move_mouse(1, 1)
             tab.wait_for(f"{TOOLTIP} === ''")
-        assert complaints(tab) == []
-        assert requests(tab) == {"file"}
+        assert chromium.complaints(tab) == []
+        assert chromium.requests(tab) == {"file"}
         tab.resize(390, 800)
         tab.wait_for(f"{shown}._fullLayout.width <= 390")
         assert tab.evaluate("document.documentElement.scrollWidth") == 390
@@ -140,7 +128,7 @@ def test_it_fits_a_phone_and_follows_the_dark_theme(make_snapshot, browser):
         light = tab.evaluate("document.getElementById('scatter')._fullLayout.font.color")
         tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
         tab.wait_for(f"document.getElementById('scatter')._fullLayout.font.color !== '{light}'")
-        assert complaints(tab) == []
+        assert chromium.complaints(tab) == []
 
 
 def test_what_users_name_does_not_run_and_nothing_leaves_the_machine(make_snapshot, browser):
@@ -155,8 +143,8 @@ def test_what_users_name_does_not_run_and_nothing_leaves_the_machine(make_snapsh
         assert attack in tab.evaluate("document.body.innerText")
         legend = "[...document.querySelectorAll('#scatter .legendtext')].map(e => e.textContent)"
         assert any("window.hit" in text for text in tab.evaluate(legend))
-        assert complaints(tab) == []
-        assert requests(tab) == {"file"}
+        assert chromium.complaints(tab) == []
+        assert chromium.requests(tab) == {"file"}
         # no button of the charts sends anything to a server
         buttons = tab.evaluate("[...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title || '')")
         assert len(buttons) > 6
@@ -177,4 +165,4 @@ def test_a_report_without_candidates_opens_too(make_snapshot, browser, states):
         tab.open(path.as_uri(), width=800, height=600)
         tab.wait_for("document.querySelectorAll('#scatter .main-svg').length > 0")
         assert "No candidate has been trained yet" in tab.evaluate("document.body.innerText")
-        assert complaints(tab) == []
+        assert chromium.complaints(tab) == []

@@ -202,7 +202,7 @@ def test_numbers_of_images_are_those_of_scoring(photos: Path, tmp_path: Path, lo
         data_dir=None, download=False, max_images_per_class=0, on_progress=None, cache_dir=tmp_path / "cache",
     )  # fmt: skip
     seen = torch.zeros(len(batches.train_labels()), dtype=torch.uint8)
-    for images, numbers in batches.scoring("train", 7, numbered=True):
+    for images, _, numbers in batches.numbered("train", 7):
         seen[numbers] = images[:, 4, 4, 0]
     for images, numbers in batches.training(1, 8, numbered=True):
         assert torch.equal(images[:, 4, 4, 0], seen[numbers])

@@ -48,7 +48,15 @@ def equal(folder: Path, other: Path) -> bool:
 
 def test_what_a_training_leaves(finished: Path) -> None:
     names = {p.name for p in finished.iterdir()} - {".lock"}
-    assert names == {"config.json", "checkpoint.pt", "metrics.csv", "model.safetensors", "result.json", "tensorboard"}
+    assert names == {
+        "config.json",
+        "checkpoint.pt",
+        "metrics.csv",
+        "model.safetensors",
+        "report.html",
+        "result.json",
+        "tensorboard",
+    }
     result = json.loads((finished / "result.json").read_text())
     rows = values(finished)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]

@@ -134,11 +134,17 @@ def names_of(items: Iterable[Item], skipped: Iterable[str]) -> Sequence[str]:
         skipped: a line for each unreadable item, which begins with its name and a colon.
     """
     names = [item.name for item in items]
+    unread = unread_names(names, skipped)
+    return shown_names([name for name in names if name not in unread])
+
+
+def unread_names(names: Sequence[str], skipped: Iterable[str]) -> set[str]:
+    """Return those of the names with which a line of `skipped` begins, before a colon."""
     all_names, unread = set(names), set()
     for line in skipped:
         ends = (colon.start() for colon in re.finditer(": ", line))
         unread |= {line[:end] for end in ends if line[:end] in all_names}
-    return shown_names([name for name in names if name not in unread])
+    return unread
 
 
 def shown_names(names: Sequence[str]) -> Sequence[str]:

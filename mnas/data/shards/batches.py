@@ -24,13 +24,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from mnas.atomic import write_atomic
 from mnas.data.augment import generator_of, seed_of
 from mnas.data.augmentation import Augmentation
-from mnas.data.batches import Batches, Part
+from mnas.data.batches import Batches, Part, pairs
 from mnas.data.cache import OnProgress
 from mnas.data.image import SUFFIXES, Item, UnreadableImage, reason
 from mnas.data.load import open_source, split_parts
 from mnas.data.mirror import mirrors
 from mnas.data.moments import sample_moments
-from mnas.data.shards.index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, read_index
+from mnas.data.shards.index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, image_names, read_index
 from mnas.data.shards.tar_files import samples
 from mnas.data.source import Source
 from mnas.data.split import shuffled
@@ -95,6 +95,7 @@ class ShardBatches(Batches):
             held_out=False,
         )
         self._unreadable = Unreadable(images)
+        self._listed: dict[str, Sequence[str]] = {}
         self.mean, self.std = sample_moments(
             cache_dir,
             [index.content, index.places],
@@ -111,8 +112,6 @@ class ShardBatches(Batches):
     def training(
         self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1, numbered: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        if numbered:
-            self.train_labels()  # raises
         shards = self._index.parts["train"]
         lanes = lane_count(batch_size, len(shards))
         if lanes % world:
@@ -125,11 +124,9 @@ class ShardBatches(Batches):
             shards, self._view, len(self.classes), epoch, lanes, batch_size // lanes,
             steps=range(start, self.steps(batch_size)),
         )  # fmt: skip
-        return self._loaded(plan, own)
+        return pairs(self._loaded(plan, own), numbered=numbered)
 
-    def scoring(self, part: Part, batch_size: int, *, numbered: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        if numbered:
-            self.train_labels()  # raises
+    def numbered(self, part: Part, batch_size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         shards = self._index.parts[part]
         lanes = lane_count(batch_size, len(shards))
         each = batch_size // lanes
@@ -137,22 +134,35 @@ class ShardBatches(Batches):
         steps = range(-(-longest // each))
         return self._loaded(_Plan(shards, self._view, len(self.classes), None, lanes, each, steps=steps), range(lanes))
 
-    def _loaded(self, plan: "_Plan", own: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    def image_name(self, part: Part, index: int) -> str:
+        for shard in self._index.parts[part]:
+            if index < shard.images:
+                return f"{shard.name}: {self._names(shard)[index]}"
+            index -= shard.images
+        raise IndexError(index)
+
+    def _names(self, shard: Shard) -> Sequence[str]:
+        """Return the names of a shard's images, without downloading it."""
+        if shard.url not in self._listed:
+            self._listed[shard.url] = image_names(shard)
+        return self._listed[shard.url]
+
+    def _loaded(self, plan: "_Plan", own: Sequence[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         workers = min(self._workers, len(own))
         parts = Loaded(DataLoader(_Lanes(plan, own), **loader_options(workers)))
         try:
             for _ in plan.steps:
-                by_lane: dict[int, tuple[Tensor, Tensor]] = {}
+                by_lane: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
                 for _ in range(max(1, workers)):  # the loader takes its workers in turn
                     lanes = next(parts)
                     if isinstance(lanes, str):
                         raise ValueError(lanes)
-                    for lane, images, labels, unreadable in lanes:
+                    for lane, *taken, unreadable in lanes:
                         self._unreadable.add(unreadable)
-                        by_lane[lane] = images, labels
-                images, labels = (torch.cat([by_lane[lane][i] for lane in own]) for i in range(2))
+                        by_lane[lane] = taken
+                images, labels, numbers = (torch.cat([by_lane[lane][i] for lane in own]) for i in range(3))
                 if len(labels):
-                    yield images, labels
+                    yield images, labels, numbers
         finally:
             parts.close()
 
@@ -210,22 +220,28 @@ class _Lanes(IterableDataset[Any]):
                 return
 
 
-_Seen = tuple[npt.NDArray[np.uint8] | None, int, list[tuple[str, str]]]
-"""Pixels (None: unreadable), label, and (name, reason) of unreadable images."""
+_Seen = tuple[npt.NDArray[np.uint8] | None, int, int, list[tuple[str, str]]]
+"""Pixels (None: unreadable), label, position among the part's images, and (name, reason) of unreadable images."""
 
 
-def _taken(lane: Iterator[_Seen], plan: _Plan) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
+def _taken(lane: Iterator[_Seen], plan: _Plan) -> tuple[Tensor, Tensor, Tensor, list[tuple[str, str]]]:
     """Return the lane's part of the next batch."""
     size = plan.view.size
     images = np.empty((plan.each, size, size, 3), np.uint8)
     labels: list[int] = []
+    numbers: list[int] = []
     unreadable: list[tuple[str, str]] = []
-    for pixels, label, failed in islice(lane, plan.each):
+    for pixels, label, number, failed in islice(lane, plan.each):
         unreadable += failed
         if pixels is not None:
             images[len(labels)] = pixels
             labels.append(label)
-    return torch.from_numpy(images[: len(labels)]), torch.tensor(labels, dtype=torch.int64), unreadable
+            numbers.append(number)
+    return torch.from_numpy(images[: len(labels)]), _int64(labels), _int64(numbers), unreadable
+
+
+def _int64(numbers: Sequence[int]) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.int64)
 
 
 def _lane(plan: _Plan, lane: int) -> Iterator[_Seen]:
@@ -272,9 +288,9 @@ def _encoded(plan: _Plan, order: Sequence[int], begin: int, end: int) -> Iterato
 
 def _scored(view: ImageView, image: _Encoded) -> _Seen:
     try:
-        return view.scored(image.content), image.label, []
+        return view.scored(image.content), image.label, image.number, []
     except UnreadableImage as error:
-        return None, image.label, [(image.name, reason(error))]
+        return None, image.label, image.number, [(image.name, reason(error))]
 
 
 def _varied(plan: _Plan, buffer: Sequence[_Encoded], index: int) -> _Seen:
@@ -285,7 +301,7 @@ def _varied(plan: _Plan, buffer: Sequence[_Encoded], index: int) -> _Seen:
     unreadable: list[tuple[str, str]] = []
     for turn in range(_SUBSTITUTES):
         try:
-            return plan.view.varied(image.content, plan.epoch, image.number), image.label, unreadable
+            return plan.view.varied(image.content, plan.epoch, image.number), image.label, image.number, unreadable
         except UnreadableImage as error:
             unreadable.append((image.name, reason(error)))
         image = buffer[seed_of(_SUBSTITUTE, plan.view.seed, plan.epoch, first.number, turn) % len(buffer)]

@@ -39,6 +39,11 @@ class Shard:
     """Absolute path, or URL of http or https."""
     images: int
 
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return _tar_name(self.url)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardIndex:
@@ -272,16 +277,31 @@ def _images(url: str, lengths: dict[str, int]) -> int:
     return lengths.get(_tar_name(url)) or _counted(url)
 
 
+def image_names(shard: Shard) -> Sequence[str]:
+    """Return the names of a shard's images, in order; numbers for a shard at a URL, or one that cannot be read."""
+    try:
+        listed = list(_image_names(shard.url).values()) if _is_local(shard.url) else []
+    except ValueError:
+        listed = []
+    return listed if len(listed) == shard.images else [f"image {number}" for number in range(shard.images)]
+
+
 def _counted(url: str) -> int:
-    keys: set[str] = set()
+    count = len(_image_names(url))
+    if not count:
+        raise ValueError(f"a shard must contain images (jpg, png, ...), but {url!r} has none")
+    return count
+
+
+def _image_names(url: str) -> dict[str, str]:
+    """Return the name of the first image of each sample by the sample's key. Raises ValueError for a damaged shard."""
+    by_key: dict[str, str] = {}
     try:
         for member in names(url):
             folder, _, name = member.rpartition("/")
             key, _, suffixes = name.partition(".")  # as in webdataset, all after the first dot
             if f".{suffixes.lower()}" in SUFFIXES:
-                keys.add(f"{folder}/{key}")
+                by_key.setdefault(f"{folder}/{key}", member)
     except Exception as error:  # tarfile and gzip raise many kinds of exceptions for damaged files
         raise ValueError(f"a shard must be a tar file, but got {url!r} ({reason(error)})") from None
-    if not keys:
-        raise ValueError(f"a shard must contain images (jpg, png, ...), but {url!r} has none")
-    return len(keys)
+    return by_key

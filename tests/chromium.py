@@ -95,6 +95,18 @@ class Tab:
         return [event["params"] for event in self.events if event["method"] == method]
 
 
+def complaints(tab: Tab) -> list[object]:
+    """Return errors and warnings of the page: thrown, printed, or from the browser (such as a blocked script)."""
+    printed = [e for e in tab.heard("Runtime.consoleAPICalled") if e["type"] in ("error", "warning", "assert")]
+    own = [e for e in tab.heard("Log.entryAdded") if e["entry"]["level"] in ("error", "warning")]
+    return [*tab.heard("Runtime.exceptionThrown"), *printed, *own]
+
+
+def requests(tab: Tab) -> set[str]:
+    """Return the URL schemes of all requests of the page."""
+    return {e["request"]["url"].split(":")[0] for e in tab.heard("Network.requestWillBeSent")}
+
+
 class Browser:
     """A Chromium process; its tabs share nothing else."""
 
