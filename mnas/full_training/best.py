@@ -11,6 +11,7 @@ from mnas.data.cache import OnProgress
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.full_training.run import Say
+from mnas.full_training.teacher import open_teacher, overlap_note, taught
 from mnas.readers import stored_settings
 from mnas.shortlist.train import SETTINGS_NAME, Outcome, train_shortlist
 from mnas.study import RunError, Snapshot, needed, read_run
@@ -30,11 +31,29 @@ class RunImages:
     cached: tuple[str, str] | None = None
     """Content and key of the images, so that the processes of the trainings open the cache without listing files."""
 
-    def __call__(self, on_progress: OnProgress | None = None) -> Batches:
+    def __call__(self) -> Batches:
+        """Return the images, with the teacher's outputs if there is a teacher. Raises ValueError as `taught` does."""
+        return self.taught(self.labelled(), _silence, _silence)
+
+    def labelled(self, on_progress: OnProgress | None = None) -> Batches:
         """Return the images. Raises ValueError as `open_batches` does."""
         return self.settings.open_images(
             self.input_size, self.settings.config, self.split_seed, on_progress, cached=self.cached
         )
+
+    def taught(self, batches: Batches, say: Say, progress: Say) -> Batches:
+        """Return the images with the teacher's outputs, which are cached; unchanged without a teacher."""
+        settings = self.settings
+        if not settings.distillation.teacher:
+            return batches
+        with open_teacher(settings) as teacher:
+            if note := overlap_note(settings, teacher, self.split_seed):
+                say(note)
+            return taught(settings, teacher, batches, settings.config, self.split_seed, say, progress)
+
+
+def _silence(line: str) -> None:
+    """Print nothing."""
 
 
 def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
@@ -54,7 +73,7 @@ def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
     settings = dataclasses.replace(settings, images=images)
     source = RunImages(settings=settings, input_size=input_size, split_seed=seed)
     progress("reading images")
-    batches = source(lambda done, count: progress(f"decoding images: {done} of {count}"))
+    batches = source.labelled(lambda done, count: progress(f"decoding images: {done} of {count}"))
     _check_unchanged(run, settings, batches)
     settings = dataclasses.replace(settings, config=_mirrored_as_begun(run, settings.config, batches))
     images = dataclasses.replace(images, verify_cache=False)  # once is enough
@@ -63,6 +82,7 @@ def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
         source = dataclasses.replace(source, cached=batches.cached)
     for line in _about_images(batches, settings.config):
         say(line)
+    source.taught(batches, say, progress)  # the teacher runs once, before the trainings, which read its cached outputs
     del batches
     return train_shortlist(
         run.path,
@@ -80,7 +100,6 @@ def _require_options(settings: TrainSettings) -> None:
     chosen = {
         "--out": settings.out != TrainSettings.out,
         "--weights": settings.weights,
-        "--teacher": settings.distillation.teacher,
         "--input-size": settings.input_size != "auto",
         "--width-multiplier": settings.width_multiplier != "1",
     }

@@ -24,6 +24,7 @@ from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
 from mnas.study import RunError, Snapshot, differences, is_trained, needed, read_run, trained_path
 from mnas.study.results import results_of
 from mnas.train.config import TrainConfig
+from mnas.train.distillation import TaughtBatches
 from mnas.train.metrics import EpochMetrics
 from mnas.train.watch import TrainProgress, TrainWatcher
 
@@ -88,7 +89,8 @@ def train_shortlist(
         raise RunError(f"{folder} is in use by another process; wait for it or stop it") from None
     with held:
         mirrored = to_store(mirrors(config.mirror, batches.may_be_mirrored, batches.classes), batches.may_be_mirrored)
-        _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity(), **mirrored})
+        teacher = batches.identity() if isinstance(batches, TaughtBatches) else {}
+        _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity(), **mirrored, **teacher})
         jobs = [
             Job(label, trial.arch, trained_path(path, label))
             for label, trial in zip(chosen, picked, strict=True)

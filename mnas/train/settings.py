@@ -42,8 +42,9 @@ class DistillationOptions:
     teacher: str = ""
     """Trained model that teaches the network its outputs: a .safetensors, .tflite, .onnx or .pte file, the folder of a
     training, or a trial (runs/NAME#17). Its classes must include the data's."""
-    unlabelled: Path | None = None
-    """Folder of further images without labels, which only the teacher labels; needs --teacher."""
+    unlabelled: str = ""
+    """Further images without labels, which only the teacher labels: a folder of images or of tar shards, or a pattern
+    of tar shards; needs --teacher."""
     teacher_class_file: Path | None = None
     """File with the names of the teacher's outputs, for a file without names: one per line, or JSON."""
     teacher_mean: str = ""
@@ -62,7 +63,7 @@ class DistillationOptions:
         require_number("--temperature", self.temperature, 0.1, 100)
         if not self.teacher:
             chosen = {
-                "--unlabelled": self.unlabelled is not None,
+                "--unlabelled": self.unlabelled,
                 "--teacher-class-file": self.teacher_class_file is not None,
                 "--teacher-mean": self.teacher_mean,
                 "--teacher-std": self.teacher_std,
@@ -131,11 +132,13 @@ class TrainSettings:
         on_progress: OnProgress | None,
         *,
         cached: tuple[str, str] | None = None,
+        unlabelled: bool = False,
     ) -> "Batches":
         """Return the images at one size, split by the seed.
 
         Args:
             cached: content and key of the images, as another process has just read them (`cached` of `open_batches`).
+            unlabelled: return those of --unlabelled.
 
         Raises:
             ValueError: see `open_batches`.
@@ -143,7 +146,7 @@ class TrainSettings:
         from mnas.data.open_batches import open_batches  # torch takes seconds to import, and the help does not need it
 
         return open_batches(
-            self.images.data,
+            self.distillation.unlabelled if unlabelled else self.images.data,
             input_size=input_size,
             seed=split_seed,
             crop=config.crop,
@@ -152,10 +155,11 @@ class TrainSettings:
             workers=self.readers,
             data_dir=self.images.data_dir,
             download=self.images.download,
-            max_images_per_class=self.images.max_images_per_class,
+            max_images_per_class=0 if unlabelled else self.images.max_images_per_class,
             on_progress=on_progress,
             cached=cached,
             verify_cache=self.images.verify_cache,
+            unlabelled=unlabelled,
         )
 
 
