@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from mnas.data.cache import OnProgress
 from mnas.data.options import Loader, TrainingDataOptions
+from mnas.readers import stored_settings
 from mnas.require import require_number
 from mnas.settings import from_options
 from mnas.train.config import TrainConfig
@@ -84,8 +85,8 @@ class TrainSettings:
     images: Annotated[TrainImages, Parameter(name="*")] = field(default_factory=TrainImages)
     """Images."""
     preset: str = "auto"
-    """Recipe that sets the defaults; auto: finetune with --weights, imagenet for --data imagenet, else small. The
-    recipes are small, imagenet and finetune."""
+    """Recipe that sets the defaults; auto: finetune with --weights, or for a search with --parent; imagenet for
+    --data imagenet; else small. The recipes are small, imagenet and finetune."""
     out: Path = Path("trained")
     """Folder for all trainings; each one writes to OUT/ARCH-SIZEpx."""
     resume: bool = False
@@ -167,8 +168,14 @@ def preset_values(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe that these options choose, option by option. Raises ValueError for an unknown preset."""
     name = options.get("preset", TrainSettings.preset)
     if name == "auto":
-        name = "finetune" if options.get("weights") else "imagenet" if options.get("data") == "imagenet" else "small"
+        has_weights = options.get("weights") or (options.get("top") and _has_parents(str(options.get("arch"))))
+        name = "finetune" if has_weights else "imagenet" if options.get("data") == "imagenet" else "small"
     return dict(vars(named_preset(name)))
+
+
+def _has_parents(run: str) -> bool:
+    """Return whether the search of this run chose among networks with known weights."""
+    return "parents" in (stored_settings(Path(run) / "config.json") or {})
 
 
 def train_settings(options: Mapping[str, Any]) -> TrainSettings:
