@@ -61,6 +61,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "12 epochs": {"epochs": 12},
     "20 epochs": {"epochs": 20},
     "30 epochs": {"epochs": 30},
+    "60 epochs": {"epochs": 60},
+    "12 epochs, sampling": {"epochs": 12, "balance": "sampling"},
+    "12 epochs, weighted loss": {"epochs": 12, "balance": "loss"},
     "12 epochs, rate 2.5e-4": {"epochs": 12, "learning_rate": 0.002},
     "12 epochs, rate 1e-3": {"epochs": 12, "learning_rate": 0.008},
     "12 epochs, batch norm: frozen": {"epochs": 12, "batch_norm": "frozen"},
@@ -79,22 +82,25 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
-def images_of(data: str, out: Path, per_class: int, test_per_class: int) -> Path:
+def images_of(data: str, out: Path, per_class: int, test_per_class: int, imbalance: float) -> Path:
     """Return the name of a data set, or a folder with the chosen images of an archive or a folder."""
     if not Path(data).exists():
         return Path(data)
-    folder = out / f"{Path(data).name.partition('.')[0]}-{per_class}-{test_per_class}"
+    rarer = "" if imbalance == 1 else f"-{imbalance:g}"
+    folder = out / f"{Path(data).name.partition('.')[0]}-{per_class}-{test_per_class}{rarer}"
     if folder.exists():
         return folder
     source = Path(data)
     if source.is_file():
-        with tarfile.open(source) as archive:
-            archive.extractall(out / "unpacked", filter="data")
+        if not (out / "unpacked").exists():
+            with tarfile.open(source) as archive:
+                archive.extractall(out / "unpacked", filter="data")
         source = next((out / "unpacked").glob("*/train")).parent
     for part, count in (("train", per_class + per_class // 4), ("test", test_per_class)):
-        for kind in sorted(path for path in (source / part).iterdir() if path.is_dir()):
+        for number, kind in enumerate(sorted(path for path in (source / part).iterdir() if path.is_dir())):
+            share = imbalance**number if part == "train" else 1
             (out / "copying" / part / kind.name).mkdir(parents=True, exist_ok=True)
-            for image in sorted(kind.iterdir())[:count]:
+            for image in sorted(kind.iterdir())[: max(2, round(count * share))]:
                 shutil.copy(image, out / "copying" / part / kind.name)
     os.rename(out / "copying", folder)
     return folder
@@ -132,19 +138,16 @@ def trained(
 
 def table(results: list[dict[str, Any]]) -> str:
     """Return the mean and spread of each row over its seeds, grouped by images and size."""
-    groups: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for result in results:
-        groups.setdefault((result["per_class"], result["input_size"], result["row"]), []).append(result)
-    lines = [
-        "| images a class | px | recipe | seeds | validation | test | CPU seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for (per_class, size, row), group in groups.items():
+        groups.setdefault((result["data"], result["input_size"], result["row"]), []).append(result)
+    lines = ["| images | px | recipe | seeds | validation | test | CPU seconds |", "|---|---|---|---|---|---|---|"]
+    for (data, size, row), group in groups.items():
         tests = [100 * result["test"] for result in group]
         spread = f" ± {statistics.stdev(tests):.1f}" if len(tests) > 1 else ""
         validation, cpu = (statistics.mean(result[key] for result in group) for key in ("validation", "cpu_seconds"))
         lines.append(
-            f"| {per_class} | {size} | {row} | {len(group)} | {100 * validation:.1f} % | "
+            f"| {data} | {size} | {row} | {len(group)} | {100 * validation:.1f} % | "
             f"{statistics.mean(tests):.1f}{spread} % | {cpu:.0f} |"
         )
     return "\n".join(lines)
@@ -156,12 +159,13 @@ def main() -> None:
     parser.add_argument("--input-size", type=int, default=64)
     parser.add_argument("--per-class", type=int, default=100)
     parser.add_argument("--test-per-class", type=int, default=200)
+    parser.add_argument("--imbalance", type=float, default=1, help="size of a class as a share of the one before")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW")
     parser.add_argument("--out", type=Path, default=Path("build/finetune-recipe"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    folder = images_of(options.data, options.out, options.per_class, options.test_per_class)
+    folder = images_of(options.data, options.out, options.per_class, options.test_per_class, options.imbalance)
     path = options.out / "results.json"
     results = json.loads(path.read_text()) if path.exists() else []
     for row, changes in ROWS.items():

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from mnas.api.keywords import names_keywords
-from mnas.api.lists import joined
 from mnas.api.run import Run
 from mnas.api.saying import quiet_optuna
 from mnas.api.watching import Shown, shown_by
@@ -46,7 +45,7 @@ def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) ->
         True
     """
     options |= {"data": data} if data else {}
-    settings = search_settings(joined(options, "input_size"))
+    settings = search_settings(options)
     arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
     try:
         with quiet_optuna(), shown_by(watcher) as listener:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mnas.data.augment import augment, erase, generator_of, random_resized_crops
 from mnas.data.augmentation import Augmentation
+from mnas.data.balance import balanced_order
 from mnas.data.batches import Batches, Part
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.mirror import mirrors
@@ -53,7 +54,11 @@ class ArrayBatches(Batches):
         self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1, numbered: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = _tensors(self._dataset.train)
-        order = torch.randperm(len(labels), generator=generator_of(_ORDER, self._seed, epoch))
+        generator = generator_of(_ORDER, self._seed, epoch)
+        if self.balanced:
+            order = balanced_order(labels, generator) % len(labels)
+        else:
+            order = torch.randperm(len(labels), generator=generator)
         share = batch_size // world
         rows = slice(rank * share, (rank + 1) * share)
         for step in range(start, self.steps(batch_size)):

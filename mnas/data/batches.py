@@ -60,6 +60,8 @@ class Batches(ABC):
     """Whether half of the training images are mirrored."""
     may_be_mirrored: bool = True
     """Whether mirrored images of this data set keep their class; class names are not considered."""
+    balanced: bool = False
+    """Whether training shows all classes equally often; the labels must be known (`train_labels`)."""
     listing: Listing = Listing()
     """Files omitted besides `skipped`, and guesses about the layout."""
     images_by_class: Mapping[str, tuple[int, ...]] = MappingProxyType({})
@@ -122,4 +124,4 @@ class Batches(ABC):
 
     def train_labels(self) -> Tensor:
         """Return the label of each training image by its index, int64 (N,). Raises ValueError for tar shards."""
-        raise ValueError("--teacher needs images in files or arrays, but --data contains tar shards")
+        raise ValueError("--teacher and --balance need images in files or arrays, but --data contains tar shards")

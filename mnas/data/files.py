@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from mnas.counts import class_counts
 from mnas.data.augment import generator_of, seed_of
 from mnas.data.augmentation import Augmentation
+from mnas.data.balance import balanced_order
 from mnas.data.batches import Batches, Part, pairs
 from mnas.data.cache import OnProgress
 from mnas.data.content.digests import UNREADABLE, ContentChangedError, changing_files, verified
@@ -122,7 +123,11 @@ class FolderBatches(Batches):
     def training(
         self, epoch: int, batch_size: int, *, start: int = 0, rank: int = 0, world: int = 1, numbered: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(self.counts["train"], generator=generator_of(_ORDER, self._view.seed, epoch)).numpy()
+        generator = generator_of(_ORDER, self._view.seed, epoch)
+        if self.balanced:
+            order = balanced_order(self.train_labels(), generator).numpy()
+        else:
+            order = torch.randperm(self.counts["train"], generator=generator).numpy()
         share = batch_size // world
         firsts = range(start * batch_size + rank * share, self.steps(batch_size) * batch_size, batch_size)
         chosen = [order[first : first + share] for first in firsts]
@@ -203,7 +208,11 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
         return ((self.name(index), self.content(index)) for index in order.tolist())
 
     def __getitem__(self, step: tuple[int, Indices]) -> tuple[Tensor, Tensor, list[tuple[str, str]]]:
-        """Return images, uint8 (B, S, S, 3), their indices (B,), and (name, reason) of each unreadable image."""
+        """Return images, uint8 (B, S, S, 3), their indices (B,), and (name, reason) of each unreadable image.
+
+        Args:
+            step: the epoch, and the draws of images: indices, or those of `balanced_order`.
+        """
         epoch, indices = step
         size = self._view.size
         images = np.empty((len(indices), size, size, 3), np.uint8)
@@ -213,14 +222,14 @@ class _Images(Dataset[tuple[Tensor, Tensor, list[tuple[str, str]]]]):
             for candidate in self._candidates(epoch, index):
                 try:
                     images[len(seen)] = self._seen(epoch, candidate)
-                    seen.append(candidate)
+                    seen.append(candidate % len(self))
                     break
                 except UnreadableImage as error:
-                    unreadable.append((self.name(candidate), reason(error)))
+                    unreadable.append((self.name(candidate % len(self)), reason(error)))
         return torch.from_numpy(images[: len(seen)]), torch.tensor(seen, dtype=torch.int64), unreadable
 
     def _seen(self, epoch: int, index: int) -> npt.NDArray[np.uint8]:
-        content = self.content(index)
+        content = self.content(index % len(self))
         return self._view.scored(content) if epoch == _SCORING else self._view.varied(content, epoch, index)
 
     def _candidates(self, epoch: int, index: int) -> Iterator[int]:

@@ -16,7 +16,7 @@ from mnas.readers import stored_settings
 from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.train.config import TrainConfig
 from mnas.train.folder import CONFIG_NAME, Trained, require_free
-from mnas.train.initial import WeightsSource, held_out_seed, initial_network, trained_on
+from mnas.train.initial import held_out_seed, initial_network, trained_on
 from mnas.train.machine import is_first_process
 from mnas.train.settings import TrainSettings
 from mnas.train.watch import TrainWatcher
@@ -108,8 +108,7 @@ def run_training(
     config, batches = _opened(settings, training, split_seed, listeners.progress)
     initial = None
     if settings.weights:
-        source = WeightsSource(name=training.name, arch=arch, weights=settings.weights)
-        initial = initial_network(source, batches, config.seed)
+        initial = initial_network(settings.weights, training.name, arch, batches, config.seed)
         arch = initial.arch
     labelled = batches
     if teacher is not None:
@@ -158,6 +157,7 @@ def _opened(
     batches = opened(config)
     stored = stored_settings(training.folder(settings.out) / CONFIG_NAME, "identity") if settings.resume else None
     mirror = as_begun(config.mirror, stored, batches.may_be_mirrored, batches.classes)
+    config = config.for_images(batches.counts["train"])
     if mirror == config.mirror:
         return config, batches
     config = dataclasses.replace(config, mirror=mirror)
@@ -193,9 +193,10 @@ def _described(name: str, labelled: Batches, batches: Batches, config: TrainConf
     if unlabelled := batches.counts["train"] - labelled.counts["train"]:
         counts = f"{counts}, {unlabelled:,} unlabelled"
     size = config.batch_size_for(batches.counts["train"])
+    epochs = _counted(config.fixed_epochs, "epoch")
     return (
         f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px",
-        f"{name}: {_counted(config.epochs, 'epoch')} of {_counted(batches.steps(size), 'step')} of {size} images, "
+        f"{name}: {epochs} of {_counted(batches.steps(size), 'step')} of {size} images, "
         f"peak learning rate {config.learning_rate * size / 256:.4g}; output in {folder}",
     )
 

@@ -1,6 +1,7 @@
 """The recipe of a full training: every field is an option, and a preset (mnas/train/presets) provides the values."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 Optimizer = Literal["rmsprop", "sgd", "adamw"]
 Schedule = Literal["step", "cosine"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
+Balance = Literal["none", "sampling", "loss"]
 BatchNorm = Literal["batch", "recentred", "frozen"]
 _FEWEST_FOR_STATISTICS = 16
+_AUTO_EPOCHS, _AUTO_STEPS, _MOST_AUTO_EPOCHS = 12, 360, 60
 _COUNTS = ("fewest_steps", "estimate_statistics", "patience")
-_BEFORE: dict[str, object] = {"batch_norm": "batch", "patience": 0, "retries": 0}
+_BEFORE: dict[str, object] = {"batch_norm": "batch", "balance": "none", "patience": 0, "retries": 0}
 """Fields that later versions added, with the behaviour of a training without them, which therefore still resumes."""
 
 
@@ -27,8 +30,8 @@ _BEFORE: dict[str, object] = {"batch_norm": "batch", "patience": 0, "retries": 0
 class TrainConfig:
     """The recipe of a training. Raises ValueError if a field is out of range."""
 
-    epochs: int
-    """Number of training epochs."""
+    epochs: int | Literal["auto"]
+    """Number of training epochs; auto: 12, or as many as 360 steps need, up to 60, as few images need more epochs."""
     batch_size: int
     """Number of images per step; under torchrun, the total of all processes."""
     fewest_steps: int = 0
@@ -56,6 +59,9 @@ class TrainConfig:
     ema_decay: float
     """Decay of the moving average of weights and batch-norm statistics that becomes the trained model; 0: keep the last
     weights. At the start it is lower, as in TensorFlow: min(decay, (1 + steps) / (10 + steps))."""
+    balance: Balance = "none"
+    """Compensation for classes of different size: sampling (each epoch shows all classes equally often), loss (images
+    of rare classes weigh more) or none."""
     label_smoothing: float
     """Share of the target that is spread over all classes."""
     weight_decay: float
@@ -103,13 +109,9 @@ class TrainConfig:
     """Number of epochs between checkpoints."""
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("epochs", 1),
-            ("batch_size", 2),
-            ("fewest_steps", 0),
-            ("estimate_statistics", 0),
-            ("patience", 0),
-        ):
+        if self.epochs != "auto":
+            require_int("--epochs", self.epochs, 1, 10**9)
+        for name, low in (("batch_size", 2), *((name, 0) for name in _COUNTS)):
             require_int(_flag(name), getattr(self, name), low, 10**9)
         require_int("--retries", self.retries, 0, 20)
         if 0 < self.estimate_statistics < _FEWEST_FOR_STATISTICS:
@@ -141,6 +143,7 @@ class TrainConfig:
         for name, kind in (
             ("optimizer", Optimizer),
             ("batch_norm", BatchNorm),
+            ("balance", Balance),
             ("schedule", Schedule),
             ("accelerator", Accelerator),
             ("mixed_precision", Precision),
@@ -149,11 +152,6 @@ class TrainConfig:
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"--batch-size must be even for mixup and CutMix, but got {self.batch_size}")
         self.variation()  # checks the fields on augmentation
-
-    def on_same_machine(self, other: "TrainConfig") -> "TrainConfig":
-        """Return the other recipe with the seed of this one, and its settings of the machine."""
-        names = ("seed", "mirror", "accelerator", "mixed_precision", "compile", "threads", "checkpoint_every")
-        return dataclasses.replace(other, **{name: getattr(self, name) for name in names})
 
     def variation(self) -> Augmentation:
         """Return the fields on augmentation in the form that data sets take."""
@@ -164,6 +162,20 @@ class TrainConfig:
             random_erasing=self.random_erasing,
             mirror=self.mirror,
         )
+
+    def for_images(self, images: int) -> "TrainConfig":
+        """Return the recipe with a fixed number of epochs for this many training images."""
+        if self.epochs != "auto":
+            return self
+        needed = math.ceil(_AUTO_STEPS / max(1, images // self.batch_size))
+        return dataclasses.replace(self, epochs=min(max(needed, _AUTO_EPOCHS), _MOST_AUTO_EPOCHS))
+
+    @property
+    def fixed_epochs(self) -> int:
+        """The number of epochs of a recipe that `for_images` returned."""
+        if self.epochs == "auto":
+            raise ValueError("--epochs auto needs the number of images")
+        return self.epochs
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that must not change while a training is resumed."""
@@ -178,7 +190,7 @@ class TrainConfig:
 
     def batch_size_for(self, images: int) -> int:
         """Return the number of images per step for this many training images."""
-        return halved_batch(self.batch_size, images, self.epochs, self.fewest_steps)
+        return halved_batch(self.batch_size, images, self.for_images(images).fixed_epochs, self.fewest_steps)
 
     def device(self) -> "torch.device":
         """Return the device. Raises ValueError if CUDA is requested but missing."""

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mnas.data.balance import class_weights
 from mnas.data.batches import Batches, Part
 from mnas.train.config import TrainConfig
 from mnas.train.recipe import Mix, mix_of
@@ -73,6 +74,7 @@ class TaughtBatches(Batches):
         self.labelled, self.unlabelled, self.teaching, self._config = labelled, unlabelled, teaching, config
         self._labels = labelled.train_labels()
         self._world = world
+        self._weights = class_weights(self._labels, len(labelled.classes)) if config.balance == "loss" else None
         extra = 0 if unlabelled is None else unlabelled.counts["train"]
         if len(teaching.logits) != len(self._labels) + extra:
             raise ValueError(f"a teacher needs {len(self._labels) + extra} rows, but got {len(teaching.logits)}")
@@ -141,9 +143,11 @@ class TaughtBatches(Batches):
         """Return the mean loss of the student's logits (B, classes) for targets (B, 2 x classes)."""
         hard, soft = targets.chunk(2, 1)
         weight, temperature = self.teaching.weight, self.teaching.temperature
-        own = -(hard * F.log_softmax(logits, 1)).sum(1).mean()
+        own = -(hard * F.log_softmax(logits, 1)).sum(1)
+        if self._weights is not None:
+            own = own * (hard @ self._weights.to(hard.device))
         taught = F.kl_div(F.log_softmax(logits / temperature, 1), soft, reduction="batchmean")
-        return (1 - weight) * own + weight * temperature**2 * taught
+        return (1 - weight) * own.mean() + weight * temperature**2 * taught
 
     def mix(self, share: int) -> Mix | None:
         """Return mixup and CutMix for `share` images, which mix labels and the teacher's outputs alike; None if off."""

@@ -70,6 +70,7 @@ def train(
         OSError: the folder cannot be written.
     """
     arch.check_input_size(batches.input_size)
+    config = config.for_images(batches.counts["train"])
     accelerator = make_accelerator(config)
     identity = identity_of(arch, batches, config, initial)
     claim = claimed(folder, identity, facts_of(arch, batches, config), resume)

@@ -64,10 +64,10 @@ def schedule_for(
     Args:
         steps: number of steps per epoch.
     """
-    warmup_epochs = min(config.warmup_epochs, config.epochs / 2)  # a preset's warm-up may exceed a short training
+    warmup_epochs = min(config.warmup_epochs, config.fixed_epochs / 2)  # a preset's warm-up may exceed a short training
     warmup = {"warmup_t": int(warmup_epochs * steps), "warmup_lr_init": 0.0, "warmup_prefix": False}
     if config.schedule == "cosine":
-        return CosineLRScheduler(optimizer, t_initial=config.epochs * steps, t_in_epochs=False, **warmup)
+        return CosineLRScheduler(optimizer, t_initial=config.fixed_epochs * steps, t_in_epochs=False, **warmup)
     return StepLRScheduler(
         optimizer, decay_t=config.decay_epochs * steps, decay_rate=config.decay_rate, t_in_epochs=False, **warmup
     )
@@ -105,11 +105,22 @@ def apply_overrides(network: Network, config: TrainConfig) -> None:
                 module.momentum = config.bn_momentum
 
 
-def loss_of(config: TrainConfig) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the mean loss of logits (B, classes) for labels (B,), or for mixup's targets (B, classes)."""
+def loss_of(config: TrainConfig, weights: Tensor | None = None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the mean loss of logits (B, classes) for labels (B,), or for mixup's targets (B, classes).
+
+    Args:
+        weights: weight of each class, float (classes,). An image has the weight of its label, a mixed one the mean of
+            its target; None: all weigh 1.
+    """
     if config.mixup or config.cutmix:
         soft: Callable[[Tensor, Tensor], Tensor] = SoftTargetCrossEntropy()
-        return soft
+        if weights is None:
+            return soft
+        return lambda logits, targets: (-(targets * F.log_softmax(logits, 1)).sum(1) * (targets @ weights)).mean()
+    if weights is not None:
+        return lambda logits, labels: (
+            F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing, reduction="none") * weights[labels]
+        ).mean()
     return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
 
 

@@ -2,19 +2,22 @@
 
 import datetime
 import itertools
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 
 import accelerate
 import torch
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
-from torch import nn
+from torch import Tensor, nn
 
 from mnas.architecture import Architecture
 from mnas.data.augment import normalised
+from mnas.data.balance import class_weights
 from mnas.data.batches import Batches
 from mnas.nn.network import Network, build_network
 from mnas.nn.recentre import recentre
 from mnas.train.config import TrainConfig
+from mnas.train.distillation import TaughtBatches
 from mnas.train.scoring import moments
 
 _RECENTRING_IMAGES, _RECENTRING_BATCH = 1024, 64
@@ -59,9 +62,27 @@ def recentre_on(network: Network, batches: Batches, config: TrainConfig, device:
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean, std = moments(batches.mean, batches.std, device)
     size = min(_RECENTRING_BATCH, batches.counts["train"])
-    source = batches.training(config.epochs, size)  # a number that no training epoch has
+    source = batches.training(config.fixed_epochs, size)  # a number that no training epoch has
     chosen = itertools.islice(source, max(1, _RECENTRING_IMAGES // size))
     recentre(network, (normalised(images.to(device), mean, std) for images, _ in chosen))
+
+
+def balance(batches: Batches, config: TrainConfig, device: torch.device) -> Tensor | None:
+    """Let the batches show all classes equally often, or return the weight of each class, as the recipe says.
+
+    Raises:
+        ValueError: the labels are unknown before reading.
+    """
+    if config.balance == "none":
+        return None
+    if config.balance == "sampling":
+        labelled = batches.labelled if isinstance(batches, TaughtBatches) else batches
+        labelled.train_labels()  # raises where they are unknown
+        labelled.balanced = True
+        return None
+    if isinstance(batches, TaughtBatches):
+        return None  # its own loss has the weights
+    return class_weights(batches.train_labels(), len(batches.classes)).to(device)
 
 
 def freeze_statistics(network: nn.Module) -> None:
@@ -69,6 +90,27 @@ def freeze_statistics(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
+
+
+@torch.no_grad()
+def losses_at_start(
+    network: Network,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    config: TrainConfig,
+) -> tuple[float, float]:
+    """Return the mean losses on normalised images of the network in training mode, and of equal outputs."""
+    network.train()
+    if config.batch_norm == "frozen":
+        freeze_statistics(network)
+    own, equal = 0.0, 0.0
+    count = 0
+    for x, targets in batches:
+        logits = network(x)
+        own += float(loss(logits, targets))
+        equal += float(loss(torch.zeros_like(logits), targets))
+        count += 1
+    return own / count, equal / count
 
 
 def check_batch(batch_size: int, world: int, mixes: bool) -> None:

@@ -35,7 +35,7 @@ from mnas.train.prefetch import prefetched
 from mnas.train.process import StopNow, StopRequest, TrainingStopped
 from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, optimizer_for, schedule_for
 from mnas.train.scoring import DivergedError, Scored, TrainingError, estimate_statistics, moments, score
-from mnas.train.start import check_batch, freeze_statistics
+from mnas.train.start import balance, check_batch, freeze_statistics, losses_at_start
 from mnas.train.watch import TrainProgress, TrainWatcher
 from mnas.training_data import TrainedOn, after_training
 
@@ -43,6 +43,7 @@ _CHECK_EVERY = 50  # steps between checks of the loss on a GPU, each of which wa
 _AGREE_EVERY = 20  # steps between the points at which several processes agree on whether to stop
 _SCORE_BATCH = 256
 _STATISTICS_BATCH = 128
+_START_BATCHES = 8
 _START, _STEP = 0, 1  # purposes of seeds: a seed's first number
 
 
@@ -77,7 +78,8 @@ class Training:
         self.raw_optimizer = optimizer_for(self.network, config, self.batch_size)
         self.schedule = schedule_for(self.raw_optimizer, config, self.steps)
         self.model, self.optimizer = accelerator.prepare(self.network, self.raw_optimizer)
-        self.loss, self.mix = loss_of(config), mix_of(config, len(batches.classes))
+        self.loss = loss_of(config, balance(batches, config, self.device))
+        self.mix = mix_of(config, len(batches.classes))
         if isinstance(batches, TaughtBatches):
             self.loss, self.mix = batches.loss, batches.mix(self.batch_size // self.world)
         self.mean, self.std = moments(batches.mean, batches.std, self.device)
@@ -99,7 +101,7 @@ class Training:
         files = MetricsFiles(self.folder, self.rows) if self.main else None
         try:
             self._score_start()
-            while self.epoch < self.config.epochs and not self.guard.ends(self.epoch):
+            while self.epoch < self.config.fixed_epochs and not self.guard.ends(self.epoch):
                 try:
                     self.train_epoch()
                     self._score_epoch()
@@ -164,10 +166,7 @@ class Training:
         self.schedule.step_update(done)
         for group in self.raw_optimizer.param_groups:
             group["lr"] *= self.guard.factor
-        images, targets = (tensor.to(self.device, non_blocking=True) for tensor in (images, labels))
-        x = normalised(images, self.mean, self.std)
-        if self.mix is not None:
-            x, targets = self.mix(x, targets, seed)
+        x, targets = self._prepared(images, labels, seed)
         self.optimizer.zero_grad()
         loss = self.loss(self.model(x), targets)
         self.accelerator.backward(loss)
@@ -180,7 +179,22 @@ class Training:
         """Let the guard keep the start of a new training, and its accuracy."""
         if self.guard.active and not (self.epoch or self.step or self.guard.restarts):
             scored = self._scored_by_all()
-            self.guard.add(0, scored.accuracy, self._weights())
+            self.guard.begin(*self._losses_at_start())
+            self.guard.add(0, scored, self._weights())
+
+    def _losses_at_start(self) -> tuple[float, float]:
+        """Return the losses of the present weights and of equal outputs, the same on all processes."""
+        self.scored.load_state_dict(self.network.state_dict())
+        source = self.batches.training(self.config.fixed_epochs, self.batch_size // self.world)
+        batches = (self._prepared(*batch, 0) for batch in itertools.islice(source, _START_BATCHES))
+        torch.manual_seed(seed_of(_START, self.config.seed))  # for dropout
+        return losses_at_start(self.scored, self.loss, batches, self.config)
+
+    def _prepared(self, images: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Return normalised and mixed images and their targets, on the device."""
+        images, targets = (tensor.to(self.device, non_blocking=True) for tensor in (images, targets))
+        x = normalised(images, self.mean, self.std)
+        return (x, targets) if self.mix is None else self.mix(x, targets, seed)
 
     def _scored_by_all(self) -> Scored:
         """Return the scores on the validation images; the first process scores. Raises DivergedError in all of them."""
@@ -202,7 +216,7 @@ class Training:
         start = time.perf_counter()
         loss = float(self.accelerator.reduce(self.loss_sum, "mean")) / self.steps
         scored = self._scored_by_all()
-        if collapse := self.guard.collapse(scored):
+        if collapse := self.guard.collapse(loss, scored):
             raise DivergedError(f"{collapse} in epoch {self.epoch + 1}")
         self.last = scored
         self.rows.append(
@@ -221,8 +235,8 @@ class Training:
             )
         )
         self._begin(self.epoch + 1)
-        self.guard.add(self.epoch, scored.accuracy, self._weights())
-        ends = self.epoch == self.config.epochs or self.guard.ends(self.epoch)
+        self.guard.add(self.epoch, scored, self._weights())
+        ends = self.epoch == self.config.fixed_epochs or self.guard.ends(self.epoch)
         if ends or self.epoch % self.config.checkpoint_every == 0:
             self._save()
 
@@ -296,7 +310,7 @@ class Training:
         count = min(self.config.estimate_statistics, self.batches.counts["train"])
         if count:
             size = min(_STATISTICS_BATCH, count)
-            source = self.batches.training(self.config.epochs, size)  # a number that no training epoch has
+            source = self.batches.training(self.config.fixed_epochs, size)  # a number that no training epoch has
             images = (images for images, _ in itertools.islice(source, count // size))
             estimate_statistics(self.scored, images, self.mean, self.std)
 
@@ -367,7 +381,7 @@ class Training:
         state = load_checkpoint(path, self.identity)
         try:
             self._restore(state)
-            check_progress(state, self.config.epochs, self.steps, self.raw_optimizer)
+            check_progress(state, self.config.fixed_epochs, self.steps, self.raw_optimizer)
             self.loss_sum = state["loss_sum"].to(self.device)
             self.epoch, self.step, self.spent = state["epoch"], state["step"], state["spent"]
             self.rows = [EpochMetrics(**row) for row in state["rows"]]
@@ -390,7 +404,7 @@ class Training:
             raise TrainingStopped(number, self._where())
 
     def _where(self) -> str:
-        return f"epoch {self.epoch + 1} of {self.config.epochs}, step {self.step} of {self.steps}"
+        return f"epoch {self.epoch + 1} of {self.config.fixed_epochs}, step {self.step} of {self.steps}"
 
     # Parts of the steps above
 
@@ -417,15 +431,15 @@ class Training:
         done = self.epoch * self.steps + self.step
         rate = self.step * self.batch_size / max(self.spent["training"], 1e-9)
         score_s = self.rows[-1].score_s if self.rows else 0.0
-        remaining = self.config.epochs * self.steps - done
+        remaining = self.config.fixed_epochs * self.steps - done
         return TrainProgress(
             epoch=self.epoch + 1,
-            epochs=self.config.epochs,
+            epochs=self.config.fixed_epochs,
             step=self.step,
             steps=self.steps,
             loss=loss,
             images_per_s=rate,
-            eta_s=remaining * self.batch_size / rate + (self.config.epochs - self.epoch) * score_s,
+            eta_s=remaining * self.batch_size / rate + (self.config.fixed_epochs - self.epoch) * score_s,
         )
 
     def _info(self, accuracy: float) -> ModelMetadata:

@@ -1,10 +1,8 @@
 """Distillation: its loss, its targets through mixing and unlabelled images, its cache, and real trainings."""
 
 import dataclasses
-import io
 import math
 import signal
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from train_toy import ARCH, CONFIG, Killing, toy_batches, values
 
 from mnas.data.arrays import ArrayBatches
 from mnas.data.augmentation import Augmentation
-from mnas.data.open_batches import open_batches
+from mnas.data.open_batches import open_batches, open_unlabelled
 from mnas.nn.weights import load_weights
 from mnas.train.distillation import TaughtBatches, Teaching, as_logits, cached_logits
 from mnas.train.loop import train
@@ -63,6 +61,20 @@ def test_the_loss_is_the_one_computed_by_hand() -> None:
     assert torch.equal(uniform, torch.tensor([[0.0, 0.0, 0.0, 1 / 3, 1 / 3, 1 / 3]]))
     divergence = -math.log(3) - sum(log_softmax([value / 2 for value in student[0]])) / 3
     assert float(batches.loss(torch.tensor(student[:1]), uniform)) == pytest.approx(0.7 * 4 * divergence, rel=1e-5)
+
+
+def test_balance_weighs_the_labels_term_and_not_the_teachers() -> None:
+    """The toy images are 34, 33 and 33 of each class."""
+    plain, balanced = taught(weight=0.0), taught(dataclasses.replace(CONFIG, balance="loss"), weight=0.0)
+    logits, rows = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2])
+    losses = [float(plain.loss(logits[i : i + 1], plain.targets(rows[i : i + 1]))) for i in range(3)]
+    smoothing = CONFIG.label_smoothing
+    weights = [100 / 3 / count * (1 - smoothing) + smoothing * 100 / 9 * (1 / 34 + 2 / 33) for count in (34, 33, 33)]
+    expected = sum(loss * weight for loss, weight in zip(losses, weights, strict=True)) / 3
+    assert float(balanced.loss(logits, balanced.targets(rows))) == pytest.approx(expected, rel=1e-5)
+    config = dataclasses.replace(CONFIG, balance="loss")
+    only = [float(b.loss(logits, b.targets(rows))) for b in (taught(weight=1.0), taught(config, weight=1.0))]
+    assert only[0] == only[1]
 
 
 def test_mixing_mixes_labels_and_outputs_by_the_same_share() -> None:
@@ -217,9 +229,9 @@ def test_numbers_of_images_are_those_of_scoring(photos: Path, tmp_path: Path, lo
 @pytest.mark.parametrize("loader", ["array", "files"])
 def test_a_folder_without_labels(photos: Path, tmp_path: Path, loader) -> None:
     (photos / "a" / "bad.png").write_bytes(b"no image")
-    batches = open_batches(
-        str(photos), input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader=loader, workers=0,
-        cache_dir=tmp_path / "cache", unlabelled=True,
+    batches = open_unlabelled(
+        photos, input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader=loader, workers=0,
+        cache_dir=tmp_path / "cache",
     )  # fmt: skip
     images = torch.cat([images for images, _ in batches.scoring("train", 50)])
     assert sorted(images[:, 4, 4, 0].tolist()) == list(range(120))
@@ -227,73 +239,6 @@ def test_a_folder_without_labels(photos: Path, tmp_path: Path, loader) -> None:
     assert "bad.png" in line
     for wrong, words in ((photos / "none", "no such folder"), (photos / "a" / "bad.png", "a file")):
         with pytest.raises(ValueError, match=f"--unlabelled must be a folder of images, but got .*{words}"):
-            open_batches(
-                str(wrong), input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader=loader, workers=0,
-                unlabelled=True,
-            )  # fmt: skip
-
-
-def write_tars(folder: Path, contents: list[bytes], each: int) -> None:
-    """Write images without labels as folder/photos-N.tar."""
-    folder.mkdir()
-    for number, start in enumerate(range(0, len(contents), each)):
-        with tarfile.open(folder / f"photos-{number}.tar", "w") as tar:
-            for index, content in enumerate(contents[start : start + each], start):
-                info = tarfile.TarInfo(f"{index:04d}.png")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-
-
-def test_tar_shards_without_labels(photos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("webdataset")
-    contents = [path.read_bytes() for path in sorted(photos.rglob("*.png"))]
-    contents[5] = b"no image"
-    folder = tmp_path / "tars"
-    write_tars(folder, contents, 30)
-
-    def opened(data: str, **changes):
-        options = {"crop": 1.0, "augmentation": Augmentation(), "loader": "auto", "workers": 2, **changes}
-        return open_batches(data, input_size=8, seed=0, cache_dir=tmp_path / "cache", unlabelled=True, **options)
-
-    batches = opened(str(folder))
-    assert batches.counts == {"train": 120, "val": 0}
-    assert batches.train_labels().tolist() == [0] * 120
-    seen = {}
-    for images, labels, numbers in batches.numbered("train", 16):
-        assert not labels.any()
-        seen |= dict(zip(numbers.tolist(), images[:, 4, 4, 0].tolist(), strict=True))
-    assert set(seen) == set(range(120)) - {5}
-    [line] = batches.skipped
-    assert "photos-0.tar: 0005.png" in line
-    assert batches.image_name("train", 31) == "photos-1.tar: 0031.png"
-    pixels = {path.read_bytes(): int(np.asarray(Image.open(path))[4, 4, 0]) for path in photos.rglob("*.png")}
-    assert seen == {number: pixels[content] for number, content in enumerate(contents) if number != 5}
-    for images, numbers in batches.training(1, 8, numbered=True):
-        assert images[:, 4, 4, 0].tolist() == [seen[number] for number in numbers.tolist()]
-
-    pattern = opened(str(folder / "photos-{1..2}.tar"), loader="array")  # the loader is that of the labelled images
-    assert pattern.counts["train"] == 60
-    (folder / "more").mkdir()
-    (folder / "more" / "one.png").write_bytes(contents[0])
-    assert opened(str(folder), workers=0).counts["train"] == 1  # a folder of images, with tar files beside them
-
-
-def test_a_student_learns_from_tar_shards_and_resumes_to_the_bit(photos: Path, tmp_path: Path) -> None:
-    pytest.importorskip("webdataset")
-    write_tars(tmp_path / "tars", [path.read_bytes() for path in sorted(photos.rglob("*.png"))], 30)
-    unlabelled = open_batches(
-        str(tmp_path / "tars"), input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader="auto", workers=0,
-        cache_dir=tmp_path / "cache", unlabelled=True,
-    )  # fmt: skip
-    logits = np.random.default_rng(3).normal(size=(220, 3))
-
-    def batches() -> TaughtBatches:
-        return TaughtBatches(toy_batches(), unlabelled, teaching(logits), CONFIG)
-
-    train(ARCH, batches(), CONFIG, tmp_path / "whole")
-    with pytest.raises(TrainingStopped):
-        train(ARCH, batches(), CONFIG, tmp_path / "stopped", watcher=Killing(signal.SIGTERM, 9))
-    train(ARCH, batches(), CONFIG, tmp_path / "stopped", resume=True)
-    assert values(tmp_path / "whole") == values(tmp_path / "stopped")
-    one, other = (load_weights(tmp_path / name / "model.safetensors").state_dict() for name in ("whole", "stopped"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+            open_unlabelled(
+                wrong, input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader=loader, workers=0
+            )

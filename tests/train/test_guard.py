@@ -6,17 +6,25 @@ import json
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from train_toy import ARCH, CONFIG, STEPS, Killing, toy_batches, values
+from train_toy import ARCH, CONFIG, STEPS, Killing, toy_batches, toy_dataset, values
 
+from mnas.data.arrays import ArrayBatches
+from mnas.data.dataset import ImageArrays
 from mnas.nn.weights import load_weights
+from mnas.train.checkpoint import load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
 from mnas.train.guard import Guard
+from mnas.train.initial import initial_network
 from mnas.train.loop import train
+from mnas.train.presets import PRESETS
 from mnas.train.process import TrainingStopped
 from mnas.train.scoring import Scored, TrainingError, moments, score
 from mnas.train.watch import TrainWatcher
+from mnas.zoo.architectures import named_arch
+from tests.nn.test_published_weights import needs_packages
 
 LEARNT = dataclasses.replace(CONFIG, epochs=12)
 WRECKING = dataclasses.replace(
@@ -149,23 +157,109 @@ def test_an_epoch_has_diverged_if_it_lost_half_of_the_gain(
     best: float, accuracy: float, images: int, diverged: bool
 ) -> None:
     guard = Guard(dataclasses.replace(CONFIG, retries=1))
-    guard.add(1, best, {})
-    line = guard.collapse(scored(accuracy, images))
+    guard.add(1, scored(best, images), {})
+    line = guard.collapse(0.9, scored(accuracy, images))
     assert bool(line) == diverged
-    assert not Guard(CONFIG).collapse(scored(accuracy, images))
+    assert not Guard(CONFIG).collapse(0.9, scored(accuracy, images))
 
 
 def test_a_guard_that_does_not_fit_its_training_is_refused() -> None:
     config: TrainConfig = dataclasses.replace(CONFIG, retries=2, patience=2)
     guard = Guard(config)
-    guard.add(1, 0.5, {"network": {"w": torch.ones(1)}})
+    guard.begin(1.1, 1.1)
+    guard.add(1, scored(0.5, 10), {"network": {"w": torch.ones(1)}})
     state = guard.state()
     assert state is not None
     other = Guard(config)
     other.load(state, 1)
     assert (other.epoch, other.accuracy, other.rose, other.restarts) == (1, 0.5, 1, 0)
-    for changes in ({"epoch": 2}, {"epoch": "1"}, {"rose": -1}, {"restarts": 3}, {"accuracy": 2.0}, {"accuracy": None}):
+    for changes in (
+        {"epoch": 2},
+        {"epoch": "1"},
+        {"rose": -1},
+        {"restarts": 3},
+        {"accuracy": 2.0},
+        {"accuracy": None},
+        {"reached": "1"},
+        {"most_loss": 0},
+    ):
         with pytest.raises(ValueError, match=r"it has|its best epoch"):
             Guard(config).load({**state, **changes}, 1)
     with pytest.raises(ValueError, match="it has no best epoch"):
         Guard(config).load(None, 1)
+
+
+def test_a_network_that_begins_to_see_rare_classes_has_not_diverged() -> None:
+    """At the start it predicts the frequent class always, which is accurate but not balanced."""
+    guard = Guard(dataclasses.replace(CONFIG, retries=1, patience=1, balance="sampling"))
+    guard.add(0, Scored(accuracy=0.95, loss=1.0, right=(95, 0), counts=(95, 5)), {})
+    better = Scored(accuracy=0.8, loss=1.0, right=(76, 4), counts=(95, 5))
+    assert not guard.collapse(0.9, better)
+    guard.add(1, better, {})
+    assert (guard.epoch, guard.accuracy, guard.reached, guard.ends(1)) == (1, 0.8, pytest.approx(0.8), False)
+    assert guard.collapse(0.9, Scored(accuracy=0.95, loss=1.0, right=(95, 0), counts=(95, 5))) == ""  # 5 rare images
+    assert guard.collapse(0.9, Scored(accuracy=0.01, loss=1.0, right=(1, 0), counts=(95, 5)))
+
+
+@pytest.mark.parametrize(("own", "most"), [(2.0, 2.04), (1.0, 3.0), (8.0, 12.0)])
+def test_a_loss_above_that_of_the_start_has_diverged(own: float, most: float) -> None:
+    """The start is a classifier of zeros, a trained or a random one, and 2 is the loss of equal outputs."""
+    guard = Guard(dataclasses.replace(CONFIG, retries=1))
+    guard.begin(own, 2.0)
+    guard.add(0, scored(0.5, 100), {})
+    assert not guard.collapse(most - 0.01, scored(0.5, 100))
+    line = guard.collapse(most + 0.01, scored(0.5, 100))
+    assert line == f"the training diverged: its mean loss of {most + 0.01:.4g} is higher than the start's"
+
+
+@needs_packages
+def test_a_pretrained_network_survives_a_rate_that_wrecks_it(tmp_path: Path) -> None:
+    """Its classifier begins at 0, so validation alone could not tell the first epoch from the start."""
+    watcher = Listening()
+    config = dataclasses.replace(
+        PRESETS["finetune"], epochs=6, learning_rate=10.0, warmup_epochs=0.0, threads=1, accelerator="cpu", retries=6
+    )  # fmt: skip
+    batches = toy_batches(config, images=96, size=32)
+    name = "efficientnet-lite0"
+    network = initial_network("pretrained", name, named_arch(name), batches, 0)
+    trained = train(network.arch, batches, config, tmp_path / "t", initial=network, watcher=watcher)
+    assert trained.restarts == len(watcher.lines) > 1
+    assert "going back to the start" in watcher.lines[0]
+    assert all(float(row["train_loss"]) < 2 for row in values(tmp_path / "t"))
+    assert trained.accuracy > 0.4  # chance is 1/3
+
+
+def test_a_checkpoint_of_an_earlier_version_resumes(tmp_path: Path) -> None:
+    """It has no best epoch, and its rows count no restarts."""
+    train(ARCH, toy_batches(), CONFIG, tmp_path / "whole")
+    with pytest.raises(TrainingStopped):
+        train(ARCH, toy_batches(), CONFIG, tmp_path / "t", watcher=Killing(signal.SIGTERM, STEPS + 2))
+    path = tmp_path / "t" / "checkpoint.pt"
+    identity = json.loads((tmp_path / "t" / "config.json").read_text())["identity"]
+    state = load_checkpoint(path, identity)
+    del state["guard"], state["format"]
+    for row in state["rows"]:
+        del row["restarts"]
+    save_checkpoint(path, state)
+    train(ARCH, toy_batches(), CONFIG, tmp_path / "t", resume=True)
+    assert values(tmp_path / "t") == values(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("balance", ["sampling", "loss"])
+def test_a_balanced_training_stopped_and_resumed_equals_a_whole_one(tmp_path: Path, balance: str) -> None:
+    config = dataclasses.replace(CONFIG, balance=balance, retries=1)
+    rare = toy_dataset()
+    chosen = np.concatenate([np.flatnonzero(rare.train.labels == label)[: 30 // 3**label] for label in range(3)])
+    part = ImageArrays(images=rare.train.images[chosen], labels=rare.train.labels[chosen])
+
+    def batches() -> ArrayBatches:
+        return toy_batches(config, train=part)
+
+    train(ARCH, batches(), config, tmp_path / "whole")
+    with pytest.raises(TrainingStopped):
+        train(ARCH, batches(), config, tmp_path / "t", watcher=Killing(signal.SIGTERM, 4))
+    train(ARCH, batches(), config, tmp_path / "t", resume=True)
+    assert values(tmp_path / "t") == values(tmp_path / "whole")
+    plain = dataclasses.replace(config, balance="none")
+    train(ARCH, batches(), plain, tmp_path / "plain")
+    assert values(tmp_path / "plain") != values(tmp_path / "whole")

@@ -10,6 +10,7 @@ from timm.data.mixup import Mixup
 from torch import nn
 from train_toy import ARCH, CONFIG
 
+from mnas.data.balance import class_weights
 from mnas.nn.network import build_network
 from mnas.train.presets import PRESETS
 from mnas.train.recipe import (
@@ -182,3 +183,31 @@ def test_finetuning_is_adamw_at_a_rate_for_its_batch() -> None:
     decayed, others = optimizer.param_groups
     assert (decayed["lr"], others["lr"]) == (pytest.approx(5e-4), pytest.approx(5e-4))
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_balanced_loss_is_the_weighted_mean_by_hand(smoothing: float) -> None:
+    """Each image weighs N / (classes * images of its class), and smoothing spreads its target over all classes."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(8, 3)), np.array([0, 0, 0, 0, 0, 1, 1, 2])
+    weights = class_weights(torch.tensor(labels), 3)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    losses = -((1 - smoothing) * log_p[np.arange(8), labels] + smoothing * log_p.mean(1))
+    expected = sum(loss * 8 / (3 * {0: 5, 1: 2, 2: 1}[label]) for loss, label in zip(losses, labels, strict=True)) / 8
+    loss = loss_of(dataclasses.replace(CONFIG, label_smoothing=smoothing), weights.double())
+    assert float(loss(torch.tensor(logits), torch.tensor(labels))) == pytest.approx(expected)
+    mixed = loss_of(dataclasses.replace(CONFIG, mixup=0.2, label_smoothing=smoothing), weights.double())
+    target = np.array([[0.25, 0, 0.75]])
+    expected = -(target * log_p[:1]).sum() * (0.25 * 8 / 15 + 0.75 * 8 / 3)
+    assert float(mixed(torch.tensor(logits[:1]), torch.tensor(target))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(20, 60), (200, 60), (480, 24), (960, 12), (1000, 12), (50_000, 12)])
+def test_automatic_epochs_give_few_images_more_of_them(images: int, epochs: int) -> None:
+    """360 steps of 32 images, in 12 to 60 epochs; a number stays as it is."""
+    config = PRESETS["finetune"]
+    assert config.for_images(images).fixed_epochs == epochs
+    fixed = dataclasses.replace(config, epochs=3)
+    assert fixed.for_images(images) is fixed
+    with pytest.raises(ValueError, match="--epochs must be"):
+        dataclasses.replace(config, epochs=0)

@@ -9,7 +9,7 @@ Command: mnas train efficientnet-lite0 --data DIR --weights pretrained --input-s
 from mnas.train.config import TrainConfig
 
 FINETUNE = TrainConfig(
-    epochs=12,
+    epochs="auto",
     batch_size=32,
     retries=3,
     optimizer="adamw",
