@@ -13,6 +13,7 @@ from mnas.architecture import Architecture, architecture_from_json
 from mnas.formats import ARCH_SUFFIXES, WEIGHTS_NAME, WEIGHTS_SUFFIX, format_of
 from mnas.nn.weights_info import read_weights_info, require_unchanged
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
+from mnas.space.candidates import input_sizes_of
 from mnas.study import is_trained, needed, objectives_of, read_run, trained_path
 from mnas.study.results import find_result, recommend, references_of
 from mnas.zoo.architectures import ZOO, named_arch
@@ -136,7 +137,8 @@ def _searched_as(name: str) -> tuple[int, int] | None:
         return None
     run = read_run(trial[0])
     classes = needed(run.path, run.attributes, "provenance", "data", "classes")
-    return int(needed(run.path, run.attributes, "config", "input_size")), len(classes)
+    sizes = input_sizes_of(needed(run.path, run.attributes, "config"))
+    return sizes[0] if len(sizes) == 1 else find_result(run, trial[1]).input_size, len(classes)
 
 
 def _result(name: str) -> tuple[Path, str] | None:
@@ -174,7 +176,7 @@ def _arch_of_model(path: str) -> Architecture:
 def _trial_weights(path: Path, label: str) -> Path:
     run = read_run(path)
     result = find_result(run, label)
-    same = [trial for trial in run.trials if trial.fingerprint == result.fingerprint and trial is not result]
+    same = [trial for trial in run.trials if trial.identity == result.identity and trial is not result]
     labels = [trial.label for trial in (result, *same)]  # its own first
     trained = [trained_path(path, name) / WEIGHTS_NAME for name in labels if is_trained(path, name)]
     searched = [path / "models" / f"{name}{WEIGHTS_SUFFIX}" for name in labels]

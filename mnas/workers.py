@@ -20,12 +20,12 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from mnas import worker_server
-from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.children import ASKING, end_with, lasting
-from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.evaluate.evaluation import Evaluation, EvaluationError, Step
 
-Evaluate = Callable[[Architecture, int, Path], Evaluation]
-"""Picklable function (architecture, seed, path for the weights) -> Evaluation.
+Evaluate = Callable[[Candidate, Step, int, Path], Evaluation]
+"""Picklable function (candidate, step, seed, path for the weights) -> Evaluation.
 
 It raises EvaluationError if the candidate itself fails. An optional attribute `modules` lists its lazy imports."""
 
@@ -41,9 +41,10 @@ class Task:
     """One candidate to evaluate."""
 
     number: int
-    arch: Architecture
+    candidate: Candidate
     seed: int
     weights_path: Path
+    step: Step = "training"
     evaluate: Evaluate | None = None
     """Evaluation function of this task; None for that of all others."""
 
@@ -104,7 +105,8 @@ class LocalWorkers:
         try:
             with ctrl_c_for_us():
                 start_server()
-                return executor.submit(task.evaluate or self._evaluate, task.arch, task.seed, task.weights_path)
+                evaluate = task.evaluate or self._evaluate
+                return executor.submit(evaluate, task.candidate, task.step, task.seed, task.weights_path)
         except BrokenProcessPool:  # the process died between two tasks, so no task has failed
             self._slots[slot] = None
             return self._submit(slot, task)

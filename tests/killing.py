@@ -42,10 +42,10 @@ def start(folder: Path, controller: str, workers: int, trials: int, old: list[Pa
     dataset = load_dataset("digits", input_size=8, seed=0, cache_dir=folder / "cache")
     problem = toy_problem(layers=(0,) if trials < 30 else (0, 1))
     plan = toy_plan(controller=controller, workers=workers, trials=trials)
-    config = toy_config(controller=controller, space=problem.space.to_dict(), data_content=dataset.fingerprint)
+    config = toy_config(controller=controller, space=problem.space.space.to_dict(), data_content=dataset.fingerprint)
 
     def begin():
-        members, histories = read_start(list(map(str, old)), problem.space, config, folder / "run")
+        members, histories = read_start(list(map(str, old)), problem.space.space, config, folder / "run")
         given = list(initial_trials(members, histories, problem, plan))
         return Beginning(trials=given, attributes={"calibrations": toy_calibrations()})
 

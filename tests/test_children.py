@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mnas import children
+from mnas.candidate import Candidate
 from mnas.latency.onboard import script
 from mnas.zoo.architectures import named_arch
 
@@ -69,7 +70,16 @@ def spawns_in_a_thread_that_ends(folder: str) -> None:
 def searches(folder: str) -> None:
     from mnas.workers import LocalWorkers, Task
 
-    tasks = iter([Task(number=0, arch=named_arch("mnasnet-a1"), seed=0, weights_path=Path(folder))])
+    tasks = iter(
+        [
+            Task(
+                number=0,
+                candidate=Candidate(arch=named_arch("mnasnet-a1"), input_size=32),
+                seed=0,
+                weights_path=Path(folder),
+            )
+        ]
+    )
     announce_when(1)
     with LocalWorkers(never_returns, 1) as workers:
         list(workers.run(lambda: next(tasks, None)))
@@ -79,7 +89,10 @@ def trains_a_shortlist(folder: str) -> None:
     from mnas.shortlist.pool import Job, train_jobs
 
     announce_when(2)
-    jobs = [Job(number=n, arch=named_arch("mnasnet-a1"), folder=Path(folder)) for n in range(2)]
+    jobs = [
+        Job(number=n, candidate=Candidate(arch=named_arch("mnasnet-a1"), input_size=32), folder=Path(folder))
+        for n in range(2)
+    ]
     train_jobs(jobs, never_returns, 2, print)
 
 

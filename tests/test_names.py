@@ -55,7 +55,7 @@ def draft(space: Space, indices: Sequence[int]) -> Draft:
     arch = space.decode(indices)
     record = TrialRecord(
         number=0, state="running", arch=arch, fingerprint=arch.fingerprint, params=1, macs=1, size_bytes=1, seed=0,
-        choices=space.params(indices),
+        input_size=32, choices=space.params(indices),
     )  # fmt: skip
     return Draft(record=record, distributions=space.distributions)
 

@@ -102,7 +102,7 @@ def test_running_statistics_equal_those_of_all_trials(tmp_path):
         assert standing.best_reward == max(t.reward for t in complete)
         for name, numbers in standing.first.items():
             having = [t for t in reversed(run.trials) if getattr(t, name) is not None]
-            assert numbers == {t.fingerprint: t.number for t in having}
+            assert numbers == {t.graph if name == "latency" else t.identity: t.number for t in having}
 
 
 def test_a_run_in_memory_has_the_same_trials(tmp_path):
@@ -145,15 +145,22 @@ def test_a_search_without_hours_draws_nothing_and_resumes(tmp_path):
 
 
 def test_converged_when_updates_draw_nothing_new(tmp_path):
-    space = toy_problem().space
+    space = toy_problem().space.space
     import dataclasses
 
+    from mnas.space.candidates import CandidateSpace
     from mnas.space.factorized import BlockChoices
 
     few = BlockChoices(op=("sepconv",), kernel=(3, 5), se_ratio=(0.0,), skip=("none",), filters=(1.0,), layers=(0,))
     space = dataclasses.replace(space, block_choices=(few, few))
     assert space.distinct == 4
-    run, reason, _ = run_search(tmp_path / "run", toy_problem(space=space), trials=500, latency_limit=math.inf)
+    problem = toy_problem(space=CandidateSpace(space=space, input_sizes=(8,)))
+    run, reason, _ = run_search(
+        tmp_path / "run",
+        problem,
+        trials=500,
+        latency_limit=math.inf,
+    )
     assert reason == "converged"
     assert len(run.trials) < 100
 
@@ -170,7 +177,7 @@ def test_a_candidate_that_kills_its_process_fails_alone(tmp_path):
 def test_a_candidate_that_cannot_be_measured_fails_alone(tmp_path):
     def fussy(archs):
         for number, measured in measure(archs):
-            odd = number >= 0 and int(archs[number].fingerprint, 16) % 5 == 0
+            odd = number >= 0 and int(archs[number].arch.fingerprint, 16) % 5 == 0
             yield number, MeasurementError("the runtime cannot load it") if odd else measured
 
     run, _, _ = run_search(tmp_path / "run", toy_problem(measure=fussy))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from test_search import facts, run_search
-from toy import latency_of, measure, number_of, toy_problem
+from toy import latency_of, measure, number_of, toy_problem, toy_space
 
 from mnas.latency.fleet.fleet import Measured
 from mnas.latency.latency import UnitError
@@ -23,9 +23,9 @@ def on_two(arch):
     return {"phone": phone, "board": replace(phone, low_ms=0.9 * ms, latency_ms=1.0 * ms, high_ms=1.1 * ms)}
 
 
-def measure_on_two(archs):
-    for number, arch in archs.items():
-        yield number, Measured(latencies=on_two(arch), size_bytes=1000)
+def measure_on_two(candidates):
+    for number, candidate in candidates.items():
+        yield number, Measured(latencies=on_two(candidate.arch), size_bytes=1000)
 
 
 def two_devices(**weights):
@@ -109,7 +109,7 @@ def test_a_batch_is_measured_at_once_and_no_network_twice(tmp_path):
     asked = []
 
     def remembering(archs):
-        asked.append([arch.fingerprint for arch in archs.values()])
+        asked.append([candidate.arch.fingerprint for candidate in archs.values()])
         return measure(archs)
 
     run, _, _ = run_search(tmp_path / "run", toy_problem(measure=remembering))
@@ -120,12 +120,12 @@ def test_a_batch_is_measured_at_once_and_no_network_twice(tmp_path):
 
 
 def test_large_files_are_not_measured_and_large_memories_not_trained(tmp_path):
-    def size_bytes(arch):
-        return number_of(arch.fingerprint) % 4 * 1_000_000
+    def size_bytes(candidate):
+        return number_of(candidate.arch.fingerprint) % 4 * 1_000_000
 
     def measure_memory(archs):
         for number, measured in measure(archs):
-            peak = number_of(archs[number].fingerprint[::-1]) % 3 * 10_000_000
+            peak = number_of(archs[number].arch.fingerprint[::-1]) % 3 * 10_000_000
             latency = replace(measured.latencies["host"], peak_memory_bytes=peak)
             yield number, replace(measured, latencies={"host": latency})
 
@@ -197,4 +197,4 @@ def test_a_combined_latency_has_the_less_certain_source():
 
 
 def example():
-    return toy_problem().space.decode([0] * len(toy_problem().space.decisions))
+    return toy_space().decode([0] * len(toy_space().decisions))

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from optuna import load_study
 from test_search import Listener, facts
-from toy import latency_of, toy_calibrations, toy_config, toy_plan, toy_problem
+from toy import latency_of, toy_calibrations, toy_config, toy_plan, toy_problem, toy_space
 
 from mnas.arch import Arch
 from mnas.controller.closed import ClosedBatches
@@ -15,6 +15,7 @@ from mnas.controller.named import CONTROLLERS
 from mnas.search.candidate import trial_seed
 from mnas.search.loop import search
 from mnas.search.start import initial_trials, read_start
+from mnas.space.candidates import CandidateSpace
 from mnas.study import DIRECTIONS, Beginning, Origin, RunError, count_imported, front_of, open_run, read_run
 
 
@@ -24,7 +25,7 @@ def searched(path, *, start=(), config=None, problem=None, reference_ms=1.0, hou
     watcher = Listener()
 
     def begin():
-        members, histories = read_start(list(map(str, start)), problem.space, config, path)
+        members, histories = read_start(list(map(str, start)), problem.space.space, config, path)
         calibrations = histories[0].calibrations if histories else toy_calibrations(reference_ms)
         trials = list(initial_trials(members, histories, problem, plan))
         return Beginning(trials=trials, attributes={"calibrations": calibrations})
@@ -57,7 +58,8 @@ def large(tmp_path_factory):
     """A run of more than a hundred trials of the larger space, without skips."""
     problem = toy_problem(layers=(0, 1))
     run, _ = searched(
-        tmp_path_factory.mktemp("large") / "run", config=toy_config(space=problem.space.to_dict()), problem=problem,
+        tmp_path_factory.mktemp("large") / "run", config=toy_config(space=problem.space.space.to_dict()),
+        problem=problem,
         controller="random", trials=132, latency_limit=math.inf,
     )  # fmt: skip
     return run
@@ -67,7 +69,7 @@ def searched_from_large(path, large, controller):
     """Search for twelve more trials."""
     problem = toy_problem(layers=(0, 1))
     run, _ = searched(
-        path, start=[large.path], config=toy_config(space=problem.space.to_dict()), problem=problem,
+        path, start=[large.path], config=toy_config(space=problem.space.space.to_dict()), problem=problem,
         controller=controller, trials=12, latency_limit=math.inf,
     )  # fmt: skip
     return run
@@ -186,7 +188,7 @@ def test_weights_of_the_front_are_copied(tmp_path, old):
 
 def test_named_networks_are_the_first_trials(tmp_path):
     space = toy_problem().space
-    archs = [space.decode(space.indices(space.params([0] * 12))), space.decode([1, 1, *[0] * 10])]
+    archs = [space.decode(space.indices(space.params([0] * 12))).arch, space.decode([1, 1, *[0] * 10]).arch]
     files = [member_json(tmp_path / f"{i}.json", arch) for i, arch in enumerate(archs)]
     run, _ = searched(tmp_path / "new", start=files, trials=8)
     assert len(run.trials) == 8  # they are among --trials, as they are trained like any other
@@ -199,7 +201,7 @@ def test_named_networks_are_the_first_trials(tmp_path):
 
 
 def test_named_networks_follow_imported_trials(tmp_path, old):
-    file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
+    file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12).arch)
     run, _ = searched(tmp_path / "new", start=[file, old.path], trials=3)
     imported = count_imported(run.trials)
     assert [t.name for t in run.trials[imported:]] == [str(file), None, None]
@@ -229,9 +231,11 @@ def test_incomparable_runs_are_rejected_with_the_fields(tmp_path, old):
     # another seed of equal images, another target, another controller make no difference
     run, _ = searched(tmp_path / "new", start=[old.path], config=toy_config(seed=2, controller="tpe"), trials=1)
     assert count_imported(run.trials) > 0
-    other = dataclasses.replace(toy_problem(), space=dataclasses.replace(toy_problem().space, name="other"))
+    other = dataclasses.replace(
+        toy_problem(), space=CandidateSpace(space=dataclasses.replace(toy_space(), name="other"), input_sizes=(8,))
+    )
     with pytest.raises(RunError, match=r'space\.name: "toy" in that run, "other" now'):
-        searched(tmp_path / "b", start=[old.path], config=toy_config(space=other.space.to_dict()), problem=other)
+        searched(tmp_path / "b", start=[old.path], config=toy_config(space=other.space.space.to_dict()), problem=other)
 
 
 def test_predicted_latencies_are_not_imported_as_measured(tmp_path):
@@ -264,14 +268,14 @@ def test_invalid_names_to_start_from(tmp_path, old):
     wide = member_json(tmp_path / "wide.json", Arch.from_block_strings("r1_k3_s11_e1_i16_o16,r1_k3_s22_e3_i16_o99"))
     with pytest.raises(ValueError, match=r"wide\.json is not in this search space: "):
         searched(tmp_path / "new", start=[wide])
-    file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12))
+    file = member_json(tmp_path / "a.json", toy_problem().space.decode([0] * 12).arch)
     with pytest.raises(ValueError, match="must name each network and run once, but got "):
         searched(tmp_path / "new", start=[file, f"{tmp_path}/./a.json"])
-    copy = member_json(tmp_path / "b.json", toy_problem().space.decode([0] * 12))
+    copy = member_json(tmp_path / "b.json", toy_problem().space.decode([0] * 12).arch)
     with pytest.raises(ValueError, match=r"must name different networks, but .*a\.json and .*b\.json are the same"):
         searched(tmp_path / "new", start=[file, copy])
     with pytest.raises(RunError, match=r"but .* is the run of this search"):
-        read_start([str(old.path)], toy_problem().space, toy_config(), old.path)
+        read_start([str(old.path)], toy_problem().space.space, toy_config(), old.path)
     with open_run(tmp_path / "empty", toy_config()):
         pass
     with pytest.raises(RunError, match=r"runs with trained candidates, but .*empty has none"):

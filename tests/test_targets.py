@@ -11,6 +11,7 @@ from optuna.trial import TrialState, create_trial
 from test_search import facts, run_search
 from toy import latency_of, measure, toy_problem
 
+from mnas.candidate import Candidate
 from mnas.controller.closed import ClosedBatches
 from mnas.controller.evolution import RegularizedEvolutionSampler
 from mnas.controller.view import view_of
@@ -133,7 +134,7 @@ def test_the_shortlist_has_the_best_for_each_target_first(run):
 
 
 def test_extremes_of_a_small_space_are_those_of_all_members():
-    space = toy_problem(layers=(0, 1)).space
+    space = toy_problem(layers=(0, 1)).space.space
     archs = [space.decode(v) for v in itertools.product(*(range(len(d.choices)) for d in space.decisions))]
     macs = [cost(arch, 8, 10).macs for arch in archs]
     smallest, largest = extremes(space, 8, 10)
@@ -159,7 +160,7 @@ def reach_of(**changes):
 
 def test_a_target_outside_the_range_is_rejected_with_the_range():
     reach = reach_of()
-    fastest, slowest = (latency_of(arch).latency_ms for arch in extremes(toy_problem().space, 8, 10))
+    fastest, slowest = (latency_of(arch).latency_ms for arch in extremes(toy_problem().space.space, 8, 10))
     assert reach.smallest.latencies["host"].latency_ms == fastest
     assert reach.largest.latencies["host"].latency_ms == slowest
     low, high = reach.smallest.latencies["host"].low_ms, reach.largest.latencies["host"].high_ms
@@ -195,4 +196,4 @@ def test_a_largest_member_that_cannot_run_sets_no_upper_end():
     assert reach.text("host").endswith(" to too large to run")
     assert isinstance(reach, Reach)
     assert reach.to_dict()["largest"]["latencies"] == {}
-    assert isinstance(next(measure({0: reach.smallest.arch}))[1], Measured)
+    assert isinstance(next(measure({0: Candidate(arch=reach.smallest.arch, input_size=8)}))[1], Measured)

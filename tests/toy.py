@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from mnas.arch import Arch
-from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.candidate import Candidate
+from mnas.evaluate.evaluation import Evaluation, EvaluationError, Step
 from mnas.latency.latency import Latency
 
 
@@ -19,8 +20,9 @@ def number_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def evaluate(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+def evaluate(candidate: Candidate, step: Step, seed: int, weights_path: Path) -> Evaluation:
     """Evaluate as a function of architecture and seed; every seventh network fails."""
+    arch = candidate.arch
     time.sleep(0.01)
     if number_of(arch.fingerprint) % 7 == 0:
         raise EvaluationError("diverged: on purpose")
@@ -56,24 +58,24 @@ def latency_of(arch: Arch) -> Latency:
     )
 
 
-def measure(archs):
-    """Measure number -> architecture on a device named host."""
+def measure(candidates):
+    """Measure number -> candidate on a device named host."""
     from mnas.latency.fleet.fleet import Measured
 
-    for number, arch in archs.items():
-        yield number, Measured(latencies={"host": latency_of(arch)}, size_bytes=1000)
+    for number, candidate in candidates.items():
+        yield number, Measured(latencies={"host": latency_of(candidate.arch)}, size_bytes=1000)
 
 
-def evaluate_or_die(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+def evaluate_or_die(candidate: Candidate, step: Step, seed: int, weights_path: Path) -> Evaluation:
     """Evaluate like `evaluate`, but let the process die where that fails, as with the out-of-memory killer."""
     try:
-        return evaluate(arch, seed, weights_path)
+        return evaluate(candidate, step, seed, weights_path)
     except EvaluationError:
         os.kill(os.getpid(), signal.SIGKILL)
         raise
 
 
-def evaluate_on_full_disk(arch: Arch, seed: int, weights_path: Path) -> Evaluation:
+def evaluate_on_full_disk(candidate: Candidate, step: Step, seed: int, weights_path: Path) -> Evaluation:
     """Write to a device that is always full."""
     with open("/dev/full", "wb", buffering=0) as file:
         file.write(b"weights")
@@ -96,17 +98,17 @@ def toy_problem(evaluate=evaluate, layers=(0,), **changes):
     """The problem; `changes` are fields of `Problem`."""
     from mnas.objective import Objective, Sharing
     from mnas.search.problem import Problem
+    from mnas.space.candidates import CandidateSpace
     from mnas.zoo.architectures import reference_arch
 
     space = toy_space(layers)
     fields = {
-        "space": space,
-        "input_size": 8,
+        "space": CandidateSpace(space=space, input_sizes=(8,)),
         "num_classes": 10,
         "measure": measure,
-        "size_bytes": lambda arch: 1000,
+        "size_bytes": lambda candidate: 1000,
         "evaluate": evaluate,
-        "references": {"mobilenetv2": reference_arch(space.skeleton)},
+        "references": {"mobilenetv2": Candidate(arch=reference_arch(space.skeleton), input_size=8)},
         "objective": Objective(form="soft", target_latency_ms=1.5, alpha=-0.07, beta=-0.07),
         "sharing": Sharing(targets_ms={"host": 1.5}, weights={}),
     }
@@ -180,7 +182,9 @@ def toy_trial(arch, number=0, **changes):
 
     from mnas.search.candidate import candidate_record
 
-    return dataclasses.replace(candidate_record(arch, number, {}, toy_problem(), toy_plan()), **changes)
+    return dataclasses.replace(
+        candidate_record(Candidate(arch=arch, input_size=8), number, {}, toy_problem(), toy_plan()), **changes
+    )
 
 
 def toy_evaluation(accuracy, val_images=360):
@@ -220,3 +224,45 @@ def toy_run(path, trials=8):
     }
     with open_run(path, toy_config(), lambda: Beginning(attributes=attributes)) as run:
         search(run, problem, toy_plan(trials=trials), Listener())
+
+
+# Candidates at several sizes, from scratch and from parents
+
+
+def accuracy_of(candidate: Candidate, step: Step) -> float:
+    """Larger inputs are better; the features of a parent tell most of what its fine-tuning reaches."""
+    noise = number_of(f"{candidate.arch.fingerprint}/{candidate.input_size}/{step}") % 100 / 20_000
+    known = 0.3 if candidate.parent else 0.0
+    return 0.3 + known + candidate.input_size / 400 + noise - (0.1 if step == "features" else 0.0)
+
+
+def evaluate_sized(candidate: Candidate, step: Step, seed: int, weights_path: Path) -> Evaluation:
+    """Evaluate in steps, as a function of the candidate."""
+    assert step == "training" or candidate.parent
+    accuracy = accuracy_of(candidate, step)
+    if step == "training":
+        weights_path.write_bytes(candidate.arch.fingerprint.encode())
+    return Evaluation(
+        accuracy=accuracy, accuracies=(accuracy,), val_images=100_000, train_s=0.01, images_per_s=1e5, epochs=1,
+        fidelity="frozen features" if step == "features" else "fine-tuned" if candidate.parent else "from scratch",
+    )  # fmt: skip
+
+
+def sized_latency_ms(candidate: Candidate) -> float:
+    """Proportional to the pixels, and to the filters of the last block."""
+    return candidate.input_size**2 / 1000 * candidate.arch.blocks[-1].filters / 64
+
+
+def measure_sized(candidates):
+    """Measure number -> candidate on a device named host."""
+    import dataclasses
+
+    from mnas.latency.fleet.fleet import Measured
+
+    for number, candidate in candidates.items():
+        ms = sized_latency_ms(candidate)
+        latency = dataclasses.replace(
+            latency_of(candidate.arch), latency_ms=ms, low_ms=ms * 0.99, high_ms=ms * 1.01, ratio=ms,
+            ratio_low=ms * 0.99, ratio_high=ms * 1.01,
+        )  # fmt: skip
+        yield number, Measured(latencies={"host": latency}, size_bytes=1000)

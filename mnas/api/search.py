@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.api.keywords import names_keywords
+from mnas.api.lists import joined
 from mnas.api.run import Run
 from mnas.api.saying import quiet_optuna
 from mnas.api.watching import Shown, shown_by
@@ -45,7 +46,7 @@ def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) ->
         True
     """
     options |= {"data": data} if data else {}
-    settings = search_settings(options)
+    settings = search_settings(joined(options, "input_size"))
     arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
     try:
         with quiet_optuna(), shown_by(watcher) as listener:

@@ -17,6 +17,7 @@ from mnas.report.facts import facts_of, origin_of, skipped_by
 from mnas.study import Snapshot, StudyWriter, TrialRecord, count_imported, front_of
 from mnas.study.limits import LIMITS
 from mnas.study.results import (
+    NOT_TRAINED,
     Recommendation,
     images_behind,
     metric_of,
@@ -128,6 +129,8 @@ def _place(reference: TrialRecord) -> str:
     line = f"{reference.label} is the reference network, measured and trained like the trials"
     if reference.skipped:
         return f"{line}; it is shown but not recommended: {reference.skipped}"
+    if reference.error == NOT_TRAINED:
+        return f"{reference.label} is the reference of all latencies; it is {NOT_TRAINED}"
     return f"{line}; its training failed ({reference.error})" if reference.error else line
 
 
@@ -158,7 +161,7 @@ def _table(
         scored = trial.accuracy is not None
         table.add_row(
             trial.label,
-            f"{trial.accuracy:.4f}" if scored else "failed",
+            f"{trial.accuracy:.4f}" if scored else "" if trial.error == NOT_TRAINED else "failed",
             *cells,
             f"{trial.params / 1e6:.2f}M",
             f"{trial.macs / 1e6:.1f}M",
@@ -183,8 +186,12 @@ def _sources(front: Sequence[TrialRecord]) -> str:
 
 def _origins(front: Sequence[TrialRecord]) -> list[str]:
     """Return the line on start candidates and imported trials on the front; empty if the front has neither."""
-    origins = [f"{t.number} is {origin}" for t in front if t.number >= 0 and (origin := origin_of(t))]
-    return [f"from --start-from: trial {', '.join(origins)}"] if origins else []
+    started = [t for t in front if t.number >= 0 and origin_of(t)]
+    lines = []
+    for words, given in (("--parent", True), ("--start-from", False)):
+        if origins := [f"{t.number} is {origin_of(t)}" for t in started if bool(t.parent) == given]:
+            lines.append(f"from {words}: trial {', '.join(origins)}")
+    return lines
 
 
 def _skipped(trials: list[TrialRecord]) -> str:

@@ -37,7 +37,7 @@ class DemoCommand:
             run=self.run_dir,
             trials=self.trials,
             width=0.25,
-            input_size=12,
+            input_size="12",
             output_stride=8,
             latency_budget_s=0.5,
             proxy=ProxyConfig(epochs=3, batch_size=32, fewest_steps=1),

@@ -9,10 +9,10 @@ from mnas.data.batches import Batches
 from mnas.data.cache import OnProgress
 from mnas.data.files import FolderBatches
 from mnas.data.listing.unlabelled import unlabelled_source
-from mnas.data.load import load_dataset, load_source, open_source
+from mnas.data.load import load_source, open_source
 from mnas.data.options import Loader
 from mnas.data.shards import ShardBatches
-from mnas.data.shards.index import is_shards
+from mnas.data.shards.index import is_shards, is_unlabelled_shards, read_unlabelled
 from mnas.data.source import Source
 from mnas.folders import user_cache_dir
 
@@ -32,13 +32,14 @@ def open_batches(
     augmentation: Augmentation,
     loader: Loader,
     workers: int,
-    data_dir: Path | None,
-    download: bool,
-    max_images_per_class: int,
-    on_progress: OnProgress | None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    max_images_per_class: int = 0,
+    on_progress: OnProgress | None = None,
     cache_dir: Path | None = None,
     cached: tuple[str, str] | None = None,
     verify_cache: bool = False,
+    unlabelled: bool = False,
 ) -> Batches:
     """Return the images of `data` in batches.
 
@@ -56,6 +57,8 @@ def open_batches(
         cache_dir: folder of the cache; None: the user's cache folder.
         cached: see `load_dataset`; only for arrays.
         verify_cache: see `load_dataset`.
+        unlabelled: read all images below the folder `data`, or in its tar shards, as the training part of a data set
+            with one class; `array` and `files` then do not apply to shards.
 
     Raises:
         ValueError: see `load_dataset`, `FolderBatches` and `ShardBatches`; or the loader cannot read such data.
@@ -63,61 +66,36 @@ def open_batches(
     """
     if loader not in get_args(Loader):
         raise ValueError(f"--loader must be one of {', '.join(get_args(Loader))}, but got {loader!r}")
-    if is_shards(data) != (loader == "shards") and loader != "auto":
-        given = "tar shards" if is_shards(data) else "no tar shards"
+    in_tars = is_unlabelled_shards(data) if unlabelled else is_shards(data)
+    if in_tars != (loader == "shards") and loader != "auto" and not unlabelled:
+        given = "tar shards" if in_tars else "no tar shards"
         raise ValueError(f"--loader {loader} does not fit the data: {data!r} contains {given}; use --loader auto")
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
-    if is_shards(data):
+    if in_tars:
         if max_images_per_class:
             raise ValueError(
                 f"--max-images-per-class must be 0 for shards, but got {max_images_per_class}; write shards with fewer "
                 "images"
             )
         return ShardBatches(
-            data, input_size=input_size, seed=seed, crop=crop, augmentation=augmentation, workers=workers,
-            cache_dir=cache_dir, on_progress=on_progress,
+            read_unlabelled(data) if unlabelled else data, input_size=input_size, seed=seed, crop=crop,
+            augmentation=augmentation, workers=workers, cache_dir=cache_dir, on_progress=on_progress,
         )  # fmt: skip
-    source = None
-    if loader != "array":
-        source = open_source(data, cache_dir / "downloads" if data_dir is None else data_dir, download)
+    downloads = cache_dir / "downloads" if data_dir is None else data_dir
+
+    def opened() -> Source:
+        return unlabelled_source(Path(data)) if unlabelled else open_source(data, downloads, download)
+
+    source = None if loader == "array" else opened()
     if source is None or (loader == "auto" and _fits_array(source, input_size, crop, augmentation)):
-        dataset = load_dataset(
-            data, input_size=input_size, seed=seed, cache_dir=cache_dir, data_dir=data_dir, download=download,
-            max_images_per_class=max_images_per_class, on_progress=on_progress, cached=cached,
-            verify_cache=verify_cache,
+        dataset = load_source(
+            opened, input_size=input_size, seed=seed, cache_dir=cache_dir, max_images_per_class=max_images_per_class,
+            on_progress=on_progress, cached=cached, verify_cache=verify_cache,
         )  # fmt: skip
         return ArrayBatches(dataset, augmentation, seed, crop)
     return FolderBatches(
         source, input_size=input_size, seed=seed, crop=crop, augmentation=augmentation, workers=workers,
         cache_dir=cache_dir, max_images_per_class=max_images_per_class, on_progress=on_progress,
-    )  # fmt: skip
-
-
-def open_unlabelled(
-    folder: Path,
-    *,
-    input_size: int,
-    seed: int,
-    crop: float,
-    augmentation: Augmentation,
-    loader: Loader,
-    workers: int,
-    cache_dir: Path | None = None,
-    on_progress: OnProgress | None = None,
-) -> Batches:
-    """Return all images below `folder` as the training part of a data set with one class; see `open_batches`.
-
-    Raises:
-        ValueError: the folder is missing, unreadable or without images, or the loader cannot read such data.
-    """
-    cache_dir = user_cache_dir() if cache_dir is None else cache_dir
-    source = unlabelled_source(folder)
-    if loader == "array" or (loader == "auto" and _fits_array(source, input_size, crop, augmentation)):
-        dataset = load_source(source, input_size=input_size, seed=seed, cache_dir=cache_dir, on_progress=on_progress)
-        return ArrayBatches(dataset, augmentation, seed, crop)
-    return FolderBatches(
-        source, input_size=input_size, seed=seed, crop=crop, augmentation=augmentation, workers=workers,
-        cache_dir=cache_dir, on_progress=on_progress,
     )  # fmt: skip
 
 

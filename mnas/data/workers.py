@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,6 +30,8 @@ def loader_options(workers: int) -> dict[str, Any]:
     return {
         "batch_size": None,  # items are whole batches
         "num_workers": workers,
+        # A process that the fork server made (a training of --top) would ask that server, which is no parent to watch.
+        "multiprocessing_context": "fork" if workers and sys.platform == "linux" else None,
         "worker_init_fn": _begin,
         "collate_fn": _handed_over,
         "pin_memory": torch.cuda.is_available(),

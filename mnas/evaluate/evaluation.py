@@ -12,11 +12,20 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from mnas.counts import majority_share
+from mnas.require import require_choice
 
 Metric = Literal["accuracy", "balanced-accuracy"]
 """Score that a search maximises, the first value of its trials."""
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
+
+Step = Literal["features", "training"]
+"""Steps in which a candidate is evaluated, cheapest first: features (a linear classifier on the frozen features of its
+pretrained weights), then training (the weights fine-tuned, or random weights trained, for some epochs)."""
+
+Fidelity = Literal["frozen features", "fine-tuned", "from scratch"]
+"""How the network behind an accuracy was made: pretrained with a new linear classifier, pretrained and trained on for
+some epochs, or trained from random weights for some epochs."""
 
 
 class EvaluationError(Exception):
@@ -42,6 +51,7 @@ class Evaluation:
     """Mean of the classes' recalls, averaged over the repeats; None in records of earlier versions."""
     right: tuple[int, ...] = ()
     """Number of correct predictions for each class, over all repeats; empty in records of earlier versions."""
+    fidelity: Fidelity = "from scratch"
 
     def __post_init__(self) -> None:
         shares = [
@@ -57,6 +67,7 @@ class Evaluation:
         for name in ("train_s", "images_per_s"):
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
                 raise ValueError(f"{name} must be a number of 0 or more, but got {getattr(self, name)!r}")
+        require_choice("fidelity", self.fidelity, get_args(Fidelity))
         if any(type(count) is not int or count < 0 for count in self.right):
             raise ValueError(f"right must be counts, but got {self.right}")
 
@@ -70,13 +81,19 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, JSON-able; `from_dict` reads them back equal."""
-        return asdict(self) | {"accuracies": list(self.accuracies), "right": list(self.right)}
+        values = asdict(self) | {"accuracies": list(self.accuracies), "right": list(self.right)}
+        if self.fidelity == "from scratch":  # as records of earlier versions
+            del values["fidelity"]
+        return values
 
     @staticmethod
     def from_dict(values: object) -> "Evaluation":
         """Return the inverse of `to_dict`; fields with a default may be missing. Raises ValueError."""
         names = {field.name for field in fields(Evaluation)}
-        if not isinstance(values, dict) or not names - {"balanced_accuracy", "right"} <= set(values) <= names:
+        if (
+            not isinstance(values, dict)
+            or not names - {"balanced_accuracy", "right", "fidelity"} <= set(values) <= names
+        ):
             raise ValueError(f"an evaluation must have the fields {', '.join(sorted(names))}, but got {values!r}")
         lists = {name: values.get(name, []) for name in ("accuracies", "right")}
         if not all(isinstance(value, list | tuple) for value in lists.values()):

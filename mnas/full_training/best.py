@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnas.data.arrays import ArrayBatches
@@ -11,8 +12,10 @@ from mnas.data.cache import OnProgress
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.full_training.run import Say
+from mnas.full_training.teacher import open_teacher, overlap_note, taught
 from mnas.readers import stored_settings
 from mnas.shortlist.train import SETTINGS_NAME, Outcome, train_shortlist
+from mnas.space.candidates import input_sizes_of
 from mnas.study import RunError, Snapshot, needed, read_run
 from mnas.train.config import TrainConfig
 from mnas.train.settings import TrainSettings
@@ -24,17 +27,34 @@ class RunImages:
 
     settings: TrainSettings
     """Settings with the run's data and the recipe of the trainings."""
-    input_size: int
     split_seed: int
     """Seed of the search's split, which decides which images are held out."""
-    cached: tuple[str, str] | None = None
-    """Content and key of the images, so that the processes of the trainings open the cache without listing files."""
+    cached: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Input size -> content and key of the images, with which a process opens the cache without listing files."""
 
-    def __call__(self, on_progress: OnProgress | None = None) -> Batches:
-        """Return the images. Raises ValueError as `open_batches` does."""
+    def __call__(self, input_size: int) -> Batches:
+        """Return the images at one size, with the outputs of a teacher. Raises ValueError as `taught` does."""
+        return self.taught(self.labelled(input_size), _silence, _silence)
+
+    def labelled(self, input_size: int, on_progress: OnProgress | None = None) -> Batches:
+        """Return the images at one size. Raises ValueError as `open_batches` does."""
         return self.settings.open_images(
-            self.input_size, self.settings.config, self.split_seed, on_progress, cached=self.cached
+            input_size, self.settings.config, self.split_seed, on_progress, cached=self.cached.get(input_size)
         )
+
+    def taught(self, batches: Batches, say: Say, progress: Say) -> Batches:
+        """Return the images with the teacher's outputs, which are cached; unchanged without a teacher."""
+        settings = self.settings
+        if not settings.distillation.teacher:
+            return batches
+        with open_teacher(settings) as teacher:
+            if note := overlap_note(settings, teacher, self.split_seed):
+                say(note)
+            return taught(settings, teacher, batches, settings.config, self.split_seed, say, progress)
+
+
+def _silence(line: str) -> None:
+    """Print nothing."""
 
 
 def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
@@ -47,22 +67,22 @@ def train_best(settings: TrainSettings, *, say: Say, progress: Say) -> Outcome:
     """
     _require_options(settings)
     run = read_run(Path(settings.arch))
-    data, input_size, seed = (
-        needed(run.path, run.attributes, "config", name) for name in ("data", "input_size", "seed")
-    )
+    data, seed = (needed(run.path, run.attributes, "config", name) for name in ("data", "seed"))
+    input_size = input_sizes_of(needed(run.path, run.attributes, "config"))[-1]
     images = dataclasses.replace(settings.images, data=settings.images.data or data)
     settings = dataclasses.replace(settings, images=images)
-    source = RunImages(settings=settings, input_size=input_size, split_seed=seed)
+    source = RunImages(settings=settings, split_seed=seed)
     progress("reading images")
-    batches = source(lambda done, count: progress(f"decoding images: {done} of {count}"))
+    batches = source.labelled(input_size, lambda done, count: progress(f"decoding images: {done} of {count}"))
     _check_unchanged(run, settings, batches)
     settings = dataclasses.replace(settings, config=_mirrored_as_begun(run, settings.config, batches))
     images = dataclasses.replace(images, verify_cache=False)  # once is enough
     source = dataclasses.replace(source, settings=dataclasses.replace(settings, images=images))
     if isinstance(batches, ArrayBatches):
-        source = dataclasses.replace(source, cached=batches.cached)
+        source = dataclasses.replace(source, cached={input_size: batches.cached})
     for line in _about_images(batches, settings.config):
         say(line)
+    source.taught(batches, say, progress)  # the teacher runs once, before the trainings, which read its cached outputs
     del batches
     return train_shortlist(
         run.path,
@@ -80,7 +100,6 @@ def _require_options(settings: TrainSettings) -> None:
     chosen = {
         "--out": settings.out != TrainSettings.out,
         "--weights": settings.weights,
-        "--teacher": settings.distillation.teacher,
         "--input-size": settings.input_size != "auto",
         "--width-multiplier": settings.width_multiplier != "1",
     }

@@ -16,7 +16,7 @@ from mnas.readers import stored_settings
 from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.train.config import TrainConfig
 from mnas.train.folder import CONFIG_NAME, Trained, require_free
-from mnas.train.initial import held_out_seed, initial_network, trained_on
+from mnas.train.initial import WeightsSource, held_out_seed, initial_network, trained_on
 from mnas.train.machine import is_first_process
 from mnas.train.settings import TrainSettings
 from mnas.train.watch import TrainWatcher
@@ -108,7 +108,8 @@ def run_training(
     config, batches = _opened(settings, training, split_seed, listeners.progress)
     initial = None
     if settings.weights:
-        initial = initial_network(settings.weights, training.name, arch, batches, config.seed)
+        source = WeightsSource(name=training.name, arch=arch, weights=settings.weights)
+        initial = initial_network(source, batches, config.seed)
         arch = initial.arch
     labelled = batches
     if teacher is not None:

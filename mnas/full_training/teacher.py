@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from mnas.data.batches import Batches
 from mnas.data.files import FolderBatches
 from mnas.data.named import NAMED
-from mnas.data.open_batches import open_unlabelled
 from mnas.data.options import Loader
 from mnas.folders import user_cache_dir
 from mnas.foreign.limits import most_threads_here
@@ -89,6 +88,20 @@ def unseen_seed(settings: TrainSettings, teacher: Model, say: Say) -> int:
     )
 
 
+def overlap_note(settings: TrainSettings, teacher: Model, split_seed: int) -> str:
+    """Return the notice that the teacher may have seen validation images of a fixed split; empty if it has not."""
+    notes: list[str] = []
+    fixed = dataclasses.replace(settings, config=dataclasses.replace(settings.config, seed=split_seed))
+    seed = unseen_seed(fixed, teacher, notes.append)
+    if seed == split_seed:
+        return notes[0] if notes else ""
+    return (
+        f"{settings.distillation.teacher} was trained with seed {seed} and the search with seed {split_seed}, so "
+        "validation images may be among its training images; choose by the test accuracy, or train a teacher with "
+        f"--seed {split_seed}"
+    )
+
+
 def taught(
     settings: TrainSettings,
     teacher: Model,
@@ -109,9 +122,9 @@ def taught(
     outputs = _outputs(settings, teacher, batches)
     config = dataclasses.replace(config, mirror="yes" if batches.mirrored else "no")
     unlabelled = None
-    if chosen.unlabelled is not None:
+    if chosen.unlabelled:
         progress("reading unlabelled images")
-        unlabelled = _open_unlabelled(chosen.unlabelled, settings, batches.input_size, config, split_seed)
+        unlabelled = settings.open_images(batches.input_size, config, split_seed, None, unlabelled=True)
     views = _views(settings, teacher, batches, unlabelled, config, split_seed)
     count = sum(view.counts["train"] for view in views)
 
@@ -169,12 +182,13 @@ def _views(
     config = dataclasses.replace(
         config, crop=teacher.info.crop, augmentation="shift", auto_augment="", random_erasing=0.0
     )
-    views = [dataclasses.replace(settings, loader=_loader_of(batches)).open_images(size, config, split_seed, None)]
-    if unlabelled is not None and settings.distillation.unlabelled is not None:
-        alike = dataclasses.replace(settings, loader=_loader_of(unlabelled))
-        views.append(_open_unlabelled(settings.distillation.unlabelled, alike, size, config, split_seed))
-    for view, own in zip(views, (batches, unlabelled), strict=False):
-        assert own is not None
+    views = []
+    for own in (batches, unlabelled):
+        if own is None:
+            continue
+        alike = dataclasses.replace(settings, loader=_loader_of(own))
+        view = alike.open_images(size, config, split_seed, None, unlabelled=own is unlabelled)
+        views.append(view)
         if not torch.equal(view.train_labels(), own.train_labels()):
             raise ValueError(
                 f"--teacher needs the same images at {size} px as the training, but some are unreadable; remove them, "
@@ -188,18 +202,6 @@ def _loader_of(batches: Batches) -> Loader:
     if isinstance(batches, FolderBatches):
         return "files"
     return "array" if batches.skipped else "auto"
-
-
-def _open_unlabelled(folder: Path, settings: TrainSettings, input_size: int, config: TrainConfig, seed: int) -> Batches:
-    return open_unlabelled(
-        folder,
-        input_size=input_size,
-        seed=seed,
-        crop=config.crop,
-        augmentation=config.variation(),
-        loader=settings.loader,
-        workers=settings.readers,
-    )
 
 
 def _digest(file: Path, teacher: Model, outputs: NDArray[np.int64]) -> str:

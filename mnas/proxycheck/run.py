@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.data.dataset import Dataset
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import mirror_note
-from mnas.evaluate.evaluation import Evaluation
+from mnas.evaluate.evaluation import Evaluation, Step
 from mnas.latency.onboard.script import processor_of
 from mnas.proxycheck.check import ProxyCheck, check_of, write_result
 from mnas.proxycheck.plan import Setting, spread
 from mnas.proxycheck.results import Results, key_of, open_results
 from mnas.proxycheck.settings import ProxyCheckSettings
-from mnas.search.evaluator import ProxyEvaluator
+from mnas.search.evaluator import CachedImages, ProxyEvaluator
 from mnas.search.start import named_member
 from mnas.space.space import Space
 from mnas.workers import LocalWorkers, Task
@@ -48,7 +49,7 @@ def run_proxy_check(
         KeyboardInterrupt: the check was interrupted; finished trainings are in the file.
     """
     progress("reading the images")
-    dataset = settings.search_settings().load_data()
+    [dataset] = settings.search_settings().load_data().values()
     settings = settings.as_begun(dataset)
     for line in (
         *class_table_lines(dataset.table, "val"),
@@ -106,7 +107,8 @@ def _train(
             for arch in archs:
                 key = key_of(setting.key, arch.fingerprint, seed)
                 if key not in results.trainings:
-                    tasks.append(Task(len(keys), arch, seed_of(settings.seed, key), Path(), scoring))
+                    candidate = Candidate(arch=arch, input_size=setting.input_size)
+                    tasks.append(Task(len(keys), candidate, seed_of(settings.seed, key), Path(), evaluate=scoring))
                     keys.append(key)
     total = settings.seeds * len(ways) * len(archs)
     say(
@@ -132,9 +134,9 @@ def _scoring(settings: ProxyCheckSettings, setting: Setting, dataset: Dataset) -
     """Return how a worker trains in that way, picklable; images of another size are decoded first."""
     search = settings.search_settings(setting)
     if setting.input_size != dataset.input_size:
-        dataset = search.load_data()
-    cached = (dataset.content, dataset.key)
-    return _Scoring(ProxyEvaluator(search, setting.input_size, dataset.fingerprint, cached))
+        [dataset] = search.load_data().values()
+    images = {setting.input_size: CachedImages.of(dataset, search.images, search.seed)}
+    return _Scoring(ProxyEvaluator(search.proxy, images))
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ class _Scoring:
     evaluator: ProxyEvaluator
     modules: ClassVar = ProxyEvaluator.modules
 
-    def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
-        return self.evaluator.evaluate(arch, seed, None)
+    def __call__(self, candidate: Candidate, step: Step, seed: int, weights_path: Path) -> Evaluation:
+        return self.evaluator.evaluate(candidate, step, seed, None)
 
 
 def seed_of(seed: int, key: str) -> int:

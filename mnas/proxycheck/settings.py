@@ -84,7 +84,7 @@ class ProxyCheckSettings:
             images=self.images,
             space=self.space,
             width=self.width,
-            input_size=self.input_size if setting is None else setting.input_size,
+            input_size=str(self.input_size if setting is None else setting.input_size),
             output_stride=self.output_stride,
             proxy=self.proxy if setting is None else setting.config(self.proxy),
             workers=self.workers,

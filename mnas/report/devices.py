@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mnas.latency.latency import Latency
 from mnas.objective import Objective, pareto_front
-from mnas.report.facts import Candidate, Facts
+from mnas.report.facts import Facts, Result
 from mnas.study import TrialRecord
 
 DRIFTED = 0.10
@@ -23,14 +23,14 @@ class View:
     """Name of the device; empty for all devices together."""
     targets_ms: tuple[float, ...]
     """T, or each of several, in milliseconds; empty before the run has one."""
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Result, ...]
     """Trials by number, then references."""
-    front: tuple[Candidate, ...]
+    front: tuple[Result, ...]
     """Pareto front, fastest first."""
-    best: tuple[Candidate, ...]
-    """Candidate with the highest reward by this latency for each T, without duplicates."""
+    best: tuple[Result, ...]
+    """Result with the highest reward by this latency for each T, without duplicates."""
 
-    def latency(self, candidate: Candidate) -> Latency:
+    def latency(self, candidate: Result) -> Latency:
         """Return the candidate's latency in this view."""
         return candidate.latencies[self.device] if self.device else candidate.latency
 
@@ -65,7 +65,7 @@ def _alone(facts: Facts, device: str) -> View:
     )
 
 
-def best_alone(facts: Facts, device: str) -> Candidate | None:
+def best_alone(facts: Facts, device: str) -> Result | None:
     """Return the candidate with the highest reward where only `device` counts, the fastest among equals."""
     return max(
         facts.results,
@@ -74,7 +74,7 @@ def best_alone(facts: Facts, device: str) -> Candidate | None:
     )
 
 
-def reward_alone(facts: Facts, device: str, candidate: Candidate) -> float:
+def reward_alone(facts: Facts, device: str, candidate: Result) -> float:
     """Return the reward of `candidate` where only `device` counts, with its own T."""
     objective = Objective(**facts.attributes["objective"])
     own = dataclasses.replace(objective, target_latency_ms=facts.targets_ms[device])
@@ -87,10 +87,10 @@ class SharingCost:
 
     device: str
     target_ms: float
-    alone: Candidate
+    alone: Result
     """The best candidate of this search for the device alone; a search for that device only might find a better one."""
     alone_reward: float
-    shared: Candidate
+    shared: Result
     """The best candidate for all devices together."""
     shared_reward: float
     """Reward of the shared model by this device's latency and T."""

@@ -11,7 +11,7 @@ from typing import Any
 from mnas.architecture import Architecture
 from mnas.cell_arch import CellArch
 from mnas.evaluate.baseline import NAMES
-from mnas.evaluate.evaluation import Metric, accuracy_noise
+from mnas.evaluate.evaluation import Fidelity, Metric, accuracy_noise
 from mnas.latency.latency import SOURCES, Latency, Source, joint_source
 from mnas.objective import Objective
 from mnas.ops import OPS, op_text
@@ -32,7 +32,7 @@ Z95 = 1.959964
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class Result:
     """A trained and measured network: a complete trial or reference."""
 
     number: int
@@ -61,6 +61,12 @@ class Candidate:
     origin: str
     """`runs/OLD#17` for an imported trial, the name of a start candidate, else empty."""
     arch: Architecture
+    input_size: int
+    """Side of its input in pixels; 0 in a run that does not say."""
+    fidelity: Fidelity
+    """How the network behind the accuracy was made."""
+    epochs: int
+    """Epochs of its training."""
     right: tuple[int, ...]
     """Correct predictions for each class, summed over repeats; empty where a run lacks them."""
 
@@ -123,13 +129,13 @@ class Facts:
     attributes: dict[str, Any]
     """Attributes of the study."""
     trials: Sequence[TrialRecord]
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Result, ...]
     """The trials, by number."""
     references: tuple[TrialRecord, ...]
     """Reference networks, including those that failed or exceed a limit."""
-    compared: tuple[Candidate, ...]
+    compared: tuple[Result, ...]
     """References that count as results like the trials: trained, and within all limits."""
-    front: tuple[Candidate, ...]
+    front: tuple[Result, ...]
     """Pareto front of trials and references, fastest first."""
     recommended: tuple[Recommendation, ...]
     """Recommendation for each target; empty before a candidate is trained."""
@@ -171,23 +177,33 @@ class Facts:
         return next((int(units[0]["input_size"]) for units in self.calibrations.values()), None)
 
     @property
-    def results(self) -> tuple[Candidate, ...]:
+    def has_sizes(self) -> bool:
+        """Whether the search chose among several input sizes."""
+        return len({trial.input_size for trial in self.trials}) > 1
+
+    @property
+    def has_parents(self) -> bool:
+        """Whether the search chose among networks with known weights."""
+        return any(trial.parent for trial in self.trials)
+
+    @property
+    def results(self) -> tuple[Result, ...]:
         """Trials and references."""
         return (*self.candidates, *self.compared)
 
-    def result(self, number: int) -> Candidate:
+    def result(self, number: int) -> Result:
         """Return the trial or reference with that number."""
         return next(c for c in self.results if c.number == number)
 
     @property
-    def best(self) -> Candidate | None:
+    def best(self) -> Result | None:
         """The recommendation for the first target; without one, the highest reward on the front."""
         if self.recommended:
             return self.result(self.recommended[0].best.number)
         return max(self.front, key=lambda c: c.reward, default=None)
 
     @property
-    def chosen(self) -> list[Candidate]:
+    def chosen(self) -> list[Result]:
         """The recommended results for all targets, without duplicates."""
         return [self.result(n) for n in dict.fromkeys(each.best.number for each in self.recommended)]
 
@@ -291,13 +307,13 @@ def _images_of(snapshot: Snapshot) -> int | None:
     return None if images is None else images_behind(snapshot, int(images))
 
 
-def _candidate(trial: TrialRecord, images: int | None) -> Candidate:
+def _candidate(trial: TrialRecord, images: int | None) -> Result:
     accuracy, _ = trial.point
     assert trial.latency is not None
     assert trial.evaluation is not None
     val_images = trial.evaluation.val_images if images is None else images
     low, high = wilson_interval(accuracy, val_images)
-    return Candidate(
+    return Result(
         number=trial.number,
         reference=trial.reference or "",
         accuracy=accuracy,
@@ -314,6 +330,9 @@ def _candidate(trial: TrialRecord, images: int | None) -> Candidate:
         same_as=trial.same_as,
         origin=origin_of(trial),
         arch=trial.arch,
+        input_size=trial.input_size,
+        fidelity=trial.evaluation.fidelity,
+        epochs=trial.evaluation.epochs,
         right=trial.evaluation.right,
     )
 
@@ -342,7 +361,7 @@ def wilson_interval(accuracy: float, images: int) -> tuple[float, float]:
     return max(0.0, min(accuracy, centre - half)), min(1.0, max(accuracy, centre + half))
 
 
-def indistinguishable(best: Candidate, front: Sequence[Candidate]) -> list[Candidate]:
+def indistinguishable(best: Result, front: Sequence[Result]) -> list[Result]:
     """Return faster members of `front` whose accuracy is not significantly different from that of `best` (95 %)."""
     if best.val_images == 0:
         return []

@@ -95,6 +95,7 @@ def _sections(facts: Facts, charts: dict[str, Any]) -> list[str]:
         section("Recommendation", sections.advice(facts), kind="advice"),
         section("Accuracy against latency", _selector(facts), scatter),
         section("Pareto front", tables.front_table(facts)),
+        section("Networks with known weights", tables.parents_table(facts)),
         section("Recall by class", tables.recall_table(facts)),
         section("Cost of sharing one model", tables.sharing_table(facts)),
         section("Full training", tables.full_table(facts), full),

@@ -19,7 +19,7 @@ from mnas.plot import (
     target_lines,
 )
 from mnas.report.devices import View, views, warnings
-from mnas.report.facts import Candidate, Facts
+from mnas.report.facts import Facts, Result
 from mnas.study import TrialRecord
 
 REFERENCE_COLOURS = (GREEN, AMBER, VIOLET)
@@ -60,7 +60,7 @@ def latency_title(facts: Facts) -> str:
     return f"combined latency of all devices (ms on {escape(next(iter(facts.targets_ms)))})"
 
 
-def _trials(facts: Facts, view: View, candidates: tuple[Candidate, ...]) -> dict[str, Any]:
+def _trials(facts: Facts, view: View, candidates: tuple[Result, ...]) -> dict[str, Any]:
     """Return the trials that are not on the front; later ones are darker."""
     candidates = tuple(sorted(candidates, key=lambda c: SOURCES.index(_source(view, c))))  # the legend shows the first
     return {
@@ -109,9 +109,7 @@ def _rings(facts: Facts, view: View) -> list[dict[str, Any]]:
     ]
 
 
-def _points(
-    facts: Facts, view: View, candidates: tuple[Candidate, ...], colour: str, thickness: float
-) -> dict[str, Any]:
+def _points(facts: Facts, view: View, candidates: tuple[Result, ...], colour: str, thickness: float) -> dict[str, Any]:
     """Return places, 95 % intervals of both coordinates, and tooltips."""
 
     def bar(high: list[float], low: list[float]) -> dict[str, Any]:
@@ -130,15 +128,15 @@ def _points(
     }
 
 
-def _places(view: View, candidates: tuple[Candidate, ...]) -> dict[str, list[float]]:
+def _places(view: View, candidates: tuple[Result, ...]) -> dict[str, list[float]]:
     return {"x": [view.latency(c).latency_ms for c in candidates], "y": [c.accuracy for c in candidates]}
 
 
-def _symbols(view: View, candidates: tuple[Candidate, ...]) -> list[str]:
+def _symbols(view: View, candidates: tuple[Result, ...]) -> list[str]:
     return ["diamond" if c.reference else SYMBOLS[_source(view, c)] for c in candidates]
 
 
-def _source(view: View, candidate: Candidate) -> Source:
+def _source(view: View, candidate: Result) -> Source:
     return view.latency(candidate).source if view.device else candidate.source
 
 
@@ -160,7 +158,7 @@ def _key(view: View) -> list[dict[str, Any]]:
     ]
 
 
-def hover(candidate: Candidate, facts: Facts) -> str:
+def hover(candidate: Result, facts: Facts) -> str:
     """Return the text of a trial's tooltip."""
     c = candidate
     several = len(c.latencies) > 1

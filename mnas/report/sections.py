@@ -12,7 +12,7 @@ from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.pages.page import escape
 from mnas.pages.page import tiles as row_of_tiles
 from mnas.report.cell_diagram import drawing
-from mnas.report.facts import Candidate, Facts, indistinguishable, sampled_shares, thirds
+from mnas.report.facts import Facts, Result, indistinguishable, sampled_shares, thirds
 from mnas.study import State
 from mnas.study.results import Recommendation
 
@@ -30,12 +30,12 @@ def chart(name: str, caption: str, *, tall: bool = False) -> str:
     return f'<div class="chart{" tall" if tall else ""}" id="{name}"></div><figcaption>{escape(caption)}</figcaption>'
 
 
-def accuracy_text(candidate: Candidate) -> str:
+def accuracy_text(candidate: Result) -> str:
     """Return `93.33 % [90.3, 95.5]`."""
     return f"{candidate.accuracy:.2%} [{100 * candidate.accuracy_low:.1f}, {100 * candidate.accuracy_high:.1f}]"
 
 
-def origin_text(candidate: Candidate) -> str:
+def origin_text(candidate: Result) -> str:
     """Return ` (runs/OLD#17)` as HTML for a result that the search did not draw; empty for the others."""
     return f" ({escape(candidate.origin)})" if candidate.origin else ""
 
@@ -48,7 +48,7 @@ def latency_text(latency: Latency) -> str:
     )
 
 
-def latencies_text(facts: Facts, candidate: Candidate) -> str:
+def latencies_text(facts: Facts, candidate: Result) -> str:
     """Return the latency on each of several devices as HTML, with the multiple of its T."""
     if len(facts.targets_ms) < 2:
         return ", ".join(map(latency_text, candidate.latencies.values()))
@@ -89,7 +89,7 @@ def tiles(facts: Facts) -> str:
     return row_of_tiles(figures)
 
 
-def _latency_tile(facts: Facts, best: Candidate | None) -> tuple[str, str]:
+def _latency_tile(facts: Facts, best: Result | None) -> tuple[str, str]:
     if best is None:
         return "–", "its latency"
     if len(facts.targets_ms) < 2:
@@ -191,13 +191,13 @@ def _why(facts: Facts, objective: Objective, wanted: Recommendation) -> str:
     )
 
 
-def _at_target(facts: Facts, candidate: Candidate) -> str:
+def _at_target(facts: Facts, candidate: Result) -> str:
     """Return the clause on the best trial at the target, which follows the reason for another choice."""
     numbers = f"{candidate.accuracy:.2%}, {_short_latency(facts, candidate)}"
     return f"; the best trial at the target is {candidate.number} ({numbers})"
 
 
-def _short_latency(facts: Facts, candidate: Candidate) -> str:
+def _short_latency(facts: Facts, candidate: Result) -> str:
     if facts.target_ms is None or len(facts.targets_ms) < 2:
         return f"{candidate.latency_ms:#.3g} ms"
     return f"{candidate.latency_ms / facts.target_ms:.2f} T"
@@ -211,9 +211,9 @@ def drawings(facts: Facts) -> str:
     cards = "".join(
         f'<div class="drawing{" best" if c in best else ""}"><b>{escape(c.title)}</b>{origin_text(c)}'
         f"{' · highest reward' if c in best else ''}<dl><dt>{facts.metric_name}</dt><dd>{accuracy_text(c)}</dd>"
-        f"{_terms(c)}<dt>params</dt><dd>{c.params:,}</dd>"
+        f"{_terms(c)}{_input(c) if facts.has_sizes else ''}<dt>params</dt><dd>{c.params:,}</dd>"
         f"<dt>MACs</dt><dd>{c.macs / 1e6:,.1f}M</dd><dt>file</dt><dd>{_file(c)}</dd></dl>"
-        f"{drawing(c.arch, facts.input_size)}{_written(c.arch)}</div>"
+        f"{drawing(c.arch, c.input_size or facts.input_size)}{_written(c.arch)}</div>"
         for c in chosen
     )
     note = (
@@ -224,7 +224,11 @@ def drawings(facts: Facts) -> str:
     return f'{note}<div class="drawings">{cards}</div>'
 
 
-def _file(candidate: Candidate) -> str:
+def _input(candidate: Result) -> str:
+    return f"<dt>input</dt><dd>{candidate.input_size} px</dd>"
+
+
+def _file(candidate: Result) -> str:
     """Return the size of the LiteRT file; – where an earlier version did not store it."""
     return f"{candidate.size_bytes / 1e6:.2f} MB" if candidate.size_bytes else "–"
 
@@ -238,7 +242,7 @@ def _written(arch: Architecture) -> str:
     return f"<details><summary class='quiet'>{title}</summary><code>{text}</code></details>"
 
 
-def _terms(candidate: Candidate) -> str:
+def _terms(candidate: Result) -> str:
     """Return the latencies below a drawing."""
     several = len(candidate.latencies) > 1
     return "".join(
@@ -247,7 +251,7 @@ def _terms(candidate: Candidate) -> str:
     )
 
 
-def spread(front: Sequence[Candidate], best: Candidate | None) -> list[Candidate]:
+def spread(front: Sequence[Result], best: Result | None) -> list[Result]:
     """Return at most DRAWINGS members of the front: its ends, the best, and evenly spaced ones."""
     if len(front) <= DRAWINGS:
         return list(front)

@@ -6,7 +6,7 @@ from mnas.evaluate.evaluation import accuracy_noise
 from mnas.latency.latency import Latency
 from mnas.pages.page import escape
 from mnas.report.devices import SharingCost, counted, sharing_costs
-from mnas.report.facts import Candidate, Facts
+from mnas.report.facts import Facts, Result
 from mnas.report.sections import accuracy_text, latency_text, origin_text, spread, together
 from mnas.shortlist.table import agreement, meaning
 from mnas.study import TrialRecord
@@ -62,6 +62,7 @@ def front_table(facts: Facts) -> str:
         _row(
             [
                 f"{escape(c.label)}{origin_text(c)}",
+                *([str(c.input_size)] if facts.has_sizes else []),
                 accuracy_text(c),
                 *_latency_cells(facts, c.latency, c.latencies.values()),
                 *(f"{o.reward(c.accuracy, c.latency_ms):.4f}" for o in facts.objectives),
@@ -77,13 +78,48 @@ def front_table(facts: Facts) -> str:
     rows += _reference_rows(facts)
     if not rows:
         return ""
-    head = ("trial", facts.metric_name, *_latency_heads(facts), *rewards, "params", "MACs", "file MB", "memory MB")
+    size = ["input px"] if facts.has_sizes else []
+    head = (
+        "trial",
+        *size,
+        facts.metric_name,
+        *_latency_heads(facts),
+        *rewards,
+        "params",
+        "MACs",
+        "file MB",
+        "memory MB",
+    )
     of_t = f" The column &quot;of T&quot; contains {escape(together(facts))}." if together(facts) else ""
     return (
         f"{_table('front', head, rows, _kind(facts))}<figcaption>Brackets contain 95 % confidence intervals. "
         "Rows in italics are reference networks, measured and trained like the candidates; those that are not on the "
         f"front are below it. {SOURCES_MEAN}{of_t} Memory is the runtime's peak while it loads the model and runs it "
         "once, or – if no device reports it.</figcaption>"
+    )
+
+
+def parents_table(facts: Facts) -> str:
+    """Return every candidate with known weights, fastest first, with the accuracy at each fidelity."""
+    trials = [trial for trial in facts.trials if trial.parent and trial.latency]
+    if not trials:
+        return ""
+    rows = []
+    for trial in sorted(trials, key=lambda trial: trial.latency_ms or 0.0):
+        assert trial.latency is not None
+        scores = [
+            "–" if evaluation is None else f"{evaluation.score(facts.metric):.2%}"
+            for evaluation in (trial.features, trial.evaluation)
+        ]
+        why = str(trial.skipped or trial.error or "")
+        cells = (escape(trial.label), escape(trial.parent), str(trial.input_size), latency_text(trial.latency), *scores)
+        rows.append(_row([*cells, escape(why)]))
+    epochs = max((trial.evaluation.epochs for trial in trials if trial.evaluation), default=0)
+    tuned = f"fine-tuned, epochs: {epochs}" if epochs else "fine-tuned"
+    head = ("trial", "network", "input px", "latency", "frozen features", tuned, "left out because")
+    return (
+        f"{_table('parents', head, rows)}<figcaption>The {facts.metric_name} of a linear classifier on the frozen "
+        "features takes seconds; it decides, with the latency, which candidates are fine-tuned.</figcaption>"
     )
 
 
@@ -100,6 +136,7 @@ def _reference_row(facts: Facts, reference: TrialRecord) -> str:
     latencies = reference.latencies.values()
     cells = [
         escape(reference.label),
+        *([str(reference.input_size)] if facts.has_sizes else []),
         accuracy_text(scored) if scored else accuracy,
         *_latency_cells(facts, reference.latency, latencies),
         *_rewards(facts, scored),
@@ -111,7 +148,7 @@ def _reference_row(facts: Facts, reference: TrialRecord) -> str:
     return _row(cells, "reference")
 
 
-def _rewards(facts: Facts, candidate: Candidate | None) -> list[str]:
+def _rewards(facts: Facts, candidate: Result | None) -> list[str]:
     """Return the reward for each target; empty cells for a network without one."""
     if candidate is None:
         return [""] * max(1, len(facts.goals_ms))
@@ -179,7 +216,7 @@ def recall_table(facts: Facts) -> str:
     )
 
 
-def _recalls(candidate: Candidate, counts: Sequence[int]) -> list[float]:
+def _recalls(candidate: Result, counts: Sequence[int]) -> list[float]:
     """Return the recall of each class over all repeats; 0 for a class without images."""
     repeats = max(1, len(candidate.accuracies))
     return [right / (repeats * count) if count else 0.0 for right, count in zip(candidate.right, counts, strict=True)]
@@ -207,7 +244,7 @@ def sharing_table(facts: Facts) -> str:
     )
 
 
-def _choice(name: str, candidate: Candidate, latency: Latency, target_ms: float, reward: float) -> list[str]:
+def _choice(name: str, candidate: Result, latency: Latency, target_ms: float, reward: float) -> list[str]:
     return [
         name,
         escape(candidate.label),

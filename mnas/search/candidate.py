@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.nn.cost import cost
 from mnas.search.problem import Plan, Problem
 from mnas.study import TrialRecord
@@ -16,7 +16,7 @@ def trial_seed(seed: int, number: int) -> int:
 
 
 def candidate_record(
-    arch: Architecture,
+    candidate: Candidate,
     number: int,
     choices: Mapping[str, Any],
     problem: Problem,
@@ -24,15 +24,17 @@ def candidate_record(
     name: str | None = None,
 ) -> TrialRecord:
     """Return the record that trial `number` begins with; `choices` maps each decision of the space to its choice."""
-    costs = cost(arch, problem.input_size, problem.num_classes)
+    costs = cost(candidate.arch, candidate.input_size, problem.num_classes)
     return TrialRecord(
         number=number,
         state="running",
-        arch=arch,
-        fingerprint=arch.fingerprint,
+        arch=candidate.arch,
+        fingerprint=candidate.arch.fingerprint,
+        input_size=candidate.input_size,
+        parent=candidate.parent,
         params=costs.params,
         macs=costs.macs,
-        size_bytes=problem.size_bytes(arch),
+        size_bytes=problem.size_bytes(candidate),
         seed=trial_seed(plan.seed, number),
         choices=choices,
         name=name,

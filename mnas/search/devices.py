@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mnas.architecture import Architecture
-from mnas.data.dataset import Dataset
+from mnas.candidate import Candidate
 from mnas.export.render import render
 from mnas.latency.devices.registry import find_device
 from mnas.latency.fleet.fleet import Fleet, Post
@@ -17,6 +17,7 @@ from mnas.latency.latency import Calibration, Latency, UnitError
 from mnas.latency.prediction.predictor import Predictor, load_predictor
 from mnas.latency.protocol import make_reference
 from mnas.search.settings import SearchSettings
+from mnas.space.candidates import CandidateSpace
 from mnas.space.space import Space
 from mnas.study import RunError
 
@@ -24,13 +25,12 @@ Say = Callable[[str], None]
 """Takes one line for the user."""
 
 
-def open_fleet(settings: SearchSettings, reference: Architecture, dataset: Dataset, say: Say) -> Fleet:
+def open_fleet(settings: SearchSettings, reference: Candidate, num_classes: int, say: Say) -> Fleet:
     """Return the devices that `settings` names; connections open only when the fleet starts.
 
     Raises:
         ValueError: an unknown device, or a reference that is too large for it; ImportError: an extra is missing.
     """
-    classes = len(dataset.classes)
     posts = {}
     for name in settings.device_names:
         entry = find_device(name, settings.devices)
@@ -39,33 +39,35 @@ def open_fleet(settings: SearchSettings, reference: Architecture, dataset: Datas
         make_file = render(entry.setup)
         posts[name] = Post(
             device=open_device(entry, say=say),
-            reference=make_reference(reference, "mobilenetv2", dataset.input_size, classes, make_file),
+            reference=make_reference(reference.arch, "mobilenetv2", reference.input_size, num_classes, make_file),
             render=make_file,
         )
-    return Fleet(
-        posts,
-        input_size=dataset.input_size,
-        num_classes=classes,
-        budget_s=settings.latency_budget_s,
-        fresh=settings.fresh,
-    )
+    return Fleet(posts, num_classes=num_classes, budget_s=settings.latency_budget_s, fresh=settings.fresh)
 
 
-def read_predictors(settings: SearchSettings, space: Space, dataset: Dataset) -> list[tuple[Path, Predictor]]:
+def read_predictors(settings: SearchSettings, space: CandidateSpace, num_classes: int) -> list[tuple[Path, Predictor]]:
     """Return the path and the predictor of each device; empty unless `--latency predicted` is set.
 
     It is called before a run is created, so that an invalid predictor leaves no run behind.
 
     Raises:
-        ValueError: a file is missing, is not a predictor, or was fitted for another space or other classes.
+        ValueError: a file is missing, is not a predictor, was fitted for another space or other classes, or the search
+            has several input sizes or parents.
     """
+    if settings.latency != "predicted":
+        return []
+    if space.space is None or space.parents or len(space.input_sizes) > 1:
+        raise ValueError(
+            "--latency predicted must have one --input-size and no --parent, as predictors are fitted for one space at "
+            "one size; measure latencies instead, which takes a few seconds each"
+        )
     read = []
-    for path in predictor_paths(settings, space, dataset.input_size) if settings.latency == "predicted" else ():
+    for path in predictor_paths(settings, space.space, space.input_sizes[0]):
         if not path.exists():
             raise ValueError(f"predictor file {str(path)!r} does not exist; mnas latency fit writes it")
         predictor = load_predictor(path)
         with _naming(path):
-            predictor.require(space=space, num_classes=len(dataset.classes))
+            predictor.require(space=space.space, num_classes=num_classes)
         read.append((path, predictor))
     return read
 

@@ -1,52 +1,95 @@
-"""Evaluate a candidate in a worker process by the paper's proxy training; the process opens the images once."""
+"""Evaluate a candidate in a worker process, which opens the images once.
 
-from dataclasses import dataclass
+Random weights get the paper's proxy training. Known weights get a linear classifier, then fine-tuning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.data.dataset import Dataset
-from mnas.evaluate.evaluation import Evaluation
-from mnas.search.settings import SearchSettings
+from mnas.data.options import TrainingDataOptions
+from mnas.evaluate.config import ProxyConfig
+from mnas.evaluate.evaluation import Evaluation, Step
 from mnas.study import RunError
+from mnas.train.initial import WeightsSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedImages:
+    """The images of a search at one input size, as a worker opens them: from the cache, without listing every file."""
+
+    images: TrainingDataOptions
+    input_size: int
+    seed: int
+    """Seed of the split."""
+    fingerprint: str
+    """Fingerprint of the images that the search uses."""
+    content: str
+    key: str
+    """With `content`, what opens the cache entry."""
+
+    @staticmethod
+    def of(dataset: Dataset, images: TrainingDataOptions, seed: int) -> "CachedImages":
+        """Return how a worker opens this data set."""
+        return CachedImages(
+            images=images,
+            input_size=dataset.input_size,
+            seed=seed,
+            fingerprint=dataset.fingerprint,
+            content=dataset.content,
+            key=dataset.key,
+        )
+
+    def open(self) -> Dataset:
+        """Return the images, opened once in this process. Raises RunError where they have changed."""
+        if self not in _opened:
+            cached = (self.content, self.key)
+            _opened[self] = self.images.load(input_size=self.input_size, seed=self.seed, cached=cached)
+        if _opened[self].fingerprint != self.fingerprint:
+            raise RunError(
+                f"the images in {self.images.data} changed during the search; start a new search with another --run"
+            )
+        return _opened[self]
+
+
+_opened: dict[CachedImages, Dataset] = {}
 
 
 @dataclass(frozen=True)
 class ProxyEvaluator:
-    """Trains a candidate in a worker process, which opens the cached data set once."""
+    """Evaluates a candidate in a worker process."""
 
-    settings: SearchSettings
-    input_size: int
-    fingerprint: str
-    """Fingerprint of the images that the search uses."""
-    cached: tuple[str, str] | None = None
-    """Content and key of the images; a worker opens the cache with them and need not list every file."""
+    proxy: ProxyConfig
+    images: Mapping[int, CachedImages]
+    """Input size -> images of that size."""
+    sources: Mapping[str, WeightsSource] = field(default_factory=dict)
+    """Parent -> source of its weights."""
     modules: ClassVar = ("mnas.evaluate.proxy",)
 
-    def __call__(self, arch: Architecture, seed: int, weights_path: Path) -> Evaluation:
-        return self.evaluate(arch, seed, weights_path)
+    def __call__(self, candidate: Candidate, step: Step, seed: int, weights_path: Path) -> Evaluation:
+        return self.evaluate(candidate, step, seed, weights_path)
 
-    def evaluate(self, arch: Architecture, seed: int, weights_path: Path | None) -> Evaluation:
-        """Return the result of `evaluate_proxy`; its exceptions propagate.
+    def evaluate(self, candidate: Candidate, step: Step, seed: int, weights_path: Path | None) -> Evaluation:
+        """Return the result of the step; exceptions of the evaluation propagate.
 
         Raises:
             RunError: the images differ from those that the search uses.
         """
-        from mnas.evaluate.proxy import evaluate_proxy  # imports torch and timm, which the parent does not need
+        dataset = self.images[candidate.input_size].open()
+        # these import torch and timm, which the parent process does not need
+        if not candidate.parent:
+            from mnas.evaluate.proxy import evaluate_proxy
 
-        dataset = _dataset_of(self.settings, self.cached)
-        if (dataset.input_size, dataset.fingerprint) != (self.input_size, self.fingerprint):
-            raise RunError(
-                f"the images in {self.settings.images.data} changed during the search; start a new search with another "
-                "--run"
-            )
-        return evaluate_proxy(arch, dataset, self.settings.proxy, seed, weights_path)
+            assert step == "training"
+            return evaluate_proxy(candidate.arch, dataset, self.proxy, seed, weights_path)
+        source = self.sources[candidate.parent]
+        if step == "features":
+            from mnas.evaluate.features import evaluate_features
 
+            return evaluate_features(source, dataset, self.proxy)
+        from mnas.evaluate.finetuned import evaluate_finetuned
 
-_opened: dict[SearchSettings, Dataset] = {}
-
-
-def _dataset_of(settings: SearchSettings, cached: tuple[str, str] | None) -> Dataset:
-    if settings not in _opened:
-        _opened[settings] = settings.load_data(cached=cached)
-    return _opened[settings]
+        return evaluate_finetuned(source, dataset, self.proxy, seed, weights_path)

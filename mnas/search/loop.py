@@ -7,7 +7,6 @@ batches, latency before training).
 import math
 import statistics
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,12 +17,14 @@ from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.objective import Objective, hypervolume
 from mnas.search.candidate import candidate_record
-from mnas.search.measure import fail, may_be_on_front, measure, measure_trained, shared_latency
+from mnas.search.measure import may_be_on_front, measure, measure_trained, shared_latency
 from mnas.search.problem import Plan, Problem
 from mnas.search.progress import Clock, Watcher
+from mnas.search.screening import drop_hopeless, score_features, survey
 from mnas.search.start import copy_weights
+from mnas.search.steps import evaluated
 from mnas.study import DIRECTIONS, Draft, RunError, Standing, StudyWriter, TrialRecord, front_of
-from mnas.study.results import results_of, stored_reference, weights_of
+from mnas.study.results import NOT_TRAINED, results_of, stored_reference, weights_of
 from mnas.workers import PROCESS_DIED, LocalWorkers, Task
 
 CONVERGED_AFTER = 2
@@ -75,6 +76,7 @@ def _batches(
     copy_weights(run, watcher)
     with LocalWorkers(problem.evaluate, plan.workers) as workers:
         _evaluate_references(run, problem, plan, workers, watcher, clock)
+        survey(run, problem, plan, workers, watcher, clock)
         _estimate(run, plan, watcher)
         imported = run.standing.imported
         batch = first = imported // plan.candidates_per_update  # earlier batches are closed
@@ -84,7 +86,10 @@ def _batches(
             try:
                 _draw(run, problem, plan, controller, numbers)
                 measure(run, problem, plan, numbers, watcher, clock)
-                _train(run, problem, plan, workers, numbers, watcher, clock)
+                score_features(run, numbers, workers, watcher, clock)
+                if not clock.over:
+                    drop_hopeless(run, problem, numbers, clock)
+                _train(run, problem, workers, numbers, watcher, clock)
                 _confirm(run, problem, numbers, watcher, clock)
             finally:
                 clock.save()
@@ -113,8 +118,8 @@ def converged(run: StudyWriter, batch: int, candidates_per_update: int) -> bool:
     drawn = run.trials[max(0, start) : batch * candidates_per_update]
     if start < 0 or any(t.origin or t.name for t in drawn[:1]):
         return False
-    first = run.standing.first["fingerprint"]
-    return all(first[t.fingerprint] < start for t in drawn)
+    first = run.standing.first["identity"]
+    return all(first[t.identity] < start for t in drawn)
 
 
 # The steps of one batch. Each skips what an earlier process has completed.
@@ -123,56 +128,24 @@ def converged(run: StudyWriter, batch: int, candidates_per_update: int) -> bool:
 def _draw(run: StudyWriter, problem: Problem, plan: Plan, controller: ClosedBatches, numbers: range) -> None:
     for number in numbers[max(0, len(run.trials) - numbers.start) :]:
         draw = controller.draw(run.frozen, number)
-        arch = problem.space.decode(problem.space.indices(draw.params))
-        record = candidate_record(arch, number, draw.params, problem, plan)
+        candidate = problem.space.decode(problem.space.indices(draw.params))
+        record = candidate_record(candidate, number, draw.params, problem, plan)
         run.add(Draft(record=record, distributions=problem.space.distributions, notes=draw.system_attrs))
 
 
 def _train(
     run: StudyWriter,
     problem: Problem,
-    plan: Plan,
     workers: LocalWorkers,
     numbers: range,
     watcher: Watcher,
     clock: Clock,
 ) -> None:
-    """Train the rest of the batch; networks that have been trained before share the earlier result."""
-    trained = run.standing.first["evaluation"]
+    """Train the rest of the batch; candidates that have been trained before share the earlier result."""
     measured = [n for n in numbers if not run.trials[n].is_finished and run.trials[n].latency is not None]
     waiting = [n for n in measured if run.trials[n].evaluation is None]
-    training: dict[str, int] = {}  # fingerprint -> number
-
-    def next_task() -> Task | None:
-        for number in list(waiting):
-            trial = run.trials[number]
-            if trial.fingerprint in trained:
-                waiting.remove(number)
-                twin = run.trials[trained[trial.fingerprint]]
-                assert twin.evaluation is not None
-                run.note(number, same_as=twin.number)
-                _trained(run, problem, numbers, number, twin.evaluation)
-                clock.finished_one(_training(training))
-            elif trial.fingerprint not in training:
-                if clock.over:
-                    return None
-                waiting.remove(number)
-                training[trial.fingerprint] = number
-                clock.show(_training(training))
-                return Task(number, trial.arch, trial.seed, run.weights_path(number))
-        return None
-
-    for task, outcome in workers.run(next_task):
-        del training[run.trials[task.number].fingerprint]
-        if isinstance(outcome, Evaluation):
-            _trained(run, problem, numbers, task.number, outcome)
-        else:
-            fail(run, task.number, outcome, watcher)
-        clock.finished_one(_training(training))
-
-
-def _training(training: Mapping[str, int]) -> str:
-    return f"training {', '.join(map(str, sorted(training.values())))}" if training else ""
+    for number, evaluation in evaluated(run, workers, waiting, "training", watcher, clock):
+        _trained(run, problem, numbers, number, evaluation)
 
 
 def _trained(run: StudyWriter, problem: Problem, numbers: range, number: int, evaluation: Evaluation) -> None:
@@ -249,13 +222,13 @@ def _evaluate_references(
 ) -> None:
     """Measure and train the reference networks; their times also give the first estimate of the search's duration."""
     done: list[dict[str, Any]] = run.attributes.get("references", [])
-    for index, (name, arch) in enumerate(problem.references.items()):
+    for index, (name, candidate) in enumerate(problem.references.items()):
         if index < len(done):
             continue
         clock.show(f"reference {name}")
         start = time.monotonic()
         number = -1 - index
-        [(_, measurement)] = problem.measure({number: arch})
+        [(_, measurement)] = problem.measure({number: candidate})
         if isinstance(measurement, MeasurementError):
             raise RunError(
                 f"measuring the reference network {name} failed: {measurement}; the search compares candidates with it"
@@ -263,23 +236,24 @@ def _evaluate_references(
         measure_s = time.monotonic() - start
         latency = shared_latency(problem.sharing, measurement.latencies)
         reference = replace(
-            candidate_record(arch, number, {}, problem, plan),
+            candidate_record(candidate, number, {}, problem, plan),
             reference=name,
             latency=latency,
             latencies=measurement.latencies,
         )
-        outcome = _train_reference(run, reference, workers)
+        outcome = _train_reference(run, reference, workers) if problem.trains_references else NOT_TRAINED
         trained = {"error": outcome} if isinstance(outcome, str) else {"evaluation": outcome}
         done = [*done, stored_reference(replace(reference, **trained), measure_s)]
         run.set("references", done)
-        result = f"failed: {outcome}" if isinstance(outcome, str) else f"accuracy {outcome.accuracy:.3f}"
+        failure = outcome if outcome == NOT_TRAINED else f"failed: {outcome}"
+        result = failure if isinstance(outcome, str) else f"accuracy {outcome.accuracy:.3f}"
         watcher.say(f"reference {name}: {latency.latency_ms:.3g} ms, {result}")
 
 
 def _train_reference(run: StudyWriter, reference: TrialRecord, workers: LocalWorkers) -> Evaluation | str:
     """Return the evaluation of a reference, or the reason why its training failed; write its weights to models/."""
     name = reference.label
-    task = Task(reference.number, reference.arch, reference.seed, run.path / "models" / f".{name}.tmp")
+    task = Task(reference.number, reference.candidate, reference.seed, run.path / "models" / f".{name}.tmp")
     pending = [task]
     [(_, outcome)] = workers.run(lambda: pending.pop() if pending else None)
     if isinstance(outcome, str):

@@ -13,23 +13,26 @@ from mnas.study import StudyWriter, front_of
 from mnas.study.limits import Skip, over_limits, over_size
 
 
-def measure(run: StudyWriter, problem: Problem, plan: Plan, numbers: range, watcher: Watcher, clock: Clock) -> None:
-    """Measure or predict the latency of the rest of the batch, while no training disturbs the device."""
+def measure(
+    run: StudyWriter, problem: Problem, plan: Plan, numbers: Sequence[int], watcher: Watcher, clock: Clock
+) -> None:
+    """Measure or predict the latency of those of these trials that lack it, while no training disturbs the device."""
     measured = run.standing.first["latency"]
-    unmeasured: dict[str, list[int]] = {}  # fingerprint -> numbers of the batch
+    unmeasured: dict[str, list[int]] = {}  # graph of a candidate -> numbers of the batch
     for number in numbers:
         trial = run.trials[number]
         if trial.is_finished or _skip_large(run, plan, number, clock):
             continue
         if trial.latency is None:
+            graph = trial.graph
             predicted = problem.predict(trial.arch) if problem.predict else None
-            if trial.fingerprint in measured:
-                twin = run.trials[measured[trial.fingerprint]]
+            if graph in measured:
+                twin = run.trials[measured[graph]]
                 run.note(number, latencies=twin.latencies, latency=twin.latency)
             elif predicted and _is_enough(problem, plan, predicted):
                 _note_latencies(run, problem, number, predicted)
             else:
-                unmeasured.setdefault(trial.fingerprint, []).append(number)
+                unmeasured.setdefault(graph, []).append(number)
                 continue
         _skip_slow(run, problem, plan, number, clock)
     for number in _measured(run, problem, unmeasured, watcher, clock):
@@ -71,22 +74,21 @@ def measure_trained(
     """Replace the predicted latencies of trained trials by measured ones; yield each measured number."""
     waiting: dict[str, list[int]] = {}
     for number in numbers:
-        waiting.setdefault(run.trials[number].fingerprint, []).append(number)
+        waiting.setdefault(run.trials[number].graph, []).append(number)
     yield from _measured(run, problem, waiting, watcher, clock)
 
 
 def _measured(
     run: StudyWriter, problem: Problem, waiting: Mapping[str, Sequence[int]], watcher: Watcher, clock: Clock
 ) -> Iterator[int]:
-    """Measure architectures (fingerprint -> trials with it); yield each trial whose latency is stored."""
+    """Measure candidates (graph -> trials with it); yield each trial whose latency is stored."""
     if not waiting or clock.over:
         return
     clock.show(f"measuring {len(waiting)} architectures")
-    archs = {twins[0]: run.trials[twins[0]].arch for twins in waiting.values()}
-    outcomes = problem.measure(archs)
+    outcomes = problem.measure({twins[0]: run.trials[twins[0]].candidate for twins in waiting.values()})
     try:
         for first, outcome in outcomes:
-            for number in waiting[run.trials[first].fingerprint]:
+            for number in waiting[run.trials[first].graph]:
                 if isinstance(outcome, MeasurementError):
                     fail(run, number, str(outcome), watcher)
                     clock.finished_one("measuring")
@@ -122,24 +124,25 @@ def shared_latency(sharing: Sharing, latencies: Mapping[str, Latency]) -> Latenc
 
 
 def _skip_large(run: StudyWriter, plan: Plan, number: int, clock: Clock) -> bool:
-    skip = over_size(plan, run.trials[number].size_bytes)
-    if skip is not None:
-        _skip(run, number, skip, clock)
-    return skip is not None
+    reason = over_size(plan, run.trials[number].size_bytes)
+    if reason is not None:
+        skip(run, number, reason, clock)
+    return reason is not None
 
 
 def _skip_slow(run: StudyWriter, problem: Problem, plan: Plan, number: int, clock: Clock) -> None:
     """Skip the trial if it exceeds the limit on latency or on memory."""
     trial = run.trials[number]
     assert trial.latency is not None
-    skip = over_limits(plan, problem.slowest_target_ms, trial.latency, trial.latencies)
-    if skip is not None:
-        _skip(run, number, skip, clock)
+    reason = over_limits(plan, problem.slowest_target_ms, trial.latency, trial.latencies)
+    if reason is not None:
+        skip(run, number, reason, clock)
 
 
-def _skip(run: StudyWriter, number: int, skip: Skip, clock: Clock) -> None:
-    run.finish(number, "skipped", skipped=skip)
-    run.log("skipped", trial=number, reason=str(skip))
+def skip(run: StudyWriter, number: int, reason: Skip, clock: Clock) -> None:
+    """Finish a trial without training it."""
+    run.finish(number, "skipped", skipped=reason)
+    run.log("skipped", trial=number, reason=str(reason))
     clock.finished_one("measuring")
 
 

@@ -11,24 +11,23 @@ from mnas.controller.named import CONTROLLERS, make_sampler
 from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import baseline_line
 from mnas.search.devices import Say, open_fleet, predicting, read_predictors, start_fleet
+from mnas.search.evaluator import ProxyEvaluator
 from mnas.search.problem import Problem
 from mnas.search.reach import find_reach
 from mnas.search.settings import SearchSettings
 from mnas.search.start import KNOWN_TO_BE_GOOD, History, Member, initial_trials, published_members, read_start
-from mnas.space.space import Space
+from mnas.space.candidates import CandidateSpace
 from mnas.study import Beginning, StudyWriter, TrialRecord, count_imported, open_run
-from mnas.workers import Evaluate
-from mnas.zoo.architectures import reference_arch
 
 FEW_IMAGES = 50_000
 """Number of training images below which pretrained weights are likely to serve better than a search from scratch."""
-FROM_WEIGHTS = "mnas train efficientnet-lite0 --weights pretrained --data {data}"
-"""Command that begins from pretrained weights instead."""
+FROM_WEIGHTS = "mnas search --parent efficientnet-lite0,efficientnet-lite1 --data {data}"
+"""Command that searches from pretrained weights instead."""
 
 
 @contextmanager
 def open_search(
-    settings: SearchSettings, space: Space, dataset: Dataset, evaluate: Evaluate, say: Say
+    settings: SearchSettings, space: CandidateSpace, dataset: Dataset, evaluate: ProxyEvaluator, say: Say
 ) -> Iterator[tuple[StudyWriter, Problem]]:
     """Open the run that `settings` names, begin or resume it, and calibrate its devices.
 
@@ -43,13 +42,15 @@ def open_search(
 class _Starter:
     """Starts the devices once, whether the run is new or resumed."""
 
-    def __init__(self, settings: SearchSettings, space: Space, dataset: Dataset, evaluate: Evaluate, say: Say) -> None:
+    def __init__(
+        self, settings: SearchSettings, space: CandidateSpace, dataset: Dataset, evaluate: ProxyEvaluator, say: Say
+    ) -> None:
         self._settings, self._space, self._dataset = settings, space, dataset
         self._evaluate, self._say = evaluate, say
-        self._reference = reference_arch(space.reference_skeleton)
-        self._reference.check_input_size(dataset.input_size)
-        self.fleet = open_fleet(settings, self._reference, dataset, say)
-        self._predictors = read_predictors(settings, space, dataset)
+        self._reference = settings.reference()
+        num_classes = len(dataset.classes)
+        self.fleet = open_fleet(settings, self._reference, num_classes, say)
+        self._predictors = read_predictors(settings, space, num_classes)
         if settings.controller not in CONTROLLERS:  # a factory that fails must not leave a run behind
             make_sampler(
                 settings.controller,
@@ -71,12 +72,17 @@ class _Starter:
                 f"{settings.trials}"
             )
         describe(self._say, settings, self._space, self._dataset)
-        if hint := weights_hint(settings.images.data, len(self._dataset.train.labels)):
+        if self._space.parents:
+            for candidate in self._space.of_parents():
+                candidate.arch.check_input_size(candidate.input_size)
+        elif hint := weights_hint(settings.images.data, len(self._dataset.train.labels)):
             self._say(hint)
         stored = {"calibrations": histories[0].calibrations} if histories else {}
         problem, attributes = self._start(stored, histories[0].name if histories else str(settings.run))
         attributes |= self._check_targets(problem)
-        drafts = list(initial_trials(members, histories, problem, settings.plan()))
+        if weights := {name: source.weights for name, source in self._evaluate.sources.items()}:
+            attributes["parent_weights"] = weights
+        drafts = list(initial_trials(members, histories, problem, settings.plan(self._space)))
         self._announce_start(members, histories, [draft.record for draft in drafts])
         return Beginning(trials=drafts, attributes=attributes)
 
@@ -84,9 +90,10 @@ class _Starter:
         """Return the networks and runs to start from; auto takes no more networks than there are trials."""
         settings = self._settings
         if settings.start_from == "auto":
-            return published_members(self._space)[: settings.trials], []
+            members = published_members(self._space.space) if self._space.space else []
+            return members[: settings.trials], []
         config = settings.identity(self._space, self._dataset)
-        return read_start(settings.start_names, self._space, config, settings.run)
+        return read_start(settings.start_names, self._space.space, config, settings.run)
 
     def resume(self, run: StudyWriter) -> Problem:
         """Return the problem of an existing run."""
@@ -105,16 +112,17 @@ class _Starter:
         objective, *others = self._settings.objectives(sharing)
         self.problem = Problem(
             space=self._space,
-            input_size=self._dataset.input_size,
             num_classes=len(self._dataset.classes),
             measure=self.fleet.measure,
             size_bytes=self.fleet.size_bytes,
             evaluate=self._evaluate,
             references={"mobilenetv2": self._reference},
+            trains_references=self._space.space is not None,
             objective=objective,
             metric=self._settings.metric,
             others=tuple(others),
             sharing=sharing,
+            reference_ms=self.fleet.reference_ms,
             predict=predicting(self._predictors, attributes["calibrations"]),
         )
         targets = [f"{name} {ms:.3g} ms" for name, ms in sharing.targets_ms.items()]
@@ -128,7 +136,7 @@ class _Starter:
             return {}
         reach = find_reach(problem)
         for device, target_ms in problem.sharing.targets_ms.items():
-            reach.require(device, self._settings.targets_ms or [target_ms])
+            reach.require(device, self._settings.targets_ms or [target_ms], slower=not self._space.parents)
             on = f" on {device}" if len(problem.sharing.targets_ms) > 1 else ""
             self._say(f"latency range of the space{on}: {reach.text(device)}")
         return {"reach": reach.to_dict()}
@@ -137,9 +145,10 @@ class _Starter:
         self, members: Sequence[Member], histories: Sequence[History], trials: Sequence[TrialRecord]
     ) -> None:
         lines = []
-        if self._settings.start_from == "auto" and not members:
+        space = self._space.space
+        if self._settings.start_from == "auto" and space is not None and not members:
             near = " or ".join(KNOWN_TO_BE_GOOD)
-            lines.append(f"no network to start from: space {self._space.name} has none near {near}")
+            lines.append(f"no network to start from: space {space.name} has none near {near}")
         for history in histories:
             numbers = [n for n, t in enumerate(trials) if t.origin and t.origin.run == history.name]
             place = f" as trials {numbers[0]} to {numbers[-1]}" if numbers else ""
@@ -151,6 +160,19 @@ class _Starter:
             lines.append(f"trial {number} is {member.name}" + (f": {member.note}" if member.note else ""))
         for line in lines:
             self._say(line)
+
+
+def _about_space(space: CandidateSpace, auto_stride: bool) -> list[str]:
+    parents = ", ".join(parent.name for parent in space.parents)
+    lines = [f"parents: {parents}, each at {len(space.input_sizes)} input sizes"] if parents else []
+    if space.space is None:
+        return lines
+    s, sizes = space.space.skeleton, len(space.input_sizes)
+    return [
+        *lines,
+        f"space {space.space.name}: {sizes * space.space.size:.2e} choices, skeleton {s.text}; output stride "
+        f"{s.output_stride}" + (", the largest that leaves a feature map of at least 3 x 3" if auto_stride else ""),
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -174,14 +196,13 @@ def weights_hint(data: str, images: int) -> str:
     return f"with {images} training images, pretrained weights are likely to be more accurate: {command}"
 
 
-def describe(say: Say, settings: SearchSettings, space: Space, dataset: Dataset) -> None:
+def describe(say: Say, settings: SearchSettings, space: CandidateSpace, dataset: Dataset) -> None:
     """Print the data, the space and the settings of the search."""
-    s = space.skeleton
+    sizes = ", ".join(map(str, space.input_sizes))
     lines = [
         f"data {dataset.name}: {len(dataset.classes)} classes, {len(dataset.train.labels)} training and "
-        f"{len(dataset.val.labels)} validation images of {dataset.input_size} px",
-        f"space {space.name}: {space.size:.2e} choices, skeleton {s.text}; output stride {s.output_stride}"
-        + (", the largest that leaves a feature map of at least 3 x 3" if settings.output_stride == "auto" else ""),
+        f"{len(dataset.val.labels)} validation images of {sizes} px",
+        *_about_space(space, settings.output_stride == "auto"),
         f"controller {settings.controller}, epochs per candidate: {settings.proxy.epochs}, latency {settings.latency} "
         f"on {settings.device}, at most {settings.latency_budget_s:g} s per candidate; run {settings.run}",
     ]

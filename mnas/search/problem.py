@@ -1,19 +1,20 @@
 """The problem that a search solves, and its plan: controller, limits and workers."""
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.children import MOST_WORKERS
 from mnas.evaluate.evaluation import Metric
 from mnas.latency.fleet.fleet import Measured
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.objective import Objective, Sharing
-from mnas.space.space import Space
+from mnas.space.candidates import CandidateSpace
 from mnas.workers import Evaluate
 
-Measure = Callable[[Mapping[int, Architecture]], Generator[tuple[int, Measured | MeasurementError], None, None]]
-"""Takes number -> architecture; yields (number, outcome) in any order, each as soon as it is available. Raises
+Measure = Callable[[Mapping[int, Candidate]], Generator[tuple[int, Measured | MeasurementError], None, None]]
+"""Takes number -> candidate; yields (number, outcome) in any order, each as soon as it is available. Raises
 UnitError where no device is available: the search then stops, and can be resumed later."""
 
 
@@ -21,15 +22,16 @@ UnitError where no device is available: the search then stops, and can be resume
 class Problem:
     """A search problem: the space, the objective, and the functions that measure and train a candidate."""
 
-    space: Space
-    input_size: int
+    space: CandidateSpace
     num_classes: int
     measure: Measure
     evaluate: Evaluate
-    size_bytes: Callable[[Architecture], int]
+    size_bytes: Callable[[Candidate], int]
     """Returns the size of the exported file, in bytes."""
-    references: Mapping[str, Architecture]
-    """Name -> architecture; references are measured and trained like the candidates, for comparison."""
+    references: Mapping[str, Candidate]
+    """Name -> candidate; references are measured and trained like the candidates, for comparison."""
+    trains_references: bool = True
+    """Whether the references are trained, and not only measured: there are networks from random weights to compare."""
     objective: Objective
     metric: Metric = "accuracy"
     """Score that the objective takes as a trial's accuracy, and the first of the trial's values."""
@@ -37,6 +39,8 @@ class Problem:
     """Objectives of further targets, which share all trials; they differ from `objective` only in T."""
     sharing: Sharing
     """Rule that combines the latencies on several devices into the one that the objective takes."""
+    reference_ms: Mapping[str, float] = field(default_factory=dict)
+    """Device -> latency of the reference in milliseconds."""
     predict: Callable[[Architecture], Mapping[str, Latency]] | None = None
     """Architecture -> device -> predicted latency. A candidate is still measured where the prediction is too wide, and
     after training where it may be on the front. None: every candidate is measured."""

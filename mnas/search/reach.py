@@ -7,9 +7,11 @@ from typing import Any
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.nn.cost import cost
 from mnas.search.problem import Problem
+from mnas.space.candidates import CandidateSpace
 from mnas.space.space import Space
 
 
@@ -29,7 +31,7 @@ class End:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Range of latencies of a space's members, as far as MACs identify the fastest and the slowest."""
+    """Range of latencies of the candidates, as far as MACs identify the fastest and the slowest."""
 
     smallest: End
     largest: End
@@ -42,11 +44,17 @@ class Reach:
         """Return the range in words: `0.31 ms (0.30-0.32) to 12.4 ms (12.2-12.6)`."""
         return f"{_text(self.smallest.latencies.get(device))} to {_text(self.largest.latencies.get(device))}"
 
-    def require(self, device: str, targets_ms: Sequence[float]) -> None:
-        """Raise ValueError, with the range, where a target is outside it by more than the uncertainty of its ends."""
+    def require(self, device: str, targets_ms: Sequence[float], *, slower: bool = True) -> None:
+        """Raise ValueError, with the range, where a target is outside it by more than the uncertainty of its ends.
+
+        Args:
+            device: name of the device.
+            targets_ms: targets in milliseconds.
+            slower: whether a target above the range is outside it; not so where every network is worth a look.
+        """
         fastest, slowest = self.smallest.latencies.get(device), self.largest.latencies.get(device)
         for target_ms in targets_ms:
-            if (fastest and target_ms < fastest.low_ms) or (slowest and target_ms > slowest.high_ms):
+            if (fastest and target_ms < fastest.low_ms) or (slower and slowest and target_ms > slowest.high_ms):
                 raise ValueError(
                     f"--target-latency-ms must be in the latency range of the space, but got {target_ms:g} ms; on "
                     f"{device} its networks take {self.text(device)}"
@@ -66,15 +74,27 @@ def find_reach(problem: Problem) -> Reach:
     Raises:
         UnitError: see `problem.measure`.
     """
-    archs = dict(enumerate(extremes(problem.space, problem.input_size, problem.num_classes)))
+    ends = dict(enumerate(extreme_candidates(problem.space, problem.num_classes)))
     latencies: dict[int, Mapping[str, Latency]] = {}
     if problem.predict is not None:
-        latencies = {number: problem.predict(arch) for number, arch in archs.items()}
+        latencies = {number: problem.predict(candidate.arch) for number, candidate in ends.items()}
     else:
-        for number, outcome in problem.measure(archs):
+        for number, outcome in problem.measure(ends):
             latencies[number] = {} if isinstance(outcome, MeasurementError) else outcome.latencies
-    smallest, largest = (End(arch=arch, latencies=latencies[number]) for number, arch in archs.items())
+    smallest, largest = (End(arch=one.arch, latencies=latencies[number]) for number, one in ends.items())
     return Reach(smallest=smallest, largest=largest)
+
+
+def extreme_candidates(space: CandidateSpace, num_classes: int) -> tuple[Candidate, Candidate]:
+    """Return the candidates with the fewest and the most multiply-accumulates."""
+    first, last = space.input_sizes[0], space.input_sizes[-1]
+    ends = space.of_parents()
+    if space.space is not None:
+        small, _ = extremes(space.space, first, num_classes)
+        _, large = extremes(space.space, last, num_classes)
+        ends += [Candidate(arch=small, input_size=first), Candidate(arch=large, input_size=last)]
+    ends.sort(key=lambda one: cost(one.arch, one.input_size, num_classes).macs)
+    return ends[0], ends[-1]
 
 
 def extremes(space: Space, input_size: int, num_classes: int) -> tuple[Architecture, Architecture]:

@@ -15,10 +15,11 @@ from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import mirror_note
 from mnas.latency.devices.registry import find_device
 from mnas.objective import Objective
-from mnas.search.evaluator import ProxyEvaluator
+from mnas.search.evaluator import CachedImages, ProxyEvaluator
 from mnas.search.front_files import export_front
 from mnas.search.loop import search
 from mnas.search.open import open_search, versions
+from mnas.search.parents import read_parents
 from mnas.search.problem import Problem
 from mnas.search.progress import Watcher
 from mnas.search.settings import SearchSettings
@@ -37,7 +38,7 @@ class SearchResult:
     objectives: tuple[Objective, ...]
     """One objective for each target latency, in the user's order."""
     dataset: Dataset
-    """Images that the candidates were trained and scored on."""
+    """Images that the candidates were trained and scored on, at the largest input size."""
     failed_exports: Mapping[str, str]
     """Label -> reason, for each model of the front that could not be written."""
 
@@ -56,22 +57,24 @@ def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> Sear
     require_writable(settings.run, "--run")  # checked first: reading the images may take minutes
     for name in settings.device_names:
         find_device(name, settings.devices)
-    dataset = settings.load_data(watcher.decoding)
+    datasets = settings.load_data(watcher.decoding)
+    dataset = datasets[settings.sizes[-1]]
     settings = settings.as_begun(dataset)
     for notice in _data_notices(settings, dataset):
         watcher.say(notice)
-    space = settings.searched_space(dataset.input_size)
-    cached = (dataset.content, dataset.key)
-    evaluate = ProxyEvaluator(settings, dataset.input_size, dataset.fingerprint, cached)
+    parents = read_parents(settings.parent) if settings.parent else ()
+    space = settings.candidate_space([each.parent for each in parents])
+    images = {size: CachedImages.of(each, settings.images, settings.seed) for size, each in datasets.items()}
+    evaluate = ProxyEvaluator(settings.proxy, images, {each.parent.name: each.source for each in parents})
     with open_search(settings, space, dataset, evaluate, watcher.say) as (run, problem):
         _store_provenance(run, dataset, problem, command)
         try:
-            reason = search(run, problem, settings.plan(), watcher)
+            reason = search(run, problem, settings.plan(space), watcher)
         except KeyboardInterrupt as stop:
             run.set("state", {"status": "stopped", "reason": signal_name(stop)})
             watcher.updated(run)
             raise
-        failed_exports = export_front(run, dataset, problem.objectives)
+        failed_exports = export_front(run, problem.objectives)
         return SearchResult(
             run=Snapshot(run.path, run.attributes, run.trials),
             reason=reason,

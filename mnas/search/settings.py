@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mnas.candidate import Candidate
 from mnas.children import MOST_WORKERS
 from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
@@ -17,17 +18,26 @@ from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import METRICS, Metric
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective, Sharing
 from mnas.readers import stored_settings
+from mnas.scaling import input_sizes
 from mnas.search.presets import named_preset
 from mnas.search.problem import Plan
 from mnas.settings import from_options
+from mnas.space.candidates import CandidateSpace, Parent
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space
+from mnas.zoo.architectures import reference_arch
 
 Auto = Literal["auto"]
 
 MOST_BUDGET_S = 86_400.0
 """Largest latency budget per candidate, in seconds: one day."""
+FAR = 2.0
+"""Multiple of the target latency beyond which a network with known weights is not worth a training: a smaller input
+size of the same network is nearer."""
+SMALLEST_SIZE, LEAST_LARGEST_SIZE, SIZES = 48, 128, 8
+"""Default input sizes of parents in pixels: the smallest, the least that the largest may be (known weights serve images
+of 32 pixels better when these are enlarged), and their number."""
 MAY_CHANGE = (
     *("preset", "run", "trials", "hours", "workers", "keep_models_mb", "width", "devices", "fresh", "predictor"),
     *("data_dir", "download", "verify_cache"),
@@ -60,8 +70,15 @@ class SearchSettings:
     width: float = 1.0
     """Width multiplier of the skeleton (the filters, layers and strides on which the space is built); less than 1 for
     small images and short searches."""
-    input_size: int | Auto = "auto"
-    """Input size in pixels; auto: the size of the data set's images, up to 224."""
+    input_size: str = "auto"
+    """Input size in pixels, or several (64,96,128), of which the search chooses one for each candidate; auto: the size
+    of the data set's images, up to 224, and with --parent eight sizes from 48 pixels up to that, or to 128."""
+    parent: str = ""
+    """Networks with known weights to choose from, separated by commas: NAME, which takes published weights, or
+    NAME=WEIGHTS with timm, torchvision, pretrained or a file; also a model that mnas train made. They are fine-tuned,
+    whole, at each input size; no network is trained from random weights."""
+    from_scratch: bool = False
+    """With --parent, search --space from random weights as well."""
     output_stride: int | Auto = "auto"
     """Input pixels per pixel of the last feature map; auto: the largest of 32, 16, 8 and 4 that leaves a map of at
     least 3 x 3."""
@@ -97,8 +114,9 @@ class SearchSettings:
     """Exponent or weight (0 or less) that --reward gives to latencies above T; auto: the default of --reward. For
     --reward soft, the Python function mnas.objective.beta_for(0.05) returns the exponent that accepts twice the latency
     for 5 % more accuracy."""
-    latency_limit: float = math.inf
-    """Skip candidates whose latency exceeds this multiple of T; they are not trained."""
+    latency_limit: float | Auto = "auto"
+    """Skip candidates whose latency exceeds this multiple of T; they are not trained. auto: 2 with --parent, else no
+    limit."""
     max_size_mb: float = math.inf
     """Skip candidates whose file is larger than this, in MB; they are neither measured nor trained."""
     max_memory_mb: float = math.inf
@@ -148,11 +166,21 @@ class SearchSettings:
             raise ValueError(
                 f"--start-from must be auto, none or names separated by commas, but got {self.start_from!r}"
             )
+        if self.from_scratch and not self.parent:
+            raise ValueError("--from-scratch adds a search from random weights to --parent, which is missing")
+        input_sizes(self.input_size)
         self.plan()  # called for its checks, as on the next line
         self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
 
-    def plan(self) -> Plan:
-        """Return the part of the settings that the search loop needs."""
+    def plan(self, space: CandidateSpace | None = None) -> Plan:
+        """Return the part of the settings that the search loop needs.
+
+        Args:
+            space: candidates to choose from; if these are parents only, there are no more trials than candidates.
+        """
+        trials = self.trials
+        if space is not None and space.space is None:
+            trials = min(trials, len(space.of_parents()))
         cores = os.cpu_count() or 1
         if self.workers != "auto":
             workers = self.workers
@@ -163,15 +191,22 @@ class SearchSettings:
         return Plan(
             controller=self.controller,
             seed=self.seed,
-            trials=self.trials,
+            trials=trials,
             hours=self.hours,
             workers=workers,
             candidates_per_update=self.batch_size,
-            latency_limit=self.latency_limit,
+            latency_limit=self.effective_latency_limit,
             max_size_mb=self.max_size_mb,
             max_memory_mb=self.max_memory_mb,
             keep_models_mb=self.keep_models_mb,
         )
+
+    @property
+    def effective_latency_limit(self) -> float:
+        """Latency over which a candidate is skipped, as a multiple of T."""
+        if self.latency_limit == "auto":
+            return FAR if self.parent else math.inf
+        return self.latency_limit
 
     @property
     def batch_size(self) -> int:
@@ -236,13 +271,16 @@ class SearchSettings:
         ]
 
     @property
-    def size(self) -> int:
-        """Input size in pixels."""
-        return self.images.native_size() if self.input_size == "auto" else self.input_size
+    def sizes(self) -> tuple[int, ...]:
+        """Input sizes on offer in pixels, ascending."""
+        if sizes := input_sizes(self.input_size):
+            return tuple(sorted(sizes))
+        native = self.images.native_size()
+        return sizes_up_to(max(native, LEAST_LARGEST_SIZE)) if self.parent else (native,)
 
-    def load_data(self, on_progress: OnProgress | None = None, *, cached: tuple[str, str] | None = None) -> Dataset:
-        """Return the images; see `TrainingDataOptions.load` for `cached`."""
-        return self.images.load(input_size=self.size, seed=self.seed, on_progress=on_progress, cached=cached)
+    def load_data(self, on_progress: OnProgress | None = None) -> dict[int, Dataset]:
+        """Return the images at each input size."""
+        return self.images.load_sizes(self.sizes, seed=self.seed, on_progress=on_progress)
 
     def searched_space(self, input_size: int) -> Space:
         """Return the space at its width and output stride. Raises ValueError for values that do not fit it."""
@@ -252,8 +290,29 @@ class SearchSettings:
             stride = min(stride, space.skeleton.output_stride)
         return space.with_output_stride(stride)
 
-    def identity(self, space: Space, dataset: Dataset) -> dict[str, Any]:
-        """Return the settings that must not change while a run is resumed, under their flat names."""
+    def candidate_space(self, parents: Sequence[Parent] = ()) -> CandidateSpace:
+        """Return the candidates to choose from. Raises ValueError for values that do not fit the space."""
+        space = None if parents and not self.from_scratch else self.searched_space(self.sizes[0])
+        return CandidateSpace(space=space, input_sizes=self.sizes, parents=tuple(parents))
+
+    def reference(self) -> Candidate:
+        """Return the reference of all latencies: MobileNetV2 with the space's filters, layers and strides.
+
+        It has the largest input size. Raises ValueError where an input size is too small for its strides.
+        """
+        scratch = self.from_scratch or not self.parent
+        arch = reference_arch(self.searched_space(self.sizes[0 if scratch else -1]).reference_skeleton)
+        for size in self.sizes if scratch else self.sizes[-1:]:
+            arch.check_input_size(size)
+        return Candidate(arch=arch, input_size=self.sizes[-1])
+
+    def identity(self, space: CandidateSpace, dataset: Dataset) -> dict[str, Any]:
+        """Return the settings that must not change while a run is resumed, under their flat names.
+
+        Args:
+            space: candidates to choose from.
+            dataset: images at the largest input size.
+        """
         fields = dataclasses.asdict(self)
         fields |= fields.pop("images")
         for may_change in (*MAY_CHANGE, *([] if self.start_names else ["start_from"])):
@@ -269,8 +328,10 @@ class SearchSettings:
         fields["proxy"] |= to_store(mirrored, dataset.flip)
         if self.proxy.image_share == 1:  # left out, so that runs from before this option keep their identity
             del fields["proxy"]["image_share"]
-        changed = {"space": space.to_dict(), "input_size": dataset.input_size, "data_content": dataset.fingerprint}
-        fields.update(changed)
+        for name in ("space", "parent", "from_scratch"):  # what they mean is in the fields below
+            del fields[name]
+        fields["latency_limit"] = self.effective_latency_limit
+        fields |= space.to_config() | {"data_content": dataset.fingerprint}
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}
 
     def as_begun(self, dataset: Dataset) -> "SearchSettings":
@@ -285,6 +346,13 @@ class SearchSettings:
         if self.start_from == "auto" and "start_from" not in (stored_settings(path) or {"start_from": "auto"}):
             settings = dataclasses.replace(settings, start_from="none")
         return settings
+
+
+def sizes_up_to(largest: int) -> tuple[int, ...]:
+    """Return the default input sizes of parents: up to eight multiples of 8, about equally far apart in proportion."""
+    ratio = largest / SMALLEST_SIZE
+    sizes = {8 * round(SMALLEST_SIZE * ratio ** (place / (SIZES - 1)) / 8) for place in range(SIZES)}
+    return tuple(sorted(sizes))
 
 
 def search_settings(options: Mapping[str, object]) -> SearchSettings:

@@ -7,6 +7,7 @@ unchanged, and with it replay and resume: the rest of a partly filled batch is d
 """
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +17,14 @@ from typing import Any
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.controller.named import initial_attrs
 from mnas.digests import ChangedFileError
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.latency.latency import Calibration, Latency
 from mnas.latency.statistics import rescaled
 from mnas.names import resolve_arch
+from mnas.nn.cost import cost
 from mnas.nn.weights_info import require_unchanged
 from mnas.search.candidate import candidate_record
 from mnas.search.measure import shared_latency
@@ -85,7 +88,7 @@ class History:
 
 
 def read_start(
-    names: Sequence[str], space: Space, config: Mapping[str, Any], run_dir: Path
+    names: Sequence[str], space: Space | None, config: Mapping[str, Any], run_dir: Path
 ) -> tuple[list[Member], list[History]]:
     """Return the members and the histories that `names` stand for, in a run at `run_dir` with this configuration.
 
@@ -104,6 +107,8 @@ def read_start(
         elif _means_a_run(name):
             raise ValueError(f"--start-from must name networks and runs, but got {name}, which does not contain a run")
         else:
+            if space is None:
+                raise ValueError(f"--start-from {name} needs a search from scratch: add --from-scratch, or drop it")
             members.append(named_member(name, space))
     named: dict[str, str] = {}
     for member in members:
@@ -227,7 +232,7 @@ def initial_trials(
     this run's), rewards by this run's objective, and skipped where they exceed a limit of this run. Skipped trials are
     imported where this run would skip them as well. A training that several runs share is imported once.
     """
-    numbers: dict[tuple[str, int], int] = {}  # (network, seed) of a training -> its number in this run
+    numbers: dict[tuple[str, int], int] = {}  # (candidate, seed) of a training -> its number in this run
     number = 0
     for history in histories:
         for trial in history.run.trials:
@@ -242,8 +247,33 @@ def initial_trials(
             yield _given(imported, problem, plan)
             number += 1
     for place, member in enumerate(members, number):
-        choices = problem.space.params(problem.space.encode(member.arch))
-        yield _given(candidate_record(member.arch, place, choices, problem, plan, member.name), problem, plan)
+        candidate = Candidate(arch=member.arch, input_size=problem.space.input_sizes[-1])
+        choices = problem.space.params(problem.space.encode(candidate))
+        yield _given(candidate_record(candidate, place, choices, problem, plan, member.name), problem, plan)
+    for place, candidate in enumerate(_parents(problem, plan.trials - len(members)), number + len(members)):
+        choices = problem.space.params(problem.space.encode(candidate))
+        name = f"{candidate.parent} at {candidate.input_size} px"
+        yield _given(candidate_record(candidate, place, choices, problem, plan, name), problem, plan)
+
+
+def _parents(problem: Problem, most: int) -> list[Candidate]:
+    """Return the parents at all input sizes, the nearest to a target first; their MACs stand for their latencies."""
+    if not problem.space.parents:
+        return []
+
+    def macs(candidate: Candidate) -> int:
+        return cost(candidate.arch, candidate.input_size, problem.num_classes).macs
+
+    [reference] = problem.references.values()
+    device = next(iter(problem.sharing.targets_ms))
+    wanted = [
+        macs(reference) * objective.target_latency_ms / problem.reference_ms[device] for objective in problem.objectives
+    ]
+    away = {
+        candidate: min(abs(math.log(macs(candidate) / each)) for each in wanted)
+        for candidate in problem.space.of_parents()
+    }
+    return sorted(away, key=lambda candidate: away[candidate])[: max(0, most)]
 
 
 def _given(record: TrialRecord, problem: Problem, plan: Plan) -> Draft:
@@ -251,7 +281,7 @@ def _given(record: TrialRecord, problem: Problem, plan: Plan) -> Draft:
 
 
 def _training_of(trial: TrialRecord) -> tuple[str, int]:
-    return trial.fingerprint, trial.seed
+    return trial.identity, trial.seed
 
 
 def _imported(

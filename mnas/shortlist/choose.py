@@ -76,7 +76,7 @@ def _distinct(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     first: dict[str, TrialRecord] = {}
     for trial in trials:
         if trial.state == "complete":
-            first.setdefault(trial.fingerprint, trial)
+            first.setdefault(trial.identity, trial)
     return list(first.values())
 
 

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.children import ASKING
 from mnas.train.process import STOPPING_S, TrainingStopped
 from mnas.workers import begin_child, child_context, ctrl_c_for_us, start_server
@@ -23,11 +23,11 @@ MODULES = ("mnas.train.loop",)
 
 @dataclass(frozen=True)
 class Job:
-    """One architecture to train."""
+    """One candidate to train."""
 
     number: int | str
     """Number of the trial, or name of a reference network."""
-    arch: Architecture
+    candidate: Candidate
     folder: Path
     """Folder of the training, which resumes an interrupted one."""
 

@@ -5,7 +5,7 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,21 @@ from mnas.readers import read_json
 from mnas.shortlist.choose import choose
 from mnas.shortlist.pool import Job, Say, train_jobs
 from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
+from mnas.space.candidates import Parent, input_sizes_of
 from mnas.study import RunError, Snapshot, differences, is_trained, needed, read_run, trained_path
 from mnas.study.results import results_of
 from mnas.train.config import TrainConfig
+from mnas.train.distillation import TaughtBatches
+from mnas.train.initial import WeightsSource
 from mnas.train.metrics import EpochMetrics
+from mnas.train.presets import PRESETS
 from mnas.train.watch import TrainProgress, TrainWatcher
 
 EVERY_S = 60.0
 SETTINGS_NAME = "settings.json"
 
-OpenBatches = Callable[[], Batches]
-"""Opens the images; picklable, as every training opens them for itself."""
+OpenBatches = Callable[[int], Batches]
+"""Opens the images of an input size; picklable, as every training opens them for itself."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def train_shortlist(
 ) -> Outcome:
     """Train the run's `top` best trials in full, `workers` in parallel.
 
-    Skips finished trainings and resumes interrupted ones. Does not change the search.
+    Skips finished trainings and resumes interrupted ones. Does not change the search. Where the search has parents, the
+    recipe is that of trials with their weights; those from random weights get the preset `small`.
 
     Raises:
         ValueError: the folder contains no run, the run has nothing to train, classes or image size differ from the
@@ -78,7 +83,7 @@ def train_shortlist(
     chosen = [t.number if t.number >= 0 else t.label for t in picked]
     if not chosen:
         raise RunError(f"{path} has no complete trial to train; search longer")
-    batches = open_batches()
+    batches = open_batches(input_sizes_of(needed(run.path, run.attributes, "config"))[-1])
     _check_images(run, batches)
     config = config.for_images(batches.counts["train"])
     folder = path / "trained"
@@ -89,15 +94,16 @@ def train_shortlist(
         raise RunError(f"{folder} is in use by another process; wait for it or stop it") from None
     with held:
         mirrored = to_store(mirrors(config.mirror, batches.may_be_mirrored, batches.classes), batches.may_be_mirrored)
-        _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity(), **mirrored})
+        teacher = batches.identity() if isinstance(batches, TaughtBatches) else {}
+        _keep_settings(folder, {"data_content": batches.fingerprint, **config.identity(), **mirrored, **teacher})
         jobs = [
-            Job(label, trial.arch, trained_path(path, label))
+            Job(label, trial.candidate, trained_path(path, label))
             for label, trial in zip(chosen, picked, strict=True)
             if not is_trained(path, label)
         ]
         say(_plan(run, top, chosen, len(jobs)))
         del batches
-        failed = train_jobs(jobs, _Training(_sharing(config, workers), open_batches), workers, say)
+        failed = train_jobs(jobs, _Training(_sharing(config, workers), open_batches, sources_of(run)), workers, say)
         rows = finished_rows(run)
         write_atomic(folder / FILE_NAME, table_csv(rows))
     return Outcome(tuple(chosen), rows, failed)
@@ -109,19 +115,30 @@ class _Training:
 
     config: TrainConfig
     open_batches: OpenBatches
+    sources: Mapping[str, WeightsSource]
+    """Parent -> source of its weights."""
 
     def __call__(self, job: Job, say: Say) -> None:
-        from mnas.train.loop import train  # timm and accelerate take seconds to import, and only a training needs them
+        # timm and accelerate take seconds to import, and only a training needs them
+        from mnas.train.initial import initial_network
+        from mnas.train.loop import train
 
-        batches = self.open_batches()
+        candidate = job.candidate
+        batches = self.open_batches(candidate.input_size)
+        config, initial = self.config, None
+        if candidate.parent:
+            initial = initial_network(self.sources[candidate.parent], batches, config.seed)
+        elif self.sources:
+            config = config.on_same_machine(PRESETS["small"])
         skipped = len(batches.skipped)
         trained = train(
-            job.arch,
+            candidate.arch,
             batches,
-            self.config,
+            config,
             job.folder,
+            initial=initial,
             resume=True,
-            watcher=_PrintingWatcher(say, self.config.fixed_epochs),
+            watcher=_PrintingWatcher(say, config.fixed_epochs),
             title=job.title,
         )
         if len(batches.skipped) > skipped:  # the first notices were printed when the images were opened
@@ -166,9 +183,16 @@ def _check_images(run: Snapshot, batches: Batches) -> None:
             f"the images must have the classes of the search ({_listed(classes)}), but got {_listed(batches.classes)}; "
             "use the --data of the search"
         )
-    input_size = needed(run.path, run.attributes, "config", "input_size")
+    input_size = input_sizes_of(needed(run.path, run.attributes, "config"))[-1]
     if batches.input_size != input_size:
         raise ValueError(f"the input size must be the search's {input_size} pixels, but got {batches.input_size}")
+
+
+def sources_of(run: Snapshot) -> dict[str, WeightsSource]:
+    """Return parent -> source of its weights, of a run that has parents."""
+    parents = [Parent.from_dict(values) for values in run.attributes["config"].get("parents", ())]
+    weights = needed(run.path, run.attributes, "parent_weights") if parents else {}
+    return {each.name: WeightsSource(name=each.name, arch=each.arch, weights=weights[each.name]) for each in parents}
 
 
 def _listed(classes: Any) -> str:

@@ -92,28 +92,15 @@ class Space(abc.ABC):
 
     def check_indices(self, indices: Sequence[int]) -> None:
         """Raise ValueError unless `indices` has one valid index for each decision."""
-        if len(indices) != len(self.decisions):
-            raise ValueError(f"{self.name} has {len(self.decisions)} decisions, but got {len(indices)} indices")
-        for decision, index in zip(self.decisions, indices, strict=True):
-            if not 0 <= index < len(decision.choices):
-                raise ValueError(f"{decision.name} must be from 0 to {len(decision.choices) - 1}, but got {index!r}")
+        require_indices(self.name, self.decisions, indices)
 
     def params(self, indices: Sequence[int]) -> dict[str, Choice]:
         """Return decision name -> choice, as in an Optuna trial. Raises ValueError for an invalid index."""
-        self.check_indices(indices)
-        return {d.name: d.choices[i] for d, i in zip(self.decisions, indices, strict=True)}
+        return params_of(self.name, self.decisions, indices)
 
     def indices(self, params: Mapping[str, Any]) -> tuple[int, ...]:
         """Return the index vector of `params`. Raises ValueError if a decision is missing, unknown, or out of range."""
-        if set(params) != {d.name for d in self.decisions}:
-            raise ValueError(f"parameters must be the decisions of space {self.name}, but got {', '.join(params)}")
-        for decision in self.decisions:
-            if params[decision.name] not in decision.choices:
-                raise ValueError(
-                    f"{decision.name} must be one of {', '.join(map(str, decision.choices))}, "
-                    f"but got {params[decision.name]!r}"
-                )
-        return tuple(d.choices.index(params[d.name]) for d in self.decisions)
+        return indices_of(f"space {self.name}", self.decisions, params)
 
     def scaled(self, width_multiplier: float) -> Self:
         """Return the same choices on `skeleton.scaled`. Raises ValueError unless the multiplier is from 0.01 to 100."""
@@ -123,3 +110,31 @@ class Space(abc.ABC):
     def with_output_stride(self, output_stride: int) -> Self:
         """Return the same choices on `skeleton.with_output_stride`. Raises its ValueErrors."""
         return replace(self, skeleton=self.skeleton.with_output_stride(output_stride))
+
+
+def require_indices(name: str, decisions: Sequence[Decision], indices: Sequence[int]) -> None:
+    """Raise ValueError unless `indices` has one valid index for each decision; `name` is the space's, for errors."""
+    if len(indices) != len(decisions):
+        raise ValueError(f"{name} has {len(decisions)} decisions, but got {len(indices)} indices")
+    for decision, index in zip(decisions, indices, strict=True):
+        if not 0 <= index < len(decision.choices):
+            raise ValueError(f"{decision.name} must be from 0 to {len(decision.choices) - 1}, but got {index!r}")
+
+
+def params_of(name: str, decisions: Sequence[Decision], indices: Sequence[int]) -> dict[str, Choice]:
+    """Return decision name -> choice. Raises ValueError for an invalid index."""
+    require_indices(name, decisions, indices)
+    return {d.name: d.choices[i] for d, i in zip(decisions, indices, strict=True)}
+
+
+def indices_of(name: str, decisions: Sequence[Decision], params: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the index vector of `params`. Raises ValueError if a decision is missing, unknown, or out of range."""
+    if set(params) != {d.name for d in decisions}:
+        raise ValueError(f"parameters must be the decisions of {name}, but got {', '.join(params)}")
+    for decision in decisions:
+        if params[decision.name] not in decision.choices:
+            raise ValueError(
+                f"{decision.name} must be one of {', '.join(map(str, decision.choices))}, "
+                f"but got {params[decision.name]!r}"
+            )
+    return tuple(d.choices.index(params[d.name]) for d in decisions)

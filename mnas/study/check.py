@@ -16,6 +16,7 @@ from mnas.architecture import Architecture, architecture_from_dict
 from mnas.evaluate.evaluation import METRICS, Evaluation
 from mnas.latency.latency import Calibration, Latency
 from mnas.objective import Objective, Sharing
+from mnas.space.candidates import Parent
 from mnas.space.named import space_from_dict
 
 T = TypeVar("T")
@@ -154,6 +155,10 @@ def check_fingerprint(arch: Architecture, fingerprint: str) -> None:
         raise ValueError(f"its attribute 'fingerprint' must be {expected}, but got {one_line(fingerprint)}")
 
 
+def _whole_or_several(value: Any) -> None:
+    (listed(whole) if isinstance(value, list) else whole)(value)
+
+
 def _calibration(value: Any) -> None:
     fields_of({name: lambda v: v for name in ("unit",)})(value)
     Calibration.from_dict({"unit_scale": 1.0, **value})
@@ -189,6 +194,7 @@ _REFERENCE_FIELDS = fields_of(
         "train_s": maybe(number),
         "arch": architecture_from_dict,
         "fingerprint": text,
+        "input_size": whole,
         "seed": whole,
         "size_bytes": whole,
         "evaluation": maybe(Evaluation.from_dict),
@@ -207,7 +213,14 @@ def _reference(value: Any) -> None:
 _ATTRIBUTES: dict[str, Check] = {
     "config": fields_of(
         {},
-        {"data": text, "input_size": whole, "proxy": fields_of({}), "space": space_from_dict, "metric": metric_name},
+        {
+            "data": text,
+            "input_size": _whole_or_several,
+            "proxy": fields_of({}),
+            "space": space_from_dict,
+            "parents": listed(Parent.from_dict),
+            "metric": metric_name,
+        },
     ),
     "state": _STATE,
     "objective": _dataclass(Objective),
@@ -220,6 +233,7 @@ _ATTRIBUTES: dict[str, Check] = {
         {"versions": mapped(text), "command": text},
     ),
     "references": listed(_reference),
+    "parent_weights": mapped(text),
     "elapsed_s": number,
     "val_counts": listed(whole),
 }

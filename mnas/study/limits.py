@@ -10,28 +10,28 @@ from typing import Any, Literal, Protocol, get_args
 from mnas.latency.latency import Latency
 from mnas.readers import require_types
 
-Limit = Literal["latency", "size", "memory"]
+Limit = Literal["latency", "size", "memory", "front"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitKind:
     """The names of a limit in options, configuration and reports."""
 
-    option: str
-    """Option of `mnas search` that sets it."""
-    setting: str
-    """Field of the run's configuration that holds the limit."""
-    setting_unit: str
-    """Unit of that field."""
     figure: str
     """Name of the value that is compared with the limit."""
-    unit: str
+    option: str = ""
+    """Option of `mnas search` that sets it; empty where the limit follows from other candidates."""
+    setting: str = ""
+    """Field of the run's configuration that holds the limit."""
+    setting_unit: str = ""
+    """Unit of that field."""
+    unit: str = ""
     """Unit of the values in a `Skip`."""
 
     @property
     def group(self) -> str:
         """Return the heading for skips by this limit: `latency over --latency-limit`."""
-        return f"{self.figure} over {self.option}"
+        return f"{self.figure} over {self.option}" if self.option else f"{self.figure} below the front"
 
 
 LIMITS: dict[Limit, LimitKind] = {
@@ -42,6 +42,7 @@ LIMITS: dict[Limit, LimitKind] = {
     "memory": LimitKind(
         option="--max-memory-mb", setting="max_memory_mb", setting_unit="MB", figure="memory", unit="MB"
     ),
+    "front": LimitKind(figure="expected accuracy"),
 }
 
 
@@ -51,7 +52,7 @@ class Skip:
 
     limit: Limit
     value: float | None = None
-    """Latency in milliseconds, or file size or memory in MB; None in records of earlier versions without it."""
+    """Latency in ms, file size or memory in MB, or accuracy; None in records of earlier versions without it."""
     bound: float | None = None
     """The limit, in the same unit; None in records of earlier versions."""
 
@@ -65,6 +66,8 @@ class Skip:
 
     def __str__(self) -> str:
         kind = LIMITS[self.limit]
+        if not kind.option:
+            return f"its {kind.figure} of {self.value:.3g} is below that of one no slower ({self.bound:.3g})"
         value = "" if self.value is None else f" of {self.value:.3g} {kind.unit}"
         bound = "" if self.bound is None else f" ({self.bound:.3g} {kind.unit})"
         return f"its {kind.figure}{value} is over {kind.option}{bound}"
@@ -86,7 +89,7 @@ class Skip:
 
 def _skip_in_words(sentence: str) -> Skip:
     """Parse `its file of 3.2 MB is over --max-size-mb`: the option and, except for latency, the value."""
-    limit = next((limit for limit, kind in LIMITS.items() if kind.option in sentence), None)
+    limit = next((limit for limit, kind in LIMITS.items() if kind.option and kind.option in sentence), None)
     if limit is None:
         raise ValueError(f"must name a limit of a search, but got {reprlib.repr(sentence)}")
     figure = re.search(r"(\d[\d.]*(?:e[+-]?\d+)?) MB", sentence)

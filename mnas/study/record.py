@@ -20,11 +20,12 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from mnas.architecture import Architecture, architecture_from_dict
+from mnas.candidate import Candidate
 from mnas.controller.view import KNOWN_VALUES
 from mnas.evaluate.evaluation import Evaluation, Metric
 from mnas.latency.latency import Latency, Source, joint_source
 from mnas.objective import Objective, pareto_front
-from mnas.space.named import space_from_dict
+from mnas.space.candidates import candidate_space, input_sizes_of
 from mnas.study.check import (
     Check,
     check_fingerprint,
@@ -83,6 +84,10 @@ class TrialRecord:
     arch: Architecture
     fingerprint: str
     """Fingerprint of the canonical architecture; equal networks have equal fingerprints."""
+    input_size: int
+    """Side of its input in pixels."""
+    parent: str = ""
+    """Name of the pretrained network whose weights its training begins with; empty: random weights."""
     params: int
     macs: int
     size_bytes: int
@@ -97,6 +102,8 @@ class TrialRecord:
     """Latency that counts: the only device's, or the combined one of several devices; None before it is measured."""
     latencies: Mapping[str, Latency] = field(default_factory=dict)
     """Device -> latency; empty before it is measured."""
+    features: Evaluation | None = None
+    """Score of a linear classifier on its frozen features; None before that, and for random weights."""
     evaluation: Evaluation | None = None
     """Result of the training; None before it is trained."""
     reward: float | None = None
@@ -136,6 +143,21 @@ class TrialRecord:
             facts.append(f"{self.latency.latency_ms:.3f} ms")
         facts += [f"{self.params / 1e6:.2f}M params", f"{self.macs / 1e6:.1f}M MACs"]
         return f"TrialRecord({self.title}: {', '.join(facts)})"
+
+    @property
+    def candidate(self) -> Candidate:
+        """Return the network with its input size and its parent."""
+        return Candidate(arch=self.arch, input_size=self.input_size, parent=self.parent)
+
+    @property
+    def graph(self) -> str:
+        """Return what its latency depends on, equal for equal ones: the network and its input size."""
+        return f"{self.fingerprint}@{self.input_size}"
+
+    @property
+    def identity(self) -> str:
+        """Return what its accuracy depends on, equal for equal ones: also the weights that its training begins with."""
+        return f"{self.graph}<{self.parent}"
 
     @property
     def label(self) -> str:
@@ -227,6 +249,8 @@ _ATTRIBUTES: dict[str, _Attribute] = {
     "version": _Attribute(read=_read_version),
     "arch": _Attribute(read=architecture_from_dict, write=_to_dict),
     "fingerprint": _Attribute(read=_checked(text)),
+    "input_size": _Attribute(read=_checked(whole)),
+    "parent": _Attribute(read=_checked(text)),
     "params": _Attribute(read=_checked(whole)),
     "macs": _Attribute(read=_checked(whole)),
     "size_bytes": _Attribute(read=_checked(whole)),
@@ -235,6 +259,7 @@ _ATTRIBUTES: dict[str, _Attribute] = {
     "latencies": _Attribute(
         read=_read_latencies, write=lambda value: {device: latency.to_dict() for device, latency in value.items()}
     ),
+    "features": _Attribute(read=Evaluation.from_dict, write=_to_dict),
     "evaluation": _Attribute(read=Evaluation.from_dict, write=_to_dict),
     "reward": _Attribute(read=_checked(number)),
     "rewards": _Attribute(read=lambda value: tuple(_checked(numbers)(value)), write=list),
@@ -269,7 +294,7 @@ def _plain(name: str, value: Any) -> Any:
 def attributes_of(changes: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield (name, plain value) of each user attribute in `changes` that is neither None nor empty."""
     for name, value in changes.items():
-        if name in _ATTRIBUTES and value is not None and value != () and value != {}:
+        if name in _ATTRIBUTES and value is not None and value not in ((), {}, ""):
             yield _ATTRIBUTES[name].key or name, _ATTRIBUTES[name].write(value)
 
 
@@ -333,12 +358,14 @@ def records_of(path: Path, attributes: Mapping[str, Any], trials: Sequence[Froze
     if closed > len(trials):
         raise damaged(path, f"trial {len(trials)} is missing (the updates count {closed} trials)")
     config = attributes["config"]
-    space = space_from_dict(config["space"]).distributions if trials and "space" in config else None
+    has_space = "space" in config or "parents" in config
+    space = candidate_space(config).distributions if trials and has_space else None
+    sizes = input_sizes_of(config) if "input_size" in config else (0,)
     targets = len(attributes.get("other_objectives", [])) + 1
     records = []
     for trial in trials:
         try:
-            record = record_of(trial, config.get("metric", "accuracy"))
+            record = record_of(trial, config.get("metric", "accuracy"), input_size=sizes[-1])
             if record.same_as is not None and record.same_as >= len(trials):
                 raise ValueError(f"its attribute 'same_as' must be a trial's number, but got {record.same_as}")
             if record.state == "complete" and targets > 1 and len(record.rewards) != targets:
@@ -361,15 +388,20 @@ def fields_of_stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def record_of(trial: FrozenTrial, metric: Metric = "accuracy") -> TrialRecord:
-    """Return the record of one stored trial. Raises ValueError for a trial that no search writes."""
+def record_of(trial: FrozenTrial, metric: Metric = "accuracy", *, input_size: int) -> TrialRecord:
+    """Return the record of one stored trial. Raises ValueError for a trial that no search writes.
+
+    Args:
+        metric: score that the search maximises.
+        input_size: the run's, for a trial of an earlier version, which did not store its own.
+    """
     if trial.state not in STATES:
         raise ValueError(f"its state must be RUNNING, COMPLETE, PRUNED or FAIL, but got {trial.state.name}")
     state, stored = STATES[trial.state], trial.user_attrs
     for name in _NEEDED[state]:
         if name not in stored:
             raise ValueError(f"its attribute {name!r} is missing")
-    values = {"version": 0, **fields_of_stored(stored)}
+    values = {"version": 0, "input_size": input_size, **fields_of_stored(stored)}
     if KNOWN_VALUES in stored:
         check_named(f"its attribute {KNOWN_VALUES!r}", pair_with_latency, stored[KNOWN_VALUES])
     if "latency" in values and "latencies" not in values:

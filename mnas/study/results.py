@@ -15,6 +15,7 @@ from mnas.architecture import Architecture, architecture_from_dict
 from mnas.evaluate.evaluation import Evaluation, Metric, accuracy_noise, effective_images
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.objective import Objective
+from mnas.space.candidates import input_sizes_of
 from mnas.space.named import space_from_dict
 from mnas.study.check import RunError
 from mnas.study.limits import Skip, StoredLimits, over_limits, over_size
@@ -23,7 +24,9 @@ from mnas.study.record import TrialRecord, attributes_of, best_for, fields_of_st
 from mnas.study.run import StudyWriter
 from mnas.zoo.architectures import reference_arch
 
-STORED = ("arch", "fingerprint", "seed", "params", "macs", "size_bytes", "latency", "latencies", "error")
+NOT_TRAINED = "not trained, as the search trains no network from random weights"
+"""What stands for the score of a reference that is only measured."""
+STORED = ("arch", "fingerprint", "input_size", "seed", "params", "macs", "size_bytes", "latency", "latencies", "error")
 """Fields of a reference's record that are stored as those of a trial are."""
 
 
@@ -65,7 +68,9 @@ def _reference(attributes: Mapping[str, Any], stored: Mapping[str, Any], number:
     arch = _arch_of(attributes, stored)
     if arch is None:
         return None
-    older = {"size_bytes": 0, "seed": 0}  # earlier versions did not store these
+    config = attributes.get("config", {})
+    size = input_sizes_of(config)[-1] if "input_size" in config else 0
+    older = {"size_bytes": 0, "seed": 0, "input_size": size}  # earlier versions did not store these
     fields = {**older, **fields_of_stored({name: stored[name] for name in STORED if name in stored})}
     fields |= {"arch": arch, "fingerprint": arch.fingerprint, "evaluation": _evaluation_of(attributes, stored)}
     reference = TrialRecord(number=number, state="running", reference=stored["name"], **fields)

@@ -64,6 +64,10 @@ DERIVED = "data_content"
 differs."""
 
 
+_SHARED = {"identity": "identity", "latency": "graph", "features": "identity", "evaluation": "identity"}
+"""Field that equal trials share -> the field by which they are equal."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
     """The initial content of a study."""
@@ -86,8 +90,8 @@ class Standing:
         """Pareto front, as `front_of` gives it."""
         self.best_reward: float | None = None
         """Highest reward of a complete trial; None before the first one."""
-        self.first: dict[str, dict[str, int]] = {"fingerprint": {}, "latency": {}, "evaluation": {}}
-        """Field -> fingerprint of a network -> number of its first trial that has the field."""
+        self.first: dict[str, dict[str, int]] = {name: {} for name in _SHARED}
+        """Field -> identity or graph of a trial -> number of the first one that has the field."""
         for trial in trials:
             self.follow(None, trial)
 
@@ -95,7 +99,7 @@ class Standing:
         """Update the statistics with a trial that is new (`before` is None), has a new field, or is finished."""
         for name, numbers in self.first.items():
             if getattr(now, name) is not None:
-                numbers.setdefault(now.fingerprint, now.number)
+                numbers.setdefault(getattr(now, _SHARED[name]), now.number)
         if before is not None and before.state == now.state:
             return
         if now.number >= self.imported:

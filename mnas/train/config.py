@@ -153,6 +153,11 @@ class TrainConfig:
             raise ValueError(f"--batch-size must be even for mixup and CutMix, but got {self.batch_size}")
         self.variation()  # checks the fields on augmentation
 
+    def on_same_machine(self, other: "TrainConfig") -> "TrainConfig":
+        """Return the other recipe with the seed of this one, and its settings of the machine."""
+        names = ("seed", "mirror", "accelerator", "mixed_precision", "compile", "threads", "checkpoint_every")
+        return dataclasses.replace(other, **{name: getattr(self, name) for name in names})
+
     def variation(self) -> Augmentation:
         """Return the fields on augmentation in the form that data sets take."""
         return Augmentation(

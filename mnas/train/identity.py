@@ -1,6 +1,5 @@
 """The identity of a training: values that must be equal when it is resumed, and facts for its readers."""
 
-import hashlib
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from mnas.architecture import Architecture
 from mnas.data.batches import Batches
 from mnas.data.mirror import to_store
+from mnas.nn.digest import weights_digest
 from mnas.nn.network import Network
 from mnas.train.config import TrainConfig
 from mnas.train.distillation import TaughtBatches
@@ -18,12 +18,9 @@ from mnas.version import __version__
 
 
 def identity_of(arch: Architecture, batches: Batches, config: TrainConfig, initial: Network | None) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    for name, tensor in initial.state_dict().items() if initial is not None else ():
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return {
         "arch": arch.fingerprint,
-        "initial weights": "fresh" if initial is None else digest.hexdigest()[:16],
+        "initial weights": "fresh" if initial is None else weights_digest(initial),
         "data": batches.fingerprint,
         "input_size": batches.input_size,
         **config.identity(),

@@ -1,6 +1,7 @@
 """Load the weights for `mnas train --weights`, and find a split that keeps their images out of validation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from mnas.data.shards.index import is_shards
 from mnas.folders import user_cache_dir
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.labels import same_names
+from mnas.metadata import Triple
 from mnas.nn.network import Network
 from mnas.nn.pretrained import NoClassifierError, load_pretrained, pretrained_info
 from mnas.nn.weights_info import read_weights_info
@@ -75,33 +77,52 @@ def held_out_seed(
     return record.seed
 
 
-def initial_network(source: str, name: str, arch: Architecture, batches: Batches, seed: int) -> Network:
-    """Return the initial network; it gets a new classifier unless its classes are those of the data.
+@dataclass(frozen=True, kw_only=True)
+class WeightsSource:
+    """A network with known weights; picklable, so that a worker process opens them for itself."""
+
+    name: str
+    """The user's name for the network; that of a named network for the sources that are not files."""
+    arch: Architecture
+    weights: str
+    """Source of the weights, as `load_pretrained` takes it."""
+
+
+def initial_network(source: WeightsSource, batches: Batches, seed: int) -> Network:
+    """Return the initial network of a training on `batches`, as `network_for` gives it.
 
     Sets the normalisation of the images to that of the weights. Raises ValueError as `load_pretrained` does.
     """
+    network, (batches.mean, batches.std) = network_for(source, batches.classes, seed)
+    return network
+
+
+def network_for(source: WeightsSource, classes: Sequence[str], seed: int) -> tuple[Network, tuple[Triple, Triple]]:
+    """Return the network with its weights, and the mean and deviation by which these expect images to be normalised.
+
+    It gets a new classifier unless its classes are those of the data. Raises ValueError as `load_pretrained` does.
+    """
+    weights, arch, name = source.weights, source.arch, source.name
 
     def adapted() -> Network:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = load_pretrained(source, arch, len(batches.classes), name=name, new_classifier=True)
+            network = load_pretrained(weights, arch, len(classes), name=name, new_classifier=True)
         # With random weights, the first gradients would change the features as much as the classifier.
         torch.nn.init.zeros_(network.classifier.weight)
         return network
 
     try:
-        network = load_pretrained(source, arch, None, name=name)
+        network = load_pretrained(weights, arch, None, name=name)
     except NoClassifierError:
         network = adapted()
-        batches.mean, batches.std = pretrained_info(source, network, name=name, classes=batches.classes).normalisation
-        return network
+        return network, pretrained_info(weights, network, name=name, classes=classes).normalisation
     count = network.classifier.out_features
     try:
-        info = pretrained_info(source, network, name=name)
+        info = pretrained_info(weights, network, name=name)
     except ValueError:  # weights without class names
-        info = pretrained_info(source, network, name=name, classes=[f"class {i}" for i in range(count)])
-    batches.mean, batches.std = info.normalisation
-    is_imagenet = count == len(batches.classes) == 1000  # ImageNet's folders use identifiers, its weights words
-    if not same_names(info.classes, batches.classes) and not is_imagenet:
+        info = pretrained_info(weights, network, name=name, classes=[f"class {i}" for i in range(count)])
+    is_imagenet = count == len(classes) == 1000  # ImageNet's folders use identifiers, its weights words
+    if not same_names(info.classes, classes) and not is_imagenet:
         network = adapted()
-    return network
+    return network, info.normalisation

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from mnas.data.cache import OnProgress
 from mnas.data.options import Loader, TrainingDataOptions
+from mnas.readers import stored_settings
 from mnas.require import require_number
 from mnas.settings import from_options
 from mnas.train.config import TrainConfig
@@ -42,8 +43,9 @@ class DistillationOptions:
     teacher: str = ""
     """Trained model that teaches the network its outputs: a .safetensors, .tflite, .onnx or .pte file, the folder of a
     training, or a trial (runs/NAME#17). Its classes must include the data's."""
-    unlabelled: Path | None = None
-    """Folder of further images without labels, which only the teacher labels; needs --teacher."""
+    unlabelled: str = ""
+    """Further images without labels, which only the teacher labels: a folder of images or of tar shards, or a pattern
+    of tar shards; needs --teacher."""
     teacher_class_file: Path | None = None
     """File with the names of the teacher's outputs, for a file without names: one per line, or JSON."""
     teacher_mean: str = ""
@@ -62,7 +64,7 @@ class DistillationOptions:
         require_number("--temperature", self.temperature, 0.1, 100)
         if not self.teacher:
             chosen = {
-                "--unlabelled": self.unlabelled is not None,
+                "--unlabelled": self.unlabelled,
                 "--teacher-class-file": self.teacher_class_file is not None,
                 "--teacher-mean": self.teacher_mean,
                 "--teacher-std": self.teacher_std,
@@ -83,8 +85,8 @@ class TrainSettings:
     images: Annotated[TrainImages, Parameter(name="*")] = field(default_factory=TrainImages)
     """Images."""
     preset: str = "auto"
-    """Recipe that sets the defaults; auto: finetune with --weights, imagenet for --data imagenet, else small. The
-    recipes are small, imagenet and finetune."""
+    """Recipe that sets the defaults; auto: finetune with --weights, or for a search with --parent; imagenet for
+    --data imagenet; else small. The recipes are small, imagenet and finetune."""
     out: Path = Path("trained")
     """Folder for all trainings; each one writes to OUT/ARCH-SIZEpx."""
     resume: bool = False
@@ -131,11 +133,13 @@ class TrainSettings:
         on_progress: OnProgress | None,
         *,
         cached: tuple[str, str] | None = None,
+        unlabelled: bool = False,
     ) -> "Batches":
         """Return the images at one size, split by the seed.
 
         Args:
             cached: content and key of the images, as another process has just read them (`cached` of `open_batches`).
+            unlabelled: return those of --unlabelled.
 
         Raises:
             ValueError: see `open_batches`.
@@ -143,7 +147,7 @@ class TrainSettings:
         from mnas.data.open_batches import open_batches  # torch takes seconds to import, and the help does not need it
 
         return open_batches(
-            self.images.data,
+            self.distillation.unlabelled if unlabelled else self.images.data,
             input_size=input_size,
             seed=split_seed,
             crop=config.crop,
@@ -152,10 +156,11 @@ class TrainSettings:
             workers=self.readers,
             data_dir=self.images.data_dir,
             download=self.images.download,
-            max_images_per_class=self.images.max_images_per_class,
+            max_images_per_class=0 if unlabelled else self.images.max_images_per_class,
             on_progress=on_progress,
             cached=cached,
             verify_cache=self.images.verify_cache,
+            unlabelled=unlabelled,
         )
 
 
@@ -163,8 +168,14 @@ def preset_values(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe that these options choose, option by option. Raises ValueError for an unknown preset."""
     name = options.get("preset", TrainSettings.preset)
     if name == "auto":
-        name = "finetune" if options.get("weights") else "imagenet" if options.get("data") == "imagenet" else "small"
+        has_weights = options.get("weights") or (options.get("top") and _has_parents(str(options.get("arch"))))
+        name = "finetune" if has_weights else "imagenet" if options.get("data") == "imagenet" else "small"
     return dict(vars(named_preset(name)))
+
+
+def _has_parents(run: str) -> bool:
+    """Return whether the search of this run chose among networks with known weights."""
+    return "parents" in (stored_settings(Path(run) / "config.json") or {})
 
 
 def train_settings(options: Mapping[str, Any]) -> TrainSettings:

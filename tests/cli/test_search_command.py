@@ -19,7 +19,7 @@ from mnas.cli.parsing import parse
 from mnas.cli.search import SearchCommand, search_and_conclude
 from mnas.data.native import native_size
 from mnas.nn.weights_info import read_weights_info
-from mnas.search.evaluator import ProxyEvaluator
+from mnas.search.evaluator import CachedImages, ProxyEvaluator
 from mnas.search.settings import search_settings
 from mnas.study import RunError, front_of, objectives_of, open_run, read_run
 from mnas.study.results import recommend, references_of, table_results
@@ -41,7 +41,7 @@ def searched(tmp_path_factory):
             "workers": 2,
             "candidates_per_update": 2,
             "width": 0.25,
-            "input_size": 8,
+            "input_size": "8",
             "output_stride": 8,
             "latency_budget_s": 0.1,
             "epochs": 1,
@@ -60,7 +60,7 @@ def searched(tmp_path_factory):
 def test_exported_files_have_the_tables_accuracy_labels_and_normalisation(searched):
     settings, printed = searched
     run = read_run(settings.run)
-    dataset = settings.load_data()
+    [dataset] = settings.load_data().values()
     assert [t.state for t in run.trials] == ["complete"] * 4
     [objective] = objectives_of(run.attributes)
     shown = table_results(run, [objective])
@@ -103,9 +103,9 @@ def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
     changed = given("--preset", "paper", "--reward", "hard", "--trials", "60", "--epochs", "1")
     assert (changed.controller, changed.reward, changed.trials, changed.proxy.epochs) == ("ppo", "hard", 60, 1)
     # a run is identified by the values of its options, not by the name of a preset
-    dataset = plain.load_data()
+    [dataset] = plain.load_data().values()
     written = given("--controller", "ppo", "--reward", "soft", "--candidates-per-update", "20", "--start-from", "none")
-    space = paper.searched_space(dataset.input_size)
+    space = paper.candidate_space()
     assert written.identity(space, dataset) == paper.identity(space, dataset)
 
 
@@ -138,7 +138,7 @@ def test_a_resumed_search_prints_changes_and_rejects_another_device(searched, tm
 
 def test_a_larger_output_stride_than_the_skeletons_is_rejected(searched, tmp_path):
     settings, _ = searched
-    settings = dataclasses.replace(settings, run=tmp_path / "run", output_stride=64, input_size=64)
+    settings = dataclasses.replace(settings, run=tmp_path / "run", output_stride=64, input_size="64")
     with pytest.raises(ValueError, match=r"output stride must be .*, but got 64"):
         search_and_conclude(settings, SafeConsole(quiet=True))
 
@@ -152,31 +152,33 @@ def test_a_nested_difference_is_named(searched):
 
 def test_workers_notice_that_images_have_changed(searched, tmp_path):
     settings, _ = searched
-    arch = front_of(read_run(settings.run).trials)[0].arch
+    candidate = front_of(read_run(settings.run).trials)[0].candidate
+    [dataset] = settings.load_data().values()
+    images = dataclasses.replace(CachedImages.of(dataset, settings.images, settings.seed), fingerprint="another")
     with pytest.raises(RunError, match="changed during the search; start a new search"):
-        ProxyEvaluator(settings, 8, "another fingerprint")(arch, 0, tmp_path / "weights")
+        ProxyEvaluator(settings.proxy, {8: images})(candidate, "training", 0, tmp_path / "weights")
 
 
 def test_workers_open_the_cached_images_without_reading_their_files(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     root = make_folder(tmp_path / "pets", {"": 10})
-    settings = search_settings({"data": str(root), "input_size": 8, "verify_cache": True})
-    start = settings.load_data()
+    settings = search_settings({"data": str(root), "input_size": "8", "verify_cache": True})
+    [start] = settings.load_data().values()
     (root / "cat" / "0.png").unlink()  # a worker that starts later still gets the cached image
     monkeypatch.setattr("mnas.data.source.Source.read_content", None)
-    worker = settings.load_data(cached=(start.content, start.key))
+    worker = CachedImages.of(start, settings.images, settings.seed).open()
     assert worker.fingerprint == start.fingerprint
     assert np.array_equal(worker.train.images, start.train.images)
 
 
 def test_verifying_the_cache_is_not_part_of_a_runs_identity(searched):
     settings, _ = searched
-    dataset = settings.load_data()
-    space = settings.searched_space(8)
+    [dataset] = settings.load_data().values()
+    space = settings.candidate_space()
     verifying = dataclasses.replace(settings, images=dataclasses.replace(settings.images, verify_cache=True))
     assert verifying.identity(space, dataset) == settings.identity(space, dataset)
     assert "verify_cache" not in settings.identity(space, dataset)
-    assert verifying.load_data().fingerprint == dataset.fingerprint
+    assert verifying.load_data()[8].fingerprint == dataset.fingerprint
 
 
 def test_a_read_only_run_can_be_read(searched):

@@ -83,7 +83,7 @@ def test_a_search_begins_with_the_networks_nearest_to_known_ones(folder, known):
         assert f"trial {number} is {name}: the nearest network of the space (--start-from auto)" in printed
     assert snapshot.attributes["config"]["start_from"] == "auto"
     hint = "with 240 training images, pretrained weights are likely to be more accurate"
-    assert printed.count(f"{hint}: mnas train efficientnet-lite0 --weights pretrained --data digits\n") == 1
+    assert printed.count(f"{hint}: mnas search --parent efficientnet-lite0,efficientnet-lite1 --data digits\n") == 1
 
 
 def test_a_search_with_known_networks_goes_on(folder, known, capsys):

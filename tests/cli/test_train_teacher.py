@@ -1,6 +1,7 @@
 """`mnas train --teacher`: models of every format teach, run once for each data set, and other classes are refused."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,24 @@ def test_files_without_an_array_teach_too(tmp_path, capsys):
     options = ("--loader", "files", "--workers", "0", "--unlabelled", "more", "--mixup", "0.2")
     assert run(student(exported(".tflite"), tmp_path / "f", *options)) == 0
     assert "120 unlabelled" in capsys.readouterr().out
+
+
+def test_unlabelled_tar_shards_teach_as_their_folder(tmp_path, capsys):
+    pytest.importorskip("webdataset")
+    tars = tmp_path / "tars"
+    tars.mkdir()
+    files = sorted(Path("more").iterdir())
+    for number in range(2):
+        with tarfile.open(tars / f"{number}.tar", "w") as tar:
+            for file in files[number * 60 : number * 60 + 60]:
+                tar.add(file, file.name)
+    assert run(student(TEACHER, tmp_path / "t", "--unlabelled", str(tars))) == 0
+    assert "data photos: 3 classes, images 96 train, 24 val, 120 unlabelled, 8 px" in capsys.readouterr().out
+    assert json.loads((tmp_path / "t" / "tiny-8px" / "config.json").read_text())["identity"]["unlabelled"]
+    line = complaint(capsys, *student(TEACHER, tmp_path / "n", "--unlabelled", str(tmp_path / "none.tar")))
+    assert "(no such file)" in line
+    line = complaint(capsys, *student(TEACHER, tmp_path / "n", "--data", str(tmp_path / "none.tar")))
+    assert "none.tar" in line
 
 
 def test_classes_are_matched_by_name(tmp_path, capsys):

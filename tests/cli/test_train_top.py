@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from mnas.cli.console import SafeConsole
 from mnas.cli.main import run
 from mnas.cli.search import search_and_conclude
+from mnas.folders import user_cache_dir
 from mnas.names import resolve_weights
 from mnas.report.facts import facts_of
 from mnas.search.settings import search_settings
@@ -93,7 +95,6 @@ def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
     for option in (
         ["--out", "elsewhere"],
         ["--weights", "timm"],
-        ["--teacher", "runs/one#0"],
         ["--input-size", "16"],
         ["--width-multiplier", "0.5"],
     ):
@@ -101,6 +102,47 @@ def test_a_run_without_top_and_top_without_a_run(run_path, capsys):
         assert f"in the run's folder, and does not take {option[0]}. Leave this option out" in capsys.readouterr().err
     assert run(["train", "mnasnet-a1", "--data", "digits", "--top", "3"]) == 2
     assert "--top needs the folder of a run, but got 'mnasnet-a1'" in capsys.readouterr().err
+
+
+def test_one_teacher_teaches_each_of_the_best_and_runs_once(run_path, tmp_path, capsys):
+    path = Path(shutil.copytree(run_path, tmp_path / "run", ignore=shutil.ignore_patterns("trained")))
+    quick = ("--data", "digits", "--max-images-per-class", "30", "--epochs", "1", "--fewest-steps", "0")
+    named = ("train", "mnasnet-small@0.25/s8", *quick, "--input-size", "16", "--threads", "1")
+    for seed in ("4", "5"):
+        assert run([*named, "--seed", seed, "--out", str(tmp_path / seed)]) == 0
+    capsys.readouterr()
+    teacher = str(tmp_path / "4" / "mnasnet-small@0.25-s8-16px")
+    options = ("--top", "2", "--workers", "2", "--max-images-per-class", "30", "--teacher", teacher)
+    assert run(arguments(path, *options)) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(f"teacher {teacher}: 16 px, ") == 1
+    assert "validation images" not in printed  # it was trained with the seed of the search
+    assert len(list((user_cache_dir() / "teachers").glob("*.npy"))) == 1  # one run, for all trainings
+    rows = finished_rows(read_run(path))
+    assert len(rows) == 2
+    identities = [
+        json.loads((path / "trained" / str(row.trial) / "config.json").read_text())["identity"] for row in rows
+    ]
+    settings = json.loads((path / "trained" / "settings.json").read_text())
+    for identity in [*identities, settings]:
+        assert identity["teacher"] == settings["teacher"]
+        assert (identity["distillation_weight"], identity["temperature"], identity["unlabelled"]) == (0.9, 4.0, None)
+    for row in rows:
+        page = (path / "trained" / str(row.trial) / "report.html").read_text()
+        assert f"<h1>trial {row.trial}</h1>" in page
+        assert "with a teacher" in page
+
+    assert run(arguments(path, *options[:6])) == 2
+    assert "these differ (" in capsys.readouterr().err
+    assert run(arguments(path, *options, "--temperature", "2")) == 2
+    assert "these differ (temperature: 4.0 before, 2.0 now)" in capsys.readouterr().err
+    other = str(tmp_path / "5" / "mnasnet-small@0.25-s8-16px")
+    assert run(arguments(path, *options[:6], "--teacher", other)) == 2
+    printed = capsys.readouterr()
+    assert f"{other} was trained with seed 5 and the search with seed 4, so validation images may be among its" in (
+        printed.out
+    )
+    assert "these differ (teacher: " in printed.err
 
 
 @pytest.mark.slow  # a separate interpreter with child processes; tests/shortlist and tests/train also test signals

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from mnas.cli.main import run
 from mnas.export.executorch import executorch_fp32
 from mnas.foreign.sidecar import sidecar
 from mnas.metadata import metadata_from_json
+from tests.cli.test_train_command import ARCH
 from tests.export.networks import assert_equal, assert_ships, inputs, network_of, outputs
 
 
@@ -35,3 +37,23 @@ def test_it_passes_the_gate(exported, tmp_path):
     speed_s = 0.01 if exported[1].arch.padding == "symmetric" else 0
     files = ["m.pte", "m.pte.gate.json", "m.pte.json"]
     assert_ships(*exported, "executorch", tmp_path, files=files, speed_s=speed_s)
+
+
+def test_a_program_teaches(tmp_path, monkeypatch, capsys):
+    """Its outputs are those of the network that it was exported from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "tiny.json").write_text(ARCH.to_json())
+    quick = ("--data", "digits", "--max-images-per-class", "20", "--epochs", "1", "--fewest-steps", "0")
+    train = ["train", "tiny.json", *quick, "--threads", "1", "--input-size", "8"]
+    assert run([*train, "--out", "teacher"]) == 0
+    assert run(["export", "teacher/tiny-8px", "--to", "executorch", "--out", "model.pte", "--speed-s", "0"]) == 0
+    capsys.readouterr()
+    for number, teacher in enumerate(("teacher/tiny-8px", "model.pte")):
+        assert run([*train, "--teacher", teacher, "--out", str(number)]) == 0
+        assert f"teacher {teacher}: 8 px, " in capsys.readouterr().out
+    losses = [
+        float((tmp_path / name / "tiny-8px" / "metrics.csv").read_text().splitlines()[-1].split(",")[3])
+        for name in ("0", "1")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

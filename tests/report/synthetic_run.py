@@ -99,7 +99,7 @@ def synthetic_trial(
     reward, accuracy, latency_ms, arch, costs, indices = max(picks, key=lambda p: p[0])
     record = TrialRecord(
         number=number, state="running", arch=arch, fingerprint=arch.fingerprint, params=costs.params, macs=costs.macs,
-        seed=number, size_bytes=4 * costs.params + 30_000, choices=SPACE.params(indices),
+        input_size=INPUT_SIZE, seed=number, size_bytes=4 * costs.params + 30_000, choices=SPACE.params(indices),
     )  # fmt: skip
     if state == "running":
         return record
@@ -165,7 +165,9 @@ def synthetic_snapshot(
 ) -> Snapshot:
     """Return a run with trials in such states, in memory; the same for the same arguments."""
     rng = random.Random(0)
-    attributes: dict[str, Any] = {"config": {"data": "digits", "space": SPACE.to_dict(), "seed": 7, **LIMITS}}
+    attributes: dict[str, Any] = {
+        "config": {"data": "digits", "space": SPACE.to_dict(), "input_size": INPUT_SIZE, "seed": 7, **LIMITS}
+    }
     if set_up:
         attributes |= attributes_before_the_first_trial(class_names, status, devices)
     trials = [synthetic_trial(number, state, rng, error, devices) for number, state in enumerate(states)]

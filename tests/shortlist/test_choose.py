@@ -24,6 +24,7 @@ def trial(
     latency = dataclasses.replace(latency_of(arch), low_ms=latency_ms, latency_ms=latency_ms, high_ms=latency_ms)
     return TrialRecord(
         number=number, state="failed" if failed else "complete", arch=arch, params=1, macs=1, size_bytes=1, seed=0,
+        input_size=32,
         fingerprint=fingerprint or f"network {number}", accuracy=None if failed else accuracy, latency=latency,
         latencies={"host": latency}, evaluation=toy_evaluation(accuracy, images),
         reward=OBJECTIVE.reward(accuracy, latency_ms),

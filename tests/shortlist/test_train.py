@@ -31,9 +31,11 @@ CONFIG = dataclasses.replace(
 ACCURACIES = (0.5, 0.6, 0.7, 0.65)
 
 
-def open_digits(cache: Path, size: int = 8, per_class: int = 40):
+def open_digits(cache: Path, input_size: int = 8, *, per_class: int = 40, size: int = 0):
     """Open the images; at module level, as every training's process calls this."""
-    dataset = load_dataset("digits", input_size=size, seed=0, cache_dir=cache, max_images_per_class=per_class)
+    dataset = load_dataset(
+        "digits", input_size=size or input_size, seed=0, cache_dir=cache, max_images_per_class=per_class
+    )
     return ArrayBatches(dataset, Augmentation(), seed=0)
 
 
@@ -73,8 +75,9 @@ def path(tmp_path, digits):
             accuracy = ACCURACIES[min(number, 3)]
             record = TrialRecord(
                 number=number, state="complete", arch=arch, fingerprint=arch.fingerprint, params=costs.params,
-                macs=costs.macs, size_bytes=1, seed=number, choices=space.params(indices), accuracy=accuracy,
-                latency=latency, latencies={"host": latency}, evaluation=toy_evaluation(accuracy),
+                macs=costs.macs, size_bytes=1, seed=number, input_size=8,
+                choices=space.params(indices), accuracy=accuracy, latency=latency, latencies={"host": latency},
+                evaluation=toy_evaluation(accuracy),
                 reward=objective.reward(accuracy, latency.latency_ms),
             )  # fmt: skip
             run.add(Draft(record=record, distributions=space.distributions))

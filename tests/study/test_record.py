@@ -52,11 +52,11 @@ RECORDS = {
 def test_a_record_reads_back_equal(tmp_path, kind):
     record = toy_trial(ARCH, choices=CHOICES, **RECORDS[kind])
     storage = InMemoryStorage()
-    begin_study(storage, {"space": toy_space().to_dict()}, Beginning())
+    begin_study(storage, {"space": toy_space().to_dict(), "input_size": 8}, Beginning())
     run = StudyWriter(tmp_path, storage)
     added = run.add(Draft(record=record, distributions=toy_space().distributions, notes={"generation": 1}))
     [stored] = storage.get_all_trials(0)
-    assert run.trials == [added] == [record_of(stored)] == [record]
+    assert run.trials == [added] == [record_of(stored, input_size=8)] == [record]
     assert (stored.user_attrs, stored.system_attrs) == (run.frozen[0].user_attrs, {"generation": 1})
     assert stored.user_attrs["version"] == VERSION
     assert json.loads(json.dumps(stored.user_attrs)) == stored.user_attrs
@@ -69,7 +69,7 @@ def test_a_record_reads_back_equal(tmp_path, kind):
 def test_fields_stored_one_by_one_equal_fields_stored_together(tmp_path):
     record = toy_trial(ARCH, choices=CHOICES)
     storage = InMemoryStorage()
-    begin_study(storage, {"space": toy_space().to_dict()}, Beginning())
+    begin_study(storage, {"space": toy_space().to_dict(), "input_size": 8}, Beginning())
     run = StudyWriter(tmp_path, storage)
     for _ in range(3):
         run.add(Draft(record=record, distributions=toy_space().distributions))
@@ -86,7 +86,7 @@ def test_fields_stored_one_by_one_equal_fields_stored_together(tmp_path):
     ]
     expected = [dataclasses.replace(record, number=n, **change) for n, change in enumerate(changes)]
     stored = storage.get_all_trials(0)
-    assert run.trials == [record_of(trial) for trial in stored] == expected
+    assert run.trials == [record_of(trial, input_size=8) for trial in stored] == expected
     assert [t.user_attrs for t in stored] == [t.user_attrs for t in run.frozen]
     assert stored[1].user_attrs["known_values"] == [None, LATENCY.latency_ms]  # a sampler still learns from it
     assert [t.finished is not None for t in run.trials] == [True] * 3
@@ -107,9 +107,9 @@ def test_a_later_version_is_rejected(tmp_path):
     trial = study.get_trials()[0]
     trial.user_attrs["version"] = VERSION + 1
     with pytest.raises(ValueError, match=r"its attribute 'version': was written by a later version of mnas"):
-        record_of(trial)
+        record_of(trial, input_size=8)
     del trial.user_attrs["version"]  # as in records from before versions
-    assert record_of(trial) == dataclasses.replace(read_run(tmp_path / "run").trials[0], version=0)
+    assert record_of(trial, input_size=8) == dataclasses.replace(read_run(tmp_path / "run").trials[0], version=0)
 
 
 # Skips

@@ -3,14 +3,17 @@
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from test_distillation import taught
 from torch import nn
 from train_toy import ARCH, CONFIG, toy_batches, values
 
 from mnas.data.augment import normalised, seed_of
+from mnas.data.batches import Batches
 from mnas.nn.network import build_network
 from mnas.nn.weights import load_weights
 from mnas.train.loop import train
@@ -24,12 +27,14 @@ import dataclasses, os, sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from test_ddp import RAW, WRECKING
+from test_distillation import taught
 from train_toy import ARCH, CONFIG, Killing, toy_batches
 from mnas.train.loop import train
 folder, what = Path(sys.argv[1]), sys.argv[2]
-config = {{"raw": RAW, "wreck": WRECKING}}.get(what, CONFIG)
+config = {{"raw": RAW, "taught": RAW, "wreck": WRECKING}}.get(what, CONFIG)
 watcher = Killing(15, 10) if what == "stop" else None  # only the first process has a watcher
-accuracy = train(ARCH, toy_batches(config), config, folder, resume=what == "resume", watcher=watcher).accuracy
+batches = taught(config, extra=20, world=2) if what == "taught" else toy_batches(config)
+accuracy = train(ARCH, batches, config, folder, resume=what == "resume", watcher=watcher).accuracy
 os.write(1, f"{{accuracy}}\\n".encode())  # a single write, as two processes share the pipe
 """
 
@@ -42,23 +47,27 @@ def torchrun(tmp_path: Path, what: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
-def by_hand() -> nn.Module:
+def by_hand(batches: Batches, loss_of_half: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> nn.Module:
     """RAW on one process: each half of a batch has its own statistics and dropout."""
     torch.manual_seed(seed_of(0, RAW.seed))
     network = build_network(ARCH, 3).to(memory_format=torch.channels_last).train()
     network.dropout.p = 0.2
-    batches = toy_batches(RAW)
     optimizer = optimizer_for(network, RAW, 16)
-    schedule = schedule_for(optimizer, RAW, 6)
+    schedule = schedule_for(optimizer, RAW, batches.steps(16))
     mean, std = moments(batches.mean, batches.std, torch.device("cpu"))
     buffers = dict(network.named_buffers())
-    for done, (images, labels) in enumerate(b for epoch in range(2) for b in batches.training(epoch, 16)):
+    halves = (
+        pair
+        for epoch in range(2)
+        for pair in zip(*(batches.training(epoch, 16, rank=rank, world=2) for rank in range(2)), strict=True)
+    )
+    for done, pair in enumerate(halves):
         schedule.step_update(done)
         optimizer.zero_grad()
-        for rank, half in enumerate((slice(0, 8), slice(8, 16))):
+        for rank, (images, targets) in enumerate(pair):
             before = {name: buffer.clone() for name, buffer in buffers.items()}
             torch.manual_seed(seed_of(1, RAW.seed, done, rank))
-            loss = loss_of(RAW)(network(normalised(images[half], mean, std)), labels[half])
+            loss = loss_of_half(network(normalised(images, mean, std)), targets)
             (loss / 2).backward()
             if rank > 0:  # the first process's statistics are kept
                 for name, buffer in buffers.items():
@@ -73,7 +82,7 @@ def test_two_processes_are_one_that_averages_the_gradients_of_both_halves(tmp_pa
     first, second = run.stdout.split()
     assert first == second
     found = load_weights(tmp_path / "t" / "model.safetensors").state_dict()
-    expected = by_hand().state_dict()
+    expected = by_hand(toy_batches(RAW), loss_of(RAW)).state_dict()
     alone = dataclasses.replace(RAW)
     train(ARCH, toy_batches(alone), alone, tmp_path / "alone")
     other = load_weights(tmp_path / "alone" / "model.safetensors").state_dict()
@@ -83,6 +92,21 @@ def test_two_processes_are_one_that_averages_the_gradients_of_both_halves(tmp_pa
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
         far = max(far, float((other[name] - tensor).abs().max()))
     assert far > 1e-2  # batch norm over the whole batch gives other values
+
+
+def test_two_processes_share_a_teacher(tmp_path: Path) -> None:
+    """Each has labelled and unlabelled images in every step; the teacher's part of the loss is in both."""
+    run = torchrun(tmp_path, "taught")
+    assert run.returncode == 0, run.stderr
+    assert len(set(run.stdout.split())) == 1
+    actual = load_weights(tmp_path / "t" / "model.safetensors").state_dict()
+    batches = taught(RAW, extra=20, world=2)
+    for part in zip(*(batches.training(0, 16, rank=rank, world=2) for rank in range(2)), strict=True):
+        assert [int((targets[:, :3].sum(1) == 0).sum()) for _, targets in part] == [1, 1]
+    for name, tensor in by_hand(batches, batches.loss).state_dict().items():
+        torch.testing.assert_close(actual[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+    untaught = by_hand(toy_batches(RAW), loss_of(RAW)).state_dict()
+    assert max(float((actual[name] - tensor).abs().max()) for name, tensor in untaught.items()) > 1e-2
 
 
 def test_two_processes_go_back_together(tmp_path: Path) -> None:

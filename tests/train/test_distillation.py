@@ -1,8 +1,10 @@
 """Distillation: its loss, its targets through mixing and unlabelled images, its cache, and real trainings."""
 
 import dataclasses
+import io
 import math
 import signal
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from train_toy import ARCH, CONFIG, Killing, toy_batches, values
 
 from mnas.data.arrays import ArrayBatches
 from mnas.data.augmentation import Augmentation
-from mnas.data.open_batches import open_batches, open_unlabelled
+from mnas.data.open_batches import open_batches
 from mnas.nn.weights import load_weights
 from mnas.train.distillation import TaughtBatches, Teaching, as_logits, cached_logits
 from mnas.train.loop import train
@@ -229,9 +231,9 @@ def test_numbers_of_images_are_those_of_scoring(photos: Path, tmp_path: Path, lo
 @pytest.mark.parametrize("loader", ["array", "files"])
 def test_a_folder_without_labels(photos: Path, tmp_path: Path, loader) -> None:
     (photos / "a" / "bad.png").write_bytes(b"no image")
-    batches = open_unlabelled(
-        photos, input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader=loader, workers=0,
-        cache_dir=tmp_path / "cache",
+    batches = open_batches(
+        str(photos), input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader=loader, workers=0,
+        cache_dir=tmp_path / "cache", unlabelled=True,
     )  # fmt: skip
     images = torch.cat([images for images, _ in batches.scoring("train", 50)])
     assert sorted(images[:, 4, 4, 0].tolist()) == list(range(120))
@@ -239,6 +241,73 @@ def test_a_folder_without_labels(photos: Path, tmp_path: Path, loader) -> None:
     assert "bad.png" in line
     for wrong, words in ((photos / "none", "no such folder"), (photos / "a" / "bad.png", "a file")):
         with pytest.raises(ValueError, match=f"--unlabelled must be a folder of images, but got .*{words}"):
-            open_unlabelled(
-                wrong, input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader=loader, workers=0
-            )
+            open_batches(
+                str(wrong), input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader=loader, workers=0,
+                unlabelled=True,
+            )  # fmt: skip
+
+
+def write_tars(folder: Path, contents: list[bytes], each: int) -> None:
+    """Write images without labels as folder/photos-N.tar."""
+    folder.mkdir()
+    for number, start in enumerate(range(0, len(contents), each)):
+        with tarfile.open(folder / f"photos-{number}.tar", "w") as tar:
+            for index, content in enumerate(contents[start : start + each], start):
+                info = tarfile.TarInfo(f"{index:04d}.png")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def test_tar_shards_without_labels(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    contents = [path.read_bytes() for path in sorted(photos.rglob("*.png"))]
+    contents[5] = b"no image"
+    folder = tmp_path / "tars"
+    write_tars(folder, contents, 30)
+
+    def opened(data: str, **changes):
+        options = {"crop": 1.0, "augmentation": Augmentation(), "loader": "auto", "workers": 2, **changes}
+        return open_batches(data, input_size=8, seed=0, cache_dir=tmp_path / "cache", unlabelled=True, **options)
+
+    batches = opened(str(folder))
+    assert batches.counts == {"train": 120, "val": 0}
+    assert batches.train_labels().tolist() == [0] * 120
+    seen = {}
+    for images, labels, numbers in batches.numbered("train", 16):
+        assert not labels.any()
+        seen |= dict(zip(numbers.tolist(), images[:, 4, 4, 0].tolist(), strict=True))
+    assert set(seen) == set(range(120)) - {5}
+    [line] = batches.skipped
+    assert "photos-0.tar: 0005.png" in line
+    assert batches.image_name("train", 31) == "photos-1.tar: 0031.png"
+    pixels = {path.read_bytes(): int(np.asarray(Image.open(path))[4, 4, 0]) for path in photos.rglob("*.png")}
+    assert seen == {number: pixels[content] for number, content in enumerate(contents) if number != 5}
+    for images, numbers in batches.training(1, 8, numbered=True):
+        assert images[:, 4, 4, 0].tolist() == [seen[number] for number in numbers.tolist()]
+
+    pattern = opened(str(folder / "photos-{1..2}.tar"), loader="array")  # the loader is that of the labelled images
+    assert pattern.counts["train"] == 60
+    (folder / "more").mkdir()
+    (folder / "more" / "one.png").write_bytes(contents[0])
+    assert opened(str(folder), workers=0).counts["train"] == 1  # a folder of images, with tar files beside them
+
+
+def test_a_student_learns_from_tar_shards_and_resumes_to_the_bit(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    write_tars(tmp_path / "tars", [path.read_bytes() for path in sorted(photos.rglob("*.png"))], 30)
+    unlabelled = open_batches(
+        str(tmp_path / "tars"), input_size=8, seed=0, crop=1.0, augmentation=Augmentation(), loader="auto", workers=0,
+        cache_dir=tmp_path / "cache", unlabelled=True,
+    )  # fmt: skip
+    logits = np.random.default_rng(3).normal(size=(220, 3))
+
+    def batches() -> TaughtBatches:
+        return TaughtBatches(toy_batches(), unlabelled, teaching(logits), CONFIG)
+
+    train(ARCH, batches(), CONFIG, tmp_path / "whole")
+    with pytest.raises(TrainingStopped):
+        train(ARCH, batches(), CONFIG, tmp_path / "stopped", watcher=Killing(signal.SIGTERM, 9))
+    train(ARCH, batches(), CONFIG, tmp_path / "stopped", resume=True)
+    assert values(tmp_path / "whole") == values(tmp_path / "stopped")
+    one, other = (load_weights(tmp_path / name / "model.safetensors").state_dict() for name in ("whole", "stopped"))
+    assert all(torch.equal(one[name], other[name]) for name in one)

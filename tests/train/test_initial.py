@@ -9,7 +9,7 @@ from train_toy import ARCH, toy_batches
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network, build_network
 from mnas.nn.weights import save_weights
-from mnas.train.initial import initial_network
+from mnas.train.initial import WeightsSource, initial_network
 
 
 def saved(path: Path, classes: str) -> Network:
@@ -24,7 +24,8 @@ def saved(path: Path, classes: str) -> Network:
 def test_a_new_classifier_begins_at_zero(tmp_path: Path, classes: str) -> None:
     """Features are those of the weights, and the first outputs are equal for all classes."""
     given, batches = saved(tmp_path / "w.safetensors", classes), toy_batches()
-    network = initial_network(str(tmp_path / "w.safetensors"), "toy", ARCH, batches, seed=0)
+    source = WeightsSource(name="toy", arch=ARCH, weights=str(tmp_path / "w.safetensors"))
+    network = initial_network(source, batches, seed=0)
     assert batches.mean == pytest.approx((0.1, 0.2, 0.3))
     assert not network.classifier.weight.any()
     assert not network.classifier.bias.any()
@@ -35,5 +36,6 @@ def test_a_new_classifier_begins_at_zero(tmp_path: Path, classes: str) -> None:
 
 def test_a_classifier_of_the_same_classes_stays(tmp_path: Path) -> None:
     given = saved(tmp_path / "w.safetensors", "abc")
-    network = initial_network(str(tmp_path / "w.safetensors"), "toy", ARCH, toy_batches(), seed=0)
+    source = WeightsSource(name="toy", arch=ARCH, weights=str(tmp_path / "w.safetensors"))
+    network = initial_network(source, toy_batches(), seed=0)
     assert torch.equal(network.classifier.weight, given.classifier.weight)

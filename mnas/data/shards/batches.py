@@ -30,6 +30,7 @@ from mnas.data.image import SUFFIXES, Item, UnreadableImage, reason
 from mnas.data.load import open_source, split_parts
 from mnas.data.mirror import mirrors
 from mnas.data.moments import sample_moments
+from mnas.data.named import IMAGENET_MOMENTS
 from mnas.data.shards.index import CLASSES_NAME, INFO_NAME, Shard, ShardIndex, image_names, read_index
 from mnas.data.shards.tar_files import samples
 from mnas.data.source import Source
@@ -52,7 +53,7 @@ class ShardBatches(Batches):
     Scoring skips an unreadable image; training replaces it with another image of the buffer.
 
     Args:
-        data: see `mnas.data.shards.index.read_index`.
+        data: see `mnas.data.shards.index.read_index`; or its result, or that of `read_unlabelled`.
         seed: seed of the order and the augmentation.
         crop: see `Batches.crop`.
         workers: number of processes that read and decode; at most one per lane is used.
@@ -67,7 +68,7 @@ class ShardBatches(Batches):
 
     def __init__(
         self,
-        data: str,
+        data: str | ShardIndex,
         *,
         input_size: int,
         seed: int,
@@ -79,7 +80,7 @@ class ShardBatches(Batches):
     ) -> None:
         self._workers = workers
         loader_options(workers)  # its checks come before any reading
-        index = self._index = read_index(data)
+        index = self._index = read_index(data) if isinstance(data, str) else data
         self.mirrored = mirrors(augmentation.mirror, True, index.classes)
         self._view = ImageView(size=input_size, crop=crop, augmentation=augmentation, flip=self.mirrored, seed=seed)
         self.name, self.classes, self.input_size, self.crop = index.name, index.classes, input_size, crop
@@ -96,14 +97,17 @@ class ShardBatches(Batches):
         )
         self._unreadable = Unreadable(images)
         self._listed: dict[str, Sequence[str]] = {}
-        self.mean, self.std = sample_moments(
-            cache_dir,
-            [index.content, index.places],
-            self._view,
-            lambda: _contents(index),
-            self.counts["train"],
-            on_progress,
-        )
+        self._labels = len(index.classes) if index.labelled else 0
+        self.mean, self.std = IMAGENET_MOMENTS  # unused without labels: a training normalises all images alike
+        if index.labelled:
+            self.mean, self.std = sample_moments(
+                cache_dir,
+                [index.content, index.places],
+                self._view,
+                lambda: _contents(index),
+                self.counts["train"],
+                on_progress,
+            )
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -121,7 +125,7 @@ class ShardBatches(Batches):
             )
         own = range(rank * lanes // world, (rank + 1) * lanes // world)
         plan = _Plan(
-            shards, self._view, len(self.classes), epoch, lanes, batch_size // lanes,
+            shards, self._view, self._labels, epoch, lanes, batch_size // lanes,
             steps=range(start, self.steps(batch_size)),
         )  # fmt: skip
         return pairs(self._loaded(plan, own), numbered=numbered)
@@ -132,7 +136,10 @@ class ShardBatches(Batches):
         each = batch_size // lanes
         longest = -(-self.counts[part] // lanes)
         steps = range(-(-longest // each))
-        return self._loaded(_Plan(shards, self._view, len(self.classes), None, lanes, each, steps=steps), range(lanes))
+        return self._loaded(_Plan(shards, self._view, self._labels, None, lanes, each, steps=steps), range(lanes))
+
+    def train_labels(self) -> Tensor:
+        return super().train_labels() if self._index.labelled else torch.zeros(self.counts["train"], dtype=torch.int64)
 
     def image_name(self, part: Part, index: int) -> str:
         for shard in self._index.parts[part]:
@@ -182,6 +189,7 @@ class _Plan:
     shards: Sequence[Shard]
     view: ImageView
     classes: int
+    """Number of classes; 0: the images have no labels."""
     epoch: int | None
     """Epoch; None: images are neither shuffled nor augmented."""
     lanes: int
@@ -309,7 +317,11 @@ def _varied(plan: _Plan, buffer: Sequence[_Encoded], index: int) -> _Seen:
 
 
 def _samples(shard: Shard, classes: int) -> Iterator[tuple[str, bytes, int]]:
-    """Yield (name, content, label) of every image of a shard. Raises ValueError if the index does not match."""
+    """Yield (name, content, label) of every image of a shard. Raises ValueError if the index does not match.
+
+    Args:
+        classes: number of classes; 0: the images have no labels, and 0 is yielded.
+    """
     count = 0
     for key, sample in _read(shard.url):
         image = next((suffix for suffix in sample if f".{suffix}" in SUFFIXES), None)
@@ -317,6 +329,9 @@ def _samples(shard: Shard, classes: int) -> Iterator[tuple[str, bytes, int]]:
             continue
         count += 1
         name = f"{key}.{image}"
+        if not classes:
+            yield name, sample[image], 0
+            continue
         try:
             label = int(sample["cls"] if "cls" in sample else parse_json(sample["json"])["label"])
         except (ValueError, TypeError, KeyError):

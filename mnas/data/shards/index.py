@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from mnas.data.batches import Part
 from mnas.data.content.digests import stamp_of
 from mnas.data.image import SUFFIXES, reason
+from mnas.data.listing.walk import images_below
 from mnas.data.shards.tar_files import location, names
 from mnas.data.web import download, is_url
 from mnas.labels import check_class_names, shown
@@ -58,6 +59,8 @@ class ShardIndex:
     """`stat:` and a digest of the same, with the sizes and times of shards on disk."""
     places: tuple[tuple[str, tuple[int, ...]], ...]
     """(location, stamp) of each shard; the stamp is empty for URLs. Cached facts are valid only for equal places."""
+    labelled: bool = True
+    """Whether the images have labels."""
 
 
 def is_shards(data: str) -> bool:
@@ -65,6 +68,14 @@ def is_shards(data: str) -> bool:
     path = Path(data).expanduser()
     if path.is_dir():
         return any(_part_of(file.name) == "train" for file in path.glob("*.tar*"))
+    return _TAR.search(data) is not None
+
+
+def is_unlabelled_shards(data: str) -> bool:
+    """Return whether `data` is a pattern of tar files, or a folder that contains tar files and no images."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return any(_TAR.search(file.name) for file in path.glob("*.tar*")) and not images_below(path, lambda *_: None)
     return _TAR.search(data) is not None
 
 
@@ -83,17 +94,52 @@ def read_index(data: str) -> ShardIndex:
             images, or gaps among the numbered shards of a folder.
         ImportError: webdataset is not installed.
     """
+    places, urls = _places(data)
+    by_part = _by_part(urls, data)
+    if Path(data).expanduser().is_dir():
+        _check_gaps(urls)
+    named = [place for place in places if place.endswith(".txt")]
+    classes = _classes(named[-1] if named else _beside(by_part["train"][0], CLASSES_NAME))
+    return _index(data, places, by_part, classes)
+
+
+def read_unlabelled(data: str) -> ShardIndex:
+    """Return all shards of a folder or a pattern as the training part of a data set with one class; see `read_index`.
+
+    Their names need no part, and no `classes.txt` is read.
+
+    Raises:
+        ValueError: there are no such shards, or numbers of images or shards are missing.
+        ImportError: webdataset is not installed.
+    """
+    places, urls = _places(data)
+    if not urls:
+        raise ValueError(f"--unlabelled must be a folder of images or tar shards, but {data!r} has neither")
+    if Path(data).expanduser().is_dir():
+        _check_gaps(urls)
+    return _index(data, places, {"train": urls, "val": []}, ("unlabelled",), labelled=False)
+
+
+def _places(data: str) -> tuple[list[str], list[str]]:
+    """Return all named files, and the tar files among them."""
     path = Path(data).expanduser()
     # a name found on disk is a file, even if it looks like a URL or a pattern
     places = list(map(str, sorted(path.absolute().glob("*.tar*")))) if path.is_dir() else _expanded(data)
-    urls = [url for url in places if _TAR.search(_last(url))]
-    by_part = _by_part(urls, data)
-    if path.is_dir():
-        _check_gaps(urls)
-    first = by_part["train"][0]
-    given = {suffix: url for suffix in (".json", ".txt") for url in places if url.endswith(suffix)}
-    classes = _classes(given.get(".txt") or _beside(first, CLASSES_NAME))
-    lengths = _lengths(given.get(".json") or _beside(first, INFO_NAME))
+    return places, [url for url in places if _TAR.search(_last(url))]
+
+
+def _index(
+    data: str,
+    places: Sequence[str],
+    by_part: Mapping[Part, Sequence[str]],
+    classes: tuple[str, ...],
+    *,
+    labelled: bool = True,
+) -> ShardIndex:
+    path, first = Path(data).expanduser(), by_part["train"][0]
+    urls = [url for chosen in by_part.values() for url in chosen]
+    named = [place for place in places if place.endswith(".json")]
+    lengths = _lengths(named[-1] if named else _beside(first, INFO_NAME))
     if path.is_dir() and (missing := sorted(set(lengths) - set(map(_tar_name, urls)))):
         raise ValueError(_incomplete(missing, f"{INFO_NAME} lists it"))
     parts: dict[Part, tuple[Shard, ...]] = {
@@ -109,6 +155,7 @@ def read_index(data: str) -> ShardIndex:
         fingerprint=hashlib.sha256(json.dumps(["shards", classes, listed]).encode()).hexdigest()[:16],
         content=STAT + hashlib.sha256(json.dumps(["shards", classes, listed, stats]).encode()).hexdigest(),
         places=tuple(stamps),
+        labelled=labelled,
     )
 
 

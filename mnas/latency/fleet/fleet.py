@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mnas.architecture import Architecture
+from mnas.candidate import Candidate
 from mnas.latency.fleet.pool import Device
 from mnas.latency.latency import Calibration, Latency, MeasurementError
 from mnas.latency.protocol import Reference, Render
@@ -36,12 +36,9 @@ class Post:
 class Fleet:
     """Devices by name, in the user's order; call `start` before `measure`. The context manager closes all of them."""
 
-    def __init__(
-        self, posts: Mapping[str, Post], *, input_size: int, num_classes: int, budget_s: float, fresh: bool = False
-    ) -> None:
+    def __init__(self, posts: Mapping[str, Post], *, num_classes: int, budget_s: float, fresh: bool = False) -> None:
         self._posts = dict(posts)
-        self._input_size, self._num_classes = input_size, num_classes
-        self._budget_s, self._fresh = budget_s, fresh
+        self._num_classes, self._budget_s, self._fresh = num_classes, budget_s, fresh
 
     def __enter__(self) -> Self:
         self._open = ExitStack()
@@ -72,30 +69,32 @@ class Fleet:
         """Latency of the reference on each device in milliseconds, once started."""
         return {name: post.device.reference_ms for name, post in self._posts.items()}
 
-    def size_bytes(self, arch: Architecture) -> int:
+    def size_bytes(self, candidate: Candidate) -> int:
         """Return the size of the file for the first device."""
-        first = next(iter(self._posts.values()))
-        return len(first.render(arch, self._input_size, self._num_classes))
+        return len(self._file(next(iter(self._posts.values())), candidate))
 
     def measure(
-        self, archs: Mapping[int, Architecture]
+        self, candidates: Mapping[int, Candidate]
     ) -> Generator[tuple[int, Measured | MeasurementError], None, None]:
-        """Yield each of `archs` (number -> architecture) once all devices have measured it, in any order.
+        """Yield each of `candidates` (number -> candidate) once all devices have measured it, in any order.
 
         Raises:
             UnitError: a device is lost; measurements that were not yielded are usually in the cache.
             OSError: leases cannot be written.
         """
         files = {
-            name: {number: post.render(arch, self._input_size, self._num_classes) for number, arch in archs.items()}
+            name: {number: self._file(post, candidate) for number, candidate in candidates.items()}
             for name, post in self._posts.items()
         }
         sizes = {number: len(file) for number, file in next(iter(files.values())).items()}
-        outcomes: dict[int, dict[str, Latency | MeasurementError]] = {number: {} for number in archs}
+        outcomes: dict[int, dict[str, Latency | MeasurementError]] = {number: {} for number in candidates}
         for name, number, outcome in self._outcomes(files):
             outcomes[number][name] = outcome
             if len(outcomes[number]) == len(self._posts):
                 yield number, self._joined(outcomes[number], sizes[number])
+
+    def _file(self, post: Post, candidate: Candidate) -> bytes:
+        return post.render(candidate.arch, candidate.input_size, self._num_classes)
 
     def _joined(
         self, outcomes: Mapping[str, Latency | MeasurementError], size_bytes: int

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from mnas.candidate import Candidate
 from mnas.export.render import render
 from mnas.latency.devices.registry import DeviceEntry
 from mnas.latency.fleet.fleet import Fleet, Measured, Post
@@ -34,13 +35,13 @@ def fleet(state):
             reference=make_reference(SMALL, "small", 32, 10, make_file),
             render=make_file,
         )
-    with Fleet(posts, input_size=32, num_classes=10, budget_s=0.1) as opened:
+    with Fleet(posts, num_classes=10, budget_s=0.1) as opened:
         opened.start(None, budget_s=0.1)
         yield opened
 
 
 def test_each_is_measured_on_both(fleet):
-    [(number, found)] = fleet.measure({3: SMALL})
+    [(number, found)] = fleet.measure({3: Candidate(arch=SMALL, input_size=32)})
     assert number == 3
     assert isinstance(found, Measured)
     assert list(found.latencies) == ["desk", "shelf"]
@@ -63,7 +64,7 @@ def test_ctrl_c_ends_the_wait_for_somebody_elses_lease(fleet, state):
     ctrl_c = threading.Timer(0.5, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
     ctrl_c.start()
     with pytest.raises(KeyboardInterrupt):
-        list(fleet.measure({3: SMALL}))
+        list(fleet.measure({3: Candidate(arch=SMALL, input_size=32)}))
     ctrl_c.join()
     assert holder.is_alive()  # nothing waited for it
     assert threading.active_count() <= before
@@ -77,4 +78,4 @@ def test_a_disk_that_takes_no_leases_is_no_bug(fleet, state):
     (state / "leases").rmdir()
     (state / "leases").write_text("in the way")
     with pytest.raises(OSError, match="leases"):
-        list(fleet.measure({3: SMALL}))
+        list(fleet.measure({3: Candidate(arch=SMALL, input_size=32)}))

@@ -1,0 +1,16 @@
+"""What a search decides about: a network, the size of its input, and the weights that its training begins with."""
+
+from dataclasses import dataclass
+
+from mnas.architecture import Architecture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A network at an input size, with the parent of its initial weights."""
+
+    arch: Architecture
+    input_size: int
+    """Side of its square input in pixels."""
+    parent: str = ""
+    """Name of the pretrained network whose weights its training begins with; empty: random weights."""

@@ -1,0 +1,99 @@
+"""The second step of a search from weights: a candidate fine-tuned for a few epochs by the recipe of full trainings.
+
+Its recipe is the preset `finetune` of `mnas train` with fewer epochs, so that a short training ranks the candidates as
+the full one would.
+"""
+
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from mnas.data.arrays import ArrayBatches
+from mnas.data.dataset import Dataset, ImageArrays
+from mnas.evaluate.config import ProxyConfig
+from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.evaluate.proxy import scored, trained_images
+from mnas.nn.weights import load_weights
+from mnas.nn.weights_info import read_weights_info
+from mnas.train.config import TrainConfig
+from mnas.train.folder import Trained
+from mnas.train.initial import WeightsSource, network_for
+from mnas.train.loop import train
+from mnas.train.presets.finetune import FINETUNE
+from mnas.train.process import training_settings
+from mnas.train.scoring import Scored, TrainingError
+
+
+def evaluate_finetuned(
+    source: WeightsSource, dataset: Dataset, config: ProxyConfig, seed: int, weights_path: Path | None = None
+) -> Evaluation:
+    """Fine-tune the network on `dataset.train` and score it on `dataset.val`; deterministic on a CPU.
+
+    Args:
+        weights_path: file for the weights of the first repeat, with all that prediction needs; None: not written.
+
+    Raises:
+        EvaluationError: the training diverged or ran out of memory.
+        ValueError: the weights do not fit, or the images are too small for the strides.
+        OSError: the weights cannot be written.
+    """
+    start = time.perf_counter()
+    used = trained_images(dataset.train.labels, config.image_share)
+    if len(used) < len(dataset.train):
+        part = ImageArrays(images=dataset.train.images[used], labels=dataset.train.labels[used])
+        dataset = dataclasses.replace(dataset, train=part)
+    scores: list[Scored] = []
+    trainings: list[Trained] = []
+    for repeat in range(config.repeats):
+        # in models/ of the run, which removes what a killed process leaves
+        where = None if weights_path is None else weights_path.parent
+        name = "mnas-" if weights_path is None else f".{weights_path.name}-"
+        with tempfile.TemporaryDirectory(dir=where, prefix=name, suffix=".tmp") as folder:
+            try:
+                trained = _trained(source, dataset, _recipe(config, seed + repeat), Path(folder))
+            except TrainingError as error:
+                raise EvaluationError(str(error)) from None
+            trainings.append(trained)
+            scores.append(_scored(trained.weights, dataset, config))
+            if weights_path is not None and repeat == 0:
+                trained.weights.replace(weights_path)
+    return Evaluation(
+        accuracy=sum(one.accuracy for one in scores) / len(scores),
+        accuracies=tuple(one.accuracy for one in scores),
+        balanced_accuracy=sum(one.balanced_accuracy for one in scores) / len(scores),
+        right=tuple(map(sum, zip(*(one.right for one in scores), strict=True))),
+        val_images=len(dataset.val),
+        train_s=time.perf_counter() - start,
+        images_per_s=sum(one.images_per_s for one in trainings) / len(trainings),
+        epochs=max(one.epochs for one in trainings),
+        fidelity="fine-tuned",
+    )
+
+
+def _recipe(config: ProxyConfig, seed: int) -> TrainConfig:
+    return dataclasses.replace(
+        FINETUNE,
+        epochs=config.epochs,
+        mirror=config.mirror,
+        accelerator=config.accelerator,
+        threads=config.threads,
+        seed=seed,
+        checkpoint_every=config.epochs,  # a search repeats an interrupted training as a whole
+    )
+
+
+def _trained(source: WeightsSource, dataset: Dataset, config: TrainConfig, folder: Path) -> Trained:
+    network, (mean, std) = network_for(source, dataset.classes, config.seed)
+    dataset = dataclasses.replace(dataset, mean=mean, std=std)
+    batches = ArrayBatches(dataset, config.variation(), config.seed)
+    return train(network.arch, batches, config, folder, initial=network)
+
+
+def _scored(weights: Path, dataset: Dataset, config: ProxyConfig) -> Scored:
+    """Return the score of the trained model on the validation images, with its own normalisation."""
+    mean, std = read_weights_info(weights).normalisation
+    with training_settings(config.threads, torch.device("cpu"), repeatable=True):
+        return scored(load_weights(weights), dataclasses.replace(dataset, mean=mean, std=std), dataset.val)

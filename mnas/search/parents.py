@@ -1,0 +1,54 @@
+"""The parents of a search: networks with known weights that `--parent` names."""
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+from mnas.names import resolve_arch, resolve_weights
+from mnas.nn.digest import weights_digest
+from mnas.space.candidates import Parent
+from mnas.train.initial import WeightsSource, network_for
+from mnas.zoo.weights import PACKAGES, TIMM, TORCHVISION, published_name
+
+PUBLISHED: dict[str, Container[str]] = {"pretrained": PACKAGES, "timm": TIMM, "torchvision": TORCHVISION}
+"""Source of published weights -> the names of its networks; the first source that has a network is the default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownWeights:
+    """A parent, and the source that its weights are opened from."""
+
+    parent: Parent
+    source: WeightsSource
+
+
+def read_parents(option: str) -> tuple[KnownWeights, ...]:
+    """Return the parents in `NAME,NAME=WEIGHTS,...`, with their weights read once.
+
+    Raises:
+        ValueError: a name is unknown or given twice, or its weights are missing or do not fit; one line.
+        ImportError: the package with the weights is not installed.
+    """
+    parents = tuple(_read(part) for part in option.split(","))
+    names = [each.parent.name for each in parents]
+    if len(set(names)) < len(names):
+        raise ValueError(f"--parent must name each parent once, but got {option}")
+    return parents
+
+
+def _read(text: str) -> KnownWeights:
+    name, _, weights = text.partition("=")
+    if not name or text.endswith("="):
+        raise ValueError(f"--parent must be NAME or NAME=WEIGHTS, several joined by commas, but got {text!r}")
+    try:
+        arch = resolve_arch(name)
+        weights = weights or _published_by(name) or str(resolve_weights(name))
+    except ValueError as error:
+        raise ValueError(f"--parent: {error}") from None
+    source = WeightsSource(name=name, arch=arch, weights=weights)
+    network, _ = network_for(source, ("any",), 0)
+    return KnownWeights(parent=Parent(name=name, arch=network.arch, digest=weights_digest(network)), source=source)
+
+
+def _published_by(name: str) -> str:
+    """Return the first source that has published weights of the network; empty where none has."""
+    return next((source for source, networks in PUBLISHED.items() if published_name(name) in networks), "")

@@ -1,0 +1,177 @@
+"""The space of a search: networks of a space or of parents with known weights, at each input size on offer.
+
+A search from scratch at one input size has exactly the decisions of its space. Otherwise `parent` comes first (a parent
+by name, or `none` for a network of the space), `input_size` second, and the decisions of the space last; these make no
+difference where a parent is chosen, so that `encode` gives them their first choices.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution
+
+from mnas.architecture import Architecture, architecture_from_dict
+from mnas.candidate import Candidate
+from mnas.readers import require_types
+from mnas.require import require_choice
+from mnas.space.named import space_from_dict
+from mnas.space.space import Decision, Space, indices_of, params_of, require_indices
+
+SCRATCH = "none"
+"""Choice of the decision `parent` that stands for a network of the space with random weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parent:
+    """A network with known weights. Raises ValueError for a name that the space needs for itself."""
+
+    name: str
+    """Name as the user typed it."""
+    arch: Architecture
+    """Its architecture, with the padding and batch norm of its weights."""
+    digest: str
+    """Digest of its weights."""
+
+    def __post_init__(self) -> None:
+        if self.name in ("", SCRATCH):
+            raise ValueError(f"a parent must have a name other than {SCRATCH!r}, but got {self.name!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, JSON-able; `from_dict` reads them back equal."""
+        return {"name": self.name, "arch": self.arch.to_dict(), "digest": self.digest}
+
+    @staticmethod
+    def from_dict(values: object) -> "Parent":
+        """Return the inverse of `to_dict`. Raises ValueError."""
+        if not isinstance(values, dict) or set(values) != {"name", "arch", "digest"}:
+            raise ValueError(f"a parent must have a name, an arch and a digest, but got {values!r}")
+        require_types(Parent, {name: values[name] for name in ("name", "digest")})
+        return Parent(**{**values, "arch": architecture_from_dict(values["arch"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateSpace:
+    """The candidates of a search. Raises ValueError without any, or where a parent is named twice."""
+
+    space: Space | None
+    """Networks to train from random weights; None: only parents."""
+    input_sizes: tuple[int, ...]
+    """Input sizes on offer in pixels, ascending."""
+    parents: tuple[Parent, ...] = ()
+    """Networks with known weights, taken whole."""
+
+    def __post_init__(self) -> None:
+        if self.space is None and not self.parents:
+            raise ValueError("a search must have a space or parents")
+        if not self.input_sizes or list(self.input_sizes) != sorted(set(self.input_sizes)):
+            raise ValueError(f"input sizes must be different and ascending, but got {self.input_sizes}")
+        names = [parent.name for parent in self.parents]
+        if len(set(names)) < len(names):
+            raise ValueError(f"--parent must name each parent once, but got {','.join(names)}")
+
+    @functools.cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Decisions, in the order in which a controller makes them."""
+        own: list[Decision] = []
+        if self.parents:
+            scratch = () if self.space is None else (SCRATCH,)
+            own.append(Decision("parent", (*(parent.name for parent in self.parents), *scratch)))
+        if self.parents or len(self.input_sizes) > 1:
+            own.append(Decision("input_size", self.input_sizes))
+        return (*own, *(self.space.decisions if self.space else ()))
+
+    @functools.cached_property
+    def distributions(self) -> dict[str, CategoricalDistribution]:
+        """Return decision name -> Optuna distribution, in the order of the decisions."""
+        return {d.name: CategoricalDistribution(d.choices) for d in self.decisions}
+
+    @property
+    def size(self) -> int:
+        """Number of index vectors."""
+        return math.prod(len(decision.choices) for decision in self.decisions)
+
+    @property
+    def distinct(self) -> int:
+        """Number of different candidates, or an upper bound where that of the space is one."""
+        return (len(self.parents) + (self.space.distinct if self.space else 0)) * len(self.input_sizes)
+
+    def decode(self, indices: Sequence[int]) -> Candidate:
+        """Return the candidate of an index vector, in canonical form. Raises ValueError for an invalid index."""
+        require_indices("the search", self.decisions, indices)
+        chosen = self.params(indices)
+        input_size = int(chosen.get("input_size", self.input_sizes[0]))
+        name = chosen.get("parent", SCRATCH)
+        if name != SCRATCH:
+            parent = self._parents[str(name)]
+            return Candidate(arch=parent.arch, input_size=input_size, parent=parent.name)
+        assert self.space is not None
+        return Candidate(arch=self.space.decode(indices[self._own :]), input_size=input_size)
+
+    def encode(self, candidate: Candidate) -> tuple[int, ...]:
+        """Return the first index vector that `decode` maps to the canonical candidate. Raises ValueError."""
+        require_choice("input size", candidate.input_size, self.input_sizes)
+        if candidate.parent:
+            require_choice("parent", candidate.parent, tuple(self._parents))
+            network: tuple[int, ...] = (0,) * (len(self.decisions) - self._own)
+        elif self.space is None:
+            raise ValueError(f"the network must be one of {', '.join(self._parents)} with its weights")
+        else:
+            network = self.space.encode(candidate.arch)
+        own = {"parent": candidate.parent or SCRATCH, "input_size": candidate.input_size}
+        return (*(d.choices.index(own[d.name]) for d in self.decisions[: self._own]), *network)
+
+    def params(self, indices: Sequence[int]) -> dict[str, Any]:
+        """Return decision name -> choice, as in an Optuna trial. Raises ValueError for an invalid index."""
+        return params_of("the search", self.decisions, indices)
+
+    def indices(self, params: Mapping[str, Any]) -> tuple[int, ...]:
+        """Return the index vector of `params`. Raises ValueError if a decision is missing, unknown, or out of range."""
+        return indices_of("the search", self.decisions, params)
+
+    def of_parents(self) -> list[Candidate]:
+        """Return every parent at every input size."""
+        return [
+            Candidate(arch=parent.arch, input_size=size, parent=parent.name)
+            for parent in self.parents
+            for size in self.input_sizes
+        ]
+
+    @functools.cached_property
+    def _parents(self) -> dict[str, Parent]:
+        return {parent.name: parent for parent in self.parents}
+
+    @property
+    def _own(self) -> int:
+        """Number of decisions that are not the space's."""
+        return len(self.decisions) - (len(self.space.decisions) if self.space else 0)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the fields of a run's configuration, JSON-able, from which `candidate_space` restores the space."""
+        several = len(self.input_sizes) > 1
+        config: dict[str, Any] = {"input_size": list(self.input_sizes) if several else self.input_sizes[0]}
+        if self.space is not None:
+            config["space"] = self.space.to_dict()
+        if self.parents:
+            config["parents"] = [parent.to_dict() for parent in self.parents]
+        return config
+
+
+def candidate_space(config: Mapping[str, Any]) -> CandidateSpace:
+    """Return the space of a run's configuration. Raises ValueError for an invalid field."""
+    return CandidateSpace(
+        space=space_from_dict(config["space"]) if "space" in config else None,
+        input_sizes=input_sizes_of(config),
+        parents=tuple(Parent.from_dict(values) for values in config.get("parents", ())),
+    )
+
+
+def input_sizes_of(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the input sizes on offer in a run's configuration. Raises ValueError unless they are pixels."""
+    stored = config["input_size"]
+    sizes = stored if isinstance(stored, list) and stored else [stored]
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f"input_size must be pixels, but got {stored!r}")
+    return tuple(sizes)

@@ -1,0 +1,138 @@
+"""`mnas search --parent` on real images and this machine: a parent of random weights, full training, bad input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mnas.arch import Arch
+from mnas.cli.main import run
+from mnas.data.load import load_dataset
+from mnas.metadata import ModelMetadata
+from mnas.nn.network import build_network
+from mnas.nn.weights import save_weights
+from mnas.nn.weights_info import read_weights_info
+from mnas.report.html import report_html
+from mnas.study import read_run
+from mnas.study.results import NOT_TRAINED, references_of
+from mnas.tflite.metadata import read_metadata
+from mnas.tflite.runtime import run_tflite
+
+ARCH = Arch.from_block_strings("r1_k3_s22_e1_i8_o8,r1_k3_s22_e3_i8_o16")
+MEAN, STD = (0.3, 0.3, 0.3), (0.25, 0.25, 0.25)
+SEARCH = (
+    *("search", "--data", "digits", "--width", "0.25", "--output-stride", "8", "--epochs", "1", "--workers", "1"),
+    *("--max-images-per-class", "12", "--candidates-per-update", "2", "--latency-budget-s", "0.1"),
+    *("--latency-limit", "1000"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Folder with the weights of a parent for other classes, and a search from it."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("parents")
+    patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    patch.chdir(folder)
+    torch.manual_seed(0)
+    info = ModelMetadata(arch=ARCH, classes=("a", "b", "c"), mean=MEAN, std=STD, input_size=32, accuracy=0.5)
+    save_weights(folder / "parent.safetensors", build_network(ARCH, 3), info)
+    assert run([*SEARCH, "--parent", "parent.safetensors", "--input-size", "24,16", "--run", "runs/p"]) == 0
+    yield folder
+    patch.undo()
+
+
+def test_every_size_is_measured_scored_and_fine_tuned(folder):
+    snapshot = read_run(folder / "runs/p")
+    assert {(t.parent, t.input_size) for t in snapshot.trials} == {("parent.safetensors", s) for s in (16, 24)}
+    assert [(t.state, t.error) for t in snapshot.trials] == [("complete", None)] * 2
+    for t in snapshot.trials:
+        assert t.arch == ARCH
+        assert (t.features.fidelity, t.features.epochs) == ("frozen features", 0)
+        assert (t.evaluation.fidelity, t.evaluation.epochs) == ("fine-tuned", 1)
+        assert t.features.val_images == t.evaluation.val_images == len(_digits(t.input_size).val)
+    [reference] = references_of(snapshot)
+    assert (reference.input_size, reference.error) == (24, NOT_TRAINED)
+    config = json.loads((folder / "runs/p/config.json").read_text())
+    assert config["input_size"] == [16, 24]
+    assert "space" not in config
+    page = report_html(snapshot)
+    assert "Networks with known weights" in page
+    assert "parent.safetensors" in page
+
+
+def _digits(size):
+    return load_dataset("digits", input_size=size, seed=0, max_images_per_class=12)
+
+
+def test_exported_models_have_their_own_size_and_normalisation(folder):
+    for t in read_run(folder / "runs/p").front:
+        model = (folder / f"runs/p/front/{t.number}/model.tflite").read_bytes()
+        metadata = read_metadata(model)
+        assert metadata.input_size == t.input_size
+        assert metadata.mean == pytest.approx(MEAN)
+        assert metadata.std == pytest.approx(STD)
+        dataset = _digits(t.input_size)
+        images = (np.asarray(dataset.val.images, np.float32) / 255 - np.array(MEAN)) / np.array(STD)
+        outputs = run_tflite(model, images.astype(np.float32))
+        assert (outputs.argmax(1) == dataset.val.labels).mean() == pytest.approx(t.accuracy, abs=0.01)
+
+
+def test_the_best_are_trained_in_full_from_the_same_weights(folder, capsys):
+    assert run(["train", "runs/p", "--top", "1", "--epochs", "1", "--threads", "1"]) == 0
+    [trained] = (folder / "runs/p/trained").glob("*/model.safetensors")
+    info = read_weights_info(trained)
+    best = read_run(folder / "runs/p").trials[int(trained.parent.name)]
+    assert info.input_size == best.input_size
+    assert info.mean == pytest.approx(MEAN)
+    recipe = json.loads((folder / "runs/p/trained/settings.json").read_text())
+    assert recipe["optimizer"] == "adamw"  # the preset for known weights
+    identity = json.loads((trained.parent / "config.json").read_text())["identity"]
+    assert identity["initial weights"] != "fresh"
+
+
+def test_the_same_command_resumes_and_other_weights_do_not(folder, capsys):
+    command = [*SEARCH, "--parent", "parent.safetensors", "--input-size", "16,24", "--run", "runs/p"]
+    before = read_run(folder / "runs/p").trials
+    assert run(command) == 0
+    assert read_run(folder / "runs/p").trials == before
+    (folder / "old.safetensors").write_bytes((folder / "parent.safetensors").read_bytes())
+    torch.manual_seed(1)
+    info = ModelMetadata(arch=ARCH, classes=("a", "b", "c"), mean=MEAN, std=STD, input_size=32, accuracy=0.5)
+    save_weights(folder / "parent.safetensors", build_network(ARCH, 3), info)
+    capsys.readouterr()
+    assert run(command) == 2
+    assert "another configuration (parents: " in capsys.readouterr().err
+    (folder / "parent.safetensors").write_bytes((folder / "old.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--parent", "nosuchnet"), "--parent: 'nosuchnet' is not a network"),
+        (("--parent", "mnasnet-small/s8=no.pth"), "no.pth"),
+        (("--parent", "efficientnet-lite0=parent.safetensors"), "parent.safetensors"),
+        (("--parent", "parent.safetensors,parent.safetensors"), "--parent must name each parent once"),
+        (("--parent", "parent.safetensors="), "--parent must be NAME or NAME=WEIGHTS"),
+        (("--parent", "r1_k3_s22_e1_i8_o8"), "--parent: a model must have trained weights"),
+        (
+            ("--parent", "parent.safetensors", "--input-size", "2"),
+            "--input-size must be an integer from 8",
+        ),
+        (("--from-scratch",), "--from-scratch adds a search from random weights to --parent, which is missing"),
+        (("--parent", "parent.safetensors", "--start-from", "mnasnet-a1"), "needs a search from scratch"),
+        (
+            ("--parent", "parent.safetensors", "--latency", "predicted"),
+            "--latency predicted must have one",
+        ),
+        (("--input-size", "16,16"), "--input-size must not repeat a value, but got 16, 16"),
+        (("--input-size", "wide"), "--input-size must be a number of pixels"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_run(folder, capsys, options, message):
+    assert run([*SEARCH, "--input-size", "16", "--run", "runs/bad", *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (folder / "runs/bad").exists()
