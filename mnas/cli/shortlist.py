@@ -14,6 +14,7 @@ from mnas.shortlist.table import FILE_NAME, Row, agreement, meaning
 from mnas.shortlist.train import Outcome
 from mnas.study import objectives_of, read_run
 from mnas.study.results import metric_of
+from mnas.train.folder import PAGE_NAME
 
 
 def print_best(console: Console, path: Path, outcome: Outcome) -> None:
@@ -24,7 +25,8 @@ def print_best(console: Console, path: Path, outcome: Outcome) -> None:
     console.print(meaning(agreement(outcome.rows)))
     for objective in objectives:
         console.print(_advice(path, outcome.rows, objective, name, len(objectives) > 1))
-    console.print(f"table: {path / 'trained' / FILE_NAME}; report: {write_report(path)}")
+    pages = f"mistakes of each model: {path / 'trained'}/TRIAL/{PAGE_NAME}"
+    console.print(f"table: {path / 'trained' / FILE_NAME}; report: {write_report(path)}; {pages}")
 
 
 def shortlist_table(rows: Sequence[Row], name: str = "accuracy") -> Table:
