@@ -127,6 +127,23 @@ def searched_size(name: str) -> int | None:
     return None if shape is None else shape[0]
 
 
+def parent_command(name: str) -> str:
+    """Return the command that trains a trial from the weights of its parent; empty for other names.
+
+    Raises:
+        ValueError: the run or the trial does not exist.
+    """
+    named = _result(name)
+    if not named or not os.path.isdir(named[0]):
+        return ""
+    run = read_run(named[0])
+    trial = find_result(run, named[1])
+    if not trial.parent:
+        return ""
+    weights = needed(run.path, run.attributes, "parent_weights", trial.parent)
+    return f"mnas train {trial.parent} --weights {weights} --input-size {trial.input_size}"
+
+
 def _searched_as(name: str) -> tuple[int, int] | None:
     weights = os.path.join(name, WEIGHTS_NAME) if os.path.isdir(name) else name
     if weights.endswith(WEIGHTS_SUFFIX) and os.path.isfile(weights):

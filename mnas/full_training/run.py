@@ -11,7 +11,7 @@ from mnas.data.batches import Batches, by_stat_line, unreadable_line
 from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.evaluate.baseline import not_above_baseline
-from mnas.names import as_file_name, searched_size
+from mnas.names import as_file_name, parent_command, searched_size
 from mnas.readers import stored_settings
 from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.train.config import TrainConfig
@@ -62,6 +62,8 @@ def planned_trainings(settings: TrainSettings) -> list[NamedTraining]:
     images = settings.images
     if not images.data:
         raise ValueError("--data must be given: the name of a data set (digits) or a folder of images")
+    if not settings.weights and (command := parent_command(settings.arch)):
+        raise ValueError(f"{settings.arch} begins from known weights; train it with `{command}`, or with --top")
     sizes = input_sizes(settings.input_size) or (searched_size(settings.arch) or images.native_size(),)
     trainings = []
     for width in width_multipliers(settings.width_multiplier):

@@ -144,7 +144,7 @@ class _Scoring:
     """Trains a candidate without writing its weights."""
 
     evaluator: ProxyEvaluator
-    modules: ClassVar = ProxyEvaluator.modules
+    modules: ClassVar = ("mnas.evaluate.proxy",)
 
     def __call__(self, candidate: Candidate, step: Step, seed: int, weights_path: Path) -> Evaluation:
         return self.evaluator.evaluate(candidate, step, seed, None)

@@ -6,7 +6,6 @@ Random weights get the paper's proxy training. Known weights get a linear classi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from mnas.candidate import Candidate
 from mnas.data.dataset import Dataset
@@ -67,7 +66,12 @@ class ProxyEvaluator:
     """Input size -> images of that size."""
     sources: Mapping[str, WeightsSource] = field(default_factory=dict)
     """Parent -> source of its weights."""
-    modules: ClassVar = ("mnas.evaluate.proxy",)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules that a worker imports before its first task."""
+        more = ("mnas.evaluate.features", "mnas.evaluate.finetuned") if self.sources else ()
+        return ("mnas.evaluate.proxy", *more)
 
     def __call__(self, candidate: Candidate, step: Step, seed: int, weights_path: Path) -> Evaluation:
         return self.evaluate(candidate, step, seed, weights_path)

@@ -92,6 +92,15 @@ def test_the_best_are_trained_in_full_from_the_same_weights(folder, capsys):
     assert identity["initial weights"] != "fresh"
 
 
+def test_a_single_trial_names_the_command_with_its_weights(folder, capsys):
+    [small] = [t for t in read_run(folder / "runs/p").trials if t.input_size == 16]
+    assert run(["train", f"runs/p#{small.number}", "--data", "digits", "--out", "single"]) == 2
+    assert capsys.readouterr().err == (
+        f"mnas: runs/p#{small.number} begins from known weights; train it with "
+        "`mnas train parent.safetensors --weights parent.safetensors --input-size 16`, or with --top\n"
+    )
+
+
 def test_the_same_command_resumes_and_other_weights_do_not(folder, capsys):
     command = [*SEARCH, "--parent", "parent.safetensors", "--input-size", "16,24", "--run", "runs/p"]
     before = read_run(folder / "runs/p").trials

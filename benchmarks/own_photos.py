@@ -1,0 +1,281 @@
+"""Which model for one's own photographs: a search from published weights beside training everything, and from scratch.
+
+    python benchmarks/own_photos.py ./cifar10 --results benchmarks/results/own_photos.json   (about 4 hours of 2 cores)
+    python benchmarks/own_photos.py      (to try it out: a few handwritten digits, two sizes, one network)
+
+DATA is a folder of train/ and test/ with a folder of images for each class, or a named data set; the first images of
+each class train and are held out for validation, the first ones of the test part test. Steps, each added to --results
+as soon as it is done, so that the next call resumes:
+
+    latency   every network at every size, and MnasNet-A1 at 224 px, in turns
+    whole     every network at every size, fine-tuned by `mnas train`; three seeds for the first network
+    parents   `mnas search --parent`, for three targets: the latencies of the first network; its picks trained in full
+    scratch   `mnas search` for as many minutes; its picks trained in full
+    ship      the picks exported as fp32 and int8, measured, and scored on the test images
+
+A pick is the trial that the search recommends for a target. It is compared with the most accurate network of all steps
+that is no more than 5 % slower than the target, by test accuracy, pooled over seeds. Needs mnas[pretrained,quantize].
+"""
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import mnas
+from mnas.data.load import load_dataset
+from mnas.data.named import NAMED
+from mnas.study import Snapshot, objectives_of, read_run
+from mnas.study.results import recommend, references_of
+
+Results = dict[str, Any]
+SLACK = 1.05
+"""A network counts at a target if its latency is at most this multiple of it."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", default="digits")
+    parser.add_argument("--name", default="", help="name of the data in the results; default: that of the folder")
+    parser.add_argument("--per-class", type=int, default=0, help="training images of each class; 0: all")
+    parser.add_argument("--test-per-class", type=int, default=200)
+    parser.add_argument("--networks", default="")
+    parser.add_argument("--sizes", default="")
+    parser.add_argument("--search-sizes", default="auto")
+    parser.add_argument("--seeds", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--epochs", type=int, default=0, help="epochs of full training; 0: those of the preset")
+    parser.add_argument("--steps", default="latency,whole,parents,scratch,ship")
+    parser.add_argument("--results", type=Path, default=Path("build/own-photos/results.json"))
+    parser.add_argument("--out", type=Path, default=Path("build/own-photos"))
+    options = parser.parse_args()
+    small = options.data in NAMED  # to try the script out
+    options.networks = (options.networks or ("efficientnet-lite0" if small else LITES)).split(",")
+    options.sizes = [int(size) for size in (options.sizes or ("32,48" if small else "64,96,128")).split(",")]
+    options.seeds = options.seeds or (1 if small else 3)
+    options.per_class = options.per_class or (8 if small else 100)
+    options.epochs = options.epochs or (1 if small else 0)
+    options.minutes = min(options.minutes, 1.0) if small else options.minutes
+    options.search_sizes = "32,48" if small else options.search_sizes
+    OwnPhotos(options).run(options.steps.split(","))
+
+
+LITES = "efficientnet-lite0,efficientnet-lite1,efficientnet-lite2"
+
+
+class OwnPhotos:
+    """The steps on one data set, and the file of their results."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.name = options.name or Path(options.data).name
+        self.out = (options.out / self.name).resolve()
+        self.data = str(self._images())
+        self.results: Results = json.loads(options.results.read_text()) if options.results.exists() else {}
+
+    def run(self, steps: list[str]) -> None:
+        for step in steps:
+            getattr(self, step)()
+        self.conclude()
+
+    def done(self, key: str, work: Callable[[], Results]) -> Results:
+        """Return the stored result under the key, or do the work and store it."""
+        mine = self.results.setdefault(self.name, {})
+        if key not in mine:
+            mine[key] = work()
+            self.options.results.parent.mkdir(parents=True, exist_ok=True)
+            half = self.options.results.with_suffix(".half")
+            half.write_text(json.dumps(self.results, indent=1, sort_keys=True) + "\n")
+            half.replace(self.options.results)
+            print(f"{self.name} {key}: {mine[key]}", flush=True)
+        result: Results = mine[key]
+        return result
+
+    def latency(self) -> None:
+        sizes = ",".join(map(str, self.options.sizes))
+        classes = len(list((Path(self.data) / "train").iterdir()))
+
+        def measured() -> Results:
+            models = mnas.latency(self.options.networks, input_size=sizes, classes=classes, budget_s=3)
+            [a1] = mnas.latency("mnasnet-a1", input_size=224, classes=1000, budget_s=3)
+            # as a share of MnasNet-A1's, which is measured in the same minute
+            shares = {f"{m.name}@{m.calibration.input_size}": m.latency.latency_ms for m in models}
+            return {"mnasnet-a1@224": a1.latency.latency_ms, **shares}
+
+        self.done("latency_ms", measured)
+
+    def whole(self) -> None:
+        for place, network in enumerate(self.options.networks):
+            for size in self.options.sizes:
+                for seed in range(self.options.seeds if place == 0 else 1):
+                    self.done(
+                        f"whole {network}@{size} seed {seed}", lambda n=network, s=size, r=seed: self._whole(n, s, r)
+                    )
+
+    def _whole(self, network: str, size: int, seed: int) -> Results:
+        folder = self.out / "whole" / f"{network}-{size}-{seed}"
+        trained = mnas.train(
+            network, data=self.data, weights="pretrained", input_size=size, seed=seed, out=folder, threads=1,
+            resume=True, **({"epochs": self.options.epochs} if self.options.epochs else {}),
+        )  # fmt: skip
+        return {"accuracy": trained.accuracy, "test": trained.test_accuracy, "seconds": trained.seconds}
+
+    def targets(self) -> list[float]:
+        self.latency()
+        measured = self.results[self.name]["latency_ms"]
+        return [measured[f"{self.options.networks[0]}@{size}"] for size in self.options.sizes]
+
+    def parents(self) -> None:
+        parents = ",".join(self.options.networks[:2])
+        self._search("parents", {"parent": parents, "input_size": self.options.search_sizes})
+
+    def scratch(self) -> None:
+        self._search("scratch", {"trials": 1000})
+
+    def _search(self, kind: str, more: Results) -> None:
+        targets = self.targets()
+        run = self.out / kind
+
+        def searched() -> Results:
+            start = time.monotonic()
+            if len(targets) > 1:
+                more["target_latency_ms"] = ",".join(f"{each:.4g}" for each in targets)
+            minutes = self.options.minutes / 60
+            mnas.search(self.data, run=run, hours=minutes, watcher="none", **more)
+            snapshot = read_run(run)
+            states: dict[str, int] = {}
+            for trial in snapshot.trials:
+                states[trial.state] = states.get(trial.state, 0) + 1
+            return {
+                "seconds": time.monotonic() - start,
+                "trials": states,
+                "training_s": sum(t.evaluation.train_s for t in snapshot.trials if t.evaluation)
+                + sum(t.features.train_s for t in snapshot.trials if t.features),
+                "picks": {f"{target:.4g}": self._pick(snapshot, place) for place, target in enumerate(targets)},
+            }
+
+        result = self.done(f"{kind} search", searched)
+        for number in sorted({pick["trial"] for pick in result["picks"].values() if pick["trial"] is not None}):
+            self.done(f"{kind} #{number}", lambda n=number: self._in_full(run, n, result))
+
+    def _pick(self, snapshot: Snapshot, place: int) -> Results:
+        objective = objectives_of(snapshot.attributes)[place]
+        advice = recommend(snapshot.trials, references_of(snapshot), objective, 0)
+        trial = None if advice is None else advice.trial
+        if trial is None:
+            return {"trial": None}
+        return {
+            "trial": trial.number, "network": trial.parent or "searched", "input_size": trial.input_size,
+            "accuracy": trial.accuracy, "latency_ms": trial.latency_ms,
+        }  # fmt: skip
+
+    def _in_full(self, run: Path, number: int, searched: Results) -> Results:
+        pick = next(pick for pick in result["picks"].values() if pick["trial"] == number)
+        more: Results = {"epochs": self.options.epochs} if self.options.epochs else {}
+        if pick["network"] == "searched":
+            trained = mnas.train(f"{run}#{number}", data=self.data, out=run / "full", threads=1, resume=True, **more)
+        else:
+            trained = mnas.train(
+                pick["network"], data=self.data, weights="pretrained", input_size=pick["input_size"], threads=1,
+                out=run / "full", resume=True, **more,
+            )  # fmt: skip
+        return {
+            "accuracy": trained.accuracy, "test": trained.test_accuracy, "seconds": trained.seconds,
+            "weights": str(trained.weights.relative_to(self.out)),
+        }  # fmt: skip
+
+    def ship(self) -> None:
+        """Export every pick of the parents, measure the files, and score them on the test images."""
+        mine = self.results.get(self.name, {})
+        for pick in mine.get("parents search", {}).get("picks", {}).values():
+            if pick["trial"] is not None:
+                self.done(
+                    f"ship #{pick['trial']}",
+                    lambda p=pick: self._shipped(self.out / mine[f"parents #{p['trial']}"]["weights"]),
+                )
+
+    def _shipped(self, weights: Path) -> Results:
+        from mnas.nn.weights_info import read_weights_info
+
+        info = read_weights_info(weights)
+        shipped: Results = {}
+        for kind, int8 in (("fp32", False), ("int8", True)):
+            [exported] = mnas.export(
+                weights, to="litert", overwrite=True, **({"int8": True, "data": self.data} if int8 else {})
+            )
+            [measured] = mnas.latency(str(exported.path), budget_s=3)
+            model = mnas.load(exported.path)
+            images = load_dataset(self.data, input_size=info.input_size, seed=0).test
+            assert images is not None
+            answers = [int(np.argmax(model.probabilities(images.images[i : i + 1])[0])) for i in range(len(images))]
+            shipped[kind] = {
+                "mb": exported.path.stat().st_size / 1e6,
+                "latency_ms": measured.latency.latency_ms,
+                "test": float(np.mean(np.array(answers) == images.labels)),
+            }
+        return shipped
+
+    def conclude(self) -> None:
+        """Print, for each target, the pick of each search and the best of everything trained."""
+        mine = self.results.get(self.name, {})
+        pooled: dict[str, list[float]] = {}
+        seconds = 0.0
+        for key, result in mine.items():
+            if key.startswith("whole "):
+                pooled.setdefault(key.split()[1], []).append(result["test"])
+                seconds += result["seconds"]
+        for key, tests in sorted(pooled.items()):
+            spread = f" ± {statistics.stdev(tests):.4f}" if len(tests) > 1 else ""
+            print(f"{self.name} {key}: {mine['latency_ms'][key]:.3f} ms, test {statistics.mean(tests):.4f}{spread}")
+        print(f"{self.name}: training every network takes {seconds / 60:.0f} min of one core")
+        for target in self.targets() if pooled else ():
+            fit = [key for key in pooled if mine["latency_ms"][key] <= SLACK * target]
+            best = max((statistics.mean(pooled[key]) for key in fit), default=math.nan)
+            for kind in ("parents", "scratch"):
+                pick = mine.get(f"{kind} search", {}).get("picks", {}).get(f"{target:.4g}", {})
+                full = mine.get(f"{kind} #{pick.get('trial')}")
+                if full:
+                    print(
+                        f"{self.name} at {target:.3f} ms: {kind} picks {pick['network']}@{pick['input_size']} "
+                        f"({pick['latency_ms']:.3f} ms), test {full['test']:.4f}; best of everything {best:.4f}"
+                    )
+
+    def _images(self) -> Path:
+        """Return a folder with the first images of each class, written once; a named data set is written as files."""
+        options, folder = self.options, self.out / f"images-{self.options.per_class}-{self.options.test_per_class}"
+        if folder.exists():
+            return folder
+        half = folder.with_name("images.half")
+        shutil.rmtree(half, ignore_errors=True)
+        for part, count in (("train", options.per_class), ("test", options.test_per_class)):
+            if options.data in NAMED:
+                self._write_named(half / part, part, count)
+                continue
+            for source in sorted(p for p in (Path(options.data) / part).iterdir() if p.is_dir()):
+                files = sorted(source.iterdir())
+                (half / part / source.name).mkdir(parents=True)
+                for file in files[:count]:
+                    shutil.copy(file, half / part / source.name)
+        half.rename(folder)
+        return folder
+
+    def _write_named(self, folder: Path, part: str, count: int) -> None:
+        dataset = load_dataset(self.options.data, input_size=16, seed=0)
+        images = dataset.train if part == "train" else dataset.test
+        assert images is not None
+        for label, name in enumerate(dataset.classes):
+            (folder / name).mkdir(parents=True)
+            for place in np.flatnonzero(images.labels == label)[:count]:
+                Image.fromarray(np.array(images.images[place])).save(folder / name / f"{place}.png")
+
+
+if __name__ == "__main__":
+    main()
