@@ -177,7 +177,7 @@ class OwnPhotos:
             "accuracy": trial.accuracy, "latency_ms": trial.latency_ms,
         }  # fmt: skip
 
-    def _in_full(self, run: Path, number: int, searched: Results) -> Results:
+    def _in_full(self, run: Path, number: int, result: Results) -> Results:
         pick = next(pick for pick in result["picks"].values() if pick["trial"] == number)
         more: Results = {"epochs": self.options.epochs} if self.options.epochs else {}
         if pick["network"] == "searched":
