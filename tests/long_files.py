@@ -62,6 +62,8 @@ LONG = (
     "cli/test_devices.py",
     "test_search_devices.py",
     "data/test_cache.py",
+    "data/test_sizes.py",
+    "evaluate/test_features.py",
     "latency/prediction/test_predictor_tables.py",
     "latency/prediction/test_design.py",
     "evaluate/test_table_limits.py",

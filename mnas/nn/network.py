@@ -29,7 +29,11 @@ class Network(nn.Module, abc.ABC):
 
     def classify(self, means: Tensor) -> Tensor:
         """Return the logits of the means (N, channels) of all pixels' features."""
-        return cast(Tensor, self.classifier(self.dropout(means)))
+        return cast(Tensor, self.classifier(self.dropout(self.embedding(means))))
+
+    def embedding(self, means: Tensor) -> Tensor:
+        """Return the classifier's inputs (N, classifier.in_features) for the means (N, channels), without dropout."""
+        return means
 
 
 class BlockNetwork(Network):
@@ -49,10 +53,10 @@ class BlockNetwork(Network):
         x = self.layers(self.stem(x))
         return self.head(x) if self.head is not None and not self.pooled else x
 
-    def classify(self, means: Tensor) -> Tensor:
+    def embedding(self, means: Tensor) -> Tensor:
         if self.head is not None and self.pooled:
             means = self.head(means[:, :, None, None]).flatten(1)
-        return super().classify(means)
+        return means
 
 
 class CellNetwork(Network):

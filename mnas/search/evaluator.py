@@ -10,8 +10,9 @@ from pathlib import Path
 from mnas.candidate import Candidate
 from mnas.data.dataset import Dataset
 from mnas.data.options import TrainingDataOptions
-from mnas.evaluate.config import ProxyConfig
+from mnas.evaluate.config import FeaturesConfig, ProxyConfig
 from mnas.evaluate.evaluation import Evaluation, Step
+from mnas.folders import user_cache_dir
 from mnas.study import RunError
 from mnas.train.initial import WeightsSource
 
@@ -93,7 +94,8 @@ class ProxyEvaluator:
         if step == "features":
             from mnas.evaluate.features import evaluate_features
 
-            return evaluate_features(source, dataset, self.proxy)
+            config = FeaturesConfig(accelerator=self.proxy.accelerator, threads=self.proxy.threads)
+            return evaluate_features(source, dataset, config, folder=user_cache_dir() / "features").evaluation
         from mnas.evaluate.finetuned import evaluate_finetuned
 
         return evaluate_finetuned(source, dataset, self.proxy, seed, weights_path)
