@@ -38,6 +38,8 @@ LONG = (
     "test_start.py",
     "test_search.py",
     "cli/test_train_top.py",
+    "cli/test_train_teacher.py",
+    "cli/test_scored_report.py",
     "cli/test_search_command.py",
     "cli/test_search_start.py",
     "latency/devices/test_adb.py",
@@ -86,6 +88,8 @@ LONG = (
     "data/test_web.py",
     "shortlist/test_pool.py",
     "data/test_shards.py",
+    "pages/test_scored_page.py",
+    "pages/test_scored_browser.py",
     "api/test_run.py",
 )
 """Files that take more than some 2 s of one core, the longest first."""

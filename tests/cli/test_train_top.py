@@ -36,7 +36,7 @@ def run_path(tmp_path_factory):
             "workers": 1,
             "candidates_per_update": 3,
             "width": 0.25,
-            "input_size": 8,
+            "input_size": "8",
             "output_stride": 8,
             "latency_budget_s": 0.1,
             "max_images_per_class": 30,
