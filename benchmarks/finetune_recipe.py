@@ -112,7 +112,7 @@ def trained(
     """Train with one recipe and return its figures."""
     from mnas.data.open_batches import open_batches
     from mnas.train.config import TrainConfig
-    from mnas.train.initial import initial_network
+    from mnas.train.initial import WeightsSource, initial_network
     from mnas.train.loop import train
     from mnas.zoo.architectures import named_arch
 
@@ -123,7 +123,8 @@ def trained(
         loader="array" if decoded else "files", workers=0 if decoded else 1, data_dir=None, download=True,
         max_images_per_class=0 if folder.is_dir() else per_class, on_progress=None, cache_dir=out / "cache",
     )  # fmt: skip
-    network = initial_network("pretrained", NETWORK, named_arch(NETWORK), batches, seed)
+    source = WeightsSource(name=NETWORK, arch=named_arch(NETWORK), weights="pretrained")
+    network = initial_network(source, batches, seed)
     target = out / "training"
     shutil.rmtree(target, ignore_errors=True)
     start, used = time.perf_counter(), time.process_time()

@@ -20,7 +20,7 @@ Precision = Literal["auto", "no", "bf16", "fp16"]
 Balance = Literal["none", "sampling", "loss"]
 BatchNorm = Literal["batch", "recentred", "frozen"]
 _FEWEST_FOR_STATISTICS = 16
-_AUTO_EPOCHS, _AUTO_STEPS, _MOST_AUTO_EPOCHS = 12, 360, 60
+_AUTO_EPOCHS, _AUTO_STEPS, _MOST_AUTO_EPOCHS = 12, 180, 30
 _COUNTS = ("fewest_steps", "estimate_statistics", "patience")
 _BEFORE: dict[str, object] = {"batch_norm": "batch", "balance": "none", "patience": 0, "retries": 0}
 """Fields that later versions added, with the behaviour of a training without them, which therefore still resumes."""
@@ -31,7 +31,7 @@ class TrainConfig:
     """The recipe of a training. Raises ValueError if a field is out of range."""
 
     epochs: int | Literal["auto"]
-    """Number of training epochs; auto: 12, or as many as 360 steps need, up to 60, as few images need more epochs."""
+    """Number of training epochs; auto: 12, or as many as 180 steps need, up to 30, as few images need more epochs."""
     batch_size: int
     """Number of images per step; under torchrun, the total of all processes."""
     fewest_steps: int = 0

@@ -17,7 +17,7 @@ from mnas.nn.weights import load_weights
 from mnas.train.checkpoint import load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
 from mnas.train.guard import Guard
-from mnas.train.initial import initial_network
+from mnas.train.initial import WeightsSource, initial_network
 from mnas.train.loop import train
 from mnas.train.presets import PRESETS
 from mnas.train.process import TrainingStopped
@@ -221,7 +221,8 @@ def test_a_pretrained_network_survives_a_rate_that_wrecks_it(tmp_path: Path) -> 
     )  # fmt: skip
     batches = toy_batches(config, images=96, size=32)
     name = "efficientnet-lite0"
-    network = initial_network("pretrained", name, named_arch(name), batches, 0)
+    source = WeightsSource(name=name, arch=named_arch(name), weights="pretrained")
+    network = initial_network(source, batches, 0)
     trained = train(network.arch, batches, config, tmp_path / "t", initial=network, watcher=watcher)
     assert trained.restarts == len(watcher.lines) > 1
     assert "going back to the start" in watcher.lines[0]

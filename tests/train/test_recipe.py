@@ -202,9 +202,9 @@ def test_the_balanced_loss_is_the_weighted_mean_by_hand(smoothing: float) -> Non
     assert float(mixed(torch.tensor(logits[:1]), torch.tensor(target))) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("images", "epochs"), [(20, 60), (200, 60), (480, 24), (960, 12), (1000, 12), (50_000, 12)])
+@pytest.mark.parametrize(("images", "epochs"), [(20, 30), (200, 30), (300, 20), (480, 12), (1000, 12), (50_000, 12)])
 def test_automatic_epochs_give_few_images_more_of_them(images: int, epochs: int) -> None:
-    """360 steps of 32 images, in 12 to 60 epochs; a number stays as it is."""
+    """180 steps of 32 images, in 12 to 30 epochs; a number stays as it is."""
     config = PRESETS["finetune"]
     assert config.for_images(images).fixed_epochs == epochs
     fixed = dataclasses.replace(config, epochs=3)
