@@ -11,6 +11,7 @@ as soon as it is done, so that the next call resumes:
     whole     every network at every size, fine-tuned by `mnas train`; three seeds for the first network
     parents   `mnas search --parent`, for three targets: the latencies of the first network; its picks trained in full
     scratch   `mnas search` for as many minutes; its picks trained in full
+    distil    the first network at every size, taught by the network of `whole` with the best validation accuracy
     ship      the picks exported as fp32 and int8, measured, and scored on the test images
 
 A pick is the trial that the search recommends for a target. It is compared with the most accurate network of all steps
@@ -18,6 +19,7 @@ that is no more than 5 % slower than the target, by test accuracy, pooled over s
 """
 
 import argparse
+import functools
 import json
 import math
 import shutil
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--epochs", type=int, default=0, help="epochs of full training; 0: those of the preset")
-    parser.add_argument("--steps", default="latency,whole,parents,scratch,ship")
+    parser.add_argument("--steps", default="latency,whole,parents,scratch,distil,ship")
     parser.add_argument("--results", type=Path, default=Path("build/own-photos/results.json"))
     parser.add_argument("--out", type=Path, default=Path("build/own-photos"))
     options = parser.parse_args()
@@ -120,13 +122,24 @@ class OwnPhotos:
                         f"whole {network}@{size} seed {seed}", lambda n=network, s=size, r=seed: self._whole(n, s, r)
                     )
 
-    def _whole(self, network: str, size: int, seed: int) -> Results:
-        folder = self.out / "whole" / f"{network}-{size}-{seed}"
+    def _whole(self, network: str, size: int, seed: int, more: Results | None = None) -> Results:
+        folder = self.out / ("distil" if more else "whole") / f"{network}-{size}-{seed}"
         trained = mnas.train(
             network, data=self.data, weights="pretrained", input_size=size, seed=seed, out=folder, threads=1,
-            resume=True, **({"epochs": self.options.epochs} if self.options.epochs else {}),
+            resume=True, **(more or {}), **({"epochs": self.options.epochs} if self.options.epochs else {}),
         )  # fmt: skip
         return {"accuracy": trained.accuracy, "test": trained.test_accuracy, "seconds": trained.seconds}
+
+    def distil(self) -> None:
+        self.whole()
+        network, mine = self.options.networks[0], self.results[self.name]
+        best = max((key for key in mine if key.startswith("whole ")), key=lambda key: mine[key]["accuracy"])
+        _, teacher, _, seed = best.split()
+        name, size = teacher.split("@")
+        folder = self.out / "whole" / f"{name}-{size}-{seed}" / f"{name}-{size}px"
+        for size in self.options.sizes:
+            work = functools.partial(self._whole, network, size, 0, {"teacher": str(folder)})
+            self.done(f"distil {network}@{size} from {teacher}", work)
 
     def targets(self) -> list[float]:
         self.latency()
