@@ -53,12 +53,20 @@ def _header(facts: Facts) -> str:
     weights = f"α = {objective['alpha']:.4g}, β = {objective['beta']:.4g}" if objective else ""
     line = subtitle(
         [
-            f"input {facts.input_size}×{facts.input_size}" if facts.input_size else "",
+            _input_of(facts),
             _measured_on(facts),
             f"{objective['form']} reward, {weights}" if objective else "",
         ]
     )
     return f'{header(facts.name, state, facts.state.status)}<p class="quiet">{line}</p>{sections.tiles(facts)}'
+
+
+def _input_of(facts: Facts) -> str:
+    """Return `input 224×224`, or `input 64, 96 or 128 px` where the search chooses the size."""
+    sizes = sorted({trial.input_size for trial in facts.trials})
+    if facts.has_sizes:
+        return f"input {', '.join(map(str, sizes[:-1]))} or {sizes[-1]} px"
+    return f"input {facts.input_size}×{facts.input_size}" if facts.input_size else ""
 
 
 def _measured_on(facts: Facts) -> str:
