@@ -99,7 +99,9 @@ def test_a_search_with_known_networks_goes_on(folder, known, capsys):
 
 
 def test_pretrained_weights_are_recommended_for_few_images():
-    assert weights_hint("my photos", 49_999).endswith(" --weights pretrained --data 'my photos'")
+    assert weights_hint("my photos", 49_999).endswith(
+        ": mnas search --parent efficientnet-lite0,efficientnet-lite1 --data 'my photos'"
+    )
     assert weights_hint("my photos", 50_000) == ""
 
 
