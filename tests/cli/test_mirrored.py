@@ -94,9 +94,9 @@ def test_other_choices_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_search_stores_it_and_goes_on_as_it_was_begun() -> None:
     arrows(Path("lr"), {"right": 0, "left": 180}, 10)
-    settings = search_settings({"data": "lr", "run": "run", "input_size": 16})
-    dataset = settings.load_data()
-    space = settings.searched_space(16)
+    settings = search_settings({"data": "lr", "run": "run", "input_size": "16"})
+    [dataset] = settings.load_data().values()
+    space = settings.candidate_space()
     assert settings.identity(space, dataset)["proxy"]["mirror"] == "no"
     assert settings.as_begun(dataset) is settings
     Path("run").mkdir()
@@ -104,7 +104,7 @@ def test_a_search_stores_it_and_goes_on_as_it_was_begun() -> None:
     begun = settings.as_begun(dataset)
     assert begun.proxy.mirror == "yes"
     assert "mirror" not in begun.identity(space, dataset)["proxy"]
-    Path("run/config.json").write_text(json.dumps({"proxy": {"epochs": 5, "mirror": "no"}}))
+    Path("run/config.json").write_text(json.dumps({"start_from": "auto", "proxy": {"epochs": 5, "mirror": "no"}}))
     assert settings.as_begun(dataset) is settings
     provenance = dataset.table.to_dict()
     assert provenance["images"] == {"train": (8, 8), "val": (2, 2)}
@@ -112,7 +112,7 @@ def test_a_search_stores_it_and_goes_on_as_it_was_begun() -> None:
 
 def test_candidates_are_trained_as_it_says() -> None:
     arrows(Path("lr"), {"right": 0, "left": 180}, 20)
-    dataset = search_settings({"data": "lr", "input_size": 16}).load_data()
+    [dataset] = search_settings({"data": "lr", "input_size": "16"}).load_data().values()
 
     def weights(mirror: Mirror) -> bytes:
         torch.manual_seed(0)
