@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from toy import toy_calibrations, toy_config, toy_plan, toy_problem
+from toy import toy_calibrations, toy_config, toy_plan, toy_problem, toy_space
 
 from mnas.data.load import load_dataset
 from mnas.report.html import write_report
@@ -115,7 +115,7 @@ def scenario(base: Path, controller: str, workers: int, kills: int, seed: int, t
     if before:
         start(base / "old", "random", workers, before, [])
         named = base / "named.json"
-        named.write_text(toy_problem().space.decode([0] * 12).to_json())
+        named.write_text(toy_space().decode([0] * 12).to_json())
         old = [base / "old" / "run", named]
     assert threading.active_count() == 1, "fork needs one thread"
     finished, total = attempt(base / "whole", controller, workers, trials, old, die_after=-1)

@@ -64,7 +64,10 @@ def test_an_unknown_command_lists_all(capsys):
             "mnas: MODEL is required. Model file (.safetensors, .tflite, .onnx, .pte), folder of a training",
         ),
         (["eval", "x"], "mnas: --data is required. Data set: digits, cifar10, fashion-mnist, imagenet, or a folder"),
-        (["train", "x", "--epochs", "some"], "mnas: --epochs must be an integer, but got 'some' (mnas train --help)"),
+        (
+            ["train", "x", "--epochs", "some"],
+            "mnas: --epochs must be an integer or auto, but got 'some' (mnas train --help)",
+        ),
         (["eval", "x", "--data", "y", "--crop", "some"], "mnas: --crop must be a number or auto, but got 'some' (mnas"),
         (["export", "x", "--to", "y", "--speed-s", "some"], "mnas: --speed-s must be a number, but got 'some' (mnas"),
     ],
