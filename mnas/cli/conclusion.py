@@ -44,7 +44,8 @@ def conclude(
     results = table_results(run, objectives)
     say = console.print
     say("")
-    say(ENDED[reason].format(trials=len(own)))
+    alone = reason == "trials" and len(own) == 1
+    say("the only candidate is finished" if alone else ENDED[reason].format(trials=len(own)))
     if not front_of(run.trials):
         say(_untrained(run, skipped))
         if not results:

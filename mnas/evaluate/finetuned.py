@@ -20,7 +20,7 @@ from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.train.config import TrainConfig
 from mnas.train.folder import Trained
-from mnas.train.initial import WeightsSource, network_for
+from mnas.train.initial import WeightsSource, network_for, trained_on
 from mnas.train.loop import train
 from mnas.train.presets.finetune import FINETUNE
 from mnas.train.process import training_settings
@@ -89,7 +89,8 @@ def _trained(source: WeightsSource, dataset: Dataset, config: TrainConfig, folde
     network, (mean, std) = network_for(source, dataset.classes, config.seed)
     dataset = dataclasses.replace(dataset, mean=mean, std=std)
     batches = ArrayBatches(dataset, config.variation(), config.seed)
-    return train(network.arch, batches, config, folder, initial=network)
+    earlier = trained_on(source.weights, lambda line: None)  # the search has printed its warning
+    return train(network.arch, batches, config, folder, initial=network, earlier=earlier)
 
 
 def _scored(weights: Path, dataset: Dataset, config: ProxyConfig) -> Scored:

@@ -164,10 +164,12 @@ class _Starter:
 
 def _about_space(space: CandidateSpace, auto_stride: bool) -> list[str]:
     parents = ", ".join(parent.name for parent in space.parents)
-    lines = [f"parents: {parents}, each at {len(space.input_sizes)} input sizes"] if parents else []
+    sizes = len(space.input_sizes)
+    each = f"each at {sizes} input sizes" if sizes > 1 else f"at {space.input_sizes[0]} px"
+    lines = [f"parents: {parents}, {each}"] if parents else []
     if space.space is None:
         return lines
-    s, sizes = space.space.skeleton, len(space.input_sizes)
+    s = space.space.skeleton
     return [
         *lines,
         f"space {space.space.name}: {sizes * space.space.size:.2e} choices, skeleton {s.text}; output stride "

@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mnas.atomic import require_writable
@@ -19,11 +19,12 @@ from mnas.search.evaluator import CachedImages, ProxyEvaluator
 from mnas.search.front_files import export_front
 from mnas.search.loop import search
 from mnas.search.open import open_search, versions
-from mnas.search.parents import read_parents
+from mnas.search.parents import KnownWeights, read_parents
 from mnas.search.problem import Problem
 from mnas.search.progress import Watcher
 from mnas.search.settings import SearchSettings
 from mnas.study import Snapshot, StudyWriter
+from mnas.train.initial import held_out_seed, trained_on
 from mnas.version import __version__
 
 
@@ -63,6 +64,7 @@ def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> Sear
     for notice in _data_notices(settings, dataset):
         watcher.say(notice)
     parents = read_parents(settings.parent) if settings.parent else ()
+    _require_unseen(settings, parents, watcher)
     space = settings.candidate_space([each.parent for each in parents])
     images = {size: CachedImages.of(each, settings.images, settings.seed) for size, each in datasets.items()}
     evaluate = ProxyEvaluator(settings.proxy, images, {each.parent.name: each.source for each in parents})
@@ -92,6 +94,31 @@ def _data_notices(settings: SearchSettings, dataset: Dataset) -> list[str]:
         mirror_note(settings.proxy.mirror, dataset.flip, dataset.classes),
     ]
     return [notice for notice in notices if notice]
+
+
+def _require_unseen(settings: SearchSettings, parents: Sequence[KnownWeights], watcher: Watcher) -> None:
+    """Raise ValueError where the weights of a parent were trained on validation images of this search."""
+    images = settings.images
+    for parent in parents:
+        weights = parent.source.weights
+        notices: list[str] = []
+        seed = held_out_seed(
+            weights,
+            trained_on(weights, watcher.say),
+            images.data,
+            seed=settings.seed,
+            max_images_per_class=images.max_images_per_class,
+            data_dir=images.data_dir,
+            download=images.download,
+            say=notices.append,
+        )
+        if seed != settings.seed:
+            raise ValueError(
+                f"--seed must be {seed}, as in the training of {weights} on these images, but got {settings.seed}, "
+                "which would validate on its training images"
+            )
+        for notice in notices:
+            watcher.say(notice)
 
 
 def _store_provenance(run: StudyWriter, dataset: Dataset, problem: Problem, command: str) -> None:

@@ -120,14 +120,15 @@ class _Training:
 
     def __call__(self, job: Job, say: Say) -> None:
         # timm and accelerate take seconds to import, and only a training needs them
-        from mnas.train.initial import initial_network
+        from mnas.train.initial import initial_network, trained_on
         from mnas.train.loop import train
 
         candidate = job.candidate
         batches = self.open_batches(candidate.input_size)
-        config, initial = self.config, None
+        config, initial, earlier = self.config, None, ()
         if candidate.parent:
-            initial = initial_network(self.sources[candidate.parent], batches, config.seed)
+            source = self.sources[candidate.parent]
+            initial, earlier = initial_network(source, batches, config.seed), trained_on(source.weights, say)
         elif self.sources:
             config = config.on_same_machine(PRESETS["small"])
         skipped = len(batches.skipped)
@@ -137,6 +138,7 @@ class _Training:
             config,
             job.folder,
             initial=initial,
+            earlier=earlier,
             resume=True,
             watcher=_PrintingWatcher(say, config.fixed_epochs),
             title=job.title,

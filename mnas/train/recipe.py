@@ -67,7 +67,8 @@ def schedule_for(
     warmup_epochs = min(config.warmup_epochs, config.fixed_epochs / 2)  # a preset's warm-up may exceed a short training
     warmup = {"warmup_t": int(warmup_epochs * steps), "warmup_lr_init": 0.0, "warmup_prefix": False}
     if config.schedule == "cosine":
-        return CosineLRScheduler(optimizer, t_initial=config.fixed_epochs * steps, t_in_epochs=False, **warmup)
+        total = max(2, config.fixed_epochs * steps)  # timm warns of a single step, whose rate is the first in any case
+        return CosineLRScheduler(optimizer, t_initial=total, t_in_epochs=False, **warmup)
     return StepLRScheduler(
         optimizer, decay_t=config.decay_epochs * steps, decay_rate=config.decay_rate, t_in_epochs=False, **warmup
     )

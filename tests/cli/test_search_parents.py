@@ -1,5 +1,6 @@
 """`mnas search --parent` on real images and this machine: a parent of random weights, full training, bad input."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -145,3 +146,40 @@ def test_bad_input_is_one_line_and_leaves_no_run(folder, capsys, options, messag
     assert message in error
     assert len(error.strip().splitlines()) == 1
     assert not (folder / "runs/bad").exists()
+
+
+def test_training_images_of_a_parent_are_never_validation_images(folder, capsys):
+    block_strings = "r1_k3_s22_e1_i8_o8,r1_k3_s22_e3_i8_o16"
+    train = ["train", block_strings, "--data", "digits", "--max-images-per-class", "12", "--input-size", "16"]
+    assert run([*train, "--epochs", "1", "--fewest-steps", "1", "--seed", "1", "--out", "own"]) == 0
+    [own] = (folder / "own").glob("*")
+    search = [*SEARCH, "--parent", str(own.relative_to(folder)), "--input-size", "16", "--run", "runs/own"]
+    capsys.readouterr()
+    assert run(search) == 2
+    assert "--seed must be 1, as in the training of own/" in capsys.readouterr().err
+    assert run([*search, "--seed", "1", "--max-images-per-class", "13"]) == 2
+    assert "--max-images-per-class must be 12, as in the training of own/" in capsys.readouterr().err
+    assert not (folder / "runs/own").exists()
+    assert run([*search, "--seed", "1"]) == 0
+
+
+def test_models_of_a_search_record_the_trainings_of_their_parent(folder):
+    [digits] = read_weights_info(next((folder / "runs/own/models").glob("*.safetensors"))).trained_on
+    assert (digits.name, digits.seed) == ("digits", 1)  # the training of the parent had the same images and split
+    options = ["--max-images-per-class", "11", "--input-size", "16", "--run", "runs/more"]
+    assert run([*SEARCH, "--parent", "runs/own#0", *options]) == 2  # its validation images would be known
+    info = read_weights_info(next((folder / "runs/own/models").glob("*.safetensors")))
+    other = dataclasses.replace(digits, content="0" * 64, name="other")
+    torch.manual_seed(2)
+    network = build_network(ARCH, 3)
+    save_weights(
+        folder / "of-other.safetensors",
+        network,
+        dataclasses.replace(info, trained_on=(other,), classes=("a", "b", "c")),
+    )
+    assert run([*SEARCH, "--parent", "of-other.safetensors", "--input-size", "16", "--run", "runs/of-other"]) == 0
+    [weights] = (folder / "runs/of-other/models").glob("*.safetensors")
+    assert [one.name for one in read_weights_info(weights).trained_on] == ["digits", "other"]
+    assert run(["train", "runs/of-other", "--top", "1", "--epochs", "1", "--threads", "1"]) == 0
+    [trained] = (folder / "runs/of-other/trained").glob("*/model.safetensors")
+    assert [one.name for one in read_weights_info(trained).trained_on] == ["digits", "other"]
