@@ -30,6 +30,7 @@ from mnas.train.initial import WeightsSource
 from mnas.train.metrics import EpochMetrics
 from mnas.train.presets import PRESETS
 from mnas.train.watch import TrainProgress, TrainWatcher
+from mnas.training_data import TrainedOn
 
 EVERY_S = 60.0
 SETTINGS_NAME = "settings.json"
@@ -125,7 +126,8 @@ class _Training:
 
         candidate = job.candidate
         batches = self.open_batches(candidate.input_size)
-        config, initial, earlier = self.config, None, ()
+        earlier: TrainedOn = ()
+        config, initial = self.config, None
         if candidate.parent:
             source = self.sources[candidate.parent]
             initial, earlier = initial_network(source, batches, config.seed), trained_on(source.weights, say)
