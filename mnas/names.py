@@ -6,7 +6,9 @@
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture, architecture_from_json
@@ -14,7 +16,7 @@ from mnas.formats import ARCH_SUFFIXES, WEIGHTS_NAME, WEIGHTS_SUFFIX, format_of
 from mnas.nn.weights_info import read_weights_info, require_unchanged
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
 from mnas.space.candidates import input_sizes_of
-from mnas.study import is_trained, needed, objectives_of, read_run, trained_path
+from mnas.study import TrialRecord, is_trained, needed, objectives_of, read_run, trained_path
 from mnas.study.results import find_result, recommend, references_of
 from mnas.zoo.architectures import ZOO, named_arch
 
@@ -137,10 +139,18 @@ def parent_command(name: str) -> str:
     if not named or not os.path.isdir(named[0]):
         return ""
     run = read_run(named[0])
-    trial = find_result(run, named[1])
+    return command_from_parent(run.path, run.attributes, find_result(run, named[1]))
+
+
+def command_from_parent(path: Path, attributes: Mapping[str, Any], trial: TrialRecord) -> str:
+    """Return the command that trains a trial of the run from the weights of its parent; empty without a parent.
+
+    Args:
+        attributes: those of the run at `path`.
+    """
     if not trial.parent:
         return ""
-    weights = needed(run.path, run.attributes, "parent_weights", trial.parent)
+    weights = needed(path, attributes, "parent_weights", trial.parent)
     return f"mnas train {trial.parent} --weights {weights} --input-size {trial.input_size}"
 
 

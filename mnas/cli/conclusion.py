@@ -11,6 +11,7 @@ from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import NAMES, baseline_line, not_above_baseline
 from mnas.evaluate.evaluation import Metric, accuracy_noise
 from mnas.latency.latency import Source
+from mnas.names import command_from_parent
 from mnas.objective import Objective, best_at_target, why_not_at_target
 from mnas.report.devices import SharingCost, sharing_costs
 from mnas.report.facts import facts_of, origin_of, skipped_by
@@ -103,12 +104,14 @@ def _say_where(console: Console, run: StudyWriter | Snapshot, results: Sequence[
     if any(t.evaluation and len(t.evaluation.accuracies) > 1 for t in results):
         console.print("accuracies are means over --repeats trainings; weights and model.tflite are those of the first")
     console.print(f"models: {folder}/TRIAL/model.tflite and arch.json, with the weights of the short training")
-    missing = [t.label for t in results if not (folder / t.label / "model.tflite").exists()]
+    missing = [t for t in results if not (folder / t.label / "model.tflite").exists()]
     if missing:
+        names = ", ".join(trial.label for trial in missing)
+        data = run.attributes["config"].get("data", "DIR")
+        again = command_from_parent(run.path, run.attributes, missing[0]) or f"mnas train {run.path}#{missing[0].label}"
         console.print(
-            f"without model.tflite: trial {', '.join(missing)}, whose weights are not stored (deleted, over "
-            f"--keep-models-mb, or from an earlier version); to train one again: mnas train {run.path}#{missing[0]} "
-            f"--data {run.attributes['config'].get('data', 'DIR')}"
+            f"without model.tflite: trial {names}, whose weights are not stored (deleted, over --keep-models-mb, or "
+            f"from an earlier version); to train one again: {again} --data {data}"
         )
     console.print(f"report: {run.path / 'report.html'}")
     console.print(f"next, train the best models fully: mnas train {run.path} --top {min(5, len(results))}")

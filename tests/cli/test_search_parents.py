@@ -148,6 +148,15 @@ def test_bad_input_is_one_line_and_leaves_no_run(folder, capsys, options, messag
     assert not (folder / "runs/bad").exists()
 
 
+def test_the_conclusion_names_a_command_that_trains_a_trial_without_weights_again(folder, capsys):
+    search = [*SEARCH, "--parent", "parent.safetensors", "--input-size", "16", "--run", "runs/none"]
+    assert run([*search, "--keep-models-mb", "0.001"]) == 0
+    again = (
+        "to train one again: mnas train parent.safetensors --weights parent.safetensors --input-size 16 --data digits"
+    )
+    assert again in " ".join(capsys.readouterr().out.split())
+
+
 def test_training_images_of_a_parent_are_never_validation_images(folder, capsys):
     block_strings = "r1_k3_s22_e1_i8_o8,r1_k3_s22_e3_i8_o16"
     train = ["train", block_strings, "--data", "digits", "--max-images-per-class", "12", "--input-size", "16"]
