@@ -4,9 +4,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from mnas.names import resolve_arch, resolve_weights
-from mnas.nn.digest import weights_digest
 from mnas.space.candidates import Parent
-from mnas.train.initial import WeightsSource, network_for
+from mnas.train.initial import WeightsSource, parent_of
 from mnas.zoo.weights import PACKAGES, TIMM, TORCHVISION, published_name
 
 PUBLISHED: dict[str, Container[str]] = {"pretrained": PACKAGES, "timm": TIMM, "torchvision": TORCHVISION}
@@ -45,8 +44,7 @@ def _read(text: str) -> KnownWeights:
     except ValueError as error:
         raise ValueError(f"--parent: {error}") from None
     source = WeightsSource(name=name, arch=arch, weights=weights)
-    network, _ = network_for(source, ("any",), 0)
-    return KnownWeights(parent=Parent(name=name, arch=network.arch, digest=weights_digest(network)), source=source)
+    return KnownWeights(parent=parent_of(source), source=source)
 
 
 def _published_by(name: str) -> str:

@@ -5,7 +5,7 @@ import datetime
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from mnas.study import RunError, Snapshot, differences, is_trained, needed, read
 from mnas.study.results import results_of
 from mnas.train.config import TrainConfig
 from mnas.train.distillation import TaughtBatches
-from mnas.train.initial import WeightsSource
+from mnas.train.initial import WeightsSource, parent_of
 from mnas.train.metrics import EpochMetrics
 from mnas.train.presets import PRESETS
 from mnas.train.watch import TrainProgress, TrainWatcher
@@ -104,7 +104,8 @@ def train_shortlist(
         ]
         say(_plan(run, top, chosen, len(jobs)))
         del batches
-        failed = train_jobs(jobs, _Training(_sharing(config, workers), open_batches, sources_of(run)), workers, say)
+        training = _Training(_sharing(config, workers), open_batches, sources_of(run, jobs))
+        failed = train_jobs(jobs, training, workers, say)
         rows = finished_rows(run)
         write_atomic(folder / FILE_NAME, table_csv(rows))
     return Outcome(tuple(chosen), rows, failed)
@@ -192,11 +193,23 @@ def _check_images(run: Snapshot, batches: Batches) -> None:
         raise ValueError(f"the input size must be the search's {input_size} pixels, but got {batches.input_size}")
 
 
-def sources_of(run: Snapshot) -> dict[str, WeightsSource]:
-    """Return parent -> source of its weights, of a run that has parents."""
+def sources_of(run: Snapshot, jobs: Sequence[Job]) -> dict[str, WeightsSource]:
+    """Return parent -> source of its weights, of a run that has parents.
+
+    Raises ValueError where the weights that a job begins with are missing, or are not those of the search.
+    """
     parents = [Parent.from_dict(values) for values in run.attributes["config"].get("parents", ())]
     weights = needed(run.path, run.attributes, "parent_weights") if parents else {}
-    return {each.name: WeightsSource(name=each.name, arch=each.arch, weights=weights[each.name]) for each in parents}
+    sources = {}
+    for each in parents:
+        source = WeightsSource(name=each.name, arch=each.arch, weights=weights[each.name])
+        if any(job.candidate.parent == each.name for job in jobs) and parent_of(source).digest != each.digest:
+            raise RunError(
+                f"the weights of {each.name} in {source.weights} have changed since the search; restore them, or "
+                "search again with another --run"
+            )
+        sources[each.name] = source
+    return sources
 
 
 def _listed(classes: Any) -> str:

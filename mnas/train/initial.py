@@ -15,9 +15,11 @@ from mnas.folders import user_cache_dir
 from mnas.formats import WEIGHTS_SUFFIX
 from mnas.labels import same_names
 from mnas.metadata import Triple
+from mnas.nn.digest import weights_digest
 from mnas.nn.network import Network
 from mnas.nn.pretrained import NoClassifierError, load_pretrained, pretrained_info
 from mnas.nn.weights_info import read_weights_info
+from mnas.space.candidates import Parent
 from mnas.training_data import TrainedOn, printable_name
 
 Say = Callable[[str], None]
@@ -126,3 +128,9 @@ def network_for(source: WeightsSource, classes: Sequence[str], seed: int) -> tup
     if not same_names(info.classes, classes) and not is_imagenet:
         network = adapted()
     return network, info.normalisation
+
+
+def parent_of(source: WeightsSource) -> Parent:
+    """Return the parent that a search takes from a source of weights. Raises ValueError as `load_pretrained` does."""
+    network, _ = network_for(source, ("any",), 0)
+    return Parent(name=source.name, arch=network.arch, digest=weights_digest(network))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -114,6 +115,11 @@ def test_the_same_command_resumes_and_other_weights_do_not(folder, capsys):
     capsys.readouterr()
     assert run(command) == 2
     assert "another configuration (parents: " in capsys.readouterr().err
+    top = ["train", "runs/p", "--epochs", "1", "--threads", "1"]
+    assert run([*top, "--top", "1"]) == 0  # it is trained already
+    shutil.rmtree(next((folder / "runs/p/trained").glob("*/")))
+    assert run([*top, "--top", "1"]) == 2
+    assert "the weights of parent.safetensors in parent.safetensors have changed since" in capsys.readouterr().err
     (folder / "parent.safetensors").write_bytes((folder / "old.safetensors").read_bytes())
 
 
