@@ -153,7 +153,8 @@ def _table(
     latencies = ["latency ms", "95 %"] if len(devices) == 1 else [f"{device} ms" for device in devices]
     single = len(objectives) == 1
     rewards = ["reward"] if single else [f"reward {objective.target_latency_ms:g} ms" for objective in objectives]
-    names = ["trial", name, *latencies, *(["of target"] if single else []), "params", "MACs", *rewards]
+    sizes = ["input px"] if len({trial.input_size for trial in results}) > 1 else []
+    names = ["trial", *sizes, name, *latencies, *(["of target"] if single else []), "params", "MACs", *rewards]
     table = Table(*names, box=box.SIMPLE)
     for trial in results:
         measured = list(trial.latencies.values())
@@ -165,6 +166,7 @@ def _table(
         scored = trial.accuracy is not None
         table.add_row(
             trial.label,
+            *([str(trial.input_size)] if sizes else []),
             f"{trial.accuracy:.4f}" if scored else "" if trial.error == NOT_TRAINED else "failed",
             *cells,
             f"{trial.params / 1e6:.2f}M",
@@ -193,9 +195,13 @@ def _origins(front: Sequence[TrialRecord]) -> list[str]:
     started = [t for t in front if t.number >= 0 and origin_of(t)]
     lines = []
     for words, given in (("--parent", True), ("--start-from", False)):
-        if origins := [f"{t.number} is {origin_of(t)}" for t in started if bool(t.parent) == given]:
+        if origins := [f"{t.number} is {origin_of(t)}" for t in started if _is_of_parent(t) == given]:
             lines.append(f"from {words}: trial {', '.join(origins)}")
     return lines
+
+
+def _is_of_parent(trial: TrialRecord) -> bool:
+    return bool(trial.parent) and trial.origin is None
 
 
 def _skipped(trials: list[TrialRecord]) -> str:

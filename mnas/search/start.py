@@ -51,7 +51,7 @@ from mnas.study.record import VERSION
 from mnas.zoo.architectures import ZOO
 from mnas.zoo.member import member_like, nearest_member
 
-SAME = ("space", "input_size", "data_content", "proxy", "device", "latency_threads")
+SAME = ("space", "parents", "input_size", "data_content", "proxy", "device", "latency_threads")
 """Fields that must be equal in the configurations of two runs for one to import the other's trials."""
 WHY_OTHER_IMAGES = ("data", "seed", "max_images_per_class")
 """Fields that explain why images differ; the seed determines which of them are held out."""

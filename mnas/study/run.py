@@ -318,6 +318,8 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(each, Mapping) and "digest" in each for each in value):
+        value = [f"{each.get('name')} {each['digest'][:6]}" for each in value]  # parents, and which weights they have
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."
 

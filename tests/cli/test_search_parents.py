@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from mnas.arch import Arch
+from mnas.cli.conclusion import _table
 from mnas.cli.main import run
 from mnas.data.load import load_dataset
 from mnas.metadata import ModelMetadata
@@ -16,7 +18,7 @@ from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.report.html import report_html
-from mnas.study import read_run
+from mnas.study import objectives_of, read_run
 from mnas.study.results import NOT_TRAINED, references_of
 from mnas.tflite.metadata import read_metadata
 from mnas.tflite.runtime import run_tflite
@@ -106,6 +108,8 @@ def test_a_single_trial_names_the_command_with_its_weights(folder, capsys):
 def test_the_same_command_resumes_and_other_weights_do_not(folder, capsys):
     command = [*SEARCH, "--parent", "parent.safetensors", "--input-size", "16,24", "--run", "runs/p"]
     before = read_run(folder / "runs/p").trials
+    top = ["train", "runs/p", "--epochs", "1", "--threads", "1", "--top", "1"]
+    assert run(top) == 0
     assert run(command) == 0
     assert read_run(folder / "runs/p").trials == before
     (folder / "old.safetensors").write_bytes((folder / "parent.safetensors").read_bytes())
@@ -115,10 +119,9 @@ def test_the_same_command_resumes_and_other_weights_do_not(folder, capsys):
     capsys.readouterr()
     assert run(command) == 2
     assert "another configuration (parents: " in capsys.readouterr().err
-    top = ["train", "runs/p", "--epochs", "1", "--threads", "1"]
-    assert run([*top, "--top", "1"]) == 0  # it is trained already
+    assert run(top) == 0  # nothing remains to be trained
     shutil.rmtree(next((folder / "runs/p/trained").glob("*/")))
-    assert run([*top, "--top", "1"]) == 2
+    assert run(top) == 2
     assert "the weights of parent.safetensors in parent.safetensors have changed since" in capsys.readouterr().err
     (folder / "parent.safetensors").write_bytes((folder / "old.safetensors").read_bytes())
 
@@ -152,6 +155,30 @@ def test_bad_input_is_one_line_and_leaves_no_run(folder, capsys, options, messag
     assert message in error
     assert len(error.strip().splitlines()) == 1
     assert not (folder / "runs/bad").exists()
+
+
+def test_imported_trials_have_the_same_parents(folder, capsys):
+    (folder / "other.safetensors").write_bytes((folder / "parent.safetensors").read_bytes())
+    search = [*SEARCH, "--input-size", "16,24", "--start-from", "runs/p"]
+    assert run([*search, "--parent", "other.safetensors", "--run", "runs/imported"]) == 2
+    error = capsys.readouterr().err
+    parts = re.search(r'parents: \["parent.safetensors (.*)"\] in that run, \["other.safetensors (.*)"\] now', error)
+    assert parts
+    assert parts[1] == parts[2]  # the same weights under another name
+    assert run([*search, "--parent", "parent.safetensors", "--run", "runs/imported"]) == 0
+    printed = capsys.readouterr().out
+    assert "from --start-from: trial " in printed
+    assert "from --parent: " not in printed
+
+
+def test_the_table_at_the_end_has_the_input_sizes(folder):
+    trials = read_run(folder / "runs/p").trials
+    sizes = {t.label: str(t.input_size) for t in trials}
+    table = _table(trials, ["host"], objectives_of(read_run(folder / "runs/p").attributes), [], "accuracy")
+    cells = dict(zip(table.columns[0].cells, table.columns[1].cells, strict=True))
+    assert (table.columns[1].header, cells) == ("input px", sizes)
+    one = _table(trials[:1], ["host"], objectives_of(read_run(folder / "runs/p").attributes), [], "accuracy")
+    assert [column.header for column in one.columns][:2] == ["trial", "accuracy"]
 
 
 def test_the_conclusion_names_a_command_that_trains_a_trial_without_weights_again(folder, capsys):
