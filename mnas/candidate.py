@@ -1,4 +1,4 @@
-"""What a search decides about: a network, the size of its input, and the weights that its training begins with."""
+"""The record that a search decides about: a network, its input size, and the weights that its training begins with."""
 
 from dataclasses import dataclass
 

@@ -15,7 +15,7 @@ from mnas.data.arrays import ArrayBatches
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.evaluate.config import ProxyConfig
 from mnas.evaluate.evaluation import Evaluation, EvaluationError
-from mnas.evaluate.proxy import scored, trained_images
+from mnas.evaluate.proxy import evaluation_of, scored, trained_images
 from mnas.nn.weights import load_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.train.config import TrainConfig
@@ -60,12 +60,8 @@ def evaluate_finetuned(
             scores.append(_scored(trained.weights, dataset, config))
             if weights_path is not None and repeat == 0:
                 trained.weights.replace(weights_path)
-    return Evaluation(
-        accuracy=sum(one.accuracy for one in scores) / len(scores),
-        accuracies=tuple(one.accuracy for one in scores),
-        balanced_accuracy=sum(one.balanced_accuracy for one in scores) / len(scores),
-        right=tuple(map(sum, zip(*(one.right for one in scores), strict=True))),
-        val_images=len(dataset.val),
+    return evaluation_of(
+        scores,
         train_s=time.perf_counter() - start,
         images_per_s=sum(one.images_per_s for one in trainings) / len(trainings),
         epochs=max(one.epochs for one in trainings),

@@ -12,7 +12,7 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its publishe
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from mnas.data.augment import augment, normalised
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.mirror import mirrors
 from mnas.evaluate.config import ProxyConfig
-from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.evaluate.evaluation import Evaluation, EvaluationError, Fidelity
 from mnas.metadata import ModelMetadata
 from mnas.nn.fast import speed_up
 from mnas.nn.network import Network, build_network
@@ -80,16 +80,8 @@ def evaluate_proxy(
             if weights_path is not None and repeat == 0:
                 save_weights(weights_path, network, _info(arch, dataset, scores[0].accuracy))
     images = config.repeats * config.epochs * count
-    return Evaluation(
-        accuracy=sum(one.accuracy for one in scores) / len(scores),
-        accuracies=tuple(one.accuracy for one in scores),
-        balanced_accuracy=sum(one.balanced_accuracy for one in scores) / len(scores),
-        right=tuple(map(sum, zip(*(one.right for one in scores), strict=True))),
-        val_images=len(dataset.val),
-        train_s=time.perf_counter() - start,
-        images_per_s=images / training_s,
-        epochs=config.epochs,
-    )
+    train_s, speed = time.perf_counter() - start, images / training_s
+    return evaluation_of(scores, train_s=train_s, images_per_s=speed, epochs=config.epochs, fidelity="from scratch")
 
 
 def train(network: Network, dataset: Dataset, config: ProxyConfig, device: torch.device, seed: int) -> Network:
@@ -148,6 +140,23 @@ def schedule(progress: float, warmup: float) -> float:
     """
     rise = min(1.0, progress / warmup) if warmup > 0 else 1.0
     return rise * math.pow(0.97, progress * 350 / 2.4)
+
+
+def evaluation_of(
+    scores: Sequence[Scored], *, train_s: float, images_per_s: float, epochs: int, fidelity: Fidelity
+) -> Evaluation:
+    """Return the evaluation of a candidate from the score of each repeat."""
+    return Evaluation(
+        accuracy=sum(one.accuracy for one in scores) / len(scores),
+        accuracies=tuple(one.accuracy for one in scores),
+        balanced_accuracy=sum(one.balanced_accuracy for one in scores) / len(scores),
+        right=tuple(map(sum, zip(*(one.right for one in scores), strict=True))),
+        val_images=sum(scores[0].counts),
+        train_s=train_s,
+        images_per_s=images_per_s,
+        epochs=epochs,
+        fidelity=fidelity,
+    )
 
 
 def estimate_statistics(network: Network, dataset: Dataset) -> None:

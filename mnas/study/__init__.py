@@ -11,7 +11,8 @@ from mnas.study.read import (
     read_run,
     trained_path,
 )
-from mnas.study.record import Draft, Origin, State, TrialRecord, best_for, count_imported, front_of
+from mnas.study.record import Draft, Origin, State, TrialRecord
+from mnas.study.records import best_for, count_imported, front_of
 from mnas.study.run import (
     DERIVED,
     DIRECTIONS,

@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial
 from mnas.objective import Objective
 from mnas.study.check import RunError, check_attributes, damaged, one_line
 from mnas.study.database import STUDY_NAME, broken_table, open_database, require_files, unreadable
-from mnas.study.record import TrialRecord, front_of, records_of
+from mnas.study.record import TrialRecord, records_of
+from mnas.study.records import front_of
 
 FORMAT = 3
 """Version of the run's format; runs of other versions are rejected."""

@@ -24,7 +24,6 @@ from mnas.candidate import Candidate
 from mnas.controller.view import KNOWN_VALUES
 from mnas.evaluate.evaluation import Evaluation, Metric
 from mnas.latency.latency import Latency, Source, joint_source
-from mnas.objective import Objective, pareto_front
 from mnas.space.candidates import candidate_space, input_sizes_of
 from mnas.study.check import (
     Check,
@@ -433,22 +432,3 @@ def _accuracy_of(trial: FrozenTrial, score: float, latency_ms: float) -> float:
     if not all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(trial.values, expected, strict=True)):
         raise ValueError(f"its values {trial.values} must be those of its attributes, {expected}")
     return float(trial.values[0])
-
-
-# Functions of several records
-
-
-def count_imported(trials: Sequence[TrialRecord]) -> int:
-    """Return the number of a study's trials that were imported from other runs; these are its first."""
-    return next((place for place, trial in enumerate(trials) if trial.origin is None), len(trials))
-
-
-def front_of(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the complete trials that no other one dominates, fastest first."""
-    complete = [trial for trial in trials if trial.state == "complete"]
-    return [complete[place] for place in pareto_front([trial.point for trial in complete])]
-
-
-def best_for(trials: Sequence[TrialRecord], objective: Objective) -> TrialRecord:
-    """Return the complete trial with the highest reward, the fastest among equals; `trials` are in order of latency."""
-    return max(trials, key=lambda trial: objective.reward(*trial.point))

@@ -20,12 +20,13 @@ from mnas.space.named import space_from_dict
 from mnas.study.check import RunError
 from mnas.study.limits import Skip, StoredLimits, over_limits, over_size
 from mnas.study.read import Snapshot, objectives_of
-from mnas.study.record import TrialRecord, attributes_of, best_for, fields_of_stored, front_of
+from mnas.study.record import TrialRecord, attributes_of, fields_of_stored
+from mnas.study.records import best_for, front_of
 from mnas.study.run import StudyWriter
 from mnas.zoo.architectures import reference_arch
 
 NOT_TRAINED = "not trained, as the search trains no network from random weights"
-"""What stands for the score of a reference that is only measured."""
+"""Error of a reference that is only measured."""
 STORED = ("arch", "fingerprint", "input_size", "seed", "params", "macs", "size_bytes", "latency", "latencies", "error")
 """Fields of a reference's record that are stored as those of a trial are."""
 

@@ -49,12 +49,11 @@ from mnas.study.record import (
     State,
     TrialRecord,
     attributes_of,
-    count_imported,
-    front_of,
     records_of,
     sampler_attributes,
     with_attributes,
 )
+from mnas.study.records import count_imported, front_of
 from mnas.study.storage import BulkStorage, uninterrupted, use_pragmas
 
 DIRECTIONS = (StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE)

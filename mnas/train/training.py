@@ -18,7 +18,6 @@ from torch import Tensor
 from mnas.data.augment import normalised, seed_of
 from mnas.data.batches import Batches
 from mnas.formats import WEIGHTS_NAME
-from mnas.metadata import ModelMetadata
 from mnas.nn.fast import speed_up
 from mnas.nn.network import Network
 from mnas.nn.weights import save_weights
@@ -29,6 +28,7 @@ from mnas.train.distillation import TaughtBatches
 from mnas.train.failures import rename_advice
 from mnas.train.folder import CHECKPOINT_NAME, Trained, write_result
 from mnas.train.guard import Guard
+from mnas.train.identity import info_of
 from mnas.train.metrics import EpochMetrics, MetricsFiles
 from mnas.train.page import ScoredPart
 from mnas.train.prefetch import prefetched
@@ -37,7 +37,7 @@ from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, o
 from mnas.train.scoring import DivergedError, Scored, TrainingError, estimate_statistics, moments, score
 from mnas.train.start import balance, check_batch, freeze_statistics, losses_at_start
 from mnas.train.watch import TrainProgress, TrainWatcher
-from mnas.training_data import TrainedOn, after_training
+from mnas.training_data import TrainedOn
 
 _CHECK_EVERY = 50  # steps between checks of the loss on a GPU, each of which waits for it
 _AGREE_EVERY = 20  # steps between the points at which several processes agree on whether to stop
@@ -276,7 +276,7 @@ class Training:
                 scored = (earlier or self._score_val()) if tested else at_last
                 viewed.write(self.folder, self.title, self.epoch)
             weights = self.folder / WEIGHTS_NAME
-            save_weights(weights, self.scored, self._info(accuracy))
+            save_weights(weights, self.scored, info_of(self.network.arch, self.batches, accuracy, self.earlier))
             train_s = sum(row.train_s for row in self.rows)
             results = [
                 Trained(
@@ -440,16 +440,4 @@ class Training:
             loss=loss,
             images_per_s=rate,
             eta_s=remaining * self.batch_size / rate + (self.config.fixed_epochs - self.epoch) * score_s,
-        )
-
-    def _info(self, accuracy: float) -> ModelMetadata:
-        return ModelMetadata(
-            arch=self.network.arch,
-            classes=self.batches.classes,
-            mean=self.batches.mean,
-            std=self.batches.std,
-            input_size=self.batches.input_size,
-            accuracy=accuracy,
-            crop=self.batches.crop,
-            trained_on=after_training(self.batches.training_data, self.earlier),
         )

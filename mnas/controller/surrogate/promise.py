@@ -1,4 +1,4 @@
-"""What the next, dearer fidelity would score: the surrogate's model with the cheaper score as a feature."""
+"""Predict the score of the next, dearer fidelity: the surrogate's model with the cheaper score as a feature."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
