@@ -40,11 +40,16 @@ def _read(text: str) -> KnownWeights:
         raise ValueError(f"--parent must be NAME or NAME=WEIGHTS, several joined by commas, but got {text!r}")
     try:
         arch = resolve_arch(name)
-        weights = weights or _published_by(name) or str(resolve_weights(name))
+        if not weights:
+            weights = _published_by(name) or str(resolve_weights(name))
+        elif weights not in PUBLISHED:
+            weights = str(resolve_weights(weights))
+        source = WeightsSource(name=name, arch=arch, weights=weights)
+        return KnownWeights(parent=parent_of(source), source=source)
     except ValueError as error:
-        raise ValueError(f"--parent: {error}") from None
-    source = WeightsSource(name=name, arch=arch, weights=weights)
-    return KnownWeights(parent=parent_of(source), source=source)
+        fault = str(error).replace("--weights FILE", f"--parent {name}=FILE")
+        fault = fault.replace("use --weights pretrained", f"use {name}=pretrained").removeprefix("--weights ")
+        raise ValueError(f"--parent {text}: {fault}") from None
 
 
 def _published_by(name: str) -> str:

@@ -17,7 +17,7 @@ FORMAT = 1
 _MARK = b"\nmnas checkpoint, SHA-256 of all before this line: "
 _TAIL = len(_MARK) + 64
 _KEYS = {"identity", "epoch", "step", "network", "average", "optimizer", "scaler", "loss_sum", "spent", "rows"}
-_LATER = {"guard"}
+_LATER = {"guard", "equal_sum"}
 """Keys that checkpoints of earlier versions lack."""
 
 
@@ -79,7 +79,8 @@ def check_progress(state: Mapping[str, Any], epochs: int, steps: int, optimizer:
     for row in rows:
         if not all(isinstance(value, int | float) for value in row.values()):
             raise ValueError("its metrics are not numbers")
-    if state["loss_sum"].shape != () or not state["loss_sum"].is_floating_point():
+    sums = (state["loss_sum"], state.get("equal_sum", state["loss_sum"]))
+    if not all(each.shape == () and each.is_floating_point() for each in sums):
         raise ValueError("its sum of losses is not a number")
     if set(state["spent"]) != {"training", "waiting"} or not all(type(s) is float for s in state["spent"].values()):
         raise ValueError(f"its times are {state['spent']!r}")

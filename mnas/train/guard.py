@@ -60,15 +60,17 @@ class Guard:
         """The factor of the learning rate."""
         return RATE_FACTOR**self.restarts
 
-    def collapse(self, loss: float, scored: Scored) -> str:
+    def collapse(self, loss: float, scored: Scored, *, scale: float = 1.0) -> str:
         """Return the sentence that says how an epoch has diverged; empty if it has not.
 
         Args:
             loss: mean training loss of the epoch.
+            scale: mean loss of equal outputs on the same images, if `begin` got losses in units of it. A loss with
+                weights of classes depends on which images an epoch has.
         """
         if not self.retries:
             return ""
-        if loss > self.most_loss:
+        if loss > self.most_loss * scale:
             return f"the training diverged: its mean loss of {loss:.4g} is higher than the start's"
         counts = [count for count in scored.counts if count]
         chance = 1 / len(counts)

@@ -89,7 +89,8 @@ class Training:
         self.untouched = True
         """Whether nothing has changed since the last checkpoint, or since the start without one."""
         self._alone = self.device.type == "cpu" and self.world == 1
-        self.loss_sum = torch.zeros((), device=self.device)
+        self.loss_sum, self.equal_sum = self._zero(), self._zero()
+        """Sum of the losses of this epoch, and of those of equal outputs where classes have weights."""
         self.spent = {"training": 0.0, "waiting": 0.0}  # seconds of this epoch
         self.rows: list[EpochMetrics] = []
         self.last: Scored | None = None
@@ -168,7 +169,10 @@ class Training:
             group["lr"] *= self.guard.factor
         x, targets = self._prepared(images, labels, seed)
         self.optimizer.zero_grad()
-        loss = self.loss(self.model(x), targets)
+        logits = self.model(x)
+        loss = self.loss(logits, targets)
+        if self.config.balance == "loss":
+            self.equal_sum += self.loss(torch.zeros_like(logits), targets)
         self.accelerator.backward(loss)
         self.optimizer.step()
         if self.average is not None:
@@ -179,7 +183,8 @@ class Training:
         """Let the guard keep the start of a new training, and its accuracy."""
         if self.guard.active and not (self.epoch or self.step or self.guard.restarts):
             scored = self._scored_by_all()
-            self.guard.begin(*self._losses_at_start())
+            own, equal = self._losses_at_start()
+            self.guard.begin(*((own / equal, 1.0) if self.config.balance == "loss" else (own, equal)))
             self.guard.add(0, scored, self._weights())
 
     def _losses_at_start(self) -> tuple[float, float]:
@@ -216,7 +221,7 @@ class Training:
         start = time.perf_counter()
         loss = float(self.accelerator.reduce(self.loss_sum, "mean")) / self.steps
         scored = self._scored_by_all()
-        if collapse := self.guard.collapse(loss, scored):
+        if collapse := self.guard.collapse(loss, scored, scale=self._scale()):
             raise DivergedError(f"{collapse} in epoch {self.epoch + 1}")
         self.last = scored
         self.rows.append(
@@ -240,11 +245,20 @@ class Training:
         if ends or self.epoch % self.config.checkpoint_every == 0:
             self._save()
 
+    def _scale(self) -> float:
+        """Return the mean loss of equal outputs on the images of the epoch where classes have weights; else 1."""
+        if self.config.balance != "loss":
+            return 1.0
+        return float(self.accelerator.reduce(self.equal_sum, "mean")) / self.steps
+
     def _begin(self, epoch: int) -> None:
         """Begin the next epoch after this number of epochs."""
         self.epoch, self.step = epoch, 0
-        self.loss_sum = torch.zeros((), device=self.device)
+        self.loss_sum, self.equal_sum = self._zero(), self._zero()
         self.spent = {"training": 0.0, "waiting": 0.0}
+
+    def _zero(self) -> Tensor:
+        return torch.zeros((), device=self.device)
 
     def _go_back(self, error: DivergedError) -> None:
         """Go back to the best epoch, at a lower learning rate. Raises the error, with a remedy, after all retries."""
@@ -351,6 +365,7 @@ class Training:
             "step": self.step,
             **self._weights(),
             "loss_sum": self.loss_sum,
+            "equal_sum": self.equal_sum,
             "spent": self.spent,
             "rows": [asdict(row) for row in self.rows],
             "guard": self.guard.state(),
@@ -383,6 +398,9 @@ class Training:
             self._restore(state)
             check_progress(state, self.config.fixed_epochs, self.steps, self.raw_optimizer)
             self.loss_sum = state["loss_sum"].to(self.device)
+            self.equal_sum = state.get("equal_sum", torch.tensor(math.inf)).to(
+                self.device
+            )  # missing in earlier versions
             self.epoch, self.step, self.spent = state["epoch"], state["step"], state["spent"]
             self.rows = [EpochMetrics(**row) for row in state["rows"]]
             self.guard.load(state.get("guard"), self.epoch)

@@ -18,6 +18,7 @@ from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.report.html import report_html
+from mnas.search.parents import read_parents
 from mnas.study import objectives_of, read_run
 from mnas.study.results import NOT_TRAINED, references_of
 from mnas.tflite.metadata import read_metadata
@@ -126,15 +127,28 @@ def test_the_same_command_resumes_and_other_weights_do_not(folder, capsys):
     (folder / "parent.safetensors").write_bytes((folder / "old.safetensors").read_bytes())
 
 
+def test_the_folder_of_a_training_has_weights(folder):
+    (folder / "training").mkdir()
+    shutil.copy(folder / "parent.safetensors", folder / "training/model.safetensors")
+    [parent] = read_parents("parent.safetensors=training")
+    assert parent.source.weights == "training/model.safetensors"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--parent", "nosuchnet"), "--parent: 'nosuchnet' is not a network"),
-        (("--parent", "mnasnet-small/s8=no.pth"), "no.pth"),
+        (("--parent", "nosuchnet"), "--parent nosuchnet: 'nosuchnet' is not a network"),
+        (("--parent", "mnasnet-small/s8=no.pth"), "--parent mnasnet-small/s8=no.pth: 'no.pth' does not exist"),
+        (
+            ("--parent", "mnasnet-small/s8=config.json"),
+            "--parent mnasnet-small/s8=config.json: weights file 'config.json' is damaged",
+        ),
+        (("--parent", "mnasnet-a1=pretrained"), "--parent mnasnet-a1=pretrained: pretrained has the networks eff"),
+        (("--parent", "mnasnet-a1@0.5"), "--parent mnasnet-a1@0.5: timm has weights for mnasnet-a1@0.75,"),
         (("--parent", "efficientnet-lite0=parent.safetensors"), "parent.safetensors"),
         (("--parent", "parent.safetensors,parent.safetensors"), "--parent must name each parent once"),
         (("--parent", "parent.safetensors="), "--parent must be NAME or NAME=WEIGHTS"),
-        (("--parent", "r1_k3_s22_e1_i8_o8"), "--parent: a model must have trained weights"),
+        (("--parent", "r1_k3_s22_e1_i8_o8"), ": a model must have trained weights"),
         (
             ("--parent", "parent.safetensors", "--input-size", "2"),
             "--input-size must be an integer from 8",
@@ -150,6 +164,7 @@ def test_the_same_command_resumes_and_other_weights_do_not(folder, capsys):
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_run(folder, capsys, options, message):
+    (folder / "config.json").write_text("{}")
     assert run([*SEARCH, "--input-size", "16", "--run", "runs/bad", *options]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -13,6 +13,7 @@ from train_toy import ARCH, CONFIG, STEPS, Killing, toy_batches, toy_dataset, va
 
 from mnas.data.arrays import ArrayBatches
 from mnas.data.dataset import ImageArrays
+from mnas.nn.network import build_network
 from mnas.nn.weights import load_weights
 from mnas.train.checkpoint import load_checkpoint, save_checkpoint
 from mnas.train.config import TrainConfig
@@ -210,6 +211,27 @@ def test_a_loss_above_that_of_the_start_has_diverged(own: float, most: float) ->
     assert not guard.collapse(most - 0.01, scored(0.5, 100))
     line = guard.collapse(most + 0.01, scored(0.5, 100))
     assert line == f"the training diverged: its mean loss of {most + 0.01:.4g} is higher than the start's"
+
+
+def test_a_weighted_loss_is_compared_on_the_same_images(tmp_path: Path) -> None:
+    """An epoch of one batch may have more images of rare classes, and so a higher loss, than the batches of the start.
+
+    Its classifier begins at 0. At so low a learning rate, no training diverges.
+    """
+    config = dataclasses.replace(
+        CONFIG, balance="loss", retries=1, epochs=8, batch_size=16, learning_rate=1e-9, warmup_epochs=0.0
+    )
+    whole = toy_dataset()
+    chosen = np.concatenate([np.flatnonzero(whole.train.labels == label)[:n] for label, n in enumerate((20, 8, 2))])
+    part = ImageArrays(images=whole.train.images[chosen], labels=whole.train.labels[chosen])
+    network = build_network(ARCH, 3)
+    torch.nn.init.zeros_(network.classifier.weight)
+    torch.nn.init.zeros_(network.classifier.bias)
+    watcher = Listening()
+    train(ARCH, toy_batches(config, train=part), config, tmp_path / "t", initial=network, watcher=watcher)
+    assert watcher.lines == []
+    losses = [float(row["train_loss"]) for row in values(tmp_path / "t")]
+    assert max(losses) > 1.02 * np.mean(losses)
 
 
 @needs_packages
