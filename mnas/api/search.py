@@ -14,6 +14,9 @@ from mnas.search.settings import SearchSettings, search_settings
 from mnas.settings import signature_of
 from mnas.study import RunError
 
+_LISTS = ("input_size", "parent", "start_from", "target_latency_ms", "device")
+"""Options that may be numbers or lists."""
+
 
 @names_keywords
 def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) -> Run:
@@ -25,7 +28,8 @@ def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) ->
     Args:
         data: name or folder of the data set.
         watcher: display of the progress: auto (a bar in a notebook, else nothing), bar, none, or a `Watcher`.
-        options: options of `mnas search --help-all`, with underscores: `run`, `trials`, `epochs`, ...
+        options: options of `mnas search --help-all`, with underscores: `run`, `trials`, `epochs`, ...; several input
+            sizes, parents, networks to start from, targets or devices as a list.
 
     Returns:
         The run, with its front, its best model, its trials, a plot and a report.
@@ -46,7 +50,7 @@ def search(data: str | Path = "", *, watcher: Shown = "auto", **options: Any) ->
         True
     """
     options |= {"data": data} if data else {}
-    settings = search_settings(joined(options, "input_size"))
+    settings = search_settings(joined(options, *_LISTS))
     arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
     try:
         with quiet_optuna(), shown_by(watcher) as listener:

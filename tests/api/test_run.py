@@ -4,6 +4,7 @@ import inspect
 import io
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -128,3 +129,18 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(KeyboardInterrupt, match=r"stopped; nothing is lost, and the same call resumes runs.one"):
         mnas.search("digits", run="runs/one", watcher=Impatient())
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"target_latency_ms": [3, 3]}, "--target-latency-ms must give each target once, but got 3,3"),
+        ({"target_latency_ms": -1}, "-1"),
+        ({"start_from": ["auto", "none"]}, "names separated by commas, but got 'auto,none'"),
+        ({"parent": ["nosuchnet", "mnasnet-a1"], "input_size": [16, 24]}, "--parent nosuchnet: 'nosuchnet' is not a"),
+        ({"device": ["host", "host"]}, "--device must be different names separated by commas, but got 'host,host'"),
+    ],
+)
+def test_a_search_takes_numbers_and_lists(tmp_path, options, fault):
+    with pytest.raises(ValueError, match=re.escape(fault)):
+        mnas.search(data="digits", run=tmp_path / "run", **options)
