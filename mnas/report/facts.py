@@ -16,6 +16,7 @@ from mnas.latency.latency import SOURCES, Latency, Source, joint_source
 from mnas.objective import Objective
 from mnas.ops import OPS, op_text
 from mnas.shortlist.table import Row, finished_rows
+from mnas.space.candidates import input_sizes_of
 from mnas.study import RunState, Snapshot, State, TrialRecord, count_imported, front_of, objectives_of
 from mnas.study.limits import Limit
 from mnas.study.results import (
@@ -177,9 +178,16 @@ class Facts:
         return next((int(units[0]["input_size"]) for units in self.calibrations.values()), None)
 
     @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """Input sizes that the search chooses from, and those of its trials, in pixels, ascending."""
+        config = self.attributes.get("config", {})
+        offered = input_sizes_of(config) if "input_size" in config else ()
+        return tuple(sorted({*offered, *(trial.input_size for trial in self.trials)}))
+
+    @property
     def has_sizes(self) -> bool:
-        """Whether the search chose among several input sizes."""
-        return len({trial.input_size for trial in self.trials}) > 1
+        """Whether the search chooses among several input sizes."""
+        return len(self.input_sizes) > 1
 
     @property
     def has_parents(self) -> bool:

@@ -63,8 +63,8 @@ def _header(facts: Facts) -> str:
 
 def _input_of(facts: Facts) -> str:
     """Return `input 224×224`, or `input 64, 96 or 128 px` where the search chooses the size."""
-    sizes = sorted({trial.input_size for trial in facts.trials})
     if facts.has_sizes:
+        sizes = facts.input_sizes
         return f"input {', '.join(map(str, sizes[:-1]))} or {sizes[-1]} px"
     return f"input {facts.input_size}×{facts.input_size}" if facts.input_size else ""
 

@@ -127,7 +127,7 @@ def _baseline(facts: Facts) -> list[str]:
         return []
     line = baseline_line(facts.metric, counts, facts.classes)
     warning = not_above_baseline(facts.metric, counts, best.val_images, best.accuracy)
-    return [f"<p>{escape(part[0].upper() + part[1:])}.</p>" for part in (line, warning) if part]
+    return [f"<p>{escape(part[0].upper() + part[1:].removesuffix('.'))}.</p>" for part in (line, warning) if part]
 
 
 def _advice(facts: Facts, objective: Objective, wanted: Recommendation) -> str:

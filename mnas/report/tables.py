@@ -11,6 +11,7 @@ from mnas.report.sections import accuracy_text, latency_text, origin_text, sprea
 from mnas.shortlist.table import agreement, meaning
 from mnas.study import TrialRecord
 from mnas.study.limits import LIMITS, Limit
+from mnas.study.results import NOT_TRAINED
 
 REASONS = 50
 CLASSES = 50
@@ -90,10 +91,12 @@ def front_table(facts: Facts) -> str:
         "file MB",
         "memory MB",
     )
+    untrained = any(reference.error == NOT_TRAINED for reference in facts.references)
+    how = "measured but not trained" if untrained else "measured and trained like the candidates"
     of_t = f" The column &quot;of T&quot; contains {escape(together(facts))}." if together(facts) else ""
     return (
         f"{_table('front', head, rows, _kind(facts))}<figcaption>Brackets contain 95 % confidence intervals. "
-        "Rows in italics are reference networks, measured and trained like the candidates; those that are not on the "
+        f"Rows in italics are reference networks, {how}; those that are not on the "
         f"front are below it. {SOURCES_MEAN}{of_t} Memory is the runtime's peak while it loads the model and runs it "
         "once, or – if no device reports it.</figcaption>"
     )

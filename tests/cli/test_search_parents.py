@@ -19,7 +19,7 @@ from mnas.nn.weights import save_weights
 from mnas.nn.weights_info import read_weights_info
 from mnas.report.html import report_html
 from mnas.search.parents import read_parents
-from mnas.study import objectives_of, read_run
+from mnas.study import Snapshot, objectives_of, read_run
 from mnas.study.results import NOT_TRAINED, references_of
 from mnas.tflite.metadata import read_metadata
 from mnas.tflite.runtime import run_tflite
@@ -64,6 +64,10 @@ def test_every_size_is_measured_scored_and_fine_tuned(folder):
     assert "space" not in config
     page = report_html(snapshot)
     assert "Networks with known weights" in page
+    assert "Rows in italics are reference networks, measured but not trained;" in page
+    assert "weights all classes equally.<" in page  # a warning ends with one full stop
+    some = Snapshot(snapshot.path, snapshot.attributes, snapshot.trials[:1])
+    assert "input 16 or 24 px" in report_html(some)  # on offer, even where one has no trial yet
     assert "parent.safetensors" in page
 
 
