@@ -5,6 +5,7 @@ import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mnas.controller.named import CONTROLLERS, make_sampler
@@ -21,8 +22,8 @@ from mnas.study import Beginning, StudyWriter, TrialRecord, count_imported, open
 
 FEW_IMAGES = 50_000
 """Number of training images below which pretrained weights are likely to serve better than a search from scratch."""
-FROM_WEIGHTS = "mnas search --parent efficientnet-lite0,efficientnet-lite1 --data {data}"
-"""Command that searches from pretrained weights instead."""
+FROM_WEIGHTS = "mnas search --parent efficientnet-lite0,efficientnet-lite1 --data {data} --run {run}"
+"""Command that searches from pretrained weights instead, in a folder of its own."""
 
 
 @contextmanager
@@ -75,7 +76,7 @@ class _Starter:
         if self._space.parents:
             for candidate in self._space.of_parents():
                 candidate.arch.check_input_size(candidate.input_size)
-        elif hint := weights_hint(settings.images.data, len(self._dataset.train.labels)):
+        elif hint := weights_hint(settings.images.data, settings.run, len(self._dataset.train.labels)):
             self._say(hint)
         stored = {"calibrations": histories[0].calibrations} if histories else {}
         problem, attributes = self._start(stored, histories[0].name if histories else str(settings.run))
@@ -190,11 +191,11 @@ def say_changes(say: Say, before: Mapping[str, str]) -> None:
         say(f"accuracies may not repeat exactly: {', '.join(changed)}")
 
 
-def weights_hint(data: str, images: int) -> str:
+def weights_hint(data: str, run: Path, images: int) -> str:
     """Return a line that recommends pretrained weights for so few training images; empty for more of them."""
     if images >= FEW_IMAGES:
         return ""
-    command = FROM_WEIGHTS.format(data=shlex.quote(data))
+    command = FROM_WEIGHTS.format(data=shlex.quote(data), run=shlex.quote(f"{run}-from-weights"))
     return f"with {images} training images, pretrained weights are likely to be more accurate: {command}"
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -83,7 +84,8 @@ def test_a_search_begins_with_the_networks_nearest_to_known_ones(folder, known):
         assert f"trial {number} is {name}: the nearest network of the space (--start-from auto)" in printed
     assert snapshot.attributes["config"]["start_from"] == "auto"
     hint = "with 240 training images, pretrained weights are likely to be more accurate"
-    assert printed.count(f"{hint}: mnas search --parent efficientnet-lite0,efficientnet-lite1 --data digits\n") == 1
+    command = "mnas search --parent efficientnet-lite0,efficientnet-lite1 --data digits --run"
+    assert printed.count(f"{hint}: {command} runs/known-from-weights\n") == 1
 
 
 def test_a_search_with_known_networks_goes_on(folder, known, capsys):
@@ -99,10 +101,10 @@ def test_a_search_with_known_networks_goes_on(folder, known, capsys):
 
 
 def test_pretrained_weights_are_recommended_for_few_images():
-    assert weights_hint("my photos", 49_999).endswith(
-        ": mnas search --parent efficientnet-lite0,efficientnet-lite1 --data 'my photos'"
+    assert weights_hint("my photos", Path("my run"), 49_999).endswith(
+        ": mnas search --parent efficientnet-lite0,efficientnet-lite1 --data 'my photos' --run 'my run-from-weights'"
     )
-    assert weights_hint("my photos", 50_000) == ""
+    assert weights_hint("my photos", Path("runs/search"), 50_000) == ""
 
 
 def test_a_run_without_networks_to_start_from_is_resumed_without_them(folder, capsys):
