@@ -34,6 +34,7 @@ from mnas.train.page import ScoredPart
 from mnas.train.prefetch import prefetched
 from mnas.train.process import StopNow, StopRequest, TrainingStopped
 from mnas.train.recipe import MovingAverage, apply_overrides, loss_of, mix_of, optimizer_for, schedule_for
+from mnas.train.result import trained_of
 from mnas.train.scoring import DivergedError, Scored, TrainingError, estimate_statistics, moments, score
 from mnas.train.start import balance, check_batch, freeze_statistics, losses_at_start
 from mnas.train.watch import TrainProgress, TrainWatcher
@@ -291,25 +292,13 @@ class Training:
                 viewed.write(self.folder, self.title, self.epoch)
             weights = self.folder / WEIGHTS_NAME
             save_weights(weights, self.scored, info_of(self.network.arch, self.batches, accuracy, self.earlier))
-            train_s = sum(row.train_s for row in self.rows)
-            results = [
-                Trained(
-                    weights=weights,
-                    accuracy=accuracy,
-                    test_accuracy=tested.accuracy if tested else None,
-                    balanced_accuracy=scored.balanced_accuracy,
-                    test_balanced_accuracy=tested.balanced_accuracy if tested else None,
-                    majority_share=scored.majority_share,
-                    epochs=self.epoch,
-                    seconds=train_s + sum(row.score_s for row in self.rows),
-                    images_per_s=self.epoch * self.steps * self.batch_size / train_s,
-                    waiting=sum(row.waiting * row.train_s for row in self.rows) / train_s,
-                    best_epoch=self.guard.epoch if self.config.patience else None,
-                    restarts=self.guard.restarts,
-                )
-            ]
-            assert results[0] is not None
-            write_result(self.folder, results[0])
+            trained = trained_of(
+                weights, self.rows, self.epoch * self.steps * self.batch_size, accuracy=accuracy, scored=scored,
+                tested=tested, best_epoch=self.guard.epoch if self.config.patience else None,
+                restarts=self.guard.restarts,
+            )  # fmt: skip
+            write_result(self.folder, trained)
+            results = [trained]
         broadcast_object_list(results)  # in place
         assert results[0] is not None
         return results[0]
@@ -398,9 +387,8 @@ class Training:
             self._restore(state)
             check_progress(state, self.config.fixed_epochs, self.steps, self.raw_optimizer)
             self.loss_sum = state["loss_sum"].to(self.device)
-            self.equal_sum = state.get("equal_sum", torch.tensor(math.inf)).to(
-                self.device
-            )  # missing in earlier versions
+            equal_sum = state.get("equal_sum", torch.tensor(math.inf))  # missing in earlier versions
+            self.equal_sum = equal_sum.to(self.device)
             self.epoch, self.step, self.spent = state["epoch"], state["step"], state["spent"]
             self.rows = [EpochMetrics(**row) for row in state["rows"]]
             self.guard.load(state.get("guard"), self.epoch)
