@@ -37,7 +37,7 @@ class Parent:
 
     def __post_init__(self) -> None:
         if self.name in ("", SCRATCH):
-            raise ValueError(f"a parent must have a name other than {SCRATCH!r}, but got {self.name!r}")
+            raise ValueError(f"--parent must name a network other than {SCRATCH!r}, but got {self.name!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, JSON-able; `from_dict` reads them back equal."""

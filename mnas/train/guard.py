@@ -43,7 +43,7 @@ class Guard:
         self.accuracy = 0.0
         """Accuracy of the best epoch."""
         self._measure = 0.0
-        """What makes it the best: its accuracy or balanced accuracy."""
+        """Score by which it is the best: its accuracy or balanced accuracy."""
         self.most_loss = math.inf
         """Mean training loss above which an epoch has diverged."""
         self.reached = 0.0

@@ -65,7 +65,7 @@ def test_what_is_outside_the_space_is_refused():
         CandidateSpace(space=toy_space(), input_sizes=(64, 32))
     with pytest.raises(ValueError, match="--parent must name each parent once"):
         CandidateSpace(space=None, input_sizes=(32,), parents=(LITE0, LITE0))
-    with pytest.raises(ValueError, match="a name other than 'none'"):
+    with pytest.raises(ValueError, match="--parent must name a network other than 'none', but got 'none'"):
         Parent(name="none", arch=LITE0.arch, digest="")
     with pytest.raises(ValueError, match="input_size must be pixels, but got 'auto'"):
         input_sizes_of({"input_size": "auto"})

@@ -224,6 +224,7 @@ def test_a_weighted_loss_is_compared_on_the_same_images(tmp_path: Path) -> None:
     whole = toy_dataset()
     chosen = np.concatenate([np.flatnonzero(whole.train.labels == label)[:n] for label, n in enumerate((20, 8, 2))])
     part = ImageArrays(images=whole.train.images[chosen], labels=whole.train.labels[chosen])
+    torch.manual_seed(0)
     network = build_network(ARCH, 3)
     torch.nn.init.zeros_(network.classifier.weight)
     torch.nn.init.zeros_(network.classifier.bias)
