@@ -12,7 +12,7 @@ LAYERS = {
     "values": (
         *("atomic", "counts", "children", "digests", "folders", "imports", "labels", "metadata", "pages"),
         *("readers", "settings", "text", "training_data", "version"),
-        *("ops", "arch", "block", "block_strings", "require", "architecture", "candidate", "cell_arch"),
+        *("ops", "arch", "block", "block_strings", "require", "architecture", "candidate", "cell_arch", "detector"),
         *("objective", "space", "zoo"),
     ),
     "models": ("foreign", "formats", "nn", "tflite"),
