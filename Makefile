@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # `make test` runs with all extras installed
-EXTRAS := onnx,executorch,quantize,pretrained,adb,ssh,webdataset,bench,docs,dev
+EXTRAS := onnx,executorch,quantize,pretrained,adb,ssh,webdataset,bench,detect,video,docs,dev
 # exact versions, for the Python and processor that constraints.txt names; where the index lacks one, pip chooses
 CONSTRAINED := $(addprefix --constraint ,$(wildcard constraints.txt))
 install = $(BIN)/pip install --quiet $(CONSTRAINED) --editable $(1) || \
