@@ -12,8 +12,8 @@ LAYERS = {
     "values": (
         *("atomic", "counts", "children", "digests", "folders", "imports", "labels", "metadata", "pages"),
         *("readers", "settings", "text", "training_data", "version"),
-        *("ops", "arch", "block", "block_strings", "require", "architecture", "candidate", "cell_arch", "detector"),
-        *("objective", "space", "zoo"),
+        *("ops", "arch", "block", "block_strings", "require", "architecture", "candidate", "cell_arch"),
+        *("boxes", "detector", "objective", "space", "zoo"),
     ),
     "models": ("foreign", "formats", "nn", "tflite"),
     "sources": ("data", "latency"),
