@@ -260,7 +260,9 @@ class OwnPhotos:
         print(f"{self.name}: training every network takes {seconds / 60:.0f} min of one core")
         for kind in ("parents", "scratch"):
             if search := mine.get(f"{kind} search"):
-                print(f"{self.name}: the search {kind} takes {search['training_s'] / 60:.0f} min of one core for training")
+                print(
+                    f"{self.name}: the search {kind} takes {search['training_s'] / 60:.0f} min of one core for training"
+                )
         for target in self.targets() if pooled else ():
             fit = [key for key in pooled if mine["latency_ms"][key] <= SLACK * target]
             best = max((statistics.mean(pooled[key]) for key in fit), default=math.nan)
