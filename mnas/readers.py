@@ -84,8 +84,11 @@ def read_json(path: str | os.PathLike[str], limit: int = JSON_BYTES) -> Any:
     return parse_json(read_regular(path, limit), limit)
 
 
-def parse_json(text: str | bytes, limit: int = JSON_BYTES) -> Any:
+def parse_json(text: str | bytes, limit: int = JSON_BYTES, *, omit: frozenset[str] = frozenset()) -> Any:
     """Return the value of a JSON text in UTF-8, with or without a byte-order mark.
+
+    Args:
+        omit: keys whose values are dropped as soon as they are parsed, which saves memory in large files.
 
     Raises:
         ValueError: the text is longer than `limit`, not UTF-8, not JSON, nested too deeply, repeats a key, or contains
@@ -94,7 +97,9 @@ def parse_json(text: str | bytes, limit: int = JSON_BYTES) -> Any:
     if len(text) > limit:
         raise ValueError(f"JSON must have at most {limit:,} bytes, but got {len(text):,}")
     try:
-        value = json.loads(_decoded(text), object_pairs_hook=_object, parse_constant=_refuse_constant)
+        value = json.loads(
+            _decoded(text), object_pairs_hook=functools.partial(_object, omit=omit), parse_constant=_refuse_constant
+        )
     except RecursionError:
         raise ValueError(f"lists and objects must be nested at most {MAX_DEPTH} deep") from None
     except ValueError as error:
@@ -159,12 +164,14 @@ def _digits_explained(error: ValueError) -> str:
     return "an integer must fit into 64 bits, but got thousands of digits" if "integer string conv" in text else text
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]], *, omit: frozenset[str]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         counts = collections.Counter(name for name, _ in pairs)
         twice = counts.most_common(1)[0][0]
         raise ValueError(f"an object must name each key once, but got {twice[:80]!r} twice")
+    for name in omit & values.keys():
+        del values[name]
     return values
 
 

@@ -75,6 +75,11 @@ class Opened:
         turned_already = self._image.format == "TIFF" or self._known_orientation() not in _TRANSPOSED
         return self.stored_size if turned_already else self.stored_size[::-1]
 
+    @property
+    def orientation(self) -> int:
+        """Return the EXIF orientation, 1 to 8. Decodes a PNG, whose metadata may follow its pixels."""
+        return self._known_orientation()
+
     def divisor(self, least: tuple[int, int] | None) -> int:
         """Return 8, 4, 2 or 1: `rgb(least)` decodes the image at the stored size divided by it.
 

@@ -1,0 +1,45 @@
+"""Names that annotations contain: paths of files inside the data, and numbers of images and categories."""
+
+import re
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+_MOST_CHARS = 4096
+
+Number = int | str
+"""Identifier of an image or a category in JSON."""
+
+
+def inner_path(name: object) -> PurePosixPath | None:
+    """Return the relative path that `name` contains.
+
+    Returns None if it is not a path inside of a folder: not text, empty, absolute, a URL, or with a parent folder.
+    """
+    if not isinstance(name, str) or not name.strip() or len(name) > _MOST_CHARS or "\0" in name:
+        return None
+    if _SCHEME.match(name) or PureWindowsPath(name).anchor:
+        return None
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return None
+    path = PurePosixPath(name)
+    return None if path.is_absolute() or ".." in path.parts or not path.name else path
+
+
+def number_of(value: object) -> Number | None:
+    """Return an identifier in one form, so that 7, 7.0 and "7" are the same; None if `value` is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str) and 0 < len(value) <= _MOST_CHARS:
+        return int(value) if value.isascii() and value.isdecimal() and len(value) < 19 else value
+    return None
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Return a file's path relative to the data."""
+    return path.relative_to(root).as_posix()
