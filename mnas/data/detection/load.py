@@ -70,7 +70,7 @@ def _load(root: Path, seed: int, needs_train: bool, on_progress: OnProgress | No
     train, val, test = (images.get(part, []) for part in PARTS)
     if needs_train:
         _check_train(train, root, faults)
-    held_out = bool(train) and "val" not in parts
+    held_out = len(train) > 1 and "val" not in parts
     if held_out:
         train, val = hold_out_boxed(train, len(content.classes), VAL_SHARE, seed)
     return DetectionData(
@@ -149,7 +149,7 @@ def hold_out_boxed(
     if not any(side.values()):
         boxes = sum(len(image.boxes) for image in images)
         spare = [place for place, image in enumerate(images) if len(image.boxes) < boxes]
-        side[shuffled(spare, seed)[0]] = True
+        side[shuffled(spare or range(len(images)), seed)[0]] = True
     return (
         [image for place, image in enumerate(images) if not side[place]],
         [image for place, image in enumerate(images) if side[place]],
