@@ -33,6 +33,7 @@ INPUT_SIZE = 320
 OUTPUT_STRIDE = 32
 _EXTRA_FILTERS = (512, 256, 256, 128)
 _MOST_SHAPES = 32
+_LOWEST_SIDE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,18 +74,22 @@ class DefaultBoxes:
         return np.concatenate(parts).astype(np.float32)
 
 
-def paper_boxes(maps: int = 6, low: float = 0.2, high: float = 0.95) -> DefaultBoxes:
+def paper_boxes(maps: int = 6, low: float = 0.2, high: float = 0.95, *, reduced: bool = True) -> DefaultBoxes:
     """Return the boxes of SSDLite: scales from `low` to `high`, aspect ratios 1 (twice), 2 and 3, and their inverses.
 
     Args:
         maps: number of maps, 2 or more.
+        reduced: give the finest map three boxes, a square of side 0.1 and ratios 2 and 1/2 of the lowest scale, as in
+            tensorflow/models, research/object_detection, with which the papers count; False: six, as in torchvision.
     """
     scales = [low + (high - low) * k / (maps - 1) for k in range(maps)] + [1.0]
-    shapes = []
+    shapes: list[tuple[BoxShape, ...]] = []
     for scale, following in itertools.pairwise(scales):
         between = math.sqrt(scale * following)
         tall = [(scale * math.sqrt(ratio), scale / math.sqrt(ratio)) for ratio in (2, 3)]
         pairs = [(scale, scale), (between, between), *(pair for w, h in tall for pair in ((w, h), (h, w)))]
+        if reduced and not shapes:
+            pairs = [(_LOWEST_SIDE, _LOWEST_SIDE), *pairs[2:4]]
         shapes.append(tuple((min(1.0, w), min(1.0, h)) for w, h in pairs))
     return DefaultBoxes(shapes=tuple(shapes))
 

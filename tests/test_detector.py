@@ -20,19 +20,27 @@ def detector(**more: Any) -> Detector:
 
 
 @pytest.mark.parametrize("input_size", [320, 224, 512])
-def test_the_papers_boxes_are_those_of_torchvision(input_size: int) -> None:
-    ours = detector(input_size=input_size)
+def test_six_boxes_on_each_map_are_those_of_torchvision(input_size: int) -> None:
+    ours = detector(input_size=input_size, boxes=paper_boxes(reduced=False))
     generator = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
     sides = [[side, side] for side in ours.map_sides]
     expected = generator._grid_default_boxes(sides, [input_size, input_size]).numpy()
     np.testing.assert_allclose(ours.default_boxes, expected, atol=1e-6)
 
 
+def test_the_paper_has_three_boxes_on_the_finest_map() -> None:
+    first, *others = paper_boxes().shapes
+    np.testing.assert_allclose(first, [(0.1, 0.1), (0.2 * 2**0.5, 0.2 / 2**0.5), (0.2 / 2**0.5, 0.2 * 2**0.5)])
+    assert tuple(others) == paper_boxes(reduced=False).shapes[1:]
+    # the published SSD on MobileNets has 1917 boxes at 300 px, with maps of these sides
+    assert len(paper_boxes().boxes((19, 10, 5, 3, 2, 1))) == 1917
+
+
 def test_maps_halve_from_output_stride_8_or_16() -> None:
     assert detector().map_sides == (20, 10, 5, 3, 2, 1)
     finer = detector(boxes=DefaultBoxes(shapes=(((0.05, 0.1),), *paper_boxes().shapes)), input_size=352)
     assert finer.map_sides == (44, 22, 11, 6, 3, 2, 1)
-    assert len(finer.default_boxes) == 44**2 + 6 * (22**2 + 11**2 + 6**2 + 3**2 + 2**2 + 1)
+    assert len(finer.default_boxes) == 44**2 + 3 * 22**2 + 6 * (11**2 + 6**2 + 3**2 + 2**2 + 1)
 
 
 def test_files_restore_the_same_record() -> None:

@@ -176,11 +176,17 @@ class LayerModule(nn.Module):
         self.names = tuple(part.name for part in layer.parts if isinstance(part, Convolution | Squeeze))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for name in self.names:
+        return self.tapped(x, 0)[1]
+
+    def tapped(self, x: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+        """Return the result of the first `parts` parts (0: the input), and that of the layer."""
+        tap = y = x
+        for number, name in enumerate(self.names, 1):
             y = getattr(self, name)(y)
+            if number == parts:
+                tap = y
         if self.layer.skip == "identity":
             y = y + x
         elif self.layer.skip == "pool":
             y = y + cast(Tensor, self.pool(x))
-        return y
+        return tap, y

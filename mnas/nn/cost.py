@@ -105,10 +105,11 @@ def _by_cell(arch: CellArch, whole: Cost) -> tuple[CostRow, ...]:
 
 def _block_rows(arch: Arch, input_size: int) -> tuple[list[CostRow], int]:
     """Return all rows except the classifier's, and the classifier's number of inputs."""
-    return [row for visit in arch.visit(input_size) for row in _part_rows(visit)], arch.features
+    return [row for visit in arch.visit(input_size) for row in part_rows(visit)], arch.features
 
 
-def _part_rows(visit: Visit) -> list[CostRow]:
+def part_rows(visit: Visit) -> list[CostRow]:
+    """Return the cost of a part with weights, in one row or, for squeeze-and-excitation, two."""
     part, output = visit.part, visit.output_shape
     if isinstance(part, Convolution):
         op, weights = "depthwise" if part.depthwise else "conv", part.weights

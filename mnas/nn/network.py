@@ -82,11 +82,11 @@ def build_network(arch: Architecture, num_classes: int) -> Network:
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, but got {num_classes}")
     network = CellNetwork(arch, num_classes) if isinstance(arch, CellArch) else BlockNetwork(arch, num_classes)
-    network.apply(_initialise)
+    network.apply(initialise)
     return network
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Draw weights as in the published code.
 
     Convolutions are normal(0, sqrt(2 / fan_out)), the classifier is uniform(+-1 / sqrt(classes)), biases are 0.
