@@ -1,7 +1,8 @@
 """Read the metadata of a weights file without torch, which takes seconds to import."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -13,6 +14,9 @@ from mnas.readers import MODEL_BYTES, open_regular, parse_json, read_regular
 KEY = "mnas"
 """Only key of the metadata: safetensors orders several at random, but equal weights must give equal bytes."""
 REMEDY = "restore it from an intact copy, or train it again"
+DETECTOR_KEY = "detector"
+"""Key that only the metadata of detectors have."""
+_Record = TypeVar("_Record")
 _BEFORE = {"arch", "classes", "mean", "std", "input_size", "accuracy", "crop", "trained_on"}
 
 
@@ -78,6 +82,26 @@ def read_weights(path: Path, fingerprint: str | None = None) -> tuple[bytes, Mod
         ChangedFileError: the file was changed, or belongs to another architecture.
         ValueError: the file does not exist, or is not by `save_weights`.
     """
+    content, info = read_own(path, "weights", _classifiers_record)
+    if fingerprint is not None and info.arch.fingerprint != fingerprint:
+        raise ChangedFileError(
+            f"{str(path)!r} must contain weights of architecture {fingerprint}, but contains those of "
+            f"{info.arch.fingerprint}: another network's file replaced it; {REMEDY}"
+        )
+    return content, info
+
+
+def read_own(path: Path, what: str, record: Callable[[dict[str, Any]], _Record]) -> tuple[bytes, _Record]:
+    """Return content and record of a file with sealed metadata, checked against the digest in it.
+
+    Args:
+        what: what the file should contain, for messages.
+        record: function from the metadata to their record, which raises KeyError, TypeError or ValueError.
+
+    Raises:
+        ChangedFileError: the file was changed.
+        ValueError: the file does not exist, or is not by mnas, or `record` raises.
+    """
     try:
         content = read_regular(path, MODEL_BYTES)
         read = read_values(path, content)
@@ -85,17 +109,17 @@ def read_weights(path: Path, fingerprint: str | None = None) -> tuple[bytes, Mod
             raise KeyError(KEY)
         values, state = read
         digests.require_intact(state, str(path), REMEDY)
-        info = metadata_from_json(values)
+        return content, record(values)
     except ChangedFileError:
         raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise ValueError(
-            f"weights must be a .safetensors file written by mnas, but got {str(path)!r} ({reason})"
+            f"{what} must be a .safetensors file written by mnas, but got {str(path)!r} ({reason})"
         ) from None
-    if fingerprint is not None and info.arch.fingerprint != fingerprint:
-        raise ChangedFileError(
-            f"{str(path)!r} must contain weights of architecture {fingerprint}, but contains those of "
-            f"{info.arch.fingerprint}: another network's file replaced it; {REMEDY}"
-        )
-    return content, info
+
+
+def _classifiers_record(values: dict[str, Any]) -> ModelMetadata:
+    if DETECTOR_KEY in values:
+        raise ValueError("it is a detector, and a classifier is required; use it with mnas detect")
+    return metadata_from_json(values)

@@ -94,6 +94,18 @@ def _safetensors() -> Sequence[bytes]:
     return [weights_bytes(network, info), weights_bytes(network, info, seal=False)]
 
 
+def _detectors() -> Sequence[bytes]:
+    from mnas.arch import Arch
+    from mnas.detector import Detector, DetectorMetadata, paper_boxes
+    from mnas.nn.detection.network import build_detector
+    from mnas.nn.detection.weights import detector_bytes
+
+    arch = Arch.from_block_strings("r1_k3_s22_e1_i8_o8" + ",r1_k3_s22_e1_o8" * 3)
+    detector = Detector(arch=arch, boxes=paper_boxes(3), input_size=32, extra_filters=(4,))
+    metadata = DetectorMetadata(detector=detector, classes=("a", "b"), mean=(0.5,) * 3, std=(0.2,) * 3)
+    return [detector_bytes(build_detector(detector, 2), metadata)]
+
+
 def _pth() -> Sequence[bytes]:
     import torch
 
@@ -139,6 +151,16 @@ def _load_weights(content: bytes, work: Path) -> object:
     if first is not None:
         raise first
     return None
+
+
+def _load_detector(content: bytes, work: Path) -> object:
+    from mnas.nn.detection.weights import load_detector
+    from mnas.nn.detection.weights_info import is_detector_file
+
+    path = work / "detector.safetensors"
+    path.write_bytes(content)
+    is_detector_file(path)
+    return load_detector(path)
 
 
 def _load_pth(content: bytes, work: Path) -> object:
@@ -553,6 +575,13 @@ TARGETS: dict[str, Target] = {
         call=_load_weights,
         suffix=".safetensors",
         words=(b"__metadata__", b"data_offsets", b"F32", *_JSON),
+    ),
+    "safetensors-detector": Target(
+        corpus=once(_detectors),
+        call=_load_detector,
+        suffix=".safetensors",
+        words=(b"__metadata__", b"boxes", b"extra_filters", *_JSON),
+        share=0.3,
     ),
     "pth": Target(corpus=once(_pth), call=_load_pth, suffix=".pth", words=_PICKLE),
     "toml-space": Target(corpus=_toml_space, call=_load_space, suffix=".toml", words=_TOML),
