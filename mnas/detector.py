@@ -118,7 +118,8 @@ class Detector:
             raise ValueError(f"the backbone of a detector must be a network of blocks, but got {self.arch!r:.80}")
         if self.arch.output_stride != OUTPUT_STRIDE:
             raise ValueError(
-                f"the backbone of a detector must have output stride {OUTPUT_STRIDE}, but got {self.arch.output_stride}"
+                f"the backbone of a detector must have output stride {OUTPUT_STRIDE}, but got "
+                f"{self.arch.output_stride}; choose a network whose strides multiply to {OUTPUT_STRIDE}"
             )
         require_input_size("--input-size", self.input_size, OUTPUT_STRIDE)
         if self.input_size % OUTPUT_STRIDE:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from rich import box
 from rich.table import Table
@@ -12,11 +12,17 @@ from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.cli.console import make_console
+from mnas.detector import INPUT_SIZE, Detector, Head, paper_boxes
 from mnas.names import searched_as
-from mnas.nn.cost import by_layer, cost
+from mnas.nn.cost import Cost, CostRow, by_layer, cost
+from mnas.nn.detection.cost import by_detector_layer, by_detector_part, detector_cost
 from mnas.ops import Shape
 from mnas.report.cell_diagram import drawing
 from mnas.scaling import at_width, input_sizes, width_multipliers
+
+HeadOrNone = Literal["none", "ssdlite"]
+COCO_CLASSES = 80
+_PARTS = {"backbone": "backbone", "extra": "extra layers", "predict": "predictions"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +34,16 @@ class ShowCommand:
     """Named network (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trial (runs/NAME#17), .json file, or block strings
     joined by commas (r1_k3_s22_e1_o16,r2_k5_s22_e6_o24)."""
     input_size: str = "auto"
-    """Side of the square image in pixels. auto: that of the trial's search, 224 for other networks. For several sizes
-    (96,128,160) or widths, print one row each instead of the layers."""
+    """Side of the square image in pixels. auto: that of the trial's search, 224 for other networks, 320 for a
+    detector. For several sizes (96,128,160) or widths, print one row each instead of the layers."""
     width_multiplier: str = "1"
     """Width multiplier, or several (0.35,0.5,1)."""
     classes: int | Literal["auto"] = "auto"
-    """Number of classes. auto: that of the trial's search, 1000 for other networks."""
+    """Number of classes, without the background of a detector. auto: that of the trial's search, 1000 for other
+    networks, COCO's 80 for a detector."""
+    head: HeadOrNone = "none"
+    """Head of a detector on the network as its backbone. none: the classifier. ssdlite: SSDLite with the paper's
+    default boxes."""
     save: Path | None = None
     """Also draw the network as a block diagram to this .svg file."""
 
@@ -41,10 +51,12 @@ class ShowCommand:
         """Print the table, and write the drawing where requested."""
         if self.save is not None and self.save.suffix != ".svg":
             raise ValueError(f"--save must name an .svg file, but got {str(self.save)!r}")
+        if self.save is not None and self.head != "none":
+            raise ValueError(f"--save must be used without --head, but got --head {self.head}; it draws the backbone")
         if self.classes != "auto" and self.classes < 1:
             raise ValueError(f"--classes must be auto, or 1 or more, but got {self.classes}")
         scaled = dict(at_width(self.arch, width) for width in width_multipliers(self.width_multiplier))
-        own_size, own_classes = searched_as(self.arch)
+        own_size, own_classes = searched_as(self.arch) if self.head == "none" else (INPUT_SIZE, COCO_CLASSES)
         sizes = input_sizes(self.input_size) or (own_size,)
         classes = own_classes if self.classes == "auto" else self.classes
         console = make_console()
@@ -54,9 +66,12 @@ class ShowCommand:
                     "--save must be used with one --width-multiplier and one --input-size, but got "
                     f"{len(scaled)} and {len(sizes)} with {str(self.save)!r}"
                 )
-            console.print(scaling_table(scaled, sizes, classes))
+            console.print(scaling_table(scaled, sizes, classes, self.head))
             return
         (arch,), (input_size,) = scaled.values(), sizes
+        if self.head != "none":
+            self._print_detector(detector_of(arch, input_size, self.head), classes)
+            return
         console.print(cost_table(arch, input_size, classes))
         console.lines(*(f"  {line}" for line in arch.lines))
         if isinstance(arch, Arch) and (fields := arch.not_in_strings):
@@ -67,15 +82,36 @@ class ShowCommand:
             write_atomic(self.save, drawing(arch, input_size))
             console.print(f"  wrote {self.save}")
 
+    def _print_detector(self, detector: Detector, classes: int) -> None:
+        console, whole = make_console(), detector_cost(detector, classes)
+        console.print(_table(by_detector_layer(detector, whole), whole, detector.input_size))
+        for part, (params, macs) in by_detector_part(whole).items():
+            console.print(f"  {_PARTS[part]}: {params:,} params, {macs:,} MACs")
+        console.print(
+            f"  {classes} classes and the background, {len(detector.default_boxes):,} default boxes on maps of sides "
+            f"{', '.join(map(str, detector.map_sides))}"
+        )
+        console.print(f"  fingerprint {detector.fingerprint}")
 
-def scaling_table(archs: Mapping[str, Architecture], input_sizes: Sequence[int], num_classes: int) -> Table:
+
+def detector_of(arch: Architecture, input_size: int, head: Head) -> Detector:
+    """Return the detector on `arch` with the paper's boxes. Raises ValueError where `arch` cannot be a backbone."""
+    return Detector(arch=cast(Arch, arch), boxes=paper_boxes(), input_size=input_size, head=head)
+
+
+def scaling_table(
+    archs: Mapping[str, Architecture], input_sizes: Sequence[int], num_classes: int, head: HeadOrNone
+) -> Table:
     """Return a row for each size and architecture. Raises ValueError where an image is too small."""
     table = Table("name", box=box.SIMPLE)
     for column in ("px", "params", "MACs"):
         table.add_column(column, justify="right")
     for size in input_sizes:
         for name, arch in archs.items():
-            whole = cost(arch, size, num_classes)
+            if head == "none":
+                whole = cost(arch, size, num_classes)
+            else:
+                whole = detector_cost(detector_of(arch, size, head), num_classes)
             table.add_row(name, str(size), f"{whole.params:,}", f"{whole.macs:,}")
     return table
 
@@ -83,12 +119,16 @@ def scaling_table(archs: Mapping[str, Architecture], input_sizes: Sequence[int],
 def cost_table(arch: Architecture, input_size: int, num_classes: int) -> Table:
     """Return a row for each layer and the sum. Raises ValueError where the image is too small."""
     whole = cost(arch, input_size, num_classes)
+    return _table(by_layer(arch, whole), whole, input_size)
+
+
+def _table(rows: Sequence[CostRow], whole: Cost, input_size: int) -> Table:
     table = Table("layer", "op", "output", box=box.SIMPLE, show_footer=True)
     table.add_column("params", footer=f"{whole.params:,}", justify="right")
     table.add_column("MACs", footer=f"{whole.macs:,}", justify="right")
     table.columns[0].footer = "total"
     table.columns[1].footer = f"input {_text((3, input_size, input_size))}"
-    for row in by_layer(arch, whole):
+    for row in rows:
         table.add_row(row.name, row.op, _text(row.output_shape), f"{row.params:,}", f"{row.macs:,}")
     return table
 

@@ -6,7 +6,7 @@ and no MACs (it folds into its convolution). As in the paper, additions, activat
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mnas.arch import Arch
@@ -65,7 +65,11 @@ def by_layer(arch: Architecture, whole: Cost) -> tuple[CostRow, ...]:
     """Return the rows of `whole`, the cost of `arch`, summed by stem, layer or cell, head and classifier."""
     if isinstance(arch, CellArch):
         return _by_cell(arch, whole)
-    ops = {layer.name: describe(layer) for layer in arch.layers}
+    return merged_rows(whole, {layer.name: describe(layer) for layer in arch.layers})
+
+
+def merged_rows(whole: Cost, ops: Mapping[str, str]) -> tuple[CostRow, ...]:
+    """Return the rows of `whole` summed by the first two parts of their names, with the texts of `ops` (name -> op)."""
     merged = []
     for name, rows in _groups(whole, 2):
         params, macs = sum(r.params for r in rows), sum(r.macs for r in rows)

@@ -76,6 +76,23 @@ def test_input_size_and_classes(capsys):
     assert "12,810" in out  # 1280 * 10 + 10
 
 
+def test_a_detector(capsys):
+    assert run(["show", "mnasnet-a1", "--head", "ssdlite", "--classes", "90"]) == 0
+    output = capsys.readouterr().out
+    lines = [line.split() for line in output.splitlines()]
+    assert ["head", "conv", "10x10x1280", "412,160", "40,960,000"] in lines
+    assert ["extra.1", "extra", "s2", "5x5x512", "463,104", "36,102,400"] in lines
+    assert ["predict.6", "6", "boxes", "1x1x570", "76,346", "75,264"] in lines
+    assert ["total", "input", "320x320x3", "4,912,181", "837,819,232"] in lines
+    assert "  backbone: 2,606,038 params, 632,999,328 MACs\n" in output
+    assert "  90 classes and the background, 2,034 default boxes on maps of sides 20, 10, 5, 3, 2, 1\n" in output
+    assert run(["show", "mnasnet-a1", "--head", "ssdlite"]) == 0
+    assert "80 classes and the background" in capsys.readouterr().out
+    assert run(["show", "mobilenetv2", "--head", "ssdlite", "--input-size", "224,320"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["mobilenetv2", "320", "4,337,013", "788,830,144"] in lines
+
+
 def test_drawing(tmp_path, capsys):
     file = tmp_path / "a1.svg"
     assert run(["show", "mnasnet-a1", "--save", str(file)]) == 0
@@ -91,6 +108,11 @@ def test_drawing(tmp_path, capsys):
         (["nasnet-a", "--input-size", "16"], "--input-size must be at least the output stride 32, but got 16"),
         (["nasnet-a/s2"], "output stride must be at least 4 with 2 reduction cells between the stages, but got 2"),
         (["mnasnet-a1", "--classes", "0"], "--classes must be auto, or 1 or more, but got 0"),
+        (["mnasnet-a1", "--head", "yolo"], "--head must be one of none, ssdlite, but got 'yolo'"),
+        (["mnasnet-a1", "--head", "ssdlite", "--input-size", "300"], "--input-size must be a multiple of 32, but got"),
+        (["mnasnet-small/s8", "--head", "ssdlite"], "must have output stride 32, but got 8; choose a network whose"),
+        (["nasnet-a", "--head", "ssdlite"], "the backbone of a detector must be a network of blocks, but got CellArch"),
+        (["mnasnet-a1", "--head", "ssdlite", "--save", "a.svg"], "--save must be used without --head"),
         (["mnasnet-a1", "--save", "/nowhere/a.svg"], "No such folder: /nowhere"),
         (["r1_k4_s11_e1_o16"], "kernel must be one of 3, 5, 7 for op sepconv, but got 4"),
     ],
