@@ -33,6 +33,7 @@ INPUT_SIZE = 320
 OUTPUT_STRIDE = 32
 _EXTRA_FILTERS = (512, 256, 256, 128)
 _MOST_SHAPES = 32
+_MOST_OBJECTS = 1000
 _LOWEST_SIDE = 0.1
 
 
@@ -178,6 +179,26 @@ class Detector:
         except TypeError:
             raise ValueError(f"boxes must be lists of two numbers, but got {reprlib.repr(record['boxes'])}") from None
         return Detector(**{**record, "arch": Arch.from_dict(record["arch"]), "boxes": boxes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suppression:
+    """Rules by which a file selects boxes inside: per class, those above a score that no better one overlaps.
+
+    Raises ValueError if a field is out of range.
+    """
+
+    score_threshold: float = 0.05
+    """Probability above which a box is an object."""
+    nms_iou: float = 0.55
+    """Intersection over union with a better box of the same class above which a box is dropped."""
+    most: int = 100
+    """Largest number of objects in an image."""
+
+    def __post_init__(self) -> None:
+        require_number("score_threshold", self.score_threshold, 0, 1)
+        require_number("nms_iou", self.nms_iou, 0.01, 1)
+        require_int("most", self.most, 1, _MOST_OBJECTS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ from mnas.training_data import TrainedOn, read_trained_on, trained_on_json
 Triple = tuple[float, float, float]
 """One number for each channel of an RGB image."""
 MOST_CLASSES = 10_000_000
+DETECTOR_KEY = "detector"
+"""Key that only the metadata of detectors have."""
 
 
 def check_mean(mean: Sequence[object], name: str = "mean") -> None:
@@ -110,11 +112,18 @@ def metadata_json(metadata: ModelMetadata) -> dict[str, Any]:
     return values | ({"trained_on": trained_on_json(metadata.trained_on)} if metadata.trained_on else {})
 
 
+def require_classifier(values: Mapping[str, Any]) -> None:
+    """Raise ValueError if values of a file's metadata are those of a detector (`mnas.detector.detector_json`)."""
+    if DETECTOR_KEY in values:
+        raise ValueError("it is a detector, and a classifier is required; use it with mnas detect")
+
+
 def metadata_from_json(values: Mapping[str, Any]) -> ModelMetadata:
     """Return the record of values from `metadata_json` or a LiteRT file (mnas/tflite/metadata.py).
 
     Raises KeyError, TypeError or ValueError for other values.
     """
+    require_classifier(values)
     arch = architecture_from_dict(values["arch"])
     if values.get("fingerprint", arch.fingerprint) != arch.fingerprint:
         got = f"{reprlib.repr(values['fingerprint'])} beside an architecture of {arch.fingerprint}"

@@ -33,6 +33,7 @@ LONG = (
     "evaluate/test_benchmark.py",
     "export/test_onnx.py",
     "export/test_export_cells.py",
+    "tflite/detection/test_detector_writer.py",
     "fuzz/test_fuzz.py",
     "study/test_damaged.py",
     "test_start.py",

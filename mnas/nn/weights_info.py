@@ -14,8 +14,6 @@ from mnas.readers import MODEL_BYTES, open_regular, parse_json, read_regular
 KEY = "mnas"
 """Only key of the metadata: safetensors orders several at random, but equal weights must give equal bytes."""
 REMEDY = "restore it from an intact copy, or train it again"
-DETECTOR_KEY = "detector"
-"""Key that only the metadata of detectors have."""
 _Record = TypeVar("_Record")
 _BEFORE = {"arch", "classes", "mean", "std", "input_size", "accuracy", "crop", "trained_on"}
 
@@ -82,7 +80,7 @@ def read_weights(path: Path, fingerprint: str | None = None) -> tuple[bytes, Mod
         ChangedFileError: the file was changed, or belongs to another architecture.
         ValueError: the file does not exist, or is not by `save_weights`.
     """
-    content, info = read_own(path, "weights", _classifiers_record)
+    content, info = read_own(path, "weights", metadata_from_json)
     if fingerprint is not None and info.arch.fingerprint != fingerprint:
         raise ChangedFileError(
             f"{str(path)!r} must contain weights of architecture {fingerprint}, but contains those of "
@@ -117,9 +115,3 @@ def read_own(path: Path, what: str, record: Callable[[dict[str, Any]], _Record])
         raise ValueError(
             f"{what} must be a .safetensors file written by mnas, but got {str(path)!r} ({reason})"
         ) from None
-
-
-def _classifiers_record(values: dict[str, Any]) -> ModelMetadata:
-    if DETECTOR_KEY in values:
-        raise ValueError("it is a detector, and a classifier is required; use it with mnas detect")
-    return metadata_from_json(values)

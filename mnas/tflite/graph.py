@@ -7,7 +7,7 @@ are NHWC float32.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flatbuffers
 import numpy as np
@@ -48,6 +48,15 @@ class Value:
         return self.shape[-1]
 
 
+class _Code(NamedTuple):
+    """An operator's kind."""
+
+    builtin: int
+    version: int
+    custom: str = ""
+    """Name of a custom operator; empty for all others."""
+
+
 class Buffer:
     """Constant data, packed on a 16-byte boundary as the schema requires; the generated `BufferT` does not do that."""
 
@@ -71,7 +80,7 @@ class Graph:
     def __init__(self) -> None:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
-        self._codes: dict[tuple[int, int], int] = {}  # (builtin operator, version) -> index in the file
+        self._codes: dict[_Code, int] = {}  # operator -> index in the file
         self._buffers = [Buffer(b"")]  # buffer 0 is the schema's "no data"
         self._indices: dict[tuple[int, ...], Value] = {}
 
@@ -113,17 +122,32 @@ class Graph:
         version: int = 1,
     ) -> Value:
         output = self.value(name, shape)
-        builtin = getattr(schema.BuiltinOperator, code)
-        operator = schema.OperatorT(
-            opcodeIndex=self._codes.setdefault((builtin, version), len(self._codes)),
-            inputs=[value.index for value in inputs],
-            outputs=[output.index],
-        )
+        operator = self._append(_Code(getattr(schema.BuiltinOperator, code), version), inputs, [output])
         if options is not None:
             operator.builtinOptions = options
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        self._operators.append(operator)
         return output
+
+    def _append(self, code: _Code, inputs: Sequence[Value], outputs: Sequence[Value]) -> Any:
+        operator = schema.OperatorT(
+            opcodeIndex=self._codes.setdefault(code, len(self._codes)),
+            inputs=[value.index for value in inputs],
+            outputs=[value.index for value in outputs],
+        )
+        self._operators.append(operator)
+        return operator
+
+    def custom(self, code: str, inputs: Sequence[Value], outputs: Sequence[Value], options: bytes) -> None:
+        """Add a custom operator.
+
+        Args:
+            code: name under which the runtime has the operator.
+            outputs: tensors from `value` that it computes.
+            options: the operator's options, as a FlexBuffer.
+        """
+        operator = self._append(_Code(schema.BuiltinOperator.CUSTOM, 1, code), inputs, outputs)
+        operator.customOptions = np.frombuffer(options, np.uint8)
+        operator.customOptionsFormat = schema.CustomOptionsFormat.FLEXBUFFERS
 
     def conv(
         self,
@@ -202,19 +226,44 @@ class Graph:
         return self._operator("FULLY_CONNECTED", name, (x, kernel, bias), (1, kernel.shape[0]), options)
 
     def add(self, name: str, x: Value, y: Value) -> Value:
-        assert x.shape == y.shape
+        """Add the sum of x and y, which has x's shape or is broadcast to it."""
+        assert np.broadcast_shapes(x.shape, y.shape) == x.shape
         return self._operator("ADD", name, (x, y), x.shape, schema.AddOptionsT())
+
+    def subtract(self, name: str, x: Value, y: Value) -> Value:
+        assert x.shape == y.shape
+        return self._operator("SUB", name, (x, y), x.shape, schema.SubOptionsT())
+
+    def minimum(self, name: str, x: Value, most: Value) -> Value:
+        """Add the smaller of x and `most`, which is broadcast to x."""
+        return self._operator("MINIMUM", name, (x, most), x.shape, schema.MaximumMinimumOptionsT())
+
+    def maximum(self, name: str, x: Value, least: Value) -> Value:
+        """Add the larger of x and `least`, which is broadcast to x."""
+        return self._operator("MAXIMUM", name, (x, least), x.shape, schema.MaximumMinimumOptionsT())
+
+    def log(self, name: str, x: Value) -> Value:
+        return self._operator("LOG", name, (x,), x.shape)
+
+    def exp(self, name: str, x: Value) -> Value:
+        return self._operator("EXP", name, (x,), x.shape, schema.ExpOptionsT())
 
     def relu(self, name: str, x: Value) -> Value:
         return self._operator("RELU", name, (x,), x.shape)
 
-    def concat(self, name: str, values: Sequence[Value]) -> Value:
-        """Add a concatenation of channels; more than `MOST_JOINED` values take several operators."""
+    def concat(self, name: str, values: Sequence[Value], axis: int = 3) -> Value:
+        """Add a concatenation, by default of channels; more than `MOST_JOINED` values take several operators."""
         if len(values) > MOST_JOINED:
-            first = self.concat(f"{name}.first{len(values) - MOST_JOINED + 1}", values[: -MOST_JOINED + 1])
+            first = self.concat(f"{name}.first{len(values) - MOST_JOINED + 1}", values[: -MOST_JOINED + 1], axis)
             values = [first, *values[-MOST_JOINED + 1 :]]
-        shape = (*values[0].shape[:-1], sum(value.channels for value in values))
-        return self._operator("CONCATENATION", name, values, shape, schema.ConcatenationOptionsT(axis=3))
+        sizes = list(values[0].shape)
+        sizes[axis] = sum(value.shape[axis] for value in values)
+        return self._operator("CONCATENATION", name, values, tuple(sizes), schema.ConcatenationOptionsT(axis=axis))
+
+    def reshape(self, name: str, x: Value, shape: tuple[int, ...]) -> Value:
+        """Add x with the same numbers in another shape."""
+        options = schema.ReshapeOptionsT(newShape=list(shape))
+        return self._operator("RESHAPE", name, (x, self._index_constant(shape)), shape, options)
 
     def multiply(self, name: str, x: Value, factor: Value) -> Value:
         """Add the product of x and `factor`, which is broadcast to x."""
@@ -248,7 +297,7 @@ class Graph:
         self, *, inputs: Mapping[str, Value], outputs: Mapping[str, Value], metadata: Mapping[str, bytes]
     ) -> bytes:
         """Return the file, with one signature `serving_default` of these inputs and outputs; it is deterministic."""
-        oldest = max([MIN_RUNTIME_VERSION, *(_LATER[code] for code, _ in self._codes if code in _LATER)])
+        oldest = max([MIN_RUNTIME_VERSION, *(_LATER[code.builtin] for code in self._codes if code.builtin in _LATER)])
         entries = {"min_runtime_version": oldest.encode().ljust(16, b"\0"), **metadata}
         first = len(self._buffers)
         buffers = self._buffers + [Buffer(data) for data in entries.values()]
@@ -257,8 +306,13 @@ class Graph:
             description="mnas",
             operatorCodes=[
                 # Old runtimes read codes up to 127 from the deprecated field; all codes written here are below it.
-                schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=version)
-                for code, version in self._codes
+                schema.OperatorCodeT(
+                    deprecatedBuiltinCode=code.builtin,
+                    builtinCode=code.builtin,
+                    version=code.version,
+                    customCode=code.custom or None,
+                )
+                for code in self._codes
             ],
             subgraphs=[
                 schema.SubGraphT(

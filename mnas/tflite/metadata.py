@@ -2,8 +2,7 @@
 
 The file contains them twice. `read_metadata` reads the entry `mnas`, JSON, which survives tools that rewrite the
 graph. Entry `TFLITE_METADATA`, with `labels.txt` zipped to the file's end, is the format that ML Kit, MediaPipe
-and Android Studio read (tensorflow/tflite-support, metadata_schema.fbs, identifier M001). None of our dependencies
-ships its schema, so the few tables are written by their field numbers.
+and Android Studio read (mnas.tflite.official).
 """
 
 import io
@@ -14,30 +13,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from mnas import digests
-from mnas.metadata import ModelMetadata, metadata_from_json
+from mnas.metadata import ModelMetadata, metadata_from_json, require_classifier
 from mnas.readers import parse_json
 from mnas.tflite.content import buffer_data, graph_digest
 from mnas.tflite.graph import IDENTIFIER
+from mnas.tflite.official import LABELS_FILE, OFFICIAL_ENTRY, OutputTensor, official_metadata
 from mnas.training_data import trained_on_json
 
-LABELS_FILE = "labels.txt"
 GRAPH = "graph_digest"
 """Key of the digest of graphs and metadata, which stays valid when tools rewrite the file."""
-_ENTRY = "mnas"
+ENTRY = "mnas"
+"""Name of the entry with our metadata."""
 _BEFORE = {
     "arch", "fingerprint", "input_size", "num_classes", "labels", "mean", "std", "softmax", "crop", "trained_on",
 }  # fmt: skip
 _DAMAGED = (AttributeError, LookupError, MemoryError, OverflowError, TypeError, ValueError, struct.error)
 """Exceptions of the generated readers on a damaged file, as they do not check offsets."""
-_IMAGE_PROPERTIES, _FEATURE_PROPERTIES = 2, 1  # union ContentProperties
-_NORMALIZATION_OPTIONS = 1  # union ProcessUnitOptions
-_RGB = 1  # enum ColorSpaceType
-_TENSOR_AXIS_LABELS = 2  # enum AssociatedFileType
 
 
 def metadata_entries(metadata: ModelMetadata, *, seal: bool = False) -> dict[str, bytes]:
@@ -63,12 +57,12 @@ def metadata_entries(metadata: ModelMetadata, *, seal: bool = False) -> dict[str
         values |= {GRAPH: digests.blank(values)}
         values |= {digests.KEY: digests.blank(values)}
     text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
-    return {_ENTRY: text.encode(), "TFLITE_METADATA": _tflite_metadata(metadata)}
+    return {ENTRY: text.encode(), OFFICIAL_ENTRY: _tflite_metadata(metadata)}
 
 
 def sealed(model: bytes) -> bytes:
     """Return `model` with the digests of its content; unchanged if its metadata have no placeholders for them."""
-    values = _values(model)
+    values = read_values_of(model)
     if digests.KEY not in values:
         return model
     place = model.index(values[GRAPH].encode())
@@ -81,7 +75,7 @@ def state_of_model(model: bytes) -> digests.State:
 
     Tools that add metadata or rewrite the flatbuffer leave it intact. Raises ValueError as `read_metadata` does.
     """
-    values = _values(model)
+    values = read_values_of(model)
     state = digests.state_of(model, values.get(digests.KEY))
     if state == "unsealed":
         return "changed" if set(values) - _BEFORE else state
@@ -106,11 +100,11 @@ def read_values(path: Path, content: bytes) -> tuple[dict[str, Any], digests.Sta
     if content[4:8] != IDENTIFIER:
         return None
     try:
-        if metadata_entry(content, _ENTRY) is None:
+        if metadata_entry(content, ENTRY) is None:
             return None
     except _DAMAGED:
         return None  # the runtime reports a damaged file
-    return _values(content), state_of_model(content)
+    return read_values_of(content), state_of_model(content)
 
 
 def read_metadata(model: bytes) -> ModelMetadata:
@@ -119,31 +113,31 @@ def read_metadata(model: bytes) -> ModelMetadata:
     Raises:
         ValueError: the bytes are not a LiteRT file, or mnas did not write it.
     """
+    values = read_values_of(model)
+    require_classifier(values)
     try:
-        return metadata_from_json(_values(model))
+        return metadata_from_json(values)
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, _NotOursError):
-            raise
-        raise ValueError(f"metadata {_ENTRY!r} of the LiteRT file must be valid metadata of mnas: {error!r}") from None
+        raise ValueError(f"metadata {ENTRY!r} of the LiteRT file must be valid metadata of mnas: {error!r}") from None
 
 
-class _NotOursError(ValueError):
-    """The bytes are not a LiteRT file, or have no metadata of mnas."""
-
-
-def _values(model: bytes) -> dict[str, Any]:
+def read_values_of(model: bytes) -> dict[str, Any]:
+    """Return the unchecked metadata that mnas put into a LiteRT file. Raises ValueError for other files."""
     if not schema.Model.ModelBufferHasIdentifier(model, 0):
-        raise _NotOursError("a LiteRT file must have the identifier TFL3, but got other bytes")
+        raise ValueError("a LiteRT file must have the identifier TFL3, but got other bytes")
     try:
-        text = metadata_entry(model, _ENTRY)
+        text = metadata_entry(model, ENTRY)
     except _DAMAGED as error:
-        raise _NotOursError(f"the LiteRT file must be whole, but got a damaged one: {error}") from None
+        raise ValueError(f"the LiteRT file must be whole, but got a damaged one: {error}") from None
     if text is None:
-        raise _NotOursError(f"the LiteRT file must have been written by mnas, but got one without metadata {_ENTRY!r}")
-    values = parse_json(text)
+        raise ValueError(f"the LiteRT file must have been written by mnas, but got one without metadata {ENTRY!r}")
+    try:
+        values = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"metadata {ENTRY!r} of the LiteRT file must be valid metadata of mnas: {error!r}") from None
     if not isinstance(values, dict):
         raise ValueError(
-            f"metadata {_ENTRY!r} of the LiteRT file must be a JSON object, but got {type(values).__name__}"
+            f"metadata {ENTRY!r} of the LiteRT file must be a JSON object, but got {type(values).__name__}"
         )
     return values
 
@@ -187,48 +181,7 @@ def append_labels(model: bytes, labels: Sequence[str]) -> bytes:
 
 
 def _tflite_metadata(metadata: ModelMetadata) -> bytes:
-    """Return a ModelMetadata table; the numbers are those of the fields in metadata_schema.fbs."""
-    b = flatbuffers.Builder(1024)
-    image = {0: b.CreateString("image"), 3: _content(b, _IMAGE_PROPERTIES, _table(b, {}, enums={0: _RGB}))}
-    if metadata.mean is not None and metadata.std is not None:
-        # The format's pixels are 0 to 255. MediaPipe refuses three numbers, so equal ones are written once.
-        pairs = list(zip(metadata.mean, metadata.std, strict=True))
-        numbers = 255 * np.array(pairs if len(set(pairs)) > 1 else pairs[:1])
-        mean, std = numbers.astype(np.float32).T
-        options = {0: b.CreateNumpyVector(mean), 1: b.CreateNumpyVector(std)}
-        unit = _table(b, {1: _table(b, options)}, enums={0: _NORMALIZATION_OPTIONS})
-        image[4] = _vector(b, [unit])
+    moments = None if metadata.mean is None or metadata.std is None else (metadata.mean, metadata.std)
     name = "probabilities" if metadata.softmax else "logits"
-    output = {0: b.CreateString(name), 3: _content(b, _FEATURE_PROPERTIES, _table(b, {}))}
-    if metadata.classes:
-        file = _table(b, {0: b.CreateString(LABELS_FILE)}, enums={2: _TENSOR_AXIS_LABELS})
-        output[6] = _vector(b, [file])
-    subgraph = {2: _vector(b, [_table(b, image)]), 3: _vector(b, [_table(b, output)])}
-    model = {
-        0: b.CreateString(f"mnas {metadata.arch.fingerprint}"),
-        3: _vector(b, [_table(b, subgraph)]),
-        7: b.CreateString("1.0.0"),  # of the metadata parser
-    }
-    b.Finish(_table(b, model), file_identifier=b"M001")
-    return bytes(b.Output())
-
-
-def _content(builder: flatbuffers.Builder, kind: int, properties: int) -> int:
-    return _table(builder, {1: properties}, enums={0: kind})
-
-
-def _table(builder: flatbuffers.Builder, offsets: Mapping[int, int], *, enums: Mapping[int, int] = {}) -> int:
-    """Return a table of references (`offsets`) and one-byte enumerations, by field number."""
-    builder.StartObject(1 + max((*offsets, *enums), default=-1))
-    for field, offset in offsets.items():
-        builder.PrependUOffsetTRelativeSlot(field, offset, 0)
-    for field, value in enums.items():
-        builder.PrependUint8Slot(field, value, 0)
-    return int(builder.EndObject())
-
-
-def _vector(builder: flatbuffers.Builder, offsets: Sequence[int]) -> int:
-    builder.StartVector(4, len(offsets), 4)
-    for offset in reversed(offsets):
-        builder.PrependUOffsetTRelative(offset)
-    return int(builder.EndVector())
+    output = OutputTensor(name=name, labels="axis" if metadata.classes else None)
+    return official_metadata(f"mnas {metadata.arch.fingerprint}", moments, [output])

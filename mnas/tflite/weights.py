@@ -1,5 +1,6 @@
 """Weights of a trained network for a LiteRT graph, with batch norm folded in."""
 
+from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mnas.nn.blocks import ConvNorm, LayerModule, SqueezeExcite
+from mnas.nn.detection.network import Backbone, DetectorNetwork
 from mnas.nn.network import BlockNetwork, CellNetwork, Network
 from mnas.tflite.source import Kernel, Source, Weights
 
@@ -17,8 +19,15 @@ def network_weights(network: Network) -> Source:
     Raises:
         ValueError: a weight is NaN or infinite, or too large for float32 after batch norm is folded in.
     """
-    modules = _named_parts(network)
+    return _source(_named_parts(network))
 
+
+def detector_weights(network: DetectorNetwork) -> Source:
+    """Return a detector's weights, as `network_weights` those of a network."""
+    return _source(_detector_parts(network))
+
+
+def _source(modules: Mapping[str, nn.Module]) -> Source:
     def source(wanted: Kernel) -> Weights:
         kernel, bias = _folded(modules[wanted.name])
         if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
@@ -37,7 +46,23 @@ def _named_parts(network: Network) -> dict[str, nn.Module]:
         parts = dict(zip((step.name for step in network.cells.steps), network.cells.parts.values(), strict=True))
         return {**parts, "classifier": network.classifier}
     assert isinstance(network, BlockNetwork)
-    modules: dict[str, nn.Module] = {"stem": network.stem, "classifier": network.classifier}
+    return {**_block_parts(network), "classifier": network.classifier}
+
+
+def _detector_parts(network: DetectorNetwork) -> dict[str, nn.Module]:
+    """Return the detector's convolutions, by their names in the graph (`mnas.nn.detection.parts.detector_visits`)."""
+    modules = _block_parts(network.backbone)
+    for number, layer in enumerate(network.extra, 1):
+        modules |= {f"extra.{number}.{name}": part for name, part in layer.named_children()}
+    for number, layer in enumerate(network.predict, 1):
+        for kind, chain in layer.named_children():
+            modules |= {f"predict.{number}.{kind}.{name}": part for name, part in chain.named_children()}
+    return modules
+
+
+def _block_parts(network: BlockNetwork | Backbone) -> dict[str, nn.Module]:
+    """Return the convolutions of stem, layers and head, by their names in the graph."""
+    modules: dict[str, nn.Module] = {"stem": network.stem}
     if network.head is not None:
         modules["head"] = network.head
     for module in network.layers:

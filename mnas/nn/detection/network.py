@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mnas.arch import Arch
-from mnas.detector import Detector
+from mnas.detector import Detector, DetectorMetadata
 from mnas.nn.blocks import ConvNorm, LayerModule
 from mnas.nn.detection.parts import extra_layer, map_channels, predicted, prediction, taps
 from mnas.nn.network import BlockNetwork, Network, initialise
@@ -96,6 +96,16 @@ def build_detector(detector: Detector, num_classes: int) -> DetectorNetwork:
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, but got {num_classes}")
     return DetectorNetwork(detector, num_classes)
+
+
+def require_metadata(network: DetectorNetwork, metadata: DetectorMetadata) -> None:
+    """Raise ValueError unless the metadata are those of this detector and have a name for each of its classes."""
+    if metadata.detector != network.detector:
+        raise ValueError(
+            f"metadata must describe detector {network.detector.fingerprint}, but got {metadata.detector.fingerprint}"
+        )
+    if len(metadata.classes) != network.num_classes:
+        raise ValueError(f"classes must have {network.num_classes} names, but got {len(metadata.classes)}")
 
 
 def load_backbone(network: DetectorNetwork, source: Network | DetectorNetwork) -> None:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from mnas import digests
 from mnas.atomic import write_atomic
 from mnas.detector import DetectorMetadata
-from mnas.nn.detection.network import DetectorNetwork, build_detector
+from mnas.nn.detection.network import DetectorNetwork, build_detector, require_metadata
 from mnas.nn.detection.weights_info import read_detector, sealed_detector_json
 from mnas.nn.weights_info import KEY
 
@@ -20,12 +20,7 @@ def detector_bytes(network: DetectorNetwork, metadata: DetectorMetadata) -> byte
     Raises:
         ValueError: the metadata are those of another detector, or have another number of classes.
     """
-    if metadata.detector != network.detector:
-        raise ValueError(
-            f"metadata must describe detector {network.detector.fingerprint}, but got {metadata.detector.fingerprint}"
-        )
-    if len(metadata.classes) != network.num_classes:
-        raise ValueError(f"classes must have {network.num_classes} names, but got {len(metadata.classes)}")
+    require_metadata(network, metadata)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     values = sealed_detector_json(metadata)
     return digests.sealed(safetensors.torch.save(tensors, {KEY: json.dumps(values)}), values[digests.KEY])

@@ -5,7 +5,8 @@ from typing import Any
 
 from mnas import digests
 from mnas.detector import DetectorMetadata, detector_from_json, detector_json
-from mnas.nn.weights_info import DETECTOR_KEY, is_weights_file, read_own, read_values
+from mnas.metadata import DETECTOR_KEY
+from mnas.nn.weights_info import is_weights_file, read_own, read_values
 from mnas.readers import MODEL_BYTES, read_regular
 
 
