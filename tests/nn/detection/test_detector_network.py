@@ -1,5 +1,6 @@
 """Detectors as torch networks: equal to torchvision's SSDLite, on backbones of every op."""
 
+import copy
 import re
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from mnas.detector import DefaultBoxes, Detector, paper_boxes
 from mnas.nn.detection.decoding import corner_boxes, detections
 from mnas.nn.detection.network import DetectorNetwork, build_detector, load_backbone
 from mnas.nn.detection.parts import backbone_visits, detector_visits, map_channels, taps
+from mnas.nn.fast import speed_up
 from mnas.nn.layouts import layout_of
 from mnas.nn.network import build_network
 from mnas.zoo.architectures import named_arch
@@ -194,6 +196,24 @@ def test_outputs_are_in_the_order_of_the_default_boxes() -> None:
     assert torch.allclose(widths, torch.tensor(paper_boxes().shapes[0][1][0]))
     corners = corner_boxes(network.default_boxes)
     assert torch.allclose((corners[:, 0] + corners[:, 2]) / 2, network.default_boxes[:, 0])
+
+
+def test_the_fast_modules_for_training_on_a_cpu_compute_the_same() -> None:
+    torch.manual_seed(0)
+    plain = build_detector(tiny(TINY, boxes=FINE, input_size=96), 3).double().to(memory_format=torch.channels_last)
+    fast = copy.deepcopy(plain)
+    speed_up(fast)
+    assert {type(module) for module in fast.modules()} != {type(module) for module in plain.modules()}
+    images = torch.rand(4, 3, 96, 96, dtype=torch.float64)
+    weights = torch.randn(len(plain.default_boxes), 1, dtype=torch.float64)
+    gradients = []
+    for network in (plain, fast):
+        logits, offsets = network(images)
+        gradients.append(
+            torch.autograd.grad(((logits.tanh() + offsets[..., :1]) * weights).sum(), network.parameters())
+        )
+    for here, there in zip(*gradients, strict=True):
+        torch.testing.assert_close(here, there, rtol=1e-6, atol=1e-8)
 
 
 def test_same_seed_same_weights_and_no_tensor_of_boxes_in_the_state() -> None:
