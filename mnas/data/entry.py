@@ -130,12 +130,13 @@ def seal(folder: Path, pixels_sha256: str) -> None:
     newest = max((folder / name).stat().st_ctime_ns for name in (IMAGES, INDEX))
     if time.time_ns() - newest < _TICK_S * 1e9:
         time.sleep(_TICK_S)  # so that a later change has a later time
-    stats = {name: _stat(os.stat(folder / name)) for name in (IMAGES, INDEX)}
+    stats = {name: stat_of(os.stat(folder / name)) for name in (IMAGES, INDEX)}
     index = hashlib.sha256((folder / INDEX).read_bytes()).hexdigest()
     write_atomic(folder / SEAL, json.dumps({"pixels": pixels_sha256, "index": index, "stats": stats}))
 
 
-def _stat(status: os.stat_result) -> list[int]:
+def stat_of(status: os.stat_result) -> list[int]:
+    """Return the fields of a file's stat that a seal holds."""
     return [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
@@ -155,7 +156,7 @@ def open_entry(folder: Path, key: str, size: int, *, verify: bool) -> tuple[Imag
     try:
         with open_regular(folder / INDEX) as index, open_regular(folder / IMAGES) as images:
             sealed = read_json(folder / SEAL)
-            stats = {IMAGES: _stat(os.fstat(images.fileno())), INDEX: _stat(os.fstat(index.fileno()))}
+            stats = {IMAGES: stat_of(os.fstat(images.fileno())), INDEX: stat_of(os.fstat(index.fileno()))}
             content = index.read(_MOST_INDEX_BYTES + 1)
             entry = _parsed(content)
             if (entry.key, entry.size) != (key, size):

@@ -163,7 +163,7 @@ def test_damage_that_no_stat_shows_is_found_by_the_option(tmp_path: Path, caplog
     folder, images = built(tmp_path)
     one_bit(folder)
     seal = json.loads((folder / "seal.json").read_text())
-    seal["stats"]["images.u8"] = entry_module._stat((folder / "images.u8").stat())
+    seal["stats"]["images.u8"] = entry_module.stat_of((folder / "images.u8").stat())
     (folder / "seal.json").write_text(json.dumps(seal))
     assert not np.array_equal(load(tmp_path).train.images, images)
     assert np.array_equal(load(tmp_path, verify_cache=True).train.images, images)
