@@ -188,7 +188,7 @@ class Suppression:
     Raises ValueError if a field is out of range.
     """
 
-    score_threshold: float = 0.05
+    score_threshold: float = 0.01
     """Probability above which a box is an object."""
     nms_iou: float = 0.55
     """Intersection over union with a better box of the same class above which a box is dropped."""
@@ -247,3 +247,21 @@ def detector_from_json(values: Mapping[str, Any]) -> DetectorMetadata:
         mean_precision=values.get("mean_precision"),
         trained_on=read_trained_on(values.get("trained_on", [])),
     )
+
+
+def exported_json(metadata: DetectorMetadata, suppression: Suppression | None) -> dict[str, Any]:
+    """Return JSON-able values as exported files store them, for `detector_from_json` and `suppression_from_json`."""
+    return {
+        **detector_json(metadata),
+        "fingerprint": metadata.detector.fingerprint,
+        "suppression": None if suppression is None else dataclasses.asdict(suppression),
+    }
+
+
+def suppression_from_json(values: Mapping[str, Any]) -> Suppression | None:
+    """Return the rules by which an exported file selects boxes; None: it gives all boxes.
+
+    Raises KeyError, TypeError or ValueError for other values than those of `exported_json`.
+    """
+    rules = values["suppression"]
+    return None if rules is None else Suppression(**checked_fields(Suppression, rules, "suppression"))

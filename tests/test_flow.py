@@ -17,7 +17,7 @@ LAYERS = {
     ),
     "models": ("foreign", "formats", "nn", "tflite"),
     "sources": ("data", "latency"),
-    "work": ("evaluate", "export", "predict", "train", "worker_server", "workers"),
+    "work": ("detection", "evaluate", "export", "predict", "train", "worker_server", "workers"),
     "search": (
         *("controller", "measure", "names", "plot", "scaling", "study"),
         *("bench", "full_training", "proxycheck", "search", "shortlist"),

@@ -3,7 +3,7 @@
 This program imports nothing from mnas, and runs as `served.py SOCKET`, a descriptor. A frame, in either direction, is
 the length of a JSON object (4 bytes), the object, and an array of `bytes` bytes if the object has that key. Requests:
 {"do": "open" | "resize" | "run", ...}; answers: {"ok": ...}, or {"error": one line, "of": "file" | "setup"}, where
-"setup" means a missing package.
+"setup" means a missing package. A run gives the first output or, with "all", all of them, one after the other.
 """
 
 import contextlib
@@ -50,8 +50,8 @@ class Runtime(ABC):
         """Prepare the model for inputs of this shape."""
 
     @abstractmethod
-    def run(self, values: Array) -> Array:
-        """Return the first output for one batch of the single input."""
+    def run(self, values: Array) -> list[Array]:
+        """Return all outputs for one batch of the single input."""
 
 
 class LiteRT(Runtime):
@@ -69,12 +69,12 @@ class LiteRT(Runtime):
             self._interpreter.resize_tensor_input(detail["index"], tuple(shape))
         self._interpreter.allocate_tensors()
         self._entry = detail["index"]
-        self._exit = self._interpreter.get_output_details()[0]["index"]
+        self._exits = [detail["index"] for detail in self._interpreter.get_output_details()]
 
-    def run(self, values: Array) -> Array:
+    def run(self, values: Array) -> list[Array]:
         self._interpreter.set_tensor(self._entry, values)
         self._interpreter.invoke()
-        return np.asarray(self._interpreter.get_tensor(self._exit))
+        return [np.asarray(self._interpreter.get_tensor(index)) for index in self._exits]
 
 
 def _tensor(detail: dict[str, Any]) -> dict[str, Any]:
@@ -98,8 +98,8 @@ class Onnx(Runtime):
         self.inputs = list(map(self._described, self._session.get_inputs()))
         self.outputs = list(map(self._described, self._session.get_outputs()))
 
-    def run(self, values: Array) -> Array:
-        return np.asarray(self._session.run(None, {self.inputs[0]["name"]: values})[0])
+    def run(self, values: Array) -> list[Array]:
+        return [np.asarray(output) for output in self._session.run(None, {self.inputs[0]["name"]: values})]
 
     def _described(self, entry: Any) -> dict[str, Any]:
         shape = [size if isinstance(size, int) and size > 0 else None for size in entry.shape]
@@ -137,11 +137,10 @@ class ExecuTorch(Runtime):
         self.inputs = [self._described(meta.input_tensor_meta(i)) for i in range(meta.num_inputs())]
         self.outputs = [self._described(meta.output_tensor_meta(i)) for i in range(meta.num_outputs())]
 
-    def run(self, values: Array) -> Array:
+    def run(self, values: Array) -> list[Array]:
         import torch
 
-        (rows,) = self._method([torch.from_numpy(values)])
-        return np.asarray(rows.float().numpy())
+        return [np.asarray(rows.float().numpy()) for rows in self._method([torch.from_numpy(values)])]
 
     def _described(self, meta: Any) -> dict[str, Any]:
         dtype = EXECUTORCH_TYPES.get(meta.dtype(), f"ScalarType {meta.dtype()}")
@@ -182,15 +181,18 @@ class ModelServer:
             self._runtime.resize(request["shape"])
             return {"ok": None}, None
         assert values is not None
-        step = request["batch"]
-        rows = [self._runtime.run(values[i : i + step]) for i in range(0, len(values), step)]
-        return {"ok": None}, np.concatenate(
-            [_rows(row, min(step, len(values) - i * step)) for i, row in enumerate(rows)]
-        )
+        step, most = request["batch"], None if request["all"] else 1
+        batches = [values[i : i + step] for i in range(0, len(values), step)]
+        return {"ok": None}, np.concatenate([_rows(self._runtime.run(batch)[:most], len(batch)) for batch in batches])
 
 
-def _rows(values: Array, count: int) -> Array:
-    """Return a batch's output as one row per image."""
+def _rows(outputs: Sequence[Array], count: int) -> Array:
+    """Return a batch's outputs as one row per image, one output after the other."""
+    rows = [_rows_of(values, count) for values in outputs]
+    return rows[0] if len(rows) == 1 else np.concatenate([each.astype(np.float32) for each in rows], axis=1)
+
+
+def _rows_of(values: Array, count: int) -> Array:
     if values.size % count:
         raise ValueError(f"a batch of {count} images must give one row for each, but gave shape {values.shape}")
     return values.reshape(count, -1)

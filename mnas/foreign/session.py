@@ -83,14 +83,18 @@ class ForeignSession:
             self._shape = tuple(shape)
             self._prepare()
 
-    def run(self, values: Array, batch: int, outputs: int) -> Array:
-        """Return the outputs (N, outputs) for `values` (N, ...), in batches of `batch`; N is a multiple of it."""
+    def run(self, values: Array, batch: int, outputs: int, *, every: bool = False) -> Array:
+        """Return the first output (N, outputs) for `values` (N, ...), in batches of `batch`; N is a multiple of it.
+
+        Args:
+            every: whether to return all outputs, one after the other; those of several are float32.
+        """
         done: list[Array] = [np.empty((0, outputs), np.float32)] if not len(values) else []
         with self._lock:
             start = 0
             while start < len(values):
                 count = self._chunk(values, batch)
-                done.append(self._run(values[start : start + count], batch, outputs))
+                done.append(self._run(values[start : start + count], batch, outputs, every))
                 start += count
         return np.concatenate(done)
 
@@ -110,12 +114,12 @@ class ForeignSession:
         by_time = int(_CHUNK_S / max(self._image_s, 1e-6))
         return max(1, min(by_bytes, by_time) // batch) * batch
 
-    def _run(self, chunk: Array, batch: int, outputs: int) -> Array:
+    def _run(self, chunk: Array, batch: int, outputs: int, every: bool) -> Array:
         count = len(chunk)
         timed = self._image_s is not None
         limit_s = RUN_S + (TIMES * count * (self._image_s or 0.0) if timed else IMAGE_S * (count - 1))
         began = time.perf_counter()
-        answer = self._ask({"do": "run", "batch": batch}, chunk, limit_s, 8 * (count + 1) * outputs)
+        answer = self._ask({"do": "run", "batch": batch, "all": every}, chunk, limit_s, 8 * (count + 1) * outputs)
         self._image_s = (time.perf_counter() - began) / count
         rows = answer[1]
         if rows is None or rows.shape != (count, outputs):

@@ -58,10 +58,22 @@ def detections(
     results = []
     for image_logits, image_offsets in zip(logits.float(), offsets.float(), strict=True):
         boxes = CODER.decode_single(image_offsets, corners).clamp(0, 1)
-        scores = image_logits.softmax(-1)[:, 1:].t()  # (C, A)
-        scores, indices = scores.topk(min(most, scores.shape[1]))
-        classes, ranks = torch.where(scores > score_threshold)
-        scores, boxes, labels = scores[classes, ranks], boxes[indices[classes, ranks]], classes + 1
-        best = batched_nms(boxes, scores, labels, nms_iou)[:most]
-        results.append(Detections(boxes[best], scores[best], labels[best]))
+        scores = image_logits.softmax(-1)[:, 1:]
+        results.append(best_boxes(boxes, scores, score_threshold=score_threshold, nms_iou=nms_iou, most=most))
     return results
+
+
+def best_boxes(
+    boxes: Tensor, scores: Tensor, *, score_threshold: float = 0.001, nms_iou: float = 0.55, most: int = 300
+) -> Detections:
+    """Return the objects in one image as `detections` does.
+
+    Args:
+        boxes: left, top, right and bottom (A, 4).
+        scores: probabilities (A, C) of the classes, without the background.
+    """
+    best, indices = scores.t().topk(min(most, len(scores)))  # (C, most)
+    classes, ranks = torch.where(best > score_threshold)
+    best, boxes, labels = best[classes, ranks], boxes[indices[classes, ranks]], classes + 1
+    order = batched_nms(boxes, best, labels, nms_iou)[:most]
+    return Detections(boxes[order], best[order], labels[order])

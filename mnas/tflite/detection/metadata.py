@@ -1,12 +1,9 @@
 """The metadata of a detector's LiteRT file, twice as in mnas.tflite.metadata: as JSON, and in LiteRT's own format."""
 
-import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from mnas import digests
-from mnas.detector import DetectorMetadata, Suppression, detector_json
+from mnas.detector import DetectorMetadata, Suppression, exported_json
 from mnas.tflite.metadata import ENTRY, GRAPH
 from mnas.tflite.official import OFFICIAL_ENTRY, OutputTensor, official_metadata
 
@@ -22,11 +19,7 @@ def detector_entries(
         suppression: rules by which the file selects boxes; None: it returns all boxes.
         seal: whether to include placeholders for the digests that `mnas.tflite.metadata.sealed` writes.
     """
-    values: dict[str, Any] = {
-        **detector_json(metadata),
-        "fingerprint": metadata.detector.fingerprint,
-        "suppression": None if suppression is None else dataclasses.asdict(suppression),
-    }
+    values = exported_json(metadata, suppression)
     if seal:
         values |= {GRAPH: digests.blank(values)}
         values |= {digests.KEY: digests.blank(values)}
@@ -47,9 +40,3 @@ def _official(metadata: DetectorMetadata, *, raw: bool) -> bytes:
         OutputTensor(name="number of detections"),
     )
     return official_metadata(name, moments, outputs, group=(_GROUP, [output.name for output in outputs[:3]]))
-
-
-def read_suppression(values: Mapping[str, Any]) -> Suppression | None:
-    """Return the rules in the values of a file's metadata. Raises KeyError, TypeError or ValueError for others."""
-    rules = values["suppression"]
-    return None if rules is None else Suppression(**rules)

@@ -12,12 +12,11 @@ import torch
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from mnas.detector import Suppression, detector_from_json
+from mnas.detector import Suppression, detector_from_json, suppression_from_json
 from mnas.names import resolve_arch
 from mnas.nn.detection.decoding import CODER, corner_boxes
 from mnas.nn.detection.parts import detector_visits
 from mnas.predict.model import load_model
-from mnas.tflite.detection.metadata import read_suppression
 from mnas.tflite.detection.writer import detector_graph, write_detector
 from mnas.tflite.metadata import read_values_of, state_of_model
 from mnas.zoo.architectures import named_arch
@@ -126,7 +125,7 @@ def test_what_the_file_tells(suppression: Suppression | None) -> None:
     model = write_detector(network, metadata, suppression)
     values = read_values_of(model)
     assert detector_from_json(values) == metadata
-    assert read_suppression(values) == suppression
+    assert suppression_from_json(values) == suppression
     assert values["fingerprint"] == detector.fingerprint
     assert state_of_model(model) == "intact"
     assert write_detector(network, metadata, suppression) == model
