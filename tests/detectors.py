@@ -75,7 +75,7 @@ def torch_detections(
 ) -> list[Detections]:
     """All objects above the threshold that no better one overlaps."""
     outputs = torch_outputs(network, metadata, pixels)
-    return detections(*outputs, network.default_boxes, score_threshold=threshold, most=len(network.default_boxes))
+    return detections(*outputs, network.default_boxes, score_threshold=threshold, most=100_000)
 
 
 def run_litert(model: bytes, image: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
