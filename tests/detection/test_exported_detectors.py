@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mnas.detection.files import load_exported
+from mnas.detection.exported import load_exported
 from mnas.detector import Suppression
 from mnas.digests import ChangedFileError
 from mnas.metadata import ModelMetadata
