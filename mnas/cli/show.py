@@ -13,15 +13,18 @@ from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.cli.console import make_console
 from mnas.detector import INPUT_SIZE, Detector, Head, paper_boxes
+from mnas.formats import WEIGHTS_NAME
 from mnas.names import searched_as
 from mnas.nn.cost import Cost, CostRow, by_layer, cost
 from mnas.nn.detection.cost import by_detector_layer, by_detector_part, detector_cost
+from mnas.nn.detection.weights_info import is_detector_file, read_detector
 from mnas.ops import Shape
 from mnas.report.cell_diagram import drawing
 from mnas.scaling import at_width, input_sizes, width_multipliers
 
 HeadOrNone = Literal["none", "ssdlite"]
 COCO_CLASSES = 80
+_MOST_NAMES = 10
 _PARTS = {"backbone": "backbone", "extra": "extra layers", "predict": "predictions"}
 
 
@@ -32,7 +35,7 @@ class ShowCommand:
 
     arch: str = field(kw_only=False)
     """Named network (mnasnet-a1, mnasnet-a1@0.5, mnasnet-small/s8), trial (runs/NAME#17), .json file, or block strings
-    joined by commas (r1_k3_s22_e1_o16,r2_k5_s22_e6_o24)."""
+    joined by commas (r1_k3_s22_e1_o16,r2_k5_s22_e6_o24). Also the .safetensors file of a detector."""
     input_size: str = "auto"
     """Side of the square image in pixels. auto: that of the trial's search, 224 for other networks, 320 for a
     detector. For several sizes (96,128,160) or widths, print one row each instead of the layers."""
@@ -55,6 +58,9 @@ class ShowCommand:
             raise ValueError(f"--save must be used without --head, but got --head {self.head}; it draws the backbone")
         if self.classes != "auto" and self.classes < 1:
             raise ValueError(f"--classes must be auto, or 1 or more, but got {self.classes}")
+        if (file := detector_file(self.arch)) is not None:
+            self._print_file(file)
+            return
         scaled = dict(at_width(self.arch, width) for width in width_multipliers(self.width_multiplier))
         own_size, own_classes = searched_as(self.arch) if self.head == "none" else (INPUT_SIZE, COCO_CLASSES)
         sizes = input_sizes(self.input_size) or (own_size,)
@@ -82,6 +88,26 @@ class ShowCommand:
             write_atomic(self.save, drawing(arch, input_size))
             console.print(f"  wrote {self.save}")
 
+    def _print_file(self, path: Path) -> None:
+        """Print the detector in a file. Raises ValueError where an option would change it, or the file is damaged."""
+        options = {"--input-size": (self.input_size, "auto"), "--width-multiplier": (self.width_multiplier, "1")}
+        options |= {"--classes": (str(self.classes), "auto"), "--save": (str(self.save), "None")}
+        for option, (value, default) in options.items():
+            if value != default:
+                raise ValueError(
+                    f"{option} must not be used with the file of a detector, but got {value!r} with {str(path)!r}; "
+                    "omit it"
+                )
+        metadata = read_detector(path)[1]
+        self._print_detector(metadata.detector, len(metadata.classes))
+        listed = ", ".join(metadata.classes[:_MOST_NAMES])
+        more = f" and {len(metadata.classes) - _MOST_NAMES} more" if len(metadata.classes) > _MOST_NAMES else ""
+        precision = metadata.mean_precision
+        make_console().lines(
+            f"  names of the classes: {listed}{more}",
+            "  mAP on the validation images: " + ("not scored" if precision is None else f"{100 * precision:.1f} %"),
+        )
+
     def _print_detector(self, detector: Detector, classes: int) -> None:
         console, whole = make_console(), detector_cost(detector, classes)
         console.print(_table(by_detector_layer(detector, whole), whole, detector.input_size))
@@ -92,6 +118,13 @@ class ShowCommand:
             f"{', '.join(map(str, detector.map_sides))}"
         )
         console.print(f"  fingerprint {detector.fingerprint}")
+
+
+def detector_file(name: str) -> Path | None:
+    """Return the weights file of a detector that `name` names, itself or the folder of its training; else None."""
+    path = Path(name)
+    path = path / WEIGHTS_NAME if path.is_dir() else path
+    return path if path.is_file() and is_detector_file(path) else None
 
 
 def detector_of(arch: Architecture, input_size: int, head: Head) -> Detector:

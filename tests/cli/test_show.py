@@ -3,8 +3,12 @@
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from detectors import CLASSES, FINE, detector_of, metadata_of
 
 from mnas.cli.main import run
+from mnas.nn.detection.cost import by_detector_part, detector_cost
+from mnas.nn.detection.network import build_detector
+from mnas.nn.detection.weights import save_detector
 from mnas.zoo.architectures import named_arch
 
 
@@ -91,6 +95,60 @@ def test_a_detector(capsys):
     assert run(["show", "mobilenetv2", "--head", "ssdlite", "--input-size", "224,320"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["mobilenetv2", "320", "4,337,013", "788,830,144"] in lines
+
+
+def test_the_file_of_a_detector(capsys, tmp_path):
+    detector = detector_of(boxes=FINE)
+    network = build_detector(detector, len(CLASSES))
+    file = tmp_path / "model.safetensors"
+    save_detector(file, network, metadata_of(detector, mean_precision=0.123))
+    whole = detector_cost(detector, len(CLASSES))
+    params = sum(p.numel() for p in network.parameters())
+    for arguments in ([str(file)], [str(tmp_path)], [str(file), "--head", "ssdlite"]):
+        assert run(["show", *arguments]) == 0
+        output = capsys.readouterr().out
+        assert ["total", "input", "64x64x3", f"{params:,}", f"{whole.macs:,}"] in [
+            line.split() for line in output.split("\n")
+        ]
+        for title, (of_part, macs) in zip(
+            ("backbone", "extra layers", "predictions"), by_detector_part(whole).values(), strict=True
+        ):
+            assert f"  {title}: {of_part:,} params, {macs:,} MACs\n" in output
+        assert "  3 classes and the background, 160 default boxes on maps of sides 8, 4, 2, 1, 1, 1, 1\n" in output
+        assert f"  fingerprint {detector.fingerprint}\n" in output
+        assert "  names of the classes: cell, plätelet, a b\n" in output
+        assert "  mAP on the validation images: 12.3 %\n" in output
+    for option, value in (
+        ("--input-size", "96"),
+        ("--classes", "4"),
+        ("--width-multiplier", "0.5"),
+        ("--save", "a.svg"),
+    ):
+        assert run(["show", str(file), option, value]) == 2
+        assert f"{option} must not be used with the file of a detector, but got '{value}'" in capsys.readouterr().err
+
+
+def test_the_names_of_many_classes_are_shortened(capsys, tmp_path):
+    detector = detector_of()
+    names = tuple(f"class {i}" for i in range(12))
+    save_detector(tmp_path / "d.safetensors", build_detector(detector, 12), metadata_of(detector, names))
+    assert run(["show", str(tmp_path / "d.safetensors")]) == 0
+    output = capsys.readouterr().out
+    assert "class 8, class 9 and 2 more\n" in output
+    assert "  mAP on the validation images: not scored\n" in output
+
+
+def test_a_changed_file_of_a_detector(capsys, tmp_path):
+    detector = detector_of()
+    file = tmp_path / "d.safetensors"
+    save_detector(file, build_detector(detector, len(CLASSES)), metadata_of(detector))
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    assert run(["show", str(file)]) == 2
+    complaint = capsys.readouterr().err
+    assert "was changed after mnas wrote it" in complaint
+    assert complaint.count("\n") == 1
 
 
 def test_drawing(tmp_path, capsys):
