@@ -32,6 +32,7 @@ LONG = (
     "latency/prediction/test_predictor.py",
     "evaluate/test_benchmark.py",
     "export/test_onnx.py",
+    "export/detector/test_detector_onnx.py",
     "export/test_export_cells.py",
     "tflite/detection/test_detector_writer.py",
     "fuzz/test_fuzz.py",

@@ -10,14 +10,16 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from mnas import digests
 from mnas.foreign.onnx_file import METADATA_KEY, sealed
 from mnas.metadata import ModelMetadata, metadata_json
 from mnas.nn.network import Network
@@ -37,19 +39,19 @@ def onnx_fp32(network: Network, info: ModelMetadata, *, seal: bool = True) -> by
     Raises:
         ImportError: onnx or onnxscript is missing.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise ImportError("writing ONNX files needs onnx and onnxscript; pip install 'mnas[onnx]'") from None
-    model = _export(network.eval(), info.input_size)
-    _remove_origins(model.graph)
-    values = sealed_json(info) if seal else metadata_json(info)
+    model = onnx_model(network.eval(), info.input_size, ("logits",))
+    return onnx_file(model, sealed_json(info) if seal else metadata_json(info))
+
+
+def onnx_file(model: Any, values: dict[str, Any]) -> bytes:
+    """Return the file of an onnx.ModelProto with `values` as its metadata, sealed if they have a placeholder."""
+    import onnx
+
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(values, ensure_ascii=False)
     onnx.checker.check_model(model)
     content = bytes(model.SerializeToString(deterministic=True))
-    return sealed(content, values) if seal else content
+    return sealed(content, values) if digests.KEY in values else content
 
 
 def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
@@ -94,23 +96,39 @@ def onnx_int8(model: bytes, images: NDArray[np.float32]) -> bytes:
         return path.read_bytes()
 
 
-def _export(network: Network, input_size: int) -> Any:
-    """Return the network as an onnx.ModelProto. Discards output, warnings and log lines of torch's exporter."""
-    example = torch.zeros(2, 3, input_size, input_size)  # two images: torch.export would treat a batch of 1 as constant
+def onnx_model(module: nn.Module, input_size: int, outputs: Sequence[str], *, any_batch: bool = True) -> Any:
+    """Return a module of one image, (N, 3, S, S), as an onnx.ModelProto. Discards what torch's exporter prints.
+
+    Args:
+        outputs: names of the module's outputs.
+        any_batch: whether N is any number, else 1.
+
+    Raises:
+        ImportError: onnx or onnxscript is missing.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ImportError("writing ONNX files needs onnx and onnxscript; pip install 'mnas[onnx]'") from None
+    # torch.export would treat a batch of 1 as constant
+    example = torch.zeros(2 if any_batch else 1, 3, input_size, input_size)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), _quiet_logger("torch.onnx"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            network,
+            module,
             (example,),
             dynamo=True,
             input_names=["image"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("N")},),
+            output_names=list(outputs),
+            dynamic_shapes=({0: torch.export.Dim("N")},) if any_batch else None,
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    model = program.model_proto
+    _remove_origins(model.graph)
+    return model
 
 
 def _remove_origins(graph: Any) -> None:

@@ -80,7 +80,8 @@ class DetectorNetwork(nn.Module):
         parts = []
         for module, x in zip(self.predict, maps, strict=True):
             assert isinstance(module, nn.ModuleDict)
-            parts.append(module[name](x).permute(0, 2, 3, 1).reshape(len(x), -1, values))
+            # torch.export would treat len(x) as constant
+            parts.append(module[name](x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, values))
         return torch.cat(parts, dim=1)
 
 
