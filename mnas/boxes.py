@@ -27,7 +27,7 @@ def best_iou(boxes: npt.ArrayLike, default_boxes: Boxes) -> npt.NDArray[np.float
     array = np.asarray(boxes, np.float32).reshape(-1, 4)
     others = corners(default_boxes)
     step = max(1, _PAIRS // len(others))
-    parts = [_iou(array[i : i + step], others).max(axis=1) for i in range(0, len(array), step)]
+    parts = [ious(array[i : i + step], others).max(axis=1) for i in range(0, len(array), step)]
     return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
@@ -36,7 +36,7 @@ def matched(boxes: npt.ArrayLike, default_boxes: Boxes) -> npt.NDArray[np.bool_]
     return best_iou(boxes, default_boxes) >= MATCH_IOU
 
 
-def _iou(boxes: Boxes, others: Boxes) -> Boxes:
+def ious(boxes: Boxes, others: Boxes) -> Boxes:
     """Return the intersection over union (N, M) of boxes (N, 4) and others (M, 4), all left, top, right, bottom."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     sides = np.minimum(boxes[:, None, 2:], others[None, :, 2:]) - low

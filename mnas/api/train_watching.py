@@ -11,7 +11,7 @@ import rich.progress
 from rich.console import Console
 
 from mnas.api.watching import FieldColumn, wants_bar
-from mnas.train.metrics import EpochMetrics
+from mnas.train.metrics import EpochRow
 from mnas.train.watch import TrainProgress, TrainWatcher, Unwatched
 
 ShownTraining = TrainWatcher | Literal["auto", "bar", "none"]
@@ -38,7 +38,7 @@ class PlainTraining(TrainWatcher):
             epoch = f"[{progress.epoch}/{progress.epochs}]"
             self._print(f"{epoch} step {progress.step}/{progress.steps}  {_step_line(progress)}")
 
-    def epoch(self, row: EpochMetrics) -> None:
+    def epoch(self, row: EpochRow) -> None:
         """Print the epoch's line, with the time that the remaining epochs would take at its pace."""
         if self._progress is None:  # no step so far, so the number of epochs is unknown
             self._print(_epoch_line(row, row.epoch))
@@ -74,7 +74,7 @@ class LiveTraining(TrainWatcher):
             line = _step_line(progress)
             self._bar.update(self._task, completed=progress.step, total=progress.steps, epoch=epoch, line=line)
 
-    def epoch(self, row: EpochMetrics) -> None:
+    def epoch(self, row: EpochRow) -> None:
         """Print the epoch's line above the bar."""
         self._bar.console.print(_epoch_line(row, self._epochs or row.epoch))
 
@@ -90,11 +90,11 @@ def _step_line(progress: TrainProgress) -> str:
     return f"{loss}{progress.images_per_s:,.0f} images/s  ETA {eta}"
 
 
-def _epoch_line(row: EpochMetrics, epochs: int) -> str:
+def _epoch_line(row: EpochRow, epochs: int) -> str:
     """Return `[3/90] loss 1.2345  val accuracy 61.20%  val loss 1.1234  1,234 images/s  data wait 2.1%`."""
     return (
-        f"[{row.epoch}/{epochs}] loss {row.train_loss:.4f}  val accuracy {row.val_accuracy:.2%}  val loss "
-        f"{row.val_loss:.4f}  {row.images_per_s:,.0f} images/s  data wait {row.waiting:.1%}"
+        f"[{row.epoch}/{epochs}] loss {row.train_loss:.4f}  {row.scores}  {row.images_per_s:,.0f} images/s  "
+        f"data wait {row.waiting:.1%}"
     )
 
 

@@ -75,8 +75,8 @@ class EvalCommand:
         Raises:
             ValueError: the model or the data cannot be opened or do not fit each other, or the part is missing.
         """
-        _require_new("--save", self.save, ".png")
-        _require_new("--report", self.report, ".html")
+        require_new("--save", self.save, ".png")
+        require_new("--report", self.report, ".html")
         if self.seed != "auto" and self.seed < 0:
             raise ValueError(f"--seed must be auto, or 0 or more, but got {self.seed}")
         with (
@@ -156,7 +156,7 @@ class EvalCommand:
         return opened
 
 
-def _require_new(option: str, file: Path | None, suffix: str) -> None:
+def require_new(option: str, file: Path | None, suffix: str) -> None:
     """Raise ValueError if a file has another suffix, exists already, or is in a folder that does not exist."""
     if file is None:
         return

@@ -31,6 +31,8 @@ COMMANDS = {
     "eval": ("mnas.cli.eval:EvalCommand", "Score any supported model on labelled images"),
     "latency": ("mnas.cli.latency:LatencyCommand", "Measure the latency of architectures and model files"),
     "latency fit": ("mnas.cli.latency_fit:LatencyFitCommand", "Fit a latency predictor for a search space"),
+    "detect eval": ("mnas.cli.detect.eval:DetectEvalCommand", "Score a detector on images with boxes"),
+    "detect predict": ("mnas.cli.detect.predict:DetectPredictCommand", "Find objects in images and videos"),
     "devices list": ("mnas.cli.devices:DevicesListCommand", "List the devices that latency can be measured on"),
     "devices check": ("mnas.cli.devices:DevicesCheckCommand", "Check that a device is fit to measure on"),
     "devices calibrate": (

@@ -1,9 +1,7 @@
 """`mnas predict`: classify images."""
 
-import io
 import itertools
 import os
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -14,12 +12,11 @@ import numpy as np
 from cyclopts import Parameter
 from PIL.Image import Image
 
-from mnas.atomic import write_atomic
 from mnas.cli.console import complain, say, say_json
 from mnas.cli.model import ModelOptions, open_model
+from mnas.cli.pictures import write_picture
 from mnas.data.decoding.dim import dim_line, used_bits_of
 from mnas.data.image import Pixels
-from mnas.data.web import is_url
 from mnas.predict.annotate import SIDE, annotated
 from mnas.predict.images import fetch, find_images, read_picture, read_pixels
 from mnas.predict.info import Prediction
@@ -72,7 +69,7 @@ class PredictCommand:
             done += 1
             self._print(name, result)
             if self.save is not None and picture is not None:
-                _write_picture(self.save, name, annotated(picture, result))
+                write_picture(self.save, name, annotated(picture, result))
         if line := dim_line(bits):
             complain(line)
         if failed:
@@ -120,17 +117,3 @@ class PredictCommand:
         if self.json:
             say_json({"image": name, "error": reason})
         complain(f"{name!r}: {reason}")
-
-
-def _write_picture(folder: Path, name: str, picture: Image) -> None:
-    """Write the picture as FOLDER/NAME.jpg, or NAME-2.jpg where that exists already."""
-    last = re.split(r"[/\\]", name.split("?")[0].rstrip("/") if is_url(name) else name)[-1]
-    stem = re.sub(r"[^\w. -]", "_", Path(last).stem)[:60] or "image"  # file systems limit names to 255 bytes
-    path = folder / f"{stem}.jpg"
-    for number in itertools.count(2):
-        if not path.exists():
-            break
-        path = folder / f"{stem}-{number}.jpg"
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=92)
-    write_atomic(path, file.getvalue())

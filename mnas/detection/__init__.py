@@ -1,0 +1,1 @@
+"""Object detection: default boxes that fit the data, training, COCO's metrics, prediction and drawing."""

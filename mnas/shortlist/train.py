@@ -27,7 +27,7 @@ from mnas.study.results import results_of
 from mnas.train.config import TrainConfig
 from mnas.train.distillation import TaughtBatches
 from mnas.train.initial import WeightsSource, parent_of
-from mnas.train.metrics import EpochMetrics
+from mnas.train.metrics import EpochRow
 from mnas.train.presets import PRESETS
 from mnas.train.watch import TrainProgress, TrainWatcher
 from mnas.training_data import TrainedOn
@@ -169,11 +169,11 @@ class _PrintingWatcher(TrainWatcher):
                 f"{progress.images_per_s:,.0f} images/s"
             )
 
-    def epoch(self, row: EpochMetrics) -> None:
+    def epoch(self, row: EpochRow) -> None:
         self._last = time.monotonic()
         remaining = datetime.timedelta(seconds=round((self._epochs - row.epoch) * (row.train_s + row.score_s)))
         self._say(
-            f"[{row.epoch}/{self._epochs}] accuracy {row.val_accuracy:.2%}, loss {row.train_loss:.4f}, "
+            f"[{row.epoch}/{self._epochs}] {row.scores}  loss {row.train_loss:.4f}  "
             f"{row.images_per_s:,.0f} images/s, {remaining} left"
         )
 

@@ -71,7 +71,7 @@ def train(
     """
     arch.check_input_size(batches.input_size)
     config = config.for_images(batches.counts["train"])
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(config.device(), config.mixed_precision, compiled=config.compile)
     identity = identity_of(arch, batches, config, initial)
     claim = claimed(folder, identity, facts_of(arch, batches, config), resume)
     settings = training_settings(config.threads, accelerator.device, repeatable=False)

@@ -5,6 +5,7 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its code (te
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,10 +18,32 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from mnas.nn.network import Network
-from mnas.train.config import TrainConfig
+from mnas.train.config import Optimizer, Schedule, TrainConfig
 
+Module = TypeVar("Module", bound=nn.Module)
 Mix = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Images (B, 3, S, S), labels (B,) and the step's seed -> mixed images, targets (B, classes)."""
+
+
+class StepRecipe(Protocol):
+    """The part of a recipe that decides about the steps of the optimizer (see `TrainConfig`)."""
+
+    @property
+    def optimizer(self) -> Optimizer: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def schedule(self) -> Schedule: ...
+    @property
+    def warmup_epochs(self) -> float: ...
+    @property
+    def decay_rate(self) -> float: ...
+    @property
+    def decay_epochs(self) -> float: ...
+    @property
+    def fixed_epochs(self) -> int: ...
 
 
 def parameter_groups(network: nn.Module, weight_decay: float, *, biases: bool) -> list[dict[str, object]]:
@@ -42,7 +65,7 @@ def rmsprop(groups: list[dict[str, object]], learning_rate: float) -> RMSpropTF:
     return RMSpropTF(groups, lr=learning_rate, alpha=0.9, momentum=0.9, eps=1e-3, foreach=True)
 
 
-def optimizer_for(network: Network, config: TrainConfig, batch_size: int) -> torch.optim.Optimizer:
+def optimizer_for(network: nn.Module, config: StepRecipe, batch_size: int) -> torch.optim.Optimizer:
     """Return the optimizer, at the peak learning rate for `batch_size`; weight decay skips batch norm."""
     groups = parameter_groups(network, config.weight_decay, biases=True)
     peak = config.learning_rate * batch_size / 256
@@ -55,7 +78,7 @@ def optimizer_for(network: Network, config: TrainConfig, batch_size: int) -> tor
 
 
 def schedule_for(
-    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
+    optimizer: torch.optim.Optimizer, config: StepRecipe, steps: int
 ) -> StepLRScheduler | CosineLRScheduler:
     """Return the schedule; `step_update(n)` before step n (from 0) sets its learning rate.
 
@@ -74,24 +97,24 @@ def schedule_for(
     )
 
 
-class MovingAverage:
+class MovingAverage(Generic[Module]):
     """Moving average of weights and batch-norm statistics, as TensorFlow's: decay min(ema_decay, (1 + n) / (10 + n)).
 
     n is the number of steps. Without the smaller decay at the start, a short training's average would mostly be its
     first weights.
     """
 
-    def __init__(self, network: Network, decay: float) -> None:
+    def __init__(self, network: Module, decay: float) -> None:
         # timm: decay 1 - (1 + s / gamma) ** -power at its step s + 1; s = n + 1 makes it (1 + n) / (10 + n)
         self._average = ModelEmaV3(network, decay=decay, use_warmup=True, warmup_gamma=9.0, warmup_power=1.0)
 
     @property
-    def network(self) -> Network:
+    def network(self) -> Module:
         """The average, in evaluation mode."""
-        network: Network = self._average.module
+        network: Module = self._average.module
         return network
 
-    def update(self, network: Network, steps: int) -> None:
+    def update(self, network: Module, steps: int) -> None:
         """Update the average with the network after this number of steps in total."""
         self._average.update(network, step=steps + 2)
 

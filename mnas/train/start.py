@@ -23,17 +23,20 @@ from mnas.train.scoring import moments
 _RECENTRING_IMAGES, _RECENTRING_BATCH = 1024, 64
 
 
-def make_accelerator(config: TrainConfig) -> accelerate.Accelerator:
-    """Return the accelerator that joins the processes of a training. Raises ValueError for a missing device."""
-    device = config.device()
-    precision: str = config.mixed_precision
+def make_accelerator(device: torch.device, precision: str, *, compiled: bool = False) -> accelerate.Accelerator:
+    """Return the accelerator that joins the processes of a training.
+
+    Args:
+        precision: a `Precision`.
+        compiled: compile the network.
+    """
     if precision == "auto":
         bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "no" if device.type == "cpu" else "bf16" if bf16 else "fp16"
     return accelerate.Accelerator(
         mixed_precision=precision,
         cpu=device.type == "cpu",
-        dynamo_backend="inductor" if config.compile else None,
+        dynamo_backend="inductor" if compiled else None,
         kwargs_handlers=[
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
             InitProcessGroupKwargs(timeout=datetime.timedelta(days=1)),  # the others wait while one process scores

@@ -100,7 +100,7 @@ class Training:
     # The loop
 
     def run(self) -> Trained:
-        files = MetricsFiles(self.folder, self.rows) if self.main else None
+        files = MetricsFiles(self.folder, EpochMetrics, self.rows) if self.main else None
         try:
             self._score_start()
             while self.epoch < self.config.fixed_epochs and not self.guard.ends(self.epoch):

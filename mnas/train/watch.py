@@ -4,7 +4,7 @@ import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from mnas.train.metrics import EpochMetrics
+from mnas.train.metrics import EpochRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class TrainWatcher(ABC):
         """Called after every step; must be quick."""
 
     @abstractmethod
-    def epoch(self, row: EpochMetrics) -> None:
+    def epoch(self, row: EpochRow) -> None:
         """Called after every scoring."""
 
     def notice(self, line: str) -> None:
@@ -47,5 +47,5 @@ class Unwatched(TrainWatcher):
     def step(self, progress: TrainProgress) -> None:
         pass
 
-    def epoch(self, row: EpochMetrics) -> None:
+    def epoch(self, row: EpochRow) -> None:
         pass

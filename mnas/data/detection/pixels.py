@@ -46,7 +46,12 @@ def read_stretched(content: Encoded, size: int) -> tuple[Pixels, tuple[int, int]
     with opened(content) as image:
         width, height = image.size
         rgb = image.rgb((2 * size, 2 * size))
-    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR)), (width, height)
+    return stretched(rgb, size), (width, height)
+
+
+def stretched(picture: Image.Image, size: int) -> Pixels:
+    """Return a picture (RGB) as `read_stretched` does."""
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def _read_bounded(content: Encoded, shape: tuple[int, int, int]) -> Pixels:

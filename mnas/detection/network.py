@@ -1,0 +1,33 @@
+"""Detect with a torch network."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mnas.data.augment import normalised
+from mnas.detection.exported import Shares
+from mnas.detection.score import SCORE_THRESHOLD
+from mnas.detector import DetectorMetadata
+from mnas.nn.detection.decoding import detections
+from mnas.nn.detection.network import DetectorNetwork
+from mnas.train.scoring import DivergedError, moments
+
+
+class NetworkDetector:
+    """A network as a function from images (B, S, S, 3) of its size to the detections of each."""
+
+    def __init__(
+        self, network: DetectorNetwork, metadata: DetectorMetadata, *, score_threshold: float = SCORE_THRESHOLD
+    ) -> None:
+        self._network, self._threshold = network, score_threshold
+        self._device = next(network.parameters()).device
+        self._mean, self._std = moments(metadata.mean, metadata.std, self._device)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: npt.NDArray[np.uint8]) -> list[Shares]:
+        x = normalised(torch.from_numpy(pixels).to(self._device), self._mean, self._std)
+        logits, offsets = self._network(x)
+        if not (torch.isfinite(logits).all() and torch.isfinite(offsets).all()):
+            raise DivergedError("the training diverged: the outputs of the detector are not finite")
+        results = detections(logits, offsets, self._network.default_boxes, score_threshold=self._threshold)
+        return [(one.boxes.cpu().numpy(), one.scores.cpu().numpy(), one.labels.cpu().numpy() - 1) for one in results]
