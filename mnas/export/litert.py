@@ -18,7 +18,7 @@ from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
 from mnas.tflite.graph import repacked
 from mnas.tflite.hardswish import without_hardswish
-from mnas.tflite.metadata import append_labels, read_metadata, sealed
+from mnas.tflite.metadata import append_labels, read_labels, sealed
 from mnas.tflite.writer import write_tflite
 
 SIGNATURE, INPUT = "serving_default", "image"  # names that mnas.tflite.writer gives
@@ -72,12 +72,13 @@ def litert_fp16(model: bytes) -> bytes:
     return _finished(quantized, model)
 
 
-def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool = False) -> bytes:
+def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool = False, float_scope: str = "") -> bytes:
     """Return a file of `litert_fp32` with int8 kernels (one scale per channel) and activations (one per tensor).
 
     Args:
         images: (N, S, S, 3), normalised; typical images, which set the ranges of the activations.
         integer_io: whether input and output are int8 too; the file contains their scales and zero points.
+        float_scope: regular expression for the names of results that are computed in float; empty: none.
 
     Raises:
         ValueError: there are no images.
@@ -94,6 +95,10 @@ def litert_int8(model: bytes, images: NDArray[np.float32], *, integer_io: bool =
     if not integer_io:
         for border in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
             quantizing.update_quantization_recipe(".*", border, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
+    if float_scope:
+        quantizing.update_quantization_recipe(
+            float_scope, everything, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE
+        )
     with _quiet():
         ranges = _ranges(quantizing, images)
         quantized = quantizing.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
@@ -123,7 +128,7 @@ def _finished(quantized: Any, model: bytes) -> bytes:
     """Return the quantizer's file in the layout of our own files, with `model`'s labels at its end again."""
     # the entry names the oldest runtime for the fp32 graph, which may be too old for this one
     packed = repacked(bytes(quantized), drop=("min_runtime_version",))
-    return sealed(append_labels(packed, read_metadata(model).classes))
+    return sealed(append_labels(packed, read_labels(model)))
 
 
 def _require_quantizer() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from mnas import digests
-from mnas.metadata import ModelMetadata, metadata_from_json, require_classifier
+from mnas.metadata import DETECTOR_KEY, ModelMetadata, metadata_from_json, require_classifier
 from mnas.readers import parse_json
 from mnas.tflite.content import buffer_data, graph_digest
 from mnas.tflite.graph import IDENTIFIER
@@ -140,6 +140,12 @@ def read_values_of(model: bytes) -> dict[str, Any]:
             f"metadata {ENTRY!r} of the LiteRT file must be a JSON object, but got {type(values).__name__}"
         )
     return values
+
+
+def read_labels(model: bytes) -> tuple[str, ...]:
+    """Return the names of the classes in a LiteRT file of mnas, a classifier or a detector; empty without names."""
+    values = read_values_of(model)
+    return tuple(values["classes"] if DETECTOR_KEY in values else values["labels"])
 
 
 def metadata_entry(model: bytes, name: str) -> bytes | None:

@@ -5,8 +5,8 @@ TFLite_Detection_PostProcess (tensorflow/lite/kernels/detection_postprocess.cc) 
 offsets itself, but does not clip boxes before it compares them, which gives other detections at the image's border.
 So it gets the clipped boxes as offsets from default boxes that are the whole image: centre, and logarithm of the sides.
 
-The names of all operators begin with `decode`. An int8 file leaves them in float (mnas.export.detector.litert): each
-map's predictions then have a scale of their own, and neither scores nor boxes are rounded to 256 steps.
+An int8 file computes all of them in float (`FLOAT_SCOPE`): each map's predictions then have a scale of their own, and
+neither scores nor boxes are rounded to 256 steps.
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,8 @@ from mnas.tflite.source import Kernel, Source, Weights
 SCOPE = "decode"
 BOXES, SCORES = "boxes", "scores"
 LOCATION, CATEGORY, SCORE, COUNT = "location", "category", "score", "count"
+FLOAT_SCOPE = f"^({SCOPE}|{BOXES}|{SCORES})"
+"""Regular expression for the names of this file's results."""
 POSTPROCESS = "TFLite_Detection_PostProcess"
 _CENTRE_STEP, _SIDE_STEP = 0.1, 0.2  # variances of SSD
 _LARGEST_SCALE = 1000 / 16  # torchvision's limit for a box's side, as a multiple of the default box's
