@@ -95,6 +95,26 @@ def paper_boxes(maps: int = 6, low: float = 0.2, high: float = 0.95, *, reduced:
     return DefaultBoxes(shapes=tuple(shapes))
 
 
+def require_detector_size(input_size: object) -> None:
+    """Raise ValueError unless `input_size` is a side in pixels that a detector can have: a multiple of 32."""
+    require_input_size("--input-size", input_size, OUTPUT_STRIDE)
+    if input_size % OUTPUT_STRIDE:  # type: ignore[operator]
+        raise ValueError(f"--input-size must be a multiple of {OUTPUT_STRIDE}, but got {input_size}")
+
+
+def map_sides(input_size: int, maps: int, extra_maps: int = len(_EXTRA_FILTERS)) -> tuple[int, ...]:
+    """Return the side of each map of a detector in pixels, from the finest.
+
+    Args:
+        maps: number of maps: the extra ones and two, or three with that of output stride 8.
+    """
+    sides = [input_size // 8] if maps == extra_maps + 3 else []
+    sides += [input_size // 16, input_size // 32]
+    for _ in range(extra_maps):
+        sides.append(-(-sides[-1] // 2))
+    return tuple(sides)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Detector:
     """A detector without its number of classes. Raises ValueError if a field is out of range, or the boxes do not fit.
@@ -122,9 +142,7 @@ class Detector:
                 f"the backbone of a detector must have output stride {OUTPUT_STRIDE}, but got "
                 f"{self.arch.output_stride}; choose a network whose strides multiply to {OUTPUT_STRIDE}"
             )
-        require_input_size("--input-size", self.input_size, OUTPUT_STRIDE)
-        if self.input_size % OUTPUT_STRIDE:
-            raise ValueError(f"--input-size must be a multiple of {OUTPUT_STRIDE}, but got {self.input_size}")
+        require_detector_size(self.input_size)
         require_choice("head", self.head, get_args(Head))
         for filters in self.extra_filters:
             require_int("extra_filters", filters, 2, MAX_FILTERS)
@@ -142,11 +160,7 @@ class Detector:
     @property
     def map_sides(self) -> tuple[int, ...]:
         """Side of each map in pixels; each extra layer halves it, rounding up."""
-        sides = [self.input_size // 8] if self.has_stride_8 else []
-        sides += [self.input_size // 16, self.input_size // 32]
-        for _ in self.extra_filters:
-            sides.append(-(-sides[-1] // 2))
-        return tuple(sides)
+        return map_sides(self.input_size, len(self.boxes.shapes), len(self.extra_filters))
 
     @functools.cached_property
     def default_boxes(self) -> npt.NDArray[np.float32]:

@@ -98,6 +98,9 @@ GUIDES: Mapping[str, Guide] = {
             "mnas latency fit --device pixel --samples 400",
         ),
     ),
+    "detect check": Guide(
+        examples=("mnas detect check --data cells", "mnas detect check --data cells --boxes paper --input-size 512"),
+    ),
     "devices list": Guide(examples=("mnas devices list", "mnas devices list --devices lab/devices.toml")),
     "devices check": Guide(examples=("mnas devices check host", "mnas devices check pixel")),
     "devices calibrate": Guide(

@@ -31,6 +31,10 @@ COMMANDS = {
     "eval": ("mnas.cli.eval:EvalCommand", "Score any supported model on labelled images"),
     "latency": ("mnas.cli.latency:LatencyCommand", "Measure the latency of architectures and model files"),
     "latency fit": ("mnas.cli.latency_fit:LatencyFitCommand", "Fit a latency predictor for a search space"),
+    "detect check": (
+        "mnas.cli.detect.check:DetectCheckCommand",
+        "Check images with boxes, and which of them a detector can learn",
+    ),
     "detect eval": ("mnas.cli.detect.eval:DetectEvalCommand", "Score a detector on images with boxes"),
     "detect predict": ("mnas.cli.detect.predict:DetectPredictCommand", "Find objects in images and videos"),
     "devices list": ("mnas.cli.devices:DevicesListCommand", "List the devices that latency can be measured on"),

@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from mnas.detection.config import DetectionConfig
+from mnas.detection.fitted import BoxRule
 from mnas.detection.presets import PRESETS, named_preset
 from mnas.detector import INPUT_SIZE
 from mnas.require import require_int
 from mnas.settings import from_options
-
-BoxRule = Literal["fitted", "paper"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
     lines = _rows(table) if table.images else [_unknown(table)]
     if table.listing.left_out:
         groups = [
-            f"{group.count:,} {group.reason} ({_plain(group.example, _EXAMPLE_WIDTH)})"
+            f"{group.count:,} {group.reason} ({plain(group.example, _EXAMPLE_WIDTH)})"
             for group in table.listing.left_out[:_MOST_REASONS]
         ]
         if rest := table.listing.left_out[_MOST_REASONS:]:
@@ -27,8 +27,7 @@ def class_table_lines(table: ClassTable, *scored: str) -> list[str]:
     if share is not None and largest is not None:
         which = "all" if scored == ("all",) else f"the {' and '.join(scored)}"
         lines.append(
-            f"majority share: {share:.2%} of {which} images are {_plain(largest)} (the accuracy of always predicting "
-            "it)"
+            f"majority share: {share:.2%} of {which} images are {plain(largest)} (the accuracy of always predicting it)"
         )
     return lines
 
@@ -54,7 +53,7 @@ def _rows(table: ClassTable) -> list[str]:
     cells = [["class", *parts, "left out"]]
     for label in chosen:
         counts = (table.images[part][label] for part in parts)
-        cells.append([_plain(table.classes[label]), *(f"{count:,}" for count in counts), f"{omitted[label]:,}"])
+        cells.append([plain(table.classes[label]), *(f"{count:,}" for count in counts), f"{omitted[label]:,}"])
     if hidden:
         cells.insert(1 + _ENDS, [f"... {hidden:,} more", *("" for _ in parts), ""])
     total = sum(group.count for group in table.listing.left_out)
@@ -63,10 +62,10 @@ def _rows(table: ClassTable) -> list[str]:
     cells.append(
         [f"all {len(table.classes):,} classes", *(f"{sum(table.images[part]):,}" for part in parts), f"{total:,}"]
     )
-    return _aligned(cells)
+    return aligned(cells)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines with the first column aligned to the left, all others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
@@ -78,7 +77,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _plain(name: str, width: int = _NAME_WIDTH) -> str:
+def plain(name: str, width: int = _NAME_WIDTH) -> str:
     """Return a name from the data for the terminal: on one line, cut if it is longer than `width`."""
     text = repr(name[: width + 1])[1:-1]
     return text if len(text) <= width else f"{text[: width - 3]}..."
