@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mnas.version import __version__
 
 if TYPE_CHECKING:
+    from mnas import detect
     from mnas.api.bench import bench
     from mnas.api.export import export
     from mnas.api.latency import fit_latency, latency
@@ -40,6 +41,7 @@ __all__ = [
     "Watcher",
     "__version__",
     "bench",
+    "detect",
     "export",
     "fit_latency",
     "latency",
@@ -117,7 +119,7 @@ sys.modules[__name__].__class__ = _Facade
 
 
 def __getattr__(name: str) -> object:
-    if name in _FUNCTIONS:
+    if name in _FUNCTIONS or name == "detect":
         return importlib.import_module(f"mnas.{name}")
     if name in _PLACES:
         return _imported(_PLACES[name])

@@ -58,7 +58,6 @@ LONG = (
     "shortlist/test_train.py",
     "test_children.py",
     "cli/test_latency_command.py",
-    "paper/test_table3.py",
     "cli/test_latency_lists.py",
     "latency/devices/test_open_device.py",
     "cli/test_eval.py",

@@ -35,6 +35,7 @@ COMMANDS = {
         "mnas.cli.detect.check:DetectCheckCommand",
         "Check images with boxes, and which of them a detector can learn",
     ),
+    "detect train": ("mnas.cli.detect.train:DetectTrainCommand", "Train an object detector on one's own boxes"),
     "detect eval": ("mnas.cli.detect.eval:DetectEvalCommand", "Score a detector on images with boxes"),
     "detect predict": ("mnas.cli.detect.predict:DetectPredictCommand", "Find objects in images and videos"),
     "devices list": ("mnas.cli.devices:DevicesListCommand", "List the devices that latency can be measured on"),
@@ -45,10 +46,6 @@ COMMANDS = {
     ),
     "bench": ("mnas.cli.bench:BenchCommand", "Compare controllers on a benchmark"),
     "show": ("mnas.cli.show:ShowCommand", "Print or draw an architecture"),
-    "paper table3": (
-        "mnas.cli.paper:PaperTable3Command",
-        "Print the paper's Table 3, detectors on COCO, beside our counts and latencies",
-    ),
     "space": ("mnas.cli.space:SpaceCommand", "Print a search space and its size"),
     "demo": ("mnas.cli.demo:DemoCommand", "Run a short search on built-in images"),
     "completion": ("mnas.cli.completion:CompletionCommand", "Print a shell completion script"),

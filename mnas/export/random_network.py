@@ -56,24 +56,18 @@ def random_file(arch: Architecture, input_size: int, num_classes: int, setup: Se
 def random_network(arch: Architecture, input_size: int, num_classes: int) -> tuple[Network, ModelMetadata]:
     """Return a network with fixed random weights, and batch norm's statistics from photographs."""
     info = _info(arch, input_size, num_classes)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         network = build_network(arch, num_classes)
-        set_statistics(network, _photographs(info))
+        momenta = []
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                momenta.append((module, module.momentum))
+                module.momentum = 1.0
+        network.train()(torch.from_numpy(_photographs(info)).permute(0, 3, 1, 2))
+        for module, momentum in momenta:
+            module.momentum = momentum
     return network.eval(), info
-
-
-def set_statistics(network: nn.Module, images: NDArray[np.float32]) -> None:
-    """Give batch norm the statistics of these images (N, S, S, 3), normalised. Leaves `network` in training mode."""
-    momenta = []
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            momenta.append((module, module.momentum))
-            module.momentum = 1.0
-    with torch.no_grad():
-        network.train()(torch.from_numpy(images).permute(0, 3, 1, 2))
-    for module, momentum in momenta:
-        module.momentum = momentum
 
 
 def _info(arch: Architecture, input_size: int, num_classes: int) -> ModelMetadata:

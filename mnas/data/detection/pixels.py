@@ -51,7 +51,7 @@ def read_stretched(content: Encoded, size: int) -> tuple[Pixels, tuple[int, int]
 
 def stretched(picture: Image.Image, size: int) -> Pixels:
     """Return a picture (RGB) as `read_stretched` does."""
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    return np.array(picture.resize((size, size), Image.Resampling.BILINEAR))  # torch expects writable memory
 
 
 def _read_bounded(content: Encoded, shape: tuple[int, int, int]) -> Pixels:

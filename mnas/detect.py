@@ -1,0 +1,105 @@
+"""Object detection from Python, as `mnas detect` on the command line.
+
+import mnas
+
+trained = mnas.detect.train("efficientnet-lite0", data="cells", weights="pretrained")
+detector = mnas.detect.load(trained.weights)
+[cells] = detector.detect_files(["smear.jpg"])
+print(mnas.detect.evaluate(trained.weights, data="cells").scores.mean_precision)
+"""
+
+import inspect
+import signal
+from pathlib import Path
+from typing import Any
+
+from mnas.api.keywords import names_keywords
+from mnas.api.saying import SAY, Say, silence
+from mnas.api.train_watching import ShownTraining, training_shown_by
+from mnas.data.held_out import Wanted
+from mnas.detection.evaluation import Evaluated, evaluate_detector
+from mnas.detection.files import OpenDetector, open_detector
+from mnas.detection.result import TrainedDetector
+from mnas.detection.score import SCORE_THRESHOLD
+from mnas.detection.settings import DetectTrainSettings, detect_train_settings
+from mnas.full_training.detector import run_detector_training
+from mnas.full_training.run import TrainListeners
+from mnas.names import resolve_weights
+from mnas.settings import signature_of
+from mnas.train.process import TrainingStopped
+
+__all__ = ["evaluate", "load", "train"]
+
+
+@names_keywords
+def train(arch: str | Path, *, watcher: ShownTraining = "auto", say: Say = silence, **options: Any) -> TrainedDetector:
+    """Train a detector, and save its weights to a folder of its own below `out`.
+
+    With `resume=True`, the same call resumes an interrupted training or returns the result of a finished one.
+
+    Args:
+        arch: named network (mnasnet-a1, efficientnet-lite0), trial (runs/NAME#17), .json file or block strings.
+        watcher: display of the progress: auto (a bar in a notebook, else nothing), bar, none, or a `TrainWatcher`.
+        say: function that receives lines of text about the images and the training, such as `print`.
+        options: options of `mnas detect train --help-all`, with underscores: `data`, `epochs`, `weights`, ...
+
+    Returns:
+        The finished training: its weights file, and COCO's metrics on validation and test images.
+
+    Raises:
+        ValueError: an option is unknown or out of range, the images cannot be used, or the folder contains another
+            training.
+        TrainingError: the loss is no longer finite, or the machine failed (out of memory, a killed process).
+        KeyboardInterrupt: the training was interrupted; its checkpoint is saved.
+    """
+    settings = detect_train_settings({"arch": str(arch), **options})
+    listeners = TrainListeners(say=say, progress=silence, watching=lambda: training_shown_by(watcher))
+    try:
+        return run_detector_training(settings, listeners)
+    except TrainingStopped as stop:
+        if stop.code != 128 + signal.SIGINT:
+            raise
+        raise KeyboardInterrupt(
+            f"stopped at {stop.where}; the same call with resume=True resumes the training"
+        ) from None
+
+
+@names_keywords
+def load(model: str | Path, *, score: float = 0.3) -> OpenDetector:
+    """Open a trained detector.
+
+    Args:
+        model: folder of a training, or model file.
+        score: lowest score of a detection, from 0 to 1.
+
+    Returns:
+        The detector, whose `detect_files` finds objects in image files and whose `detect` takes arrays.
+
+    Raises:
+        ValueError, OSError: the model is missing or damaged, or is no detector.
+    """
+    return open_detector(resolve_weights(str(model)), score_threshold=score)
+
+
+@names_keywords
+def evaluate(model: str | Path, *, data: str | Path, part: Wanted = "auto", seed: int | None = None) -> Evaluated:
+    """Score a detector on images with boxes, by COCO's metrics.
+
+    Args:
+        model: folder of a training, or model file.
+        data: folder of images in COCO's, Pascal VOC's or YOLO's layout.
+        part: train, val or test; auto: test, else the data's own val, else the images that the training held out.
+        seed: seed of the split of data without validation images; None: that of the training.
+
+    Raises:
+        ImportError: faster-coco-eval is not installed.
+        ValueError: the model or the images cannot be used.
+    """
+    detector = open_detector(resolve_weights(str(model)), score_threshold=SCORE_THRESHOLD)
+    return evaluate_detector(detector, str(data), part=part, seed=seed)
+
+
+_WATCHER = inspect.Parameter("watcher", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation=ShownTraining)
+train.__signature__ = signature_of(  # type: ignore[attr-defined]
+    DetectTrainSettings, returns=TrainedDetector, more=(_WATCHER, SAY)
+)

@@ -1,0 +1,126 @@
+"""`mnas detect` as people type it: train, eval, predict on images and videos, and their mistakes."""
+
+import json
+import shutil
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import mnas
+from mnas.cli.main import run
+from mnas.predict.video import VideoFile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "detection"))
+from shapes import BACKBONE, CLASSES, write_shapes
+
+QUICK = ("--input-size", "64", "--epochs", "60", "--batch-size", "8", "--learning-rate", "0.5", "--bn-momentum", "0.1",
+         "--ema-decay", "0.9", "--augmentation", "none", "--score-every", "60", "--threads", "1", "--workers", "0",
+         "--boxes", "paper")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with shapes/ and a detector in detectors/."""
+    place = tmp_path_factory.mktemp("place")
+    write_shapes(place / "shapes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert run(["detect", "train", BACKBONE, "--data", "shapes", *QUICK]) == 0
+    return place
+
+
+@pytest.fixture(autouse=True)
+def _there(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def model() -> str:
+    [folder] = Path("detectors").iterdir()
+    return str(folder)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert run(["detect", *arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def values(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    assert run(["detect", *arguments, "--json"]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_finished_training_is_read_again(capsys: pytest.CaptureFixture[str]) -> None:
+    result = json.loads((Path(model()) / "result.json").read_text())
+    assert run(["detect", "train", BACKBONE, "--data", "shapes", *QUICK, "--resume"]) == 0
+    assert f"validation mAP {result['mean_precision']:.1%}" in capsys.readouterr().out
+    assert "already contains a training" in complaint(capsys, "train", BACKBONE, "--data", "shapes", *QUICK)
+
+
+def test_eval_gives_the_scores_of_the_training_and_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    result = json.loads((Path(model()) / "result.json").read_text())
+    [tested] = values(capsys, "eval", model(), "--data", "shapes", "--save", "misses.jpg")
+    assert tested["part"] == "test"
+    assert tested["mean_precision"] == pytest.approx(result["test_precision"])
+    assert set(tested["classes"]) == set(CLASSES)
+    [validated] = values(capsys, "eval", model(), "--data", "shapes", "--part", "val")
+    assert validated["mean_precision"] == pytest.approx(result["mean_precision"])
+    with Image.open("misses.jpg") as picture:
+        assert picture.size[0] >= 480
+    again = mnas.detect.evaluate(model(), data="shapes")
+    assert again.scores.mean_precision == pytest.approx(result["test_precision"])
+
+
+def test_predictions_are_printed_drawn_and_written(capsys: pytest.CaptureFixture[str]) -> None:
+    images = sorted(map(str, Path("shapes/val").iterdir()))
+    rows = values(capsys, "predict", model(), "shapes/val", "--score", "0.2", "--save", "drawn", "--coco", "out.json")
+    assert [row["image"] for row in rows] == images
+    assert sum(len(row["detections"]) for row in rows) > 4
+    for row in rows:
+        scores = [one["score"] for one in row["detections"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(
+            score >= 0.2 and one["label"] in CLASSES for score, one in zip(scores, row["detections"], strict=True)
+        )
+        assert all(0 <= side <= 96 for one in row["detections"] for side in one["box"])
+    assert sorted(path.stem for path in Path("drawn").iterdir()) == sorted(Path(name).stem for name in images)
+    stored = json.loads(Path("out.json").read_text())
+    assert len(stored["annotations"]) == sum(len(row["detections"]) for row in rows)
+    assert [category["name"] for category in stored["categories"]] == list(CLASSES)
+    detector = mnas.detect.load(model(), score=0.2)
+    [first] = detector.detect_files([images[0]])
+    assert first.scores.tolist() == pytest.approx([one["score"] for one in rows[0]["detections"]], abs=1e-5)
+
+
+def test_videos_are_read_frame_by_frame_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    file = VideoFile(Path("film.mp4"), Fraction(10))
+    for path in sorted(Path("shapes/val").iterdir()):
+        with Image.open(path) as picture:
+            file.add(picture.convert("RGB"))
+    file.close()
+    rows = values(capsys, "predict", model(), "film.mp4", "--every", "3", "--save", "films")
+    assert [(row["video"], row["frame"], row["time_s"]) for row in rows] == [("film.mp4", n, n / 10) for n in (0, 3, 6)]
+    assert [path.name for path in Path("films").iterdir()] == ["film.mp4"]
+
+
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "must be a folder of images with boxes" in complaint(capsys, "train", "mnasnet-a1", "--data", "nowhere")
+    size = complaint(capsys, "train", "mnasnet-a1", "--data", "shapes", "--input-size", "300")
+    assert size.endswith("--input-size must be a multiple of 32, but got 300")
+    assert "output stride 32, but got 8" in complaint(capsys, "train", "mnasnet-a1/s8", "--data", "shapes")
+    assert "consists of cells" in complaint(capsys, "train", "darts-v2", "--data", "shapes")
+    assert "does not exist" in complaint(capsys, "eval", "nothing", "--data", "shapes")
+    assert "--score must be a number from 0 to 1" in complaint(capsys, "predict", model(), "shapes", "--score", "7")
+    shutil.copy("shapes/val/1.png", tmp_path / "cut.mp4")
+    cut = complaint(capsys, "predict", model(), str(tmp_path / "cut.mp4"), "--json")
+    assert "1 of 1 images could not be read" in cut or "not a readable video" in cut
+    other = write_shapes(tmp_path / "other", train=2, val=1, test=0)
+    for path in (other / "annotations").iterdir():
+        path.write_text(path.read_text().replace('"disc"', '"moon"'))
+    unknown = complaint(capsys, "eval", model(), "--data", str(other))
+    assert "it does not know moon; its classes are disc, square" in unknown
