@@ -13,12 +13,13 @@ import math
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from mnas.arch import Arch
+from mnas.architecture import Architecture
 from mnas.block import MAX_FILTERS
 from mnas.labels import label_fault, shown
 from mnas.metadata import MOST_CLASSES, Triple, check_mean, check_std
@@ -26,10 +27,12 @@ from mnas.require import checked_fields, require_choice, require_input_size, req
 from mnas.training_data import TrainedOn, read_trained_on, trained_on_json
 
 Head = Literal["ssdlite"]
+HeadOrNone = Literal["none", "ssdlite"]
 BoxShape = tuple[float, float]
 """Width and height of a default box, each as a share of the image's side."""
 
 INPUT_SIZE = 320
+COCO_CLASSES = 80
 OUTPUT_STRIDE = 32
 _EXTRA_FILTERS = (512, 256, 256, 128)
 _MOST_SHAPES = 32
@@ -115,6 +118,15 @@ def map_sides(input_size: int, maps: int, extra_maps: int = len(_EXTRA_FILTERS))
     return tuple(sides)
 
 
+def counted_boxes(counts: Sequence[int]) -> DefaultBoxes:
+    """Return boxes of arbitrary shapes, for costs and latencies, which depend only on their numbers.
+
+    Args:
+        counts: number of boxes at each pixel of each map, from the finest.
+    """
+    return DefaultBoxes(shapes=tuple(tuple((0.1 + 0.01 * i, 0.1) for i in range(count)) for count in counts))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Detector:
     """A detector without its number of classes. Raises ValueError if a field is out of range, or the boxes do not fit.
@@ -193,6 +205,13 @@ class Detector:
         except TypeError:
             raise ValueError(f"boxes must be lists of two numbers, but got {reprlib.repr(record['boxes'])}") from None
         return Detector(**{**record, "arch": Arch.from_dict(record["arch"]), "boxes": boxes})
+
+
+def detector_on(
+    arch: Architecture, head: Head, *, input_size: int = INPUT_SIZE, boxes: DefaultBoxes | None = None
+) -> Detector:
+    """Return the detector on `arch` with these boxes (None: the paper's). Raises ValueError where it cannot be one."""
+    return Detector(arch=cast(Arch, arch), boxes=boxes or paper_boxes(), input_size=input_size, head=head)
 
 
 @dataclass(frozen=True, kw_only=True)

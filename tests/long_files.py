@@ -58,6 +58,7 @@ LONG = (
     "shortlist/test_train.py",
     "test_children.py",
     "cli/test_latency_command.py",
+    "cli/test_latency_detectors.py",
     "cli/test_latency_lists.py",
     "latency/devices/test_open_device.py",
     "cli/test_eval.py",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from rich import box
 from rich.table import Table
@@ -12,7 +12,7 @@ from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.atomic import write_atomic
 from mnas.cli.console import make_console
-from mnas.detector import INPUT_SIZE, Detector, Head, paper_boxes
+from mnas.detector import COCO_CLASSES, INPUT_SIZE, Detector, HeadOrNone, detector_on
 from mnas.formats import WEIGHTS_NAME
 from mnas.names import searched_as
 from mnas.nn.cost import Cost, CostRow, by_layer, cost
@@ -22,8 +22,6 @@ from mnas.ops import Shape
 from mnas.report.cell_diagram import drawing
 from mnas.scaling import at_width, input_sizes, width_multipliers
 
-HeadOrNone = Literal["none", "ssdlite"]
-COCO_CLASSES = 80
 _MOST_NAMES = 10
 _PARTS = {"backbone": "backbone", "extra": "extra layers", "predict": "predictions"}
 
@@ -76,7 +74,7 @@ class ShowCommand:
             return
         (arch,), (input_size,) = scaled.values(), sizes
         if self.head != "none":
-            self._print_detector(detector_of(arch, input_size, self.head), classes)
+            self._print_detector(detector_on(arch, self.head, input_size=input_size), classes)
             return
         console.print(cost_table(arch, input_size, classes))
         console.lines(*(f"  {line}" for line in arch.lines))
@@ -127,11 +125,6 @@ def detector_file(name: str) -> Path | None:
     return path if path.is_file() and is_detector_file(path) else None
 
 
-def detector_of(arch: Architecture, input_size: int, head: Head) -> Detector:
-    """Return the detector on `arch` with the paper's boxes. Raises ValueError where `arch` cannot be a backbone."""
-    return Detector(arch=cast(Arch, arch), boxes=paper_boxes(), input_size=input_size, head=head)
-
-
 def scaling_table(
     archs: Mapping[str, Architecture], input_sizes: Sequence[int], num_classes: int, head: HeadOrNone
 ) -> Table:
@@ -144,7 +137,7 @@ def scaling_table(
             if head == "none":
                 whole = cost(arch, size, num_classes)
             else:
-                whole = detector_cost(detector_of(arch, size, head), num_classes)
+                whole = detector_cost(detector_on(arch, head, input_size=size), num_classes)
             table.add_row(name, str(size), f"{whole.params:,}", f"{whole.macs:,}")
     return table
 

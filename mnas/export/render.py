@@ -7,6 +7,8 @@ from mnas.tflite.writer import graph_bytes
 
 INT8_RUNTIMES = ("litert", "litert-builtin", "onnxruntime", "executorch")
 """Runtimes that can measure an architecture in int8; model files are measured as they are."""
+DETECTOR_RUNTIMES = ("litert", "litert-builtin", "onnxruntime")
+"""Runtimes that can measure a detector; those of LiteRT also in int8."""
 
 
 def render(setup: Setup, *, int8: bool = False) -> Render:
@@ -29,3 +31,11 @@ def render(setup: Setup, *, int8: bool = False) -> Render:
         return random_file(arch, input_size, num_classes, setup, int8=int8)
 
     return rendered
+
+
+def require_detector_runtime(runtime: str, *, int8: bool) -> None:
+    """Raise ValueError unless `mnas.export.detector.random_detector` makes files for the runtime."""
+    runtimes = DETECTOR_RUNTIMES[:2] if int8 else DETECTOR_RUNTIMES
+    if runtime not in runtimes:
+        what = "a detector in int8" if int8 else "a detector"
+        raise ValueError(f"--runtime must be one of {', '.join(runtimes)} for {what}, but got {runtime}")

@@ -3,16 +3,19 @@
 import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from mnas.architecture import Architecture
+from mnas.detector import COCO_CLASSES, INPUT_SIZE, DefaultBoxes, Detector, HeadOrNone, detector_on, paper_boxes
+from mnas.export.render import require_detector_runtime
 from mnas.formats import FORMATS, RUNTIME_EXTRAS, SUFFIXES, WEIGHTS_SUFFIX, format_of
 from mnas.latency.devices.registry import DeviceEntry
 from mnas.measure.settings import LatencySettings
 from mnas.names import searched_as
-from mnas.nn.cost import cost
+from mnas.nn.cost import Cost, cost
+from mnas.nn.detection.cost import detector_cost
 from mnas.readers import MODEL_BYTES, read_regular
 from mnas.require import require_input_size
 from mnas.scaling import at_width, input_sizes, width_multipliers
@@ -28,6 +31,26 @@ class Measurement:
     """Architecture of the model; None: the file of that name."""
     input_size: int = 0
     """The only size to measure it at; 0: all sizes."""
+    head: HeadOrNone = "none"
+    """Head of the detector of which the architecture is the backbone; none: it is a classifier."""
+    boxes: DefaultBoxes = field(default_factory=paper_boxes)
+    """Default boxes of the detector."""
+
+    def detector(self, input_size: int) -> Detector | None:
+        """Return the detector at an input size; None for a classifier or a file.
+
+        Raises ValueError where the architecture cannot be its backbone.
+        """
+        if self.arch is None or self.head == "none":
+            return None
+        return detector_on(self.arch, self.head, input_size=input_size, boxes=self.boxes)
+
+    def cost(self, input_size: int, classes: int) -> Cost | None:
+        """Return the cost of an architecture; None for a file. Raises ValueError where it cannot be built."""
+        if self.arch is None:
+            return None
+        detector = self.detector(input_size)
+        return cost(self.arch, input_size, classes) if detector is None else detector_cost(detector, classes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +93,8 @@ def measure_plan(settings: LatencySettings) -> MeasurePlan:
             raise ValueError(f"{name!r} takes images of {side} px, but got --input-size {sizes[0]}; omit --input-size")
     ours = [name for name in settings.archs if name not in files or name.endswith(WEIGHTS_SUFFIX)]
     searched = [searched_as(name) for name in ours] or [(224, 1000)]
+    if settings.head != "none":
+        searched = [(INPUT_SIZE, COCO_CLASSES)]
     if not sizes:  # a file is measured at its own size, all other models at one
         others = ours or len(sides) < len(files)
         first = (_the_one("--input-size", "auto", [size for size, _ in searched]),) if others else ()
@@ -83,17 +108,20 @@ def measure_plan(settings: LatencySettings) -> MeasurePlan:
         sizes=sizes,
         classes=_the_one("--classes", settings.classes, [count for _, count in searched]),
     )
-    _require_possible(plan)
+    _require_possible(plan, settings)
     return plan
 
 
-def _require_possible(plan: MeasurePlan) -> None:
+def _require_possible(plan: MeasurePlan, settings: LatencySettings) -> None:
     """Raise ValueError for a network that cannot be built at its size, ImportError for a missing package."""
+    for measurement in plan.measurements:
+        if measurement.head != "none":
+            require_detector_runtime(measurement.runtime, int8=settings.int8)
     for size in plan.sizes:
         for measurement in plan.at(size):
             if measurement.arch is not None:
                 require_input_size("--input-size", size, measurement.arch.output_stride)
-                cost(measurement.arch, size, plan.classes)
+                measurement.cost(size, plan.classes)
     for runtime in [plan.entry.runtime, *(m.runtime for m in plan.measurements)] if plan.entry.of_kind.local else ():
         if runtime in RUNTIME_EXTRAS and importlib.util.find_spec(runtime) is None:
             raise ImportError(f"runtime {runtime} needs {runtime}: pip install 'mnas[{RUNTIME_EXTRAS[runtime]}]'")
@@ -111,7 +139,11 @@ def _measurements(
             measurements += [Measurement(name=name, runtime=runtime, arch=None) for runtime in files[name]]
             continue
         for scaled, arch in dict(at_width(name, width) for width in widths).items():
-            measurements += [Measurement(name=scaled, runtime=runtime, arch=arch) for runtime in runtimes]
+            head, boxes = settings.head, settings.default_boxes()
+            name = scaled if head == "none" else f"{scaled}+{head}"
+            measurements += [
+                Measurement(name=name, runtime=runtime, arch=arch, head=head, boxes=boxes) for runtime in runtimes
+            ]
     return measurements
 
 

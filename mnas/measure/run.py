@@ -11,8 +11,7 @@ from mnas.latency.protocol import make_reference
 from mnas.measure.plan import Measurement, MeasurePlan, measure_plan
 from mnas.measure.result import LatencyResult, ModelLatency
 from mnas.measure.settings import LatencySettings
-from mnas.nn.cost import cost
-from mnas.predict.own import own_metadata
+from mnas.predict.own import own_values
 from mnas.readers import MODEL_BYTES, read_regular
 from mnas.zoo.architectures import named_arch
 
@@ -104,6 +103,10 @@ def _calibrate(
 
 
 def _file(measurement: Measurement, setup: Setup, input_size: int, classes: int, settings: LatencySettings) -> bytes:
+    if (detector := measurement.detector(input_size)) is not None:
+        from mnas.export.detector.random_detector import random_detector_file
+
+        return random_detector_file(detector, classes, measurement.runtime, int8=settings.int8)
     if measurement.arch is not None:
         from mnas.export.render import render
 
@@ -113,7 +116,7 @@ def _file(measurement: Measurement, setup: Setup, input_size: int, classes: int,
         content = read_regular(measurement.name, MODEL_BYTES)
     except OSError as error:
         raise ValueError(f"model file {measurement.name!r} cannot be read: {error.strerror}") from None
-    own_metadata(Path(measurement.name), content, allow_changed=settings.allow_changed)
+    own_values(Path(measurement.name), content, allow_changed=settings.allow_changed)
     return content
 
 
@@ -121,7 +124,7 @@ def _row(
     measurement: Measurement, latency: Latency, device: Device, size_bytes: int, classes: int, *, int8: bool
 ) -> ModelLatency:
     calibration = device.calibration_of(latency)
-    whole = None if measurement.arch is None else cost(measurement.arch, calibration.input_size, classes)
+    whole = measurement.cost(calibration.input_size, classes)
     return ModelLatency(
         name=measurement.name,
         runtime=measurement.runtime,

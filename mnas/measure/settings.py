@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from mnas.detector import DefaultBoxes, HeadOrNone, counted_boxes, paper_boxes
 from mnas.foreign.limits import MOST_THREADS
 from mnas.latency.devices.registry import DeviceEntry, find_device
 from mnas.latency.onboard.script import RUNTIMES
@@ -29,13 +30,21 @@ class LatencySettings:
     """Device to measure on: host (this machine) or a device from devices.toml (`mnas devices list`)."""
     devices: Path | Auto = "auto"
     """File that describes the devices; auto: devices.toml in your configuration folder (~/.config/mnas on Linux)."""
+    head: HeadOrNone = "none"
+    """Head of a detector on each architecture as its backbone. none: the classifier. ssdlite: SSDLite with decoding and
+    selection of boxes inside, as mnas detect export --postprocess writes it, in litert, litert-builtin or onnxruntime;
+    random weights give few boxes to select. Model files keep theirs."""
+    boxes: str = "paper"
+    """Default boxes of a detector: paper (those of SSDLite), or their numbers at each pixel of each map, from the
+    finest (3,6,6,6,6,6; with one number more, the first is that of a map of output stride 8)."""
     input_size: str = "auto"
-    """Input size in pixels, or several (96,128,160); auto: the size of a trial's search, else 224. A .tflite file and
-    its reference network run at the file's own size."""
+    """Input size in pixels, or several (96,128,160); auto: the size of a trial's search, 320 for a detector, else 224.
+    A .tflite file and its reference network run at the file's own size."""
     width_multiplier: str = "1"
     """Width multiplier of each architecture, or several (0.35,0.5,1)."""
     classes: int | Auto = "auto"
-    """Number of classes; auto: that of a trial's search, 1000 for other architectures. Model files keep theirs."""
+    """Number of classes; auto: that of a trial's search, COCO's 80 for a detector, 1000 for other architectures. Model
+    files keep theirs."""
     threads: int | Auto = "auto"
     """Number of threads of the runtime; auto: as in devices.toml, otherwise 1."""
     batch: int | Auto = "auto"
@@ -62,6 +71,25 @@ class LatencySettings:
         for flag, value in (("--threads", self.threads), ("--batch", self.batch)):
             if value != "auto":
                 require_int(flag, value, 1, MOST_THREADS)
+        self.default_boxes()
+        if self.head == "none" and self.boxes != "paper":
+            raise ValueError(
+                f"--boxes must be used with --head, but got --boxes {self.boxes} alone; add --head ssdlite"
+            )
+        if self.head != "none" and self.batch not in ("auto", 1):
+            raise ValueError(f"--batch must be 1 for a detector, but got {self.batch}")
+
+    def default_boxes(self) -> DefaultBoxes:
+        """Return the default boxes of a detector. Raises ValueError where the option is neither paper nor numbers."""
+        if self.boxes == "paper":
+            return paper_boxes()
+        counts = self.boxes.split(",")
+        if not all(count.strip().isdecimal() for count in counts):
+            raise ValueError(
+                "--boxes must be paper, or the numbers of boxes at each pixel of each map (3,6,6,6,6,6), "
+                f"but got {self.boxes!r}"
+            )
+        return counted_boxes([int(count) for count in counts])
 
     def entry(self) -> DeviceEntry:
         """Return the device with the threads and batch of these settings. Raises ValueError for an unknown one."""

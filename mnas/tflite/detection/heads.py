@@ -29,6 +29,8 @@ POSTPROCESS = "TFLite_Detection_PostProcess"
 _CENTRE_STEP, _SIDE_STEP = 0.1, 0.2  # variances of SSD
 _LARGEST_SCALE = 1000 / 16  # torchvision's limit for a box's side, as a multiple of the default box's
 _SMALLEST_SIDE = 1e-6  # the logarithm of 0 is infinite
+BACKGROUND_LOGIT, CLASS_SPREAD = 8.0, 0.25
+"""Logit of the background in random weights, and the factor of the other logits: less than 2 % of scores reach 0.01."""
 _ROWS_FIRST = [1, 0, 3, 2]  # order of (x, y, width, height) in TFLite_Detection_PostProcess
 
 
@@ -142,6 +144,19 @@ def rows_first(weights: Source) -> Source:
         if kernel.name.startswith("predict.") and kernel.name.endswith(".offsets.output"):
             order = (np.arange(len(bias)).reshape(-1, 4)[:, _ROWS_FIRST]).ravel()
             return values[order], bias[order]
+        return values, bias
+
+    return source
+
+
+def mostly_background(weights: Source, num_classes: int) -> Source:
+    """Return a source of random weights with which most boxes are background, as in a trained detector."""
+
+    def source(kernel: Kernel) -> Weights:
+        values, bias = weights(kernel)
+        if kernel.name.startswith("predict.") and kernel.name.endswith(".classes.output"):
+            bias = bias + np.resize(np.eye(1, 1 + num_classes, dtype=np.float32)[0] * BACKGROUND_LOGIT, len(bias))
+            return values * np.float32(CLASS_SPREAD), bias.astype(np.float32)
         return values, bias
 
     return source
