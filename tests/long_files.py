@@ -84,6 +84,8 @@ LONG = (
     "predict/test_foreign.py",
     "study/test_study_results.py",
     "latency/devices/test_host.py",
+    "cli/test_detect_command.py",
+    "detection/test_detector_training.py",
     "data/test_entry.py",
     "data/test_open_batches.py",
     "foreign/test_session.py",
