@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from mnas.cli.main import run
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import build_network
 from mnas.nn.weights import save_weights
+from mnas.predict.video import VideoFile, opened_video
 from mnas.tflite.writer import graph_bytes, write_tflite
 
 ARCH = Arch(blocks=(Block(op="mbconv", expansion=2, kernel=3, stride=2, filters=8),), stem_filters=8, head_filters=8)
@@ -225,3 +227,25 @@ def test_names_that_are_no_text_do_not_end_it_and_runtimes_are_not_heard(files):
     assert (done.returncode, done.stderr) == (0, "")
     names = [line for line in done.stdout.splitlines() if line.startswith("photos")]
     assert names == ["photos/1.png", "photos/\\udcff.png", "photos/more/2.png"]
+
+
+def test_videos_are_classified_frame_by_frame(capsys, tmp_path):
+    rng = np.random.default_rng(1)
+    pictures = [Image.fromarray(rng.integers(0, 256, (48, 64, 3), np.uint8)) for _ in range(5)]
+    file = VideoFile(tmp_path / "film.mp4", Fraction(10))
+    for picture in pictures:
+        file.add(picture)
+    file.close()
+    found = rows(capsys, "model.safetensors", "film.mp4", "photos/1.png", "--every", "2", "--save", "films")
+    assert found[0]["image"] == "photos/1.png"  # images come first
+    assert [(row["video"], row["frame"], row["time_s"]) for row in found[1:]] == [
+        ("film.mp4", n, n / 10) for n in (0, 2, 4)
+    ]
+    with opened_video(tmp_path / "film.mp4") as video:
+        frame = next(iter(video)).picture
+    frame.save(tmp_path / "frame.png")
+    assert rows(capsys, "model.safetensors", "frame.png")[0]["predictions"] == found[1]["predictions"]
+    assert sorted(path.name for path in (tmp_path / "films").iterdir()) == ["1.jpg", "film.mp4"]
+    (tmp_path / "cut.mkv").write_bytes(b"no video" * 100)
+    assert run(["predict", "model.safetensors", "cut.mkv"]) == 2
+    assert "it is not a readable video" in capsys.readouterr().err

@@ -1,10 +1,12 @@
 """`mnas detect predict`: find objects in images and videos."""
 
+import contextlib
 import itertools
 import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,19 +130,15 @@ class DetectPredictCommand:
         """Detect in every frame. Raises ValueError for a file that is no video."""
         size = detector.metadata.detector.input_size
         path = None if self.save is None else free_path(self.save, name, ".mp4")
-        with opened_video(Path(name), every=self.every) as video:
-            file = None if path is None else VideoFile(path, video.rate)
-            try:
-                for frame in video:
-                    [shares] = detector.detect(stretched(frame.picture, size)[None])
-                    result = in_pixels(shares, *frame.picture.size)
-                    place = {"video": name, "frame": frame.number, "time_s": round(frame.time_s, 3)}
-                    self._print(place, f"{name} at {frame.time_s:.2f} s", result, detector)
-                    if file is not None:
-                        file.add(drawn(frame.picture, result, detector.metadata.classes))
-            finally:
+        with opened_video(Path(name), every=self.every) as video, ExitStack() as stack:
+            file = None if path is None else stack.enter_context(contextlib.closing(VideoFile(path, video.rate)))
+            for frame in video:
+                [shares] = detector.detect(stretched(frame.picture, size)[None])
+                result = in_pixels(shares, *frame.picture.size)
+                place = {"video": name, "frame": frame.number, "time_s": round(frame.time_s, 3)}
+                self._print(place, f"{name} at {frame.time_s:.2f} s", result, detector)
                 if file is not None:
-                    file.close()
+                    file.add(drawn(frame.picture, result, detector.metadata.classes))
 
     def _print(self, place: dict[str, Any], title: str, result: ImageDetections, detector: OpenDetector) -> None:
         classes = detector.metadata.classes
