@@ -6,14 +6,17 @@ trained = mnas.detect.train("efficientnet-lite0", data="cells", weights="pretrai
 detector = mnas.detect.load(trained.weights)
 [cells] = detector.detect_files(["smear.jpg"])
 print(mnas.detect.evaluate(trained.weights, data="cells").scores.mean_precision)
+[file] = mnas.detect.export(trained.weights, postprocess=True, data="cells")
 """
 
 import inspect
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mnas.api.keywords import names_keywords
+from mnas.api.lists import joined
 from mnas.api.saying import SAY, Say, silence
 from mnas.api.train_watching import ShownTraining, training_shown_by
 from mnas.data.held_out import Wanted
@@ -22,13 +25,15 @@ from mnas.detection.files import OpenDetector, open_detector
 from mnas.detection.result import TrainedDetector
 from mnas.detection.score import SCORE_THRESHOLD
 from mnas.detection.settings import DetectTrainSettings, detect_train_settings
+from mnas.export.detector.run import ExportedDetectorFile, export_detector
+from mnas.export.detector.settings import DetectExportSettings
 from mnas.full_training.detector import run_detector_training
 from mnas.full_training.run import TrainListeners
 from mnas.names import resolve_weights
-from mnas.settings import signature_of
+from mnas.settings import from_options, signature_of
 from mnas.train.process import TrainingStopped
 
-__all__ = ["evaluate", "load", "train"]
+__all__ = ["evaluate", "export", "load", "train"]
 
 
 @names_keywords
@@ -99,7 +104,40 @@ def evaluate(model: str | Path, *, data: str | Path, part: Wanted = "auto", seed
     return evaluate_detector(detector, str(data), part=part, seed=seed)
 
 
+@names_keywords
+def export(
+    model: str | Path, to: str | Sequence[str] = ("litert",), *, say: Say = silence, **options: Any
+) -> list[ExportedDetectorFile]:
+    """Export a trained detector to LiteRT or ONNX, and compare every file with the network.
+
+    A file gets its name only after its runtime has found the network's objects.
+
+    Args:
+        model: weights file (.safetensors), or folder of a training.
+        to: litert or onnx, or both.
+        say: function that receives lines of text about the images, such as `print`.
+        options: options of `mnas detect export --help-all`, with underscores: `postprocess`, `int8`, `data`, ...
+
+    Returns:
+        The files, in the order of `to`, each with its comparison (`gate`).
+
+    Raises:
+        ValueError: an option is unknown or out of range, the weights cannot be read, or a file differs from the network
+            by more than allowed. The other files are still written.
+        ImportError: the package of a format is missing.
+    """
+    settings = from_options(DetectExportSettings, {"model": str(model), **joined({"to": to, **options}, "to")})
+    result = export_detector(settings, resolve_weights(settings.model), silence)
+    for note in result.notes:
+        say(note)
+    result.require_all()
+    return list(result.files)
+
+
 _WATCHER = inspect.Parameter("watcher", inspect.Parameter.KEYWORD_ONLY, default="auto", annotation=ShownTraining)
 train.__signature__ = signature_of(  # type: ignore[attr-defined]
     DetectTrainSettings, returns=TrainedDetector, more=(_WATCHER, SAY)
+)
+export.__signature__ = signature_of(  # type: ignore[attr-defined]
+    DetectExportSettings, returns=list[ExportedDetectorFile], more=(SAY,), defaults={"to": ("litert",)}
 )

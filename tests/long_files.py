@@ -22,6 +22,7 @@ LONG = (
     "tflite/test_writer.py",
     "test_recorded_networks.py",
     "cli/test_train_command.py",
+    "cli/test_detect_export.py",
     "controller/surrogate/test_surrogate.py",
     "latency/devices/test_adb_faults.py",
     "train/test_ddp.py",

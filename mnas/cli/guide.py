@@ -101,6 +101,13 @@ GUIDES: Mapping[str, Guide] = {
     "detect check": Guide(
         examples=("mnas detect check --data cells", "mnas detect check --data cells --boxes paper --input-size 512"),
     ),
+    "detect export": Guide(
+        examples=(
+            "mnas detect export detectors/mnasnet-a1-320px --to litert --postprocess",
+            "mnas detect export detectors/mnasnet-a1-320px --to litert --postprocess --int8 --data cells",
+        ),
+        first=(*("--to", "--postprocess", "--score-threshold", "--int8", "--fp16", "--data", "--out", "--overwrite"),),
+    ),
     "devices list": Guide(examples=("mnas devices list", "mnas devices list --devices lab/devices.toml")),
     "devices check": Guide(examples=("mnas devices check host", "mnas devices check pixel")),
     "devices calibrate": Guide(

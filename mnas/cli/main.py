@@ -38,6 +38,10 @@ COMMANDS = {
     "detect train": ("mnas.cli.detect.train:DetectTrainCommand", "Train an object detector on one's own boxes"),
     "detect eval": ("mnas.cli.detect.eval:DetectEvalCommand", "Score a detector on images with boxes"),
     "detect predict": ("mnas.cli.detect.predict:DetectPredictCommand", "Find objects in images and videos"),
+    "detect export": (
+        "mnas.cli.detect.export:DetectExportCommand",
+        "Export a trained detector to LiteRT or ONNX, and check it",
+    ),
     "devices list": ("mnas.cli.devices:DevicesListCommand", "List the devices that latency can be measured on"),
     "devices check": ("mnas.cli.devices:DevicesCheckCommand", "Check that a device is fit to measure on"),
     "devices calibrate": (

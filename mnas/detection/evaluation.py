@@ -2,21 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mnas.data.batches import Part
 from mnas.data.cache import OnProgress
-from mnas.data.detection.batches import open_box_batches
+from mnas.data.detection.batches import BoxBatches, open_box_batches
 from mnas.data.detection.load import load_detection
 from mnas.data.detection.record import BoxedImage, DetectionData
 from mnas.data.held_out import Offered, Selection, Wanted, select
+from mnas.data.image import Pixels
+from mnas.data.split import shuffled
 from mnas.detection.coco import DetectionScores
 from mnas.detection.detections import ImageDetections
 from mnas.detection.exported import Shares
 from mnas.detection.files import OpenDetector
-from mnas.detection.score import score_detector
+from mnas.detection.score import Detect, score_detector
+from mnas.detector import DetectorMetadata
 from mnas.folders import user_cache_dir
 from mnas.labels import shown
 
@@ -35,6 +38,62 @@ class Evaluated:
     """Image id -> detections, with the classes of the data."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluationImages:
+    """The images of a folder that a detector is scored on."""
+
+    data: DetectionData
+    """The folder, with its split as in the training."""
+    selection: Selection
+    batches: BoxBatches
+    """The selected images, as the part `test`."""
+    outputs: npt.NDArray[np.int64]
+    """Class of the data for each class of the detector; -1 for one that the data does not have."""
+
+    def evaluated(self, detect: Detect) -> Evaluated:
+        """Score a detector. Raises ImportError without faster-coco-eval, ValueError where the images show no object."""
+
+        def in_data_classes(pixels: Pixels) -> list[Shares]:
+            return [_in_classes(shares, self.outputs) for shares in detect(pixels)]
+
+        data, images = self.data, self.batches.images("test")
+        batches = self.batches.scoring("test", _BATCH)
+        scores, results = score_detector(in_data_classes, batches, images, data.classes, data.category_ids)
+        return Evaluated(scores=scores, data=data, selection=self.selection, images=images, results=results)
+
+
+def open_evaluation(
+    metadata: DetectorMetadata,
+    folder: str,
+    *,
+    part: Wanted = "auto",
+    seed: int | None = None,
+    most: int = 0,
+    on_progress: OnProgress | None = None,
+) -> EvaluationImages:
+    """Return the images of a folder to score a detector on.
+
+    Args:
+        metadata: metadata of the detector's file.
+        part: see `mnas.data.held_out.select`; `all` is not possible.
+        seed: seed of the split; None: the training's.
+        most: largest number of images, chosen at random but always alike; 0: all.
+
+    Raises:
+        ValueError: the images cannot be used, have no such part, or have a class that the detector does not know.
+    """
+    data = load_detection(folder, seed=seed or 0, needs_train=False, on_progress=on_progress)
+    outputs = _classes_of(metadata, data)
+    selection = select(part, seed, _offered(data), metadata.trained_on, ours=True)
+    if selection.seed is not None and selection.seed != data.seed:
+        data = load_detection(folder, seed=selection.seed, needs_train=False, on_progress=on_progress)
+    batches = open_box_batches(
+        _only(data, selection, most), input_size=metadata.detector.input_size, augmentation="none", mirror="no",
+        seed=0, workers=0, on_progress=on_progress,
+    )  # fmt: skip
+    return EvaluationImages(data=data, selection=selection, batches=batches, outputs=outputs)
+
+
 def evaluate_detector(
     detector: OpenDetector,
     folder: str,
@@ -43,34 +102,9 @@ def evaluate_detector(
     seed: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluated:
-    """Score a detector on the images of a folder.
-
-    Args:
-        part: see `mnas.data.held_out.select`; `all` is not possible.
-        seed: seed of the split; None: the training's.
-
-    Raises:
-        ImportError: faster-coco-eval is not installed.
-        ValueError: the images cannot be used, have no such part, or have a class that the detector does not know.
-    """
-    data = load_detection(folder, seed=seed or 0, needs_train=False, on_progress=on_progress)
-    outputs = _classes_of(detector, data)
-    selection = select(part, seed, _offered(data), detector.metadata.trained_on, ours=True)
-    if selection.seed is not None and selection.seed != data.seed:
-        data = load_detection(folder, seed=selection.seed, needs_train=False, on_progress=on_progress)
-    chosen = _only(data, selection)
-    metadata = detector.metadata
-    batches = open_box_batches(
-        chosen, input_size=metadata.detector.input_size, augmentation="none", mirror="no", seed=0, workers=0,
-        on_progress=on_progress,
-    )  # fmt: skip
-
-    def detect(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> list[Shares]:
-        return [_in_classes(shares, outputs) for shares in detector.detect(pixels)]
-
-    images = batches.images("test")
-    scores, results = score_detector(detect, batches.scoring("test", _BATCH), images, data.classes, data.category_ids)
-    return Evaluated(scores=scores, data=data, selection=selection, images=images, results=results)
+    """Score a detector on the images of a folder; arguments and errors as of `open_evaluation` and `evaluated`."""
+    images = open_evaluation(detector.metadata, folder, part=part, seed=seed, on_progress=on_progress)
+    return images.evaluated(detector.detect)
 
 
 def _offered(data: DetectionData) -> Offered:
@@ -81,27 +115,29 @@ def _offered(data: DetectionData) -> Offered:
     return Offered(name=data.name, digest=lambda: data.content(user_cache_dir()), by_stat=data.by_stat, counts=counts)
 
 
-def _only(data: DetectionData, selection: Selection) -> DetectionData:
+def _only(data: DetectionData, selection: Selection, most: int) -> DetectionData:
     """Return only the selected images, as the part `test`, whose order is fixed."""
     images = [image for part in selection.parts for image in data.parts.get(part, ())]
+    if 0 < most < len(images):
+        images = [images[place] for place in sorted(shuffled(range(len(images)), 0)[:most])]
     if len({image.image_id for image in images}) < len(images):  # of several parts
         images = [replace(image, image_id=number) for number, image in enumerate(images, 1)]
     return replace(data, train=(), val=(), test=tuple(images), held_out=False)
 
 
-def _classes_of(detector: OpenDetector, data: DetectionData) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _classes_of(metadata: DetectorMetadata, data: DetectionData) -> npt.NDArray[np.int64]:
     """Return the class of the data for each class of the detector; -1 for one that the data does not have."""
-    missing = [name for name in data.classes if name not in detector.metadata.classes]
+    missing = [name for name in data.classes if name not in metadata.classes]
     if missing:
         raise ValueError(
             f"the detector must know the classes of the images, but it does not know {shown(missing[0])}"
             f"{f' and {len(missing) - 1} others' if len(missing) > 1 else ''}; its classes are "
-            f"{', '.join(shown(name) for name in detector.metadata.classes[:10])}"
+            f"{', '.join(shown(name) for name in metadata.classes[:10])}"
         )
-    return np.array([data.classes.index(n) if n in data.classes else -1 for n in detector.metadata.classes])
+    return np.array([data.classes.index(n) if n in data.classes else -1 for n in metadata.classes])
 
 
-def _in_classes(shares: Shares, outputs: np.ndarray[Any, np.dtype[np.int64]]) -> Shares:
+def _in_classes(shares: Shares, outputs: npt.NDArray[np.int64]) -> Shares:
     boxes, scores, labels = shares
     mapped = outputs[labels]
     chosen = mapped >= 0

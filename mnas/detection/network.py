@@ -1,5 +1,7 @@
 """Detect with a torch network."""
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,9 +19,17 @@ class NetworkDetector:
     """A network as a function from images (B, S, S, 3) of its size to the detections of each."""
 
     def __init__(
-        self, network: DetectorNetwork, metadata: DetectorMetadata, *, score_threshold: float = SCORE_THRESHOLD
+        self,
+        network: DetectorNetwork,
+        metadata: DetectorMetadata,
+        *,
+        score_threshold: float = SCORE_THRESHOLD,
+        nms_iou: float = 0.55,
+        most: int = 300,
     ) -> None:
-        self._network, self._threshold = network, score_threshold
+        """The rules are those of `mnas.nn.detection.decoding.detections`."""
+        self._network = network
+        self._select = partial(detections, score_threshold=score_threshold, nms_iou=nms_iou, most=most)
         self._device = next(network.parameters()).device
         self._mean, self._std = moments(metadata.mean, metadata.std, self._device)
 
@@ -29,5 +39,5 @@ class NetworkDetector:
         logits, offsets = self._network(x)
         if not (torch.isfinite(logits).all() and torch.isfinite(offsets).all()):
             raise DivergedError("the training diverged: the outputs of the detector are not finite")
-        results = detections(logits, offsets, self._network.default_boxes, score_threshold=self._threshold)
+        results = self._select(logits, offsets, self._network.default_boxes)
         return [(one.boxes.cpu().numpy(), one.scores.cpu().numpy(), one.labels.cpu().numpy() - 1) for one in results]

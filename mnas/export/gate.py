@@ -67,14 +67,13 @@ class GateResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; NaN and infinity become None."""
-        values = _finite(dataclasses.asdict(self))
-        assert isinstance(values, dict)
-        return {"passed": self.passed, **values}
+        return {"passed": self.passed, **finite(dataclasses.asdict(self))}
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> Any:
+    """Return the value with None for NaN and infinity, in dictionaries too."""
     if isinstance(value, dict):
-        return {name: _finite(v) for name, v in value.items()}
+        return {name: finite(v) for name, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -1,6 +1,6 @@
 """Run an export: write every file, compare it with the network, and only then give it its name."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +9,16 @@ from mnas.data.listing.class_lines import class_table_lines
 from mnas.export.gate import GateResult
 from mnas.export.images import RealImages, open_samples, photographs
 from mnas.export.model import ExportedModel
+from mnas.export.packages import missing_packages
+from mnas.export.place import REPORT_SUFFIX, require_new
 from mnas.export.settings import ExportSettings
-from mnas.export.ship import REPORT_SUFFIX, exported, make_gate, require_packages, ship
-from mnas.export.target import Target
-from mnas.formats import SIDECAR_SUFFIX
+from mnas.export.ship import exported, make_gate, ship
+from mnas.export.target import out_file
 from mnas.text import message_of
 
-_CLEAR_ERRORS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
+CLEAR_ERRORS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
 """Errors whose message is clear without the type."""
-_REASON_CHARS = 400
+REASON_CHARS = 400
 
 Progress = Callable[[str], None]
 
@@ -75,13 +76,15 @@ def export_model(settings: ExportSettings, model: ExportedModel, progress: Progr
         OSError: an image cannot be read.
     """
     info, targets = model.info, settings.targets()
-    outs = [settings.file_of(target, model.default) for target in targets]
-    _require_new(outs, settings.overwrite)
-    failures = _missing_packages(targets, outs)
+    outs = [out_file(settings.out, target, model.default) for target in targets]
+    for out in outs:
+        require_new(out, overwrite=settings.overwrite)
+    failures = missing_packages(targets, outs)
     network = model.network()
     files: list[ExportedFile] = []
     with claimed(outs, "--out"):
-        _require_new(outs, settings.overwrite)  # another process may have written them before its claim ended
+        for out in outs:  # another process may have written them before its claim ended
+            require_new(out, overwrite=settings.overwrite)
         progress("reading images")
         images, calibration, notes = _images(settings, model)
         progress("running the network")
@@ -97,7 +100,7 @@ def export_model(settings: ExportSettings, model: ExportedModel, progress: Progr
                 path, result = ship(content, target, out, gate, tolerance, overwrite=settings.overwrite)
                 files.append(ExportedFile(path=path, gate=result))
             except Exception as error:  # whatever fails, the other files are exported first
-                failures[out] = message_of(error if isinstance(error, _CLEAR_ERRORS) else repr(error), _REASON_CHARS)
+                failures[out] = message_of(error if isinstance(error, CLEAR_ERRORS) else repr(error), REASON_CHARS)
     return ExportResult(
         files=tuple(files),
         failures=failures,
@@ -105,13 +108,6 @@ def export_model(settings: ExportSettings, model: ExportedModel, progress: Progr
         calibrated_on="" if calibration is None else calibration.source,
         notes=(*model.notes, *notes),
     )
-
-
-def _require_new(outs: Sequence[Path], overwrite: bool) -> None:
-    for out in outs:
-        for path in (out, Path(f"{out}{REPORT_SUFFIX}"), Path(f"{out}{SIDECAR_SUFFIX}")):
-            if path.exists() and not overwrite:
-                raise ValueError(f"--out must be new, but {str(path)!r} exists; choose another or use --overwrite")
 
 
 def _images(settings: ExportSettings, model: ExportedModel) -> tuple[RealImages, RealImages | None, tuple[str, ...]]:
@@ -137,16 +133,3 @@ def _images(settings: ExportSettings, model: ExportedModel) -> tuple[RealImages,
         calibration,
         (*class_table_lines(samples.table, "val"), *samples.selection.notes),
     )
-
-
-def _missing_packages(targets: Sequence[Target], outs: Sequence[Path]) -> dict[Path, str]:
-    """Return file -> missing package, before any work. Raises ImportError where every file lacks one."""
-    failures = {}
-    for target, out in zip(targets, outs, strict=True):
-        try:
-            require_packages(target)
-        except ImportError as error:
-            failures[out] = str(error)
-    if len(failures) == len(targets):
-        raise ImportError("; ".join(dict.fromkeys(failures.values())))
-    return failures

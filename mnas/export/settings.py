@@ -124,22 +124,3 @@ class ExportSettings:
         """Return the tolerance for files of this kind."""
         limits = {limit.name: getattr(self, limit.name) for limit in dataclasses.fields(Tolerance)}
         return dataclasses.replace(TOLERANCES[kind], **{name: v for name, v in limits.items() if v != "auto"})
-
-    def file_of(self, target: Target, default: Path) -> Path:
-        """Return the path to write a target to.
-
-        Args:
-            default: path without --out; the format's suffix is added.
-
-        Raises:
-            ValueError: its name lacks the suffix of the format, its folder is missing, or the file exists already.
-        """
-        folder, stem = default.parent, default.name
-        name = f"{stem}{target.suffix}"
-        out = folder if self.out is None else self.out
-        file = out / name if self.out is None or out.is_dir() else out
-        if file.suffix != Path(name).suffix:
-            raise ValueError(f"--out must end in {Path(name).suffix} for {target.format}, but got {str(file)!r}")
-        if not file.parent.is_dir():
-            raise ValueError(f"--out must be in an existing folder, but got {str(file)!r}")
-        return file

@@ -1,10 +1,6 @@
 """Write a trained network to a file, run it by its own runtime, compare, and only then give it its name."""
 
 import contextlib
-import dataclasses
-import importlib.util
-import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mnas.atomic import place, write_atomic
 from mnas.export.gate import (
     Comparison,
     GateResult,
@@ -23,15 +18,14 @@ from mnas.export.gate import (
 )
 from mnas.export.images import RealImages
 from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
+from mnas.export.place import placed
 from mnas.export.target import Target, Tolerance
 from mnas.export.timing import Speed, TimedFile, speed, timed_file
-from mnas.formats import FORMATS, SIDECAR_SUFFIX, imported
+from mnas.formats import FORMATS, imported
 from mnas.latency.latency import MeasurementError, UnitError
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
 from mnas.predict.model import load_model
-
-REPORT_SUFFIX = ".gate.json"
 
 
 def exported(network: Network, info: ModelMetadata, target: Target, calibration: RealImages | None) -> bytes:
@@ -79,53 +73,18 @@ def make_gate(
     )
 
 
-def require_packages(target: Target) -> None:
-    """Raise ImportError, with the extra to install, where the target's format lacks its package."""
-    row = FORMATS[target.format]
-    extra, packages = (row.extra, row.packages) if target.kind == "fp32" else ("quantize", ("ai_edge_quantizer",))
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ImportError(f"writing {target.suffix} files needs {' and '.join(missing)}; pip install 'mnas[{extra}]'")
-
-
 def ship(
     content: bytes, target: Target, out: Path, gate: Gate, tolerance: Tolerance, *, overwrite: bool = True
 ) -> tuple[Path, GateResult]:
-    """Compare a file with its network and write it to `out`, or under another name if it fails; return path and result.
-
-    Writes beside it `NAME.gate.json` with the result and, for ExecuTorch, `NAME.json` with the metadata. A file that
-    fails overwrites nothing; one that passes replaces the file of its name.
-
-    Args:
-        overwrite: whether to replace an existing file; if False, a file that appears meanwhile stays.
-
-    Raises:
-        FileExistsError: the file exists and `overwrite` is False.
-        OSError: the disk is full, the folder is missing or read-only; no partial file remains.
-    """
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
-        file = Path(folder) / out.name
-        write_atomic(file, content)
-        parts = [""]
-        if beside := FORMATS[target.format].sidecar:
-            write_atomic(Path(f"{file}{SIDECAR_SUFFIX}"), imported(beside)(gate.info, content))
-            parts.append(SIDECAR_SUFFIX)
-        result = _judged(file, target, gate, tolerance)
-        final = out if result.passed else _free(out)
-        result = dataclasses.replace(result, file=final.name)
-        write_atomic(Path(f"{file}{REPORT_SUFFIX}"), json.dumps(result.to_dict(), indent=1) + "\n")
-        parts.append(REPORT_SUFFIX)
-        placed: list[Path] = []
-        try:
-            for part in reversed(parts):  # the model file last: the files beside it exist when it appears
-                place(Path(f"{file}{part}"), Path(f"{final}{part}"), new=not overwrite)
-                placed.append(Path(f"{final}{part}"))
-        except OSError:
-            if not overwrite:
-                for other in placed:
-                    other.unlink(missing_ok=True)
-            raise
-    return final, result
+    """Compare a file with its network and place it as `placed` does; for ExecuTorch also `NAME.json`, its metadata."""
+    sidecar = FORMATS[target.format].sidecar
+    return placed(
+        content,
+        out,
+        lambda file: _judged(file, target, gate, tolerance),
+        sidecar=imported(sidecar)(gate.info, content) if sidecar else None,
+        overwrite=overwrite,
+    )
 
 
 def _judged(file: Path, target: Target, gate: Gate, tolerance: Tolerance) -> GateResult:
@@ -150,14 +109,3 @@ def _judged(file: Path, target: Target, gate: Gate, tolerance: Tolerance) -> Gat
         failures=tuple(failures),
         speed=timed,
     )
-
-
-def _free(out: Path) -> Path:
-    """Return `model.failed.tflite`, or a numbered name where that exists already."""
-    stem, suffix = out.name.removesuffix(out.suffix), out.suffix
-    number = 1
-    while True:
-        name = f"{stem}.failed{suffix}" if number == 1 else f"{stem}.failed-{number}{suffix}"
-        if not any((out.parent / f"{name}{part}").exists() for part in ("", SIDECAR_SUFFIX, REPORT_SUFFIX)):
-            return out.parent / name
-        number += 1

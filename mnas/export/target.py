@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from mnas.formats import FORMATS, ExportName
@@ -25,6 +26,26 @@ class Target:
         """Suffix of the file's name: .tflite, .int8.tflite, .onnx, ..."""
         suffix = FORMATS[self.format].suffix
         return f".{self.kind}{suffix}" if self.kind != "fp32" else suffix
+
+
+def out_file(out: Path | None, target: Target, default: Path) -> Path:
+    """Return the path to write a target to.
+
+    Args:
+        out: file or folder that the user names; None: none.
+        default: path without `out`; the target's suffix is added.
+
+    Raises:
+        ValueError: the file's name lacks the suffix of the format, or its folder is missing.
+    """
+    name = f"{default.name}{target.suffix}"
+    place = default.parent if out is None else out
+    file = place / name if out is None or place.is_dir() else place
+    if file.suffix != Path(name).suffix:
+        raise ValueError(f"--out must end in {Path(name).suffix} for {target.format}, but got {str(file)!r}")
+    if not file.parent.is_dir():
+        raise ValueError(f"--out must be in an existing folder, but got {str(file)!r}")
+    return file
 
 
 @dataclass(frozen=True, kw_only=True)
