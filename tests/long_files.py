@@ -60,6 +60,7 @@ LONG = (
     "test_children.py",
     "cli/test_latency_command.py",
     "cli/test_latency_detectors.py",
+    "paper/test_table3.py",
     "cli/test_latency_lists.py",
     "latency/devices/test_open_device.py",
     "cli/test_eval.py",

@@ -22,7 +22,7 @@ LAYERS = {
         *("controller", "measure", "names", "plot", "scaling", "study"),
         *("bench", "full_training", "proxycheck", "search", "shortlist"),
     ),
-    "faces": ("api", "cli", "detect", "report"),
+    "faces": ("api", "cli", "detect", "paper", "report"),
 }
 """A module imports from its own layer and those above it in this table."""
 

@@ -124,6 +124,9 @@ GUIDES: Mapping[str, Guide] = {
         ),
     ),
     "show": Guide(examples=("mnas show mnasnet-a1", "mnas show runs/photos#17 --save trial-17.svg")),
+    "paper table3": Guide(
+        examples=("mnas paper table3 --runtime none", "mnas paper table3 --runtime litert --device pixel"),
+    ),
     "space": Guide(examples=("mnas space", "mnas space per-layer")),
     "demo": Guide(examples=("mnas demo", "mnas demo --trials 10 --run-dir runs/short")),
     "completion": Guide(

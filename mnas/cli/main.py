@@ -50,6 +50,10 @@ COMMANDS = {
     ),
     "bench": ("mnas.cli.bench:BenchCommand", "Compare controllers on a benchmark"),
     "show": ("mnas.cli.show:ShowCommand", "Print or draw an architecture"),
+    "paper table3": (
+        "mnas.cli.paper:PaperTable3Command",
+        "Print the paper's Table 3, detectors on COCO, beside our counts and latencies",
+    ),
     "space": ("mnas.cli.space:SpaceCommand", "Print a search space and its size"),
     "demo": ("mnas.cli.demo:DemoCommand", "Run a short search on built-in images"),
     "completion": ("mnas.cli.completion:CompletionCommand", "Print a shell completion script"),
