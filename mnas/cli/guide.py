@@ -104,7 +104,7 @@ GUIDES: Mapping[str, Guide] = {
     "detect export": Guide(
         examples=(
             "mnas detect export detectors/mnasnet-a1-320px --to litert --postprocess",
-            "mnas detect export detectors/mnasnet-a1-320px --to litert --postprocess --int8 --data cells",
+            "mnas detect export detectors/mnasnet-a1-320px --to litert --int8 --data cells",
         ),
         first=(*("--to", "--postprocess", "--score-threshold", "--int8", "--fp16", "--data", "--out", "--overwrite"),),
     ),
