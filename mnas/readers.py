@@ -1,4 +1,4 @@
-"""Read untrusted files: regular files only, of bounded size, and JSON and TOML of bounded depth.
+"""Read untrusted files: regular files only, of bounded size, and JSON, TOML, YAML and XML of bounded depth.
 
 For any content, a reader soon returns plain values or raises an OSError or a ValueError.
 """
@@ -14,13 +14,19 @@ import reprlib
 import stat
 import tomllib
 import types
+import xml.parsers.expat as expat
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
+from xml.etree import ElementTree
 
 JSON_BYTES = 16 << 20
 """Default limit for a JSON file, in bytes; parsed, it takes at most about 30 times as much memory."""
 TOML_BYTES = 1 << 18
 """Largest TOML file, in bytes; people write them by hand."""
+YAML_BYTES = 1 << 18
+"""Largest YAML file, in bytes; it has the names of a data set's classes."""
+XML_BYTES = 1 << 22
+"""Largest XML file, in bytes; it has the boxes of one image."""
 MODEL_BYTES = 1 << 31
 """Largest model file, in bytes; a flatbuffer is smaller."""
 MAX_DEPTH = 64
@@ -147,6 +153,75 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
         raise ValueError(_digits_explained(error)) from None
     _require_plain(values, finite=False)  # TOML allows nan and inf; the reader of a value checks its range
     return values
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """Return the value in a YAML file. Raises OSError as `open_regular`, ValueError as `parse_yaml`."""
+    return parse_yaml(read_regular(path, YAML_BYTES))
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """Return the value of a YAML text in UTF-8: lists and mappings of texts, as tags and kinds of values are ignored.
+
+    Raises:
+        ValueError: the text is longer than `YAML_BYTES`, not UTF-8, not YAML, nested too deeply, or has aliases.
+    """
+    import yaml  # type: ignore[import-untyped]  # only detection data sets in YOLO's layout need it
+
+    if len(text) > YAML_BYTES:
+        raise ValueError(f"YAML must have at most {YAML_BYTES:,} bytes, but got {len(text):,}")
+
+    class _PlainYaml(yaml.BaseLoader):  # type: ignore[misc]  # it makes nothing but lists, mappings and texts
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise ValueError("it must not have aliases, with which a small file describes a large value")
+            return super().compose_node(parent, index)
+
+    try:
+        return yaml.load(_decoded(text), Loader=_PlainYaml)
+    except RecursionError:
+        raise ValueError(f"lists and mappings must be nested at most {MAX_DEPTH} deep") from None
+    except OverflowError:
+        raise ValueError("an escape must stand for a character of Unicode") from None
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def parse_xml(text: bytes) -> ElementTree.Element:
+    """Return the root of an XML text.
+
+    Raises:
+        ValueError: the text is longer than `XML_BYTES`, not XML, nested too deeply, or declares a document type, whose
+            entities could make it as large as any memory.
+    """
+    if len(text) > XML_BYTES:
+        raise ValueError(f"XML must have at most {XML_BYTES:,} bytes, but got {len(text):,}")
+    builder, depth = ElementTree.TreeBuilder(), 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"elements must be nested at most {MAX_DEPTH} deep")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    def refuse(*_: object) -> None:
+        raise ValueError("it must not declare a document type")
+
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(text, True)
+    except (expat.ExpatError, LookupError) as error:  # LookupError: an unknown encoding
+        raise ValueError(" ".join(str(error).split())) from None
+    return builder.close()
 
 
 def _decoded(text: str | bytes) -> str:

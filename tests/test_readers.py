@@ -10,9 +10,13 @@ import pytest
 from mnas.readers import (
     MAX_DEPTH,
     TOML_BYTES,
+    XML_BYTES,
+    YAML_BYTES,
     open_regular,
     parse_json,
     parse_toml,
+    parse_xml,
+    parse_yaml,
     read_json,
     read_regular,
     read_toml,
@@ -145,6 +149,57 @@ BAD = {
     "most": ("1", 1.5, False), "kind": ("c", 1, None, ["a"]), "pair": ([1], [1, 2, 3], "12", [1, None]),
     "numbers": ([1.5], "12", None, {}), "facts": ([], {"a": 1.5}, {1: 1}),
 }  # fmt: skip
+
+
+NO_YAML = {
+    "an alias": ("a: &x 1\nb: *x", "must not have aliases"),
+    "nested lists": ("[" * 10_000, "nested at most 64"),
+    "an open list": ("a: [1", "expected"),
+    "a control character": ("a: \x07", "not allowed"),
+    "an escape beyond Unicode": ('a: "\\UFFFFFFFF"', "a character of Unicode"),
+    "no UTF-8": (b"a: \xff", "not text in UTF-8"),
+    "too long a text": ("a" * (YAML_BYTES + 1), "at most 262,144 bytes"),
+}
+
+
+def test_yaml_has_lists_mappings_and_texts():
+    text = "a: [1, no, 2026-01-01, ~]\nb: {0: x}\nc: !!python/object/apply:os.system [date]\n"
+    assert parse_yaml("\ufeff" + text) == {"a": ["1", "no", "2026-01-01", "~"], "b": {"0": "x"}, "c": ["date"]}
+    assert parse_yaml("") is None
+
+
+@pytest.mark.parametrize("name", NO_YAML)
+def test_any_other_yaml_is_one_line(name):
+    text, rule = NO_YAML[name]
+    with pytest.raises(ValueError, match=rule) as error:
+        parse_yaml(text)
+    assert "\n" not in str(error.value)
+
+
+NO_XML = {
+    "nothing": (b"", "no element found"),
+    "an open element": (b"<a><b></a>", "mismatched tag"),
+    "nested elements": (b"<a>" * 10_000, "nested at most 64"),
+    "a document type": (b"<!DOCTYPE a><a/>", "must not declare a document type"),
+    "one in UTF-16": ("<?xml version='1.0' encoding='utf-16'?><!DOCTYPE a><a/>".encode("utf-16"), "document type"),
+    "an entity": (b"<a>&b;</a>", "undefined entity"),
+    "an unknown encoding": (b"<?xml version='1.0' encoding='none'?><a/>", "unknown encoding"),
+    "too long a text": (b" " * (XML_BYTES + 1), "at most 4,194,304 bytes"),
+}
+
+
+def test_xml_is_a_tree_of_elements():
+    root = parse_xml(b"\xef\xbb\xbf<a x='1'><b>c &amp; d</b><b/><![CDATA[<e>]]></a>")
+    assert (root.tag, root.attrib, root.findtext("b"), root[1].tail) == ("a", {"x": "1"}, "c & d", "<e>")
+    assert parse_xml("<?xml version='1.0' encoding='utf-16'?><a>é</a>".encode("utf-16")).text == "é"
+
+
+@pytest.mark.parametrize("name", NO_XML)
+def test_any_other_xml_is_one_line(name):
+    text, rule = NO_XML[name]
+    with pytest.raises(ValueError, match=rule) as error:
+        parse_xml(text)
+    assert "\n" not in str(error.value)
 
 
 def test_values_of_a_record_are_of_its_types():

@@ -379,6 +379,89 @@ def _read_archive(content: bytes, work: Path) -> object:
     return _read_rows(path, next(iter(DEVICES)))
 
 
+# Boxes
+
+
+def _coco_json() -> Sequence[bytes]:
+    images = [{"id": n, "file_name": f"{n}.bmp", "width": 10, "height": 12} for n in range(4)]
+    boxes = [
+        {"id": n, "image_id": n % 4, "category_id": 1 + n % 2, "bbox": [n, 1.5, 4, 5], "area": 20, "iscrowd": n % 2}
+        for n in range(5)
+    ]
+    categories = [{"id": 1, "name": "cat", "supercategory": "pet"}, {"id": 2, "name": "dog", "supercategory": "pet"}]
+    return [json.dumps({"images": images, "annotations": boxes, "categories": categories}).encode()]
+
+
+def _voc_xml() -> Sequence[bytes]:
+    objects = "".join(
+        f"<object><name>{name}</name><difficult>{place}</difficult><bndbox><xmin>{place + 1}</xmin><ymin>1</ymin>"
+        f"<xmax>8</xmax><ymax>{place + 9}</ymax></bndbox></object>"
+        for place, name in enumerate(("cat", "dog"))
+    )
+    size = "<size><width>10</width><height>12</height></size>"
+    text = f"<annotation><filename>0.bmp</filename>{size}{objects}</annotation>"
+    return [text.encode(), f'<?xml version="1.0" encoding="utf-16"?>{text}'.encode("utf-16")]
+
+
+def _with_images(work: Path, folder: str) -> Path:
+    """Return an empty data set with four images in an inner folder."""
+    data = work / "data"
+    shutil.rmtree(data, ignore_errors=True)
+    (data / folder).mkdir(parents=True)
+    for number in range(4):
+        (data / folder / f"{number}.bmp").write_bytes(_images("BMP")[0])
+    return data
+
+
+def _check_boxes(data: Path) -> object:
+    """Check a data set by command, and that every box that is read is inside of its image and its classes."""
+    from mnas.data.detection.load import load_detection
+
+    read = load_detection(data, needs_train=False)
+    for image in (image for images in read.parts.values() for image in images):
+        assert image.path.resolve().is_relative_to(data.resolve())
+        assert image.boxes.shape == (len(image.labels), 4) == (len(image.crowd), 4) == (len(image.areas), 4)
+        assert np.isfinite(image.boxes).all()
+        assert (image.boxes >= 0).all()
+        assert (image.boxes[:, 2:] <= [image.width, image.height]).all()
+        assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()
+        assert set(image.labels.tolist()) <= set(range(len(read.classes)))
+        assert np.isfinite(image.areas).all()
+    return _command("detect", "check", "--data", str(data), "--boxes", "paper", "--input-size", "64")
+
+
+def _read_coco(content: bytes, work: Path) -> object:
+    data = _with_images(work, "train")
+    (data / "annotations").mkdir()
+    (data / "annotations" / "instances_train.json").write_bytes(content)
+    return _check_boxes(data)
+
+
+def _read_voc(content: bytes, work: Path) -> object:
+    data = _with_images(work, "JPEGImages")
+    (data / "Annotations").mkdir()
+    for number in range(4):
+        (data / "Annotations" / f"{number}.xml").write_bytes(_voc_xml()[0] if number % 2 else content)
+    return _check_boxes(data)
+
+
+def _read_yaml(content: bytes, work: Path) -> object:
+    data = _with_images(work, "images/train")
+    (data / "labels" / "train").mkdir(parents=True)
+    (data / "labels" / "train" / "1.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.1 0.1 0.9 0.1 0.5 0.5\n")
+    (data / "data.yaml").write_bytes(content)
+    return _check_boxes(data)
+
+
+def _read_labels(content: bytes, work: Path) -> object:
+    data = _with_images(work, "images/train")
+    (data / "labels" / "train").mkdir(parents=True)
+    for number in range(3):
+        (data / "labels" / "train" / f"{number}.txt").write_bytes(content)
+    (data / "data.yaml").write_text("train: images/train\nnames: [cat, dog]\n")
+    return _check_boxes(data)
+
+
 # Studies
 
 
@@ -625,6 +708,38 @@ TARGETS: dict[str, Target] = {
         call=_read_archive,
         suffix=".tar",
         words=(b"ustar\x0000", b"5", b"2", b"x", b"L", b"30 size=99999999999\n"),
+    ),
+    "boxes-coco": Target(
+        corpus=_coco_json,
+        call=_read_coco,
+        mutate=mutated_json,
+        suffix=".json",
+        words=(b'"bbox"', b'"iscrowd": 1', b'"../x.bmp"', b"1e308", *_JSON),
+        share=0.5,
+    ),
+    "boxes-voc": Target(
+        corpus=_voc_xml,
+        call=_read_voc,
+        suffix=".xml",
+        words=(b"<object>", b"<bndbox>", b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"<![CDATA[", b"]]>", b"1e308"),
+        share=0.5,
+    ),
+    "boxes-yaml": Target(
+        corpus=_lines(
+            "path: ../data\ntrain: images/train\nval: [images/train]\nnames: [cat, dog]\n",
+            "train: ./images/train\nnames:\n  0: cat\n  1: dog\nnc: 2\n",
+        ),
+        call=_read_yaml,
+        suffix=".yaml",
+        words=(b"&a ", b"*a", b"!!python/object:os.system", b"<<: ", b"? ", b"- ", b"|\n", b"..", b"[", b"{", b"%TAG"),
+        share=0.5,
+    ),
+    "boxes-labels": Target(
+        corpus=_lines("0 0.5 0.5 0.25 0.25\n1 0.2 0.2 0.1 0.1\n", "1 0.1 0.1 0.9 0.1 0.5 0.5\n"),
+        call=_read_labels,
+        suffix=".txt",
+        words=(b" ", b"\n", b"-1", b"nan", b"1e308", b"2", b"0x1", b"\xef\xbb\xbf"),
+        share=0.5,
     ),
     "class-names": Target(corpus=_lines("cat", "\u732b", "\u05e9\u05dc"), call=_class_folders, mutate=_mutate_line),
     "text": Target(corpus=_lines("cat", "\u0645\u06cc\u200c\u062e", *HOSTILE[:20]), call=_shown, mutate=_mutate_line),

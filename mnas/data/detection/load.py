@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from mnas.data.cache import OnProgress, check_unreadable
-from mnas.data.detection.annotated import Annotated, BoxForm, settled
-from mnas.data.detection.coco import read_coco
 from mnas.data.detection.faults import FaultCount, fault_line
-from mnas.data.detection.layout import PARTS, Layout, find_detection_layout
+from mnas.data.detection.listing.annotated import AnnotatedData, settled
+from mnas.data.detection.listing.layout import find_layout_reader
+from mnas.data.detection.listing.parts import PARTS
 from mnas.data.detection.record import BoxedImage, DetectionData
 from mnas.data.load import VAL_SHARE
 from mnas.data.split import shuffled
 from mnas.labels import shown, shown_path
-
-_FORMS: dict[Layout, BoxForm] = {"coco": "xywh", "voc": "xyxy", "yolo": "shares"}
 
 
 def load_detection(
@@ -62,20 +60,19 @@ def detection_folder(data: str | Path) -> Path:
 
 
 def _load(root: Path, seed: int, needs_train: bool, on_progress: OnProgress | None) -> DetectionData:
-    layout = find_detection_layout(root)
+    layout, read = find_layout_reader(root)
     faults = FaultCount()
-    content = read_coco(root, layout.coco, faults)
-    parts = content.parts
-    images, unreadable = _settle_all(parts, layout.kind, faults, root, on_progress)
+    content = read(faults)
+    images, unreadable = _settle_all(content, faults, on_progress)
     train, val, test = (images.get(part, []) for part in PARTS)
     if needs_train:
         _check_train(train, root, faults)
-    held_out = len(train) > 1 and "val" not in parts
+    held_out = len(train) > 1 and "val" not in content.parts
     if held_out:
         train, val = hold_out_boxed(train, len(content.classes), VAL_SHARE, seed)
     return DetectionData(
         name=root.resolve().name,
-        layout=layout.kind,
+        layout=layout,
         classes=content.classes,
         category_ids=content.category_ids,
         train=tuple(train),
@@ -89,14 +86,10 @@ def _load(root: Path, seed: int, needs_train: bool, on_progress: OnProgress | No
 
 
 def _settle_all(
-    parts: Mapping[str, Sequence[Annotated]],
-    kind: Layout,
-    faults: FaultCount,
-    root: Path,
-    on_progress: OnProgress | None,
+    content: AnnotatedData, faults: FaultCount, on_progress: OnProgress | None
 ) -> tuple[dict[str, list[BoxedImage]], list[str]]:
     """Return the images of each part, and a line for each unreadable one. Raises ValueError."""
-    total, done = sum(map(len, parts.values())), 0
+    total, done = sum(map(len, content.parts.values())), 0
 
     def count() -> None:
         nonlocal done
@@ -105,11 +98,21 @@ def _settle_all(
             on_progress(done, total)
 
     images, unreadable = {}, []
-    for part, annotated in parts.items():
-        images[part], lines = settled(annotated, _FORMS[kind], faults, f"the {part} part", count)
+    for part, annotated in content.parts.items():
+        images[part], lines = settled(annotated, content.form, faults, f"the {part} part", count)
         unreadable += lines
     check_unreadable(unreadable, total)
+    _count_shared(images, faults)
     return images, unreadable
+
+
+def _count_shared(images: Mapping[str, Sequence[BoxedImage]], faults: FaultCount) -> None:
+    """Count images that are in two parts, on which a score is too high."""
+    parts_by_path: dict[Path, str] = {}
+    for part, group in images.items():
+        for image in group:
+            if parts_by_path.setdefault(image.path, part) != part:
+                faults.add("images are in two parts (used in both)", image.name)
 
 
 def _check_train(train: Sequence[BoxedImage], root: Path, faults: FaultCount) -> None:

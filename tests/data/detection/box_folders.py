@@ -67,3 +67,45 @@ def coco_folder(
             write_image(root / part / row["file_name"], seed=place)
     coco_json(root / "annotations" / f"instances_{part}.json", entries, boxes, categories)
     return root
+
+
+def voc_xml(
+    path: Path,
+    objects: Sequence[tuple[Any, ...]],
+    width: int = 40,
+    height: int = 30,
+    filename: str = "",
+    more: str = "",
+) -> Path:
+    """Write the XML file of an image; an object is its name, four numbers, and perhaps 1 if it is difficult."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sides = ("xmin", "ymin", "xmax", "ymax")
+    parts = []
+    for name, *box, difficult in (row if len(row) == 6 else (*row, 0) for row in objects):
+        bndbox = "".join(f"<{side}>{value}</{side}>" for side, value in zip(sides, box, strict=True))
+        parts.append(f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{bndbox}</bndbox></object>")
+    size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
+    text = f"<annotation><filename>{filename}</filename>{size}{''.join(parts)}{more}</annotation>"
+    path.write_text(text)
+    return path
+
+
+def voc_folder(root: Path, objects: Sequence[Sequence[tuple[Any, ...]]]) -> Path:
+    """Write a data set in VOC's layout without lists: images 0.jpg, 1.jpg, ..., each with its objects."""
+    for number, of_image in enumerate(objects):
+        write_image(root / "JPEGImages" / f"{number}.jpg", seed=number)
+        voc_xml(root / "Annotations" / f"{number}.xml", of_image, filename=f"{number}.jpg")
+    return root
+
+
+def yolo_folder(root: Path, labels: Sequence[str | None], *, part: str = "train", yaml: str | None = None) -> Path:
+    """Write a part of a data set in YOLO's layout: images 0.jpg, 1.jpg, ..., and their labels, if any."""
+    for number, text in enumerate(labels):
+        write_image(root / "images" / part / f"{number}.jpg", seed=number)
+        if text is not None:
+            path = root / "labels" / part / f"{number}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    default = "path: ../datasets/pets\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
+    (root / "data.yaml").write_text(default if yaml is None else yaml)
+    return root

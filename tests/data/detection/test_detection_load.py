@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mnas.data.detection.layout import part_of
+from mnas.data.detection.listing.parts import part_of
 from mnas.data.detection.load import load_detection
 from tests.data.detection.box_folders import box, coco_folder, entry, write_image
 

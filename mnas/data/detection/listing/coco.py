@@ -3,16 +3,16 @@
 Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014, arXiv:1405.0312); https://cocodataset.org/#format-data.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnas.data.detection.annotated import Annotated
 from mnas.data.detection.faults import FaultCount
-from mnas.data.detection.names import Number, inner_path, number_of, relative_name
-from mnas.labels import check_class_names, same_name, shown, shown_path
+from mnas.data.detection.listing.annotated import Annotated, AnnotatedData
+from mnas.data.detection.listing.names import Number, inner_path, number_of, numbers, relative_name
+from mnas.labels import check_class_names, same_name, shown
 from mnas.metadata import MOST_CLASSES
 from mnas.readers import parse_json, read_regular
 
@@ -30,16 +30,7 @@ class CocoPart:
     folders: tuple[Path, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CocoImages:
-    """The content of the annotation files."""
-
-    classes: tuple[str, ...]
-    category_ids: tuple[int, ...]
-    parts: Mapping[str, Sequence[Annotated]]
-
-
-def read_coco(root: Path, parts: Mapping[str, CocoPart], faults: FaultCount) -> CocoImages:
+def read_coco(root: Path, parts: Mapping[str, CocoPart], faults: FaultCount) -> AnnotatedData:
     """Return the images of each part with boxes in the form xywh.
 
     The first file determines the classes; others may use other numbers for them.
@@ -62,7 +53,7 @@ def read_coco(root: Path, parts: Mapping[str, CocoPart], faults: FaultCount) -> 
             category_ids = tuple(map(int, numbers)) if whole else tuple(range(1, len(classes) + 1))
         labels = _labels(categories, classes, where, next(iter(parts.values())).file.name)
         images[part] = _Part(root, source, where, labels, faults).images(content)
-    return CocoImages(classes=classes, category_ids=category_ids, parts=images)
+    return AnnotatedData(classes=classes, category_ids=category_ids, form="xywh", parts=images)
 
 
 def _content(path: Path, where: str) -> dict[str, Any]:
@@ -235,22 +226,6 @@ class _Part:
         return box
 
 
-def numbers(values: Iterable[object]) -> list[float] | None:
-    """Return values, also in text, as finite numbers; None if one of them is none."""
-    result = []
-    for value in values:
-        if type(value) not in (int, float, str):
-            return None
-        try:
-            number = float(value)  # type: ignore[arg-type]
-        except ValueError:
-            return None
-        if not math.isfinite(number) or abs(number) > 1e9:
-            return None
-        result.append(number)
-    return result
-
-
 def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return width and height of an image entry; None if it has none, which some tools write as 0."""
     sides = numbers([row.get("width"), row.get("height")])
@@ -261,12 +236,4 @@ def _folder(folders: Sequence[Path], names: Sequence[Any]) -> Path:
     """Return the folder with the most of the first images."""
     tried = names[:_TRIED]
     present = [folder for folder in folders if folder.is_dir()] or list(folders[:1])
-    return max(present, key=lambda folder: sum((folder / name).is_file() for name in tried))
-
-
-def check_folders(parts: Mapping[str, CocoPart], root: Path) -> None:
-    """Raise ValueError if a part has no folder of images."""
-    for part, source in parts.items():
-        if not any(folder.is_dir() for folder in source.folders):
-            raise ValueError(f"--data must have the images of {part}, but {shown_path(root)} has none of the folders "
-                             f"{', '.join(folder.name for folder in source.folders)}")  # fmt: skip
+    return max(present, key=lambda folder: sum(os.path.isfile(folder / name) for name in tried))

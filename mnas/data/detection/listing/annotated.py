@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -34,11 +34,23 @@ class Annotated:
     size: tuple[int, int] | None
     """Width and height that the annotations give; None if they give none."""
     boxes: list[list[float]] = field(default_factory=list)
-    """Four finite numbers for each box, in the form that the data set has."""
+    """Four finite numbers for each box."""
     labels: list[int] = field(default_factory=list)
     crowd: list[bool] = field(default_factory=list)
     areas: list[float | None] = field(default_factory=list)
     """Area of each object; None: that of its box."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedData:
+    """The content of all annotations of a data set."""
+
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    """Number of each class in COCO JSON."""
+    form: BoxForm
+    """Meaning of the numbers of a box."""
+    parts: Mapping[str, Sequence[Annotated]]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""Names that annotations contain: paths of files inside the data, and numbers of images and categories."""
+"""Names and numbers that annotations contain: paths of files inside the data, identifiers, sides of boxes."""
 
+import math
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
@@ -38,6 +40,22 @@ def number_of(value: object) -> Number | None:
     if isinstance(value, str) and 0 < len(value) <= _MOST_CHARS:
         return int(value) if value.isascii() and value.isdecimal() and len(value) < 19 else value
     return None
+
+
+def numbers(values: Iterable[object]) -> list[float] | None:
+    """Return values, also in text, as finite numbers; None if one of them is none."""
+    result = []
+    for value in values:
+        if type(value) not in (int, float, str):
+            return None
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except ValueError:
+            return None
+        if not math.isfinite(number) or abs(number) > 1e9:
+            return None
+        result.append(number)
+    return result
 
 
 def relative_name(path: Path, root: Path) -> str:
