@@ -106,6 +106,19 @@ def _detectors() -> Sequence[bytes]:
     return [detector_bytes(build_detector(detector, 2), metadata)]
 
 
+def _tflite_detectors() -> Sequence[bytes]:
+    from mnas.arch import Arch
+    from mnas.detector import Detector, DetectorMetadata, Suppression, paper_boxes
+    from mnas.nn.detection.network import build_detector
+    from mnas.tflite.detection.writer import write_detector
+
+    arch = Arch.from_block_strings("r1_k3_s22_e1_i8_o8" + ",r1_k3_s22_e1_o8" * 3)
+    detector = Detector(arch=arch, boxes=paper_boxes(3), input_size=32, extra_filters=(4,))
+    metadata = DetectorMetadata(detector=detector, classes=("a", "b"), mean=(0.5,) * 3, std=(0.2,) * 3)
+    network = build_detector(detector, 2).eval()
+    return [write_detector(network, metadata), write_detector(network, metadata, Suppression(most=5))]
+
+
 def _pth() -> Sequence[bytes]:
     import torch
 
@@ -161,6 +174,16 @@ def _load_detector(content: bytes, work: Path) -> object:
     path.write_bytes(content)
     is_detector_file(path)
     return load_detector(path)
+
+
+def _detect(content: bytes, work: Path) -> object:
+    from mnas.detection.exported import load_exported
+
+    path = work / "detector.tflite"
+    path.write_bytes(content)
+    with contextlib.closing(load_exported(path, allow_changed=True)) as detector:
+        size = detector.metadata.detector.input_size
+        return detector.detect(np.zeros((1, size, size, 3), np.uint8)) if size <= 64 else None
 
 
 def _load_pth(content: bytes, work: Path) -> object:
@@ -646,6 +669,13 @@ TARGETS: dict[str, Target] = {
         corpus=once(_tflite), call=_load_model(".tflite"), suffix=".tflite", words=(b"TFL3", b"mnas"), share=0.2
     ),
     "tflite-metadata": Target(corpus=once(_tflite), call=_tflite_metadata, suffix=".tflite", words=(b"TFL3", b"mnas")),
+    "tflite-detector": Target(
+        corpus=once(_tflite_detectors),
+        call=_detect,
+        suffix=".tflite",
+        words=(b"TFL3", b"suppression", b"nms_iou", b"max_detections", *_JSON),
+        share=0.2,
+    ),
     "onnx": Target(
         corpus=once(_onnx),
         call=_load_model(".onnx"),
