@@ -59,7 +59,8 @@ def print_paper_table(console: Console, table: PaperTable) -> None:
     for title, columns in table.parts.items():
         part = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
         for column in columns:
-            part.add_column(column.title, justify="left" if column is columns[0] else "right")
+            first = column is columns[0]
+            part.add_column(column.title, justify="left" if first else "right", no_wrap=first)
         for row in table.rows:
             cells = [row[column.key] for column in columns]
             part.add_row(*(f"({letters[cell.reason]})" if cell.reason else cell.text for cell in cells))

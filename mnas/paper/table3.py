@@ -122,7 +122,7 @@ def _published(row: PublishedDetector) -> dict[str, TableCell]:
         "published_params": published_cell(round(1e6 * row.params_m), f"{row.params_m:g}M", row.origin),
         "published_macs": published_cell(round(1e6 * row.macs_m), f"{row.macs_m / 1000:g}B", row.origin),
         "published_pixel1_ms": published_cell(row.latency_ms, f"{row.latency_ms}", row.origin),
-        "published_ratio": published_cell(ratio, f"{ratio or 0:.3g}", row.origin),
+        "published_ratio": published_cell(ratio, _ratio(ratio or 0), row.origin),
     }
 
 
@@ -165,11 +165,17 @@ def _times(row: PublishedDetector, latencies: PaperLatencies) -> Mapping[str, Ta
         cells[f"{runtime}_ms"] = TableCell(value=ms.latency_ms, text=text, low=ms.low_ms, high=ms.high_ms)
         if isinstance(base, ModelLatency):
             ratio = ratio_between(outcome, base)
-            text = f"{ratio.value:.3g} ({ratio.low:.3g}-{ratio.high:.3g})"
+            text = _ratio(ratio.value)
+            if ratio.low < ratio.high:
+                text += f" ({_ratio(ratio.low)}-{_ratio(ratio.high)})"
             cells[f"{runtime}_ratio"] = TableCell(value=ratio.value, text=text, low=ratio.low, high=ratio.high)
         else:
             cells[f"{runtime}_ratio"] = TableCell(reason=f"{BASE} has no latency in {PAPER_RUNTIMES[runtime]}")
     return cells
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.3g}"
 
 
 def _notes(measured: bool) -> list[str]:
@@ -178,7 +184,7 @@ def _notes(measured: bool) -> list[str]:
     notes += [
         f"{CLASSES} classes, {IDS} ids: counted here for COCO's {CLASSES} classes, and for its ids, which go up to "
         f"{IDS}, as the published code for detection counts; in brackets the difference from the published number",
-        "the published MACs of SSDLite have one digit: 0.8B stands for 0.75B to 0.85B",
+        "the published MACs of SSDLite have one decimal: 0.8B stands for 0.75B to 0.85B",
         "SSD300, SSD512: torchvision's modules on VGG16; the last maps of its SSD512 have 6, 4 and 1 pixels a side, "
         "those of the SSD paper 4, 2 and 1",
         f"ratio: multiple of the latency of {BASE}, published and in each runtime here",

@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,17 @@ def test_our_counts() -> None:
         ):
             counts = (values[f"{key}_80_classes"], values[f"{key}_90_ids"])
             assert min(abs(count / published - 1) for count in counts) < tolerance, (row.model, key)
+
+
+def test_the_page_of_measurements_has_these_numbers() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "measurements" / "paper-tables.md").read_text().splitlines()
+    sizes = unmeasured().parts["size"]
+    for row in unmeasured().rows:
+        cells = [row[column.key].text or "not built" for column in sizes]
+        assert f"| {' | '.join(cells)} |" in lines
+        precisions = [row[f"published_map{part}"].text for part in ("", "_small", "_medium", "_large")]
+        parts = ", ".join(precisions[1:]) if precisions[1] else "not published"
+        assert f"| {cells[0]} | {precisions[0]} | {parts} |" in lines
 
 
 def test_no_cell_is_empty_without_a_reason() -> None:
