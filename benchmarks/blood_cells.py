@@ -1,4 +1,4 @@
-"""Detect blood cells after 205 images: the default recipe, from scratch, with the paper's boxes, and torchvision's network.
+"""Detect blood cells after 205 images: default recipe, from scratch, the paper's boxes, and torchvision's network.
 
     python benchmarks/blood_cells.py ./bccd --results benchmarks/results/blood_cells.json   (2 hours of 2 cores)
     python benchmarks/blood_cells.py ./bccd --epochs 1 --seeds 0      (to try it out)
