@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnas.boxes import matched
 from mnas.data.batches import unreadable_line
 from mnas.data.detection.faults import DataFault, fault_line
 from mnas.data.detection.record import DetectionData, DetectionPart
 from mnas.data.listing.class_lines import aligned, plain
-from mnas.detection.fitted import TARGET, BoxRule, box_shares, fitted_boxes
+from mnas.detection.fitted import TARGET, BoxRule, box_shares, fitted_boxes, matched_by
 from mnas.detector import DefaultBoxes, Detector, map_sides, paper_boxes
 
 _MOST_CLASSES = 20
@@ -75,9 +74,8 @@ def chosen_boxes(rule: BoxRule, data: DetectionData, input_size: int) -> Default
 def check_boxes(data: DetectionData, boxes: DefaultBoxes, input_size: int) -> CheckedData:
     """Return the numbers of boxes, their sizes and matched shares."""
     sides = map_sides(input_size, len(boxes.shapes))
-    default_boxes = boxes.boxes(sides)
     shares = {part: box_shares(images) for part, images in data.parts.items()}
-    matches = {part: matched(array, default_boxes) for part, (array, _) in shares.items()}
+    matches = {part: matched_by(array, boxes, sides) for part, (array, _) in shares.items()}
     sizes = {part: np.sqrt((array[:, 2:] - array[:, :2]).prod(1)) * input_size for part, (array, _) in shares.items()}
 
     def checked(label: int, name: str) -> CheckedClass:
@@ -98,7 +96,7 @@ def check_boxes(data: DetectionData, boxes: DefaultBoxes, input_size: int) -> Ch
         name=data.name,
         layout=data.layout,
         input_size=input_size,
-        default_boxes=len(default_boxes),
+        default_boxes=sum(count * side**2 for count, side in zip(boxes.counts, sides, strict=True)),
         paper=boxes == paper_boxes(),
         map_sides=sides,
         classes=tuple(checked(label, name) for label, name in enumerate(data.classes)),

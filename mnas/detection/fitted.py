@@ -76,12 +76,7 @@ class _Sample:
 
     def iou(self, shape: _Shape) -> Floats:
         """Return the intersection over union of each box with the nearest default box of a shape."""
-        sides = np.array([shape.width, shape.height])
-        nearest = (np.floor(self.centres * shape.side) + 0.5) / shape.side
-        common = np.minimum((self.sizes + sides) / 2 - np.abs(self.centres - nearest), np.minimum(self.sizes, sides))
-        shared = np.maximum(common, 0).prod(1)
-        result: Floats = shared / (self.sizes.prod(1) + sides.prod() - shared)
-        return result
+        return _nearest_iou(self.centres, self.sizes, shape.side, (shape.width, shape.height))
 
     def shares(self, covered: npt.NDArray[np.bool_]) -> Floats:
         """Return the covered share of each class: the lower of that at the boxes' own places and at all places."""
@@ -89,6 +84,35 @@ class _Sample:
         own = np.bincount(self.labels[: self.own], covered[: self.own], classes) / self._counts
         every = np.bincount(self.labels, covered, classes) / (self._counts * len(_SHIFTS))
         return np.where(self.present, np.minimum(own, every), 1.0)
+
+
+def _nearest_iou(centres: Floats, sizes: Floats, side: int, shape: BoxShape) -> Floats:
+    """Return the intersection over union (N,) of boxes with the default box of a shape whose centre is nearest."""
+    sides = np.array(shape)
+    nearest = (np.floor(centres * side) + 0.5) / side
+    common = np.minimum((sizes + sides) / 2 - np.abs(centres - nearest), np.minimum(sizes, sides))
+    shared = np.maximum(common, 0).prod(1)
+    result: Floats = shared / (sizes.prod(1) + sides.prod() - shared)
+    return result
+
+
+def matched_by(
+    boxes: npt.NDArray[np.float32], default_boxes: DefaultBoxes, sides: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """Return what `mnas.boxes.matched` returns for all default boxes on maps of these sides, in a fraction of the time.
+
+    Of all default boxes of a shape, the one whose centre is nearest overlaps a box most.
+
+    Args:
+        boxes: left, top, right and bottom (N, 4), as shares of the image.
+    """
+    sizes = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
+    centres = np.clip((boxes[:, :2].astype(np.float64) + boxes[:, 2:]) / 2, 0, 1 - 1e-9)
+    result = np.zeros(len(boxes), bool)
+    for side, shapes in zip(sides, default_boxes.shapes, strict=True):
+        for shape in shapes:
+            result |= _nearest_iou(centres, sizes, side, shape) >= MATCH_IOU
+    return result
 
 
 def fitted_boxes(images: Sequence[BoxedImage], num_classes: int, input_size: int) -> DefaultBoxes:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mnas.boxes import best_iou, matched
+from mnas.boxes import matched
 from mnas.data.detection.load import load_detection
 from mnas.data.detection.record import BoxedImage
-from mnas.detection.fitted import _Sample, _Shape, box_shares, fitted_boxes
+from mnas.detection.fitted import box_shares, fitted_boxes, matched_by
 from mnas.detector import DefaultBoxes, map_sides, paper_boxes
 from tests.data.detection.box_folders import shared_boxes
 
@@ -95,13 +95,17 @@ def test_many_boxes_are_sampled():
     assert shares(images, fitted_boxes(images, 1, 320))[0] >= 0.95
 
 
-def test_the_overlap_equals_that_of_the_default_boxes():
-    """The nearest default box of a shape is the one that overlaps a box most, also at the border of the image."""
+def test_the_nearest_default_boxes_match_as_all_of_them_do(tmp_path):
     rng = np.random.default_rng(4)
-    low = rng.uniform(0, 0.95, (500, 2))
-    boxes = np.concatenate([low, low + rng.uniform(0.01, 1, (500, 2)) * (1 - low)], axis=1)
-    sample = _Sample(boxes, np.zeros(500, np.int64), 1, 320)
-    for side, width, height in ((40, 0.05, 0.08), (5, 0.3, 0.2), (1, 0.9, 1.0)):
-        array = DefaultBoxes(shapes=(((width, height),),)).boxes((side,))
-        ours = sample.iou(_Shape(0, side, width, height))[:500]
-        np.testing.assert_allclose(ours, best_iou(boxes, array), atol=2e-6)
+    low = rng.uniform(0, 0.95, (3000, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0.01, 1, (3000, 2)) * (1 - low)], axis=1).astype(np.float32)
+    for reduced, sides in ((True, map_sides(320, 6)), (False, map_sides(224, 6))):
+        paper = paper_boxes(reduced=reduced)
+        expected = matched(boxes, paper.boxes(sides))
+        assert matched_by(boxes, paper, sides).tolist() == expected.tolist()
+        assert 500 < expected.sum() < 2900
+    data = load_detection(shared_boxes("bccd", tmp_path))
+    array, _ = box_shares(data.train)
+    fitted = fitted_boxes(data.train, 3, 320)
+    sides = map_sides(320, len(fitted.shapes))
+    assert matched_by(array, fitted, sides).tolist() == matched(array, fitted.boxes(sides)).tolist()
