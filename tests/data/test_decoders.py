@@ -16,6 +16,7 @@ from PIL import EpsImagePlugin, Image, JpegImagePlugin
 from mnas.data.decoding import decoders
 from mnas.data.decoding.decoders import opened, upright
 from mnas.data.decoding.depth import UnreadableImage
+from mnas.data.decoding.exif import metadata_follows_pixels
 from mnas.data.image import read_image
 
 SCENE = np.zeros((8, 8), np.uint8)
@@ -127,8 +128,27 @@ def test_other_places_for_the_orientation() -> None:
     digits = exif(SIX).hex().encode()
     raw = b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n%8d\n%s\n" % (len(digits) // 2, digits))
     assert same(png(TURNED, (b"zTXt", raw)), SCENE)
+    assert same(png(TURNED, (b"zTXt", raw), after=True), SCENE)
+    assert same(png(TURNED, (b"tEXt", b"Software\0x"), (b"eXIf", exif(SIX)[6:]), after=True), SCENE)
     for compression in ("raw", "tiff_lzw"):
         assert same(saved(TURNED, "TIFF", tiffinfo={0x112: 6}, compression=compression), SCENE)
+
+
+def test_the_size_of_a_png_takes_no_decoding_unless_metadata_follows_its_pixels() -> None:
+    wide = np.zeros((40, 80), np.uint8)
+    for file, size in ((png(wide), (80, 40)), (png(wide, (b"eXIf", exif(SIX)[6:])), (40, 80))):
+        start = file.index(b"IDAT") + 4
+        with opened(file[:start] + b"\xff\xff" + file[start + 2 :]) as image:  # its pixels cannot be decoded
+            assert image.size == size
+            assert image.orientation == (1 if size == (80, 40) else 6)
+    late = png(wide, (b"eXIf", exif(SIX)[6:]), after=True)
+    with opened(late) as image:
+        assert (image.size, image.orientation) == ((40, 80), 6)
+    for file, follows in ((png(wide), False), (late, True), (late[:-20], True), (png(wide)[:60], True)):
+        stream = io.BytesIO(file)
+        stream.seek(5)
+        assert metadata_follows_pixels(stream) is follows
+        assert stream.tell() == 5
 
 
 def test_a_crop_of_a_turned_picture_is_drawn_in_its_own_shape() -> None:

@@ -70,14 +70,14 @@ class Opened:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Return (width, height) of the upright image. Decodes a PNG, whose metadata may follow its pixels."""
+        """Return (width, height) of the upright image. Decodes a PNG with metadata behind its pixels."""
         # Pillow gives a TIFF's size as if it were turned already
         turned_already = self._image.format == "TIFF" or self._known_orientation() not in _TRANSPOSED
         return self.stored_size if turned_already else self.stored_size[::-1]
 
     @property
     def orientation(self) -> int:
-        """Return the EXIF orientation, 1 to 8. Decodes a PNG, whose metadata may follow its pixels."""
+        """Return the EXIF orientation, 1 to 8. Decodes a PNG with metadata behind its pixels."""
         return self._known_orientation()
 
     def divisor(self, least: tuple[int, int] | None) -> int:
@@ -173,6 +173,11 @@ def orientation_of(image: Image.Image) -> int:
         return exif.valid_orientation(getattr(image, "tag_v2", {}).get(exif.ORIENTATION))
     if image.format == "PNG" and "exif" not in image.info:
         image.load()
+    return _read_orientation(image)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """Return the orientation in the metadata that was read so far, 1 to 8."""
     if "exif" in image.info:
         orientation = exif.exif_orientation(image.info["exif"])
     else:
@@ -217,8 +222,10 @@ def _opened(file: BinaryIO) -> tuple[Image.Image, int | None]:
 
 def _identified(file: BinaryIO) -> tuple[Image.Image, int | None]:
     image: Image.Image = Image.open(file, formats=_formats())
-    # the metadata of a PNG may follow its pixels
-    orientation = None if image.format == "PNG" and "exif" not in image.info else orientation_of(image)
+    if image.format == "PNG":
+        late = "exif" not in image.info and exif.metadata_follows_pixels(file)
+        return image, None if late else _read_orientation(image)
+    orientation = orientation_of(image)
     if image.format == "TIFF":
         _leave_unturned(image)
     return image, orientation

@@ -7,11 +7,13 @@ So only the orientation is read here, and an invalid one means "as stored".
 import re
 import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 ORIENTATION = 0x0112
 """Number of the orientation tag."""
 _WHOLE = {1: "B", 3: "H", 4: "I"}  # TIFF's types of whole numbers
 _XMP = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)([1-8])[\"'<]")
+_PNG_METADATA = {b"eXIf", b"iTXt", b"tEXt", b"zTXt"}
 _PNG_KEPT = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sBIT"}
 _JPEG_KEPT = {0xE0, 0xEE}  # JFIF and Adobe, which say what the colours mean
 # TIFF's tags that a decoder needs: sizes, kinds and places of the pixels, and what the colours mean
@@ -60,6 +62,27 @@ def profile_orientation(text: object) -> int:
         return exif_orientation(bytes.fromhex("".join(str(text).split("\n")[3:])))
     except ValueError:
         return 1
+
+
+def metadata_follows_pixels(file: BinaryIO) -> bool:
+    """Return whether a PNG file has EXIF or text behind its pixels, so that only decoding it shows its orientation.
+
+    Also returns True for a file that is cut off. The position in the file stays the same.
+    """
+    before, pixels = file.tell(), False
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IEND":
+                return False
+            if pixels and kind in _PNG_METADATA:
+                return True
+            pixels = pixels or kind == b"IDAT"
+            file.seek(length + 4, 1)
+        return True
+    finally:
+        file.seek(before)
 
 
 def without_metadata(file: bytes) -> bytes | None:
