@@ -62,6 +62,8 @@ def _cells(result: "DetectorGateResult") -> dict[str, str]:
         if comparison.mean_precision is not None and comparison.torch_mean_precision is not None:
             cells["mAP"] = f"{comparison.mean_precision:.2%}"
             cells["mAP in torch"] = f"{comparison.torch_mean_precision:.2%}"
+            if result.suppression is not None and comparison.recorded_mean_precision is not None:
+                cells["mAP of all boxes"] = f"{comparison.recorded_mean_precision:.2%}"
     return cells | speed_cells(result.speed)
 
 

@@ -46,6 +46,8 @@ class DetectorComparison:
     """mAP of the file; None without labelled images."""
     torch_mean_precision: float | None
     """mAP of the network on the same images, with the file's rules for selecting boxes."""
+    recorded_mean_precision: float | None
+    """mAP that the training recorded, with all boxes of all its validation images; None if it recorded none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,7 @@ class DetectorGate:
             agreement=common / most if most else 1.0,
             mean_precision=None if self.scoring is None else self.scoring(detect),
             torch_mean_precision=self.torch_mean_precision,
+            recorded_mean_precision=detector.metadata.mean_precision,
         )
 
 
