@@ -73,7 +73,7 @@ GUIDES: Mapping[str, Guide] = {
             "mnas predict trained/mnasnet-a1-224px cat.jpg dog.jpg",
             "mnas predict model.onnx photos --class-file labels.txt --json",
         ),
-        first=("--top", "--json", "--save", "--weights", "--class-file", "--input-size", "--mean", "--std"),
+        first=("--top", "--json", "--save", "--every", "--weights", "--class-file", "--input-size", "--mean", "--std"),
     ),
     "eval": Guide(
         examples=(
@@ -100,6 +100,28 @@ GUIDES: Mapping[str, Guide] = {
     ),
     "detect check": Guide(
         examples=("mnas detect check --data cells", "mnas detect check --data cells --boxes paper --input-size 512"),
+    ),
+    "detect train": Guide(
+        examples=(
+            "mnas detect train efficientnet-lite0 --data cells --weights pretrained",
+            "mnas detect train runs/photos#17 --data cells --input-size 512 --epochs 100",
+        ),
+        first=(
+            *("--data", "--out", "--weights", "--input-size", "--boxes", "--resume", "--preset", "--epochs"),
+            *("--batch-size", "--accelerator"),
+        ),
+    ),
+    "detect eval": Guide(
+        examples=(
+            "mnas detect eval detectors/mnasnet-a1-320px --data cells",
+            "mnas detect eval detector.tflite --data cells --save misses.jpg",
+        ),
+    ),
+    "detect predict": Guide(
+        examples=(
+            "mnas detect predict detectors/mnasnet-a1-320px photos --save drawn",
+            "mnas detect predict detector.tflite film.mp4 --every 10 --json",
+        ),
     ),
     "detect export": Guide(
         examples=(
