@@ -30,10 +30,11 @@ def test_a_function_and_the_package_of_its_name_are_both_there() -> None:
 
 
 def test_every_name_is_there_and_documented() -> None:
-    for name in mnas.__all__:
-        if name != "__version__":
-            assert callable(getattr(mnas, name)), name
-            assert inspect.getdoc(getattr(mnas, name)), name
+    names = {name: getattr(mnas, name) for name in mnas.__all__ if name not in ("__version__", "detect")}
+    names |= {f"detect.{name}": getattr(mnas.detect, name) for name in mnas.detect.__all__}
+    for name, value in names.items():
+        assert callable(value), name
+        assert inspect.getdoc(value), name
     with pytest.raises(AttributeError, match="module 'mnas' has no attribute 'serach'"):
         mnas.serach  # noqa: B018
 
