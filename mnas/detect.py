@@ -1,12 +1,14 @@
 """Object detection from Python, as `mnas detect` on the command line.
 
-import mnas
+    import mnas
 
-trained = mnas.detect.train("efficientnet-lite0", data="cells", weights="pretrained")
-detector = mnas.detect.load(trained.weights)
-[cells] = detector.detect_files(["smear.jpg"])
-print(mnas.detect.evaluate(trained.weights, data="cells").scores.mean_precision)
-[file] = mnas.detect.export(trained.weights, postprocess=True, data="cells")
+    trained = mnas.detect.train("efficientnet-lite0", data="cells", weights="pretrained")
+    detector = mnas.detect.load(trained.weights)
+    [cells] = detector.detect_files(["smear.jpg"])
+    print(mnas.detect.evaluate(trained.weights, data="cells").scores.mean_precision)
+    [file] = mnas.detect.export(trained.weights, postprocess=True, data="cells")
+
+Each function takes the options of the command with the same name as keyword arguments.
 """
 
 import inspect
