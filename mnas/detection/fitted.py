@@ -239,6 +239,8 @@ def _without_spare(sample: _Sample, shapes: list[_Shape]) -> list[_Shape]:
 
 def _at_medians(sample: _Sample, shapes: list[_Shape]) -> list[_Shape]:
     """Return the shapes, each with the median sides of the boxes that overlap it most, if no class loses by that."""
+    if not shapes:
+        return shapes
     before = sample.shares(_covered(sample, shapes))
     nearest = np.stack([sample.iou(shape) for shape in shapes]).argmax(0)
     for number, shape in enumerate(shapes):

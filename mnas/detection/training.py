@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mnas.data.augment import normalised, seed_of
 from mnas.data.detection.batches import BoxBatches
-from mnas.data.detection.record import BoxedImage, DetectionPart
+from mnas.data.detection.record import BoxedImage, DetectionPart, count_objects
 from mnas.detection.coco import DetectionScores
 from mnas.detection.config import DetectionConfig
 from mnas.detection.metrics import DetectionMetrics
@@ -67,10 +67,10 @@ class DetectorTraining:
         self.main: bool = accelerator.is_main_process
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.batch_size = min(config.batch_size, batches.counts["train"])
-        if self.batch_size % self.world:
+        if self.batch_size % self.world or self.batch_size < 2 * self.world:  # batch norm of a single pixel fails
             raise ValueError(
-                f"--batch-size must be a multiple of the number of processes, but got {self.batch_size} images for "
-                f"{self.world} processes; choose another --batch-size"
+                f"--batch-size must be a multiple of the number of processes, and at least 2 per process, but got "
+                f"{self.batch_size} images for {self.world} processes; choose another --batch-size"
             )
         self.steps = batches.steps(self.batch_size)
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -181,7 +181,7 @@ class DetectorTraining:
             with self._scoring():
                 self._prepare_scored()
                 scores = self._score("val")
-                tested = self._score("test") if self.batches.counts.get("test") else None
+                tested = self._score("test") if count_objects(self.batches.images("test")) else None
             weights = self.folder / WEIGHTS_NAME
             save_detector(weights, self.scored, replace(self.metadata, mean_precision=scores.mean_precision))
             train_s = sum(row.train_s for row in self.rows)

@@ -7,7 +7,7 @@ from mnas.data.batches import unreadable_line
 from mnas.data.detection.batches import BoxBatches, open_box_batches
 from mnas.data.detection.faults import fault_line
 from mnas.data.detection.load import load_detection
-from mnas.data.detection.record import DetectionData
+from mnas.data.detection.record import DetectionData, count_objects
 from mnas.detection.check import box_lines, chosen_boxes
 from mnas.detection.result import TrainedDetector
 from mnas.detection.settings import DetectTrainSettings
@@ -20,7 +20,7 @@ from mnas.nn.network import Network
 from mnas.train.folder import require_free
 from mnas.train.initial import WeightsSource, network_for, trained_on
 from mnas.train.machine import is_first_process
-from mnas.training_data import TrainedOn, after_training
+from mnas.training_data import TrainedOn, after_training, printable_name
 
 _PLAIN: Triple = (0.5, 0.5, 0.5)
 """Mean and deviation for a backbone without weights: pixels from -1 to 1."""
@@ -51,13 +51,14 @@ def run_detector_training(settings: DetectTrainSettings, listeners: TrainListene
     for line in (fault_line(data.faults), _unread(data)):
         if line:
             say(line)
-    if not data.val:
-        raise ValueError(f"--data must have at least two images with boxes, but {settings.data} has one")
+    _require_trainable(data)
     boxes = chosen_boxes(settings.boxes, data, settings.input_size)
     arch = backbone.arch if backbone is not None and isinstance(backbone.arch, Arch) else arch
     detector = Detector(arch=arch, boxes=boxes, input_size=settings.input_size)
     for line in box_lines(data, detector):
         say(line)
+    if data.test and not count_objects(data.test):
+        say(f"the {len(data.test):,} test images have no objects, so they are not scored")
     batches = open_box_batches(
         data,
         input_size=settings.input_size,
@@ -86,6 +87,21 @@ def run_detector_training(settings: DetectTrainSettings, listeners: TrainListene
         )
     say(_conclusion(trained))
     return trained
+
+
+def _require_trainable(data: DetectionData) -> None:
+    """Raise ValueError if a training on these images would fail at its first step or at its first scoring."""
+    where = printable_name(data.name)
+    if len(data.train) < 2:
+        raise ValueError(
+            f"--data must have at least 2 training images beside those for validation, but {where!r} has "
+            f"{len(data.train)}"
+        )
+    if not count_objects(data.val):
+        raise ValueError(
+            f"--data must have objects in its validation images, but none of {len(data.val)} in {where!r} has one; add "
+            "boxes to them, or remove this part so that mnas draws validation images from the training images"
+        )
 
 
 def _backbone(

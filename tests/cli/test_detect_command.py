@@ -126,3 +126,33 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         path.write_text(path.read_text().replace('"disc"', '"moon"'))
     unknown = complaint(capsys, "eval", model(), "--data", str(other))
     assert "it does not know 'moon'; its classes are 'disc', 'square'" in unknown
+
+
+def without_boxes(folder: Path, part: str) -> Path:
+    path = folder / "annotations" / f"instances_{part}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotations": []}))
+    return folder
+
+
+def test_test_images_without_objects_are_not_scored(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = without_boxes(write_shapes(tmp_path / "shapes", train=2, val=1, test=1), "test")
+    out = tmp_path / "out"
+    assert run(["detect", "train", BACKBONE, "--data", str(data), *QUICK, "--epochs", "1", "--out", str(out)]) == 0
+    assert "the 1 test images have no objects, so they are not scored" in capsys.readouterr().out
+    [result] = out.glob("*/result.json")
+    assert json.loads(result.read_text())["test_precision"] is None
+
+
+def test_data_that_cannot_be_scored_is_refused_before_the_first_step(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    unscored = without_boxes(write_shapes(tmp_path / "unscored", train=2, val=3, test=0), "val")
+    for data, words in (
+        (unscored, "--data must have objects in its validation images, but none of 3 in 'unscored' has one; add boxes"),
+        (write_shapes(tmp_path / "two", train=2, val=0, test=0), "at least 2 training images beside those for valid"),
+    ):
+        assert words in complaint(capsys, "train", BACKBONE, "--data", str(data), *QUICK, "--out", str(out))
+    lonely = complaint(capsys, "train", BACKBONE, "--data", "shapes", *QUICK, "--batch-size", "1", "--out", str(out))
+    assert "--batch-size must be a multiple of the number of processes, and at least 2 per process" in lonely
+    assert not list(out.glob("*/checkpoint.pt"))

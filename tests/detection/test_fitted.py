@@ -83,6 +83,13 @@ def test_boxes_that_no_map_reaches_do_no_harm():
     assert shares(images, boxes)[0] < 0.95
 
 
+def test_boxes_that_are_all_too_small_get_the_squares_of_the_paper():
+    images = images_of([(0.5, 0.5)] * 20, [0] * 20)
+    boxes = fitted_boxes(images, 1, 320)
+    assert boxes.shapes == tuple((of_map[0],) for of_map in paper_boxes(reduced=False).shapes)
+    assert shares(images, boxes)[0] == 0
+
+
 def test_without_boxes_there_is_an_error():
     for images in ([], images_of([(50, 50)], [0], crowd=True)):
         with pytest.raises(ValueError, match="the training images must have boxes to fit default boxes to"):

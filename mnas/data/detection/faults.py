@@ -49,3 +49,9 @@ def fault_line(faults: Sequence[DataFault]) -> str:
     named = "; ".join(f"{fault.count:,} {fault.what}, first {fault.example}" for fault in faults[:_PRINTED])
     more = f"; and {len(faults) - _PRINTED} other kinds" if len(faults) > _PRINTED else ""
     return f"faults in the annotations: {named}{more}"
+
+
+def because(faults: FaultCount) -> str:
+    """Return the end of an error that the faults explain; empty without faults."""
+    line = fault_line(faults.faults)
+    return f"; {line}" if line else ""

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from mnas.data.cache import OnProgress, check_unreadable
-from mnas.data.detection.faults import FaultCount, fault_line
+from mnas.data.detection.faults import FaultCount, because
 from mnas.data.detection.listing.annotated import AnnotatedData, settled
 from mnas.data.detection.listing.layout import find_layout_reader
 from mnas.data.detection.listing.parts import PARTS
-from mnas.data.detection.record import BoxedImage, DetectionData
+from mnas.data.detection.record import BoxedImage, DetectionData, count_objects
 from mnas.data.load import VAL_SHARE
 from mnas.data.split import shuffled
 from mnas.labels import shown, shown_path
@@ -117,14 +117,15 @@ def _count_shared(images: Mapping[str, Sequence[BoxedImage]], faults: FaultCount
 
 def _check_train(train: Sequence[BoxedImage], root: Path, faults: FaultCount) -> None:
     if not train and faults.faults:
-        raise ValueError(
-            f"--data must have training images, but {shown_path(root)} has no usable one: {fault_line(faults.faults)}"
-        )
+        raise ValueError(f"--data must have training images, but {shown_path(root)} has no usable one{because(faults)}")
     if not train:
         raise ValueError(f"--data must have training images, but {shown_path(root)} has only other parts")
     if not any(len(image.boxes) for image in train):
         raise ValueError(f"--data must have boxes in training images, but none of {len(train)} in {shown_path(root)} "
-                         "has a valid one")  # fmt: skip
+                         f"has a valid one{because(faults)}")  # fmt: skip
+    if not count_objects(train):
+        raise ValueError(f"--data must have boxes of single objects in training images, but all boxes in "
+                         f"{shown_path(root)} surround crowds")  # fmt: skip
     if len(train) < 2:
         raise ValueError(f"--data must have at least 2 training images, but {shown_path(root)} has 1")
 

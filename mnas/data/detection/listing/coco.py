@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnas.data.detection.faults import FaultCount
+from mnas.data.detection.faults import FaultCount, because
 from mnas.data.detection.listing.annotated import Annotated, AnnotatedData
 from mnas.data.detection.listing.names import Number, inner_path, number_of, numbers, relative_name
 from mnas.labels import check_class_names, same_name, shown
@@ -134,7 +134,7 @@ class _Part:
         self._add_boxes(content["annotations"])
         images = {id(image): image for image in self._by_number.values() if image is not None}
         if not images:
-            raise ValueError(f"{self._where} must list images, but it lists no usable one")
+            raise ValueError(f"{self._where} must list images, but it lists no usable one{because(self._faults)}")
         return list(images.values())
 
     def _add_images(self, rows: Sequence[Any]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from mnas.data.detection.faults import FaultCount
+from mnas.data.detection.faults import FaultCount, because
 from mnas.data.detection.listing.annotated import Annotated, AnnotatedData
 from mnas.data.detection.listing.names import inner_path, numbers, relative_name
 from mnas.data.detection.listing.parts import PARTS, part_of
@@ -81,7 +81,7 @@ def read_voc(root: Path, parts: Mapping[str, VocPart], faults: FaultCount) -> An
     every = [one for images in read.values() for _, objects in images for one in objects]
     classes = tuple(sorted({one.name for one in every}))
     if not every:
-        raise ValueError(f"--data must have objects in its XML files, but {shown_path(root)} has none")
+        raise ValueError(f"--data must have objects in its XML files, but {shown_path(root)} has none{because(faults)}")
     if len(classes) > MOST_CLASSES:
         raise ValueError(f"--data must have at most {MOST_CLASSES} classes, but its XML files name {len(classes)}")
     check_class_names(classes, "the XML files")

@@ -184,6 +184,10 @@ def test_difficult_objects_are_crowds_and_parts_of_objects_no_boxes(tmp_path):
 def test_without_objects_there_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="--data must have objects in its XML files"):
         load_detection(voc_folder(tmp_path, [[], []]))
+    for path in (tmp_path / "Annotations").iterdir():
+        path.write_text("<annotation><obj")
+    with pytest.raises(ValueError, match="has none; faults in the annotations: 2 XML files are broken"):
+        load_detection(tmp_path)
 
 
 def test_class_names_are_checked(tmp_path):
