@@ -32,6 +32,7 @@ from mnas.export.detector.settings import DetectExportSettings
 from mnas.full_training.detector import run_detector_training
 from mnas.full_training.run import TrainListeners
 from mnas.names import resolve_weights
+from mnas.require import require_number
 from mnas.settings import from_options, signature_of
 from mnas.train.process import TrainingStopped
 
@@ -85,7 +86,8 @@ def load(model: str | Path, *, score: float = 0.3) -> OpenDetector:
     Raises:
         ValueError, OSError: the model is missing or damaged, or is no detector.
     """
-    return open_detector(resolve_weights(str(model)), score_threshold=score)
+    require_number("score", score, 0, 1)
+    return open_detector(resolve_weights(str(model), by="mnas detect train"), score_threshold=score)
 
 
 @names_keywords
@@ -95,14 +97,14 @@ def evaluate(model: str | Path, *, data: str | Path, part: Wanted = "auto", seed
     Args:
         model: folder of a training, or model file.
         data: folder of images in COCO's, Pascal VOC's or YOLO's layout.
-        part: train, val or test; auto: test, else the data's own val, else the images that the training held out.
+        part: train, val, test or all; auto: test, else the data's own val, else the images that the training held out.
         seed: seed of the split of data without validation images; None: that of the training.
 
     Raises:
         ImportError: faster-coco-eval is not installed.
         ValueError: the model or the images cannot be used.
     """
-    detector = open_detector(resolve_weights(str(model)), score_threshold=SCORE_THRESHOLD)
+    detector = open_detector(resolve_weights(str(model), by="mnas detect train"), score_threshold=SCORE_THRESHOLD)
     return evaluate_detector(detector, str(data), part=part, seed=seed)
 
 
@@ -129,7 +131,7 @@ def export(
         ImportError: the package of a format is missing.
     """
     settings = from_options(DetectExportSettings, {"model": str(model), **joined({"to": to, **options}, "to")})
-    result = export_detector(settings, resolve_weights(settings.model), silence)
+    result = export_detector(settings, resolve_weights(settings.model, by="mnas detect train"), silence)
     for note in result.notes:
         say(note)
     result.require_all()

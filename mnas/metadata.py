@@ -115,7 +115,9 @@ def metadata_json(metadata: ModelMetadata) -> dict[str, Any]:
 def require_classifier(values: Mapping[str, Any]) -> None:
     """Raise ValueError if values of a file's metadata are those of a detector (`mnas.detector.detector_json`)."""
     if DETECTOR_KEY in values:
-        raise ValueError("it is a detector, and a classifier is required; use it with mnas detect")
+        raise ValueError(
+            "it is a detector, and a classifier is required; mnas detect predict, eval and export take detectors"
+        )
 
 
 def metadata_from_json(values: Mapping[str, Any]) -> ModelMetadata:

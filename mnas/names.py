@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mnas.arch import Arch
 from mnas.architecture import Architecture, architecture_from_json
@@ -60,13 +60,16 @@ def resolve_arch(name: str) -> Architecture:
     )
 
 
-def resolve_weights(name: str) -> Path:
+def resolve_weights(name: str, *, by: Literal["mnas train", "mnas detect train"] = "mnas train") -> Path:
     """Return the file of the trained model that `name` names.
 
     For `runs/NAME#17`, or the reference network `runs/NAME#mobilenetv2`, these are the weights of the full training
     (`mnas train runs/NAME --top ...`) if it is finished, else those that the search stored. If several trials drew the
     same network, the weights of any of them serve. The folder of a training names its model.safetensors. Any other file
     names itself, whatever its format.
+
+    Args:
+        by: command that trains such a model, for errors.
 
     Raises:
         ValueError: there are no such weights; the message is one line with the way to get them.
@@ -78,8 +81,8 @@ def resolve_weights(name: str) -> Path:
     if not os.path.exists(name):
         if re.split("[@/]", name)[0] in ZOO or _BLOCK_STRING.match(name):
             raise ValueError(
-                f"a model must have trained weights, but got the network {name!r}; train it with `mnas train {name} "
-                "--data DIR`, then name the folder of the training, or use --weights"
+                f"a model must have trained weights, but got the network {name!r}; train it with `{by} {name} "
+                f"--data DIR`, then name the folder of the training{', or use --weights' if by == 'mnas train' else ''}"
             )
         raise ValueError(
             f"{name!r} does not exist; a model must be a file, the folder of a training or a trial (runs/NAME#17)"

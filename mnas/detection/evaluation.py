@@ -75,7 +75,7 @@ def open_evaluation(
 
     Args:
         metadata: metadata of the detector's file.
-        part: see `mnas.data.held_out.select`; `all` is not possible.
+        part: see `mnas.data.held_out.select`.
         seed: seed of the split; None: the training's.
         most: largest number of images, chosen at random but always alike; 0: all.
 
@@ -117,7 +117,8 @@ def _offered(data: DetectionData) -> Offered:
 
 def _only(data: DetectionData, selection: Selection, most: int) -> DetectionData:
     """Return only the selected images, as the part `test`, whose order is fixed."""
-    images = [image for part in selection.parts for image in data.parts.get(part, ())]
+    parts = data.parts if selection.part == "all" else selection.parts  # with the images that are held out
+    images = [image for part in parts for image in data.parts.get(part, ())]
     if 0 < most < len(images):
         images = [images[place] for place in sorted(shuffled(range(len(images)), 0)[:most])]
     if len({image.image_id for image in images}) < len(images):  # of several parts

@@ -116,6 +116,19 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "consists of cells" in complaint(capsys, "train", "darts-v2", "--data", "shapes")
     assert "does not exist" in complaint(capsys, "eval", "nothing", "--data", "shapes")
     assert "--score must be a number from 0 to 1" in complaint(capsys, "predict", model(), "shapes", "--score", "7")
+    where = complaint(capsys, "predict", model(), "shapes", "--coco", "nowhere/x.json")
+    assert "--coco must name a .json file to write, but 'nowhere/x.json' is in a folder that does not exist" in where
+    Path("taken").touch()
+    assert "--save must be a folder, but got 'taken'" in complaint(
+        capsys, "predict", model(), "shapes", "--save", "taken"
+    )
+    weights = ("--out", "other", "--weights", f"{model()}/model.safetensors")
+    assert "and a classifier is required" in complaint(capsys, "train", BACKBONE, "--data", "shapes", *weights)
+    untrained = complaint(capsys, "predict", "mnasnet-a1", "shapes")
+    assert "train it with `mnas detect train mnasnet-a1 --data DIR`, then name the folder of the training" in untrained
+    assert "--weights" not in untrained
+    with pytest.raises(ValueError, match="score must be a number from 0 to 1, but got 7"):
+        mnas.detect.load(model(), score=7)
     shutil.copy("shapes/val/1.png", tmp_path / "cut.mp4")
     assert run(["detect", "predict", model(), str(tmp_path / "cut.mp4")]) == 2
     cut = capsys.readouterr().err.splitlines()
@@ -156,3 +169,11 @@ def test_data_that_cannot_be_scored_is_refused_before_the_first_step(
     lonely = complaint(capsys, "train", BACKBONE, "--data", "shapes", *QUICK, "--batch-size", "1", "--out", str(out))
     assert "--batch-size must be a multiple of the number of processes, and at least 2 per process" in lonely
     assert not list(out.glob("*/checkpoint.pt"))
+
+
+def test_other_images_without_parts_are_scored_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    other = write_shapes(tmp_path / "other", train=6, val=0, test=0)
+    assert "use --part all" in complaint(capsys, "eval", model(), "--data", str(other))
+    [scores] = values(capsys, "eval", model(), "--data", str(other), "--part", "all")
+    content = json.loads((other / "annotations" / "instances_train.json").read_text())
+    assert (scores["part"], scores["images"], scores["objects"]) == ("all", 6, len(content["annotations"]))

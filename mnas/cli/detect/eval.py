@@ -11,8 +11,9 @@ from rich.table import Table
 from mnas.atomic import write_atomic
 from mnas.cli.console import Steps, make_console, say, say_json
 from mnas.cli.eval import require_new
-from mnas.data.batches import Part, unreadable_line
+from mnas.data.batches import unreadable_line
 from mnas.data.detection.faults import fault_line
+from mnas.data.held_out import Wanted
 from mnas.detection.evaluation import Evaluated, evaluate_detector
 from mnas.detection.files import open_detector
 from mnas.detection.misses import misses_picture, worst_misses
@@ -34,9 +35,9 @@ class DetectEvalCommand:
     """Folder of a training, or model file (.safetensors, .tflite, .onnx)."""
     data: str
     """Folder of images with boxes in COCO's, Pascal VOC's or YOLO's layout."""
-    part: Part | Literal["auto"] = "auto"
-    """Part to score: train, val or test; auto: test, else the data's own val, else the images that the training held
-    out."""
+    part: Wanted = "auto"
+    """Part to score: train, val, test or all; auto: test, else the data's own val, else the images that the training
+    held out."""
     seed: int | Literal["auto"] = "auto"
     """Seed of the split of data without validation images; auto: that of the training."""
     json: bool = False
@@ -51,7 +52,7 @@ class DetectEvalCommand:
     def run(self) -> None:
         """Score, and print tables or JSON. Raises ValueError for errors that the user can correct."""
         require_new("--save", self.save, ".jpg")
-        detector = open_detector(resolve_weights(self.model), score_threshold=SCORE_THRESHOLD)
+        detector = open_detector(resolve_weights(self.model, by="mnas detect train"), score_threshold=SCORE_THRESHOLD)
         with Steps(make_console(quiet=self.json)) as steps:
             steps.step("scoring")
             evaluated = evaluate_detector(

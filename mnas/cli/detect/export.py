@@ -30,7 +30,7 @@ class DetectExportCommand:
         from mnas.export.detector.run import export_detector  # torch takes seconds to import
         from mnas.names import resolve_weights
 
-        weights = resolve_weights(self.settings.model)
+        weights = resolve_weights(self.settings.model, by="mnas detect train")
         console = make_console()
         with console.status("reading the detector", spinner="line") as status, runtimes_quiet():
             result = export_detector(self.settings, weights, status.update)

@@ -58,6 +58,9 @@ class DetectPredictCommand:
         require_int("--every", self.every, 1)
         if self.coco is not None and self.coco.suffix != ".json":
             raise ValueError(f"--coco must name a .json file, but got {str(self.coco)!r}")
+        if self.coco is not None and (self.coco.is_dir() or not self.coco.parent.is_dir()):
+            fault = "is a folder" if self.coco.is_dir() else "is in a folder that does not exist"
+            raise ValueError(f"--coco must name a .json file to write, but {str(self.coco)!r} {fault}")
 
     def run(self) -> None:
         """Detect and print, image by image.
@@ -67,11 +70,14 @@ class DetectPredictCommand:
         """
         if not self.images:
             raise ValueError("IMAGES must be at least one file, folder, pattern or URL, but got none")
-        detector = open_detector(resolve_weights(self.model), score_threshold=max(self.score, 1e-6))
-        if self.save is not None:
-            self.save.mkdir(parents=True, exist_ok=True)
         if self.coco is not None:
             require_writable(self.coco.parent, "--coco")
+        detector = open_detector(
+            resolve_weights(self.model, by="mnas detect train"), score_threshold=max(self.score, 1e-6)
+        )
+        if self.save is not None:
+            require_writable(self.save, "--save")
+            self.save.mkdir(parents=True, exist_ok=True)
         problems: list[tuple[str, str]] = []
         names = list(find_images(self.images, lambda argument, reason: problems.append((argument, reason))))
         done, entries = 0, _CocoEntries(detector)

@@ -183,7 +183,7 @@ def test_a_detector_is_no_classifier(tmp_path: Path) -> None:
     detector = detector_of()
     path = tmp_path / "d.tflite"
     path.write_bytes(write_detector(decisive(detector), metadata_of(detector)))
-    line = "it is a detector, and a classifier is required; use it with mnas detect"
+    line = "it is a detector, and a classifier is required; mnas detect predict, eval and export take detectors"
     for use in (load_model, resolve_arch):
         with pytest.raises(ValueError, match=rf"d.tflite': {line}$"):
             use(str(path))
