@@ -13,7 +13,7 @@ Each function takes the options of the command with the same name as keyword arg
 
 import inspect
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,15 @@ from mnas.api.lists import joined
 from mnas.api.saying import SAY, Say, silence
 from mnas.api.train_watching import ShownTraining, training_shown_by
 from mnas.data.held_out import Wanted
+from mnas.detection.check import CheckedData, check_folder
+from mnas.detection.detections import ImageDetections
 from mnas.detection.evaluation import Evaluated, evaluate_detector
 from mnas.detection.files import OpenDetector, open_detector
+from mnas.detection.fitted import BoxRule
 from mnas.detection.result import TrainedDetector
 from mnas.detection.score import SCORE_THRESHOLD
 from mnas.detection.settings import DetectTrainSettings, detect_train_settings
+from mnas.detector import INPUT_SIZE
 from mnas.export.detector.run import ExportedDetectorFile, export_detector
 from mnas.export.detector.settings import DetectExportSettings
 from mnas.full_training.detector import run_detector_training
@@ -36,7 +40,24 @@ from mnas.require import require_number
 from mnas.settings import from_options, signature_of
 from mnas.train.process import TrainingStopped
 
-__all__ = ["evaluate", "export", "load", "train"]
+__all__ = ["check", "evaluate", "export", "load", "predict", "train"]
+
+
+@names_keywords
+def check(data: str | Path, *, boxes: BoxRule = "fitted", input_size: int = INPUT_SIZE, seed: int = 0) -> CheckedData:
+    """Check a detection data set: its boxes, their sizes, faulty annotations, and the share that default boxes match.
+
+    Args:
+        data: folder of images in COCO's, Pascal VOC's or YOLO's layout.
+        boxes: fitted (sizes and maps chosen to match at least 95 % of every class's training boxes) or paper (those of
+            SSDLite).
+        input_size: input size in pixels, a multiple of 32.
+        seed: seed of the choice of validation images, if the data has none of its own.
+
+    Raises:
+        ValueError: the data cannot be read, or has no training boxes.
+    """
+    return check_folder(data, boxes=boxes, input_size=input_size, seed=seed)
 
 
 @names_keywords
@@ -88,6 +109,26 @@ def load(model: str | Path, *, score: float = 0.3) -> OpenDetector:
     """
     require_number("score", score, 0, 1)
     return open_detector(resolve_weights(str(model), by="mnas detect train"), score_threshold=score)
+
+
+@names_keywords
+def predict(
+    model: str | Path, images: str | Path | Iterable[str | Path], *, score: float = 0.3
+) -> list[ImageDetections]:
+    """Find objects in image files.
+
+    Args:
+        model: folder of a training, or model file.
+        images: an image file, or several.
+        score: lowest score of a detection, from 0 to 1.
+
+    Returns:
+        The objects in each image, in pixels of the upright image.
+
+    Raises:
+        ValueError, OSError: the model or an image is missing or damaged, or the model is no detector.
+    """
+    return list(load(model, score=score).detect_files(images))
 
 
 @names_keywords

@@ -148,7 +148,7 @@ class Detector:
     def __post_init__(self) -> None:
         object.__setattr__(self, "extra_filters", tuple(self.extra_filters))
         if not isinstance(self.arch, Arch):
-            raise ValueError(f"the backbone of a detector must be a network of blocks, but got {self.arch!r:.80}")
+            raise ValueError("the backbone of a detector must be a network of blocks, but got one of cells")
         if self.arch.output_stride != OUTPUT_STRIDE:
             raise ValueError(
                 f"the backbone of a detector must have output stride {OUTPUT_STRIDE}, but got "

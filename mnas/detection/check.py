@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from mnas.data.batches import unreadable_line
+from mnas.data.cache import OnProgress
 from mnas.data.detection.faults import DataFault, fault_line
+from mnas.data.detection.load import load_detection
 from mnas.data.detection.record import DetectionData, DetectionPart
 from mnas.data.listing.class_lines import aligned, plain
 from mnas.detection.fitted import TARGET, BoxRule, box_shares, fitted_boxes, matched_by
-from mnas.detector import DefaultBoxes, Detector, map_sides, paper_boxes
+from mnas.detector import DefaultBoxes, Detector, map_sides, paper_boxes, require_detector_size
+from mnas.require import require_choice, require_int
 
 _MOST_CLASSES = 20
 _ENDS = 8  # classes with the most boxes, and with the smallest matched shares, that a longer table shows
@@ -69,6 +73,22 @@ class CheckedData:
 def chosen_boxes(rule: BoxRule, data: DetectionData, input_size: int) -> DefaultBoxes:
     """Return the default boxes of a rule for the training images. Raises ValueError if no box is there to fit to."""
     return paper_boxes() if rule == "paper" else fitted_boxes(data.train, len(data.classes), input_size)
+
+
+def check_folder(
+    folder: str | Path,
+    *,
+    boxes: BoxRule,
+    input_size: int,
+    seed: int,
+    on_progress: OnProgress | None = None,
+) -> CheckedData:
+    """Return the check of a folder; arguments and errors as of `load_detection` and `chosen_boxes`."""
+    require_int("--seed", seed, 0, 2**63 - 1)
+    require_choice("--boxes", boxes, get_args(BoxRule))
+    require_detector_size(input_size)
+    data = load_detection(folder, seed=seed, on_progress=on_progress)
+    return check_boxes(data, chosen_boxes(boxes, data, input_size), input_size)
 
 
 def check_boxes(data: DetectionData, boxes: DefaultBoxes, input_size: int) -> CheckedData:

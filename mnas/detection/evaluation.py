@@ -22,6 +22,7 @@ from mnas.detection.score import Detect, score_detector
 from mnas.detector import DetectorMetadata
 from mnas.folders import user_cache_dir
 from mnas.labels import shown
+from mnas.require import require_choice, require_int
 
 _BATCH = 32
 
@@ -82,6 +83,9 @@ def open_evaluation(
     Raises:
         ValueError: the images cannot be used, have no such part, or have a class that the detector does not know.
     """
+    require_choice("--part", part, ("train", "val", "test", "auto", "all"))
+    if seed is not None:
+        require_int("--seed", seed, 0, 2**63 - 1)
     data = load_detection(folder, seed=seed or 0, needs_train=False, on_progress=on_progress)
     outputs = _classes_of(metadata, data)
     selection = select(part, seed, _offered(data), metadata.trained_on, ours=True)

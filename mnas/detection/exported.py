@@ -58,9 +58,7 @@ class ExportedDetector:
         Raises:
             ValueError: pixels have another shape or type, outputs are not finite, or the file's process has ended.
         """
-        size = self.metadata.detector.input_size
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
-            raise ValueError(f"pixels must be uint8 (N, {size}, {size}, 3), but got {pixels.dtype} {pixels.shape}")
+        require_pixels(pixels, self.metadata.detector.input_size)
         return [self._objects(self._run(image), score_threshold, nms_iou, most) for image in pixels]
 
     def _objects(self, outputs: Sequence[_Output], score_threshold: float, nms_iou: float, most: int) -> Shares:
@@ -112,6 +110,12 @@ def load_exported(path: Path, *, threads: int = 1, allow_changed: bool = False) 
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the metadata of {str(path)!r} must be those that mnas writes, but got {error!r}") from None
     return ExportedDetector(ForeignSession(_RUNTIMES[row.name], path, threads), metadata, suppression, len(content))
+
+
+def require_pixels(pixels: Pixels, size: int) -> None:
+    """Raise ValueError unless `pixels` are images (N, size, size, 3) as uint8."""
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+        raise ValueError(f"pixels must be uint8 (N, {size}, {size}, 3), but got {pixels.dtype} {pixels.shape}")
 
 
 def _output_shapes(metadata: DetectorMetadata, suppression: Suppression | None) -> list[tuple[int, ...]]:

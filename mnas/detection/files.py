@@ -26,12 +26,15 @@ class OpenDetector:
     detect: Callable[[npt.NDArray[np.uint8]], Sequence[Shares]]
     """Images (B, S, S, 3) at the detector's size -> detections of each, the most certain first."""
 
-    def detect_files(self, paths: Iterable[str | Path]) -> Iterator[ImageDetections]:
+    def detect_files(self, paths: str | Path | Iterable[str | Path]) -> Iterator[ImageDetections]:
         """Yield the objects in each image file, in pixels of the upright image. Raises UnreadableImage, a ValueError.
 
         Images are read one at a time.
+
+        Args:
+            paths: an image file, or several.
         """
-        for path in paths:
+        for path in [paths] if isinstance(paths, str | Path) else paths:
             pixels, (width, height) = read_stretched(Path(path), self.metadata.detector.input_size)
             [shares] = self.detect(pixels[None])
             yield in_pixels(shares, width, height)

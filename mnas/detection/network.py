@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 
 from mnas.data.augment import normalised
-from mnas.detection.exported import Shares
+from mnas.detection.exported import Shares, require_pixels
 from mnas.detection.score import SCORE_THRESHOLD
 from mnas.detector import DetectorMetadata
 from mnas.nn.detection.decoding import detections
@@ -30,11 +30,15 @@ class NetworkDetector:
         """The rules are those of `mnas.nn.detection.decoding.detections`."""
         self._network = network
         self._select = partial(detections, score_threshold=score_threshold, nms_iou=nms_iou, most=most)
+        self._size = metadata.detector.input_size
         self._device = next(network.parameters()).device
         self._mean, self._std = moments(metadata.mean, metadata.std, self._device)
 
     @torch.inference_mode()
     def __call__(self, pixels: npt.NDArray[np.uint8]) -> list[Shares]:
+        require_pixels(pixels, self._size)
+        if not len(pixels):
+            return []
         x = normalised(torch.from_numpy(pixels).to(self._device), self._mean, self._std)
         logits, offsets = self._network(x)
         if not (torch.isfinite(logits).all() and torch.isfinite(offsets).all()):

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -177,3 +178,33 @@ def test_other_images_without_parts_are_scored_whole(capsys: pytest.CaptureFixtu
     [scores] = values(capsys, "eval", model(), "--data", str(other), "--part", "all")
     content = json.loads((other / "annotations" / "instances_train.json").read_text())
     assert (scores["part"], scores["images"], scores["objects"]) == ("all", 6, len(content["annotations"]))
+
+
+def test_python_checks_and_predicts_as_the_commands_do(capsys: pytest.CaptureFixture[str]) -> None:
+    [printed] = values(capsys, "check", "--data", "shapes", "--input-size", "64")
+    assert (
+        json.loads(json.dumps({**mnas.detect.check("shapes", input_size=64).to_dict(), "boxes": "fitted"})) == printed
+    )
+    [row] = values(capsys, "predict", model(), "shapes/val/1.png", "--score", "0.2")
+    [one], [same] = (
+        mnas.detect.predict(model(), images, score=0.2) for images in ("shapes/val/1.png", ["shapes/val/1.png"])
+    )
+    assert [CLASSES[label] for label in one.labels] == [each["label"] for each in row["detections"]] != []
+    assert one.boxes.tolist() == same.boxes.tolist()
+    detector = mnas.detect.load(model())
+    assert detector.detect(np.zeros((0, 64, 64, 3), np.uint8)) == []
+    for wrong in (
+        np.zeros((1, 64, 64, 3), np.float32),
+        np.zeros((1, 32, 64, 3), np.uint8),
+        np.zeros((64, 64, 3), np.uint8),
+    ):
+        with pytest.raises(ValueError, match=r"pixels must be uint8 \(N, 64, 64, 3\), but got"):
+            detector.detect(wrong)
+    for options, words in (
+        ({"part": "foo"}, "part must be one of train, val"),
+        ({"seed": "x"}, "seed must be an integer"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            mnas.detect.evaluate(model(), data="shapes", **options)
+    with pytest.raises(ValueError, match="boxes must be one of fitted, paper, but got 'x'"):
+        mnas.detect.check("shapes", boxes="x")  # type: ignore[arg-type]

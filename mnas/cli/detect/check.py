@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from mnas.cli.console import make_console, say_json
-from mnas.data.detection.load import load_detection
-from mnas.detection.check import check_boxes, check_lines, chosen_boxes
+from mnas.detection.check import check_folder, check_lines
 from mnas.detection.fitted import BoxRule
 from mnas.detector import INPUT_SIZE, require_detector_size
 from mnas.require import require_int
@@ -37,13 +36,13 @@ class DetectCheckCommand:
         """Read the data and print the check. Raises ValueError if it cannot be read or has no training boxes."""
         console = make_console(stderr=self.json)
         with console.status("reading images", spinner="line") as status:
-            data = load_detection(
+            checked = check_folder(
                 self.data,
+                boxes=self.boxes,
+                input_size=self.input_size,
                 seed=self.seed,
                 on_progress=lambda done, count: status.update(f"reading images: {done} of {count}"),
             )
-            status.update("fitting default boxes")
-            checked = check_boxes(data, chosen_boxes(self.boxes, data, self.input_size), self.input_size)
         if self.json:
             say_json({**checked.to_dict(), "boxes": self.boxes})
             return
