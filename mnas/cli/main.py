@@ -136,7 +136,10 @@ def _run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug or is_broken_pipe(error):
             raise
-        _let_the_first_process_speak(error)
+        try:
+            _let_the_first_process_speak(error)
+        except KeyboardInterrupt as stop:  # torchrun ends this process, as the first one has printed the error
+            return signals.exit_code(stop)
         complain(f"mnas: {clean(_one_line(error))}")
         return 2 if _is_users(error) else 1
     return 0

@@ -49,4 +49,7 @@ def read_detector_result(folder: Path) -> TrainedDetector | None:
         require_number("mean_precision", values["mean_precision"], 0, 1)
         return TrainedDetector(**values | {"weights": folder / WEIGHTS_NAME})
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not the result of a detector's training ({error!r}); remove its folder") from None
+        raise ValueError(
+            f"{path} is not the result of a detector's training ({error!r}); remove it, and use --resume to write it "
+            "again"
+        ) from None

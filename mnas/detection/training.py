@@ -38,7 +38,7 @@ from mnas.train.metrics import MetricsFiles
 from mnas.train.process import StopNow, StopRequest, TrainingStopped
 from mnas.train.recipe import MovingAverage, optimizer_for, schedule_for
 from mnas.train.scoring import DivergedError, TrainingError, moments
-from mnas.train.start import freeze_statistics
+from mnas.train.start import check_batch, freeze_statistics
 from mnas.train.watch import TrainProgress, TrainWatcher
 
 _AGREE_EVERY = 20  # steps between the points at which several processes agree on whether to stop
@@ -67,11 +67,7 @@ class DetectorTraining:
         self.main: bool = accelerator.is_main_process
         self.rank, self.world = accelerator.process_index, accelerator.num_processes
         self.batch_size = min(config.batch_size, batches.counts["train"])
-        if self.batch_size % self.world or self.batch_size < 2 * self.world:  # batch norm of a single pixel fails
-            raise ValueError(
-                f"--batch-size must be a multiple of the number of processes, and at least 2 per process, but got "
-                f"{self.batch_size} images for {self.world} processes; choose another --batch-size"
-            )
+        check_batch(self.batch_size, self.world, False)
         self.steps = batches.steps(self.batch_size)
         self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.bn_momentum != "arch":

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mnas.cli import main, signals
 from mnas.cli.main import COMMANDS, run
 
 TWO_WORDS = ("mnas.cli.space:SpaceCommand", "a command of two words")
@@ -78,3 +79,14 @@ def test_errors_name_the_values_that_an_option_accepts(capsys, arguments, line):
     assert printed.startswith(line)
     assert "STR" not in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_a_process_that_torchrun_ends_after_the_error_of_the_first_stays_silent(monkeypatch, capsys):
+    def ended(seconds: float) -> None:
+        raise signals.Asked(15)
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(main.time, "sleep", ended)
+    assert run(["show", "mnasnet-a9"]) == 143
+    assert capsys.readouterr() == ("", "")

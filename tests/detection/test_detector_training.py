@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,17 @@ def test_another_training_is_not_resumed(folder: Path, whole: Path) -> None:
         train_detector(metadata(), batches_of(folder), CONFIG, whole)
     again = train_detector(metadata(), batches_of(folder), CONFIG, whole, resume=True)  # is only read
     assert again.epochs == CONFIG.epochs
+
+
+def test_a_damaged_result_is_written_again_from_the_checkpoint(folder: Path, whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "t"
+    shutil.copytree(whole, out)
+    (out / "result.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"is not the result of a detector's training .*; remove it, and use --resume"):
+        train_detector(metadata(), batches_of(folder), CONFIG, out, resume=True)
+    (out / "result.json").unlink()
+    train_detector(metadata(), batches_of(folder), CONFIG, out, resume=True)
+    assert (out / "result.json").read_text() == (whole / "result.json").read_text()
 
 
 def test_the_backbone_begins_with_given_weights_and_frozen_statistics_stay(folder: Path, tmp_path: Path) -> None:
