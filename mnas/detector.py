@@ -236,7 +236,7 @@ class Suppression:
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorMetadata:
-    """What the file of a trained detector tells about it. Raises ValueError if a field is out of range."""
+    """A trained detector, as its file describes it. Raises ValueError if a field is out of range."""
 
     detector: Detector
     classes: tuple[str, ...]

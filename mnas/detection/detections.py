@@ -1,4 +1,4 @@
-"""What a detector answers for one image."""
+"""The detections in one image, and their form in COCO's results."""
 
 from dataclasses import dataclass, replace
 

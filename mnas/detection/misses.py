@@ -22,7 +22,7 @@ _GAP = 6
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Misses:
-    """What a detector missed in one image."""
+    """The errors of a detector in one image."""
 
     image: BoxedImage
     missed: npt.NDArray[np.bool_]

@@ -53,7 +53,7 @@ class PaperTable:
     rows: tuple[Mapping[str, TableCell], ...]
     """Cells of each row by the key of their column."""
     notes: tuple[str, ...]
-    """What the numbers are, a sentence each."""
+    """Meaning of the numbers, in one sentence for each."""
 
     def __post_init__(self) -> None:
         keys = {column.key for column in self.columns}

@@ -28,7 +28,7 @@ class OutputTensor:
 
     name: str
     labels: Literal["axis", "value"] | None = None
-    """What `labels.txt` names: the places along the last axis, or the numbers in the tensor; None: neither."""
+    """Meaning of the lines of `labels.txt`: places along the last axis, or numbers in the tensor; None: no file."""
     corners: tuple[int, int, int, int] | None = None
     """For boxes in shares of the image, the places of left, top, right and bottom in a row; None: not boxes."""
     each: bool = False

@@ -1,4 +1,4 @@
-"""What follows the predictions of a detector in a LiteRT graph: boxes and scores, and optionally their selection.
+"""Boxes and scores from the predictions of a detector in a LiteRT graph, and optionally their selection.
 
 Boxes are decoded as by `mnas.nn.detection.decoding.detections`: SSD's offsets, clipped to the image. The operator
 TFLite_Detection_PostProcess (tensorflow/lite/kernels/detection_postprocess.cc) then selects boxes per class. It decodes
