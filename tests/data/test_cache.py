@@ -55,9 +55,7 @@ def test_a_builder_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path) -> 
         process.communicate()
     final = start(root, tmp_path / "cache")
     assert final.communicate(timeout=120)[0] == expected
-    # A kill within the milliseconds of writing these small files leaves a hidden temporary one.
-    beside = ("digests", "duplicates-", ".digests", ".duplicates-")
-    names = [p.name for p in (tmp_path / "cache").iterdir() if not p.name.startswith(beside)]
+    names = [p.name for p in (tmp_path / "cache").iterdir() if not p.name.startswith(("digests", "duplicates-"))]
     assert len(names) == 2, names  # the entry and its lock
 
 

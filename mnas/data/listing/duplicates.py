@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 
 from mnas.atomic import write_atomic
 from mnas.data.content.digests import UNREADABLE
@@ -159,7 +160,10 @@ def cached_duplicates(cache_dir: Path, fingerprint: str, find: Callable[[], Dupl
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):  # absent, or damaged
         return _read(read_json(path))
     answer = find()
-    with contextlib.suppress(OSError):  # without the cache it is only slower
+    # Without the cache it is only slower. The lock shows that nobody writes what killed processes left.
+    with contextlib.suppress(OSError), FileLock(f"{path}.lock"):
+        for stale in cache_dir.glob(f".{path.name}.*.tmp"):
+            stale.unlink(missing_ok=True)
         write_atomic(path, json.dumps({"format": _FORMAT, **asdict(answer)}))
     return answer
 

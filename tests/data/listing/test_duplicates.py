@@ -11,7 +11,7 @@ from mnas.data.augmentation import Augmentation
 from mnas.data.files import FolderBatches
 from mnas.data.image import Item
 from mnas.data.listing import duplicates as module
-from mnas.data.listing.duplicates import duplicates, names_of, pixel_keys
+from mnas.data.listing.duplicates import Duplicates, cached_duplicates, duplicates, names_of, pixel_keys
 from mnas.data.load import load_dataset, open_source
 
 
@@ -136,3 +136,14 @@ def test_images_without_files_are_not_too_many(tmp_path: Path) -> None:
     assert opened(Path("digits"), tmp_path) == (
         "the check for duplicate images was skipped, because they are not files of their own",
     )
+
+
+def test_what_a_writer_that_was_killed_left_is_removed(tmp_path: Path) -> None:
+    stale = tmp_path / ".duplicates-f00d.json.abc.tmp"
+    stale.write_text("half")
+    other = tmp_path / ".duplicates-beef.json.abc.tmp"
+    other.write_text("of another data set, perhaps being written")
+    nothing = Duplicates(in_train={}, examples={}, in_two_classes=0, of_two_classes=())
+    assert cached_duplicates(tmp_path, "f00d", lambda: nothing) == nothing
+    assert not stale.exists()
+    assert other.exists()
