@@ -26,6 +26,7 @@ LONG = (
     "controller/surrogate/test_surrogate.py",
     "latency/devices/test_adb_faults.py",
     "train/test_ddp.py",
+    "detection/test_detector_steps.py",
     "tflite/test_tflite_cells.py",
     "cli/test_streams.py",
     "cli/test_bench.py",
