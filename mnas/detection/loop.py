@@ -13,6 +13,7 @@ from mnas.data.augment import normalised, seed_of
 from mnas.data.detection.batches import BoxBatches
 from mnas.data.mirror import to_store
 from mnas.detection.config import DetectionConfig
+from mnas.detection.difference import difference_in_words
 from mnas.detection.result import TrainedDetector, read_detector_result
 from mnas.detection.training import DetectorTraining
 from mnas.detector import DetectorMetadata
@@ -64,7 +65,7 @@ def train_detector(
     """
     accelerator = make_accelerator(config.device(), config.mixed_precision)
     identity = _identity(metadata, batches, config, backbone)
-    claim = claimed(folder, identity, _facts(metadata, batches, config), resume)
+    claim = claimed(folder, identity, _facts(metadata, batches, config), resume, difference_in_words)
     settings = training_settings(config.threads, accelerator.device, repeatable=False)
     with settings, stop_requests() as stop, claim if accelerator.is_main_process else nullcontext():
         accelerator.wait_for_everyone()

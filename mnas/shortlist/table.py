@@ -125,7 +125,9 @@ def _accuracies(path: Path, metric: Metric) -> tuple[float, float | None]:
         test = result[f"test_{prefix}accuracy"]
         return float(result[f"{prefix}accuracy"]), None if test is None else float(test)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} is not the result of a training ({error!r}); remove its folder") from None
+        raise RunError(
+            f"{path} is not the result of a training ({error!r}); remove it, and use mnas train --top to write it again"
+        ) from None
 
 
 def table_csv(rows: Sequence[Row]) -> str:

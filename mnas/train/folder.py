@@ -1,7 +1,7 @@
 """The folder of a single training: `config.json` from the start, `result.json` at the end."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,9 @@ CONFIG_NAME = "config.json"
 CHECKPOINT_NAME = "checkpoint.pt"
 RESULT_NAME = "result.json"
 PAGE_NAME = "report.html"
+Explain = Callable[[str, Mapping[str, Any], Mapping[str, Any]], str]
+"""Name of a field of the identities that differs, content of the stored config.json, facts of this training -> the
+difference in words; empty: the values are words already."""
 _OURS = (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, RESULT_NAME)
 
 
@@ -66,7 +69,13 @@ def require_free(folder: Path, resume: bool) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any], resume: bool) -> Iterator[None]:
+def claimed(
+    folder: Path,
+    identity: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    resume: bool,
+    explain: Explain = lambda *_: "",
+) -> Iterator[None]:
     """Reserve the folder for this training and lock it against other processes.
 
     A training that fails before its first checkpoint leaves the folder free for any other training.
@@ -74,6 +83,7 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
     Args:
         identity: values that must be equal when the training is resumed.
         facts: further values for `config.json`.
+        explain: says in words how this training differs from the one in the folder.
 
     Raises:
         ValueError: the folder contains a training and `resume` is False, it contains another training, or another
@@ -95,7 +105,7 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
                 f"{', '.join(there)}; rename that folder to start a new training"
             )
         if there:
-            _check_identity(folder, identity)
+            _check_identity(folder, identity, facts, explain)
         else:
             write_atomic(folder / CONFIG_NAME, json.dumps({"identity": identity, **facts}, indent=1) + "\n")
         try:
@@ -108,10 +118,15 @@ def claimed(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any],
         lock.release()
 
 
-def _check_identity(folder: Path, identity: Mapping[str, Any]) -> None:
+def _check_identity(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any], explain: Explain) -> None:
     try:
-        there = read_json(folder / CONFIG_NAME)["identity"]
-        different = differences(there, json.loads(json.dumps(identity)))
+        stored, here = read_json(folder / CONFIG_NAME), json.loads(json.dumps(identity))
+        there = stored["identity"]
+        different = ", ".join(
+            explain(name, stored, facts) or differences({name: there.get(name)}, {name: here.get(name)})
+            for name in dict.fromkeys([*there, *here])
+            if there.get(name) != here.get(name)
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder / CONFIG_NAME} is not the configuration of a training ({error!r}); rename that folder to start "
@@ -144,4 +159,6 @@ def read_result(folder: Path) -> Trained | None:
         require_number("accuracy", values["accuracy"], 0, 1)
         return Trained(**values | {"weights": folder / WEIGHTS_NAME})
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is not the result of a training ({error!r}); remove its folder") from None
+        raise ValueError(
+            f"{path} is not the result of a training ({error!r}); remove it, and use --resume to write it again"
+        ) from None

@@ -17,7 +17,7 @@ from mnas.data.detection.batches import BoxBatches, open_box_batches
 from mnas.data.detection.load import load_detection
 from mnas.detection.loop import train_detector
 from mnas.detection.presets import PRESETS
-from mnas.detector import Detector, DetectorMetadata, paper_boxes
+from mnas.detector import DefaultBoxes, Detector, DetectorMetadata, paper_boxes
 from mnas.nn.detection.weights import load_detector
 from mnas.nn.network import build_network
 from mnas.train.process import TrainingStopped
@@ -42,8 +42,8 @@ def batches_of(folder: Path, **more: Any) -> BoxBatches:
     return open_box_batches(data, **{**options, **more})
 
 
-def metadata() -> DetectorMetadata:
-    detector = Detector(arch=backbone(), boxes=paper_boxes(), input_size=SIZE)
+def metadata(boxes: DefaultBoxes | None = None) -> DetectorMetadata:
+    detector = Detector(arch=backbone(), boxes=boxes or paper_boxes(), input_size=SIZE)
     return DetectorMetadata(detector=detector, classes=CLASSES, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
@@ -97,12 +97,29 @@ def test_a_stopped_training_ends_with_the_same_bits(folder: Path, whole: Path, t
         assert torch.equal(ours, theirs), name
 
 
-def test_another_training_is_not_resumed(folder: Path, whole: Path) -> None:
+def test_another_training_is_not_resumed(folder: Path, whole: Path, tmp_path: Path) -> None:
     other = dataclasses.replace(CONFIG, learning_rate=0.2)
     with pytest.raises(ValueError, match="training with other settings"):
         train_detector(metadata(), batches_of(folder), other, whole, resume=True)
     with pytest.raises(ValueError, match="already contains a training"):
         train_detector(metadata(), batches_of(folder), CONFIG, whole)
+    fitted = DefaultBoxes(shapes=(((0.1, 0.1),), *paper_boxes().shapes[1:]))
+    finer = DefaultBoxes(shapes=(((0.05, 0.1),), *paper_boxes().shapes[1:]))
+    for boxes, now, words in (
+        (paper_boxes(), fitted, "boxes: paper before, fitted now"),
+        (fitted, finer, "other fitted boxes"),
+    ):
+        out = tmp_path / words[:5]
+        shutil.copytree(whole, out)
+        config = json.loads((out / "config.json").read_text())
+        config["identity"]["detector"] = metadata(boxes=boxes).detector.fingerprint
+        config["detector"] = metadata(boxes=boxes).detector.to_dict()
+        (out / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ValueError, match=rf"other settings \({words}\)\. Use the same settings"):
+            train_detector(metadata(boxes=now), batches_of(folder), CONFIG, out, resume=True)
+    smaller = write_shapes(tmp_path / "few", train=12)
+    with pytest.raises(ValueError, match=r"\(data: shapes before, few now, images: 16 train \+ 8 val \+ 4 test before"):
+        train_detector(metadata(), batches_of(smaller), CONFIG, whole, resume=True)
     again = train_detector(metadata(), batches_of(folder), CONFIG, whole, resume=True)  # is only read
     assert again.epochs == CONFIG.epochs
 

@@ -101,7 +101,7 @@ def test_rows_are_what_is_finished(tmp_path):
     assert {float(r["latency_ms"]) for r in table} == {r.latency_ms for r in found.values()}
 
     (trained_path(run.path, 0) / "result.json").write_text("{")
-    with pytest.raises(RunError, match=r"0/result\.json is not the result of a training .*; remove its folder"):
+    with pytest.raises(RunError, match=r"0/result\.json is not the result of a training .*; remove it, and use mnas"):
         finished_rows(run)
 
 

@@ -122,6 +122,9 @@ def test_killed_after_the_last_epoch_only_the_end_is_done_again(finished: Path, 
     folder = tmp_path / "t"
     train(ARCH, toy_batches(), CONFIG, folder)
     times = (folder / "metrics.csv").read_text()
+    (folder / "result.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"is not the result of a training .*; remove it, and use --resume"):
+        train(ARCH, toy_batches(), CONFIG, folder, resume=True)
     (folder / "result.json").unlink()
     (folder / "model.safetensors").unlink()
     train(ARCH, toy_batches(), CONFIG, folder, resume=True)
