@@ -65,6 +65,7 @@ def select(
     *,
     ours: bool,
     beside: int | None = None,
+    offers_all: bool = True,
 ) -> Selection:
     """Return the images to score, without training images unless the user asks for them.
 
@@ -75,6 +76,7 @@ def select(
         trained_on: trainings recorded in the model's file.
         ours: whether mnas wrote the model's file.
         beside: seed in the settings beside a file without a record; None without such settings.
+        offers_all: whether the command has `--part`, so that errors may advise `--part all`.
 
     Raises:
         ValueError: the part does not exist; the seed contradicts the file; or the data has no such part of its own, and
@@ -92,7 +94,7 @@ def select(
         listed = " and ".join(name for name in ("train", "val", "test") if name in have)
         raise ValueError(f"--data must have a part {part!r}, but {data.name!r} has only {listed}")
     if relation == "other":
-        raise ValueError(_refusal(data, trained_on))
+        raise ValueError(_refusal(data, trained_on, offers_all))
     if record is None:
         drawn = next((candidate for candidate in (seed, beside) if candidate is not None), 0)
         notes = _notes_unknown(part, drawn, data, ours, beside) if seed is None else ()
@@ -100,7 +102,7 @@ def select(
     if seed is not None and seed != record.seed:
         raise ValueError(
             f"--seed must be {record.seed}, the seed that split these images for the model's training, but got {seed}, "
-            "which draws images that the model was trained on. Leave --seed out, or use --part all."
+            f"which draws images that the model was trained on. Leave --seed out{', or use --part all' * offers_all}."
         )
     return Selection(
         part=part,
@@ -158,20 +160,22 @@ def _notes_unknown(
     )
 
 
-def _refusal(data: Offered, trained_on: TrainedOn) -> str:
+def _refusal(data: Offered, trained_on: TrainedOn, offers_all: bool) -> str:
+    own = "name a folder with a validation part of its own"
     name = printable_name(data.name)
     if then := [record for record in trained_on if record.name == name]:
         images = sum(data.counts.values())
         counts = "" if then[0].max_images_per_class else f" ({then[0].images:,} images then, {images:,} now)"
         times = ", or copied" if then[0].content.startswith(STAT) else ""
+        unseen = "use --part all with a folder of images that the model has not seen" if offers_all else own
         return (
             f"{name!r} has been changed{times} since the model was trained on it{counts}, so the held-out images "
-            "cannot be drawn again. Restore the images, train again, or use --part all with a folder of images that "
-            "the model has not seen."
+            f"cannot be drawn again. Restore the images, train again, or {unseen}."
         )
+    remedy = "If the model was trained on none of them, use --part all." if offers_all else f"Give those, or {own}."
     return (
         f"data without a test or validation part must be the model's training data ({_named(trained_on)}), but got "
-        f"other images in {name!r}. If the model was trained on none of them, use --part all."
+        f"other images in {name!r}. {remedy}"
     )
 
 

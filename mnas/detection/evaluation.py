@@ -70,6 +70,7 @@ def open_evaluation(
     part: Wanted = "auto",
     seed: int | None = None,
     most: int = 0,
+    offers_all: bool = True,
     on_progress: OnProgress | None = None,
 ) -> EvaluationImages:
     """Return the images of a folder to score a detector on.
@@ -79,6 +80,7 @@ def open_evaluation(
         part: see `mnas.data.held_out.select`.
         seed: seed of the split; None: the training's.
         most: largest number of images, chosen at random but always alike; 0: all.
+        offers_all: whether the command has `--part`; see `select`.
 
     Raises:
         ValueError: the images cannot be used, have no such part, or have a class that the detector does not know.
@@ -88,7 +90,7 @@ def open_evaluation(
         require_int("--seed", seed, 0, 2**63 - 1)
     data = load_detection(folder, seed=seed or 0, needs_train=False, on_progress=on_progress)
     outputs = _classes_of(metadata, data)
-    selection = select(part, seed, _offered(data), metadata.trained_on, ours=True)
+    selection = select(part, seed, _offered(data), metadata.trained_on, ours=True, offers_all=offers_all)
     if selection.seed is not None and selection.seed != data.seed:
         data = load_detection(folder, seed=selection.seed, needs_train=False, on_progress=on_progress)
     batches = open_box_batches(

@@ -61,6 +61,10 @@ def test_other_data_without_parts_is_refused(wanted, seed):
         select(wanted, seed, offered("00" * 32, "birds"), (RECORD,), ours=True)
     with pytest.raises(ValueError, match=r"\(100 images then, 120 now\).*--part all"):
         select(wanted, seed, offered("00" * 32, train=120), (RECORD,), ours=True)
+    for name, train in (("birds", 100), ("pets", 120)):  # of a command without --part
+        with pytest.raises(ValueError, match=r"name a folder with a validation part of its own\.$") as error:
+            select("val", seed, offered("00" * 32, name, train=train), (RECORD,), ours=True, offers_all=False)
+        assert "--part" not in str(error.value)
     every = select("all", seed, offered("00" * 32, "birds"), (RECORD,), ours=True)
     assert (every.parts, every.seed) == (("train",), None)
     assert "'birds' is not the data that the model was trained on ('pets')" in every.notes[0]

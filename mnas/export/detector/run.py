@@ -127,7 +127,7 @@ def _evaluation(settings: DetectExportSettings, metadata: DetectorMetadata) -> E
     if settings.data is None:
         return None
     seed = None if settings.seed == "auto" else settings.seed
-    return open_evaluation(metadata, settings.data, part="val", seed=seed, most=settings.images)
+    return open_evaluation(metadata, settings.data, part="val", seed=seed, most=settings.images, offers_all=False)
 
 
 def _gate(
