@@ -23,7 +23,7 @@ from mnas.architecture import Architecture
 from mnas.block import MAX_FILTERS
 from mnas.labels import label_fault, shown
 from mnas.metadata import MOST_CLASSES, Triple, check_mean, check_std
-from mnas.require import checked_fields, require_choice, require_input_size, require_int, require_number
+from mnas.require import checked_fields, require_choice, require_int, require_number
 from mnas.training_data import TrainedOn, read_trained_on, trained_on_json
 
 Head = Literal["ssdlite"]
@@ -32,6 +32,8 @@ BoxShape = tuple[float, float]
 """Width and height of a default box, each as a share of the image's side."""
 
 INPUT_SIZE = 320
+MOST_INPUT_SIZE = 4096
+"""Largest side of a detector's input, in pixels."""
 COCO_CLASSES = 80
 OUTPUT_STRIDE = 32
 _EXTRA_FILTERS = (512, 256, 256, 128)
@@ -99,8 +101,8 @@ def paper_boxes(maps: int = 6, low: float = 0.2, high: float = 0.95, *, reduced:
 
 
 def require_detector_size(input_size: object) -> None:
-    """Raise ValueError unless `input_size` is a side in pixels that a detector can have: a multiple of 32."""
-    require_input_size("--input-size", input_size, OUTPUT_STRIDE)
+    """Raise ValueError unless `input_size` is a detector's side in pixels: a multiple of 32 up to 4096."""
+    require_int("--input-size", input_size, OUTPUT_STRIDE, MOST_INPUT_SIZE)
     if input_size % OUTPUT_STRIDE:  # type: ignore[operator]
         raise ValueError(f"--input-size must be a multiple of {OUTPUT_STRIDE}, but got {input_size}")
 

@@ -1,4 +1,7 @@
-"""Show untrusted text (names of files and classes, messages of servers and libraries) as one harmless line."""
+"""Show untrusted text (names of files and classes, messages of servers and libraries) as one harmless line.
+
+Numbers with their nouns are here, too.
+"""
 
 import re
 
@@ -45,6 +48,15 @@ def clean(text: object, limit: int = LINE_CHARS) -> str:
         return line
     tail = (limit - 1) // 3
     return f"{line[: limit - 1 - tail]}\u2026{line[len(line) - tail :]}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 image` or `1,200 images`.
+
+    Args:
+        noun: in the singular; its plural ends in s.
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def message_of(error: object, limit: int) -> str:

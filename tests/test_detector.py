@@ -56,6 +56,7 @@ def test_files_restore_the_same_record() -> None:
     ("more", "message"),
     [
         ({"input_size": 300}, "--input-size must be a multiple of 32, but got 300"),
+        ({"input_size": 4128}, "--input-size must be an integer from 32 to 4096, but got 4128"),
         ({"arch": replace(detector().arch, stem_stride=1)}, "output stride 32, but got 16"),
         ({"boxes": paper_boxes(5)}, "default boxes on two or three more, but got 5 maps"),
         ({"head": "yolo"}, "head must be one of ssdlite, but got 'yolo'"),

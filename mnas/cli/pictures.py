@@ -1,14 +1,17 @@
-"""Write pictures to a folder under the names of the images that they show."""
+"""Write pictures to a folder under the names of the images that they show, and say how many could not be read."""
 
 import io
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL.Image import Image
 
 from mnas.atomic import write_atomic
 from mnas.data.web import is_url
+from mnas.predict.video import is_video
+from mnas.text import counted
 
 
 def free_path(folder: Path, name: str, suffix: str) -> Path:
@@ -21,6 +24,13 @@ def free_path(folder: Path, name: str, suffix: str) -> Path:
             break
         path = folder / f"{stem}-{number}{suffix}"
     return path
+
+
+def unread_line(unread: int, names: Sequence[str]) -> str:
+    """Return how many of the named images and videos could not be read."""
+    videos = sum(map(is_video, names))
+    noun = "image" if not videos else "video" if videos == len(names) else "images and video"
+    return f"{unread:,} of {counted(len(names), noun)} could not be read"
 
 
 def write_picture(folder: Path, name: str, picture: Image) -> None:

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from mnas.cli.console import complain, say, say_json
 from mnas.cli.model import ModelOptions, open_model
-from mnas.cli.pictures import free_path, write_picture
+from mnas.cli.pictures import free_path, unread_line, write_picture
 from mnas.data.decoding.dim import dim_line, used_bits_of
 from mnas.data.image import Pixels, square
 from mnas.predict.annotate import SIDE, annotated
@@ -67,7 +67,7 @@ class PredictCommand:
         model = open_model(self.model, self.options)
         if self.save is not None:
             self.save.mkdir(parents=True, exist_ok=True)
-        done, failed = 0, 0
+        failed = 0
         bits: dict[str, int] = {}
         problems: list[tuple[str, str]] = []
         names = list(find_images(self.images, lambda argument, reason: problems.append((argument, reason))))
@@ -77,21 +77,19 @@ class PredictCommand:
                 failed += 1
                 self._complain(name, result)
                 continue
-            done += 1
             self._print({"image": name}, name, result)
             if self.save is not None and picture is not None:
                 write_picture(self.save, name, annotated(picture, result))
         for name in filter(is_video, names):
             try:
                 self._video(model, name)
-                done += 1
             except ValueError as error:
                 failed += 1
                 self._complain(name, str(error))
         if line := dim_line(bits):
             complain(line)
         if failed:
-            raise ValueError(f"{failed} of {done + failed} images could not be read")
+            raise ValueError(unread_line(failed, [*names, *(argument for argument, _ in problems)]))
 
     def _results(
         self, model: Model, names: Sequence[str], bits: dict[str, int]

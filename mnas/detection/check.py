@@ -173,7 +173,7 @@ def _rows(checked: CheckedData) -> list[list[str]]:
     if hidden := len(checked.classes) - (len(rows) - 1):
         rows.insert(1 + _ENDS, [f"... {hidden:,} more", *("" for _ in rows[0][1:])])
     sums = [sum(one.boxes[part] for one in checked.classes) for part in parts]
-    name = f"all {len(checked.classes):,} classes"
+    name = f"all {len(checked.classes):,} classes" if len(checked.classes) > 1 else "all"
     return [*rows, [name, *(f"{count:,}" for count in sums), "", "", *(_total(checked, part) for part in scored)]]
 
 

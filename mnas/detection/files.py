@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mnas.data.detection.pixels import read_stretched
+from mnas.data.image import UnreadableImage
+from mnas.data.web import is_url
 from mnas.detection.detections import ImageDetections
 from mnas.detection.exported import Shares, load_exported
 from mnas.detection.score import in_pixels
@@ -35,6 +37,8 @@ class OpenDetector:
             paths: an image file, or several.
         """
         for path in [paths] if isinstance(paths, str | Path) else paths:
+            if is_url(str(path)):
+                raise UnreadableImage(f"images must be files, but got the URL {str(path)!r}; download it first")
             pixels, (width, height) = read_stretched(Path(path), self.metadata.detector.input_size)
             [shares] = self.detect(pixels[None])
             yield in_pixels(shares, width, height)

@@ -17,6 +17,7 @@ from mnas.metadata import Triple
 from mnas.names import as_file_name, resolve_arch
 from mnas.nn.detection.cost import detector_cost
 from mnas.nn.network import Network
+from mnas.text import counted
 from mnas.train.folder import require_free
 from mnas.train.initial import WeightsSource, network_for, trained_on
 from mnas.train.machine import is_first_process
@@ -58,7 +59,7 @@ def run_detector_training(settings: DetectTrainSettings, listeners: TrainListene
     for line in box_lines(data, detector):
         say(line)
     if data.test and not count_objects(data.test):
-        say(f"the {len(data.test):,} test images have no objects, so they are not scored")
+        say("the test images have no objects, so they are not scored")
     batches = open_box_batches(
         data,
         input_size=settings.input_size,
@@ -124,8 +125,8 @@ def _described(name: str, settings: DetectTrainSettings, batches: BoxBatches, de
     total = detector_cost(detector, len(batches.data.classes))
     return (
         f"{name} with {detector.head}, {total.params / 1e6:.2f}M parameters, {total.macs / 1e9:.3f}B multiply-adds at "
-        f"{detector.input_size} px: {config.epochs} epochs of {batches.steps(size)} steps of {size} images, peak "
-        f"learning rate {config.learning_rate * size / 256:.4g}; output in {folder}"
+        f"{detector.input_size} px: {counted(config.epochs, 'epoch')} of {counted(batches.steps(size), 'step')} of "
+        f"{size} images, peak learning rate {config.learning_rate * size / 256:.4g}; output in {folder}"
     )
 
 
@@ -134,7 +135,7 @@ def _conclusion(trained: TrainedDetector) -> str:
     if trained.test_precision is not None and trained.test_ap50 is not None:
         test = f", test mAP {trained.test_precision:.1%}, AP50 {trained.test_ap50:.1%}"
     return (
-        f"validation mAP {trained.mean_precision:.1%}, AP50 {trained.ap50:.1%}{test}; {trained.epochs} epochs in "
-        f"{trained.seconds:.0f} s, {trained.images_per_s:.1f} images/s, {trained.waiting:.1%} of the time waiting for "
-        f"data; {trained.weights}"
+        f"validation mAP {trained.mean_precision:.1%}, AP50 {trained.ap50:.1%}{test}; "
+        f"{counted(trained.epochs, 'epoch')} in {trained.seconds:.0f} s, {trained.images_per_s:.1f} images/s, "
+        f"{trained.waiting:.1%} of the time waiting for data; {trained.weights}"
     )

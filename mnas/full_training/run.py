@@ -14,6 +14,7 @@ from mnas.evaluate.baseline import not_above_baseline
 from mnas.names import as_file_name, parent_command, searched_size
 from mnas.readers import stored_settings
 from mnas.scaling import at_width, input_sizes, width_multipliers
+from mnas.text import counted
 from mnas.train.config import TrainConfig
 from mnas.train.folder import CONFIG_NAME, Trained, require_free
 from mnas.train.initial import WeightsSource, held_out_seed, initial_network, trained_on
@@ -196,10 +197,10 @@ def _described(name: str, labelled: Batches, batches: Batches, config: TrainConf
     if unlabelled := batches.counts["train"] - labelled.counts["train"]:
         counts = f"{counts}, {unlabelled:,} unlabelled"
     size = config.batch_size_for(batches.counts["train"])
-    epochs = _counted(config.fixed_epochs, "epoch")
+    epochs = counted(config.fixed_epochs, "epoch")
     return (
         f"data {batches.name}: {len(batches.classes)} classes, images {counts}, {batches.input_size} px",
-        f"{name}: {epochs} of {_counted(batches.steps(size), 'step')} of {size} images, "
+        f"{name}: {epochs} of {counted(batches.steps(size), 'step')} of {size} images, "
         f"peak learning rate {config.learning_rate * size / 256:.4g}; output in {folder}",
     )
 
@@ -207,11 +208,7 @@ def _described(name: str, labelled: Batches, batches: Batches, config: TrainConf
 def _ended(trained: Trained) -> str:
     """Return which epoch's weights the training ends with if not the last one's, and how often it went back."""
     best = "" if trained.best_epoch is None else f" (weights of epoch {trained.best_epoch})"
-    return best + (f", {_counted(trained.restarts, 'restart')} after divergence," if trained.restarts else "")
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return best + (f", {counted(trained.restarts, 'restart')} after divergence," if trained.restarts else "")
 
 
 def _conclusion(trained: Trained) -> str:
@@ -223,7 +220,7 @@ def _conclusion(trained: Trained) -> str:
     report = f"; report: {trained.report}" if trained.report.is_file() else ""  # an earlier version wrote none
     return (
         f"validation accuracy {trained.accuracy:.2%}{test}; {balanced}"
-        f"{_counted(trained.epochs, 'epoch')}{_ended(trained)} in {trained.seconds:.0f} s, "
+        f"{counted(trained.epochs, 'epoch')}{_ended(trained)} in {trained.seconds:.0f} s, "
         f"{trained.images_per_s:,.0f} images/s, {trained.waiting:.1%} of the time waiting for data; "
         f"{trained.weights}{report}"
     )

@@ -4,12 +4,14 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from PIL import Image
 
 from mnas.data.decoding.decoders import SUFFIXES, opened
 from mnas.data.image import Pixels, read_image
 from mnas.data.web import download, is_url
+from mnas.predict.video import is_video
 
 TIMEOUT_S = 30.0
 """Time limit for a whole download in seconds, including redirects."""
@@ -66,6 +68,8 @@ def read_picture(source: str | bytes, side: int) -> Image.Image:
 
 def _found(argument: str, complain: Callable[[str, str], None]) -> list[str] | str:
     """Return the images that an argument names, or the reason why it names none."""
+    if is_url(argument) and is_video(urlsplit(argument).path):
+        return "mnas reads videos only from files; download it, and name the file"
     if is_url(argument) or os.path.isfile(argument):
         return [argument]
     if os.path.isdir(argument):

@@ -7,6 +7,7 @@ from mnas.data.batches import Batches, Part
 from mnas.data.positions import Positions
 from mnas.pages.gallery import Gallery
 from mnas.pages.scored import ScoredModel, scored_page
+from mnas.text import counted
 from mnas.train.distillation import TaughtBatches
 from mnas.train.folder import PAGE_NAME
 
@@ -30,7 +31,7 @@ class ScoredPart:
             facts=[
                 f"{batches.input_size}×{batches.input_size} px{crop}",
                 f"{len(batches.classes):,} classes",
-                f"trained on {batches.counts['train']:,} images, {epochs} epoch{'s' * (epochs != 1)}",
+                f"trained on {batches.counts['train']:,} images, {counted(epochs, 'epoch')}",
                 "with a teacher" if isinstance(batches, TaughtBatches) else "",
             ],
             classes=batches.classes,

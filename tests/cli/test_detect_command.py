@@ -61,6 +61,9 @@ def test_a_finished_training_is_read_again(capsys: pytest.CaptureFixture[str]) -
     assert run(["detect", "train", BACKBONE, "--data", "shapes", *QUICK, "--resume"]) == 0
     assert f"validation mAP {result['mean_precision']:.1%}" in capsys.readouterr().out
     assert "already contains a training" in complaint(capsys, "train", BACKBONE, "--data", "shapes", *QUICK)
+    assert QUICK[-2:] == ("--boxes", "paper")
+    other = complaint(capsys, "train", BACKBONE, "--data", "shapes", *QUICK[:-1], "fitted", "--resume")
+    assert f"{model()} contains a training with other settings (boxes: paper before, fitted now). Use the same" in other
 
 
 def test_eval_gives_the_scores_of_the_training_and_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +116,9 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert "must be a folder of images with boxes" in complaint(capsys, "train", "mnasnet-a1", "--data", "nowhere")
     size = complaint(capsys, "train", "mnasnet-a1", "--data", "shapes", "--input-size", "300")
     assert size.endswith("--input-size must be a multiple of 32, but got 300")
+    for command in (("train", "mnasnet-a1"), ("check",)):  # refused before the folder is looked for
+        large = complaint(capsys, *command, "--data", "nowhere", "--input-size", "4128")
+        assert "--input-size must be an integer from 32 to 4096, but got 4128" in large
     assert "output stride 32, but got 8" in complaint(capsys, "train", "mnasnet-a1/s8", "--data", "shapes")
     assert "consists of cells" in complaint(capsys, "train", "darts-v2", "--data", "shapes")
     assert "does not exist" in complaint(capsys, "eval", "nothing", "--data", "shapes")
@@ -134,7 +140,15 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert run(["detect", "predict", model(), str(tmp_path / "cut.mp4")]) == 2
     cut = capsys.readouterr().err.splitlines()
     assert "it is not a readable video" in cut[0]
-    assert cut[1] == "mnas: 1 of 1 images could not be read"
+    assert cut[1] == "mnas: 1 of 1 video could not be read"
+    assert run(["detect", "predict", model(), str(tmp_path / "cut.mp4"), "http://films.example/a.MP4?x", "no.png"]) == 2
+    far = capsys.readouterr().err.splitlines()
+    assert "mnas: 'http://films.example/a.MP4?x': mnas reads videos only from files; download it, and name" in far[0]
+    assert far[-1] == "mnas: 3 of 3 images and videos could not be read"
+    with pytest.raises(ValueError, match=r"images must be files, but got the URL 'https://a\.example/b\.jpg'; dow"):
+        mnas.detect.predict(model(), "https://a.example/b.jpg")
+    url = complaint(capsys, "check", "--data", "https://a.example/boxes.zip")
+    assert "but got the URL 'https://a.example/boxes.zip'; download and unpack it" in url
     other = write_shapes(tmp_path / "other", train=2, val=1, test=0)
     for path in (other / "annotations").iterdir():
         path.write_text(path.read_text().replace('"disc"', '"moon"'))
@@ -152,7 +166,9 @@ def test_test_images_without_objects_are_not_scored(capsys: pytest.CaptureFixtur
     data = without_boxes(write_shapes(tmp_path / "shapes", train=2, val=1, test=1), "test")
     out = tmp_path / "out"
     assert run(["detect", "train", BACKBONE, "--data", str(data), *QUICK, "--epochs", "1", "--out", str(out)]) == 0
-    assert "the 1 test images have no objects, so they are not scored" in capsys.readouterr().out
+    assert "the test images have no objects, so they are not scored" in (printed := capsys.readouterr().out)
+    assert ": 1 epoch of 1 step of 2 images, peak" in printed
+    assert "; 1 epoch in " in printed
     [result] = out.glob("*/result.json")
     assert json.loads(result.read_text())["test_precision"] is None
 
@@ -175,6 +191,8 @@ def test_data_that_cannot_be_scored_is_refused_before_the_first_step(
 def test_other_images_without_parts_are_scored_whole(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     other = write_shapes(tmp_path / "other", train=6, val=0, test=0)
     assert "use --part all" in complaint(capsys, "eval", model(), "--data", str(other))
+    export = complaint(capsys, "export", model(), "--to", "litert", "--data", str(other))
+    assert export.endswith("other images in 'other'. Give those, or name a folder with a validation part of its own.")
     [scores] = values(capsys, "eval", model(), "--data", str(other), "--part", "all")
     content = json.loads((other / "annotations" / "instances_train.json").read_text())
     assert (scores["part"], scores["images"], scores["objects"]) == ("all", 6, len(content["annotations"]))

@@ -104,7 +104,7 @@ def test_what_is_no_image_stops_nothing(capsys, files):
         "mnas: 2 of 4 images could not be read",
     ]
     assert run(["predict", "model.tflite", "bad.jpg"]) == 2
-    assert "1 of 1 images could not be read" in capsys.readouterr().err
+    assert "1 of 1 image could not be read" in capsys.readouterr().err
 
 
 def test_a_url(capsys, files):

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from mnas.atomic import require_writable, write_atomic
 from mnas.cli.console import complain, say, say_json
-from mnas.cli.pictures import free_path, write_picture
+from mnas.cli.pictures import free_path, unread_line, write_picture
 from mnas.data.detection.pixels import read_stretched, stretched
 from mnas.detection.detections import ImageDetections, coco_results
 from mnas.detection.draw import drawn
@@ -80,12 +80,12 @@ class DetectPredictCommand:
             self.save.mkdir(parents=True, exist_ok=True)
         problems: list[tuple[str, str]] = []
         names = list(find_images(self.images, lambda argument, reason: problems.append((argument, reason))))
-        done, entries = 0, _CocoEntries(detector)
+        inputs = [*names, *(argument for argument, _ in problems)]
+        entries = _CocoEntries(detector)
         for name, result, picture in self._images(detector, [name for name in names if not is_video(name)]):
             if isinstance(result, str):
                 problems.append((name, result))
                 continue
-            done += 1
             self._print({"image": name}, name, result, detector)
             entries.add(name, result)
             if self.save is not None and picture is not None:
@@ -94,7 +94,6 @@ class DetectPredictCommand:
         for name in filter(is_video, names):
             try:
                 self._video(detector, name)
-                done += 1
             except ValueError as error:
                 problems.append((name, str(error)))
         if self.coco is not None:
@@ -104,7 +103,7 @@ class DetectPredictCommand:
                 say_json({"image": name, "error": reason})
             complain(f"{name!r}: {reason}")
         if problems:
-            raise ValueError(f"{len(problems)} of {done + len(problems)} images could not be read")
+            raise ValueError(unread_line(len(problems), inputs))
 
     def _images(
         self, detector: OpenDetector, names: list[str]

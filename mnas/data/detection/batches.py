@@ -22,6 +22,7 @@ from mnas.data.image import Pixels, UnreadableImage, reason
 from mnas.data.mirror import Mirror, mirrors
 from mnas.data.source import digests_of
 from mnas.data.workers import Loaded, Unreadable, loader_options
+from mnas.detector import MOST_INPUT_SIZE
 from mnas.folders import user_cache_dir
 from mnas.nn.detection.loss import BoxTarget
 from mnas.require import require_int
@@ -63,7 +64,7 @@ def open_box_batches(
         ValueError: an option is out of range, files change meanwhile, more than 1 % of the images are unreadable, or
             the cache cannot be written.
     """
-    require_int("--input-size", input_size, 8, 4096)
+    require_int("--input-size", input_size, 8, MOST_INPUT_SIZE)
     cache_dir = user_cache_dir() if cache_dir is None else cache_dir
     parts = data.parts
     small = sum(image.size_bytes for images in parts.values() for image in images) <= DIGESTED_BYTES

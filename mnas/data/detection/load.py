@@ -48,6 +48,11 @@ def detection_folder(data: str | Path) -> Path:
     text = str(data)
     if not text.strip() or "\0" in text:
         raise ValueError(f"--data must be a folder of images with boxes, but got {shown(text)}; pass a path")
+    if "://" in text:
+        raise ValueError(
+            f"--data must be a folder of images with boxes, but got the URL {shown(text)}; download and unpack it, and "
+            "pass the folder"
+        )
     try:
         root = Path(text).expanduser()
         is_folder, exists = root.is_dir(), root.exists()
