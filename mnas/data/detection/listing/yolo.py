@@ -18,6 +18,7 @@ from mnas.data.listing.walk import images_below
 from mnas.labels import check_class_names, shown, shown_path
 from mnas.metadata import MOST_CLASSES
 from mnas.readers import YAML_BYTES, parse_yaml, read_regular
+from mnas.text import counted
 
 _KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _LABEL_BYTES = 16 << 20
@@ -73,7 +74,19 @@ def read_yolo(root: Path, file: Path, faults: FaultCount) -> AnnotatedData:
             parts[part] = _Labels(root, labels, faults).read(images, part)
     if not parts:
         raise ValueError(f"{file.name} must name folders of images inside of --data, but it names none with images")
+    _require_labels([image.path for images in parts.values() for image in images], root)
     return AnnotatedData(classes=classes, category_ids=tuple(range(1, len(classes) + 1)), form="shares", parts=parts)
+
+
+def _require_labels(images: Sequence[Path], root: Path) -> None:
+    """Raise ValueError if there are images, but none has a label file."""
+    files = (_label_file(image, root) for image in images)
+    if images and not any(file.is_file() for file in files):
+        expected = relative_name(_label_file(images[0], root), root)
+        raise ValueError(
+            f"--data must have label files, but none of {counted(len(images), 'image')} has one; the labels of "
+            f"{relative_name(images[0], root)} belong in {expected}"
+        )
 
 
 def _values(file: Path) -> Mapping[str, Any]:
@@ -170,7 +183,9 @@ class _Labels:
             where = relative_name(file, self._root)
             used.setdefault(file.parent, set()).add(file.name)
             if not file.is_file():
-                self._faults.add("images have no label file (used as images without objects)", image.name)
+                self._faults.add(
+                    "images have no label file (used as images without objects)", f"{image.name} (expected: {where})"
+                )
             elif (lines := _lines(file, _LABEL_BYTES)) is None:
                 self._faults.add(
                     "label files are not text (skipped with their images)", relative_name(file, self._root)

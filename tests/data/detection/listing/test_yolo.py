@@ -141,6 +141,15 @@ def test_faulty_labels_are_counted(tmp_path, text, fault, boxes):
         assert len(by_name(data)["3"].boxes) == boxes
 
 
+def test_a_folder_without_labels_is_refused_with_the_place_of_the_first(tmp_path):
+    yolo_folder(tmp_path, [None, None], yaml="train: images/train\nnames: [cat, dog]\n")
+    with pytest.raises(ValueError, match="^--data must have label files, but none of 2 images has one; the labels of "
+                       r"images/train/0\.jpg belong in labels/train/0\.txt$"):  # fmt: skip
+        load_detection(tmp_path)
+    yolo_folder(tmp_path, ["0 0.5 0.5 0.2 0.2", None], yaml="train: images/train\nnames: [cat, dog]\n")
+    assert load_detection(tmp_path).faults[0].example == "images/train/1.jpg (expected: labels/train/1.txt)"
+
+
 def test_a_polygon_becomes_its_box(tmp_path):
     data = load_detection(yolo_folder(tmp_path, [*GOOD, "1 0.1 0.2 0.5 0.1 0.25 0.9\n"]))
     np.testing.assert_allclose(by_name(data)["3"].boxes, [[4, 3, 20, 27]], atol=1e-4)
