@@ -90,27 +90,32 @@ def read_json(path: str | os.PathLike[str], limit: int = JSON_BYTES) -> Any:
     return parse_json(read_regular(path, limit), limit)
 
 
-def parse_json(text: str | bytes, limit: int = JSON_BYTES, *, omit: frozenset[str] = frozenset()) -> Any:
+def parse_json(
+    text: str | bytes, limit: int = JSON_BYTES, *, omit: frozenset[str] = frozenset(), finite: bool = True
+) -> Any:
     """Return the value of a JSON text in UTF-8, with or without a byte-order mark.
 
     Args:
         omit: keys whose values are dropped as soon as they are parsed, which saves memory in large files.
+        finite: refuse NaN, Infinity and numbers that overflow; False: the reader of a value checks it.
 
     Raises:
         ValueError: the text is longer than `limit`, not UTF-8, not JSON, nested too deeply, repeats a key, or contains
-            a number that is not finite or an integer of more than 64 bits.
+            a number that is not finite (see `finite`) or an integer of more than 64 bits.
     """
     if len(text) > limit:
         raise ValueError(f"JSON must have at most {limit:,} bytes, but got {len(text):,}")
     try:
         value = json.loads(
-            _decoded(text), object_pairs_hook=functools.partial(_object, omit=omit), parse_constant=_refuse_constant
+            _decoded(text),
+            object_pairs_hook=functools.partial(_object, omit=omit),
+            parse_constant=_refuse_constant if finite else float,
         )
     except RecursionError:
         raise ValueError(f"lists and objects must be nested at most {MAX_DEPTH} deep") from None
     except ValueError as error:
         raise ValueError(_digits_explained(error)) from None
-    _require_plain(value, finite=True)
+    _require_plain(value, finite=finite)
     return value
 
 

@@ -6,7 +6,7 @@ Lin et al., "Microsoft COCO: Common Objects in Context" (ECCV 2014, arXiv:1405.0
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mnas.data.detection.faults import FaultCount, because
@@ -58,7 +58,8 @@ def read_coco(root: Path, parts: Mapping[str, CocoPart], faults: FaultCount) -> 
 
 def _content(path: Path, where: str) -> dict[str, Any]:
     try:
-        content = parse_json(read_regular(path, COCO_BYTES), COCO_BYTES, omit=_OMITTED)
+        # A box with NaN or Infinity is dropped by itself
+        content = parse_json(read_regular(path, COCO_BYTES), COCO_BYTES, omit=_OMITTED, finite=False)
     except ValueError as error:
         raise ValueError(f"{where} must be COCO JSON, but {error}; export the annotations again") from None
     lists = ("images", "annotations", "categories")
@@ -153,7 +154,7 @@ class _Part:
                 if number is not None:
                     self._by_number[number] = None
                 continue
-            path = folder / name
+            path = _file_of(folder, name)
             if number in self._by_number:
                 earlier = self._by_number[number]
                 if earlier is None or earlier.path != path:
@@ -236,4 +237,10 @@ def _folder(folders: Sequence[Path], names: Sequence[Any]) -> Path:
     """Return the folder with the most of the first images."""
     tried = names[:_TRIED]
     present = [folder for folder in folders if folder.is_dir()] or list(folders[:1])
-    return max(present, key=lambda folder: sum(os.path.isfile(folder / name) for name in tried))
+    return max(present, key=lambda folder: sum(os.path.isfile(_file_of(folder, name)) for name in tried))
+
+
+def _file_of(folder: Path, name: PurePosixPath) -> Path:
+    r"""Return the file of a name; a \ of Windows in it separates folders unless a file has it in its name."""
+    path = folder / name
+    return path if "\\" not in str(name) or os.path.isfile(path) else folder / str(name).replace("\\", "/")

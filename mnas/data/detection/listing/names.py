@@ -15,7 +15,8 @@ Number = int | str
 def inner_path(name: object) -> PurePosixPath | None:
     """Return the relative path that `name` contains.
 
-    Returns None if it is not a path inside of a folder: not text, empty, absolute, a URL, or with a parent folder.
+    Returns None if it is not a path inside of a folder, on any system: not text, empty, absolute, a URL, or with a
+    parent folder.
     """
     if not isinstance(name, str) or not name.strip() or len(name) > _MOST_CHARS or "\0" in name:
         return None
@@ -26,7 +27,7 @@ def inner_path(name: object) -> PurePosixPath | None:
     except UnicodeEncodeError:
         return None
     path = PurePosixPath(name)
-    return None if path.is_absolute() or ".." in path.parts or not path.name else path
+    return None if path.is_absolute() or ".." in PureWindowsPath(name).parts or not path.name else path
 
 
 def number_of(value: object) -> Number | None:

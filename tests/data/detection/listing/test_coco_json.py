@@ -75,6 +75,9 @@ def test_boxes_become_corners_and_categories_labels(tmp_path):
         (box(9, 1, [1, 1, 5]), "boxes are not four numbers (dropped)", 0),
         (box(9, 1, [1, 1, None, 5]), "boxes are not four numbers (dropped)", 0),
         (box(9, 1, [1, 1, True, 5]), "boxes are not four numbers (dropped)", 0),
+        (box(9, 1, [1, float("nan"), 5, 5]), "boxes are not four numbers (dropped)", 0),
+        (box(9, 1, [1, 1, float("inf"), 5]), "boxes are not four numbers (dropped)", 0),
+        (box(9, 1, [1, 1, 5, float("-inf")]), "boxes are not four numbers (dropped)", 0),
         (box(9, 1, None), "annotations have no box (skipped)", 0),
         (box(9, 1, []), "annotations have no box (skipped)", 0),
         (box(9, 1, [1, 1, 5, 5], 4), "annotations have a category that is not listed (skipped)", 0),
@@ -96,6 +99,53 @@ def test_a_rounded_box_at_the_border_is_no_fault(tmp_path):
     data = load_detection(coco_folder(tmp_path, [*GOOD, box(4, 1, [30.5, 0, 10, 5])]))
     assert data.faults == ()
     assert train_and_val(data)[1].boxes[1].tolist() == [30.5, 0, 40, 5]
+
+
+def test_numbers_that_are_not_finite_count_as_missing_elsewhere(tmp_path):
+    nan = float("nan")
+    write_image(tmp_path / "train" / "1.jpg")
+    write_image(tmp_path / "train" / "2.jpg")
+    write_image(tmp_path / "train" / "3.jpg")
+    images = [entry(1, "1.jpg", nan, 30), entry(2, "2.jpg"), entry(nan, "3.jpg")]
+    rows = [box(1, 1, [4, 5, 10, 12], area=nan, iscrowd=nan), box(2, 2, [0, 0, 4, 4]), box(3, 2, [0, 0, 4, 4], nan)]
+    data = load_detection(coco_folder(tmp_path, rows, images=images))
+    assert counts(data) == {
+        "image entries lack an id (skipped)": 1,
+        "annotations have a category that is not listed (skipped)": 1,
+    }
+    first = train_and_val(data)[1]
+    assert (first.boxes.tolist(), first.areas.tolist(), first.crowd.tolist()) == ([[4, 5, 14, 17]], [120], [False])
+    for categories in ([{"id": nan, "name": "cat"}], [{"id": 3, "name": nan}]):
+        with pytest.raises(ValueError, match=r"name must be one line|must have an id and a name"):
+            load_detection(coco_folder(tmp_path, rows, images=images, categories=categories))
+
+
+def test_backslashes_of_windows_separate_folders(tmp_path):
+    for name in ("a/1.jpg", "a/b/2.jpg", "3\\4.jpg"):
+        write_image(tmp_path / "train" / name)
+    write_image(tmp_path / "secret.jpg")
+    names = [
+        "a\\1.jpg",
+        "a\\b/2.jpg",
+        "3\\4.jpg",
+        "a\\absent.jpg",
+        "..\\secret.jpg",
+        "a\\..\\..\\secret.jpg",
+        "\\1.jpg",
+    ]
+    images = [entry(n, name) for n, name in enumerate(names)]
+    data = load_detection(coco_folder(tmp_path, [box(1, 0, [1, 1, 5, 5]), box(2, 2, [2, 2, 5, 5])], images=images))
+    assert {number: image.name for number, image in train_and_val(data).items()} == {
+        0: "train/a/1.jpg",
+        1: "train/a/b/2.jpg",
+        2: "train/3\\4.jpg",
+    }
+    assert counts(data) == {
+        "image entries lack the name of a file inside the data (skipped)": 3,
+        "listed images do not exist (skipped)": 1,
+    }
+    with pytest.raises(ValueError, match=r"but none of 1 exists \(the first: 'train/a/absent\.jpg'\)"):
+        load_detection(coco_folder(tmp_path, [], images=[entry(1, "a\\absent.jpg")]))
 
 
 def test_text_and_gaps_in_ids(tmp_path):
