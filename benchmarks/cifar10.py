@@ -130,7 +130,7 @@ def train_ours(options: Options, seed: int) -> dict[str, float]:
     from mnas.data.arrays import ArrayBatches
     from mnas.train.loop import train
     from mnas.train.metrics import EpochMetrics
-    from mnas.train.presets import named_preset
+    from mnas.train.presets import PRESETS
     from mnas.train.watch import TrainProgress, TrainWatcher
     from mnas.zoo.architectures import named_arch
 
@@ -142,7 +142,7 @@ def train_ours(options: Options, seed: int) -> dict[str, float]:
             print(f"ours-{seed}: epoch {row.epoch} of {options.epochs}, {row.val_accuracy:.2%}", flush=True)
 
     config = replace(
-        named_preset("small"), epochs=options.epochs, batch_size=options.batch_size, fewest_steps=0, seed=seed,
+        PRESETS["small"], epochs=options.epochs, batch_size=options.batch_size, fewest_steps=0, seed=seed,
         warmup_epochs=min(2, options.epochs / 10), threads=1, accelerator="cpu",
     )  # fmt: skip
     batches = ArrayBatches(load(options), config.variation(), seed)

@@ -10,6 +10,11 @@ MOST_INPUT_SIZE = 8192
 """Largest side of an input image, in pixels."""
 
 
+def flag_of(field: str) -> str:
+    """Return the flag of a field, by which errors name it: `learning_rate` is --learning-rate."""
+    return f"--{field.replace('_', '-')}"
+
+
 def require_int(name: str, value: object, low: int, high: int | None = None) -> None:
     """Raise ValueError unless `value` is an int (not a bool) from `low` to `high`; None: no upper bound."""
     if type(value) is not int or value < low or (high is not None and value > high):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 Settings = TypeVar("Settings")
+Preset = TypeVar("Preset")
 
 _KINDS: Mapping[type, str] = {bool: "True or False", int: "an integer", float: "a number", str: "text", Path: "a path"}
 
@@ -33,6 +34,13 @@ def from_options(kind: type[Settings], options: Mapping[str, object]) -> Setting
             hint = f"; did you mean {close[0]}?" if close else f"; the options are {', '.join(names)}"
             raise ValueError(f"unknown option {name!r}{hint}")
     return _build(kind, options)
+
+
+def named_preset(presets: Mapping[str, Preset], name: str) -> Preset:
+    """Return the preset of this name. Raises ValueError for an unknown name."""
+    if name not in presets:
+        raise ValueError(f"--preset must be one of {', '.join(presets)}, but got {name!r}")
+    return presets[name]
 
 
 def option_names(kind: type) -> Iterator[str]:

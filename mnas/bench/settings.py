@@ -8,6 +8,7 @@ from typing import Any, Literal
 from mnas.bench.source import BenchmarkOptions
 from mnas.children import MOST_WORKERS
 from mnas.objective import DEFAULT_WEIGHTS
+from mnas.require import flag_of
 
 Auto = Literal["auto"]
 
@@ -51,7 +52,7 @@ class BenchSettings:
         for name in ("workers", "candidates_per_update"):
             value = getattr(self, name)
             if value != "auto" and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, or auto, but got {value}")
+                raise ValueError(f"{flag_of(name)} must be 1 or more, or auto, but got {value}")
         if self.workers != "auto" and self.workers > MOST_WORKERS:
             raise ValueError(f"--workers must be from 1 to {MOST_WORKERS}, or auto, but got {self.workers}")
         for form in self.forms:

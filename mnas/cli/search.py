@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mnas.cli.console import make_console
-from mnas.search.presets import named_preset
+from mnas.search.presets import PRESETS
 from mnas.search.settings import SearchSettings
+from mnas.settings import named_preset
 
 if TYPE_CHECKING:
     from mnas.search.run_search import SearchResult
@@ -27,7 +28,7 @@ class SearchCommand:
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return option -> default of the preset in the given options. Raises ValueError for an unknown preset."""
-        return named_preset(given.get("preset", SearchSettings.preset))
+        return named_preset(PRESETS, given.get("preset", SearchSettings.preset))
 
     def run(self) -> None:
         """Search, or resume; then export the front and print the recommendation."""

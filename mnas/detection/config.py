@@ -2,48 +2,20 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from mnas.data.detection.augmentation import BoxAugmentation
 from mnas.data.mirror import Mirror
-from mnas.foreign.limits import MOST_THREADS
-from mnas.require import require_choice, require_int, require_number
-from mnas.train.config import Optimizer, Precision, Schedule
-from mnas.train.machine import Accelerator, device_of
-
-if TYPE_CHECKING:
-    import torch
-
-
-BatchNorm = Literal["batch", "recentred", "frozen"]
+from mnas.require import require_choice, require_int
+from mnas.train.step_recipe import BatchNorm, StepRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionConfig:
+class DetectionConfig(StepRecipe):
     """The recipe of a training. Raises ValueError if a field is out of range."""
 
     epochs: int
     """Number of training epochs."""
-    batch_size: int
-    """Number of images per step; under torchrun, the total of all processes."""
-    optimizer: Optimizer
-    """Optimizer: rmsprop (with TensorFlow's semantics), sgd (with Nesterov momentum 0.9) or adamw."""
-    learning_rate: float
-    """Peak learning rate for 256 images per step; scaled in proportion to the batch size."""
-    schedule: Schedule
-    """Schedule of the learning rate: step (multiplied by --decay-rate every --decay-epochs) or cosine (down to 0). Both
-    start at the first step, not after the warm-up."""
-    warmup_epochs: float
-    """Number of epochs in which the learning rate rises from 0; limited to half of all epochs."""
-    decay_rate: float = 0.97
-    """Factor by which the step schedule multiplies the learning rate."""
-    decay_epochs: float = 2.4
-    """Number of epochs between two decays of the step schedule."""
-    ema_decay: float
-    """Decay of the moving average of weights and batch-norm statistics that becomes the trained model; 0: keep the last
-    weights. At the start it is lower, as in TensorFlow: min(decay, (1 + steps) / (10 + steps))."""
-    weight_decay: float
-    """Weight decay of all weights except batch norm."""
     batch_norm: BatchNorm = "batch"
     """Statistics that the backbone's batch norm uses in training: batch (those of each batch), recentred (the same, but
     the initial weights first get the images' statistics, with their function unchanged) or frozen (those of the initial
@@ -55,46 +27,15 @@ class DetectionConfig:
     mirror: Mirror = "auto"
     """Mirror half of the training images at random: yes, no or auto. auto: mirror them, except for classes whose names
     suggest mirror images, such as left and right."""
-    seed: int = 0
-    """Random seed."""
-
-    accelerator: Accelerator = "auto"
-    """Device to train on: cuda or cpu; auto: a GPU if one is available."""
-    mixed_precision: Precision = "auto"
-    """Mixed precision: no, bf16 or fp16; auto: on a GPU bf16 if it is supported, else fp16; on a CPU no."""
-    threads: int | Literal["auto"] = "auto"
-    """Number of CPU threads; results repeat bit for bit only with the same number. auto: torch's choice."""
     score_every: int = 1
     """Number of epochs between scorings on the validation images; the last epoch is always scored."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_int("--epochs", self.epochs, 1, 10**9)
-        require_int("--batch-size", self.batch_size, 1, 10**6)
         require_int("--score-every", self.score_every, 1, 10**9)
-        require_int("--seed", self.seed, 0, 2**63 - 1)
-        for name, least, most in (
-            ("learning_rate", 1e-9, 1e3),
-            ("warmup_epochs", 0, 1e9),
-            ("decay_rate", 1e-9, 1),
-            ("decay_epochs", 1e-3, 1e9),
-            ("ema_decay", 0, 0.9999999),
-            ("weight_decay", 0, 1),
-        ):
-            require_number(_flag(name), getattr(self, name), least, most)
-        if self.bn_momentum != "arch":
-            require_number("--bn-momentum", self.bn_momentum, 1e-9, 1)
-        if self.threads != "auto":
-            require_int("--threads", self.threads, 1, MOST_THREADS)
-        for name, kind in (
-            ("optimizer", Optimizer),
-            ("schedule", Schedule),
-            ("batch_norm", BatchNorm),
-            ("augmentation", BoxAugmentation),
-            ("mirror", Mirror),
-            ("accelerator", Accelerator),
-            ("mixed_precision", Precision),
-        ):
-            require_choice(_flag(name), getattr(self, name), get_args(kind))
+        require_choice("--augmentation", self.augmentation, get_args(BoxAugmentation))
+        require_choice("--mirror", self.mirror, get_args(Mirror))
 
     @property
     def fixed_epochs(self) -> int:
@@ -107,12 +48,3 @@ class DetectionConfig:
         for may_change in ("accelerator", "mixed_precision", "threads", "mirror"):
             del fields[may_change]
         return fields
-
-    def device(self) -> "torch.device":
-        """Return the device. Raises ValueError if CUDA is requested but missing."""
-        return device_of(self.accelerator)
-
-
-def _flag(name: str) -> str:
-    """Return the flag of a field, by which errors name it."""
-    return f"--{name.replace('_', '-')}"

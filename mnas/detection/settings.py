@@ -9,10 +9,10 @@ from cyclopts import Parameter
 
 from mnas.detection.config import DetectionConfig
 from mnas.detection.fitted import BoxRule
-from mnas.detection.presets import PRESETS, named_preset
+from mnas.detection.presets import PRESETS
 from mnas.detector import INPUT_SIZE
 from mnas.require import require_int
-from mnas.settings import from_options
+from mnas.settings import from_options, named_preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class DetectTrainSettings:
 
 def detect_preset_values(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe that these options choose, option by option. Raises ValueError for an unknown preset."""
-    return dict(vars(named_preset(options.get("preset", DetectTrainSettings.preset))))
+    return dict(vars(named_preset(PRESETS, options.get("preset", DetectTrainSettings.preset))))
 
 
 def detect_train_settings(options: Mapping[str, Any]) -> DetectTrainSettings:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, get_args
 
 from mnas.data.mirror import Mirror
 from mnas.foreign.limits import MOST_THREADS
+from mnas.require import flag_of
 from mnas.train.machine import Accelerator, device_of, halved_batch
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class ProxyConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "fewest_steps", "repeats", "threads"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"{_flag(name)} must be an integer of 1 or more, but got {getattr(self, name)!r}")
+                raise ValueError(f"{flag_of(name)} must be an integer of 1 or more, but got {getattr(self, name)!r}")
         if self.threads > MOST_THREADS:
             raise ValueError(f"--threads must be from 1 to {MOST_THREADS}, but got {self.threads}")
         if self.batch_size < 2:
             raise ValueError("--batch-size must be 2 or more, as batch norm needs a batch, but got 1")
         for name, low, high in (("learning_rate", 1e-9, 1e3), ("warmup", 0, 1), ("label_smoothing", 0, 1)):
             if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{_flag(name)} must be from {low} to {high}, but got {getattr(self, name)!r}")
+                raise ValueError(f"{flag_of(name)} must be from {low} to {high}, but got {getattr(self, name)!r}")
         if not 0 < self.image_share <= 1:
             raise ValueError(f"--image-share must be above 0 and at most 1, but got {self.image_share!r}")
         if not 0 <= self.weight_decay <= 1:
@@ -99,8 +100,3 @@ class FeaturesConfig:
     def device(self) -> "torch.device":
         """Return the device that computes the features. Raises ValueError if CUDA is requested but missing."""
         return device_of(self.accelerator)
-
-
-def _flag(name: str) -> str:
-    """Return the flag of a field, by which errors name it."""
-    return f"--{name.replace('_', '-')}"

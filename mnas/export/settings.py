@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from mnas.export.target import TOLERANCES, Kind, Target, Tolerance
 from mnas.formats import ExportName
+from mnas.require import flag_of
 
 Auto = Literal["auto"]
 
@@ -82,7 +83,7 @@ class ExportSettings:
             raise ValueError(f"--out must be an existing folder for several files, but got {str(self.out)!r}")
         for name, low in (("calibration_images", 1), ("images", 0)):
             if getattr(self, name) < low:
-                raise ValueError(f"--{name.replace('_', '-')} must be {low} or more, but got {getattr(self, name)}")
+                raise ValueError(f"{flag_of(name)} must be {low} or more, but got {getattr(self, name)}")
         if self.class_file is not None and not self.weights:
             raise ValueError(
                 "--class-file must be used with --weights, but got it alone; other models have class names"
@@ -92,9 +93,9 @@ class ExportSettings:
         for limit in dataclasses.fields(Tolerance):
             value = getattr(self, limit.name)
             if value != "auto" and not value >= 0:
-                raise ValueError(f"--{limit.name.replace('_', '-')} must be 0 or more, but got {value}")
+                raise ValueError(f"{flag_of(limit.name)} must be 0 or more, but got {value}")
             if value != "auto" and limit.name != "max_difference" and value > 1:
-                flag = f"--{limit.name.replace('_', '-')}"
+                flag = flag_of(limit.name)
                 raise ValueError(f"{flag} must be a share from 0 to 1 (0.01 is one point), but got {value}")
         if not 0 <= self.speed_s < math.inf:
             raise ValueError(f"--speed-s must be 0 (not measured) or more, but got {self.speed_s}")

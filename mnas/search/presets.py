@@ -23,10 +23,3 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """Preset -> option -> value; an option that is absent has the command's own default."""
-
-
-def named_preset(name: str) -> Mapping[str, Any]:
-    """Return the values of a preset. Raises ValueError for an unknown name."""
-    if name not in PRESETS:
-        raise ValueError(f"--preset must be one of {', '.join(PRESETS)}, but got {name!r}")
-    return PRESETS[name]

@@ -10,6 +10,7 @@ from mnas.evaluate.evaluation import Metric
 from mnas.latency.fleet.fleet import Measured
 from mnas.latency.latency import Latency, MeasurementError
 from mnas.objective import Objective, Sharing
+from mnas.require import flag_of
 from mnas.space.candidates import CandidateSpace
 from mnas.workers import Evaluate
 
@@ -82,9 +83,9 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("trials", "workers", "candidates_per_update"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, but got {getattr(self, name)}")
+                raise ValueError(f"{flag_of(name)} must be 1 or more, but got {getattr(self, name)}")
         if self.workers > MOST_WORKERS:
             raise ValueError(f"--workers must be from 1 to {MOST_WORKERS}, but got {self.workers}")
         for name in ("hours", "latency_limit", "max_size_mb", "max_memory_mb", "keep_models_mb"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be greater than 0, but got {getattr(self, name)}")
+                raise ValueError(f"{flag_of(name)} must be greater than 0, but got {getattr(self, name)}")

@@ -19,9 +19,9 @@ from mnas.evaluate.evaluation import METRICS, Metric
 from mnas.objective import DEFAULT_WEIGHTS, Form, Objective, Sharing
 from mnas.readers import stored_settings
 from mnas.scaling import input_sizes
-from mnas.search.presets import named_preset
+from mnas.search.presets import PRESETS
 from mnas.search.problem import Plan
-from mnas.settings import from_options
+from mnas.settings import from_options, named_preset
 from mnas.space.candidates import CandidateSpace, Parent
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
@@ -362,7 +362,7 @@ def search_settings(options: Mapping[str, object]) -> SearchSettings:
         ValueError: an unknown option or preset, or a value out of its range.
     """
     preset = options.get("preset", SearchSettings.preset)
-    return from_options(SearchSettings, {**named_preset(str(preset)), **options})
+    return from_options(SearchSettings, {**named_preset(PRESETS, str(preset)), **options})
 
 
 def device_values(flag: str, text: str, devices: Sequence[str]) -> dict[str, float]:

@@ -3,22 +3,15 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from mnas.data.augmentation import Augmentation, AugmentationKind
 from mnas.data.mirror import Mirror
-from mnas.foreign.limits import MOST_THREADS
-from mnas.require import require_choice, require_int, require_number
-from mnas.train.machine import Accelerator, device_of, halved_batch
+from mnas.require import flag_of, require_choice, require_int, require_number
+from mnas.train.machine import halved_batch
+from mnas.train.step_recipe import StepRecipe
 
-if TYPE_CHECKING:
-    import torch
-
-Optimizer = Literal["rmsprop", "sgd", "adamw"]
-Schedule = Literal["step", "cosine"]
-Precision = Literal["auto", "no", "bf16", "fp16"]
 Balance = Literal["none", "sampling", "loss"]
-BatchNorm = Literal["batch", "recentred", "frozen"]
 _FEWEST_FOR_STATISTICS = 16
 _AUTO_EPOCHS, _AUTO_STEPS, _MOST_AUTO_EPOCHS = 12, 180, 30
 _COUNTS = ("fewest_steps", "estimate_statistics", "patience")
@@ -27,13 +20,11 @@ _BEFORE: dict[str, object] = {"batch_norm": "batch", "balance": "none", "patienc
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(StepRecipe):
     """The recipe of a training. Raises ValueError if a field is out of range."""
 
     epochs: int | Literal["auto"]
     """Number of training epochs; auto: 12, or as many as 180 steps need, up to 30, as few images need more epochs."""
-    batch_size: int
-    """Number of images per step; under torchrun, the total of all processes."""
     fewest_steps: int = 0
     """Minimum number of steps of a training: mnas halves the batch size, down to 16, to reach it. Small data sets need
     many steps to learn."""
@@ -43,36 +34,13 @@ class TrainConfig:
     retries: int = 0
     """Number of times that a training may go back to its best epoch and continue at a quarter of the learning rate,
     after its loss was not finite or its validation accuracy collapsed; 0: such a training ends with an error."""
-    optimizer: Optimizer
-    """Optimizer: rmsprop (the paper's, with TensorFlow's semantics), sgd (with Nesterov momentum 0.9) or adamw."""
-    learning_rate: float
-    """Peak learning rate for 256 images per step; scaled in proportion to the batch size."""
-    schedule: Schedule
-    """Schedule of the learning rate: step (multiplied by --decay-rate every --decay-epochs) or cosine (down to 0). Both
-    start at the first step, not after the warm-up."""
-    warmup_epochs: float
-    """Number of epochs in which the learning rate rises from 0; limited to half of all epochs."""
-    decay_rate: float = 0.97
-    """Factor by which the step schedule multiplies the learning rate."""
-    decay_epochs: float = 2.4
-    """Number of epochs between two decays of the step schedule."""
-    ema_decay: float
-    """Decay of the moving average of weights and batch-norm statistics that becomes the trained model; 0: keep the last
-    weights. At the start it is lower, as in TensorFlow: min(decay, (1 + steps) / (10 + steps))."""
     balance: Balance = "none"
     """Compensation for classes of different size: sampling (each epoch shows all classes equally often), loss (images
     of rare classes weigh more) or none."""
     label_smoothing: float
     """Share of the target that is spread over all classes."""
-    weight_decay: float
-    """Weight decay of all weights except batch norm."""
     dropout: float | Literal["arch"] = "arch"
     """Probability of dropout before the classifier; arch: the architecture's value."""
-    bn_momentum: float | Literal["arch"] = "arch"
-    """Share of a new batch in the batch-norm statistics; arch: the architecture's value."""
-    batch_norm: BatchNorm = "batch"
-    """Statistics that batch norm uses in training: batch (those of each batch), recentred (the same, but the initial
-    network first gets the images' statistics, with its function unchanged) or frozen (those of the initial network)."""
     estimate_statistics: int
     """Number of training images (16 or more) from which batch-norm statistics are estimated before the model is scored;
     0: use the statistics of training."""
@@ -94,61 +62,35 @@ class TrainConfig:
     fashion-mnist, and classes whose names suggest mirror images, such as left and right."""
     crop: float
     """Side of the central square that the model sees when it is scored, as a share of the image's shorter side."""
-    seed: int = 0
-    """Random seed."""
-
-    accelerator: Accelerator = "auto"
-    """Device to train on: cuda or cpu; auto: a GPU if one is available."""
-    mixed_precision: Precision = "auto"
-    """Mixed precision: no, bf16 or fp16; auto: on a GPU bf16 if it is supported, else fp16; on a CPU no."""
     compile: bool = False
     """Compile the network with torch.compile, which takes a minute or more and then speeds up a GPU."""
-    threads: int | Literal["auto"] = "auto"
-    """Number of CPU threads; results repeat bit for bit only with the same number. auto: torch's choice."""
     checkpoint_every: int = 1
     """Number of epochs between checkpoints."""
 
     def __post_init__(self) -> None:
+        require_int("--batch-size", self.batch_size, 2, 10**9)
+        super().__post_init__()
         if self.epochs != "auto":
             require_int("--epochs", self.epochs, 1, 10**9)
-        for name, low in (("batch_size", 2), *((name, 0) for name in _COUNTS)):
-            require_int(_flag(name), getattr(self, name), low, 10**9)
+        for name in _COUNTS:
+            require_int(flag_of(name), getattr(self, name), 0, 10**9)
         require_int("--retries", self.retries, 0, 20)
+        require_int("--checkpoint-every", self.checkpoint_every, 1, 2**63 - 1)
         if 0 < self.estimate_statistics < _FEWEST_FOR_STATISTICS:
             raise ValueError(
                 f"--estimate-statistics must be 0 (off) or at least {_FEWEST_FOR_STATISTICS} images, as fewer give no "
                 f"useful means and variances, but got {self.estimate_statistics}"
             )
-        for name in ("seed", "checkpoint_every"):
-            require_int(_flag(name), getattr(self, name), 1 if name == "checkpoint_every" else 0, 2**63 - 1)
         for name, least, most in (
-            ("learning_rate", 1e-9, 1e3),
-            ("warmup_epochs", 0, 1e9),
-            ("decay_rate", 1e-9, 1),
-            ("decay_epochs", 1e-3, 1e9),
-            ("ema_decay", 0, 0.9999999),
             ("label_smoothing", 0, 0.99),
-            ("weight_decay", 0, 1),
             ("mixup", 0, 100),
             ("cutmix", 0, 100),
             ("crop", 0.1, 1),
         ):
-            require_number(_flag(name), getattr(self, name), least, most)
+            require_number(flag_of(name), getattr(self, name), least, most)
         if self.dropout != "arch":
             require_number("--dropout", self.dropout, 0, 0.99)
-        if self.bn_momentum != "arch":
-            require_number("--bn-momentum", self.bn_momentum, 1e-9, 1)
-        if self.threads != "auto":
-            require_int("--threads", self.threads, 1, MOST_THREADS)
-        for name, kind in (
-            ("optimizer", Optimizer),
-            ("batch_norm", BatchNorm),
-            ("balance", Balance),
-            ("schedule", Schedule),
-            ("accelerator", Accelerator),
-            ("mixed_precision", Precision),
-        ):
-            require_choice(_flag(name), getattr(self, name), get_args(kind))
+        require_choice("--balance", self.balance, get_args(Balance))
         if (self.mixup or self.cutmix) and self.batch_size % 2:
             raise ValueError(f"--batch-size must be even for mixup and CutMix, but got {self.batch_size}")
         self.variation()  # checks the fields on augmentation
@@ -196,12 +138,3 @@ class TrainConfig:
     def batch_size_for(self, images: int) -> int:
         """Return the number of images per step for this many training images."""
         return halved_batch(self.batch_size, images, self.for_images(images).fixed_epochs, self.fewest_steps)
-
-    def device(self) -> "torch.device":
-        """Return the device. Raises ValueError if CUDA is requested but missing."""
-        return device_of(self.accelerator)
-
-
-def _flag(name: str) -> str:
-    """Return the flag of a field, by which errors name it."""
-    return f"--{name.replace('_', '-')}"

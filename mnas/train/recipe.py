@@ -5,7 +5,7 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its code (te
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -18,32 +18,12 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from mnas.nn.network import Network
-from mnas.train.config import Optimizer, Schedule, TrainConfig
+from mnas.train.config import TrainConfig
+from mnas.train.step_recipe import StepRecipe
 
 Module = TypeVar("Module", bound=nn.Module)
 Mix = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 """Images (B, 3, S, S), labels (B,) and the step's seed -> mixed images, targets (B, classes)."""
-
-
-class StepRecipe(Protocol):
-    """The part of a recipe that decides about the steps of the optimizer (see `TrainConfig`)."""
-
-    @property
-    def optimizer(self) -> Optimizer: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def schedule(self) -> Schedule: ...
-    @property
-    def warmup_epochs(self) -> float: ...
-    @property
-    def decay_rate(self) -> float: ...
-    @property
-    def decay_epochs(self) -> float: ...
-    @property
-    def fixed_epochs(self) -> int: ...
 
 
 def parameter_groups(network: nn.Module, weight_decay: float, *, biases: bool) -> list[dict[str, object]]:

@@ -12,9 +12,9 @@ from mnas.data.cache import OnProgress
 from mnas.data.options import Loader, TrainingDataOptions
 from mnas.readers import stored_settings
 from mnas.require import require_number
-from mnas.settings import from_options
+from mnas.settings import from_options, named_preset
 from mnas.train.config import TrainConfig
-from mnas.train.presets import PRESETS, named_preset
+from mnas.train.presets import PRESETS
 
 if TYPE_CHECKING:
     from mnas.data.batches import Batches
@@ -170,7 +170,7 @@ def preset_values(options: Mapping[str, Any]) -> dict[str, Any]:
     if name == "auto":
         has_weights = options.get("weights") or (options.get("top") and _has_parents(str(options.get("arch"))))
         name = "finetune" if has_weights else "imagenet" if options.get("data") == "imagenet" else "small"
-    return dict(vars(named_preset(name)))
+    return dict(vars(named_preset(PRESETS, name)))
 
 
 def _has_parents(run: str) -> bool:

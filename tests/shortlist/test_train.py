@@ -22,11 +22,11 @@ from mnas.nn.weights_info import read_weights_info
 from mnas.objective import Objective
 from mnas.shortlist.train import train_shortlist
 from mnas.study import Draft, RunError, TrialRecord, open_run
-from mnas.train.presets import named_preset
+from mnas.train.presets import PRESETS
 from mnas.zoo.architectures import reference_arch
 
 CONFIG = dataclasses.replace(
-    named_preset("small"), epochs=1, batch_size=64, fewest_steps=1, warmup_epochs=0, estimate_statistics=256, threads=1
+    PRESETS["small"], epochs=1, batch_size=64, fewest_steps=1, warmup_epochs=0, estimate_statistics=256, threads=1
 )
 ACCURACIES = (0.5, 0.6, 0.7, 0.65)
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from mnas.detector import Suppression
 from mnas.export.detector.tolerance import DETECTOR_TOLERANCES, DetectorTolerance
 from mnas.export.target import Kind, Target
-from mnas.require import require_int, require_number
+from mnas.require import flag_of, require_int, require_number
 
 Auto = Literal["auto"]
 DetectorFormat = Literal["litert", "onnx"]
@@ -75,12 +75,12 @@ class DetectExportSettings:
             require_int("--seed", self.seed, 0, 2**63 - 1)
         for name in ("min_agreement", "max_precision_loss"):
             if getattr(self, name) != "auto":
-                require_number(f"--{name.replace('_', '-')}", getattr(self, name), 0, 1)
+                require_number(flag_of(name), getattr(self, name), 0, 1)
         if not 0 <= self.speed_s < math.inf:
             raise ValueError(f"--speed-s must be 0 (not measured) or more, but got {self.speed_s}")
         for name in ("score_threshold", "nms_iou", "most"):
             if getattr(self, name) != getattr(Suppression, name) and not self.postprocess:
-                raise ValueError(f"--{name.replace('_', '-')} must be used with --postprocess, but got it alone")
+                raise ValueError(f"{flag_of(name)} must be used with --postprocess, but got it alone")
         self.suppression()
 
     def suppression(self) -> Suppression | None:
@@ -91,7 +91,7 @@ class DetectExportSettings:
             return Suppression(score_threshold=self.score_threshold, nms_iou=self.nms_iou, most=self.most)
         except ValueError as error:
             name, _, rest = str(error).partition(" ")
-            raise ValueError(f"--{name.replace('_', '-')} {rest}") from None
+            raise ValueError(f"{flag_of(name)} {rest}") from None
 
     def targets(self) -> list[Target]:
         """Return the files to make. Raises ValueError for contradicting options."""
