@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mnas.pages.curves import round_ticks
 from mnas.plot import Figure
 from mnas.text import clean
 
@@ -47,12 +48,12 @@ def _panel(figure: Figure) -> list[str]:
         return _HEIGHT * (y_high - value) / (y_high - y_low)
 
     parts = [f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#f6f6f6"/>']
-    x_ticks = [v for v in layout["xaxis"].get("tickvals", ()) if x_low <= v <= x_high] or _ticks(x_low, x_high)
+    x_ticks = [v for v in layout["xaxis"].get("tickvals", ()) if x_low <= v <= x_high] or round_ticks(x_low, x_high)
     percent = str(layout["yaxis"].get("tickformat", "")).endswith("%")
     for value in x_ticks:
         parts.append(f'<path d="M{x_of(value):.1f} 0V{_HEIGHT}" stroke="#ddd"/>')
         parts.append(f'<text x="{x_of(value):.1f}" y="{_HEIGHT + 16}" text-anchor="middle">{value:g}</text>')
-    for value in _ticks(y_low, y_high):
+    for value in round_ticks(y_low, y_high):
         parts.append(f'<path d="M0 {y_of(value):.1f}H{_WIDTH}" stroke="#ddd"/>')
         label = f"{100 * value:g} %" if percent else f"{value:g}"
         parts.append(f'<text x="-6" y="{y_of(value) + 4:.1f}" text-anchor="end">{label}</text>')
@@ -110,10 +111,3 @@ def _bounds(values: Sequence[float], logarithmic: bool) -> tuple[float, float]:
         return low / 1.05, high * 1.05
     margin = 0.04 * (high - low) or 0.5
     return low - margin, high + margin
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return four to ten round numbers."""
-    step = 10.0 ** math.floor(math.log10(high - low))
-    step = next(s * step for s in (2, 1, 0.5, 0.2) if (high - low) / (s * step) >= 4.5)
-    return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]

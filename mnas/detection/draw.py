@@ -42,6 +42,12 @@ def drawn(
     )
 
 
+def with_longer_side(picture: Image.Image, side: int) -> Image.Image:
+    """Return the picture, enlarged or reduced to this longer side, in pixels."""
+    scale = side / max(picture.size)
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+
+
 def with_boxes(
     picture: Image.Image, boxes: npt.NDArray[np.float32], texts: Sequence[str], colours: Sequence[Colour]
 ) -> Image.Image:

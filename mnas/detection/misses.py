@@ -10,13 +10,14 @@ from PIL import Image
 from mnas.boxes import ious
 from mnas.data.detection.record import BoxedImage
 from mnas.detection.detections import ImageDetections
-from mnas.detection.draw import TRUE, WRONG, Colour, with_boxes
+from mnas.detection.draw import TRUE, WRONG, Colour, with_boxes, with_longer_side
 
 CERTAIN = 0.3
 """Score from which a detection is drawn and can find an object."""
 _IOU = 0.5
 _COLUMNS = 3
-_SIDE = 480
+SIDE = 480
+"""Longer side of the picture of one image, in pixels."""
 _GAP = 6
 
 
@@ -55,7 +56,16 @@ def misses_of(image: BoxedImage, detections: ImageDetections) -> Misses:
 
 def worst_misses(images: Sequence[BoxedImage], results: Mapping[int, ImageDetections], count: int = 9) -> list[Misses]:
     """Return the images with the most errors, at most `count`, the worst first."""
-    every = [misses_of(image, results[image.image_id]) for image in images if image.image_id in results]
+    return worst_of(all_misses(images, results), count)
+
+
+def all_misses(images: Sequence[BoxedImage], results: Mapping[int, ImageDetections]) -> list[Misses]:
+    """Return the errors in each image that has an entry in `results`."""
+    return [misses_of(image, results[image.image_id]) for image in images if image.image_id in results]
+
+
+def worst_of(every: Sequence[Misses], count: int) -> list[Misses]:
+    """Return those with the most errors, at most `count`, the worst first."""
     return sorted([misses for misses in every if misses.errors], key=lambda misses: -misses.errors)[:count]
 
 
@@ -66,20 +76,20 @@ def misses_picture(misses: Sequence[Misses], pictures: Sequence[Image.Image], cl
         misses: one or more.
         pictures: the images, upright, RGB, of any size.
     """
-    cells = [_cell(each, picture, classes) for each, picture in zip(misses, pictures, strict=True)]
+    cells = [miss_picture(each, picture, classes) for each, picture in zip(misses, pictures, strict=True)]
     columns = min(_COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     height = max(cell.height for cell in cells)
-    sheet = Image.new("RGB", (columns * (_SIDE + _GAP) - _GAP, rows * (height + _GAP) - _GAP), (255, 255, 255))
+    sheet = Image.new("RGB", (columns * (SIDE + _GAP) - _GAP, rows * (height + _GAP) - _GAP), (255, 255, 255))
     for place, cell in enumerate(cells):
-        sheet.paste(cell, (place % columns * (_SIDE + _GAP), place // columns * (height + _GAP)))
+        sheet.paste(cell, (place % columns * (SIDE + _GAP), place // columns * (height + _GAP)))
     return sheet
 
 
-def _cell(misses: Misses, picture: Image.Image, classes: Sequence[str]) -> Image.Image:
+def miss_picture(misses: Misses, picture: Image.Image, classes: Sequence[str]) -> Image.Image:
+    """Return the picture of one image (RGB, of any size), with a longer side of `SIDE`, as `misses_picture`."""
     image, detections = misses.image, misses.detections
-    scale = _SIDE / max(image.width, image.height)
-    cell = picture.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
+    scale = SIDE / max(image.width, image.height)
     texts: list[str] = []
     colours: list[Colour] = []
     for label, missed, crowd in zip(image.labels, misses.missed, image.crowd, strict=True):
@@ -92,4 +102,4 @@ def _cell(misses: Misses, picture: Image.Image, classes: Sequence[str]) -> Image
         texts.append(f"{classes[label]} {score:.0%}?")
         colours.append(WRONG)
     boxes = np.concatenate([image.boxes, detections.boxes[wrong]]) * np.float32(scale)
-    return with_boxes(cell, boxes, texts, colours)
+    return with_boxes(with_longer_side(picture, SIDE), boxes, texts, colours)

@@ -8,7 +8,7 @@ from mnas.atomic import write_atomic
 from mnas.formats import WEIGHTS_NAME
 from mnas.readers import read_json, require_types
 from mnas.require import require_number
-from mnas.train.folder import RESULT_NAME
+from mnas.train.folder import PAGE_NAME, RESULT_NAME
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,11 @@ class TrainedDetector:
     """Training speed, in images per second."""
     waiting: float
     """Share of the training time spent waiting for data."""
+
+    @property
+    def report(self) -> Path:
+        """Page with the curves, the classes, the worst misses and training images, in the training's folder."""
+        return self.weights.with_name(PAGE_NAME)
 
 
 def write_detector_result(folder: Path, trained: TrainedDetector) -> None:

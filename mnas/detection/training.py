@@ -21,8 +21,10 @@ from mnas.data.detection.batches import BoxBatches
 from mnas.data.detection.record import BoxedImage, DetectionPart, count_objects
 from mnas.detection.coco import DetectionScores
 from mnas.detection.config import DetectionConfig
+from mnas.detection.detections import ImageDetections
 from mnas.detection.metrics import DetectionMetrics
 from mnas.detection.network import NetworkDetector
+from mnas.detection.page import write_detector_page
 from mnas.detection.result import TrainedDetector, write_detector_result
 from mnas.detection.score import score_detector
 from mnas.detector import DetectorMetadata
@@ -84,6 +86,8 @@ class DetectorTraining:
         self.loss_sum = self._zero()
         self.spent = {"training": 0.0, "waiting": 0.0}  # seconds of this epoch
         self.rows: list[DetectionMetrics] = []
+        self.detections: dict[int, ImageDetections] = {}
+        """Image id -> detections, of the part that was scored last."""
 
     # The loop
 
@@ -178,6 +182,8 @@ class DetectorTraining:
                 self._prepare_scored()
                 scores = self._score("val")
                 tested = self._score("test") if count_objects(self.batches.images("test")) else None
+                part: DetectionPart = "test" if tested else "val"
+                write_detector_page(self.folder, self.rows, self.batches, part, tested or scores, self.detections)
             weights = self.folder / WEIGHTS_NAME
             save_detector(weights, self.scored, replace(self.metadata, mean_precision=scores.mean_precision))
             train_s = sum(row.train_s for row in self.rows)
@@ -227,7 +233,7 @@ class DetectorTraining:
         detect = NetworkDetector(self.scored, self.metadata)
         batches = self._until_stopped(self.batches.scoring(part, _SCORE_BATCH))
         data = self.batches.data
-        scores, _ = score_detector(detect, batches, images, data.classes, data.category_ids)
+        scores, self.detections = score_detector(detect, batches, images, data.classes, data.category_ids)
         return scores
 
     @contextmanager

@@ -134,8 +134,9 @@ def _conclusion(trained: TrainedDetector) -> str:
     test = ""
     if trained.test_precision is not None and trained.test_ap50 is not None:
         test = f", test mAP {trained.test_precision:.1%}, AP50 {trained.test_ap50:.1%}"
+    report = f"; report: {trained.report}" if trained.report.is_file() else ""  # an earlier version wrote none
     return (
         f"validation mAP {trained.mean_precision:.1%}, AP50 {trained.ap50:.1%}{test}; "
         f"{counted(trained.epochs, 'epoch')} in {trained.seconds:.0f} s, {trained.images_per_s:.1f} images/s, "
-        f"{trained.waiting:.1%} of the time waiting for data; {trained.weights}"
+        f"{trained.waiting:.1%} of the time waiting for data; {trained.weights}{report}"
     )

@@ -8,7 +8,7 @@ import pytest
 from mnas.bench.comparison import ControllerSearches, front_of
 from mnas.bench.figures import EDGES, figures
 from mnas.bench.pool import draw_pool
-from mnas.bench.svg import _ticks, svg
+from mnas.bench.svg import svg
 from mnas.objective import Objective
 from tests.bench.bench_toy import rows, toy_benchmark
 from tests.bench.test_bench_pool import searched
@@ -55,10 +55,3 @@ def test_the_svg_is_well_formed_and_shows_all(made):
         assert 0 <= float(path.get("cx")) <= width
         assert 0 <= float(path.get("cy")) <= height
     ET.fromstring(svg([charts["reward"], charts["histogram"]]))
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.83, 1.07), (-3e-4, 2e-3), (12.0, 1234.0)])
-def test_ticks_are_few_and_inside(low, high):
-    ticks = _ticks(low, high)
-    assert 4 <= len(ticks) <= 11
-    assert all(low <= tick <= high for tick in ticks)

@@ -59,7 +59,10 @@ def values(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str
 def test_a_finished_training_is_read_again(capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads((Path(model()) / "result.json").read_text())
     assert run(["detect", "train", BACKBONE, "--data", "shapes", *QUICK, "--resume"]) == 0
-    assert f"validation mAP {result['mean_precision']:.1%}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"validation mAP {result['mean_precision']:.1%}" in printed
+    assert printed.rstrip().endswith(f"{model()}/model.safetensors; report: {model()}/report.html")
+    assert "test part of shapes" in Path(model(), "report.html").read_text()
     assert "already contains a training" in complaint(capsys, "train", BACKBONE, "--data", "shapes", *QUICK)
     assert QUICK[-2:] == ("--boxes", "paper")
     other = complaint(capsys, "train", BACKBONE, "--data", "shapes", *QUICK[:-1], "fitted", "--resume")

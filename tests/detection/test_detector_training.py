@@ -82,6 +82,9 @@ def test_it_learns_and_records_its_scores(folder: Path, tmp_path: Path) -> None:
     assert stored.classes == CLASSES
     assert not network.training
     assert trained.epochs == 60
+    report = trained.report.read_text()
+    assert "test part of shapes" in report
+    assert f"<b>{trained.test_ap50:.1%}</b><span>AP50: at IoU .5" in report
     assert json.loads((tmp_path / "t" / "result.json").read_text())["mean_precision"] == trained.mean_precision
 
 
@@ -125,14 +128,16 @@ def test_another_training_is_not_resumed(folder: Path, whole: Path, tmp_path: Pa
 
 
 def test_a_damaged_result_is_written_again_from_the_checkpoint(folder: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "t"
+    out = tmp_path / "whole"  # the title of the report
     shutil.copytree(whole, out)
     (out / "result.json").write_text("{}")
     with pytest.raises(ValueError, match=r"is not the result of a detector's training .*; remove it, and use --resume"):
         train_detector(metadata(), batches_of(folder), CONFIG, out, resume=True)
     (out / "result.json").unlink()
+    (out / "report.html").unlink()
     train_detector(metadata(), batches_of(folder), CONFIG, out, resume=True)
-    assert (out / "result.json").read_text() == (whole / "result.json").read_text()
+    for name in ("result.json", "report.html"):
+        assert (out / name).read_text() == (whole / name).read_text(), name
 
 
 def test_the_backbone_begins_with_given_weights_and_frozen_statistics_stay(folder: Path, tmp_path: Path) -> None:
