@@ -17,6 +17,7 @@ from mnas.data.listing.class_lines import aligned, plain
 from mnas.detection.fitted import TARGET, BoxRule, box_shares, fitted_boxes, matched_by
 from mnas.detector import DefaultBoxes, Detector, map_sides, paper_boxes, require_detector_size
 from mnas.require import require_choice, require_int
+from mnas.text import counted
 
 _MOST_CLASSES = 20
 _ENDS = 8  # classes with the most boxes, and with the smallest matched shares, that a longer table shows
@@ -149,7 +150,7 @@ def check_lines(checked: CheckedData) -> list[str]:
     counts = ", ".join(f"{count:,} {part}" for part, count in checked.images.items())
     drawn = f" (val drawn from train with seed {checked.seed})" if checked.held_out else ""
     empty = sum(checked.empty.values())
-    crowds = f", {checked.crowds:,} crowds" if checked.crowds else ""
+    crowds = f", {counted(checked.crowds, 'crowd')}" if checked.crowds else ""
     lines = [
         *aligned(_rows(checked)),
         f"images: {counts}{drawn}; {empty:,} without boxes{crowds}",
@@ -203,7 +204,7 @@ def unmatched_line(checked: CheckedData) -> str:
         f"{plain(one.name)} ({100 * share:.0f} %; the others have a median side of {one.unmatched_px:.0f} px)"
         for share, one in few[:_NAMED]
     )
-    more = f" and {len(few) - _NAMED} more classes" if len(few) > _NAMED else ""
+    more = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
     remedy = "--boxes fitted or a larger --input-size" if checked.paper else "a larger --input-size"
     return (
         f"warning: the default boxes match fewer than {100 * TARGET:.0f} % of the training boxes of {named}{more}; "

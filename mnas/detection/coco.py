@@ -58,7 +58,7 @@ def coco_scores(truth: Mapping[str, Any], results: Mapping[int, ImageDetections]
     coco, evaluation = _modules()
     objects = sum(not annotation.get("iscrowd", 0) for annotation in truth["annotations"])
     if not objects:
-        raise ValueError(f"COCO's metrics need images with objects, but the {len(truth['images'])} images have none")
+        raise ValueError(f"COCO's metrics need images with objects, but none of {len(truth['images'])} has one")
     ids = tuple(category["id"] for category in truth["categories"])
     ground = coco({**truth, "annotations": [dict(annotation) for annotation in truth["annotations"]]})
     entries = [entry for image, detections in results.items() for entry in coco_results(image, detections, ids)]

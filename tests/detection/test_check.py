@@ -54,8 +54,8 @@ def test_faults_crowds_and_empty_images(tmp_path):
     lines = check_lines(checked)
     assert sum(checked.images.values()) == 3
     assert sum(checked.empty.values()) == 1
-    assert any(line.endswith("1 without boxes, 1 crowds") for line in lines)
-    assert "faults in the annotations: 1 boxes have no area (dropped), first train/2.jpg" in lines
+    assert any(line.endswith("1 without boxes, 1 crowd") for line in lines)
+    assert "faults in the annotations: boxes have no area (dropped): 1 (first train/2.jpg)" in lines
     assert sum(count for one in checked.classes for count in one.boxes.values()) == 2
 
 

@@ -74,5 +74,5 @@ def test_the_scores_are_those_of_pycocotools(seed: int) -> None:
 def test_no_detections_score_0_and_no_objects_are_refused() -> None:
     truth, _ = truth_and_results()
     assert coco_scores(truth, {}).mean_precision == 0
-    with pytest.raises(ValueError, match="need images with objects, but the 20 images have none"):
+    with pytest.raises(ValueError, match="need images with objects, but none of 20 has one"):
         coco_scores({**truth, "annotations": []}, {})

@@ -412,7 +412,8 @@ def _coco_json() -> Sequence[bytes]:
         for n in range(5)
     ]
     categories = [{"id": 1, "name": "cat", "supercategory": "pet"}, {"id": 2, "name": "dog", "supercategory": "pet"}]
-    return [json.dumps({"images": images, "annotations": boxes, "categories": categories}).encode()]
+    plain = json.dumps({"images": images, "annotations": boxes, "categories": categories}).encode()
+    return [plain, plain.replace(b"1.5", b"NaN").replace(b"3.bmp", b".\\\\3.bmp")]
 
 
 def _voc_xml() -> Sequence[bytes]:

@@ -21,7 +21,7 @@ from mnas.detection.score import SCORE_THRESHOLD
 from mnas.names import resolve_weights
 from mnas.predict.images import read_picture
 from mnas.require import require_int
-from mnas.text import NAME_CHARS, clean
+from mnas.text import NAME_CHARS, clean, counted
 
 _SIDE = 960
 """Longest side of an image in the picture of misses before it is fitted, in pixels."""
@@ -71,8 +71,8 @@ class DetectEvalCommand:
             return
         unread = unreadable_line(evaluated.data.unreadable) if evaluated.data.unreadable else ""
         for line in (
-            f"{evaluated.selection.part} part of {evaluated.data.name}: {evaluated.scores.images:,} images, "
-            f"{evaluated.scores.objects:,} objects",
+            f"{evaluated.selection.part} part of {evaluated.data.name}: "
+            f"{counted(evaluated.scores.images, 'image')}, {counted(evaluated.scores.objects, 'object')}",
             *evaluated.selection.notes,
             fault_line(evaluated.data.faults),
             unread,

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnas.text import NAME_CHARS, clean
+from mnas.text import NAME_CHARS, clean, counted
 
 _PRINTED = 6
 
@@ -46,8 +46,8 @@ def fault_line(faults: Sequence[DataFault]) -> str:
     """Return the notice about faults, with the number and the first example of each kind; empty without faults."""
     if not faults:
         return ""
-    named = "; ".join(f"{fault.count:,} {fault.what}, first {fault.example}" for fault in faults[:_PRINTED])
-    more = f"; and {len(faults) - _PRINTED} other kinds" if len(faults) > _PRINTED else ""
+    named = "; ".join(f"{fault.what}: {fault.count:,} (first {fault.example})" for fault in faults[:_PRINTED])
+    more = f"; and {counted(len(faults) - _PRINTED, 'other kind')}" if len(faults) > _PRINTED else ""
     return f"faults in the annotations: {named}{more}"
 
 

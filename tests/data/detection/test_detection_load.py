@@ -112,14 +112,16 @@ def test_a_training_needs_training_images(tmp_path):
     coco_folder(tmp_path / "b", [], images=images)
     for row in images:
         write_image(tmp_path / "b" / "train" / row["file_name"], 30, 40)
-    with pytest.raises(ValueError, match="has no usable one; faults in the annotations: 3 images have another shape"):
+    with pytest.raises(
+        ValueError, match=r"has no usable one; faults in the annotations: images have another shape .*: 3 \(fir"
+    ):
         load_detection(tmp_path / "b")
 
 
 def test_training_images_without_a_valid_box_name_the_faults(tmp_path):
     root = folder_of(tmp_path / "a", [[7]] * 3)
-    with pytest.raises(ValueError, match=r"none of 3 in .*a has a valid one; faults in the annotations: 3 annotations"
-                       " have a category that is not listed"):  # fmt: skip
+    with pytest.raises(ValueError, match=r"none of 3 in .*a has a valid one; faults in the annotations: annotations "
+                       r"have a category that is not listed \(skipped\): 3 \(first"):  # fmt: skip
         load_detection(root)
     root = folder_of(tmp_path / "b", [[0]] * 3)
     path = root / "annotations" / "instances_train.json"
@@ -127,5 +129,7 @@ def test_training_images_without_a_valid_box_name_the_faults(tmp_path):
     with pytest.raises(ValueError, match=r"all boxes in .*b surround crowds"):
         load_detection(root)
     path.write_text(path.read_text().replace('"file_name": "', '"file_name": "/data/'))
-    with pytest.raises(ValueError, match="lists no usable one; faults in the annotations: 3 image entries lack the na"):
+    with pytest.raises(
+        ValueError, match=r"lists no usable one; faults in the annotations: image entries lack the name .*: 3 \("
+    ):
         load_detection(root)

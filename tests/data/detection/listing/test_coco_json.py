@@ -92,7 +92,7 @@ def test_faulty_annotations_are_counted(tmp_path, row, fault, remaining):
     data = load_detection(coco_folder(tmp_path, [*GOOD, row]))
     assert counts(data) == {fault: 1}
     assert len(train_and_val(data)[1].boxes) == 1 + remaining
-    assert fault_line(data.faults).startswith(f"faults in the annotations: 1 {fault}, first ")
+    assert fault_line(data.faults).startswith(f"faults in the annotations: {fault}: 1 (first ")
 
 
 def test_a_rounded_box_at_the_border_is_no_fault(tmp_path):
