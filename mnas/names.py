@@ -148,11 +148,15 @@ def parent_command(name: str) -> str:
 def command_from_parent(path: Path, attributes: Mapping[str, Any], trial: TrialRecord) -> str:
     """Return the command that trains a trial of the run from the weights of its parent; empty without a parent.
 
+    A network that is cut from its parent needs what the run holds, so that the command trains the run's best.
+
     Args:
         attributes: those of the run at `path`.
     """
     if not trial.parent:
         return ""
+    if attributes["config"].get("cuts"):
+        return f"mnas train {path} --top 4"
     weights = needed(path, attributes, "parent_weights", trial.parent)
     return f"mnas train {trial.parent} --weights {weights} --input-size {trial.input_size}"
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass, fields
 from rich import box
 from rich.table import Table
 
+from mnas.arch import Arch
 from mnas.cell_arch import CellSkeleton
 from mnas.cli.console import make_console
+from mnas.names import resolve_arch
 from mnas.space.cell import CellSpace
+from mnas.space.cuts import count_cuts, values_of_cuts
 from mnas.space.factorized import LATER_CHOICES, BlockChoices, FactorizedSpace
 from mnas.space.named import load_space
 from mnas.space.per_layer import PerLayerSpace
@@ -29,9 +32,15 @@ class SpaceCommand:
     space: str = dataclasses.field(default="mnasnet", kw_only=False)
     """Named space (mnasnet, mnasnet-no-se, per-layer, mobilenetv4, cell), path of a .toml file, or module:factory (a
     function that returns a space)."""
+    parent: str = ""
+    """Print the networks that can be cut from this one instead, as mnas search --parent does: a name, a trial, a file
+    or an architecture string."""
 
     def run(self) -> None:
         """Print the tables."""
+        if self.parent:
+            print_cuts(self.parent)
+            return
         space = load_space(self.space, option="SPACE")
         console = make_console()
         console.print(f"space {space.name}")
@@ -46,6 +55,27 @@ class SpaceCommand:
             comparison = factorized_lines(blocks) if blocks is space else flat_lines(blocks)
         lines = [frame, *size_lines(space), *comparison]
         console.lines(*lines)
+
+
+def print_cuts(name: str) -> None:
+    """Print the networks that can be cut from a parent. Raises ValueError for one of cells."""
+    arch = resolve_arch(name)
+    if not isinstance(arch, Arch):
+        raise ValueError(f"--parent must be a network of blocks, as cells cannot be cut, but got {name}")
+    table = Table("block", "op", "layers", "kernel", "expansion", "se_ratio", "filters", box=box.SIMPLE)
+    for place, values in values_of_cuts(arch):
+        op = arch.blocks[int(place) - 1].op if place.isdigit() else "conv"
+        inside = values.get("expansion") or values.get("mid_filters", ())
+        columns = (values.get("layers", ()), values.get("kernel", ()), inside, values.get("se_ratio", ()))
+        table.add_row(place, op, *(_listed(column) for column in (*columns, values["filters"])))
+    console = make_console()
+    console.print(f"networks cut from {name}; the first value of each decision is the parent's")
+    console.print(table)
+    decisions = [values for _, fields in values_of_cuts(arch) for values in fields.values() if len(values) > 1]
+    console.lines(
+        f"{len(decisions)} decisions, at most {count_cuts(arch):.2e} different networks at each input size",
+        "kept: the ops, strides, activations and skips, and the widths of blocks whose result is not linear",
+    )
 
 
 def cell_table(space: CellSpace) -> Table:

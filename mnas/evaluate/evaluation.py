@@ -20,12 +20,14 @@ Metric = Literal["accuracy", "balanced-accuracy"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
 Step = Literal["features", "training"]
-"""Steps in which a candidate is evaluated, cheapest first: features (a linear classifier on the frozen features of its
-pretrained weights), then training (the weights fine-tuned, or random weights trained, for some epochs)."""
+"""Steps in which a candidate is evaluated, cheapest first: features (the features of known weights as they are, with a
+new linear classifier or that of the parent it is cut from), then training (the weights fine-tuned, or random weights
+trained, for some epochs)."""
 
-Fidelity = Literal["frozen features", "fine-tuned", "from scratch"]
-"""How the network behind an accuracy was made: pretrained with a new linear classifier, pretrained and trained on for
-some epochs, or trained from random weights for some epochs."""
+Fidelity = Literal["frozen features", "inherited", "fine-tuned", "distilled", "from scratch"]
+"""How the network behind an accuracy was made: pretrained with a new linear classifier, cut from a fine-tuned parent
+without training, pretrained and trained on for some epochs, cut and trained for some epochs with the parent as teacher,
+or trained from random weights for some epochs."""
 
 
 class EvaluationError(Exception):

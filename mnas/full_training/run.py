@@ -64,7 +64,8 @@ def planned_trainings(settings: TrainSettings) -> list[NamedTraining]:
     if not images.data:
         raise ValueError("--data must be given: the name of a data set (digits) or a folder of images")
     if not settings.weights and (command := parent_command(settings.arch)):
-        raise ValueError(f"{settings.arch} begins from known weights; train it with `{command}`, or with --top")
+        or_top = "" if "--top" in command else ", or with --top"
+        raise ValueError(f"{settings.arch} begins from known weights; train it with `{command}`{or_top}")
     sizes = input_sizes(settings.input_size) or (searched_size(settings.arch) or images.native_size(),)
     trainings = []
     for width in width_multipliers(settings.width_multiplier):

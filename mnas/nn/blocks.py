@@ -126,9 +126,12 @@ class SqueezeExcite(nn.Module):
         self.expand = nn.Conv2d(part.squeezed, part.channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = x.mean((2, 3), keepdim=True)
-        gate = self.expand(_FUNCTIONS[self.part.activation](self.reduce(gate)))
-        return x * _FUNCTIONS[self.part.gate](gate)
+        return x * self.gate(x)
+
+    def gate(self, x: Tensor) -> Tensor:
+        """Return the factor of each channel, (N, C, 1, 1)."""
+        squeezed = _FUNCTIONS[self.part.activation](self.reduce(x.mean((2, 3), keepdim=True)))
+        return _FUNCTIONS[self.part.gate](self.expand(squeezed))
 
 
 class PooledSkip(nn.Module):
@@ -185,8 +188,11 @@ class LayerModule(nn.Module):
             y = getattr(self, name)(y)
             if number == parts:
                 tap = y
-        if self.layer.skip == "identity":
-            y = y + x
-        elif self.layer.skip == "pool":
-            y = y + cast(Tensor, self.pool(x))
-        return tap, y
+        skipped = self.skipped(x)
+        return tap, y if skipped is None else y + skipped
+
+    def skipped(self, x: Tensor) -> Tensor | None:
+        """Return what the skip adds to the result for an input (N, in_filters, H, W); None without a skip."""
+        if self.layer.skip == "pool":
+            return cast(Tensor, self.pool(x))
+        return x if self.layer.skip == "identity" else None

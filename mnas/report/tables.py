@@ -119,10 +119,17 @@ def parents_table(facts: Facts) -> str:
         rows.append(_row([*cells, escape(why)]))
     epochs = max((trial.evaluation.epochs for trial in trials if trial.evaluation), default=0)
     tuned = f"fine-tuned, epochs: {epochs}" if epochs else "fine-tuned"
-    head = ("trial", "network", "input px", "latency", "frozen features", tuned, "left out because")
+    cuts = any(trial.features and trial.features.fidelity == "inherited" for trial in trials)
+    cheap = "untrained" if cuts else "frozen features"
+    head = ("trial", "network", "input px", "latency", cheap, tuned, "left out because")
+    why = (
+        f"The {facts.metric_name} of a network as it is cut from its parent, with solved weights, takes seconds;"
+        if cuts
+        else f"The {facts.metric_name} of a linear classifier on the frozen features takes seconds;"
+    )
     return (
-        f"{_table('parents', head, rows)}<figcaption>The {facts.metric_name} of a linear classifier on the frozen "
-        "features takes seconds; it decides, with the latency, which candidates are fine-tuned.</figcaption>"
+        f"{_table('parents', head, rows)}<figcaption>{why} it decides, with the latency, which candidates are "
+        "fine-tuned.</figcaption>"
     )
 
 

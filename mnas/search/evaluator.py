@@ -1,6 +1,7 @@
 """Evaluate a candidate in a worker process, which opens the images once.
 
-Random weights get the paper's proxy training. Known weights get a linear classifier, then fine-tuning.
+Random weights get the paper's proxy training. Known weights get a linear classifier, then fine-tuning. A network cut
+from a fine-tuned parent is scored untrained, then trained with the parent as its teacher.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from mnas.evaluate.config import FeaturesConfig, ProxyConfig
 from mnas.evaluate.evaluation import Evaluation, Step
 from mnas.folders import user_cache_dir
 from mnas.study import RunError
-from mnas.train.initial import WeightsSource
+from mnas.train.initial import CutSource, WeightsSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,8 @@ class ProxyEvaluator:
     """Input size -> images of that size."""
     sources: Mapping[str, WeightsSource] = field(default_factory=dict)
     """Parent -> source of its weights."""
+    cuts: Mapping[str, WeightsSource] = field(default_factory=dict)
+    """Parent -> the file of its fine-tuned weights, where networks are cut from it."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -91,6 +94,8 @@ class ProxyEvaluator:
             assert step == "training"
             return evaluate_proxy(candidate.arch, dataset, self.proxy, seed, weights_path)
         source = self.sources[candidate.parent]
+        if tuned := self.cuts.get(candidate.parent):
+            return self._cut(CutSource(parent=tuned, arch=candidate.arch), dataset, step, seed, weights_path)
         if step == "features":
             from mnas.evaluate.features import evaluate_features
 
@@ -99,3 +104,13 @@ class ProxyEvaluator:
         from mnas.evaluate.finetuned import evaluate_finetuned
 
         return evaluate_finetuned(source, dataset, self.proxy, seed, weights_path)
+
+    def _cut(self, source: CutSource, dataset: Dataset, step: Step, seed: int, weights_path: Path | None) -> Evaluation:
+        if step == "features":
+            from mnas.evaluate.inherited import evaluate_inherited
+
+            return evaluate_inherited(source, dataset, self.proxy)
+        from mnas.evaluate.finetuned import evaluate_finetuned
+
+        whole = self.images[max(self.images)].open()
+        return evaluate_finetuned(source, dataset, self.proxy, seed, weights_path, whole=whole)

@@ -18,6 +18,7 @@ from mnas.search.reach import find_reach
 from mnas.search.settings import SearchSettings
 from mnas.search.start import KNOWN_TO_BE_GOOD, History, Member, initial_trials, published_members, read_start
 from mnas.space.candidates import CandidateSpace
+from mnas.space.cuts import can_be_cut
 from mnas.study import Beginning, StudyWriter, TrialRecord, count_imported, open_run
 
 FEW_IMAGES = 50_000
@@ -167,7 +168,10 @@ def _about_space(space: CandidateSpace, auto_stride: bool) -> list[str]:
     parents = ", ".join(parent.name for parent in space.parents)
     sizes = len(space.input_sizes)
     each = f"each at {sizes} input sizes" if sizes > 1 else f"at {space.input_sizes[0]} px"
-    lines = [f"parents: {parents}, {each}"] if parents else []
+    how = "networks cut from the parents" if space.cuts else "parents"
+    lines = [f"{how}: {parents}, {each}"] if parents else []
+    if whole := [parent.name for parent in space.parents if space.cuts and not can_be_cut(parent.arch)]:
+        lines.append(f"taken whole, as only networks of blocks can be cut: {', '.join(whole)}")
     if space.space is None:
         return lines
     s = space.space.skeleton

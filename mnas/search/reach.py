@@ -88,7 +88,7 @@ def find_reach(problem: Problem) -> Reach:
 def extreme_candidates(space: CandidateSpace, num_classes: int) -> tuple[Candidate, Candidate]:
     """Return the candidates with the fewest and the most multiply-accumulates."""
     first, last = space.input_sizes[0], space.input_sizes[-1]
-    ends = space.of_parents()
+    ends = [*space.of_parents(), *space.smallest_cuts()]
     if space.space is not None:
         small, _ = extremes(space.space, first, num_classes)
         _, large = extremes(space.space, last, num_classes)

@@ -19,12 +19,12 @@ from mnas.search.evaluator import CachedImages, ProxyEvaluator
 from mnas.search.front_files import export_front
 from mnas.search.loop import search
 from mnas.search.open import open_search, versions
-from mnas.search.parents import KnownWeights, read_parents
+from mnas.search.parents import KnownWeights, fine_tune, read_parents
 from mnas.search.problem import Problem
 from mnas.search.progress import Watcher
 from mnas.search.settings import SearchSettings
 from mnas.study import Snapshot, StudyWriter
-from mnas.train.initial import held_out_seed, trained_on
+from mnas.train.initial import held_out_seed, trained_on, tuned_sources
 from mnas.version import __version__
 
 
@@ -67,10 +67,13 @@ def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> Sear
     _require_unseen(settings, parents, watcher)
     space = settings.candidate_space([each.parent for each in parents])
     images = {size: CachedImages.of(each, settings.images, settings.seed) for size, each in datasets.items()}
-    evaluate = ProxyEvaluator(settings.proxy, images, {each.parent.name: each.source for each in parents})
+    tuned = tuned_sources(space.parents, settings.run) if space.cuts else {}
+    sources = {each.parent.name: each.source for each in parents}
+    evaluate = ProxyEvaluator(settings.proxy, images, sources, tuned)
     with open_search(settings, space, dataset, evaluate, watcher.say) as (run, problem):
         _store_provenance(run, dataset, problem, command)
         try:
+            fine_tune(parents, tuned, dataset, settings.proxy, settings.seed, watcher.say)
             reason = search(run, problem, settings.plan(space), watcher)
         except KeyboardInterrupt as stop:
             run.set("state", {"status": "stopped", "reason": signal_name(stop)})

@@ -23,6 +23,7 @@ from mnas.search.presets import PRESETS
 from mnas.search.problem import Plan
 from mnas.settings import from_options, named_preset
 from mnas.space.candidates import CandidateSpace, Parent
+from mnas.space.cuts import can_be_cut
 from mnas.space.named import load_space
 from mnas.space.skeleton import output_stride_for
 from mnas.space.space import Space
@@ -75,8 +76,10 @@ class SearchSettings:
     of the data set's images, up to 224, and with --parent eight sizes from 48 pixels up to that, or to 128."""
     parent: str = ""
     """Networks with known weights to choose from, separated by commas: NAME, which takes published weights, or
-    NAME=WEIGHTS with timm, torchvision, pretrained or a file; also a model that mnas train made. They are fine-tuned,
-    whole, at each input size; no network is trained from random weights."""
+    NAME=WEIGHTS with timm, torchvision, pretrained or a file; also a model that mnas train made. Each is fine-tuned,
+    then smaller networks are cut from it; no network is trained from random weights."""
+    whole: bool = False
+    """With --parent, take the parents whole, at each input size; cut no smaller networks from them."""
     from_scratch: bool = False
     """With --parent, search --space from random weights as well."""
     output_stride: int | Auto = "auto"
@@ -168,6 +171,8 @@ class SearchSettings:
             )
         if self.from_scratch and not self.parent:
             raise ValueError("--from-scratch adds a search from random weights to --parent, which is missing")
+        if self.whole and not self.parent:
+            raise ValueError("--whole takes the networks of --parent whole, but --parent is missing")
         input_sizes(self.input_size)
         self.plan()  # called for its checks, as on the next line
         self.objectives(self.sharing(dict.fromkeys(self.device_names, 1.0)))
@@ -176,10 +181,10 @@ class SearchSettings:
         """Return the part of the settings that the search loop needs.
 
         Args:
-            space: candidates to choose from; if these are parents only, there are no more trials than candidates.
+            space: candidates to choose from; if these are whole parents only, there are no more trials than candidates.
         """
         trials = self.trials
-        if space is not None and space.space is None:
+        if space is not None and space.space is None and not space.cuts:
             trials = min(trials, len(space.of_parents()))
         cores = os.cpu_count() or 1
         if self.workers != "auto":
@@ -293,7 +298,8 @@ class SearchSettings:
     def candidate_space(self, parents: Sequence[Parent] = ()) -> CandidateSpace:
         """Return the candidates to choose from. Raises ValueError for values that do not fit the space."""
         space = None if parents and not self.from_scratch else self.searched_space(self.sizes[0])
-        return CandidateSpace(space=space, input_sizes=self.sizes, parents=tuple(parents))
+        cuts = not self.whole and any(can_be_cut(parent.arch) for parent in parents)
+        return CandidateSpace(space=space, input_sizes=self.sizes, parents=tuple(parents), cuts=cuts)
 
     def reference(self) -> Candidate:
         """Return the reference of all latencies: MobileNetV2 with the space's filters, layers and strides.
@@ -328,16 +334,17 @@ class SearchSettings:
         fields["proxy"] |= to_store(mirrored, dataset.flip)
         if self.proxy.image_share == 1:  # left out, so that runs from before this option keep their identity
             del fields["proxy"]["image_share"]
-        for name in ("space", "parent", "from_scratch"):  # what they mean is in the fields below
+        for name in ("space", "parent", "from_scratch", "whole"):  # what they mean is in the fields below
             del fields[name]
         fields["latency_limit"] = self.effective_latency_limit
         fields |= space.to_config() | {"data_content": dataset.fingerprint}
         return {name: "inf" if value == math.inf else value for name, value in fields.items()}
 
     def as_begun(self, dataset: Dataset) -> "SearchSettings":
-        """Return the settings with the values of `mirror` and `start_from` of the run that they resume.
+        """Return the settings with the values of `mirror`, `start_from` and `whole` of the run that they resume.
 
-        A run that began without networks to start from, as all did before `auto`, is resumed without them.
+        A run that began without networks to start from, as all did before `auto`, is resumed without them, and one
+        that took its parents whole, as all did before networks were cut, with whole parents.
         """
         settings, path = self, self.run / "config.json"
         mirror = as_begun(self.proxy.mirror, stored_settings(path, "proxy"), dataset.flip, dataset.classes)
@@ -345,6 +352,9 @@ class SearchSettings:
             settings = dataclasses.replace(settings, proxy=dataclasses.replace(self.proxy, mirror=mirror))
         if self.start_from == "auto" and "start_from" not in (stored_settings(path) or {"start_from": "auto"}):
             settings = dataclasses.replace(settings, start_from="none")
+        stored = stored_settings(path) or {}
+        if "parents" in stored and "cuts" not in stored:
+            settings = dataclasses.replace(settings, whole=True)
         return settings
 
 

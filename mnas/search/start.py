@@ -6,6 +6,7 @@ first drawn trial takes the next number, in the batch of that number. The rule o
 unchanged, and with it replay and resume: the rest of a partly filled batch is drawn from the batches before it.
 """
 
+import itertools
 import json
 import math
 import os
@@ -57,6 +58,8 @@ WHY_OTHER_IMAGES = ("data", "seed", "max_images_per_class")
 """Fields that explain why images differ; the seed determines which of them are held out."""
 
 
+STARTING_SHARE = 4
+"""A search that cuts networks begins with plain cuts, at most the trials divided by this number."""
 KNOWN_TO_BE_GOOD = ("mobilenetv2", "mnasnet-a1")
 """Published networks whose nearest members a search evaluates first (`--start-from auto`)."""
 
@@ -250,14 +253,26 @@ def initial_trials(
         candidate = Candidate(arch=member.arch, input_size=problem.space.input_sizes[-1])
         choices = problem.space.params(problem.space.encode(candidate))
         yield _given(candidate_record(candidate, place, choices, problem, plan, member.name), problem, plan)
-    for place, candidate in enumerate(_parents(problem, plan.trials - len(members)), number + len(members)):
+    for place, candidate in enumerate(_of_parents(problem, plan.trials - len(members)), number + len(members)):
         choices = problem.space.params(problem.space.encode(candidate))
-        name = f"{candidate.parent} at {candidate.input_size} px"
+        name = _name(candidate, problem)
         yield _given(candidate_record(candidate, place, choices, problem, plan, name), problem, plan)
 
 
-def _parents(problem: Problem, most: int) -> list[Candidate]:
-    """Return the parents at all input sizes, the nearest to a target first; their MACs stand for their latencies."""
+def _name(candidate: Candidate, problem: Problem) -> str:
+    """Return `efficientnet-lite0 at 64 px`, with `cut to 31 % of its MACs` where it is a part of the parent."""
+    [whole] = [parent.arch for parent in problem.space.parents if parent.name == candidate.parent]
+    macs, all_macs = (cost(arch, candidate.input_size, problem.num_classes).macs for arch in (candidate.arch, whole))
+    size = f"{candidate.parent} at {candidate.input_size} px"
+    return size if candidate.arch == whole else f"{size}, cut to {macs / all_macs:.0%} of its MACs"
+
+
+def _of_parents(problem: Problem, most: int) -> list[Candidate]:
+    """Return the first candidates with known weights, the nearest to a target first; MACs stand for latencies.
+
+    These are all parents at all sizes where they are taken whole; else the plain cuts that come nearest to each target,
+    as a quarter of the trials at most.
+    """
     if not problem.space.parents:
         return []
 
@@ -270,10 +285,14 @@ def _parents(problem: Problem, most: int) -> list[Candidate]:
         macs(reference) * objective.target_latency_ms / problem.reference_ms[device] for objective in problem.objectives
     ]
     away = {
-        candidate: min(abs(math.log(macs(candidate) / each)) for each in wanted)
-        for candidate in problem.space.of_parents()
+        candidate: [abs(math.log(macs(candidate) / each)) for each in wanted]
+        for candidate in problem.space.starting_cuts()
     }
-    return sorted(away, key=lambda candidate: away[candidate])[: max(0, most)]
+    if not problem.space.cuts:
+        return sorted(away, key=lambda candidate: min(away[candidate]))[: max(0, most)]
+    ranked = [sorted(away, key=lambda candidate: away[candidate][place]) for place in range(len(wanted))]
+    nearest = dict.fromkeys(itertools.chain.from_iterable(zip(*ranked, strict=True)))  # targets take turns
+    return list(nearest)[: max(0, min(most, max(len(wanted), most // STARTING_SHARE)))]
 
 
 def _given(record: TrialRecord, problem: Problem, plan: Plan) -> Draft:

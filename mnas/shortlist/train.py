@@ -16,17 +16,19 @@ from mnas.atomic import write_atomic
 from mnas.children import MOST_WORKERS
 from mnas.data.batches import Batches, unreadable_line
 from mnas.data.mirror import mirrors, to_store
+from mnas.folders import user_cache_dir
 from mnas.labels import same_names
+from mnas.nn.network import Network
 from mnas.readers import read_json
 from mnas.shortlist.choose import choose
 from mnas.shortlist.pool import Job, Say, train_jobs
 from mnas.shortlist.table import FILE_NAME, Row, finished_rows, table_csv
-from mnas.space.candidates import Parent, input_sizes_of
+from mnas.space.candidates import Parent, candidate_space, input_sizes_of
 from mnas.study import RunError, Snapshot, differences, is_trained, needed, read_run, trained_path
 from mnas.study.results import results_of
 from mnas.train.config import TrainConfig
 from mnas.train.distillation import TaughtBatches
-from mnas.train.initial import WeightsSource, parent_of
+from mnas.train.initial import CutSource, WeightsSource, parent_of, tuned_sources
 from mnas.train.metrics import EpochRow
 from mnas.train.presets import PRESETS
 from mnas.train.watch import TrainProgress, TrainWatcher
@@ -104,7 +106,8 @@ def train_shortlist(
         ]
         say(_plan(run, top, chosen, len(jobs)))
         del batches
-        training = _Training(_sharing(config, workers), open_batches, sources_of(run, jobs))
+        largest = input_sizes_of(run.attributes["config"])[-1]
+        training = _Training(_sharing(config, workers), open_batches, sources_of(run, jobs), _cuts_of(run), largest)
         failed = train_jobs(jobs, training, workers, say)
         rows = finished_rows(run)
         write_atomic(folder / FILE_NAME, table_csv(rows))
@@ -119,6 +122,10 @@ class _Training:
     open_batches: OpenBatches
     sources: Mapping[str, WeightsSource]
     """Parent -> source of its weights."""
+    cuts: Mapping[str, WeightsSource]
+    """Parent -> its fine-tuned weights in the run, where the search cut networks from it."""
+    largest: int
+    """Largest input size of the search, which that of the parents is."""
 
     def __call__(self, job: Job, say: Say) -> None:
         # timm and accelerate take seconds to import, and only a training needs them
@@ -129,7 +136,10 @@ class _Training:
         batches = self.open_batches(candidate.input_size)
         earlier: TrainedOn = ()
         config, initial = self.config, None
-        if candidate.parent:
+        if tuned := self.cuts.get(candidate.parent):
+            batches, initial = _cut(CutSource(parent=tuned, arch=candidate.arch), batches, self, config)
+            earlier = trained_on(tuned.weights, say)
+        elif candidate.parent:
             source = self.sources[candidate.parent]
             initial, earlier = initial_network(source, batches, config.seed), trained_on(source.weights, say)
         elif self.sources:
@@ -152,6 +162,17 @@ class _Training:
         if trained.balanced_accuracy is not None and trained.majority_share is not None:
             test += f", balanced {trained.balanced_accuracy:.2%}, majority share {trained.majority_share:.2%}"
         say(f"done: accuracy {trained.accuracy:.2%}{test}; {trained.epochs} epochs in {trained.seconds:.0f} s")
+
+
+def _cut(source: CutSource, batches: Batches, training: _Training, config: TrainConfig) -> tuple[Batches, Network]:
+    """Return the images with the parent as teacher, unless they have one, and the network cut from it."""
+    from mnas.evaluate.inherited import cut_network, taught_by
+
+    network, (batches.mean, batches.std) = cut_network(source, batches)
+    if not isinstance(batches, TaughtBatches):
+        whole = training.open_batches(training.largest)
+        batches = taught_by(source.parent, batches, whole, config, user_cache_dir() / "teachers")
+    return batches, network
 
 
 class _PrintingWatcher(TrainWatcher):
@@ -191,6 +212,19 @@ def _check_images(run: Snapshot, batches: Batches) -> None:
     input_size = input_sizes_of(needed(run.path, run.attributes, "config"))[-1]
     if batches.input_size != input_size:
         raise ValueError(f"the input size must be the search's {input_size} pixels, but got {batches.input_size}")
+
+
+def _cuts_of(run: Snapshot) -> dict[str, WeightsSource]:
+    """Return parent -> its fine-tuned weights, of a run that cut networks from them.
+
+    Raises ValueError where the weights are missing.
+    """
+    space = candidate_space(run.attributes["config"])
+    sources = tuned_sources(space.parents, run.path) if space.cuts else {}
+    for source in sources.values():
+        if not Path(source.weights).exists():
+            raise RunError(f"the fine-tuned weights {source.weights} are missing; run the search again to restore them")
+    return sources
 
 
 def sources_of(run: Snapshot, jobs: Sequence[Job]) -> dict[str, WeightsSource]:

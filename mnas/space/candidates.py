@@ -1,8 +1,9 @@
 """The space of a search: networks of a space or of parents with known weights, at each input size on offer.
 
 A search from scratch at one input size has exactly the decisions of its space. Otherwise `parent` comes first (a parent
-by name, or `none` for a network of the space), `input_size` second, and the decisions of the space last; these make no
-difference where a parent is chosen, so that `encode` gives them their first choices.
+by name, or `none` for a network of the space), `input_size` second, then what is cut from a parent, if the search cuts,
+and the decisions of the space last. Those that make no difference, as another family's, have their first choices in
+what `encode` gives.
 """
 
 import functools
@@ -17,11 +18,14 @@ from mnas.architecture import Architecture, architecture_from_dict
 from mnas.candidate import Candidate
 from mnas.readers import require_types
 from mnas.require import require_choice
+from mnas.space.cuts import count_cuts, cut_arch, decisions_of_cuts, params_of_cut, smallest_cut, uniform_cut
 from mnas.space.named import space_from_dict
 from mnas.space.space import Decision, Space, indices_of, params_of, require_indices
 
 SCRATCH = "none"
 """Choice of the decision `parent` that stands for a network of the space with random weights."""
+STARTING = ((1.0, 1.0), (0.75, 1.0), (0.5, 1.0), (0.75, 0.67), (0.5, 0.67))
+"""Width and expansion of the cuts that a search may begin with, as shares of the parent's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,9 @@ class CandidateSpace:
     input_sizes: tuple[int, ...]
     """Input sizes on offer in pixels, ascending."""
     parents: tuple[Parent, ...] = ()
-    """Networks with known weights, taken whole."""
+    """Networks with known weights."""
+    cuts: bool = False
+    """Whether smaller networks are cut from the parents; otherwise these are taken whole."""
 
     def __post_init__(self) -> None:
         if self.space is None and not self.parents:
@@ -81,7 +87,7 @@ class CandidateSpace:
             own.append(Decision("parent", (*(parent.name for parent in self.parents), *scratch)))
         if self.parents or len(self.input_sizes) > 1:
             own.append(Decision("input_size", self.input_sizes))
-        return (*own, *(self.space.decisions if self.space else ()))
+        return (*own, *self._cut_decisions, *(self.space.decisions if self.space else ()))
 
     @functools.cached_property
     def distributions(self) -> dict[str, CategoricalDistribution]:
@@ -96,7 +102,8 @@ class CandidateSpace:
     @property
     def distinct(self) -> int:
         """Number of different candidates, or an upper bound where that of the space is one."""
-        return (len(self.parents) + (self.space.distinct if self.space else 0)) * len(self.input_sizes)
+        ours = sum(count_cuts(parent.arch) for parent in self.parents) if self.cuts else len(self.parents)
+        return (ours + (self.space.distinct if self.space else 0)) * len(self.input_sizes)
 
     def decode(self, indices: Sequence[int]) -> Candidate:
         """Return the candidate of an index vector, in canonical form. Raises ValueError for an invalid index."""
@@ -106,7 +113,8 @@ class CandidateSpace:
         name = chosen.get("parent", SCRATCH)
         if name != SCRATCH:
             parent = self._parents[str(name)]
-            return Candidate(arch=parent.arch, input_size=input_size, parent=parent.name)
+            arch = cut_arch(parent.arch, chosen) if self.cuts else parent.arch
+            return Candidate(arch=arch, input_size=input_size, parent=parent.name)
         assert self.space is not None
         return Candidate(arch=self.space.decode(indices[self._own :]), input_size=input_size)
 
@@ -116,12 +124,14 @@ class CandidateSpace:
         if candidate.parent:
             require_choice("parent", candidate.parent, tuple(self._parents))
             network: tuple[int, ...] = (0,) * (len(self.decisions) - self._own)
+            cuts = self._cut_indices(self._parents[candidate.parent], candidate.arch)
         elif self.space is None:
             raise ValueError(f"the network must be one of {', '.join(self._parents)} with its weights")
         else:
-            network = self.space.encode(candidate.arch)
+            network, cuts = self.space.encode(candidate.arch), (0,) * len(self._cut_decisions)
         own = {"parent": candidate.parent or SCRATCH, "input_size": candidate.input_size}
-        return (*(d.choices.index(own[d.name]) for d in self.decisions[: self._own]), *network)
+        first = self.decisions[: self._own - len(self._cut_decisions)]
+        return (*(d.choices.index(own[d.name]) for d in first), *cuts, *network)
 
     def params(self, indices: Sequence[int]) -> dict[str, Any]:
         """Return decision name -> choice, as in an Optuna trial. Raises ValueError for an invalid index."""
@@ -139,13 +149,46 @@ class CandidateSpace:
             for size in self.input_sizes
         ]
 
+    def starting_cuts(self) -> list[Candidate]:
+        """Return plain cuts to begin with, at every input size: the parents whole, narrower and with less expansion."""
+        if not self.cuts:
+            return self.of_parents()
+        chosen = {
+            Candidate(
+                arch=uniform_cut(parent.arch, width=width, expansion=expansion), input_size=size, parent=parent.name
+            ): None
+            for parent in self.parents
+            for width, expansion in STARTING
+            for size in self.input_sizes
+        }
+        return list(chosen)
+
+    def smallest_cuts(self) -> list[Candidate]:
+        """Return the smallest cut of each parent at the smallest input size."""
+        return [
+            Candidate(arch=smallest_cut(parent.arch), input_size=self.input_sizes[0], parent=parent.name)
+            for parent in self.parents
+            if self.cuts
+        ]
+
+    @functools.cached_property
+    def _cut_decisions(self) -> tuple[Decision, ...]:
+        return decisions_of_cuts([parent.arch for parent in self.parents]) if self.cuts else ()
+
+    def _cut_indices(self, parent: Parent, arch: Architecture) -> tuple[int, ...]:
+        """Return the first choices that cut `arch` from the parent. Raises ValueError if none do."""
+        if arch == parent.arch or not self.cuts:
+            return (0,) * len(self._cut_decisions)
+        chosen = params_of_cut(parent.arch, arch)
+        return tuple(d.choices.index(chosen[d.name]) if d.name in chosen else 0 for d in self._cut_decisions)
+
     @functools.cached_property
     def _parents(self) -> dict[str, Parent]:
         return {parent.name: parent for parent in self.parents}
 
     @property
     def _own(self) -> int:
-        """Number of decisions that are not the space's."""
+        """Number of decisions that are not the space's own."""
         return len(self.decisions) - (len(self.space.decisions) if self.space else 0)
 
     def to_config(self) -> dict[str, Any]:
@@ -156,6 +199,8 @@ class CandidateSpace:
             config["space"] = self.space.to_dict()
         if self.parents:
             config["parents"] = [parent.to_dict() for parent in self.parents]
+        if self.cuts:
+            config["cuts"] = True
         return config
 
 
@@ -165,6 +210,7 @@ def candidate_space(config: Mapping[str, Any]) -> CandidateSpace:
         space=space_from_dict(config["space"]) if "space" in config else None,
         input_sizes=input_sizes_of(config),
         parents=tuple(Parent.from_dict(values) for values in config.get("parents", ())),
+        cuts=config.get("cuts", False) is True,
     )
 
 

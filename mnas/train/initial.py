@@ -20,6 +20,7 @@ from mnas.nn.network import Network
 from mnas.nn.pretrained import NoClassifierError, load_pretrained, pretrained_info
 from mnas.nn.weights_info import read_weights_info
 from mnas.space.candidates import Parent
+from mnas.space.cuts import can_be_cut
 from mnas.training_data import TrainedOn, printable_name
 
 Say = Callable[[str], None]
@@ -90,6 +91,15 @@ class WeightsSource:
     """Source of the weights, as `load_pretrained` takes it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CutSource:
+    """A network that is cut from a parent; picklable."""
+
+    parent: WeightsSource
+    """The parent, fine-tuned on the classes of the data."""
+    arch: Architecture
+
+
 def initial_network(source: WeightsSource, batches: Batches, seed: int) -> Network:
     """Return the initial network of a training on `batches`, as `network_for` gives it.
 
@@ -134,3 +144,14 @@ def parent_of(source: WeightsSource) -> Parent:
     """Return the parent that a search takes from a source of weights. Raises ValueError as `load_pretrained` does."""
     network, _ = network_for(source, ("any",), 0)
     return Parent(name=source.name, arch=network.arch, digest=weights_digest(network))
+
+
+def tuned_sources(parents: Sequence[Parent], run: Path) -> dict[str, WeightsSource]:
+    """Return, for each parent that can be cut, where its fine-tuned weights are or will be in the folder of a run."""
+    return {
+        parent.name: WeightsSource(
+            name=parent.name, arch=parent.arch, weights=str(run / "parents" / f"{parent.digest[:16]}{WEIGHTS_SUFFIX}")
+        )
+        for parent in parents
+        if can_be_cut(parent.arch)
+    }

@@ -29,7 +29,7 @@ MEAN, STD = (0.3, 0.3, 0.3), (0.25, 0.25, 0.25)
 SEARCH = (
     *("search", "--data", "digits", "--width", "0.25", "--output-stride", "8", "--epochs", "1", "--workers", "1"),
     *("--max-images-per-class", "12", "--candidates-per-update", "2", "--latency-budget-s", "0.1"),
-    *("--latency-limit", "1000"),
+    *("--latency-limit", "1000", "--whole"),
 )
 
 
@@ -169,7 +169,8 @@ def test_the_folder_of_a_training_has_weights(folder):
 )
 def test_bad_input_is_one_line_and_leaves_no_run(folder, capsys, options, message):
     (folder / "config.json").write_text("{}")
-    assert run([*SEARCH, "--input-size", "16", "--run", "runs/bad", *options]) == 2
+    search = [part for part in SEARCH if part != "--whole" or "--parent" in options]
+    assert run([*search, "--input-size", "16", "--run", "runs/bad", *options]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1

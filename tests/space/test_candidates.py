@@ -1,11 +1,14 @@
 """The space of a search: networks of a space and parents, at several input sizes."""
 
 import itertools
+import random
 
 import pytest
 from toy import toy_space
 
+from mnas.arch import Arch
 from mnas.candidate import Candidate
+from mnas.nn.inherit.cuts import require_cut
 from mnas.space.candidates import CandidateSpace, Parent, candidate_space, input_sizes_of
 from mnas.zoo.architectures import named_arch
 
@@ -69,3 +72,32 @@ def test_what_is_outside_the_space_is_refused():
         Parent(name="none", arch=LITE0.arch, digest="")
     with pytest.raises(ValueError, match="input_size must be pixels, but got 'auto'"):
         input_sizes_of({"input_size": "auto"})
+
+
+def test_cuts_of_two_parents_are_candidates_and_back():
+    space = CandidateSpace(space=toy_space(), input_sizes=(64, 96), parents=(LITE0, SMALL), cuts=True)
+    names = [decision.name for decision in space.decisions]
+    assert names[:4] == ["parent", "input_size", "cut.stem.width", "cut.block1.layers"]
+    assert len(names) == 2 + 2 + 5 * 7 + len(toy_space().decisions)
+    assert candidate_space(space.to_config()) == space
+    generator = random.Random(0)
+    for _ in range(300):
+        indices = tuple(generator.randrange(len(d.choices)) for d in space.decisions)
+        candidate = space.decode(indices)
+        again = space.encode(candidate)
+        assert space.decode(again) == candidate
+        assert again <= indices
+        if candidate.parent:
+            require_cut({"efficientnet-lite0": LITE0, "small.pth": SMALL}[candidate.parent].arch, candidate.arch)
+    for candidate in space.of_parents():
+        assert set(space.encode(candidate)[2:]) == {0}
+
+
+def test_all_cuts_of_a_parent_are_counted():
+    arch = Arch.from_block_strings("r2_k3_s22_e4_i8_o16")
+    parent = Parent(name="two", arch=arch, digest="89")
+    space = CandidateSpace(space=None, input_sizes=(32,), parents=(parent,), cuts=True)
+    choices = [range(len(d.choices)) for d in space.decisions]
+    networks = {space.decode(indices).arch for indices in itertools.product(*choices)}
+    # head 1280, 960, 640; layers 2 or 1, kernel 3 or 5, expansion 4, 3, 2, 1, with SE or without, width 16, 12, 8
+    assert len(networks) == space.distinct == 3 * 2 * 2 * 4 * 2 * 3

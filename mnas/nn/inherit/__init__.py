@@ -1,0 +1,1 @@
+"""Networks cut from a larger one, with its weights."""
