@@ -149,7 +149,7 @@ GUIDES: Mapping[str, Guide] = {
     "paper table3": Guide(
         examples=("mnas paper table3 --runtime none", "mnas paper table3 --runtime litert --device pixel"),
     ),
-    "space": Guide(examples=("mnas space", "mnas space per-layer", "mnas space --parent efficientnet-lite0")),
+    "space": Guide(examples=("mnas space per-layer", "mnas space --parent efficientnet-lite0")),
     "demo": Guide(examples=("mnas demo", "mnas demo --trials 10 --run-dir runs/short")),
     "completion": Guide(
         examples=(
