@@ -9,7 +9,7 @@ as soon as it is done, so that the next call resumes:
 
     latency   every network at every size, and MnasNet-A1 at 224 px, in turns
     whole     every network at every size, fine-tuned by `mnas train`; three seeds for the first network
-    parents   `mnas search --parent --whole`, for three targets: the latencies of the first network; its picks trained in full
+    parents   `mnas search --parent --whole`, for three targets, the latencies of the first network; its picks in full
     scratch   `mnas search` for as many minutes; its picks trained in full
     distil    the first network at every size, taught by the network of `whole` with the best validation accuracy
     ship      the picks exported as fp32 and int8, measured, and scored on the test images
