@@ -42,6 +42,7 @@ from mnas.nn.network import build_network
 from mnas.space.skeleton import output_stride_for
 from mnas.train.presets import PRESETS
 from mnas.train.process import StopRequest, training_settings
+from mnas.train.session import TrainingSession
 from mnas.train.start import make_accelerator
 from mnas.train.training import Training
 from mnas.train.watch import Unwatched
@@ -110,9 +111,14 @@ class Ours:
         self.steps = min(options.steps, batches.steps(case.batch_size))
         torch.manual_seed(0)
         network = build_network(case.arch, len(batches.classes))
-        self.training = Training(
-            network, batches, config, case.folder, make_accelerator(config), Unwatched(), StopRequest(), {}
+        session = TrainingSession(
+            folder=case.folder,
+            identity={},
+            accelerator=make_accelerator(config.device(), config.mixed_precision, compiled=config.compile),
+            watcher=Unwatched(),
+            stop=StopRequest(),
         )
+        self.training = Training(network, batches, config, session)
 
     def turn(self) -> float:
         """Train for a turn, and return the seconds of waiting."""

@@ -1,7 +1,6 @@
 """Train a detector in a folder of its own."""
 
 import itertools
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import accelerate
 import torch
 
-from mnas.data.augment import normalised, seed_of
+from mnas.data.augment import normalised
 from mnas.data.detection.batches import BoxBatches
 from mnas.data.mirror import to_store
 from mnas.detection.config import DetectionConfig
@@ -21,17 +20,13 @@ from mnas.nn.detection.network import DetectorNetwork, build_detector, load_back
 from mnas.nn.digest import weights_digest
 from mnas.nn.network import Network
 from mnas.nn.recentre import recentre
-from mnas.train.failures import failures_explained
-from mnas.train.folder import CHECKPOINT_NAME, claimed
-from mnas.train.process import StopNow, StopRequest, TrainingStopped, stop_requests, training_settings
 from mnas.train.scoring import moments
-from mnas.train.start import make_accelerator
-from mnas.train.watch import TrainWatcher, Unwatched
+from mnas.train.session import open_session
+from mnas.train.watch import TrainWatcher
 from mnas.training_data import trained_on_json
 from mnas.version import __version__
 
 _RECENTRING_IMAGES, _RECENTRING_BATCH = 256, 16
-_START = 0  # purpose of seeds: a seed's first number, as in `mnas.train.loop`
 
 
 def train_detector(
@@ -63,49 +58,29 @@ def train_detector(
             the accelerator is missing.
         OSError: the folder cannot be written.
     """
-    accelerator = make_accelerator(config.device(), config.mixed_precision)
-    identity = _identity(metadata, batches, config, backbone)
-    claim = claimed(folder, identity, _facts(metadata, batches, config), resume, difference_in_words)
-    settings = training_settings(config.threads, accelerator.device, repeatable=False)
-    with settings, stop_requests() as stop, claim if accelerator.is_main_process else nullcontext():
-        accelerator.wait_for_everyone()
+    opened = open_session(
+        folder,
+        config,
+        _identity(metadata, batches, config, backbone),
+        _facts(metadata, batches, config),
+        batch_size=config.batch_size,
+        resume=resume,
+        watcher=watcher,
+        explain=difference_in_words,
+    )
+    with opened as session:
         if finished := read_detector_result(folder):
             return finished
-        with failures_explained(folder, config.batch_size):
-            training = _started(
-                metadata, batches, config, folder, accelerator, watcher or Unwatched(), stop, identity, backbone
-            )
-            return training.run()
-
-
-def _started(
-    metadata: DetectorMetadata,
-    batches: BoxBatches,
-    config: DetectionConfig,
-    folder: Path,
-    accelerator: accelerate.Accelerator,
-    watcher: TrainWatcher,
-    stop: StopRequest,
-    identity: dict[str, Any],
-    backbone: Network | None,
-) -> DetectorTraining:
-    """Return the training, at its last checkpoint if there is one; a signal ends the preparation immediately."""
-    try:
-        with stop.at_once(accelerator.num_processes == 1):
-            torch.manual_seed(seed_of(_START, config.seed))
-            network: DetectorNetwork = build_detector(metadata.detector, len(metadata.classes))
+        with session.starting(config.seed):
+            network = build_detector(metadata.detector, len(metadata.classes))
             if backbone is not None:
                 load_backbone(network, backbone)
-            if config.batch_norm == "recentred" and not (folder / CHECKPOINT_NAME).exists():
-                _recentre(network, metadata, batches, config, accelerator.device)
-            training = DetectorTraining(
-                network, batches, config, folder, accelerator, watcher, stop, identity, metadata
-            )
-            if (folder / CHECKPOINT_NAME).exists():
+            if config.batch_norm == "recentred" and not session.resumes:
+                _recentre(network, metadata, batches, config, session.accelerator.device)
+            training = DetectorTraining(network, batches, config, session, metadata)
+            if session.resumes:
                 training.load()
-            return training
-    except StopNow:
-        raise TrainingStopped(stop.number, "the start") from None
+        return training.run()
 
 
 def _recentre(

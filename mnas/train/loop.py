@@ -8,32 +8,19 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, with the constan
    kept.
 """
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
-
-import accelerate
-import torch
 
 from mnas.architecture import Architecture
-from mnas.data.augment import seed_of
 from mnas.data.batches import Batches
 from mnas.nn.network import Network
 from mnas.train.config import TrainConfig
-from mnas.train.failures import failures_explained
-from mnas.train.folder import CHECKPOINT_NAME, Trained, claimed, read_result
+from mnas.train.folder import Trained, read_result
 from mnas.train.identity import facts_of, identity_of
-from mnas.train.process import StopNow, StopRequest, TrainingStopped, stop_requests, training_settings
-from mnas.train.start import make_accelerator, recentre_on, starting_network
+from mnas.train.session import open_session
+from mnas.train.start import recentre_on, starting_network
 from mnas.train.training import Training
-from mnas.train.watch import TrainWatcher, Unwatched
+from mnas.train.watch import TrainWatcher
 from mnas.training_data import TrainedOn
-
-_CHECK_EVERY = 50  # steps between checks of the loss on a GPU, each of which waits for it
-_AGREE_EVERY = 20  # steps between the points at which several processes agree on whether to stop
-_SCORE_BATCH = 256
-_STATISTICS_BATCH = 128
-_START, _STEP = 0, 1  # purposes of seeds: a seed's first number
 
 
 def train(
@@ -71,42 +58,24 @@ def train(
     """
     arch.check_input_size(batches.input_size)
     config = config.for_images(batches.counts["train"])
-    accelerator = make_accelerator(config.device(), config.mixed_precision, compiled=config.compile)
-    identity = identity_of(arch, batches, config, initial)
-    claim = claimed(folder, identity, facts_of(arch, batches, config), resume)
-    settings = training_settings(config.threads, accelerator.device, repeatable=False)
-    with settings, stop_requests() as stop, claim if accelerator.is_main_process else nullcontext():
-        accelerator.wait_for_everyone()
+    opened = open_session(
+        folder,
+        config,
+        identity_of(arch, batches, config, initial),
+        facts_of(arch, batches, config),
+        batch_size=config.batch_size_for(batches.counts["train"]),
+        resume=resume,
+        watcher=watcher,
+        compiled=config.compile,
+    )
+    with opened as session:
         if finished := read_result(folder):
             return finished
-        with failures_explained(folder, config.batch_size_for(batches.counts["train"])):
-            watch = watcher or Unwatched()
-            training = _started(arch, batches, config, folder, accelerator, watch, stop, identity, initial)
-            training.earlier, training.title = earlier, title or arch.fingerprint
-            return training.run()
-
-
-def _started(
-    arch: Architecture,
-    batches: Batches,
-    config: TrainConfig,
-    folder: Path,
-    accelerator: accelerate.Accelerator,
-    watcher: TrainWatcher,
-    stop: StopRequest,
-    identity: dict[str, Any],
-    initial: Network | None,
-) -> Training:
-    """Return the training, at its last checkpoint if there is one; a signal ends the preparation immediately."""
-    try:
-        with stop.at_once(accelerator.num_processes == 1):
-            torch.manual_seed(seed_of(_START, config.seed))
+        with session.starting(config.seed):
             network = starting_network(initial, arch, batches)
-            if config.batch_norm == "recentred" and not (folder / CHECKPOINT_NAME).exists():
-                recentre_on(network, batches, config, accelerator.device)
-            training = Training(network, batches, config, folder, accelerator, watcher, stop, identity)
-            if (folder / CHECKPOINT_NAME).exists():
+            if config.batch_norm == "recentred" and not session.resumes:
+                recentre_on(network, batches, config, session.accelerator.device)
+            training = Training(network, batches, config, session, earlier=earlier, title=title or arch.fingerprint)
+            if session.resumes:
                 training.load()
-            return training
-    except StopNow:
-        raise TrainingStopped(stop.number, "the start") from None
+        return training.run()

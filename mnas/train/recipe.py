@@ -5,7 +5,7 @@ Tan et al., "MnasNet" (CVPR 2019, arXiv:1807.11626), section 5, and its code (te
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -103,10 +103,14 @@ def apply_overrides(network: Network, config: TrainConfig) -> None:
     """Apply the config's dropout and batch-norm momentum; the network's stored architecture does not change."""
     if config.dropout != "arch":
         network.dropout.p = config.dropout
-    if config.bn_momentum != "arch":
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = config.bn_momentum
+    set_momentum(network, config.bn_momentum)
+
+
+def set_momentum(network: nn.Module, momentum: float | Literal["arch"]) -> None:
+    """Set the share of a new batch in the batch-norm statistics; arch: keep it."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and momentum != "arch":
+            module.momentum = momentum
 
 
 def loss_of(config: TrainConfig, weights: Tensor | None = None) -> Callable[[Tensor, Tensor], Tensor]:
