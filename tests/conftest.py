@@ -10,6 +10,7 @@ A file's tests run in one process, which makes what they share once. `make test`
 so that no process waits for another at the end; `make test-fast` leaves them out.
 """
 
+import functools
 import multiprocessing
 import os
 import random
@@ -19,7 +20,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from long_files import EXECUTORCH, LONG
+from long_files import EXPORTERS, LONG
 from xdist.scheduler import LoadFileScheduling
 
 multiprocessing.set_forkserver_preload(
@@ -37,11 +38,11 @@ hypothesis.settings.load_profile("repeatable")
 
 
 class Scheduling(LoadFileScheduling):
-    """Files as they come, the long ones first; those of ExecuTorch go to one process."""
+    """Files as they come, the long ones first; those that write ExecuTorch or ONNX files go to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        return "executorch" if file.removeprefix("tests/") in EXECUTORCH else file
+        return "exporters" if file.removeprefix("tests/") in EXPORTERS else file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -94,6 +95,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling |
     return Scheduling(config, log)
 
 
+@functools.cache
 def _place(path: Path) -> int:
     """Return the place of a file among the long ones, or what is behind them all."""
     name = path.relative_to(Path(__file__).parent).as_posix() if path.is_relative_to(Path(__file__).parent) else ""

@@ -1,14 +1,21 @@
 """The files of tests that take longest: conftest.py begins with them, and --fast leaves them out."""
 
-EXECUTORCH = (
+EXPORTERS = (
     "latency/test_runtimes.py",
     "predict/test_model.py",
     "predict/test_changed_files.py",
     "export/test_executorch.py",
+    "cli/test_detect_export.py",
+    "cli/test_train_teacher.py",
+    "cli/test_latency_detectors.py",
+    "export/test_export_cells.py",
+    "export/test_onnx.py",
+    "export/detector/test_detector_onnx.py",
 )
-"""Files that write ExecuTorch programs: one process runs them all, as importing what they need takes it 10 s."""
+"""Files that write ExecuTorch programs or ONNX files: one process runs them all, as importing what they need takes it
+10 s."""
 LONG = (
-    *EXECUTORCH,
+    *EXPORTERS,
     "api/test_examples.py",
     "api/test_readme.py",
     "docs/test_page_blocks.py",
@@ -22,7 +29,6 @@ LONG = (
     "tflite/test_writer.py",
     "test_recorded_networks.py",
     "cli/test_train_command.py",
-    "cli/test_detect_export.py",
     "controller/surrogate/test_surrogate.py",
     "latency/devices/test_adb_faults.py",
     "train/test_ddp.py",
@@ -33,16 +39,12 @@ LONG = (
     "evaluate/test_proxy.py",
     "latency/prediction/test_predictor.py",
     "evaluate/test_benchmark.py",
-    "export/test_onnx.py",
-    "export/detector/test_detector_onnx.py",
-    "export/test_export_cells.py",
     "tflite/detection/test_detector_writer.py",
     "fuzz/test_fuzz.py",
     "study/test_damaged.py",
     "test_start.py",
     "test_search.py",
     "cli/test_train_top.py",
-    "cli/test_train_teacher.py",
     "cli/test_scored_report.py",
     "cli/test_search_command.py",
     "cli/test_search_cuts.py",
@@ -62,7 +64,6 @@ LONG = (
     "shortlist/test_train.py",
     "test_children.py",
     "cli/test_latency_command.py",
-    "cli/test_latency_detectors.py",
     "paper/test_table3.py",
     "cli/test_latency_lists.py",
     "latency/devices/test_open_device.py",

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from mnas.study import read_run
 
 ROOT = Path(__file__).parents[2]
 SHORT = (
@@ -28,7 +31,9 @@ def make_photos(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / label / f"{number}.jpg", quality=95)
 
 
-def test_the_five_lines_search_train_export_and_predict(tmp_path: Path) -> None:
+def test_the_five_lines_search_train_export_and_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pages = ("README.md", "docs/guides/python.md")
     [code] = {block for page in pages for block in blocks(page) if "mnas.search(" in block}  # the same in both
     make_photos(tmp_path / "photos")
@@ -37,11 +42,18 @@ def test_the_five_lines_search_train_export_and_predict(tmp_path: Path) -> None:
     short = code.replace("trials=100", SHORT).replace("resume=True", "epochs=2, threads=1, resume=True")
     lines = "\n".join(f"    {line}" for line in short.splitlines())
     (tmp_path / "script.py").write_text(f'if __name__ == "__main__":\n{lines}\n')
-    for _ in range(2):  # the same lines resume the run, and change nothing
-        result = subprocess.run(
-            [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
-        )
-        assert result.returncode == 0, result.stderr
-        assert re.search("bright|dark", result.stdout)
-        assert "study" not in result.stderr
+    result = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.search("bright|dark", result.stdout)
+    assert "study" not in result.stderr
+    before = read_run(tmp_path / "runs/photos").trials
+    [weights] = (tmp_path / "trained").glob("*/model.safetensors")
+    content = weights.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    exec(compile(short, "script.py", "exec"), {})  # the same lines resume the run, and change nothing
+    assert capsys.readouterr().out == result.stdout
+    assert read_run(tmp_path / "runs/photos").trials == before
+    assert weights.read_bytes() == content
     assert list(tmp_path.rglob("*.tflite"))

@@ -48,10 +48,9 @@ SPACES: dict[str, Space] = {
     },
 }
 SMALL = SPACES["2 to 10 choices"]
-# beyond NSGA-II's second generation, TPE's start, and evolution's population of 100; surrogate has models after 20, and
-# takes two seconds for a batch
-LONG = dict.fromkeys(CONTROLLERS, 200) | {"surrogate": 30}
-KILLED_AT = dict.fromkeys(CONTROLLERS, 80) | {"surrogate": 20}
+# beyond NSGA-II's second generation and evolution's population of 100; TPE and surrogate have models after 10 and 20
+LONG = {"surrogate": 30, "ppo": 80, "evolution": 160, "random": 80, "nsga2": 160, "tpe": 80}
+KILLED_AT = {"surrogate": 20, "ppo": 40, "evolution": 100, "random": 40, "nsga2": 100, "tpe": 40}
 
 
 @pytest.fixture(autouse=True)

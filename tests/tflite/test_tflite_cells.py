@@ -38,7 +38,7 @@ def random_member(rng, output_stride):
     return space.decode([rng.randrange(len(d.choices)) for d in space.decisions])
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= 12)) for seed in range(24)])
 def test_random_members_of_the_space_compute_what_torch_computes(seed):
     rng = random.Random(seed)
     output_stride = rng.choice((2, 4, 8, 16))
@@ -68,7 +68,7 @@ def test_each_op_alone(op, stride):
     cell = Cell(pairs=((0, op, 1, op),), concat=(2,))
     skeleton = CellSkeleton(cells=(0, 0) if stride == 2 else (1,), stem_cells=0, filters=8, stem_filters=(5,))
     arch = CellArch(normal=cell, reduction=cell, skeleton=skeleton)
-    for size in (4, 5, 7, 14):
+    for size in (4, 7):
         assert_delegated(assert_same_function(trained_like(arch, 5, size), size, size))
 
 

@@ -47,7 +47,7 @@ def narrow_member(rng: random.Random, output_stride: int) -> Arch:
     return dataclasses.replace(arch, blocks=tuple(blocks), activation=rng.choice(("relu", "relu", "relu6")))
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= 50)) for seed in range(200)])
+@pytest.mark.parametrize("seed", [pytest.param(seed, marks=[pytest.mark.slow] * (seed >= 25)) for seed in range(200)])
 def test_random_members_of_the_space_compute_what_torch_computes(seed: int) -> None:
     rng = random.Random(seed)
     output_stride = rng.choice((4, 8, 16, 32))
@@ -87,7 +87,7 @@ def one_layer(**changes: object) -> Arch:
 def test_each_op_alone(op: tuple[str, int], kernel: int, stride: int, padding: str) -> None:
     arch = one_layer(op=op[0], expansion=op[1], kernel=kernel, stride=stride, se_ratio=0.25)
     arch = dataclasses.replace(arch, padding=padding)
-    for size in (2, 3, 4, 7, 12, 13):  # also smaller than the kernel
+    for size in (2, 7, 12):  # also smaller than the kernel
         assert_delegated(assert_same_function(trained_like(arch, 5, size), size, size))
 
 
@@ -99,7 +99,7 @@ def test_each_op_alone(op: tuple[str, int], kernel: int, stride: int, padding: s
 def test_pooled_skip(op: tuple[str, int], filters: int, stride: int, padding: str) -> None:
     arch = one_layer(op=op[0], expansion=op[1], stride=stride, filters=filters, skip="pool")
     arch = dataclasses.replace(arch, padding=padding)
-    for size in (2, 3, 8, 9):
+    for size in (3, 8):
         assert_delegated(assert_same_function(trained_like(arch, 5, size), size, size))
 
 

@@ -30,21 +30,36 @@ from test_ddp import RAW, WRECKING
 from test_distillation import taught
 from train_toy import ARCH, CONFIG, Killing, toy_batches
 from mnas.train.loop import train
-folder, what = Path(sys.argv[1]), sys.argv[2]
-config = {{"raw": RAW, "taught": RAW, "wreck": WRECKING}}.get(what, CONFIG)
-watcher = Killing(15, 10) if what == "stop" else None  # only the first process has a watcher
-batches = taught(config, extra=20, world=2) if what == "taught" else toy_batches(config)
-accuracy = train(ARCH, batches, config, folder, resume=what == "resume", watcher=watcher).accuracy
-os.write(1, f"{{accuracy}}\\n".encode())  # a single write, as two processes share the pipe
+for what in sys.argv[2:]:
+    config = {{"raw": RAW, "taught": RAW, "wreck": WRECKING}}.get(what, CONFIG)
+    watcher = Killing(15, 10) if what == "stop" else None  # only the first process has a watcher
+    batches = taught(config, extra=20, world=2) if what == "taught" else toy_batches(config)
+    folder = Path(sys.argv[1], "t" if what in ("stop", "resume") else what)
+    accuracy = train(ARCH, batches, config, folder, resume=what == "resume", watcher=watcher).accuracy
+    os.write(1, f"{{what}} {{accuracy}}\\n".encode())  # a single write, as two processes share the pipe
 """
 
 
-def torchrun(tmp_path: Path, what: str) -> subprocess.CompletedProcess:
-    script = tmp_path / "script.py"
+def torchrun(folder: Path, *trainings: str) -> subprocess.CompletedProcess:
+    """Run the trainings one after another in two processes; each prints its accuracy."""
+    script = folder / "script.py"
     script.write_text(SCRIPT.format(here=str(Path(__file__).parent)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, str(script), str(tmp_path / "t"), what]
+    command = [*launcher, str(script), str(folder), *trainings]
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess]:
+    """Three trainings by one start of torchrun, which takes longer than they do, and their folder."""
+    folder = tmp_path_factory.mktemp("together")
+    run = torchrun(folder, "raw", "taught", "wreck")
+    assert run.returncode == 0, run.stderr
+    return folder, run
+
+
+def accuracies(run: subprocess.CompletedProcess, training: str) -> list[str]:
+    return [line.split()[1] for line in run.stdout.splitlines() if line.split()[0] == training]
 
 
 def by_hand(batches: Batches, loss_of_half: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> nn.Module:
@@ -76,12 +91,13 @@ def by_hand(batches: Batches, loss_of_half: Callable[[torch.Tensor, torch.Tensor
     return network
 
 
-def test_two_processes_are_one_that_averages_the_gradients_of_both_halves(tmp_path: Path) -> None:
-    run = torchrun(tmp_path, "raw")
-    assert run.returncode == 0, run.stderr
-    first, second = run.stdout.split()
+def test_two_processes_are_one_that_averages_the_gradients_of_both_halves(
+    trained: tuple[Path, subprocess.CompletedProcess], tmp_path: Path
+) -> None:
+    folder, run = trained
+    first, second = accuracies(run, "raw")
     assert first == second
-    found = load_weights(tmp_path / "t" / "model.safetensors").state_dict()
+    found = load_weights(folder / "raw" / "model.safetensors").state_dict()
     expected = by_hand(toy_batches(RAW), loss_of(RAW)).state_dict()
     alone = dataclasses.replace(RAW)
     train(ARCH, toy_batches(alone), alone, tmp_path / "alone")
@@ -94,12 +110,12 @@ def test_two_processes_are_one_that_averages_the_gradients_of_both_halves(tmp_pa
     assert far > 1e-2  # batch norm over the whole batch gives other values
 
 
-def test_two_processes_share_a_teacher(tmp_path: Path) -> None:
+def test_two_processes_share_a_teacher(trained: tuple[Path, subprocess.CompletedProcess]) -> None:
     """Each has labelled and unlabelled images in every step; the teacher's part of the loss is in both."""
-    run = torchrun(tmp_path, "taught")
-    assert run.returncode == 0, run.stderr
-    assert len(set(run.stdout.split())) == 1
-    actual = load_weights(tmp_path / "t" / "model.safetensors").state_dict()
+    folder, run = trained
+    first, second = accuracies(run, "taught")
+    assert first == second
+    actual = load_weights(folder / "taught" / "model.safetensors").state_dict()
     batches = taught(RAW, extra=20, world=2)
     for part in zip(*(batches.training(0, 16, rank=rank, world=2) for rank in range(2)), strict=True):
         assert [int((targets[:, :3].sum(1) == 0).sum()) for _, targets in part] == [1, 1]
@@ -109,11 +125,10 @@ def test_two_processes_share_a_teacher(tmp_path: Path) -> None:
     assert max(float((actual[name] - tensor).abs().max()) for name, tensor in untaught.items()) > 1e-2
 
 
-def test_two_processes_go_back_together(tmp_path: Path) -> None:
-    run = torchrun(tmp_path, "wreck")
-    assert run.returncode == 0, run.stderr
+def test_two_processes_go_back_together(trained: tuple[Path, subprocess.CompletedProcess]) -> None:
+    folder, run = trained
     assert "at a quarter of the learning rate (attempt 1 of 10)" in run.stderr
-    rows = values(tmp_path / "t")
+    rows = values(folder / "wreck")
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert int(rows[-1]["restarts"]) >= 1
 
