@@ -3,19 +3,17 @@
 Differences are relative to the largest output of the network over all images, so that one limit suits every network.
 """
 
-import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnas.counts import class_counts, majority_share
 from mnas.export.images import RealImages
-from mnas.export.target import Kind, Tolerance
-from mnas.export.timing import Speed
+from mnas.export.record import GateRecord
+from mnas.export.target import Tolerance
 from mnas.metadata import ModelMetadata
 
 if TYPE_CHECKING:
@@ -45,36 +43,12 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateResult:
-    """The gate's result for one file."""
+class GateResult(GateRecord):
+    """The gate's result for one file of a classifier."""
 
-    file: str
-    """Name of the file."""
-    format: str
-    kind: Kind
-    size_bytes: int
     comparison: Comparison | None
     """Comparison with the network; None where the runtime did not run the file."""
     tolerance: Tolerance
-    failures: tuple[str, ...]
-    """Violations of the tolerance, in words; empty if the file passed."""
-    speed: Speed | None
-    """Speed of the file; None where it failed, since the speed of a wrong file is irrelevant."""
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; NaN and infinity become None."""
-        return {"passed": self.passed, **finite(dataclasses.asdict(self))}
-
-
-def finite(value: object) -> Any:
-    """Return the value with None for NaN and infinity, in dictionaries too."""
-    if isinstance(value, dict):
-        return {name: finite(v) for name, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def torch_outputs(

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from mnas.atomic import place, write_atomic
-from mnas.export.detector.gate import DetectorGateResult
-from mnas.export.gate import GateResult
+from mnas.export.record import GateRecord
 from mnas.formats import SIDECAR_SUFFIX
 
 REPORT_SUFFIX = ".gate.json"
-_Result = TypeVar("_Result", GateResult, DetectorGateResult)
+_Result = TypeVar("_Result", bound=GateRecord)
 
 
 def placed(

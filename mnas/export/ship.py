@@ -1,7 +1,5 @@
 """Write a trained network to a file, run it by its own runtime, compare, and only then give it its name."""
 
-import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +18,9 @@ from mnas.export.images import RealImages
 from mnas.export.litert import litert_fp16, litert_fp32, litert_int8
 from mnas.export.place import placed
 from mnas.export.target import Target, Tolerance
-from mnas.export.timing import Speed, TimedFile, speed, timed_file
+from mnas.export.timing import TimedFile
+from mnas.export.written import judged
 from mnas.formats import FORMATS, imported
-from mnas.latency.latency import MeasurementError, UnitError
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
 from mnas.predict.model import load_model
@@ -88,24 +86,9 @@ def ship(
 
 
 def _judged(file: Path, target: Target, gate: Gate, tolerance: Tolerance) -> GateResult:
-    comparison: Comparison | None = None
-    timed: Speed | None = None
-    try:
-        got = load_model(file).run(gate.images.pixels)
-        comparison = compare(gate.expected, got, gate.images)
-        failures: Sequence[str] = judge(comparison, tolerance)
-        if not failures and gate.speed_s:
-            with contextlib.suppress(UnitError):  # the gate judges a file by its outputs alone
-                timed = speed(timed_file(file), gate.reference, budget_s=gate.speed_s)
-    except (ValueError, RuntimeError, MeasurementError) as error:
-        failures = (f"its runtime cannot run it: {' '.join(str(error).split())}",)
-    return GateResult(
-        file=file.name,
-        format=target.format,
-        kind=target.kind,
-        size_bytes=file.stat().st_size,
-        comparison=comparison,
-        tolerance=tolerance,
-        failures=tuple(failures),
-        speed=timed,
-    )
+    def compared(file: Path) -> tuple[Comparison, tuple[str, ...]]:
+        comparison = compare(gate.expected, load_model(file).run(gate.images.pixels), gate.images)
+        return comparison, judge(comparison, tolerance)
+
+    comparison, record = judged(file, target, compared, reference=gate.reference, speed_s=gate.speed_s)
+    return GateResult(**record, comparison=comparison, tolerance=tolerance)

@@ -4,10 +4,8 @@ With labelled images, the file may lose a little of the network's mAP. On any im
 same objects.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +15,7 @@ from mnas.detection.exported import ExportedDetector, Shares
 from mnas.detection.score import SCORE_THRESHOLD, Detect
 from mnas.detector import DetectorMetadata, Suppression
 from mnas.export.detector.tolerance import DetectorTolerance
-from mnas.export.gate import finite
-from mnas.export.target import Kind
-from mnas.export.timing import Speed
+from mnas.export.record import GateRecord
 from mnas.nn.detection.network import DetectorNetwork
 
 Scoring = Callable[[Detect], float]
@@ -51,31 +47,14 @@ class DetectorComparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorGateResult:
-    """The gate's result for one file."""
+class DetectorGateResult(GateRecord):
+    """The gate's result for one file of a detector."""
 
-    file: str
-    """Name of the file."""
-    format: str
-    kind: Kind
-    size_bytes: int
     suppression: Suppression | None
     """Rules by which the file selects boxes; None: it gives all boxes."""
     comparison: DetectorComparison | None
     """Comparison with the network; None where the runtime did not run the file."""
     tolerance: DetectorTolerance
-    failures: tuple[str, ...]
-    """Violations of the tolerance, in words; empty if the file passed."""
-    speed: Speed | None
-    """Speed of the file; None where it failed, since the speed of a wrong file is irrelevant."""
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; NaN and infinity become None."""
-        return {"passed": self.passed, **finite(dataclasses.asdict(self))}
 
 
 def torch_detect(network: DetectorNetwork, metadata: DetectorMetadata, rules: Suppression | None) -> Detect:

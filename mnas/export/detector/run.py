@@ -1,13 +1,12 @@
 """Run an export of a detector: write every file, compare it with the network, and only then give it its name."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mnas.atomic import claimed
 from mnas.data.detection.pixels import read_stretched
 from mnas.data.image import Pixels, UnreadableImage
 from mnas.data.split import shuffled
@@ -24,18 +23,14 @@ from mnas.export.detector.gate import (
 )
 from mnas.export.detector.litert import detector_int8
 from mnas.export.detector.settings import DetectExportSettings
-from mnas.export.detector.tolerance import DetectorTolerance
 from mnas.export.images import photographs
 from mnas.export.litert import litert_fp16
-from mnas.export.packages import missing_packages
-from mnas.export.place import REPORT_SUFFIX, placed, require_new
-from mnas.export.run import CLEAR_ERRORS, REASON_CHARS, Progress
+from mnas.export.place import placed
 from mnas.export.target import Target, out_file
-from mnas.export.timing import Speed, TimedFile, speed, timed_file
-from mnas.latency.latency import MeasurementError, UnitError
+from mnas.export.timing import TimedFile
+from mnas.export.written import Progress, WrittenFile, WrittenFiles, judged, reserved, write_each
 from mnas.nn.detection.network import DetectorNetwork
 from mnas.nn.detection.weights import load_detector
-from mnas.text import message_of
 from mnas.tflite.detection.writer import write_detector
 
 _COMPARED = 64
@@ -43,39 +38,17 @@ _COMPARED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportedDetectorFile:
+class ExportedDetectorFile(WrittenFile):
     """A written file, and its comparison with the network."""
 
-    path: Path
     gate: DetectorGateResult
-
-    @property
-    def report(self) -> Path:
-        """Return the path of the file beside it that contains the comparison."""
-        return Path(f"{self.path}{REPORT_SUFFIX}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorExport:
+class DetectorExport(WrittenFiles):
     """The files of an export."""
 
-    files: tuple[ExportedDetectorFile, ...]
-    """Written files; those that failed the comparison have another name than requested."""
-    failures: Mapping[Path, str]
-    """File that could not be written -> reason."""
-    notes: tuple[str, ...]
-    """Notices about the images."""
-
-    def require_all(self) -> None:
-        """Raise ValueError where a file failed the comparison or could not be written."""
-        wrong = [
-            f"{'; '.join(file.gate.failures)}: quarantined as {str(file.path)!r}"
-            for file in self.files
-            if not file.gate.passed
-        ]
-        wrong += [f"{path.name} was not written: {reason}" for path, reason in self.failures.items()]
-        if wrong:
-            raise ValueError("; ".join(wrong))
+    files: Sequence[ExportedDetectorFile]
 
 
 def export_detector(settings: DetectExportSettings, weights: Path, progress: Progress) -> DetectorExport:
@@ -94,40 +67,37 @@ def export_detector(settings: DetectExportSettings, weights: Path, progress: Pro
     rules, targets = settings.suppression(), settings.targets()
     stem = f"{weights.stem}.postprocess" if settings.postprocess else weights.stem
     outs = [out_file(settings.out, target, weights.parent / stem) for target in targets]
-    for out in outs:
-        require_new(out, overwrite=settings.overwrite)
-    failures = missing_packages(targets, outs)
-    files: list[ExportedDetectorFile] = []
-    with claimed(outs, "--out"):
-        for out in outs:  # another process may have written them before its claim ended
-            require_new(out, overwrite=settings.overwrite)
+    with reserved(targets, outs, overwrite=settings.overwrite) as failures:
         progress("reading images")
         images = _evaluation(settings, metadata)
         calibration = None if images is None or not settings.int8 else _calibration(settings, metadata, images)
         progress("running the network")
         gate = _gate(network, metadata, rules, images)
         reference = TimedFile(write_detector(network, metadata, rules))
-        for target, out in zip(targets, outs, strict=True):
-            if out in failures:
-                continue
-            try:
-                progress(f"writing {out.name}")
-                content = _exported(network, metadata, rules, target, calibration)
-                progress(f"comparing {out.name} with the network")
-                judge = _Judge(target, gate, settings.tolerance(target.kind), reference, settings.speed_s)
-                path, result = placed(content, out, judge.result, overwrite=settings.overwrite)
-                files.append(ExportedDetectorFile(path=path, gate=result))
-            except Exception as error:  # whatever fails, the other files are exported first
-                failures[out] = message_of(error if isinstance(error, CLEAR_ERRORS) else repr(error), REASON_CHARS)
+
+        def written(target: Target, out: Path) -> ExportedDetectorFile:
+            progress(f"writing {out.name}")
+            content = _exported(network, metadata, rules, target, calibration)
+            progress(f"comparing {out.name} with the network")
+            path, result = placed(
+                content,
+                out,
+                lambda file: _judged(file, target, gate, settings, reference),
+                overwrite=settings.overwrite,
+            )
+            return ExportedDetectorFile(path=path, gate=result)
+
+        files = write_each(targets, outs, failures, written)
     notes = () if images is None else images.selection.notes
-    return DetectorExport(files=tuple(files), failures=failures, notes=notes)
+    return DetectorExport(files=files, failures=failures, notes=notes)
 
 
 def _evaluation(settings: DetectExportSettings, metadata: DetectorMetadata) -> EvaluationImages | None:
     if settings.data is None:
         return None
-    seed = None if settings.seed == "auto" else settings.seed
-    return open_evaluation(metadata, settings.data, part="val", seed=seed, most=settings.images, offers_all=False)
+    return open_evaluation(
+        metadata, settings.data, part="val", seed=settings.split_seed, most=settings.images, offers_all=False
+    )
 
 
 def _gate(
@@ -186,40 +156,18 @@ def _exported(
     return model
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """The judgement of one target."""
+def _judged(
+    file: Path, target: Target, gate: DetectorGate, settings: DetectExportSettings, reference: TimedFile
+) -> DetectorGateResult:
+    tolerance = settings.tolerance(target.kind)
+    suppression: Suppression | None = None
 
-    target: Target
-    gate: DetectorGate
-    tolerance: DetectorTolerance
-    reference: TimedFile
-    """The fp32 LiteRT file, which the times of the others relate to."""
-    speed_s: float
+    def compared(file: Path) -> tuple[DetectorComparison, tuple[str, ...]]:
+        nonlocal suppression
+        with contextlib.closing(load_exported(file)) as detector:
+            suppression = detector.suppression
+            comparison = gate.compare(detector, tolerance)
+        return comparison, judge_detector(comparison, tolerance)
 
-    def result(self, file: Path) -> DetectorGateResult:
-        """Return the gate's result for a file of the target."""
-        comparison: DetectorComparison | None = None
-        timed: Speed | None = None
-        suppression: Suppression | None = None
-        try:
-            with contextlib.closing(load_exported(file)) as detector:
-                suppression = detector.suppression
-                comparison = self.gate.compare(detector, self.tolerance)
-            failures: Sequence[str] = judge_detector(comparison, self.tolerance)
-            if not failures and self.speed_s:
-                with contextlib.suppress(UnitError):  # the gate judges a file by its objects alone
-                    timed = speed(timed_file(file), self.reference, budget_s=self.speed_s)
-        except (ValueError, RuntimeError, MeasurementError) as error:
-            failures = (f"its runtime cannot run it: {' '.join(str(error).split())}",)
-        return DetectorGateResult(
-            file=file.name,
-            format=self.target.format,
-            kind=self.target.kind,
-            size_bytes=file.stat().st_size,
-            suppression=suppression,
-            comparison=comparison,
-            tolerance=self.tolerance,
-            failures=tuple(failures),
-            speed=timed,
-        )
+    comparison, record = judged(file, target, compared, reference=reference, speed_s=settings.speed_s)
+    return DetectorGateResult(**record, suppression=suppression, comparison=comparison, tolerance=tolerance)
