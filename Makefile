@@ -10,6 +10,9 @@ install = $(BIN)/pip install --quiet $(CONSTRAINED) --editable $(1) || \
 	{ echo "make: the package index lacks a version in constraints.txt; installing without it" >&2; $(BIN)/pip install --quiet --editable $(1); }
 ANB ?= ../shared/data/anb/anb_dataset_jsons.tar.gz
 
+# containers often set this; every process of the tests would then compile its modules again
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-fast test-slow fuzz lint docs reference wheel bench bench-search constraints clean
 
 demo: $(VENV)/core

@@ -15,8 +15,18 @@ from pathlib import Path
 import pytest
 
 import mnas
+from mnas.latency.devices import benchmark_model
 from tests.docs.pages import DOCS, ROOT, Block, blocks, pages
-from tests.docs.workspace import BENCHMARK, commands_of, make_files, parse_command, run_command, shorter, with_trial
+from tests.docs.workspace import (
+    BENCHMARK,
+    add_search,
+    commands_of,
+    make_files,
+    parse_command,
+    run_command,
+    shorter,
+    with_trial,
+)
 from tests.latency.phones import make_phone, run_phones, write_program
 from tests.latency.sshd import PATH as SSHD
 from tests.latency.sshd import running_sshd
@@ -43,10 +53,19 @@ def names(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of files that pages begin with."""
+    """The folder of files that README and tutorial begin with."""
     folder = tmp_path_factory.mktemp("files")
     with homes(folder / "homes"):
         make_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def searched(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of files that guides begin with, which takes most of a minute."""
+    folder = shutil.copytree(files, tmp_path_factory.mktemp("searched") / "files")
+    with homes(folder / "homes"):
+        add_search(folder)
     return folder
 
 
@@ -133,12 +152,12 @@ def test_most_pages_have_commands():
 
 @pytest.mark.timeout(900)  # whole searches and trainings, on busy machines too
 @pytest.mark.parametrize("page", [*FIRST, *(pytest.param(page, marks=pytest.mark.slow) for page in GUIDES)], ids=names)
-def test_the_page_runs(page, files, devices, tmp_path, monkeypatch):
+def test_the_page_runs(page, request, devices, tmp_path):
     for device, program in (("pixel", shutil.which("adb")), ("pi", SSHD)):
         if needs(page, device) and not program:
             pytest.skip(f"no {'adb' if device == 'pixel' else 'sshd'}: scripts/install-test-tools installs it")
     folder = tmp_path / "folder"
-    shutil.copytree(files, folder)
+    shutil.copytree(request.getfixturevalue("files" if page in FIRST else "searched"), folder)
     for made in made_by(page):
         shutil.rmtree(folder / made, ignore_errors=True)
     entries, home = devices
@@ -152,6 +171,9 @@ def test_the_page_runs(page, files, devices, tmp_path, monkeypatch):
         config = folder / "homes/config/mnas"
         config.mkdir(parents=True, exist_ok=True)
         (config / "devices.toml").write_text(entries)
+        # the phone's clock counts a process's own time, so long turns would not be more accurate
+        patch.setattr(benchmark_model, "WARM_UP_S", 0.005)
+        patch.setattr(benchmark_model, "TURN_S", 0.01)
         values: dict[str, object] = {"__name__": "__main__", "short": short}
         for block in blocks(page):
             run_block(block, values)

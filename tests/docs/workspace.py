@@ -56,7 +56,7 @@ def make_table(folder: Path) -> None:
 
 
 def make_files(folder: Path) -> None:
-    """Write what the user of a page has: images, a table of networks, and a search and a training of the images."""
+    """Write what the user of README and tutorial has: images, a table of networks and a model of another program."""
     make_photos(folder / "photos")
     make_photos(folder / "more-photos", 10)
     make_table(folder)
@@ -65,6 +65,10 @@ def make_files(folder: Path) -> None:
     (folder / "labels.txt").write_text("red\ngreen\nblue\n")
     if BENCHMARK.exists():
         (folder / BENCHMARK.name).symlink_to(BENCHMARK)
+
+
+def add_search(folder: Path) -> None:
+    """Write what the user of a guide has besides: a search, a training and an export of the images."""
     with contextlib.chdir(folder):
         for command in (
             "search --data photos --run runs/photos --trials 3 --epochs 20 --fewest-steps 100 --input-size 16 "

@@ -17,6 +17,7 @@ from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
 ARCHS = ["mnasnet-a1", "mnasnet-b1", "mnasnet-small/s8", "mobilenetv2"]
+SAMPLES = 4
 CELLS = ["nasnet-a@0.25", "amoebanet-a@0.25", "darts-v2@0.25/s8"]
 
 
@@ -45,19 +46,33 @@ def uib_members():
 def sampled(space):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(design, "SWAPS", 100)  # each choice comes as often as any other without them
-        return [space.decode(indices) for indices in design.design_sample(space, 4, seed=0)]
+        return [space.decode(indices) for indices in design.design_sample(space, SAMPLES, seed=0)]
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members(), *uib_members()])
-def test_macs_of_the_parts_add_up_to_the_networks(arch):
+NETWORKS = [
+    *((named_arch, name) for name in ARCHS + CELLS),
+    *((sample, number) for sample in (members, cell_members, uib_members) for number in range(SAMPLES)),
+]
+
+
+def arch_of(network):
+    """Return a network of NETWORKS; samples take seconds, so they are not drawn when this file is imported."""
+    source, which = network
+    return source(which) if source is named_arch else source()[which]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: f"{network[0].__name__}-{network[1]}")
+def test_macs_of_the_parts_add_up_to_the_networks(network):
+    arch = arch_of(network)
     parts = parts_of_arch(arch, 96, 10)
     macs = sum(part.amounts.get("macs", 0.0) for part in parts)
     assert macs == pytest.approx(cost_of(arch).macs / 1e6, rel=1e-12)
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members(), *uib_members()])
-def test_weights_of_the_parts_add_up_to_the_networks(arch):
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: f"{network[0].__name__}-{network[1]}")
+def test_weights_of_the_parts_add_up_to_the_networks(network):
     """Biases and batch norms do not count. A dense part has as many weights as MACs."""
+    arch = arch_of(network)
     found = sum(p.amounts.get("weights", 0.0) for p in parts_of_arch(arch, 96, 10))
     found += sum(
         p.amounts["macs"] for p in parts_of_arch(arch, 96, 10) if p.kind in ("squeeze", "hidden", "classifier")
@@ -67,8 +82,9 @@ def test_weights_of_the_parts_add_up_to_the_networks(arch):
     assert found == pytest.approx(sum(weights) / 1e6, rel=1e-12)
 
 
-@pytest.mark.parametrize("arch", [*map(named_arch, ARCHS + CELLS), *members(), *cell_members(), *uib_members()])
-def test_there_is_a_part_for_every_operator_of_the_file(arch):
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: f"{network[0].__name__}-{network[1]}")
+def test_there_is_a_part_for_every_operator_of_the_file(network):
+    arch = arch_of(network)
     operators = {"squeeze": 2, "scale": 2}  # two convolutions; a sigmoid and a product
     kinds = Counter(part.kind for part in parts_of_arch(arch, 96, 10) if part.kind != "network")
     graph = schema.Model.GetRootAsModel(graph_bytes(arch, 96, 10)).Subgraphs(0)

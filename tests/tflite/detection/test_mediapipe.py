@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import mediapipe
 import numpy as np
 import pytest
-from mediapipe.tasks.python import BaseOptions, vision
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
@@ -32,6 +30,9 @@ def found_by_mediapipe(
     path: Path, image: NDArray[np.uint8], **options: object
 ) -> list[tuple[NDArray[np.float64], str, float]]:
     """Return box (left, top, right, bottom) in pixels, class and score of each object."""
+    import mediapipe  # takes seconds, which every worker would spend when it collects the tests
+    from mediapipe.tasks.python import BaseOptions, vision
+
     base = BaseOptions(model_asset_path=str(path))
     with vision.ObjectDetector.create_from_options(vision.ObjectDetectorOptions(base_options=base, **options)) as task:
         result = task.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image))
