@@ -219,8 +219,9 @@ def _cuts_of(run: Snapshot) -> dict[str, WeightsSource]:
 
     Raises ValueError where the weights are missing.
     """
-    space = candidate_space(run.attributes["config"])
-    sources = tuned_sources(space.parents, run.path) if space.cuts else {}
+    if not run.attributes["config"].get("cuts"):
+        return {}
+    sources = tuned_sources(candidate_space(run.attributes["config"]).parents, run.path)
     for source in sources.values():
         if not Path(source.weights).exists():
             raise RunError(f"the fine-tuned weights {source.weights} are missing; run the search again to restore them")
