@@ -83,7 +83,7 @@ def _begin(
     forkserver._forkserver.ensure_running = resource_tracker.ensure_running  # type: ignore[method-assign]
     resource_tracker._resource_tracker._fd = None  # its own, which complains of what a killed process leaves here
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # a command that an earlier test called in its own process may have started the server, with signals blocked or ignored
+    # an earlier test may have called a command that started the server with these blocked or ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})

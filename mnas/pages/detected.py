@@ -36,7 +36,7 @@ class BoxedPicture:
     name: str
     """Name of the image file."""
     note: str
-    """What the picture shows, in words."""
+    """Description of the picture."""
     picture: str
     """The picture, as a data URI."""
 

@@ -1,4 +1,4 @@
-"""What a training runs in: its folder, the processes that share it, who watches it, and requests to stop it."""
+"""The surroundings of a training: its folder, the processes that share it, its watcher, and requests to stop it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -23,7 +23,7 @@ START_SEED, STEP_SEED = 0, 1
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSession:
-    """What a training runs in."""
+    """The surroundings of a training."""
 
     folder: Path
     identity: Mapping[str, Any]

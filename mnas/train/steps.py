@@ -1,4 +1,4 @@
-"""What all trainings do: steps, stops, checkpoints, and scores that the first process finds for all."""
+"""The part that all trainings share: steps, stops, checkpoints, and scores that the first process finds for all."""
 
 import math
 import time

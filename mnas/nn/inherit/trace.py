@@ -1,4 +1,4 @@
-"""What a parent computes on some images, from which networks cut from it are solved."""
+"""The results of a parent on some images, from which networks that are cut from it are solved."""
 
 from dataclasses import dataclass
 
