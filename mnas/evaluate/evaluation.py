@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from mnas.counts import majority_share
+from mnas.counts import balanced_accuracy, majority_share
 from mnas.require import require_choice
 
 Metric = Literal["accuracy", "balanced-accuracy"]
@@ -101,6 +101,30 @@ class Evaluation:
         if not all(isinstance(value, list | tuple) for value in lists.values()):
             raise ValueError(f"accuracies and right must be lists, but got {lists}")
         return Evaluation(**{**values, **{name: tuple(value) for name, value in lists.items()}})
+
+
+def evaluation_of_untrained(
+    right: tuple[int, ...], val_counts: Sequence[int], *, seconds: float, images: int, fidelity: Fidelity
+) -> Evaluation:
+    """Return the evaluation of a network that is scored once, without training.
+
+    Args:
+        right: number of correct predictions for each class.
+        val_counts: number of validation images of each class.
+        images: number of images behind the time in seconds.
+    """
+    accuracy = sum(right) / sum(val_counts)
+    return Evaluation(
+        accuracy=accuracy,
+        accuracies=(accuracy,),
+        balanced_accuracy=balanced_accuracy(right, val_counts),
+        right=right,
+        val_images=sum(val_counts),
+        train_s=seconds,
+        images_per_s=images / seconds,
+        epochs=0,
+        fidelity=fidelity,
+    )
 
 
 def _is_number(value: object) -> bool:

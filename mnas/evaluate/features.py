@@ -18,12 +18,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from mnas.counts import balanced_accuracy, class_counts
+from mnas.counts import class_counts
 from mnas.data.augment import normalised
 from mnas.data.dataset import Dataset, ImageArrays
 from mnas.data.mirror import mirrors
 from mnas.evaluate.config import FeaturesConfig
-from mnas.evaluate.evaluation import Evaluation, EvaluationError
+from mnas.evaluate.evaluation import Evaluation, EvaluationError, evaluation_of_untrained
 from mnas.evaluate.feature_files import Features, cached_features, features_key
 from mnas.metadata import ModelMetadata
 from mnas.nn.network import Network
@@ -83,16 +83,8 @@ def evaluate_features(
         if weights_path is not None:
             classifier.put_into(network)
             save_weights(weights_path, network, _info(info, network, dataset, accuracy, weights))
-    evaluation = Evaluation(
-        accuracy=accuracy,
-        accuracies=(accuracy,),
-        balanced_accuracy=balanced_accuracy(right, dataset.val_counts),
-        right=right,
-        val_images=len(dataset.val),
-        train_s=fitted_s,
-        images_per_s=len(dataset.train) / fitted_s,
-        epochs=0,
-        fidelity="frozen features",
+    evaluation = evaluation_of_untrained(
+        right, dataset.val_counts, seconds=fitted_s, images=len(dataset.train), fidelity="frozen features"
     )
     return FeaturesResult(evaluation=evaluation, classifier=classifier)
 

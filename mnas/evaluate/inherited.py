@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mnas.arch import Arch
-from mnas.counts import balanced_accuracy, class_counts
+from mnas.counts import class_counts
 from mnas.data.arrays import ArrayBatches
 from mnas.data.augment import normalised
 from mnas.data.batches import Batches
 from mnas.data.dataset import Dataset
 from mnas.evaluate.config import ProxyConfig
-from mnas.evaluate.evaluation import Evaluation
+from mnas.evaluate.evaluation import Evaluation, evaluation_of_untrained
 from mnas.metadata import Triple
 from mnas.nn.digest import weights_digest
 from mnas.nn.inherit.cut import cut
@@ -86,17 +86,8 @@ def evaluate_inherited(source: CutSource, dataset: Dataset, config: ProxyConfig)
         outputs = _outputs(network, torch.from_numpy(dataset.val.images), normalisation)
     right = class_counts(dataset.val.labels[outputs.argmax(1) == dataset.val.labels], len(dataset.classes))
     seconds = time.perf_counter() - start
-    accuracy = sum(right) / len(dataset.val)
-    return Evaluation(
-        accuracy=accuracy,
-        accuracies=(accuracy,),
-        balanced_accuracy=balanced_accuracy(right, dataset.val_counts),
-        right=right,
-        val_images=len(dataset.val),
-        train_s=seconds,
-        images_per_s=len(dataset.val) / seconds,
-        epochs=0,
-        fidelity="inherited",
+    return evaluation_of_untrained(
+        right, dataset.val_counts, seconds=seconds, images=len(dataset.val), fidelity="inherited"
     )
 
 
