@@ -90,16 +90,30 @@ def main() -> None:
     target_ms = options.share * full["latency_ms"]
     generator = random.Random(options.seed)
     draw = 0
+    shares: list[float] = []  # multiply-adds of what was measured, and its latency
+    times: list[float] = []
     while sum(key.startswith("member ") for key in results) < members:
         draw += 1
         candidate = space.decode([generator.randrange(len(d.choices)) for d in space.decisions])
         share = macs(candidate, classes) / macs(whole, classes)
-        if not options.share / 2 < share < 2 * options.share or f"member {draw}" in results:
+        if not options.share / 2 < share < 2 * options.share:
+            continue
+        if f"latency {draw}" not in results and not may_be_close(share, shares, times, target_ms):
             continue
         measured = done(f"latency {draw}", lambda c=candidate: {"ms": latency_ms(c, classes)})
+        shares.append(share)
+        times.append(measured["ms"])
         if abs(measured["ms"] / target_ms - 1) <= CLOSE:
             done(f"member {draw}", lambda c=candidate: member(source, c, datasets, proxy, options.seed))
     conclude(results)
+
+
+def may_be_close(share: float, shares: list[float], times: list[float], target_ms: float) -> bool:
+    """Return whether multiply-adds predict a latency near the target, by a power law through what was measured."""
+    if len(shares) < 10:
+        return True
+    slope, offset = np.polyfit(np.log(shares), np.log(times), 1)
+    return bool(abs(np.exp(offset + slope * np.log(share)) / target_ms - 1) < 2 * CLOSE)
 
 
 def macs(candidate: Candidate, classes: int) -> int:

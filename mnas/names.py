@@ -15,7 +15,8 @@ from mnas.architecture import Architecture, architecture_from_json
 from mnas.formats import ARCH_SUFFIXES, WEIGHTS_NAME, WEIGHTS_SUFFIX, format_of
 from mnas.nn.weights_info import read_weights_info, require_unchanged
 from mnas.readers import JSON_BYTES, MODEL_BYTES, read_regular
-from mnas.space.candidates import input_sizes_of
+from mnas.space.candidates import candidate_space, input_sizes_of
+from mnas.space.cuts import can_be_cut
 from mnas.study import TrialRecord, is_trained, needed, objectives_of, read_run, trained_path
 from mnas.study.results import find_result, recommend, references_of
 from mnas.zoo.architectures import ZOO, named_arch
@@ -148,15 +149,17 @@ def parent_command(name: str) -> str:
 def command_from_parent(path: Path, attributes: Mapping[str, Any], trial: TrialRecord) -> str:
     """Return the command that trains a trial of the run from the weights of its parent; empty without a parent.
 
-    A network that is cut from its parent needs what the run holds, so that the command trains the run's best.
+    A network that is cut from its parent also has it as its teacher.
 
     Args:
         attributes: those of the run at `path`.
     """
     if not trial.parent:
         return ""
-    if attributes["config"].get("cuts"):
-        return f"mnas train {path} --top 4"
+    parents = {parent.name: parent for parent in candidate_space(attributes["config"]).parents}
+    if attributes["config"].get("cuts") and can_be_cut(parents[trial.parent].arch):
+        tuned = parents[trial.parent].tuned_weights(path)
+        return f"mnas train {path}#{trial.label} --weights {tuned} --teacher {tuned}"
     weights = needed(path, attributes, "parent_weights", trial.parent)
     return f"mnas train {trial.parent} --weights {weights} --input-size {trial.input_size}"
 

@@ -12,12 +12,14 @@ from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import as_begun, mirror_note
 from mnas.evaluate.baseline import not_above_baseline
 from mnas.names import as_file_name, parent_command, searched_size
+from mnas.nn.cost import cost
+from mnas.nn.network import Network
 from mnas.readers import stored_settings
 from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.text import counted
 from mnas.train.config import TrainConfig
 from mnas.train.folder import CONFIG_NAME, Trained, require_free
-from mnas.train.initial import WeightsSource, held_out_seed, initial_network, trained_on
+from mnas.train.initial import WeightsSource, held_out_seed, initial_network, trained_on, whole_network
 from mnas.train.machine import is_first_process
 from mnas.train.settings import TrainSettings
 from mnas.train.watch import TrainWatcher
@@ -64,8 +66,7 @@ def planned_trainings(settings: TrainSettings) -> list[NamedTraining]:
     if not images.data:
         raise ValueError("--data must be given: the name of a data set (digits) or a folder of images")
     if not settings.weights and (command := parent_command(settings.arch)):
-        or_top = "" if "--top" in command else ", or with --top"
-        raise ValueError(f"{settings.arch} begins from known weights; train it with `{command}`{or_top}")
+        raise ValueError(f"{settings.arch} begins from known weights; train it with `{command}`, or with --top")
     sizes = input_sizes(settings.input_size) or (searched_size(settings.arch) or images.native_size(),)
     trainings = []
     for width in width_multipliers(settings.width_multiplier):
@@ -112,8 +113,7 @@ def run_training(
     config, batches = _opened(settings, training, split_seed, listeners.progress)
     initial = None
     if settings.weights:
-        source = WeightsSource(name=training.name, arch=arch, weights=settings.weights)
-        initial = initial_network(source, batches, config.seed)
+        initial = _initial(WeightsSource(name=training.name, arch=arch, weights=settings.weights), batches, config, say)
         arch = initial.arch
     labelled = batches
     if teacher is not None:
@@ -145,6 +145,25 @@ def run_training(
     if warning := not_above_baseline("accuracy", counts, sum(counts), trained.accuracy, advice=""):
         say(warning)
     return trained
+
+
+def _initial(source: WeightsSource, batches: Batches, config: TrainConfig, say: Say) -> Network:
+    """Return the network with its weights, cut from a larger one where the file has such, and set the normalisation.
+
+    Raises ValueError as `load_pretrained` does.
+    """
+    larger = whole_network(source)
+    if larger is None:
+        return initial_network(source, batches, config.seed)
+    from mnas.evaluate.inherited import cut_network  # torch takes seconds to import
+
+    network, (batches.mean, batches.std) = cut_network(larger, batches)
+    parts = [cost(arch, batches.input_size, len(batches.classes)) for arch in (network.arch, larger.parent.arch)]
+    say(
+        f"{source.name} is cut from the network in {source.weights}, with {parts[0].macs / parts[1].macs:.0%} of its "
+        f"multiply-adds and {parts[0].params / parts[1].params:.0%} of its parameters"
+    )
+    return network
 
 
 def _opened(

@@ -192,7 +192,7 @@ def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
     if info is None:
         return arch
     assert isinstance(info.arch, Arch)  # cell networks have no layout, so they never get here
-    if _sizes(info.arch) != _sizes(arch):
+    if not same_sizes(info.arch, arch):
         raise ValueError(
             f"{source!r} must contain weights of {name}, but got those of another architecture: "
             f"{_some(arch_changes(arch, info.arch).split(', '))}"
@@ -200,6 +200,11 @@ def _with_recorded(source: str, arch: Arch, name: str) -> Arch:
     pairs = zip(info.arch.blocks, arch.blocks, strict=True)
     blocks = tuple(replace(block, stride=named.stride) for block, named in pairs)
     return replace(info.arch, blocks=blocks, stem_stride=arch.stem_stride, dropout=arch.dropout)
+
+
+def same_sizes(one: Arch, other: Arch) -> bool:
+    """Return whether both networks have tensors of the same names and shapes."""
+    return _sizes(one) == _sizes(other)
 
 
 def _sizes(arch: Arch) -> object:

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
@@ -42,6 +43,10 @@ class Parent:
     def __post_init__(self) -> None:
         if self.name in ("", SCRATCH):
             raise ValueError(f"--parent must name a network other than {SCRATCH!r}, but got {self.name!r}")
+
+    def tuned_weights(self, run: Path) -> Path:
+        """Return the file of its fine-tuned weights in the folder of a run that cuts networks from it."""
+        return run / "parents" / f"{self.digest[:16]}.safetensors"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, JSON-able; `from_dict` reads them back equal."""

@@ -1,11 +1,12 @@
 """Load the weights for `mnas train --weights`, and find a split that keeps their images out of validation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from mnas.arch import Arch
 from mnas.architecture import Architecture
 from mnas.data.batches import Batches
 from mnas.data.load import open_source
@@ -16,9 +17,10 @@ from mnas.formats import WEIGHTS_SUFFIX
 from mnas.labels import same_names
 from mnas.metadata import Triple
 from mnas.nn.digest import weights_digest
+from mnas.nn.inherit.cuts import require_cut
 from mnas.nn.network import Network
-from mnas.nn.pretrained import NoClassifierError, load_pretrained, pretrained_info
-from mnas.nn.weights_info import read_weights_info
+from mnas.nn.pretrained import NoClassifierError, load_pretrained, pretrained_info, same_sizes
+from mnas.nn.weights_info import is_weights_file, read_weights_info
 from mnas.space.candidates import Parent
 from mnas.space.cuts import can_be_cut
 from mnas.training_data import TrainedOn, printable_name
@@ -100,6 +102,25 @@ class CutSource:
     arch: Architecture
 
 
+def whole_network(source: WeightsSource) -> CutSource | None:
+    """Return the source's network as a cut of the larger one in a file of mnas; None: the file is taken as it is.
+
+    Raises ValueError where a file of mnas cannot be read.
+    """
+    path = Path(source.weights)
+    if not (source.weights.endswith(WEIGHTS_SUFFIX) and path.is_file() and is_weights_file(path)):
+        return None
+    larger, arch = read_weights_info(path).arch, source.arch
+    if not isinstance(larger, Arch) or not isinstance(arch, Arch) or same_sizes(larger, arch):
+        return None
+    arch = replace(arch, padding=larger.padding, bn_epsilon=larger.bn_epsilon)
+    try:
+        require_cut(larger, arch)
+    except ValueError:
+        return None  # it is another architecture, which loading it says
+    return CutSource(parent=replace(source, arch=larger), arch=arch)
+
+
 def initial_network(source: WeightsSource, batches: Batches, seed: int) -> Network:
     """Return the initial network of a training on `batches`, as `network_for` gives it.
 
@@ -149,9 +170,7 @@ def parent_of(source: WeightsSource) -> Parent:
 def tuned_sources(parents: Sequence[Parent], run: Path) -> dict[str, WeightsSource]:
     """Return, for each parent that can be cut, where its fine-tuned weights are or will be in the folder of a run."""
     return {
-        parent.name: WeightsSource(
-            name=parent.name, arch=parent.arch, weights=str(run / "parents" / f"{parent.digest[:16]}{WEIGHTS_SUFFIX}")
-        )
+        parent.name: WeightsSource(name=parent.name, arch=parent.arch, weights=str(parent.tuned_weights(run)))
         for parent in parents
         if can_be_cut(parent.arch)
     }

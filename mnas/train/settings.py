@@ -94,7 +94,7 @@ class TrainSettings:
     weights: str = ""
     """Weights to start from: timm, torchvision, pretrained or a file. timm and torchvision download them, and
     pretrained needs the extra mnas[pretrained]. If their classes differ from the data's, the classifier is newly
-    initialised."""
+    initialised. From a larger network in a file of mnas, this one is cut."""
 
     input_size: str = "auto"
     """Input size in pixels, or several (96,128); auto: that of a trial, else of the data set, up to 224. A trial has

@@ -79,9 +79,38 @@ def test_the_best_are_cut_again_and_learn_from_the_parent_in_full(folder, capsys
     identity = json.loads((trained.parent / "config.json").read_text())["identity"]
     assert identity["initial weights"] != "fresh"
     assert (identity["distillation_weight"], identity["temperature"]) == (0.9, 4.0)
+
+
+def test_a_single_trial_is_cut_and_taught_by_the_command_that_mnas_names(folder, capsys):
+    cut = next(t for t in read_run(folder / "runs/p").trials if t.arch != ARCH)
+    short = ["--data", "digits", "--out", "single", "--epochs", "1", "--threads", "1", "--max-images-per-class", "12"]
     capsys.readouterr()
-    assert run(["train", f"runs/p#{best.number}", "--data", "digits", "--out", "single"]) == 2
-    assert "begins from known weights; train it with `mnas train runs/p --top 4`\n" in capsys.readouterr().err
+    assert run(["train", f"runs/p#{cut.number}", *short]) == 2
+    command = capsys.readouterr().err.split("`")[1]
+    [tuned] = (folder / "runs/p/parents").glob("*.safetensors")
+    name = tuned.relative_to(folder)
+    assert command == f"mnas train runs/p#{cut.number} --weights {name} --teacher {name}"
+    assert run([*command.split()[1:], *short]) == 0
+    assert f"runs/p#{cut.number} is cut from the network in {name}, with " in capsys.readouterr().out
+    [trained] = (folder / "single").glob("*/model.safetensors")
+    assert load_weights(trained).arch == cut.arch
+    identity = json.loads((trained.parent / "config.json").read_text())["identity"]
+    assert identity["initial weights"] != "fresh"
+    assert identity["distillation_weight"] == 0.9
+
+
+def test_a_narrower_network_is_cut_from_a_trained_one(folder, capsys):
+    [tuned] = (folder / "runs/p/parents").glob("*.safetensors")
+    (folder / "whole.json").write_text(ARCH.to_json())
+    short = ["--data", "digits", "--epochs", "1", "--threads", "1", "--max-images-per-class", "12"]
+    options = [*short, "--weights", str(tuned), "--input-size", "16"]
+    assert run(["train", "whole.json", "--width-multiplier", "0.5", "--out", "narrow", *options]) == 0
+    [trained] = (folder / "narrow").glob("*/model.safetensors")
+    assert load_weights(trained).arch.blocks[-1].filters == 8
+    (folder / "other.json").write_text(Arch.from_block_strings("r1_k3_s22_e1_i8_o8,r2_k3_s22_e3_i8_o24").to_json())
+    capsys.readouterr()
+    assert run(["train", "other.json", "--out", "other", *options]) == 2
+    assert "must contain weights of other.json, but got those of another architecture" in capsys.readouterr().err
 
 
 def test_a_run_that_took_its_parents_whole_goes_on_so(folder, capsys):
