@@ -4,18 +4,24 @@
     python benchmarks/own_photos.py      (to try it out: a few handwritten digits, two sizes, one network)
 
 DATA is a folder of train/ and test/ with a folder of images for each class, or a named data set; the first images of
-each class train and are held out for validation, the first ones of the test part test. Steps, each added to --results
-as soon as it is done, so that the next call resumes:
+each class train and are held out for validation, the first ones of the test part test. Parts of the steps are added to
+--results as soon as they are done, so that the next call resumes:
 
     latency   every network at every size, and MnasNet-A1 at 224 px, in turns
     whole     every network at every size, fine-tuned by `mnas train`; three seeds for the first network
     parents   `mnas search --parent --whole`, for three targets, the latencies of the first network; its picks in full
     scratch   `mnas search` for as many minutes; its picks trained in full
+    cuts      `mnas search --parent` with the first network, for three targets, shares of its latency at 96 px; its
+              picks in full, three seeds
+    random    the same with the controller random; its picks in full
+    uniform   the first network at 96 px with the same share of channels in each layer, cut from the parent of `cuts`
+              for the same targets, in full
     distil    the first network at every size, taught by the network of `whole` with the best validation accuracy
-    ship      the picks exported as fp32 and int8, measured, and scored on the test images
+    ship      the picks of `parents` and `cuts` exported as fp32 and int8, measured, and scored on the test images
 
 A pick is the trial that the search recommends for a target. It is compared with the most accurate network of all steps
-that is no more than 5 % slower than the target, by test accuracy, pooled over seeds. Needs mnas[pretrained,quantize].
+that is no more than 5 % slower than the target, by test accuracy, pooled over seeds. A pick of `cuts` is compared with
+the first network at 96 px, and with the line through its accuracies at all sizes. Needs mnas[pretrained,quantize].
 """
 
 import argparse
@@ -42,6 +48,9 @@ from mnas.study.results import recommend, references_of
 Results = dict[str, Any]
 SLACK = 1.05
 """A network counts at a target if its latency is at most this multiple of it."""
+SHARES = (1 / 2, 1 / 3, 1 / 6)
+"""Targets of the cuts, as shares of the latency of the first network at the reference size."""
+WIDTHS = [w / 20 for w in range(19, 3, -1)]
 
 
 def main() -> None:
@@ -56,7 +65,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--epochs", type=int, default=0, help="epochs of full training; 0: those of the preset")
-    parser.add_argument("--steps", default="latency,whole,parents,scratch,distil,ship")
+    parser.add_argument("--steps", default="latency,whole,parents,scratch,cuts,random,uniform,distil,ship")
     parser.add_argument("--results", type=Path, default=Path("build/own-photos/results.json"))
     parser.add_argument("--out", type=Path, default=Path("build/own-photos"))
     options = parser.parse_args()
@@ -67,6 +76,7 @@ def main() -> None:
     options.per_class = options.per_class or (8 if small else 100)
     options.epochs = options.epochs or (1 if small else 0)
     options.minutes = min(options.minutes, 1.0) if small else options.minutes
+    options.reference = 48 if small else 96
     options.search_sizes = "32,48" if small else options.search_sizes
     OwnPhotos(options).run(options.steps.split(","))
 
@@ -158,11 +168,72 @@ class OwnPhotos:
         parents = ",".join(self.options.networks[:2])
         self._search("parents", {"parent": parents, "whole": True, "input_size": self.options.search_sizes})
 
+    def reference(self) -> tuple[str, float]:
+        """Return the network that is cut, at its size, and its latency in milliseconds."""
+        self.latency()
+        name = f"{self.options.networks[0]}@{self.options.reference}"
+        return name, self.results[self.name]["latency_ms"][name]
+
+    def cut_targets(self) -> list[float]:
+        return [share * self.reference()[1] for share in SHARES]
+
+    def cuts(self) -> None:
+        self._cuts("cuts", self.options.seeds, {})
+
+    def random(self) -> None:
+        self._cuts("random", 1, {"controller": "random"})
+
+    def _cuts(self, kind: str, seeds: int, more: Results) -> None:
+        sizes = [str(size) for size in self.options.sizes if size <= self.options.reference]
+        more |= {"parent": self.options.networks[0], "input_size": ",".join(sizes)}
+        picks = self._searched(kind, self.cut_targets(), more)
+        run = self.out / kind
+        for number in sorted({pick["trial"] for pick in picks.values() if pick["trial"] is not None}):
+            for seed in range(seeds):
+                self.done(
+                    f"{kind} #{number} seed {seed}",
+                    lambda n=number, s=seed: self._cut(f"{run}#{n}", run, {"seed": s, "out": run / f"full-{s}"}),
+                )
+
+    def uniform(self) -> None:
+        network, size = self.options.networks[0], self.options.reference
+        classes = len(list((Path(self.data) / "train").iterdir()))
+
+        def measured() -> Results:
+            names = [f"{network}@{width:g}" for width in WIDTHS]
+            models = mnas.latency(names, input_size=str(size), classes=classes, budget_s=2)
+            return {f"{width:g}": m.latency.latency_ms for width, m in zip(WIDTHS, models, strict=True)}
+
+        times = self.done("uniform latency_ms", measured)
+        for target in self.cut_targets():
+            if fit := [width for width, ms in times.items() if ms <= SLACK * target]:
+                run, more = self.out / "cuts", {"width_multiplier": fit[0], "input_size": str(size)}
+                more["out"] = self.out / "uniform"
+                self.done(f"uniform {fit[0]} seed 0", lambda r=run, m=more: self._cut(network, r, m))
+
+    def _cut(self, network: str, run: Path, more: Results) -> Results:
+        """Train a network that is cut from the parent of a run, with it as the teacher."""
+        [parent] = (run / "parents").glob("*.safetensors")
+        more |= {"epochs": self.options.epochs} if self.options.epochs else {}
+        start = cpu_seconds()
+        trained = mnas.train(
+            network, data=self.data, weights=str(parent), teacher=str(parent), threads=1, resume=True, **more
+        )
+        return {
+            "accuracy": trained.accuracy, "test": trained.test_accuracy, "cpu_s": cpu_seconds() - start,
+            "weights": str(trained.weights.relative_to(self.out)),
+        }  # fmt: skip
+
     def scratch(self) -> None:
         self._search("scratch", {"trials": 1000})
 
     def _search(self, kind: str, more: Results) -> None:
-        targets = self.targets()
+        picks = self._searched(kind, self.targets(), more)
+        for number in sorted({pick["trial"] for pick in picks.values() if pick["trial"] is not None}):
+            self.done(f"{kind} #{number}", lambda n=number: self._in_full(self.out / kind, n, picks))
+
+    def _searched(self, kind: str, targets: list[float], more: Results) -> dict[str, Results]:
+        """Search once for these targets, and return target -> pick."""
         run = self.out / kind
 
         def searched() -> Results:
@@ -175,17 +246,19 @@ class OwnPhotos:
             states: dict[str, int] = {}
             for trial in snapshot.trials:
                 states[trial.state] = states.get(trial.state, 0) + 1
+            untrained = [t.features.train_s for t in snapshot.trials if t.features]
+            trained = [t.evaluation.train_s for t in snapshot.trials if t.evaluation]
             return {
                 "seconds": time.monotonic() - start,
                 "trials": states,
-                "training_s": sum(t.evaluation.train_s for t in snapshot.trials if t.evaluation)
-                + sum(t.features.train_s for t in snapshot.trials if t.features),
+                "training_s": sum(trained) + sum(untrained),
+                "untrained_s": statistics.median(untrained or [math.nan]),
+                "trained_s": statistics.median(trained or [math.nan]),
                 "picks": {f"{target:.4g}": self._pick(snapshot, place) for place, target in enumerate(targets)},
             }
 
-        result = self.done(f"{kind} search", searched)
-        for number in sorted({pick["trial"] for pick in result["picks"].values() if pick["trial"] is not None}):
-            self.done(f"{kind} #{number}", lambda n=number: self._in_full(run, n, result))
+        picks: dict[str, Results] = self.done(f"{kind} search", searched)["picks"]
+        return picks
 
     def _pick(self, snapshot: Snapshot, place: int) -> Results:
         objective = objectives_of(snapshot.attributes)[place]
@@ -198,8 +271,8 @@ class OwnPhotos:
             "accuracy": trial.accuracy, "latency_ms": trial.latency_ms,
         }  # fmt: skip
 
-    def _in_full(self, run: Path, number: int, result: Results) -> Results:
-        pick = next(pick for pick in result["picks"].values() if pick["trial"] == number)
+    def _in_full(self, run: Path, number: int, picks: dict[str, Results]) -> Results:
+        pick = next(pick for pick in picks.values() if pick["trial"] == number)
         more: Results = {"epochs": self.options.epochs} if self.options.epochs else {}
         start = cpu_seconds()
         if pick["network"] == "searched":
@@ -215,14 +288,12 @@ class OwnPhotos:
         }  # fmt: skip
 
     def ship(self) -> None:
-        """Export every pick of the parents, measure the files, and score them on the test images."""
+        """Export every pick of the parents and cuts, measure the files, and score them on the test images."""
         mine = self.results.get(self.name, {})
-        for pick in mine.get("parents search", {}).get("picks", {}).values():
-            if pick["trial"] is not None:
-                self.done(
-                    f"ship #{pick['trial']}",
-                    lambda p=pick: self._shipped(self.out / mine[f"parents #{p['trial']}"]["weights"]),
-                )
+        for kind, seed in (("parents", ""), ("cuts", " seed 0")):
+            for pick in mine.get(f"{kind} search", {}).get("picks", {}).values():
+                if full := mine.get(f"{kind} #{pick['trial']}{seed}"):
+                    self.done(f"ship {kind} #{pick['trial']}", lambda f=full: self._shipped(self.out / f["weights"]))
 
     def _shipped(self, weights: Path) -> Results:
         from mnas.nn.weights_info import read_weights_info
@@ -274,6 +345,47 @@ class OwnPhotos:
                         f"{self.name} at {target:.3f} ms: {kind} picks {pick['network']}@{pick['input_size']} "
                         f"({pick['latency_ms']:.3f} ms), test {full['test']:.4f}; best of everything {best:.4f}"
                     )
+
+        if "cuts search" in mine:
+            self._conclude_cuts(mine, pooled)
+
+    def _conclude_cuts(self, mine: Results, pooled: dict[str, list[float]]) -> None:
+        """Print, for each target, the networks cut by the search, at random, and uniformly, and the whole one."""
+        reference, _ = self.reference()
+        tests = pooled[reference]
+        network = self.options.networks[0]
+        line = sorted(
+            (mine["latency_ms"][key], statistics.mean(values))
+            for key, values in pooled.items()
+            if key.startswith(f"{network}@")
+        )
+        images = 0
+        for folder in (Path(self.data) / "test").iterdir():
+            images += len(list(folder.iterdir()))
+        for share, target in zip(SHARES, self.cut_targets(), strict=True):
+            print(f"{self.name} at {share:.2f} of {reference} ({target:.3f} ms):")
+            pick = mine["cuts search"]["picks"][f"{target:.4g}"]
+            cut = [v["test"] for k, v in mine.items() if k.startswith(f"cuts #{pick['trial']} seed ")]
+            if not cut:
+                continue
+            mean = statistics.mean(cut)
+
+            def beside(title: str, values: list[float], ours: float = mean, count: int = len(cut)) -> None:
+                theirs = statistics.mean(values)
+                variances = (ours * (1 - ours) / count, theirs * (1 - theirs) / len(values))
+                ahead, error = 100 * (ours - theirs), 196 * math.sqrt(sum(variances) / images)
+                print(f"    {title}: {theirs:.4f}; the search's is {ahead:+.1f} points, ± {error:.1f}")
+
+            print(f"    search: {mean:.4f} ({pick['network']}@{pick['input_size']}, {pick['latency_ms']:.3f} ms)")
+            beside(f"{reference} whole", tests)
+            beside("whole at equal latency", [float(np.interp(target, *zip(*line, strict=True)))])
+            other = mine.get("random search", {}).get("picks", {}).get(f"{target:.4g}", {})
+            if full := mine.get(f"random #{other.get('trial')} seed 0"):
+                beside(f"random ({other['latency_ms']:.3f} ms)", [full["test"]])
+            for width, ms in mine.get("uniform latency_ms", {}).items():
+                if ms <= SLACK * target and (full := mine.get(f"uniform {width} seed 0")):
+                    beside(f"uniform {width} ({ms:.3f} ms)", [full["test"]])
+                    break
 
     def _images(self) -> Path:
         """Return a folder with the first images of each class, written once; a named data set is written as files."""
