@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("build/cut-ranking/results.json"))
     parser.add_argument("--out", type=Path, default=Path("build/cut-ranking"))
     options = parser.parse_args()
+    torch.set_num_threads(1)
     small = options.data == "digits"
     sizes = [int(size) for size in (options.input_sizes or ("32" if small else "48,64,80,96")).split(",")]
     members = options.members or (3 if small else 30)
@@ -138,8 +139,7 @@ def scores_of(source: WeightsSource, candidate: Candidate, datasets: dict[int, D
     start = time.process_time()
     logits = {part: outputs(network, images, normalisation) for part, images in parts(dataset).items()}
     score_s = time.process_time() - start
-    parent = load_weights(source.weights)
-    taught = {part: outputs(parent, images, normalisation) for part, images in parts(largest).items()}
+    taught = answers(source.weights, largest, normalisation)
     labels = torch.from_numpy(np.asarray(dataset.val.labels)).long()
     mine, theirs = torch.cat(list(logits.values())), torch.cat(list(taught.values()))
     return {
@@ -152,6 +152,17 @@ def scores_of(source: WeightsSource, candidate: Candidate, datasets: dict[int, D
         "cut_s": cut_s,
         "score_s": score_s,
     }
+
+
+_answers: list[dict[str, torch.Tensor]] = []
+
+
+def answers(weights: str, dataset: Dataset, normalisation: Any) -> dict[str, torch.Tensor]:
+    """Return the parent's outputs for each part; it is run once."""
+    if not _answers:
+        parent = load_weights(Path(weights))
+        _answers.append({part: outputs(parent, images, normalisation) for part, images in parts(dataset).items()})
+    return _answers[0]
 
 
 def parts(dataset: Dataset) -> dict[str, ImageArrays]:
