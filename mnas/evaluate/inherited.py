@@ -1,7 +1,7 @@
 """Networks cut from a fine-tuned parent: scored untrained, or trained with the parent as their teacher.
 
 Both begin with `mnas.nn.inherit.cut`, which needs what the parent computes on some training images; a process keeps
-that of its last parent, images and size.
+that of the last few sizes.
 """
 
 import itertools
@@ -39,6 +39,7 @@ TEACHER_WEIGHT, TEMPERATURE = 0.9, 4.0
 """Share of the parent in the loss and temperature of its outputs, as in `mnas train --teacher`."""
 _IMAGES, _LEAST_IMAGES, _PIXELS = 384, 128, 384 * 96 * 96
 _BATCH = 64
+_MOST_TRACES = 4  # of about 100 MB each
 _TRACED_EPOCH = 1_000_000  # a number that no training epoch has
 
 Moments = tuple[Triple, Triple]
@@ -56,12 +57,14 @@ def cut_network(source: CutSource, batches: Batches) -> tuple[Network, Moments]:
     return cut(traced, source.arch), normalisation
 
 
-_traces: dict[tuple[WeightsSource, str, int], tuple[Trace, Moments]] = {}
+_traces: dict[tuple[WeightsSource, str, int], tuple[Trace, Moments]] = {}  # the last ones, oldest first
 
 
 def _traced(parent: WeightsSource, batches: Batches) -> tuple[Trace, Moments]:
     key = (parent, batches.fingerprint, batches.input_size)
-    if key not in _traces:
+    if key in _traces:
+        _traces[key] = _traces.pop(key)
+    else:
         network, normalisation = network_for(parent, batches.classes, 0)
         mean, std = moments(*normalisation, torch.device("cpu"))
         wanted = max(_LEAST_IMAGES, min(_IMAGES, _PIXELS // batches.input_size**2))
@@ -69,7 +72,8 @@ def _traced(parent: WeightsSource, batches: Batches) -> tuple[Trace, Moments]:
         size = min(_BATCH, count)
         drawn = itertools.islice(batches.training(_TRACED_EPOCH, size), count // size)
         images = torch.cat([normalised(pixels, mean, std) for pixels, _ in drawn])
-        _traces.clear()  # a trace takes hundreds of MB
+        while len(_traces) >= _MOST_TRACES:
+            del _traces[next(iter(_traces))]
         _traces[key] = trace(cast(BlockNetwork, network), images), normalisation
     return _traces[key]
 

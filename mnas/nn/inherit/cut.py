@@ -30,7 +30,7 @@ from mnas.nn.inherit.bases import (
     stem_basis,
 )
 from mnas.nn.inherit.cuts import pairs, require_cut
-from mnas.nn.inherit.trace import Moments, Rows, Trace, pixel_rows
+from mnas.nn.inherit.trace import Moments, Rows, Trace, moments_of, pixel_rows
 from mnas.nn.network import BlockNetwork, build_network
 
 _RIDGE = 0.02  # share of the mean variance of the inputs
@@ -160,19 +160,19 @@ def _copied(
         assert module.conv.bias is not None
         module.conv.bias.zero_()
     z = module.conv(x)
-    mean, variance = z.mean((0, 2, 3)), z.var((0, 2, 3), unbiased=False)
+    ours = moments_of(z)
     theirs = trace.before[name]
-    gain = _gain(variance, Moments(mean=theirs.mean[index], variance=theirs.variance[index]))
+    gain = _gain(ours.variance, Moments(mean=theirs.mean[index], variance=theirs.variance[index]))
     if hasattr(module, "norm"):
         before: nn.BatchNorm2d = source.norm
         assert before.running_mean is not None
         factor = scale(source)[index]
         shift = before.bias[index] + factor * (theirs.mean - before.running_mean)[index]
-        _set_norm(module.norm, mean, variance, factor * gain, shift)
+        _set_norm(module.norm, ours, factor * gain, shift)
         y: Tensor = module.norm(z)
     else:
         module.conv.weight.mul_(gain[:, None, None, None])
-        module.conv.bias.copy_(theirs.mean[index] - gain * mean)  # type: ignore[union-attr]
+        module.conv.bias.copy_(theirs.mean[index] - gain * ours.mean)  # type: ignore[union-attr]
         y = module.conv(x)
     return cast(Tensor, module.activation(y)) if hasattr(module, "activation") else y
 
@@ -183,13 +183,13 @@ def _gain(variance: Tensor, theirs: Moments) -> Tensor:
     return ((theirs.variance + least) / (variance + least)).sqrt().clamp(max=_MOST_GAIN)
 
 
-def _set_norm(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor, factor: Tensor, shift: Tensor) -> None:
-    """Let a batch norm be factor * (z - mean) + shift, with these moments as its statistics."""
+def _set_norm(norm: nn.BatchNorm2d, statistics: Moments, factor: Tensor, shift: Tensor) -> None:
+    """Let a batch norm be factor * (z - mean) + shift, with these statistics."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    norm.running_mean.copy_(mean)
-    norm.running_var.copy_(variance)
-    norm.weight.copy_(factor * (variance + norm.eps).sqrt())
+    norm.running_mean.copy_(statistics.mean)
+    norm.running_var.copy_(statistics.variance)
+    norm.weight.copy_(factor * (statistics.variance + norm.eps).sqrt())
     norm.bias.copy_(shift)
 
 
@@ -197,8 +197,8 @@ def _put(module: ConvNorm, a: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
     """Let a projection be `weight` (out, in) @ a + `shift`, and return its result."""
     module.conv.weight.copy_(weight[:, :, None, None])
     z = module.conv(a)
-    mean = z.mean((0, 2, 3))
-    _set_norm(module.norm, mean, z.var((0, 2, 3), unbiased=False), torch.ones_like(mean), shift + mean)
+    ours = moments_of(z)
+    _set_norm(module.norm, ours, torch.ones_like(ours.mean), shift + ours.mean)
     y = module.norm(z)
     return module.activation(y) if hasattr(module, "activation") else y  # type: ignore[no-any-return]
 

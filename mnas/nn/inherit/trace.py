@@ -47,29 +47,38 @@ class Trace:
     """Layer -> its result."""
 
 
-class _Sums:
-    """Running sums of a tensor (N, C, H, W) over all but its channels."""
+def moments_of(x: Tensor) -> Moments:
+    """Return the moments of a tensor (N, C, H, W), which is fastest with channels last."""
+    rows = pixel_rows(x)
+    mean = rows.mean(0)
+    return Moments(mean=mean, variance=(rows - mean).square_().mean(0))
+
+
+class _Pool:
+    """The moments of a tensor (N, C, H, W) that comes in batches."""
 
     def __init__(self) -> None:
-        self.count, self.total, self.squares = 0, torch.zeros(()), torch.zeros(())
+        self.parts: list[tuple[int, Moments]] = []
 
     def add(self, x: Tensor) -> None:
-        x = x.double()
-        self.count += x.numel() // x.shape[1]
-        self.total = self.total + x.sum((0, 2, 3))
-        self.squares = self.squares + x.square().sum((0, 2, 3))
+        self.parts.append((x.numel() // x.shape[1], moments_of(x)))
 
     def moments(self) -> Moments:
-        mean = self.total / self.count
-        return Moments(mean=mean.float(), variance=(self.squares / self.count - mean.square()).clamp(min=0).float())
+        share = torch.tensor([count for count, _ in self.parts], dtype=torch.float64)[:, None]
+        share /= share.sum()
+        means = torch.stack([part.mean for _, part in self.parts]).double()
+        variances = torch.stack([part.variance for _, part in self.parts]).double()
+        mean = (share * means).sum(0)
+        variance = (share * (variances + (means - mean).square())).sum(0)
+        return Moments(mean=mean.float(), variance=variance.float())
 
 
 class _Collector:
     def __init__(self, network: BlockNetwork, images: Tensor, seed: int) -> None:
         self.network, self.images = network, images
-        self.before: dict[str, _Sums] = {}
-        self.after: dict[str, _Sums] = {}
-        self.gates: dict[str, _Sums] = {}
+        self.before: dict[str, _Pool] = {}
+        self.after: dict[str, _Pool] = {}
+        self.gates: dict[str, _Pool] = {}
         self.values: dict[str, list[Tensor]] = {}
         self.positions: dict[str, Tensor] = {}
         self.generator = torch.Generator().manual_seed(seed)
@@ -89,7 +98,7 @@ class _Collector:
             part = getattr(module, name)
             if isinstance(part, SqueezeExcite):
                 gate = part.gate(y)
-                self.gates.setdefault(layer.name, _Sums()).add(gate)
+                self.gates.setdefault(layer.name, _Pool()).add(gate)
                 y = y * gate
             else:
                 if name == "project" and layer.projection_activation:
@@ -103,10 +112,10 @@ class _Collector:
 
     def conv(self, name: str, module: ConvNorm, x: Tensor) -> Tensor:
         y: Tensor = module.conv(x)
-        self.before.setdefault(name, _Sums()).add(y)
+        self.before.setdefault(name, _Pool()).add(y)
         for part in list(module)[1:]:
             y = part(y)
-        self.after.setdefault(name, _Sums()).add(y)
+        self.after.setdefault(name, _Pool()).add(y)
         return y
 
     def keep(self, name: str, x: Tensor, start: int) -> None:
@@ -143,9 +152,9 @@ def trace(network: BlockNetwork, images: Tensor, seed: int = 0) -> Trace:
     return Trace(
         network=network,
         images=images,
-        before={name: sums.moments() for name, sums in collector.before.items()},
-        after={name: sums.moments() for name, sums in collector.after.items()},
-        gates={name: sums.moments().mean for name, sums in collector.gates.items()},
+        before={name: pool.moments() for name, pool in collector.before.items()},
+        after={name: pool.moments() for name, pool in collector.after.items()},
+        gates={name: pool.moments().mean for name, pool in collector.gates.items()},
         rows={
             name: Rows(positions=collector.positions[name], values=torch.cat(values))
             for name, values in collector.values.items()
