@@ -21,7 +21,7 @@ from mnas.search.loop import search
 from mnas.search.open import open_search, versions
 from mnas.search.parents import KnownWeights, fine_tune, read_parents
 from mnas.search.problem import Problem
-from mnas.search.progress import Watcher
+from mnas.search.progress import Clock, Watcher
 from mnas.search.settings import SearchSettings
 from mnas.study import Snapshot, StudyWriter
 from mnas.train.initial import held_out_seed, trained_on, tuned_sources
@@ -72,9 +72,14 @@ def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> Sear
     evaluate = ProxyEvaluator(settings.proxy, images, sources, tuned)
     with open_search(settings, space, dataset, evaluate, watcher.say) as (run, problem):
         _store_provenance(run, dataset, problem, command)
+        plan = settings.plan(space)
+        clock = Clock(run, plan, watcher)
         try:
-            fine_tune(parents, tuned, dataset, settings.proxy, settings.seed, watcher.say)
-            reason = search(run, problem, settings.plan(space), watcher)
+            try:
+                fine_tune(parents, tuned, dataset, settings.proxy, settings.seed, watcher.say)
+            finally:
+                clock.save()  # --hours counts this time
+            reason = search(run, problem, plan, watcher)
         except KeyboardInterrupt as stop:
             run.set("state", {"status": "stopped", "reason": signal_name(stop)})
             watcher.updated(run)

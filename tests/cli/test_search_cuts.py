@@ -54,6 +54,7 @@ def test_a_parent_is_fine_tuned_and_cuts_of_it_are_scored_and_distilled(folder):
     assert (info.arch, info.input_size, len(info.classes)) == (ARCH, 24, 10)
     [cached] = (folder / "cache/mnas/parents").glob("*/model.safetensors")
     assert cached.read_bytes() == tuned.read_bytes()
+    assert snapshot.attributes["elapsed_s"] > json.loads((cached.parent / "result.json").read_text())["seconds"]
 
 
 def test_a_search_that_goes_on_or_finds_the_parent_in_the_cache_has_the_same_trials(folder, capsys):
