@@ -225,7 +225,7 @@ class OwnPhotos:
         }  # fmt: skip
 
     def scratch(self) -> None:
-        self._search("scratch", {"trials": 1000})
+        self._search("scratch", {"trials": 1000, "from_scratch": True})
 
     def _search(self, kind: str, more: Results) -> None:
         picks = self._searched(kind, self.targets(), more)

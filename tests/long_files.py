@@ -48,6 +48,7 @@ LONG = (
     "cli/test_scored_report.py",
     "cli/test_search_command.py",
     "cli/test_search_cuts.py",
+    "cli/test_default_parent.py",
     "cli/test_search_start.py",
     "latency/devices/test_adb.py",
     "report/test_browser.py",

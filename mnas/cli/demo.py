@@ -36,6 +36,7 @@ class DemoCommand:
             images=TrainingDataOptions(data="digits"),
             run=self.run_dir,
             trials=self.trials,
+            parent="",
             width=0.25,
             input_size="12",
             output_stride=8,

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mnas.cli.console import make_console
-from mnas.search.presets import PRESETS
-from mnas.search.settings import SearchSettings
-from mnas.settings import named_preset
+from mnas.search.settings import SearchSettings, defaults_with
 
 if TYPE_CHECKING:
     from mnas.search.run_search import SearchResult
@@ -27,8 +25,8 @@ class SearchCommand:
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return option -> default of the preset in the given options. Raises ValueError for an unknown preset."""
-        return named_preset(PRESETS, given.get("preset", SearchSettings.preset))
+        """Return option -> default where the given options change it. Raises ValueError for an unknown preset."""
+        return defaults_with(given)
 
     def run(self) -> None:
         """Search, or resume; then export the front and print the recommendation."""

@@ -1,4 +1,4 @@
-"""The default input size of a data set."""
+"""The default input size of a data set, and the number of its images, without decoding them."""
 
 import statistics
 from pathlib import Path
@@ -7,6 +7,8 @@ from mnas.data.decoding.decoders import opened
 from mnas.data.decoding.depth import UnreadableImage
 from mnas.data.listing.folder import folder_source
 from mnas.data.listing.given import data_folder
+from mnas.data.load import split_parts
+from mnas.folders import user_cache_dir
 
 NATIVE_SIZES = {"digits": 16, "cifar10": 32, "fashion-mnist": 32, "imagenet": 224}
 """Data set -> default input size in pixels; digits are 8 x 8, too small for a skeleton of the paper's depth."""
@@ -30,3 +32,12 @@ def native_size(data: str) -> int:
         except UnreadableImage:  # loading the data counts it
             continue
     return min(224, max(16, int(statistics.median(sides)))) if sides else 224
+
+
+def count_training(data: str, seed: int) -> int:
+    """Return the number of training images in a folder, without those held out by `seed`; 0 if it cannot be read."""
+    try:
+        source = folder_source(data_folder(data, NATIVE_SIZES))
+        return len(split_parts(source, seed, 0, user_cache_dir())[1]["train"])
+    except (ValueError, OSError):  # loading the data reports the fault
+        return 0

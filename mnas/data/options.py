@@ -11,7 +11,7 @@ from mnas.data.cache import OnProgress
 from mnas.data.dataset import Dataset
 from mnas.data.load import load_sizes
 from mnas.data.named import NAMED
-from mnas.data.native import native_size
+from mnas.data.native import count_training, native_size
 
 Loader = Literal["auto", "array", "files", "shards"]
 """Way to read the images of a training (`mnas.data.open_batches`)."""
@@ -47,6 +47,10 @@ class TrainingDataOptions(DataOptions):
     def native_size(self) -> int:
         """Return the side of the data set's images in pixels, at most 224."""
         return native_size(self.data)
+
+    def count_training(self, seed: int) -> int:
+        """Return the number of training images in the folder with all its images; 0 if it cannot be read."""
+        return count_training(self.data, seed)
 
     def load(
         self,

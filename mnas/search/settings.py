@@ -39,6 +39,8 @@ size of the same network is nearer."""
 SMALLEST_SIZE, LEAST_LARGEST_SIZE, SIZES = 48, 128, 8
 """Default input sizes of parents in pixels: the smallest, the least that the largest may be (known weights serve images
 of 32 pixels better when these are enlarged), and their number."""
+OF_SPACE = ("space", "width", "output_stride")
+"""Options of the space that a search from scratch chooses from; with one of them, `--parent auto` is no parent."""
 MAY_CHANGE = (
     *("preset", "run", "trials", "hours", "workers", "keep_models_mb", "width", "devices", "fresh", "predictor"),
     *("data_dir", "download", "verify_cache"),
@@ -73,15 +75,17 @@ class SearchSettings:
     small images and short searches."""
     input_size: str = "auto"
     """Input size in pixels, or several (64,96,128), of which the search chooses one for each candidate; auto: the size
-    of the data set's images, up to 224, and with --parent eight sizes from 48 pixels up to that, or to 128."""
-    parent: str = ""
+    of the data set's images, up to 224, and with parents eight sizes from 48 pixels up to that, or to 128."""
+    parent: str = "auto"
     """Networks with known weights to choose from, separated by commas: NAME, which takes published weights, or
     NAME=WEIGHTS with timm, torchvision, pretrained or a file; also a model that mnas train made. Each is fine-tuned,
-    then smaller networks are cut from it; no network is trained from random weights."""
+    then smaller networks are cut from it; no network is trained from random weights. auto: efficientnet-lite0 for a
+    folder with fewer than 50,000 training images of 48 pixels or more, if the extra pretrained is installed; else, or
+    with --space, --width, --output-stride, --start-from or --latency predicted, no parent."""
     whole: bool = False
-    """With --parent, take the parents whole, at each input size; cut no smaller networks from them."""
+    """With a named --parent, take the parents whole, at each input size; cut no smaller networks from them."""
     from_scratch: bool = False
-    """With --parent, search --space from random weights as well."""
+    """Search --space from random weights; with a named --parent, search both."""
     output_stride: int | Auto = "auto"
     """Input pixels per pixel of the last feature map; auto: the largest of 32, 16, 8 and 4 that leaves a map of at
     least 3 x 3."""
@@ -118,7 +122,7 @@ class SearchSettings:
     --reward soft, the Python function mnas.objective.beta_for(0.05) returns the exponent that accepts twice the latency
     for 5 % more accuracy."""
     latency_limit: float | Auto = "auto"
-    """Skip candidates whose latency exceeds this multiple of T; they are not trained. auto: 2 with --parent, else no
+    """Skip candidates whose latency exceeds this multiple of T; they are not trained. auto: 2 with parents, else no
     limit."""
     max_size_mb: float = math.inf
     """Skip candidates whose file is larger than this, in MB; they are neither measured nor trained."""
@@ -169,9 +173,7 @@ class SearchSettings:
             raise ValueError(
                 f"--start-from must be auto, none or names separated by commas, but got {self.start_from!r}"
             )
-        if self.from_scratch and not self.parent:
-            raise ValueError("--from-scratch adds a search from random weights to --parent, which is missing")
-        if self.whole and not self.parent:
+        if self.whole and not self.from_weights:
             raise ValueError("--whole takes the networks of --parent whole, but --parent is missing")
         input_sizes(self.input_size)
         self.plan()  # called for its checks, as on the next line
@@ -207,10 +209,21 @@ class SearchSettings:
         )
 
     @property
+    def from_weights(self) -> bool:
+        """Whether there are parents; `auto` counts as none until mnas.search.default_parent has decided."""
+        return self.parent not in ("", "auto")
+
+    @property
+    def space_options(self) -> bool:
+        """Whether an option has another value than its default and needs a search from scratch."""
+        changed = any(getattr(self, name) != getattr(SearchSettings, name) for name in OF_SPACE)
+        return changed or self.latency == "predicted"
+
+    @property
     def effective_latency_limit(self) -> float:
         """Latency over which a candidate is skipped, as a multiple of T."""
         if self.latency_limit == "auto":
-            return FAR if self.parent else math.inf
+            return FAR if self.from_weights else math.inf
         return self.latency_limit
 
     @property
@@ -281,7 +294,7 @@ class SearchSettings:
         if sizes := input_sizes(self.input_size):
             return tuple(sorted(sizes))
         native = self.images.native_size()
-        return sizes_up_to(max(native, LEAST_LARGEST_SIZE)) if self.parent else (native,)
+        return sizes_up_to(max(native, LEAST_LARGEST_SIZE)) if self.from_weights else (native,)
 
     def load_data(self, on_progress: OnProgress | None = None) -> dict[int, Dataset]:
         """Return the images at each input size."""
@@ -306,7 +319,7 @@ class SearchSettings:
 
         It has the largest input size. Raises ValueError where an input size is too small for its strides.
         """
-        scratch = self.from_scratch or not self.parent
+        scratch = self.from_scratch or not self.from_weights
         arch = reference_arch(self.searched_space(self.sizes[0 if scratch else -1]).reference_skeleton)
         for size in self.sizes if scratch else self.sizes[-1:]:
             arch.check_input_size(size)
@@ -371,8 +384,16 @@ def search_settings(options: Mapping[str, object]) -> SearchSettings:
     Raises:
         ValueError: an unknown option or preset, or a value out of its range.
     """
-    preset = options.get("preset", SearchSettings.preset)
-    return from_options(SearchSettings, {**named_preset(PRESETS, str(preset)), **options})
+    return from_options(SearchSettings, {**defaults_with(options), **options})
+
+
+def defaults_with(given: Mapping[str, object]) -> Mapping[str, Any]:
+    """Return option -> default where the given options change it. Raises ValueError for an unknown preset.
+
+    An option of the space has this effect with any value: `--space mnasnet` asks for a search from scratch.
+    """
+    without = {"parent": ""} if any(name in given for name in OF_SPACE) else {}
+    return {**without, **named_preset(PRESETS, str(given.get("preset", SearchSettings.preset)))}
 
 
 def device_values(flag: str, text: str, devices: Sequence[str]) -> dict[str, float]:

@@ -39,7 +39,7 @@ def test_the_five_lines_search_train_export_and_predict(
     make_photos(tmp_path / "photos")
     (tmp_path / "photo.jpg").write_bytes((tmp_path / "photos/dark/0.jpg").read_bytes())
     assert "trials=100" in code
-    short = code.replace("trials=100", SHORT).replace("resume=True", "epochs=2, threads=1, resume=True")
+    short = code.replace("trials=100", SHORT).replace("top=1", "top=1, epochs=2, threads=1")
     lines = "\n".join(f"    {line}" for line in short.splitlines())
     (tmp_path / "script.py").write_text(f'if __name__ == "__main__":\n{lines}\n')
     result = subprocess.run(
@@ -49,7 +49,7 @@ def test_the_five_lines_search_train_export_and_predict(
     assert re.search("bright|dark", result.stdout)
     assert "study" not in result.stderr
     before = read_run(tmp_path / "runs/photos").trials
-    [weights] = (tmp_path / "trained").glob("*/model.safetensors")
+    [weights] = (tmp_path / "runs/photos/trained").glob("*/model.safetensors")
     content = weights.read_bytes()
     monkeypatch.chdir(tmp_path)
     exec(compile(short, "script.py", "exec"), {})  # the same lines resume the run, and change nothing

@@ -100,6 +100,7 @@ def test_a_preset_gives_the_defaults_and_options_win(tmp_path):
     assert (paper.controller, paper.batch_size, paper.reward, paper.trials) == ("ppo", 20, "soft", 8000)
     assert paper.proxy.epochs == 5
     assert (plain.start_from, paper.start_from, paper.start_names) == ("auto", "none", ())
+    assert (plain.parent, paper.parent, given("--preset", "paper", "--parent", "x").parent) == ("auto", "", "x")
     changed = given("--preset", "paper", "--reward", "hard", "--trials", "60", "--epochs", "1")
     assert (changed.controller, changed.reward, changed.trials, changed.proxy.epochs) == ("ppo", "hard", 60, 1)
     # a run is identified by the values of its options, not by the name of a preset

@@ -126,7 +126,11 @@ def test_a_run_that_took_its_parents_whole_goes_on_so(folder, capsys):
     ("options", "message"),
     [
         (["--target-latency-ms", "0.0001"], "--target-latency-ms must be"),
-        (["--whole", "--from-scratch", "--parent", ""], "--from-scratch adds a search from random weights to --parent"),
+        (
+            ["--whole", "--from-scratch", "--parent", ""],
+            "--whole takes the networks of --parent whole, but --parent is",
+        ),
+        (["--whole", "--parent", "auto"], "--whole takes the networks of --parent whole, but --parent is missing"),
         (["--whole", "--parent", ""], "--whole takes the networks of --parent whole, but --parent is missing"),
     ],
 )

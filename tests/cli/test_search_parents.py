@@ -157,7 +157,6 @@ def test_the_folder_of_a_training_has_weights(folder):
             ("--parent", "parent.safetensors", "--input-size", "2"),
             "--input-size must be an integer from 8",
         ),
-        (("--from-scratch",), "--from-scratch adds a search from random weights to --parent, which is missing"),
         (("--parent", "parent.safetensors", "--start-from", "mnasnet-a1"), "needs a search from scratch"),
         (
             ("--parent", "parent.safetensors", "--latency", "predicted"),

@@ -101,10 +101,16 @@ def test_a_search_with_known_networks_goes_on(folder, known, capsys):
 
 
 def test_pretrained_weights_are_recommended_for_few_images():
-    assert weights_hint("my photos", Path("my run"), 49_999).endswith(
+    assert weights_hint("my photos", Path("my run"), 49_999, at_hand=True).endswith(
         ": mnas search --parent efficientnet-lite0,efficientnet-lite1 --data 'my photos' --run 'my run-from-weights'"
     )
-    assert weights_hint("my photos", Path("runs/search"), 50_000) == ""
+    assert weights_hint("my photos", Path("runs/search"), 50_000, at_hand=True) == ""
+
+
+def test_a_search_that_is_to_begin_from_scratch_recommends_nothing_else(folder, capsys):
+    assert run([*SEARCH, "--from-scratch", "--trials", "1", "--run", "runs/scratch"]) == 0
+    assert "pretrained weights" not in capsys.readouterr().out
+    assert "parents" not in read_run(folder / "runs/scratch").attributes["config"]
 
 
 def test_a_run_without_networks_to_start_from_is_resumed_without_them(folder, capsys):
