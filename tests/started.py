@@ -1,17 +1,24 @@
 """Processes of a test that begin at once, and can be sent signals: forked from the server that has imported torch and
-timm (conftest.py), which a fresh interpreter takes seconds of CPU to. What they start comes from the same server.
+timm (conftest.py), which a fresh interpreter takes seconds of CPU to. The servers that they start for their own
+children are forked from them, for the same reason.
 """
 
+import contextlib
+import gc
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker, util
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from mnas import worker_server
 
 
 class Started:
@@ -80,7 +87,7 @@ def _begin(
     arguments: Sequence[Any],
 ) -> None:
     """In the new process."""
-    forkserver._forkserver.ensure_running = resource_tracker.ensure_running  # type: ignore[method-assign]
+    util.spawnv_passfds = _spawn
     resource_tracker._resource_tracker._fd = None  # its own, which complains of what a killed process leaves here
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # an earlier test may have called a command that started the server with these blocked or ignored
@@ -96,3 +103,43 @@ def _begin(
         os.dup2(file.fileno(), 2)
     sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1, encoding="utf-8", closefd=False) for fd in (1, 2))
     function(*arguments)
+
+
+_exec = util.spawnv_passfds
+
+
+def _spawn(path: bytes, arguments: Sequence[str], passed: Sequence[int]) -> int:
+    """`util.spawnv_passfds`, which forks a server of multiprocessing instead of starting an interpreter that imports.
+
+    The server has the signals, files and first import of a fresh one.
+    """
+    program = arguments[-1]
+    if "multiprocessing.forkserver" not in program:
+        return _exec(path, arguments, passed)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # it has none, or a full or closed one
+            stream.flush()
+    number = os.fork()
+    if number == 0:
+        try:
+            _serve(program, {0, 1, 2, *passed})
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    return number
+
+
+def _serve(program: str, files: set[int]) -> None:
+    """In the forked server, which never frees what it has from its parent, such as connections to databases."""
+    gc.freeze()
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    for file in {int(name) for name in os.listdir("/proc/self/fd")} - files:
+        with contextlib.suppress(OSError):  # the one that listed them
+            os.close(file)
+    resource_tracker._resource_tracker._fd = None
+    importlib.reload(worker_server)
+    exec(program, {})

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from timm.layers import create_conv2d
 from torch import Tensor, nn
 
 from mnas.cell_arch import CellArch
-from mnas.nn.blocks import ConvNorm
+from mnas.nn.blocks import ConvNorm, convolution
 from mnas.nn.cell_steps import IMAGE, Step, cell_steps
 from mnas.ops import ActivationOrNone
 
@@ -87,17 +86,8 @@ def _conv(step: Step, arch: CellArch) -> nn.Module:
 
 def _depthwise(step: Step, arch: CellArch) -> nn.Module:
     """Return a depthwise convolution without batch norm, which follows the next 1x1 convolution."""
-    conv: nn.Module = create_conv2d(
-        step.channels,
-        step.channels,
-        step.kernel[0],
-        stride=step.stride[0],
-        dilation=step.dilation,
-        groups=step.channels,
-        padding=arch.padding,
-        bias=False,
-    )
-    return conv
+    shape = step.channels, step.channels, step.kernel, step.stride
+    return convolution(arch.padding, *shape, groups=step.channels, dilation=step.dilation)
 
 
 MODULES: dict[str, Callable[[Step, CellArch], nn.Module]] = {
