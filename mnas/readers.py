@@ -15,7 +15,7 @@ import stat
 import tomllib
 import types
 import xml.parsers.expat as expat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
 from xml.etree import ElementTree
 
@@ -97,11 +97,12 @@ def parse_json(
 
     Args:
         omit: keys whose values are dropped as soon as they are parsed, which saves memory in large files.
-        finite: refuse NaN, Infinity and numbers that overflow; False: the reader of a value checks it.
+        finite: refuse NaN, Infinity, numbers that overflow and integers of more than 64 bits; False: the reader of a
+            value checks it.
 
     Raises:
         ValueError: the text is longer than `limit`, not UTF-8, not JSON, nested too deeply, repeats a key, or contains
-            a number that is not finite (see `finite`) or an integer of more than 64 bits.
+            a number that `finite` refuses or an integer of thousands of digits.
     """
     if len(text) > limit:
         raise ValueError(f"JSON must have at most {limit:,} bytes, but got {len(text):,}")
@@ -115,7 +116,7 @@ def parse_json(
         raise ValueError(f"lists and objects must be nested at most {MAX_DEPTH} deep") from None
     except ValueError as error:
         raise ValueError(_digits_explained(error)) from None
-    _require_plain(value, finite=finite)
+    _require_plain(value, finite=finite, bounded=finite)
     return value
 
 
@@ -156,7 +157,8 @@ def parse_toml(text: str | bytes) -> dict[str, Any]:
         raise ValueError(f"tables and arrays must be nested at most {MAX_DEPTH} deep") from None
     except ValueError as error:
         raise ValueError(_digits_explained(error)) from None
-    _require_plain(values, finite=False)  # TOML allows nan and inf; the reader of a value checks its range
+    # TOML allows nan and inf; the reader of a value checks its range
+    _require_plain(values, finite=False, bounded=True)
     return values
 
 
@@ -259,25 +261,25 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"a number must be finite, but got {name}")
 
 
-def _require_plain(value: object, *, finite: bool) -> None:
-    """Raise ValueError if `value` is nested too deeply, or contains an integer over 64 bits or a non-finite number."""
+def _require_plain(value: object, *, finite: bool, bounded: bool) -> None:
+    """Raise ValueError if `value` is nested too deeply.
+
+    Args:
+        finite: refuse non-finite numbers, too.
+        bounded: refuse integers of more than 64 bits, too.
+    """
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH + 1):
-        _require_numbers((item for item in level if type(item) in (int, float)), finite)
+        for number in (item for item in level if type(item) in (int, float)):
+            if bounded and isinstance(number, int) and number not in _INTEGERS:
+                raise ValueError(f"an integer must fit into 64 bits, but got one of {number.bit_length():,} bits")
+            if finite and not math.isfinite(number):
+                raise ValueError(f"a number must be finite, but got {number}")
         nested = [item for item in level if isinstance(item, dict | list)]
         if not nested:
             return
         level = [inner for item in nested for inner in (item.values() if isinstance(item, dict) else item)]
     raise ValueError(f"lists and objects must be nested at most {MAX_DEPTH} deep")
-
-
-def _require_numbers(numbers: Iterable[float], finite: bool) -> None:
-    for number in numbers:
-        if isinstance(number, int):
-            if number not in _INTEGERS:
-                raise ValueError(f"an integer must fit into 64 bits, but got one of {number.bit_length():,} bits")
-        elif finite and not math.isfinite(number):
-            raise ValueError(f"a number must be finite, but got {number}")
 
 
 def require_types(record: type, values: object) -> None:

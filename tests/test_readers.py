@@ -71,6 +71,13 @@ def test_plain_values_read_as_they_were_written():
     assert parse_toml("a = '" + "b." * 1000 + "'")["a"] == "b." * 1000  # no key, but a text of dots
 
 
+def test_any_number_of_json_may_be_read_for_a_reader_that_checks_it():
+    values = parse_json(f"[{2**64}, 1e999, NaN]", finite=False)
+    assert (values[0], values[1], values[2] == values[2]) == (2**64, float("inf"), False)
+    with pytest.raises(ValueError, match="64 bits, but got one of 65 bits"):
+        parse_toml(f"a = {2**64}")
+
+
 NO_JSON = {
     "nested lists": ("[" * 100_000, "nested at most 64"),
     "nested just too deeply": ("[" * 65 + "]" * 65, "nested at most 64"),

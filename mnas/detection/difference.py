@@ -13,7 +13,7 @@ def difference_in_words(name: str, then: Mapping[str, Any], now: Mapping[str, An
     Args:
         name: name of the field.
         then: content of the `config.json` of the training in the folder.
-        now: the same of the training that would resume it.
+        now: the same, of the training that would resume it.
 
     Returns:
         Differences, separated by commas; empty for a field whose values are no digests.
@@ -25,6 +25,8 @@ def difference_in_words(name: str, then: Mapping[str, Any], now: Mapping[str, An
         return _of_detectors(Detector.from_dict(then[name]), Detector.from_dict(now[name]))
     if name == "data":
         return _of_data(then[name], now[name])
+    if name == "initial weights":
+        return _of_weights(then["identity"][name], now["identity"][name])
     return ""
 
 
@@ -52,6 +54,13 @@ def _of_data(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     if list(then["classes"]) != list(now["classes"]):
         parts.append("other classes")
     return ", ".join(filter(None, parts)) or "other images or boxes"
+
+
+def _of_weights(then: str, now: str) -> str:
+    """Return the difference of two digests, of which one may be `fresh`."""
+    if then == "fresh":
+        return "backbone with random weights before, with --weights now"
+    return "backbone with --weights before, with random weights now" if now == "fresh" else "other --weights"
 
 
 def _counts(images: Mapping[str, int]) -> str:

@@ -99,9 +99,14 @@ def _require_trainable(data: DetectionData) -> None:
             f"{len(data.train)}"
         )
     if not count_objects(data.val):
+        remedy = (
+            "add boxes to more images"
+            if data.held_out
+            else "add boxes to them, or remove this part so that mnas draws validation images from the training images"
+        )
         raise ValueError(
-            f"--data must have objects in its validation images, but none of {len(data.val)} in {where!r} has one; add "
-            "boxes to them, or remove this part so that mnas draws validation images from the training images"
+            f"--data must have objects in its validation images, but none of {len(data.val)} in {where!r} has one; "
+            f"{remedy}"
         )
 
 

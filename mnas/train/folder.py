@@ -20,7 +20,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 RESULT_NAME = "result.json"
 PAGE_NAME = "report.html"
 Explain = Callable[[str, Mapping[str, Any], Mapping[str, Any]], str]
-"""Name of a field of the identities that differs, content of the stored config.json, facts of this training -> the
+"""Name of a field of the identities that differs, content of the stored config.json, that of this training -> the
 difference in words; empty: the values are words already."""
 _OURS = (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, RESULT_NAME)
 
@@ -121,9 +121,9 @@ def claimed(
 def _check_identity(folder: Path, identity: Mapping[str, Any], facts: Mapping[str, Any], explain: Explain) -> None:
     try:
         stored, here = read_json(folder / CONFIG_NAME), json.loads(json.dumps(identity))
-        there = stored["identity"]
+        there, content = stored["identity"], {"identity": here, **facts}
         different = ", ".join(
-            explain(name, stored, facts) or differences({name: there.get(name)}, {name: here.get(name)})
+            explain(name, stored, content) or differences({name: there.get(name)}, {name: here.get(name)})
             for name in dict.fromkeys([*there, *here])
             if there.get(name) != here.get(name)
         )

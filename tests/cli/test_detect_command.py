@@ -176,6 +176,15 @@ def test_test_images_without_objects_are_not_scored(capsys: pytest.CaptureFixtur
     assert json.loads(result.read_text())["test_precision"] is None
 
 
+def lonely_object(folder: Path) -> Path:
+    """A folder of four images, of which only the first has boxes."""
+    path = write_shapes(folder, train=4, val=0, test=0) / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [each for each in content["annotations"] if each["image_id"] == 1]
+    path.write_text(json.dumps(content))
+    return folder
+
+
 def test_data_that_cannot_be_scored_is_refused_before_the_first_step(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -184,6 +193,7 @@ def test_data_that_cannot_be_scored_is_refused_before_the_first_step(
     for data, words in (
         (unscored, "--data must have objects in its validation images, but none of 3 in 'unscored' has one; add boxes"),
         (write_shapes(tmp_path / "two", train=2, val=0, test=0), "at least 2 training images beside those for valid"),
+        (lonely_object(tmp_path / "lonely"), "none of 1 in 'lonely' has one; add boxes to more images"),
     ):
         assert words in complaint(capsys, "train", BACKBONE, "--data", str(data), *QUICK, "--out", str(out))
     lonely = complaint(capsys, "train", BACKBONE, "--data", "shapes", *QUICK, "--batch-size", "1", "--out", str(out))

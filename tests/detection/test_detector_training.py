@@ -120,6 +120,10 @@ def test_another_training_is_not_resumed(folder: Path, whole: Path, tmp_path: Pa
         (out / "config.json").write_text(json.dumps(config))
         with pytest.raises(ValueError, match=rf"other settings \({words}\)\. Use the same settings"):
             train_detector(metadata(boxes=now), batches_of(folder), CONFIG, out, resume=True)
+    with pytest.raises(ValueError, match=r"\(backbone with random weights before, with --weights now\)\. Use the same"):
+        train_detector(
+            metadata(), batches_of(folder), CONFIG, whole, backbone=build_network(backbone(), 5), resume=True
+        )
     smaller = write_shapes(tmp_path / "few", train=12)
     with pytest.raises(ValueError, match=r"\(data: shapes before, few now, images: 16 train \+ 8 val \+ 4 test before"):
         train_detector(metadata(), batches_of(smaller), CONFIG, whole, resume=True)

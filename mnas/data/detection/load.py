@@ -59,7 +59,9 @@ def detection_folder(data: str | Path) -> Path:
     except (OSError, RuntimeError) as error:
         raise ValueError(f"--data must be a folder of images with boxes, but got {shown(text)} ({error})") from None
     if not is_folder:
-        what = "a file; unpack an archive first" if exists else "no such folder"
+        listing = root.suffix.lower() in (".yaml", ".yml", ".json", ".xml")
+        file = "a file; pass the folder that contains it" if listing else "a file; unpack an archive first"
+        what = file if exists else "no such folder"
         raise ValueError(f"--data must be a folder of images with boxes, but got {shown(text)} ({what})")
     return root
 
@@ -72,6 +74,9 @@ def _load(root: Path, seed: int, needs_train: bool, on_progress: OnProgress | No
     train, val, test = (images.get(part, []) for part in PARTS)
     if needs_train:
         _check_train(train, root, faults)
+        if "val" in content.parts and not val:
+            raise ValueError(f"--data must have usable images in its validation part, but {shown_path(root)} has none"
+                             f"{because(faults)}")  # fmt: skip
     held_out = len(train) > 1 and "val" not in content.parts
     if held_out:
         train, val = hold_out_boxed(train, len(content.classes), VAL_SHARE, seed)
@@ -141,7 +146,8 @@ def hold_out_boxed(
     """Return (remaining, held-out) images, both in their order: about `share` of the images of each class.
 
     Classes are served from the rarest to the most frequent, then images without boxes, as in iterative stratification
-    (Sechidis et al., 2011); a class with a single image keeps it for training.
+    (Sechidis et al., 2011); a class with a single image keeps it for training. If no class has an image to spare, one
+    with objects is held out nevertheless, unless it has all of them.
     """
     holders: list[list[int]] = [[] for _ in range(classes + 1)]
     for place, image in enumerate(images):
@@ -155,10 +161,15 @@ def hold_out_boxed(
         for place in shuffled([place for place in group if place not in side], seed, label):
             side[place] = held < wanted
             held += side[place]
+    objects = [count_objects([image]) for image in images]
     if not any(side.values()):
         boxes = sum(len(image.boxes) for image in images)
         spare = [place for place, image in enumerate(images) if len(image.boxes) < boxes]
-        side[shuffled(spare or range(len(images)), seed)[0]] = True
+        order = shuffled(spare or range(len(images)), seed)
+        side[next((place for place in order if objects[place]), order[0])] = True
+    elif not any(objects[place] for place, held in side.items() if held):
+        usable = [place for place, count in enumerate(objects) if 0 < count < sum(objects)]
+        side |= dict.fromkeys(shuffled(usable, seed)[:1], True)
     return (
         [image for place, image in enumerate(images) if not side[place]],
         [image for place, image in enumerate(images) if side[place]],

@@ -6,6 +6,7 @@ import pytest
 
 from mnas.data.detection.listing.parts import part_of
 from mnas.data.detection.load import load_detection
+from mnas.data.detection.record import count_objects
 from tests.data.detection.box_folders import box, coco_folder, entry, write_image
 
 
@@ -39,6 +40,15 @@ def test_two_images_make_two_parts(tmp_path):
     data = load_detection(folder_of(tmp_path, [[0], []]))
     assert (len(data.train), len(data.val)) == (1, 1)
     assert len(data.train[0].boxes) == 1
+
+
+@pytest.mark.parametrize("labels", [[[0], [1], [], [], []], [[0], [1], *[[]] * 12], [[0], [0], [], []]])
+def test_validation_has_objects_where_two_images_have_some(tmp_path, labels):
+    root = folder_of(tmp_path, labels)
+    for seed in range(6):
+        data = load_detection(root, seed=seed)
+        assert (count_objects(data.train), count_objects(data.val)) == (1, 1)
+        assert len(data.val) == 1 + round(0.2 * labels.count([]))
 
 
 def test_identity(tmp_path):
@@ -89,6 +99,10 @@ def test_folders_that_are_no_detection_data(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match="a file; unpack an archive first"):
         load_detection(tmp_path / "x.zip")
+    for name in ("data.yaml", "instances.JSON"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(ValueError, match="a file; pass the folder that contains it"):
+            load_detection(tmp_path / name)
     for text in ("", "a\0b", "~nobody-here/x"):
         with pytest.raises(ValueError, match="--data must be a folder of images with boxes"):
             load_detection(text)

@@ -21,7 +21,7 @@ BoxForm = Literal["xywh", "xyxy", "shares"]
 
 _OUTSIDE_PX = 1.0  # annotations are often rounded, so a smaller excess is no fault
 _WRONG_FORM_SHARE = 0.1  # of boxes that reach outside as xywh
-_OTHER_FORM_SHARE = 0.99  # of boxes that fit as xyxy
+_OTHER_FORM_SHARE = 0.99  # of boxes that fit as xyxy, or as shares
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,8 +98,8 @@ def settled(
             f"the images that {source} lists must be in --data, but none of {len(images)} exists (the first: "
             f"{images[0].name!r})"
         )
-    if form == "xywh":
-        _check_form(images, headers, source)
+    if form != "shares":
+        _check_form(images, headers, form, source)
     boxed = [
         result
         for image, header in zip(images, headers, strict=True)
@@ -118,8 +118,8 @@ def _header(path: Path) -> _Header:
         return _Header(image.stored_size, image.size, image.orientation, size_bytes)
 
 
-def _check_form(images: Sequence[Annotated], headers: Sequence[_Header | None], source: str) -> None:
-    """Raise ValueError if many boxes reach outside of their images as xywh, and nearly all boxes are valid as xyxy."""
+def _check_form(images: Sequence[Annotated], headers: Sequence[_Header | None], form: BoxForm, source: str) -> None:
+    """Raise ValueError if nearly all boxes are valid as shares, or as xyxy although many of xywh reach outside."""
     frames = [
         image.size or (header.upright if header else (0, 0)) for image, header in zip(images, headers, strict=True)
     ]
@@ -128,6 +128,13 @@ def _check_form(images: Sequence[Annotated], headers: Sequence[_Header | None], 
     each = np.repeat(np.array(frames, np.float64).reshape(-1, 2), counts, axis=0)
     flat, each = flat[each[:, 0] > 0], each[each[:, 0] > 0]
     if not len(flat):
+        return
+    if ((np.abs(flat) <= 1).all(1) & (each > 2).all(1)).mean() >= _OTHER_FORM_SHARE:
+        raise ValueError(
+            f"boxes must be in pixels, but no number of the boxes in {source} is above 1, as in shares of the image; "
+            "multiply x and widths by the width of the image, and y and heights by its height"
+        )
+    if form == "xyxy":
         return
     outside = (flat[:, :2] + flat[:, 2:] > each + _OUTSIDE_PX).any(1)
     corners = (flat[:, 2:] > flat[:, :2]).all(1) & (flat[:, 2:] <= each + _OUTSIDE_PX).all(1)

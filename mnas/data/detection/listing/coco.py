@@ -18,6 +18,8 @@ from mnas.readers import parse_json, read_regular
 
 COCO_BYTES = 2 << 30
 """Largest file of annotations, in bytes; that of COCO's training images has 0.5 GB."""
+MOST_ID = 2**53
+"""Number of an image or category from which JSON of other tools loses digits; data with larger ones is renumbered."""
 _OMITTED = frozenset({"segmentation", "keypoints", "coco_url", "flickr_url", "caption"})
 _TRIED = 50  # images that are looked for in each folder that may contain them
 
@@ -49,7 +51,7 @@ def read_coco(root: Path, parts: Mapping[str, CocoPart], faults: FaultCount) -> 
         if not classes:
             classes = tuple(categories.values())
             numbers = tuple(categories)
-            whole = all(isinstance(number, int) and number >= 0 for number in numbers)
+            whole = all(isinstance(number, int) and 0 <= number < MOST_ID for number in numbers)
             category_ids = tuple(map(int, numbers)) if whole else tuple(range(1, len(classes) + 1))
         labels = _labels(categories, classes, where, next(iter(parts.values())).file.name)
         images[part] = _Part(root, source, where, labels, faults).images(content)
@@ -58,7 +60,7 @@ def read_coco(root: Path, parts: Mapping[str, CocoPart], faults: FaultCount) -> 
 
 def _content(path: Path, where: str) -> dict[str, Any]:
     try:
-        # A box with NaN or Infinity is dropped by itself
+        # A box with NaN, Infinity or an integer without end is dropped by itself
         content = parse_json(read_regular(path, COCO_BYTES), COCO_BYTES, omit=_OMITTED, finite=False)
     except ValueError as error:
         raise ValueError(f"{where} must be COCO JSON, but {error}; export the annotations again") from None
@@ -144,7 +146,7 @@ class _Part:
         folder = _folder(self._source.folders, [path for _, path in named if path is not None])
         by_path: dict[Path, Annotated] = {}
         numbers = [number_of(row.get("id")) for row, _ in named]
-        whole = all(type(number) is int and 0 <= number < 2**53 for number in numbers)
+        whole = all(type(number) is int and 0 <= number < MOST_ID for number in numbers)
         for place, (number, (row, name)) in enumerate(zip(numbers, named, strict=True), start=1):
             if number is None or name is None:
                 what = "an id" if number is None else "the name of a file inside the data"
@@ -234,10 +236,9 @@ def _size(row: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _folder(folders: Sequence[Path], names: Sequence[Any]) -> Path:
-    """Return the folder with the most of the first images."""
+    """Return the folder with the most of the first images; without any, the likeliest one, for messages."""
     tried = names[:_TRIED]
-    present = [folder for folder in folders if folder.is_dir()] or list(folders[:1])
-    return max(present, key=lambda folder: sum(os.path.isfile(_file_of(folder, name)) for name in tried))
+    return max(folders, key=lambda folder: sum(os.path.isfile(_file_of(folder, name)) for name in tried))
 
 
 def _file_of(folder: Path, name: PurePosixPath) -> Path:

@@ -51,7 +51,7 @@ def numbers(values: Iterable[object]) -> list[float] | None:
             return None
         try:
             number = float(value)  # type: ignore[arg-type]
-        except ValueError:
+        except (ValueError, OverflowError):  # an integer may be larger than any float
             return None
         if not math.isfinite(number) or abs(number) > 1e9:
             return None

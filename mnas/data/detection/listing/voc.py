@@ -4,14 +4,14 @@ Everingham et al., "The Pascal Visual Object Classes Challenge" (IJCV 2010), who
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from xml.etree.ElementTree import Element
 
 from mnas.data.detection.faults import FaultCount, because
 from mnas.data.detection.listing.annotated import Annotated, AnnotatedData
-from mnas.data.detection.listing.names import inner_path, numbers, relative_name
+from mnas.data.detection.listing.names import numbers, relative_name
 from mnas.data.detection.listing.parts import PARTS, part_of
 from mnas.data.image import SUFFIXES
 from mnas.labels import check_class_names, same_name, shown, shown_path
@@ -30,8 +30,8 @@ class VocPart:
 
     annotations: Path
     images: Path
-    stems: tuple[str, ...] | None
-    """Names of its files without suffix, from a list; None: all files."""
+    lines: tuple[str, ...] | None
+    """Lines of the list of its images; None: all files."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ def voc_parts(root: Path) -> dict[str, VocPart]:
         images = next((base / name for name in _folders(base) if name.lower() in _IMAGES), annotations)
         lists = _lists(base / "ImageSets" / "Main")
         if not lists:
-            return {"train": VocPart(annotations=annotations, images=images, stems=None)}
-        return {part: VocPart(annotations=annotations, images=images, stems=stems) for part, stems in lists.items()}
+            return {"train": VocPart(annotations=annotations, images=images, lines=None)}
+        return {part: VocPart(annotations=annotations, images=images, lines=lines) for part, lines in lists.items()}
     folders: dict[str, VocPart] = {}
     for name in _folders(base):
         annotations = _annotations(base / name)
         part = part_of(name)
         if annotations and part and part not in folders:
             images = next((base / name / i for i in _folders(base / name) if i.lower() in _IMAGES), annotations)
-            folders[part] = VocPart(annotations=annotations, images=images, stems=None)
+            folders[part] = VocPart(annotations=annotations, images=images, lines=None)
     if not folders and _has_xml(base):
-        return {"train": VocPart(annotations=base, images=base, stems=None)}
+        return {"train": VocPart(annotations=base, images=base, lines=None)}
     return {part: folders[part] for part in PARTS if part in folders}
 
 
@@ -137,21 +137,32 @@ def _has_xml(folder: Path) -> bool:
 
 
 def _lists(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Return part -> names from the lists of ImageSets/Main; trainval is the training part if there is no train."""
+    """Return part -> lines of the lists in ImageSets/Main, without empty lists; trainval stands for a missing train."""
     lists = {}
     for part in PARTS:
         names = (part, "trainval") if part == "train" else (part,)
         path = next((folder / f"{name}.txt" for name in names if (folder / f"{name}.txt").is_file()), None)
         if path is not None:
-            lines = read_regular(path, _LIST_BYTES).decode(errors="surrogateescape").splitlines()
-            lists[part] = tuple(dict.fromkeys(_stem(line.split()[0]) for line in lines if line.strip()))
-    return lists
+            text = read_regular(path, _LIST_BYTES).decode("utf-8-sig", errors="surrogateescape")
+            lists[part] = tuple(line.strip() for line in text.splitlines() if line.strip())
+    return {part: lines for part, lines in lists.items() if lines}
 
 
-def _stem(name: str) -> str:
-    """Return a name without the suffix of an image."""
-    stem, suffix = os.path.splitext(name)
-    return stem if suffix.lower() in SUFFIXES else name
+def _listed(line: str, stems: Container[str]) -> str:
+    """Return the name that a line of a list stands for: `7`, `7 1` (of a class's list), `7.jpg` or `JPEGImages/7.jpg`.
+
+    Folders are those of any system, and do not count. A name may have spaces.
+
+    Args:
+        stems: the names that exist.
+    """
+    for text in (line, line.split()[0]):
+        name = PureWindowsPath(text).name
+        stem, suffix = os.path.splitext(name)
+        for candidate in (text, name, stem if suffix.lower() in (*SUFFIXES, ".xml") else name):
+            if candidate in stems:
+                return candidate
+    return line
 
 
 def _read(root: Path, source: VocPart, faults: FaultCount) -> Iterator[tuple[Annotated, list[_Object]]]:
@@ -161,8 +172,9 @@ def _read(root: Path, source: VocPart, faults: FaultCount) -> Iterator[tuple[Ann
     with os.scandir(source.images) as entries:
         names = sorted(entry.name for entry in entries if os.path.splitext(entry.name)[1].lower() in SUFFIXES)
     images = {os.path.splitext(name)[0]: name for name in reversed(names)}
-    used: set[str] = set()
-    for number, stem in enumerate(sorted(files) if source.stems is None else source.stems, start=1):
+    listed = sorted(files) if source.lines is None else dict.fromkeys(_listed(line, files) for line in source.lines)
+    every, used = frozenset(names), set[str]()
+    for number, stem in enumerate(listed, start=1):
         if stem not in files:
             faults.add("listed images have no XML file (skipped)", stem)
             continue
@@ -172,7 +184,7 @@ def _read(root: Path, source: VocPart, faults: FaultCount) -> Iterator[tuple[Ann
         except (ValueError, OSError) as error:
             faults.add("XML files are broken (skipped with their images)", f"{where}: {error}")
             continue
-        name = images.get(stem) or _named(element, names)
+        name = images.get(stem) or _named(element, every, images)
         if name is None:
             faults.add("XML files have no image (skipped)", where)
             continue
@@ -185,10 +197,17 @@ def _read(root: Path, source: VocPart, faults: FaultCount) -> Iterator[tuple[Ann
         yield image, _objects(element, where, faults)
 
 
-def _named(element: Element, names: Sequence[str]) -> str | None:
-    """Return the image that an XML file names; None if it is not in the folder of images."""
-    path = inner_path((element.findtext("filename") or "").strip())
-    return path.name if path is not None and path.name in names else None
+def _named(element: Element, names: Container[str], images: Mapping[str, str]) -> str | None:
+    """Return the image that an XML file names, in whatever folder of another machine; None if it is not in ours.
+
+    Args:
+        names: the images.
+        images: name without suffix -> image.
+    """
+    path = PureWindowsPath((element.findtext("filename") or "").strip())  # reads paths of any system
+    if ".." in path.parts:
+        return None
+    return path.name if path.name in names else images.get(path.name)
 
 
 def _size(element: Element) -> tuple[int, int] | None:

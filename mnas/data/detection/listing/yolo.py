@@ -6,10 +6,10 @@ of a box as shares of the upright image. `labels` takes the place of the last `i
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from mnas.data.detection.faults import FaultCount
+from mnas.data.detection.faults import FaultCount, because
 from mnas.data.detection.listing.annotated import Annotated, AnnotatedData
 from mnas.data.detection.listing.names import numbers, relative_name
 from mnas.data.detection.listing.parts import PARTS
@@ -73,7 +73,9 @@ def read_yolo(root: Path, file: Path, faults: FaultCount) -> AnnotatedData:
         if images:
             parts[part] = _Labels(root, labels, faults).read(images, part)
     if not parts:
-        raise ValueError(f"{file.name} must name folders of images inside of --data, but it names none with images")
+        raise ValueError(
+            f"{file.name} must name folders of images inside of --data, but it names none with images{because(faults)}"
+        )
     _require_labels([image.path for images in parts.values() for image in images], root)
     return AnnotatedData(classes=classes, category_ids=tuple(range(1, len(classes) + 1)), form="shares", parts=parts)
 
@@ -117,10 +119,19 @@ def inner_place(root: Path, before: object, text: object) -> Path | None:
     """Return the file or folder inside of `root` that a path from a YAML file or a list stands for.
 
     Data sets move: a path may begin with folders of another machine, or with `..`. The longest ending of it that exists
-    counts, of two names or more, first below the data set's own `path`, which `before` is. None if none exists.
+    counts, of two names or more, first below the data set's own `path`, which `before` is. None if none exists. A \\ of
+    Windows separates folders unless a name in `root` has it.
     """
-    parts, outer = _inner_parts(text), _inner_parts(before)[-8:]
+    for flavour in (PurePosixPath, PureWindowsPath):
+        if place := _place_of(root, _inner_parts(before, PureWindowsPath), _inner_parts(text, flavour)):
+            return place
+    return None
+
+
+def _place_of(root: Path, outer: Sequence[str], parts: Sequence[str]) -> Path | None:
+    """Return the longest ending of `parts` that exists in `root`, below an ending of `outer` or not."""
     shortest = 1 if len(parts) == 1 or (parts and parts[-2] == root.resolve().name) else 2
+    outer = outer[-8:]
     try:
         for start in range(len(parts) - shortest + 1):
             for cut in range(len(outer) + 1):
@@ -132,11 +143,12 @@ def inner_place(root: Path, before: object, text: object) -> Path | None:
     return None
 
 
-def _inner_parts(text: object) -> tuple[str, ...]:
+def _inner_parts(text: object, flavour: type[PurePath]) -> tuple[str, ...]:
     """Return the names in a path; none for other values, URLs, or a path that is too long."""
     if not isinstance(text, str) or "://" in text or "\0" in text or len(text) > _MOST_CHARS:
         return ()
-    return tuple(part for part in PurePosixPath(text.strip()).parts if part not in ("/", "//", "..", "."))
+    path = flavour(text.strip())
+    return tuple(part for part in path.parts if part not in (path.anchor, "..", "."))
 
 
 def _images(root: Path, before: object, entries: object, where: str, faults: FaultCount) -> Iterator[Path]:
@@ -210,11 +222,7 @@ class _Labels:
                 continue
             example = f"{where}: line {place}"
             values = numbers(words)
-            if (
-                values is None
-                or not values[0].is_integer()
-                or (len(values) != 5 and (len(values) < 7 or not len(values) % 2))
-            ):
+            if values is None or not _is_label(values):
                 self._faults.add("labels are not a class and four numbers (skipped)", example)
                 continue
             self._count += 1
@@ -257,7 +265,7 @@ def _label_file(path: Path, root: Path) -> Path:
 
 def _is_label(values: Sequence[float]) -> bool:
     """Return whether the numbers are a class and a box, or a class and a polygon of three points or more."""
-    return bool(values) and values[0].is_integer() and (len(values) == 5 or (len(values) >= 7 and len(values) % 2 == 1))
+    return values[0].is_integer() and (len(values) == 5 or (len(values) >= 7 and len(values) % 2 == 1))
 
 
 def _corners(values: Sequence[float]) -> list[float]:

@@ -267,6 +267,49 @@ def test_crowds_and_empty_images(tmp_path):
     assert images[3].labels.shape == images[3].crowd.shape == images[3].areas.shape == (0,)
 
 
+@pytest.mark.parametrize("large", [2**64, 10**30, 10**400], ids=["65 bits", "100 bits", "more than any float"])
+def test_an_integer_over_64_bits_drops_its_box_only(tmp_path, large):
+    rows = [
+        *GOOD,
+        box(large, 1, [large, 1, 2, 3]),
+        box(98, 1, [2, 2, 5, 5], area=large),
+        box(99, 1, [1, 1, 5, 5], large),
+    ]
+    data = load_detection(coco_folder(tmp_path, rows))
+    assert counts(data) == {
+        "boxes are not four numbers (dropped)": 1,
+        "annotations have a category that is not listed (skipped)": 1,
+    }
+    assert sum(len(image.boxes) for image in train_and_val(data).values()) == len(GOOD) + 1
+    assert sum(image.areas.tolist().count(25) for image in train_and_val(data).values()) == 1
+
+
+def test_large_ids_are_renumbered(tmp_path):
+    categories = [{"id": 10**30, "name": "cat"}, {"id": 7, "name": "dog"}]
+    images = [entry(10**30 + n, f"{n}.jpg") for n in (1, 2)]
+    for row in images:
+        write_image(tmp_path / "train" / row["file_name"])
+    rows = [box(n, 10**30 + n, [1, 1, 5, 5], category) for n, category in ((1, 10**30), (2, 7))]
+    data = load_detection(coco_folder(tmp_path, rows, images=images, categories=categories))
+    assert (data.classes, data.category_ids, data.faults) == (("dog", "cat"), (1, 2), ())
+    assert {number: image.labels.tolist() for number, image in train_and_val(data).items()} == {1: [1], 2: [0]}
+
+
+def test_shares_instead_of_pixels_are_refused(tmp_path):
+    rows = [box(n, n, [0.1, 0.2, 0.5, 0.5]) for n in (1, 2, 3)]
+    with pytest.raises(ValueError, match=r"^boxes must be in pixels, but no number of the boxes in the train part is "
+                       r"above 1, as in shares of the image; multiply x and widths by the width"):  # fmt: skip
+        load_detection(coco_folder(tmp_path, rows))
+    assert load_detection(coco_folder(tmp_path, [*rows, box(4, 1, [1, 1, 5, 5])])).faults == ()
+
+
+def test_images_in_a_folder_of_another_name_are_missed_where_they_belong(tmp_path):
+    coco_folder(tmp_path, GOOD)
+    (tmp_path / "train").rename(tmp_path / "pictures")
+    with pytest.raises(ValueError, match=r"but none of 3 exists \(the first: 'train/1\.jpg'\)"):
+        load_detection(tmp_path)
+
+
 def test_other_parts_use_the_first_parts_classes(tmp_path):
     coco_folder(tmp_path, GOOD)
     other = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]

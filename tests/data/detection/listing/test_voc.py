@@ -67,6 +67,65 @@ def test_lists_choose_the_parts(tmp_path):
     assert sum(map(len, load_detection(tmp_path).parts.values())) == 3
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}",
+        "{} 1",
+        "{}.jpg",
+        "{}.JPG  -1",
+        "{}.xml",
+        "JPEGImages/{}.jpg",
+        "/home/somebody/pets/JPEGImages/{}.jpg",
+        "JPEGImages\\{}.jpg",
+        "C:\\pets\\Annotations\\{}.xml",
+    ],
+)
+@pytest.mark.parametrize("stem", ["7", "my cat", "v1.2"])
+def test_lines_of_lists_may_have_folders_suffixes_and_spaces(tmp_path, form, stem):
+    voc_folder(tmp_path, GOOD)
+    write_image(tmp_path / "JPEGImages" / f"{stem}.jpg")
+    voc_xml(tmp_path / "Annotations" / f"{stem}.xml", [("cat", 5, 6, 14, 17)])
+    folder = tmp_path / "ImageSets" / "Main"
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text("\ufeff" + form.format("0") + "\r\n" + form.format("1"), encoding="utf-8")
+    if " " in stem and " " in form:
+        form = "{}"  # a name with spaces before the number of a class's list is ambiguous
+    (folder / "val.txt").write_text(form.format(stem))
+    (folder / "test.txt").write_text("\n")
+    data = load_detection(tmp_path)
+    assert {part: [image.path.stem for image in images] for part, images in data.parts.items()} == {
+        "train": ["0", "1"],
+        "val": [stem],
+    }
+    assert data.faults == ()
+
+
+def test_an_empty_list_of_validation_images_counts_as_none(tmp_path):
+    folder = voc_folder(tmp_path, GOOD) / "ImageSets" / "Main"
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text("0\n1\n2\n")
+    (folder / "val.txt").write_text("")
+    data = load_detection(tmp_path)
+    assert (data.held_out, len(data.train) + len(data.val)) == (True, 3)
+    (folder / "val.txt").write_text("7\n")
+    with pytest.raises(ValueError, match=r"must have usable images in its validation part, but .* has none; faults in "
+                       r"the annotations: listed images have no XML file \(skipped\): 1 \(first 7\)"):  # fmt: skip
+        load_detection(tmp_path)
+    assert load_detection(tmp_path, needs_train=False).parts.keys() == {"train"}
+
+
+@pytest.mark.parametrize("before", ["", "/home/somebody/", "C:\\pets\\", "images\\", "images/"])
+@pytest.mark.parametrize("suffix", ["", ".jpg"])
+def test_an_image_is_found_by_the_name_in_its_xml_file(tmp_path, before, suffix):
+    voc_folder(tmp_path, GOOD)
+    for number in range(3):
+        (tmp_path / "Annotations" / f"{number}.xml").unlink()
+        voc_xml(tmp_path / "Annotations" / f"a{number}.xml", GOOD[number], filename=f"{before}{number}{suffix}")
+    data = load_detection(tmp_path)
+    assert (set(by_name(data)), data.faults) == ({"0", "1", "2"}, ())
+
+
 @pytest.mark.parametrize("wrapping", ["VOC2007", "VOCdevkit/VOC2012"])
 def test_a_year_inside_the_folder(tmp_path, wrapping):
     voc_folder(tmp_path / wrapping, GOOD)

@@ -67,6 +67,9 @@ def test_names_as_list_or_mapping(tmp_path, names, classes, labels):
         "train: ../images/train\nvalid: ../../images/val\n",
         "train: train.txt\nval: val.txt\n",
         "val: images/val\ntrain:\n- images/train/0.jpg\n- images/train/1.jpg\n- images/train/2.jpg\n",
+        "train: images\\train\nval: .\\images\\val\n",
+        "path: C:\\Users\\somebody\\{root}\ntrain: C:\\Users\\somebody\\{root}\\images\\train\nval: ..\\images\\val\n",
+        "train: windows.txt\nval: images/val\n",
     ],
 )
 def test_paths_are_below_the_folder(tmp_path, paths):
@@ -75,6 +78,9 @@ def test_paths_are_below_the_folder(tmp_path, paths):
     yolo_folder(tmp_path, GOOD[:2], part="val", yaml=yaml)
     (tmp_path / "train.txt").write_text("./images/train/0.jpg\n/data/x/images/train/1.jpg\n\nimages/train/2.jpg\n")
     (tmp_path / "val.txt").write_text("images/val/0.jpg\nimages/val/1.jpg\n")
+    (tmp_path / "windows.txt").write_text(
+        ".\\images\\train\\0.jpg\r\nD:\\x\\images\\train\\1.jpg\r\nimages\\train\\2.jpg\r\n"
+    )
     data = load_detection(tmp_path)
     assert {part: len(images) for part, images in data.parts.items()} == {"train": 3, "val": 2}
     assert data.faults == ()
@@ -191,6 +197,7 @@ def test_pixels_instead_of_shares_are_refused(tmp_path):
         ("train: images/train\nnames: [cat", "data.yaml must be YAML with names, train and val, but"),
         ("- 7\n", "data.yaml must be YAML with names, train and val, but got"),
         ("train: nowhere\nnames: [cat]\n", "data.yaml must name folders of images inside of --data"),
+        ("train: pics/a\nnames: [cat]\n", "skipped): 1 (first train of data.yaml: 'pics/a')"),
         ("val: images/train\nnames: [cat, dog]\n", "--data must have training images"),
         ('names: ["\\UFFFFFFFF"]\ntrain: x\n', "data.yaml must be YAML with names, train and val, but"),
         ("[" * 5000, "data.yaml must be YAML with names, train and val, but"),
@@ -201,6 +208,15 @@ def test_unusable_yaml_is_refused_in_one_line(tmp_path, yaml, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         load_detection(yolo_folder(tmp_path, GOOD, yaml=yaml))
     assert "\n" not in str(error.value)
+
+
+def test_a_backslash_in_a_name_of_the_folder_separates_nothing(tmp_path):
+    (tmp_path / "images\\train").mkdir()
+    (tmp_path / "images" / "train").mkdir(parents=True)
+    assert inner_place(tmp_path, None, "images\\train") == tmp_path / "images\\train"
+    assert inner_place(tmp_path, None, "..\\images\\train") == tmp_path / "images" / "train"
+    (tmp_path / "secret").mkdir()
+    assert inner_place(tmp_path / "images", None, "..\\secret") is None
 
 
 def test_another_yaml_file_is_found_by_its_content(tmp_path):
