@@ -18,13 +18,14 @@ from mnas.detection.detections import ImageDetections
 from mnas.detection.metrics import DetectionMetrics
 from mnas.detection.network import NetworkDetector
 from mnas.detection.page import write_detector_page
-from mnas.detection.result import TrainedDetector, write_detector_result
+from mnas.detection.result import TrainedDetector
 from mnas.detection.score import score_detector
 from mnas.detector import DetectorMetadata
 from mnas.formats import WEIGHTS_NAME
 from mnas.nn.detection.loss import BoxTarget, detection_loss
 from mnas.nn.detection.network import DetectorNetwork
 from mnas.nn.detection.weights import save_detector
+from mnas.train.folder import write_result
 from mnas.train.recipe import set_momentum
 from mnas.train.scoring import moments
 from mnas.train.session import TrainingSession
@@ -126,7 +127,7 @@ class DetectorTraining(TrainingSteps[DetectorNetwork, tuple[Tensor, Sequence[Box
             test_precision=tested.mean_precision if tested else None,
             test_ap50=tested.ap50 if tested else None,
         )
-        write_detector_result(self.folder, trained)
+        write_result(self.folder, trained)
         return trained
 
     def _score(self, part: DetectionPart) -> DetectionScores:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 
@@ -26,14 +26,10 @@ _OURS = (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, RESULT_NAME)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """A finished training."""
+class FinishedTraining:
+    """What the result of every finished training has."""
 
     weights: Path
-    accuracy: float
-    """Accuracy of these weights on the validation images."""
-    test_accuracy: float | None
-    """Accuracy on the test images, which nothing else uses; None if the data has none."""
     epochs: int
     seconds: float
     """Time of training and scoring, in seconds, without work that a killed process lost."""
@@ -41,6 +37,24 @@ class Trained:
     """Training speed, in images per second."""
     waiting: float
     """Share of the training time spent waiting for data."""
+
+    @property
+    def report(self) -> Path:
+        """Page with the mistakes that this network makes, and sample images, in the training's folder."""
+        return self.weights.with_name(PAGE_NAME)
+
+
+Finished = TypeVar("Finished", bound=FinishedTraining)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(FinishedTraining):
+    """A finished training of a classifier."""
+
+    accuracy: float
+    """Accuracy of these weights on the validation images."""
+    test_accuracy: float | None
+    """Accuracy on the test images, which nothing else uses; None if the data has none."""
     balanced_accuracy: float | None = None
     """Mean of the classes' recalls on the validation images; None in results of earlier versions."""
     test_balanced_accuracy: float | None = None
@@ -51,11 +65,6 @@ class Trained:
     """Epoch of these weights with --patience (0: the initial ones); None: the last one."""
     restarts: int = 0
     """Number of times that the training diverged and went back to its best epoch."""
-
-    @property
-    def report(self) -> Path:
-        """Page with the confusion matrix, the most confident mistakes and sample images, in the training's folder."""
-        return self.weights.with_name(PAGE_NAME)
 
 
 def require_free(folder: Path, resume: bool) -> None:
@@ -139,13 +148,22 @@ def _check_identity(folder: Path, identity: Mapping[str, Any], facts: Mapping[st
         )
 
 
-def write_result(folder: Path, trained: Trained) -> None:
+def write_result(folder: Path, trained: FinishedTraining) -> None:
     """Mark the training as finished. Raises OSError."""
     write_atomic(folder / RESULT_NAME, json.dumps(asdict(trained) | {"weights": trained.weights.name}, indent=1) + "\n")
 
 
 def read_result(folder: Path) -> Trained | None:
+    """Return the finished training of a classifier in `folder`; None if it is not finished. Raises ValueError."""
+    return read_finished(folder, Trained, "accuracy", "a training")
+
+
+def read_finished(folder: Path, record: type[Finished], share: str, title: str) -> Finished | None:
     """Return the finished training in `folder`; None if it is not finished.
+
+    Args:
+        share: name of a field that must be from 0 to 1.
+        title: kind of training, for messages.
 
     Raises:
         ValueError: the result is damaged.
@@ -155,10 +173,10 @@ def read_result(folder: Path) -> Trained | None:
         return None
     try:
         values = read_json(path)
-        require_types(Trained, values)
-        require_number("accuracy", values["accuracy"], 0, 1)
-        return Trained(**values | {"weights": folder / WEIGHTS_NAME})
+        require_types(record, values)
+        require_number(share, values[share], 0, 1)
+        return record(**values | {"weights": folder / WEIGHTS_NAME})
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{path} is not the result of a training ({error!r}); remove it, and use --resume to write it again"
+            f"{path} is not the result of {title} ({error!r}); remove it, and use --resume to write it again"
         ) from None
