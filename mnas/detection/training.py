@@ -27,7 +27,6 @@ from mnas.nn.detection.network import DetectorNetwork
 from mnas.nn.detection.weights import save_detector
 from mnas.train.folder import write_result
 from mnas.train.recipe import set_momentum
-from mnas.train.scoring import moments
 from mnas.train.session import TrainingSession
 from mnas.train.start import check_batch
 from mnas.train.steps import TrainingSteps
@@ -39,6 +38,7 @@ class DetectorTraining(TrainingSteps[DetectorNetwork, tuple[Tensor, Sequence[Box
     """A detector's training in progress."""
 
     config: DetectionConfig
+    statistics_batch = 32
 
     def __init__(
         self,
@@ -59,10 +59,11 @@ class DetectorTraining(TrainingSteps[DetectorNetwork, tuple[Tensor, Sequence[Box
             DetectionMetrics,
             batch_size=batch_size,
             steps=batches.steps(batch_size),
+            images=batches.counts["train"],
+            normalisation=(metadata.mean, metadata.std),
             normed=network.backbone,
             check_every=1,  # the loss waits for the device anyway, as it selects boxes
         )
-        self.mean, self.std = moments(metadata.mean, metadata.std, self.device)
         self.detections: dict[int, ImageDetections] = {}
         """Image id -> detections, of the part that was scored last."""
 
@@ -84,6 +85,10 @@ class DetectorTraining(TrainingSteps[DetectorNetwork, tuple[Tensor, Sequence[Box
         logits, offsets = self.model(normalised(images.to(self.device, non_blocking=True), self.mean, self.std))
         on_device = [_to(target, self.device) for target in targets]
         return detection_loss(logits, offsets, on_device, self.network.default_boxes).total
+
+    def _one_pass(self, size: int) -> Iterator[Tensor]:
+        source = self.batches.training(self.config.epochs, size)  # a number that no training epoch has
+        return (images for images, _ in source)
 
     # Scores
 

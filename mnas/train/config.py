@@ -12,9 +12,8 @@ from mnas.train.machine import halved_batch
 from mnas.train.step_recipe import StepRecipe
 
 Balance = Literal["none", "sampling", "loss"]
-_FEWEST_FOR_STATISTICS = 16
 _AUTO_EPOCHS, _AUTO_STEPS, _MOST_AUTO_EPOCHS = 12, 180, 30
-_COUNTS = ("fewest_steps", "estimate_statistics", "patience")
+_COUNTS = ("fewest_steps", "patience")
 _BEFORE: dict[str, object] = {"batch_norm": "batch", "balance": "none", "patience": 0, "retries": 0}
 """Fields that later versions added, with the behaviour of a training without them, which therefore still resumes."""
 
@@ -41,9 +40,6 @@ class TrainConfig(StepRecipe):
     """Share of the target that is spread over all classes."""
     dropout: float | Literal["arch"] = "arch"
     """Probability of dropout before the classifier; arch: the architecture's value."""
-    estimate_statistics: int
-    """Number of training images (16 or more) from which batch-norm statistics are estimated before the model is scored;
-    0: use the statistics of training."""
     mixup: float = 0.0
     """Alpha of mixup; 0: off."""
     cutmix: float = 0.0
@@ -76,11 +72,6 @@ class TrainConfig(StepRecipe):
             require_int(flag_of(name), getattr(self, name), 0, 10**9)
         require_int("--retries", self.retries, 0, 20)
         require_int("--checkpoint-every", self.checkpoint_every, 1, 2**63 - 1)
-        if 0 < self.estimate_statistics < _FEWEST_FOR_STATISTICS:
-            raise ValueError(
-                f"--estimate-statistics must be 0 (off) or at least {_FEWEST_FOR_STATISTICS} images, as fewer give no "
-                f"useful means and variances, but got {self.estimate_statistics}"
-            )
         for name, least, most in (
             ("label_smoothing", 0, 0.99),
             ("mixup", 0, 100),

@@ -51,7 +51,7 @@ def moments(mean: Iterable[float], std: Iterable[float], device: torch.device) -
 
 
 @torch.no_grad()
-def estimate_statistics(network: Network, images: Iterable[Tensor], mean: Tensor, std: Tensor) -> None:
+def estimate_statistics(network: nn.Module, images: Iterable[Tensor], mean: Tensor, std: Tensor) -> None:
     """Set batch-norm statistics to the plain means over batches of images; ends in evaluation mode.
 
     Args:

@@ -15,6 +15,7 @@ Optimizer = Literal["rmsprop", "sgd", "adamw"]
 Schedule = Literal["step", "cosine"]
 Precision = Literal["auto", "no", "bf16", "fp16"]
 BatchNorm = Literal["batch", "recentred", "frozen"]
+_FEWEST_FOR_STATISTICS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,9 @@ class StepRecipe(ABC):
     batch_norm: BatchNorm = "batch"
     """Statistics that batch norm uses in training: batch (those of each batch), recentred (the same, but the initial
     network first gets the images' statistics, with its function unchanged) or frozen (those of the initial network)."""
+    estimate_statistics: int
+    """Number of training images (16 or more) from which batch-norm statistics are estimated before the model is scored;
+    0: use the statistics of training. Frozen statistics stay."""
     seed: int = 0
     """Random seed."""
 
@@ -58,6 +62,12 @@ class StepRecipe(ABC):
 
     def __post_init__(self) -> None:
         require_int("--batch-size", self.batch_size, 1, 10**9)
+        require_int("--estimate-statistics", self.estimate_statistics, 0, 10**9)
+        if 0 < self.estimate_statistics < _FEWEST_FOR_STATISTICS:
+            raise ValueError(
+                f"--estimate-statistics must be 0 (off) or at least {_FEWEST_FOR_STATISTICS} images, as fewer give no "
+                f"useful means and variances, but got {self.estimate_statistics}"
+            )
         require_int("--seed", self.seed, 0, 2**63 - 1)
         for name, least, most in (
             ("learning_rate", 1e-9, 1e3),

@@ -1,5 +1,6 @@
 """The part that all trainings share: steps, stops, checkpoints, and scores that the first process finds for all."""
 
+import itertools
 import math
 import time
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from mnas.data.augment import seed_of
+from mnas.metadata import Triple
 from mnas.nn.fast import speed_up
 from mnas.train.checkpoint import check_progress, load_checkpoint, save_checkpoint
 from mnas.train.failures import rename_advice
@@ -21,7 +23,7 @@ from mnas.train.folder import CHECKPOINT_NAME
 from mnas.train.metrics import EpochRow, MetricsFiles
 from mnas.train.process import StopNow, TrainingStopped
 from mnas.train.recipe import MovingAverage, optimizer_for, schedule_for
-from mnas.train.scoring import DivergedError, TrainingError
+from mnas.train.scoring import DivergedError, TrainingError, estimate_statistics, moments
 from mnas.train.session import STEP_SEED, TrainingSession
 from mnas.train.start import freeze_statistics
 from mnas.train.step_recipe import StepRecipe
@@ -42,6 +44,9 @@ class TrainingSteps(ABC, Generic[Net, Batch, Row]):
     `train_epoch`, scores, adds a row to `rows`, and calls `_begin` and `_save`.
     """
 
+    statistics_batch = 128
+    """Number of images in a batch from which batch-norm statistics are estimated."""
+
     def __init__(
         self,
         network: Net,
@@ -51,6 +56,8 @@ class TrainingSteps(ABC, Generic[Net, Batch, Row]):
         *,
         batch_size: int,
         steps: int,
+        images: int,
+        normalisation: tuple[Triple, Triple],
         normed: nn.Module,
         check_every: int,
         compiled: bool = False,
@@ -61,6 +68,8 @@ class TrainingSteps(ABC, Generic[Net, Batch, Row]):
             kind: dataclass of an epoch's metrics.
             batch_size: number of images per step, of all processes.
             steps: number of steps per epoch.
+            images: number of training images.
+            normalisation: mean and standard deviation of the images' channels.
             normed: the network, or the part that `batch_norm` of the recipe is about.
             check_every: number of steps between checks of the loss, each of which waits for a GPU.
             compiled: whether the accelerator compiles the network.
@@ -70,6 +79,7 @@ class TrainingSteps(ABC, Generic[Net, Batch, Row]):
         self.folder, self.identity = session.folder, session.identity
         self.accelerator, self.watcher, self.stop = session.accelerator, session.watcher, session.stop
         self.device: torch.device = self.accelerator.device
+        self.images, (self.mean, self.std) = images, moments(*normalisation, self.device)
         self.main: bool = self.accelerator.is_main_process
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.network: Net = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -94,6 +104,10 @@ class TrainingSteps(ABC, Generic[Net, Batch, Row]):
     @abstractmethod
     def _loss_of(self, batch: Batch, seed: int) -> Tensor:
         """Return the loss of a batch by `model`; random parts are drawn from the step's seed."""
+
+    @abstractmethod
+    def _one_pass(self, size: int) -> Iterator[Tensor]:
+        """Return batches of training images (size, S, S, 3), augmented as in training, the same at every call."""
 
     @abstractmethod
     def _own_state(self) -> dict[str, Any]:
@@ -250,10 +264,18 @@ class TrainingSteps(ABC, Generic[Net, Batch, Row]):
         return results[0]
 
     def _set_scored(self) -> None:
-        """Set `scored` to the network to keep: the moving average or the last weights."""
+        """Set `scored` to the network to keep: the moving average or the last weights.
+
+        Its batch-norm statistics are estimated where the recipe says so, unless they are frozen.
+        """
         network = self.network if self.average is None else self.average.network
         self.scored.load_state_dict(network.state_dict())
         self.scored.eval()
+        count = min(self.config.estimate_statistics, self.images)
+        if count and self.config.batch_norm != "frozen":
+            size = min(self.statistics_batch, count)
+            images = itertools.islice(self._one_pass(size), count // size)
+            estimate_statistics(self.scored, images, self.mean, self.std)
 
     @contextmanager
     def _scoring(self) -> Iterator[None]:

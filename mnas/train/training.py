@@ -24,7 +24,7 @@ from mnas.train.metrics import EpochMetrics
 from mnas.train.page import ScoredPart
 from mnas.train.prefetch import prefetched
 from mnas.train.recipe import apply_overrides, loss_of, mix_of
-from mnas.train.scoring import DivergedError, Scored, TrainingError, estimate_statistics, moments, score
+from mnas.train.scoring import DivergedError, Scored, TrainingError, score
 from mnas.train.session import START_SEED, TrainingSession
 from mnas.train.start import balance, check_batch, losses_at_start
 from mnas.train.steps import TrainingSteps
@@ -32,7 +32,6 @@ from mnas.training_data import TrainedOn
 
 _CHECK_EVERY = 50  # steps between checks of the loss on a GPU or with several processes, which wait for each other
 _SCORE_BATCH = 256
-_STATISTICS_BATCH = 128
 _START_BATCHES = 8
 
 
@@ -62,6 +61,8 @@ class Training(TrainingSteps[Network, tuple[Tensor, Tensor], EpochMetrics]):
             EpochMetrics,
             batch_size=batch_size,
             steps=batches.steps(batch_size),
+            images=batches.counts["train"],
+            normalisation=(batches.mean, batches.std),
             normed=network,
             check_every=1 if session.accelerator.device.type == "cpu" and world == 1 else _CHECK_EVERY,
             compiled=config.compile,
@@ -70,7 +71,6 @@ class Training(TrainingSteps[Network, tuple[Tensor, Tensor], EpochMetrics]):
         self.mix = mix_of(config, len(batches.classes))
         if isinstance(batches, TaughtBatches):
             self.loss, self.mix = batches.loss, batches.mix(self.batch_size // self.world)
-        self.mean, self.std = moments(batches.mean, batches.std, self.device)
         self.equal_sum = torch.zeros((), device=self.device)
         """Sum of the losses of equal outputs in this epoch, where classes have weights."""
         self.last: Scored | None = None
@@ -184,14 +184,14 @@ class Training(TrainingSteps[Network, tuple[Tensor, Tensor], EpochMetrics]):
     def _scored_now(self) -> Scored:
         """Return the scores on the validation images of the network that would be kept at this point."""
         with self._scoring():
-            self._prepare_scored()
+            self._set_scored()
             return self._score_val()
 
     def _finished(self) -> Trained:
         """Score the network to keep, and write it with the result of the training."""
         accuracy = self.guard.accuracy if self.config.patience else self.rows[-1].val_accuracy
         with self._scoring():
-            self._prepare_scored()
+            self._set_scored()
             viewed = ScoredPart(self.batches, _SCORE_BATCH)
             at_last = self._score(viewed.images, viewed.gallery)  # it may have diverged
             tested = at_last if viewed.part == "test" else None
@@ -214,15 +214,9 @@ class Training(TrainingSteps[Network, tuple[Tensor, Tensor], EpochMetrics]):
         write_result(self.folder, trained)
         return trained
 
-    def _prepare_scored(self) -> None:
-        """Set `scored` to the network to keep, with batch-norm statistics estimated where the recipe says so."""
-        self._set_scored()
-        count = min(self.config.estimate_statistics, self.batches.counts["train"])
-        if count:
-            size = min(_STATISTICS_BATCH, count)
-            source = self.batches.training(self.config.fixed_epochs, size)  # a number that no training epoch has
-            images = (images for images, _ in itertools.islice(source, count // size))
-            estimate_statistics(self.scored, images, self.mean, self.std)
+    def _one_pass(self, size: int) -> Iterator[Tensor]:
+        source = self.batches.training(self.config.fixed_epochs, size)  # a number that no training epoch has
+        return (images for images, _ in source)
 
     def _score_val(self) -> Scored:
         return self._score(self.batches.scoring("val", _SCORE_BATCH))

@@ -22,7 +22,7 @@ from mnas.train.process import training_settings
 from mnas.train.recipe import optimizer_for, schedule_for
 from mnas.train.scoring import moments
 
-RAW = dataclasses.replace(CONFIG, epochs=2, ema_decay=0.0, optimizer="sgd", learning_rate=0.02)
+RAW = dataclasses.replace(CONFIG, epochs=2, ema_decay=0.0, optimizer="sgd", learning_rate=0.02, estimate_statistics=0)
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -94,6 +94,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_training_is_its_steps(folder: Path, tmp_path: Path) -> None:
     train_detector(metadata(), batches_of(folder), RAW, tmp_path / "t")
     check_same_bits(folder, tmp_path / "t", 1)
+
+
+def test_statistics_are_estimated_from_training_images_before_scoring(folder: Path, tmp_path: Path) -> None:
+    config = dataclasses.replace(RAW, estimate_statistics=16)
+    train_detector(metadata(), batches_of(folder), config, tmp_path / "t")
+    estimated, _ = load_detector(tmp_path / "t/model.safetensors")
+    expected, _ = by_hand(folder, 1)
+    norms = [module for module in expected.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    expected.train()
+    images, _ = next(batches_of(folder).training(RAW.epochs, 16))
+    record = metadata()
+    with torch.no_grad(), training_settings(RAW.threads, torch.device("cpu"), repeatable=False):
+        expected(normalised(images, *moments(record.mean, record.std, torch.device("cpu"))))
+    for (name, ours), theirs in zip(estimated.state_dict().items(), expected.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_two_processes_train_as_the_halves_of_a_batch_do(folder: Path, tmp_path: Path) -> None:

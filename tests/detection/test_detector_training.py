@@ -156,7 +156,7 @@ def test_the_backbone_begins_with_given_weights_and_frozen_statistics_stay(folde
 
 
 def test_a_divergence_ends_with_one_line(folder: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(CONFIG, learning_rate=1e3, optimizer="sgd", warmup_epochs=0.0)
+    config = dataclasses.replace(CONFIG, learning_rate=1e3, optimizer="sgd", warmup_epochs=0.0, estimate_statistics=0)
     with pytest.raises(TrainingError, match=r"the training diverged: .*; use a lower --learning-rate"):
         train_detector(metadata(), batches_of(folder), config, tmp_path / "t")
 

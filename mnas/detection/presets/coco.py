@@ -20,6 +20,7 @@ COCO = DetectionConfig(
     warmup_epochs=0.5,
     ema_decay=0.9998,
     weight_decay=4e-5,
+    estimate_statistics=0,
     augmentation="ssd",
     score_every=10,
 )
