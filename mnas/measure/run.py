@@ -18,6 +18,9 @@ from mnas.zoo.architectures import named_arch
 PATIENCE_S = 60.0
 """Longest wait in seconds for a device that others use."""
 
+_CALIBRATION_S = 8.0
+"""Longest calibration in seconds."""
+
 Say = Callable[[str], None]
 
 
@@ -67,7 +70,7 @@ def _at_size(
     for number, measurement in enumerate(measurements):
         progress(f"writing {measurement.name} for {measurement.runtime} at {input_size} px")
         files[number] = _file(measurement, device.setup, input_size, plan.classes, settings)
-    _calibrate(device, measurements, input_size, plan.classes, progress)
+    _calibrate(settings, device, measurements, input_size, plan.classes, progress)
     outcomes: dict[int, Latency | MeasurementError] = {}
     for runtime in dict.fromkeys(measurement.runtime for measurement in measurements):
         these = {number: files[number] for number, each in enumerate(measurements) if each.runtime == runtime}
@@ -89,9 +92,17 @@ def _at_size(
 
 
 def _calibrate(
-    device: Device, measurements: Sequence[Measurement], input_size: int, classes: int, progress: Say
+    settings: LatencySettings,
+    device: Device,
+    measurements: Sequence[Measurement],
+    input_size: int,
+    classes: int,
+    progress: Say,
 ) -> None:
-    """Calibrate with MobileNetV2 at the output stride of the first architecture, so that both are alike."""
+    """Calibrate with MobileNetV2 at the output stride of the first architecture, so that both are alike.
+
+    The calibration's error enters every latency, so it takes up to three times as long as a model does.
+    """
     from mnas.export.render import render  # torch takes seconds to import, and a rejected request does not need it
 
     strides = [measurement.arch.output_stride for measurement in measurements if measurement.arch is not None]
@@ -99,7 +110,8 @@ def _calibrate(
     stride = strides[0] if strides else largest
     name = f"mobilenetv2/s{stride}" if stride < 32 else "mobilenetv2"
     progress(f"calibrating with {name} at {input_size} px in {device.setup.runtime}")
-    device.calibrate(make_reference(named_arch(name), name, input_size, classes, render(device.setup)))
+    reference = make_reference(named_arch(name), name, input_size, classes, render(device.setup))
+    device.calibrate(reference, budget_s=min(_CALIBRATION_S, 3 * settings.budget_s))
 
 
 def _file(measurement: Measurement, setup: Setup, input_size: int, classes: int, settings: LatencySettings) -> bytes:

@@ -40,7 +40,7 @@ def test_examples(tmp_path, monkeypatch) -> None:
     for home in ("CACHE", "STATE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{home}_HOME", str(tmp_path / home))
     calibrate = Device.calibrate
-    monkeypatch.setattr(Device, "calibrate", lambda self, reference, *_: calibrate(self, reference, 0.1))
+    monkeypatch.setattr(Device, "calibrate", lambda self, reference, *_, **__: calibrate(self, reference, 0.1))
     write_table(tmp_path / "toy.csv")
     (tmp_path / "tiny.toml").write_text(SPACE)
     runner, report = doctest.DocTestRunner(), []

@@ -1,6 +1,5 @@
 """`mnas latency` on the command line."""
 
-import functools
 import importlib.util
 import json
 import re
@@ -10,19 +9,17 @@ import pytest
 from foreign_models import onnx_model
 
 from mnas.cli.main import run
-from mnas.latency.fleet.pool import Device
 from mnas.nn.cost import cost
 from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
-QUICK = ("--input-size", "32", "--classes", "10", "--budget-s", "0.1")
+QUICK = ("--input-size", "32", "--classes", "10", "--budget-s", "0.05")
 
 
 @pytest.fixture(autouse=True)
-def short_calibration(monkeypatch, tmp_path):
+def own_folders(monkeypatch, tmp_path):
     for home in ("CACHE", "STATE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{home}_HOME", str(tmp_path / home.lower()))
-    monkeypatch.setattr(Device, "calibrate", functools.partialmethod(Device.calibrate, budget_s=0.1))
 
 
 def test_a_table_with_names_files_and_costs(capsys, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """`mnas latency` measures whole detectors, with the selection of boxes inside, from names and from files."""
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,18 @@ from mnas.arch import Arch
 from mnas.cli.main import run
 from mnas.detector import Detector, Suppression, counted_boxes, paper_boxes
 from mnas.export.detector.random_detector import random_detector_file
-from mnas.latency.fleet.pool import Device
 from mnas.nn.detection.cost import detector_cost
 from mnas.tflite.detection.writer import detector_graph, write_detector
 from tests.detectors import CLASSES, STRINGS, decisive, detector_of, metadata_of, run_litert
 
-QUICK = ("--input-size", "64", "--classes", "3", "--budget-s", "0.1")
+QUICK = ("--input-size", "64", "--classes", "3", "--budget-s", "0.05")
 HEAD = ("--head", "ssdlite")
 
 
 @pytest.fixture(autouse=True)
-def short_calibration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for home in ("CACHE", "STATE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{home}_HOME", str(tmp_path / home.lower()))
-    monkeypatch.setattr(Device, "calibrate", functools.partialmethod(Device.calibrate, budget_s=0.1))
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
@@ -60,11 +57,11 @@ def test_exported_files(capsys: pytest.CaptureFixture[str], tmp_path: Path, rule
     detector = detector_of()
     path = tmp_path / "d.tflite"
     path.write_bytes(write_detector(decisive(detector), metadata_of(detector), rules))
-    (row,) = rows(capsys, str(path), "--budget-s", "0.1")
+    (row,) = rows(capsys, str(path), "--budget-s", "0.05")
     assert row["calibration"]["input_size"] == 64
     assert row["size_bytes"] == path.stat().st_size
     path.write_bytes(path.read_bytes().replace(b"a b", b"a c"))
-    assert run(["latency", str(path), "--budget-s", "0.1"]) == 2
+    assert run(["latency", str(path), "--budget-s", "0.05"]) == 2
     assert "was changed after mnas wrote it" in capsys.readouterr().err
 
 

@@ -1,6 +1,5 @@
 """Width multipliers and input sizes as lists: `mnas latency` measures each, `mnas show` counts each."""
 
-import functools
 import json
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 
 from mnas.cli.main import run
-from mnas.latency.fleet.pool import Device
 from mnas.nn.cost import cost
 from mnas.scaling import at_width, input_sizes, width_multipliers
 from mnas.tflite.metadata import image_side
@@ -16,13 +14,8 @@ from mnas.tflite.writer import graph_bytes
 from mnas.zoo.architectures import named_arch
 
 SMALL = ("mnasnet-small", "--classes", "10")
+QUICK = ("--budget-s", "0.05")
 LISTS = ("--input-size", "32,64", "--width-multiplier", "0.35,1")
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(Device, "calibrate", functools.partialmethod(Device.calibrate, budget_s=0.1))
-    return ("--budget-s", "0.1")
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +31,8 @@ def wide_terminal(monkeypatch, home):
     monkeypatch.setenv("COLUMNS", "140")
 
 
-def test_one_row_for_each_combination_with_its_own_calibration(capsys, quick):
-    assert run(["latency", *SMALL, *LISTS, *quick, "--json"]) == 0
+def test_one_row_for_each_combination_with_its_own_calibration(capsys):
+    assert run(["latency", *SMALL, *LISTS, *QUICK, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     names = ["mnasnet-small@0.35", "mnasnet-small"]
     assert [(row["input_size"], row["name"]) for row in rows] == [(s, n) for s in (32, 64) for n in names]
@@ -53,8 +46,8 @@ def test_one_row_for_each_combination_with_its_own_calibration(capsys, quick):
     assert small["reference_ms"] < large["reference_ms"]  # 4 times the pixels
 
 
-def test_a_table_with_a_column_of_sizes(capsys, quick):
-    assert run(["latency", *SMALL, *LISTS, *quick]) == 0
+def test_a_table_with_a_column_of_sizes(capsys):
+    assert run(["latency", *SMALL, *LISTS, *QUICK]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if "mnasnet-small" in line and "litert:" not in line]  # without notes on load
     cells = [row.split()[:2] for row in rows]
@@ -143,13 +136,13 @@ def test_a_width_twice_a_file_with_lists_and_a_drawing_of_several(capsys, tmp_pa
     assert not (tmp_path / "a.svg").exists()
 
 
-def test_a_file_is_measured_against_the_reference_at_its_own_size(capsys, quick, tmp_path):
+def test_a_file_is_measured_against_the_reference_at_its_own_size(capsys, tmp_path):
     small, large = tmp_path / "small.tflite", tmp_path / "large.tflite"
     small.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35/s4"), 16, 10))
     large.write_bytes(graph_bytes(named_arch("mnasnet-small@0.35"), 32, 10))
     assert run(["latency", str(small), "--input-size", "32"]) == 2
     assert "small.tflite' takes images of 16 px, but got --input-size 32; omit --input-size" in capsys.readouterr().err
-    options = ("--classes", "10", "--budget-s", "0.1", "--json")
+    options = ("--classes", "10", "--budget-s", "0.05", "--json")
     assert run(["latency", str(large), str(small), *options]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(Path(row["name"]).stem, row["input_size"], row["calibration"]["reference"]) for row in found] == [
