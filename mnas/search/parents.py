@@ -104,6 +104,7 @@ def _fine_tuned(
     from mnas.train.loop import train
     from mnas.train.presets.finetune import FINETUNE
     from mnas.train.process import TrainingStopped
+    from mnas.train.watch import SayingWatcher
 
     name, weights = parent.parent.name, parent.source.weights
     config = dataclasses.replace(
@@ -119,7 +120,15 @@ def _fine_tuned(
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         trained = train(
-            network.arch, batches, config, folder, initial=network, earlier=earlier, resume=True, title=name
+            network.arch,
+            batches,
+            config,
+            folder,
+            initial=network,
+            earlier=earlier,
+            resume=True,
+            watcher=SayingWatcher(say, config.fixed_epochs),
+            title=name,
         )
     except TrainingStopped as stop:  # as at any other point of a search
         interrupt = KeyboardInterrupt()

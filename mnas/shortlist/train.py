@@ -1,10 +1,8 @@
 """Train a run's shortlist in full, in runs/NAME/trained: a folder for each trial, settings.json, table.csv, lock."""
 
 import dataclasses
-import datetime
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +27,10 @@ from mnas.study.results import results_of
 from mnas.train.config import TrainConfig
 from mnas.train.distillation import TaughtBatches
 from mnas.train.initial import CutSource, WeightsSource, parent_of, tuned_sources
-from mnas.train.metrics import EpochRow
 from mnas.train.presets import PRESETS
-from mnas.train.watch import TrainProgress, TrainWatcher
+from mnas.train.watch import SayingWatcher
 from mnas.training_data import TrainedOn
 
-EVERY_S = 60.0
 SETTINGS_NAME = "settings.json"
 
 OpenBatches = Callable[[int], Batches]
@@ -153,7 +149,7 @@ class _Training:
             initial=initial,
             earlier=earlier,
             resume=True,
-            watcher=_PrintingWatcher(say, config.fixed_epochs),
+            watcher=SayingWatcher(say, config.fixed_epochs),
             title=job.title,
         )
         if len(batches.skipped) > skipped:  # the first notices were printed when the images were opened
@@ -173,33 +169,6 @@ def _cut(source: CutSource, batches: Batches, training: _Training, config: Train
         whole = training.open_batches(training.largest)
         batches = taught_by(source.parent, batches, whole, config, user_cache_dir() / "teachers")
     return batches, network
-
-
-class _PrintingWatcher(TrainWatcher):
-    """Prints a line for every epoch, and one a minute within long epochs."""
-
-    def __init__(self, say: Say, epochs: int) -> None:
-        self._say, self._epochs = say, epochs
-        self._last = time.monotonic()
-
-    def step(self, progress: TrainProgress) -> None:
-        if time.monotonic() - self._last > EVERY_S and progress.step < progress.steps:
-            self._last = time.monotonic()
-            self._say(
-                f"[{progress.epoch}/{self._epochs}] step {progress.step} of {progress.steps}, "
-                f"{progress.images_per_s:,.0f} images/s"
-            )
-
-    def epoch(self, row: EpochRow) -> None:
-        self._last = time.monotonic()
-        remaining = datetime.timedelta(seconds=round((self._epochs - row.epoch) * (row.train_s + row.score_s)))
-        self._say(
-            f"[{row.epoch}/{self._epochs}] {row.scores}  loss {row.train_loss:.4f}  "
-            f"{row.images_per_s:,.0f} images/s, {remaining} left"
-        )
-
-    def notice(self, line: str) -> None:
-        self._say(line)
 
 
 def _check_images(run: Snapshot, batches: Batches) -> None:

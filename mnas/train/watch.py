@@ -1,10 +1,16 @@
 """The progress of a training, and the watchers that report it."""
 
+import datetime
+import math
 import sys
+import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mnas.train.metrics import EpochRow
+
+_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +55,34 @@ class Unwatched(TrainWatcher):
 
     def epoch(self, row: EpochRow) -> None:
         pass
+
+
+class SayingWatcher(TrainWatcher):
+    """Says a line for every epoch, and one a minute within long epochs."""
+
+    def __init__(self, say: Callable[[str], None], epochs: int) -> None:
+        self._say, self._epochs = say, epochs
+        self._last = time.monotonic()
+
+    def step(self, progress: TrainProgress) -> None:
+        if time.monotonic() - self._last > _EVERY_S and progress.step < progress.steps:
+            self._last = time.monotonic()
+            self._say(
+                f"[{progress.epoch}/{self._epochs}] step {progress.step} of {progress.steps}, "
+                f"{progress.images_per_s:,.0f} images/s{_left(progress.eta_s)}"
+            )
+
+    def epoch(self, row: EpochRow) -> None:
+        self._last = time.monotonic()
+        remaining_s = (self._epochs - row.epoch) * (row.train_s + row.score_s)
+        self._say(
+            f"[{row.epoch}/{self._epochs}] {row.scores}  loss {row.train_loss:.4f}  "
+            f"{row.images_per_s:,.0f} images/s{_left(remaining_s)}"
+        )
+
+    def notice(self, line: str) -> None:
+        self._say(line)
+
+
+def _left(seconds: float) -> str:
+    return "" if math.isnan(seconds) else f", {datetime.timedelta(seconds=round(seconds))} left"

@@ -1,6 +1,9 @@
 """`mnas search --parent` on real images and this machine: networks cut from a fine-tuned parent."""
 
+import contextlib
+import io
 import json
+import re
 
 import pytest
 import torch
@@ -35,7 +38,9 @@ def folder(tmp_path_factory):
         arch=ARCH, classes=("a", "b", "c"), mean=(0.3,) * 3, std=(0.25,) * 3, input_size=32, accuracy=0.5
     )
     save_weights(folder / "parent.safetensors", build_network(ARCH, 3), info)
-    assert run([*SEARCH, "--trials", "4", "--run", "runs/p"]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert run([*SEARCH, "--trials", "4", "--run", "runs/p"]) == 0
+    (folder / "out.txt").write_text(out.getvalue())
     yield folder
     patch.undo()
 
@@ -54,6 +59,9 @@ def test_a_parent_is_fine_tuned_and_cuts_of_it_are_scored_and_distilled(folder):
     assert (info.arch, info.input_size, len(info.classes)) == (ARCH, 24, 10)
     [cached] = (folder / "cache/mnas/parents").glob("*/model.safetensors")
     assert cached.read_bytes() == tuned.read_bytes()
+    said = (folder / "out.txt").read_text()
+    epochs = re.search(r"fine-tuning the parent \S+ at 24 px, (\d+) epochs", said)
+    assert re.findall(rf"\[(\d+)/{epochs[1]}\] val accuracy", said) == [str(n) for n in range(1, int(epochs[1]) + 1)]
     assert snapshot.attributes["elapsed_s"] > json.loads((cached.parent / "result.json").read_text())["seconds"]
 
 
