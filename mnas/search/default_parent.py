@@ -47,7 +47,7 @@ def with_parent(settings: SearchSettings) -> tuple[SearchSettings, str]:
     if not images or not weights_at_hand():
         return scratch, ""
     line = (
-        f"with {images} training images, the search begins from the published weights of {DEFAULT} and cuts smaller "
+        f"with {images:,} training images, the search begins from the published weights of {DEFAULT} and cuts smaller "
         "networks from it; to begin from random weights, use --from-scratch"
     )
     return dataclasses.replace(settings, parent=DEFAULT), line

