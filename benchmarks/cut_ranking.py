@@ -208,14 +208,14 @@ def test_accuracy(network: torch.nn.Module, dataset: Dataset, normalisation: Any
 
 def conclude(results: Results) -> None:
     """Print the table of ranks."""
-    members = [value for key, value in results.items() if key.startswith("member ")]
+    members = [value for key, value in sorted(results.items()) if key.startswith("member ")]
     tests = np.array([each["test"] for each in members])
     print(f"parent: test {results['parent']['test_untrained']:.4f}, {results['parent']['latency_ms']:.3f} ms")
     print(
         f"{len(members)} members: test {tests.mean():.4f} on average, deviation {tests.std(ddof=1):.4f}, "
-        f"from {tests.min():.4f} to {tests.max():.4f}; seconds of a core each: cut "
-        f"{np.mean([m['cut_s'] for m in members]):.1f}, score {np.mean([m['score_s'] for m in members]):.1f}, "
-        f"train {np.mean([m['train_s'] for m in members]):.1f}"
+        f"from {tests.min():.4f} to {tests.max():.4f}; seconds of a core, median: cut "
+        f"{np.median([m['cut_s'] for m in members]):.1f}, score {np.median([m['score_s'] for m in members]):.1f}, "
+        f"train {np.median([m['train_s'] for m in members]):.1f}"
     )
     print("| cheap score | Kendall's tau with the test accuracy | 95 % |\n|---|---|---|")
     generator = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What `--parent auto` stands for: published weights where they are more accurate than a search from scratch.
+"""The choice of `--parent auto`: published weights, where they are more accurate than a search from scratch.
 
 Networks trained from random weights did not catch up with fine-tuned ones at 40,000 images (docs/measurements/
 training.md).

@@ -27,7 +27,7 @@ _OURS = (CONFIG_NAME, CHECKPOINT_NAME, WEIGHTS_NAME, RESULT_NAME)
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedTraining:
-    """What the result of every finished training has."""
+    """The fields that the result of every finished training has."""
 
     weights: Path
     epochs: int
